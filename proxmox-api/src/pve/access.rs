@@ -5,7 +5,7 @@
 //! |---|---|---|---|
 //! | [`GET /access`](AccessPath::get)<br><code>access()<wbr>.get()</code> | list of [`SubdirEntry`](super::types::SubdirEntry) |  |  |
 //! | [`GET /access/acl`](AccessAclPath::get)<br><code>access()<wbr>.acl()<wbr>.get()</code> | list of [`AccessAclItem`] | … |  |
-//! | [`PUT /access/acl`](AccessAclPut)<br><code>access()<wbr>.acl()<wbr>.put()<wbr>.path(path)<wbr>.roles(roles)</code> | `()` | Permissions.Modify |  |
+//! | [`PUT /access/acl`](AccessAclPut)<br><code>access()<wbr>.acl()<wbr>.put()<wbr>.path(path)<wbr>.roles(roles)</code> | `()` | Permissions.Modify … |  |
 //! | [`GET /access/domains`](AccessDomainsPath::get)<br><code>access()<wbr>.domains()<wbr>.get()</code> | list of [`AccessDomainsItem`] | no login |  |
 //! | [`POST /access/domains`](AccessDomainsPost)<br><code>access()<wbr>.domains()<wbr>.post()<wbr>.type_(type_)<wbr>.realm(realm)</code> | `()` | Realm.Allocate |  |
 //! | [`GET /access/domains/{realm}`](AccessDomainsRealmPath::get)<br><code>access()<wbr>.domains()<wbr>.realm(realm)<wbr>.get()</code> | [`AccessDomain`] | Realm.Allocate or Sys.Audit |  |
@@ -55,7 +55,7 @@ use crate::support::*;
 /// The path `/access`.
 ///
 /// Its calls: [`GET /access`](AccessPath::get).
-#[doc(alias("/access"))]
+#[cfg_attr(doc, doc(alias("/access")))]
 #[derive(Clone, Debug)]
 pub struct AccessPath(pub(crate) At);
 
@@ -91,7 +91,7 @@ impl AccessPath {
     /// * Gives: list of [`SubdirEntry`](super::types::SubdirEntry)
     /// * Releases: 7.4 to 9.2
     /// * Needs: Open to every authenticated user.
-    #[doc(alias("GET /access"))]
+    #[cfg_attr(doc, doc(alias("GET /access", "GET access", "pvesh get /access")))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::SubdirEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -106,7 +106,7 @@ impl AccessPath {
 /// The path `/access/acl`.
 ///
 /// Its calls: [`GET /access/acl`](AccessAclPath::get), [`PUT /access/acl`](AccessAclPut).
-#[doc(alias("/access/acl"))]
+#[cfg_attr(doc, doc(alias("/access/acl")))]
 #[derive(Clone, Debug)]
 pub struct AccessAclPath(pub(crate) At);
 
@@ -133,8 +133,11 @@ impl AccessAclPath {
     /// * Gives: list of [`AccessAclItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
-    ///   * It shows entries only with `Sys.Audit` on path `/access` or the right to change permissions on `{path}`.
-    #[doc(alias("GET /access/acl", "list permissions", "acl"))]
+    ///   * It shows entries only with `Sys.Audit` on path `/access` or `Permissions.Modify` (for a guest also `VM.Allocate`, for a storage `Datastore.Allocate`, for a pool `Pool.Allocate`) on path `{path}`.
+    #[cfg_attr(doc, doc(alias(
+        "GET /access/acl", "list permissions", "acl", "permissions", "permissions list", "show permissions",
+        "list acls", "pveum acl list", "GET acl", "pvesh get /access/acl"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<AccessAclItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -163,7 +166,18 @@ impl AccessAclPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Put,
             "/access/acl",
-            Permission::Modify("{path}"),
+            Permission::And(
+                &[
+                    Permission::Modify("{path}"),
+                    Permission::When(
+                        &[],
+                        "the caller lacks `Permissions.Modify` on the path",
+                        &Permission::Other(
+                            "every privilege of each role there, propagated if the entry is; `NoAccess` is not theirs to give",
+                        ),
+                    ),
+                ],
+            ),
         );
         AccessAclPutRequired(self.0.request(ENDPOINT, reply::nothing))
     }
@@ -211,7 +225,8 @@ impl AccessAclPutRequired<1> {
 /// * `roles`: Roles to grant or revoke, separated by commas.
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
-/// * Needs: the right to change permissions on `{path}`.
+/// * Needs: `Permissions.Modify` (for a guest also `VM.Allocate`, for a storage `Datastore.Allocate`, for a pool `Pool.Allocate`) on path `{path}`.
+///   * When the caller lacks `Permissions.Modify` on the path: every privilege of each role there, propagated if the entry is; `NoAccess` is not theirs to give.
 ///
 /// # Example
 ///
@@ -221,7 +236,14 @@ impl AccessAclPutRequired<1> {
 /// pve.access().acl().put().path("/").roles(["PVEAuditor"]).tokens(["root@pam!ci"]).await?;
 /// # Ok(()) }
 /// ```
-#[doc(alias("PUT /access/acl", "grant permission", "set permission", "add acl"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /access/acl", "grant permission", "set permission", "add acl", "add permission", "grant access",
+    "assign role", "remove permission", "revoke permission", "delete acl", "set acl", "give permission",
+    "assign role to user", "add user permission", "set permissions", "give user permission", "add group permission",
+    "role assignment", "pveum acl modify", "pveum acl delete", "pveum aclmod", "pveum acldel", "PUT acl",
+    "pvesh set /access/acl", "path", "roles", "Permissions.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessAclPut(pub(crate) Request<()>);
@@ -264,7 +286,7 @@ impl AccessAclPut {
 /// The path `/access/domains`.
 ///
 /// Its calls: [`GET /access/domains`](AccessDomainsPath::get), [`POST /access/domains`](AccessDomainsPost).
-#[doc(alias("/access/domains"))]
+#[cfg_attr(doc, doc(alias("/access/domains")))]
 #[derive(Clone, Debug)]
 pub struct AccessDomainsPath(pub(crate) At);
 
@@ -291,7 +313,11 @@ impl AccessDomainsPath {
     /// * Gives: list of [`AccessDomainsItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: no login.
-    #[doc(alias("GET /access/domains"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /access/domains", "realms", "authentication realms", "ldap", "active directory", "pveum realm list",
+        "list a realm", "list realms", "show realms", "all realms", "list authentication realms",
+        "show authentication realms", "all authentication realms", "GET domains", "pvesh get /access/domains"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<AccessDomainsItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -413,7 +439,12 @@ impl AccessDomainsPostRequired<1> {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Realm.Allocate` on path `/access/realm`.
-#[doc(alias("POST /access/domains", "create realm", "add realm", "ldap"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /access/domains", "create realm", "add realm", "ldap", "active directory", "add ldap", "add openid",
+    "pveum realm add", "create a realm", "new realm", "create authentication realm", "add authentication realm",
+    "new authentication realm", "POST domains", "pvesh create /access/domains", "type", "realm", "Realm.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessDomainsPost(pub(crate) Request<()>);
@@ -422,7 +453,7 @@ request_impls!(AccessDomainsPost:());
 
 impl AccessDomainsPost {
     /// Authentication context classes asked of the OpenID provider (`acr_values`). Several are separated by commas.
-    #[doc(alias("acr-values"))]
+    #[cfg_attr(doc, doc(alias("acr-values")))]
     #[inline]
     pub fn acr_values<How>(mut self, acr_values: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("acr-values", acr_values);
@@ -459,7 +490,7 @@ impl AccessDomainsPost {
         self
     }
     /// Whether upper and lower case of user names differ. Default: `true`.
-    #[doc(alias("case-sensitive"))]
+    #[cfg_attr(doc, doc(alias("case-sensitive")))]
     #[inline]
     pub fn case_sensitive<How>(
         mut self,
@@ -481,7 +512,7 @@ impl AccessDomainsPost {
         self
     }
     /// Tries a login to the directory before the settings are saved. Default: `false`. Since 8.1.
-    #[doc(alias("check-connection"))]
+    #[cfg_attr(doc, doc(alias("check-connection")))]
     #[inline]
     pub fn check_connection<How>(
         mut self,
@@ -491,14 +522,14 @@ impl AccessDomainsPost {
         self
     }
     /// Client ID registered at the OpenID provider. At most 256 characters.
-    #[doc(alias("client-id"))]
+    #[cfg_attr(doc, doc(alias("client-id")))]
     #[inline]
     pub fn client_id<How>(mut self, client_id: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("client-id", client_id);
         self
     }
     /// Client secret registered at the OpenID provider. At most 256 characters.
-    #[doc(alias("client-key"))]
+    #[cfg_attr(doc, doc(alias("client-key")))]
     #[inline]
     pub fn client_key<How>(mut self, client_key: impl IntoSetting<Secret, How>) -> Self {
         self.0.call.set_some::<Secret, How>("client-key", client_key);
@@ -562,7 +593,7 @@ impl AccessDomainsPost {
         self
     }
     /// Creates groups named in the OpenID claim that are not known yet. Default: `false`. Since 8.4.
-    #[doc(alias("groups-autocreate"))]
+    #[cfg_attr(doc, doc(alias("groups-autocreate")))]
     #[inline]
     pub fn groups_autocreate<How>(
         mut self,
@@ -572,7 +603,7 @@ impl AccessDomainsPost {
         self
     }
     /// OpenID claim that holds the groups of the user. At most 256 characters. Since 8.4.
-    #[doc(alias("groups-claim"))]
+    #[cfg_attr(doc, doc(alias("groups-claim")))]
     #[inline]
     pub fn groups_claim<How>(
         mut self,
@@ -582,7 +613,7 @@ impl AccessDomainsPost {
         self
     }
     /// Replaces all memberships of the user by those in the claim at every OpenID login. Default: `false`. Since 8.4.
-    #[doc(alias("groups-overwrite"))]
+    #[cfg_attr(doc, doc(alias("groups-overwrite")))]
     #[inline]
     pub fn groups_overwrite<How>(
         mut self,
@@ -592,7 +623,7 @@ impl AccessDomainsPost {
         self
     }
     /// Address of the OpenID provider. At most 256 characters.
-    #[doc(alias("issuer-url"))]
+    #[cfg_attr(doc, doc(alias("issuer-url")))]
     #[inline]
     pub fn issuer_url<How>(mut self, issuer_url: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("issuer-url", issuer_url);
@@ -623,7 +654,7 @@ impl AccessDomainsPost {
         self
     }
     /// Also reads claims from the userinfo endpoint of the provider. Default: `true`. Since 8.4.
-    #[doc(alias("query-userinfo"))]
+    #[cfg_attr(doc, doc(alias("query-userinfo")))]
     #[inline]
     pub fn query_userinfo<How>(
         mut self,
@@ -666,7 +697,7 @@ impl AccessDomainsPost {
         self
     }
     /// Options a sync uses where the call does not give its own, as a property string.
-    #[doc(alias("sync-defaults-options"))]
+    #[cfg_attr(doc, doc(alias("sync-defaults-options")))]
     #[inline]
     pub fn sync_defaults_options<How>(
         mut self,
@@ -711,7 +742,7 @@ impl AccessDomainsPost {
         self
     }
     /// OpenID claim that becomes the user name; must be unique and stable.
-    #[doc(alias("username-claim"))]
+    #[cfg_attr(doc, doc(alias("username-claim")))]
     #[inline]
     pub fn username_claim<How>(
         mut self,
@@ -753,7 +784,7 @@ impl Settings<AccessDomainsPost> for AccessDomain {
 /// The path `/access/domains/{realm}`.
 ///
 /// Its calls: [`GET /access/domains/{realm}`](AccessDomainsRealmPath::get), [`PUT /access/domains/{realm}`](AccessDomainsRealmPut), [`DELETE /access/domains/{realm}`](AccessDomainsRealmPath::delete).
-#[doc(alias("/access/domains/{realm}"))]
+#[cfg_attr(doc, doc(alias("/access/domains/{realm}")))]
 #[derive(Clone, Debug)]
 pub struct AccessDomainsRealmPath(pub(crate) At);
 
@@ -782,7 +813,10 @@ impl AccessDomainsRealmPath {
     /// * Gives: [`AccessDomain`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: one of `Realm.Allocate`, `Sys.Audit` on path `/access/realm`.
-    #[doc(alias("GET /access/domains/{realm}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /access/domains/{realm}", "get realm", "show realm", "read realm", "get authentication realm",
+        "show authentication realm", "read authentication realm", "GET domains", "pvesh get /access/domains/{realm}"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<AccessDomain> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -868,7 +902,11 @@ impl AccessDomainsRealmPath {
     /// * Gives: `()`
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Realm.Allocate` on path `/access/realm`.
-    #[doc(alias("DELETE /access/domains/{realm}"))]
+    #[cfg_attr(doc, doc(alias(
+        "DELETE /access/domains/{realm}", "pveum realm delete", "delete realm", "remove realm",
+        "delete authentication realm", "remove authentication realm", "DELETE domains",
+        "pvesh delete /access/domains/{realm}", "Realm.Allocate"
+    )))]
     #[inline]
     pub fn delete(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -893,7 +931,13 @@ impl AccessDomainsRealmPath {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Realm.Allocate` on path `/access/realm`.
-#[doc(alias("PUT /access/domains/{realm}"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /access/domains/{realm}", "pveum realm modify", "update realm", "change realm", "edit realm", "set realm",
+    "modify realm", "update authentication realm", "change authentication realm", "edit authentication realm",
+    "set authentication realm", "modify authentication realm", "PUT domains", "pvesh set /access/domains/{realm}",
+    "Realm.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessDomainsRealmPut(pub(crate) Request<()>);
@@ -902,7 +946,7 @@ request_impls!(AccessDomainsRealmPut:());
 
 impl AccessDomainsRealmPut {
     /// Authentication context classes asked of the OpenID provider (`acr_values`). Several are separated by commas.
-    #[doc(alias("acr-values"))]
+    #[cfg_attr(doc, doc(alias("acr-values")))]
     #[inline]
     pub fn acr_values<How>(mut self, acr_values: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("acr-values", acr_values);
@@ -939,7 +983,7 @@ impl AccessDomainsRealmPut {
         self
     }
     /// Whether upper and lower case of user names differ. Default: `true`.
-    #[doc(alias("case-sensitive"))]
+    #[cfg_attr(doc, doc(alias("case-sensitive")))]
     #[inline]
     pub fn case_sensitive<How>(
         mut self,
@@ -961,7 +1005,7 @@ impl AccessDomainsRealmPut {
         self
     }
     /// Tries a login to the directory before the settings are saved. Default: `false`. Since 8.1.
-    #[doc(alias("check-connection"))]
+    #[cfg_attr(doc, doc(alias("check-connection")))]
     #[inline]
     pub fn check_connection<How>(
         mut self,
@@ -971,14 +1015,14 @@ impl AccessDomainsRealmPut {
         self
     }
     /// Client ID registered at the OpenID provider. At most 256 characters.
-    #[doc(alias("client-id"))]
+    #[cfg_attr(doc, doc(alias("client-id")))]
     #[inline]
     pub fn client_id<How>(mut self, client_id: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("client-id", client_id);
         self
     }
     /// Client secret registered at the OpenID provider. At most 256 characters.
-    #[doc(alias("client-key"))]
+    #[cfg_attr(doc, doc(alias("client-key")))]
     #[inline]
     pub fn client_key<How>(mut self, client_key: impl IntoSetting<Secret, How>) -> Self {
         self.0.call.set_some::<Secret, How>("client-key", client_key);
@@ -1054,7 +1098,7 @@ impl AccessDomainsRealmPut {
         self
     }
     /// Creates groups named in the OpenID claim that are not known yet. Default: `false`. Since 8.4.
-    #[doc(alias("groups-autocreate"))]
+    #[cfg_attr(doc, doc(alias("groups-autocreate")))]
     #[inline]
     pub fn groups_autocreate<How>(
         mut self,
@@ -1064,7 +1108,7 @@ impl AccessDomainsRealmPut {
         self
     }
     /// OpenID claim that holds the groups of the user. At most 256 characters. Since 8.4.
-    #[doc(alias("groups-claim"))]
+    #[cfg_attr(doc, doc(alias("groups-claim")))]
     #[inline]
     pub fn groups_claim<How>(
         mut self,
@@ -1074,7 +1118,7 @@ impl AccessDomainsRealmPut {
         self
     }
     /// Replaces all memberships of the user by those in the claim at every OpenID login. Default: `false`. Since 8.4.
-    #[doc(alias("groups-overwrite"))]
+    #[cfg_attr(doc, doc(alias("groups-overwrite")))]
     #[inline]
     pub fn groups_overwrite<How>(
         mut self,
@@ -1084,7 +1128,7 @@ impl AccessDomainsRealmPut {
         self
     }
     /// Address of the OpenID provider. At most 256 characters.
-    #[doc(alias("issuer-url"))]
+    #[cfg_attr(doc, doc(alias("issuer-url")))]
     #[inline]
     pub fn issuer_url<How>(mut self, issuer_url: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("issuer-url", issuer_url);
@@ -1115,7 +1159,7 @@ impl AccessDomainsRealmPut {
         self
     }
     /// Also reads claims from the userinfo endpoint of the provider. Default: `true`. Since 8.4.
-    #[doc(alias("query-userinfo"))]
+    #[cfg_attr(doc, doc(alias("query-userinfo")))]
     #[inline]
     pub fn query_userinfo<How>(
         mut self,
@@ -1158,7 +1202,7 @@ impl AccessDomainsRealmPut {
         self
     }
     /// Options a sync uses where the call does not give its own, as a property string.
-    #[doc(alias("sync-defaults-options"))]
+    #[cfg_attr(doc, doc(alias("sync-defaults-options")))]
     #[inline]
     pub fn sync_defaults_options<How>(
         mut self,
@@ -1246,7 +1290,7 @@ impl Settings<AccessDomainsRealmPut> for AccessDomainsItem {
 /// The path `/access/domains/{realm}/sync`.
 ///
 /// Its calls: [`POST /access/domains/{realm}/sync`](AccessDomainsRealmSyncPost).
-#[doc(alias("/access/domains/{realm}/sync"))]
+#[cfg_attr(doc, doc(alias("/access/domains/{realm}/sync")))]
 #[derive(Clone, Debug)]
 pub struct AccessDomainsRealmSyncPath(pub(crate) At);
 
@@ -1319,7 +1363,12 @@ impl AccessDomainsRealmSyncPath {
 /// task.wait().on_log(|line| println!("{line}")).await?;
 /// # Ok(()) }
 /// ```
-#[doc(alias("POST /access/domains/{realm}/sync", "sync realm"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /access/domains/{realm}/sync", "sync realm", "pveum realm sync", "realm sync", "sync a realm",
+    "authentication realm sync", "sync authentication realm", "POST sync", "pvesh create /access/domains/{realm}/sync",
+    "Realm.AllocateUser", "User.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessDomainsRealmSyncPost(pub(crate) Request<Task>);
@@ -1328,14 +1377,14 @@ request_impls!(AccessDomainsRealmSyncPost: Task);
 
 impl AccessDomainsRealmSyncPost {
     /// Only logs what would change. Default: `false`.
-    #[doc(alias("dry-run"))]
+    #[cfg_attr(doc, doc(alias("dry-run")))]
     #[inline]
     pub fn dry_run<How>(mut self, dry_run: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("dry-run", dry_run);
         self
     }
     /// Whether imported users may log in right away. Default: `true`.
-    #[doc(alias("enable-new"))]
+    #[cfg_attr(doc, doc(alias("enable-new")))]
     #[inline]
     pub fn enable_new<How>(mut self, enable_new: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("enable-new", enable_new);
@@ -1354,7 +1403,7 @@ impl AccessDomainsRealmSyncPost {
         self
     }
     /// What is dropped once gone from the directory: `entry`, `properties`, `acl` joined by `;`, or `none`. Default: `none`.
-    #[doc(alias("remove-vanished"))]
+    #[cfg_attr(doc, doc(alias("remove-vanished")))]
     #[inline]
     pub fn remove_vanished<How>(
         mut self,
@@ -1377,7 +1426,7 @@ impl AccessDomainsRealmSyncPost {
 /// The path `/access/groups`.
 ///
 /// Its calls: [`GET /access/groups`](AccessGroupsPath::get), [`POST /access/groups`](AccessGroupsPost).
-#[doc(alias("/access/groups"))]
+#[cfg_attr(doc, doc(alias("/access/groups")))]
 #[derive(Clone, Debug)]
 pub struct AccessGroupsPath(pub(crate) At);
 
@@ -1405,7 +1454,11 @@ impl AccessGroupsPath {
     /// * Releases: 7.4 to 9.2
     /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
     ///   * It shows groups only with one of `User.Modify`, `Sys.Audit`, `Group.Allocate` on path `/access/groups/{groupid}`.
-    #[doc(alias("GET /access/groups"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /access/groups", "pveum group list", "groups", "list a group", "list groups", "show groups", "all groups",
+        "user groups", "list user groups", "show user groups", "all user groups", "GET groups",
+        "pvesh get /access/groups"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<AccessGroupsItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1461,7 +1514,12 @@ impl AccessGroupsPath {
 /// pve.access().groups().post("automation").comment("programs").await?;
 /// # Ok(()) }
 /// ```
-#[doc(alias("POST /access/groups", "create group"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /access/groups", "create group", "pveum group add", "pveum groupadd", "create a group", "add group",
+    "new group", "create user group", "add user group", "new user group", "POST groups", "pvesh create /access/groups",
+    "groupid", "Group.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessGroupsPost(pub(crate) Request<()>);
@@ -1502,7 +1560,7 @@ impl Settings<AccessGroupsPost> for AccessGroup {
 /// The path `/access/groups/{groupid}`.
 ///
 /// Its calls: [`GET /access/groups/{groupid}`](AccessGroupsGroupidPath::get), [`PUT /access/groups/{groupid}`](AccessGroupsGroupidPut), [`DELETE /access/groups/{groupid}`](AccessGroupsGroupidPath::delete).
-#[doc(alias("/access/groups/{groupid}"))]
+#[cfg_attr(doc, doc(alias("/access/groups/{groupid}")))]
 #[derive(Clone, Debug)]
 pub struct AccessGroupsGroupidPath(pub(crate) At);
 
@@ -1531,7 +1589,10 @@ impl AccessGroupsGroupidPath {
     /// * Gives: [`AccessGroup`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: one of `Sys.Audit`, `Group.Allocate` on path `/access/groups`.
-    #[doc(alias("GET /access/groups/{groupid}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /access/groups/{groupid}", "get group", "show group", "read group", "get user group", "show user group",
+        "read user group", "GET groups", "pvesh get /access/groups/{groupid}"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<AccessGroup> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1566,7 +1627,11 @@ impl AccessGroupsGroupidPath {
     /// * Gives: `()`
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Group.Allocate` on path `/access/groups`.
-    #[doc(alias("DELETE /access/groups/{groupid}"))]
+    #[cfg_attr(doc, doc(alias(
+        "DELETE /access/groups/{groupid}", "pveum group delete", "pveum groupdel", "delete group", "remove group",
+        "delete user group", "remove user group", "DELETE groups", "pvesh delete /access/groups/{groupid}",
+        "Group.Allocate"
+    )))]
     #[inline]
     pub fn delete(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1591,7 +1656,12 @@ impl AccessGroupsGroupidPath {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Group.Allocate` on path `/access/groups`.
-#[doc(alias("PUT /access/groups/{groupid}"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /access/groups/{groupid}", "pveum group modify", "pveum groupmod", "update group", "change group",
+    "edit group", "set group", "modify group", "update user group", "change user group", "edit user group",
+    "set user group", "modify user group", "PUT groups", "pvesh set /access/groups/{groupid}", "Group.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessGroupsGroupidPut(pub(crate) Request<()>);
@@ -1632,7 +1702,7 @@ impl Settings<AccessGroupsGroupidPut> for AccessGroupsItem {
 /// The path `/access/openid`.
 ///
 /// Its calls: [`GET /access/openid`](AccessOpenidPath::get).
-#[doc(alias("/access/openid"))]
+#[cfg_attr(doc, doc(alias("/access/openid")))]
 #[derive(Clone, Debug)]
 pub struct AccessOpenidPath(pub(crate) At);
 
@@ -1659,7 +1729,9 @@ impl AccessOpenidPath {
     /// * Gives: list of [`SubdirEntry`](super::types::SubdirEntry)
     /// * Releases: 7.4 to 9.2
     /// * Needs: Open to every authenticated user.
-    #[doc(alias("GET /access/openid"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /access/openid", "openid connect", "sso", "GET openid", "pvesh get /access/openid"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::SubdirEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1674,13 +1746,13 @@ impl AccessOpenidPath {
 /// The path `/access/openid/auth-url`.
 ///
 /// Its calls: [`POST /access/openid/auth-url`](AccessOpenidAuthUrlPath::post).
-#[doc(alias("/access/openid/auth-url"))]
+#[cfg_attr(doc, doc(alias("/access/openid/auth-url")))]
 #[derive(Clone, Debug)]
 pub struct AccessOpenidAuthUrlPath(pub(crate) At);
 
 impl AccessOpenidPath {
     /// Leads to [`POST /access/openid/auth-url`](AccessOpenidAuthUrlPath::post).
-    #[doc(alias("auth-url"))]
+    #[cfg_attr(doc, doc(alias("auth-url")))]
     #[inline]
     #[must_use]
     pub fn auth_url(&self) -> AccessOpenidAuthUrlPath {
@@ -1711,7 +1783,10 @@ impl AccessOpenidAuthUrlPath {
     /// * Gives: `String`
     /// * Releases: 7.4 to 9.2
     /// * Needs: no login.
-    #[doc(alias("POST /access/openid/auth-url"))]
+    #[cfg_attr(doc, doc(alias(
+        "POST /access/openid/auth-url", "POST auth-url", "pvesh create /access/openid/auth-url", "realm",
+        "redirect-url"
+    )))]
     #[inline]
     pub fn post(&self) -> AccessOpenidAuthUrlPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1763,7 +1838,7 @@ impl AccessOpenidAuthUrlPostRequired<1> {
 /// The path `/access/openid/login`.
 ///
 /// Its calls: [`POST /access/openid/login`](AccessOpenidLoginPath::post).
-#[doc(alias("/access/openid/login"))]
+#[cfg_attr(doc, doc(alias("/access/openid/login")))]
 #[derive(Clone, Debug)]
 pub struct AccessOpenidLoginPath(pub(crate) At);
 
@@ -1801,7 +1876,10 @@ impl AccessOpenidLoginPath {
     /// * Gives: [`AccessOpenidLogin`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: no login.
-    #[doc(alias("POST /access/openid/login"))]
+    #[cfg_attr(doc, doc(alias(
+        "POST /access/openid/login", "openid connect", "single sign-on", "POST login",
+        "pvesh create /access/openid/login", "state", "code", "redirect-url"
+    )))]
     #[inline]
     pub fn post(&self) -> AccessOpenidLoginPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1867,7 +1945,7 @@ impl AccessOpenidLoginPostRequired<2> {
 /// The path `/access/password`.
 ///
 /// Its calls: [`PUT /access/password`](AccessPasswordPut).
-#[doc(alias("/access/password"))]
+#[cfg_attr(doc, doc(alias("/access/password")))]
 #[derive(Clone, Debug)]
 pub struct AccessPasswordPath(pub(crate) At);
 
@@ -1974,11 +2052,15 @@ impl AccessPasswordPutRequired<1> {
 /// * `password`: New password. At most 64 characters.
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
-/// * Needs: to be that user or (`Realm.AllocateUser` on the user's realm and `User.Modify` on a group of the user).
+/// * Needs: to be that user or (`Realm.AllocateUser` on the user's realm and `User.Modify` on path `/access/groups`, or on a group of the user).
 ///   * When the password is that of `root@pam`, or that of another user of the realm `pam`: to be `root@pam` itself.
 ///
 /// Not with an API token: it wants a ticket.
-#[doc(alias("PUT /access/password", "change password"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /access/password", "change password", "set password", "reset password", "password", "pveum passwd",
+    "PUT password", "pvesh set /access/password", "userid", "Realm.AllocateUser", "User.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessPasswordPut(pub(crate) Request<()>);
@@ -1987,7 +2069,7 @@ request_impls!(AccessPasswordPut:());
 
 impl AccessPasswordPut {
     /// Password of the user who makes this call, as confirmation. At most 64 characters. Since 8.1.
-    #[doc(alias("confirmation-password"))]
+    #[cfg_attr(doc, doc(alias("confirmation-password")))]
     #[inline]
     pub fn confirmation_password<How>(
         mut self,
@@ -2003,7 +2085,7 @@ impl AccessPasswordPut {
 /// The path `/access/permissions`.
 ///
 /// Its calls: [`GET /access/permissions`](AccessPermissionsGet).
-#[doc(alias("/access/permissions"))]
+#[cfg_attr(doc, doc(alias("/access/permissions")))]
 #[derive(Clone, Debug)]
 pub struct AccessPermissionsPath(pub(crate) At);
 
@@ -2070,7 +2152,12 @@ impl AccessPermissionsPath {
 /// println!("{permissions:?}");
 /// # Ok(()) }
 /// ```
-#[doc(alias("GET /access/permissions", "my permissions", "effective permissions"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /access/permissions", "my permissions", "effective permissions", "who am i", "whoami", "show my permissions",
+    "check permissions", "user permissions", "token permissions", "what may i do", "pveum user permissions",
+    "pveum user token permissions", "GET permissions", "pvesh get /access/permissions"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessPermissionsGet(
@@ -2097,7 +2184,7 @@ impl AccessPermissionsGet {
 /// The path `/access/roles`.
 ///
 /// Its calls: [`GET /access/roles`](AccessRolesPath::get), [`POST /access/roles`](AccessRolesPost).
-#[doc(alias("/access/roles"))]
+#[cfg_attr(doc, doc(alias("/access/roles")))]
 #[derive(Clone, Debug)]
 pub struct AccessRolesPath(pub(crate) At);
 
@@ -2124,7 +2211,10 @@ impl AccessRolesPath {
     /// * Gives: list of [`AccessRolesItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: Open to every authenticated user.
-    #[doc(alias("GET /access/roles", "list roles", "privileges"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /access/roles", "list roles", "privileges", "pveum role list", "roles", "list a role", "show roles",
+        "all roles", "GET roles", "pvesh get /access/roles"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<AccessRolesItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2174,7 +2264,11 @@ impl AccessRolesPath {
 /// pve.access().roles().post("Starter").privs(["VM.Audit", "VM.PowerMgmt"]).await?;
 /// # Ok(()) }
 /// ```
-#[doc(alias("POST /access/roles"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /access/roles", "pveum role add", "pveum roleadd", "create a role", "create role", "add role", "new role",
+    "POST roles", "pvesh create /access/roles", "roleid", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessRolesPost(pub(crate) Request<()>);
@@ -2210,7 +2304,7 @@ impl Settings<AccessRolesPost> for AccessRolesItem {
 /// The path `/access/roles/{roleid}`.
 ///
 /// Its calls: [`GET /access/roles/{roleid}`](AccessRolesRoleidPath::get), [`PUT /access/roles/{roleid}`](AccessRolesRoleidPut), [`DELETE /access/roles/{roleid}`](AccessRolesRoleidPath::delete).
-#[doc(alias("/access/roles/{roleid}"))]
+#[cfg_attr(doc, doc(alias("/access/roles/{roleid}")))]
 #[derive(Clone, Debug)]
 pub struct AccessRolesRoleidPath(pub(crate) At);
 
@@ -2239,7 +2333,10 @@ impl AccessRolesRoleidPath {
     /// * Gives: [`AccessRole`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: Open to every authenticated user.
-    #[doc(alias("GET /access/roles/{roleid}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /access/roles/{roleid}", "get role", "show role", "read role", "GET roles",
+        "pvesh get /access/roles/{roleid}"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<AccessRole> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2274,7 +2371,10 @@ impl AccessRolesRoleidPath {
     /// * Gives: `()`
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Modify` on path `/access`.
-    #[doc(alias("DELETE /access/roles/{roleid}"))]
+    #[cfg_attr(doc, doc(alias(
+        "DELETE /access/roles/{roleid}", "pveum role delete", "pveum roledel", "delete role", "remove role",
+        "DELETE roles", "pvesh delete /access/roles/{roleid}", "Sys.Modify"
+    )))]
     #[inline]
     pub fn delete(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2299,7 +2399,11 @@ impl AccessRolesRoleidPath {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/access`.
-#[doc(alias("PUT /access/roles/{roleid}"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /access/roles/{roleid}", "pveum role modify", "pveum rolemod", "update role", "change role", "edit role",
+    "set role", "modify role", "PUT roles", "pvesh set /access/roles/{roleid}", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessRolesRoleidPut(pub(crate) Request<()>);
@@ -2341,7 +2445,7 @@ impl Settings<AccessRolesRoleidPut> for AccessRolesItem {
 /// The path `/access/tfa`.
 ///
 /// Its calls: [`GET /access/tfa`](AccessTfaPath::get), [`POST /access/tfa`](AccessTfaPath::post).
-#[doc(alias("/access/tfa"))]
+#[cfg_attr(doc, doc(alias("/access/tfa")))]
 #[derive(Clone, Debug)]
 pub struct AccessTfaPath(pub(crate) At);
 
@@ -2369,7 +2473,12 @@ impl AccessTfaPath {
     /// * Releases: 7.4 to 9.2
     /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
     ///   * It shows users only with one of `User.Modify`, `Sys.Audit` on path `/access/groups` or one of `User.Modify`, `Sys.Audit` on path `/access/groups/{groupid}` or being that user.
-    #[doc(alias("GET /access/tfa"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /access/tfa", "two factor authentication", "totp", "2fa", "list 2fa", "tfas", "list a tfa", "list tfas",
+        "show tfas", "all tfas", "two factors", "list two factors", "show two factors", "all two factors",
+        "second factors", "list second factors", "show second factors", "all second factors", "GET tfa",
+        "pvesh get /access/tfa"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<AccessTfaItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2407,7 +2516,11 @@ impl AccessTfaPath {
     /// * Needs: Open to every authenticated user.
     ///
     /// Not with an API token: it wants a ticket.
-    #[doc(alias("POST /access/tfa"))]
+    #[cfg_attr(doc, doc(alias(
+        "POST /access/tfa", "create a tfa", "create tfa", "add tfa", "new tfa", "create two factor", "add two factor",
+        "new two factor", "create second factor", "add second factor", "new second factor", "POST tfa",
+        "pvesh create /access/tfa", "response"
+    )))]
     #[inline]
     pub fn post<How0>(
         &self,
@@ -2430,7 +2543,7 @@ impl AccessTfaPath {
 /// The path `/access/tfa/{userid}`.
 ///
 /// Its calls: [`GET /access/tfa/{userid}`](AccessTfaUseridPath::get), [`POST /access/tfa/{userid}`](AccessTfaUseridPost).
-#[doc(alias("/access/tfa/{userid}"))]
+#[cfg_attr(doc, doc(alias("/access/tfa/{userid}")))]
 #[derive(Clone, Debug)]
 pub struct AccessTfaUseridPath(pub(crate) At);
 
@@ -2458,8 +2571,13 @@ impl AccessTfaUseridPath {
     ///
     /// * Gives: list of [`AccessTfaUseridItem`]
     /// * Releases: 7.4 to 9.2
-    /// * Needs: to be that user or one of `User.Modify`, `Sys.Audit` on a group of the user.
-    #[doc(alias("GET /access/tfa/{userid}"))]
+    /// * Needs: to be that user or one of `User.Modify`, `Sys.Audit` on path `/access/groups`, or on a group of the user.
+    #[cfg_attr(doc, doc(alias(
+        "GET /access/tfa/{userid}", "pveum user tfa list", "tfa entries", "list a tfa entry", "list tfa entries",
+        "show tfa entries", "all tfa entries", "get tfa", "show tfa", "read tfa", "get two factor", "show two factor",
+        "read two factor", "get second factor", "show second factor", "read second factor",
+        "pvesh get /access/tfa/{userid}"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<AccessTfaUseridItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2525,10 +2643,16 @@ impl AccessTfaUseridPath {
 /// * `type_`: Kind of second factor.
 /// * Gives: [`AccessTfaUserid`]
 /// * Releases: 7.4 to 9.2
-/// * Needs: to be that user or `User.Modify` on a group of the user.
+/// * Needs: to be that user or `User.Modify` on path `/access/groups`, or on a group of the user.
 ///
 /// Not with an API token: it wants a ticket.
-#[doc(alias("POST /access/tfa/{userid}"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /access/tfa/{userid}", "add totp", "add 2fa", "webauthn", "recovery keys", "create a tfa entry",
+    "create tfa entry", "add tfa entry", "new tfa entry", "create tfa", "add tfa", "new tfa", "create two factor",
+    "add two factor", "new two factor", "create second factor", "add second factor", "new second factor", "POST tfa",
+    "pvesh create /access/tfa/{userid}", "type", "User.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessTfaUseridPost(pub(crate) Request<AccessTfaUserid>);
@@ -2591,7 +2715,7 @@ impl Settings<AccessTfaUseridPost> for AccessTfaUseridItem {
 /// The path `/access/tfa/{userid}/{id}`.
 ///
 /// Its calls: [`GET /access/tfa/{userid}/{id}`](AccessTfaUseridIdPath::get), [`PUT /access/tfa/{userid}/{id}`](AccessTfaUseridIdPut), [`DELETE /access/tfa/{userid}/{id}`](AccessTfaUseridIdDelete).
-#[doc(alias("/access/tfa/{userid}/{id}"))]
+#[cfg_attr(doc, doc(alias("/access/tfa/{userid}/{id}")))]
 #[derive(Clone, Debug)]
 pub struct AccessTfaUseridIdPath(pub(crate) At);
 
@@ -2619,8 +2743,11 @@ impl AccessTfaUseridIdPath {
     ///
     /// * Gives: [`AccessTfaUseridItem`]
     /// * Releases: 7.4 to 9.2
-    /// * Needs: to be that user or one of `User.Modify`, `Sys.Audit` on a group of the user.
-    #[doc(alias("GET /access/tfa/{userid}/{id}"))]
+    /// * Needs: to be that user or one of `User.Modify`, `Sys.Audit` on path `/access/groups`, or on a group of the user.
+    #[cfg_attr(doc, doc(alias(
+        "GET /access/tfa/{userid}/{id}", "get tfa entry", "show tfa entry", "read tfa entry", "GET tfa",
+        "pvesh get /access/tfa/{userid}/{id}"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<AccessTfaUseridItem> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2688,10 +2815,14 @@ impl AccessTfaUseridIdPath {
 ///
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
-/// * Needs: to be that user or `User.Modify` on a group of the user.
+/// * Needs: to be that user or `User.Modify` on path `/access/groups`, or on a group of the user.
 ///
 /// Not with an API token: it wants a ticket.
-#[doc(alias("PUT /access/tfa/{userid}/{id}"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /access/tfa/{userid}/{id}", "update tfa entry", "change tfa entry", "edit tfa entry", "set tfa entry",
+    "modify tfa entry", "PUT tfa", "pvesh set /access/tfa/{userid}/{id}", "User.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessTfaUseridIdPut(pub(crate) Request<()>);
@@ -2751,10 +2882,14 @@ impl Settings<AccessTfaUseridIdPut> for AccessTfaUseridItem {
 ///
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
-/// * Needs: to be that user or `User.Modify` on a group of the user.
+/// * Needs: to be that user or `User.Modify` on path `/access/groups`, or on a group of the user.
 ///
 /// Not with an API token: it wants a ticket.
-#[doc(alias("DELETE /access/tfa/{userid}/{id}"))]
+#[cfg_attr(doc, doc(alias(
+    "DELETE /access/tfa/{userid}/{id}", "pveum user tfa delete", "delete tfa entry", "remove tfa entry", "DELETE tfa",
+    "pvesh delete /access/tfa/{userid}/{id}", "User.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessTfaUseridIdDelete(pub(crate) Request<()>);
@@ -2773,7 +2908,7 @@ impl AccessTfaUseridIdDelete {
 /// The path `/access/ticket`.
 ///
 /// Its calls: [`GET /access/ticket`](AccessTicketPath::get), [`POST /access/ticket`](AccessTicketPost).
-#[doc(alias("/access/ticket"))]
+#[cfg_attr(doc, doc(alias("/access/ticket")))]
 #[derive(Clone, Debug)]
 pub struct AccessTicketPath(pub(crate) At);
 
@@ -2800,7 +2935,9 @@ impl AccessTicketPath {
     /// * Gives: `()`
     /// * Releases: 7.4 to 9.2
     /// * Needs: no login.
-    #[doc(alias("GET /access/ticket"))]
+    #[cfg_attr(doc, doc(alias(
+        
+    )))]
     #[inline]
     pub fn get(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2891,7 +3028,11 @@ impl AccessTicketPostRequired<1> {
 /// * Needs: no login.
 ///
 /// Not with an API token: it wants a ticket.
-#[doc(alias("POST /access/ticket", "login", "ticket", "log in"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /access/ticket", "login", "ticket", "log in", "get ticket", "authenticate", "sign in", "log on",
+    "csrf token", "renew ticket", "pveum ticket", "POST ticket", "pvesh create /access/ticket", "username", "password"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessTicketPost(pub(crate) Request<AccessTicket>);
@@ -2900,7 +3041,7 @@ request_impls!(AccessTicketPost: AccessTicket);
 
 impl AccessTicketPost {
     /// Asks for the newer form of challenge tickets; current servers use it anyway. Default: `true`.
-    #[doc(alias("new-format"))]
+    #[cfg_attr(doc, doc(alias("new-format")))]
     #[inline]
     pub fn new_format<How>(mut self, new_format: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("new-format", new_format);
@@ -2931,7 +3072,7 @@ impl AccessTicketPost {
         self
     }
     /// The challenge ticket of the first login step, when this call answers it.
-    #[doc(alias("tfa-challenge"))]
+    #[cfg_attr(doc, doc(alias("tfa-challenge")))]
     #[inline]
     pub fn tfa_challenge<How>(
         mut self,
@@ -2945,7 +3086,7 @@ impl AccessTicketPost {
 /// The path `/access/users`.
 ///
 /// Its calls: [`GET /access/users`](AccessUsersGet), [`POST /access/users`](AccessUsersPost).
-#[doc(alias("/access/users"))]
+#[cfg_attr(doc, doc(alias("/access/users")))]
 #[derive(Clone, Debug)]
 pub struct AccessUsersPath(pub(crate) At);
 
@@ -3038,7 +3179,11 @@ impl AccessUsersPath {
 /// }
 /// # Ok(()) }
 /// ```
-#[doc(alias("GET /access/users", "list users"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /access/users", "list users", "users", "who has access", "pveum user list", "list a user", "show users",
+    "all users", "GET users", "pvesh get /access/users"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessUsersGet(pub(crate) Request<Vec<AccessUsersItem>>);
@@ -3073,7 +3218,7 @@ impl AccessUsersGet {
 /// * `userid`: User ID in the form `name@realm`. At most 64 characters.
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
-/// * Needs: `Realm.AllocateUser` on the user's realm and `User.Modify` on a group of the user.
+/// * Needs: `Realm.AllocateUser` on the user's realm and `User.Modify` on path `/access/groups`, or on each group in `groups`.
 ///
 /// # Example
 ///
@@ -3082,7 +3227,11 @@ impl AccessUsersGet {
 /// pve.access().users().post("ci@pve").comment("builds").groups(["automation"]).await?;
 /// # Ok(()) }
 /// ```
-#[doc(alias("POST /access/users", "create user", "add user"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /access/users", "create user", "add user", "pveum user add", "pveum useradd", "create a user", "new user",
+    "POST users", "pvesh create /access/users", "userid", "Realm.AllocateUser", "User.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessUsersPost(pub(crate) Request<()>);
@@ -3177,7 +3326,7 @@ impl Settings<AccessUsersPost> for AccessUser {
 /// The path `/access/users/{userid}`.
 ///
 /// Its calls: [`GET /access/users/{userid}`](AccessUsersUseridPath::get), [`PUT /access/users/{userid}`](AccessUsersUseridPut), [`DELETE /access/users/{userid}`](AccessUsersUseridPath::delete).
-#[doc(alias("/access/users/{userid}"))]
+#[cfg_attr(doc, doc(alias("/access/users/{userid}")))]
 #[derive(Clone, Debug)]
 pub struct AccessUsersUseridPath(pub(crate) At);
 
@@ -3205,8 +3354,11 @@ impl AccessUsersUseridPath {
     ///
     /// * Gives: [`AccessUser`]
     /// * Releases: 7.4 to 9.2
-    /// * Needs: one of `User.Modify`, `Sys.Audit` on a group of the user.
-    #[doc(alias("GET /access/users/{userid}"))]
+    /// * Needs: one of `User.Modify`, `Sys.Audit` on path `/access/groups`, or on a group of the user.
+    #[cfg_attr(doc, doc(alias(
+        "GET /access/users/{userid}", "get user", "show user", "read user", "GET users",
+        "pvesh get /access/users/{userid}"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<AccessUser> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3242,7 +3394,7 @@ impl AccessUsersUseridPath {
     ///
     /// * Gives: `()`
     /// * Releases: 7.4 to 9.2
-    /// * Needs: `Realm.AllocateUser` on the user's realm and `User.Modify` on a group of the user.
+    /// * Needs: `Realm.AllocateUser` on the user's realm and `User.Modify` on path `/access/groups`, or on a group of the user.
     ///
     /// # Example
     ///
@@ -3251,7 +3403,10 @@ impl AccessUsersUseridPath {
     /// pve.access().users().userid("ci@pve").delete().await?;
     /// # Ok(()) }
     /// ```
-    #[doc(alias("DELETE /access/users/{userid}", "delete user"))]
+    #[cfg_attr(doc, doc(alias(
+        "DELETE /access/users/{userid}", "delete user", "pveum user delete", "pveum userdel", "remove user",
+        "DELETE users", "pvesh delete /access/users/{userid}", "Realm.AllocateUser", "User.Modify"
+    )))]
     #[inline]
     pub fn delete(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3280,8 +3435,13 @@ impl AccessUsersUseridPath {
 ///
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
-/// * Needs: `User.Modify` on a group of the user.
-#[doc(alias("PUT /access/users/{userid}"))]
+/// * Needs: `User.Modify` on path `/access/groups`, or on a group of the user and each group in `groups`.
+#[cfg_attr(doc, doc(alias(
+    "PUT /access/users/{userid}", "disable user", "enable user", "expire user", "pveum user modify", "pveum usermod",
+    "update user", "change user", "edit user", "set user", "modify user", "PUT users",
+    "pvesh set /access/users/{userid}", "User.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessUsersUseridPut(pub(crate) Request<()>);
@@ -3377,7 +3537,7 @@ impl Settings<AccessUsersUseridPut> for AccessUsersItem {
 /// The path `/access/users/{userid}/tfa`.
 ///
 /// Its calls: [`GET /access/users/{userid}/tfa`](AccessUsersUseridTfaGet).
-#[doc(alias("/access/users/{userid}/tfa"))]
+#[cfg_attr(doc, doc(alias("/access/users/{userid}/tfa")))]
 #[derive(Clone, Debug)]
 pub struct AccessUsersUseridTfaPath(pub(crate) At);
 
@@ -3422,8 +3582,12 @@ impl AccessUsersUseridTfaPath {
 ///
 /// * Gives: [`AccessUsersTfa`]
 /// * Releases: 7.4 to 9.2
-/// * Needs: to be that user or one of `User.Modify`, `Sys.Audit` on a group of the user.
-#[doc(alias("GET /access/users/{userid}/tfa"))]
+/// * Needs: to be that user or one of `User.Modify`, `Sys.Audit` on path `/access/groups`, or on a group of the user.
+#[cfg_attr(doc, doc(alias(
+    "GET /access/users/{userid}/tfa", "user tfa", "tfa user", "tfa a user", "GET tfa",
+    "pvesh get /access/users/{userid}/tfa"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessUsersUseridTfaGet(pub(crate) Request<AccessUsersTfa>);
@@ -3442,7 +3606,7 @@ impl AccessUsersUseridTfaGet {
 /// The path `/access/users/{userid}/token`.
 ///
 /// Its calls: [`GET /access/users/{userid}/token`](AccessUsersUseridTokenPath::get).
-#[doc(alias("/access/users/{userid}/token"))]
+#[cfg_attr(doc, doc(alias("/access/users/{userid}/token")))]
 #[derive(Clone, Debug)]
 pub struct AccessUsersUseridTokenPath(pub(crate) At);
 
@@ -3468,8 +3632,13 @@ impl AccessUsersUseridTokenPath {
     ///
     /// * Gives: list of [`AccessUsersTokenItem`]
     /// * Releases: 7.4 to 9.2
-    /// * Needs: to be that user or `User.Modify` on a group of the user.
-    #[doc(alias("GET /access/users/{userid}/token", "list tokens"))]
+    /// * Needs: to be that user or `User.Modify` on path `/access/groups`, or on a group of the user.
+    #[cfg_attr(doc, doc(alias(
+        "GET /access/users/{userid}/token", "list tokens", "api tokens", "pveum user token list", "tokens",
+        "list a token", "show tokens", "all tokens", "list api tokens", "show api tokens", "all api tokens",
+        "user token", "token user", "token a user", "GET token", "pvesh get /access/users/{userid}/token",
+        "User.Modify"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<AccessUsersTokenItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3486,7 +3655,7 @@ impl AccessUsersUseridTokenPath {
 /// The path `/access/users/{userid}/token/{tokenid}`.
 ///
 /// Its calls: [`GET /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPath::get), [`POST /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPost), [`PUT /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPut), [`DELETE /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPath::delete).
-#[doc(alias("/access/users/{userid}/token/{tokenid}"))]
+#[cfg_attr(doc, doc(alias("/access/users/{userid}/token/{tokenid}")))]
 #[derive(Clone, Debug)]
 pub struct AccessUsersUseridTokenTokenidPath(pub(crate) At);
 
@@ -3524,8 +3693,11 @@ impl AccessUsersUseridTokenTokenidPath {
     ///
     /// * Gives: [`AccessUsersTokenGet`]
     /// * Releases: 7.4 to 9.2
-    /// * Needs: to be that user or `User.Modify` on a group of the user.
-    #[doc(alias("GET /access/users/{userid}/token/{tokenid}"))]
+    /// * Needs: to be that user or `User.Modify` on path `/access/groups`, or on a group of the user.
+    #[cfg_attr(doc, doc(alias(
+        "GET /access/users/{userid}/token/{tokenid}", "get token", "show token", "read token", "get api token",
+        "show api token", "read api token", "pvesh get /access/users/{userid}/token/{tokenid}", "User.Modify"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<AccessUsersTokenGet> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3585,8 +3757,12 @@ impl AccessUsersUseridTokenTokenidPath {
     ///
     /// * Gives: `()`
     /// * Releases: 7.4 to 9.2
-    /// * Needs: to be that user or `User.Modify` on a group of the user.
-    #[doc(alias("DELETE /access/users/{userid}/token/{tokenid}"))]
+    /// * Needs: to be that user or `User.Modify` on path `/access/groups`, or on a group of the user.
+    #[cfg_attr(doc, doc(alias(
+        "DELETE /access/users/{userid}/token/{tokenid}", "revoke token", "delete api key", "pveum user token delete",
+        "delete token", "remove token", "delete api token", "remove api token",
+        "pvesh delete /access/users/{userid}/token/{tokenid}", "User.Modify"
+    )))]
     #[inline]
     pub fn delete(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3619,7 +3795,7 @@ impl AccessUsersUseridTokenTokenidPath {
 ///
 /// * Gives: [`AccessUsersTokenPost`]
 /// * Releases: 7.4 to 9.2
-/// * Needs: to be that user or `User.Modify` on a group of the user.
+/// * Needs: to be that user or `User.Modify` on path `/access/groups`, or on a group of the user.
 ///
 /// # Example
 ///
@@ -3631,13 +3807,11 @@ impl AccessUsersUseridTokenTokenidPath {
 /// println!("{}", made.full_tokenid);
 /// # Ok(()) }
 /// ```
-#[doc(
-    alias(
-        "POST /access/users/{userid}/token/{tokenid}",
-        "create token",
-        "create api token"
-    )
-)]
+#[cfg_attr(doc, doc(alias(
+    "POST /access/users/{userid}/token/{tokenid}", "create token", "create api token", "generate token", "new api key",
+    "api key", "create api key", "pveum user token add", "add token", "new token", "add api token", "new api token",
+    "POST token", "pvesh create /access/users/{userid}/token/{tokenid}", "User.Modify"
+)))]
 
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
@@ -3702,8 +3876,14 @@ impl Settings<AccessUsersUseridTokenTokenidPost> for AccessUsersTokenGet {
 ///
 /// * Gives: [`AccessUsersTokenPut`]
 /// * Releases: 7.4 to 9.2
-/// * Needs: to be that user or `User.Modify` on a group of the user.
-#[doc(alias("PUT /access/users/{userid}/token/{tokenid}"))]
+/// * Needs: to be that user or `User.Modify` on path `/access/groups`, or on a group of the user.
+#[cfg_attr(doc, doc(alias(
+    "PUT /access/users/{userid}/token/{tokenid}", "regenerate token", "rotate token", "regenerate secret",
+    "pveum user token modify", "update token", "change token", "edit token", "set token", "modify token",
+    "update api token", "change api token", "edit api token", "set api token", "modify api token", "PUT token",
+    "pvesh set /access/users/{userid}/token/{tokenid}", "User.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessUsersUseridTokenTokenidPut(pub(crate) Request<AccessUsersTokenPut>);
@@ -3774,13 +3954,13 @@ impl Settings<AccessUsersUseridTokenTokenidPut> for AccessUsersTokenItem {
 /// The path `/access/users/{userid}/unlock-tfa`.
 ///
 /// Its calls: [`PUT /access/users/{userid}/unlock-tfa`](AccessUsersUseridUnlockTfaPath::put).
-#[doc(alias("/access/users/{userid}/unlock-tfa"))]
+#[cfg_attr(doc, doc(alias("/access/users/{userid}/unlock-tfa")))]
 #[derive(Clone, Debug)]
 pub struct AccessUsersUseridUnlockTfaPath(pub(crate) At);
 
 impl AccessUsersUseridPath {
     /// Leads to [`PUT /access/users/{userid}/unlock-tfa`](AccessUsersUseridUnlockTfaPath::put).
-    #[doc(alias("unlock-tfa"))]
+    #[cfg_attr(doc, doc(alias("unlock-tfa")))]
     #[inline]
     #[must_use]
     pub fn unlock_tfa(&self) -> AccessUsersUseridUnlockTfaPath {
@@ -3801,8 +3981,11 @@ impl AccessUsersUseridUnlockTfaPath {
     ///
     /// * Gives: `bool`
     /// * Releases: since 8.0
-    /// * Needs: `User.Modify` on a group of the user.
-    #[doc(alias("PUT /access/users/{userid}/unlock-tfa"))]
+    /// * Needs: `User.Modify` on path `/access/groups`, or on a group of the user.
+    #[cfg_attr(doc, doc(alias(
+        "PUT /access/users/{userid}/unlock-tfa", "pveum user tfa unlock", "user unlock tfa", "unlock tfa user",
+        "unlock tfa a user", "PUT unlock-tfa", "pvesh set /access/users/{userid}/unlock-tfa", "User.Modify"
+    )))]
     #[inline]
     pub fn put(&self) -> Request<bool> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3818,7 +4001,7 @@ impl AccessUsersUseridUnlockTfaPath {
 /// The path `/access/vncticket`.
 ///
 /// Its calls: [`POST /access/vncticket`](AccessVncticketPost).
-#[doc(alias("/access/vncticket"))]
+#[cfg_attr(doc, doc(alias("/access/vncticket")))]
 #[derive(Clone, Debug)]
 pub struct AccessVncticketPath(pub(crate) At);
 
@@ -3939,7 +4122,11 @@ impl AccessVncticketPostRequired<3> {
 /// * Gives: `()`
 /// * Releases: since 9.1
 /// * Needs: no login.
-#[doc(alias("POST /access/vncticket"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /access/vncticket", "POST vncticket", "pvesh create /access/vncticket", "authid", "vncticket", "path",
+    "privs"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessVncticketPost(pub(crate) Request<()>);
@@ -3955,7 +4142,7 @@ impl AccessVncticketPost {
     }
 }
 
-/// One element of the answer to `GET /access/acl`.
+/// One element of the answer to `GET /access/acl`, which lists the access control entries the caller may see.
 ///
 /// Given by [`GET /access/acl`](AccessAclPath::get).
 #[derive(Clone)]
@@ -4011,14 +4198,14 @@ open_enum_impls!(AccessAclType {
     "user" User, "group" Group, "token" Token,
 });
 
-/// The answer to `GET /access/domains/{realm}`.
+/// The answer to `GET /access/domains/{realm}`, which reads the settings of an authentication realm.
 ///
 /// Given by [`GET /access/domains/{realm}`](AccessDomainsRealmPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessDomain {
     /// Authentication context classes asked of the OpenID provider (`acr_values`). Several are separated by commas.
-    #[doc(alias("acr-values"))]
+    #[cfg_attr(doc, doc(alias("acr-values")))]
     pub acr_values: Option<String>,
     /// Audiences of OpenID tokens accepted besides the client ID. Several are separated by commas.
     pub audiences: Option<String>,
@@ -4031,17 +4218,17 @@ pub struct AccessDomain {
     /// Path on the node of the CA certificates that are trusted.
     pub capath: Option<String>,
     /// Whether upper and lower case of user names differ.
-    #[doc(alias("case-sensitive"))]
+    #[cfg_attr(doc, doc(alias("case-sensitive")))]
     pub case_sensitive: Option<bool>,
     /// Path on the node of the client certificate shown to the LDAP server.
     pub cert: Option<String>,
     /// Path on the node of the private key for the client certificate.
     pub certkey: Option<String>,
     /// Client ID registered at the OpenID provider. At most 256 characters.
-    #[doc(alias("client-id"))]
+    #[cfg_attr(doc, doc(alias("client-id")))]
     pub client_id: Option<String>,
     /// Client secret registered at the OpenID provider. At most 256 characters.
-    #[doc(alias("client-key"))]
+    #[cfg_attr(doc, doc(alias("client-key")))]
     pub client_key: Option<Secret>,
     /// Free text about the realm, shown in the realm selection of the login dialog. At most 4096 characters.
     pub comment: Option<String>,
@@ -4062,16 +4249,16 @@ pub struct AccessDomain {
     /// LDAP attribute that names a group; otherwise the first part of the DN is taken. At most 256 characters.
     pub group_name_attr: Option<String>,
     /// Creates groups named in the OpenID claim that are not known yet.
-    #[doc(alias("groups-autocreate"))]
+    #[cfg_attr(doc, doc(alias("groups-autocreate")))]
     pub groups_autocreate: Option<bool>,
     /// OpenID claim that holds the groups of the user. At most 256 characters.
-    #[doc(alias("groups-claim"))]
+    #[cfg_attr(doc, doc(alias("groups-claim")))]
     pub groups_claim: Option<String>,
     /// Replaces all memberships of the user by those in the claim at every OpenID login.
-    #[doc(alias("groups-overwrite"))]
+    #[cfg_attr(doc, doc(alias("groups-overwrite")))]
     pub groups_overwrite: Option<bool>,
     /// Address of the OpenID provider. At most 256 characters.
-    #[doc(alias("issuer-url"))]
+    #[cfg_attr(doc, doc(alias("issuer-url")))]
     pub issuer_url: Option<String>,
     /// How the LDAP connection is encrypted.
     pub mode: Option<AccessDomainsMode>,
@@ -4082,7 +4269,7 @@ pub struct AccessDomain {
     /// Whether the OpenID provider asks the user to log in again or to consent.
     pub prompt: Option<String>,
     /// Also reads claims from the userinfo endpoint of the provider.
-    #[doc(alias("query-userinfo"))]
+    #[cfg_attr(doc, doc(alias("query-userinfo")))]
     pub query_userinfo: Option<bool>,
     /// Realm name, the part after `@` in user IDs.
     pub realm: Option<Realm>,
@@ -4097,7 +4284,7 @@ pub struct AccessDomain {
     /// TLS version of LDAPS connections; choose 1.2 or later.
     pub sslversion: Option<AccessDomainsSslversion>,
     /// Options a sync uses where the call does not give its own, as a property string.
-    #[doc(alias("sync-defaults-options"))]
+    #[cfg_attr(doc, doc(alias("sync-defaults-options")))]
     pub sync_defaults_options: Option<RealmSyncOptions>,
     /// Which LDAP attribute fills which user property, as `property=attribute` pairs. Several are separated by commas.
     pub sync_attributes: Option<String>,
@@ -4110,7 +4297,7 @@ pub struct AccessDomain {
     /// LDAP object classes that count as users, separated by commas.
     pub user_classes: Option<List>,
     /// OpenID claim that becomes the user name; must be unique and stable.
-    #[doc(alias("username-claim"))]
+    #[cfg_attr(doc, doc(alias("username-claim")))]
     pub username_claim: Option<String>,
     /// Whether the certificate of the directory server is checked.
     pub verify: Option<bool>,
@@ -4520,7 +4707,7 @@ impl Default for AccessDomain {
     }
 }
 
-/// One element of the answer to `GET /access/domains`.
+/// One element of the answer to `GET /access/domains`, which lists the authentication realms.
 ///
 /// Given by [`GET /access/domains`](AccessDomainsPath::get).
 #[derive(Clone)]
@@ -4614,7 +4801,7 @@ pub enum AccessDomainsMode {
     /// The value `ldaps`.
     Ldaps,
     /// The value `ldap+starttls`.
-    #[doc(alias("ldap+starttls"))]
+    #[cfg_attr(doc, doc(alias("ldap+starttls")))]
     LdapPlusStarttls,
     /// Any other value; `as_str` tells which.
     UnknownValue(UnknownValue),
@@ -4672,7 +4859,7 @@ open_enum_impls!(AccessDomainsType {
     "ad" Ad, "ldap" Ldap, "openid" Openid, "pam" Pam, "pve" Pve,
 });
 
-/// The answer to `GET /access/groups/{groupid}`.
+/// The answer to `GET /access/groups/{groupid}`, which reads a user group and its members.
 ///
 /// Given by [`GET /access/groups/{groupid}`](AccessGroupsGroupidPath::get).
 #[derive(Clone)]
@@ -4728,7 +4915,7 @@ object!(AccessGroup {
     others: extra,
 });
 
-/// One element of the answer to `GET /access/groups`.
+/// One element of the answer to `GET /access/groups`, which lists user groups.
 ///
 /// Given by [`GET /access/groups`](AccessGroupsPath::get).
 #[derive(Clone)]
@@ -4793,7 +4980,7 @@ object!(AccessGroupsItem {
     others: extra,
 });
 
-/// The answer to `POST /access/openid/login`.
+/// The answer to `POST /access/openid/login`, which turns the code from an OpenID provider into a login ticket.
 ///
 /// Given by [`POST /access/openid/login`](AccessOpenidLoginPath::post).
 #[derive(Clone)]
@@ -4831,155 +5018,155 @@ object!(AccessOpenidLogin {
     others: extra,
 });
 
-/// The answer to `GET /access/roles/{roleid}`.
+/// The answer to `GET /access/roles/{roleid}`, which reads which privileges a role contains.
 ///
 /// Given by [`GET /access/roles/{roleid}`](AccessRolesRoleidPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessRole {
     /// Permits adding, changing and removing storages, and deleting volumes.
-    #[doc(alias("Datastore.Allocate"))]
+    #[cfg_attr(doc, doc(alias("Datastore.Allocate")))]
     pub datastore_allocate: Option<bool>,
     /// Permits allocating space on a storage.
-    #[doc(alias("Datastore.AllocateSpace"))]
+    #[cfg_attr(doc, doc(alias("Datastore.AllocateSpace")))]
     pub datastore_allocate_space: Option<bool>,
     /// Permits uploading templates and ISO images.
-    #[doc(alias("Datastore.AllocateTemplate"))]
+    #[cfg_attr(doc, doc(alias("Datastore.AllocateTemplate")))]
     pub datastore_allocate_template: Option<bool>,
     /// Permits viewing and browsing a storage.
-    #[doc(alias("Datastore.Audit"))]
+    #[cfg_attr(doc, doc(alias("Datastore.Audit")))]
     pub datastore_audit: Option<bool>,
     /// Permits creating, changing and removing groups.
-    #[doc(alias("Group.Allocate"))]
+    #[cfg_attr(doc, doc(alias("Group.Allocate")))]
     pub group_allocate: Option<bool>,
     /// Permits viewing resource mappings. Since 8.0.
-    #[doc(alias("Mapping.Audit"))]
+    #[cfg_attr(doc, doc(alias("Mapping.Audit")))]
     pub mapping_audit: Option<bool>,
     /// Permits administering resource mappings. Since 8.0.
-    #[doc(alias("Mapping.Modify"))]
+    #[cfg_attr(doc, doc(alias("Mapping.Modify")))]
     pub mapping_modify: Option<bool>,
     /// Permits assigning resource mappings to guests. Since 8.0.
-    #[doc(alias("Mapping.Use"))]
+    #[cfg_attr(doc, doc(alias("Mapping.Use")))]
     pub mapping_use: Option<bool>,
     /// Permits changing access control entries.
-    #[doc(alias("Permissions.Modify"))]
+    #[cfg_attr(doc, doc(alias("Permissions.Modify")))]
     pub permissions_modify: Option<bool>,
     /// Permits creating, changing and removing pools.
-    #[doc(alias("Pool.Allocate"))]
+    #[cfg_attr(doc, doc(alias("Pool.Allocate")))]
     pub pool_allocate: Option<bool>,
     /// Permits viewing pools.
-    #[doc(alias("Pool.Audit"))]
+    #[cfg_attr(doc, doc(alias("Pool.Audit")))]
     pub pool_audit: Option<bool>,
     /// Permits administering authentication realms.
-    #[doc(alias("Realm.Allocate"))]
+    #[cfg_attr(doc, doc(alias("Realm.Allocate")))]
     pub realm_allocate: Option<bool>,
     /// Permits putting users into a realm.
-    #[doc(alias("Realm.AllocateUser"))]
+    #[cfg_attr(doc, doc(alias("Realm.AllocateUser")))]
     pub realm_allocate_user: Option<bool>,
     /// Permits administering the software-defined network.
-    #[doc(alias("SDN.Allocate"))]
+    #[cfg_attr(doc, doc(alias("SDN.Allocate")))]
     pub sdn_allocate: Option<bool>,
     /// Permits viewing the software-defined network.
-    #[doc(alias("SDN.Audit"))]
+    #[cfg_attr(doc, doc(alias("SDN.Audit")))]
     pub sdn_audit: Option<bool>,
     /// Permits using virtual networks and local bridges for guests. Since 8.0.
-    #[doc(alias("SDN.Use"))]
+    #[cfg_attr(doc, doc(alias("SDN.Use")))]
     pub sdn_use: Option<bool>,
     /// Permits having a node fetch data from other hosts, such as downloads by address. Since 8.1.
-    #[doc(alias("Sys.AccessNetwork"))]
+    #[cfg_attr(doc, doc(alias("Sys.AccessNetwork")))]
     pub sys_access_network: Option<bool>,
     /// Permits viewing node status and configuration, corosync and high availability.
-    #[doc(alias("Sys.Audit"))]
+    #[cfg_attr(doc, doc(alias("Sys.Audit")))]
     pub sys_audit: Option<bool>,
     /// Permits opening a shell on a node.
-    #[doc(alias("Sys.Console"))]
+    #[cfg_attr(doc, doc(alias("Sys.Console")))]
     pub sys_console: Option<bool>,
     /// Permits receiving data streams of other clusters, as remote migration sends them.
-    #[doc(alias("Sys.Incoming"))]
+    #[cfg_attr(doc, doc(alias("Sys.Incoming")))]
     pub sys_incoming: Option<bool>,
     /// Permits changing the network and other settings of nodes.
-    #[doc(alias("Sys.Modify"))]
+    #[cfg_attr(doc, doc(alias("Sys.Modify")))]
     pub sys_modify: Option<bool>,
     /// Permits starting, stopping, resetting and shutting down nodes.
-    #[doc(alias("Sys.PowerMgmt"))]
+    #[cfg_attr(doc, doc(alias("Sys.PowerMgmt")))]
     pub sys_power_mgmt: Option<bool>,
     /// Permits reading system logs.
-    #[doc(alias("Sys.Syslog"))]
+    #[cfg_attr(doc, doc(alias("Sys.Syslog")))]
     pub sys_syslog: Option<bool>,
     /// Permits creating, changing and removing users.
-    #[doc(alias("User.Modify"))]
+    #[cfg_attr(doc, doc(alias("User.Modify")))]
     pub user_modify: Option<bool>,
     /// Permits creating and removing guests.
-    #[doc(alias("VM.Allocate"))]
+    #[cfg_attr(doc, doc(alias("VM.Allocate")))]
     pub vm_allocate: Option<bool>,
     /// Permits viewing guests and their configuration.
-    #[doc(alias("VM.Audit"))]
+    #[cfg_attr(doc, doc(alias("VM.Audit")))]
     pub vm_audit: Option<bool>,
     /// Permits backing up and restoring guests.
-    #[doc(alias("VM.Backup"))]
+    #[cfg_attr(doc, doc(alias("VM.Backup")))]
     pub vm_backup: Option<bool>,
     /// Permits cloning and copying guests.
-    #[doc(alias("VM.Clone"))]
+    #[cfg_attr(doc, doc(alias("VM.Clone")))]
     pub vm_clone: Option<bool>,
     /// Permits inserting and ejecting CD-ROM images.
-    #[doc(alias("VM.Config.CDROM"))]
+    #[cfg_attr(doc, doc(alias("VM.Config.CDROM")))]
     pub vm_config_cdrom: Option<bool>,
     /// Permits changing CPU settings.
-    #[doc(alias("VM.Config.CPU"))]
+    #[cfg_attr(doc, doc(alias("VM.Config.CPU")))]
     pub vm_config_cpu: Option<bool>,
     /// Permits changing cloud-init settings.
-    #[doc(alias("VM.Config.Cloudinit"))]
+    #[cfg_attr(doc, doc(alias("VM.Config.Cloudinit")))]
     pub vm_config_cloudinit: Option<bool>,
     /// Permits adding, changing and removing disks.
-    #[doc(alias("VM.Config.Disk"))]
+    #[cfg_attr(doc, doc(alias("VM.Config.Disk")))]
     pub vm_config_disk: Option<bool>,
     /// Permits changing the kind of emulated hardware.
-    #[doc(alias("VM.Config.HWType"))]
+    #[cfg_attr(doc, doc(alias("VM.Config.HWType")))]
     pub vm_config_hw_type: Option<bool>,
     /// Permits changing memory settings.
-    #[doc(alias("VM.Config.Memory"))]
+    #[cfg_attr(doc, doc(alias("VM.Config.Memory")))]
     pub vm_config_memory: Option<bool>,
     /// Permits adding, changing and removing network cards.
-    #[doc(alias("VM.Config.Network"))]
+    #[cfg_attr(doc, doc(alias("VM.Config.Network")))]
     pub vm_config_network: Option<bool>,
     /// Permits changing all settings no other privilege covers.
-    #[doc(alias("VM.Config.Options"))]
+    #[cfg_attr(doc, doc(alias("VM.Config.Options")))]
     pub vm_config_options: Option<bool>,
     /// Permits opening the console of guests.
-    #[doc(alias("VM.Console"))]
+    #[cfg_attr(doc, doc(alias("VM.Console")))]
     pub vm_console: Option<bool>,
     /// Permits guest agent commands that only report. Since 9.0.
-    #[doc(alias("VM.GuestAgent.Audit"))]
+    #[cfg_attr(doc, doc(alias("VM.GuestAgent.Audit")))]
     pub vm_guest_agent_audit: Option<bool>,
     /// Permits reading files in guests through the guest agent. Since 9.0.
-    #[doc(alias("VM.GuestAgent.FileRead"))]
+    #[cfg_attr(doc, doc(alias("VM.GuestAgent.FileRead")))]
     pub vm_guest_agent_file_read: Option<bool>,
     /// Permits freezing, thawing and trimming guest file systems through the guest agent. Since 9.0.
-    #[doc(alias("VM.GuestAgent.FileSystemMgmt"))]
+    #[cfg_attr(doc, doc(alias("VM.GuestAgent.FileSystemMgmt")))]
     pub vm_guest_agent_file_system_mgmt: Option<bool>,
     /// Permits writing files in guests through the guest agent. Since 9.0.
-    #[doc(alias("VM.GuestAgent.FileWrite"))]
+    #[cfg_attr(doc, doc(alias("VM.GuestAgent.FileWrite")))]
     pub vm_guest_agent_file_write: Option<bool>,
     /// Permits every guest agent command, including running programs in the guest. Since 9.0.
-    #[doc(alias("VM.GuestAgent.Unrestricted"))]
+    #[cfg_attr(doc, doc(alias("VM.GuestAgent.Unrestricted")))]
     pub vm_guest_agent_unrestricted: Option<bool>,
     /// Permits moving guests to other nodes of the cluster.
-    #[doc(alias("VM.Migrate"))]
+    #[cfg_attr(doc, doc(alias("VM.Migrate")))]
     pub vm_migrate: Option<bool>,
     /// Permits using the QEMU monitor of virtual machines.
-    #[doc(alias("VM.Monitor"))]
+    #[cfg_attr(doc, doc(alias("VM.Monitor")))]
     pub vm_monitor: Option<bool>,
     /// Permits starting, stopping, resetting and shutting down guests.
-    #[doc(alias("VM.PowerMgmt"))]
+    #[cfg_attr(doc, doc(alias("VM.PowerMgmt")))]
     pub vm_power_mgmt: Option<bool>,
     /// Permits configuring and running the storage replication of guests. Since 9.0.
-    #[doc(alias("VM.Replicate"))]
+    #[cfg_attr(doc, doc(alias("VM.Replicate")))]
     pub vm_replicate: Option<bool>,
     /// Permits creating and removing snapshots.
-    #[doc(alias("VM.Snapshot"))]
+    #[cfg_attr(doc, doc(alias("VM.Snapshot")))]
     pub vm_snapshot: Option<bool>,
     /// Permits returning a guest to one of its snapshots.
-    #[doc(alias("VM.Snapshot.Rollback"))]
+    #[cfg_attr(doc, doc(alias("VM.Snapshot.Rollback")))]
     pub vm_snapshot_rollback: Option<bool>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -5055,7 +5242,7 @@ impl Default for AccessRole {
     }
 }
 
-/// One element of the answer to `GET /access/roles`.
+/// One element of the answer to `GET /access/roles`, which lists roles.
 ///
 /// Given by [`GET /access/roles`](AccessRolesPath::get).
 #[derive(Clone)]
@@ -5120,7 +5307,7 @@ object!(AccessRolesItem {
     others: extra,
 });
 
-/// The answer to `POST /access/tfa`.
+/// The answer to `POST /access/tfa`, which answers the U2F challenge of a login that still lacks its second factor.
 ///
 /// Given by [`POST /access/tfa`](AccessTfaPath::post).
 #[derive(Clone)]
@@ -5153,7 +5340,7 @@ impl Default for AccessTfa {
     }
 }
 
-/// One element of the answer to `GET /access/tfa`.
+/// One element of the answer to `GET /access/tfa`, which lists the second-factor entries of all users the caller may see.
 ///
 /// Given by [`GET /access/tfa`](AccessTfaPath::get).
 #[derive(Clone)]
@@ -5162,10 +5349,10 @@ pub struct AccessTfaItem {
     /// Second-factor entries of the user.
     pub entries: Vec<AccessTfaUseridItem>,
     /// Unix time in seconds until which all second factors of the user are refused. Since 8.0.
-    #[doc(alias("tfa-locked-until"))]
+    #[cfg_attr(doc, doc(alias("tfa-locked-until")))]
     pub tfa_locked_until: Option<i64>,
     /// Whether TOTP codes of the user are refused after too many wrong ones. Since 8.0.
-    #[doc(alias("totp-locked"))]
+    #[cfg_attr(doc, doc(alias("totp-locked")))]
     pub totp_locked: Option<bool>,
     /// User ID in the form `name@realm`.
     pub userid: String,
@@ -5214,7 +5401,7 @@ open_enum_impls!(AccessTfaType {
     "totp" Totp, "u2f" U2f, "webauthn" Webauthn, "recovery" Recovery, "yubico" Yubico,
 });
 
-/// The answer to `POST /access/tfa/{userid}`.
+/// The answer to `POST /access/tfa/{userid}`, which registers a second factor for a user.
 ///
 /// Given by [`POST /access/tfa/{userid}`](AccessTfaUseridPost).
 #[derive(Clone)]
@@ -5333,7 +5520,7 @@ object!(AccessTfaUseridItem {
     others: extra,
 });
 
-/// The answer to `POST /access/ticket`.
+/// The answer to `POST /access/ticket`, which logs in with a password.
 ///
 /// Given by [`POST /access/ticket`](AccessTicketPost).
 #[derive(Clone)]
@@ -5380,7 +5567,7 @@ impl Default for AccessTicket {
     }
 }
 
-/// The answer to `GET /access/users/{userid}`.
+/// The answer to `GET /access/users/{userid}`, which reads a user.
 ///
 /// Given by [`GET /access/users/{userid}`](AccessUsersUseridPath::get).
 #[derive(Clone)]
@@ -5519,7 +5706,7 @@ impl Default for AccessUser {
     }
 }
 
-/// One element of the answer to `GET /access/users`.
+/// One element of the answer to `GET /access/users`, which lists users.
 ///
 /// Given by [`GET /access/users`](AccessUsersGet).
 #[derive(Clone)]
@@ -5542,15 +5729,15 @@ pub struct AccessUsersItem {
     /// Family name. At most 1024 characters.
     pub lastname: Option<String>,
     /// Kind of the realm the user belongs to.
-    #[doc(alias("realm-type"))]
+    #[cfg_attr(doc, doc(alias("realm-type")))]
     pub realm_type: Option<Realm>,
     /// Unix time in seconds until which all second factors of the user are refused. Since 8.0.
-    #[doc(alias("tfa-locked-until"))]
+    #[cfg_attr(doc, doc(alias("tfa-locked-until")))]
     pub tfa_locked_until: Option<i64>,
     /// API tokens of the user.
     pub tokens: Option<Vec<AccessUsersTokenItem>>,
     /// Whether TOTP codes of the user are refused after too many wrong ones. Since 8.0.
-    #[doc(alias("totp-locked"))]
+    #[cfg_attr(doc, doc(alias("totp-locked")))]
     pub totp_locked: Option<bool>,
     /// User ID in the form `name@realm`. At most 64 characters.
     pub userid: UserId,
@@ -5693,7 +5880,7 @@ object!(AccessUsersItem {
     others: extra,
 });
 
-/// The answer to `GET /access/users/{userid}/tfa`.
+/// The answer to `GET /access/users/{userid}/tfa`, which tells which second factors a user has and which one the realm demands.
 ///
 /// Given by [`GET /access/users/{userid}/tfa`](AccessUsersUseridTfaGet).
 #[derive(Clone)]
@@ -5748,7 +5935,7 @@ open_enum_impls!(AccessUsersTfaRealm {
     "oath" Oath, "yubico" Yubico,
 });
 
-/// Second-factor kinds the user has set up.
+/// One element of `types`: second-factor kinds the user has set up.
 ///
 /// Given by [`GET /access/users/{userid}/tfa`](AccessUsersUseridTfaGet).
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -5841,7 +6028,7 @@ impl Default for AccessUsersTokenGet {
     }
 }
 
-/// API tokens of the user.
+/// One element of `tokens`: API tokens of the user.
 ///
 /// Given by [`GET /access/users`](AccessUsersGet), [`GET /access/users/{userid}/token`](AccessUsersUseridTokenPath::get).
 #[derive(Clone)]
@@ -5915,14 +6102,14 @@ object!(AccessUsersTokenItem {
     others: extra,
 });
 
-/// The answer to `POST /access/users/{userid}/token/{tokenid}`.
+/// The answer to `POST /access/users/{userid}/token/{tokenid}`, which creates an API token.
 ///
 /// Given by [`POST /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPost).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessUsersTokenPost {
     /// Complete token ID in the form `name@realm!token`.
-    #[doc(alias("full-tokenid"))]
+    #[cfg_attr(doc, doc(alias("full-tokenid")))]
     pub full_tokenid: String,
     /// Settings of the new token.
     pub info: AccessUsersTokenGet,
@@ -5947,7 +6134,7 @@ object!(AccessUsersTokenPost {
     others: extra,
 });
 
-/// The answer to `PUT /access/users/{userid}/token/{tokenid}`.
+/// The answer to `PUT /access/users/{userid}/token/{tokenid}`, which changes an API token.
 ///
 /// Given by [`PUT /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPut).
 #[derive(Clone)]
@@ -5958,7 +6145,7 @@ pub struct AccessUsersTokenPut {
     /// Unix time in seconds after which the token is invalid; 0 means never. At least 0.
     pub expire: Option<i64>,
     /// Complete token ID in the form `name@realm!token`. Since 9.2.
-    #[doc(alias("full-tokenid"))]
+    #[cfg_attr(doc, doc(alias("full-tokenid")))]
     pub full_tokenid: Option<String>,
     /// Whether the token needs grants of its own; if not, it may do whatever its user may. Default: `true`.
     pub privsep: Option<bool>,
@@ -6026,7 +6213,7 @@ impl RealmSyncOptions {
         <Self as Object>::empty()
     }
     /// Whether imported users may log in right away.
-    #[doc(alias("enable-new"))]
+    #[cfg_attr(doc, doc(alias("enable-new")))]
     #[inline]
     #[must_use]
     pub fn enable_new<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -6048,7 +6235,7 @@ impl RealmSyncOptions {
         self
     }
     /// What is dropped once gone from the directory: `entry`, `properties`, `acl` joined by `;`, or `none`.
-    #[doc(alias("remove-vanished"))]
+    #[cfg_attr(doc, doc(alias("remove-vanished")))]
     #[inline]
     #[must_use]
     pub fn remove_vanished<How>(mut self, value: impl IntoSetting<String, How>) -> Self {

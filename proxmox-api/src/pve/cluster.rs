@@ -83,7 +83,7 @@ use crate::support::*;
 /// The path `/cluster`.
 ///
 /// Its calls: [`GET /cluster`](ClusterPath::get).
-#[doc(alias("/cluster"))]
+#[cfg_attr(doc, doc(alias("/cluster")))]
 #[derive(Clone, Debug)]
 pub struct ClusterPath(pub(crate) At);
 
@@ -119,7 +119,7 @@ impl ClusterPath {
     /// * Gives: list of [`DirectoryEntry`](super::types::DirectoryEntry)
     /// * Releases: 7.4 to 9.2
     /// * Needs: Open to every authenticated user.
-    #[doc(alias("GET /cluster"))]
+    #[cfg_attr(doc, doc(alias("GET /cluster", "GET cluster", "pvesh get /cluster")))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -134,7 +134,7 @@ impl ClusterPath {
 /// The path `/cluster/backup`.
 ///
 /// Its calls: [`GET /cluster/backup`](ClusterBackupPath::get), [`POST /cluster/backup`](ClusterBackupPost).
-#[doc(alias("/cluster/backup"))]
+#[cfg_attr(doc, doc(alias("/cluster/backup")))]
 #[derive(Clone, Debug)]
 pub struct ClusterBackupPath(pub(crate) At);
 
@@ -171,7 +171,13 @@ impl ClusterBackupPath {
     /// }
     /// # Ok(()) }
     /// ```
-    #[doc(alias("GET /cluster/backup", "backup job", "backup jobs", "list backup jobs"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/backup", "backup job", "backup jobs", "list backup jobs", "list a backup job",
+        "show backup jobs", "all backup jobs", "scheduled backups", "list scheduled backups", "show scheduled backups",
+        "all scheduled backups", "cluster backup", "backup cluster", "get cluster backup", "show cluster backup",
+        "datacenter backup", "backup datacenter", "get datacenter backup", "show datacenter backup", "GET backup",
+        "pvesh get /cluster/backup", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<ClusterBackupItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -302,7 +308,14 @@ impl ClusterBackupPath {
 ///     .await?;
 /// # Ok(()) }
 /// ```
-#[doc(alias("POST /cluster/backup", "create backup job", "schedule backup"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /cluster/backup", "create backup job", "schedule backup", "create schedule", "nightly backup", "plan backup",
+    "create a backup job", "add backup job", "new backup job", "create scheduled backup", "add scheduled backup",
+    "new scheduled backup", "create cluster backup", "add cluster backup", "new cluster backup",
+    "create datacenter backup", "add datacenter backup", "new datacenter backup", "POST backup",
+    "pvesh create /cluster/backup", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterBackupPost(pub(crate) Request<()>);
@@ -364,7 +377,7 @@ impl ClusterBackupPost {
         self
     }
     /// Shell patterns of container paths to skip; a leading `/` ties one to the root directory.
-    #[doc(alias("exclude-path"))]
+    #[cfg_attr(doc, doc(alias("exclude-path")))]
     #[inline]
     pub fn exclude_path<How: Several>(
         mut self,
@@ -442,7 +455,7 @@ impl ClusterBackupPost {
         self
     }
     /// Notes for the backup, on one line; `{{guestname}}`, `{{vmid}}`, `{{node}}`, `{{cluster}}` are filled in. At most 1024 characters. Only together with `storage`.
-    #[doc(alias("notes-template"))]
+    #[cfg_attr(doc, doc(alias("notes-template")))]
     #[inline]
     pub fn notes_template<How>(
         mut self,
@@ -452,7 +465,7 @@ impl ClusterBackupPost {
         self
     }
     /// Whether results are mailed to `mailto` or go through the notification system. Default: `auto`. Since 8.1.
-    #[doc(alias("notification-mode"))]
+    #[cfg_attr(doc, doc(alias("notification-mode")))]
     #[inline]
     pub fn notification_mode<How>(
         mut self,
@@ -467,7 +480,7 @@ impl ClusterBackupPost {
         self
     }
     /// Without use today. Default: `always`. From 8.1 to 8.4.
-    #[doc(alias("notification-policy"))]
+    #[cfg_attr(doc, doc(alias("notification-policy")))]
     #[inline]
     pub fn notification_policy<How>(
         mut self,
@@ -485,7 +498,7 @@ impl ClusterBackupPost {
         self
     }
     /// Without use today. From 8.1 to 8.4.
-    #[doc(alias("notification-target"))]
+    #[cfg_attr(doc, doc(alias("notification-target")))]
     #[inline]
     pub fn notification_target<How>(
         mut self,
@@ -495,7 +508,7 @@ impl ClusterBackupPost {
         self
     }
     /// How container backups to Proxmox Backup Server recognize unchanged files. Since 8.2.
-    #[doc(alias("pbs-change-detection-mode"))]
+    #[cfg_attr(doc, doc(alias("pbs-change-detection-mode")))]
     #[inline]
     pub fn pbs_change_detection_mode<How>(
         mut self,
@@ -545,7 +558,7 @@ impl ClusterBackupPost {
         self
     }
     /// How many backups to keep, in place of the rule of the storage. Default: `keep-all=1`.
-    #[doc(alias("prune-backups"))]
+    #[cfg_attr(doc, doc(alias("prune-backups")))]
     #[inline]
     pub fn prune_backups<How>(
         mut self,
@@ -569,7 +582,7 @@ impl ClusterBackupPost {
         self
     }
     /// Makes up for runs missed while the scheduler was down, as soon as it is back. Default: `false`.
-    #[doc(alias("repeat-missed"))]
+    #[cfg_attr(doc, doc(alias("repeat-missed")))]
     #[inline]
     pub fn repeat_missed<How>(
         mut self,
@@ -660,13 +673,13 @@ impl Settings<ClusterBackupPost> for ClusterBackupItem {
 /// The path `/cluster/backup-info`.
 ///
 /// Its calls: [`GET /cluster/backup-info`](ClusterBackupInfoPath::get).
-#[doc(alias("/cluster/backup-info"))]
+#[cfg_attr(doc, doc(alias("/cluster/backup-info")))]
 #[derive(Clone, Debug)]
 pub struct ClusterBackupInfoPath(pub(crate) At);
 
 impl ClusterPath {
     /// Leads to [`GET /cluster/backup-info`](ClusterBackupInfoPath::get).
-    #[doc(alias("backup-info"))]
+    #[cfg_attr(doc, doc(alias("backup-info")))]
     #[inline]
     #[must_use]
     pub fn backup_info(&self) -> ClusterBackupInfoPath {
@@ -688,7 +701,9 @@ impl ClusterBackupInfoPath {
     /// * Gives: list of [`SubdirEntry`](super::types::SubdirEntry)
     /// * Releases: 7.4 to 9.2
     /// * Needs: to be `root@pam` itself.
-    #[doc(alias("GET /cluster/backup-info"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/backup-info", "GET backup-info", "pvesh get /cluster/backup-info"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::SubdirEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -703,13 +718,13 @@ impl ClusterBackupInfoPath {
 /// The path `/cluster/backup-info/not-backed-up`.
 ///
 /// Its calls: [`GET /cluster/backup-info/not-backed-up`](ClusterBackupInfoNotBackedUpPath::get).
-#[doc(alias("/cluster/backup-info/not-backed-up"))]
+#[cfg_attr(doc, doc(alias("/cluster/backup-info/not-backed-up")))]
 #[derive(Clone, Debug)]
 pub struct ClusterBackupInfoNotBackedUpPath(pub(crate) At);
 
 impl ClusterBackupInfoPath {
     /// Leads to [`GET /cluster/backup-info/not-backed-up`](ClusterBackupInfoNotBackedUpPath::get).
-    #[doc(alias("not-backed-up"))]
+    #[cfg_attr(doc, doc(alias("not-backed-up")))]
     #[inline]
     #[must_use]
     pub fn not_backed_up(&self) -> ClusterBackupInfoNotBackedUpPath {
@@ -731,7 +746,13 @@ impl ClusterBackupInfoNotBackedUpPath {
     /// * Gives: list of [`ClusterBackupInfoNotBackedUpItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/`.
-    #[doc(alias("GET /cluster/backup-info/not-backed-up"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/backup-info/not-backed-up", "guests without backup", "not backed up", "missing backups",
+        "cluster backup info not backed up", "backup info not backed up cluster", "cluster not backed up",
+        "not backed up cluster", "not backed up a cluster", "datacenter backup info not backed up",
+        "backup info not backed up datacenter", "datacenter not backed up", "not backed up datacenter",
+        "GET not-backed-up", "pvesh get /cluster/backup-info/not-backed-up", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<ClusterBackupInfoNotBackedUpItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -746,7 +767,7 @@ impl ClusterBackupInfoNotBackedUpPath {
 /// The path `/cluster/backup/{id}`.
 ///
 /// Its calls: [`GET /cluster/backup/{id}`](ClusterBackupIdPath::get), [`PUT /cluster/backup/{id}`](ClusterBackupIdPut), [`DELETE /cluster/backup/{id}`](ClusterBackupIdPath::delete).
-#[doc(alias("/cluster/backup/{id}"))]
+#[cfg_attr(doc, doc(alias("/cluster/backup/{id}")))]
 #[derive(Clone, Debug)]
 pub struct ClusterBackupIdPath(pub(crate) At);
 
@@ -775,7 +796,10 @@ impl ClusterBackupIdPath {
     /// * Gives: [`ClusterBackupItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/`.
-    #[doc(alias("GET /cluster/backup/{id}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/backup/{id}", "get backup job", "show backup job", "read backup job", "get scheduled backup",
+        "show scheduled backup", "read scheduled backup", "GET backup", "pvesh get /cluster/backup/{id}", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<ClusterBackupItem> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -888,7 +912,10 @@ impl ClusterBackupIdPath {
     /// * Gives: `()`
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Modify` on path `/`.
-    #[doc(alias("DELETE /cluster/backup/{id}"))]
+    #[cfg_attr(doc, doc(alias(
+        "DELETE /cluster/backup/{id}", "delete backup job", "remove backup job", "delete scheduled backup",
+        "remove scheduled backup", "DELETE backup", "pvesh delete /cluster/backup/{id}", "Sys.Modify"
+    )))]
     #[inline]
     pub fn delete(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -919,7 +946,12 @@ impl ClusterBackupIdPath {
 ///   * When the backups go to a storage: `Datastore.Allocate` on path `/storage/{storage}`.
 ///   * When the job has a `dumpdir`: to be `root@pam` itself.
 ///   * With `pool`: `VM.Backup` on path `/pool/{pool}`.
-#[doc(alias("PUT /cluster/backup/{id}"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /cluster/backup/{id}", "update backup job", "change backup job", "edit backup job", "set backup job",
+    "modify backup job", "update scheduled backup", "change scheduled backup", "edit scheduled backup",
+    "set scheduled backup", "modify scheduled backup", "PUT backup", "pvesh set /cluster/backup/{id}", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterBackupIdPut(pub(crate) Request<()>);
@@ -987,7 +1019,7 @@ impl ClusterBackupIdPut {
         self
     }
     /// Shell patterns of container paths to skip; a leading `/` ties one to the root directory.
-    #[doc(alias("exclude-path"))]
+    #[cfg_attr(doc, doc(alias("exclude-path")))]
     #[inline]
     pub fn exclude_path<How: Several>(
         mut self,
@@ -1059,7 +1091,7 @@ impl ClusterBackupIdPut {
         self
     }
     /// Notes for the backup, on one line; `{{guestname}}`, `{{vmid}}`, `{{node}}`, `{{cluster}}` are filled in. At most 1024 characters. Only together with `storage`.
-    #[doc(alias("notes-template"))]
+    #[cfg_attr(doc, doc(alias("notes-template")))]
     #[inline]
     pub fn notes_template<How>(
         mut self,
@@ -1069,7 +1101,7 @@ impl ClusterBackupIdPut {
         self
     }
     /// Whether results are mailed to `mailto` or go through the notification system. Default: `auto`. Since 8.1.
-    #[doc(alias("notification-mode"))]
+    #[cfg_attr(doc, doc(alias("notification-mode")))]
     #[inline]
     pub fn notification_mode<How>(
         mut self,
@@ -1084,7 +1116,7 @@ impl ClusterBackupIdPut {
         self
     }
     /// Without use today. Default: `always`. From 8.1 to 8.4.
-    #[doc(alias("notification-policy"))]
+    #[cfg_attr(doc, doc(alias("notification-policy")))]
     #[inline]
     pub fn notification_policy<How>(
         mut self,
@@ -1102,7 +1134,7 @@ impl ClusterBackupIdPut {
         self
     }
     /// Without use today. From 8.1 to 8.4.
-    #[doc(alias("notification-target"))]
+    #[cfg_attr(doc, doc(alias("notification-target")))]
     #[inline]
     pub fn notification_target<How>(
         mut self,
@@ -1112,7 +1144,7 @@ impl ClusterBackupIdPut {
         self
     }
     /// How container backups to Proxmox Backup Server recognize unchanged files. Since 8.2.
-    #[doc(alias("pbs-change-detection-mode"))]
+    #[cfg_attr(doc, doc(alias("pbs-change-detection-mode")))]
     #[inline]
     pub fn pbs_change_detection_mode<How>(
         mut self,
@@ -1162,7 +1194,7 @@ impl ClusterBackupIdPut {
         self
     }
     /// How many backups to keep, in place of the rule of the storage. Default: `keep-all=1`.
-    #[doc(alias("prune-backups"))]
+    #[cfg_attr(doc, doc(alias("prune-backups")))]
     #[inline]
     pub fn prune_backups<How>(
         mut self,
@@ -1186,7 +1218,7 @@ impl ClusterBackupIdPut {
         self
     }
     /// Makes up for runs missed while the scheduler was down, as soon as it is back. Default: `false`.
-    #[doc(alias("repeat-missed"))]
+    #[cfg_attr(doc, doc(alias("repeat-missed")))]
     #[inline]
     pub fn repeat_missed<How>(
         mut self,
@@ -1283,7 +1315,7 @@ impl Settings<ClusterBackupIdPut> for ClusterBackupItem {
 /// The path `/cluster/backup/{id}/included_volumes`.
 ///
 /// Its calls: [`GET /cluster/backup/{id}/included_volumes`](ClusterBackupIdIncludedVolumesPath::get).
-#[doc(alias("/cluster/backup/{id}/included_volumes"))]
+#[cfg_attr(doc, doc(alias("/cluster/backup/{id}/included_volumes")))]
 #[derive(Clone, Debug)]
 pub struct ClusterBackupIdIncludedVolumesPath(pub(crate) At);
 
@@ -1310,7 +1342,11 @@ impl ClusterBackupIdIncludedVolumesPath {
     /// * Gives: [`ClusterBackupIncludedVolumes`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/`.
-    #[doc(alias("GET /cluster/backup/{id}/included_volumes"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/backup/{id}/included_volumes", "backup job included volumes", "included volumes backup job",
+        "included volumes a backup job", "scheduled backup included volumes", "included volumes scheduled backup",
+        "GET included_volumes", "pvesh get /cluster/backup/{id}/included_volumes", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<ClusterBackupIncludedVolumes> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1325,13 +1361,13 @@ impl ClusterBackupIdIncludedVolumesPath {
 /// The path `/cluster/bulk-action`.
 ///
 /// Its calls: [`GET /cluster/bulk-action`](ClusterBulkActionPath::get).
-#[doc(alias("/cluster/bulk-action"))]
+#[cfg_attr(doc, doc(alias("/cluster/bulk-action")))]
 #[derive(Clone, Debug)]
 pub struct ClusterBulkActionPath(pub(crate) At);
 
 impl ClusterPath {
     /// Leads to [`GET /cluster/bulk-action`](ClusterBulkActionPath::get).
-    #[doc(alias("bulk-action"))]
+    #[cfg_attr(doc, doc(alias("bulk-action")))]
     #[inline]
     #[must_use]
     pub fn bulk_action(&self) -> ClusterBulkActionPath {
@@ -1353,7 +1389,9 @@ impl ClusterBulkActionPath {
     /// * Gives: list of [`DirectoryEntry`](super::types::DirectoryEntry)
     /// * Releases: since 9.1
     /// * Needs: Open to every authenticated user.
-    #[doc(alias("GET /cluster/bulk-action"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/bulk-action", "GET bulk-action", "pvesh get /cluster/bulk-action"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1369,7 +1407,7 @@ impl ClusterBulkActionPath {
 /// The path `/cluster/bulk-action/guest`.
 ///
 /// Its calls: [`GET /cluster/bulk-action/guest`](ClusterBulkActionGuestPath::get).
-#[doc(alias("/cluster/bulk-action/guest"))]
+#[cfg_attr(doc, doc(alias("/cluster/bulk-action/guest")))]
 #[derive(Clone, Debug)]
 pub struct ClusterBulkActionGuestPath(pub(crate) At);
 
@@ -1396,7 +1434,9 @@ impl ClusterBulkActionGuestPath {
     /// * Gives: list of [`DirectoryEntry`](super::types::DirectoryEntry)
     /// * Releases: since 9.1
     /// * Needs: Open to every authenticated user.
-    #[doc(alias("GET /cluster/bulk-action/guest"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/bulk-action/guest", "GET guest", "pvesh get /cluster/bulk-action/guest"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1412,7 +1452,7 @@ impl ClusterBulkActionGuestPath {
 /// The path `/cluster/bulk-action/guest/migrate`.
 ///
 /// Its calls: [`POST /cluster/bulk-action/guest/migrate`](ClusterBulkActionGuestMigratePost).
-#[doc(alias("/cluster/bulk-action/guest/migrate"))]
+#[cfg_attr(doc, doc(alias("/cluster/bulk-action/guest/migrate")))]
 #[derive(Clone, Debug)]
 pub struct ClusterBulkActionGuestMigratePath(pub(crate) At);
 
@@ -1486,7 +1526,11 @@ impl ClusterBulkActionGuestMigratePath {
 /// * Gives: [`Task`]
 /// * Releases: since 9.1
 /// * Needs: (`vms` names guests and `VM.Migrate` on path `/vms/{vmid}`) or (`vms` is left out and `VM.Migrate` on path `/`).
-#[doc(alias("POST /cluster/bulk-action/guest/migrate"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /cluster/bulk-action/guest/migrate", "bulk migrate", "migrate bulk", "migrate a bulk", "guests migrate",
+    "migrate guests", "POST migrate", "pvesh create /cluster/bulk-action/guest/migrate", "target", "VM.Migrate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterBulkActionGuestMigratePost(pub(crate) Request<Task>);
@@ -1495,7 +1539,7 @@ request_impls!(ClusterBulkActionGuestMigratePost: Task);
 
 impl ClusterBulkActionGuestMigratePost {
     /// How many guests are handled at the same time. From 1 to 64. Default: `1`.
-    #[doc(alias("max-workers"))]
+    #[cfg_attr(doc, doc(alias("max-workers")))]
     #[inline]
     pub fn max_workers<How>(mut self, max_workers: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("max-workers", max_workers);
@@ -1520,7 +1564,7 @@ impl ClusterBulkActionGuestMigratePost {
         self
     }
     /// Whether guests with local disks are migrated live, copying these disks.
-    #[doc(alias("with-local-disks"))]
+    #[cfg_attr(doc, doc(alias("with-local-disks")))]
     #[inline]
     pub fn with_local_disks<How>(
         mut self,
@@ -1534,7 +1578,7 @@ impl ClusterBulkActionGuestMigratePost {
 /// The path `/cluster/bulk-action/guest/shutdown`.
 ///
 /// Its calls: [`POST /cluster/bulk-action/guest/shutdown`](ClusterBulkActionGuestShutdownPost).
-#[doc(alias("/cluster/bulk-action/guest/shutdown"))]
+#[cfg_attr(doc, doc(alias("/cluster/bulk-action/guest/shutdown")))]
 #[derive(Clone, Debug)]
 pub struct ClusterBulkActionGuestShutdownPath(pub(crate) At);
 
@@ -1599,7 +1643,12 @@ impl ClusterBulkActionGuestShutdownPath {
 /// * Gives: [`Task`]
 /// * Releases: since 9.1
 /// * Needs: (`vms` names guests and `VM.PowerMgmt` on path `/vms/{vmid}`) or (`vms` is left out and `VM.PowerMgmt` on path `/`).
-#[doc(alias("POST /cluster/bulk-action/guest/shutdown"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /cluster/bulk-action/guest/shutdown", "bulk shutdown", "bulk stop", "shutdown bulk", "shutdown a bulk",
+    "guests shutdown", "shutdown guests", "POST shutdown", "pvesh create /cluster/bulk-action/guest/shutdown",
+    "VM.PowerMgmt"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterBulkActionGuestShutdownPost(pub(crate) Request<Task>);
@@ -1608,14 +1657,14 @@ request_impls!(ClusterBulkActionGuestShutdownPost: Task);
 
 impl ClusterBulkActionGuestShutdownPost {
     /// Whether guests that are still running after the timeout are stopped hard. Default: `true`.
-    #[doc(alias("force-stop"))]
+    #[cfg_attr(doc, doc(alias("force-stop")))]
     #[inline]
     pub fn force_stop<How>(mut self, force_stop: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("force-stop", force_stop);
         self
     }
     /// How many guests are handled at the same time. From 1 to 64. Default: `4`.
-    #[doc(alias("max-workers"))]
+    #[cfg_attr(doc, doc(alias("max-workers")))]
     #[inline]
     pub fn max_workers<How>(mut self, max_workers: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("max-workers", max_workers);
@@ -1644,7 +1693,7 @@ impl ClusterBulkActionGuestShutdownPost {
 /// The path `/cluster/bulk-action/guest/start`.
 ///
 /// Its calls: [`POST /cluster/bulk-action/guest/start`](ClusterBulkActionGuestStartPost).
-#[doc(alias("/cluster/bulk-action/guest/start"))]
+#[cfg_attr(doc, doc(alias("/cluster/bulk-action/guest/start")))]
 #[derive(Clone, Debug)]
 pub struct ClusterBulkActionGuestStartPath(pub(crate) At);
 
@@ -1709,7 +1758,11 @@ impl ClusterBulkActionGuestStartPath {
 /// * Gives: [`Task`]
 /// * Releases: since 9.1
 /// * Needs: (`vms` names guests and `VM.PowerMgmt` on path `/vms/{vmid}`) or (`vms` is left out and `VM.PowerMgmt` on path `/`).
-#[doc(alias("POST /cluster/bulk-action/guest/start"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /cluster/bulk-action/guest/start", "bulk start", "start bulk", "start a bulk", "guests start",
+    "start guests", "POST start", "pvesh create /cluster/bulk-action/guest/start", "VM.PowerMgmt"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterBulkActionGuestStartPost(pub(crate) Request<Task>);
@@ -1718,7 +1771,7 @@ request_impls!(ClusterBulkActionGuestStartPost: Task);
 
 impl ClusterBulkActionGuestStartPost {
     /// How many guests are handled at the same time. From 1 to 64. Default: `4`.
-    #[doc(alias("max-workers"))]
+    #[cfg_attr(doc, doc(alias("max-workers")))]
     #[inline]
     pub fn max_workers<How>(mut self, max_workers: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("max-workers", max_workers);
@@ -1747,7 +1800,7 @@ impl ClusterBulkActionGuestStartPost {
 /// The path `/cluster/bulk-action/guest/suspend`.
 ///
 /// Its calls: [`POST /cluster/bulk-action/guest/suspend`](ClusterBulkActionGuestSuspendPost).
-#[doc(alias("/cluster/bulk-action/guest/suspend"))]
+#[cfg_attr(doc, doc(alias("/cluster/bulk-action/guest/suspend")))]
 #[derive(Clone, Debug)]
 pub struct ClusterBulkActionGuestSuspendPath(pub(crate) At);
 
@@ -1847,7 +1900,11 @@ impl ClusterBulkActionGuestSuspendPath {
 /// * Needs: (`vms` names guests and `VM.PowerMgmt` on path `/vms/{vmid}`) or (`vms` is left out and `VM.PowerMgmt` on path `/`).
 ///   * With `to-disk`: (`vms` names guests and `VM.Config.Disk` on path `/vms/{vmid}`) or (`vms` is left out and `VM.Config.Disk` on path `/`).
 ///   * With `statestorage`, when `to-disk` is set too: `Datastore.AllocateSpace` on path `/storage/{statestorage}`.
-#[doc(alias("POST /cluster/bulk-action/guest/suspend"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /cluster/bulk-action/guest/suspend", "bulk suspend", "suspend bulk", "suspend a bulk", "guests suspend",
+    "suspend guests", "POST suspend", "pvesh create /cluster/bulk-action/guest/suspend", "VM.PowerMgmt"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterBulkActionGuestSuspendPost(pub(crate) Request<Task>);
@@ -1856,7 +1913,7 @@ request_impls!(ClusterBulkActionGuestSuspendPost: Task);
 
 impl ClusterBulkActionGuestSuspendPost {
     /// How many guests are handled at the same time. From 1 to 64. Default: `4`.
-    #[doc(alias("max-workers"))]
+    #[cfg_attr(doc, doc(alias("max-workers")))]
     #[inline]
     pub fn max_workers<How>(mut self, max_workers: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("max-workers", max_workers);
@@ -1878,7 +1935,7 @@ impl ClusterBulkActionGuestSuspendPost {
         self
     }
     /// Saves the memory to disk and powers off; the next start continues from there. Default: `false`.
-    #[doc(alias("to-disk"))]
+    #[cfg_attr(doc, doc(alias("to-disk")))]
     #[inline]
     pub fn to_disk<How>(mut self, to_disk: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("to-disk", to_disk);
@@ -1895,7 +1952,7 @@ impl ClusterBulkActionGuestSuspendPost {
 /// The path `/cluster/config`.
 ///
 /// Its calls: [`GET /cluster/config`](ClusterConfigPath::get), [`POST /cluster/config`](ClusterConfigPost).
-#[doc(alias("/cluster/config"))]
+#[cfg_attr(doc, doc(alias("/cluster/config")))]
 #[derive(Clone, Debug)]
 pub struct ClusterConfigPath(pub(crate) At);
 
@@ -1922,7 +1979,9 @@ impl ClusterConfigPath {
     /// * Gives: list of [`DirectoryEntry`](super::types::DirectoryEntry)
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/`.
-    #[doc(alias("GET /cluster/config"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/config", "GET config", "pvesh get /cluster/config", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1981,7 +2040,12 @@ impl ClusterConfigPath {
 /// * Gives: [`Task`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: to be `root@pam` itself.
-#[doc(alias("POST /cluster/config", "create cluster"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /cluster/config", "create cluster", "pvecm create", "create cluster config", "add cluster config",
+    "new cluster config", "create datacenter config", "add datacenter config", "new datacenter config", "POST config",
+    "pvesh create /cluster/config", "clustername"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterConfigPost(pub(crate) Request<Task>);
@@ -1990,7 +2054,7 @@ request_impls!(ClusterConfigPost: Task);
 
 impl ClusterConfigPost {
     /// Address and priority of the node on corosync link n. Indexes 0 to 7.
-    #[doc(alias("link0", "link1", "link2", "link3"))]
+    #[cfg_attr(doc, doc(alias("link0", "link1", "link2", "link3")))]
     #[inline]
     pub fn link<Which, How>(
         mut self,
@@ -2007,7 +2071,7 @@ impl ClusterConfigPost {
         self
     }
     /// Milliseconds added to the corosync token timeout for each node beyond the second. At least 0. Default: `125`. Since 9.1.
-    #[doc(alias("token-coefficient"))]
+    #[cfg_attr(doc, doc(alias("token-coefficient")))]
     #[inline]
     pub fn token_coefficient<How>(
         mut self,
@@ -2027,7 +2091,7 @@ impl ClusterConfigPost {
 /// The path `/cluster/config/apiversion`.
 ///
 /// Its calls: [`GET /cluster/config/apiversion`](ClusterConfigApiversionPath::get).
-#[doc(alias("/cluster/config/apiversion"))]
+#[cfg_attr(doc, doc(alias("/cluster/config/apiversion")))]
 #[derive(Clone, Debug)]
 pub struct ClusterConfigApiversionPath(pub(crate) At);
 
@@ -2054,7 +2118,12 @@ impl ClusterConfigApiversionPath {
     /// * Gives: `i64`
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/`.
-    #[doc(alias("GET /cluster/config/apiversion"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/config/apiversion", "pvecm apiver", "cluster config apiversion", "config apiversion cluster",
+        "cluster apiversion", "apiversion cluster", "apiversion a cluster", "datacenter config apiversion",
+        "config apiversion datacenter", "datacenter apiversion", "apiversion datacenter", "GET apiversion",
+        "pvesh get /cluster/config/apiversion", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<i64> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2069,7 +2138,7 @@ impl ClusterConfigApiversionPath {
 /// The path `/cluster/config/join`.
 ///
 /// Its calls: [`GET /cluster/config/join`](ClusterConfigJoinGet), [`POST /cluster/config/join`](ClusterConfigJoinPost).
-#[doc(alias("/cluster/config/join"))]
+#[cfg_attr(doc, doc(alias("/cluster/config/join")))]
 #[derive(Clone, Debug)]
 pub struct ClusterConfigJoinPath(pub(crate) At);
 
@@ -2142,7 +2211,14 @@ impl ClusterConfigJoinPath {
 /// * Needs: `Sys.Audit` on path `/`.
 ///
 /// The answer is open: corosync.conf may hold any totem setting of corosync
-#[doc(alias("GET /cluster/config/join"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /cluster/config/join", "join information", "join info", "cluster config join", "config join cluster",
+    "cluster join", "join cluster", "get cluster config join", "get cluster join", "show cluster config join",
+    "show cluster join", "datacenter config join", "config join datacenter", "datacenter join", "join datacenter",
+    "get datacenter config join", "get datacenter join", "show datacenter config join", "show datacenter join",
+    "GET join", "pvesh get /cluster/config/join", "Sys.Audit"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterConfigJoinGet(pub(crate) Request<ClusterConfigJoin>);
@@ -2228,7 +2304,14 @@ impl ClusterConfigJoinPostRequired<2> {
 /// * Gives: [`Task`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: to be `root@pam` itself.
-#[doc(alias("POST /cluster/config/join", "join cluster"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /cluster/config/join", "join cluster", "add node to cluster", "cluster join", "pvecm add",
+    "create cluster config join", "create cluster join", "add cluster config join", "add cluster join",
+    "new cluster config join", "new cluster join", "create datacenter config join", "create datacenter join",
+    "add datacenter config join", "add datacenter join", "new datacenter config join", "new datacenter join",
+    "POST join", "pvesh create /cluster/config/join", "hostname", "fingerprint", "password"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterConfigJoinPost(pub(crate) Request<Task>);
@@ -2243,7 +2326,7 @@ impl ClusterConfigJoinPost {
         self
     }
     /// Address and priority of the node on corosync link n. Indexes 0 to 7.
-    #[doc(alias("link0", "link1", "link2", "link3"))]
+    #[cfg_attr(doc, doc(alias("link0", "link1", "link2", "link3")))]
     #[inline]
     pub fn link<Which, How>(
         mut self,
@@ -2270,7 +2353,7 @@ impl ClusterConfigJoinPost {
 /// The path `/cluster/config/nodes`.
 ///
 /// Its calls: [`GET /cluster/config/nodes`](ClusterConfigNodesPath::get).
-#[doc(alias("/cluster/config/nodes"))]
+#[cfg_attr(doc, doc(alias("/cluster/config/nodes")))]
 #[derive(Clone, Debug)]
 pub struct ClusterConfigNodesPath(pub(crate) At);
 
@@ -2297,7 +2380,13 @@ impl ClusterConfigNodesPath {
     /// * Gives: list of [`ClusterConfigNodesItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/`.
-    #[doc(alias("GET /cluster/config/nodes"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/config/nodes", "cluster members", "list cluster nodes", "pvecm nodes", "cluster nodes",
+        "list a cluster node", "show cluster nodes", "all cluster nodes", "corosync nodes", "list corosync nodes",
+        "show corosync nodes", "all corosync nodes", "cluster config nodes", "config nodes cluster", "nodes cluster",
+        "nodes a cluster", "datacenter config nodes", "config nodes datacenter", "datacenter nodes",
+        "nodes datacenter", "GET nodes", "pvesh get /cluster/config/nodes", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<ClusterConfigNodesItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2312,7 +2401,7 @@ impl ClusterConfigNodesPath {
 /// The path `/cluster/config/nodes/{node}`.
 ///
 /// Its calls: [`POST /cluster/config/nodes/{node}`](ClusterConfigNodesNodePost), [`DELETE /cluster/config/nodes/{node}`](ClusterConfigNodesNodePath::delete).
-#[doc(alias("/cluster/config/nodes/{node}"))]
+#[cfg_attr(doc, doc(alias("/cluster/config/nodes/{node}")))]
 #[derive(Clone, Debug)]
 pub struct ClusterConfigNodesNodePath(pub(crate) At);
 
@@ -2360,7 +2449,11 @@ impl ClusterConfigNodesNodePath {
     /// * Gives: `()`
     /// * Releases: 7.4 to 9.2
     /// * Needs: to be `root@pam` itself.
-    #[doc(alias("DELETE /cluster/config/nodes/{node}"))]
+    #[cfg_attr(doc, doc(alias(
+        "DELETE /cluster/config/nodes/{node}", "remove node from cluster", "remove node", "pvecm delnode",
+        "delete cluster node", "remove cluster node", "delete corosync node", "remove corosync node", "DELETE nodes",
+        "pvesh delete /cluster/config/nodes/{node}"
+    )))]
     #[inline]
     pub fn delete(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2385,7 +2478,12 @@ impl ClusterConfigNodesNodePath {
 /// * Gives: [`ClusterConfigNode`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: to be `root@pam` itself.
-#[doc(alias("POST /cluster/config/nodes/{node}"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /cluster/config/nodes/{node}", "pvecm addnode", "create cluster node", "add cluster node",
+    "new cluster node", "create corosync node", "add corosync node", "new corosync node", "POST nodes",
+    "pvesh create /cluster/config/nodes/{node}"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterConfigNodesNodePost(pub(crate) Request<ClusterConfigNode>);
@@ -2406,7 +2504,7 @@ impl ClusterConfigNodesNodePost {
         self
     }
     /// Address and priority of the node on corosync link n. Indexes 0 to 7.
-    #[doc(alias("link0", "link1", "link2", "link3"))]
+    #[cfg_attr(doc, doc(alias("link0", "link1", "link2", "link3")))]
     #[inline]
     pub fn link<Which, How>(
         mut self,
@@ -2442,7 +2540,7 @@ impl ClusterConfigNodesNodePost {
 /// The path `/cluster/config/qdevice`.
 ///
 /// Its calls: [`GET /cluster/config/qdevice`](ClusterConfigQdevicePath::get).
-#[doc(alias("/cluster/config/qdevice"))]
+#[cfg_attr(doc, doc(alias("/cluster/config/qdevice")))]
 #[derive(Clone, Debug)]
 pub struct ClusterConfigQdevicePath(pub(crate) At);
 
@@ -2469,7 +2567,11 @@ impl ClusterConfigQdevicePath {
     /// * Gives: [`ClusterConfigQdevice`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/`.
-    #[doc(alias("GET /cluster/config/qdevice"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/config/qdevice", "cluster config qdevice", "config qdevice cluster", "cluster qdevice",
+        "qdevice cluster", "qdevice a cluster", "datacenter config qdevice", "config qdevice datacenter",
+        "datacenter qdevice", "qdevice datacenter", "GET qdevice", "pvesh get /cluster/config/qdevice", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<ClusterConfigQdevice> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2484,7 +2586,7 @@ impl ClusterConfigQdevicePath {
 /// The path `/cluster/config/totem`.
 ///
 /// Its calls: [`GET /cluster/config/totem`](ClusterConfigTotemPath::get).
-#[doc(alias("/cluster/config/totem"))]
+#[cfg_attr(doc, doc(alias("/cluster/config/totem")))]
 #[derive(Clone, Debug)]
 pub struct ClusterConfigTotemPath(pub(crate) At);
 
@@ -2513,7 +2615,11 @@ impl ClusterConfigTotemPath {
     /// * Needs: `Sys.Audit` on path `/`.
     ///
     /// The answer is open: corosync.conf may hold any totem setting of corosync
-    #[doc(alias("GET /cluster/config/totem"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/config/totem", "cluster config totem", "config totem cluster", "cluster totem", "totem cluster",
+        "totem a cluster", "datacenter config totem", "config totem datacenter", "datacenter totem",
+        "totem datacenter", "GET totem", "pvesh get /cluster/config/totem", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Option<ClusterConfigTotem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2528,7 +2634,7 @@ impl ClusterConfigTotemPath {
 /// The path `/cluster/jobs`.
 ///
 /// Its calls: [`GET /cluster/jobs`](ClusterJobsPath::get).
-#[doc(alias("/cluster/jobs"))]
+#[cfg_attr(doc, doc(alias("/cluster/jobs")))]
 #[derive(Clone, Debug)]
 pub struct ClusterJobsPath(pub(crate) At);
 
@@ -2555,7 +2661,9 @@ impl ClusterJobsPath {
     /// * Gives: list of [`SubdirEntry`](super::types::SubdirEntry)
     /// * Releases: 7.4 to 9.2
     /// * Needs: Open to every authenticated user.
-    #[doc(alias("GET /cluster/jobs"))]
+    #[cfg_attr(doc, doc(alias(
+        
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::SubdirEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2570,13 +2678,13 @@ impl ClusterJobsPath {
 /// The path `/cluster/jobs/realm-sync`.
 ///
 /// Its calls: [`GET /cluster/jobs/realm-sync`](ClusterJobsRealmSyncPath::get).
-#[doc(alias("/cluster/jobs/realm-sync"))]
+#[cfg_attr(doc, doc(alias("/cluster/jobs/realm-sync")))]
 #[derive(Clone, Debug)]
 pub struct ClusterJobsRealmSyncPath(pub(crate) At);
 
 impl ClusterJobsPath {
     /// Leads to [`GET /cluster/jobs/realm-sync`](ClusterJobsRealmSyncPath::get).
-    #[doc(alias("realm-sync"))]
+    #[cfg_attr(doc, doc(alias("realm-sync")))]
     #[inline]
     #[must_use]
     pub fn realm_sync(&self) -> ClusterJobsRealmSyncPath {
@@ -2598,7 +2706,13 @@ impl ClusterJobsRealmSyncPath {
     /// * Gives: list of [`ClusterJobsRealmSyncItem`]
     /// * Releases: since 8.0
     /// * Needs: `Sys.Audit` on path `/`.
-    #[doc(alias("GET /cluster/jobs/realm-sync"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/jobs/realm-sync", "realm sync jobs", "list a realm sync job", "list realm sync jobs",
+        "show realm sync jobs", "all realm sync jobs", "cluster jobs realm sync", "jobs realm sync cluster",
+        "cluster realm sync", "realm sync cluster", "realm sync a cluster", "datacenter jobs realm sync",
+        "jobs realm sync datacenter", "datacenter realm sync", "realm sync datacenter", "GET realm-sync",
+        "pvesh get /cluster/jobs/realm-sync", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<ClusterJobsRealmSyncItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2614,7 +2728,7 @@ impl ClusterJobsRealmSyncPath {
 /// The path `/cluster/jobs/realm-sync/{id}`.
 ///
 /// Its calls: [`GET /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPath::get), [`POST /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPost), [`PUT /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPut), [`DELETE /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPath::delete).
-#[doc(alias("/cluster/jobs/realm-sync/{id}"))]
+#[cfg_attr(doc, doc(alias("/cluster/jobs/realm-sync/{id}")))]
 #[derive(Clone, Debug)]
 pub struct ClusterJobsRealmSyncIdPath(pub(crate) At);
 
@@ -2643,7 +2757,10 @@ impl ClusterJobsRealmSyncIdPath {
     /// * Gives: [`ClusterJobsRealmSync`]
     /// * Releases: since 8.0
     /// * Needs: `Sys.Audit` on path `/`.
-    #[doc(alias("GET /cluster/jobs/realm-sync/{id}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/jobs/realm-sync/{id}", "get realm sync job", "show realm sync job", "read realm sync job",
+        "GET realm-sync", "pvesh get /cluster/jobs/realm-sync/{id}", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<ClusterJobsRealmSync> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2753,7 +2870,10 @@ impl ClusterJobsRealmSyncIdPath {
     /// * Gives: `()`
     /// * Releases: since 8.0
     /// * Needs: `Sys.Modify` on path `/`.
-    #[doc(alias("DELETE /cluster/jobs/realm-sync/{id}"))]
+    #[cfg_attr(doc, doc(alias(
+        "DELETE /cluster/jobs/realm-sync/{id}", "delete realm sync job", "remove realm sync job", "DELETE realm-sync",
+        "pvesh delete /cluster/jobs/realm-sync/{id}", "Sys.Modify"
+    )))]
     #[inline]
     pub fn delete(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2780,7 +2900,11 @@ impl ClusterJobsRealmSyncIdPath {
 /// * Gives: `()`
 /// * Releases: since 8.0
 /// * Needs: `Realm.AllocateUser` on path `/access/realm/{realm}` and `User.Modify` on path `/access/groups`.
-#[doc(alias("POST /cluster/jobs/realm-sync/{id}"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /cluster/jobs/realm-sync/{id}", "create realm sync job", "add realm sync job", "new realm sync job",
+    "POST realm-sync", "pvesh create /cluster/jobs/realm-sync/{id}", "schedule", "Realm.AllocateUser", "User.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterJobsRealmSyncIdPost(pub(crate) Request<()>);
@@ -2795,7 +2919,7 @@ impl ClusterJobsRealmSyncIdPost {
         self
     }
     /// Whether imported users may log in right away. Default: `true`.
-    #[doc(alias("enable-new"))]
+    #[cfg_attr(doc, doc(alias("enable-new")))]
     #[inline]
     pub fn enable_new<How>(mut self, enable_new: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("enable-new", enable_new);
@@ -2814,7 +2938,7 @@ impl ClusterJobsRealmSyncIdPost {
         self
     }
     /// What is dropped once gone from the directory: `entry`, `properties`, `acl` joined by `;`, or `none`. Default: `none`.
-    #[doc(alias("remove-vanished"))]
+    #[cfg_attr(doc, doc(alias("remove-vanished")))]
     #[inline]
     pub fn remove_vanished<How>(
         mut self,
@@ -2865,7 +2989,12 @@ impl Settings<ClusterJobsRealmSyncIdPost> for ClusterJobsRealmSync {
 /// * Gives: `()`
 /// * Releases: since 8.0
 /// * Needs: `Realm.AllocateUser` on path `/access/realm/{realm}` and `User.Modify` on path `/access/groups`.
-#[doc(alias("PUT /cluster/jobs/realm-sync/{id}"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /cluster/jobs/realm-sync/{id}", "update realm sync job", "change realm sync job", "edit realm sync job",
+    "set realm sync job", "modify realm sync job", "PUT realm-sync", "pvesh set /cluster/jobs/realm-sync/{id}",
+    "schedule", "Realm.AllocateUser", "User.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterJobsRealmSyncIdPut(pub(crate) Request<()>);
@@ -2886,7 +3015,7 @@ impl ClusterJobsRealmSyncIdPut {
         self
     }
     /// Whether imported users may log in right away. Default: `true`.
-    #[doc(alias("enable-new"))]
+    #[cfg_attr(doc, doc(alias("enable-new")))]
     #[inline]
     pub fn enable_new<How>(mut self, enable_new: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("enable-new", enable_new);
@@ -2899,7 +3028,7 @@ impl ClusterJobsRealmSyncIdPut {
         self
     }
     /// What is dropped once gone from the directory: `entry`, `properties`, `acl` joined by `;`, or `none`. Default: `none`.
-    #[doc(alias("remove-vanished"))]
+    #[cfg_attr(doc, doc(alias("remove-vanished")))]
     #[inline]
     pub fn remove_vanished<How>(
         mut self,
@@ -2956,13 +3085,13 @@ impl Settings<ClusterJobsRealmSyncIdPut> for ClusterJobsRealmSyncItem {
 /// The path `/cluster/jobs/schedule-analyze`.
 ///
 /// Its calls: [`GET /cluster/jobs/schedule-analyze`](ClusterJobsScheduleAnalyzeGet).
-#[doc(alias("/cluster/jobs/schedule-analyze"))]
+#[cfg_attr(doc, doc(alias("/cluster/jobs/schedule-analyze")))]
 #[derive(Clone, Debug)]
 pub struct ClusterJobsScheduleAnalyzePath(pub(crate) At);
 
 impl ClusterJobsPath {
     /// Leads to [`GET /cluster/jobs/schedule-analyze`](ClusterJobsScheduleAnalyzeGet).
-    #[doc(alias("schedule-analyze"))]
+    #[cfg_attr(doc, doc(alias("schedule-analyze")))]
     #[inline]
     #[must_use]
     pub fn schedule_analyze(&self) -> ClusterJobsScheduleAnalyzePath {
@@ -3012,7 +3141,13 @@ impl ClusterJobsScheduleAnalyzePath {
 /// * Gives: list of [`ClusterJobsScheduleAnalyzeItem`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: Open to every authenticated user.
-#[doc(alias("GET /cluster/jobs/schedule-analyze"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /cluster/jobs/schedule-analyze", "cluster jobs schedule analyze", "jobs schedule analyze cluster",
+    "cluster schedule analyze", "schedule analyze cluster", "schedule analyze a cluster",
+    "datacenter jobs schedule analyze", "jobs schedule analyze datacenter", "datacenter schedule analyze",
+    "schedule analyze datacenter", "GET schedule-analyze", "pvesh get /cluster/jobs/schedule-analyze", "schedule"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterJobsScheduleAnalyzeGet(
@@ -3039,7 +3174,7 @@ impl ClusterJobsScheduleAnalyzeGet {
 /// The path `/cluster/log`.
 ///
 /// Its calls: [`GET /cluster/log`](ClusterLogGet).
-#[doc(alias("/cluster/log"))]
+#[cfg_attr(doc, doc(alias("/cluster/log")))]
 #[derive(Clone, Debug)]
 pub struct ClusterLogPath(pub(crate) At);
 
@@ -3100,7 +3235,11 @@ impl ClusterLogPath {
 /// }
 /// # Ok(()) }
 /// ```
-#[doc(alias("GET /cluster/log", "cluster log"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /cluster/log", "cluster log", "log cluster", "log a cluster", "datacenter log", "log datacenter", "GET log",
+    "pvesh get /cluster/log"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterLogGet(pub(crate) Request<Vec<ClusterLogItem>>);
@@ -3119,7 +3258,7 @@ impl ClusterLogGet {
 /// The path `/cluster/mapping`.
 ///
 /// Its calls: [`GET /cluster/mapping`](ClusterMappingPath::get).
-#[doc(alias("/cluster/mapping"))]
+#[cfg_attr(doc, doc(alias("/cluster/mapping")))]
 #[derive(Clone, Debug)]
 pub struct ClusterMappingPath(pub(crate) At);
 
@@ -3146,7 +3285,10 @@ impl ClusterMappingPath {
     /// * Gives: list of [`DirectoryEntry`](super::types::DirectoryEntry)
     /// * Releases: since 8.0
     /// * Needs: Open to every authenticated user.
-    #[doc(alias("GET /cluster/mapping"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/mapping", "resource mappings", "list mappings", "mappings", "GET mapping",
+        "pvesh get /cluster/mapping"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3162,7 +3304,7 @@ impl ClusterMappingPath {
 /// The path `/cluster/mapping/dir`.
 ///
 /// Its calls: [`GET /cluster/mapping/dir`](ClusterMappingDirGet), [`POST /cluster/mapping/dir`](ClusterMappingDirPost).
-#[doc(alias("/cluster/mapping/dir"))]
+#[cfg_attr(doc, doc(alias("/cluster/mapping/dir")))]
 #[derive(Clone, Debug)]
 pub struct ClusterMappingDirPath(pub(crate) At);
 
@@ -3234,7 +3376,16 @@ impl ClusterMappingDirPath {
 /// * Releases: since 8.4
 /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
 ///   * It shows mappings only with one of `Mapping.Modify`, `Mapping.Use`, `Mapping.Audit` on path `/mapping/dir/{id}`.
-#[doc(alias("GET /cluster/mapping/dir"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /cluster/mapping/dir", "directory mappings", "list a directory mapping", "list directory mappings",
+    "show directory mappings", "all directory mappings", "dir mappings", "list dir mappings", "show dir mappings",
+    "all dir mappings", "cluster mapping dir", "mapping dir cluster", "cluster dir", "dir cluster",
+    "get cluster mapping dir", "get cluster dir", "show cluster mapping dir", "show cluster dir",
+    "datacenter mapping dir", "mapping dir datacenter", "datacenter dir", "dir datacenter",
+    "get datacenter mapping dir", "get datacenter dir", "show datacenter mapping dir", "show datacenter dir",
+    "GET dir", "pvesh get /cluster/mapping/dir"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMappingDirGet(pub(crate) Request<Vec<ClusterMappingDirItem>>);
@@ -3243,7 +3394,7 @@ request_impls!(ClusterMappingDirGet: Vec<ClusterMappingDirItem>);
 
 impl ClusterMappingDirGet {
     /// Node whose entries are checked; problems are listed in `checks`.
-    #[doc(alias("check-node"))]
+    #[cfg_attr(doc, doc(alias("check-node")))]
     #[inline]
     pub fn check_node<How>(
         mut self,
@@ -3308,7 +3459,15 @@ impl ClusterMappingDirPostRequired<1> {
 /// * Gives: `()`
 /// * Releases: since 8.4
 /// * Needs: `Mapping.Modify` on path `/mapping/dir`.
-#[doc(alias("POST /cluster/mapping/dir"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /cluster/mapping/dir", "create a directory mapping", "create directory mapping", "add directory mapping",
+    "new directory mapping", "create dir mapping", "add dir mapping", "new dir mapping", "create cluster mapping dir",
+    "create cluster dir", "add cluster mapping dir", "add cluster dir", "new cluster mapping dir", "new cluster dir",
+    "create datacenter mapping dir", "create datacenter dir", "add datacenter mapping dir", "add datacenter dir",
+    "new datacenter mapping dir", "new datacenter dir", "POST dir", "pvesh create /cluster/mapping/dir", "id", "map",
+    "Mapping.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMappingDirPost(pub(crate) Request<()>);
@@ -3352,7 +3511,7 @@ impl Settings<ClusterMappingDirPost> for ClusterMappingDir {
 /// The path `/cluster/mapping/dir/{id}`.
 ///
 /// Its calls: [`GET /cluster/mapping/dir/{id}`](ClusterMappingDirIdPath::get), [`PUT /cluster/mapping/dir/{id}`](ClusterMappingDirIdPut), [`DELETE /cluster/mapping/dir/{id}`](ClusterMappingDirIdPath::delete).
-#[doc(alias("/cluster/mapping/dir/{id}"))]
+#[cfg_attr(doc, doc(alias("/cluster/mapping/dir/{id}")))]
 #[derive(Clone, Debug)]
 pub struct ClusterMappingDirIdPath(pub(crate) At);
 
@@ -3381,7 +3540,10 @@ impl ClusterMappingDirIdPath {
     /// * Gives: [`ClusterMappingDir`]
     /// * Releases: since 8.4
     /// * Needs: `Mapping.Use` on path `/mapping/dir/{id}` or `Mapping.Modify` on path `/mapping/dir/{id}` or `Mapping.Audit` on path `/mapping/dir/{id}`.
-    #[doc(alias("GET /cluster/mapping/dir/{id}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/mapping/dir/{id}", "get directory mapping", "show directory mapping", "read directory mapping",
+        "get dir mapping", "show dir mapping", "read dir mapping", "GET dir", "pvesh get /cluster/mapping/dir/{id}"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<ClusterMappingDir> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3431,7 +3593,11 @@ impl ClusterMappingDirIdPath {
     /// * Gives: `()`
     /// * Releases: since 8.4
     /// * Needs: `Mapping.Modify` on path `/mapping/dir`.
-    #[doc(alias("DELETE /cluster/mapping/dir/{id}"))]
+    #[cfg_attr(doc, doc(alias(
+        "DELETE /cluster/mapping/dir/{id}", "delete directory mapping", "remove directory mapping",
+        "delete dir mapping", "remove dir mapping", "DELETE dir", "pvesh delete /cluster/mapping/dir/{id}",
+        "Mapping.Modify"
+    )))]
     #[inline]
     pub fn delete(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3457,7 +3623,13 @@ impl ClusterMappingDirIdPath {
 /// * Gives: `()`
 /// * Releases: since 8.4
 /// * Needs: `Mapping.Modify` on path `/mapping/dir/{id}`.
-#[doc(alias("PUT /cluster/mapping/dir/{id}"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /cluster/mapping/dir/{id}", "update directory mapping", "change directory mapping", "edit directory mapping",
+    "set directory mapping", "modify directory mapping", "update dir mapping", "change dir mapping",
+    "edit dir mapping", "set dir mapping", "modify dir mapping", "PUT dir", "pvesh set /cluster/mapping/dir/{id}",
+    "Mapping.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMappingDirIdPut(pub(crate) Request<()>);
@@ -3528,7 +3700,7 @@ impl Settings<ClusterMappingDirIdPut> for ClusterMappingDirItem {
 /// The path `/cluster/mapping/pci`.
 ///
 /// Its calls: [`GET /cluster/mapping/pci`](ClusterMappingPciGet), [`POST /cluster/mapping/pci`](ClusterMappingPciPost).
-#[doc(alias("/cluster/mapping/pci"))]
+#[cfg_attr(doc, doc(alias("/cluster/mapping/pci")))]
 #[derive(Clone, Debug)]
 pub struct ClusterMappingPciPath(pub(crate) At);
 
@@ -3603,7 +3775,16 @@ impl ClusterMappingPciPath {
 /// * Releases: since 8.0
 /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
 ///   * It shows mappings only with one of `Mapping.Modify`, `Mapping.Use`, `Mapping.Audit` on path `/mapping/pci/{id}`.
-#[doc(alias("GET /cluster/mapping/pci"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /cluster/mapping/pci", "pci mappings", "list a pci mapping", "list pci mappings", "show pci mappings",
+    "all pci mappings", "pci resource mappings", "list pci resource mappings", "show pci resource mappings",
+    "all pci resource mappings", "cluster mapping pci", "mapping pci cluster", "cluster pci", "pci cluster",
+    "get cluster mapping pci", "get cluster pci", "show cluster mapping pci", "show cluster pci",
+    "datacenter mapping pci", "mapping pci datacenter", "datacenter pci", "pci datacenter",
+    "get datacenter mapping pci", "get datacenter pci", "show datacenter mapping pci", "show datacenter pci",
+    "GET pci", "pvesh get /cluster/mapping/pci"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMappingPciGet(pub(crate) Request<Vec<ClusterMappingPciItem>>);
@@ -3612,7 +3793,7 @@ request_impls!(ClusterMappingPciGet: Vec<ClusterMappingPciItem>);
 
 impl ClusterMappingPciGet {
     /// Node whose entries are checked; problems are listed in `checks`.
-    #[doc(alias("check-node"))]
+    #[cfg_attr(doc, doc(alias("check-node")))]
     #[inline]
     pub fn check_node<How>(
         mut self,
@@ -3677,7 +3858,15 @@ impl ClusterMappingPciPostRequired<1> {
 /// * Gives: `()`
 /// * Releases: since 8.0
 /// * Needs: `Mapping.Modify` on path `/mapping/pci`.
-#[doc(alias("POST /cluster/mapping/pci"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /cluster/mapping/pci", "create a pci mapping", "create pci mapping", "add pci mapping", "new pci mapping",
+    "create pci resource mapping", "add pci resource mapping", "new pci resource mapping",
+    "create cluster mapping pci", "create cluster pci", "add cluster mapping pci", "add cluster pci",
+    "new cluster mapping pci", "new cluster pci", "create datacenter mapping pci", "create datacenter pci",
+    "add datacenter mapping pci", "add datacenter pci", "new datacenter mapping pci", "new datacenter pci", "POST pci",
+    "pvesh create /cluster/mapping/pci", "id", "map", "Mapping.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMappingPciPost(pub(crate) Request<()>);
@@ -3695,7 +3884,7 @@ impl ClusterMappingPciPost {
         self
     }
     /// Whether guests with the device may be migrated live; experimental, needs driver support. Default: `false`. Since 8.4.
-    #[doc(alias("live-migration-capable"))]
+    #[cfg_attr(doc, doc(alias("live-migration-capable")))]
     #[inline]
     pub fn live_migration_capable<How>(
         mut self,
@@ -3739,7 +3928,7 @@ impl Settings<ClusterMappingPciPost> for ClusterMappingPci {
 /// The path `/cluster/mapping/pci/{id}`.
 ///
 /// Its calls: [`GET /cluster/mapping/pci/{id}`](ClusterMappingPciIdPath::get), [`PUT /cluster/mapping/pci/{id}`](ClusterMappingPciIdPut), [`DELETE /cluster/mapping/pci/{id}`](ClusterMappingPciIdPath::delete).
-#[doc(alias("/cluster/mapping/pci/{id}"))]
+#[cfg_attr(doc, doc(alias("/cluster/mapping/pci/{id}")))]
 #[derive(Clone, Debug)]
 pub struct ClusterMappingPciIdPath(pub(crate) At);
 
@@ -3768,7 +3957,11 @@ impl ClusterMappingPciIdPath {
     /// * Gives: [`ClusterMappingPci`]
     /// * Releases: since 8.0
     /// * Needs: `Mapping.Use` on path `/mapping/pci/{id}` or `Mapping.Modify` on path `/mapping/pci/{id}` or `Mapping.Audit` on path `/mapping/pci/{id}`.
-    #[doc(alias("GET /cluster/mapping/pci/{id}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/mapping/pci/{id}", "get pci mapping", "show pci mapping", "read pci mapping",
+        "get pci resource mapping", "show pci resource mapping", "read pci resource mapping", "GET pci",
+        "pvesh get /cluster/mapping/pci/{id}"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<ClusterMappingPci> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3821,7 +4014,10 @@ impl ClusterMappingPciIdPath {
     /// * Gives: `()`
     /// * Releases: since 8.0
     /// * Needs: `Mapping.Modify` on path `/mapping/pci`.
-    #[doc(alias("DELETE /cluster/mapping/pci/{id}"))]
+    #[cfg_attr(doc, doc(alias(
+        "DELETE /cluster/mapping/pci/{id}", "delete pci mapping", "remove pci mapping", "delete pci resource mapping",
+        "remove pci resource mapping", "DELETE pci", "pvesh delete /cluster/mapping/pci/{id}", "Mapping.Modify"
+    )))]
     #[inline]
     pub fn delete(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3847,7 +4043,13 @@ impl ClusterMappingPciIdPath {
 /// * Gives: `()`
 /// * Releases: since 8.0
 /// * Needs: `Mapping.Modify` on path `/mapping/pci/{id}`.
-#[doc(alias("PUT /cluster/mapping/pci/{id}"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /cluster/mapping/pci/{id}", "update pci mapping", "change pci mapping", "edit pci mapping", "set pci mapping",
+    "modify pci mapping", "update pci resource mapping", "change pci resource mapping", "edit pci resource mapping",
+    "set pci resource mapping", "modify pci resource mapping", "PUT pci", "pvesh set /cluster/mapping/pci/{id}",
+    "Mapping.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMappingPciIdPut(pub(crate) Request<()>);
@@ -3877,7 +4079,7 @@ impl ClusterMappingPciIdPut {
         self
     }
     /// Whether guests with the device may be migrated live; experimental, needs driver support. Default: `false`. Since 8.4.
-    #[doc(alias("live-migration-capable"))]
+    #[cfg_attr(doc, doc(alias("live-migration-capable")))]
     #[inline]
     pub fn live_migration_capable<How>(
         mut self,
@@ -3936,7 +4138,7 @@ impl Settings<ClusterMappingPciIdPut> for ClusterMappingPciItem {
 /// The path `/cluster/mapping/usb`.
 ///
 /// Its calls: [`GET /cluster/mapping/usb`](ClusterMappingUsbGet), [`POST /cluster/mapping/usb`](ClusterMappingUsbPost).
-#[doc(alias("/cluster/mapping/usb"))]
+#[cfg_attr(doc, doc(alias("/cluster/mapping/usb")))]
 #[derive(Clone, Debug)]
 pub struct ClusterMappingUsbPath(pub(crate) At);
 
@@ -4008,7 +4210,16 @@ impl ClusterMappingUsbPath {
 /// * Releases: since 8.0
 /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
 ///   * It shows mappings only with one of `Mapping.Modify`, `Mapping.Use`, `Mapping.Audit` on path `/mapping/usb/{id}`.
-#[doc(alias("GET /cluster/mapping/usb"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /cluster/mapping/usb", "usb mappings", "list a usb mapping", "list usb mappings", "show usb mappings",
+    "all usb mappings", "usb resource mappings", "list usb resource mappings", "show usb resource mappings",
+    "all usb resource mappings", "cluster mapping usb", "mapping usb cluster", "cluster usb", "usb cluster",
+    "get cluster mapping usb", "get cluster usb", "show cluster mapping usb", "show cluster usb",
+    "datacenter mapping usb", "mapping usb datacenter", "datacenter usb", "usb datacenter",
+    "get datacenter mapping usb", "get datacenter usb", "show datacenter mapping usb", "show datacenter usb",
+    "GET usb", "pvesh get /cluster/mapping/usb"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMappingUsbGet(pub(crate) Request<Vec<ClusterMappingUsbItem>>);
@@ -4017,7 +4228,7 @@ request_impls!(ClusterMappingUsbGet: Vec<ClusterMappingUsbItem>);
 
 impl ClusterMappingUsbGet {
     /// Node whose entries are checked; problems are listed in `error`.
-    #[doc(alias("check-node"))]
+    #[cfg_attr(doc, doc(alias("check-node")))]
     #[inline]
     pub fn check_node<How>(
         mut self,
@@ -4082,7 +4293,15 @@ impl ClusterMappingUsbPostRequired<1> {
 /// * Gives: `()`
 /// * Releases: since 8.0
 /// * Needs: `Mapping.Modify` on path `/mapping/usb`.
-#[doc(alias("POST /cluster/mapping/usb"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /cluster/mapping/usb", "create a usb mapping", "create usb mapping", "add usb mapping", "new usb mapping",
+    "create usb resource mapping", "add usb resource mapping", "new usb resource mapping",
+    "create cluster mapping usb", "create cluster usb", "add cluster mapping usb", "add cluster usb",
+    "new cluster mapping usb", "new cluster usb", "create datacenter mapping usb", "create datacenter usb",
+    "add datacenter mapping usb", "add datacenter usb", "new datacenter mapping usb", "new datacenter usb", "POST usb",
+    "pvesh create /cluster/mapping/usb", "id", "map", "Mapping.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMappingUsbPost(pub(crate) Request<()>);
@@ -4126,7 +4345,7 @@ impl Settings<ClusterMappingUsbPost> for ClusterMappingUsb {
 /// The path `/cluster/mapping/usb/{id}`.
 ///
 /// Its calls: [`GET /cluster/mapping/usb/{id}`](ClusterMappingUsbIdPath::get), [`PUT /cluster/mapping/usb/{id}`](ClusterMappingUsbIdPut), [`DELETE /cluster/mapping/usb/{id}`](ClusterMappingUsbIdPath::delete).
-#[doc(alias("/cluster/mapping/usb/{id}"))]
+#[cfg_attr(doc, doc(alias("/cluster/mapping/usb/{id}")))]
 #[derive(Clone, Debug)]
 pub struct ClusterMappingUsbIdPath(pub(crate) At);
 
@@ -4155,7 +4374,11 @@ impl ClusterMappingUsbIdPath {
     /// * Gives: [`ClusterMappingUsb`]
     /// * Releases: since 8.0
     /// * Needs: `Mapping.Audit` on path `/mapping/usb/{id}` or `Mapping.Use` on path `/mapping/usb/{id}` or `Mapping.Modify` on path `/mapping/usb/{id}`.
-    #[doc(alias("GET /cluster/mapping/usb/{id}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/mapping/usb/{id}", "get usb mapping", "show usb mapping", "read usb mapping",
+        "get usb resource mapping", "show usb resource mapping", "read usb resource mapping", "GET usb",
+        "pvesh get /cluster/mapping/usb/{id}"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<ClusterMappingUsb> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -4212,7 +4435,10 @@ impl ClusterMappingUsbIdPath {
     /// * Gives: `()`
     /// * Releases: since 8.0
     /// * Needs: `Mapping.Modify` on path `/mapping/usb`.
-    #[doc(alias("DELETE /cluster/mapping/usb/{id}"))]
+    #[cfg_attr(doc, doc(alias(
+        "DELETE /cluster/mapping/usb/{id}", "delete usb mapping", "remove usb mapping", "delete usb resource mapping",
+        "remove usb resource mapping", "DELETE usb", "pvesh delete /cluster/mapping/usb/{id}", "Mapping.Modify"
+    )))]
     #[inline]
     pub fn delete(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -4246,7 +4472,13 @@ impl ClusterMappingUsbIdPath {
 /// * Gives: `()`
 /// * Releases: since 8.0
 /// * Needs: `Mapping.Modify` on path `/mapping/usb/{id}`.
-#[doc(alias("PUT /cluster/mapping/usb/{id}"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /cluster/mapping/usb/{id}", "update usb mapping", "change usb mapping", "edit usb mapping", "set usb mapping",
+    "modify usb mapping", "update usb resource mapping", "change usb resource mapping", "edit usb resource mapping",
+    "set usb resource mapping", "modify usb resource mapping", "PUT usb", "pvesh set /cluster/mapping/usb/{id}", "map",
+    "Mapping.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMappingUsbIdPut(pub(crate) Request<()>);
@@ -4308,7 +4540,7 @@ impl Settings<ClusterMappingUsbIdPut> for ClusterMappingUsbItem {
 /// The path `/cluster/metrics`.
 ///
 /// Its calls: [`GET /cluster/metrics`](ClusterMetricsPath::get).
-#[doc(alias("/cluster/metrics"))]
+#[cfg_attr(doc, doc(alias("/cluster/metrics")))]
 #[derive(Clone, Debug)]
 pub struct ClusterMetricsPath(pub(crate) At);
 
@@ -4335,7 +4567,9 @@ impl ClusterMetricsPath {
     /// * Gives: list of [`DirectoryEntry`](super::types::DirectoryEntry)
     /// * Releases: 7.4 to 9.2
     /// * Needs: Open to every authenticated user.
-    #[doc(alias("GET /cluster/metrics"))]
+    #[cfg_attr(doc, doc(alias(
+        
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -4350,7 +4584,7 @@ impl ClusterMetricsPath {
 /// The path `/cluster/metrics/export`.
 ///
 /// Its calls: [`GET /cluster/metrics/export`](ClusterMetricsExportGet).
-#[doc(alias("/cluster/metrics/export"))]
+#[cfg_attr(doc, doc(alias("/cluster/metrics/export")))]
 #[derive(Clone, Debug)]
 pub struct ClusterMetricsExportPath(pub(crate) At);
 
@@ -4393,7 +4627,13 @@ impl ClusterMetricsExportPath {
 /// * Gives: [`ClusterMetricsExport`]
 /// * Releases: since 8.3
 /// * Needs: `Sys.Audit` on path `/`.
-#[doc(alias("GET /cluster/metrics/export", "metrics export"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /cluster/metrics/export", "metrics export", "prometheus", "metrics", "export metrics",
+    "cluster metrics export", "metrics export cluster", "cluster export", "export cluster", "export a cluster",
+    "datacenter metrics export", "metrics export datacenter", "datacenter export", "export datacenter", "GET export",
+    "pvesh get /cluster/metrics/export", "Sys.Audit"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMetricsExportGet(pub(crate) Request<ClusterMetricsExport>);
@@ -4408,21 +4648,21 @@ impl ClusterMetricsExportGet {
         self
     }
     /// Reports on the answering node only. Default: `false`.
-    #[doc(alias("local-only"))]
+    #[cfg_attr(doc, doc(alias("local-only")))]
     #[inline]
     pub fn local_only<How>(mut self, local_only: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("local-only", local_only);
         self
     }
     /// Reports on these nodes only, separated by commas. Since 9.1.
-    #[doc(alias("node-list"))]
+    #[cfg_attr(doc, doc(alias("node-list")))]
     #[inline]
     pub fn node_list<How>(mut self, node_list: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("node-list", node_list);
         self
     }
     /// Leaves out values up to this Unix time in seconds. Default: `0`.
-    #[doc(alias("start-time"))]
+    #[cfg_attr(doc, doc(alias("start-time")))]
     #[inline]
     pub fn start_time<How>(mut self, start_time: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("start-time", start_time);
@@ -4433,7 +4673,7 @@ impl ClusterMetricsExportGet {
 /// The path `/cluster/metrics/server`.
 ///
 /// Its calls: [`GET /cluster/metrics/server`](ClusterMetricsServerPath::get).
-#[doc(alias("/cluster/metrics/server"))]
+#[cfg_attr(doc, doc(alias("/cluster/metrics/server")))]
 #[derive(Clone, Debug)]
 pub struct ClusterMetricsServerPath(pub(crate) At);
 
@@ -4460,7 +4700,14 @@ impl ClusterMetricsServerPath {
     /// * Gives: list of [`ClusterMetricsServerItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/`.
-    #[doc(alias("GET /cluster/metrics/server", "metrics server", "metric servers"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/metrics/server", "metrics server", "metric servers", "list a metric server",
+        "list metric servers", "show metric servers", "all metric servers", "metrics servers", "list metrics servers",
+        "show metrics servers", "all metrics servers", "cluster metrics server", "metrics server cluster",
+        "cluster server", "server cluster", "server a cluster", "datacenter metrics server",
+        "metrics server datacenter", "datacenter server", "server datacenter", "GET server",
+        "pvesh get /cluster/metrics/server", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<ClusterMetricsServerItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -4475,7 +4722,7 @@ impl ClusterMetricsServerPath {
 /// The path `/cluster/metrics/server/{id}`.
 ///
 /// Its calls: [`GET /cluster/metrics/server/{id}`](ClusterMetricsServerIdPath::get), [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost), [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut), [`DELETE /cluster/metrics/server/{id}`](ClusterMetricsServerIdPath::delete).
-#[doc(alias("/cluster/metrics/server/{id}"))]
+#[cfg_attr(doc, doc(alias("/cluster/metrics/server/{id}")))]
 #[derive(Clone, Debug)]
 pub struct ClusterMetricsServerIdPath(pub(crate) At);
 
@@ -4504,7 +4751,11 @@ impl ClusterMetricsServerIdPath {
     /// * Gives: [`ClusterMetricsServer`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/`.
-    #[doc(alias("GET /cluster/metrics/server/{id}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/metrics/server/{id}", "get metric server", "show metric server", "read metric server",
+        "get metrics server", "show metrics server", "read metrics server", "GET server",
+        "pvesh get /cluster/metrics/server/{id}", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<ClusterMetricsServer> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -4627,7 +4878,10 @@ impl ClusterMetricsServerIdPath {
     /// * Gives: `()`
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Modify` on path `/`.
-    #[doc(alias("DELETE /cluster/metrics/server/{id}"))]
+    #[cfg_attr(doc, doc(alias(
+        "DELETE /cluster/metrics/server/{id}", "delete metric server", "remove metric server", "delete metrics server",
+        "remove metrics server", "DELETE server", "pvesh delete /cluster/metrics/server/{id}", "Sys.Modify"
+    )))]
     #[inline]
     pub fn delete(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -4720,7 +4974,12 @@ impl ClusterMetricsServerIdPostRequired<2> {
 /// server.server("192.0.2.50").port(8089).mtu(1500).await?;
 /// # Ok(()) }
 /// ```
-#[doc(alias("POST /cluster/metrics/server/{id}", "add influxdb", "graphite"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /cluster/metrics/server/{id}", "add influxdb", "graphite", "create metric server", "add metric server",
+    "new metric server", "create metrics server", "add metrics server", "new metrics server", "POST server",
+    "pvesh create /cluster/metrics/server/{id}", "type", "server", "port", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMetricsServerIdPost(pub(crate) Request<()>);
@@ -4729,7 +4988,7 @@ request_impls!(ClusterMetricsServerIdPost:());
 
 impl ClusterMetricsServerIdPost {
     /// InfluxDB: path put before the API path, for servers behind a reverse proxy.
-    #[doc(alias("api-path-prefix"))]
+    #[cfg_attr(doc, doc(alias("api-path-prefix")))]
     #[inline]
     pub fn api_path_prefix<How>(
         mut self,
@@ -4765,7 +5024,7 @@ impl ClusterMetricsServerIdPost {
         self
     }
     /// InfluxDB: size in bytes up to which data is gathered into one HTTP request. At least 1. Default: `25000000`.
-    #[doc(alias("max-body-size"))]
+    #[cfg_attr(doc, doc(alias("max-body-size")))]
     #[inline]
     pub fn max_body_size<How>(
         mut self,
@@ -4790,7 +5049,7 @@ impl ClusterMetricsServerIdPost {
         self
     }
     /// OpenTelemetry: how request bodies are compressed. Default: `gzip`. Since 9.0.
-    #[doc(alias("otel-compression"))]
+    #[cfg_attr(doc, doc(alias("otel-compression")))]
     #[inline]
     pub fn otel_compression<How>(
         mut self,
@@ -4805,7 +5064,7 @@ impl ClusterMetricsServerIdPost {
         self
     }
     /// OpenTelemetry: extra HTTP headers, a base64-encoded JSON object. At most 1024 characters. Since 9.0.
-    #[doc(alias("otel-headers"))]
+    #[cfg_attr(doc, doc(alias("otel-headers")))]
     #[inline]
     pub fn otel_headers<How>(
         mut self,
@@ -4815,7 +5074,7 @@ impl ClusterMetricsServerIdPost {
         self
     }
     /// OpenTelemetry: size limit of a request body in bytes. At least 1024. Default: `10000000`. Since 9.0.
-    #[doc(alias("otel-max-body-size"))]
+    #[cfg_attr(doc, doc(alias("otel-max-body-size")))]
     #[inline]
     pub fn otel_max_body_size<How>(
         mut self,
@@ -4825,14 +5084,14 @@ impl ClusterMetricsServerIdPost {
         self
     }
     /// OpenTelemetry: path that receives the metrics. Default: `/v1/metrics`. Since 9.0.
-    #[doc(alias("otel-path"))]
+    #[cfg_attr(doc, doc(alias("otel-path")))]
     #[inline]
     pub fn otel_path<How>(mut self, otel_path: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("otel-path", otel_path);
         self
     }
     /// OpenTelemetry: whether requests are encrypted. Default: `https`. Since 9.0.
-    #[doc(alias("otel-protocol"))]
+    #[cfg_attr(doc, doc(alias("otel-protocol")))]
     #[inline]
     pub fn otel_protocol<How>(
         mut self,
@@ -4847,7 +5106,7 @@ impl ClusterMetricsServerIdPost {
         self
     }
     /// OpenTelemetry: extra resource attributes, a base64-encoded JSON object. At most 1024 characters. Since 9.0.
-    #[doc(alias("otel-resource-attributes"))]
+    #[cfg_attr(doc, doc(alias("otel-resource-attributes")))]
     #[inline]
     pub fn otel_resource_attributes<How>(
         mut self,
@@ -4862,7 +5121,7 @@ impl ClusterMetricsServerIdPost {
         self
     }
     /// OpenTelemetry: time limit of a request in seconds. From 1 to 10. Default: `5`. Since 9.0.
-    #[doc(alias("otel-timeout"))]
+    #[cfg_attr(doc, doc(alias("otel-timeout")))]
     #[inline]
     pub fn otel_timeout<How>(
         mut self,
@@ -4872,7 +5131,7 @@ impl ClusterMetricsServerIdPost {
         self
     }
     /// OpenTelemetry: whether the server certificate is checked. Default: `true`. Since 9.0.
-    #[doc(alias("otel-verify-ssl"))]
+    #[cfg_attr(doc, doc(alias("otel-verify-ssl")))]
     #[inline]
     pub fn otel_verify_ssl<How>(
         mut self,
@@ -4909,7 +5168,7 @@ impl ClusterMetricsServerIdPost {
         self
     }
     /// InfluxDB: whether the certificate is checked with HTTPS. Default: `true`.
-    #[doc(alias("verify-certificate"))]
+    #[cfg_attr(doc, doc(alias("verify-certificate")))]
     #[inline]
     pub fn verify_certificate<How>(
         mut self,
@@ -4952,7 +5211,13 @@ impl Settings<ClusterMetricsServerIdPost> for ClusterMetricsServer {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/`.
-#[doc(alias("PUT /cluster/metrics/server/{id}"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /cluster/metrics/server/{id}", "update metric server", "change metric server", "edit metric server",
+    "set metric server", "modify metric server", "update metrics server", "change metrics server",
+    "edit metrics server", "set metrics server", "modify metrics server", "PUT server",
+    "pvesh set /cluster/metrics/server/{id}", "server", "port", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMetricsServerIdPut(pub(crate) Request<()>);
@@ -4961,7 +5226,7 @@ request_impls!(ClusterMetricsServerIdPut:());
 
 impl ClusterMetricsServerIdPut {
     /// InfluxDB: path put before the API path, for servers behind a reverse proxy.
-    #[doc(alias("api-path-prefix"))]
+    #[cfg_attr(doc, doc(alias("api-path-prefix")))]
     #[inline]
     pub fn api_path_prefix<How>(
         mut self,
@@ -5009,7 +5274,7 @@ impl ClusterMetricsServerIdPut {
         self
     }
     /// InfluxDB: size in bytes up to which data is gathered into one HTTP request. At least 1. Default: `25000000`.
-    #[doc(alias("max-body-size"))]
+    #[cfg_attr(doc, doc(alias("max-body-size")))]
     #[inline]
     pub fn max_body_size<How>(
         mut self,
@@ -5034,7 +5299,7 @@ impl ClusterMetricsServerIdPut {
         self
     }
     /// OpenTelemetry: how request bodies are compressed. Default: `gzip`. Since 9.0.
-    #[doc(alias("otel-compression"))]
+    #[cfg_attr(doc, doc(alias("otel-compression")))]
     #[inline]
     pub fn otel_compression<How>(
         mut self,
@@ -5049,7 +5314,7 @@ impl ClusterMetricsServerIdPut {
         self
     }
     /// OpenTelemetry: extra HTTP headers, a base64-encoded JSON object. At most 1024 characters. Since 9.0.
-    #[doc(alias("otel-headers"))]
+    #[cfg_attr(doc, doc(alias("otel-headers")))]
     #[inline]
     pub fn otel_headers<How>(
         mut self,
@@ -5059,7 +5324,7 @@ impl ClusterMetricsServerIdPut {
         self
     }
     /// OpenTelemetry: size limit of a request body in bytes. At least 1024. Default: `10000000`. Since 9.0.
-    #[doc(alias("otel-max-body-size"))]
+    #[cfg_attr(doc, doc(alias("otel-max-body-size")))]
     #[inline]
     pub fn otel_max_body_size<How>(
         mut self,
@@ -5069,14 +5334,14 @@ impl ClusterMetricsServerIdPut {
         self
     }
     /// OpenTelemetry: path that receives the metrics. Default: `/v1/metrics`. Since 9.0.
-    #[doc(alias("otel-path"))]
+    #[cfg_attr(doc, doc(alias("otel-path")))]
     #[inline]
     pub fn otel_path<How>(mut self, otel_path: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("otel-path", otel_path);
         self
     }
     /// OpenTelemetry: whether requests are encrypted. Default: `https`. Since 9.0.
-    #[doc(alias("otel-protocol"))]
+    #[cfg_attr(doc, doc(alias("otel-protocol")))]
     #[inline]
     pub fn otel_protocol<How>(
         mut self,
@@ -5091,7 +5356,7 @@ impl ClusterMetricsServerIdPut {
         self
     }
     /// OpenTelemetry: extra resource attributes, a base64-encoded JSON object. At most 1024 characters. Since 9.0.
-    #[doc(alias("otel-resource-attributes"))]
+    #[cfg_attr(doc, doc(alias("otel-resource-attributes")))]
     #[inline]
     pub fn otel_resource_attributes<How>(
         mut self,
@@ -5106,7 +5371,7 @@ impl ClusterMetricsServerIdPut {
         self
     }
     /// OpenTelemetry: time limit of a request in seconds. From 1 to 10. Default: `5`. Since 9.0.
-    #[doc(alias("otel-timeout"))]
+    #[cfg_attr(doc, doc(alias("otel-timeout")))]
     #[inline]
     pub fn otel_timeout<How>(
         mut self,
@@ -5116,7 +5381,7 @@ impl ClusterMetricsServerIdPut {
         self
     }
     /// OpenTelemetry: whether the server certificate is checked. Default: `true`. Since 9.0.
-    #[doc(alias("otel-verify-ssl"))]
+    #[cfg_attr(doc, doc(alias("otel-verify-ssl")))]
     #[inline]
     pub fn otel_verify_ssl<How>(
         mut self,
@@ -5153,7 +5418,7 @@ impl ClusterMetricsServerIdPut {
         self
     }
     /// InfluxDB: whether the certificate is checked with HTTPS. Default: `true`.
-    #[doc(alias("verify-certificate"))]
+    #[cfg_attr(doc, doc(alias("verify-certificate")))]
     #[inline]
     pub fn verify_certificate<How>(
         mut self,
@@ -5195,7 +5460,7 @@ impl Settings<ClusterMetricsServerIdPut> for ClusterMetricsServerItem {
 /// The path `/cluster/nextid`.
 ///
 /// Its calls: [`GET /cluster/nextid`](ClusterNextidGet).
-#[doc(alias("/cluster/nextid"))]
+#[cfg_attr(doc, doc(alias("/cluster/nextid")))]
 #[derive(Clone, Debug)]
 pub struct ClusterNextidPath(pub(crate) At);
 
@@ -5246,7 +5511,12 @@ impl ClusterNextidPath {
 /// println!("{vmid} is free, until somebody else takes it");
 /// # Ok(()) }
 /// ```
-#[doc(alias("GET /cluster/nextid", "free vmid", "next id", "next vmid"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /cluster/nextid", "free vmid", "next id", "next vmid", "next free id", "get next vmid", "free id", "nextid",
+    "unused vmid", "cluster nextid", "nextid cluster", "nextid a cluster", "datacenter nextid", "nextid datacenter",
+    "GET nextid", "pvesh get /cluster/nextid"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterNextidGet(pub(crate) Request<u32>);
@@ -5265,7 +5535,7 @@ impl ClusterNextidGet {
 /// The path `/cluster/options`.
 ///
 /// Its calls: [`GET /cluster/options`](ClusterOptionsPath::get), [`PUT /cluster/options`](ClusterOptionsPut).
-#[doc(alias("/cluster/options"))]
+#[cfg_attr(doc, doc(alias("/cluster/options")))]
 #[derive(Clone, Debug)]
 pub struct ClusterOptionsPath(pub(crate) At);
 
@@ -5292,7 +5562,11 @@ impl ClusterOptionsPath {
     /// * Gives: [`ClusterOptions`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/`.
-    #[doc(alias("GET /cluster/options"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/options", "datacenter options", "cluster options", "datacenter.cfg", "options cluster",
+        "get cluster options", "show cluster options", "options datacenter", "get datacenter options",
+        "show datacenter options", "GET options", "pvesh get /cluster/options", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<ClusterOptions> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -5354,7 +5628,13 @@ impl ClusterOptionsPath {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/`.
-#[doc(alias("PUT /cluster/options"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /cluster/options", "datacenter options", "keyboard layout", "migration network", "mac prefix",
+    "update cluster options", "change cluster options", "edit cluster options", "set cluster options",
+    "modify cluster options", "update datacenter options", "change datacenter options", "edit datacenter options",
+    "set datacenter options", "modify datacenter options", "PUT options", "pvesh set /cluster/options", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterOptionsPut(pub(crate) Request<()>);
@@ -5372,7 +5652,7 @@ impl ClusterOptionsPut {
         self
     }
     /// Text that the web interface shows before the login. At most 65536 characters. Since 8.4.
-    #[doc(alias("consent-text"))]
+    #[cfg_attr(doc, doc(alias("consent-text")))]
     #[inline]
     pub fn consent_text<How>(
         mut self,
@@ -5496,7 +5776,7 @@ impl ClusterOptionsPut {
         self
     }
     /// Range from which free VMIDs are suggested.
-    #[doc(alias("next-id"))]
+    #[cfg_attr(doc, doc(alias("next-id")))]
     #[inline]
     pub fn next_id<How>(mut self, next_id: impl IntoSetting<NextIdRange, How>) -> Self {
         self.0.call.set_some::<NextIdRange, How>("next-id", next_id);
@@ -5512,7 +5792,7 @@ impl ClusterOptionsPut {
         self
     }
     /// Tags that need `Sys.Modify` on `/` to be set or removed.
-    #[doc(alias("registered-tags"))]
+    #[cfg_attr(doc, doc(alias("registered-tags")))]
     #[inline]
     pub fn registered_tags<How>(
         mut self,
@@ -5531,7 +5811,7 @@ impl ClusterOptionsPut {
         self
     }
     /// How tags look in the web interface.
-    #[doc(alias("tag-style"))]
+    #[cfg_attr(doc, doc(alias("tag-style")))]
     #[inline]
     pub fn tag_style<How>(mut self, tag_style: impl IntoSetting<TagStyle, How>) -> Self {
         self.0.call.set_some::<TagStyle, How>("tag-style", tag_style);
@@ -5544,7 +5824,7 @@ impl ClusterOptionsPut {
         self
     }
     /// Which tags users may set on guests they administer.
-    #[doc(alias("user-tag-access"))]
+    #[cfg_attr(doc, doc(alias("user-tag-access")))]
     #[inline]
     pub fn user_tag_access<How>(
         mut self,
@@ -5591,7 +5871,7 @@ impl Settings<ClusterOptionsPut> for ClusterOptions {
 /// The path `/cluster/qemu`.
 ///
 /// Its calls: [`GET /cluster/qemu`](ClusterQemuPath::get).
-#[doc(alias("/cluster/qemu"))]
+#[cfg_attr(doc, doc(alias("/cluster/qemu")))]
 #[derive(Clone, Debug)]
 pub struct ClusterQemuPath(pub(crate) At);
 
@@ -5618,7 +5898,9 @@ impl ClusterQemuPath {
     /// * Gives: list of [`DirectoryEntry`](super::types::DirectoryEntry)
     /// * Releases: since 9.2
     /// * Needs: Open to every authenticated user.
-    #[doc(alias("GET /cluster/qemu"))]
+    #[cfg_attr(doc, doc(alias(
+        
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -5634,13 +5916,13 @@ impl ClusterQemuPath {
 /// The path `/cluster/qemu/cpu-flags`.
 ///
 /// Its calls: [`GET /cluster/qemu/cpu-flags`](ClusterQemuCpuFlagsGet).
-#[doc(alias("/cluster/qemu/cpu-flags"))]
+#[cfg_attr(doc, doc(alias("/cluster/qemu/cpu-flags")))]
 #[derive(Clone, Debug)]
 pub struct ClusterQemuCpuFlagsPath(pub(crate) At);
 
 impl ClusterQemuPath {
     /// Leads to [`GET /cluster/qemu/cpu-flags`](ClusterQemuCpuFlagsGet).
-    #[doc(alias("cpu-flags"))]
+    #[cfg_attr(doc, doc(alias("cpu-flags")))]
     #[inline]
     #[must_use]
     pub fn cpu_flags(&self) -> ClusterQemuCpuFlagsPath {
@@ -5685,7 +5967,12 @@ impl ClusterQemuCpuFlagsPath {
 /// * Gives: list of [`QemuCpuFlag`](super::types::QemuCpuFlag)
 /// * Releases: since 9.2
 /// * Needs: `Sys.Audit` on path `/nodes` or one of `Mapping.Audit`, `Mapping.Use`, `Mapping.Modify` on path `/mapping/cpu`.
-#[doc(alias("GET /cluster/qemu/cpu-flags"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /cluster/qemu/cpu-flags", "cluster qemu cpu flags", "qemu cpu flags cluster", "cluster cpu flags",
+    "cpu flags cluster", "cpu flags a cluster", "datacenter qemu cpu flags", "qemu cpu flags datacenter",
+    "datacenter cpu flags", "cpu flags datacenter", "GET cpu-flags", "pvesh get /cluster/qemu/cpu-flags"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterQemuCpuFlagsGet(pub(crate) Request<Vec<super::types::QemuCpuFlag>>);
@@ -5716,13 +6003,13 @@ impl ClusterQemuCpuFlagsGet {
 /// The path `/cluster/qemu/custom-cpu-models`.
 ///
 /// Its calls: [`GET /cluster/qemu/custom-cpu-models`](ClusterQemuCustomCpuModelsPath::get), [`POST /cluster/qemu/custom-cpu-models`](ClusterQemuCustomCpuModelsPost).
-#[doc(alias("/cluster/qemu/custom-cpu-models"))]
+#[cfg_attr(doc, doc(alias("/cluster/qemu/custom-cpu-models")))]
 #[derive(Clone, Debug)]
 pub struct ClusterQemuCustomCpuModelsPath(pub(crate) At);
 
 impl ClusterQemuPath {
     /// Leads to [`GET /cluster/qemu/custom-cpu-models`](ClusterQemuCustomCpuModelsPath::get), [`POST /cluster/qemu/custom-cpu-models`](ClusterQemuCustomCpuModelsPost).
-    #[doc(alias("custom-cpu-models"))]
+    #[cfg_attr(doc, doc(alias("custom-cpu-models")))]
     #[inline]
     #[must_use]
     pub fn custom_cpu_models(&self) -> ClusterQemuCustomCpuModelsPath {
@@ -5745,7 +6032,17 @@ impl ClusterQemuCustomCpuModelsPath {
     /// * Releases: since 9.2
     /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
     ///   * It shows models only with one of `Mapping.Modify`, `Mapping.Use`, `Mapping.Audit` on path `/mapping/cpu/{id}`.
-    #[doc(alias("GET /cluster/qemu/custom-cpu-models"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/qemu/custom-cpu-models", "custom cpu models", "list a custom cpu model",
+        "list custom cpu models", "show custom cpu models", "all custom cpu models", "cpu models", "list cpu models",
+        "show cpu models", "all cpu models", "cluster qemu custom cpu models", "qemu custom cpu models cluster",
+        "cluster custom cpu models", "custom cpu models cluster", "get cluster qemu custom cpu models",
+        "get cluster custom cpu models", "show cluster qemu custom cpu models", "show cluster custom cpu models",
+        "datacenter qemu custom cpu models", "qemu custom cpu models datacenter", "datacenter custom cpu models",
+        "custom cpu models datacenter", "get datacenter qemu custom cpu models", "get datacenter custom cpu models",
+        "show datacenter qemu custom cpu models", "show datacenter custom cpu models", "GET custom-cpu-models",
+        "pvesh get /cluster/qemu/custom-cpu-models"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<ClusterQemuCustomCpuModelsItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -5856,7 +6153,17 @@ impl ClusterQemuCustomCpuModelsPostRequired<1> {
 /// * Gives: `()`
 /// * Releases: since 9.2
 /// * Needs: `Mapping.Modify` on path `/mapping/cpu`.
-#[doc(alias("POST /cluster/qemu/custom-cpu-models"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /cluster/qemu/custom-cpu-models", "create a custom cpu model", "create custom cpu model",
+    "add custom cpu model", "new custom cpu model", "create cpu model", "add cpu model", "new cpu model",
+    "create cluster qemu custom cpu models", "create cluster custom cpu models", "add cluster qemu custom cpu models",
+    "add cluster custom cpu models", "new cluster qemu custom cpu models", "new cluster custom cpu models",
+    "create datacenter qemu custom cpu models", "create datacenter custom cpu models",
+    "add datacenter qemu custom cpu models", "add datacenter custom cpu models",
+    "new datacenter qemu custom cpu models", "new datacenter custom cpu models", "POST custom-cpu-models",
+    "pvesh create /cluster/qemu/custom-cpu-models", "cputype", "reported-model", "Mapping.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterQemuCustomCpuModelsPost(pub(crate) Request<()>);
@@ -5871,7 +6178,7 @@ impl ClusterQemuCustomCpuModelsPost {
         self
     }
     /// Physical address bits the guest may use. From 32 to 64.
-    #[doc(alias("guest-phys-bits"))]
+    #[cfg_attr(doc, doc(alias("guest-phys-bits")))]
     #[inline]
     pub fn guest_phys_bits<How>(
         mut self,
@@ -5887,7 +6194,7 @@ impl ClusterQemuCustomCpuModelsPost {
         self
     }
     /// Hyper-V vendor ID shown to the guest; some Windows drivers and programs want a certain one.
-    #[doc(alias("hv-vendor-id"))]
+    #[cfg_attr(doc, doc(alias("hv-vendor-id")))]
     #[inline]
     pub fn hv_vendor_id<How>(
         mut self,
@@ -5903,7 +6210,7 @@ impl ClusterQemuCustomCpuModelsPost {
         self
     }
     /// Physical address bits reported to the guest, or `host` for the host's own, which hinders live migration.
-    #[doc(alias("phys-bits"))]
+    #[cfg_attr(doc, doc(alias("phys-bits")))]
     #[inline]
     pub fn phys_bits<How>(mut self, phys_bits: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("phys-bits", phys_bits);
@@ -5931,7 +6238,7 @@ impl Settings<ClusterQemuCustomCpuModelsPost> for ClusterQemuCustomCpuModelsItem
 /// The path `/cluster/qemu/custom-cpu-models/{cputype}`.
 ///
 /// Its calls: [`GET /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePath::get), [`PUT /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePut), [`DELETE /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePath::delete).
-#[doc(alias("/cluster/qemu/custom-cpu-models/{cputype}"))]
+#[cfg_attr(doc, doc(alias("/cluster/qemu/custom-cpu-models/{cputype}")))]
 #[derive(Clone, Debug)]
 pub struct ClusterQemuCustomCpuModelsCputypePath(pub(crate) At);
 
@@ -5969,7 +6276,11 @@ impl ClusterQemuCustomCpuModelsCputypePath {
     /// * Gives: [`ClusterQemuCustomCpuModelsItem`]
     /// * Releases: since 9.2
     /// * Needs: `Mapping.Audit` on path `/mapping/cpu/{cputype}` or `Mapping.Use` on path `/mapping/cpu/{cputype}` or `Mapping.Modify` on path `/mapping/cpu/{cputype}`.
-    #[doc(alias("GET /cluster/qemu/custom-cpu-models/{cputype}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/qemu/custom-cpu-models/{cputype}", "get custom cpu model", "show custom cpu model",
+        "read custom cpu model", "get cpu model", "show cpu model", "read cpu model", "GET custom-cpu-models",
+        "pvesh get /cluster/qemu/custom-cpu-models/{cputype}"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<ClusterQemuCustomCpuModelsItem> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -6028,7 +6339,11 @@ impl ClusterQemuCustomCpuModelsCputypePath {
     /// * Gives: `()`
     /// * Releases: since 9.2
     /// * Needs: `Mapping.Modify` on path `/mapping/cpu/{cputype}`.
-    #[doc(alias("DELETE /cluster/qemu/custom-cpu-models/{cputype}"))]
+    #[cfg_attr(doc, doc(alias(
+        "DELETE /cluster/qemu/custom-cpu-models/{cputype}", "delete custom cpu model", "remove custom cpu model",
+        "delete cpu model", "remove cpu model", "DELETE custom-cpu-models",
+        "pvesh delete /cluster/qemu/custom-cpu-models/{cputype}", "Mapping.Modify"
+    )))]
     #[inline]
     pub fn delete(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -6054,7 +6369,13 @@ impl ClusterQemuCustomCpuModelsCputypePath {
 /// * Gives: `()`
 /// * Releases: since 9.2
 /// * Needs: `Mapping.Modify` on path `/mapping/cpu/{cputype}`.
-#[doc(alias("PUT /cluster/qemu/custom-cpu-models/{cputype}"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /cluster/qemu/custom-cpu-models/{cputype}", "update custom cpu model", "change custom cpu model",
+    "edit custom cpu model", "set custom cpu model", "modify custom cpu model", "update cpu model", "change cpu model",
+    "edit cpu model", "set cpu model", "modify cpu model", "PUT custom-cpu-models",
+    "pvesh set /cluster/qemu/custom-cpu-models/{cputype}", "Mapping.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterQemuCustomCpuModelsCputypePut(pub(crate) Request<()>);
@@ -6081,7 +6402,7 @@ impl ClusterQemuCustomCpuModelsCputypePut {
         self
     }
     /// Physical address bits the guest may use. From 32 to 64.
-    #[doc(alias("guest-phys-bits"))]
+    #[cfg_attr(doc, doc(alias("guest-phys-bits")))]
     #[inline]
     pub fn guest_phys_bits<How>(
         mut self,
@@ -6097,7 +6418,7 @@ impl ClusterQemuCustomCpuModelsCputypePut {
         self
     }
     /// Hyper-V vendor ID shown to the guest; some Windows drivers and programs want a certain one.
-    #[doc(alias("hv-vendor-id"))]
+    #[cfg_attr(doc, doc(alias("hv-vendor-id")))]
     #[inline]
     pub fn hv_vendor_id<How>(
         mut self,
@@ -6113,14 +6434,14 @@ impl ClusterQemuCustomCpuModelsCputypePut {
         self
     }
     /// Physical address bits reported to the guest, or `host` for the host's own, which hinders live migration.
-    #[doc(alias("phys-bits"))]
+    #[cfg_attr(doc, doc(alias("phys-bits")))]
     #[inline]
     pub fn phys_bits<How>(mut self, phys_bits: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("phys-bits", phys_bits);
         self
     }
     /// QEMU CPU model on which this one builds and as which the guest sees it. Default: `kvm64`.
-    #[doc(alias("reported-model"))]
+    #[cfg_attr(doc, doc(alias("reported-model")))]
     #[inline]
     pub fn reported_model<How>(
         mut self,
@@ -6162,7 +6483,7 @@ impl Settings<ClusterQemuCustomCpuModelsCputypePut> for ClusterQemuCustomCpuMode
 /// The path `/cluster/replication`.
 ///
 /// Its calls: [`GET /cluster/replication`](ClusterReplicationPath::get), [`POST /cluster/replication`](ClusterReplicationPost).
-#[doc(alias("/cluster/replication"))]
+#[cfg_attr(doc, doc(alias("/cluster/replication")))]
 #[derive(Clone, Debug)]
 pub struct ClusterReplicationPath(pub(crate) At);
 
@@ -6200,7 +6521,13 @@ impl ClusterReplicationPath {
     /// }
     /// # Ok(()) }
     /// ```
-    #[doc(alias("GET /cluster/replication", "replication jobs"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/replication", "replication jobs", "pvesr list", "list a replication job",
+        "list replication jobs", "show replication jobs", "all replication jobs", "cluster replication",
+        "replication cluster", "get cluster replication", "show cluster replication", "datacenter replication",
+        "replication datacenter", "get datacenter replication", "show datacenter replication", "GET replication",
+        "pvesh get /cluster/replication"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<ClusterReplicationItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -6320,7 +6647,14 @@ impl ClusterReplicationPostRequired<2> {
 /// job.schedule("*/15").await?;
 /// # Ok(()) }
 /// ```
-#[doc(alias("POST /cluster/replication", "create replication job"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /cluster/replication", "create replication job", "replicate vm", "set up replication",
+    "pvesr create-local-job", "create a replication job", "add replication job", "new replication job",
+    "create cluster replication", "add cluster replication", "new cluster replication",
+    "create datacenter replication", "add datacenter replication", "new datacenter replication", "POST replication",
+    "pvesh create /cluster/replication", "type", "id", "target", "VM.Replicate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterReplicationPost(pub(crate) Request<()>);
@@ -6396,7 +6730,7 @@ impl Settings<ClusterReplicationPost> for ClusterReplication {
 /// The path `/cluster/replication/{id}`.
 ///
 /// Its calls: [`GET /cluster/replication/{id}`](ClusterReplicationIdPath::get), [`PUT /cluster/replication/{id}`](ClusterReplicationIdPut), [`DELETE /cluster/replication/{id}`](ClusterReplicationIdDelete).
-#[doc(alias("/cluster/replication/{id}"))]
+#[cfg_attr(doc, doc(alias("/cluster/replication/{id}")))]
 #[derive(Clone, Debug)]
 pub struct ClusterReplicationIdPath(pub(crate) At);
 
@@ -6425,7 +6759,10 @@ impl ClusterReplicationIdPath {
     /// * Gives: [`ClusterReplication`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `VM.Audit` on path `/vms/{guest}`.
-    #[doc(alias("GET /cluster/replication/{id}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/replication/{id}", "pvesr read", "get replication job", "show replication job",
+        "read replication job", "GET replication", "pvesh get /cluster/replication/{id}", "VM.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<ClusterReplication> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -6484,7 +6821,12 @@ impl ClusterReplicationIdPath {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Replicate` on path `/vms/{guest}`.
-#[doc(alias("PUT /cluster/replication/{id}"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /cluster/replication/{id}", "pvesr update", "pvesr enable", "pvesr disable", "update replication job",
+    "change replication job", "edit replication job", "set replication job", "modify replication job",
+    "PUT replication", "pvesh set /cluster/replication/{id}", "VM.Replicate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterReplicationIdPut(pub(crate) Request<()>);
@@ -6600,7 +6942,11 @@ impl Settings<ClusterReplicationIdPut> for ClusterReplicationItem {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Replicate` on path `/vms/{guest}`.
-#[doc(alias("DELETE /cluster/replication/{id}"))]
+#[cfg_attr(doc, doc(alias(
+    "DELETE /cluster/replication/{id}", "pvesr delete", "delete replication job", "remove replication job",
+    "DELETE replication", "pvesh delete /cluster/replication/{id}", "VM.Replicate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterReplicationIdDelete(pub(crate) Request<()>);
@@ -6625,7 +6971,7 @@ impl ClusterReplicationIdDelete {
 /// The path `/cluster/resources`.
 ///
 /// Its calls: [`GET /cluster/resources`](ClusterResourcesGet).
-#[doc(alias("/cluster/resources"))]
+#[cfg_attr(doc, doc(alias("/cluster/resources")))]
 #[derive(Clone, Debug)]
 pub struct ClusterResourcesPath(pub(crate) At);
 
@@ -6704,7 +7050,13 @@ impl ClusterResourcesPath {
 /// }
 /// # Ok(()) }
 /// ```
-#[doc(alias("GET /cluster/resources", "list all vms", "cluster resources", "find vm"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /cluster/resources", "list all vms", "cluster resources", "find vm", "all guests", "list guests",
+    "list all guests", "inventory", "search", "resources", "all vms", "list everything", "find guest", "where is vm",
+    "resources cluster", "resources a cluster", "datacenter resources", "resources datacenter", "GET resources",
+    "pvesh get /cluster/resources"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterResourcesGet(pub(crate) Request<Vec<ClusterResourcesItem>>);
@@ -6726,7 +7078,7 @@ impl ClusterResourcesGet {
 /// The path `/cluster/status`.
 ///
 /// Its calls: [`GET /cluster/status`](ClusterStatusPath::get).
-#[doc(alias("/cluster/status"))]
+#[cfg_attr(doc, doc(alias("/cluster/status")))]
 #[derive(Clone, Debug)]
 pub struct ClusterStatusPath(pub(crate) At);
 
@@ -6763,7 +7115,10 @@ impl ClusterStatusPath {
     /// }
     /// # Ok(()) }
     /// ```
-    #[doc(alias("GET /cluster/status", "cluster status", "quorum"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/status", "cluster status", "quorum", "pvecm status", "status cluster", "status a cluster",
+        "datacenter status", "status datacenter", "GET status", "pvesh get /cluster/status", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<ClusterStatusItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -6778,7 +7133,7 @@ impl ClusterStatusPath {
 /// The path `/cluster/tasks`.
 ///
 /// Its calls: [`GET /cluster/tasks`](ClusterTasksPath::get).
-#[doc(alias("/cluster/tasks"))]
+#[cfg_attr(doc, doc(alias("/cluster/tasks")))]
 #[derive(Clone, Debug)]
 pub struct ClusterTasksPath(pub(crate) At);
 
@@ -6816,7 +7171,11 @@ impl ClusterTasksPath {
     /// }
     /// # Ok(()) }
     /// ```
-    #[doc(alias("GET /cluster/tasks", "recent tasks"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/tasks", "recent tasks", "running tasks", "latest tasks", "active tasks", "cluster tasks",
+        "tasks cluster", "tasks a cluster", "datacenter tasks", "tasks datacenter", "GET tasks",
+        "pvesh get /cluster/tasks"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<ClusterTasksItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -6836,7 +7195,7 @@ impl ClusterTasksPath {
     }
 }
 
-/// Guests of the job.
+/// One element of `children`: guests of the job.
 ///
 /// Given by [`GET /cluster/backup/{id}/included_volumes`](ClusterBackupIdIncludedVolumesPath::get).
 #[derive(Clone)]
@@ -6877,7 +7236,7 @@ object!(BackupIncludedGuest {
     others: extra,
 });
 
-/// Volumes of the guest.
+/// One element of `children`: volumes of the guest.
 ///
 /// Given by [`GET /cluster/backup/{id}/included_volumes`](ClusterBackupIdIncludedVolumesPath::get).
 #[derive(Clone)]
@@ -6913,7 +7272,7 @@ object!(BackupIncludedVolume {
     others: extra,
 });
 
-/// The answer to `GET /cluster/backup/{id}/included_volumes`.
+/// The answer to `GET /cluster/backup/{id}/included_volumes`, which tells for every guest of a backup job which volumes are backed up.
 ///
 /// Given by [`GET /cluster/backup/{id}/included_volumes`](ClusterBackupIdIncludedVolumesPath::get).
 #[derive(Clone)]
@@ -6963,7 +7322,7 @@ open_enum_impls!(ClusterBackupIncludedVolumesType {
     "qemu" Qemu, "lxc" Lxc, "unknown" Unknown,
 });
 
-/// One element of the answer to `GET /cluster/backup-info/not-backed-up`.
+/// One element of the answer to `GET /cluster/backup-info/not-backed-up`, which lists guests that no backup job includes.
 ///
 /// Given by [`GET /cluster/backup-info/not-backed-up`](ClusterBackupInfoNotBackedUpPath::get).
 #[derive(Clone)]
@@ -7000,7 +7359,7 @@ object!(ClusterBackupInfoNotBackedUpItem {
     others: extra,
 });
 
-/// The answer to `GET /cluster/backup`.
+/// One element of the answer to `GET /cluster/backup`, which lists the scheduled backup jobs.
 ///
 /// Given by [`GET /cluster/backup`](ClusterBackupPath::get), [`GET /cluster/backup/{id}`](ClusterBackupIdPath::get).
 #[derive(Clone)]
@@ -7021,7 +7380,7 @@ pub struct ClusterBackupItem {
     /// VMIDs that are left out when `all` is set, separated by commas.
     pub exclude: Option<List<u32>>,
     /// Shell patterns of container paths to skip; a leading `/` ties one to the root directory.
-    #[doc(alias("exclude-path"))]
+    #[cfg_attr(doc, doc(alias("exclude-path")))]
     pub exclude_path: Option<Vec<String>>,
     /// Settings for backup fleecing, which only concerns virtual machines.
     pub fleecing: Option<super::types::BackupFleecing>,
@@ -7040,24 +7399,24 @@ pub struct ClusterBackupItem {
     /// Whether guests keep running, are suspended, or are stopped during the backup. Default: `snapshot`.
     pub mode: Option<super::types::BackupMode>,
     /// Unix time in seconds of the next run.
-    #[doc(alias("next-run"))]
+    #[cfg_attr(doc, doc(alias("next-run")))]
     pub next_run: Option<i64>,
     /// Runs the job on this node only.
     pub node: Option<NodeName>,
     /// Notes for the backup, on one line; `{{guestname}}`, `{{vmid}}`, `{{node}}`, `{{cluster}}` are filled in. At most 1024 characters. Only together with `storage`.
-    #[doc(alias("notes-template"))]
+    #[cfg_attr(doc, doc(alias("notes-template")))]
     pub notes_template: Option<String>,
     /// Whether results are mailed to `mailto` or go through the notification system. Default: `auto`.
-    #[doc(alias("notification-mode"))]
+    #[cfg_attr(doc, doc(alias("notification-mode")))]
     pub notification_mode: Option<super::types::BackupNotificationMode>,
     /// When the job sends its result; jobs that a server before 9.0 wrote may still hold it. Since 8.1.
-    #[doc(alias("notification-policy"))]
+    #[cfg_attr(doc, doc(alias("notification-policy")))]
     pub notification_policy: Option<super::types::BackupNotificationPolicy>,
     /// Where the job sends its result; jobs that a server before 9.0 wrote may still hold it. Since 8.1.
-    #[doc(alias("notification-target"))]
+    #[cfg_attr(doc, doc(alias("notification-target")))]
     pub notification_target: Option<String>,
     /// How container backups to Proxmox Backup Server recognize unchanged files.
-    #[doc(alias("pbs-change-detection-mode"))]
+    #[cfg_attr(doc, doc(alias("pbs-change-detection-mode")))]
     pub pbs_change_detection_mode: Option<super::types::BackupChangeDetection>,
     /// Settings that affect the speed of backups.
     pub performance: Option<super::types::BackupPerformance>,
@@ -7068,14 +7427,14 @@ pub struct ClusterBackupItem {
     /// Whether new backups are protected against pruning and removal. Only together with `storage`.
     pub protected: Option<bool>,
     /// How many backups to keep, in place of the rule of the storage.
-    #[doc(alias("prune-backups"))]
+    #[cfg_attr(doc, doc(alias("prune-backups")))]
     pub prune_backups: Option<super::types::PruneBackups>,
     /// Whether the output is reduced. Default: `false`.
     pub quiet: Option<bool>,
     /// Whether older backups are pruned after a run. Default: `true`.
     pub remove: Option<bool>,
     /// Makes up for runs missed while the scheduler was down, as soon as it is back. Default: `false`.
-    #[doc(alias("repeat-missed"))]
+    #[cfg_attr(doc, doc(alias("repeat-missed")))]
     pub repeat_missed: Option<bool>,
     /// When the job runs, as a calendar event in systemd style. At most 128 characters.
     pub schedule: Option<String>,
@@ -7510,7 +7869,7 @@ object!(ClusterBackupItem {
     others: extra,
 });
 
-/// The answer to `GET /cluster/config/join`.
+/// The answer to `GET /cluster/config/join`, which returns what another node needs to know to join this cluster.
 ///
 /// Given by [`GET /cluster/config/join`](ClusterConfigJoinGet).
 #[derive(Clone)]
@@ -7548,7 +7907,7 @@ object!(ClusterConfigJoin {
     others: extra,
 });
 
-/// Members of the cluster.
+/// One element of `nodelist`: members of the cluster.
 ///
 /// Given by [`GET /cluster/config/join`](ClusterConfigJoinGet).
 #[derive(Clone)]
@@ -7614,7 +7973,7 @@ object!(ClusterConfigJoinNodelistItem {
     others: extra,
 });
 
-/// The answer to `POST /cluster/config/nodes/{node}`.
+/// The answer to `POST /cluster/config/nodes/{node}`, which adds a node to the corosync configuration.
 ///
 /// Given by [`POST /cluster/config/nodes/{node}`](ClusterConfigNodesNodePost).
 #[derive(Clone)]
@@ -7647,7 +8006,7 @@ object!(ClusterConfigNode {
     others: extra,
 });
 
-/// One element of the answer to `GET /cluster/config/nodes`.
+/// One element of the answer to `GET /cluster/config/nodes`, which lists the nodes in the corosync configuration.
 ///
 /// Given by [`GET /cluster/config/nodes`](ClusterConfigNodesPath::get).
 #[derive(Clone)]
@@ -7710,7 +8069,7 @@ object!(ClusterConfigNodesItem {
     others: extra,
 });
 
-/// The answer to `GET /cluster/config/qdevice`.
+/// The answer to `GET /cluster/config/qdevice`, which reads the state of the external quorum device.
 ///
 /// Given by [`GET /cluster/config/qdevice`](ClusterConfigQdevicePath::get).
 #[derive(Clone)]
@@ -7719,20 +8078,20 @@ pub struct ClusterConfigQdevice {
     /// How the vote is decided, such as `Fifty-Fifty split`.
     pub algorithm: Option<String>,
     /// How the last heartbeat exchange with the server went, as text.
-    #[doc(alias("Echo reply"))]
+    #[cfg_attr(doc, doc(alias("Echo reply")))]
     pub echo_reply: Option<String>,
     /// When corosync last asked for the vote, and what it was told, as text.
-    #[doc(alias("Last poll call"))]
+    #[cfg_attr(doc, doc(alias("Last poll call")))]
     pub last_poll_call: Option<String>,
     /// Model of the device, such as `Net`.
     pub model: Option<String>,
     /// Host and port of the QNetd server.
-    #[doc(alias("QNetd host"))]
+    #[cfg_attr(doc, doc(alias("QNetd host")))]
     pub qnetd_host: Option<String>,
     /// State of the connection to the server, such as `Connected`.
     pub state: Option<String>,
     /// Which side gets the vote when the cluster is split into halves.
-    #[doc(alias("Tie-breaker"))]
+    #[cfg_attr(doc, doc(alias("Tie-breaker")))]
     pub tie_breaker: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -7903,7 +8262,7 @@ impl Default for ClusterConfigTotemInterfaceValue {
     }
 }
 
-/// The answer to `GET /cluster/jobs/realm-sync/{id}`.
+/// The answer to `GET /cluster/jobs/realm-sync/{id}`, which reads a realm sync job.
 ///
 /// Given by [`GET /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPath::get).
 #[derive(Clone)]
@@ -7912,7 +8271,7 @@ pub struct ClusterJobsRealmSync {
     /// Free text about the job. At most 512 characters.
     pub comment: Option<String>,
     /// Whether imported users may log in right away.
-    #[doc(alias("enable-new"))]
+    #[cfg_attr(doc, doc(alias("enable-new")))]
     pub enable_new: Option<bool>,
     /// Whether the job is run.
     pub enabled: Option<bool>,
@@ -7921,7 +8280,7 @@ pub struct ClusterJobsRealmSync {
     /// Realm that is synced. At most 32 characters.
     pub realm: Option<Realm>,
     /// What is dropped once gone from the directory: `entry`, `properties`, `acl` joined by `;`, or `none`.
-    #[doc(alias("remove-vanished"))]
+    #[cfg_attr(doc, doc(alias("remove-vanished")))]
     pub remove_vanished: Option<String>,
     /// When the job runs, as a calendar event in systemd style. At most 128 characters.
     pub schedule: Option<String>,
@@ -8041,7 +8400,7 @@ impl Default for ClusterJobsRealmSync {
     }
 }
 
-/// One element of the answer to `GET /cluster/jobs/realm-sync`.
+/// One element of the answer to `GET /cluster/jobs/realm-sync`, which lists the jobs that sync authentication realms.
 ///
 /// Given by [`GET /cluster/jobs/realm-sync`](ClusterJobsRealmSyncPath::get).
 #[derive(Clone)]
@@ -8050,22 +8409,22 @@ pub struct ClusterJobsRealmSyncItem {
     /// Free text about the job.
     pub comment: Option<String>,
     /// Whether imported users may log in right away.
-    #[doc(alias("enable-new"))]
+    #[cfg_attr(doc, doc(alias("enable-new")))]
     pub enable_new: Option<bool>,
     /// Whether the job is run.
     pub enabled: Option<bool>,
     /// Job ID.
     pub id: String,
     /// Unix time in seconds of the last run.
-    #[doc(alias("last-run"))]
+    #[cfg_attr(doc, doc(alias("last-run")))]
     pub last_run: Option<i64>,
     /// Unix time in seconds of the next run.
-    #[doc(alias("next-run"))]
+    #[cfg_attr(doc, doc(alias("next-run")))]
     pub next_run: Option<i64>,
     /// Realm that is synced. At most 32 characters.
     pub realm: Option<Realm>,
     /// What is dropped once gone from the directory: `entry`, `properties`, `acl` joined by `;`, or `none`. Default: `none`.
-    #[doc(alias("remove-vanished"))]
+    #[cfg_attr(doc, doc(alias("remove-vanished")))]
     pub remove_vanished: Option<String>,
     /// When the job runs, as a calendar event in systemd style.
     pub schedule: Option<String>,
@@ -8196,7 +8555,7 @@ object!(ClusterJobsRealmSyncItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /cluster/jobs/schedule-analyze`.
+/// One element of the answer to `GET /cluster/jobs/schedule-analyze`, which computes the next times at which a schedule fires.
 ///
 /// Given by [`GET /cluster/jobs/schedule-analyze`](ClusterJobsScheduleAnalyzeGet).
 #[derive(Clone)]
@@ -8230,7 +8589,7 @@ object!(ClusterJobsScheduleAnalyzeItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /cluster/log`.
+/// One element of the answer to `GET /cluster/log`, which reads the most recent entries of the cluster log.
 ///
 /// Given by [`GET /cluster/log`](ClusterLogGet).
 #[derive(Clone)]
@@ -8276,7 +8635,7 @@ object!(ClusterLogItem {
     others: extra,
 });
 
-/// The answer to `GET /cluster/mapping/dir/{id}`.
+/// The answer to `GET /cluster/mapping/dir/{id}`, which reads a directory mapping.
 ///
 /// Given by [`GET /cluster/mapping/dir/{id}`](ClusterMappingDirIdPath::get).
 #[derive(Clone)]
@@ -8368,7 +8727,7 @@ impl Default for ClusterMappingDir {
     }
 }
 
-/// Problems found with `check-node`.
+/// One element of `checks`: problems found with `check-node`.
 ///
 /// Given by [`GET /cluster/mapping/dir`](ClusterMappingDirGet), [`GET /cluster/mapping/pci`](ClusterMappingPciGet).
 #[derive(Clone)]
@@ -8397,7 +8756,7 @@ object!(ClusterMappingDirChecksItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /cluster/mapping/dir`.
+/// One element of the answer to `GET /cluster/mapping/dir`, which lists the directory mappings.
 ///
 /// Given by [`GET /cluster/mapping/dir`](ClusterMappingDirGet).
 #[derive(Clone)]
@@ -8491,7 +8850,7 @@ object!(ClusterMappingDirItem {
     others: extra,
 });
 
-/// The answer to `GET /cluster/mapping/pci/{id}`.
+/// The answer to `GET /cluster/mapping/pci/{id}`, which reads a PCI device mapping.
 ///
 /// Given by [`GET /cluster/mapping/pci/{id}`](ClusterMappingPciIdPath::get).
 #[derive(Clone)]
@@ -8504,7 +8863,7 @@ pub struct ClusterMappingPci {
     /// Name of the mapping, as guest configurations refer to it.
     pub id: Option<String>,
     /// Whether guests with the device may be migrated live; experimental, needs driver support.
-    #[doc(alias("live-migration-capable"))]
+    #[cfg_attr(doc, doc(alias("live-migration-capable")))]
     pub live_migration_capable: Option<bool>,
     /// What the mapping stands for on each node, as property strings.
     pub map: Option<Vec<PciMapping>>,
@@ -8616,7 +8975,7 @@ impl Default for ClusterMappingPci {
     }
 }
 
-/// One element of the answer to `GET /cluster/mapping/pci`.
+/// One element of the answer to `GET /cluster/mapping/pci`, which lists the PCI device mappings.
 ///
 /// Given by [`GET /cluster/mapping/pci`](ClusterMappingPciGet).
 #[derive(Clone)]
@@ -8631,7 +8990,7 @@ pub struct ClusterMappingPciItem {
     /// Name of the mapping, as guest configurations refer to it.
     pub id: String,
     /// Whether guests with the device may be migrated live; experimental, needs driver support.
-    #[doc(alias("live-migration-capable"))]
+    #[cfg_attr(doc, doc(alias("live-migration-capable")))]
     pub live_migration_capable: Option<bool>,
     /// What the mapping stands for on each node, as property strings.
     pub map: Vec<PciMapping>,
@@ -8762,7 +9121,7 @@ open_enum_impls!(ClusterMappingSeverity {
     "warning" Warning, "error" Error,
 });
 
-/// The answer to `GET /cluster/mapping/usb/{id}`.
+/// The answer to `GET /cluster/mapping/usb/{id}`, which reads a USB device mapping.
 ///
 /// Given by [`GET /cluster/mapping/usb/{id}`](ClusterMappingUsbIdPath::get).
 #[derive(Clone)]
@@ -8854,7 +9213,7 @@ impl Default for ClusterMappingUsb {
     }
 }
 
-/// Problems found with `check-node`.
+/// One element of `error`: problems found with `check-node`.
 ///
 /// Given by [`GET /cluster/mapping/usb`](ClusterMappingUsbGet).
 #[derive(Clone)]
@@ -8889,7 +9248,7 @@ impl Default for ClusterMappingUsbErrorItem {
     }
 }
 
-/// One element of the answer to `GET /cluster/mapping/usb`.
+/// One element of the answer to `GET /cluster/mapping/usb`, which lists the USB device mappings.
 ///
 /// Given by [`GET /cluster/mapping/usb`](ClusterMappingUsbGet).
 #[derive(Clone)]
@@ -8997,7 +9356,7 @@ object!(ClusterMappingUsbItem {
     others: extra,
 });
 
-/// The answer to `GET /cluster/metrics/export`.
+/// The answer to `GET /cluster/metrics/export`, which returns current.
 ///
 /// Given by [`GET /cluster/metrics/export`](ClusterMetricsExportGet).
 #[derive(Clone)]
@@ -9027,7 +9386,7 @@ object!(ClusterMetricsExport {
     others: extra,
 });
 
-/// Measured values, sorted by time.
+/// One element of `data`: measured values, sorted by time.
 ///
 /// Given by [`GET /cluster/metrics/export`](ClusterMetricsExportGet).
 #[derive(Clone)]
@@ -9084,14 +9443,14 @@ open_enum_impls!(ClusterMetricsExportType {
     "gauge" Gauge, "counter" Counter, "derive" Derive,
 });
 
-/// The answer to `GET /cluster/metrics/server/{id}`.
+/// The answer to `GET /cluster/metrics/server/{id}`, which reads the settings of an external metric server.
 ///
 /// Given by [`GET /cluster/metrics/server/{id}`](ClusterMetricsServerIdPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterMetricsServer {
     /// InfluxDB: path put before the API path, for servers behind a reverse proxy.
-    #[doc(alias("api-path-prefix"))]
+    #[cfg_attr(doc, doc(alias("api-path-prefix")))]
     pub api_path_prefix: Option<String>,
     /// InfluxDB: bucket or database to write to over HTTP.
     pub bucket: Option<String>,
@@ -9104,35 +9463,35 @@ pub struct ClusterMetricsServer {
     /// InfluxDB: protocol used to send data.
     pub influxdbproto: Option<ClusterMetricsServerInfluxdbproto>,
     /// InfluxDB: size in bytes up to which data is gathered into one HTTP request. At least 1.
-    #[doc(alias("max-body-size"))]
+    #[cfg_attr(doc, doc(alias("max-body-size")))]
     pub max_body_size: Option<i64>,
     /// Size limit in bytes of UDP packets. From 512 to 65536.
     pub mtu: Option<i64>,
     /// InfluxDB: organization to write to over HTTP; unused by servers older than version 2.
     pub organization: Option<String>,
     /// OpenTelemetry: how request bodies are compressed.
-    #[doc(alias("otel-compression"))]
+    #[cfg_attr(doc, doc(alias("otel-compression")))]
     pub otel_compression: Option<ClusterMetricsServerOtelCompression>,
     /// OpenTelemetry: extra HTTP headers, a base64-encoded JSON object. At most 1024 characters.
-    #[doc(alias("otel-headers"))]
+    #[cfg_attr(doc, doc(alias("otel-headers")))]
     pub otel_headers: Option<Secret>,
     /// OpenTelemetry: size limit of a request body in bytes. At least 1024.
-    #[doc(alias("otel-max-body-size"))]
+    #[cfg_attr(doc, doc(alias("otel-max-body-size")))]
     pub otel_max_body_size: Option<i64>,
     /// OpenTelemetry: path that receives the metrics.
-    #[doc(alias("otel-path"))]
+    #[cfg_attr(doc, doc(alias("otel-path")))]
     pub otel_path: Option<String>,
     /// OpenTelemetry: whether requests are encrypted.
-    #[doc(alias("otel-protocol"))]
+    #[cfg_attr(doc, doc(alias("otel-protocol")))]
     pub otel_protocol: Option<ClusterMetricsServerOtelProtocol>,
     /// OpenTelemetry: extra resource attributes, a base64-encoded JSON object. At most 1024 characters.
-    #[doc(alias("otel-resource-attributes"))]
+    #[cfg_attr(doc, doc(alias("otel-resource-attributes")))]
     pub otel_resource_attributes: Option<String>,
     /// OpenTelemetry: time limit of a request in seconds. From 1 to 10.
-    #[doc(alias("otel-timeout"))]
+    #[cfg_attr(doc, doc(alias("otel-timeout")))]
     pub otel_timeout: Option<i64>,
     /// OpenTelemetry: whether the server certificate is checked.
-    #[doc(alias("otel-verify-ssl"))]
+    #[cfg_attr(doc, doc(alias("otel-verify-ssl")))]
     pub otel_verify_ssl: Option<bool>,
     /// Graphite: dotted prefix of all metric names.
     pub path: Option<String>,
@@ -9149,7 +9508,7 @@ pub struct ClusterMetricsServer {
     /// Kind of metric server.
     pub type_: Option<ClusterMetricsServerType>,
     /// InfluxDB: whether the certificate is checked with HTTPS.
-    #[doc(alias("verify-certificate"))]
+    #[cfg_attr(doc, doc(alias("verify-certificate")))]
     pub verify_certificate: Option<bool>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -9445,7 +9804,7 @@ open_enum_impls!(ClusterMetricsServerInfluxdbproto {
     "udp" Udp, "http" Http, "https" Https,
 });
 
-/// One element of the answer to `GET /cluster/metrics/server`.
+/// One element of the answer to `GET /cluster/metrics/server`, which lists the external metric servers that receive data.
 ///
 /// Given by [`GET /cluster/metrics/server`](ClusterMetricsServerPath::get).
 #[derive(Clone)]
@@ -9605,19 +9964,19 @@ open_enum_impls!(ClusterMetricsServerType {
     "graphite" Graphite, "influxdb" Influxdb, "opentelemetry" Opentelemetry,
 });
 
-/// The answer to `GET /cluster/options`.
+/// The answer to `GET /cluster/options`, which reads the datacenter options.
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterOptions {
     /// Tags the caller may use for guests.
-    #[doc(alias("allowed-tags"))]
+    #[cfg_attr(doc, doc(alias("allowed-tags")))]
     pub allowed_tags: Option<Vec<String>>,
     /// Default bandwidth limits in KiB/s by kind of operation.
     pub bwlimit: Option<super::types::BandwidthLimits>,
     /// Text that the web interface shows before the login. At most 65536 characters.
-    #[doc(alias("consent-text"))]
+    #[cfg_attr(doc, doc(alias("consent-text")))]
     pub consent_text: Option<String>,
     /// Console viewer to open; noVNC takes over where the chosen one cannot be used.
     pub console: Option<super::types::ConsoleViewer>,
@@ -9648,22 +10007,22 @@ pub struct ClusterOptions {
     /// Sends migration traffic without encryption; superseded by `migration`.
     pub migration_unsecure: Option<bool>,
     /// Range from which free VMIDs are suggested.
-    #[doc(alias("next-id"))]
+    #[cfg_attr(doc, doc(alias("next-id")))]
     pub next_id: Option<NextIdRange>,
     /// Which events are reported; superseded by notification matchers.
     pub notify: Option<NotificationSettings>,
     /// Tags that need `Sys.Modify` on `/` to be set or removed.
-    #[doc(alias("registered-tags"))]
+    #[cfg_attr(doc, doc(alias("registered-tags")))]
     pub registered_tags: Option<Vec<String>>,
     /// Settings for storage replication.
     pub replication: Option<ReplicationSettings>,
     /// How tags look in the web interface.
-    #[doc(alias("tag-style"))]
+    #[cfg_attr(doc, doc(alias("tag-style")))]
     pub tag_style: Option<TagStyle>,
     /// Settings for U2F keys.
     pub u2f: Option<U2fSettings>,
     /// Which tags users may set on guests they administer.
-    #[doc(alias("user-tag-access"))]
+    #[cfg_attr(doc, doc(alias("user-tag-access")))]
     pub user_tag_access: Option<UserTagAccess>,
     /// Settings for WebAuthn.
     pub webauthn: Option<WebauthnSettings>,
@@ -10278,7 +10637,7 @@ open_enum_impls!(ClusterOptionsUserAllow {
     "none" None, "list" List, "existing" Existing, "free" Free,
 });
 
-/// The answer to `GET /cluster/qemu/custom-cpu-models`.
+/// One element of the answer to `GET /cluster/qemu/custom-cpu-models`, which lists the custom CPU models of the cluster that the caller may see.
 ///
 /// Given by [`GET /cluster/qemu/custom-cpu-models`](ClusterQemuCustomCpuModelsPath::get), [`GET /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePath::get).
 #[derive(Clone)]
@@ -10291,20 +10650,20 @@ pub struct ClusterQemuCustomCpuModelsItem {
     /// Extra CPU flags separated by `;`, each with `+` to enable or `-` to disable; any flag QEMU knows is allowed.
     pub flags: Option<String>,
     /// Physical address bits the guest may use. From 32 to 64.
-    #[doc(alias("guest-phys-bits"))]
+    #[cfg_attr(doc, doc(alias("guest-phys-bits")))]
     pub guest_phys_bits: Option<i64>,
     /// Hides from an x86-64 guest that it runs under KVM. Default: `false`.
     pub hidden: Option<bool>,
     /// Hyper-V vendor ID shown to the guest; some Windows drivers and programs want a certain one.
-    #[doc(alias("hv-vendor-id"))]
+    #[cfg_attr(doc, doc(alias("hv-vendor-id")))]
     pub hv_vendor_id: Option<String>,
     /// Highest basic CPUID leaf an x86-64 guest can read; `30` lets Windows with Hyper-V boot on recent Intel hosts. From 0 to 4294967295.
     pub level: Option<i64>,
     /// Physical address bits reported to the guest, or `host` for the host's own, which hinders live migration.
-    #[doc(alias("phys-bits"))]
+    #[cfg_attr(doc, doc(alias("phys-bits")))]
     pub phys_bits: Option<String>,
     /// QEMU CPU model on which this one builds and as which the guest sees it. Default: `kvm64`.
-    #[doc(alias("reported-model"))]
+    #[cfg_attr(doc, doc(alias("reported-model")))]
     pub reported_model: Option<ClusterQemuCustomCpuModelsReportedModel>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -10426,7 +10785,7 @@ impl Default for ClusterQemuCustomCpuModelsItem {
 #[non_exhaustive]
 pub enum ClusterQemuCustomCpuModelsReportedModel {
     /// The value `486`.
-    #[doc(alias("486"))]
+    #[cfg_attr(doc, doc(alias("486")))]
     V486,
     /// The value `a64fx`.
     A64fx,
@@ -10435,179 +10794,179 @@ pub enum ClusterQemuCustomCpuModelsReportedModel {
     /// The value `Broadwell`.
     Broadwell,
     /// The value `Broadwell-IBRS`.
-    #[doc(alias("Broadwell-IBRS"))]
+    #[cfg_attr(doc, doc(alias("Broadwell-IBRS")))]
     BroadwellIbrs,
     /// The value `Broadwell-noTSX`.
-    #[doc(alias("Broadwell-noTSX"))]
+    #[cfg_attr(doc, doc(alias("Broadwell-noTSX")))]
     BroadwellNoTsx,
     /// The value `Broadwell-noTSX-IBRS`.
-    #[doc(alias("Broadwell-noTSX-IBRS"))]
+    #[cfg_attr(doc, doc(alias("Broadwell-noTSX-IBRS")))]
     BroadwellNoTsxIbrs,
     /// The value `Cascadelake-Server`.
-    #[doc(alias("Cascadelake-Server"))]
+    #[cfg_attr(doc, doc(alias("Cascadelake-Server")))]
     CascadelakeServer,
     /// The value `Cascadelake-Server-noTSX`.
-    #[doc(alias("Cascadelake-Server-noTSX"))]
+    #[cfg_attr(doc, doc(alias("Cascadelake-Server-noTSX")))]
     CascadelakeServerNoTsx,
     /// The value `Cascadelake-Server-v2`.
-    #[doc(alias("Cascadelake-Server-v2"))]
+    #[cfg_attr(doc, doc(alias("Cascadelake-Server-v2")))]
     CascadelakeServerV2,
     /// The value `Cascadelake-Server-v4`.
-    #[doc(alias("Cascadelake-Server-v4"))]
+    #[cfg_attr(doc, doc(alias("Cascadelake-Server-v4")))]
     CascadelakeServerV4,
     /// The value `Cascadelake-Server-v5`.
-    #[doc(alias("Cascadelake-Server-v5"))]
+    #[cfg_attr(doc, doc(alias("Cascadelake-Server-v5")))]
     CascadelakeServerV5,
     /// The value `ClearwaterForest`.
     ClearwaterForest,
     /// The value `ClearwaterForest-v2`.
-    #[doc(alias("ClearwaterForest-v2"))]
+    #[cfg_attr(doc, doc(alias("ClearwaterForest-v2")))]
     ClearwaterForestV2,
     /// The value `ClearwaterForest-v3`.
-    #[doc(alias("ClearwaterForest-v3"))]
+    #[cfg_attr(doc, doc(alias("ClearwaterForest-v3")))]
     ClearwaterForestV3,
     /// The value `Conroe`.
     Conroe,
     /// The value `Cooperlake`.
     Cooperlake,
     /// The value `Cooperlake-v2`.
-    #[doc(alias("Cooperlake-v2"))]
+    #[cfg_attr(doc, doc(alias("Cooperlake-v2")))]
     CooperlakeV2,
     /// The value `core2duo`.
     Core2duo,
     /// The value `coreduo`.
     Coreduo,
     /// The value `cortex-a35`.
-    #[doc(alias("cortex-a35"))]
+    #[cfg_attr(doc, doc(alias("cortex-a35")))]
     CortexA35,
     /// The value `cortex-a53`.
-    #[doc(alias("cortex-a53"))]
+    #[cfg_attr(doc, doc(alias("cortex-a53")))]
     CortexA53,
     /// The value `cortex-a55`.
-    #[doc(alias("cortex-a55"))]
+    #[cfg_attr(doc, doc(alias("cortex-a55")))]
     CortexA55,
     /// The value `cortex-a57`.
-    #[doc(alias("cortex-a57"))]
+    #[cfg_attr(doc, doc(alias("cortex-a57")))]
     CortexA57,
     /// The value `cortex-a710`.
-    #[doc(alias("cortex-a710"))]
+    #[cfg_attr(doc, doc(alias("cortex-a710")))]
     CortexA710,
     /// The value `cortex-a72`.
-    #[doc(alias("cortex-a72"))]
+    #[cfg_attr(doc, doc(alias("cortex-a72")))]
     CortexA72,
     /// The value `cortex-a76`.
-    #[doc(alias("cortex-a76"))]
+    #[cfg_attr(doc, doc(alias("cortex-a76")))]
     CortexA76,
     /// The value `cortex-a78ae`.
-    #[doc(alias("cortex-a78ae"))]
+    #[cfg_attr(doc, doc(alias("cortex-a78ae")))]
     CortexA78ae,
     /// The value `DiamondRapids`.
     DiamondRapids,
     /// The value `EPYC`.
     Epyc,
     /// The value `EPYC-Genoa`.
-    #[doc(alias("EPYC-Genoa"))]
+    #[cfg_attr(doc, doc(alias("EPYC-Genoa")))]
     EpycGenoa,
     /// The value `EPYC-Genoa-v2`.
-    #[doc(alias("EPYC-Genoa-v2"))]
+    #[cfg_attr(doc, doc(alias("EPYC-Genoa-v2")))]
     EpycGenoaV2,
     /// The value `EPYC-IBPB`.
-    #[doc(alias("EPYC-IBPB"))]
+    #[cfg_attr(doc, doc(alias("EPYC-IBPB")))]
     EpycIbpb,
     /// The value `EPYC-Milan`.
-    #[doc(alias("EPYC-Milan"))]
+    #[cfg_attr(doc, doc(alias("EPYC-Milan")))]
     EpycMilan,
     /// The value `EPYC-Milan-v2`.
-    #[doc(alias("EPYC-Milan-v2"))]
+    #[cfg_attr(doc, doc(alias("EPYC-Milan-v2")))]
     EpycMilanV2,
     /// The value `EPYC-Milan-v3`.
-    #[doc(alias("EPYC-Milan-v3"))]
+    #[cfg_attr(doc, doc(alias("EPYC-Milan-v3")))]
     EpycMilanV3,
     /// The value `EPYC-Rome`.
-    #[doc(alias("EPYC-Rome"))]
+    #[cfg_attr(doc, doc(alias("EPYC-Rome")))]
     EpycRome,
     /// The value `EPYC-Rome-v2`.
-    #[doc(alias("EPYC-Rome-v2"))]
+    #[cfg_attr(doc, doc(alias("EPYC-Rome-v2")))]
     EpycRomeV2,
     /// The value `EPYC-Rome-v3`.
-    #[doc(alias("EPYC-Rome-v3"))]
+    #[cfg_attr(doc, doc(alias("EPYC-Rome-v3")))]
     EpycRomeV3,
     /// The value `EPYC-Rome-v4`.
-    #[doc(alias("EPYC-Rome-v4"))]
+    #[cfg_attr(doc, doc(alias("EPYC-Rome-v4")))]
     EpycRomeV4,
     /// The value `EPYC-Rome-v5`.
-    #[doc(alias("EPYC-Rome-v5"))]
+    #[cfg_attr(doc, doc(alias("EPYC-Rome-v5")))]
     EpycRomeV5,
     /// The value `EPYC-Turin`.
-    #[doc(alias("EPYC-Turin"))]
+    #[cfg_attr(doc, doc(alias("EPYC-Turin")))]
     EpycTurin,
     /// The value `EPYC-v3`.
-    #[doc(alias("EPYC-v3"))]
+    #[cfg_attr(doc, doc(alias("EPYC-v3")))]
     EpycV3,
     /// The value `EPYC-v4`.
-    #[doc(alias("EPYC-v4"))]
+    #[cfg_attr(doc, doc(alias("EPYC-v4")))]
     EpycV4,
     /// The value `EPYC-v5`.
-    #[doc(alias("EPYC-v5"))]
+    #[cfg_attr(doc, doc(alias("EPYC-v5")))]
     EpycV5,
     /// The value `GraniteRapids`.
     GraniteRapids,
     /// The value `GraniteRapids-v2`.
-    #[doc(alias("GraniteRapids-v2"))]
+    #[cfg_attr(doc, doc(alias("GraniteRapids-v2")))]
     GraniteRapidsV2,
     /// The value `GraniteRapids-v3`.
-    #[doc(alias("GraniteRapids-v3"))]
+    #[cfg_attr(doc, doc(alias("GraniteRapids-v3")))]
     GraniteRapidsV3,
     /// The value `GraniteRapids-v4`.
-    #[doc(alias("GraniteRapids-v4"))]
+    #[cfg_attr(doc, doc(alias("GraniteRapids-v4")))]
     GraniteRapidsV4,
     /// The value `GraniteRapids-v5`.
-    #[doc(alias("GraniteRapids-v5"))]
+    #[cfg_attr(doc, doc(alias("GraniteRapids-v5")))]
     GraniteRapidsV5,
     /// The value `Haswell`.
     Haswell,
     /// The value `Haswell-IBRS`.
-    #[doc(alias("Haswell-IBRS"))]
+    #[cfg_attr(doc, doc(alias("Haswell-IBRS")))]
     HaswellIbrs,
     /// The value `Haswell-noTSX`.
-    #[doc(alias("Haswell-noTSX"))]
+    #[cfg_attr(doc, doc(alias("Haswell-noTSX")))]
     HaswellNoTsx,
     /// The value `Haswell-noTSX-IBRS`.
-    #[doc(alias("Haswell-noTSX-IBRS"))]
+    #[cfg_attr(doc, doc(alias("Haswell-noTSX-IBRS")))]
     HaswellNoTsxIbrs,
     /// The value `host`.
     Host,
     /// The value `Icelake-Client`.
-    #[doc(alias("Icelake-Client"))]
+    #[cfg_attr(doc, doc(alias("Icelake-Client")))]
     IcelakeClient,
     /// The value `Icelake-Client-noTSX`.
-    #[doc(alias("Icelake-Client-noTSX"))]
+    #[cfg_attr(doc, doc(alias("Icelake-Client-noTSX")))]
     IcelakeClientNoTsx,
     /// The value `Icelake-Server`.
-    #[doc(alias("Icelake-Server"))]
+    #[cfg_attr(doc, doc(alias("Icelake-Server")))]
     IcelakeServer,
     /// The value `Icelake-Server-noTSX`.
-    #[doc(alias("Icelake-Server-noTSX"))]
+    #[cfg_attr(doc, doc(alias("Icelake-Server-noTSX")))]
     IcelakeServerNoTsx,
     /// The value `Icelake-Server-v3`.
-    #[doc(alias("Icelake-Server-v3"))]
+    #[cfg_attr(doc, doc(alias("Icelake-Server-v3")))]
     IcelakeServerV3,
     /// The value `Icelake-Server-v4`.
-    #[doc(alias("Icelake-Server-v4"))]
+    #[cfg_attr(doc, doc(alias("Icelake-Server-v4")))]
     IcelakeServerV4,
     /// The value `Icelake-Server-v5`.
-    #[doc(alias("Icelake-Server-v5"))]
+    #[cfg_attr(doc, doc(alias("Icelake-Server-v5")))]
     IcelakeServerV5,
     /// The value `Icelake-Server-v6`.
-    #[doc(alias("Icelake-Server-v6"))]
+    #[cfg_attr(doc, doc(alias("Icelake-Server-v6")))]
     IcelakeServerV6,
     /// The value `Icelake-Server-v7`.
-    #[doc(alias("Icelake-Server-v7"))]
+    #[cfg_attr(doc, doc(alias("Icelake-Server-v7")))]
     IcelakeServerV7,
     /// The value `IvyBridge`.
     IvyBridge,
     /// The value `IvyBridge-IBRS`.
-    #[doc(alias("IvyBridge-IBRS"))]
+    #[cfg_attr(doc, doc(alias("IvyBridge-IBRS")))]
     IvyBridgeIbrs,
     /// The value `KnightsMill`.
     KnightsMill,
@@ -10620,16 +10979,16 @@ pub enum ClusterQemuCustomCpuModelsReportedModel {
     /// The value `Nehalem`.
     Nehalem,
     /// The value `Nehalem-IBRS`.
-    #[doc(alias("Nehalem-IBRS"))]
+    #[cfg_attr(doc, doc(alias("Nehalem-IBRS")))]
     NehalemIbrs,
     /// The value `neoverse-n1`.
-    #[doc(alias("neoverse-n1"))]
+    #[cfg_attr(doc, doc(alias("neoverse-n1")))]
     NeoverseN1,
     /// The value `neoverse-n2`.
-    #[doc(alias("neoverse-n2"))]
+    #[cfg_attr(doc, doc(alias("neoverse-n2")))]
     NeoverseN2,
     /// The value `neoverse-v1`.
-    #[doc(alias("neoverse-v1"))]
+    #[cfg_attr(doc, doc(alias("neoverse-v1")))]
     NeoverseV1,
     /// The value `Opteron_G1`.
     OpteronG1,
@@ -10658,70 +11017,70 @@ pub enum ClusterQemuCustomCpuModelsReportedModel {
     /// The value `SandyBridge`.
     SandyBridge,
     /// The value `SandyBridge-IBRS`.
-    #[doc(alias("SandyBridge-IBRS"))]
+    #[cfg_attr(doc, doc(alias("SandyBridge-IBRS")))]
     SandyBridgeIbrs,
     /// The value `SapphireRapids`.
     SapphireRapids,
     /// The value `SapphireRapids-v2`.
-    #[doc(alias("SapphireRapids-v2"))]
+    #[cfg_attr(doc, doc(alias("SapphireRapids-v2")))]
     SapphireRapidsV2,
     /// The value `SapphireRapids-v3`.
-    #[doc(alias("SapphireRapids-v3"))]
+    #[cfg_attr(doc, doc(alias("SapphireRapids-v3")))]
     SapphireRapidsV3,
     /// The value `SapphireRapids-v4`.
-    #[doc(alias("SapphireRapids-v4"))]
+    #[cfg_attr(doc, doc(alias("SapphireRapids-v4")))]
     SapphireRapidsV4,
     /// The value `SapphireRapids-v5`.
-    #[doc(alias("SapphireRapids-v5"))]
+    #[cfg_attr(doc, doc(alias("SapphireRapids-v5")))]
     SapphireRapidsV5,
     /// The value `SapphireRapids-v6`.
-    #[doc(alias("SapphireRapids-v6"))]
+    #[cfg_attr(doc, doc(alias("SapphireRapids-v6")))]
     SapphireRapidsV6,
     /// The value `SierraForest`.
     SierraForest,
     /// The value `SierraForest-v2`.
-    #[doc(alias("SierraForest-v2"))]
+    #[cfg_attr(doc, doc(alias("SierraForest-v2")))]
     SierraForestV2,
     /// The value `SierraForest-v3`.
-    #[doc(alias("SierraForest-v3"))]
+    #[cfg_attr(doc, doc(alias("SierraForest-v3")))]
     SierraForestV3,
     /// The value `SierraForest-v4`.
-    #[doc(alias("SierraForest-v4"))]
+    #[cfg_attr(doc, doc(alias("SierraForest-v4")))]
     SierraForestV4,
     /// The value `SierraForest-v5`.
-    #[doc(alias("SierraForest-v5"))]
+    #[cfg_attr(doc, doc(alias("SierraForest-v5")))]
     SierraForestV5,
     /// The value `Skylake-Client`.
-    #[doc(alias("Skylake-Client"))]
+    #[cfg_attr(doc, doc(alias("Skylake-Client")))]
     SkylakeClient,
     /// The value `Skylake-Client-IBRS`.
-    #[doc(alias("Skylake-Client-IBRS"))]
+    #[cfg_attr(doc, doc(alias("Skylake-Client-IBRS")))]
     SkylakeClientIbrs,
     /// The value `Skylake-Client-noTSX-IBRS`.
-    #[doc(alias("Skylake-Client-noTSX-IBRS"))]
+    #[cfg_attr(doc, doc(alias("Skylake-Client-noTSX-IBRS")))]
     SkylakeClientNoTsxIbrs,
     /// The value `Skylake-Client-v4`.
-    #[doc(alias("Skylake-Client-v4"))]
+    #[cfg_attr(doc, doc(alias("Skylake-Client-v4")))]
     SkylakeClientV4,
     /// The value `Skylake-Server`.
-    #[doc(alias("Skylake-Server"))]
+    #[cfg_attr(doc, doc(alias("Skylake-Server")))]
     SkylakeServer,
     /// The value `Skylake-Server-IBRS`.
-    #[doc(alias("Skylake-Server-IBRS"))]
+    #[cfg_attr(doc, doc(alias("Skylake-Server-IBRS")))]
     SkylakeServerIbrs,
     /// The value `Skylake-Server-noTSX-IBRS`.
-    #[doc(alias("Skylake-Server-noTSX-IBRS"))]
+    #[cfg_attr(doc, doc(alias("Skylake-Server-noTSX-IBRS")))]
     SkylakeServerNoTsxIbrs,
     /// The value `Skylake-Server-v4`.
-    #[doc(alias("Skylake-Server-v4"))]
+    #[cfg_attr(doc, doc(alias("Skylake-Server-v4")))]
     SkylakeServerV4,
     /// The value `Skylake-Server-v5`.
-    #[doc(alias("Skylake-Server-v5"))]
+    #[cfg_attr(doc, doc(alias("Skylake-Server-v5")))]
     SkylakeServerV5,
     /// The value `Westmere`.
     Westmere,
     /// The value `Westmere-IBRS`.
-    #[doc(alias("Westmere-IBRS"))]
+    #[cfg_attr(doc, doc(alias("Westmere-IBRS")))]
     WestmereIbrs,
     /// Any other value; `as_str` tells which.
     UnknownValue(UnknownValue),
@@ -10841,7 +11200,7 @@ open_enum_impls!(ClusterQemuCustomCpuModelsReportedModel {
     "Westmere-IBRS" WestmereIbrs,
 });
 
-/// The answer to `GET /cluster/replication/{id}`.
+/// The answer to `GET /cluster/replication/{id}`, which reads the settings of a replication job.
 ///
 /// Given by [`GET /cluster/replication/{id}`](ClusterReplicationIdPath::get).
 #[derive(Clone)]
@@ -11000,7 +11359,7 @@ object!(ClusterReplication {
     others: extra,
 });
 
-/// One element of the answer to `GET /cluster/replication`.
+/// One element of the answer to `GET /cluster/replication`, which lists the storage replication jobs the caller may see.
 ///
 /// Given by [`GET /cluster/replication`](ClusterReplicationPath::get).
 #[derive(Clone)]
@@ -11262,14 +11621,14 @@ open_enum_impls!(ClusterResourcesHostArch {
     "x86_64" X8664, "aarch64" Aarch64,
 });
 
-/// One element of the answer to `GET /cluster/resources`.
+/// One element of the answer to `GET /cluster/resources`, which lists nodes.
 ///
 /// Given by [`GET /cluster/resources`](ClusterResourcesGet).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterResourcesItem {
     /// Control group version of the node, 1 or 2.
-    #[doc(alias("cgroup-mode"))]
+    #[cfg_attr(doc, doc(alias("cgroup-mode")))]
     pub cgroup_mode: Option<i64>,
     /// Content kinds the storage may hold, separated by commas.
     pub content: Option<List>,
@@ -11284,7 +11643,7 @@ pub struct ClusterResourcesItem {
     /// HA state of the guest, if it is under HA control.
     pub hastate: Option<String>,
     /// CPU architecture of the node. Default: `x86_64`. Since 9.2.
-    #[doc(alias("host-arch"))]
+    #[cfg_attr(doc, doc(alias("host-arch")))]
     pub host_arch: Option<ClusterResourcesHostArch>,
     /// Unique ID, such as `node/pve1`, `qemu/100` or `storage/pve1/local`.
     pub id: String,
@@ -11311,7 +11670,7 @@ pub struct ClusterResourcesItem {
     /// Name of the network, for networks. Since 9.1.
     pub network: Option<String>,
     /// Kind of network, for networks. Since 9.1.
-    #[doc(alias("network-type"))]
+    #[cfg_attr(doc, doc(alias("network-type")))]
     pub network_type: Option<ClusterResourcesNetworkType>,
     /// Node the resource is on.
     pub node: Option<NodeName>,
@@ -11340,7 +11699,7 @@ pub struct ClusterResourcesItem {
     /// VMID, for guests. From 100 to 999999999.
     pub vmid: Option<u32>,
     /// Kind of zone, for SDN zones. Since 9.1.
-    #[doc(alias("zone-type"))]
+    #[cfg_attr(doc, doc(alias("zone-type")))]
     pub zone_type: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -11414,7 +11773,7 @@ open_enum_impls!(ClusterResourcesNetworkType {
     "fabric" Fabric, "zone" Zone,
 });
 
-/// One element of the answer to `GET /cluster/status`.
+/// One element of the answer to `GET /cluster/status`, which lists the cluster and its nodes.
 ///
 /// Given by [`GET /cluster/status`](ClusterStatusPath::get).
 #[derive(Clone)]
@@ -11489,7 +11848,7 @@ open_enum_impls!(ClusterStatusType {
     "cluster" Cluster, "node" Node,
 });
 
-/// One element of the answer to `GET /cluster/tasks`.
+/// One element of the answer to `GET /cluster/tasks`, which lists recent tasks of all nodes.
 ///
 /// Given by [`GET /cluster/tasks`](ClusterTasksPath::get).
 #[derive(Clone)]
@@ -11611,7 +11970,7 @@ object!(CorosyncLink {
 
 property_string_impls!(CorosyncLink);
 
-/// What the mapping stands for on each node, as property strings.
+/// One element of `map`: what the mapping stands for on each node, as property strings.
 ///
 /// A property string: it is written and read as one text.
 ///
@@ -11896,7 +12255,7 @@ impl NotificationSettings {
         self
     }
     /// When pending package updates are reported; superseded by notification matchers. Default: `auto`.
-    #[doc(alias("package-updates"))]
+    #[cfg_attr(doc, doc(alias("package-updates")))]
     #[inline]
     #[must_use]
     pub fn package_updates<How>(
@@ -11917,7 +12276,7 @@ impl NotificationSettings {
         self
     }
     /// Target for notifications about fenced nodes; superseded by notification matchers. Since 8.1.
-    #[doc(alias("target-fencing"))]
+    #[cfg_attr(doc, doc(alias("target-fencing")))]
     #[inline]
     #[must_use]
     pub fn target_fencing<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -11925,7 +12284,7 @@ impl NotificationSettings {
         self
     }
     /// Target for notifications about package updates; superseded by notification matchers. Since 8.1.
-    #[doc(alias("target-package-updates"))]
+    #[cfg_attr(doc, doc(alias("target-package-updates")))]
     #[inline]
     #[must_use]
     pub fn target_package_updates<How>(
@@ -11941,7 +12300,7 @@ impl NotificationSettings {
         self
     }
     /// Target for notifications about failed replications; superseded by notification matchers. Since 8.1.
-    #[doc(alias("target-replication"))]
+    #[cfg_attr(doc, doc(alias("target-replication")))]
     #[inline]
     #[must_use]
     pub fn target_replication<How>(
@@ -11997,7 +12356,7 @@ impl Default for NotificationSettings {
 
 property_string_impls!(NotificationSettings);
 
-/// What the mapping stands for on each node, as property strings.
+/// One element of `map`: what the mapping stands for on each node, as property strings.
 ///
 /// A property string: it is written and read as one text.
 ///
@@ -12073,7 +12432,7 @@ impl PciMapping {
         self
     }
     /// Subsystem vendor and device ID that has to be found there.
-    #[doc(alias("subsystem-id"))]
+    #[cfg_attr(doc, doc(alias("subsystem-id")))]
     #[inline]
     #[must_use]
     pub fn subsystem_id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -12214,7 +12573,7 @@ impl ResourceScheduling {
         self
     }
     /// Whether HA resources are moved on their own when the load of the nodes differs too much. Default: `false`. Since 9.1.
-    #[doc(alias("ha-auto-rebalance"))]
+    #[cfg_attr(doc, doc(alias("ha-auto-rebalance")))]
     #[inline]
     #[must_use]
     pub fn ha_auto_rebalance<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -12227,7 +12586,7 @@ impl ResourceScheduling {
         self
     }
     /// HA manager rounds that the imbalance has to last before resources are moved. At least 0. Default: `3`. Only together with `ha-auto-rebalance`. Since 9.1.
-    #[doc(alias("ha-auto-rebalance-hold-duration"))]
+    #[cfg_attr(doc, doc(alias("ha-auto-rebalance-hold-duration")))]
     #[inline]
     #[must_use]
     pub fn ha_auto_rebalance_hold_duration<How>(
@@ -12243,7 +12602,7 @@ impl ResourceScheduling {
         self
     }
     /// Least gain in balance that is worth a move: percent since 9.2, a fraction in 9.1. From 0 to 100. Default: `10`. Only together with `ha-auto-rebalance`. Since 9.1.
-    #[doc(alias("ha-auto-rebalance-margin"))]
+    #[cfg_attr(doc, doc(alias("ha-auto-rebalance-margin")))]
     #[inline]
     #[must_use]
     pub fn ha_auto_rebalance_margin<How>(
@@ -12259,7 +12618,7 @@ impl ResourceScheduling {
         self
     }
     /// How possible moves are rated. Default: `bruteforce`. Only together with `ha-auto-rebalance`. Since 9.1.
-    #[doc(alias("ha-auto-rebalance-method"))]
+    #[cfg_attr(doc, doc(alias("ha-auto-rebalance-method")))]
     #[inline]
     #[must_use]
     pub fn ha_auto_rebalance_method<How>(
@@ -12275,7 +12634,7 @@ impl ResourceScheduling {
         self
     }
     /// Imbalance above which resources are moved: percent since 9.2, a fraction in 9.1. From 0 to 100. Default: `30`. Only together with `ha-auto-rebalance`. Since 9.1.
-    #[doc(alias("ha-auto-rebalance-threshold"))]
+    #[cfg_attr(doc, doc(alias("ha-auto-rebalance-threshold")))]
     #[inline]
     #[must_use]
     pub fn ha_auto_rebalance_threshold<How>(
@@ -12291,7 +12650,7 @@ impl ResourceScheduling {
         self
     }
     /// Whether a node is picked anew when a stopped HA resource is started. Default: `false`.
-    #[doc(alias("ha-rebalance-on-start"))]
+    #[cfg_attr(doc, doc(alias("ha-rebalance-on-start")))]
     #[inline]
     #[must_use]
     pub fn ha_rebalance_on_start<How>(
@@ -12382,7 +12741,7 @@ impl TagStyle {
         <Self as Object>::empty()
     }
     /// Whether tags that differ only in upper and lower case count as different. Default: `false`.
-    #[doc(alias("case-sensitive"))]
+    #[cfg_attr(doc, doc(alias("case-sensitive")))]
     #[inline]
     #[must_use]
     pub fn case_sensitive<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -12390,7 +12749,7 @@ impl TagStyle {
         self
     }
     /// Colors of tags: `tag:background` or `tag:background:text` in hexadecimal, separated by `;`.
-    #[doc(alias("color-map"))]
+    #[cfg_attr(doc, doc(alias("color-map")))]
     #[inline]
     #[must_use]
     pub fn color_map<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -12516,7 +12875,7 @@ impl Default for U2fSettings {
 
 property_string_impls!(U2fSettings);
 
-/// What the mapping stands for on each node, as property strings.
+/// One element of `map`: what the mapping stands for on each node, as property strings.
 ///
 /// A property string: it is written and read as one text.
 ///
@@ -12625,7 +12984,7 @@ impl UserTagAccess {
         <Self as Object>::empty()
     }
     /// Whether users may set no tags, listed ones, also those already in use, or any. Default: `free`.
-    #[doc(alias("user-allow"))]
+    #[cfg_attr(doc, doc(alias("user-allow")))]
     #[inline]
     #[must_use]
     pub fn user_allow<How>(
@@ -12636,7 +12995,7 @@ impl UserTagAccess {
         self
     }
     /// Tags that count for `list` and `existing`.
-    #[doc(alias("user-allow-list"))]
+    #[cfg_attr(doc, doc(alias("user-allow-list")))]
     #[inline]
     #[must_use]
     pub fn user_allow_list<How>(
@@ -12715,7 +13074,7 @@ impl WebauthnSettings {
         <Self as Object>::empty()
     }
     /// Whether subdomains of the origin are accepted as well. Default: `true`.
-    #[doc(alias("allow-subdomains"))]
+    #[cfg_attr(doc, doc(alias("allow-subdomains")))]
     #[inline]
     #[must_use]
     pub fn allow_subdomains<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {

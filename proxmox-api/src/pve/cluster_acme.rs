@@ -24,7 +24,7 @@ use crate::support::*;
 /// The path `/cluster/acme`.
 ///
 /// Its calls: [`GET /cluster/acme`](ClusterAcmePath::get).
-#[doc(alias("/cluster/acme"))]
+#[cfg_attr(doc, doc(alias("/cluster/acme")))]
 #[derive(Clone, Debug)]
 pub struct ClusterAcmePath(pub(crate) At);
 
@@ -51,7 +51,9 @@ impl ClusterAcmePath {
     /// * Gives: list of [`DirectoryEntry`](super::types::DirectoryEntry)
     /// * Releases: 7.4 to 9.2
     /// * Needs: Open to every authenticated user.
-    #[doc(alias("GET /cluster/acme"))]
+    #[cfg_attr(doc, doc(alias(
+        
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -66,7 +68,7 @@ impl ClusterAcmePath {
 /// The path `/cluster/acme/account`.
 ///
 /// Its calls: [`GET /cluster/acme/account`](ClusterAcmeAccountPath::get), [`POST /cluster/acme/account`](ClusterAcmeAccountPost).
-#[doc(alias("/cluster/acme/account"))]
+#[cfg_attr(doc, doc(alias("/cluster/acme/account")))]
 #[derive(Clone, Debug)]
 pub struct ClusterAcmeAccountPath(pub(crate) At);
 
@@ -93,7 +95,15 @@ impl ClusterAcmeAccountPath {
     /// * Gives: list of [`DirectoryEntry`](super::types::DirectoryEntry)
     /// * Releases: 7.4 to 9.2
     /// * Needs: Open to every authenticated user.
-    #[doc(alias("GET /cluster/acme/account"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/acme/account", "pvenode acme account list", "acme accounts", "list an acme account",
+        "list acme accounts", "show acme accounts", "all acme accounts", "cluster acme account",
+        "acme account cluster", "cluster account", "account cluster", "get cluster acme account",
+        "get cluster account", "show cluster acme account", "show cluster account", "datacenter acme account",
+        "acme account datacenter", "datacenter account", "account datacenter", "get datacenter acme account",
+        "get datacenter account", "show datacenter acme account", "show datacenter account", "GET account",
+        "pvesh get /cluster/acme/account"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -152,7 +162,15 @@ impl ClusterAcmeAccountPath {
 /// * Gives: [`Task`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: to be `root@pam` itself.
-#[doc(alias("POST /cluster/acme/account"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /cluster/acme/account", "pvenode acme account register", "create an acme account", "create acme account",
+    "add acme account", "new acme account", "create cluster acme account", "create cluster account",
+    "add cluster acme account", "add cluster account", "new cluster acme account", "new cluster account",
+    "create datacenter acme account", "create datacenter account", "add datacenter acme account",
+    "add datacenter account", "new datacenter acme account", "new datacenter account", "POST account",
+    "pvesh create /cluster/acme/account", "contact"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterAcmeAccountPost(pub(crate) Request<Task>);
@@ -167,7 +185,7 @@ impl ClusterAcmeAccountPost {
         self
     }
     /// Secret key of the external account binding. Only together with `eab-kid`. Since 8.1.
-    #[doc(alias("eab-hmac-key"))]
+    #[cfg_attr(doc, doc(alias("eab-hmac-key")))]
     #[inline]
     pub fn eab_hmac_key<How>(
         mut self,
@@ -177,7 +195,7 @@ impl ClusterAcmeAccountPost {
         self
     }
     /// Key ID of the external account binding. Only together with `eab-hmac-key`. Since 8.1.
-    #[doc(alias("eab-kid"))]
+    #[cfg_attr(doc, doc(alias("eab-kid")))]
     #[inline]
     pub fn eab_kid<How>(mut self, eab_kid: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("eab-kid", eab_kid);
@@ -222,7 +240,7 @@ impl Settings<ClusterAcmeAccountPost> for ClusterAcmeAccount {
 /// The path `/cluster/acme/account/{name}`.
 ///
 /// Its calls: [`GET /cluster/acme/account/{name}`](ClusterAcmeAccountNamePath::get), [`PUT /cluster/acme/account/{name}`](ClusterAcmeAccountNamePut), [`DELETE /cluster/acme/account/{name}`](ClusterAcmeAccountNamePath::delete).
-#[doc(alias("/cluster/acme/account/{name}"))]
+#[cfg_attr(doc, doc(alias("/cluster/acme/account/{name}")))]
 #[derive(Clone, Debug)]
 pub struct ClusterAcmeAccountNamePath(pub(crate) At);
 
@@ -253,7 +271,10 @@ impl ClusterAcmeAccountNamePath {
     /// * Needs: to be `root@pam` itself.
     ///
     /// The answer is open: the account object is the ACME server's own
-    #[doc(alias("GET /cluster/acme/account/{name}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/acme/account/{name}", "pvenode acme account info", "get acme account", "show acme account",
+        "read acme account", "GET account", "pvesh get /cluster/acme/account/{name}"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<ClusterAcmeAccount> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -289,7 +310,10 @@ impl ClusterAcmeAccountNamePath {
     /// * Gives: [`Task`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: to be `root@pam` itself.
-    #[doc(alias("DELETE /cluster/acme/account/{name}"))]
+    #[cfg_attr(doc, doc(alias(
+        "DELETE /cluster/acme/account/{name}", "pvenode acme account deactivate", "delete acme account",
+        "remove acme account", "DELETE account", "pvesh delete /cluster/acme/account/{name}"
+    )))]
     #[inline]
     pub fn delete(&self) -> Request<Task> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -315,7 +339,12 @@ impl ClusterAcmeAccountNamePath {
 /// * Gives: [`Task`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: to be `root@pam` itself.
-#[doc(alias("PUT /cluster/acme/account/{name}"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /cluster/acme/account/{name}", "pvenode acme account update", "update acme account", "change acme account",
+    "edit acme account", "set acme account", "modify acme account", "PUT account",
+    "pvesh set /cluster/acme/account/{name}"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterAcmeAccountNamePut(pub(crate) Request<Task>);
@@ -334,13 +363,13 @@ impl ClusterAcmeAccountNamePut {
 /// The path `/cluster/acme/challenge-schema`.
 ///
 /// Its calls: [`GET /cluster/acme/challenge-schema`](ClusterAcmeChallengeSchemaPath::get).
-#[doc(alias("/cluster/acme/challenge-schema"))]
+#[cfg_attr(doc, doc(alias("/cluster/acme/challenge-schema")))]
 #[derive(Clone, Debug)]
 pub struct ClusterAcmeChallengeSchemaPath(pub(crate) At);
 
 impl ClusterAcmePath {
     /// Leads to [`GET /cluster/acme/challenge-schema`](ClusterAcmeChallengeSchemaPath::get).
-    #[doc(alias("challenge-schema"))]
+    #[cfg_attr(doc, doc(alias("challenge-schema")))]
     #[inline]
     #[must_use]
     pub fn challenge_schema(&self) -> ClusterAcmeChallengeSchemaPath {
@@ -364,7 +393,12 @@ impl ClusterAcmeChallengeSchemaPath {
     /// * Needs: Open to every authenticated user.
     ///
     /// The answer is open: every DNS plugin describes itself
-    #[doc(alias("GET /cluster/acme/challenge-schema"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/acme/challenge-schema", "cluster acme challenge schema", "acme challenge schema cluster",
+        "cluster challenge schema", "challenge schema cluster", "challenge schema a cluster",
+        "datacenter acme challenge schema", "acme challenge schema datacenter", "datacenter challenge schema",
+        "challenge schema datacenter", "GET challenge-schema", "pvesh get /cluster/acme/challenge-schema"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<ClusterAcmeChallengeSchemaItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -379,7 +413,7 @@ impl ClusterAcmeChallengeSchemaPath {
 /// The path `/cluster/acme/directories`.
 ///
 /// Its calls: [`GET /cluster/acme/directories`](ClusterAcmeDirectoriesPath::get).
-#[doc(alias("/cluster/acme/directories"))]
+#[cfg_attr(doc, doc(alias("/cluster/acme/directories")))]
 #[derive(Clone, Debug)]
 pub struct ClusterAcmeDirectoriesPath(pub(crate) At);
 
@@ -406,7 +440,11 @@ impl ClusterAcmeDirectoriesPath {
     /// * Gives: list of [`ClusterAcmeDirectoriesItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: Open to every authenticated user.
-    #[doc(alias("GET /cluster/acme/directories"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/acme/directories", "cluster acme directories", "acme directories cluster", "cluster directories",
+        "directories cluster", "directories a cluster", "datacenter acme directories", "acme directories datacenter",
+        "datacenter directories", "directories datacenter", "GET directories", "pvesh get /cluster/acme/directories"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<ClusterAcmeDirectoriesItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -421,7 +459,7 @@ impl ClusterAcmeDirectoriesPath {
 /// The path `/cluster/acme/meta`.
 ///
 /// Its calls: [`GET /cluster/acme/meta`](ClusterAcmeMetaGet).
-#[doc(alias("/cluster/acme/meta"))]
+#[cfg_attr(doc, doc(alias("/cluster/acme/meta")))]
 #[derive(Clone, Debug)]
 pub struct ClusterAcmeMetaPath(pub(crate) At);
 
@@ -464,7 +502,12 @@ impl ClusterAcmeMetaPath {
 /// * Gives: [`ClusterAcmeMeta`]
 /// * Releases: since 8.1
 /// * Needs: `Sys.Audit` on path `/nodes/{node}`.
-#[doc(alias("GET /cluster/acme/meta"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /cluster/acme/meta", "cluster acme meta", "acme meta cluster", "cluster meta", "meta cluster",
+    "meta a cluster", "datacenter acme meta", "acme meta datacenter", "datacenter meta", "meta datacenter", "GET meta",
+    "pvesh get /cluster/acme/meta", "Sys.Audit"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterAcmeMetaGet(pub(crate) Request<ClusterAcmeMeta>);
@@ -483,7 +526,7 @@ impl ClusterAcmeMetaGet {
 /// The path `/cluster/acme/plugins`.
 ///
 /// Its calls: [`GET /cluster/acme/plugins`](ClusterAcmePluginsGet), [`POST /cluster/acme/plugins`](ClusterAcmePluginsPost).
-#[doc(alias("/cluster/acme/plugins"))]
+#[cfg_attr(doc, doc(alias("/cluster/acme/plugins")))]
 #[derive(Clone, Debug)]
 pub struct ClusterAcmePluginsPath(pub(crate) At);
 
@@ -546,7 +589,16 @@ impl ClusterAcmePluginsPath {
 /// * Gives: list of [`ClusterAcmePluginsItem`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/`.
-#[doc(alias("GET /cluster/acme/plugins"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /cluster/acme/plugins", "pvenode acme plugin list", "acme plugins", "list an acme plugin",
+    "list acme plugins", "show acme plugins", "all acme plugins", "dns plugins", "list dns plugins",
+    "show dns plugins", "all dns plugins", "cluster acme plugins", "acme plugins cluster", "cluster plugins",
+    "plugins cluster", "get cluster acme plugins", "get cluster plugins", "show cluster acme plugins",
+    "show cluster plugins", "datacenter acme plugins", "acme plugins datacenter", "datacenter plugins",
+    "plugins datacenter", "get datacenter acme plugins", "get datacenter plugins", "show datacenter acme plugins",
+    "show datacenter plugins", "GET plugins", "pvesh get /cluster/acme/plugins", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterAcmePluginsGet(pub(crate) Request<Vec<ClusterAcmePluginsItem>>);
@@ -616,7 +668,15 @@ impl ClusterAcmePluginsPostRequired<1> {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/`.
-#[doc(alias("POST /cluster/acme/plugins"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /cluster/acme/plugins", "pvenode acme plugin add", "create an acme plugin", "create acme plugin",
+    "add acme plugin", "new acme plugin", "create dns plugin", "add dns plugin", "new dns plugin",
+    "create cluster acme plugins", "create cluster plugins", "add cluster acme plugins", "add cluster plugins",
+    "new cluster acme plugins", "new cluster plugins", "create datacenter acme plugins", "create datacenter plugins",
+    "add datacenter acme plugins", "add datacenter plugins", "new datacenter acme plugins", "new datacenter plugins",
+    "POST plugins", "pvesh create /cluster/acme/plugins", "type", "id", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterAcmePluginsPost(pub(crate) Request<()>);
@@ -652,7 +712,7 @@ impl ClusterAcmePluginsPost {
         self
     }
     /// Seconds to wait before the CA is asked to validate, so that DNS changes can spread. From 0 to 172800. Default: `30`.
-    #[doc(alias("validation-delay"))]
+    #[cfg_attr(doc, doc(alias("validation-delay")))]
     #[inline]
     pub fn validation_delay<How>(
         mut self,
@@ -683,7 +743,7 @@ impl Settings<ClusterAcmePluginsPost> for ClusterAcmePluginsItem {
 /// The path `/cluster/acme/plugins/{id}`.
 ///
 /// Its calls: [`GET /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPath::get), [`PUT /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPut), [`DELETE /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPath::delete).
-#[doc(alias("/cluster/acme/plugins/{id}"))]
+#[cfg_attr(doc, doc(alias("/cluster/acme/plugins/{id}")))]
 #[derive(Clone, Debug)]
 pub struct ClusterAcmePluginsIdPath(pub(crate) At);
 
@@ -712,7 +772,11 @@ impl ClusterAcmePluginsIdPath {
     /// * Gives: [`ClusterAcmePluginsItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Modify` on path `/`.
-    #[doc(alias("GET /cluster/acme/plugins/{id}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/acme/plugins/{id}", "pvenode acme plugin config", "get acme plugin", "show acme plugin",
+        "read acme plugin", "get dns plugin", "show dns plugin", "read dns plugin", "GET plugins",
+        "pvesh get /cluster/acme/plugins/{id}", "Sys.Modify"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<ClusterAcmePluginsItem> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -755,7 +819,11 @@ impl ClusterAcmePluginsIdPath {
     /// * Gives: `()`
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Modify` on path `/`.
-    #[doc(alias("DELETE /cluster/acme/plugins/{id}"))]
+    #[cfg_attr(doc, doc(alias(
+        "DELETE /cluster/acme/plugins/{id}", "pvenode acme plugin remove", "delete acme plugin", "remove acme plugin",
+        "delete dns plugin", "remove dns plugin", "DELETE plugins", "pvesh delete /cluster/acme/plugins/{id}",
+        "Sys.Modify"
+    )))]
     #[inline]
     pub fn delete(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -780,7 +848,13 @@ impl ClusterAcmePluginsIdPath {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/`.
-#[doc(alias("PUT /cluster/acme/plugins/{id}"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /cluster/acme/plugins/{id}", "pvenode acme plugin set", "update acme plugin", "change acme plugin",
+    "edit acme plugin", "set acme plugin", "modify acme plugin", "update dns plugin", "change dns plugin",
+    "edit dns plugin", "set dns plugin", "modify dns plugin", "PUT plugins", "pvesh set /cluster/acme/plugins/{id}",
+    "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterAcmePluginsIdPut(pub(crate) Request<()>);
@@ -828,7 +902,7 @@ impl ClusterAcmePluginsIdPut {
         self
     }
     /// Seconds to wait before the CA is asked to validate, so that DNS changes can spread. From 0 to 172800. Default: `30`.
-    #[doc(alias("validation-delay"))]
+    #[cfg_attr(doc, doc(alias("validation-delay")))]
     #[inline]
     pub fn validation_delay<How>(
         mut self,
@@ -865,7 +939,7 @@ impl Settings<ClusterAcmePluginsIdPut> for ClusterAcmePluginsItem {
 /// The path `/cluster/acme/tos`.
 ///
 /// Its calls: [`GET /cluster/acme/tos`](ClusterAcmeTosGet).
-#[doc(alias("/cluster/acme/tos"))]
+#[cfg_attr(doc, doc(alias("/cluster/acme/tos")))]
 #[derive(Clone, Debug)]
 pub struct ClusterAcmeTosPath(pub(crate) At);
 
@@ -907,7 +981,12 @@ impl ClusterAcmeTosPath {
 /// * Gives: `String`, or `None`
 /// * Releases: 7.4 to 9.2
 /// * Needs: Open to every authenticated user.
-#[doc(alias("GET /cluster/acme/tos"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /cluster/acme/tos", "cluster acme tos", "acme tos cluster", "cluster tos", "tos cluster", "tos a cluster",
+    "datacenter acme tos", "acme tos datacenter", "datacenter tos", "tos datacenter", "GET tos",
+    "pvesh get /cluster/acme/tos"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterAcmeTosGet(pub(crate) Request<Option<String>>);
@@ -1057,7 +1136,7 @@ impl Default for AcmePluginSchemaField {
     }
 }
 
-/// The answer to `GET /cluster/acme/account/{name}`.
+/// The answer to `GET /cluster/acme/account/{name}`, which reads an ACME account.
 ///
 /// Given by [`GET /cluster/acme/account/{name}`](ClusterAcmeAccountNamePath::get).
 #[derive(Clone)]
@@ -1138,7 +1217,7 @@ impl Default for ClusterAcmeAccount {
     }
 }
 
-/// One element of the answer to `GET /cluster/acme/challenge-schema`.
+/// One element of the answer to `GET /cluster/acme/challenge-schema`, which lists the challenge plugins that can be set up and the settings each of them takes.
 ///
 /// Given by [`GET /cluster/acme/challenge-schema`](ClusterAcmeChallengeSchemaPath::get).
 #[derive(Clone)]
@@ -1171,7 +1250,7 @@ object!(ClusterAcmeChallengeSchemaItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /cluster/acme/directories`.
+/// One element of the answer to `GET /cluster/acme/directories`, which lists the ACME directories known by name.
 ///
 /// Given by [`GET /cluster/acme/directories`](ClusterAcmeDirectoriesPath::get).
 #[derive(Clone)]
@@ -1200,7 +1279,7 @@ object!(ClusterAcmeDirectoriesItem {
     others: extra,
 });
 
-/// The answer to `GET /cluster/acme/meta`.
+/// The answer to `GET /cluster/acme/meta`, which returns what an ACME directory says about itself.
 ///
 /// Given by [`GET /cluster/acme/meta`](ClusterAcmeMetaGet).
 #[derive(Clone)]
@@ -1255,7 +1334,7 @@ impl Default for ClusterAcmeMeta {
 #[non_exhaustive]
 pub enum ClusterAcmePluginsGetApi {
     /// The value `1984hosting`.
-    #[doc(alias("1984hosting"))]
+    #[cfg_attr(doc, doc(alias("1984hosting")))]
     V1984hosting,
     /// The value `acmedns`.
     Acmedns,
@@ -1748,7 +1827,7 @@ open_enum_impls!(ClusterAcmePluginsGetApi {
     "yandex" Yandex,
 });
 
-/// The answer to `GET /cluster/acme/plugins`.
+/// One element of the answer to `GET /cluster/acme/plugins`, which lists the ACME challenge plugins.
 ///
 /// Given by [`GET /cluster/acme/plugins`](ClusterAcmePluginsGet), [`GET /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPath::get).
 #[derive(Clone)]
@@ -1769,7 +1848,7 @@ pub struct ClusterAcmePluginsItem {
     /// Kind of challenge.
     pub type_: ClusterAcmePluginsType,
     /// Seconds to wait before the CA is asked to validate, so that DNS changes can spread. From 0 to 172800. Default: `30`.
-    #[doc(alias("validation-delay"))]
+    #[cfg_attr(doc, doc(alias("validation-delay")))]
     pub validation_delay: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,

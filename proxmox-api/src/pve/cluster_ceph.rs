@@ -16,7 +16,7 @@ use crate::support::*;
 /// The path `/cluster/ceph`.
 ///
 /// Its calls: [`GET /cluster/ceph`](ClusterCephPath::get).
-#[doc(alias("/cluster/ceph"))]
+#[cfg_attr(doc, doc(alias("/cluster/ceph")))]
 #[derive(Clone, Debug)]
 pub struct ClusterCephPath(pub(crate) At);
 
@@ -43,7 +43,9 @@ impl ClusterCephPath {
     /// * Gives: list of [`DirectoryEntry`](super::types::DirectoryEntry)
     /// * Releases: 7.4 to 9.2
     /// * Needs: Open to every authenticated user.
-    #[doc(alias("GET /cluster/ceph"))]
+    #[cfg_attr(doc, doc(alias(
+        
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -58,7 +60,7 @@ impl ClusterCephPath {
 /// The path `/cluster/ceph/flags`.
 ///
 /// Its calls: [`GET /cluster/ceph/flags`](ClusterCephFlagsPath::get), [`PUT /cluster/ceph/flags`](ClusterCephFlagsPut).
-#[doc(alias("/cluster/ceph/flags"))]
+#[cfg_attr(doc, doc(alias("/cluster/ceph/flags")))]
 #[derive(Clone, Debug)]
 pub struct ClusterCephFlagsPath(pub(crate) At);
 
@@ -85,7 +87,14 @@ impl ClusterCephFlagsPath {
     /// * Gives: list of [`ClusterCephFlagsItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/`.
-    #[doc(alias("GET /cluster/ceph/flags"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/ceph/flags", "ceph flags", "list a ceph flag", "list ceph flags", "show ceph flags",
+        "all ceph flags", "cluster ceph flags", "ceph flags cluster", "cluster flags", "flags cluster",
+        "get cluster ceph flags", "get cluster flags", "show cluster ceph flags", "show cluster flags",
+        "datacenter ceph flags", "ceph flags datacenter", "datacenter flags", "flags datacenter",
+        "get datacenter ceph flags", "get datacenter flags", "show datacenter ceph flags", "show datacenter flags",
+        "GET flags", "pvesh get /cluster/ceph/flags", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<ClusterCephFlagsItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -123,7 +132,17 @@ impl ClusterCephFlagsPath {
 /// * Gives: [`Task`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/`.
-#[doc(alias("PUT /cluster/ceph/flags"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /cluster/ceph/flags", "update a ceph flag", "update ceph flag", "change ceph flag", "edit ceph flag",
+    "set ceph flag", "modify ceph flag", "update cluster ceph flags", "update cluster flags",
+    "change cluster ceph flags", "change cluster flags", "edit cluster ceph flags", "edit cluster flags",
+    "set cluster ceph flags", "set cluster flags", "modify cluster ceph flags", "modify cluster flags",
+    "update datacenter ceph flags", "update datacenter flags", "change datacenter ceph flags",
+    "change datacenter flags", "edit datacenter ceph flags", "edit datacenter flags", "set datacenter ceph flags",
+    "set datacenter flags", "modify datacenter ceph flags", "modify datacenter flags", "PUT flags",
+    "pvesh set /cluster/ceph/flags", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterCephFlagsPut(pub(crate) Request<Task>);
@@ -138,7 +157,7 @@ impl ClusterCephFlagsPut {
         self
     }
     /// Starts no deep scrubs.
-    #[doc(alias("nodeep-scrub"))]
+    #[cfg_attr(doc, doc(alias("nodeep-scrub")))]
     #[inline]
     pub fn nodeep_scrub<How>(
         mut self,
@@ -206,7 +225,7 @@ impl ClusterCephFlagsPut {
 /// The path `/cluster/ceph/flags/{flag}`.
 ///
 /// Its calls: [`GET /cluster/ceph/flags/{flag}`](ClusterCephFlagsFlagPath::get), [`PUT /cluster/ceph/flags/{flag}`](ClusterCephFlagsFlagPath::put).
-#[doc(alias("/cluster/ceph/flags/{flag}"))]
+#[cfg_attr(doc, doc(alias("/cluster/ceph/flags/{flag}")))]
 #[derive(Clone, Debug)]
 pub struct ClusterCephFlagsFlagPath(pub(crate) At);
 
@@ -235,7 +254,10 @@ impl ClusterCephFlagsFlagPath {
     /// * Gives: `bool`
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/`.
-    #[doc(alias("GET /cluster/ceph/flags/{flag}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/ceph/flags/{flag}", "get ceph flag", "show ceph flag", "read ceph flag", "GET flags",
+        "pvesh get /cluster/ceph/flags/{flag}", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<bool> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -259,7 +281,10 @@ impl ClusterCephFlagsFlagPath {
     /// * Gives: `()`
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Modify` on path `/`.
-    #[doc(alias("PUT /cluster/ceph/flags/{flag}"))]
+    #[cfg_attr(doc, doc(alias(
+        "PUT /cluster/ceph/flags/{flag}", "update ceph flag", "change ceph flag", "edit ceph flag", "set ceph flag",
+        "modify ceph flag", "PUT flags", "pvesh set /cluster/ceph/flags/{flag}", "value", "Sys.Modify"
+    )))]
     #[inline]
     pub fn put<How0>(&self, value: impl IntoValue<bool, How0>) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -276,7 +301,7 @@ impl ClusterCephFlagsFlagPath {
 /// The path `/cluster/ceph/metadata`.
 ///
 /// Its calls: [`GET /cluster/ceph/metadata`](ClusterCephMetadataGet).
-#[doc(alias("/cluster/ceph/metadata"))]
+#[cfg_attr(doc, doc(alias("/cluster/ceph/metadata")))]
 #[derive(Clone, Debug)]
 pub struct ClusterCephMetadataPath(pub(crate) At);
 
@@ -319,7 +344,12 @@ impl ClusterCephMetadataPath {
 /// * Needs: one of `Sys.Audit`, `Datastore.Audit` on path `/`.
 ///
 /// The answer is open: Ceph adds whatever a service reports about itself
-#[doc(alias("GET /cluster/ceph/metadata"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /cluster/ceph/metadata", "cluster ceph metadata", "ceph metadata cluster", "cluster metadata",
+    "metadata cluster", "metadata a cluster", "datacenter ceph metadata", "ceph metadata datacenter",
+    "datacenter metadata", "metadata datacenter", "GET metadata", "pvesh get /cluster/ceph/metadata"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterCephMetadataGet(pub(crate) Request<ClusterCephMetadata>);
@@ -341,7 +371,7 @@ impl ClusterCephMetadataGet {
 /// The path `/cluster/ceph/status`.
 ///
 /// Its calls: [`GET /cluster/ceph/status`](ClusterCephStatusPath::get).
-#[doc(alias("/cluster/ceph/status"))]
+#[cfg_attr(doc, doc(alias("/cluster/ceph/status")))]
 #[derive(Clone, Debug)]
 pub struct ClusterCephStatusPath(pub(crate) At);
 
@@ -370,7 +400,12 @@ impl ClusterCephStatusPath {
     /// * Needs: one of `Sys.Audit`, `Datastore.Audit` on path `/`.
     ///
     /// The answer is open: the maps are Ceph's own and change with its release
-    #[doc(alias("GET /cluster/ceph/status", "ceph status", "ceph health"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/ceph/status", "ceph status", "ceph health", "ceph cluster status", "cluster ceph status",
+        "ceph status cluster", "cluster status", "status cluster", "status a cluster", "datacenter ceph status",
+        "ceph status datacenter", "datacenter status", "status datacenter", "GET status",
+        "pvesh get /cluster/ceph/status"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<super::types::CephStatus> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -391,7 +426,7 @@ pub enum ClusterCephFlagFlag {
     /// The value `nobackfill`.
     Nobackfill,
     /// The value `nodeep-scrub`.
-    #[doc(alias("nodeep-scrub"))]
+    #[cfg_attr(doc, doc(alias("nodeep-scrub")))]
     NodeepScrub,
     /// The value `nodown`.
     Nodown,
@@ -429,7 +464,7 @@ open_enum_impls!(ClusterCephFlagFlag {
     "pause" Pause,
 });
 
-/// One element of the answer to `GET /cluster/ceph/flags`.
+/// One element of the answer to `GET /cluster/ceph/flags`, which lists the cluster-wide OSD flags and whether each is set.
 ///
 /// Given by [`GET /cluster/ceph/flags`](ClusterCephFlagsPath::get).
 #[derive(Clone)]
@@ -469,7 +504,7 @@ pub enum ClusterCephFlagsName {
     /// The value `nobackfill`.
     Nobackfill,
     /// The value `nodeep-scrub`.
-    #[doc(alias("nodeep-scrub"))]
+    #[cfg_attr(doc, doc(alias("nodeep-scrub")))]
     NodeepScrub,
     /// The value `nodown`.
     Nodown,
@@ -507,7 +542,7 @@ open_enum_impls!(ClusterCephFlagsName {
     "pause" Pause,
 });
 
-/// The answer to `GET /cluster/ceph/metadata`.
+/// The answer to `GET /cluster/ceph/metadata`, which returns version.
 ///
 /// Given by [`GET /cluster/ceph/metadata`](ClusterCephMetadataGet).
 #[derive(Clone)]
@@ -730,7 +765,7 @@ impl Default for ClusterCephMetadataNodeValueVersion {
     }
 }
 
-/// OSDs with their properties.
+/// One element of `osd`: OSDs with their properties.
 ///
 /// Given by [`GET /cluster/ceph/metadata`](ClusterCephMetadataGet).
 #[derive(Clone)]

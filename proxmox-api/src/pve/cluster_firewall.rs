@@ -40,7 +40,7 @@ use crate::support::*;
 /// The path `/cluster/firewall`.
 ///
 /// Its calls: [`GET /cluster/firewall`](ClusterFirewallPath::get).
-#[doc(alias("/cluster/firewall"))]
+#[cfg_attr(doc, doc(alias("/cluster/firewall")))]
 #[derive(Clone, Debug)]
 pub struct ClusterFirewallPath(pub(crate) At);
 
@@ -67,7 +67,9 @@ impl ClusterFirewallPath {
     /// * Gives: list of [`DirectoryEntry`](super::types::DirectoryEntry)
     /// * Releases: 7.4 to 9.2
     /// * Needs: Open to every authenticated user.
-    #[doc(alias("GET /cluster/firewall"))]
+    #[cfg_attr(doc, doc(alias(
+        
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -82,7 +84,7 @@ impl ClusterFirewallPath {
 /// The path `/cluster/firewall/aliases`.
 ///
 /// Its calls: [`GET /cluster/firewall/aliases`](ClusterFirewallAliasesPath::get), [`POST /cluster/firewall/aliases`](ClusterFirewallAliasesPost).
-#[doc(alias("/cluster/firewall/aliases"))]
+#[cfg_attr(doc, doc(alias("/cluster/firewall/aliases")))]
 #[derive(Clone, Debug)]
 pub struct ClusterFirewallAliasesPath(pub(crate) At);
 
@@ -109,7 +111,15 @@ impl ClusterFirewallAliasesPath {
     /// * Gives: list of [`FirewallAliasesItem`](super::types::FirewallAliasesItem)
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/`.
-    #[doc(alias("GET /cluster/firewall/aliases"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/firewall/aliases", "cluster firewall aliases", "list a cluster firewall alias",
+        "list cluster firewall aliases", "show cluster firewall aliases", "all cluster firewall aliases",
+        "cluster aliases", "list cluster aliases", "show cluster aliases", "all cluster aliases",
+        "firewall aliases cluster", "aliases cluster", "get cluster firewall aliases", "get cluster aliases",
+        "datacenter firewall aliases", "firewall aliases datacenter", "datacenter aliases", "aliases datacenter",
+        "get datacenter firewall aliases", "get datacenter aliases", "show datacenter firewall aliases",
+        "show datacenter aliases", "GET aliases", "pvesh get /cluster/firewall/aliases", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::FirewallAliasesItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -188,7 +198,16 @@ impl ClusterFirewallAliasesPostRequired<1> {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/`.
-#[doc(alias("POST /cluster/firewall/aliases"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /cluster/firewall/aliases", "create a cluster firewall alias", "create cluster firewall alias",
+    "add cluster firewall alias", "new cluster firewall alias", "create cluster alias", "add cluster alias",
+    "new cluster alias", "create cluster firewall aliases", "create cluster aliases", "add cluster firewall aliases",
+    "add cluster aliases", "new cluster firewall aliases", "new cluster aliases", "create datacenter firewall aliases",
+    "create datacenter aliases", "add datacenter firewall aliases", "add datacenter aliases",
+    "new datacenter firewall aliases", "new datacenter aliases", "POST aliases",
+    "pvesh create /cluster/firewall/aliases", "name", "cidr", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallAliasesPost(pub(crate) Request<()>);
@@ -229,7 +248,7 @@ impl Settings<ClusterFirewallAliasesPost> for super::types::FirewallAlias {
 /// The path `/cluster/firewall/aliases/{name}`.
 ///
 /// Its calls: [`GET /cluster/firewall/aliases/{name}`](ClusterFirewallAliasesNamePath::get), [`PUT /cluster/firewall/aliases/{name}`](ClusterFirewallAliasesNamePut), [`DELETE /cluster/firewall/aliases/{name}`](ClusterFirewallAliasesNameDelete).
-#[doc(alias("/cluster/firewall/aliases/{name}"))]
+#[cfg_attr(doc, doc(alias("/cluster/firewall/aliases/{name}")))]
 #[derive(Clone, Debug)]
 pub struct ClusterFirewallAliasesNamePath(pub(crate) At);
 
@@ -258,7 +277,11 @@ impl ClusterFirewallAliasesNamePath {
     /// * Gives: [`FirewallAlias`](super::types::FirewallAlias)
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/`.
-    #[doc(alias("GET /cluster/firewall/aliases/{name}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/firewall/aliases/{name}", "get cluster firewall alias", "show cluster firewall alias",
+        "read cluster firewall alias", "get cluster alias", "show cluster alias", "read cluster alias", "GET aliases",
+        "pvesh get /cluster/firewall/aliases/{name}", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<super::types::FirewallAlias> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -323,7 +346,13 @@ impl ClusterFirewallAliasesNamePath {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/`.
-#[doc(alias("PUT /cluster/firewall/aliases/{name}"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /cluster/firewall/aliases/{name}", "update cluster firewall alias", "change cluster firewall alias",
+    "edit cluster firewall alias", "set cluster firewall alias", "modify cluster firewall alias",
+    "update cluster alias", "change cluster alias", "edit cluster alias", "set cluster alias", "modify cluster alias",
+    "PUT aliases", "pvesh set /cluster/firewall/aliases/{name}", "cidr", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallAliasesNamePut(pub(crate) Request<()>);
@@ -386,7 +415,12 @@ impl Settings<ClusterFirewallAliasesNamePut> for super::types::FirewallAliasesIt
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/`.
-#[doc(alias("DELETE /cluster/firewall/aliases/{name}"))]
+#[cfg_attr(doc, doc(alias(
+    "DELETE /cluster/firewall/aliases/{name}", "delete cluster firewall alias", "remove cluster firewall alias",
+    "delete cluster alias", "remove cluster alias", "DELETE aliases", "pvesh delete /cluster/firewall/aliases/{name}",
+    "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallAliasesNameDelete(pub(crate) Request<()>);
@@ -405,7 +439,7 @@ impl ClusterFirewallAliasesNameDelete {
 /// The path `/cluster/firewall/groups`.
 ///
 /// Its calls: [`GET /cluster/firewall/groups`](ClusterFirewallGroupsPath::get), [`POST /cluster/firewall/groups`](ClusterFirewallGroupsPost).
-#[doc(alias("/cluster/firewall/groups"))]
+#[cfg_attr(doc, doc(alias("/cluster/firewall/groups")))]
 #[derive(Clone, Debug)]
 pub struct ClusterFirewallGroupsPath(pub(crate) At);
 
@@ -432,7 +466,16 @@ impl ClusterFirewallGroupsPath {
     /// * Gives: list of [`ClusterFirewallGroupsItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: Open to every authenticated user.
-    #[doc(alias("GET /cluster/firewall/groups"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/firewall/groups", "security groups", "list a security group", "list security groups",
+        "show security groups", "all security groups", "firewall groups", "list firewall groups",
+        "show firewall groups", "all firewall groups", "cluster firewall groups", "firewall groups cluster",
+        "cluster groups", "groups cluster", "get cluster firewall groups", "get cluster groups",
+        "show cluster firewall groups", "show cluster groups", "datacenter firewall groups",
+        "firewall groups datacenter", "datacenter groups", "groups datacenter", "get datacenter firewall groups",
+        "get datacenter groups", "show datacenter firewall groups", "show datacenter groups", "GET groups",
+        "pvesh get /cluster/firewall/groups"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<ClusterFirewallGroupsItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -494,7 +537,16 @@ impl ClusterFirewallGroupsPath {
 /// pve.cluster().firewall().groups().post("web").comment("HTTPS from everywhere").await?;
 /// # Ok(()) }
 /// ```
-#[doc(alias("POST /cluster/firewall/groups", "create security group"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /cluster/firewall/groups", "create security group", "create a security group", "add security group",
+    "new security group", "create firewall group", "add firewall group", "new firewall group",
+    "create cluster firewall groups", "create cluster groups", "add cluster firewall groups", "add cluster groups",
+    "new cluster firewall groups", "new cluster groups", "create datacenter firewall groups",
+    "create datacenter groups", "add datacenter firewall groups", "add datacenter groups",
+    "new datacenter firewall groups", "new datacenter groups", "POST groups", "pvesh create /cluster/firewall/groups",
+    "group", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallGroupsPost(pub(crate) Request<()>);
@@ -525,7 +577,7 @@ impl ClusterFirewallGroupsPost {
 /// The path `/cluster/firewall/groups/{group}`.
 ///
 /// Its calls: [`GET /cluster/firewall/groups/{group}`](ClusterFirewallGroupsGroupPath::get), [`POST /cluster/firewall/groups/{group}`](ClusterFirewallGroupsGroupPost), [`DELETE /cluster/firewall/groups/{group}`](ClusterFirewallGroupsGroupPath::delete).
-#[doc(alias("/cluster/firewall/groups/{group}"))]
+#[cfg_attr(doc, doc(alias("/cluster/firewall/groups/{group}")))]
 #[derive(Clone, Debug)]
 pub struct ClusterFirewallGroupsGroupPath(pub(crate) At);
 
@@ -557,7 +609,12 @@ impl ClusterFirewallGroupsGroupPath {
     /// * Gives: list of [`FirewallRule`](super::types::FirewallRule)
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/`.
-    #[doc(alias("GET /cluster/firewall/groups/{group}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/firewall/groups/{group}", "security group rules", "list a security group rule",
+        "list security group rules", "show security group rules", "all security group rules", "get security group",
+        "show security group", "read security group", "get firewall group", "show firewall group",
+        "read firewall group", "GET groups", "pvesh get /cluster/firewall/groups/{group}", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::FirewallRule>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -607,7 +664,11 @@ impl ClusterFirewallGroupsGroupPath {
     /// * Gives: `()`
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Modify` on path `/`.
-    #[doc(alias("DELETE /cluster/firewall/groups/{group}"))]
+    #[cfg_attr(doc, doc(alias(
+        "DELETE /cluster/firewall/groups/{group}", "delete a security group rule", "delete security group rule",
+        "remove security group rule", "delete security group", "remove security group", "delete firewall group",
+        "remove firewall group", "DELETE groups", "pvesh delete /cluster/firewall/groups/{group}", "Sys.Modify"
+    )))]
     #[inline]
     pub fn delete(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -674,7 +735,13 @@ impl ClusterFirewallGroupsGroupPostRequired<1> {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/`.
-#[doc(alias("POST /cluster/firewall/groups/{group}"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /cluster/firewall/groups/{group}", "create a security group rule", "create security group rule",
+    "add security group rule", "new security group rule", "create security group", "add security group",
+    "new security group", "create firewall group", "add firewall group", "new firewall group", "POST groups",
+    "pvesh create /cluster/firewall/groups/{group}", "type", "action", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallGroupsGroupPost(pub(crate) Request<()>);
@@ -713,7 +780,7 @@ impl ClusterFirewallGroupsGroupPost {
         self
     }
     /// ICMP type to match, by name or number; only with an ICMP protocol.
-    #[doc(alias("icmp-type"))]
+    #[cfg_attr(doc, doc(alias("icmp-type")))]
     #[inline]
     pub fn icmp_type<How>(mut self, icmp_type: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("icmp-type", icmp_type);
@@ -786,7 +853,7 @@ impl Settings<ClusterFirewallGroupsGroupPost> for super::types::FirewallRule {
 /// The path `/cluster/firewall/groups/{group}/{pos}`.
 ///
 /// Its calls: [`GET /cluster/firewall/groups/{group}/{pos}`](ClusterFirewallGroupsGroupPosPath::get), [`PUT /cluster/firewall/groups/{group}/{pos}`](ClusterFirewallGroupsGroupPosPut), [`DELETE /cluster/firewall/groups/{group}/{pos}`](ClusterFirewallGroupsGroupPosDelete).
-#[doc(alias("/cluster/firewall/groups/{group}/{pos}"))]
+#[cfg_attr(doc, doc(alias("/cluster/firewall/groups/{group}/{pos}")))]
 #[derive(Clone, Debug)]
 pub struct ClusterFirewallGroupsGroupPosPath(pub(crate) At);
 
@@ -815,7 +882,10 @@ impl ClusterFirewallGroupsGroupPosPath {
     /// * Gives: [`FirewallRule`](super::types::FirewallRule)
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/`.
-    #[doc(alias("GET /cluster/firewall/groups/{group}/{pos}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/firewall/groups/{group}/{pos}", "get security group rule", "show security group rule",
+        "read security group rule", "GET groups", "pvesh get /cluster/firewall/groups/{group}/{pos}", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<super::types::FirewallRule> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -877,7 +947,12 @@ impl ClusterFirewallGroupsGroupPosPath {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/`.
-#[doc(alias("PUT /cluster/firewall/groups/{group}/{pos}"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /cluster/firewall/groups/{group}/{pos}", "update security group rule", "change security group rule",
+    "edit security group rule", "set security group rule", "modify security group rule", "PUT groups",
+    "pvesh set /cluster/firewall/groups/{group}/{pos}", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallGroupsGroupPosPut(pub(crate) Request<()>);
@@ -928,7 +1003,7 @@ impl ClusterFirewallGroupsGroupPosPut {
         self
     }
     /// ICMP type to match, by name or number; only with an ICMP protocol.
-    #[doc(alias("icmp-type"))]
+    #[cfg_attr(doc, doc(alias("icmp-type")))]
     #[inline]
     pub fn icmp_type<How>(mut self, icmp_type: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("icmp-type", icmp_type);
@@ -1026,7 +1101,11 @@ impl Settings<ClusterFirewallGroupsGroupPosPut> for super::types::FirewallRule {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/`.
-#[doc(alias("DELETE /cluster/firewall/groups/{group}/{pos}"))]
+#[cfg_attr(doc, doc(alias(
+    "DELETE /cluster/firewall/groups/{group}/{pos}", "delete security group rule", "remove security group rule",
+    "DELETE groups", "pvesh delete /cluster/firewall/groups/{group}/{pos}", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallGroupsGroupPosDelete(pub(crate) Request<()>);
@@ -1045,7 +1124,7 @@ impl ClusterFirewallGroupsGroupPosDelete {
 /// The path `/cluster/firewall/ipset`.
 ///
 /// Its calls: [`GET /cluster/firewall/ipset`](ClusterFirewallIpsetPath::get), [`POST /cluster/firewall/ipset`](ClusterFirewallIpsetPost).
-#[doc(alias("/cluster/firewall/ipset"))]
+#[cfg_attr(doc, doc(alias("/cluster/firewall/ipset")))]
 #[derive(Clone, Debug)]
 pub struct ClusterFirewallIpsetPath(pub(crate) At);
 
@@ -1072,7 +1151,15 @@ impl ClusterFirewallIpsetPath {
     /// * Gives: list of [`FirewallIpset`](super::types::FirewallIpset)
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/`.
-    #[doc(alias("GET /cluster/firewall/ipset"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/firewall/ipset", "cluster ipsets", "list a cluster ipset", "list cluster ipsets",
+        "show cluster ipsets", "all cluster ipsets", "cluster ip sets", "list cluster ip sets", "show cluster ip sets",
+        "all cluster ip sets", "cluster firewall ipset", "firewall ipset cluster", "cluster ipset", "ipset cluster",
+        "get cluster firewall ipset", "get cluster ipset", "show cluster firewall ipset", "show cluster ipset",
+        "datacenter firewall ipset", "firewall ipset datacenter", "datacenter ipset", "ipset datacenter",
+        "get datacenter firewall ipset", "get datacenter ipset", "show datacenter firewall ipset",
+        "show datacenter ipset", "GET ipset", "pvesh get /cluster/firewall/ipset", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::FirewallIpset>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1126,7 +1213,15 @@ impl ClusterFirewallIpsetPath {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/`.
-#[doc(alias("POST /cluster/firewall/ipset"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /cluster/firewall/ipset", "create a cluster ipset", "create cluster ipset", "add cluster ipset",
+    "new cluster ipset", "create cluster ip set", "add cluster ip set", "new cluster ip set",
+    "create cluster firewall ipset", "add cluster firewall ipset", "new cluster firewall ipset",
+    "create datacenter firewall ipset", "create datacenter ipset", "add datacenter firewall ipset",
+    "add datacenter ipset", "new datacenter firewall ipset", "new datacenter ipset", "POST ipset",
+    "pvesh create /cluster/firewall/ipset", "name", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallIpsetPost(pub(crate) Request<()>);
@@ -1157,7 +1252,7 @@ impl ClusterFirewallIpsetPost {
 /// The path `/cluster/firewall/ipset/{name}`.
 ///
 /// Its calls: [`GET /cluster/firewall/ipset/{name}`](ClusterFirewallIpsetNamePath::get), [`POST /cluster/firewall/ipset/{name}`](ClusterFirewallIpsetNamePost), [`DELETE /cluster/firewall/ipset/{name}`](ClusterFirewallIpsetNameDelete).
-#[doc(alias("/cluster/firewall/ipset/{name}"))]
+#[cfg_attr(doc, doc(alias("/cluster/firewall/ipset/{name}")))]
 #[derive(Clone, Debug)]
 pub struct ClusterFirewallIpsetNamePath(pub(crate) At);
 
@@ -1186,7 +1281,12 @@ impl ClusterFirewallIpsetNamePath {
     /// * Gives: list of [`FirewallIpsetItem`](super::types::FirewallIpsetItem)
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/`.
-    #[doc(alias("GET /cluster/firewall/ipset/{name}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/firewall/ipset/{name}", "cluster ipset entries", "list a cluster ipset entry",
+        "list cluster ipset entries", "show cluster ipset entries", "all cluster ipset entries", "get cluster ipset",
+        "show cluster ipset", "read cluster ipset", "get cluster ip set", "show cluster ip set", "read cluster ip set",
+        "GET ipset", "pvesh get /cluster/firewall/ipset/{name}", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::FirewallIpsetItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1243,7 +1343,13 @@ impl ClusterFirewallIpsetNamePath {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/`.
-#[doc(alias("POST /cluster/firewall/ipset/{name}"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /cluster/firewall/ipset/{name}", "create a cluster ipset entry", "create cluster ipset entry",
+    "add cluster ipset entry", "new cluster ipset entry", "create cluster ipset", "add cluster ipset",
+    "new cluster ipset", "create cluster ip set", "add cluster ip set", "new cluster ip set", "POST ipset",
+    "pvesh create /cluster/firewall/ipset/{name}", "cidr", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallIpsetNamePost(pub(crate) Request<()>);
@@ -1300,7 +1406,12 @@ impl Settings<ClusterFirewallIpsetNamePost> for super::types::FirewallIpsetEntry
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/`.
-#[doc(alias("DELETE /cluster/firewall/ipset/{name}"))]
+#[cfg_attr(doc, doc(alias(
+    "DELETE /cluster/firewall/ipset/{name}", "delete a cluster ipset entry", "delete cluster ipset entry",
+    "remove cluster ipset entry", "delete cluster ipset", "remove cluster ipset", "delete cluster ip set",
+    "remove cluster ip set", "DELETE ipset", "pvesh delete /cluster/firewall/ipset/{name}", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallIpsetNameDelete(pub(crate) Request<()>);
@@ -1319,7 +1430,7 @@ impl ClusterFirewallIpsetNameDelete {
 /// The path `/cluster/firewall/ipset/{name}/{cidr}`.
 ///
 /// Its calls: [`GET /cluster/firewall/ipset/{name}/{cidr}`](ClusterFirewallIpsetNameCidrPath::get), [`PUT /cluster/firewall/ipset/{name}/{cidr}`](ClusterFirewallIpsetNameCidrPut), [`DELETE /cluster/firewall/ipset/{name}/{cidr}`](ClusterFirewallIpsetNameCidrDelete).
-#[doc(alias("/cluster/firewall/ipset/{name}/{cidr}"))]
+#[cfg_attr(doc, doc(alias("/cluster/firewall/ipset/{name}/{cidr}")))]
 #[derive(Clone, Debug)]
 pub struct ClusterFirewallIpsetNameCidrPath(pub(crate) At);
 
@@ -1358,7 +1469,10 @@ impl ClusterFirewallIpsetNameCidrPath {
     /// * Gives: [`FirewallIpsetEntry`](super::types::FirewallIpsetEntry)
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/`.
-    #[doc(alias("GET /cluster/firewall/ipset/{name}/{cidr}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/firewall/ipset/{name}/{cidr}", "get cluster ipset entry", "show cluster ipset entry",
+        "read cluster ipset entry", "GET ipset", "pvesh get /cluster/firewall/ipset/{name}/{cidr}", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<super::types::FirewallIpsetEntry> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1409,7 +1523,12 @@ impl ClusterFirewallIpsetNameCidrPath {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/`.
-#[doc(alias("PUT /cluster/firewall/ipset/{name}/{cidr}"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /cluster/firewall/ipset/{name}/{cidr}", "update cluster ipset entry", "change cluster ipset entry",
+    "edit cluster ipset entry", "set cluster ipset entry", "modify cluster ipset entry", "PUT ipset",
+    "pvesh set /cluster/firewall/ipset/{name}/{cidr}", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallIpsetNameCidrPut(pub(crate) Request<()>);
@@ -1472,7 +1591,11 @@ impl Settings<ClusterFirewallIpsetNameCidrPut> for super::types::FirewallIpsetIt
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/`.
-#[doc(alias("DELETE /cluster/firewall/ipset/{name}/{cidr}"))]
+#[cfg_attr(doc, doc(alias(
+    "DELETE /cluster/firewall/ipset/{name}/{cidr}", "delete cluster ipset entry", "remove cluster ipset entry",
+    "DELETE ipset", "pvesh delete /cluster/firewall/ipset/{name}/{cidr}", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallIpsetNameCidrDelete(pub(crate) Request<()>);
@@ -1491,7 +1614,7 @@ impl ClusterFirewallIpsetNameCidrDelete {
 /// The path `/cluster/firewall/macros`.
 ///
 /// Its calls: [`GET /cluster/firewall/macros`](ClusterFirewallMacrosPath::get).
-#[doc(alias("/cluster/firewall/macros"))]
+#[cfg_attr(doc, doc(alias("/cluster/firewall/macros")))]
 #[derive(Clone, Debug)]
 pub struct ClusterFirewallMacrosPath(pub(crate) At);
 
@@ -1518,7 +1641,12 @@ impl ClusterFirewallMacrosPath {
     /// * Gives: list of [`ClusterFirewallMacrosItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: Open to every authenticated user.
-    #[doc(alias("GET /cluster/firewall/macros"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/firewall/macros", "firewall macros", "macros", "cluster firewall macros",
+        "firewall macros cluster", "cluster macros", "macros cluster", "macros a cluster",
+        "datacenter firewall macros", "firewall macros datacenter", "datacenter macros", "macros datacenter",
+        "GET macros", "pvesh get /cluster/firewall/macros"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<ClusterFirewallMacrosItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1533,7 +1661,7 @@ impl ClusterFirewallMacrosPath {
 /// The path `/cluster/firewall/options`.
 ///
 /// Its calls: [`GET /cluster/firewall/options`](ClusterFirewallOptionsPath::get), [`PUT /cluster/firewall/options`](ClusterFirewallOptionsPut).
-#[doc(alias("/cluster/firewall/options"))]
+#[cfg_attr(doc, doc(alias("/cluster/firewall/options")))]
 #[derive(Clone, Debug)]
 pub struct ClusterFirewallOptionsPath(pub(crate) At);
 
@@ -1560,7 +1688,14 @@ impl ClusterFirewallOptionsPath {
     /// * Gives: [`ClusterFirewallOptions`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/`.
-    #[doc(alias("GET /cluster/firewall/options"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/firewall/options", "is the firewall on", "firewall options", "cluster firewall options",
+        "firewall options cluster", "cluster options", "options cluster", "get cluster firewall options",
+        "get cluster options", "show cluster firewall options", "show cluster options", "datacenter firewall options",
+        "firewall options datacenter", "datacenter options", "options datacenter", "get datacenter firewall options",
+        "get datacenter options", "show datacenter firewall options", "show datacenter options", "GET options",
+        "pvesh get /cluster/firewall/options", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<ClusterFirewallOptions> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1599,7 +1734,17 @@ impl ClusterFirewallOptionsPath {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/`.
-#[doc(alias("PUT /cluster/firewall/options"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /cluster/firewall/options", "enable firewall", "disable firewall", "turn on firewall", "firewall options",
+    "update cluster firewall options", "update cluster options", "change cluster firewall options",
+    "change cluster options", "edit cluster firewall options", "edit cluster options", "set cluster firewall options",
+    "set cluster options", "modify cluster firewall options", "modify cluster options",
+    "update datacenter firewall options", "update datacenter options", "change datacenter firewall options",
+    "change datacenter options", "edit datacenter firewall options", "edit datacenter options",
+    "set datacenter firewall options", "set datacenter options", "modify datacenter firewall options",
+    "modify datacenter options", "PUT options", "pvesh set /cluster/firewall/options", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallOptionsPut(pub(crate) Request<()>);
@@ -1706,7 +1851,7 @@ impl Settings<ClusterFirewallOptionsPut> for ClusterFirewallOptions {
 /// The path `/cluster/firewall/refs`.
 ///
 /// Its calls: [`GET /cluster/firewall/refs`](ClusterFirewallRefsGet).
-#[doc(alias("/cluster/firewall/refs"))]
+#[cfg_attr(doc, doc(alias("/cluster/firewall/refs")))]
 #[derive(Clone, Debug)]
 pub struct ClusterFirewallRefsPath(pub(crate) At);
 
@@ -1747,7 +1892,12 @@ impl ClusterFirewallRefsPath {
 /// * Gives: list of [`ClusterFirewallRefsItem`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Audit` on path `/`.
-#[doc(alias("GET /cluster/firewall/refs"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /cluster/firewall/refs", "cluster firewall refs", "firewall refs cluster", "cluster refs", "refs cluster",
+    "refs a cluster", "datacenter firewall refs", "firewall refs datacenter", "datacenter refs", "refs datacenter",
+    "GET refs", "pvesh get /cluster/firewall/refs", "Sys.Audit"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallRefsGet(pub(crate) Request<Vec<ClusterFirewallRefsItem>>);
@@ -1769,7 +1919,7 @@ impl ClusterFirewallRefsGet {
 /// The path `/cluster/firewall/rules`.
 ///
 /// Its calls: [`GET /cluster/firewall/rules`](ClusterFirewallRulesPath::get), [`POST /cluster/firewall/rules`](ClusterFirewallRulesPost).
-#[doc(alias("/cluster/firewall/rules"))]
+#[cfg_attr(doc, doc(alias("/cluster/firewall/rules")))]
 #[derive(Clone, Debug)]
 pub struct ClusterFirewallRulesPath(pub(crate) At);
 
@@ -1796,7 +1946,14 @@ impl ClusterFirewallRulesPath {
     /// * Gives: list of [`FirewallRule`](super::types::FirewallRule)
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/`.
-    #[doc(alias("GET /cluster/firewall/rules", "cluster firewall rules"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/firewall/rules", "cluster firewall rules", "list a cluster firewall rule",
+        "list cluster firewall rules", "show cluster firewall rules", "all cluster firewall rules",
+        "firewall rules cluster", "cluster rules", "rules cluster", "get cluster firewall rules", "get cluster rules",
+        "show cluster rules", "datacenter firewall rules", "firewall rules datacenter", "datacenter rules",
+        "rules datacenter", "get datacenter firewall rules", "get datacenter rules", "show datacenter firewall rules",
+        "show datacenter rules", "GET rules", "pvesh get /cluster/firewall/rules", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::FirewallRule>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1889,7 +2046,15 @@ impl ClusterFirewallRulesPostRequired<1> {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/`.
-#[doc(alias("POST /cluster/firewall/rules"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /cluster/firewall/rules", "create a cluster firewall rule", "create cluster firewall rule",
+    "add cluster firewall rule", "new cluster firewall rule", "create cluster firewall rules", "create cluster rules",
+    "add cluster firewall rules", "add cluster rules", "new cluster firewall rules", "new cluster rules",
+    "create datacenter firewall rules", "create datacenter rules", "add datacenter firewall rules",
+    "add datacenter rules", "new datacenter firewall rules", "new datacenter rules", "POST rules",
+    "pvesh create /cluster/firewall/rules", "type", "action", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallRulesPost(pub(crate) Request<()>);
@@ -1928,7 +2093,7 @@ impl ClusterFirewallRulesPost {
         self
     }
     /// ICMP type to match, by name or number; only with an ICMP protocol.
-    #[doc(alias("icmp-type"))]
+    #[cfg_attr(doc, doc(alias("icmp-type")))]
     #[inline]
     pub fn icmp_type<How>(mut self, icmp_type: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("icmp-type", icmp_type);
@@ -2001,7 +2166,7 @@ impl Settings<ClusterFirewallRulesPost> for super::types::FirewallRule {
 /// The path `/cluster/firewall/rules/{pos}`.
 ///
 /// Its calls: [`GET /cluster/firewall/rules/{pos}`](ClusterFirewallRulesPosPath::get), [`PUT /cluster/firewall/rules/{pos}`](ClusterFirewallRulesPosPut), [`DELETE /cluster/firewall/rules/{pos}`](ClusterFirewallRulesPosDelete).
-#[doc(alias("/cluster/firewall/rules/{pos}"))]
+#[cfg_attr(doc, doc(alias("/cluster/firewall/rules/{pos}")))]
 #[derive(Clone, Debug)]
 pub struct ClusterFirewallRulesPosPath(pub(crate) At);
 
@@ -2030,7 +2195,10 @@ impl ClusterFirewallRulesPosPath {
     /// * Gives: [`FirewallRule`](super::types::FirewallRule)
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/`.
-    #[doc(alias("GET /cluster/firewall/rules/{pos}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/firewall/rules/{pos}", "get cluster firewall rule", "show cluster firewall rule",
+        "read cluster firewall rule", "GET rules", "pvesh get /cluster/firewall/rules/{pos}", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<super::types::FirewallRule> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2092,7 +2260,12 @@ impl ClusterFirewallRulesPosPath {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/`.
-#[doc(alias("PUT /cluster/firewall/rules/{pos}"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /cluster/firewall/rules/{pos}", "update cluster firewall rule", "change cluster firewall rule",
+    "edit cluster firewall rule", "set cluster firewall rule", "modify cluster firewall rule", "PUT rules",
+    "pvesh set /cluster/firewall/rules/{pos}", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallRulesPosPut(pub(crate) Request<()>);
@@ -2143,7 +2316,7 @@ impl ClusterFirewallRulesPosPut {
         self
     }
     /// ICMP type to match, by name or number; only with an ICMP protocol.
-    #[doc(alias("icmp-type"))]
+    #[cfg_attr(doc, doc(alias("icmp-type")))]
     #[inline]
     pub fn icmp_type<How>(mut self, icmp_type: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("icmp-type", icmp_type);
@@ -2241,7 +2414,11 @@ impl Settings<ClusterFirewallRulesPosPut> for super::types::FirewallRule {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/`.
-#[doc(alias("DELETE /cluster/firewall/rules/{pos}"))]
+#[cfg_attr(doc, doc(alias(
+    "DELETE /cluster/firewall/rules/{pos}", "delete cluster firewall rule", "remove cluster firewall rule",
+    "DELETE rules", "pvesh delete /cluster/firewall/rules/{pos}", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallRulesPosDelete(pub(crate) Request<()>);
@@ -2257,7 +2434,7 @@ impl ClusterFirewallRulesPosDelete {
     }
 }
 
-/// One element of the answer to `GET /cluster/firewall/groups`.
+/// One element of the answer to `GET /cluster/firewall/groups`, which lists the security groups.
 ///
 /// Given by [`GET /cluster/firewall/groups`](ClusterFirewallGroupsPath::get).
 #[derive(Clone)]
@@ -2289,7 +2466,7 @@ object!(ClusterFirewallGroupsItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /cluster/firewall/macros`.
+/// One element of the answer to `GET /cluster/firewall/macros`, which lists the predefined rule macros.
 ///
 /// Given by [`GET /cluster/firewall/macros`](ClusterFirewallMacrosPath::get).
 #[derive(Clone)]
@@ -2318,7 +2495,7 @@ object!(ClusterFirewallMacrosItem {
     others: extra,
 });
 
-/// The answer to `GET /cluster/firewall/options`.
+/// The answer to `GET /cluster/firewall/options`, which reads the firewall options of the cluster.
 ///
 /// Given by [`GET /cluster/firewall/options`](ClusterFirewallOptionsPath::get).
 #[derive(Clone)]
@@ -2443,7 +2620,7 @@ impl Default for ClusterFirewallOptions {
     }
 }
 
-/// One element of the answer to `GET /cluster/firewall/refs`.
+/// One element of the answer to `GET /cluster/firewall/refs`, which lists the aliases and IP sets that firewall rules of the cluster can name.
 ///
 /// Given by [`GET /cluster/firewall/refs`](ClusterFirewallRefsGet).
 #[derive(Clone)]

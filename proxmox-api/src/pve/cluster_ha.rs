@@ -32,7 +32,7 @@ use crate::support::*;
 /// The path `/cluster/ha`.
 ///
 /// Its calls: [`GET /cluster/ha`](ClusterHaPath::get).
-#[doc(alias("/cluster/ha"))]
+#[cfg_attr(doc, doc(alias("/cluster/ha")))]
 #[derive(Clone, Debug)]
 pub struct ClusterHaPath(pub(crate) At);
 
@@ -59,7 +59,9 @@ impl ClusterHaPath {
     /// * Gives: list of [`IdEntry`](super::types::IdEntry)
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/`.
-    #[doc(alias("GET /cluster/ha"))]
+    #[cfg_attr(doc, doc(alias(
+        
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::IdEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -74,7 +76,7 @@ impl ClusterHaPath {
 /// The path `/cluster/ha/groups`.
 ///
 /// Its calls: [`GET /cluster/ha/groups`](ClusterHaGroupsPath::get), [`POST /cluster/ha/groups`](ClusterHaGroupsPost).
-#[doc(alias("/cluster/ha/groups"))]
+#[cfg_attr(doc, doc(alias("/cluster/ha/groups")))]
 #[derive(Clone, Debug)]
 pub struct ClusterHaGroupsPath(pub(crate) At);
 
@@ -101,7 +103,14 @@ impl ClusterHaGroupsPath {
     /// * Gives: list of [`ClusterHaGroupsItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/`.
-    #[doc(alias("GET /cluster/ha/groups"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/ha/groups", "ha-manager groupconfig", "ha groups", "list a ha group", "list ha groups",
+        "show ha groups", "all ha groups", "cluster ha groups", "ha groups cluster", "cluster groups",
+        "groups cluster", "get cluster ha groups", "get cluster groups", "show cluster ha groups",
+        "show cluster groups", "datacenter ha groups", "ha groups datacenter", "datacenter groups",
+        "groups datacenter", "get datacenter ha groups", "get datacenter groups", "show datacenter ha groups",
+        "show datacenter groups", "GET groups", "pvesh get /cluster/ha/groups", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<ClusterHaGroupsItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -180,7 +189,14 @@ impl ClusterHaGroupsPostRequired<1> {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Console` on path `/`.
-#[doc(alias("POST /cluster/ha/groups"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /cluster/ha/groups", "ha-manager groupadd", "create a ha group", "create ha group", "add ha group",
+    "new ha group", "create cluster ha groups", "create cluster groups", "add cluster ha groups", "add cluster groups",
+    "new cluster ha groups", "new cluster groups", "create datacenter ha groups", "create datacenter groups",
+    "add datacenter ha groups", "add datacenter groups", "new datacenter ha groups", "new datacenter groups",
+    "POST groups", "pvesh create /cluster/ha/groups", "group", "nodes", "Sys.Console"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaGroupsPost(pub(crate) Request<()>);
@@ -237,7 +253,7 @@ impl Settings<ClusterHaGroupsPost> for ClusterHaGroupsItem {
 /// The path `/cluster/ha/groups/{group}`.
 ///
 /// Its calls: [`GET /cluster/ha/groups/{group}`](ClusterHaGroupsGroupPath::get), [`PUT /cluster/ha/groups/{group}`](ClusterHaGroupsGroupPut), [`DELETE /cluster/ha/groups/{group}`](ClusterHaGroupsGroupPath::delete).
-#[doc(alias("/cluster/ha/groups/{group}"))]
+#[cfg_attr(doc, doc(alias("/cluster/ha/groups/{group}")))]
 #[derive(Clone, Debug)]
 pub struct ClusterHaGroupsGroupPath(pub(crate) At);
 
@@ -266,7 +282,10 @@ impl ClusterHaGroupsGroupPath {
     /// * Gives: [`ClusterHaGroupsItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/`.
-    #[doc(alias("GET /cluster/ha/groups/{group}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/ha/groups/{group}", "get ha group", "show ha group", "read ha group", "GET groups",
+        "pvesh get /cluster/ha/groups/{group}", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<ClusterHaGroupsItem> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -308,7 +327,10 @@ impl ClusterHaGroupsGroupPath {
     /// * Gives: `()`
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Console` on path `/`.
-    #[doc(alias("DELETE /cluster/ha/groups/{group}"))]
+    #[cfg_attr(doc, doc(alias(
+        "DELETE /cluster/ha/groups/{group}", "ha-manager groupremove", "delete ha group", "remove ha group",
+        "DELETE groups", "pvesh delete /cluster/ha/groups/{group}", "Sys.Console"
+    )))]
     #[inline]
     pub fn delete(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -333,7 +355,11 @@ impl ClusterHaGroupsGroupPath {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Console` on path `/`.
-#[doc(alias("PUT /cluster/ha/groups/{group}"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /cluster/ha/groups/{group}", "ha-manager groupset", "update ha group", "change ha group", "edit ha group",
+    "set ha group", "modify ha group", "PUT groups", "pvesh set /cluster/ha/groups/{group}", "Sys.Console"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaGroupsGroupPut(pub(crate) Request<()>);
@@ -405,7 +431,7 @@ impl Settings<ClusterHaGroupsGroupPut> for ClusterHaGroupsItem {
 /// The path `/cluster/ha/resources`.
 ///
 /// Its calls: [`GET /cluster/ha/resources`](ClusterHaResourcesGet), [`POST /cluster/ha/resources`](ClusterHaResourcesPost).
-#[doc(alias("/cluster/ha/resources"))]
+#[cfg_attr(doc, doc(alias("/cluster/ha/resources")))]
 #[derive(Clone, Debug)]
 pub struct ClusterHaResourcesPath(pub(crate) At);
 
@@ -489,7 +515,16 @@ impl ClusterHaResourcesPath {
 /// }
 /// # Ok(()) }
 /// ```
-#[doc(alias("GET /cluster/ha/resources", "ha resources", "high availability"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /cluster/ha/resources", "ha resources", "high availability", "ha-manager config", "list a ha resource",
+    "list ha resources", "show ha resources", "all ha resources", "ha services", "list ha services",
+    "show ha services", "all ha services", "cluster ha resources", "ha resources cluster", "cluster resources",
+    "resources cluster", "get cluster ha resources", "get cluster resources", "show cluster ha resources",
+    "show cluster resources", "datacenter ha resources", "ha resources datacenter", "datacenter resources",
+    "resources datacenter", "get datacenter ha resources", "get datacenter resources", "show datacenter ha resources",
+    "show datacenter resources", "GET resources", "pvesh get /cluster/ha/resources", "Sys.Audit"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaResourcesGet(pub(crate) Request<Vec<ClusterHaResourcesItem>>);
@@ -530,7 +565,16 @@ impl ClusterHaResourcesGet {
 /// pve.cluster().ha().resources().post("vm:100").max_restart(2).await?;
 /// # Ok(()) }
 /// ```
-#[doc(alias("POST /cluster/ha/resources", "add ha resource"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /cluster/ha/resources", "add ha resource", "make vm highly available", "enable ha", "ha-manager add",
+    "create a ha resource", "create ha resource", "new ha resource", "create ha service", "add ha service",
+    "new ha service", "create cluster ha resources", "create cluster resources", "add cluster ha resources",
+    "add cluster resources", "new cluster ha resources", "new cluster resources", "create datacenter ha resources",
+    "create datacenter resources", "add datacenter ha resources", "add datacenter resources",
+    "new datacenter ha resources", "new datacenter resources", "POST resources", "pvesh create /cluster/ha/resources",
+    "sid", "Sys.Console"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaResourcesPost(pub(crate) Request<()>);
@@ -539,7 +583,7 @@ request_impls!(ClusterHaResourcesPost:());
 
 impl ClusterHaResourcesPost {
     /// Whether automatic rebalancing may move the resource. Default: `true`. Since 9.2.
-    #[doc(alias("auto-rebalance"))]
+    #[cfg_attr(doc, doc(alias("auto-rebalance")))]
     #[inline]
     pub fn auto_rebalance<How>(
         mut self,
@@ -626,7 +670,7 @@ impl Settings<ClusterHaResourcesPost> for ClusterHaResource {
 /// The path `/cluster/ha/resources/{sid}`.
 ///
 /// Its calls: [`GET /cluster/ha/resources/{sid}`](ClusterHaResourcesSidPath::get), [`PUT /cluster/ha/resources/{sid}`](ClusterHaResourcesSidPut), [`DELETE /cluster/ha/resources/{sid}`](ClusterHaResourcesSidDelete).
-#[doc(alias("/cluster/ha/resources/{sid}"))]
+#[cfg_attr(doc, doc(alias("/cluster/ha/resources/{sid}")))]
 #[derive(Clone, Debug)]
 pub struct ClusterHaResourcesSidPath(pub(crate) At);
 
@@ -655,7 +699,10 @@ impl ClusterHaResourcesSidPath {
     /// * Gives: [`ClusterHaResource`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/`.
-    #[doc(alias("GET /cluster/ha/resources/{sid}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/ha/resources/{sid}", "get ha resource", "show ha resource", "read ha resource", "get ha service",
+        "show ha service", "read ha service", "GET resources", "pvesh get /cluster/ha/resources/{sid}", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<ClusterHaResource> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -721,7 +768,13 @@ impl ClusterHaResourcesSidPath {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Console` on path `/`.
-#[doc(alias("PUT /cluster/ha/resources/{sid}"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /cluster/ha/resources/{sid}", "ha-manager set", "update ha resource", "change ha resource",
+    "edit ha resource", "set ha resource", "modify ha resource", "update ha service", "change ha service",
+    "edit ha service", "set ha service", "modify ha service", "PUT resources", "pvesh set /cluster/ha/resources/{sid}",
+    "Sys.Console"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaResourcesSidPut(pub(crate) Request<()>);
@@ -730,7 +783,7 @@ request_impls!(ClusterHaResourcesSidPut:());
 
 impl ClusterHaResourcesSidPut {
     /// Whether automatic rebalancing may move the resource. Default: `true`. Since 9.2.
-    #[doc(alias("auto-rebalance"))]
+    #[cfg_attr(doc, doc(alias("auto-rebalance")))]
     #[inline]
     pub fn auto_rebalance<How>(
         mut self,
@@ -836,7 +889,12 @@ impl Settings<ClusterHaResourcesSidPut> for ClusterHaResourcesItem {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Console` on path `/`.
-#[doc(alias("DELETE /cluster/ha/resources/{sid}"))]
+#[cfg_attr(doc, doc(alias(
+    "DELETE /cluster/ha/resources/{sid}", "disable ha", "ha-manager remove", "delete ha resource",
+    "remove ha resource", "delete ha service", "remove ha service", "DELETE resources",
+    "pvesh delete /cluster/ha/resources/{sid}", "Sys.Console"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaResourcesSidDelete(pub(crate) Request<()>);
@@ -855,7 +913,7 @@ impl ClusterHaResourcesSidDelete {
 /// The path `/cluster/ha/resources/{sid}/migrate`.
 ///
 /// Its calls: [`POST /cluster/ha/resources/{sid}/migrate`](ClusterHaResourcesSidMigratePath::post).
-#[doc(alias("/cluster/ha/resources/{sid}/migrate"))]
+#[cfg_attr(doc, doc(alias("/cluster/ha/resources/{sid}/migrate")))]
 #[derive(Clone, Debug)]
 pub struct ClusterHaResourcesSidMigratePath(pub(crate) At);
 
@@ -890,7 +948,12 @@ impl ClusterHaResourcesSidMigratePath {
     /// * Gives: [`ClusterHaResourcesMigrate`], or `None`
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Console` on path `/`.
-    #[doc(alias("POST /cluster/ha/resources/{sid}/migrate"))]
+    #[cfg_attr(doc, doc(alias(
+        "POST /cluster/ha/resources/{sid}/migrate", "ha-manager crm-command migrate", "ha-manager migrate",
+        "ha resource migrate", "migrate ha resource", "migrate a ha resource", "ha service migrate",
+        "migrate ha service", "POST migrate", "pvesh create /cluster/ha/resources/{sid}/migrate", "node",
+        "Sys.Console"
+    )))]
     #[inline]
     pub fn post<How0>(
         &self,
@@ -911,7 +974,7 @@ impl ClusterHaResourcesSidMigratePath {
 /// The path `/cluster/ha/resources/{sid}/relocate`.
 ///
 /// Its calls: [`POST /cluster/ha/resources/{sid}/relocate`](ClusterHaResourcesSidRelocatePath::post).
-#[doc(alias("/cluster/ha/resources/{sid}/relocate"))]
+#[cfg_attr(doc, doc(alias("/cluster/ha/resources/{sid}/relocate")))]
 #[derive(Clone, Debug)]
 pub struct ClusterHaResourcesSidRelocatePath(pub(crate) At);
 
@@ -946,7 +1009,12 @@ impl ClusterHaResourcesSidRelocatePath {
     /// * Gives: [`ClusterHaResourcesMigrate`], or `None`
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Console` on path `/`.
-    #[doc(alias("POST /cluster/ha/resources/{sid}/relocate"))]
+    #[cfg_attr(doc, doc(alias(
+        "POST /cluster/ha/resources/{sid}/relocate", "ha-manager crm-command relocate", "ha-manager relocate",
+        "ha resource relocate", "relocate ha resource", "relocate a ha resource", "ha service relocate",
+        "relocate ha service", "POST relocate", "pvesh create /cluster/ha/resources/{sid}/relocate", "node",
+        "Sys.Console"
+    )))]
     #[inline]
     pub fn post<How0>(
         &self,
@@ -967,7 +1035,7 @@ impl ClusterHaResourcesSidRelocatePath {
 /// The path `/cluster/ha/rules`.
 ///
 /// Its calls: [`GET /cluster/ha/rules`](ClusterHaRulesGet), [`POST /cluster/ha/rules`](ClusterHaRulesPost).
-#[doc(alias("/cluster/ha/rules"))]
+#[cfg_attr(doc, doc(alias("/cluster/ha/rules")))]
 #[derive(Clone, Debug)]
 pub struct ClusterHaRulesPath(pub(crate) At);
 
@@ -1032,7 +1100,15 @@ impl ClusterHaRulesPath {
 /// * Gives: list of [`ClusterHaRulesItem`]
 /// * Releases: since 9.0
 /// * Needs: `Sys.Audit` on path `/`.
-#[doc(alias("GET /cluster/ha/rules"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /cluster/ha/rules", "ha-manager rules list", "ha-manager rules config", "ha rules", "list a ha rule",
+    "list ha rules", "show ha rules", "all ha rules", "affinity rules", "list affinity rules", "show affinity rules",
+    "all affinity rules", "cluster ha rules", "ha rules cluster", "cluster rules", "rules cluster",
+    "get cluster ha rules", "get cluster rules", "show cluster ha rules", "show cluster rules", "datacenter ha rules",
+    "ha rules datacenter", "datacenter rules", "rules datacenter", "get datacenter ha rules", "get datacenter rules",
+    "show datacenter ha rules", "show datacenter rules", "GET rules", "pvesh get /cluster/ha/rules", "Sys.Audit"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaRulesGet(pub(crate) Request<Vec<ClusterHaRulesItem>>);
@@ -1125,7 +1201,15 @@ impl ClusterHaRulesPostRequired<2> {
 /// * Gives: `()`
 /// * Releases: since 9.0
 /// * Needs: `Sys.Console` on path `/`.
-#[doc(alias("POST /cluster/ha/rules"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /cluster/ha/rules", "ha-manager rules add", "create a ha rule", "create ha rule", "add ha rule",
+    "new ha rule", "create affinity rule", "add affinity rule", "new affinity rule", "create cluster ha rules",
+    "create cluster rules", "add cluster ha rules", "add cluster rules", "new cluster ha rules", "new cluster rules",
+    "create datacenter ha rules", "create datacenter rules", "add datacenter ha rules", "add datacenter rules",
+    "new datacenter ha rules", "new datacenter rules", "POST rules", "pvesh create /cluster/ha/rules", "type", "rule",
+    "resources", "Sys.Console"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaRulesPost(pub(crate) Request<()>);
@@ -1188,7 +1272,7 @@ impl Settings<ClusterHaRulesPost> for ClusterHaRulesItem {
 /// The path `/cluster/ha/rules/{rule}`.
 ///
 /// Its calls: [`GET /cluster/ha/rules/{rule}`](ClusterHaRulesRulePath::get), [`PUT /cluster/ha/rules/{rule}`](ClusterHaRulesRulePut), [`DELETE /cluster/ha/rules/{rule}`](ClusterHaRulesRulePath::delete).
-#[doc(alias("/cluster/ha/rules/{rule}"))]
+#[cfg_attr(doc, doc(alias("/cluster/ha/rules/{rule}")))]
 #[derive(Clone, Debug)]
 pub struct ClusterHaRulesRulePath(pub(crate) At);
 
@@ -1217,7 +1301,10 @@ impl ClusterHaRulesRulePath {
     /// * Gives: [`ClusterHaRulesItem`]
     /// * Releases: since 9.0
     /// * Needs: `Sys.Audit` on path `/`.
-    #[doc(alias("GET /cluster/ha/rules/{rule}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/ha/rules/{rule}", "get ha rule", "show ha rule", "read ha rule", "get affinity rule",
+        "show affinity rule", "read affinity rule", "GET rules", "pvesh get /cluster/ha/rules/{rule}", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<ClusterHaRulesItem> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1268,7 +1355,11 @@ impl ClusterHaRulesRulePath {
     /// * Gives: `()`
     /// * Releases: since 9.0
     /// * Needs: `Sys.Console` on path `/`.
-    #[doc(alias("DELETE /cluster/ha/rules/{rule}"))]
+    #[cfg_attr(doc, doc(alias(
+        "DELETE /cluster/ha/rules/{rule}", "ha-manager rules remove", "delete ha rule", "remove ha rule",
+        "delete affinity rule", "remove affinity rule", "DELETE rules", "pvesh delete /cluster/ha/rules/{rule}",
+        "Sys.Console"
+    )))]
     #[inline]
     pub fn delete(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1297,7 +1388,13 @@ impl ClusterHaRulesRulePath {
 /// * Gives: `()`
 /// * Releases: since 9.0
 /// * Needs: `Sys.Console` on path `/`.
-#[doc(alias("PUT /cluster/ha/rules/{rule}"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /cluster/ha/rules/{rule}", "ha-manager rules set", "update ha rule", "change ha rule", "edit ha rule",
+    "set ha rule", "modify ha rule", "update affinity rule", "change affinity rule", "edit affinity rule",
+    "set affinity rule", "modify affinity rule", "PUT rules", "pvesh set /cluster/ha/rules/{rule}", "type",
+    "Sys.Console"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaRulesRulePut(pub(crate) Request<()>);
@@ -1387,7 +1484,7 @@ impl Settings<ClusterHaRulesRulePut> for ClusterHaRulesItem {
 /// The path `/cluster/ha/status`.
 ///
 /// Its calls: [`GET /cluster/ha/status`](ClusterHaStatusPath::get).
-#[doc(alias("/cluster/ha/status"))]
+#[cfg_attr(doc, doc(alias("/cluster/ha/status")))]
 #[derive(Clone, Debug)]
 pub struct ClusterHaStatusPath(pub(crate) At);
 
@@ -1414,7 +1511,9 @@ impl ClusterHaStatusPath {
     /// * Gives: list of [`DirectoryEntry`](super::types::DirectoryEntry)
     /// * Releases: 7.4 to 9.2
     /// * Needs: Open to every authenticated user.
-    #[doc(alias("GET /cluster/ha/status"))]
+    #[cfg_attr(doc, doc(alias(
+        
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1429,13 +1528,13 @@ impl ClusterHaStatusPath {
 /// The path `/cluster/ha/status/arm-ha`.
 ///
 /// Its calls: [`POST /cluster/ha/status/arm-ha`](ClusterHaStatusArmHaPath::post).
-#[doc(alias("/cluster/ha/status/arm-ha"))]
+#[cfg_attr(doc, doc(alias("/cluster/ha/status/arm-ha")))]
 #[derive(Clone, Debug)]
 pub struct ClusterHaStatusArmHaPath(pub(crate) At);
 
 impl ClusterHaStatusPath {
     /// Leads to [`POST /cluster/ha/status/arm-ha`](ClusterHaStatusArmHaPath::post).
-    #[doc(alias("arm-ha"))]
+    #[cfg_attr(doc, doc(alias("arm-ha")))]
     #[inline]
     #[must_use]
     pub fn arm_ha(&self) -> ClusterHaStatusArmHaPath {
@@ -1457,7 +1556,12 @@ impl ClusterHaStatusArmHaPath {
     /// * Gives: `()`
     /// * Releases: since 9.1
     /// * Needs: `Sys.Console` on path `/`.
-    #[doc(alias("POST /cluster/ha/status/arm-ha"))]
+    #[cfg_attr(doc, doc(alias(
+        "POST /cluster/ha/status/arm-ha", "ha-manager crm-command arm-ha", "cluster ha status arm ha",
+        "ha status arm ha cluster", "cluster arm ha", "arm ha cluster", "arm ha a cluster",
+        "datacenter ha status arm ha", "ha status arm ha datacenter", "datacenter arm ha", "arm ha datacenter",
+        "POST arm-ha", "pvesh create /cluster/ha/status/arm-ha", "Sys.Console"
+    )))]
     #[inline]
     pub fn post(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1473,7 +1577,7 @@ impl ClusterHaStatusArmHaPath {
 /// The path `/cluster/ha/status/current`.
 ///
 /// Its calls: [`GET /cluster/ha/status/current`](ClusterHaStatusCurrentPath::get).
-#[doc(alias("/cluster/ha/status/current"))]
+#[cfg_attr(doc, doc(alias("/cluster/ha/status/current")))]
 #[derive(Clone, Debug)]
 pub struct ClusterHaStatusCurrentPath(pub(crate) At);
 
@@ -1500,7 +1604,12 @@ impl ClusterHaStatusCurrentPath {
     /// * Gives: list of [`ClusterHaStatusCurrentItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/`.
-    #[doc(alias("GET /cluster/ha/status/current"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/ha/status/current", "ha status", "high availability status", "ha-manager status",
+        "cluster ha status", "ha status cluster", "cluster status", "status cluster", "status a cluster",
+        "datacenter ha status", "ha status datacenter", "datacenter status", "status datacenter", "GET current",
+        "pvesh get /cluster/ha/status/current", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<ClusterHaStatusCurrentItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1515,13 +1624,13 @@ impl ClusterHaStatusCurrentPath {
 /// The path `/cluster/ha/status/disarm-ha`.
 ///
 /// Its calls: [`POST /cluster/ha/status/disarm-ha`](ClusterHaStatusDisarmHaPath::post).
-#[doc(alias("/cluster/ha/status/disarm-ha"))]
+#[cfg_attr(doc, doc(alias("/cluster/ha/status/disarm-ha")))]
 #[derive(Clone, Debug)]
 pub struct ClusterHaStatusDisarmHaPath(pub(crate) At);
 
 impl ClusterHaStatusPath {
     /// Leads to [`POST /cluster/ha/status/disarm-ha`](ClusterHaStatusDisarmHaPath::post).
-    #[doc(alias("disarm-ha"))]
+    #[cfg_attr(doc, doc(alias("disarm-ha")))]
     #[inline]
     #[must_use]
     pub fn disarm_ha(&self) -> ClusterHaStatusDisarmHaPath {
@@ -1551,7 +1660,13 @@ impl ClusterHaStatusDisarmHaPath {
     /// * Gives: `()`
     /// * Releases: since 9.1
     /// * Needs: `Sys.Console` on path `/`.
-    #[doc(alias("POST /cluster/ha/status/disarm-ha"))]
+    #[cfg_attr(doc, doc(alias(
+        "POST /cluster/ha/status/disarm-ha", "ha-manager crm-command disarm-ha", "cluster ha status disarm ha",
+        "ha status disarm ha cluster", "cluster disarm ha", "disarm ha cluster", "disarm ha a cluster",
+        "datacenter ha status disarm ha", "ha status disarm ha datacenter", "datacenter disarm ha",
+        "disarm ha datacenter", "POST disarm-ha", "pvesh create /cluster/ha/status/disarm-ha", "resource-mode",
+        "Sys.Console"
+    )))]
     #[inline]
     pub fn post<How0>(
         &self,
@@ -1577,7 +1692,7 @@ impl ClusterHaStatusDisarmHaPath {
 /// The path `/cluster/ha/status/manager_status`.
 ///
 /// Its calls: [`GET /cluster/ha/status/manager_status`](ClusterHaStatusManagerStatusPath::get).
-#[doc(alias("/cluster/ha/status/manager_status"))]
+#[cfg_attr(doc, doc(alias("/cluster/ha/status/manager_status")))]
 #[derive(Clone, Debug)]
 pub struct ClusterHaStatusManagerStatusPath(pub(crate) At);
 
@@ -1606,7 +1721,13 @@ impl ClusterHaStatusManagerStatusPath {
     /// * Needs: `Sys.Audit` on path `/`.
     ///
     /// The answer is open: the HA manager's own state file is passed through
-    #[doc(alias("GET /cluster/ha/status/manager_status"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/ha/status/manager_status", "ha manager status", "crm status", "cluster ha status manager status",
+        "ha status manager status cluster", "cluster manager status", "manager status cluster",
+        "manager status a cluster", "datacenter ha status manager status", "ha status manager status datacenter",
+        "datacenter manager status", "manager status datacenter", "GET manager_status",
+        "pvesh get /cluster/ha/status/manager_status", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<ClusterHaStatusManagerStatus> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1618,7 +1739,7 @@ impl ClusterHaStatusManagerStatusPath {
     }
 }
 
-/// The answer to `GET /cluster/ha/groups`.
+/// One element of the answer to `GET /cluster/ha/groups`, which lists HA groups.
 ///
 /// Given by [`GET /cluster/ha/groups`](ClusterHaGroupsPath::get), [`GET /cluster/ha/groups/{group}`](ClusterHaGroupsGroupPath::get).
 #[derive(Clone)]
@@ -1746,14 +1867,14 @@ open_enum_impls!(ClusterHaGroupsType {
     "group" Group,
 });
 
-/// The answer to `GET /cluster/ha/resources/{sid}`.
+/// The answer to `GET /cluster/ha/resources/{sid}`, which reads the HA settings of a guest.
 ///
 /// Given by [`GET /cluster/ha/resources/{sid}`](ClusterHaResourcesSidPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterHaResource {
     /// Whether automatic rebalancing may move the resource. Default: `true`. Since 9.2.
-    #[doc(alias("auto-rebalance"))]
+    #[cfg_attr(doc, doc(alias("auto-rebalance")))]
     pub auto_rebalance: Option<bool>,
     /// Free text about the resource.
     pub comment: Option<String>,
@@ -1889,14 +2010,14 @@ object!(ClusterHaResource {
     others: extra,
 });
 
-/// One element of the answer to `GET /cluster/ha/resources`.
+/// One element of the answer to `GET /cluster/ha/resources`, which lists the guests under HA control.
 ///
 /// Given by [`GET /cluster/ha/resources`](ClusterHaResourcesGet).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterHaResourcesItem {
     /// Whether automatic rebalancing may move the resource. Default: `true`.
-    #[doc(alias("auto-rebalance"))]
+    #[cfg_attr(doc, doc(alias("auto-rebalance")))]
     pub auto_rebalance: Option<bool>,
     /// Free text about the resource.
     pub comment: Option<String>,
@@ -2034,20 +2155,20 @@ object!(ClusterHaResourcesItem {
     others: extra,
 });
 
-/// The answer to `POST /cluster/ha/resources/{sid}/migrate`.
+/// The answer to `POST /cluster/ha/resources/{sid}/migrate`, which asks the HA manager to migrate a resource to another node.
 ///
 /// Given by [`POST /cluster/ha/resources/{sid}/migrate`](ClusterHaResourcesSidMigratePath::post), [`POST /cluster/ha/resources/{sid}/relocate`](ClusterHaResourcesSidRelocatePath::post).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterHaResourcesMigrate {
     /// Resources that keep this one from going to the requested node.
-    #[doc(alias("blocking-resources"))]
+    #[cfg_attr(doc, doc(alias("blocking-resources")))]
     pub blocking_resources: Option<Vec<HaMigrationBlocker>>,
     /// Resources that go along, because rules keep them with this one.
-    #[doc(alias("comigrated-resources"))]
+    #[cfg_attr(doc, doc(alias("comigrated-resources")))]
     pub comigrated_resources: Option<Vec<String>>,
     /// Node the resource was asked to move to.
-    #[doc(alias("requested-node"))]
+    #[cfg_attr(doc, doc(alias("requested-node")))]
     pub requested_node: String,
     /// Resource ID, such as `vm:100` or `ct:101`; requests may give just the VMID.
     pub sid: String,
@@ -2136,7 +2257,7 @@ open_enum_impls!(ClusterHaRulesAffinity {
     "positive" Positive, "negative" Negative,
 });
 
-/// The answer to `GET /cluster/ha/rules`.
+/// One element of the answer to `GET /cluster/ha/rules`, which lists HA rules.
 ///
 /// Given by [`GET /cluster/ha/rules`](ClusterHaRulesGet), [`GET /cluster/ha/rules/{rule}`](ClusterHaRulesRulePath::get).
 #[derive(Clone)]
@@ -2296,10 +2417,10 @@ object!(ClusterHaRulesItem {
 #[non_exhaustive]
 pub enum ClusterHaRulesType {
     /// The value `node-affinity`.
-    #[doc(alias("node-affinity"))]
+    #[cfg_attr(doc, doc(alias("node-affinity")))]
     NodeAffinity,
     /// The value `resource-affinity`.
-    #[doc(alias("resource-affinity"))]
+    #[cfg_attr(doc, doc(alias("resource-affinity")))]
     ResourceAffinity,
     /// Any other value; `as_str` tells which.
     UnknownValue(UnknownValue),
@@ -2331,17 +2452,17 @@ open_enum_impls!(ClusterHaStatusCurrentArmedState {
     "armed" Armed, "standby" Standby, "disarming" Disarming, "disarmed" Disarmed,
 });
 
-/// One element of the answer to `GET /cluster/ha/status/current`.
+/// One element of the answer to `GET /cluster/ha/status/current`, which lists the HA state of quorum.
 ///
 /// Given by [`GET /cluster/ha/status/current`](ClusterHaStatusCurrentPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterHaStatusCurrentItem {
     /// Whether the HA stack is armed; for entries about fencing. Since 9.1.
-    #[doc(alias("armed-state"))]
+    #[cfg_attr(doc, doc(alias("armed-state")))]
     pub armed_state: Option<ClusterHaStatusCurrentArmedState>,
     /// Whether automatic rebalancing may move the resource. Default: `true`. Since 9.2.
-    #[doc(alias("auto-rebalance"))]
+    #[cfg_attr(doc, doc(alias("auto-rebalance")))]
     pub auto_rebalance: Option<bool>,
     /// Free text about the resource.
     pub comment: Option<String>,
@@ -2470,7 +2591,7 @@ open_enum_impls!(ClusterHaStatusDisarmHaResourceMode {
     "freeze" Freeze, "ignore" Ignore,
 });
 
-/// The answer to `GET /cluster/ha/status/manager_status`.
+/// The answer to `GET /cluster/ha/status/manager_status`, which returns the raw state of the HA manager and of the local managers on the nodes.
 ///
 /// Given by [`GET /cluster/ha/status/manager_status`](ClusterHaStatusManagerStatusPath::get).
 #[derive(Clone)]
@@ -2703,7 +2824,7 @@ impl Default for HaManagerStatus {
     }
 }
 
-/// Resources that keep this one from going to the requested node.
+/// One element of `blocking-resources`: resources that keep this one from going to the requested node.
 ///
 /// Given by [`POST /cluster/ha/resources/{sid}/migrate`](ClusterHaResourcesSidMigratePath::post), [`POST /cluster/ha/resources/{sid}/relocate`](ClusterHaResourcesSidRelocatePath::post).
 #[derive(Clone)]

@@ -40,7 +40,7 @@ use crate::support::*;
 /// The path `/cluster/notifications`.
 ///
 /// Its calls: [`GET /cluster/notifications`](ClusterNotificationsPath::get).
-#[doc(alias("/cluster/notifications"))]
+#[cfg_attr(doc, doc(alias("/cluster/notifications")))]
 #[derive(Clone, Debug)]
 pub struct ClusterNotificationsPath(pub(crate) At);
 
@@ -67,7 +67,10 @@ impl ClusterNotificationsPath {
     /// * Gives: list of [`DirectoryEntry`](super::types::DirectoryEntry)
     /// * Releases: since 8.1
     /// * Needs: Open to every authenticated user.
-    #[doc(alias("GET /cluster/notifications"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/notifications", "notifications", "notification settings", "GET notifications",
+        "pvesh get /cluster/notifications"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -83,7 +86,7 @@ impl ClusterNotificationsPath {
 /// The path `/cluster/notifications/endpoints`.
 ///
 /// Its calls: [`GET /cluster/notifications/endpoints`](ClusterNotificationsEndpointsPath::get).
-#[doc(alias("/cluster/notifications/endpoints"))]
+#[cfg_attr(doc, doc(alias("/cluster/notifications/endpoints")))]
 #[derive(Clone, Debug)]
 pub struct ClusterNotificationsEndpointsPath(pub(crate) At);
 
@@ -110,7 +113,9 @@ impl ClusterNotificationsEndpointsPath {
     /// * Gives: list of [`DirectoryEntry`](super::types::DirectoryEntry)
     /// * Releases: since 8.1
     /// * Needs: Open to every authenticated user.
-    #[doc(alias("GET /cluster/notifications/endpoints"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/notifications/endpoints", "GET endpoints", "pvesh get /cluster/notifications/endpoints"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -126,7 +131,7 @@ impl ClusterNotificationsEndpointsPath {
 /// The path `/cluster/notifications/endpoints/gotify`.
 ///
 /// Its calls: [`GET /cluster/notifications/endpoints/gotify`](ClusterNotificationsEndpointsGotifyPath::get), [`POST /cluster/notifications/endpoints/gotify`](ClusterNotificationsEndpointsGotifyPost).
-#[doc(alias("/cluster/notifications/endpoints/gotify"))]
+#[cfg_attr(doc, doc(alias("/cluster/notifications/endpoints/gotify")))]
 #[derive(Clone, Debug)]
 pub struct ClusterNotificationsEndpointsGotifyPath(pub(crate) At);
 
@@ -153,7 +158,19 @@ impl ClusterNotificationsEndpointsGotifyPath {
     /// * Gives: list of [`NotificationGotifyItem`]
     /// * Releases: since 8.1
     /// * Needs: `Mapping.Audit` on path `/mapping/notifications`.
-    #[doc(alias("GET /cluster/notifications/endpoints/gotify"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/notifications/endpoints/gotify", "gotify endpoints", "list a gotify endpoint",
+        "list gotify endpoints", "show gotify endpoints", "all gotify endpoints", "gotify targets",
+        "list gotify targets", "show gotify targets", "all gotify targets", "gotifies", "list gotifies",
+        "show gotifies", "all gotifies", "cluster notifications endpoints gotify",
+        "notifications endpoints gotify cluster", "cluster gotify", "gotify cluster",
+        "get cluster notifications endpoints gotify", "get cluster gotify",
+        "show cluster notifications endpoints gotify", "show cluster gotify",
+        "datacenter notifications endpoints gotify", "notifications endpoints gotify datacenter", "datacenter gotify",
+        "gotify datacenter", "get datacenter notifications endpoints gotify", "get datacenter gotify",
+        "show datacenter notifications endpoints gotify", "show datacenter gotify", "GET gotify",
+        "pvesh get /cluster/notifications/endpoints/gotify", "Mapping.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<NotificationGotifyItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -266,7 +283,19 @@ impl ClusterNotificationsEndpointsGotifyPostRequired<2> {
 /// * Gives: `()`
 /// * Releases: since 8.1
 /// * Needs: `Mapping.Modify` on path `/mapping/notifications` and (`Sys.Audit` and `Sys.Modify` on path `/` or `Sys.AccessNetwork` on path `/`).
-#[doc(alias("POST /cluster/notifications/endpoints/gotify"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /cluster/notifications/endpoints/gotify", "create a gotify endpoint", "create gotify endpoint",
+    "add gotify endpoint", "new gotify endpoint", "create gotify target", "add gotify target", "new gotify target",
+    "create gotify", "add gotify", "new gotify", "create cluster notifications endpoints gotify",
+    "create cluster gotify", "add cluster notifications endpoints gotify", "add cluster gotify",
+    "new cluster notifications endpoints gotify", "new cluster gotify",
+    "create datacenter notifications endpoints gotify", "create datacenter gotify",
+    "add datacenter notifications endpoints gotify", "add datacenter gotify",
+    "new datacenter notifications endpoints gotify", "new datacenter gotify", "POST gotify",
+    "pvesh create /cluster/notifications/endpoints/gotify", "name", "server", "token", "Mapping.Modify", "Sys.Audit",
+    "Sys.Modify", "Sys.AccessNetwork"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterNotificationsEndpointsGotifyPost(pub(crate) Request<()>);
@@ -313,7 +342,7 @@ impl Settings<ClusterNotificationsEndpointsGotifyPost> for NotificationGotify {
 /// The path `/cluster/notifications/endpoints/gotify/{name}`.
 ///
 /// Its calls: [`GET /cluster/notifications/endpoints/gotify/{name}`](ClusterNotificationsEndpointsGotifyNamePath::get), [`PUT /cluster/notifications/endpoints/gotify/{name}`](ClusterNotificationsEndpointsGotifyNamePut), [`DELETE /cluster/notifications/endpoints/gotify/{name}`](ClusterNotificationsEndpointsGotifyNamePath::delete).
-#[doc(alias("/cluster/notifications/endpoints/gotify/{name}"))]
+#[cfg_attr(doc, doc(alias("/cluster/notifications/endpoints/gotify/{name}")))]
 #[derive(Clone, Debug)]
 pub struct ClusterNotificationsEndpointsGotifyNamePath(pub(crate) At);
 
@@ -352,7 +381,11 @@ impl ClusterNotificationsEndpointsGotifyNamePath {
     /// * Gives: [`NotificationGotify`]
     /// * Releases: since 8.1
     /// * Needs: `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path `/mapping/notifications`.
-    #[doc(alias("GET /cluster/notifications/endpoints/gotify/{name}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/notifications/endpoints/gotify/{name}", "get gotify endpoint", "show gotify endpoint",
+        "read gotify endpoint", "get gotify target", "show gotify target", "read gotify target", "get gotify",
+        "show gotify", "read gotify", "pvesh get /cluster/notifications/endpoints/gotify/{name}"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<NotificationGotify> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -413,7 +446,11 @@ impl ClusterNotificationsEndpointsGotifyNamePath {
     /// * Gives: `()`
     /// * Releases: since 8.1
     /// * Needs: `Mapping.Modify` on path `/mapping/notifications`.
-    #[doc(alias("DELETE /cluster/notifications/endpoints/gotify/{name}"))]
+    #[cfg_attr(doc, doc(alias(
+        "DELETE /cluster/notifications/endpoints/gotify/{name}", "delete gotify endpoint", "remove gotify endpoint",
+        "delete gotify target", "remove gotify target", "delete gotify", "remove gotify",
+        "pvesh delete /cluster/notifications/endpoints/gotify/{name}", "Mapping.Modify"
+    )))]
     #[inline]
     pub fn delete(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -439,7 +476,15 @@ impl ClusterNotificationsEndpointsGotifyNamePath {
 /// * Gives: `()`
 /// * Releases: since 8.1
 /// * Needs: `Mapping.Modify` on path `/mapping/notifications` and (`Sys.Audit` and `Sys.Modify` on path `/` or `Sys.AccessNetwork` on path `/`).
-#[doc(alias("PUT /cluster/notifications/endpoints/gotify/{name}"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /cluster/notifications/endpoints/gotify/{name}", "update gotify endpoint", "change gotify endpoint",
+    "edit gotify endpoint", "set gotify endpoint", "modify gotify endpoint", "update gotify target",
+    "change gotify target", "edit gotify target", "set gotify target", "modify gotify target", "update gotify",
+    "change gotify", "edit gotify", "set gotify", "modify gotify", "PUT gotify",
+    "pvesh set /cluster/notifications/endpoints/gotify/{name}", "Mapping.Modify", "Sys.Audit", "Sys.Modify",
+    "Sys.AccessNetwork"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterNotificationsEndpointsGotifyNamePut(pub(crate) Request<()>);
@@ -519,7 +564,7 @@ impl Settings<ClusterNotificationsEndpointsGotifyNamePut> for NotificationGotify
 /// The path `/cluster/notifications/endpoints/sendmail`.
 ///
 /// Its calls: [`GET /cluster/notifications/endpoints/sendmail`](ClusterNotificationsEndpointsSendmailPath::get), [`POST /cluster/notifications/endpoints/sendmail`](ClusterNotificationsEndpointsSendmailPost).
-#[doc(alias("/cluster/notifications/endpoints/sendmail"))]
+#[cfg_attr(doc, doc(alias("/cluster/notifications/endpoints/sendmail")))]
 #[derive(Clone, Debug)]
 pub struct ClusterNotificationsEndpointsSendmailPath(pub(crate) At);
 
@@ -546,7 +591,19 @@ impl ClusterNotificationsEndpointsSendmailPath {
     /// * Gives: list of [`NotificationSendmailItem`]
     /// * Releases: since 8.1
     /// * Needs: `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path `/mapping/notifications`.
-    #[doc(alias("GET /cluster/notifications/endpoints/sendmail"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/notifications/endpoints/sendmail", "sendmail endpoints", "list a sendmail endpoint",
+        "list sendmail endpoints", "show sendmail endpoints", "all sendmail endpoints", "sendmail targets",
+        "list sendmail targets", "show sendmail targets", "all sendmail targets", "sendmails", "list sendmails",
+        "show sendmails", "all sendmails", "cluster notifications endpoints sendmail",
+        "notifications endpoints sendmail cluster", "cluster sendmail", "sendmail cluster",
+        "get cluster notifications endpoints sendmail", "get cluster sendmail",
+        "show cluster notifications endpoints sendmail", "show cluster sendmail",
+        "datacenter notifications endpoints sendmail", "notifications endpoints sendmail datacenter",
+        "datacenter sendmail", "sendmail datacenter", "get datacenter notifications endpoints sendmail",
+        "get datacenter sendmail", "show datacenter notifications endpoints sendmail", "show datacenter sendmail",
+        "GET sendmail", "pvesh get /cluster/notifications/endpoints/sendmail"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<NotificationSendmailItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -609,7 +666,20 @@ impl ClusterNotificationsEndpointsSendmailPath {
 /// * Gives: `()`
 /// * Releases: since 8.1
 /// * Needs: `Mapping.Modify` on path `/mapping/notifications` and (`Sys.Audit` and `Sys.Modify` on path `/` or `Sys.AccessNetwork` on path `/`).
-#[doc(alias("POST /cluster/notifications/endpoints/sendmail"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /cluster/notifications/endpoints/sendmail", "create a sendmail endpoint", "create sendmail endpoint",
+    "add sendmail endpoint", "new sendmail endpoint", "create sendmail target", "add sendmail target",
+    "new sendmail target", "create sendmail", "add sendmail", "new sendmail",
+    "create cluster notifications endpoints sendmail", "create cluster sendmail",
+    "add cluster notifications endpoints sendmail", "add cluster sendmail",
+    "new cluster notifications endpoints sendmail", "new cluster sendmail",
+    "create datacenter notifications endpoints sendmail", "create datacenter sendmail",
+    "add datacenter notifications endpoints sendmail", "add datacenter sendmail",
+    "new datacenter notifications endpoints sendmail", "new datacenter sendmail", "POST sendmail",
+    "pvesh create /cluster/notifications/endpoints/sendmail", "name", "Mapping.Modify", "Sys.Audit", "Sys.Modify",
+    "Sys.AccessNetwork"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterNotificationsEndpointsSendmailPost(pub(crate) Request<()>);
@@ -636,7 +706,7 @@ impl ClusterNotificationsEndpointsSendmailPost {
         self
     }
     /// Sender address of the mails.
-    #[doc(alias("from-address"))]
+    #[cfg_attr(doc, doc(alias("from-address")))]
     #[inline]
     pub fn from_address<How>(
         mut self,
@@ -655,7 +725,7 @@ impl ClusterNotificationsEndpointsSendmailPost {
         self
     }
     /// Users who receive the notifications at the address in their account.
-    #[doc(alias("mailto-user"))]
+    #[cfg_attr(doc, doc(alias("mailto-user")))]
     #[inline]
     pub fn mailto_user<How: Several>(
         mut self,
@@ -691,7 +761,7 @@ impl Settings<ClusterNotificationsEndpointsSendmailPost> for NotificationSendmai
 /// The path `/cluster/notifications/endpoints/sendmail/{name}`.
 ///
 /// Its calls: [`GET /cluster/notifications/endpoints/sendmail/{name}`](ClusterNotificationsEndpointsSendmailNamePath::get), [`PUT /cluster/notifications/endpoints/sendmail/{name}`](ClusterNotificationsEndpointsSendmailNamePut), [`DELETE /cluster/notifications/endpoints/sendmail/{name}`](ClusterNotificationsEndpointsSendmailNamePath::delete).
-#[doc(alias("/cluster/notifications/endpoints/sendmail/{name}"))]
+#[cfg_attr(doc, doc(alias("/cluster/notifications/endpoints/sendmail/{name}")))]
 #[derive(Clone, Debug)]
 pub struct ClusterNotificationsEndpointsSendmailNamePath(pub(crate) At);
 
@@ -730,7 +800,11 @@ impl ClusterNotificationsEndpointsSendmailNamePath {
     /// * Gives: [`NotificationSendmail`]
     /// * Releases: since 8.1
     /// * Needs: `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path `/mapping/notifications`.
-    #[doc(alias("GET /cluster/notifications/endpoints/sendmail/{name}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/notifications/endpoints/sendmail/{name}", "get sendmail endpoint", "show sendmail endpoint",
+        "read sendmail endpoint", "get sendmail target", "show sendmail target", "read sendmail target",
+        "get sendmail", "show sendmail", "read sendmail", "pvesh get /cluster/notifications/endpoints/sendmail/{name}"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<NotificationSendmail> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -790,7 +864,11 @@ impl ClusterNotificationsEndpointsSendmailNamePath {
     /// * Gives: `()`
     /// * Releases: since 8.1
     /// * Needs: `Mapping.Modify` on path `/mapping/notifications`.
-    #[doc(alias("DELETE /cluster/notifications/endpoints/sendmail/{name}"))]
+    #[cfg_attr(doc, doc(alias(
+        "DELETE /cluster/notifications/endpoints/sendmail/{name}", "delete sendmail endpoint",
+        "remove sendmail endpoint", "delete sendmail target", "remove sendmail target", "delete sendmail",
+        "remove sendmail", "pvesh delete /cluster/notifications/endpoints/sendmail/{name}", "Mapping.Modify"
+    )))]
     #[inline]
     pub fn delete(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -816,7 +894,15 @@ impl ClusterNotificationsEndpointsSendmailNamePath {
 /// * Gives: `()`
 /// * Releases: since 8.1
 /// * Needs: `Mapping.Modify` on path `/mapping/notifications` and (`Sys.Audit` and `Sys.Modify` on path `/` or `Sys.AccessNetwork` on path `/`).
-#[doc(alias("PUT /cluster/notifications/endpoints/sendmail/{name}"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /cluster/notifications/endpoints/sendmail/{name}", "update sendmail endpoint", "change sendmail endpoint",
+    "edit sendmail endpoint", "set sendmail endpoint", "modify sendmail endpoint", "update sendmail target",
+    "change sendmail target", "edit sendmail target", "set sendmail target", "modify sendmail target",
+    "update sendmail", "change sendmail", "edit sendmail", "set sendmail", "modify sendmail", "PUT sendmail",
+    "pvesh set /cluster/notifications/endpoints/sendmail/{name}", "Mapping.Modify", "Sys.Audit", "Sys.Modify",
+    "Sys.AccessNetwork"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterNotificationsEndpointsSendmailNamePut(pub(crate) Request<()>);
@@ -858,7 +944,7 @@ impl ClusterNotificationsEndpointsSendmailNamePut {
         self
     }
     /// Sender address of the mails.
-    #[doc(alias("from-address"))]
+    #[cfg_attr(doc, doc(alias("from-address")))]
     #[inline]
     pub fn from_address<How>(
         mut self,
@@ -877,7 +963,7 @@ impl ClusterNotificationsEndpointsSendmailNamePut {
         self
     }
     /// Users who receive the notifications at the address in their account.
-    #[doc(alias("mailto-user"))]
+    #[cfg_attr(doc, doc(alias("mailto-user")))]
     #[inline]
     pub fn mailto_user<How: Several>(
         mut self,
@@ -921,7 +1007,7 @@ for NotificationSendmailItem {
 /// The path `/cluster/notifications/endpoints/smtp`.
 ///
 /// Its calls: [`GET /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPath::get), [`POST /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPost).
-#[doc(alias("/cluster/notifications/endpoints/smtp"))]
+#[cfg_attr(doc, doc(alias("/cluster/notifications/endpoints/smtp")))]
 #[derive(Clone, Debug)]
 pub struct ClusterNotificationsEndpointsSmtpPath(pub(crate) At);
 
@@ -948,7 +1034,17 @@ impl ClusterNotificationsEndpointsSmtpPath {
     /// * Gives: list of [`NotificationSmtpItem`]
     /// * Releases: since 8.1
     /// * Needs: `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path `/mapping/notifications`.
-    #[doc(alias("GET /cluster/notifications/endpoints/smtp"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/notifications/endpoints/smtp", "smtp endpoints", "list a smtp endpoint", "list smtp endpoints",
+        "show smtp endpoints", "all smtp endpoints", "smtp targets", "list smtp targets", "show smtp targets",
+        "all smtp targets", "smtps", "list smtps", "show smtps", "all smtps", "cluster notifications endpoints smtp",
+        "notifications endpoints smtp cluster", "cluster smtp", "smtp cluster",
+        "get cluster notifications endpoints smtp", "get cluster smtp", "show cluster notifications endpoints smtp",
+        "show cluster smtp", "datacenter notifications endpoints smtp", "notifications endpoints smtp datacenter",
+        "datacenter smtp", "smtp datacenter", "get datacenter notifications endpoints smtp", "get datacenter smtp",
+        "show datacenter notifications endpoints smtp", "show datacenter smtp", "GET smtp",
+        "pvesh get /cluster/notifications/endpoints/smtp"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<NotificationSmtpItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1066,7 +1162,18 @@ impl ClusterNotificationsEndpointsSmtpPostRequired<2> {
 /// * Gives: `()`
 /// * Releases: since 8.1
 /// * Needs: `Mapping.Modify` on path `/mapping/notifications` and (`Sys.Audit` and `Sys.Modify` on path `/` or `Sys.AccessNetwork` on path `/`).
-#[doc(alias("POST /cluster/notifications/endpoints/smtp"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /cluster/notifications/endpoints/smtp", "create a smtp endpoint", "create smtp endpoint",
+    "add smtp endpoint", "new smtp endpoint", "create smtp target", "add smtp target", "new smtp target",
+    "create smtp", "add smtp", "new smtp", "create cluster notifications endpoints smtp", "create cluster smtp",
+    "add cluster notifications endpoints smtp", "add cluster smtp", "new cluster notifications endpoints smtp",
+    "new cluster smtp", "create datacenter notifications endpoints smtp", "create datacenter smtp",
+    "add datacenter notifications endpoints smtp", "add datacenter smtp",
+    "new datacenter notifications endpoints smtp", "new datacenter smtp", "POST smtp",
+    "pvesh create /cluster/notifications/endpoints/smtp", "name", "server", "from-address", "Mapping.Modify",
+    "Sys.Audit", "Sys.Modify", "Sys.AccessNetwork"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterNotificationsEndpointsSmtpPost(pub(crate) Request<()>);
@@ -1102,7 +1209,7 @@ impl ClusterNotificationsEndpointsSmtpPost {
         self
     }
     /// Users who receive the notifications at the address in their account.
-    #[doc(alias("mailto-user"))]
+    #[cfg_attr(doc, doc(alias("mailto-user")))]
     #[inline]
     pub fn mailto_user<How: Several>(
         mut self,
@@ -1165,7 +1272,7 @@ impl Settings<ClusterNotificationsEndpointsSmtpPost> for NotificationSmtp {
 /// The path `/cluster/notifications/endpoints/smtp/{name}`.
 ///
 /// Its calls: [`GET /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePath::get), [`PUT /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePut), [`DELETE /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePath::delete).
-#[doc(alias("/cluster/notifications/endpoints/smtp/{name}"))]
+#[cfg_attr(doc, doc(alias("/cluster/notifications/endpoints/smtp/{name}")))]
 #[derive(Clone, Debug)]
 pub struct ClusterNotificationsEndpointsSmtpNamePath(pub(crate) At);
 
@@ -1204,7 +1311,11 @@ impl ClusterNotificationsEndpointsSmtpNamePath {
     /// * Gives: [`NotificationSmtp`]
     /// * Releases: since 8.1
     /// * Needs: `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path `/mapping/notifications`.
-    #[doc(alias("GET /cluster/notifications/endpoints/smtp/{name}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/notifications/endpoints/smtp/{name}", "get smtp endpoint", "show smtp endpoint",
+        "read smtp endpoint", "get smtp target", "show smtp target", "read smtp target", "get smtp", "show smtp",
+        "read smtp", "pvesh get /cluster/notifications/endpoints/smtp/{name}"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<NotificationSmtp> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1265,7 +1376,11 @@ impl ClusterNotificationsEndpointsSmtpNamePath {
     /// * Gives: `()`
     /// * Releases: since 8.1
     /// * Needs: `Mapping.Modify` on path `/mapping/notifications`.
-    #[doc(alias("DELETE /cluster/notifications/endpoints/smtp/{name}"))]
+    #[cfg_attr(doc, doc(alias(
+        "DELETE /cluster/notifications/endpoints/smtp/{name}", "delete smtp endpoint", "remove smtp endpoint",
+        "delete smtp target", "remove smtp target", "delete smtp", "remove smtp",
+        "pvesh delete /cluster/notifications/endpoints/smtp/{name}", "Mapping.Modify"
+    )))]
     #[inline]
     pub fn delete(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1291,7 +1406,14 @@ impl ClusterNotificationsEndpointsSmtpNamePath {
 /// * Gives: `()`
 /// * Releases: since 8.1
 /// * Needs: `Mapping.Modify` on path `/mapping/notifications` and (`Sys.Audit` and `Sys.Modify` on path `/` or `Sys.AccessNetwork` on path `/`).
-#[doc(alias("PUT /cluster/notifications/endpoints/smtp/{name}"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /cluster/notifications/endpoints/smtp/{name}", "update smtp endpoint", "change smtp endpoint",
+    "edit smtp endpoint", "set smtp endpoint", "modify smtp endpoint", "update smtp target", "change smtp target",
+    "edit smtp target", "set smtp target", "modify smtp target", "update smtp", "change smtp", "edit smtp", "set smtp",
+    "modify smtp", "PUT smtp", "pvesh set /cluster/notifications/endpoints/smtp/{name}", "Mapping.Modify", "Sys.Audit",
+    "Sys.Modify", "Sys.AccessNetwork"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterNotificationsEndpointsSmtpNamePut(pub(crate) Request<()>);
@@ -1333,7 +1455,7 @@ impl ClusterNotificationsEndpointsSmtpNamePut {
         self
     }
     /// Sender address of the mails.
-    #[doc(alias("from-address"))]
+    #[cfg_attr(doc, doc(alias("from-address")))]
     #[inline]
     pub fn from_address<How>(
         mut self,
@@ -1352,7 +1474,7 @@ impl ClusterNotificationsEndpointsSmtpNamePut {
         self
     }
     /// Users who receive the notifications at the address in their account.
-    #[doc(alias("mailto-user"))]
+    #[cfg_attr(doc, doc(alias("mailto-user")))]
     #[inline]
     pub fn mailto_user<How: Several>(
         mut self,
@@ -1427,7 +1549,7 @@ impl Settings<ClusterNotificationsEndpointsSmtpNamePut> for NotificationSmtpItem
 /// The path `/cluster/notifications/endpoints/webhook`.
 ///
 /// Its calls: [`GET /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPath::get), [`POST /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPost).
-#[doc(alias("/cluster/notifications/endpoints/webhook"))]
+#[cfg_attr(doc, doc(alias("/cluster/notifications/endpoints/webhook")))]
 #[derive(Clone, Debug)]
 pub struct ClusterNotificationsEndpointsWebhookPath(pub(crate) At);
 
@@ -1454,7 +1576,19 @@ impl ClusterNotificationsEndpointsWebhookPath {
     /// * Gives: list of [`NotificationWebhookItem`]
     /// * Releases: since 8.3
     /// * Needs: `Mapping.Audit` on path `/mapping/notifications`.
-    #[doc(alias("GET /cluster/notifications/endpoints/webhook"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/notifications/endpoints/webhook", "webhook endpoints", "list a webhook endpoint",
+        "list webhook endpoints", "show webhook endpoints", "all webhook endpoints", "webhook targets",
+        "list webhook targets", "show webhook targets", "all webhook targets", "webhooks", "list webhooks",
+        "show webhooks", "all webhooks", "cluster notifications endpoints webhook",
+        "notifications endpoints webhook cluster", "cluster webhook", "webhook cluster",
+        "get cluster notifications endpoints webhook", "get cluster webhook",
+        "show cluster notifications endpoints webhook", "show cluster webhook",
+        "datacenter notifications endpoints webhook", "notifications endpoints webhook datacenter",
+        "datacenter webhook", "webhook datacenter", "get datacenter notifications endpoints webhook",
+        "get datacenter webhook", "show datacenter notifications endpoints webhook", "show datacenter webhook",
+        "GET webhook", "pvesh get /cluster/notifications/endpoints/webhook", "Mapping.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<NotificationWebhookItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1569,7 +1703,20 @@ impl ClusterNotificationsEndpointsWebhookPostRequired<2> {
 /// * Gives: `()`
 /// * Releases: since 8.3
 /// * Needs: `Mapping.Modify` on path `/mapping/notifications` and (`Sys.Audit` and `Sys.Modify` on path `/` or `Sys.AccessNetwork` on path `/`).
-#[doc(alias("POST /cluster/notifications/endpoints/webhook"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /cluster/notifications/endpoints/webhook", "create a webhook endpoint", "create webhook endpoint",
+    "add webhook endpoint", "new webhook endpoint", "create webhook target", "add webhook target",
+    "new webhook target", "create webhook", "add webhook", "new webhook",
+    "create cluster notifications endpoints webhook", "create cluster webhook",
+    "add cluster notifications endpoints webhook", "add cluster webhook",
+    "new cluster notifications endpoints webhook", "new cluster webhook",
+    "create datacenter notifications endpoints webhook", "create datacenter webhook",
+    "add datacenter notifications endpoints webhook", "add datacenter webhook",
+    "new datacenter notifications endpoints webhook", "new datacenter webhook", "POST webhook",
+    "pvesh create /cluster/notifications/endpoints/webhook", "name", "method", "url", "Mapping.Modify", "Sys.Audit",
+    "Sys.Modify", "Sys.AccessNetwork"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterNotificationsEndpointsWebhookPost(pub(crate) Request<()>);
@@ -1640,7 +1787,7 @@ impl Settings<ClusterNotificationsEndpointsWebhookPost> for NotificationWebhook 
 /// The path `/cluster/notifications/endpoints/webhook/{name}`.
 ///
 /// Its calls: [`GET /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePath::get), [`PUT /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePut), [`DELETE /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePath::delete).
-#[doc(alias("/cluster/notifications/endpoints/webhook/{name}"))]
+#[cfg_attr(doc, doc(alias("/cluster/notifications/endpoints/webhook/{name}")))]
 #[derive(Clone, Debug)]
 pub struct ClusterNotificationsEndpointsWebhookNamePath(pub(crate) At);
 
@@ -1679,7 +1826,11 @@ impl ClusterNotificationsEndpointsWebhookNamePath {
     /// * Gives: [`NotificationWebhook`]
     /// * Releases: since 8.3
     /// * Needs: `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path `/mapping/notifications`.
-    #[doc(alias("GET /cluster/notifications/endpoints/webhook/{name}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/notifications/endpoints/webhook/{name}", "get webhook endpoint", "show webhook endpoint",
+        "read webhook endpoint", "get webhook target", "show webhook target", "read webhook target", "get webhook",
+        "show webhook", "read webhook", "pvesh get /cluster/notifications/endpoints/webhook/{name}"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<NotificationWebhook> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1740,7 +1891,11 @@ impl ClusterNotificationsEndpointsWebhookNamePath {
     /// * Gives: `()`
     /// * Releases: since 8.3
     /// * Needs: `Mapping.Modify` on path `/mapping/notifications`.
-    #[doc(alias("DELETE /cluster/notifications/endpoints/webhook/{name}"))]
+    #[cfg_attr(doc, doc(alias(
+        "DELETE /cluster/notifications/endpoints/webhook/{name}", "delete webhook endpoint", "remove webhook endpoint",
+        "delete webhook target", "remove webhook target", "delete webhook", "remove webhook",
+        "pvesh delete /cluster/notifications/endpoints/webhook/{name}", "Mapping.Modify"
+    )))]
     #[inline]
     pub fn delete(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1766,7 +1921,15 @@ impl ClusterNotificationsEndpointsWebhookNamePath {
 /// * Gives: `()`
 /// * Releases: since 8.3
 /// * Needs: `Mapping.Modify` on path `/mapping/notifications` and (`Sys.Audit` and `Sys.Modify` on path `/` or `Sys.AccessNetwork` on path `/`).
-#[doc(alias("PUT /cluster/notifications/endpoints/webhook/{name}"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /cluster/notifications/endpoints/webhook/{name}", "update webhook endpoint", "change webhook endpoint",
+    "edit webhook endpoint", "set webhook endpoint", "modify webhook endpoint", "update webhook target",
+    "change webhook target", "edit webhook target", "set webhook target", "modify webhook target", "update webhook",
+    "change webhook", "edit webhook", "set webhook", "modify webhook", "PUT webhook",
+    "pvesh set /cluster/notifications/endpoints/webhook/{name}", "Mapping.Modify", "Sys.Audit", "Sys.Modify",
+    "Sys.AccessNetwork"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterNotificationsEndpointsWebhookNamePut(pub(crate) Request<()>);
@@ -1873,13 +2036,13 @@ impl Settings<ClusterNotificationsEndpointsWebhookNamePut> for NotificationWebho
 /// The path `/cluster/notifications/matcher-field-values`.
 ///
 /// Its calls: [`GET /cluster/notifications/matcher-field-values`](ClusterNotificationsMatcherFieldValuesPath::get).
-#[doc(alias("/cluster/notifications/matcher-field-values"))]
+#[cfg_attr(doc, doc(alias("/cluster/notifications/matcher-field-values")))]
 #[derive(Clone, Debug)]
 pub struct ClusterNotificationsMatcherFieldValuesPath(pub(crate) At);
 
 impl ClusterNotificationsPath {
     /// Leads to [`GET /cluster/notifications/matcher-field-values`](ClusterNotificationsMatcherFieldValuesPath::get).
-    #[doc(alias("matcher-field-values"))]
+    #[cfg_attr(doc, doc(alias("matcher-field-values")))]
     #[inline]
     #[must_use]
     pub fn matcher_field_values(&self) -> ClusterNotificationsMatcherFieldValuesPath {
@@ -1903,7 +2066,14 @@ impl ClusterNotificationsMatcherFieldValuesPath {
     /// * Gives: list of [`NotificationMatcherFieldValue`]
     /// * Releases: since 8.2
     /// * Needs: `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path `/mapping/notifications`.
-    #[doc(alias("GET /cluster/notifications/matcher-field-values"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/notifications/matcher-field-values", "cluster notifications matcher field values",
+        "notifications matcher field values cluster", "cluster matcher field values", "matcher field values cluster",
+        "matcher field values a cluster", "datacenter notifications matcher field values",
+        "notifications matcher field values datacenter", "datacenter matcher field values",
+        "matcher field values datacenter", "GET matcher-field-values",
+        "pvesh get /cluster/notifications/matcher-field-values"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<NotificationMatcherFieldValue>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1924,13 +2094,13 @@ impl ClusterNotificationsMatcherFieldValuesPath {
 /// The path `/cluster/notifications/matcher-fields`.
 ///
 /// Its calls: [`GET /cluster/notifications/matcher-fields`](ClusterNotificationsMatcherFieldsPath::get).
-#[doc(alias("/cluster/notifications/matcher-fields"))]
+#[cfg_attr(doc, doc(alias("/cluster/notifications/matcher-fields")))]
 #[derive(Clone, Debug)]
 pub struct ClusterNotificationsMatcherFieldsPath(pub(crate) At);
 
 impl ClusterNotificationsPath {
     /// Leads to [`GET /cluster/notifications/matcher-fields`](ClusterNotificationsMatcherFieldsPath::get).
-    #[doc(alias("matcher-fields"))]
+    #[cfg_attr(doc, doc(alias("matcher-fields")))]
     #[inline]
     #[must_use]
     pub fn matcher_fields(&self) -> ClusterNotificationsMatcherFieldsPath {
@@ -1952,7 +2122,13 @@ impl ClusterNotificationsMatcherFieldsPath {
     /// * Gives: list of [`DirectoryEntry`](super::types::DirectoryEntry)
     /// * Releases: since 8.2
     /// * Needs: `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path `/mapping/notifications`.
-    #[doc(alias("GET /cluster/notifications/matcher-fields"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/notifications/matcher-fields", "cluster notifications matcher fields",
+        "notifications matcher fields cluster", "cluster matcher fields", "matcher fields cluster",
+        "matcher fields a cluster", "datacenter notifications matcher fields",
+        "notifications matcher fields datacenter", "datacenter matcher fields", "matcher fields datacenter",
+        "GET matcher-fields", "pvesh get /cluster/notifications/matcher-fields"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1973,7 +2149,7 @@ impl ClusterNotificationsMatcherFieldsPath {
 /// The path `/cluster/notifications/matchers`.
 ///
 /// Its calls: [`GET /cluster/notifications/matchers`](ClusterNotificationsMatchersPath::get), [`POST /cluster/notifications/matchers`](ClusterNotificationsMatchersPost).
-#[doc(alias("/cluster/notifications/matchers"))]
+#[cfg_attr(doc, doc(alias("/cluster/notifications/matchers")))]
 #[derive(Clone, Debug)]
 pub struct ClusterNotificationsMatchersPath(pub(crate) At);
 
@@ -2000,7 +2176,17 @@ impl ClusterNotificationsMatchersPath {
     /// * Gives: list of [`ClusterNotificationsMatchersItem`]
     /// * Releases: since 8.1
     /// * Needs: `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path `/mapping/notifications` or `Mapping.Use` on path `/mapping/notifications`.
-    #[doc(alias("GET /cluster/notifications/matchers"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/notifications/matchers", "notification matchers", "list a notification matcher",
+        "list notification matchers", "show notification matchers", "all notification matchers", "matchers",
+        "list matchers", "show matchers", "all matchers", "cluster notifications matchers",
+        "notifications matchers cluster", "cluster matchers", "matchers cluster", "get cluster notifications matchers",
+        "get cluster matchers", "show cluster notifications matchers", "show cluster matchers",
+        "datacenter notifications matchers", "notifications matchers datacenter", "datacenter matchers",
+        "matchers datacenter", "get datacenter notifications matchers", "get datacenter matchers",
+        "show datacenter notifications matchers", "show datacenter matchers", "GET matchers",
+        "pvesh get /cluster/notifications/matchers"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<ClusterNotificationsMatchersItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2059,7 +2245,16 @@ impl ClusterNotificationsMatchersPath {
 /// * Gives: `()`
 /// * Releases: since 8.1
 /// * Needs: `Mapping.Modify` on path `/mapping/notifications`.
-#[doc(alias("POST /cluster/notifications/matchers"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /cluster/notifications/matchers", "create a notification matcher", "create notification matcher",
+    "add notification matcher", "new notification matcher", "create matcher", "add matcher", "new matcher",
+    "create cluster notifications matchers", "create cluster matchers", "add cluster notifications matchers",
+    "add cluster matchers", "new cluster notifications matchers", "new cluster matchers",
+    "create datacenter notifications matchers", "create datacenter matchers", "add datacenter notifications matchers",
+    "add datacenter matchers", "new datacenter notifications matchers", "new datacenter matchers", "POST matchers",
+    "pvesh create /cluster/notifications/matchers", "name", "Mapping.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterNotificationsMatchersPost(pub(crate) Request<()>);
@@ -2080,7 +2275,7 @@ impl ClusterNotificationsMatchersPost {
         self
     }
     /// Turns the overall result of the matcher around.
-    #[doc(alias("invert-match"))]
+    #[cfg_attr(doc, doc(alias("invert-match")))]
     #[inline]
     pub fn invert_match<How>(
         mut self,
@@ -2090,7 +2285,7 @@ impl ClusterNotificationsMatchersPost {
         self
     }
     /// Calendar expressions that the time of the notification has to meet.
-    #[doc(alias("match-calendar"))]
+    #[cfg_attr(doc, doc(alias("match-calendar")))]
     #[inline]
     pub fn match_calendar<How: Several>(
         mut self,
@@ -2100,7 +2295,7 @@ impl ClusterNotificationsMatchersPost {
         self
     }
     /// Conditions on metadata fields: `exact:<field>=<value>` or `regex:<field>=<pattern>`.
-    #[doc(alias("match-field"))]
+    #[cfg_attr(doc, doc(alias("match-field")))]
     #[inline]
     pub fn match_field<How: Several>(
         mut self,
@@ -2110,7 +2305,7 @@ impl ClusterNotificationsMatchersPost {
         self
     }
     /// Severities that match; one condition may list several, separated by commas.
-    #[doc(alias("match-severity"))]
+    #[cfg_attr(doc, doc(alias("match-severity")))]
     #[inline]
     pub fn match_severity<How: Several>(
         mut self,
@@ -2164,7 +2359,7 @@ impl Settings<ClusterNotificationsMatchersPost> for ClusterNotificationsMatcher 
 /// The path `/cluster/notifications/matchers/{name}`.
 ///
 /// Its calls: [`GET /cluster/notifications/matchers/{name}`](ClusterNotificationsMatchersNamePath::get), [`PUT /cluster/notifications/matchers/{name}`](ClusterNotificationsMatchersNamePut), [`DELETE /cluster/notifications/matchers/{name}`](ClusterNotificationsMatchersNamePath::delete).
-#[doc(alias("/cluster/notifications/matchers/{name}"))]
+#[cfg_attr(doc, doc(alias("/cluster/notifications/matchers/{name}")))]
 #[derive(Clone, Debug)]
 pub struct ClusterNotificationsMatchersNamePath(pub(crate) At);
 
@@ -2196,7 +2391,11 @@ impl ClusterNotificationsMatchersNamePath {
     /// * Gives: [`ClusterNotificationsMatcher`]
     /// * Releases: since 8.1
     /// * Needs: `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path `/mapping/notifications`.
-    #[doc(alias("GET /cluster/notifications/matchers/{name}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/notifications/matchers/{name}", "get notification matcher", "show notification matcher",
+        "read notification matcher", "get matcher", "show matcher", "read matcher", "GET matchers",
+        "pvesh get /cluster/notifications/matchers/{name}"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<ClusterNotificationsMatcher> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2245,7 +2444,11 @@ impl ClusterNotificationsMatchersNamePath {
     /// * Gives: `()`
     /// * Releases: since 8.1
     /// * Needs: `Mapping.Modify` on path `/mapping/notifications`.
-    #[doc(alias("DELETE /cluster/notifications/matchers/{name}"))]
+    #[cfg_attr(doc, doc(alias(
+        "DELETE /cluster/notifications/matchers/{name}", "delete notification matcher", "remove notification matcher",
+        "delete matcher", "remove matcher", "DELETE matchers", "pvesh delete /cluster/notifications/matchers/{name}",
+        "Mapping.Modify"
+    )))]
     #[inline]
     pub fn delete(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2271,7 +2474,13 @@ impl ClusterNotificationsMatchersNamePath {
 /// * Gives: `()`
 /// * Releases: since 8.1
 /// * Needs: `Mapping.Modify` on path `/mapping/notifications`.
-#[doc(alias("PUT /cluster/notifications/matchers/{name}"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /cluster/notifications/matchers/{name}", "update notification matcher", "change notification matcher",
+    "edit notification matcher", "set notification matcher", "modify notification matcher", "update matcher",
+    "change matcher", "edit matcher", "set matcher", "modify matcher", "PUT matchers",
+    "pvesh set /cluster/notifications/matchers/{name}", "Mapping.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterNotificationsMatchersNamePut(pub(crate) Request<()>);
@@ -2307,7 +2516,7 @@ impl ClusterNotificationsMatchersNamePut {
         self
     }
     /// Turns the overall result of the matcher around.
-    #[doc(alias("invert-match"))]
+    #[cfg_attr(doc, doc(alias("invert-match")))]
     #[inline]
     pub fn invert_match<How>(
         mut self,
@@ -2317,7 +2526,7 @@ impl ClusterNotificationsMatchersNamePut {
         self
     }
     /// Calendar expressions that the time of the notification has to meet.
-    #[doc(alias("match-calendar"))]
+    #[cfg_attr(doc, doc(alias("match-calendar")))]
     #[inline]
     pub fn match_calendar<How: Several>(
         mut self,
@@ -2327,7 +2536,7 @@ impl ClusterNotificationsMatchersNamePut {
         self
     }
     /// Conditions on metadata fields: `exact:<field>=<value>` or `regex:<field>=<pattern>`.
-    #[doc(alias("match-field"))]
+    #[cfg_attr(doc, doc(alias("match-field")))]
     #[inline]
     pub fn match_field<How: Several>(
         mut self,
@@ -2337,7 +2546,7 @@ impl ClusterNotificationsMatchersNamePut {
         self
     }
     /// Severities that match; one condition may list several, separated by commas.
-    #[doc(alias("match-severity"))]
+    #[cfg_attr(doc, doc(alias("match-severity")))]
     #[inline]
     pub fn match_severity<How: Several>(
         mut self,
@@ -2397,7 +2606,7 @@ impl Settings<ClusterNotificationsMatchersNamePut> for ClusterNotificationsMatch
 /// The path `/cluster/notifications/targets`.
 ///
 /// Its calls: [`GET /cluster/notifications/targets`](ClusterNotificationsTargetsPath::get).
-#[doc(alias("/cluster/notifications/targets"))]
+#[cfg_attr(doc, doc(alias("/cluster/notifications/targets")))]
 #[derive(Clone, Debug)]
 pub struct ClusterNotificationsTargetsPath(pub(crate) At);
 
@@ -2424,7 +2633,14 @@ impl ClusterNotificationsTargetsPath {
     /// * Gives: list of [`ClusterNotificationsTargetsItem`]
     /// * Releases: since 8.1
     /// * Needs: `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path `/mapping/notifications` or `Mapping.Use` on path `/mapping/notifications`.
-    #[doc(alias("GET /cluster/notifications/targets"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/notifications/targets", "list notification targets", "notification targets",
+        "list a notification target", "show notification targets", "all notification targets", "notifications",
+        "list notifications", "show notifications", "all notifications", "cluster notifications targets",
+        "notifications targets cluster", "cluster targets", "targets cluster", "targets a cluster",
+        "datacenter notifications targets", "notifications targets datacenter", "datacenter targets",
+        "targets datacenter", "GET targets", "pvesh get /cluster/notifications/targets"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<ClusterNotificationsTargetsItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2446,7 +2662,7 @@ impl ClusterNotificationsTargetsPath {
 /// The path `/cluster/notifications/targets/{name}`.
 ///
 /// Its methods lead further down.
-#[doc(alias("/cluster/notifications/targets/{name}"))]
+#[cfg_attr(doc, doc(alias("/cluster/notifications/targets/{name}")))]
 #[derive(Clone, Debug)]
 pub struct ClusterNotificationsTargetsNamePath(pub(crate) At);
 
@@ -2467,7 +2683,7 @@ impl ClusterNotificationsTargetsPath {
 /// The path `/cluster/notifications/targets/{name}/test`.
 ///
 /// Its calls: [`POST /cluster/notifications/targets/{name}/test`](ClusterNotificationsTargetsNameTestPath::post).
-#[doc(alias("/cluster/notifications/targets/{name}/test"))]
+#[cfg_attr(doc, doc(alias("/cluster/notifications/targets/{name}/test")))]
 #[derive(Clone, Debug)]
 pub struct ClusterNotificationsTargetsNameTestPath(pub(crate) At);
 
@@ -2494,7 +2710,12 @@ impl ClusterNotificationsTargetsNameTestPath {
     /// * Gives: `()`
     /// * Releases: since 8.1
     /// * Needs: `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path `/mapping/notifications` or `Mapping.Use` on path `/mapping/notifications`.
-    #[doc(alias("POST /cluster/notifications/targets/{name}/test"))]
+    #[cfg_attr(doc, doc(alias(
+        "POST /cluster/notifications/targets/{name}/test", "test notification", "send test mail", "test email",
+        "send notification", "test target", "notification target test", "test notification target",
+        "test a notification target", "notification test", "POST test",
+        "pvesh create /cluster/notifications/targets/{name}/test", "Mapping.Modify", "Mapping.Audit", "Mapping.Use"
+    )))]
     #[inline]
     pub fn post(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2513,7 +2734,7 @@ impl ClusterNotificationsTargetsNameTestPath {
     }
 }
 
-/// The answer to `GET /cluster/notifications/matchers/{name}`.
+/// The answer to `GET /cluster/notifications/matchers/{name}`, which reads a matcher.
 ///
 /// Given by [`GET /cluster/notifications/matchers/{name}`](ClusterNotificationsMatchersNamePath::get).
 #[derive(Clone)]
@@ -2526,16 +2747,16 @@ pub struct ClusterNotificationsMatcher {
     /// Whether the matcher is ignored. Default: `false`.
     pub disable: Option<bool>,
     /// Turns the overall result of the matcher around.
-    #[doc(alias("invert-match"))]
+    #[cfg_attr(doc, doc(alias("invert-match")))]
     pub invert_match: Option<bool>,
     /// Calendar expressions that the time of the notification has to meet.
-    #[doc(alias("match-calendar"))]
+    #[cfg_attr(doc, doc(alias("match-calendar")))]
     pub match_calendar: Option<Vec<String>>,
     /// Conditions on metadata fields: `exact:<field>=<value>` or `regex:<field>=<pattern>`.
-    #[doc(alias("match-field"))]
+    #[cfg_attr(doc, doc(alias("match-field")))]
     pub match_field: Option<Vec<String>>,
     /// Severities that match; one condition may list several, separated by commas.
-    #[doc(alias("match-severity"))]
+    #[cfg_attr(doc, doc(alias("match-severity")))]
     pub match_severity: Option<Vec<String>>,
     /// Whether all conditions have to be met or one is enough. Default: `all`.
     pub mode: Option<ClusterNotificationsMatchersMode>,
@@ -2693,7 +2914,7 @@ object!(ClusterNotificationsMatcher {
     others: extra,
 });
 
-/// One element of the answer to `GET /cluster/notifications/matchers`.
+/// One element of the answer to `GET /cluster/notifications/matchers`, which lists the matchers.
 ///
 /// Given by [`GET /cluster/notifications/matchers`](ClusterNotificationsMatchersPath::get).
 #[derive(Clone)]
@@ -2704,16 +2925,16 @@ pub struct ClusterNotificationsMatchersItem {
     /// Whether the matcher is ignored. Default: `false`.
     pub disable: Option<bool>,
     /// Turns the overall result of the matcher around.
-    #[doc(alias("invert-match"))]
+    #[cfg_attr(doc, doc(alias("invert-match")))]
     pub invert_match: Option<bool>,
     /// Calendar expressions that the time of the notification has to meet.
-    #[doc(alias("match-calendar"))]
+    #[cfg_attr(doc, doc(alias("match-calendar")))]
     pub match_calendar: Option<Vec<String>>,
     /// Conditions on metadata fields: `exact:<field>=<value>` or `regex:<field>=<pattern>`.
-    #[doc(alias("match-field"))]
+    #[cfg_attr(doc, doc(alias("match-field")))]
     pub match_field: Option<Vec<String>>,
     /// Severities that match; one condition may list several, separated by commas.
-    #[doc(alias("match-severity"))]
+    #[cfg_attr(doc, doc(alias("match-severity")))]
     pub match_severity: Option<Vec<String>>,
     /// Whether all conditions have to be met or one is enough. Default: `all`.
     pub mode: Option<ClusterNotificationsMatchersMode>,
@@ -2889,12 +3110,12 @@ open_enum_impls!(ClusterNotificationsMatchersMode {
 #[non_exhaustive]
 pub enum ClusterNotificationsOrigin {
     /// The value `user-created`.
-    #[doc(alias("user-created"))]
+    #[cfg_attr(doc, doc(alias("user-created")))]
     UserCreated,
     /// The value `builtin`.
     Builtin,
     /// The value `modified-builtin`.
-    #[doc(alias("modified-builtin"))]
+    #[cfg_attr(doc, doc(alias("modified-builtin")))]
     ModifiedBuiltin,
     /// Any other value; `as_str` tells which.
     UnknownValue(UnknownValue),
@@ -2904,7 +3125,7 @@ open_enum_impls!(ClusterNotificationsOrigin {
     "user-created" UserCreated, "builtin" Builtin, "modified-builtin" ModifiedBuiltin,
 });
 
-/// One element of the answer to `GET /cluster/notifications/targets`.
+/// One element of the answer to `GET /cluster/notifications/targets`, which lists notification targets of every kind.
 ///
 /// Given by [`GET /cluster/notifications/targets`](ClusterNotificationsTargetsPath::get).
 #[derive(Clone)]
@@ -2962,7 +3183,7 @@ open_enum_impls!(ClusterNotificationsTargetsType {
     "sendmail" Sendmail, "gotify" Gotify, "smtp" Smtp, "webhook" Webhook,
 });
 
-/// The answer to `GET /cluster/notifications/endpoints/gotify/{name}`.
+/// The answer to `GET /cluster/notifications/endpoints/gotify/{name}`, which reads a Gotify endpoint.
 ///
 /// Given by [`GET /cluster/notifications/endpoints/gotify/{name}`](ClusterNotificationsEndpointsGotifyNamePath::get).
 #[derive(Clone)]
@@ -3056,7 +3277,7 @@ object!(NotificationGotify {
     others: extra,
 });
 
-/// One element of the answer to `GET /cluster/notifications/endpoints/gotify`.
+/// One element of the answer to `GET /cluster/notifications/endpoints/gotify`, which lists endpoints that send to a Gotify server.
 ///
 /// Given by [`GET /cluster/notifications/endpoints/gotify`](ClusterNotificationsEndpointsGotifyPath::get).
 #[derive(Clone)]
@@ -3141,7 +3362,7 @@ object!(NotificationGotifyItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /cluster/notifications/matcher-field-values`.
+/// One element of the answer to `GET /cluster/notifications/matcher-field-values`, which lists values that occur in the metadata fields of notifications.
 ///
 /// Given by [`GET /cluster/notifications/matcher-field-values`](ClusterNotificationsMatcherFieldValuesPath::get).
 #[derive(Clone)]
@@ -3173,7 +3394,7 @@ object!(NotificationMatcherFieldValue {
     others: extra,
 });
 
-/// The answer to `GET /cluster/notifications/endpoints/sendmail/{name}`.
+/// The answer to `GET /cluster/notifications/endpoints/sendmail/{name}`, which reads a `sendmail` endpoint.
 ///
 /// Given by [`GET /cluster/notifications/endpoints/sendmail/{name}`](ClusterNotificationsEndpointsSendmailNamePath::get).
 #[derive(Clone)]
@@ -3188,12 +3409,12 @@ pub struct NotificationSendmail {
     /// Whether nothing is sent through this endpoint. Default: `false`.
     pub disable: Option<bool>,
     /// Sender address of the mails.
-    #[doc(alias("from-address"))]
+    #[cfg_attr(doc, doc(alias("from-address")))]
     pub from_address: Option<String>,
     /// Mail addresses that receive the notifications.
     pub mailto: Option<Vec<String>>,
     /// Users who receive the notifications at the address in their account.
-    #[doc(alias("mailto-user"))]
+    #[cfg_attr(doc, doc(alias("mailto-user")))]
     pub mailto_user: Option<Vec<UserId>>,
     /// Endpoint name, used as a target by matchers.
     pub name: String,
@@ -3312,7 +3533,7 @@ object!(NotificationSendmail {
     others: extra,
 });
 
-/// One element of the answer to `GET /cluster/notifications/endpoints/sendmail`.
+/// One element of the answer to `GET /cluster/notifications/endpoints/sendmail`, which lists endpoints that mail through the local `sendmail`.
 ///
 /// Given by [`GET /cluster/notifications/endpoints/sendmail`](ClusterNotificationsEndpointsSendmailPath::get).
 #[derive(Clone)]
@@ -3325,12 +3546,12 @@ pub struct NotificationSendmailItem {
     /// Whether nothing is sent through this endpoint. Default: `false`.
     pub disable: Option<bool>,
     /// Sender address of the mails.
-    #[doc(alias("from-address"))]
+    #[cfg_attr(doc, doc(alias("from-address")))]
     pub from_address: Option<String>,
     /// Mail addresses that receive the notifications.
     pub mailto: Option<Vec<String>>,
     /// Users who receive the notifications at the address in their account.
-    #[doc(alias("mailto-user"))]
+    #[cfg_attr(doc, doc(alias("mailto-user")))]
     pub mailto_user: Option<Vec<UserId>>,
     /// Endpoint name, used as a target by matchers.
     pub name: String,
@@ -3441,7 +3662,7 @@ object!(NotificationSendmailItem {
     others: extra,
 });
 
-/// The answer to `GET /cluster/notifications/endpoints/smtp/{name}`.
+/// The answer to `GET /cluster/notifications/endpoints/smtp/{name}`, which reads an SMTP endpoint.
 ///
 /// Given by [`GET /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePath::get).
 #[derive(Clone)]
@@ -3456,12 +3677,12 @@ pub struct NotificationSmtp {
     /// Whether nothing is sent through this endpoint. Default: `false`.
     pub disable: Option<bool>,
     /// Sender address of the mails.
-    #[doc(alias("from-address"))]
+    #[cfg_attr(doc, doc(alias("from-address")))]
     pub from_address: String,
     /// Mail addresses that receive the notifications.
     pub mailto: Option<Vec<String>>,
     /// Users who receive the notifications at the address in their account.
-    #[doc(alias("mailto-user"))]
+    #[cfg_attr(doc, doc(alias("mailto-user")))]
     pub mailto_user: Option<Vec<UserId>>,
     /// How the connection is encrypted. Default: `tls`.
     pub mode: Option<NotificationSmtpMode>,
@@ -3620,7 +3841,7 @@ object!(NotificationSmtp {
     others: extra,
 });
 
-/// One element of the answer to `GET /cluster/notifications/endpoints/smtp`.
+/// One element of the answer to `GET /cluster/notifications/endpoints/smtp`, which lists endpoints that mail through an SMTP server.
 ///
 /// Given by [`GET /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPath::get).
 #[derive(Clone)]
@@ -3633,12 +3854,12 @@ pub struct NotificationSmtpItem {
     /// Whether nothing is sent through this endpoint. Default: `false`.
     pub disable: Option<bool>,
     /// Sender address of the mails.
-    #[doc(alias("from-address"))]
+    #[cfg_attr(doc, doc(alias("from-address")))]
     pub from_address: String,
     /// Mail addresses that receive the notifications.
     pub mailto: Option<Vec<String>>,
     /// Users who receive the notifications at the address in their account.
-    #[doc(alias("mailto-user"))]
+    #[cfg_attr(doc, doc(alias("mailto-user")))]
     pub mailto_user: Option<Vec<UserId>>,
     /// How the connection is encrypted. Default: `tls`.
     pub mode: Option<NotificationSmtpMode>,
@@ -3810,7 +4031,7 @@ open_enum_impls!(NotificationSmtpMode {
     "insecure" Insecure, "starttls" Starttls, "tls" Tls,
 });
 
-/// The answer to `GET /cluster/notifications/endpoints/webhook/{name}`.
+/// The answer to `GET /cluster/notifications/endpoints/webhook/{name}`, which reads a webhook endpoint.
 ///
 /// Given by [`GET /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePath::get).
 #[derive(Clone)]
@@ -3957,7 +4178,7 @@ object!(NotificationWebhook {
     others: extra,
 });
 
-/// One element of the answer to `GET /cluster/notifications/endpoints/webhook`.
+/// One element of the answer to `GET /cluster/notifications/endpoints/webhook`, which lists endpoints that make HTTP requests.
 ///
 /// Given by [`GET /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPath::get).
 #[derive(Clone)]

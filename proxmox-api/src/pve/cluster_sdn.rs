@@ -87,7 +87,7 @@ use crate::support::*;
 /// The path `/cluster/sdn`.
 ///
 /// Its calls: [`GET /cluster/sdn`](ClusterSdnPath::get), [`PUT /cluster/sdn`](ClusterSdnPut).
-#[doc(alias("/cluster/sdn"))]
+#[cfg_attr(doc, doc(alias("/cluster/sdn")))]
 #[derive(Clone, Debug)]
 pub struct ClusterSdnPath(pub(crate) At);
 
@@ -114,7 +114,9 @@ impl ClusterSdnPath {
     /// * Gives: list of [`IdEntry`](super::types::IdEntry)
     /// * Releases: 7.4 to 9.2
     /// * Needs: `SDN.Audit` on path `/sdn`.
-    #[doc(alias("GET /cluster/sdn"))]
+    #[cfg_attr(doc, doc(alias(
+        
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::IdEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -167,7 +169,11 @@ impl ClusterSdnPath {
 /// pve.cluster().sdn().put().await?.wait().await?;
 /// # Ok(()) }
 /// ```
-#[doc(alias("PUT /cluster/sdn", "apply sdn", "reload sdn"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /cluster/sdn", "apply sdn", "reload sdn", "apply network changes", "commit sdn", "update sdn", "change sdn",
+    "edit sdn", "set sdn", "modify sdn", "PUT sdn", "pvesh set /cluster/sdn", "SDN.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnPut(pub(crate) Request<Task>);
@@ -176,14 +182,14 @@ request_impls!(ClusterSdnPut: Task);
 
 impl ClusterSdnPut {
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
-    #[doc(alias("lock-token"))]
+    #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
     pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
     /// Gives the lock back once the call succeeded; matters only with `lock-token`. Default: `true`. Since 9.0.
-    #[doc(alias("release-lock"))]
+    #[cfg_attr(doc, doc(alias("release-lock")))]
     #[inline]
     pub fn release_lock<How>(
         mut self,
@@ -197,7 +203,7 @@ impl ClusterSdnPut {
 /// The path `/cluster/sdn/controllers`.
 ///
 /// Its calls: [`GET /cluster/sdn/controllers`](ClusterSdnControllersGet), [`POST /cluster/sdn/controllers`](ClusterSdnControllersPost).
-#[doc(alias("/cluster/sdn/controllers"))]
+#[cfg_attr(doc, doc(alias("/cluster/sdn/controllers")))]
 #[derive(Clone, Debug)]
 pub struct ClusterSdnControllersPath(pub(crate) At);
 
@@ -281,7 +287,13 @@ impl ClusterSdnControllersPath {
 /// * Releases: 7.4 to 9.2
 /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
 ///   * It shows controllers only with one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/controllers/{controller}`.
-#[doc(alias("GET /cluster/sdn/controllers"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /cluster/sdn/controllers", "sdn controllers", "list a sdn controller", "list sdn controllers",
+    "show sdn controllers", "all sdn controllers", "controllers", "list controllers", "show controllers",
+    "all controllers", "controllers sdn", "get sdn controllers", "GET controllers",
+    "pvesh get /cluster/sdn/controllers"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnControllersGet(pub(crate) Request<Vec<ClusterSdnControllersItem>>);
@@ -366,7 +378,13 @@ impl ClusterSdnControllersPostRequired<1> {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `SDN.Allocate` on path `/sdn/controllers`.
-#[doc(alias("POST /cluster/sdn/controllers"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /cluster/sdn/controllers", "create a sdn controller", "create sdn controller", "add sdn controller",
+    "new sdn controller", "create controller", "add controller", "new controller", "create sdn controllers",
+    "add sdn controllers", "new sdn controllers", "POST controllers", "pvesh create /cluster/sdn/controllers", "type",
+    "controller", "SDN.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnControllersPost(pub(crate) Request<()>);
@@ -381,7 +399,7 @@ impl ClusterSdnControllersPost {
         self
     }
     /// Whether sessions are external or internal BGP; `auto` follows a BGP controller, else internal. Default: `auto`. Since 9.2.
-    #[doc(alias("bgp-mode"))]
+    #[cfg_attr(doc, doc(alias("bgp-mode")))]
     #[inline]
     pub fn bgp_mode<How>(
         mut self,
@@ -391,7 +409,7 @@ impl ClusterSdnControllersPost {
         self
     }
     /// Uses paths through different systems at once if they are equally long; BGP.
-    #[doc(alias("bgp-multipath-as-path-relax"))]
+    #[cfg_attr(doc, doc(alias("bgp-multipath-as-path-relax")))]
     #[inline]
     pub fn bgp_multipath_as_path_relax<How>(
         mut self,
@@ -412,7 +430,7 @@ impl ClusterSdnControllersPost {
         self
     }
     /// How many hops an external peer may be away; BGP with `ebgp`.
-    #[doc(alias("ebgp-multihop"))]
+    #[cfg_attr(doc, doc(alias("ebgp-multihop")))]
     #[inline]
     pub fn ebgp_multihop<How>(
         mut self,
@@ -428,7 +446,7 @@ impl ClusterSdnControllersPost {
         self
     }
     /// Domain the IS-IS controller routes in. Since 8.1.
-    #[doc(alias("isis-domain"))]
+    #[cfg_attr(doc, doc(alias("isis-domain")))]
     #[inline]
     pub fn isis_domain<How>(
         mut self,
@@ -438,7 +456,7 @@ impl ClusterSdnControllersPost {
         self
     }
     /// Comma-separated interfaces that speak IS-IS; IS-IS. Since 8.1.
-    #[doc(alias("isis-ifaces"))]
+    #[cfg_attr(doc, doc(alias("isis-ifaces")))]
     #[inline]
     pub fn isis_ifaces<How>(
         mut self,
@@ -448,14 +466,14 @@ impl ClusterSdnControllersPost {
         self
     }
     /// Network entity title of the node; IS-IS. At most 50 characters. Since 8.1.
-    #[doc(alias("isis-net"))]
+    #[cfg_attr(doc, doc(alias("isis-net")))]
     #[inline]
     pub fn isis_net<How>(mut self, isis_net: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("isis-net", isis_net);
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
-    #[doc(alias("lock-token"))]
+    #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
     pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
@@ -480,7 +498,7 @@ impl ClusterSdnControllersPost {
         self
     }
     /// Name of the peer group in the FRR configuration; EVPN. Default: `VTEP`. Since 9.2.
-    #[doc(alias("peer-group-name"))]
+    #[cfg_attr(doc, doc(alias("peer-group-name")))]
     #[inline]
     pub fn peer_group_name<How>(
         mut self,
@@ -496,7 +514,7 @@ impl ClusterSdnControllersPost {
         self
     }
     /// Route map applied to routes that are received. Since 9.2.
-    #[doc(alias("route-map-in"))]
+    #[cfg_attr(doc, doc(alias("route-map-in")))]
     #[inline]
     pub fn route_map_in<How>(
         mut self,
@@ -506,7 +524,7 @@ impl ClusterSdnControllersPost {
         self
     }
     /// Route map applied to routes that are announced. Since 9.2.
-    #[doc(alias("route-map-out"))]
+    #[cfg_attr(doc, doc(alias("route-map-out")))]
     #[inline]
     pub fn route_map_out<How>(
         mut self,
@@ -542,7 +560,7 @@ impl Settings<ClusterSdnControllersPost> for ClusterSdnControllersItem {
 /// The path `/cluster/sdn/controllers/{controller}`.
 ///
 /// Its calls: [`GET /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerGet), [`PUT /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerPut), [`DELETE /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerDelete).
-#[doc(alias("/cluster/sdn/controllers/{controller}"))]
+#[cfg_attr(doc, doc(alias("/cluster/sdn/controllers/{controller}")))]
 #[derive(Clone, Debug)]
 pub struct ClusterSdnControllersControllerPath(pub(crate) At);
 
@@ -636,7 +654,12 @@ impl ClusterSdnControllersControllerPath {
 /// * Gives: [`ClusterSdnControllersItem`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `SDN.Allocate` on path `/sdn/controllers/{controller}`.
-#[doc(alias("GET /cluster/sdn/controllers/{controller}"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /cluster/sdn/controllers/{controller}", "get sdn controller", "show sdn controller", "read sdn controller",
+    "get controller", "show controller", "read controller", "GET controllers",
+    "pvesh get /cluster/sdn/controllers/{controller}", "SDN.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnControllersControllerGet(
@@ -673,7 +696,13 @@ impl ClusterSdnControllersControllerGet {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `SDN.Allocate` on path `/sdn/controllers`.
-#[doc(alias("PUT /cluster/sdn/controllers/{controller}"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /cluster/sdn/controllers/{controller}", "update sdn controller", "change sdn controller",
+    "edit sdn controller", "set sdn controller", "modify sdn controller", "update controller", "change controller",
+    "edit controller", "set controller", "modify controller", "PUT controllers",
+    "pvesh set /cluster/sdn/controllers/{controller}", "SDN.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnControllersControllerPut(pub(crate) Request<()>);
@@ -688,7 +717,7 @@ impl ClusterSdnControllersControllerPut {
         self
     }
     /// Whether sessions are external or internal BGP; `auto` follows a BGP controller, else internal. Default: `auto`. Since 9.2.
-    #[doc(alias("bgp-mode"))]
+    #[cfg_attr(doc, doc(alias("bgp-mode")))]
     #[inline]
     pub fn bgp_mode<How>(
         mut self,
@@ -698,7 +727,7 @@ impl ClusterSdnControllersControllerPut {
         self
     }
     /// Uses paths through different systems at once if they are equally long; BGP.
-    #[doc(alias("bgp-multipath-as-path-relax"))]
+    #[cfg_attr(doc, doc(alias("bgp-multipath-as-path-relax")))]
     #[inline]
     pub fn bgp_multipath_as_path_relax<How>(
         mut self,
@@ -731,7 +760,7 @@ impl ClusterSdnControllersControllerPut {
         self
     }
     /// How many hops an external peer may be away; BGP with `ebgp`.
-    #[doc(alias("ebgp-multihop"))]
+    #[cfg_attr(doc, doc(alias("ebgp-multihop")))]
     #[inline]
     pub fn ebgp_multihop<How>(
         mut self,
@@ -747,7 +776,7 @@ impl ClusterSdnControllersControllerPut {
         self
     }
     /// Domain the IS-IS controller routes in. Since 8.1.
-    #[doc(alias("isis-domain"))]
+    #[cfg_attr(doc, doc(alias("isis-domain")))]
     #[inline]
     pub fn isis_domain<How>(
         mut self,
@@ -757,7 +786,7 @@ impl ClusterSdnControllersControllerPut {
         self
     }
     /// Comma-separated interfaces that speak IS-IS; IS-IS. Since 8.1.
-    #[doc(alias("isis-ifaces"))]
+    #[cfg_attr(doc, doc(alias("isis-ifaces")))]
     #[inline]
     pub fn isis_ifaces<How>(
         mut self,
@@ -767,14 +796,14 @@ impl ClusterSdnControllersControllerPut {
         self
     }
     /// Network entity title of the node; IS-IS. At most 50 characters. Since 8.1.
-    #[doc(alias("isis-net"))]
+    #[cfg_attr(doc, doc(alias("isis-net")))]
     #[inline]
     pub fn isis_net<How>(mut self, isis_net: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("isis-net", isis_net);
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
-    #[doc(alias("lock-token"))]
+    #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
     pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
@@ -799,7 +828,7 @@ impl ClusterSdnControllersControllerPut {
         self
     }
     /// Name of the peer group in the FRR configuration; EVPN. Default: `VTEP`. Since 9.2.
-    #[doc(alias("peer-group-name"))]
+    #[cfg_attr(doc, doc(alias("peer-group-name")))]
     #[inline]
     pub fn peer_group_name<How>(
         mut self,
@@ -815,7 +844,7 @@ impl ClusterSdnControllersControllerPut {
         self
     }
     /// Route map applied to routes that are received. Since 9.2.
-    #[doc(alias("route-map-in"))]
+    #[cfg_attr(doc, doc(alias("route-map-in")))]
     #[inline]
     pub fn route_map_in<How>(
         mut self,
@@ -825,7 +854,7 @@ impl ClusterSdnControllersControllerPut {
         self
     }
     /// Route map applied to routes that are announced. Since 9.2.
-    #[doc(alias("route-map-out"))]
+    #[cfg_attr(doc, doc(alias("route-map-out")))]
     #[inline]
     pub fn route_map_out<How>(
         mut self,
@@ -878,7 +907,12 @@ impl Settings<ClusterSdnControllersControllerPut> for ClusterSdnControllersItem 
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `SDN.Allocate` on path `/sdn/controllers`.
-#[doc(alias("DELETE /cluster/sdn/controllers/{controller}"))]
+#[cfg_attr(doc, doc(alias(
+    "DELETE /cluster/sdn/controllers/{controller}", "delete sdn controller", "remove sdn controller",
+    "delete controller", "remove controller", "DELETE controllers",
+    "pvesh delete /cluster/sdn/controllers/{controller}", "SDN.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnControllersControllerDelete(pub(crate) Request<()>);
@@ -887,7 +921,7 @@ request_impls!(ClusterSdnControllersControllerDelete:());
 
 impl ClusterSdnControllersControllerDelete {
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
-    #[doc(alias("lock-token"))]
+    #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
     pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
@@ -898,7 +932,7 @@ impl ClusterSdnControllersControllerDelete {
 /// The path `/cluster/sdn/dns`.
 ///
 /// Its calls: [`GET /cluster/sdn/dns`](ClusterSdnDnsGet), [`POST /cluster/sdn/dns`](ClusterSdnDnsPost).
-#[doc(alias("/cluster/sdn/dns"))]
+#[cfg_attr(doc, doc(alias("/cluster/sdn/dns")))]
 #[derive(Clone, Debug)]
 pub struct ClusterSdnDnsPath(pub(crate) At);
 
@@ -975,7 +1009,12 @@ impl ClusterSdnDnsPath {
 /// * Releases: 7.4 to 9.2
 /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
 ///   * It shows DNS servers only with one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/dns/{dns}`.
-#[doc(alias("GET /cluster/sdn/dns"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /cluster/sdn/dns", "sdn dnses", "list a sdn dns", "list sdn dnses", "show sdn dnses", "all sdn dnses",
+    "dns servers", "list dns servers", "show dns servers", "all dns servers", "sdn dns", "dns sdn", "get sdn dns",
+    "show sdn dns", "GET dns", "pvesh get /cluster/sdn/dns"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnDnsGet(pub(crate) Request<Vec<ClusterSdnDnsItem>>);
@@ -1073,7 +1112,12 @@ impl ClusterSdnDnsPostRequired<3> {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `SDN.Allocate` on path `/sdn/dns`.
-#[doc(alias("POST /cluster/sdn/dns"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /cluster/sdn/dns", "create a sdn dns", "create sdn dns", "add sdn dns", "new sdn dns", "create dns server",
+    "add dns server", "new dns server", "POST dns", "pvesh create /cluster/sdn/dns", "type", "dns", "url", "key",
+    "SDN.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnDnsPost(pub(crate) Request<()>);
@@ -1091,7 +1135,7 @@ impl ClusterSdnDnsPost {
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
-    #[doc(alias("lock-token"))]
+    #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
     pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
@@ -1143,7 +1187,7 @@ impl Settings<ClusterSdnDnsPost> for ClusterSdnDnsItem {
 /// The path `/cluster/sdn/dns/{dns}`.
 ///
 /// Its calls: [`GET /cluster/sdn/dns/{dns}`](ClusterSdnDnsDnsPath::get), [`PUT /cluster/sdn/dns/{dns}`](ClusterSdnDnsDnsPut), [`DELETE /cluster/sdn/dns/{dns}`](ClusterSdnDnsDnsDelete).
-#[doc(alias("/cluster/sdn/dns/{dns}"))]
+#[cfg_attr(doc, doc(alias("/cluster/sdn/dns/{dns}")))]
 #[derive(Clone, Debug)]
 pub struct ClusterSdnDnsDnsPath(pub(crate) At);
 
@@ -1172,7 +1216,10 @@ impl ClusterSdnDnsDnsPath {
     /// * Gives: [`ClusterSdnDnsItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `SDN.Allocate` on path `/sdn/dns/{dns}`.
-    #[doc(alias("GET /cluster/sdn/dns/{dns}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/sdn/dns/{dns}", "get sdn dns", "show sdn dns", "read sdn dns", "get dns server",
+        "show dns server", "read dns server", "GET dns", "pvesh get /cluster/sdn/dns/{dns}", "SDN.Allocate"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<ClusterSdnDnsItem> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1239,7 +1286,12 @@ impl ClusterSdnDnsDnsPath {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `SDN.Allocate` on path `/sdn/dns`.
-#[doc(alias("PUT /cluster/sdn/dns/{dns}"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /cluster/sdn/dns/{dns}", "update sdn dns", "change sdn dns", "edit sdn dns", "set sdn dns", "modify sdn dns",
+    "update dns server", "change dns server", "edit dns server", "set dns server", "modify dns server", "PUT dns",
+    "pvesh set /cluster/sdn/dns/{dns}", "SDN.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnDnsDnsPut(pub(crate) Request<()>);
@@ -1275,7 +1327,7 @@ impl ClusterSdnDnsDnsPut {
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
-    #[doc(alias("lock-token"))]
+    #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
     pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
@@ -1340,7 +1392,11 @@ impl Settings<ClusterSdnDnsDnsPut> for ClusterSdnDnsItem {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `SDN.Allocate` on path `/sdn/dns`.
-#[doc(alias("DELETE /cluster/sdn/dns/{dns}"))]
+#[cfg_attr(doc, doc(alias(
+    "DELETE /cluster/sdn/dns/{dns}", "delete sdn dns", "remove sdn dns", "delete dns server", "remove dns server",
+    "DELETE dns", "pvesh delete /cluster/sdn/dns/{dns}", "SDN.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnDnsDnsDelete(pub(crate) Request<()>);
@@ -1349,7 +1405,7 @@ request_impls!(ClusterSdnDnsDnsDelete:());
 
 impl ClusterSdnDnsDnsDelete {
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
-    #[doc(alias("lock-token"))]
+    #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
     pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
@@ -1360,13 +1416,13 @@ impl ClusterSdnDnsDnsDelete {
 /// The path `/cluster/sdn/dry-run`.
 ///
 /// Its calls: [`GET /cluster/sdn/dry-run`](ClusterSdnDryRunPath::get).
-#[doc(alias("/cluster/sdn/dry-run"))]
+#[cfg_attr(doc, doc(alias("/cluster/sdn/dry-run")))]
 #[derive(Clone, Debug)]
 pub struct ClusterSdnDryRunPath(pub(crate) At);
 
 impl ClusterSdnPath {
     /// Leads to [`GET /cluster/sdn/dry-run`](ClusterSdnDryRunPath::get).
-    #[doc(alias("dry-run"))]
+    #[cfg_attr(doc, doc(alias("dry-run")))]
     #[inline]
     #[must_use]
     pub fn dry_run(&self) -> ClusterSdnDryRunPath {
@@ -1389,7 +1445,10 @@ impl ClusterSdnDryRunPath {
     /// * Gives: [`ClusterSdnDryRun`]
     /// * Releases: since 9.1
     /// * Needs: `Sys.Audit` on path `/nodes/{node}`.
-    #[doc(alias("GET /cluster/sdn/dry-run"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/sdn/dry-run", "sdn dry run", "dry run sdn", "dry run a sdn", "GET dry-run",
+        "pvesh get /cluster/sdn/dry-run", "node", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get<How0>(
         &self,
@@ -1411,7 +1470,7 @@ impl ClusterSdnDryRunPath {
 /// The path `/cluster/sdn/fabrics`.
 ///
 /// Its calls: [`GET /cluster/sdn/fabrics`](ClusterSdnFabricsPath::get).
-#[doc(alias("/cluster/sdn/fabrics"))]
+#[cfg_attr(doc, doc(alias("/cluster/sdn/fabrics")))]
 #[derive(Clone, Debug)]
 pub struct ClusterSdnFabricsPath(pub(crate) At);
 
@@ -1438,7 +1497,9 @@ impl ClusterSdnFabricsPath {
     /// * Gives: list of [`SubdirEntry`](super::types::SubdirEntry)
     /// * Releases: since 9.0
     /// * Needs: `SDN.Audit` on path `/sdn/fabrics`.
-    #[doc(alias("GET /cluster/sdn/fabrics"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/sdn/fabrics", "GET fabrics", "pvesh get /cluster/sdn/fabrics", "SDN.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::SubdirEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1454,7 +1515,7 @@ impl ClusterSdnFabricsPath {
 /// The path `/cluster/sdn/fabrics/all`.
 ///
 /// Its calls: [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet).
-#[doc(alias("/cluster/sdn/fabrics/all"))]
+#[cfg_attr(doc, doc(alias("/cluster/sdn/fabrics/all")))]
 #[derive(Clone, Debug)]
 pub struct ClusterSdnFabricsAllPath(pub(crate) At);
 
@@ -1523,7 +1584,11 @@ impl ClusterSdnFabricsAllPath {
 /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
 ///   * It shows fabrics only with one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/fabrics/{id}`.
 ///   * It shows nodes only with one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/fabrics/{fabric_id}` and one of `Sys.Audit`, `Sys.Modify` on path `/nodes/{node_id}`.
-#[doc(alias("GET /cluster/sdn/fabrics/all"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /cluster/sdn/fabrics/all", "sdn fabrics all", "fabrics all sdn", "sdn all", "all sdn", "all a sdn", "GET all",
+    "pvesh get /cluster/sdn/fabrics/all"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnFabricsAllGet(pub(crate) Request<ClusterSdnFabricsAll>);
@@ -1548,7 +1613,7 @@ impl ClusterSdnFabricsAllGet {
 /// The path `/cluster/sdn/fabrics/fabric`.
 ///
 /// Its calls: [`GET /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricGet), [`POST /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricPost).
-#[doc(alias("/cluster/sdn/fabrics/fabric"))]
+#[cfg_attr(doc, doc(alias("/cluster/sdn/fabrics/fabric")))]
 #[derive(Clone, Debug)]
 pub struct ClusterSdnFabricsFabricPath(pub(crate) At);
 
@@ -1627,7 +1692,13 @@ impl ClusterSdnFabricsFabricPath {
 /// * Releases: since 9.0
 /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
 ///   * It shows fabrics only with one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/fabrics/{id}`.
-#[doc(alias("GET /cluster/sdn/fabrics/fabric"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /cluster/sdn/fabrics/fabric", "sdn fabrics", "list a sdn fabric", "list sdn fabrics", "show sdn fabrics",
+    "all sdn fabrics", "fabrics", "list fabrics", "show fabrics", "all fabrics", "sdn fabrics fabric",
+    "fabrics fabric sdn", "sdn fabric", "fabric sdn", "get sdn fabrics fabric", "get sdn fabric",
+    "show sdn fabrics fabric", "show sdn fabric", "GET fabric", "pvesh get /cluster/sdn/fabrics/fabric"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnFabricsFabricGet(
@@ -1706,7 +1777,13 @@ impl ClusterSdnFabricsFabricPostRequired<1> {
 /// * Gives: `()`
 /// * Releases: since 9.0
 /// * Needs: `SDN.Allocate` on path `/sdn/fabrics`.
-#[doc(alias("POST /cluster/sdn/fabrics/fabric"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /cluster/sdn/fabrics/fabric", "create a sdn fabric", "create sdn fabric", "add sdn fabric", "new sdn fabric",
+    "create fabric", "add fabric", "new fabric", "create sdn fabrics fabric", "add sdn fabrics fabric",
+    "new sdn fabrics fabric", "POST fabric", "pvesh create /cluster/sdn/fabrics/fabric", "protocol", "id",
+    "SDN.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnFabricsFabricPost(pub(crate) Request<()>);
@@ -1757,7 +1834,7 @@ impl ClusterSdnFabricsFabricPost {
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held.
-    #[doc(alias("lock-token"))]
+    #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
     pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
@@ -1819,7 +1896,7 @@ impl Settings<ClusterSdnFabricsFabricPost> for ClusterSdnFabricsFabric {
 /// The path `/cluster/sdn/fabrics/fabric/{id}`.
 ///
 /// Its calls: [`GET /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPath::get), [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut), [`DELETE /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPath::delete).
-#[doc(alias("/cluster/sdn/fabrics/fabric/{id}"))]
+#[cfg_attr(doc, doc(alias("/cluster/sdn/fabrics/fabric/{id}")))]
 #[derive(Clone, Debug)]
 pub struct ClusterSdnFabricsFabricIdPath(pub(crate) At);
 
@@ -1848,7 +1925,10 @@ impl ClusterSdnFabricsFabricIdPath {
     /// * Gives: [`ClusterSdnFabricsFabric`]
     /// * Releases: since 9.0
     /// * Needs: one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/fabrics/{id}`.
-    #[doc(alias("GET /cluster/sdn/fabrics/fabric/{id}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/sdn/fabrics/fabric/{id}", "get sdn fabric", "show sdn fabric", "read sdn fabric", "get fabric",
+        "show fabric", "read fabric", "pvesh get /cluster/sdn/fabrics/fabric/{id}"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<ClusterSdnFabricsFabric> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1910,7 +1990,10 @@ impl ClusterSdnFabricsFabricIdPath {
     /// * Releases: since 9.0
     /// * Needs: `SDN.Allocate` on path `/sdn/fabrics/{id}`.
     ///   * When the fabric has nodes; for each: `Sys.Modify` on path `/nodes/{node_id}`.
-    #[doc(alias("DELETE /cluster/sdn/fabrics/fabric/{id}"))]
+    #[cfg_attr(doc, doc(alias(
+        "DELETE /cluster/sdn/fabrics/fabric/{id}", "delete sdn fabric", "remove sdn fabric", "delete fabric",
+        "remove fabric", "pvesh delete /cluster/sdn/fabrics/fabric/{id}", "SDN.Allocate"
+    )))]
     #[inline]
     pub fn delete(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1954,7 +2037,12 @@ impl ClusterSdnFabricsFabricIdPath {
 /// * Gives: `()`
 /// * Releases: since 9.0
 /// * Needs: `SDN.Allocate` on path `/sdn/fabrics/{id}`.
-#[doc(alias("PUT /cluster/sdn/fabrics/fabric/{id}"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /cluster/sdn/fabrics/fabric/{id}", "update sdn fabric", "change sdn fabric", "edit sdn fabric",
+    "set sdn fabric", "modify sdn fabric", "update fabric", "change fabric", "edit fabric", "set fabric",
+    "modify fabric", "PUT fabric", "pvesh set /cluster/sdn/fabrics/fabric/{id}", "protocol", "SDN.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnFabricsFabricIdPut(pub(crate) Request<()>);
@@ -2014,7 +2102,7 @@ impl ClusterSdnFabricsFabricIdPut {
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held.
-    #[doc(alias("lock-token"))]
+    #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
     pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
@@ -2082,7 +2170,7 @@ impl Settings<ClusterSdnFabricsFabricIdPut> for ClusterSdnFabricsFabricItem {
 /// The path `/cluster/sdn/fabrics/node`.
 ///
 /// Its calls: [`GET /cluster/sdn/fabrics/node`](ClusterSdnFabricsNodeGet).
-#[doc(alias("/cluster/sdn/fabrics/node"))]
+#[cfg_attr(doc, doc(alias("/cluster/sdn/fabrics/node")))]
 #[derive(Clone, Debug)]
 pub struct ClusterSdnFabricsNodePath(pub(crate) At);
 
@@ -2139,7 +2227,11 @@ impl ClusterSdnFabricsNodePath {
 /// * Releases: since 9.0
 /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
 ///   * It shows nodes only with one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/fabrics/{fabric_id}` and one of `Sys.Audit`, `Sys.Modify` on path `/nodes/{node_id}`.
-#[doc(alias("GET /cluster/sdn/fabrics/node"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /cluster/sdn/fabrics/node", "sdn fabrics node", "fabrics node sdn", "sdn node", "node sdn", "node a sdn",
+    "GET node", "pvesh get /cluster/sdn/fabrics/node"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnFabricsNodeGet(pub(crate) Request<Vec<ClusterSdnFabricsNodeItem>>);
@@ -2164,7 +2256,7 @@ impl ClusterSdnFabricsNodeGet {
 /// The path `/cluster/sdn/fabrics/node/{fabric_id}`.
 ///
 /// Its calls: [`GET /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdGet), [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost).
-#[doc(alias("/cluster/sdn/fabrics/node/{fabric_id}"))]
+#[cfg_attr(doc, doc(alias("/cluster/sdn/fabrics/node/{fabric_id}")))]
 #[derive(Clone, Debug)]
 pub struct ClusterSdnFabricsNodeFabricIdPath(pub(crate) At);
 
@@ -2264,7 +2356,13 @@ impl ClusterSdnFabricsNodeFabricIdPath {
 /// * Releases: since 9.0
 /// * Needs: `SDN.Audit` on path `/sdn/fabrics/{fabric_id}`.
 ///   * It shows nodes only with one of `Sys.Audit`, `Sys.Modify` on path `/nodes/{node_id}`.
-#[doc(alias("GET /cluster/sdn/fabrics/node/{fabric_id}"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /cluster/sdn/fabrics/node/{fabric_id}", "fabric nodes", "list a fabric node", "list fabric nodes",
+    "show fabric nodes", "all fabric nodes", "get sdn fabrics node", "get sdn node", "show sdn fabrics node",
+    "show sdn node", "read sdn fabrics node", "read sdn node", "GET node",
+    "pvesh get /cluster/sdn/fabrics/node/{fabric_id}", "SDN.Audit"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnFabricsNodeFabricIdGet(
@@ -2344,7 +2442,13 @@ impl ClusterSdnFabricsNodeFabricIdPostRequired<1> {
 /// * Gives: `()`
 /// * Releases: since 9.0
 /// * Needs: `SDN.Allocate` on path `/sdn/fabrics/{fabric_id}` and `Sys.Modify` on path `/nodes/{node_id}`.
-#[doc(alias("POST /cluster/sdn/fabrics/node/{fabric_id}"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /cluster/sdn/fabrics/node/{fabric_id}", "create a fabric node", "create fabric node", "add fabric node",
+    "new fabric node", "create sdn fabrics node", "create sdn node", "add sdn fabrics node", "add sdn node",
+    "new sdn fabrics node", "new sdn node", "POST node", "pvesh create /cluster/sdn/fabrics/node/{fabric_id}",
+    "protocol", "node_id", "SDN.Allocate", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnFabricsNodeFabricIdPost(pub(crate) Request<()>);
@@ -2395,7 +2499,7 @@ impl ClusterSdnFabricsNodeFabricIdPost {
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held.
-    #[doc(alias("lock-token"))]
+    #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
     pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
@@ -2452,7 +2556,7 @@ impl Settings<ClusterSdnFabricsNodeFabricIdPost> for ClusterSdnFabricsNode {
 /// The path `/cluster/sdn/fabrics/node/{fabric_id}/{node_id}`.
 ///
 /// Its calls: [`GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::get), [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut), [`DELETE /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::delete).
-#[doc(alias("/cluster/sdn/fabrics/node/{fabric_id}/{node_id}"))]
+#[cfg_attr(doc, doc(alias("/cluster/sdn/fabrics/node/{fabric_id}/{node_id}")))]
 #[derive(Clone, Debug)]
 pub struct ClusterSdnFabricsNodeFabricIdNodeIdPath(pub(crate) At);
 
@@ -2492,7 +2596,10 @@ impl ClusterSdnFabricsNodeFabricIdNodeIdPath {
     /// * Gives: [`ClusterSdnFabricsNode`]
     /// * Releases: since 9.0
     /// * Needs: one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/fabrics/{fabric_id}` and one of `Sys.Audit`, `Sys.Modify` on path `/nodes/{node_id}`.
-    #[doc(alias("GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}", "get fabric node", "show fabric node",
+        "read fabric node", "GET node", "pvesh get /cluster/sdn/fabrics/node/{fabric_id}/{node_id}"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<ClusterSdnFabricsNode> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2573,7 +2680,10 @@ impl ClusterSdnFabricsNodeFabricIdNodeIdPath {
     /// * Gives: `()`
     /// * Releases: since 9.0
     /// * Needs: `SDN.Allocate` on path `/sdn/fabrics/{fabric_id}` and `Sys.Modify` on path `/nodes/{node_id}`.
-    #[doc(alias("DELETE /cluster/sdn/fabrics/node/{fabric_id}/{node_id}"))]
+    #[cfg_attr(doc, doc(alias(
+        "DELETE /cluster/sdn/fabrics/node/{fabric_id}/{node_id}", "delete fabric node", "remove fabric node",
+        "DELETE node", "pvesh delete /cluster/sdn/fabrics/node/{fabric_id}/{node_id}", "SDN.Allocate", "Sys.Modify"
+    )))]
     #[inline]
     pub fn delete(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2614,7 +2724,12 @@ impl ClusterSdnFabricsNodeFabricIdNodeIdPath {
 /// * Gives: `()`
 /// * Releases: since 9.0
 /// * Needs: `SDN.Allocate` on path `/sdn/fabrics/{fabric_id}` and `Sys.Modify` on path `/nodes/{node_id}`.
-#[doc(alias("PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}", "update fabric node", "change fabric node",
+    "edit fabric node", "set fabric node", "modify fabric node", "PUT node",
+    "pvesh set /cluster/sdn/fabrics/node/{fabric_id}/{node_id}", "protocol", "SDN.Allocate", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnFabricsNodeFabricIdNodeIdPut(pub(crate) Request<()>);
@@ -2674,7 +2789,7 @@ impl ClusterSdnFabricsNodeFabricIdNodeIdPut {
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held.
-    #[doc(alias("lock-token"))]
+    #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
     pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
@@ -2742,7 +2857,7 @@ impl Settings<ClusterSdnFabricsNodeFabricIdNodeIdPut> for ClusterSdnFabricsNodeI
 /// The path `/cluster/sdn/ipams`.
 ///
 /// Its calls: [`GET /cluster/sdn/ipams`](ClusterSdnIpamsGet), [`POST /cluster/sdn/ipams`](ClusterSdnIpamsPost).
-#[doc(alias("/cluster/sdn/ipams"))]
+#[cfg_attr(doc, doc(alias("/cluster/sdn/ipams")))]
 #[derive(Clone, Debug)]
 pub struct ClusterSdnIpamsPath(pub(crate) At);
 
@@ -2817,7 +2932,11 @@ impl ClusterSdnIpamsPath {
 /// * Releases: 7.4 to 9.2
 /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
 ///   * It shows IPAMs only with one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/ipams/{ipam}`.
-#[doc(alias("GET /cluster/sdn/ipams"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /cluster/sdn/ipams", "ipams", "list an ipam", "list ipams", "show ipams", "all ipams", "sdn ipams",
+    "ipams sdn", "get sdn ipams", "show sdn ipams", "GET ipams", "pvesh get /cluster/sdn/ipams"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnIpamsGet(pub(crate) Request<Vec<ClusterSdnIpamsItem>>);
@@ -2890,7 +3009,11 @@ impl ClusterSdnIpamsPostRequired<1> {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `SDN.Allocate` on path `/sdn/ipams`.
-#[doc(alias("POST /cluster/sdn/ipams"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /cluster/sdn/ipams", "create an ipam", "create ipam", "add ipam", "new ipam", "create sdn ipams",
+    "add sdn ipams", "new sdn ipams", "POST ipams", "pvesh create /cluster/sdn/ipams", "type", "ipam", "SDN.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnIpamsPost(pub(crate) Request<()>);
@@ -2908,7 +3031,7 @@ impl ClusterSdnIpamsPost {
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
-    #[doc(alias("lock-token"))]
+    #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
     pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
@@ -2954,7 +3077,7 @@ impl Settings<ClusterSdnIpamsPost> for ClusterSdnIpamsItem {
 /// The path `/cluster/sdn/ipams/{ipam}`.
 ///
 /// Its calls: [`GET /cluster/sdn/ipams/{ipam}`](ClusterSdnIpamsIpamPath::get), [`PUT /cluster/sdn/ipams/{ipam}`](ClusterSdnIpamsIpamPut), [`DELETE /cluster/sdn/ipams/{ipam}`](ClusterSdnIpamsIpamDelete).
-#[doc(alias("/cluster/sdn/ipams/{ipam}"))]
+#[cfg_attr(doc, doc(alias("/cluster/sdn/ipams/{ipam}")))]
 #[derive(Clone, Debug)]
 pub struct ClusterSdnIpamsIpamPath(pub(crate) At);
 
@@ -2983,7 +3106,10 @@ impl ClusterSdnIpamsIpamPath {
     /// * Gives: [`ClusterSdnIpamsItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `SDN.Allocate` on path `/sdn/ipams/{ipam}`.
-    #[doc(alias("GET /cluster/sdn/ipams/{ipam}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/sdn/ipams/{ipam}", "get ipam", "show ipam", "read ipam", "GET ipams",
+        "pvesh get /cluster/sdn/ipams/{ipam}", "SDN.Allocate"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<ClusterSdnIpamsItem> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3050,7 +3176,11 @@ impl ClusterSdnIpamsIpamPath {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `SDN.Allocate` on path `/sdn/ipams`.
-#[doc(alias("PUT /cluster/sdn/ipams/{ipam}"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /cluster/sdn/ipams/{ipam}", "update ipam", "change ipam", "edit ipam", "set ipam", "modify ipam", "PUT ipams",
+    "pvesh set /cluster/sdn/ipams/{ipam}", "SDN.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnIpamsIpamPut(pub(crate) Request<()>);
@@ -3080,7 +3210,7 @@ impl ClusterSdnIpamsIpamPut {
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
-    #[doc(alias("lock-token"))]
+    #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
     pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
@@ -3142,7 +3272,11 @@ impl Settings<ClusterSdnIpamsIpamPut> for ClusterSdnIpamsItem {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `SDN.Allocate` on path `/sdn/ipams`.
-#[doc(alias("DELETE /cluster/sdn/ipams/{ipam}"))]
+#[cfg_attr(doc, doc(alias(
+    "DELETE /cluster/sdn/ipams/{ipam}", "delete ipam", "remove ipam", "DELETE ipams",
+    "pvesh delete /cluster/sdn/ipams/{ipam}", "SDN.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnIpamsIpamDelete(pub(crate) Request<()>);
@@ -3151,7 +3285,7 @@ request_impls!(ClusterSdnIpamsIpamDelete:());
 
 impl ClusterSdnIpamsIpamDelete {
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
-    #[doc(alias("lock-token"))]
+    #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
     pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
@@ -3162,7 +3296,7 @@ impl ClusterSdnIpamsIpamDelete {
 /// The path `/cluster/sdn/ipams/{ipam}/status`.
 ///
 /// Its calls: [`GET /cluster/sdn/ipams/{ipam}/status`](ClusterSdnIpamsIpamStatusPath::get).
-#[doc(alias("/cluster/sdn/ipams/{ipam}/status"))]
+#[cfg_attr(doc, doc(alias("/cluster/sdn/ipams/{ipam}/status")))]
 #[derive(Clone, Debug)]
 pub struct ClusterSdnIpamsIpamStatusPath(pub(crate) At);
 
@@ -3190,7 +3324,10 @@ impl ClusterSdnIpamsIpamStatusPath {
     /// * Releases: since 8.1
     /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
     ///   * It shows addresses only with one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/zones/{zone}/{vnet}`.
-    #[doc(alias("GET /cluster/sdn/ipams/{ipam}/status"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/sdn/ipams/{ipam}/status", "ipam status", "status ipam", "status an ipam", "GET status",
+        "pvesh get /cluster/sdn/ipams/{ipam}/status"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<ClusterSdnIpamsStatusItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3212,7 +3349,7 @@ impl ClusterSdnIpamsIpamStatusPath {
 /// The path `/cluster/sdn/lock`.
 ///
 /// Its calls: [`POST /cluster/sdn/lock`](ClusterSdnLockPost), [`DELETE /cluster/sdn/lock`](ClusterSdnLockDelete).
-#[doc(alias("/cluster/sdn/lock"))]
+#[cfg_attr(doc, doc(alias("/cluster/sdn/lock")))]
 #[derive(Clone, Debug)]
 pub struct ClusterSdnLockPath(pub(crate) At);
 
@@ -3267,7 +3404,11 @@ impl ClusterSdnLockPath {
 /// * Gives: `String`
 /// * Releases: since 9.0
 /// * Needs: `SDN.Allocate` on path `/sdn`.
-#[doc(alias("POST /cluster/sdn/lock"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /cluster/sdn/lock", "create sdn lock", "add sdn lock", "new sdn lock", "POST lock",
+    "pvesh create /cluster/sdn/lock", "SDN.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnLockPost(pub(crate) Request<String>);
@@ -3276,7 +3417,7 @@ request_impls!(ClusterSdnLockPost: String);
 
 impl ClusterSdnLockPost {
     /// Takes the lock even though there are pending changes. Default: `false`.
-    #[doc(alias("allow-pending"))]
+    #[cfg_attr(doc, doc(alias("allow-pending")))]
     #[inline]
     pub fn allow_pending<How>(
         mut self,
@@ -3300,7 +3441,11 @@ impl ClusterSdnLockPost {
 /// * Gives: `()`
 /// * Releases: since 9.0
 /// * Needs: `SDN.Allocate` on path `/sdn`.
-#[doc(alias("DELETE /cluster/sdn/lock"))]
+#[cfg_attr(doc, doc(alias(
+    "DELETE /cluster/sdn/lock", "delete sdn lock", "remove sdn lock", "DELETE lock", "pvesh delete /cluster/sdn/lock",
+    "SDN.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnLockDelete(pub(crate) Request<()>);
@@ -3315,7 +3460,7 @@ impl ClusterSdnLockDelete {
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held.
-    #[doc(alias("lock-token"))]
+    #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
     pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
@@ -3326,13 +3471,13 @@ impl ClusterSdnLockDelete {
 /// The path `/cluster/sdn/prefix-lists`.
 ///
 /// Its calls: [`GET /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsGet), [`POST /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsPost).
-#[doc(alias("/cluster/sdn/prefix-lists"))]
+#[cfg_attr(doc, doc(alias("/cluster/sdn/prefix-lists")))]
 #[derive(Clone, Debug)]
 pub struct ClusterSdnPrefixListsPath(pub(crate) At);
 
 impl ClusterSdnPath {
     /// Leads to [`GET /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsGet), [`POST /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsPost).
-    #[doc(alias("prefix-lists"))]
+    #[cfg_attr(doc, doc(alias("prefix-lists")))]
     #[inline]
     #[must_use]
     pub fn prefix_lists(&self) -> ClusterSdnPrefixListsPath {
@@ -3397,7 +3542,12 @@ impl ClusterSdnPrefixListsPath {
 /// * Releases: since 9.2
 /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
 ///   * It shows lists only with one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/prefix-lists/{id}`.
-#[doc(alias("GET /cluster/sdn/prefix-lists"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /cluster/sdn/prefix-lists", "prefix lists", "list a prefix list", "list prefix lists", "show prefix lists",
+    "all prefix lists", "sdn prefix lists", "prefix lists sdn", "get sdn prefix lists", "show sdn prefix lists",
+    "GET prefix-lists", "pvesh get /cluster/sdn/prefix-lists"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnPrefixListsGet(pub(crate) Request<Vec<ClusterSdnPrefixListsItem>>);
@@ -3439,7 +3589,12 @@ impl ClusterSdnPrefixListsGet {
 /// * Gives: `()`
 /// * Releases: since 9.2
 /// * Needs: `SDN.Allocate` on path `/sdn/prefix-lists`.
-#[doc(alias("POST /cluster/sdn/prefix-lists"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /cluster/sdn/prefix-lists", "create a prefix list", "create prefix list", "add prefix list",
+    "new prefix list", "create sdn prefix lists", "add sdn prefix lists", "new sdn prefix lists", "POST prefix-lists",
+    "pvesh create /cluster/sdn/prefix-lists", "id", "SDN.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnPrefixListsPost(pub(crate) Request<()>);
@@ -3463,7 +3618,7 @@ impl ClusterSdnPrefixListsPost {
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held.
-    #[doc(alias("lock-token"))]
+    #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
     pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
@@ -3491,7 +3646,7 @@ impl Settings<ClusterSdnPrefixListsPost> for ClusterSdnPrefixListsItem {
 /// The path `/cluster/sdn/prefix-lists/{id}`.
 ///
 /// Its calls: [`GET /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPath::get), [`PUT /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPut), [`DELETE /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdDelete).
-#[doc(alias("/cluster/sdn/prefix-lists/{id}"))]
+#[cfg_attr(doc, doc(alias("/cluster/sdn/prefix-lists/{id}")))]
 #[derive(Clone, Debug)]
 pub struct ClusterSdnPrefixListsIdPath(pub(crate) At);
 
@@ -3520,7 +3675,10 @@ impl ClusterSdnPrefixListsIdPath {
     /// * Gives: [`ClusterSdnPrefixListsItem`]
     /// * Releases: since 9.2
     /// * Needs: `SDN.Audit` on path `/sdn/prefix-lists/{id}`.
-    #[doc(alias("GET /cluster/sdn/prefix-lists/{id}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/sdn/prefix-lists/{id}", "get prefix list", "show prefix list", "read prefix list",
+        "GET prefix-lists", "pvesh get /cluster/sdn/prefix-lists/{id}", "SDN.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<ClusterSdnPrefixListsItem> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3573,7 +3731,12 @@ impl ClusterSdnPrefixListsIdPath {
 /// * Gives: `()`
 /// * Releases: since 9.2
 /// * Needs: `SDN.Allocate` on path `/sdn/prefix-lists/{id}`.
-#[doc(alias("PUT /cluster/sdn/prefix-lists/{id}"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /cluster/sdn/prefix-lists/{id}", "update prefix list", "change prefix list", "edit prefix list",
+    "set prefix list", "modify prefix list", "PUT prefix-lists", "pvesh set /cluster/sdn/prefix-lists/{id}",
+    "SDN.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnPrefixListsIdPut(pub(crate) Request<()>);
@@ -3606,7 +3769,7 @@ impl ClusterSdnPrefixListsIdPut {
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held.
-    #[doc(alias("lock-token"))]
+    #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
     pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
@@ -3650,7 +3813,11 @@ impl Settings<ClusterSdnPrefixListsIdPut> for ClusterSdnPrefixListsItem {
 /// * Gives: `()`
 /// * Releases: since 9.2
 /// * Needs: `SDN.Allocate` on path `/sdn/prefix-lists/{id}`.
-#[doc(alias("DELETE /cluster/sdn/prefix-lists/{id}"))]
+#[cfg_attr(doc, doc(alias(
+    "DELETE /cluster/sdn/prefix-lists/{id}", "delete prefix list", "remove prefix list", "DELETE prefix-lists",
+    "pvesh delete /cluster/sdn/prefix-lists/{id}", "SDN.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnPrefixListsIdDelete(pub(crate) Request<()>);
@@ -3659,7 +3826,7 @@ request_impls!(ClusterSdnPrefixListsIdDelete:());
 
 impl ClusterSdnPrefixListsIdDelete {
     /// Token from taking the configuration lock; needed while the lock is held.
-    #[doc(alias("lock-token"))]
+    #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
     pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
@@ -3670,7 +3837,7 @@ impl ClusterSdnPrefixListsIdDelete {
 /// The path `/cluster/sdn/prefix-lists/{id}/entries`.
 ///
 /// Its calls: [`GET /cluster/sdn/prefix-lists/{id}/entries`](ClusterSdnPrefixListsIdEntriesPath::get), [`POST /cluster/sdn/prefix-lists/{id}/entries`](ClusterSdnPrefixListsIdEntriesPost).
-#[doc(alias("/cluster/sdn/prefix-lists/{id}/entries"))]
+#[cfg_attr(doc, doc(alias("/cluster/sdn/prefix-lists/{id}/entries")))]
 #[derive(Clone, Debug)]
 pub struct ClusterSdnPrefixListsIdEntriesPath(pub(crate) At);
 
@@ -3697,7 +3864,11 @@ impl ClusterSdnPrefixListsIdEntriesPath {
     /// * Gives: list of [`ClusterSdnPrefixListsEntriesItem`]
     /// * Releases: since 9.2
     /// * Needs: `SDN.Audit` on path `/sdn/prefix-lists/{id}`.
-    #[doc(alias("GET /cluster/sdn/prefix-lists/{id}/entries"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/sdn/prefix-lists/{id}/entries", "prefix list entries", "list a prefix list entry",
+        "list prefix list entries", "show prefix list entries", "all prefix list entries", "entries prefix list",
+        "get prefix list entries", "GET entries", "pvesh get /cluster/sdn/prefix-lists/{id}/entries", "SDN.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<ClusterSdnPrefixListsEntriesItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3792,7 +3963,13 @@ impl ClusterSdnPrefixListsIdEntriesPostRequired<1> {
 /// * Gives: `()`
 /// * Releases: since 9.2
 /// * Needs: `SDN.Allocate` on path `/sdn/prefix-lists/{id}`.
-#[doc(alias("POST /cluster/sdn/prefix-lists/{id}/entries"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /cluster/sdn/prefix-lists/{id}/entries", "create a prefix list entry", "create prefix list entry",
+    "add prefix list entry", "new prefix list entry", "create prefix list entries", "add prefix list entries",
+    "new prefix list entries", "POST entries", "pvesh create /cluster/sdn/prefix-lists/{id}/entries", "action",
+    "prefix", "SDN.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnPrefixListsIdEntriesPost(pub(crate) Request<()>);
@@ -3813,7 +3990,7 @@ impl ClusterSdnPrefixListsIdEntriesPost {
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held.
-    #[doc(alias("lock-token"))]
+    #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
     pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
@@ -3847,7 +4024,7 @@ impl Settings<ClusterSdnPrefixListsIdEntriesPost> for ClusterSdnPrefixListsEntri
 /// The path `/cluster/sdn/prefix-lists/{id}/entries/{url_seq}`.
 ///
 /// Its calls: [`GET /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqPath::get), [`PUT /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqPut), [`DELETE /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqDelete).
-#[doc(alias("/cluster/sdn/prefix-lists/{id}/entries/{url_seq}"))]
+#[cfg_attr(doc, doc(alias("/cluster/sdn/prefix-lists/{id}/entries/{url_seq}")))]
 #[derive(Clone, Debug)]
 pub struct ClusterSdnPrefixListsIdEntriesUrlSeqPath(pub(crate) At);
 
@@ -3884,7 +4061,11 @@ impl ClusterSdnPrefixListsIdEntriesUrlSeqPath {
     /// * Gives: [`ClusterSdnPrefixListsEntriesItem`]
     /// * Releases: since 9.2
     /// * Needs: `SDN.Audit` on path `/sdn/prefix-lists/{id}`.
-    #[doc(alias("GET /cluster/sdn/prefix-lists/{id}/entries/{url_seq}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/sdn/prefix-lists/{id}/entries/{url_seq}", "get prefix list entry", "show prefix list entry",
+        "read prefix list entry", "GET entries", "pvesh get /cluster/sdn/prefix-lists/{id}/entries/{url_seq}",
+        "SDN.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<ClusterSdnPrefixListsEntriesItem> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3947,7 +4128,12 @@ impl ClusterSdnPrefixListsIdEntriesUrlSeqPath {
 /// * Gives: `()`
 /// * Releases: since 9.2
 /// * Needs: `SDN.Allocate` on path `/sdn/prefix-lists/{id}`.
-#[doc(alias("PUT /cluster/sdn/prefix-lists/{id}/entries/{url_seq}"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /cluster/sdn/prefix-lists/{id}/entries/{url_seq}", "update prefix list entry", "change prefix list entry",
+    "edit prefix list entry", "set prefix list entry", "modify prefix list entry", "PUT entries",
+    "pvesh set /cluster/sdn/prefix-lists/{id}/entries/{url_seq}", "SDN.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnPrefixListsIdEntriesUrlSeqPut(pub(crate) Request<()>);
@@ -3994,7 +4180,7 @@ impl ClusterSdnPrefixListsIdEntriesUrlSeqPut {
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held.
-    #[doc(alias("lock-token"))]
+    #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
     pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
@@ -4059,7 +4245,11 @@ for ClusterSdnPrefixListsEntriesItem {
 /// * Gives: `()`
 /// * Releases: since 9.2
 /// * Needs: `SDN.Allocate` on path `/sdn/prefix-lists/{id}`.
-#[doc(alias("DELETE /cluster/sdn/prefix-lists/{id}/entries/{url_seq}"))]
+#[cfg_attr(doc, doc(alias(
+    "DELETE /cluster/sdn/prefix-lists/{id}/entries/{url_seq}", "delete prefix list entry", "remove prefix list entry",
+    "DELETE entries", "pvesh delete /cluster/sdn/prefix-lists/{id}/entries/{url_seq}", "SDN.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnPrefixListsIdEntriesUrlSeqDelete(pub(crate) Request<()>);
@@ -4068,7 +4258,7 @@ request_impls!(ClusterSdnPrefixListsIdEntriesUrlSeqDelete:());
 
 impl ClusterSdnPrefixListsIdEntriesUrlSeqDelete {
     /// Token from taking the configuration lock; needed while the lock is held.
-    #[doc(alias("lock-token"))]
+    #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
     pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
@@ -4079,7 +4269,7 @@ impl ClusterSdnPrefixListsIdEntriesUrlSeqDelete {
 /// The path `/cluster/sdn/rollback`.
 ///
 /// Its calls: [`POST /cluster/sdn/rollback`](ClusterSdnRollbackPost).
-#[doc(alias("/cluster/sdn/rollback"))]
+#[cfg_attr(doc, doc(alias("/cluster/sdn/rollback")))]
 #[derive(Clone, Debug)]
 pub struct ClusterSdnRollbackPath(pub(crate) At);
 
@@ -4121,7 +4311,11 @@ impl ClusterSdnRollbackPath {
 /// * Gives: `()`
 /// * Releases: since 9.0
 /// * Needs: `SDN.Allocate` on path `/sdn`.
-#[doc(alias("POST /cluster/sdn/rollback"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /cluster/sdn/rollback", "sdn rollback", "rollback sdn", "rollback a sdn", "POST rollback",
+    "pvesh create /cluster/sdn/rollback", "SDN.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnRollbackPost(pub(crate) Request<()>);
@@ -4130,14 +4324,14 @@ request_impls!(ClusterSdnRollbackPost:());
 
 impl ClusterSdnRollbackPost {
     /// Token from taking the configuration lock; needed while the lock is held.
-    #[doc(alias("lock-token"))]
+    #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
     pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
     /// Gives the lock back once the call succeeded; matters only with `lock-token`. Default: `true`.
-    #[doc(alias("release-lock"))]
+    #[cfg_attr(doc, doc(alias("release-lock")))]
     #[inline]
     pub fn release_lock<How>(
         mut self,
@@ -4151,13 +4345,13 @@ impl ClusterSdnRollbackPost {
 /// The path `/cluster/sdn/route-maps`.
 ///
 /// Its calls: [`GET /cluster/sdn/route-maps`](ClusterSdnRouteMapsGet).
-#[doc(alias("/cluster/sdn/route-maps"))]
+#[cfg_attr(doc, doc(alias("/cluster/sdn/route-maps")))]
 #[derive(Clone, Debug)]
 pub struct ClusterSdnRouteMapsPath(pub(crate) At);
 
 impl ClusterSdnPath {
     /// Leads to [`GET /cluster/sdn/route-maps`](ClusterSdnRouteMapsGet).
-    #[doc(alias("route-maps"))]
+    #[cfg_attr(doc, doc(alias("route-maps")))]
     #[inline]
     #[must_use]
     pub fn route_maps(&self) -> ClusterSdnRouteMapsPath {
@@ -4201,7 +4395,10 @@ impl ClusterSdnRouteMapsPath {
 /// * Releases: since 9.2
 /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
 ///   * It shows route maps only with one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/route-maps/{id}`.
-#[doc(alias("GET /cluster/sdn/route-maps"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /cluster/sdn/route-maps", "GET route-maps", "pvesh get /cluster/sdn/route-maps"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnRouteMapsGet(pub(crate) Request<Vec<ClusterSdnRouteMapsItem>>);
@@ -4220,7 +4417,7 @@ impl ClusterSdnRouteMapsGet {
 /// The path `/cluster/sdn/route-maps/entries`.
 ///
 /// Its calls: [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet), [`POST /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesPost).
-#[doc(alias("/cluster/sdn/route-maps/entries"))]
+#[cfg_attr(doc, doc(alias("/cluster/sdn/route-maps/entries")))]
 #[derive(Clone, Debug)]
 pub struct ClusterSdnRouteMapsEntriesPath(pub(crate) At);
 
@@ -4289,7 +4486,12 @@ impl ClusterSdnRouteMapsEntriesPath {
 /// * Releases: since 9.2
 /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
 ///   * It shows entries only with one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/route-maps/{route-map-id}`.
-#[doc(alias("GET /cluster/sdn/route-maps/entries"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /cluster/sdn/route-maps/entries", "sdn route maps entries", "route maps entries sdn", "sdn entries",
+    "entries sdn", "get sdn route maps entries", "get sdn entries", "show sdn route maps entries", "show sdn entries",
+    "GET entries", "pvesh get /cluster/sdn/route-maps/entries"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnRouteMapsEntriesGet(
@@ -4382,7 +4584,12 @@ impl ClusterSdnRouteMapsEntriesPostRequired<2> {
 /// * Gives: `()`
 /// * Releases: since 9.2
 /// * Needs: `SDN.Allocate` on path `/sdn/route-maps`.
-#[doc(alias("POST /cluster/sdn/route-maps/entries"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /cluster/sdn/route-maps/entries", "create sdn route maps entries", "create sdn entries",
+    "add sdn route maps entries", "add sdn entries", "new sdn route maps entries", "new sdn entries", "POST entries",
+    "pvesh create /cluster/sdn/route-maps/entries", "route-map-id", "order", "action", "SDN.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnRouteMapsEntriesPost(pub(crate) Request<()>);
@@ -4403,7 +4610,7 @@ impl ClusterSdnRouteMapsEntriesPost {
         self
     }
     /// Where to go on after a match; without it, a match ends the route map.
-    #[doc(alias("exit-action"))]
+    #[cfg_attr(doc, doc(alias("exit-action")))]
     #[inline]
     pub fn exit_action<How>(
         mut self,
@@ -4413,7 +4620,7 @@ impl ClusterSdnRouteMapsEntriesPost {
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held.
-    #[doc(alias("lock-token"))]
+    #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
     pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
@@ -4442,7 +4649,7 @@ impl ClusterSdnRouteMapsEntriesPost {
 /// The path `/cluster/sdn/route-maps/entries/{route-map-id}`.
 ///
 /// Its calls: [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet).
-#[doc(alias("/cluster/sdn/route-maps/entries/{route-map-id}"))]
+#[cfg_attr(doc, doc(alias("/cluster/sdn/route-maps/entries/{route-map-id}")))]
 #[derive(Clone, Debug)]
 pub struct ClusterSdnRouteMapsEntriesRouteMapIdPath(pub(crate) At);
 
@@ -4450,7 +4657,7 @@ impl ClusterSdnRouteMapsEntriesPath {
     /// Leads to [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet).
     ///
     /// Name of the route map.
-    #[doc(alias("route-map-id"))]
+    #[cfg_attr(doc, doc(alias("route-map-id")))]
     #[inline]
     #[must_use]
     pub fn route_map_id(
@@ -4502,7 +4709,12 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdPath {
 /// * Gives: list of [`ClusterSdnRouteMapsEntriesItem`]
 /// * Releases: since 9.2
 /// * Needs: one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/route-maps/{route-map-id}`.
-#[doc(alias("GET /cluster/sdn/route-maps/entries/{route-map-id}"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /cluster/sdn/route-maps/entries/{route-map-id}", "get sdn route maps entries", "get sdn entries",
+    "show sdn route maps entries", "show sdn entries", "read sdn route maps entries", "read sdn entries",
+    "GET entries", "pvesh get /cluster/sdn/route-maps/entries/{route-map-id}"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnRouteMapsEntriesRouteMapIdGet(
@@ -4529,7 +4741,7 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdGet {
 /// The path `/cluster/sdn/route-maps/entries/{route-map-id}/entry`.
 ///
 /// Its methods lead further down.
-#[doc(alias("/cluster/sdn/route-maps/entries/{route-map-id}/entry"))]
+#[cfg_attr(doc, doc(alias("/cluster/sdn/route-maps/entries/{route-map-id}/entry")))]
 #[derive(Clone, Debug)]
 pub struct ClusterSdnRouteMapsEntriesRouteMapIdEntryPath(pub(crate) At);
 
@@ -4545,7 +4757,10 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdPath {
 /// The path `/cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`.
 ///
 /// Its calls: [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get), [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut), [`DELETE /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderDelete).
-#[doc(alias("/cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}"))]
+#[cfg_attr(doc, doc(alias(
+    
+)))]
+
 #[derive(Clone, Debug)]
 pub struct ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath(pub(crate) At);
 
@@ -4586,7 +4801,11 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath {
     /// * Gives: [`ClusterSdnRouteMapsEntriesItem`]
     /// * Releases: since 9.2
     /// * Needs: one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/route-maps/{route-map-id}`.
-    #[doc(alias("GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}", "get route map entry",
+        "show route map entry", "read route map entry", "GET entry",
+        "pvesh get /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<ClusterSdnRouteMapsEntriesItem> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -4654,7 +4873,12 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath {
 /// * Gives: `()`
 /// * Releases: since 9.2
 /// * Needs: `SDN.Allocate` on path `/sdn/route-maps/{route-map-id}`.
-#[doc(alias("PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}", "update route map entry",
+    "change route map entry", "edit route map entry", "set route map entry", "modify route map entry", "PUT entry",
+    "pvesh set /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}", "SDN.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut(pub(crate) Request<()>);
@@ -4698,7 +4922,7 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut {
         self
     }
     /// Where to go on after a match; without it, a match ends the route map.
-    #[doc(alias("exit-action"))]
+    #[cfg_attr(doc, doc(alias("exit-action")))]
     #[inline]
     pub fn exit_action<How>(
         mut self,
@@ -4708,7 +4932,7 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut {
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held.
-    #[doc(alias("lock-token"))]
+    #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
     pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
@@ -4780,7 +5004,12 @@ for ClusterSdnRouteMapsEntriesItem {
 /// * Gives: `()`
 /// * Releases: since 9.2
 /// * Needs: `SDN.Allocate` on path `/sdn/route-maps/{route-map-id}`.
-#[doc(alias("DELETE /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}"))]
+#[cfg_attr(doc, doc(alias(
+    "DELETE /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}", "delete route map entry",
+    "remove route map entry", "DELETE entry",
+    "pvesh delete /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}", "SDN.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderDelete(pub(crate) Request<()>);
@@ -4789,7 +5018,7 @@ request_impls!(ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderDelete:());
 
 impl ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderDelete {
     /// Token from taking the configuration lock; needed while the lock is held.
-    #[doc(alias("lock-token"))]
+    #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
     pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
@@ -4800,7 +5029,7 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderDelete {
 /// The path `/cluster/sdn/vnets`.
 ///
 /// Its calls: [`GET /cluster/sdn/vnets`](ClusterSdnVnetsGet), [`POST /cluster/sdn/vnets`](ClusterSdnVnetsPost).
-#[doc(alias("/cluster/sdn/vnets"))]
+#[cfg_attr(doc, doc(alias("/cluster/sdn/vnets")))]
 #[derive(Clone, Debug)]
 pub struct ClusterSdnVnetsPath(pub(crate) At);
 
@@ -4880,7 +5109,12 @@ impl ClusterSdnVnetsPath {
 /// * Releases: 7.4 to 9.2
 /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
 ///   * It shows VNets only with one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/zones/{zone}/{vnet}`.
-#[doc(alias("GET /cluster/sdn/vnets", "list vnets", "sdn vnets"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /cluster/sdn/vnets", "list vnets", "sdn vnets", "vnets", "list a vnet", "show vnets", "all vnets",
+    "list sdn vnets", "show sdn vnets", "all sdn vnets", "vnets sdn", "get sdn vnets", "GET vnets",
+    "pvesh get /cluster/sdn/vnets"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsGet(pub(crate) Request<Vec<ClusterSdnVnetsItem>>);
@@ -4956,7 +5190,12 @@ impl ClusterSdnVnetsPostRequired<1> {
 /// pve.cluster().sdn().vnets().post().vnet("web").zone("zone1").tag(42).await?;
 /// # Ok(()) }
 /// ```
-#[doc(alias("POST /cluster/sdn/vnets", "create vnet"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /cluster/sdn/vnets", "create vnet", "create a vnet", "add vnet", "new vnet", "create sdn vnet",
+    "add sdn vnet", "new sdn vnet", "create sdn vnets", "add sdn vnets", "new sdn vnets", "POST vnets",
+    "pvesh create /cluster/sdn/vnets", "vnet", "zone", "SDN.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsPost(pub(crate) Request<()>);
@@ -4971,7 +5210,7 @@ impl ClusterSdnVnetsPost {
         self
     }
     /// Keeps guests on the VNet from reaching each other on the same node. Since 8.3.
-    #[doc(alias("isolate-ports"))]
+    #[cfg_attr(doc, doc(alias("isolate-ports")))]
     #[inline]
     pub fn isolate_ports<How>(
         mut self,
@@ -4981,7 +5220,7 @@ impl ClusterSdnVnetsPost {
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
-    #[doc(alias("lock-token"))]
+    #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
     pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
@@ -5030,7 +5269,7 @@ impl Settings<ClusterSdnVnetsPost> for ClusterSdnVnetsItem {
 /// The path `/cluster/sdn/vnets/{vnet}`.
 ///
 /// Its calls: [`GET /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetGet), [`PUT /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetPut), [`DELETE /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetDelete).
-#[doc(alias("/cluster/sdn/vnets/{vnet}"))]
+#[cfg_attr(doc, doc(alias("/cluster/sdn/vnets/{vnet}")))]
 #[derive(Clone, Debug)]
 pub struct ClusterSdnVnetsVnetPath(pub(crate) At);
 
@@ -5117,7 +5356,11 @@ impl ClusterSdnVnetsVnetPath {
 /// * Gives: [`ClusterSdnVnetsItem`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/zones/{zone}/{vnet}`.
-#[doc(alias("GET /cluster/sdn/vnets/{vnet}"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /cluster/sdn/vnets/{vnet}", "get vnet", "show vnet", "read vnet", "get sdn vnet", "show sdn vnet",
+    "read sdn vnet", "GET vnets", "pvesh get /cluster/sdn/vnets/{vnet}"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetGet(pub(crate) Request<ClusterSdnVnetsItem>);
@@ -5152,7 +5395,12 @@ impl ClusterSdnVnetsVnetGet {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `SDN.Allocate` on path `/sdn/zones/{zone}/{vnet}`.
-#[doc(alias("PUT /cluster/sdn/vnets/{vnet}"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /cluster/sdn/vnets/{vnet}", "update vnet", "change vnet", "edit vnet", "set vnet", "modify vnet",
+    "update sdn vnet", "change sdn vnet", "edit sdn vnet", "set sdn vnet", "modify sdn vnet", "PUT vnets",
+    "pvesh set /cluster/sdn/vnets/{vnet}", "SDN.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetPut(pub(crate) Request<()>);
@@ -5179,7 +5427,7 @@ impl ClusterSdnVnetsVnetPut {
         self
     }
     /// Keeps guests on the VNet from reaching each other on the same node. Since 8.3.
-    #[doc(alias("isolate-ports"))]
+    #[cfg_attr(doc, doc(alias("isolate-ports")))]
     #[inline]
     pub fn isolate_ports<How>(
         mut self,
@@ -5189,7 +5437,7 @@ impl ClusterSdnVnetsVnetPut {
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
-    #[doc(alias("lock-token"))]
+    #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
     pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
@@ -5251,7 +5499,11 @@ impl Settings<ClusterSdnVnetsVnetPut> for ClusterSdnVnetsItem {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `SDN.Allocate` on path `/sdn/zones/{zone}/{vnet}`.
-#[doc(alias("DELETE /cluster/sdn/vnets/{vnet}"))]
+#[cfg_attr(doc, doc(alias(
+    "DELETE /cluster/sdn/vnets/{vnet}", "delete vnet", "remove vnet", "delete sdn vnet", "remove sdn vnet",
+    "DELETE vnets", "pvesh delete /cluster/sdn/vnets/{vnet}", "SDN.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetDelete(pub(crate) Request<()>);
@@ -5260,7 +5512,7 @@ request_impls!(ClusterSdnVnetsVnetDelete:());
 
 impl ClusterSdnVnetsVnetDelete {
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
-    #[doc(alias("lock-token"))]
+    #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
     pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
@@ -5271,7 +5523,7 @@ impl ClusterSdnVnetsVnetDelete {
 /// The path `/cluster/sdn/vnets/{vnet}/firewall`.
 ///
 /// Its calls: [`GET /cluster/sdn/vnets/{vnet}/firewall`](ClusterSdnVnetsVnetFirewallPath::get).
-#[doc(alias("/cluster/sdn/vnets/{vnet}/firewall"))]
+#[cfg_attr(doc, doc(alias("/cluster/sdn/vnets/{vnet}/firewall")))]
 #[derive(Clone, Debug)]
 pub struct ClusterSdnVnetsVnetFirewallPath(pub(crate) At);
 
@@ -5298,7 +5550,9 @@ impl ClusterSdnVnetsVnetFirewallPath {
     /// * Gives: list of [`DirectoryEntry`](super::types::DirectoryEntry)
     /// * Releases: since 8.3
     /// * Needs: to be `root@pam` itself.
-    #[doc(alias("GET /cluster/sdn/vnets/{vnet}/firewall"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/sdn/vnets/{vnet}/firewall", "GET firewall", "pvesh get /cluster/sdn/vnets/{vnet}/firewall"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -5314,7 +5568,7 @@ impl ClusterSdnVnetsVnetFirewallPath {
 /// The path `/cluster/sdn/vnets/{vnet}/firewall/options`.
 ///
 /// Its calls: [`GET /cluster/sdn/vnets/{vnet}/firewall/options`](ClusterSdnVnetsVnetFirewallOptionsPath::get), [`PUT /cluster/sdn/vnets/{vnet}/firewall/options`](ClusterSdnVnetsVnetFirewallOptionsPut).
-#[doc(alias("/cluster/sdn/vnets/{vnet}/firewall/options"))]
+#[cfg_attr(doc, doc(alias("/cluster/sdn/vnets/{vnet}/firewall/options")))]
 #[derive(Clone, Debug)]
 pub struct ClusterSdnVnetsVnetFirewallOptionsPath(pub(crate) At);
 
@@ -5349,7 +5603,13 @@ impl ClusterSdnVnetsVnetFirewallOptionsPath {
     /// * Gives: [`ClusterSdnVnetsFirewallOptions`]
     /// * Releases: since 8.3
     /// * Needs: one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/zones/{zone}/{vnet}`.
-    #[doc(alias("GET /cluster/sdn/vnets/{vnet}/firewall/options"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/sdn/vnets/{vnet}/firewall/options", "vnet firewall options", "firewall options vnet",
+        "vnet options", "options vnet", "get vnet firewall options", "get vnet options", "show vnet firewall options",
+        "show vnet options", "sdn vnet firewall options", "firewall options sdn vnet", "sdn vnet options",
+        "options sdn vnet", "get sdn vnet firewall options", "get sdn vnet options", "show sdn vnet firewall options",
+        "show sdn vnet options", "GET options", "pvesh get /cluster/sdn/vnets/{vnet}/firewall/options"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<ClusterSdnVnetsFirewallOptions> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -5392,7 +5652,16 @@ impl ClusterSdnVnetsVnetFirewallOptionsPath {
 /// * Gives: `()`
 /// * Releases: since 8.3
 /// * Needs: `SDN.Allocate` on path `/sdn/zones/{zone}/{vnet}`.
-#[doc(alias("PUT /cluster/sdn/vnets/{vnet}/firewall/options"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /cluster/sdn/vnets/{vnet}/firewall/options", "update vnet firewall options", "update vnet options",
+    "change vnet firewall options", "change vnet options", "edit vnet firewall options", "edit vnet options",
+    "set vnet firewall options", "set vnet options", "modify vnet firewall options", "modify vnet options",
+    "update sdn vnet firewall options", "update sdn vnet options", "change sdn vnet firewall options",
+    "change sdn vnet options", "edit sdn vnet firewall options", "edit sdn vnet options",
+    "set sdn vnet firewall options", "set sdn vnet options", "modify sdn vnet firewall options",
+    "modify sdn vnet options", "PUT options", "pvesh set /cluster/sdn/vnets/{vnet}/firewall/options", "SDN.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetFirewallOptionsPut(pub(crate) Request<()>);
@@ -5474,7 +5743,7 @@ impl Settings<ClusterSdnVnetsVnetFirewallOptionsPut> for ClusterSdnVnetsFirewall
 /// The path `/cluster/sdn/vnets/{vnet}/firewall/rules`.
 ///
 /// Its calls: [`GET /cluster/sdn/vnets/{vnet}/firewall/rules`](ClusterSdnVnetsVnetFirewallRulesPath::get), [`POST /cluster/sdn/vnets/{vnet}/firewall/rules`](ClusterSdnVnetsVnetFirewallRulesPost).
-#[doc(alias("/cluster/sdn/vnets/{vnet}/firewall/rules"))]
+#[cfg_attr(doc, doc(alias("/cluster/sdn/vnets/{vnet}/firewall/rules")))]
 #[derive(Clone, Debug)]
 pub struct ClusterSdnVnetsVnetFirewallRulesPath(pub(crate) At);
 
@@ -5501,7 +5770,14 @@ impl ClusterSdnVnetsVnetFirewallRulesPath {
     /// * Gives: list of [`FirewallRule`](super::types::FirewallRule)
     /// * Releases: since 8.3
     /// * Needs: one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/zones/{zone}/{vnet}`.
-    #[doc(alias("GET /cluster/sdn/vnets/{vnet}/firewall/rules"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/sdn/vnets/{vnet}/firewall/rules", "vnet firewall rules", "list a vnet firewall rule",
+        "list vnet firewall rules", "show vnet firewall rules", "all vnet firewall rules", "firewall rules vnet",
+        "vnet rules", "rules vnet", "get vnet firewall rules", "get vnet rules", "show vnet rules",
+        "sdn vnet firewall rules", "firewall rules sdn vnet", "sdn vnet rules", "rules sdn vnet",
+        "get sdn vnet firewall rules", "get sdn vnet rules", "show sdn vnet firewall rules", "show sdn vnet rules",
+        "GET rules", "pvesh get /cluster/sdn/vnets/{vnet}/firewall/rules"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::FirewallRule>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -5604,7 +5880,15 @@ impl ClusterSdnVnetsVnetFirewallRulesPostRequired<1> {
 /// * Gives: `()`
 /// * Releases: since 8.3
 /// * Needs: `SDN.Allocate` on path `/sdn/zones/{zone}/{vnet}`.
-#[doc(alias("POST /cluster/sdn/vnets/{vnet}/firewall/rules"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /cluster/sdn/vnets/{vnet}/firewall/rules", "create a vnet firewall rule", "create vnet firewall rule",
+    "add vnet firewall rule", "new vnet firewall rule", "create vnet firewall rules", "create vnet rules",
+    "add vnet firewall rules", "add vnet rules", "new vnet firewall rules", "new vnet rules",
+    "create sdn vnet firewall rules", "create sdn vnet rules", "add sdn vnet firewall rules", "add sdn vnet rules",
+    "new sdn vnet firewall rules", "new sdn vnet rules", "POST rules",
+    "pvesh create /cluster/sdn/vnets/{vnet}/firewall/rules", "type", "action", "SDN.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetFirewallRulesPost(pub(crate) Request<()>);
@@ -5643,7 +5927,7 @@ impl ClusterSdnVnetsVnetFirewallRulesPost {
         self
     }
     /// ICMP type to match, by name or number; only with an ICMP protocol.
-    #[doc(alias("icmp-type"))]
+    #[cfg_attr(doc, doc(alias("icmp-type")))]
     #[inline]
     pub fn icmp_type<How>(mut self, icmp_type: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("icmp-type", icmp_type);
@@ -5716,7 +6000,7 @@ impl Settings<ClusterSdnVnetsVnetFirewallRulesPost> for super::types::FirewallRu
 /// The path `/cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`.
 ///
 /// Its calls: [`GET /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](ClusterSdnVnetsVnetFirewallRulesPosPath::get), [`PUT /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](ClusterSdnVnetsVnetFirewallRulesPosPut), [`DELETE /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](ClusterSdnVnetsVnetFirewallRulesPosDelete).
-#[doc(alias("/cluster/sdn/vnets/{vnet}/firewall/rules/{pos}"))]
+#[cfg_attr(doc, doc(alias("/cluster/sdn/vnets/{vnet}/firewall/rules/{pos}")))]
 #[derive(Clone, Debug)]
 pub struct ClusterSdnVnetsVnetFirewallRulesPosPath(pub(crate) At);
 
@@ -5754,7 +6038,10 @@ impl ClusterSdnVnetsVnetFirewallRulesPosPath {
     /// * Gives: [`FirewallRule`](super::types::FirewallRule)
     /// * Releases: since 8.3
     /// * Needs: one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/zones/{zone}/{vnet}`.
-    #[doc(alias("GET /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}", "get vnet firewall rule", "show vnet firewall rule",
+        "read vnet firewall rule", "GET rules", "pvesh get /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<super::types::FirewallRule> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -5824,7 +6111,12 @@ impl ClusterSdnVnetsVnetFirewallRulesPosPath {
 /// * Gives: `()`
 /// * Releases: since 8.3
 /// * Needs: `SDN.Allocate` on path `/sdn/zones/{zone}/{vnet}`.
-#[doc(alias("PUT /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}", "update vnet firewall rule", "change vnet firewall rule",
+    "edit vnet firewall rule", "set vnet firewall rule", "modify vnet firewall rule", "PUT rules",
+    "pvesh set /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}", "SDN.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetFirewallRulesPosPut(pub(crate) Request<()>);
@@ -5875,7 +6167,7 @@ impl ClusterSdnVnetsVnetFirewallRulesPosPut {
         self
     }
     /// ICMP type to match, by name or number; only with an ICMP protocol.
-    #[doc(alias("icmp-type"))]
+    #[cfg_attr(doc, doc(alias("icmp-type")))]
     #[inline]
     pub fn icmp_type<How>(mut self, icmp_type: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("icmp-type", icmp_type);
@@ -5973,7 +6265,11 @@ impl Settings<ClusterSdnVnetsVnetFirewallRulesPosPut> for super::types::Firewall
 /// * Gives: `()`
 /// * Releases: since 8.3
 /// * Needs: `SDN.Allocate` on path `/sdn/zones/{zone}/{vnet}`.
-#[doc(alias("DELETE /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}"))]
+#[cfg_attr(doc, doc(alias(
+    "DELETE /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}", "delete vnet firewall rule", "remove vnet firewall rule",
+    "DELETE rules", "pvesh delete /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}", "SDN.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetFirewallRulesPosDelete(pub(crate) Request<()>);
@@ -5992,7 +6288,7 @@ impl ClusterSdnVnetsVnetFirewallRulesPosDelete {
 /// The path `/cluster/sdn/vnets/{vnet}/ips`.
 ///
 /// Its calls: [`POST /cluster/sdn/vnets/{vnet}/ips`](ClusterSdnVnetsVnetIpsPost), [`PUT /cluster/sdn/vnets/{vnet}/ips`](ClusterSdnVnetsVnetIpsPut), [`DELETE /cluster/sdn/vnets/{vnet}/ips`](ClusterSdnVnetsVnetIpsDelete).
-#[doc(alias("/cluster/sdn/vnets/{vnet}/ips"))]
+#[cfg_attr(doc, doc(alias("/cluster/sdn/vnets/{vnet}/ips")))]
 #[derive(Clone, Debug)]
 pub struct ClusterSdnVnetsVnetIpsPath(pub(crate) At);
 
@@ -6118,7 +6414,12 @@ impl ClusterSdnVnetsVnetIpsPostRequired<1> {
 /// * Gives: `()`
 /// * Releases: since 8.1
 /// * Needs: `SDN.Allocate` on path `/sdn/zones/{zone}/{vnet}`.
-#[doc(alias("POST /cluster/sdn/vnets/{vnet}/ips"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /cluster/sdn/vnets/{vnet}/ips", "create vnet ips", "add vnet ips", "new vnet ips", "create sdn vnet ips",
+    "add sdn vnet ips", "new sdn vnet ips", "POST ips", "pvesh create /cluster/sdn/vnets/{vnet}/ips", "zone", "ip",
+    "SDN.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetIpsPost(pub(crate) Request<()>);
@@ -6188,7 +6489,12 @@ impl ClusterSdnVnetsVnetIpsPutRequired<1> {
 /// * Gives: `()`
 /// * Releases: since 8.1
 /// * Needs: `SDN.Allocate` on path `/sdn/zones/{zone}/{vnet}`.
-#[doc(alias("PUT /cluster/sdn/vnets/{vnet}/ips"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /cluster/sdn/vnets/{vnet}/ips", "update vnet ips", "change vnet ips", "edit vnet ips", "set vnet ips",
+    "modify vnet ips", "update sdn vnet ips", "change sdn vnet ips", "edit sdn vnet ips", "set sdn vnet ips",
+    "modify sdn vnet ips", "PUT ips", "pvesh set /cluster/sdn/vnets/{vnet}/ips", "zone", "ip", "SDN.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetIpsPut(pub(crate) Request<()>);
@@ -6264,7 +6570,11 @@ impl ClusterSdnVnetsVnetIpsDeleteRequired<1> {
 /// * Gives: `()`
 /// * Releases: since 8.1
 /// * Needs: `SDN.Allocate` on path `/sdn/zones/{zone}/{vnet}`.
-#[doc(alias("DELETE /cluster/sdn/vnets/{vnet}/ips"))]
+#[cfg_attr(doc, doc(alias(
+    "DELETE /cluster/sdn/vnets/{vnet}/ips", "delete vnet ips", "remove vnet ips", "delete sdn vnet ips",
+    "remove sdn vnet ips", "DELETE ips", "pvesh delete /cluster/sdn/vnets/{vnet}/ips", "zone", "ip", "SDN.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetIpsDelete(pub(crate) Request<()>);
@@ -6283,7 +6593,7 @@ impl ClusterSdnVnetsVnetIpsDelete {
 /// The path `/cluster/sdn/vnets/{vnet}/subnets`.
 ///
 /// Its calls: [`GET /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsGet), [`POST /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsPost).
-#[doc(alias("/cluster/sdn/vnets/{vnet}/subnets"))]
+#[cfg_attr(doc, doc(alias("/cluster/sdn/vnets/{vnet}/subnets")))]
 #[derive(Clone, Debug)]
 pub struct ClusterSdnVnetsVnetSubnetsPath(pub(crate) At);
 
@@ -6346,7 +6656,13 @@ impl ClusterSdnVnetsVnetSubnetsPath {
 /// * Gives: list of [`ClusterSdnVnetsSubnetsItem`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/zones/{zone}/{vnet}`.
-#[doc(alias("GET /cluster/sdn/vnets/{vnet}/subnets"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /cluster/sdn/vnets/{vnet}/subnets", "subnets", "list a subnet", "list subnets", "show subnets", "all subnets",
+    "sdn subnets", "list sdn subnets", "show sdn subnets", "all sdn subnets", "vnet subnets", "subnets vnet",
+    "get vnet subnets", "show vnet subnets", "sdn vnet subnets", "subnets sdn vnet", "get sdn vnet subnets",
+    "show sdn vnet subnets", "GET subnets", "pvesh get /cluster/sdn/vnets/{vnet}/subnets"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetSubnetsGet(
@@ -6426,7 +6742,13 @@ impl ClusterSdnVnetsVnetSubnetsPostRequired<1> {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `SDN.Allocate` on path `/sdn/zones/{zone}/{vnet}`.
-#[doc(alias("POST /cluster/sdn/vnets/{vnet}/subnets"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /cluster/sdn/vnets/{vnet}/subnets", "create a subnet", "create subnet", "add subnet", "new subnet",
+    "create sdn subnet", "add sdn subnet", "new sdn subnet", "create vnet subnets", "add vnet subnets",
+    "new vnet subnets", "create sdn vnet subnets", "add sdn vnet subnets", "new sdn vnet subnets", "POST subnets",
+    "pvesh create /cluster/sdn/vnets/{vnet}/subnets", "type", "subnet", "SDN.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetSubnetsPost(pub(crate) Request<()>);
@@ -6435,7 +6757,7 @@ request_impls!(ClusterSdnVnetsVnetSubnetsPost:());
 
 impl ClusterSdnVnetsVnetSubnetsPost {
     /// Address of the DNS server that DHCP clients are told. Since 8.1.
-    #[doc(alias("dhcp-dns-server"))]
+    #[cfg_attr(doc, doc(alias("dhcp-dns-server")))]
     #[inline]
     pub fn dhcp_dns_server<How>(
         mut self,
@@ -6445,7 +6767,7 @@ impl ClusterSdnVnetsVnetSubnetsPost {
         self
     }
     /// Address ranges for DHCP, each as `start-address=IP,end-address=IP`. Since 8.1.
-    #[doc(alias("dhcp-range"))]
+    #[cfg_attr(doc, doc(alias("dhcp-range")))]
     #[inline]
     pub fn dhcp_range<How: Several>(
         mut self,
@@ -6470,7 +6792,7 @@ impl ClusterSdnVnetsVnetSubnetsPost {
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
-    #[doc(alias("lock-token"))]
+    #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
     pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
@@ -6514,7 +6836,7 @@ impl Settings<ClusterSdnVnetsVnetSubnetsPost> for ClusterSdnVnetsSubnetsItem {
 /// The path `/cluster/sdn/vnets/{vnet}/subnets/{subnet}`.
 ///
 /// Its calls: [`GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetGet), [`PUT /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetPut), [`DELETE /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetDelete).
-#[doc(alias("/cluster/sdn/vnets/{vnet}/subnets/{subnet}"))]
+#[cfg_attr(doc, doc(alias("/cluster/sdn/vnets/{vnet}/subnets/{subnet}")))]
 #[derive(Clone, Debug)]
 pub struct ClusterSdnVnetsVnetSubnetsSubnetPath(pub(crate) At);
 
@@ -6603,7 +6925,11 @@ impl ClusterSdnVnetsVnetSubnetsSubnetPath {
 /// * Gives: [`ClusterSdnVnetsSubnetsItem`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/zones/{zone}/{vnet}`.
-#[doc(alias("GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}", "get subnet", "show subnet", "read subnet", "get sdn subnet",
+    "show sdn subnet", "read sdn subnet", "GET subnets", "pvesh get /cluster/sdn/vnets/{vnet}/subnets/{subnet}"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetSubnetsSubnetGet(
@@ -6647,7 +6973,12 @@ impl ClusterSdnVnetsVnetSubnetsSubnetGet {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `SDN.Allocate` on path `/sdn/zones/{zone}/{vnet}`.
-#[doc(alias("PUT /cluster/sdn/vnets/{vnet}/subnets/{subnet}"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /cluster/sdn/vnets/{vnet}/subnets/{subnet}", "update subnet", "change subnet", "edit subnet", "set subnet",
+    "modify subnet", "update sdn subnet", "change sdn subnet", "edit sdn subnet", "set sdn subnet",
+    "modify sdn subnet", "PUT subnets", "pvesh set /cluster/sdn/vnets/{vnet}/subnets/{subnet}", "SDN.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetSubnetsSubnetPut(pub(crate) Request<()>);
@@ -6662,7 +6993,7 @@ impl ClusterSdnVnetsVnetSubnetsSubnetPut {
         self
     }
     /// Address of the DNS server that DHCP clients are told. Since 8.1.
-    #[doc(alias("dhcp-dns-server"))]
+    #[cfg_attr(doc, doc(alias("dhcp-dns-server")))]
     #[inline]
     pub fn dhcp_dns_server<How>(
         mut self,
@@ -6672,7 +7003,7 @@ impl ClusterSdnVnetsVnetSubnetsSubnetPut {
         self
     }
     /// Address ranges for DHCP, each as `start-address=IP,end-address=IP`. Since 8.1.
-    #[doc(alias("dhcp-range"))]
+    #[cfg_attr(doc, doc(alias("dhcp-range")))]
     #[inline]
     pub fn dhcp_range<How: Several>(
         mut self,
@@ -6703,7 +7034,7 @@ impl ClusterSdnVnetsVnetSubnetsSubnetPut {
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
-    #[doc(alias("lock-token"))]
+    #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
     pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
@@ -6771,7 +7102,11 @@ impl Settings<ClusterSdnVnetsVnetSubnetsSubnetPut> for ClusterSdnVnetsSubnetsIte
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `SDN.Allocate` on path `/sdn/zones/{zone}/{vnet}`.
-#[doc(alias("DELETE /cluster/sdn/vnets/{vnet}/subnets/{subnet}"))]
+#[cfg_attr(doc, doc(alias(
+    "DELETE /cluster/sdn/vnets/{vnet}/subnets/{subnet}", "delete subnet", "remove subnet", "delete sdn subnet",
+    "remove sdn subnet", "DELETE subnets", "pvesh delete /cluster/sdn/vnets/{vnet}/subnets/{subnet}", "SDN.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetSubnetsSubnetDelete(pub(crate) Request<()>);
@@ -6780,7 +7115,7 @@ request_impls!(ClusterSdnVnetsVnetSubnetsSubnetDelete:());
 
 impl ClusterSdnVnetsVnetSubnetsSubnetDelete {
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
-    #[doc(alias("lock-token"))]
+    #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
     pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
@@ -6791,7 +7126,7 @@ impl ClusterSdnVnetsVnetSubnetsSubnetDelete {
 /// The path `/cluster/sdn/zones`.
 ///
 /// Its calls: [`GET /cluster/sdn/zones`](ClusterSdnZonesGet), [`POST /cluster/sdn/zones`](ClusterSdnZonesPost).
-#[doc(alias("/cluster/sdn/zones"))]
+#[cfg_attr(doc, doc(alias("/cluster/sdn/zones")))]
 #[derive(Clone, Debug)]
 pub struct ClusterSdnZonesPath(pub(crate) At);
 
@@ -6877,7 +7212,12 @@ impl ClusterSdnZonesPath {
 /// * Releases: 7.4 to 9.2
 /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
 ///   * It shows zones only with one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/zones/{zone}`.
-#[doc(alias("GET /cluster/sdn/zones"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /cluster/sdn/zones", "zones", "list a zone", "list zones", "show zones", "all zones", "sdn zones",
+    "list sdn zones", "show sdn zones", "all sdn zones", "zones sdn", "get sdn zones", "GET zones",
+    "pvesh get /cluster/sdn/zones"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnZonesGet(pub(crate) Request<Vec<ClusterSdnZonesItem>>);
@@ -6974,7 +7314,12 @@ impl ClusterSdnZonesPostRequired<1> {
 /// pve.cluster().sdn().put().await?.wait().await?;
 /// # Ok(()) }
 /// ```
-#[doc(alias("POST /cluster/sdn/zones", "create zone"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /cluster/sdn/zones", "create zone", "create a zone", "add zone", "new zone", "create sdn zone",
+    "add sdn zone", "new sdn zone", "create sdn zones", "add sdn zones", "new sdn zones", "POST zones",
+    "pvesh create /cluster/sdn/zones", "type", "zone", "SDN.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnZonesPost(pub(crate) Request<()>);
@@ -6983,7 +7328,7 @@ request_impls!(ClusterSdnZonesPost:());
 
 impl ClusterSdnZonesPost {
     /// Announces whole subnets (type 5 routes), which helps with silent guests; EVPN zones.
-    #[doc(alias("advertise-subnets"))]
+    #[cfg_attr(doc, doc(alias("advertise-subnets")))]
     #[inline]
     pub fn advertise_subnets<How>(
         mut self,
@@ -6999,7 +7344,7 @@ impl ClusterSdnZonesPost {
         self
     }
     /// Turns the learning of MAC addresses on the bridge off.
-    #[doc(alias("bridge-disable-mac-learning"))]
+    #[cfg_attr(doc, doc(alias("bridge-disable-mac-learning")))]
     #[inline]
     pub fn bridge_disable_mac_learning<How>(
         mut self,
@@ -7029,7 +7374,7 @@ impl ClusterSdnZonesPost {
         self
     }
     /// Lets ARP and neighbor discovery pass and does not answer them locally; EVPN zones.
-    #[doc(alias("disable-arp-nd-suppression"))]
+    #[cfg_attr(doc, doc(alias("disable-arp-nd-suppression")))]
     #[inline]
     pub fn disable_arp_nd_suppression<How>(
         mut self,
@@ -7056,7 +7401,7 @@ impl ClusterSdnZonesPost {
         self
     }
     /// Datapath number; Faucet zones.
-    #[doc(alias("dp-id"))]
+    #[cfg_attr(doc, doc(alias("dp-id")))]
     #[inline]
     pub fn dp_id<How>(mut self, dp_id: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("dp-id", dp_id);
@@ -7072,7 +7417,7 @@ impl ClusterSdnZonesPost {
         self
     }
     /// Lets the exit nodes themselves reach the guests; EVPN zones.
-    #[doc(alias("exitnodes-local-routing"))]
+    #[cfg_attr(doc, doc(alias("exitnodes-local-routing")))]
     #[inline]
     pub fn exitnodes_local_routing<How>(
         mut self,
@@ -7084,7 +7429,7 @@ impl ClusterSdnZonesPost {
         self
     }
     /// Exit node to prefer, with the others as a fallback; EVPN zones.
-    #[doc(alias("exitnodes-primary"))]
+    #[cfg_attr(doc, doc(alias("exitnodes-primary")))]
     #[inline]
     pub fn exitnodes_primary<How>(
         mut self,
@@ -7106,7 +7451,7 @@ impl ClusterSdnZonesPost {
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
-    #[doc(alias("lock-token"))]
+    #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
     pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
@@ -7143,7 +7488,7 @@ impl ClusterSdnZonesPost {
         self
     }
     /// Comma-separated route targets to import into the zone's routing table; EVPN zones.
-    #[doc(alias("rt-import"))]
+    #[cfg_attr(doc, doc(alias("rt-import")))]
     #[inline]
     pub fn rt_import<How>(
         mut self,
@@ -7153,7 +7498,7 @@ impl ClusterSdnZonesPost {
         self
     }
     /// Further controllers besides the main one; EVPN zones. Since 9.2.
-    #[doc(alias("secondary-controllers"))]
+    #[cfg_attr(doc, doc(alias("secondary-controllers")))]
     #[inline]
     pub fn secondary_controllers<How: Several>(
         mut self,
@@ -7171,7 +7516,7 @@ impl ClusterSdnZonesPost {
         self
     }
     /// Tag format of the outer VLAN; QinQ zones. Default: `802.1q`.
-    #[doc(alias("vlan-protocol"))]
+    #[cfg_attr(doc, doc(alias("vlan-protocol")))]
     #[inline]
     pub fn vlan_protocol<How>(
         mut self,
@@ -7183,14 +7528,14 @@ impl ClusterSdnZonesPost {
         self
     }
     /// VXLAN network identifier of the zone's routing table; EVPN zones. From 1 to 16777215.
-    #[doc(alias("vrf-vxlan"))]
+    #[cfg_attr(doc, doc(alias("vrf-vxlan")))]
     #[inline]
     pub fn vrf_vxlan<How>(mut self, vrf_vxlan: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("vrf-vxlan", vrf_vxlan);
         self
     }
     /// UDP port of the tunnels; VXLAN and EVPN zones. From 1 to 65536. Default: `4789`. Since 8.0.
-    #[doc(alias("vxlan-port"))]
+    #[cfg_attr(doc, doc(alias("vxlan-port")))]
     #[inline]
     pub fn vxlan_port<How>(mut self, vxlan_port: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("vxlan-port", vxlan_port);
@@ -7218,7 +7563,7 @@ impl Settings<ClusterSdnZonesPost> for ClusterSdnZonesItem {
 /// The path `/cluster/sdn/zones/{zone}`.
 ///
 /// Its calls: [`GET /cluster/sdn/zones/{zone}`](ClusterSdnZonesZoneGet), [`PUT /cluster/sdn/zones/{zone}`](ClusterSdnZonesZonePut), [`DELETE /cluster/sdn/zones/{zone}`](ClusterSdnZonesZoneDelete).
-#[doc(alias("/cluster/sdn/zones/{zone}"))]
+#[cfg_attr(doc, doc(alias("/cluster/sdn/zones/{zone}")))]
 #[derive(Clone, Debug)]
 pub struct ClusterSdnZonesZonePath(pub(crate) At);
 
@@ -7314,7 +7659,11 @@ impl ClusterSdnZonesZonePath {
 /// * Gives: [`ClusterSdnZonesItem`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `SDN.Allocate` on path `/sdn/zones/{zone}`.
-#[doc(alias("GET /cluster/sdn/zones/{zone}"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /cluster/sdn/zones/{zone}", "get zone", "show zone", "read zone", "get sdn zone", "show sdn zone",
+    "read sdn zone", "GET zones", "pvesh get /cluster/sdn/zones/{zone}", "SDN.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnZonesZoneGet(pub(crate) Request<ClusterSdnZonesItem>);
@@ -7349,7 +7698,12 @@ impl ClusterSdnZonesZoneGet {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `SDN.Allocate` on path `/sdn/zones/{zone}`.
-#[doc(alias("PUT /cluster/sdn/zones/{zone}"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /cluster/sdn/zones/{zone}", "update zone", "change zone", "edit zone", "set zone", "modify zone",
+    "update sdn zone", "change sdn zone", "edit sdn zone", "set sdn zone", "modify sdn zone", "PUT zones",
+    "pvesh set /cluster/sdn/zones/{zone}", "SDN.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnZonesZonePut(pub(crate) Request<()>);
@@ -7358,7 +7712,7 @@ request_impls!(ClusterSdnZonesZonePut:());
 
 impl ClusterSdnZonesZonePut {
     /// Announces whole subnets (type 5 routes), which helps with silent guests; EVPN zones.
-    #[doc(alias("advertise-subnets"))]
+    #[cfg_attr(doc, doc(alias("advertise-subnets")))]
     #[inline]
     pub fn advertise_subnets<How>(
         mut self,
@@ -7374,7 +7728,7 @@ impl ClusterSdnZonesZonePut {
         self
     }
     /// Turns the learning of MAC addresses on the bridge off.
-    #[doc(alias("bridge-disable-mac-learning"))]
+    #[cfg_attr(doc, doc(alias("bridge-disable-mac-learning")))]
     #[inline]
     pub fn bridge_disable_mac_learning<How>(
         mut self,
@@ -7416,7 +7770,7 @@ impl ClusterSdnZonesZonePut {
         self
     }
     /// Lets ARP and neighbor discovery pass and does not answer them locally; EVPN zones.
-    #[doc(alias("disable-arp-nd-suppression"))]
+    #[cfg_attr(doc, doc(alias("disable-arp-nd-suppression")))]
     #[inline]
     pub fn disable_arp_nd_suppression<How>(
         mut self,
@@ -7443,7 +7797,7 @@ impl ClusterSdnZonesZonePut {
         self
     }
     /// Datapath number; Faucet zones.
-    #[doc(alias("dp-id"))]
+    #[cfg_attr(doc, doc(alias("dp-id")))]
     #[inline]
     pub fn dp_id<How>(mut self, dp_id: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("dp-id", dp_id);
@@ -7459,7 +7813,7 @@ impl ClusterSdnZonesZonePut {
         self
     }
     /// Lets the exit nodes themselves reach the guests; EVPN zones.
-    #[doc(alias("exitnodes-local-routing"))]
+    #[cfg_attr(doc, doc(alias("exitnodes-local-routing")))]
     #[inline]
     pub fn exitnodes_local_routing<How>(
         mut self,
@@ -7471,7 +7825,7 @@ impl ClusterSdnZonesZonePut {
         self
     }
     /// Exit node to prefer, with the others as a fallback; EVPN zones.
-    #[doc(alias("exitnodes-primary"))]
+    #[cfg_attr(doc, doc(alias("exitnodes-primary")))]
     #[inline]
     pub fn exitnodes_primary<How>(
         mut self,
@@ -7493,7 +7847,7 @@ impl ClusterSdnZonesZonePut {
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
-    #[doc(alias("lock-token"))]
+    #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
     pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
@@ -7530,7 +7884,7 @@ impl ClusterSdnZonesZonePut {
         self
     }
     /// Comma-separated route targets to import into the zone's routing table; EVPN zones.
-    #[doc(alias("rt-import"))]
+    #[cfg_attr(doc, doc(alias("rt-import")))]
     #[inline]
     pub fn rt_import<How>(
         mut self,
@@ -7540,7 +7894,7 @@ impl ClusterSdnZonesZonePut {
         self
     }
     /// Further controllers besides the main one; EVPN zones. Since 9.2.
-    #[doc(alias("secondary-controllers"))]
+    #[cfg_attr(doc, doc(alias("secondary-controllers")))]
     #[inline]
     pub fn secondary_controllers<How: Several>(
         mut self,
@@ -7558,7 +7912,7 @@ impl ClusterSdnZonesZonePut {
         self
     }
     /// Tag format of the outer VLAN; QinQ zones. Default: `802.1q`.
-    #[doc(alias("vlan-protocol"))]
+    #[cfg_attr(doc, doc(alias("vlan-protocol")))]
     #[inline]
     pub fn vlan_protocol<How>(
         mut self,
@@ -7570,14 +7924,14 @@ impl ClusterSdnZonesZonePut {
         self
     }
     /// VXLAN network identifier of the zone's routing table; EVPN zones. From 1 to 16777215.
-    #[doc(alias("vrf-vxlan"))]
+    #[cfg_attr(doc, doc(alias("vrf-vxlan")))]
     #[inline]
     pub fn vrf_vxlan<How>(mut self, vrf_vxlan: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("vrf-vxlan", vrf_vxlan);
         self
     }
     /// UDP port of the tunnels; VXLAN and EVPN zones. From 1 to 65536. Default: `4789`. Since 8.0.
-    #[doc(alias("vxlan-port"))]
+    #[cfg_attr(doc, doc(alias("vxlan-port")))]
     #[inline]
     pub fn vxlan_port<How>(mut self, vxlan_port: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("vxlan-port", vxlan_port);
@@ -7621,7 +7975,11 @@ impl Settings<ClusterSdnZonesZonePut> for ClusterSdnZonesItem {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `SDN.Allocate` on path `/sdn/zones/{zone}`.
-#[doc(alias("DELETE /cluster/sdn/zones/{zone}"))]
+#[cfg_attr(doc, doc(alias(
+    "DELETE /cluster/sdn/zones/{zone}", "delete zone", "remove zone", "delete sdn zone", "remove sdn zone",
+    "DELETE zones", "pvesh delete /cluster/sdn/zones/{zone}", "SDN.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnZonesZoneDelete(pub(crate) Request<()>);
@@ -7630,7 +7988,7 @@ request_impls!(ClusterSdnZonesZoneDelete:());
 
 impl ClusterSdnZonesZoneDelete {
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
-    #[doc(alias("lock-token"))]
+    #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
     pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
@@ -7678,7 +8036,7 @@ open_enum_impls!(ClusterSdnControllersBgpMode {
     "auto" Auto, "external" External, "internal" Internal,
 });
 
-/// The answer to `GET /cluster/sdn/controllers`.
+/// One element of the answer to `GET /cluster/sdn/controllers`, which lists the routing controllers.
 ///
 /// Given by [`GET /cluster/sdn/controllers`](ClusterSdnControllersGet), [`GET /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerGet).
 #[derive(Clone)]
@@ -7687,13 +8045,13 @@ pub struct ClusterSdnControllersItem {
     /// Own autonomous system number; BGP and EVPN. From 0 to 4294967295.
     pub asn: Option<i64>,
     /// Whether sessions are external or internal BGP; `auto` follows a BGP controller, else internal. Default: `auto`. Since 9.2.
-    #[doc(alias("bgp-mode"))]
+    #[cfg_attr(doc, doc(alias("bgp-mode")))]
     pub bgp_mode: Option<ClusterSdnControllersBgpMode>,
     /// Uses paths through different systems at once if they are equally long; BGP.
-    #[doc(alias("bgp-multipath-as-path-relax"))]
+    #[cfg_attr(doc, doc(alias("bgp-multipath-as-path-relax")))]
     pub bgp_multipath_as_path_relax: Option<bool>,
     /// Whether paths through different systems are used at once if equally long; BGP.
-    #[doc(alias("bgp-multipath-as-relax"))]
+    #[cfg_attr(doc, doc(alias("bgp-multipath-as-relax")))]
     pub bgp_multipath_as_relax: Option<bool>,
     /// Name of the controller.
     pub controller: String,
@@ -7702,18 +8060,18 @@ pub struct ClusterSdnControllersItem {
     /// Treats the peers as external ones (eBGP); BGP.
     pub ebgp: Option<bool>,
     /// How many hops an external peer may be away; BGP with `ebgp`.
-    #[doc(alias("ebgp-multihop"))]
+    #[cfg_attr(doc, doc(alias("ebgp-multihop")))]
     pub ebgp_multihop: Option<i64>,
     /// Fabric whose members become the peers; EVPN. Since 9.0.
     pub fabric: Option<String>,
     /// Domain the IS-IS controller routes in.
-    #[doc(alias("isis-domain"))]
+    #[cfg_attr(doc, doc(alias("isis-domain")))]
     pub isis_domain: Option<String>,
     /// Comma-separated interfaces that speak IS-IS; IS-IS.
-    #[doc(alias("isis-ifaces"))]
+    #[cfg_attr(doc, doc(alias("isis-ifaces")))]
     pub isis_ifaces: Option<List>,
     /// Network entity title of the node; IS-IS.
-    #[doc(alias("isis-net"))]
+    #[cfg_attr(doc, doc(alias("isis-net")))]
     pub isis_net: Option<String>,
     /// Loopback or dummy interface that holds the router address; BGP.
     pub loopback: Option<String>,
@@ -7722,17 +8080,17 @@ pub struct ClusterSdnControllersItem {
     /// Comma-separated nodes the controller runs on. Since 9.2.
     pub nodes: Option<List<NodeName>>,
     /// Name of the peer group in the FRR configuration; EVPN. Since 9.2.
-    #[doc(alias("peer-group-name"))]
+    #[cfg_attr(doc, doc(alias("peer-group-name")))]
     pub peer_group_name: Option<String>,
     /// Comma-separated addresses of the peers.
     pub peers: Option<List<IpAddress>>,
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     pub pending: Option<ClusterSdnControllersPending>,
     /// Route map applied to routes that are received. Since 9.2.
-    #[doc(alias("route-map-in"))]
+    #[cfg_attr(doc, doc(alias("route-map-in")))]
     pub route_map_in: Option<String>,
     /// Route map applied to routes that are announced. Since 9.2.
-    #[doc(alias("route-map-out"))]
+    #[cfg_attr(doc, doc(alias("route-map-out")))]
     pub route_map_out: Option<String>,
     /// Whether the object is new, changed or deleted compared with what is applied; absent if it is neither.
     pub state: Option<ClusterSdnState>,
@@ -7981,29 +8339,29 @@ pub struct ClusterSdnControllersPending {
     /// Own autonomous system number; BGP and EVPN. From 0 to 4294967295.
     pub asn: Option<Pending<i64>>,
     /// Whether sessions are external or internal BGP; `auto` follows a BGP controller, else internal. Default: `auto`. Since 9.2.
-    #[doc(alias("bgp-mode"))]
+    #[cfg_attr(doc, doc(alias("bgp-mode")))]
     pub bgp_mode: Option<Pending<ClusterSdnControllersBgpMode>>,
     /// Uses paths through different systems at once if they are equally long; BGP.
-    #[doc(alias("bgp-multipath-as-path-relax"))]
+    #[cfg_attr(doc, doc(alias("bgp-multipath-as-path-relax")))]
     pub bgp_multipath_as_path_relax: Option<Pending<bool>>,
     /// Whether paths through different systems are used at once if equally long; BGP.
-    #[doc(alias("bgp-multipath-as-relax"))]
+    #[cfg_attr(doc, doc(alias("bgp-multipath-as-relax")))]
     pub bgp_multipath_as_relax: Option<Pending<bool>>,
     /// Treats the peers as external ones (eBGP); BGP.
     pub ebgp: Option<Pending<bool>>,
     /// How many hops an external peer may be away; BGP with `ebgp`.
-    #[doc(alias("ebgp-multihop"))]
+    #[cfg_attr(doc, doc(alias("ebgp-multihop")))]
     pub ebgp_multihop: Option<Pending<i64>>,
     /// Fabric whose members become the peers; EVPN. Since 9.0.
     pub fabric: Option<Pending<String>>,
     /// Domain the IS-IS controller routes in.
-    #[doc(alias("isis-domain"))]
+    #[cfg_attr(doc, doc(alias("isis-domain")))]
     pub isis_domain: Option<Pending<String>>,
     /// Comma-separated interfaces that speak IS-IS; IS-IS.
-    #[doc(alias("isis-ifaces"))]
+    #[cfg_attr(doc, doc(alias("isis-ifaces")))]
     pub isis_ifaces: Option<Pending<List>>,
     /// Network entity title of the node; IS-IS.
-    #[doc(alias("isis-net"))]
+    #[cfg_attr(doc, doc(alias("isis-net")))]
     pub isis_net: Option<Pending<String>>,
     /// Loopback or dummy interface that holds the router address; BGP.
     pub loopback: Option<Pending<String>>,
@@ -8012,15 +8370,15 @@ pub struct ClusterSdnControllersPending {
     /// Comma-separated nodes the controller runs on. Since 9.2.
     pub nodes: Option<Pending<List<NodeName>>>,
     /// Name of the peer group in the FRR configuration; EVPN. Since 9.2.
-    #[doc(alias("peer-group-name"))]
+    #[cfg_attr(doc, doc(alias("peer-group-name")))]
     pub peer_group_name: Option<Pending<String>>,
     /// Comma-separated addresses of the peers.
     pub peers: Option<Pending<String>>,
     /// Route map applied to routes that are received. Since 9.2.
-    #[doc(alias("route-map-in"))]
+    #[cfg_attr(doc, doc(alias("route-map-in")))]
     pub route_map_in: Option<Pending<String>>,
     /// Route map applied to routes that are announced. Since 9.2.
-    #[doc(alias("route-map-out"))]
+    #[cfg_attr(doc, doc(alias("route-map-out")))]
     pub route_map_out: Option<Pending<String>>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -8088,7 +8446,7 @@ open_enum_impls!(ClusterSdnControllersType {
     "bgp" Bgp, "evpn" Evpn, "faucet" Faucet, "isis" Isis,
 });
 
-/// The answer to `GET /cluster/sdn/dns`.
+/// One element of the answer to `GET /cluster/sdn/dns`, which lists the DNS servers that names are registered with.
 ///
 /// Given by [`GET /cluster/sdn/dns`](ClusterSdnDnsGet), [`GET /cluster/sdn/dns/{dns}`](ClusterSdnDnsDnsPath::get).
 #[derive(Clone)]
@@ -8236,17 +8594,17 @@ open_enum_impls!(ClusterSdnDnsType {
     "powerdns" Powerdns,
 });
 
-/// The answer to `GET /cluster/sdn/dry-run`.
+/// The answer to `GET /cluster/sdn/dry-run`, which shows what applying the pending changes would alter on a node.
 ///
 /// Given by [`GET /cluster/sdn/dry-run`](ClusterSdnDryRunPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnDryRun {
     /// Changes to the configuration of the routing daemon FRR, as a diff.
-    #[doc(alias("frr-diff"))]
+    #[cfg_attr(doc, doc(alias("frr-diff")))]
     pub frr_diff: Option<String>,
     /// Changes to the network interfaces file of the SDN, as a diff.
-    #[doc(alias("interfaces-diff"))]
+    #[cfg_attr(doc, doc(alias("interfaces-diff")))]
     pub interfaces_diff: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -8273,7 +8631,7 @@ impl Default for ClusterSdnDryRun {
     }
 }
 
-/// The answer to `GET /cluster/sdn/fabrics/all`.
+/// The answer to `GET /cluster/sdn/fabrics/all`, which lists all fabrics and all their member nodes in one answer.
 ///
 /// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet).
 #[derive(Clone)]
@@ -8302,7 +8660,7 @@ object!(ClusterSdnFabricsAll {
     others: extra,
 });
 
-/// The answer to `GET /cluster/sdn/fabrics/fabric/{id}`.
+/// The answer to `GET /cluster/sdn/fabrics/fabric/{id}`, which reads the configuration of a fabric.
 ///
 /// Given by [`GET /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPath::get).
 #[derive(Clone)]
@@ -8323,7 +8681,7 @@ pub struct ClusterSdnFabricsFabric {
     /// IPv4 network that the node addresses are taken from, in CIDR notation.
     pub ip_prefix: Option<Cidr>,
     /// Token from taking the configuration lock; needed while the lock is held.
-    #[doc(alias("lock-token"))]
+    #[cfg_attr(doc, doc(alias("lock-token")))]
     pub lock_token: Option<String>,
     /// Seconds between keepalive packets, which hold NAT mappings open; 0 sends none; WireGuard. From 0 to 65535. Since 9.2.
     pub persistent_keepalive: Option<i64>,
@@ -8475,7 +8833,7 @@ object!(ClusterSdnFabricsFabric {
     others: extra,
 });
 
-/// Names of settings to remove.
+/// One element of `delete`: names of settings to remove.
 ///
 /// Taken by [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut).
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -8518,7 +8876,7 @@ open_enum_impls!(ClusterSdnFabricsFabricDelete {
     "persistent_keepalive" PersistentKeepalive,
 });
 
-/// All fabrics.
+/// One element of `fabrics`: all fabrics.
 ///
 /// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet), [`GET /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricGet).
 #[derive(Clone)]
@@ -8539,7 +8897,7 @@ pub struct ClusterSdnFabricsFabricItem {
     /// IPv4 network that the node addresses are taken from, in CIDR notation.
     pub ip_prefix: Option<Cidr>,
     /// Token from taking the configuration lock; needed while the lock is held.
-    #[doc(alias("lock-token"))]
+    #[cfg_attr(doc, doc(alias("lock-token")))]
     pub lock_token: Option<String>,
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     pub pending: Option<ClusterSdnFabricsFabricPending>,
@@ -8781,7 +9139,7 @@ impl Default for ClusterSdnFabricsFabricPending {
     }
 }
 
-/// The answer to `GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`.
+/// The answer to `GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`, which reads how a node takes part in a fabric.
 ///
 /// Given by [`GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::get).
 #[derive(Clone)]
@@ -8802,7 +9160,7 @@ pub struct ClusterSdnFabricsNode {
     /// IPv6 address of the node in the fabric.
     pub ip6: Option<IpAddress>,
     /// Token from taking the configuration lock; needed while the lock is held.
-    #[doc(alias("lock-token"))]
+    #[cfg_attr(doc, doc(alias("lock-token")))]
     pub lock_token: Option<String>,
     /// Name of the member node.
     pub node_id: NodeName,
@@ -8963,7 +9321,7 @@ object!(ClusterSdnFabricsNode {
     others: extra,
 });
 
-/// Names of settings to remove.
+/// One element of `delete`: names of settings to remove.
 ///
 /// Taken by [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -8994,7 +9352,7 @@ open_enum_impls!(ClusterSdnFabricsNodeDelete {
     "peers" Peers,
 });
 
-/// All member nodes of all fabrics.
+/// One element of `nodes`: all member nodes of all fabrics.
 ///
 /// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet), [`GET /cluster/sdn/fabrics/node`](ClusterSdnFabricsNodeGet), [`GET /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdGet).
 #[derive(Clone)]
@@ -9015,7 +9373,7 @@ pub struct ClusterSdnFabricsNodeItem {
     /// IPv6 address of the node in the fabric.
     pub ip6: Option<IpAddress>,
     /// Token from taking the configuration lock; needed while the lock is held.
-    #[doc(alias("lock-token"))]
+    #[cfg_attr(doc, doc(alias("lock-token")))]
     pub lock_token: Option<String>,
     /// Name of the member node.
     pub node_id: Option<NodeName>,
@@ -9313,7 +9671,7 @@ open_enum_impls!(ClusterSdnFabricsRole {
     "internal" Internal, "external" External,
 });
 
-/// The answer to `GET /cluster/sdn/ipams`.
+/// One element of the answer to `GET /cluster/sdn/ipams`, which lists the IP address managers (IPAMs).
 ///
 /// Given by [`GET /cluster/sdn/ipams`](ClusterSdnIpamsGet), [`GET /cluster/sdn/ipams/{ipam}`](ClusterSdnIpamsIpamPath::get).
 #[derive(Clone)]
@@ -9424,7 +9782,7 @@ object!(ClusterSdnIpamsItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /cluster/sdn/ipams/{ipam}/status`.
+/// One element of the answer to `GET /cluster/sdn/ipams/{ipam}/status`, which lists the addresses given out.
 ///
 /// Given by [`GET /cluster/sdn/ipams/{ipam}/status`](ClusterSdnIpamsIpamStatusPath::get).
 #[derive(Clone)]
@@ -9487,7 +9845,7 @@ open_enum_impls!(ClusterSdnIpamsType {
     "netbox" Netbox, "phpipam" Phpipam, "pve" Pve,
 });
 
-/// Names of settings to remove.
+/// One element of `delete`: names of settings to remove.
 ///
 /// Taken by [`PUT /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPut).
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -9503,7 +9861,7 @@ open_enum_impls!(ClusterSdnPrefixListDelete {
     "entries" Entries,
 });
 
-/// The answer to `GET /cluster/sdn/prefix-lists/{id}/entries`.
+/// One element of the answer to `GET /cluster/sdn/prefix-lists/{id}/entries`, which lists the entries of a prefix list.
 ///
 /// Given by [`GET /cluster/sdn/prefix-lists/{id}/entries`](ClusterSdnPrefixListsIdEntriesPath::get), [`GET /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqPath::get).
 #[derive(Clone)]
@@ -9604,7 +9962,7 @@ impl Default for ClusterSdnPrefixListsEntriesItem {
     }
 }
 
-/// Names of settings to remove.
+/// One element of `delete`: names of settings to remove.
 ///
 /// Taken by [`PUT /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqPut).
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -9624,7 +9982,7 @@ open_enum_impls!(ClusterSdnPrefixListsEntryDelete {
     "le" Le, "ge" Ge, "seq" Seq,
 });
 
-/// The answer to `GET /cluster/sdn/prefix-lists`.
+/// One element of the answer to `GET /cluster/sdn/prefix-lists`, which lists the prefix lists.
 ///
 /// Given by [`GET /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsGet), [`GET /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPath::get).
 #[derive(Clone)]
@@ -9752,7 +10110,7 @@ impl Default for ClusterSdnPrefixListsPending {
     }
 }
 
-/// Names of settings to remove.
+/// One element of `delete`: names of settings to remove.
 ///
 /// Taken by [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut).
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -9765,7 +10123,7 @@ pub enum ClusterSdnRouteMapsEntriesEntryDelete {
     /// The value `call`.
     Call,
     /// The value `exit-action`.
-    #[doc(alias("exit-action"))]
+    #[cfg_attr(doc, doc(alias("exit-action")))]
     ExitAction,
     /// Any other value; `as_str` tells which.
     UnknownValue(UnknownValue),
@@ -9775,7 +10133,7 @@ open_enum_impls!(ClusterSdnRouteMapsEntriesEntryDelete {
     "set" Set, "match" Match, "call" Call, "exit-action" ExitAction,
 });
 
-/// The answer to `GET /cluster/sdn/route-maps/entries`.
+/// One element of the answer to `GET /cluster/sdn/route-maps/entries`, which lists the entries of all route maps.
 ///
 /// Given by [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet), [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet), [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get).
 #[derive(Clone)]
@@ -9788,14 +10146,14 @@ pub struct ClusterSdnRouteMapsEntriesItem {
     /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
     pub digest: Option<String>,
     /// Where to go on after a match; without it, a match ends the route map.
-    #[doc(alias("exit-action"))]
+    #[cfg_attr(doc, doc(alias("exit-action")))]
     pub exit_action: Option<RouteMapExitAction>,
     /// Conditions a route must meet, each as `key=NAME,value=VALUE`.
     pub match_: Option<Vec<RouteMapMatch>>,
     /// Number of the entry; lower ones are checked first. From 0 to 65535.
     pub order: i64,
     /// Name of the route map.
-    #[doc(alias("route-map-id"))]
+    #[cfg_attr(doc, doc(alias("route-map-id")))]
     pub route_map_id: String,
     /// Changes to make to a route that matches, each as `key=NAME,value=VALUE`.
     pub set: Option<Vec<RouteMapSet>>,
@@ -9897,7 +10255,7 @@ object!(ClusterSdnRouteMapsEntriesItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /cluster/sdn/route-maps`.
+/// One element of the answer to `GET /cluster/sdn/route-maps`, which lists the route maps.
 ///
 /// Given by [`GET /cluster/sdn/route-maps`](ClusterSdnRouteMapsGet).
 #[derive(Clone)]
@@ -9950,7 +10308,7 @@ open_enum_impls!(ClusterSdnState {
     "new" New, "changed" Changed, "deleted" Deleted,
 });
 
-/// The answer to `GET /cluster/sdn/vnets/{vnet}/firewall/options`.
+/// The answer to `GET /cluster/sdn/vnets/{vnet}/firewall/options`, which reads the firewall options of a VNet.
 ///
 /// Given by [`GET /cluster/sdn/vnets/{vnet}/firewall/options`](ClusterSdnVnetsVnetFirewallOptionsPath::get).
 #[derive(Clone)]
@@ -10044,7 +10402,7 @@ impl Default for ClusterSdnVnetsFirewallOptions {
     }
 }
 
-/// The answer to `GET /cluster/sdn/vnets`.
+/// One element of the answer to `GET /cluster/sdn/vnets`, which lists the virtual networks (VNets).
 ///
 /// Given by [`GET /cluster/sdn/vnets`](ClusterSdnVnetsGet), [`GET /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetGet).
 #[derive(Clone)]
@@ -10055,7 +10413,7 @@ pub struct ClusterSdnVnetsItem {
     /// Checksum of the configuration; on a write, the call fails if it changed since.
     pub digest: Option<String>,
     /// Keeps guests on the VNet from reaching each other on the same node.
-    #[doc(alias("isolate-ports"))]
+    #[cfg_attr(doc, doc(alias("isolate-ports")))]
     pub isolate_ports: Option<bool>,
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     pub pending: Option<ClusterSdnVnetsPending>,
@@ -10196,7 +10554,7 @@ pub struct ClusterSdnVnetsPending {
     /// Free text that describes the VNet. At most 256 characters.
     pub alias: Option<Pending<String>>,
     /// Keeps guests on the VNet from reaching each other on the same node.
-    #[doc(alias("isolate-ports"))]
+    #[cfg_attr(doc, doc(alias("isolate-ports")))]
     pub isolate_ports: Option<Pending<bool>>,
     /// VLAN number in VLAN and QinQ zones, VXLAN network identifier in VXLAN and EVPN zones. From 1 to 16777215.
     pub tag: Option<Pending<i64>>,
@@ -10231,7 +10589,7 @@ impl Default for ClusterSdnVnetsPending {
     }
 }
 
-/// The answer to `GET /cluster/sdn/vnets/{vnet}/subnets`.
+/// One element of the answer to `GET /cluster/sdn/vnets/{vnet}/subnets`, which lists the subnets of a VNet.
 ///
 /// Given by [`GET /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsGet), [`GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetGet).
 #[derive(Clone)]
@@ -10240,10 +10598,10 @@ pub struct ClusterSdnVnetsSubnetsItem {
     /// Subnet in CIDR notation.
     pub cidr: Option<String>,
     /// Address of the DNS server that DHCP clients are told.
-    #[doc(alias("dhcp-dns-server"))]
+    #[cfg_attr(doc, doc(alias("dhcp-dns-server")))]
     pub dhcp_dns_server: Option<IpAddress>,
     /// Address ranges for DHCP, each as `start-address=IP,end-address=IP`.
-    #[doc(alias("dhcp-range"))]
+    #[cfg_attr(doc, doc(alias("dhcp-range")))]
     pub dhcp_range: Option<Vec<DhcpRange>>,
     /// Checksum of the configuration; on a write, the call fails if it changed since.
     pub digest: Option<String>,
@@ -10450,10 +10808,10 @@ object!(ClusterSdnVnetsSubnetsItem {
 #[non_exhaustive]
 pub struct ClusterSdnVnetsSubnetsPending {
     /// Address of the DNS server that DHCP clients are told.
-    #[doc(alias("dhcp-dns-server"))]
+    #[cfg_attr(doc, doc(alias("dhcp-dns-server")))]
     pub dhcp_dns_server: Option<Pending<String>>,
     /// Address ranges for DHCP, each as `start-address=IP,end-address=IP`.
-    #[doc(alias("dhcp-range"))]
+    #[cfg_attr(doc, doc(alias("dhcp-range")))]
     pub dhcp_range: Option<Pending<Vec<DhcpRange>>>,
     /// Label put between host name and zone domain in DNS names.
     pub dnszoneprefix: Option<Pending<String>>,
@@ -10546,19 +10904,19 @@ open_enum_impls!(ClusterSdnZonesDhcp {
     "dnsmasq" Dnsmasq,
 });
 
-/// The answer to `GET /cluster/sdn/zones`.
+/// One element of the answer to `GET /cluster/sdn/zones`, which lists the zones.
 ///
 /// Given by [`GET /cluster/sdn/zones`](ClusterSdnZonesGet), [`GET /cluster/sdn/zones/{zone}`](ClusterSdnZonesZoneGet).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnZonesItem {
     /// Announces whole subnets (type 5 routes), which helps with silent guests; EVPN zones.
-    #[doc(alias("advertise-subnets"))]
+    #[cfg_attr(doc, doc(alias("advertise-subnets")))]
     pub advertise_subnets: Option<bool>,
     /// Bridge on the nodes that carries the VLANs; VLAN and QinQ zones.
     pub bridge: Option<String>,
     /// Turns the learning of MAC addresses on the bridge off.
-    #[doc(alias("bridge-disable-mac-learning"))]
+    #[cfg_attr(doc, doc(alias("bridge-disable-mac-learning")))]
     pub bridge_disable_mac_learning: Option<bool>,
     /// Controller that routes for the zone; EVPN zones.
     pub controller: Option<String>,
@@ -10567,22 +10925,22 @@ pub struct ClusterSdnZonesItem {
     /// Checksum of the configuration; on a write, the call fails if it changed since.
     pub digest: Option<String>,
     /// Lets ARP and neighbor discovery pass and does not answer them locally; EVPN zones.
-    #[doc(alias("disable-arp-nd-suppression"))]
+    #[cfg_attr(doc, doc(alias("disable-arp-nd-suppression")))]
     pub disable_arp_nd_suppression: Option<bool>,
     /// DNS server entry that guest names are registered with.
     pub dns: Option<String>,
     /// Domain that names of guests are registered in.
     pub dnszone: Option<String>,
     /// Datapath number; Faucet zones.
-    #[doc(alias("dp-id"))]
+    #[cfg_attr(doc, doc(alias("dp-id")))]
     pub dp_id: Option<i64>,
     /// Comma-separated nodes through which guests reach networks outside; EVPN zones.
     pub exitnodes: Option<List<NodeName>>,
     /// Lets the exit nodes themselves reach the guests; EVPN zones.
-    #[doc(alias("exitnodes-local-routing"))]
+    #[cfg_attr(doc, doc(alias("exitnodes-local-routing")))]
     pub exitnodes_local_routing: Option<bool>,
     /// Exit node to prefer, with the others as a fallback; EVPN zones.
-    #[doc(alias("exitnodes-primary"))]
+    #[cfg_attr(doc, doc(alias("exitnodes-primary")))]
     pub exitnodes_primary: Option<NodeName>,
     /// Fabric whose members serve as tunnel end points; VXLAN zones. Since 9.0.
     pub fabric: Option<String>,
@@ -10601,10 +10959,10 @@ pub struct ClusterSdnZonesItem {
     /// DNS server entry for reverse lookups.
     pub reversedns: Option<String>,
     /// Comma-separated route targets to import into the zone's routing table; EVPN zones.
-    #[doc(alias("rt-import"))]
+    #[cfg_attr(doc, doc(alias("rt-import")))]
     pub rt_import: Option<List>,
     /// Further controllers besides the main one; EVPN zones. Since 9.2.
-    #[doc(alias("secondary-controllers"))]
+    #[cfg_attr(doc, doc(alias("secondary-controllers")))]
     pub secondary_controllers: Option<Vec<String>>,
     /// Whether the object is new, changed or deleted compared with what is applied; absent if it is neither.
     pub state: Option<ClusterSdnState>,
@@ -10613,13 +10971,13 @@ pub struct ClusterSdnZonesItem {
     /// Kind of the zone.
     pub type_: ClusterSdnZonesType,
     /// Tag format of the outer VLAN; QinQ zones. Default: `802.1q`.
-    #[doc(alias("vlan-protocol"))]
+    #[cfg_attr(doc, doc(alias("vlan-protocol")))]
     pub vlan_protocol: Option<super::types::VlanProtocol>,
     /// VXLAN network identifier of the zone's routing table; EVPN zones. From 1 to 16777215.
-    #[doc(alias("vrf-vxlan"))]
+    #[cfg_attr(doc, doc(alias("vrf-vxlan")))]
     pub vrf_vxlan: Option<i64>,
     /// UDP port of the tunnels; VXLAN and EVPN zones. From 1 to 65536. Default: `4789`.
-    #[doc(alias("vxlan-port"))]
+    #[cfg_attr(doc, doc(alias("vxlan-port")))]
     pub vxlan_port: Option<i64>,
     /// Name of the zone.
     pub zone: String,
@@ -10960,34 +11318,34 @@ object!(ClusterSdnZonesItem {
 #[non_exhaustive]
 pub struct ClusterSdnZonesPending {
     /// Announces whole subnets (type 5 routes), which helps with silent guests; EVPN zones.
-    #[doc(alias("advertise-subnets"))]
+    #[cfg_attr(doc, doc(alias("advertise-subnets")))]
     pub advertise_subnets: Option<Pending<bool>>,
     /// Bridge on the nodes that carries the VLANs; VLAN and QinQ zones.
     pub bridge: Option<Pending<String>>,
     /// Turns the learning of MAC addresses on the bridge off.
-    #[doc(alias("bridge-disable-mac-learning"))]
+    #[cfg_attr(doc, doc(alias("bridge-disable-mac-learning")))]
     pub bridge_disable_mac_learning: Option<Pending<bool>>,
     /// Controller that routes for the zone; EVPN zones.
     pub controller: Option<Pending<String>>,
     /// DHCP server that serves the subnets of the zone.
     pub dhcp: Option<Pending<ClusterSdnZonesDhcp>>,
     /// Lets ARP and neighbor discovery pass and does not answer them locally; EVPN zones.
-    #[doc(alias("disable-arp-nd-suppression"))]
+    #[cfg_attr(doc, doc(alias("disable-arp-nd-suppression")))]
     pub disable_arp_nd_suppression: Option<Pending<bool>>,
     /// DNS server entry that guest names are registered with.
     pub dns: Option<Pending<String>>,
     /// Domain that names of guests are registered in.
     pub dnszone: Option<Pending<String>>,
     /// Datapath number; Faucet zones.
-    #[doc(alias("dp-id"))]
+    #[cfg_attr(doc, doc(alias("dp-id")))]
     pub dp_id: Option<Pending<i64>>,
     /// Comma-separated nodes through which guests reach networks outside; EVPN zones.
     pub exitnodes: Option<Pending<List<NodeName>>>,
     /// Lets the exit nodes themselves reach the guests; EVPN zones.
-    #[doc(alias("exitnodes-local-routing"))]
+    #[cfg_attr(doc, doc(alias("exitnodes-local-routing")))]
     pub exitnodes_local_routing: Option<Pending<bool>>,
     /// Exit node to prefer, with the others as a fallback; EVPN zones.
-    #[doc(alias("exitnodes-primary"))]
+    #[cfg_attr(doc, doc(alias("exitnodes-primary")))]
     pub exitnodes_primary: Option<Pending<NodeName>>,
     /// Fabric whose members serve as tunnel end points; VXLAN zones. Since 9.0.
     pub fabric: Option<Pending<String>>,
@@ -11004,21 +11362,21 @@ pub struct ClusterSdnZonesPending {
     /// DNS server entry for reverse lookups.
     pub reversedns: Option<Pending<String>>,
     /// Comma-separated route targets to import into the zone's routing table; EVPN zones.
-    #[doc(alias("rt-import"))]
+    #[cfg_attr(doc, doc(alias("rt-import")))]
     pub rt_import: Option<Pending<List>>,
     /// Further controllers besides the main one; EVPN zones. Since 9.2.
-    #[doc(alias("secondary-controllers"))]
+    #[cfg_attr(doc, doc(alias("secondary-controllers")))]
     pub secondary_controllers: Option<Pending<Vec<String>>>,
     /// Outer (service) VLAN number; QinQ zones. At least 0.
     pub tag: Option<Pending<i64>>,
     /// Tag format of the outer VLAN; QinQ zones. Default: `802.1q`.
-    #[doc(alias("vlan-protocol"))]
+    #[cfg_attr(doc, doc(alias("vlan-protocol")))]
     pub vlan_protocol: Option<Pending<super::types::VlanProtocol>>,
     /// VXLAN network identifier of the zone's routing table; EVPN zones. From 1 to 16777215.
-    #[doc(alias("vrf-vxlan"))]
+    #[cfg_attr(doc, doc(alias("vrf-vxlan")))]
     pub vrf_vxlan: Option<Pending<i64>>,
     /// UDP port of the tunnels; VXLAN and EVPN zones. From 1 to 65536. Default: `4789`.
-    #[doc(alias("vxlan-port"))]
+    #[cfg_attr(doc, doc(alias("vxlan-port")))]
     pub vxlan_port: Option<Pending<i64>>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -11098,7 +11456,7 @@ open_enum_impls!(ClusterSdnZonesType {
     "evpn" Evpn, "faucet" Faucet, "qinq" Qinq, "simple" Simple, "vlan" Vlan, "vxlan" Vxlan,
 });
 
-/// Address ranges for DHCP, each as `start-address=IP,end-address=IP`.
+/// One element of `dhcp-range`: address ranges for DHCP, each as `start-address=IP,end-address=IP`.
 ///
 /// A property string: it is written and read as one text.
 ///
@@ -11134,7 +11492,7 @@ impl DhcpRange {
         new
     }
     /// Last address of the range.
-    #[doc(alias("end-address"))]
+    #[cfg_attr(doc, doc(alias("end-address")))]
     #[inline]
     #[must_use]
     pub fn end_address<How>(mut self, value: impl IntoValue<IpAddress, How>) -> Self {
@@ -11142,7 +11500,7 @@ impl DhcpRange {
         self
     }
     /// First address of the range.
-    #[doc(alias("start-address"))]
+    #[cfg_attr(doc, doc(alias("start-address")))]
     #[inline]
     #[must_use]
     pub fn start_address<How>(mut self, value: impl IntoValue<IpAddress, How>) -> Self {
@@ -11165,7 +11523,7 @@ object!(DhcpRange {
 
 property_string_impls!(DhcpRange);
 
-/// Interfaces of the node that take part.
+/// One element of `interfaces`: interfaces of the node that take part.
 ///
 /// A property string: it is written and read as one text.
 ///
@@ -11308,13 +11666,13 @@ pub enum FabricInterfaceNetworkType {
     /// The value `broadcast`.
     Broadcast,
     /// The value `non-broadcast`.
-    #[doc(alias("non-broadcast"))]
+    #[cfg_attr(doc, doc(alias("non-broadcast")))]
     NonBroadcast,
     /// The value `point-to-multipoint`.
-    #[doc(alias("point-to-multipoint"))]
+    #[cfg_attr(doc, doc(alias("point-to-multipoint")))]
     PointToMultipoint,
     /// The value `point-to-point`.
-    #[doc(alias("point-to-point"))]
+    #[cfg_attr(doc, doc(alias("point-to-point")))]
     PointToPoint,
     /// Any other value; `as_str` tells which.
     UnknownValue(UnknownValue),
@@ -11327,7 +11685,7 @@ open_enum_impls!(FabricInterfaceNetworkType {
     "point-to-point" PointToPoint,
 });
 
-/// Other members that this one has tunnels to; WireGuard.
+/// One element of `peers`: other members that this one has tunnels to; WireGuard.
 ///
 /// A property string: it is written and read as one text.
 ///
@@ -11455,7 +11813,7 @@ open_enum_impls!(FabricPeerType {
     "internal" Internal, "external" External,
 });
 
-/// Routes from other sources to announce in the fabric; OSPF and BGP.
+/// One element of `redistribute`: routes from other sources to announce in the fabric; OSPF and BGP.
 ///
 /// A property string: it is written and read as one text.
 ///
@@ -11482,7 +11840,7 @@ impl FabricRedistribute {
         new
     }
     /// Route map that filters or alters these routes.
-    #[doc(alias("route-map"))]
+    #[cfg_attr(doc, doc(alias("route-map")))]
     #[inline]
     #[must_use]
     pub fn route_map<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -11543,7 +11901,7 @@ open_enum_impls!(FabricRedistributeSource {
     "bgp" Bgp, "connected" Connected, "kernel" Kernel, "static" Static, "ospf" Ospf,
 });
 
-/// Entries of the list, checked in the order of their numbers.
+/// One element of `entries`: entries of the list, checked in the order of their numbers.
 ///
 /// A property string: it is written and read as one text.
 ///
@@ -11711,10 +12069,10 @@ property_string_impls!(RouteMapExitAction);
 #[non_exhaustive]
 pub enum RouteMapExitActionKey {
     /// The value `on-match-goto`.
-    #[doc(alias("on-match-goto"))]
+    #[cfg_attr(doc, doc(alias("on-match-goto")))]
     OnMatchGoto,
     /// The value `on-match-next`.
-    #[doc(alias("on-match-next"))]
+    #[cfg_attr(doc, doc(alias("on-match-next")))]
     OnMatchNext,
     /// The value `continue`.
     Continue,
@@ -11726,7 +12084,7 @@ open_enum_impls!(RouteMapExitActionKey {
     "on-match-goto" OnMatchGoto, "on-match-next" OnMatchNext, "continue" Continue,
 });
 
-/// Conditions a route must meet, each as `key=NAME,value=VALUE`.
+/// One element of `match`: conditions a route must meet, each as `key=NAME,value=VALUE`.
 ///
 /// A property string: it is written and read as one text.
 ///
@@ -11791,32 +12149,32 @@ property_string_impls!(RouteMapMatch);
 #[non_exhaustive]
 pub enum RouteMapMatchKey {
     /// The value `route-type`.
-    #[doc(alias("route-type"))]
+    #[cfg_attr(doc, doc(alias("route-type")))]
     RouteType,
     /// The value `vni`.
     Vni,
     /// The value `ip-address-prefix-list`.
-    #[doc(alias("ip-address-prefix-list"))]
+    #[cfg_attr(doc, doc(alias("ip-address-prefix-list")))]
     IpAddressPrefixList,
     /// The value `ip6-address-prefix-list`.
-    #[doc(alias("ip6-address-prefix-list"))]
+    #[cfg_attr(doc, doc(alias("ip6-address-prefix-list")))]
     Ip6AddressPrefixList,
     /// The value `ip-next-hop-prefix-list`.
-    #[doc(alias("ip-next-hop-prefix-list"))]
+    #[cfg_attr(doc, doc(alias("ip-next-hop-prefix-list")))]
     IpNextHopPrefixList,
     /// The value `ip6-next-hop-prefix-list`.
-    #[doc(alias("ip6-next-hop-prefix-list"))]
+    #[cfg_attr(doc, doc(alias("ip6-next-hop-prefix-list")))]
     Ip6NextHopPrefixList,
     /// The value `ip-next-hop-address`.
-    #[doc(alias("ip-next-hop-address"))]
+    #[cfg_attr(doc, doc(alias("ip-next-hop-address")))]
     IpNextHopAddress,
     /// The value `ip6-next-hop-address`.
-    #[doc(alias("ip6-next-hop-address"))]
+    #[cfg_attr(doc, doc(alias("ip6-next-hop-address")))]
     Ip6NextHopAddress,
     /// The value `metric`.
     Metric,
     /// The value `local-preference`.
-    #[doc(alias("local-preference"))]
+    #[cfg_attr(doc, doc(alias("local-preference")))]
     LocalPreference,
     /// The value `peer`.
     Peer,
@@ -11841,7 +12199,7 @@ open_enum_impls!(RouteMapMatchKey {
     "tag" Tag,
 });
 
-/// Changes to make to a route that matches, each as `key=NAME,value=VALUE`.
+/// One element of `set`: changes to make to a route that matches, each as `key=NAME,value=VALUE`.
 ///
 /// A property string: it is written and read as one text.
 ///
@@ -11906,25 +12264,25 @@ property_string_impls!(RouteMapSet);
 #[non_exhaustive]
 pub enum RouteMapSetKey {
     /// The value `ip-next-hop-peer-address`.
-    #[doc(alias("ip-next-hop-peer-address"))]
+    #[cfg_attr(doc, doc(alias("ip-next-hop-peer-address")))]
     IpNextHopPeerAddress,
     /// The value `ip-next-hop`.
-    #[doc(alias("ip-next-hop"))]
+    #[cfg_attr(doc, doc(alias("ip-next-hop")))]
     IpNextHop,
     /// The value `ip-next-hop-unchanged`.
-    #[doc(alias("ip-next-hop-unchanged"))]
+    #[cfg_attr(doc, doc(alias("ip-next-hop-unchanged")))]
     IpNextHopUnchanged,
     /// The value `ip6-next-hop-peer-address`.
-    #[doc(alias("ip6-next-hop-peer-address"))]
+    #[cfg_attr(doc, doc(alias("ip6-next-hop-peer-address")))]
     Ip6NextHopPeerAddress,
     /// The value `ip6-next-hop-prefer-global`.
-    #[doc(alias("ip6-next-hop-prefer-global"))]
+    #[cfg_attr(doc, doc(alias("ip6-next-hop-prefer-global")))]
     Ip6NextHopPreferGlobal,
     /// The value `ip6-next-hop`.
-    #[doc(alias("ip6-next-hop"))]
+    #[cfg_attr(doc, doc(alias("ip6-next-hop")))]
     Ip6NextHop,
     /// The value `local-preference`.
-    #[doc(alias("local-preference"))]
+    #[cfg_attr(doc, doc(alias("local-preference")))]
     LocalPreference,
     /// The value `tag`.
     Tag,

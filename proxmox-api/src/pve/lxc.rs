@@ -71,7 +71,7 @@ use crate::support::*;
 /// The path `/nodes/{node}/lxc`.
 ///
 /// Its calls: [`GET /nodes/{node}/lxc`](LxcPath::get), [`POST /nodes/{node}/lxc`](LxcPost).
-#[doc(alias("/nodes/{node}/lxc"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/lxc")))]
 #[derive(Clone, Debug)]
 pub struct LxcPath(pub(crate) At);
 
@@ -109,7 +109,13 @@ impl LxcPath {
     /// }
     /// # Ok(()) }
     /// ```
-    #[doc(alias("GET /nodes/{node}/lxc", "list containers"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/lxc", "list containers", "containers", "container list", "list cts", "cts", "pct list",
+        "list a container", "show containers", "all containers", "show cts", "all cts", "lxcs", "list lxcs",
+        "show lxcs", "all lxcs", "lxc containers", "list lxc containers", "show lxc containers", "all lxc containers",
+        "node lxc", "lxc node", "get node lxc", "show node lxc", "host lxc", "lxc host", "get host lxc",
+        "show host lxc", "GET lxc", "pvesh get /nodes/{node}/lxc"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<LxcItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -371,6 +377,7 @@ impl LxcPath {
                                 "template",
                                 "timezone",
                                 "tty",
+                                "unused[n]",
                             ],
                             "",
                             &Permission::Or(
@@ -438,6 +445,11 @@ impl LxcPath {
                                     ),
                                 ],
                             ),
+                        ),
+                        Permission::When(
+                            &["ostemplate"],
+                            "it is a file of the node, given by its path",
+                            &Permission::Root,
                         ),
                     ],
                 ),
@@ -531,12 +543,13 @@ impl LxcPath {
 ///   * With `rootfs`, `mp[n]`: `VM.Config.Disk` on path `/vms/{vmid}` or `VM.Config.Disk` on path `/pool/{pool}` (when `pool` is given).
 ///   * With `memory`, `swap`: `VM.Config.Memory` on path `/vms/{vmid}` or `VM.Config.Memory` on path `/pool/{pool}` (when `pool` is given).
 ///   * With `net[n]`, `nameserver`, `searchdomain`, `hostname`: `VM.Config.Network` on path `/vms/{vmid}` or `VM.Config.Network` on path `/pool/{pool}` (when `pool` is given).
-///   * With `arch`, `cmode`, `console`, `debug`, `description`, `entrypoint`, `env`, `lock`, `onboot`, `ostype`, `protection`, `startup`, `template`, `timezone`, `tty`: `VM.Config.Options` on path `/vms/{vmid}` or `VM.Config.Options` on path `/pool/{pool}` (when `pool` is given).
+///   * With `arch`, `cmode`, `console`, `debug`, `description`, `entrypoint`, `env`, `lock`, `onboot`, `ostype`, `protection`, `startup`, `template`, `timezone`, `tty`, `unused[n]`: `VM.Config.Options` on path `/vms/{vmid}` or `VM.Config.Options` on path `/pool/{pool}` (when `pool` is given).
 ///   * With `net[n]`, when a network card is on a bridge or VNet (the zone of a plain bridge is `localnetwork`; each VLAN of `tag` and `trunks` counts): (the card has neither `tag` nor `trunks` and `SDN.Use` on path `/sdn/zones/{zone}/{bridge}`) or `SDN.Use` on path `/sdn/zones/{zone}/{bridge}/{tag}`.
 ///   * With `dev[n]`, `hookscript`: to be `root@pam` itself.
 ///   * With `features`, when the container is privileged, or another feature than `nesting` changes: to be `root@pam` itself.
 ///   * With `features`, when only `nesting` changes: `VM.Allocate` on path `/vms/{vmid}` or `VM.Allocate` on path `/pool/{pool}` (when `pool` is given).
 ///   * With `tags`: `VM.Config.Options` on path `/vms/{vmid}` and (everybody may set the tag or `Sys.Modify` on path `/`).
+///   * With `ostemplate`, when it is a file of the node, given by its path: to be `root@pam` itself.
 ///
 /// # Example
 ///
@@ -555,7 +568,15 @@ impl LxcPath {
 /// task.wait().await?;
 /// # Ok(()) }
 /// ```
-#[doc(alias("POST /nodes/{node}/lxc", "create container", "restore container"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/lxc", "create container", "restore container", "restore ct", "new container", "new ct",
+    "provision container", "make container", "container from template", "restore container backup", "pct create",
+    "pct restore", "create a container", "add container", "create ct", "add ct", "create lxc", "add lxc", "new lxc",
+    "create lxc container", "add lxc container", "new lxc container", "create node lxc", "add node lxc",
+    "new node lxc", "create host lxc", "add host lxc", "new host lxc", "POST lxc", "pvesh create /nodes/{node}/lxc",
+    "vmid", "ostemplate", "VM.Allocate", "VM.Backup"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcPost(pub(crate) Request<Task>);
@@ -621,7 +642,7 @@ impl LxcPost {
         self
     }
     /// Device of the host given to the container. Indexes 0 to 255. Since 8.1.
-    #[doc(alias("dev0", "dev1", "dev2", "dev3"))]
+    #[cfg_attr(doc, doc(alias("dev0", "dev1", "dev2", "dev3")))]
     #[inline]
     pub fn dev<Which, How>(
         mut self,
@@ -659,7 +680,7 @@ impl LxcPost {
         self
     }
     /// Puts the new container under high availability. Default: `false`. Since 9.1.
-    #[doc(alias("ha-managed"))]
+    #[cfg_attr(doc, doc(alias("ha-managed")))]
     #[inline]
     pub fn ha_managed<How>(mut self, ha_managed: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("ha-managed", ha_managed);
@@ -681,7 +702,7 @@ impl LxcPost {
         self
     }
     /// Goes on when unpacking the template fails in parts.
-    #[doc(alias("ignore-unpack-errors"))]
+    #[cfg_attr(doc, doc(alias("ignore-unpack-errors")))]
     #[inline]
     pub fn ignore_unpack_errors<How>(
         mut self,
@@ -703,7 +724,7 @@ impl LxcPost {
         self
     }
     /// Further volume, or directory of the host, to mount; `STORAGE:SIZE` allocates a volume of so many GiB. Indexes 0 to 255.
-    #[doc(alias("mp0", "mp1", "mp2", "mp3"))]
+    #[cfg_attr(doc, doc(alias("mp0", "mp1", "mp2", "mp3")))]
     #[inline]
     pub fn mp<Which, How>(
         mut self,
@@ -723,7 +744,7 @@ impl LxcPost {
         self
     }
     /// Network interface of the container. Indexes 0 to 31.
-    #[doc(alias("net0", "net1", "net2", "net3"))]
+    #[cfg_attr(doc, doc(alias("net0", "net1", "net2", "net3")))]
     #[inline]
     pub fn net<Which, How>(
         mut self,
@@ -785,7 +806,7 @@ impl LxcPost {
         self
     }
     /// SSH public keys that may log in as root, one a line, in OpenSSH form.
-    #[doc(alias("ssh-public-keys"))]
+    #[cfg_attr(doc, doc(alias("ssh-public-keys")))]
     #[inline]
     pub fn ssh_public_keys<How>(
         mut self,
@@ -861,7 +882,7 @@ impl LxcPost {
         self
     }
     /// Volume that belongs to the container but is not attached; kept by the server, not to be set. Indexes 0 to 255.
-    #[doc(alias("unused0", "unused1", "unused2", "unused3"))]
+    #[cfg_attr(doc, doc(alias("unused0", "unused1", "unused2", "unused3")))]
     #[inline]
     pub fn unused<Which, How>(
         mut self,
@@ -899,7 +920,7 @@ impl Settings<LxcPost> for LxcConfig {
 /// The path `/nodes/{node}/lxc/{vmid}`.
 ///
 /// Its calls: [`GET /nodes/{node}/lxc/{vmid}`](LxcVmidPath::get), [`DELETE /nodes/{node}/lxc/{vmid}`](LxcVmidDelete).
-#[doc(alias("/nodes/{node}/lxc/{vmid}"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}")))]
 #[derive(Clone, Debug)]
 pub struct LxcVmidPath(pub(crate) At);
 
@@ -928,7 +949,9 @@ impl LxcVmidPath {
     /// * Gives: list of [`SubdirEntry`](super::types::SubdirEntry)
     /// * Releases: 7.4 to 9.2
     /// * Needs: Open to every authenticated user.
-    #[doc(alias("GET /nodes/{node}/lxc/{vmid}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/lxc/{vmid}", "GET lxc", "pvesh get /nodes/{node}/lxc/{vmid}"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::SubdirEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -974,7 +997,12 @@ impl LxcVmidPath {
 /// pve.nodes().node("pve1").lxc().vmid(200).delete().purge(true).await?.wait().await?;
 /// # Ok(()) }
 /// ```
-#[doc(alias("DELETE /nodes/{node}/lxc/{vmid}", "delete container", "destroy container"))]
+#[cfg_attr(doc, doc(alias(
+    "DELETE /nodes/{node}/lxc/{vmid}", "delete container", "destroy container", "pct destroy", "remove container",
+    "delete ct", "remove ct", "delete lxc", "remove lxc", "delete lxc container", "remove lxc container",
+    "pvesh delete /nodes/{node}/lxc/{vmid}", "VM.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidDelete(pub(crate) Request<Task>);
@@ -983,7 +1011,7 @@ request_impls!(LxcVmidDelete: Task);
 
 impl LxcVmidDelete {
     /// Also deletes volumes with this ID that the configuration does not mention, on all enabled storages.
-    #[doc(alias("destroy-unreferenced-disks"))]
+    #[cfg_attr(doc, doc(alias("destroy-unreferenced-disks")))]
     #[inline]
     pub fn destroy_unreferenced_disks<How>(
         mut self,
@@ -1014,7 +1042,7 @@ impl LxcVmidDelete {
 /// The path `/nodes/{node}/lxc/{vmid}/clone`.
 ///
 /// Its calls: [`POST /nodes/{node}/lxc/{vmid}/clone`](LxcVmidClonePost).
-#[doc(alias("/nodes/{node}/lxc/{vmid}/clone"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/clone")))]
 #[derive(Clone, Debug)]
 pub struct LxcVmidClonePath(pub(crate) At);
 
@@ -1124,7 +1152,13 @@ impl LxcVmidClonePath {
 /// container.clone_().post(201).hostname("dns2").full(true).await?.wait().await?;
 /// # Ok(()) }
 /// ```
-#[doc(alias("POST /nodes/{node}/lxc/{vmid}/clone", "clone container"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/lxc/{vmid}/clone", "clone container", "copy container", "duplicate container", "pct clone",
+    "container clone", "clone a container", "ct clone", "clone ct", "lxc clone", "clone lxc", "lxc container clone",
+    "clone lxc container", "POST clone", "pvesh create /nodes/{node}/lxc/{vmid}/clone", "newid", "VM.Clone",
+    "VM.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidClonePost(pub(crate) Request<Task>);
@@ -1188,7 +1222,7 @@ impl LxcVmidClonePost {
 /// The path `/nodes/{node}/lxc/{vmid}/config`.
 ///
 /// Its calls: [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet), [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
-#[doc(alias("/nodes/{node}/lxc/{vmid}/config"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/config")))]
 #[derive(Clone, Debug)]
 pub struct LxcVmidConfigPath(pub(crate) At);
 
@@ -1337,6 +1371,8 @@ impl LxcVmidConfigPath {
                                 "template",
                                 "timezone",
                                 "tty",
+                                "unprivileged",
+                                "unused[n]",
                             ],
                             "",
                             &Permission::All("/vms/{vmid}", &["VM.Config.Options"]),
@@ -1390,6 +1426,11 @@ impl LxcVmidConfigPath {
                                     ),
                                 ],
                             ),
+                        ),
+                        Permission::When(
+                            &["delete", "revert"],
+                            "",
+                            &Permission::Other("what it takes to set them"),
                         ),
                     ],
                 ),
@@ -1464,7 +1505,14 @@ impl LxcVmidConfigPath {
 /// println!("{:?} MiB, {} network cards", config.memory, config.net.len());
 /// # Ok(()) }
 /// ```
-#[doc(alias("GET /nodes/{node}/lxc/{vmid}/config", "container config"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /nodes/{node}/lxc/{vmid}/config", "container config", "container settings", "container options",
+    "container resources", "pct config", "config container", "get container config", "show container config",
+    "ct config", "config ct", "get ct config", "show ct config", "lxc config", "config lxc", "get lxc config",
+    "show lxc config", "lxc container config", "config lxc container", "get lxc container config",
+    "show lxc container config", "GET config", "pvesh get /nodes/{node}/lxc/{vmid}/config", "VM.Audit"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidConfigGet(pub(crate) Request<LxcConfig>);
@@ -1506,12 +1554,13 @@ impl LxcVmidConfigGet {
 ///   * With `rootfs`, `mp[n]`: `VM.Config.Disk` on path `/vms/{vmid}`.
 ///   * With `memory`, `swap`: `VM.Config.Memory` on path `/vms/{vmid}`.
 ///   * With `net[n]`, `nameserver`, `searchdomain`, `hostname`: `VM.Config.Network` on path `/vms/{vmid}`.
-///   * With `arch`, `cmode`, `console`, `debug`, `description`, `entrypoint`, `env`, `lock`, `onboot`, `ostype`, `protection`, `startup`, `template`, `timezone`, `tty`: `VM.Config.Options` on path `/vms/{vmid}`.
+///   * With `arch`, `cmode`, `console`, `debug`, `description`, `entrypoint`, `env`, `lock`, `onboot`, `ostype`, `protection`, `startup`, `template`, `timezone`, `tty`, `unprivileged`, `unused[n]`: `VM.Config.Options` on path `/vms/{vmid}`.
 ///   * With `net[n]`, when a network card is on a bridge or VNet (the zone of a plain bridge is `localnetwork`; each VLAN of `tag` and `trunks` counts): (the card has neither `tag` nor `trunks` and `SDN.Use` on path `/sdn/zones/{zone}/{bridge}`) or `SDN.Use` on path `/sdn/zones/{zone}/{bridge}/{tag}`.
 ///   * With `dev[n]`, `hookscript`: to be `root@pam` itself.
 ///   * With `features`, when the container is privileged, or another feature than `nesting` changes: to be `root@pam` itself.
 ///   * With `features`, when only `nesting` changes: `VM.Allocate` on path `/vms/{vmid}`.
 ///   * With `tags`: `VM.Config.Options` on path `/vms/{vmid}` and (everybody may set the tag or `Sys.Modify` on path `/`).
+///   * With `delete`, `revert`: what it takes to set them.
 ///
 /// # Example
 ///
@@ -1520,7 +1569,19 @@ impl LxcVmidConfigGet {
 /// pve.nodes().node("pve1").lxc().vmid(200).config().put().memory(1024).onboot(true).await?;
 /// # Ok(()) }
 /// ```
-#[doc(alias("PUT /nodes/{node}/lxc/{vmid}/config", "change container config"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /nodes/{node}/lxc/{vmid}/config", "change container config", "edit container", "modify container",
+    "update container", "set container", "change ct", "rename container", "add mount point", "add mountpoint",
+    "bind mount", "change container memory", "set nesting", "nesting", "edit ct", "update ct", "add container network",
+    "pct set", "pct unlock", "update container config", "edit container config", "set container config",
+    "modify container config", "update ct config", "change ct config", "edit ct config", "set ct config",
+    "modify ct config", "update lxc config", "change lxc config", "edit lxc config", "set lxc config",
+    "modify lxc config", "update lxc container config", "change lxc container config", "edit lxc container config",
+    "set lxc container config", "modify lxc container config", "PUT config",
+    "pvesh set /nodes/{node}/lxc/{vmid}/config", "VM.Config.Disk", "VM.Config.CPU", "VM.Config.Memory",
+    "VM.Config.Network", "VM.Config.Options"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidConfigPut(pub(crate) Request<()>);
@@ -1586,7 +1647,7 @@ impl LxcVmidConfigPut {
         self
     }
     /// Device of the host given to the container. Indexes 0 to 255. Since 8.1.
-    #[doc(alias("dev0", "dev1", "dev2", "dev3"))]
+    #[cfg_attr(doc, doc(alias("dev0", "dev1", "dev2", "dev3")))]
     #[inline]
     pub fn dev<Which, How>(
         mut self,
@@ -1651,7 +1712,7 @@ impl LxcVmidConfigPut {
         self
     }
     /// Further volume, or directory of the host, to mount; `STORAGE:SIZE` allocates a volume of so many GiB. Indexes 0 to 255.
-    #[doc(alias("mp0", "mp1", "mp2", "mp3"))]
+    #[cfg_attr(doc, doc(alias("mp0", "mp1", "mp2", "mp3")))]
     #[inline]
     pub fn mp<Which, How>(
         mut self,
@@ -1671,7 +1732,7 @@ impl LxcVmidConfigPut {
         self
     }
     /// Network interface of the container. Indexes 0 to 31.
-    #[doc(alias("net0", "net1", "net2", "net3"))]
+    #[cfg_attr(doc, doc(alias("net0", "net1", "net2", "net3")))]
     #[inline]
     pub fn net<Which, How>(
         mut self,
@@ -1769,7 +1830,7 @@ impl LxcVmidConfigPut {
         self
     }
     /// Volume that belongs to the container but is not attached; kept by the server, not to be set. Indexes 0 to 255.
-    #[doc(alias("unused0", "unused1", "unused2", "unused3"))]
+    #[cfg_attr(doc, doc(alias("unused0", "unused1", "unused2", "unused3")))]
     #[inline]
     pub fn unused<Which, How>(
         mut self,
@@ -1812,7 +1873,7 @@ impl Settings<LxcVmidConfigPut> for LxcConfig {
 /// The path `/nodes/{node}/lxc/{vmid}/feature`.
 ///
 /// Its calls: [`GET /nodes/{node}/lxc/{vmid}/feature`](LxcVmidFeatureGet).
-#[doc(alias("/nodes/{node}/lxc/{vmid}/feature"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/feature")))]
 #[derive(Clone, Debug)]
 pub struct LxcVmidFeaturePath(pub(crate) At);
 
@@ -1876,7 +1937,12 @@ impl LxcVmidFeaturePath {
 /// * Gives: [`LxcFeature`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Audit` on path `/vms/{vmid}`.
-#[doc(alias("GET /nodes/{node}/lxc/{vmid}/feature"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /nodes/{node}/lxc/{vmid}/feature", "container feature", "feature container", "feature a container",
+    "ct feature", "feature ct", "lxc feature", "feature lxc", "lxc container feature", "feature lxc container",
+    "GET feature", "pvesh get /nodes/{node}/lxc/{vmid}/feature", "feature", "VM.Audit"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFeatureGet(pub(crate) Request<LxcFeature>);
@@ -1895,7 +1961,7 @@ impl LxcVmidFeatureGet {
 /// The path `/nodes/{node}/lxc/{vmid}/firewall`.
 ///
 /// Its calls: [`GET /nodes/{node}/lxc/{vmid}/firewall`](LxcVmidFirewallPath::get).
-#[doc(alias("/nodes/{node}/lxc/{vmid}/firewall"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/firewall")))]
 #[derive(Clone, Debug)]
 pub struct LxcVmidFirewallPath(pub(crate) At);
 
@@ -1922,7 +1988,9 @@ impl LxcVmidFirewallPath {
     /// * Gives: list of [`DirectoryEntry`](super::types::DirectoryEntry)
     /// * Releases: 7.4 to 9.2
     /// * Needs: Open to every authenticated user.
-    #[doc(alias("GET /nodes/{node}/lxc/{vmid}/firewall"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/lxc/{vmid}/firewall", "GET firewall", "pvesh get /nodes/{node}/lxc/{vmid}/firewall"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1937,7 +2005,7 @@ impl LxcVmidFirewallPath {
 /// The path `/nodes/{node}/lxc/{vmid}/firewall/aliases`.
 ///
 /// Its calls: [`GET /nodes/{node}/lxc/{vmid}/firewall/aliases`](LxcVmidFirewallAliasesPath::get), [`POST /nodes/{node}/lxc/{vmid}/firewall/aliases`](LxcVmidFirewallAliasesPost).
-#[doc(alias("/nodes/{node}/lxc/{vmid}/firewall/aliases"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/firewall/aliases")))]
 #[derive(Clone, Debug)]
 pub struct LxcVmidFirewallAliasesPath(pub(crate) At);
 
@@ -1972,7 +2040,19 @@ impl LxcVmidFirewallAliasesPath {
     /// * Gives: list of [`FirewallAliasesItem`](super::types::FirewallAliasesItem)
     /// * Releases: 7.4 to 9.2
     /// * Needs: `VM.Audit` on path `/vms/{vmid}`.
-    #[doc(alias("GET /nodes/{node}/lxc/{vmid}/firewall/aliases"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/lxc/{vmid}/firewall/aliases", "container firewall aliases",
+        "list a container firewall alias", "list container firewall aliases", "show container firewall aliases",
+        "all container firewall aliases", "firewall aliases container", "container aliases", "aliases container",
+        "get container firewall aliases", "get container aliases", "show container aliases", "ct firewall aliases",
+        "firewall aliases ct", "ct aliases", "aliases ct", "get ct firewall aliases", "get ct aliases",
+        "show ct firewall aliases", "show ct aliases", "lxc firewall aliases", "firewall aliases lxc", "lxc aliases",
+        "aliases lxc", "get lxc firewall aliases", "get lxc aliases", "show lxc firewall aliases", "show lxc aliases",
+        "lxc container firewall aliases", "firewall aliases lxc container", "lxc container aliases",
+        "aliases lxc container", "get lxc container firewall aliases", "get lxc container aliases",
+        "show lxc container firewall aliases", "show lxc container aliases", "GET aliases",
+        "pvesh get /nodes/{node}/lxc/{vmid}/firewall/aliases", "VM.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::FirewallAliasesItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2060,7 +2140,19 @@ impl LxcVmidFirewallAliasesPostRequired<1> {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Config.Network` on path `/vms/{vmid}`.
-#[doc(alias("POST /nodes/{node}/lxc/{vmid}/firewall/aliases"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/lxc/{vmid}/firewall/aliases", "create a container firewall alias",
+    "create container firewall alias", "add container firewall alias", "new container firewall alias",
+    "create container firewall aliases", "create container aliases", "add container firewall aliases",
+    "add container aliases", "new container firewall aliases", "new container aliases", "create ct firewall aliases",
+    "create ct aliases", "add ct firewall aliases", "add ct aliases", "new ct firewall aliases", "new ct aliases",
+    "create lxc firewall aliases", "create lxc aliases", "add lxc firewall aliases", "add lxc aliases",
+    "new lxc firewall aliases", "new lxc aliases", "create lxc container firewall aliases",
+    "create lxc container aliases", "add lxc container firewall aliases", "add lxc container aliases",
+    "new lxc container firewall aliases", "new lxc container aliases", "POST aliases",
+    "pvesh create /nodes/{node}/lxc/{vmid}/firewall/aliases", "name", "cidr", "VM.Config.Network"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallAliasesPost(pub(crate) Request<()>);
@@ -2101,7 +2193,7 @@ impl Settings<LxcVmidFirewallAliasesPost> for super::types::FirewallAlias {
 /// The path `/nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`.
 ///
 /// Its calls: [`GET /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`](LxcVmidFirewallAliasesNamePath::get), [`PUT /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`](LxcVmidFirewallAliasesNamePut), [`DELETE /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`](LxcVmidFirewallAliasesNameDelete).
-#[doc(alias("/nodes/{node}/lxc/{vmid}/firewall/aliases/{name}"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/firewall/aliases/{name}")))]
 #[derive(Clone, Debug)]
 pub struct LxcVmidFirewallAliasesNamePath(pub(crate) At);
 
@@ -2139,7 +2231,11 @@ impl LxcVmidFirewallAliasesNamePath {
     /// * Gives: [`FirewallAlias`](super::types::FirewallAlias)
     /// * Releases: 7.4 to 9.2
     /// * Needs: `VM.Audit` on path `/vms/{vmid}`.
-    #[doc(alias("GET /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}", "get container firewall alias",
+        "show container firewall alias", "read container firewall alias", "GET aliases",
+        "pvesh get /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}", "VM.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<super::types::FirewallAlias> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2212,7 +2308,13 @@ impl LxcVmidFirewallAliasesNamePath {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Config.Network` on path `/vms/{vmid}`.
-#[doc(alias("PUT /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}", "update container firewall alias",
+    "change container firewall alias", "edit container firewall alias", "set container firewall alias",
+    "modify container firewall alias", "PUT aliases", "pvesh set /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}",
+    "cidr", "VM.Config.Network"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallAliasesNamePut(pub(crate) Request<()>);
@@ -2283,7 +2385,12 @@ impl Settings<LxcVmidFirewallAliasesNamePut> for super::types::FirewallAliasesIt
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Config.Network` on path `/vms/{vmid}`.
-#[doc(alias("DELETE /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}"))]
+#[cfg_attr(doc, doc(alias(
+    "DELETE /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}", "delete container firewall alias",
+    "remove container firewall alias", "DELETE aliases",
+    "pvesh delete /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}", "VM.Config.Network"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallAliasesNameDelete(pub(crate) Request<()>);
@@ -2302,7 +2409,7 @@ impl LxcVmidFirewallAliasesNameDelete {
 /// The path `/nodes/{node}/lxc/{vmid}/firewall/ipset`.
 ///
 /// Its calls: [`GET /nodes/{node}/lxc/{vmid}/firewall/ipset`](LxcVmidFirewallIpsetPath::get), [`POST /nodes/{node}/lxc/{vmid}/firewall/ipset`](LxcVmidFirewallIpsetPost).
-#[doc(alias("/nodes/{node}/lxc/{vmid}/firewall/ipset"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/firewall/ipset")))]
 #[derive(Clone, Debug)]
 pub struct LxcVmidFirewallIpsetPath(pub(crate) At);
 
@@ -2329,7 +2436,18 @@ impl LxcVmidFirewallIpsetPath {
     /// * Gives: list of [`FirewallIpset`](super::types::FirewallIpset)
     /// * Releases: 7.4 to 9.2
     /// * Needs: `VM.Audit` on path `/vms/{vmid}`.
-    #[doc(alias("GET /nodes/{node}/lxc/{vmid}/firewall/ipset"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/lxc/{vmid}/firewall/ipset", "container ipsets", "list a container ipset",
+        "list container ipsets", "show container ipsets", "all container ipsets", "container firewall ipset",
+        "firewall ipset container", "container ipset", "ipset container", "get container firewall ipset",
+        "get container ipset", "show container firewall ipset", "show container ipset", "ct firewall ipset",
+        "firewall ipset ct", "ct ipset", "ipset ct", "get ct firewall ipset", "get ct ipset", "show ct firewall ipset",
+        "show ct ipset", "lxc firewall ipset", "firewall ipset lxc", "lxc ipset", "ipset lxc",
+        "get lxc firewall ipset", "get lxc ipset", "show lxc firewall ipset", "show lxc ipset",
+        "lxc container firewall ipset", "firewall ipset lxc container", "lxc container ipset", "ipset lxc container",
+        "get lxc container firewall ipset", "get lxc container ipset", "show lxc container firewall ipset",
+        "show lxc container ipset", "GET ipset", "pvesh get /nodes/{node}/lxc/{vmid}/firewall/ipset", "VM.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::FirewallIpset>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2383,7 +2501,17 @@ impl LxcVmidFirewallIpsetPath {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Config.Network` on path `/vms/{vmid}`.
-#[doc(alias("POST /nodes/{node}/lxc/{vmid}/firewall/ipset"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/lxc/{vmid}/firewall/ipset", "create a container ipset", "create container ipset",
+    "add container ipset", "new container ipset", "create container firewall ipset", "add container firewall ipset",
+    "new container firewall ipset", "create ct firewall ipset", "create ct ipset", "add ct firewall ipset",
+    "add ct ipset", "new ct firewall ipset", "new ct ipset", "create lxc firewall ipset", "create lxc ipset",
+    "add lxc firewall ipset", "add lxc ipset", "new lxc firewall ipset", "new lxc ipset",
+    "create lxc container firewall ipset", "create lxc container ipset", "add lxc container firewall ipset",
+    "add lxc container ipset", "new lxc container firewall ipset", "new lxc container ipset", "POST ipset",
+    "pvesh create /nodes/{node}/lxc/{vmid}/firewall/ipset", "name", "VM.Config.Network"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallIpsetPost(pub(crate) Request<()>);
@@ -2414,7 +2542,7 @@ impl LxcVmidFirewallIpsetPost {
 /// The path `/nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`.
 ///
 /// Its calls: [`GET /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`](LxcVmidFirewallIpsetNamePath::get), [`POST /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`](LxcVmidFirewallIpsetNamePost), [`DELETE /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`](LxcVmidFirewallIpsetNameDelete).
-#[doc(alias("/nodes/{node}/lxc/{vmid}/firewall/ipset/{name}"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/firewall/ipset/{name}")))]
 #[derive(Clone, Debug)]
 pub struct LxcVmidFirewallIpsetNamePath(pub(crate) At);
 
@@ -2452,7 +2580,12 @@ impl LxcVmidFirewallIpsetNamePath {
     /// * Gives: list of [`FirewallIpsetItem`](super::types::FirewallIpsetItem)
     /// * Releases: 7.4 to 9.2
     /// * Needs: `VM.Audit` on path `/vms/{vmid}`.
-    #[doc(alias("GET /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}", "container ipset entries",
+        "list a container ipset entry", "list container ipset entries", "show container ipset entries",
+        "all container ipset entries", "get container ipset", "show container ipset", "read container ipset",
+        "GET ipset", "pvesh get /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}", "VM.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::FirewallIpsetItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2517,7 +2650,13 @@ impl LxcVmidFirewallIpsetNamePath {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Config.Network` on path `/vms/{vmid}`.
-#[doc(alias("POST /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}", "create a container ipset entry",
+    "create container ipset entry", "add container ipset entry", "new container ipset entry", "create container ipset",
+    "add container ipset", "new container ipset", "POST ipset",
+    "pvesh create /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}", "cidr", "VM.Config.Network"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallIpsetNamePost(pub(crate) Request<()>);
@@ -2582,7 +2721,12 @@ impl Settings<LxcVmidFirewallIpsetNamePost> for super::types::FirewallIpsetEntry
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Config.Network` on path `/vms/{vmid}`.
-#[doc(alias("DELETE /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}"))]
+#[cfg_attr(doc, doc(alias(
+    "DELETE /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}", "delete a container ipset entry",
+    "delete container ipset entry", "remove container ipset entry", "delete container ipset", "remove container ipset",
+    "DELETE ipset", "pvesh delete /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}", "VM.Config.Network"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallIpsetNameDelete(pub(crate) Request<()>);
@@ -2601,7 +2745,7 @@ impl LxcVmidFirewallIpsetNameDelete {
 /// The path `/nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`.
 ///
 /// Its calls: [`GET /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`](LxcVmidFirewallIpsetNameCidrPath::get), [`PUT /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`](LxcVmidFirewallIpsetNameCidrPut), [`DELETE /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`](LxcVmidFirewallIpsetNameCidrDelete).
-#[doc(alias("/nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}")))]
 #[derive(Clone, Debug)]
 pub struct LxcVmidFirewallIpsetNameCidrPath(pub(crate) At);
 
@@ -2643,7 +2787,11 @@ impl LxcVmidFirewallIpsetNameCidrPath {
     /// * Gives: [`FirewallIpsetEntry`](super::types::FirewallIpsetEntry)
     /// * Releases: 7.4 to 9.2
     /// * Needs: `VM.Audit` on path `/vms/{vmid}`.
-    #[doc(alias("GET /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}", "get container ipset entry",
+        "show container ipset entry", "read container ipset entry", "GET ipset",
+        "pvesh get /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}", "VM.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<super::types::FirewallIpsetEntry> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2703,7 +2851,13 @@ impl LxcVmidFirewallIpsetNameCidrPath {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Config.Network` on path `/vms/{vmid}`.
-#[doc(alias("PUT /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}", "update container ipset entry",
+    "change container ipset entry", "edit container ipset entry", "set container ipset entry",
+    "modify container ipset entry", "PUT ipset", "pvesh set /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}",
+    "VM.Config.Network"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallIpsetNameCidrPut(pub(crate) Request<()>);
@@ -2775,7 +2929,12 @@ impl Settings<LxcVmidFirewallIpsetNameCidrPut> for super::types::FirewallIpsetIt
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Config.Network` on path `/vms/{vmid}`.
-#[doc(alias("DELETE /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}"))]
+#[cfg_attr(doc, doc(alias(
+    "DELETE /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}", "delete container ipset entry",
+    "remove container ipset entry", "DELETE ipset",
+    "pvesh delete /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}", "VM.Config.Network"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallIpsetNameCidrDelete(pub(crate) Request<()>);
@@ -2794,7 +2953,7 @@ impl LxcVmidFirewallIpsetNameCidrDelete {
 /// The path `/nodes/{node}/lxc/{vmid}/firewall/log`.
 ///
 /// Its calls: [`GET /nodes/{node}/lxc/{vmid}/firewall/log`](LxcVmidFirewallLogGet).
-#[doc(alias("/nodes/{node}/lxc/{vmid}/firewall/log"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/firewall/log")))]
 #[derive(Clone, Debug)]
 pub struct LxcVmidFirewallLogPath(pub(crate) At);
 
@@ -2843,7 +3002,14 @@ impl LxcVmidFirewallLogPath {
 /// * Gives: list of [`LogLine`](super::types::LogLine)
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Console` on path `/vms/{vmid}`.
-#[doc(alias("GET /nodes/{node}/lxc/{vmid}/firewall/log"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /nodes/{node}/lxc/{vmid}/firewall/log", "container firewall log", "firewall log container", "container log",
+    "log container", "log a container", "ct firewall log", "firewall log ct", "ct log", "log ct", "lxc firewall log",
+    "firewall log lxc", "lxc log", "log lxc", "lxc container firewall log", "firewall log lxc container",
+    "lxc container log", "log lxc container", "GET log", "pvesh get /nodes/{node}/lxc/{vmid}/firewall/log",
+    "VM.Console"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallLogGet(pub(crate) Request<Vec<super::types::LogLine>>);
@@ -2880,7 +3046,7 @@ impl LxcVmidFirewallLogGet {
 /// The path `/nodes/{node}/lxc/{vmid}/firewall/options`.
 ///
 /// Its calls: [`GET /nodes/{node}/lxc/{vmid}/firewall/options`](LxcVmidFirewallOptionsPath::get), [`PUT /nodes/{node}/lxc/{vmid}/firewall/options`](LxcVmidFirewallOptionsPut).
-#[doc(alias("/nodes/{node}/lxc/{vmid}/firewall/options"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/firewall/options")))]
 #[derive(Clone, Debug)]
 pub struct LxcVmidFirewallOptionsPath(pub(crate) At);
 
@@ -2915,7 +3081,18 @@ impl LxcVmidFirewallOptionsPath {
     /// * Gives: [`GuestFirewallOptions`](super::types::GuestFirewallOptions)
     /// * Releases: 7.4 to 9.2
     /// * Needs: `VM.Audit` on path `/vms/{vmid}`.
-    #[doc(alias("GET /nodes/{node}/lxc/{vmid}/firewall/options"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/lxc/{vmid}/firewall/options", "container firewall options", "firewall options container",
+        "container options", "options container", "get container firewall options", "get container options",
+        "show container firewall options", "show container options", "ct firewall options", "firewall options ct",
+        "ct options", "options ct", "get ct firewall options", "get ct options", "show ct firewall options",
+        "show ct options", "lxc firewall options", "firewall options lxc", "lxc options", "options lxc",
+        "get lxc firewall options", "get lxc options", "show lxc firewall options", "show lxc options",
+        "lxc container firewall options", "firewall options lxc container", "lxc container options",
+        "options lxc container", "get lxc container firewall options", "get lxc container options",
+        "show lxc container firewall options", "show lxc container options", "GET options",
+        "pvesh get /nodes/{node}/lxc/{vmid}/firewall/options", "VM.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<super::types::GuestFirewallOptions> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2953,7 +3130,22 @@ impl LxcVmidFirewallOptionsPath {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Config.Network` on path `/vms/{vmid}`.
-#[doc(alias("PUT /nodes/{node}/lxc/{vmid}/firewall/options"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /nodes/{node}/lxc/{vmid}/firewall/options", "update container firewall options", "update container options",
+    "change container firewall options", "change container options", "edit container firewall options",
+    "edit container options", "set container firewall options", "set container options",
+    "modify container firewall options", "modify container options", "update ct firewall options", "update ct options",
+    "change ct firewall options", "change ct options", "edit ct firewall options", "edit ct options",
+    "set ct firewall options", "set ct options", "modify ct firewall options", "modify ct options",
+    "update lxc firewall options", "update lxc options", "change lxc firewall options", "change lxc options",
+    "edit lxc firewall options", "edit lxc options", "set lxc firewall options", "set lxc options",
+    "modify lxc firewall options", "modify lxc options", "update lxc container firewall options",
+    "update lxc container options", "change lxc container firewall options", "change lxc container options",
+    "edit lxc container firewall options", "edit lxc container options", "set lxc container firewall options",
+    "set lxc container options", "modify lxc container firewall options", "modify lxc container options",
+    "PUT options", "pvesh set /nodes/{node}/lxc/{vmid}/firewall/options", "VM.Config.Network"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallOptionsPut(pub(crate) Request<()>);
@@ -3087,7 +3279,7 @@ impl Settings<LxcVmidFirewallOptionsPut> for super::types::GuestFirewallOptions 
 /// The path `/nodes/{node}/lxc/{vmid}/firewall/refs`.
 ///
 /// Its calls: [`GET /nodes/{node}/lxc/{vmid}/firewall/refs`](LxcVmidFirewallRefsGet).
-#[doc(alias("/nodes/{node}/lxc/{vmid}/firewall/refs"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/firewall/refs")))]
 #[derive(Clone, Debug)]
 pub struct LxcVmidFirewallRefsPath(pub(crate) At);
 
@@ -3128,7 +3320,14 @@ impl LxcVmidFirewallRefsPath {
 /// * Gives: list of [`FirewallRef`](super::types::FirewallRef)
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Audit` on path `/vms/{vmid}`.
-#[doc(alias("GET /nodes/{node}/lxc/{vmid}/firewall/refs"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /nodes/{node}/lxc/{vmid}/firewall/refs", "container firewall refs", "firewall refs container",
+    "container refs", "refs container", "refs a container", "ct firewall refs", "firewall refs ct", "ct refs",
+    "refs ct", "lxc firewall refs", "firewall refs lxc", "lxc refs", "refs lxc", "lxc container firewall refs",
+    "firewall refs lxc container", "lxc container refs", "refs lxc container", "GET refs",
+    "pvesh get /nodes/{node}/lxc/{vmid}/firewall/refs", "VM.Audit"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallRefsGet(pub(crate) Request<Vec<super::types::FirewallRef>>);
@@ -3150,7 +3349,7 @@ impl LxcVmidFirewallRefsGet {
 /// The path `/nodes/{node}/lxc/{vmid}/firewall/rules`.
 ///
 /// Its calls: [`GET /nodes/{node}/lxc/{vmid}/firewall/rules`](LxcVmidFirewallRulesPath::get), [`POST /nodes/{node}/lxc/{vmid}/firewall/rules`](LxcVmidFirewallRulesPost).
-#[doc(alias("/nodes/{node}/lxc/{vmid}/firewall/rules"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/firewall/rules")))]
 #[derive(Clone, Debug)]
 pub struct LxcVmidFirewallRulesPath(pub(crate) At);
 
@@ -3177,7 +3376,19 @@ impl LxcVmidFirewallRulesPath {
     /// * Gives: list of [`FirewallRule`](super::types::FirewallRule)
     /// * Releases: 7.4 to 9.2
     /// * Needs: `VM.Audit` on path `/vms/{vmid}`.
-    #[doc(alias("GET /nodes/{node}/lxc/{vmid}/firewall/rules"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/lxc/{vmid}/firewall/rules", "container firewall rules", "list a container firewall rule",
+        "list container firewall rules", "show container firewall rules", "all container firewall rules",
+        "ct firewall rules", "list ct firewall rules", "show ct firewall rules", "all ct firewall rules",
+        "firewall rules container", "container rules", "rules container", "get container firewall rules",
+        "get container rules", "show container rules", "firewall rules ct", "ct rules", "rules ct",
+        "get ct firewall rules", "get ct rules", "show ct rules", "lxc firewall rules", "firewall rules lxc",
+        "lxc rules", "rules lxc", "get lxc firewall rules", "get lxc rules", "show lxc firewall rules",
+        "show lxc rules", "lxc container firewall rules", "firewall rules lxc container", "lxc container rules",
+        "rules lxc container", "get lxc container firewall rules", "get lxc container rules",
+        "show lxc container firewall rules", "show lxc container rules", "GET rules",
+        "pvesh get /nodes/{node}/lxc/{vmid}/firewall/rules", "VM.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::FirewallRule>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3273,7 +3484,19 @@ impl LxcVmidFirewallRulesPostRequired<1> {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Config.Network` on path `/vms/{vmid}`.
-#[doc(alias("POST /nodes/{node}/lxc/{vmid}/firewall/rules"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/lxc/{vmid}/firewall/rules", "create a container firewall rule",
+    "create container firewall rule", "add container firewall rule", "new container firewall rule",
+    "create ct firewall rule", "add ct firewall rule", "new ct firewall rule", "create container firewall rules",
+    "create container rules", "add container firewall rules", "add container rules", "new container firewall rules",
+    "new container rules", "create ct firewall rules", "create ct rules", "add ct firewall rules", "add ct rules",
+    "new ct firewall rules", "new ct rules", "create lxc firewall rules", "create lxc rules", "add lxc firewall rules",
+    "add lxc rules", "new lxc firewall rules", "new lxc rules", "create lxc container firewall rules",
+    "create lxc container rules", "add lxc container firewall rules", "add lxc container rules",
+    "new lxc container firewall rules", "new lxc container rules", "POST rules",
+    "pvesh create /nodes/{node}/lxc/{vmid}/firewall/rules", "type", "action", "VM.Config.Network"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallRulesPost(pub(crate) Request<()>);
@@ -3312,7 +3535,7 @@ impl LxcVmidFirewallRulesPost {
         self
     }
     /// ICMP type to match, by name or number; only with an ICMP protocol.
-    #[doc(alias("icmp-type"))]
+    #[cfg_attr(doc, doc(alias("icmp-type")))]
     #[inline]
     pub fn icmp_type<How>(mut self, icmp_type: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("icmp-type", icmp_type);
@@ -3385,7 +3608,7 @@ impl Settings<LxcVmidFirewallRulesPost> for super::types::FirewallRule {
 /// The path `/nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`.
 ///
 /// Its calls: [`GET /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`](LxcVmidFirewallRulesPosPath::get), [`PUT /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`](LxcVmidFirewallRulesPosPut), [`DELETE /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`](LxcVmidFirewallRulesPosDelete).
-#[doc(alias("/nodes/{node}/lxc/{vmid}/firewall/rules/{pos}"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/firewall/rules/{pos}")))]
 #[derive(Clone, Debug)]
 pub struct LxcVmidFirewallRulesPosPath(pub(crate) At);
 
@@ -3423,7 +3646,12 @@ impl LxcVmidFirewallRulesPosPath {
     /// * Gives: [`FirewallRule`](super::types::FirewallRule)
     /// * Releases: 7.4 to 9.2
     /// * Needs: `VM.Audit` on path `/vms/{vmid}`.
-    #[doc(alias("GET /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}", "get container firewall rule",
+        "show container firewall rule", "read container firewall rule", "get ct firewall rule",
+        "show ct firewall rule", "read ct firewall rule", "GET rules",
+        "pvesh get /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}", "VM.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<super::types::FirewallRule> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3485,7 +3713,14 @@ impl LxcVmidFirewallRulesPosPath {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Config.Network` on path `/vms/{vmid}`.
-#[doc(alias("PUT /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}", "update container firewall rule",
+    "change container firewall rule", "edit container firewall rule", "set container firewall rule",
+    "modify container firewall rule", "update ct firewall rule", "change ct firewall rule", "edit ct firewall rule",
+    "set ct firewall rule", "modify ct firewall rule", "PUT rules",
+    "pvesh set /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}", "VM.Config.Network"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallRulesPosPut(pub(crate) Request<()>);
@@ -3536,7 +3771,7 @@ impl LxcVmidFirewallRulesPosPut {
         self
     }
     /// ICMP type to match, by name or number; only with an ICMP protocol.
-    #[doc(alias("icmp-type"))]
+    #[cfg_attr(doc, doc(alias("icmp-type")))]
     #[inline]
     pub fn icmp_type<How>(mut self, icmp_type: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("icmp-type", icmp_type);
@@ -3634,7 +3869,12 @@ impl Settings<LxcVmidFirewallRulesPosPut> for super::types::FirewallRule {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Config.Network` on path `/vms/{vmid}`.
-#[doc(alias("DELETE /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}"))]
+#[cfg_attr(doc, doc(alias(
+    "DELETE /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}", "delete container firewall rule",
+    "remove container firewall rule", "delete ct firewall rule", "remove ct firewall rule", "DELETE rules",
+    "pvesh delete /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}", "VM.Config.Network"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallRulesPosDelete(pub(crate) Request<()>);
@@ -3653,7 +3893,7 @@ impl LxcVmidFirewallRulesPosDelete {
 /// The path `/nodes/{node}/lxc/{vmid}/interfaces`.
 ///
 /// Its calls: [`GET /nodes/{node}/lxc/{vmid}/interfaces`](LxcVmidInterfacesPath::get).
-#[doc(alias("/nodes/{node}/lxc/{vmid}/interfaces"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/interfaces")))]
 #[derive(Clone, Debug)]
 pub struct LxcVmidInterfacesPath(pub(crate) At);
 
@@ -3690,13 +3930,12 @@ impl LxcVmidInterfacesPath {
     /// }
     /// # Ok(()) }
     /// ```
-    #[doc(
-        alias(
-            "GET /nodes/{node}/lxc/{vmid}/interfaces",
-            "container ip address",
-            "lxc interfaces"
-        )
-    )]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/lxc/{vmid}/interfaces", "container ip address", "lxc interfaces", "ct ip address",
+        "container ip", "get container ip", "ip of container", "ct ip", "container interfaces", "interfaces container",
+        "interfaces a container", "ct interfaces", "interfaces ct", "interfaces lxc", "lxc container interfaces",
+        "interfaces lxc container", "GET interfaces", "pvesh get /nodes/{node}/lxc/{vmid}/interfaces", "VM.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Option<Vec<LxcInterfacesItem>>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3712,7 +3951,7 @@ impl LxcVmidInterfacesPath {
 /// The path `/nodes/{node}/lxc/{vmid}/migrate`.
 ///
 /// Its calls: [`GET /nodes/{node}/lxc/{vmid}/migrate`](LxcVmidMigrateGet), [`POST /nodes/{node}/lxc/{vmid}/migrate`](LxcVmidMigratePost).
-#[doc(alias("/nodes/{node}/lxc/{vmid}/migrate"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/migrate")))]
 #[derive(Clone, Debug)]
 pub struct LxcVmidMigratePath(pub(crate) At);
 
@@ -3797,7 +4036,14 @@ impl LxcVmidMigratePath {
 /// * Gives: [`LxcMigrate`]
 /// * Releases: since 9.0
 /// * Needs: `VM.Migrate` on path `/vms/{vmid}`.
-#[doc(alias("GET /nodes/{node}/lxc/{vmid}/migrate"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /nodes/{node}/lxc/{vmid}/migrate", "container migrate", "migrate container", "get container migrate",
+    "show container migrate", "ct migrate", "migrate ct", "get ct migrate", "show ct migrate", "lxc migrate",
+    "migrate lxc", "get lxc migrate", "show lxc migrate", "lxc container migrate", "migrate lxc container",
+    "get lxc container migrate", "show lxc container migrate", "GET migrate",
+    "pvesh get /nodes/{node}/lxc/{vmid}/migrate", "VM.Migrate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidMigrateGet(pub(crate) Request<LxcMigrate>);
@@ -3839,7 +4085,15 @@ impl LxcVmidMigrateGet {
 /// container.migrate().post("pve2").restart(true).await?.wait().await?;
 /// # Ok(()) }
 /// ```
-#[doc(alias("POST /nodes/{node}/lxc/{vmid}/migrate", "migrate container"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/lxc/{vmid}/migrate", "migrate container", "move container", "move ct",
+    "migrate ct to another node", "pct migrate", "create container migrate", "add container migrate",
+    "new container migrate", "create ct migrate", "add ct migrate", "new ct migrate", "create lxc migrate",
+    "add lxc migrate", "new lxc migrate", "create lxc container migrate", "add lxc container migrate",
+    "new lxc container migrate", "POST migrate", "pvesh create /nodes/{node}/lxc/{vmid}/migrate", "target",
+    "VM.Migrate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidMigratePost(pub(crate) Request<Task>);
@@ -3866,7 +4120,7 @@ impl LxcVmidMigratePost {
         self
     }
     /// Storage per source storage as `source:target` pairs, one storage for all, or `1` for the same ones.
-    #[doc(alias("target-storage"))]
+    #[cfg_attr(doc, doc(alias("target-storage")))]
     #[inline]
     pub fn target_storage<How>(
         mut self,
@@ -3886,7 +4140,7 @@ impl LxcVmidMigratePost {
 /// The path `/nodes/{node}/lxc/{vmid}/move_volume`.
 ///
 /// Its calls: [`POST /nodes/{node}/lxc/{vmid}/move_volume`](LxcVmidMoveVolumePost).
-#[doc(alias("/nodes/{node}/lxc/{vmid}/move_volume"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/move_volume")))]
 #[derive(Clone, Debug)]
 pub struct LxcVmidMoveVolumePath(pub(crate) At);
 
@@ -3981,7 +4235,14 @@ impl LxcVmidMoveVolumePath {
 /// * Needs: `VM.Config.Disk` on path `/vms/{vmid}`.
 ///   * With `storage`: `Datastore.AllocateSpace` on path `/storage/{storage}`.
 ///   * With `target-vmid`: `VM.Config.Disk` on path `/vms/{target-vmid}` and `Datastore.AllocateSpace` on path `/storage/{storage}`.
-#[doc(alias("POST /nodes/{node}/lxc/{vmid}/move_volume", "move volume"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/lxc/{vmid}/move_volume", "move volume", "move container volume", "move rootfs",
+    "move mount point", "change container storage", "pct move-volume", "pct move_volume", "container move volume",
+    "move volume container", "move volume a container", "ct move volume", "move volume ct", "lxc move volume",
+    "move volume lxc", "lxc container move volume", "move volume lxc container", "POST move_volume",
+    "pvesh create /nodes/{node}/lxc/{vmid}/move_volume", "volume", "VM.Config.Disk"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidMoveVolumePost(pub(crate) Request<Task>);
@@ -4014,7 +4275,7 @@ impl LxcVmidMoveVolumePost {
         self
     }
     /// SHA-1 digest that the receiving configuration must still have; the move is refused otherwise. At most 40 characters.
-    #[doc(alias("target-digest"))]
+    #[cfg_attr(doc, doc(alias("target-digest")))]
     #[inline]
     pub fn target_digest<How>(
         mut self,
@@ -4024,14 +4285,14 @@ impl LxcVmidMoveVolumePost {
         self
     }
     /// ID of the container that receives the volume. From 100 to 999999999.
-    #[doc(alias("target-vmid"))]
+    #[cfg_attr(doc, doc(alias("target-vmid")))]
     #[inline]
     pub fn target_vmid<How>(mut self, target_vmid: impl IntoSetting<u32, How>) -> Self {
         self.0.call.set_some::<u32, How>("target-vmid", target_vmid);
         self
     }
     /// Key the volume gets in the receiving configuration; the same one if absent.
-    #[doc(alias("target-volume"))]
+    #[cfg_attr(doc, doc(alias("target-volume")))]
     #[inline]
     pub fn target_volume<How>(
         mut self,
@@ -4047,7 +4308,7 @@ impl LxcVmidMoveVolumePost {
 /// The path `/nodes/{node}/lxc/{vmid}/mtunnel`.
 ///
 /// Its calls: [`POST /nodes/{node}/lxc/{vmid}/mtunnel`](LxcVmidMtunnelPost).
-#[doc(alias("/nodes/{node}/lxc/{vmid}/mtunnel"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/mtunnel")))]
 #[derive(Clone, Debug)]
 pub struct LxcVmidMtunnelPath(pub(crate) At);
 
@@ -4078,6 +4339,18 @@ impl LxcVmidMtunnelPath {
                         ],
                     ),
                     Permission::When(
+                        &[],
+                        "the container that comes through the tunnel is privileged",
+                        &Permission::All("/", &["Sys.Modify"]),
+                    ),
+                    Permission::When(
+                        &[],
+                        "the container's settings come through the tunnel",
+                        &Permission::Other(
+                            "what it takes to change the settings of a container",
+                        ),
+                    ),
+                    Permission::When(
                         &["storages"],
                         "",
                         &Permission::All(
@@ -4105,8 +4378,15 @@ impl LxcVmidMtunnelPath {
 /// * Gives: [`Mtunnel`](super::types::Mtunnel)
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Allocate` on path `/vms/{vmid}` and `Sys.Incoming` on path `/`.
+///   * When the container that comes through the tunnel is privileged: `Sys.Modify` on path `/`.
+///   * When the container's settings come through the tunnel: what it takes to change the settings of a container.
 ///   * With `storages`: `Datastore.AllocateSpace` on path `/storage/{storage}`.
-#[doc(alias("POST /nodes/{node}/lxc/{vmid}/mtunnel"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/lxc/{vmid}/mtunnel", "container mtunnel", "mtunnel container", "mtunnel a container",
+    "ct mtunnel", "mtunnel ct", "lxc mtunnel", "mtunnel lxc", "lxc container mtunnel", "mtunnel lxc container",
+    "POST mtunnel", "pvesh create /nodes/{node}/lxc/{vmid}/mtunnel", "VM.Allocate", "Sys.Incoming"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidMtunnelPost(pub(crate) Request<super::types::Mtunnel>);
@@ -4134,7 +4414,7 @@ impl LxcVmidMtunnelPost {
 /// The path `/nodes/{node}/lxc/{vmid}/mtunnelwebsocket`.
 ///
 /// Its calls: [`GET /nodes/{node}/lxc/{vmid}/mtunnelwebsocket`](LxcVmidMtunnelwebsocketPath::get).
-#[doc(alias("/nodes/{node}/lxc/{vmid}/mtunnelwebsocket"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/mtunnelwebsocket")))]
 #[derive(Clone, Debug)]
 pub struct LxcVmidMtunnelwebsocketPath(pub(crate) At);
 
@@ -4172,7 +4452,12 @@ impl LxcVmidMtunnelwebsocketPath {
     /// * Gives: [`MtunnelWebsocket`](super::types::MtunnelWebsocket)
     /// * Releases: 7.4 to 9.2
     /// * Needs: the ticket that `POST /nodes/{node}/lxc/{vmid}/mtunnel` gave for the socket.
-    #[doc(alias("GET /nodes/{node}/lxc/{vmid}/mtunnelwebsocket"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/lxc/{vmid}/mtunnelwebsocket", "container mtunnelwebsocket", "mtunnelwebsocket container",
+        "mtunnelwebsocket a container", "ct mtunnelwebsocket", "mtunnelwebsocket ct", "lxc mtunnelwebsocket",
+        "mtunnelwebsocket lxc", "lxc container mtunnelwebsocket", "mtunnelwebsocket lxc container",
+        "GET mtunnelwebsocket", "pvesh get /nodes/{node}/lxc/{vmid}/mtunnelwebsocket", "socket", "ticket"
+    )))]
     #[inline]
     pub fn get(&self) -> LxcVmidMtunnelwebsocketGetRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -4223,7 +4508,7 @@ impl LxcVmidMtunnelwebsocketGetRequired<1> {
 /// The path `/nodes/{node}/lxc/{vmid}/pending`.
 ///
 /// Its calls: [`GET /nodes/{node}/lxc/{vmid}/pending`](LxcVmidPendingPath::get).
-#[doc(alias("/nodes/{node}/lxc/{vmid}/pending"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/pending")))]
 #[derive(Clone, Debug)]
 pub struct LxcVmidPendingPath(pub(crate) At);
 
@@ -4250,7 +4535,11 @@ impl LxcVmidPendingPath {
     /// * Gives: list of [`PendingSetting`](super::types::PendingSetting)
     /// * Releases: 7.4 to 9.2
     /// * Needs: `VM.Audit` on path `/vms/{vmid}`.
-    #[doc(alias("GET /nodes/{node}/lxc/{vmid}/pending"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/lxc/{vmid}/pending", "pct pending", "container pending", "pending container",
+        "pending a container", "ct pending", "pending ct", "lxc pending", "pending lxc", "lxc container pending",
+        "pending lxc container", "GET pending", "pvesh get /nodes/{node}/lxc/{vmid}/pending", "VM.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::PendingSetting>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -4265,7 +4554,7 @@ impl LxcVmidPendingPath {
 /// The path `/nodes/{node}/lxc/{vmid}/remote_migrate`.
 ///
 /// Its calls: [`POST /nodes/{node}/lxc/{vmid}/remote_migrate`](LxcVmidRemoteMigratePost).
-#[doc(alias("/nodes/{node}/lxc/{vmid}/remote_migrate"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/remote_migrate")))]
 #[derive(Clone, Debug)]
 pub struct LxcVmidRemoteMigratePath(pub(crate) At);
 
@@ -4381,7 +4670,14 @@ impl LxcVmidRemoteMigratePostRequired<2> {
 /// * Gives: [`Task`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Migrate` on path `/vms/{vmid}`.
-#[doc(alias("POST /nodes/{node}/lxc/{vmid}/remote_migrate"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/lxc/{vmid}/remote_migrate", "pct remote-migrate", "container remote migrate",
+    "remote migrate container", "remote migrate a container", "ct remote migrate", "remote migrate ct",
+    "lxc remote migrate", "remote migrate lxc", "lxc container remote migrate", "remote migrate lxc container",
+    "POST remote_migrate", "pvesh create /nodes/{node}/lxc/{vmid}/remote_migrate", "target-endpoint", "target-storage",
+    "target-bridge", "VM.Migrate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidRemoteMigratePost(pub(crate) Request<Task>);
@@ -4414,7 +4710,7 @@ impl LxcVmidRemoteMigratePost {
         self
     }
     /// ID on the other cluster; the same one if absent. From 100 to 999999999.
-    #[doc(alias("target-vmid"))]
+    #[cfg_attr(doc, doc(alias("target-vmid")))]
     #[inline]
     pub fn target_vmid<How>(mut self, target_vmid: impl IntoSetting<u32, How>) -> Self {
         self.0.call.set_some::<u32, How>("target-vmid", target_vmid);
@@ -4431,7 +4727,7 @@ impl LxcVmidRemoteMigratePost {
 /// The path `/nodes/{node}/lxc/{vmid}/resize`.
 ///
 /// Its calls: [`PUT /nodes/{node}/lxc/{vmid}/resize`](LxcVmidResizePut).
-#[doc(alias("/nodes/{node}/lxc/{vmid}/resize"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/resize")))]
 #[derive(Clone, Debug)]
 pub struct LxcVmidResizePath(pub(crate) At);
 
@@ -4543,7 +4839,14 @@ impl LxcVmidResizePutRequired<1> {
 /// container.resize().put().disk("rootfs").size("+4G").and_wait().await?;
 /// # Ok(()) }
 /// ```
-#[doc(alias("PUT /nodes/{node}/lxc/{vmid}/resize"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /nodes/{node}/lxc/{vmid}/resize", "resize container disk", "resize rootfs", "grow rootfs",
+    "enlarge container disk", "pct resize", "container resize", "resize container", "resize a container", "ct resize",
+    "resize ct", "lxc resize", "resize lxc", "lxc container resize", "resize lxc container", "PUT resize",
+    "pvesh set /nodes/{node}/lxc/{vmid}/resize", "disk", "size", "VM.Config.Disk", "VM.Config.Options",
+    "Datastore.AllocateSpace"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidResizePut(pub(crate) Request<Task>);
@@ -4562,7 +4865,7 @@ impl LxcVmidResizePut {
 /// The path `/nodes/{node}/lxc/{vmid}/rrd`.
 ///
 /// Its calls: [`GET /nodes/{node}/lxc/{vmid}/rrd`](LxcVmidRrdGet).
-#[doc(alias("/nodes/{node}/lxc/{vmid}/rrd"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/rrd")))]
 #[derive(Clone, Debug)]
 pub struct LxcVmidRrdPath(pub(crate) At);
 
@@ -4650,7 +4953,12 @@ impl LxcVmidRrdGetRequired<1> {
 /// * Gives: [`RrdImage`](super::types::RrdImage)
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Audit` on path `/vms/{vmid}`.
-#[doc(alias("GET /nodes/{node}/lxc/{vmid}/rrd"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /nodes/{node}/lxc/{vmid}/rrd", "container rrd", "rrd container", "rrd a container", "ct rrd", "rrd ct",
+    "lxc rrd", "rrd lxc", "lxc container rrd", "rrd lxc container", "GET rrd",
+    "pvesh get /nodes/{node}/lxc/{vmid}/rrd", "ds", "timeframe", "VM.Audit"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidRrdGet(pub(crate) Request<super::types::RrdImage>);
@@ -4672,7 +4980,7 @@ impl LxcVmidRrdGet {
 /// The path `/nodes/{node}/lxc/{vmid}/rrddata`.
 ///
 /// Its calls: [`GET /nodes/{node}/lxc/{vmid}/rrddata`](LxcVmidRrddataGet).
-#[doc(alias("/nodes/{node}/lxc/{vmid}/rrddata"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/rrddata")))]
 #[derive(Clone, Debug)]
 pub struct LxcVmidRrddataPath(pub(crate) At);
 
@@ -4730,7 +5038,13 @@ impl LxcVmidRrddataPath {
 /// * Gives: list of [`GuestRrdSample`](super::types::GuestRrdSample)
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Audit` on path `/vms/{vmid}`.
-#[doc(alias("GET /nodes/{node}/lxc/{vmid}/rrddata"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /nodes/{node}/lxc/{vmid}/rrddata", "container statistics", "container metrics", "ct statistics",
+    "container rrddata", "rrddata container", "rrddata a container", "ct rrddata", "rrddata ct", "lxc rrddata",
+    "rrddata lxc", "lxc container rrddata", "rrddata lxc container", "GET rrddata",
+    "pvesh get /nodes/{node}/lxc/{vmid}/rrddata", "timeframe", "VM.Audit"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidRrddataGet(pub(crate) Request<Vec<super::types::GuestRrdSample>>);
@@ -4752,7 +5066,7 @@ impl LxcVmidRrddataGet {
 /// The path `/nodes/{node}/lxc/{vmid}/snapshot`.
 ///
 /// Its calls: [`GET /nodes/{node}/lxc/{vmid}/snapshot`](LxcVmidSnapshotPath::get), [`POST /nodes/{node}/lxc/{vmid}/snapshot`](LxcVmidSnapshotPost).
-#[doc(alias("/nodes/{node}/lxc/{vmid}/snapshot"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/snapshot")))]
 #[derive(Clone, Debug)]
 pub struct LxcVmidSnapshotPath(pub(crate) At);
 
@@ -4779,7 +5093,16 @@ impl LxcVmidSnapshotPath {
     /// * Gives: list of [`LxcVmidSnapshotItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `VM.Audit` on path `/vms/{vmid}`.
-    #[doc(alias("GET /nodes/{node}/lxc/{vmid}/snapshot"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/lxc/{vmid}/snapshot", "pct listsnapshot", "container snapshots",
+        "list a container snapshot", "list container snapshots", "show container snapshots", "all container snapshots",
+        "ct snapshots", "list ct snapshots", "show ct snapshots", "all ct snapshots", "lxc snapshots",
+        "list lxc snapshots", "show lxc snapshots", "all lxc snapshots", "container snapshot", "snapshot container",
+        "get container snapshot", "show container snapshot", "ct snapshot", "snapshot ct", "get ct snapshot",
+        "show ct snapshot", "lxc snapshot", "snapshot lxc", "get lxc snapshot", "show lxc snapshot",
+        "lxc container snapshot", "snapshot lxc container", "get lxc container snapshot",
+        "show lxc container snapshot", "GET snapshot", "pvesh get /nodes/{node}/lxc/{vmid}/snapshot", "VM.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<LxcVmidSnapshotItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -4847,7 +5170,14 @@ impl LxcVmidSnapshotPath {
 /// container.snapshot().post("before_upgrade").await?.wait().await?;
 /// # Ok(()) }
 /// ```
-#[doc(alias("POST /nodes/{node}/lxc/{vmid}/snapshot", "snapshot container"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/lxc/{vmid}/snapshot", "snapshot container", "create container snapshot", "create ct snapshot",
+    "take container snapshot", "pct snapshot", "create a container snapshot", "add container snapshot",
+    "new container snapshot", "add ct snapshot", "new ct snapshot", "create lxc snapshot", "add lxc snapshot",
+    "new lxc snapshot", "create lxc container snapshot", "add lxc container snapshot", "new lxc container snapshot",
+    "POST snapshot", "pvesh create /nodes/{node}/lxc/{vmid}/snapshot", "snapname", "VM.Snapshot"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidSnapshotPost(pub(crate) Request<Task>);
@@ -4869,7 +5199,7 @@ impl LxcVmidSnapshotPost {
 /// The path `/nodes/{node}/lxc/{vmid}/snapshot/{snapname}`.
 ///
 /// Its calls: [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}`](LxcVmidSnapshotSnapnamePath::get), [`DELETE /nodes/{node}/lxc/{vmid}/snapshot/{snapname}`](LxcVmidSnapshotSnapnameDelete).
-#[doc(alias("/nodes/{node}/lxc/{vmid}/snapshot/{snapname}"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/snapshot/{snapname}")))]
 #[derive(Clone, Debug)]
 pub struct LxcVmidSnapshotSnapnamePath(pub(crate) At);
 
@@ -4909,7 +5239,10 @@ impl LxcVmidSnapshotSnapnamePath {
     /// * Gives: list of [`CmdEntry`](super::types::CmdEntry)
     /// * Releases: 7.4 to 9.2
     /// * Needs: Open to every authenticated user.
-    #[doc(alias("GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}", "GET snapshot",
+        "pvesh get /nodes/{node}/lxc/{vmid}/snapshot/{snapname}"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::CmdEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -4955,7 +5288,13 @@ impl LxcVmidSnapshotSnapnamePath {
 /// * Gives: [`Task`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Snapshot` on path `/vms/{vmid}`.
-#[doc(alias("DELETE /nodes/{node}/lxc/{vmid}/snapshot/{snapname}"))]
+#[cfg_attr(doc, doc(alias(
+    "DELETE /nodes/{node}/lxc/{vmid}/snapshot/{snapname}", "pct delsnapshot", "delete container snapshot",
+    "remove container snapshot", "delete ct snapshot", "remove ct snapshot", "delete lxc snapshot",
+    "remove lxc snapshot", "DELETE snapshot", "pvesh delete /nodes/{node}/lxc/{vmid}/snapshot/{snapname}",
+    "VM.Snapshot"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidSnapshotSnapnameDelete(pub(crate) Request<Task>);
@@ -4974,7 +5313,7 @@ impl LxcVmidSnapshotSnapnameDelete {
 /// The path `/nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`.
 ///
 /// Its calls: [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get), [`PUT /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPut).
-#[doc(alias("/nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config")))]
 #[derive(Clone, Debug)]
 pub struct LxcVmidSnapshotSnapnameConfigPath(pub(crate) At);
 
@@ -5010,7 +5349,13 @@ impl LxcVmidSnapshotSnapnameConfigPath {
     /// * Gives: [`LxcSnapshotConfig`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: one of `VM.Snapshot`, `VM.Snapshot.Rollback`, `VM.Audit` on path `/vms/{vmid}`.
-    #[doc(alias("GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config", "container snapshot config",
+        "config container snapshot", "get container snapshot config", "show container snapshot config",
+        "ct snapshot config", "config ct snapshot", "get ct snapshot config", "show ct snapshot config",
+        "lxc snapshot config", "config lxc snapshot", "get lxc snapshot config", "show lxc snapshot config",
+        "GET config", "pvesh get /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<LxcSnapshotConfig> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -5058,7 +5403,15 @@ impl LxcVmidSnapshotSnapnameConfigPath {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Snapshot` on path `/vms/{vmid}`.
-#[doc(alias("PUT /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config", "update container snapshot config",
+    "change container snapshot config", "edit container snapshot config", "set container snapshot config",
+    "modify container snapshot config", "update ct snapshot config", "change ct snapshot config",
+    "edit ct snapshot config", "set ct snapshot config", "modify ct snapshot config", "update lxc snapshot config",
+    "change lxc snapshot config", "edit lxc snapshot config", "set lxc snapshot config", "modify lxc snapshot config",
+    "PUT config", "pvesh set /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config", "VM.Snapshot"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidSnapshotSnapnameConfigPut(pub(crate) Request<()>);
@@ -5132,7 +5485,7 @@ impl Settings<LxcVmidSnapshotSnapnameConfigPut> for LxcSnapshotConfig {
 /// The path `/nodes/{node}/lxc/{vmid}/snapshot/{snapname}/rollback`.
 ///
 /// Its calls: [`POST /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/rollback`](LxcVmidSnapshotSnapnameRollbackPost).
-#[doc(alias("/nodes/{node}/lxc/{vmid}/snapshot/{snapname}/rollback"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/snapshot/{snapname}/rollback")))]
 #[derive(Clone, Debug)]
 pub struct LxcVmidSnapshotSnapnameRollbackPath(pub(crate) At);
 
@@ -5183,7 +5536,14 @@ impl LxcVmidSnapshotSnapnameRollbackPath {
 /// * Gives: [`Task`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: one of `VM.Snapshot`, `VM.Snapshot.Rollback` on path `/vms/{vmid}`.
-#[doc(alias("POST /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/rollback"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/rollback", "rollback container", "rollback ct",
+    "revert container snapshot", "pct rollback", "container snapshot rollback", "rollback container snapshot",
+    "rollback a container snapshot", "ct snapshot rollback", "rollback ct snapshot", "lxc snapshot rollback",
+    "rollback lxc snapshot", "POST rollback", "pvesh create /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/rollback",
+    "VM.Snapshot", "VM.Snapshot.Rollback"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidSnapshotSnapnameRollbackPost(pub(crate) Request<Task>);
@@ -5202,7 +5562,7 @@ impl LxcVmidSnapshotSnapnameRollbackPost {
 /// The path `/nodes/{node}/lxc/{vmid}/spiceproxy`.
 ///
 /// Its calls: [`POST /nodes/{node}/lxc/{vmid}/spiceproxy`](LxcVmidSpiceproxyPost).
-#[doc(alias("/nodes/{node}/lxc/{vmid}/spiceproxy"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/spiceproxy")))]
 #[derive(Clone, Debug)]
 pub struct LxcVmidSpiceproxyPath(pub(crate) At);
 
@@ -5244,7 +5604,13 @@ impl LxcVmidSpiceproxyPath {
 /// * Gives: [`SpiceConfig`](super::types::SpiceConfig)
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Console` on path `/vms/{vmid}`.
-#[doc(alias("POST /nodes/{node}/lxc/{vmid}/spiceproxy"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/lxc/{vmid}/spiceproxy", "container spiceproxy", "spiceproxy container",
+    "spiceproxy a container", "ct spiceproxy", "spiceproxy ct", "lxc spiceproxy", "spiceproxy lxc",
+    "lxc container spiceproxy", "spiceproxy lxc container", "POST spiceproxy",
+    "pvesh create /nodes/{node}/lxc/{vmid}/spiceproxy", "VM.Console"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidSpiceproxyPost(pub(crate) Request<super::types::SpiceConfig>);
@@ -5263,7 +5629,7 @@ impl LxcVmidSpiceproxyPost {
 /// The path `/nodes/{node}/lxc/{vmid}/status`.
 ///
 /// Its calls: [`GET /nodes/{node}/lxc/{vmid}/status`](LxcVmidStatusPath::get).
-#[doc(alias("/nodes/{node}/lxc/{vmid}/status"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/status")))]
 #[derive(Clone, Debug)]
 pub struct LxcVmidStatusPath(pub(crate) At);
 
@@ -5290,7 +5656,9 @@ impl LxcVmidStatusPath {
     /// * Gives: list of [`SubdirEntry`](super::types::SubdirEntry)
     /// * Releases: 7.4 to 9.2
     /// * Needs: Open to every authenticated user.
-    #[doc(alias("GET /nodes/{node}/lxc/{vmid}/status"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/lxc/{vmid}/status", "GET status", "pvesh get /nodes/{node}/lxc/{vmid}/status"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::SubdirEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -5305,7 +5673,7 @@ impl LxcVmidStatusPath {
 /// The path `/nodes/{node}/lxc/{vmid}/status/current`.
 ///
 /// Its calls: [`GET /nodes/{node}/lxc/{vmid}/status/current`](LxcVmidStatusCurrentPath::get).
-#[doc(alias("/nodes/{node}/lxc/{vmid}/status/current"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/status/current")))]
 #[derive(Clone, Debug)]
 pub struct LxcVmidStatusCurrentPath(pub(crate) At);
 
@@ -5340,7 +5708,12 @@ impl LxcVmidStatusCurrentPath {
     /// * Gives: [`LxcStatusCurrent`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `VM.Audit` on path `/vms/{vmid}`.
-    #[doc(alias("GET /nodes/{node}/lxc/{vmid}/status/current"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/lxc/{vmid}/status/current", "is container running", "container state", "ct state",
+        "container uptime", "container status", "ct status", "pct status", "status container", "status a container",
+        "status ct", "lxc status", "status lxc", "lxc container status", "status lxc container", "GET current",
+        "pvesh get /nodes/{node}/lxc/{vmid}/status/current", "VM.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<LxcStatusCurrent> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -5355,7 +5728,7 @@ impl LxcVmidStatusCurrentPath {
 /// The path `/nodes/{node}/lxc/{vmid}/status/reboot`.
 ///
 /// Its calls: [`POST /nodes/{node}/lxc/{vmid}/status/reboot`](LxcVmidStatusRebootPost).
-#[doc(alias("/nodes/{node}/lxc/{vmid}/status/reboot"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/status/reboot")))]
 #[derive(Clone, Debug)]
 pub struct LxcVmidStatusRebootPath(pub(crate) At);
 
@@ -5407,7 +5780,14 @@ impl LxcVmidStatusRebootPath {
 /// container.status().reboot().post().timeout(60).await?.wait().await?;
 /// # Ok(()) }
 /// ```
-#[doc(alias("POST /nodes/{node}/lxc/{vmid}/status/reboot"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/lxc/{vmid}/status/reboot", "restart container", "restart ct", "pct reboot",
+    "container status reboot", "status reboot container", "container reboot", "reboot container", "reboot a container",
+    "ct status reboot", "status reboot ct", "ct reboot", "reboot ct", "lxc status reboot", "status reboot lxc",
+    "lxc reboot", "reboot lxc", "lxc container status reboot", "status reboot lxc container", "lxc container reboot",
+    "reboot lxc container", "POST reboot", "pvesh create /nodes/{node}/lxc/{vmid}/status/reboot", "VM.PowerMgmt"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidStatusRebootPost(pub(crate) Request<Task>);
@@ -5426,7 +5806,7 @@ impl LxcVmidStatusRebootPost {
 /// The path `/nodes/{node}/lxc/{vmid}/status/resume`.
 ///
 /// Its calls: [`POST /nodes/{node}/lxc/{vmid}/status/resume`](LxcVmidStatusResumePath::post).
-#[doc(alias("/nodes/{node}/lxc/{vmid}/status/resume"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/status/resume")))]
 #[derive(Clone, Debug)]
 pub struct LxcVmidStatusResumePath(pub(crate) At);
 
@@ -5454,7 +5834,13 @@ impl LxcVmidStatusResumePath {
     /// * Gives: [`Task`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `VM.PowerMgmt` on path `/vms/{vmid}`.
-    #[doc(alias("POST /nodes/{node}/lxc/{vmid}/status/resume"))]
+    #[cfg_attr(doc, doc(alias(
+        "POST /nodes/{node}/lxc/{vmid}/status/resume", "pct resume", "container status resume",
+        "status resume container", "container resume", "resume container", "resume a container", "ct status resume",
+        "status resume ct", "ct resume", "resume ct", "lxc status resume", "status resume lxc", "lxc resume",
+        "resume lxc", "lxc container status resume", "status resume lxc container", "lxc container resume",
+        "resume lxc container", "POST resume", "pvesh create /nodes/{node}/lxc/{vmid}/status/resume", "VM.PowerMgmt"
+    )))]
     #[inline]
     pub fn post(&self) -> Request<Task> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -5469,7 +5855,7 @@ impl LxcVmidStatusResumePath {
 /// The path `/nodes/{node}/lxc/{vmid}/status/shutdown`.
 ///
 /// Its calls: [`POST /nodes/{node}/lxc/{vmid}/status/shutdown`](LxcVmidStatusShutdownPost).
-#[doc(alias("/nodes/{node}/lxc/{vmid}/status/shutdown"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/status/shutdown")))]
 #[derive(Clone, Debug)]
 pub struct LxcVmidStatusShutdownPath(pub(crate) At);
 
@@ -5529,7 +5915,15 @@ impl LxcVmidStatusShutdownPath {
 /// container.status().shutdown().post().timeout(60).force_stop(true).await?.wait().await?;
 /// # Ok(()) }
 /// ```
-#[doc(alias("POST /nodes/{node}/lxc/{vmid}/status/shutdown", "shutdown container"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/lxc/{vmid}/status/shutdown", "shutdown container", "shut down container", "pct shutdown",
+    "container status shutdown", "status shutdown container", "container shutdown", "shutdown a container",
+    "ct status shutdown", "status shutdown ct", "ct shutdown", "shutdown ct", "lxc status shutdown",
+    "status shutdown lxc", "lxc shutdown", "shutdown lxc", "lxc container status shutdown",
+    "status shutdown lxc container", "lxc container shutdown", "shutdown lxc container", "POST shutdown",
+    "pvesh create /nodes/{node}/lxc/{vmid}/status/shutdown", "VM.PowerMgmt"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidStatusShutdownPost(pub(crate) Request<Task>);
@@ -5554,7 +5948,7 @@ impl LxcVmidStatusShutdownPost {
 /// The path `/nodes/{node}/lxc/{vmid}/status/start`.
 ///
 /// Its calls: [`POST /nodes/{node}/lxc/{vmid}/status/start`](LxcVmidStatusStartPost).
-#[doc(alias("/nodes/{node}/lxc/{vmid}/status/start"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/status/start")))]
 #[derive(Clone, Debug)]
 pub struct LxcVmidStatusStartPath(pub(crate) At);
 
@@ -5610,7 +6004,14 @@ impl LxcVmidStatusStartPath {
 /// pve.nodes().node("pve1").lxc().vmid(200).status().start().post().await?.wait().await?;
 /// # Ok(()) }
 /// ```
-#[doc(alias("POST /nodes/{node}/lxc/{vmid}/status/start", "start container"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/lxc/{vmid}/status/start", "start container", "power on container", "boot container",
+    "pct start", "container status start", "status start container", "container start", "start a container",
+    "ct status start", "status start ct", "ct start", "start ct", "lxc status start", "status start lxc", "lxc start",
+    "start lxc", "lxc container status start", "status start lxc container", "lxc container start",
+    "start lxc container", "POST start", "pvesh create /nodes/{node}/lxc/{vmid}/status/start", "VM.PowerMgmt"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidStatusStartPost(pub(crate) Request<Task>);
@@ -5635,7 +6036,7 @@ impl LxcVmidStatusStartPost {
 /// The path `/nodes/{node}/lxc/{vmid}/status/stop`.
 ///
 /// Its calls: [`POST /nodes/{node}/lxc/{vmid}/status/stop`](LxcVmidStatusStopPost).
-#[doc(alias("/nodes/{node}/lxc/{vmid}/status/stop"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/status/stop")))]
 #[derive(Clone, Debug)]
 pub struct LxcVmidStatusStopPath(pub(crate) At);
 
@@ -5661,6 +6062,14 @@ impl LxcVmidStatusStopPath {
                     &[
                         Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
                         Permission::When(&["skiplock"], "", &Permission::Root),
+                        Permission::When(
+                            &["overrule-shutdown"],
+                            "",
+                            &Permission::Rows(
+                                "shutdown tasks of other users",
+                                &Permission::All("/nodes/{node}", &["Sys.Modify"]),
+                            ),
+                        ),
                     ],
                 ),
             )
@@ -5686,6 +6095,7 @@ impl LxcVmidStatusStopPath {
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.PowerMgmt` on path `/vms/{vmid}`.
 ///   * With `skiplock`: to be `root@pam` itself.
+///   * With `overrule-shutdown` it acts on shutdown tasks of other users only with `Sys.Modify` on path `/nodes/{node}`.
 ///
 /// # Example
 ///
@@ -5694,7 +6104,14 @@ impl LxcVmidStatusStopPath {
 /// pve.nodes().node("pve1").lxc().vmid(200).status().stop().post().await?.wait().await?;
 /// # Ok(()) }
 /// ```
-#[doc(alias("POST /nodes/{node}/lxc/{vmid}/status/stop", "stop container"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/lxc/{vmid}/status/stop", "stop container", "kill container", "power off container",
+    "force stop container", "pct stop", "container status stop", "status stop container", "container stop",
+    "stop a container", "ct status stop", "status stop ct", "ct stop", "stop ct", "lxc status stop", "status stop lxc",
+    "lxc stop", "stop lxc", "lxc container status stop", "status stop lxc container", "lxc container stop",
+    "stop lxc container", "POST stop", "pvesh create /nodes/{node}/lxc/{vmid}/status/stop", "VM.PowerMgmt"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidStatusStopPost(pub(crate) Request<Task>);
@@ -5703,7 +6120,7 @@ request_impls!(LxcVmidStatusStopPost: Task);
 
 impl LxcVmidStatusStopPost {
     /// Cancels shutdown tasks that still run before stopping. Default: `false`. Since 8.2.
-    #[doc(alias("overrule-shutdown"))]
+    #[cfg_attr(doc, doc(alias("overrule-shutdown")))]
     #[inline]
     pub fn overrule_shutdown<How>(
         mut self,
@@ -5723,7 +6140,7 @@ impl LxcVmidStatusStopPost {
 /// The path `/nodes/{node}/lxc/{vmid}/status/suspend`.
 ///
 /// Its calls: [`POST /nodes/{node}/lxc/{vmid}/status/suspend`](LxcVmidStatusSuspendPath::post).
-#[doc(alias("/nodes/{node}/lxc/{vmid}/status/suspend"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/status/suspend")))]
 #[derive(Clone, Debug)]
 pub struct LxcVmidStatusSuspendPath(pub(crate) At);
 
@@ -5751,7 +6168,14 @@ impl LxcVmidStatusSuspendPath {
     /// * Gives: [`Task`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `VM.PowerMgmt` on path `/vms/{vmid}`.
-    #[doc(alias("POST /nodes/{node}/lxc/{vmid}/status/suspend"))]
+    #[cfg_attr(doc, doc(alias(
+        "POST /nodes/{node}/lxc/{vmid}/status/suspend", "pct suspend", "container status suspend",
+        "status suspend container", "container suspend", "suspend container", "suspend a container",
+        "ct status suspend", "status suspend ct", "ct suspend", "suspend ct", "lxc status suspend",
+        "status suspend lxc", "lxc suspend", "suspend lxc", "lxc container status suspend",
+        "status suspend lxc container", "lxc container suspend", "suspend lxc container", "POST suspend",
+        "pvesh create /nodes/{node}/lxc/{vmid}/status/suspend", "VM.PowerMgmt"
+    )))]
     #[inline]
     pub fn post(&self) -> Request<Task> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -5766,7 +6190,7 @@ impl LxcVmidStatusSuspendPath {
 /// The path `/nodes/{node}/lxc/{vmid}/template`.
 ///
 /// Its calls: [`POST /nodes/{node}/lxc/{vmid}/template`](LxcVmidTemplatePath::post).
-#[doc(alias("/nodes/{node}/lxc/{vmid}/template"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/template")))]
 #[derive(Clone, Debug)]
 pub struct LxcVmidTemplatePath(pub(crate) At);
 
@@ -5793,7 +6217,12 @@ impl LxcVmidTemplatePath {
     /// * Gives: `()`
     /// * Releases: 7.4 to 9.2
     /// * Needs: `VM.Allocate` on path `/vms/{vmid}`.
-    #[doc(alias("POST /nodes/{node}/lxc/{vmid}/template"))]
+    #[cfg_attr(doc, doc(alias(
+        "POST /nodes/{node}/lxc/{vmid}/template", "convert container to template", "convert ct to template",
+        "container to template", "pct template", "container template", "template container", "template a container",
+        "ct template", "template ct", "lxc template", "template lxc", "lxc container template",
+        "template lxc container", "POST template", "pvesh create /nodes/{node}/lxc/{vmid}/template", "VM.Allocate"
+    )))]
     #[inline]
     pub fn post(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -5808,7 +6237,7 @@ impl LxcVmidTemplatePath {
 /// The path `/nodes/{node}/lxc/{vmid}/termproxy`.
 ///
 /// Its calls: [`POST /nodes/{node}/lxc/{vmid}/termproxy`](LxcVmidTermproxyPath::post).
-#[doc(alias("/nodes/{node}/lxc/{vmid}/termproxy"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/termproxy")))]
 #[derive(Clone, Debug)]
 pub struct LxcVmidTermproxyPath(pub(crate) At);
 
@@ -5835,7 +6264,12 @@ impl LxcVmidTermproxyPath {
     /// * Gives: [`Termproxy`](super::types::Termproxy)
     /// * Releases: 7.4 to 9.2
     /// * Needs: `VM.Console` on path `/vms/{vmid}`.
-    #[doc(alias("POST /nodes/{node}/lxc/{vmid}/termproxy"))]
+    #[cfg_attr(doc, doc(alias(
+        "POST /nodes/{node}/lxc/{vmid}/termproxy", "container terminal", "container shell", "enter container",
+        "pct enter", "pct console", "container termproxy", "termproxy container", "termproxy a container",
+        "ct termproxy", "termproxy ct", "lxc termproxy", "termproxy lxc", "lxc container termproxy",
+        "termproxy lxc container", "POST termproxy", "pvesh create /nodes/{node}/lxc/{vmid}/termproxy", "VM.Console"
+    )))]
     #[inline]
     pub fn post(&self) -> Request<super::types::Termproxy> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -5850,7 +6284,7 @@ impl LxcVmidTermproxyPath {
 /// The path `/nodes/{node}/lxc/{vmid}/vncproxy`.
 ///
 /// Its calls: [`POST /nodes/{node}/lxc/{vmid}/vncproxy`](LxcVmidVncproxyPost).
-#[doc(alias("/nodes/{node}/lxc/{vmid}/vncproxy"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/vncproxy")))]
 #[derive(Clone, Debug)]
 pub struct LxcVmidVncproxyPath(pub(crate) At);
 
@@ -5897,7 +6331,13 @@ impl LxcVmidVncproxyPath {
 /// * Gives: [`Vncproxy`](super::types::Vncproxy)
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Console` on path `/vms/{vmid}`.
-#[doc(alias("POST /nodes/{node}/lxc/{vmid}/vncproxy"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/lxc/{vmid}/vncproxy", "container console", "ct console", "container vncproxy",
+    "vncproxy container", "vncproxy a container", "ct vncproxy", "vncproxy ct", "lxc vncproxy", "vncproxy lxc",
+    "lxc container vncproxy", "vncproxy lxc container", "POST vncproxy",
+    "pvesh create /nodes/{node}/lxc/{vmid}/vncproxy", "VM.Console"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidVncproxyPost(pub(crate) Request<super::types::Vncproxy>);
@@ -5928,7 +6368,7 @@ impl LxcVmidVncproxyPost {
 /// The path `/nodes/{node}/lxc/{vmid}/vncwebsocket`.
 ///
 /// Its calls: [`GET /nodes/{node}/lxc/{vmid}/vncwebsocket`](LxcVmidVncwebsocketPath::get).
-#[doc(alias("/nodes/{node}/lxc/{vmid}/vncwebsocket"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/vncwebsocket")))]
 #[derive(Clone, Debug)]
 pub struct LxcVmidVncwebsocketPath(pub(crate) At);
 
@@ -5964,7 +6404,12 @@ impl LxcVmidVncwebsocketPath {
     /// * Gives: [`VncWebsocket`](super::types::VncWebsocket)
     /// * Releases: 7.4 to 9.2
     /// * Needs: (`VM.Console` on path `/vms/{vmid}`) and (the ticket that `vncproxy` or `termproxy` gave for the port).
-    #[doc(alias("GET /nodes/{node}/lxc/{vmid}/vncwebsocket"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/lxc/{vmid}/vncwebsocket", "container vncwebsocket", "vncwebsocket container",
+        "vncwebsocket a container", "ct vncwebsocket", "vncwebsocket ct", "lxc vncwebsocket", "vncwebsocket lxc",
+        "lxc container vncwebsocket", "vncwebsocket lxc container", "GET vncwebsocket",
+        "pvesh get /nodes/{node}/lxc/{vmid}/vncwebsocket", "port", "vncticket", "VM.Console"
+    )))]
     #[inline]
     pub fn get<How0, How1>(
         &self,
@@ -6045,7 +6490,7 @@ open_enum_impls!(LxcCmode {
     "shell" Shell, "console" Console, "tty" Tty,
 });
 
-/// The answer to `GET /nodes/{node}/lxc/{vmid}/config`.
+/// The answer to `GET /nodes/{node}/lxc/{vmid}/config`, which returns the configuration with pending changes included.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet).
 #[derive(Clone)]
@@ -6492,7 +6937,7 @@ impl Default for LxcConfig {
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct LxcDevice {
-    /// Forbids the container to write to the device. Default: `false`. Since 8.3.
+    /// Forbids the container to write to the device. Default: `false`.
     pub deny_write: Option<bool>,
     /// Group ID, as seen in the container, that owns the device node. At least 0.
     pub gid: Option<i64>,
@@ -6513,8 +6958,8 @@ impl LxcDevice {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
-    /// Forbids the container to write to the device. Default: `false`. Since 8.3.
-    #[doc(alias("deny-write"))]
+    /// Forbids the container to write to the device. Default: `false`.
+    #[cfg_attr(doc, doc(alias("deny-write")))]
     #[inline]
     #[must_use]
     pub fn deny_write<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -6577,7 +7022,7 @@ impl Default for LxcDevice {
 
 property_string_impls!(LxcDevice);
 
-/// The answer to `GET /nodes/{node}/lxc/{vmid}/feature`.
+/// The answer to `GET /nodes/{node}/lxc/{vmid}/feature`, which tells whether all volumes of a container support snapshot.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/feature`](LxcVmidFeatureGet).
 #[derive(Clone)]
@@ -6709,14 +7154,14 @@ impl Default for LxcFeatures {
 
 property_string_impls!(LxcFeatures);
 
-/// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/interfaces`.
+/// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/interfaces`, which lists the network interfaces of a running container with their addresses.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/interfaces`](LxcVmidInterfacesPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct LxcInterfacesItem {
     /// MAC address of the interface. Since 8.4.
-    #[doc(alias("hardware-address"))]
+    #[cfg_attr(doc, doc(alias("hardware-address")))]
     pub hardware_address: Option<String>,
     /// MAC address of the interface; same as `hardware-address`.
     pub hwaddr: Option<String>,
@@ -6725,7 +7170,7 @@ pub struct LxcInterfacesItem {
     /// IPv6 address with prefix length.
     pub inet6: Option<String>,
     /// All addresses of the interface. Since 8.4.
-    #[doc(alias("ip-addresses"))]
+    #[cfg_attr(doc, doc(alias("ip-addresses")))]
     pub ip_addresses: Option<Vec<super::types::GuestIpAddress>>,
     /// Name of the interface inside the container.
     pub name: String,
@@ -6756,7 +7201,7 @@ object!(LxcInterfacesItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/lxc`.
+/// One element of the answer to `GET /nodes/{node}/lxc`, which lists the containers of a node with their live figures.
 ///
 /// Given by [`GET /nodes/{node}/lxc`](LxcPath::get).
 #[derive(Clone)]
@@ -6893,7 +7338,7 @@ pub enum LxcLock {
     /// The value `snapshot`.
     Snapshot,
     /// The value `snapshot-delete`.
-    #[doc(alias("snapshot-delete"))]
+    #[cfg_attr(doc, doc(alias("snapshot-delete")))]
     SnapshotDelete,
     /// Any other value; `as_str` tells which.
     UnknownValue(UnknownValue),
@@ -6912,20 +7357,20 @@ open_enum_impls!(LxcLock {
     "snapshot-delete" SnapshotDelete,
 });
 
-/// The answer to `GET /nodes/{node}/lxc/{vmid}/migrate`.
+/// The answer to `GET /nodes/{node}/lxc/{vmid}/migrate`, which checks what allows or hinders migrating the container.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/migrate`](LxcVmidMigrateGet).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct LxcMigrate {
     /// Nodes to which the container can go.
-    #[doc(alias("allowed-nodes"))]
+    #[cfg_attr(doc, doc(alias("allowed-nodes")))]
     pub allowed_nodes: Option<Vec<String>>,
     /// IDs of the high availability resources that an affinity rule makes move along.
-    #[doc(alias("dependent-ha-resources"))]
+    #[cfg_attr(doc, doc(alias("dependent-ha-resources")))]
     pub dependent_ha_resources: Option<Vec<String>>,
     /// Nodes to which the container cannot go, and why.
-    #[doc(alias("not-allowed-nodes"))]
+    #[cfg_attr(doc, doc(alias("not-allowed-nodes")))]
     pub not_allowed_nodes: Option<BTreeMap<String, LxcMigrateNotAllowedNodesValue>>,
     /// Whether the container runs.
     pub running: bool,
@@ -6961,7 +7406,7 @@ object!(LxcMigrate {
 #[non_exhaustive]
 pub struct LxcMigrateNotAllowedNodesValue {
     /// High availability resources that keep the guest off the node.
-    #[doc(alias("blocking-ha-resources"))]
+    #[cfg_attr(doc, doc(alias("blocking-ha-resources")))]
     pub blocking_ha_resources: Option<Vec<super::types::HaBlockingResource>>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -7001,9 +7446,9 @@ pub struct LxcMountPoint {
     pub acl: Option<bool>,
     /// Includes the mount point in backups; only for volumes, not for paths of the host.
     pub backup: Option<bool>,
-    /// ID mapping for this mount in place of the container's: `type:container:disk:count` entries, or `passthrough`. Since 9.2.
+    /// ID mapping for this mount in place of the container's: `type:container:disk:count` entries, or `passthrough`.
     pub idmap: Option<String>,
-    /// Takes owner, group and mode over from the directory mounted upon, if that exists. Default: `false`. Since 9.1.
+    /// Takes owner, group and mode over from the directory mounted upon, if that exists. Default: `false`.
     pub keepattrs: Option<bool>,
     /// Extra mount options.
     pub mountoptions: Option<List>,
@@ -7052,14 +7497,14 @@ impl LxcMountPoint {
         set::set(&mut self.backup, &mut self.unknown, "backup", value);
         self
     }
-    /// ID mapping for this mount in place of the container's: `type:container:disk:count` entries, or `passthrough`. Since 9.2.
+    /// ID mapping for this mount in place of the container's: `type:container:disk:count` entries, or `passthrough`.
     #[inline]
     #[must_use]
     pub fn idmap<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
         set::set(&mut self.idmap, &mut self.unknown, "idmap", value);
         self
     }
-    /// Takes owner, group and mode over from the directory mounted upon, if that exists. Default: `false`. Since 9.1.
+    /// Takes owner, group and mode over from the directory mounted upon, if that exists. Default: `false`.
     #[inline]
     #[must_use]
     pub fn keepattrs<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -7182,7 +7627,7 @@ property_string_impls!(LxcMountPoint);
 pub enum LxcMoveVolumeTargetVolume {
     /// The value `rootfs`.
     Rootfs,
-    /// The value `mp0`.
+    /// The value `mp0`. Set by [`POST /nodes/{node}/lxc`](LxcPost), [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
     Mp0,
     /// The value `mp1`.
     Mp1,
@@ -7694,7 +8139,7 @@ pub enum LxcMoveVolumeTargetVolume {
     Mp254,
     /// The value `mp255`.
     Mp255,
-    /// The value `unused0`.
+    /// The value `unused0`. Set by [`POST /nodes/{node}/lxc`](LxcPost), [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
     Unused0,
     /// The value `unused1`.
     Unused1,
@@ -8734,7 +9179,7 @@ open_enum_impls!(LxcMoveVolumeTargetVolume {
 pub enum LxcMoveVolumeVolume {
     /// The value `rootfs`.
     Rootfs,
-    /// The value `mp0`.
+    /// The value `mp0`. Set by [`POST /nodes/{node}/lxc`](LxcPost), [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
     Mp0,
     /// The value `mp1`.
     Mp1,
@@ -9246,7 +9691,7 @@ pub enum LxcMoveVolumeVolume {
     Mp254,
     /// The value `mp255`.
     Mp255,
-    /// The value `unused0`.
+    /// The value `unused0`. Set by [`POST /nodes/{node}/lxc`](LxcPost), [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
     Unused0,
     /// The value `unused1`.
     Unused1,
@@ -10295,7 +10740,7 @@ pub struct LxcNet {
     pub gw: Option<IpAddress>,
     /// IPv6 default gateway.
     pub gw6: Option<IpAddress>,
-    /// Has the node set the addresses, for containers without a network setup of their own. Since 9.1.
+    /// Has the node set the addresses, for containers without a network setup of their own.
     pub host_managed: Option<bool>,
     /// MAC address of the interface, which must not be a multicast one; random if absent.
     pub hwaddr: Option<MacAddr>,
@@ -10358,8 +10803,8 @@ impl LxcNet {
         set::set(&mut self.gw6, &mut self.unknown, "gw6", value);
         self
     }
-    /// Has the node set the addresses, for containers without a network setup of their own. Since 9.1.
-    #[doc(alias("host-managed"))]
+    /// Has the node set the addresses, for containers without a network setup of their own.
+    #[cfg_attr(doc, doc(alias("host-managed")))]
     #[inline]
     #[must_use]
     pub fn host_managed<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -10552,7 +10997,7 @@ open_enum_impls!(LxcOstype {
 pub enum LxcResizeDisk {
     /// The value `rootfs`.
     Rootfs,
-    /// The value `mp0`.
+    /// The value `mp0`. Set by [`POST /nodes/{node}/lxc`](LxcPost), [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
     Mp0,
     /// The value `mp1`.
     Mp1,
@@ -11339,7 +11784,7 @@ open_enum_impls!(LxcResizeDisk {
 pub struct LxcRootfs {
     /// Turns POSIX ACLs on or off, in place of the file system's default.
     pub acl: Option<bool>,
-    /// ID mapping for this mount in place of the container's: `type:container:disk:count` entries, or `passthrough`. Since 9.2.
+    /// ID mapping for this mount in place of the container's: `type:container:disk:count` entries, or `passthrough`.
     pub idmap: Option<String>,
     /// Extra mount options.
     pub mountoptions: Option<List>,
@@ -11375,7 +11820,7 @@ impl LxcRootfs {
         set::set(&mut self.acl, &mut self.unknown, "acl", value);
         self
     }
-    /// ID mapping for this mount in place of the container's: `type:container:disk:count` entries, or `passthrough`. Since 9.2.
+    /// ID mapping for this mount in place of the container's: `type:container:disk:count` entries, or `passthrough`.
     #[inline]
     #[must_use]
     pub fn idmap<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -11480,45 +11925,45 @@ object!(LxcRootfs {
 
 property_string_impls!(LxcRootfs);
 
-/// The answer to `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`.
+/// The answer to `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`, which returns the configuration saved with a snapshot.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct LxcSnapshotConfig {
-    /// Architecture of the programs in the container. Default: `amd64`.
+    /// Architecture of the programs in the container.
     pub arch: Option<LxcArch>,
-    /// What a console opens: a login on a `tty`, `/dev/console`, or a `shell` without login. Default: `tty`.
+    /// What a console opens: a login on a `tty`, `/dev/console`, or a `shell` without login.
     pub cmode: Option<LxcCmode>,
-    /// Gives the container a console device, `/dev/console`. Default: `true`.
+    /// Gives the container a console device, `/dev/console`.
     pub console: Option<bool>,
-    /// Host CPUs the container may use; all of them when absent. From 1 to 8192.
+    /// Host CPUs the container may use; all of them when absent.
     pub cores: Option<i64>,
-    /// Cap on CPU time, in host CPUs; 1.5 allows one and a half, 0 means no cap. From 0 to 8192. Default: `0`.
+    /// Cap on CPU time, in host CPUs; 1.5 allows one and a half, 0 means no cap.
     pub cpulimit: Option<f64>,
-    /// CPU weight against the other guests; who has more gets more time when CPUs are scarce. From 0 to 500000.
+    /// CPU weight against the other guests; who has more gets more time when CPUs are scarce.
     pub cpuunits: Option<i64>,
-    /// Logs the start in debug detail. Default: `false`.
+    /// Logs the start in debug detail.
     pub debug: Option<bool>,
-    /// Notes about the snapshot. At most 8192 characters.
+    /// Notes about the snapshot.
     pub description: Option<String>,
-    /// Device of the host given to the container. Indexes 0 to 255. Since 8.1.
+    /// Device of the host given to the container. Indexes 0 to 255.
     pub dev: IndexedMap<LxcDevice>,
-    /// Command to run as init with its arguments: a path, or a program found in `PATH`. Default: `/sbin/init`. Since 9.1.
+    /// Command to run as init with its arguments: a path, or a program found in `PATH`.
     pub entrypoint: Option<String>,
-    /// Environment of the init process: `NAME=value` entries separated by NUL bytes. Since 9.1.
+    /// Environment of the init process: `NAME=value` entries separated by NUL bytes.
     pub env: Option<Secret>,
     /// Special capabilities of the container; some weaken its isolation.
     pub features: Option<LxcFeatures>,
     /// Volume ID of a snippet, a script that is run before and after each start and stop.
     pub hookscript: Option<VolumeId>,
-    /// Host name of the container. At most 255 characters.
+    /// Host name of the container.
     pub hostname: Option<String>,
     /// Lock that keeps other operations off the container.
     pub lock: Option<LxcLock>,
     /// Raw LXC settings of the configuration file, as pairs of key and value.
     pub lxc: Option<Vec<Vec<String>>>,
-    /// Memory of the container in MiB. At least 16. Default: `512`.
+    /// Memory of the container in MiB.
     pub memory: Option<i64>,
     /// Further volume, or directory of the host, to mount; `STORAGE:SIZE` allocates a volume of so many GiB. Indexes 0 to 255.
     pub mp: IndexedMap<LxcMountPoint>,
@@ -11526,13 +11971,13 @@ pub struct LxcSnapshotConfig {
     pub nameserver: Option<List>,
     /// Network interface of the container. Indexes 0 to 31.
     pub net: IndexedMap<LxcNet>,
-    /// Starts the container when its node boots. Default: `false`.
+    /// Starts the container when its node boots.
     pub onboot: Option<bool>,
     /// Distribution in the container, by which its system files are set up; `unmanaged` leaves them alone.
     pub ostype: Option<LxcOstype>,
     /// Snapshot from which this one descends.
     pub parent: Option<String>,
-    /// Refuses to delete the container or its volumes, and to change its volumes. Default: `false`.
+    /// Refuses to delete the container or its volumes, and to change its volumes.
     pub protection: Option<bool>,
     /// Root volume of the container; `STORAGE:SIZE` allocates a new one of so many GiB.
     pub rootfs: Option<LxcRootfs>,
@@ -11540,19 +11985,19 @@ pub struct LxcSnapshotConfig {
     pub searchdomain: Option<List>,
     /// Work in progress on the snapshot, such as `prepare` or `delete`; absent when it is complete.
     pub snapstate: Option<String>,
-    /// When the snapshot was taken, as Unix time. In seconds since 1970.
+    /// When the snapshot was taken, as Unix time.
     pub snaptime: Option<i64>,
     /// Place in the node's start and shutdown sequence.
     pub startup: Option<super::types::StartupOrder>,
-    /// Swap space of the container in MiB. At least 0. Default: `512`.
+    /// Swap space of the container in MiB.
     pub swap: Option<i64>,
     /// Labels for people and tools, separated by `;`; they have no effect on the container.
     pub tags: Option<List>,
     /// Time zone set in the container: `host` for the node's, or a zone name; left alone when absent.
     pub timezone: Option<String>,
-    /// Number of terminals (ttys) the container offers. From 0 to 6. Default: `2`.
+    /// Number of terminals (ttys) the container offers.
     pub tty: Option<i64>,
-    /// Runs the container in a user namespace, its root being no root on the host; fixed at creation. Default: `false`.
+    /// Runs the container in a user namespace, its root being no root on the host; fixed at creation.
     pub unprivileged: Option<bool>,
     /// Volume that belongs to the container but is not attached; kept by the server, not to be set. Indexes 0 to 255.
     pub unused: IndexedMap<LxcUnused>,
@@ -11895,7 +12340,7 @@ impl Default for LxcSnapshotConfig {
     }
 }
 
-/// The answer to `GET /nodes/{node}/lxc/{vmid}/status/current`.
+/// The answer to `GET /nodes/{node}/lxc/{vmid}/status/current`, which returns the run state and live figures of a container.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/status/current`](LxcVmidStatusCurrentPath::get).
 #[derive(Clone)]
@@ -12053,7 +12498,7 @@ object!(LxcUnused {
 
 property_string_impls!(LxcUnused);
 
-/// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/snapshot`.
+/// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/snapshot`, which lists the snapshots.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/snapshot`](LxcVmidSnapshotPath::get).
 #[derive(Clone)]
@@ -12069,7 +12514,7 @@ pub struct LxcVmidSnapshotItem {
     pub parent: Option<String>,
     /// Whether the guest runs; in the entry `current` only.
     pub running: Option<bool>,
-    /// When the snapshot was taken, as Unix time. In seconds since 1970.
+    /// When the snapshot was taken, as Unix time.
     pub snaptime: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,

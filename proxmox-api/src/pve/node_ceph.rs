@@ -36,10 +36,10 @@
 //! | [`POST /nodes/{node}/ceph/osd/{osdid}/out`](NodeCephOsdOsdidOutPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.osd()<wbr>.osdid(osdid)<wbr>.out()<wbr>.post()</code> | `()` | Sys.Modify |  |
 //! | [`POST /nodes/{node}/ceph/osd/{osdid}/scrub`](NodeCephOsdOsdidScrubPost)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.osd()<wbr>.osdid(osdid)<wbr>.scrub()<wbr>.post()</code> | `()` | Sys.Modify |  |
 //! | [`GET /nodes/{node}/ceph/pool`](NodeCephPoolPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.pool()<wbr>.get()</code> | list of [`NodeCephPoolItem`] | Sys.Audit or Datastore.Audit |  |
-//! | [`POST /nodes/{node}/ceph/pool`](NodeCephPoolPost)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.pool()<wbr>.post(name)</code> | [`Task`] | Sys.Modify |  |
+//! | [`POST /nodes/{node}/ceph/pool`](NodeCephPoolPost)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.pool()<wbr>.post(name)</code> | [`Task`] | Sys.Modify … |  |
 //! | [`GET /nodes/{node}/ceph/pool/{name}`](NodeCephPoolNamePath::get)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.pool()<wbr>.name(name)<wbr>.get()</code> | list of [`DirectoryEntry`](super::types::DirectoryEntry) | Sys.Audit or Datastore.Audit |  |
 //! | [`PUT /nodes/{node}/ceph/pool/{name}`](NodeCephPoolNamePut)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.pool()<wbr>.name(name)<wbr>.put()</code> | [`Task`] | Sys.Modify |  |
-//! | [`DELETE /nodes/{node}/ceph/pool/{name}`](NodeCephPoolNameDelete)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.pool()<wbr>.name(name)<wbr>.delete()</code> | [`Task`] | Sys.Modify |  |
+//! | [`DELETE /nodes/{node}/ceph/pool/{name}`](NodeCephPoolNameDelete)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.pool()<wbr>.name(name)<wbr>.delete()</code> | [`Task`] | Sys.Modify … |  |
 //! | [`GET /nodes/{node}/ceph/pool/{name}/status`](NodeCephPoolNameStatusGet)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.pool()<wbr>.name(name)<wbr>.status()<wbr>.get()</code> | [`NodeCephPool`] | Sys.Audit or Datastore.Audit |  |
 //! | [`GET /nodes/{node}/ceph/pools`](NodeCephPoolsPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.pools()<wbr>.get()</code> | list of [`NodeCephPoolItem`] | Sys.Audit or Datastore.Audit | Until 7.4 |
 //! | [`POST /nodes/{node}/ceph/pools`](NodeCephPoolsPost)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.pools()<wbr>.post(name)</code> | [`Task`] | Sys.Modify | Until 7.4 |
@@ -57,7 +57,7 @@ use crate::support::*;
 /// The path `/nodes/{node}/ceph`.
 ///
 /// Its calls: [`GET /nodes/{node}/ceph`](NodeCephPath::get).
-#[doc(alias("/nodes/{node}/ceph"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/ceph")))]
 #[derive(Clone, Debug)]
 pub struct NodeCephPath(pub(crate) At);
 
@@ -84,7 +84,9 @@ impl NodeCephPath {
     /// * Gives: list of [`DirectoryEntry`](super::types::DirectoryEntry)
     /// * Releases: 7.4 to 9.2
     /// * Needs: one of `Sys.Audit`, `Datastore.Audit` on path `/`.
-    #[doc(alias("GET /nodes/{node}/ceph"))]
+    #[cfg_attr(doc, doc(alias(
+        
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -99,7 +101,7 @@ impl NodeCephPath {
 /// The path `/nodes/{node}/ceph/cfg`.
 ///
 /// Its calls: [`GET /nodes/{node}/ceph/cfg`](NodeCephCfgPath::get).
-#[doc(alias("/nodes/{node}/ceph/cfg"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/cfg")))]
 #[derive(Clone, Debug)]
 pub struct NodeCephCfgPath(pub(crate) At);
 
@@ -126,7 +128,9 @@ impl NodeCephCfgPath {
     /// * Gives: list of [`DirectoryEntry`](super::types::DirectoryEntry)
     /// * Releases: 7.4 to 9.2
     /// * Needs: Open to every authenticated user.
-    #[doc(alias("GET /nodes/{node}/ceph/cfg"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/ceph/cfg", "GET cfg", "pvesh get /nodes/{node}/ceph/cfg"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -141,7 +145,7 @@ impl NodeCephCfgPath {
 /// The path `/nodes/{node}/ceph/cfg/db`.
 ///
 /// Its calls: [`GET /nodes/{node}/ceph/cfg/db`](NodeCephCfgDbPath::get).
-#[doc(alias("/nodes/{node}/ceph/cfg/db"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/cfg/db")))]
 #[derive(Clone, Debug)]
 pub struct NodeCephCfgDbPath(pub(crate) At);
 
@@ -168,7 +172,10 @@ impl NodeCephCfgDbPath {
     /// * Gives: list of [`NodeCephCfgDbItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: one of `Sys.Audit`, `Datastore.Audit` on path `/`.
-    #[doc(alias("GET /nodes/{node}/ceph/cfg/db"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/ceph/cfg/db", "ceph cfg db", "cfg db ceph", "ceph db", "db ceph", "db a ceph", "GET db",
+        "pvesh get /nodes/{node}/ceph/cfg/db"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<NodeCephCfgDbItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -183,7 +190,7 @@ impl NodeCephCfgDbPath {
 /// The path `/nodes/{node}/ceph/cfg/raw`.
 ///
 /// Its calls: [`GET /nodes/{node}/ceph/cfg/raw`](NodeCephCfgRawPath::get).
-#[doc(alias("/nodes/{node}/ceph/cfg/raw"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/cfg/raw")))]
 #[derive(Clone, Debug)]
 pub struct NodeCephCfgRawPath(pub(crate) At);
 
@@ -210,7 +217,10 @@ impl NodeCephCfgRawPath {
     /// * Gives: `String`
     /// * Releases: 7.4 to 9.2
     /// * Needs: one of `Sys.Audit`, `Datastore.Audit` on path `/`.
-    #[doc(alias("GET /nodes/{node}/ceph/cfg/raw"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/ceph/cfg/raw", "ceph cfg raw", "cfg raw ceph", "ceph raw", "raw ceph", "raw a ceph",
+        "GET raw", "pvesh get /nodes/{node}/ceph/cfg/raw"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<String> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -225,7 +235,7 @@ impl NodeCephCfgRawPath {
 /// The path `/nodes/{node}/ceph/cfg/value`.
 ///
 /// Its calls: [`GET /nodes/{node}/ceph/cfg/value`](NodeCephCfgValuePath::get).
-#[doc(alias("/nodes/{node}/ceph/cfg/value"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/cfg/value")))]
 #[derive(Clone, Debug)]
 pub struct NodeCephCfgValuePath(pub(crate) At);
 
@@ -253,7 +263,10 @@ impl NodeCephCfgValuePath {
     /// * Gives: map of map of `String`
     /// * Releases: since 8.1
     /// * Needs: `Sys.Audit` on path `/`.
-    #[doc(alias("GET /nodes/{node}/ceph/cfg/value"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/ceph/cfg/value", "ceph cfg value", "cfg value ceph", "ceph value", "value ceph",
+        "value a ceph", "GET value", "pvesh get /nodes/{node}/ceph/cfg/value", "config-keys", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get<How0>(
         &self,
@@ -287,13 +300,13 @@ impl NodeCephCfgValuePath {
 /// The path `/nodes/{node}/ceph/cmd-safety`.
 ///
 /// Its calls: [`GET /nodes/{node}/ceph/cmd-safety`](NodeCephCmdSafetyPath::get).
-#[doc(alias("/nodes/{node}/ceph/cmd-safety"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/cmd-safety")))]
 #[derive(Clone, Debug)]
 pub struct NodeCephCmdSafetyPath(pub(crate) At);
 
 impl NodeCephPath {
     /// Leads to [`GET /nodes/{node}/ceph/cmd-safety`](NodeCephCmdSafetyPath::get).
-    #[doc(alias("cmd-safety"))]
+    #[cfg_attr(doc, doc(alias("cmd-safety")))]
     #[inline]
     #[must_use]
     pub fn cmd_safety(&self) -> NodeCephCmdSafetyPath {
@@ -330,7 +343,10 @@ impl NodeCephCmdSafetyPath {
     /// * Gives: [`NodeCephCmdSafety`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/`.
-    #[doc(alias("GET /nodes/{node}/ceph/cmd-safety"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/ceph/cmd-safety", "ceph cmd safety", "cmd safety ceph", "cmd safety a ceph",
+        "GET cmd-safety", "pvesh get /nodes/{node}/ceph/cmd-safety", "service", "id", "action", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> NodeCephCmdSafetyGetRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -388,7 +404,7 @@ impl NodeCephCmdSafetyGetRequired<2> {
 /// The path `/nodes/{node}/ceph/config`.
 ///
 /// Its calls: [`GET /nodes/{node}/ceph/config`](NodeCephConfigPath::get).
-#[doc(alias("/nodes/{node}/ceph/config"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/config")))]
 #[derive(Clone, Debug)]
 pub struct NodeCephConfigPath(pub(crate) At);
 
@@ -415,7 +431,10 @@ impl NodeCephConfigPath {
     /// * Gives: `String`
     /// * Releases: until 7.4
     /// * Needs: one of `Sys.Audit`, `Datastore.Audit` on path `/`.
-    #[doc(alias("GET /nodes/{node}/ceph/config"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/ceph/config", "ceph config", "config ceph", "config a ceph", "GET config",
+        "pvesh get /nodes/{node}/ceph/config"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<String> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -431,7 +450,7 @@ impl NodeCephConfigPath {
 /// The path `/nodes/{node}/ceph/configdb`.
 ///
 /// Its calls: [`GET /nodes/{node}/ceph/configdb`](NodeCephConfigdbPath::get).
-#[doc(alias("/nodes/{node}/ceph/configdb"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/configdb")))]
 #[derive(Clone, Debug)]
 pub struct NodeCephConfigdbPath(pub(crate) At);
 
@@ -458,7 +477,10 @@ impl NodeCephConfigdbPath {
     /// * Gives: list of [`NodeCephConfigdbItem`]
     /// * Releases: until 7.4
     /// * Needs: one of `Sys.Audit`, `Datastore.Audit` on path `/`.
-    #[doc(alias("GET /nodes/{node}/ceph/configdb"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/ceph/configdb", "ceph configdb", "configdb ceph", "configdb a ceph", "GET configdb",
+        "pvesh get /nodes/{node}/ceph/configdb"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<NodeCephConfigdbItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -474,7 +496,7 @@ impl NodeCephConfigdbPath {
 /// The path `/nodes/{node}/ceph/crush`.
 ///
 /// Its calls: [`GET /nodes/{node}/ceph/crush`](NodeCephCrushPath::get).
-#[doc(alias("/nodes/{node}/ceph/crush"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/crush")))]
 #[derive(Clone, Debug)]
 pub struct NodeCephCrushPath(pub(crate) At);
 
@@ -501,7 +523,10 @@ impl NodeCephCrushPath {
     /// * Gives: `String`
     /// * Releases: 7.4 to 9.2
     /// * Needs: one of `Sys.Audit`, `Datastore.Audit` on path `/`.
-    #[doc(alias("GET /nodes/{node}/ceph/crush"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/ceph/crush", "ceph crush", "crush ceph", "crush a ceph", "GET crush",
+        "pvesh get /nodes/{node}/ceph/crush"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<String> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -516,7 +541,7 @@ impl NodeCephCrushPath {
 /// The path `/nodes/{node}/ceph/fs`.
 ///
 /// Its calls: [`GET /nodes/{node}/ceph/fs`](NodeCephFsPath::get).
-#[doc(alias("/nodes/{node}/ceph/fs"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/fs")))]
 #[derive(Clone, Debug)]
 pub struct NodeCephFsPath(pub(crate) At);
 
@@ -543,7 +568,11 @@ impl NodeCephFsPath {
     /// * Gives: list of [`NodeCephFsItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: one of `Sys.Audit`, `Datastore.Audit` on path `/`.
-    #[doc(alias("GET /nodes/{node}/ceph/fs"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/ceph/fs", "cephfses", "list a cephfs", "list cephfses", "show cephfses", "all cephfses",
+        "ceph filesystems", "list ceph filesystems", "show ceph filesystems", "all ceph filesystems", "ceph fs",
+        "fs ceph", "fs a ceph", "GET fs", "pvesh get /nodes/{node}/ceph/fs"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<NodeCephFsItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -558,7 +587,7 @@ impl NodeCephFsPath {
 /// The path `/nodes/{node}/ceph/fs/{name}`.
 ///
 /// Its calls: [`POST /nodes/{node}/ceph/fs/{name}`](NodeCephFsNamePost), [`DELETE /nodes/{node}/ceph/fs/{name}`](NodeCephFsNameDelete).
-#[doc(alias("/nodes/{node}/ceph/fs/{name}"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/fs/{name}")))]
 #[derive(Clone, Debug)]
 pub struct NodeCephFsNamePath(pub(crate) At);
 
@@ -616,7 +645,12 @@ impl NodeCephFsNamePath {
 /// * Gives: [`Task`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/`.
-#[doc(alias("POST /nodes/{node}/ceph/fs/{name}"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/ceph/fs/{name}", "pveceph fs create", "create cephfs", "add cephfs", "new cephfs",
+    "create ceph filesystem", "add ceph filesystem", "new ceph filesystem", "POST fs",
+    "pvesh create /nodes/{node}/ceph/fs/{name}", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephFsNamePost(pub(crate) Request<Task>);
@@ -625,7 +659,7 @@ request_impls!(NodeCephFsNamePost: Task);
 
 impl NodeCephFsNamePost {
     /// Also sets the CephFS up as a storage of the cluster. Default: `false`.
-    #[doc(alias("add-storage"))]
+    #[cfg_attr(doc, doc(alias("add-storage")))]
     #[inline]
     pub fn add_storage<How>(mut self, add_storage: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("add-storage", add_storage);
@@ -653,7 +687,12 @@ impl NodeCephFsNamePost {
 /// * Gives: [`Task`]
 /// * Releases: since 9.2
 /// * Needs: `Sys.Modify` on path `/`.
-#[doc(alias("DELETE /nodes/{node}/ceph/fs/{name}"))]
+#[cfg_attr(doc, doc(alias(
+    "DELETE /nodes/{node}/ceph/fs/{name}", "pveceph fs destroy", "delete cephfs", "remove cephfs",
+    "delete ceph filesystem", "remove ceph filesystem", "DELETE fs", "pvesh delete /nodes/{node}/ceph/fs/{name}",
+    "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephFsNameDelete(pub(crate) Request<Task>);
@@ -662,7 +701,7 @@ request_impls!(NodeCephFsNameDelete: Task);
 
 impl NodeCephFsNameDelete {
     /// Also destroys the file system's data and metadata pools. Default: `false`.
-    #[doc(alias("remove-pools"))]
+    #[cfg_attr(doc, doc(alias("remove-pools")))]
     #[inline]
     pub fn remove_pools<How>(
         mut self,
@@ -672,7 +711,7 @@ impl NodeCephFsNameDelete {
         self
     }
     /// Also removes the storages that were set up for the file system. Default: `false`.
-    #[doc(alias("remove-storages"))]
+    #[cfg_attr(doc, doc(alias("remove-storages")))]
     #[inline]
     pub fn remove_storages<How>(
         mut self,
@@ -686,7 +725,7 @@ impl NodeCephFsNameDelete {
 /// The path `/nodes/{node}/ceph/init`.
 ///
 /// Its calls: [`POST /nodes/{node}/ceph/init`](NodeCephInitPost).
-#[doc(alias("/nodes/{node}/ceph/init"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/init")))]
 #[derive(Clone, Debug)]
 pub struct NodeCephInitPath(pub(crate) At);
 
@@ -738,7 +777,11 @@ impl NodeCephInitPath {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/`.
-#[doc(alias("POST /nodes/{node}/ceph/init"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/ceph/init", "pveceph init", "ceph init", "init ceph", "init a ceph", "POST init",
+    "pvesh create /nodes/{node}/ceph/init", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephInitPost(pub(crate) Request<()>);
@@ -747,7 +790,7 @@ request_impls!(NodeCephInitPost:());
 
 impl NodeCephInitPost {
     /// Separate network for heartbeat, replication and recovery traffic between OSDs. At most 128 characters. Only together with `network`.
-    #[doc(alias("cluster-network"))]
+    #[cfg_attr(doc, doc(alias("cluster-network")))]
     #[inline]
     pub fn cluster_network<How>(
         mut self,
@@ -794,7 +837,7 @@ impl NodeCephInitPost {
 /// The path `/nodes/{node}/ceph/log`.
 ///
 /// Its calls: [`GET /nodes/{node}/ceph/log`](NodeCephLogGet).
-#[doc(alias("/nodes/{node}/ceph/log"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/log")))]
 #[derive(Clone, Debug)]
 pub struct NodeCephLogPath(pub(crate) At);
 
@@ -841,7 +884,11 @@ impl NodeCephLogPath {
 /// * Gives: list of [`LogLine`](super::types::LogLine)
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Syslog` on path `/nodes/{node}`.
-#[doc(alias("GET /nodes/{node}/ceph/log"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /nodes/{node}/ceph/log", "ceph log", "log ceph", "log a ceph", "GET log", "pvesh get /nodes/{node}/ceph/log",
+    "Sys.Syslog"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephLogGet(pub(crate) Request<Vec<super::types::LogLine>>);
@@ -866,7 +913,7 @@ impl NodeCephLogGet {
 /// The path `/nodes/{node}/ceph/mds`.
 ///
 /// Its calls: [`GET /nodes/{node}/ceph/mds`](NodeCephMdsPath::get).
-#[doc(alias("/nodes/{node}/ceph/mds"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/mds")))]
 #[derive(Clone, Debug)]
 pub struct NodeCephMdsPath(pub(crate) At);
 
@@ -893,7 +940,11 @@ impl NodeCephMdsPath {
     /// * Gives: list of [`NodeCephMdsItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: one of `Sys.Audit`, `Datastore.Audit` on path `/`.
-    #[doc(alias("GET /nodes/{node}/ceph/mds"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/ceph/mds", "mdses", "list a mds", "list mdses", "show mdses", "all mdses", "ceph mdses",
+        "list ceph mdses", "show ceph mdses", "all ceph mdses", "ceph mds", "mds ceph", "mds a ceph", "GET mds",
+        "pvesh get /nodes/{node}/ceph/mds"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<NodeCephMdsItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -908,7 +959,7 @@ impl NodeCephMdsPath {
 /// The path `/nodes/{node}/ceph/mds/{name}`.
 ///
 /// Its calls: [`POST /nodes/{node}/ceph/mds/{name}`](NodeCephMdsNamePost), [`DELETE /nodes/{node}/ceph/mds/{name}`](NodeCephMdsNamePath::delete).
-#[doc(alias("/nodes/{node}/ceph/mds/{name}"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/mds/{name}")))]
 #[derive(Clone, Debug)]
 pub struct NodeCephMdsNamePath(pub(crate) At);
 
@@ -950,7 +1001,10 @@ impl NodeCephMdsNamePath {
     /// * Gives: [`Task`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Modify` on path `/`.
-    #[doc(alias("DELETE /nodes/{node}/ceph/mds/{name}"))]
+    #[cfg_attr(doc, doc(alias(
+        "DELETE /nodes/{node}/ceph/mds/{name}", "pveceph mds destroy", "delete mds", "remove mds", "delete ceph mds",
+        "remove ceph mds", "pvesh delete /nodes/{node}/ceph/mds/{name}", "Sys.Modify"
+    )))]
     #[inline]
     pub fn delete(&self) -> Request<Task> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -976,7 +1030,11 @@ impl NodeCephMdsNamePath {
 /// * Gives: [`Task`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/`.
-#[doc(alias("POST /nodes/{node}/ceph/mds/{name}"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/ceph/mds/{name}", "pveceph mds create", "create mds", "add mds", "new mds", "create ceph mds",
+    "add ceph mds", "new ceph mds", "POST mds", "pvesh create /nodes/{node}/ceph/mds/{name}", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephMdsNamePost(pub(crate) Request<Task>);
@@ -995,7 +1053,7 @@ impl NodeCephMdsNamePost {
 /// The path `/nodes/{node}/ceph/mgr`.
 ///
 /// Its calls: [`GET /nodes/{node}/ceph/mgr`](NodeCephMgrPath::get).
-#[doc(alias("/nodes/{node}/ceph/mgr"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/mgr")))]
 #[derive(Clone, Debug)]
 pub struct NodeCephMgrPath(pub(crate) At);
 
@@ -1022,7 +1080,11 @@ impl NodeCephMgrPath {
     /// * Gives: list of [`NodeCephMgrItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: one of `Sys.Audit`, `Datastore.Audit` on path `/`.
-    #[doc(alias("GET /nodes/{node}/ceph/mgr"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/ceph/mgr", "mgrs", "list a mgr", "list mgrs", "show mgrs", "all mgrs", "ceph managers",
+        "list ceph managers", "show ceph managers", "all ceph managers", "ceph mgr", "mgr ceph", "mgr a ceph",
+        "GET mgr", "pvesh get /nodes/{node}/ceph/mgr"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<NodeCephMgrItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1037,7 +1099,7 @@ impl NodeCephMgrPath {
 /// The path `/nodes/{node}/ceph/mgr/{id}`.
 ///
 /// Its calls: [`POST /nodes/{node}/ceph/mgr/{id}`](NodeCephMgrIdPath::post), [`DELETE /nodes/{node}/ceph/mgr/{id}`](NodeCephMgrIdPath::delete).
-#[doc(alias("/nodes/{node}/ceph/mgr/{id}"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/mgr/{id}")))]
 #[derive(Clone, Debug)]
 pub struct NodeCephMgrIdPath(pub(crate) At);
 
@@ -1067,7 +1129,11 @@ impl NodeCephMgrIdPath {
     /// * Gives: [`Task`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Modify` on path `/`.
-    #[doc(alias("POST /nodes/{node}/ceph/mgr/{id}"))]
+    #[cfg_attr(doc, doc(alias(
+        "POST /nodes/{node}/ceph/mgr/{id}", "pveceph mgr create", "pveceph createmgr", "create mgr", "add mgr",
+        "new mgr", "create ceph manager", "add ceph manager", "new ceph manager", "POST mgr",
+        "pvesh create /nodes/{node}/ceph/mgr/{id}", "Sys.Modify"
+    )))]
     #[inline]
     pub fn post(&self) -> Request<Task> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1091,7 +1157,10 @@ impl NodeCephMgrIdPath {
     /// * Gives: [`Task`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Modify` on path `/`.
-    #[doc(alias("DELETE /nodes/{node}/ceph/mgr/{id}"))]
+    #[cfg_attr(doc, doc(alias(
+        "DELETE /nodes/{node}/ceph/mgr/{id}", "pveceph mgr destroy", "pveceph destroymgr", "delete mgr", "remove mgr",
+        "delete ceph manager", "remove ceph manager", "pvesh delete /nodes/{node}/ceph/mgr/{id}", "Sys.Modify"
+    )))]
     #[inline]
     pub fn delete(&self) -> Request<Task> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1106,7 +1175,7 @@ impl NodeCephMgrIdPath {
 /// The path `/nodes/{node}/ceph/mon`.
 ///
 /// Its calls: [`GET /nodes/{node}/ceph/mon`](NodeCephMonPath::get).
-#[doc(alias("/nodes/{node}/ceph/mon"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/mon")))]
 #[derive(Clone, Debug)]
 pub struct NodeCephMonPath(pub(crate) At);
 
@@ -1133,7 +1202,11 @@ impl NodeCephMonPath {
     /// * Gives: list of [`NodeCephMonItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: one of `Sys.Audit`, `Datastore.Audit` on path `/`.
-    #[doc(alias("GET /nodes/{node}/ceph/mon"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/ceph/mon", "mons", "list a mon", "list mons", "show mons", "all mons", "ceph monitors",
+        "list ceph monitors", "show ceph monitors", "all ceph monitors", "ceph mon", "mon ceph", "mon a ceph",
+        "GET mon", "pvesh get /nodes/{node}/ceph/mon"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<NodeCephMonItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1148,7 +1221,7 @@ impl NodeCephMonPath {
 /// The path `/nodes/{node}/ceph/mon/{monid}`.
 ///
 /// Its calls: [`POST /nodes/{node}/ceph/mon/{monid}`](NodeCephMonMonidPost), [`DELETE /nodes/{node}/ceph/mon/{monid}`](NodeCephMonMonidPath::delete).
-#[doc(alias("/nodes/{node}/ceph/mon/{monid}"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/mon/{monid}")))]
 #[derive(Clone, Debug)]
 pub struct NodeCephMonMonidPath(pub(crate) At);
 
@@ -1190,7 +1263,11 @@ impl NodeCephMonMonidPath {
     /// * Gives: [`Task`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Modify` on path `/`.
-    #[doc(alias("DELETE /nodes/{node}/ceph/mon/{monid}"))]
+    #[cfg_attr(doc, doc(alias(
+        "DELETE /nodes/{node}/ceph/mon/{monid}", "pveceph mon destroy", "pveceph destroymon", "delete mon",
+        "remove mon", "delete ceph monitor", "remove ceph monitor", "pvesh delete /nodes/{node}/ceph/mon/{monid}",
+        "Sys.Modify"
+    )))]
     #[inline]
     pub fn delete(&self) -> Request<Task> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1216,7 +1293,12 @@ impl NodeCephMonMonidPath {
 /// * Gives: [`Task`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/`.
-#[doc(alias("POST /nodes/{node}/ceph/mon/{monid}"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/ceph/mon/{monid}", "pveceph mon create", "pveceph createmon", "create mon", "add mon",
+    "new mon", "create ceph monitor", "add ceph monitor", "new ceph monitor", "POST mon",
+    "pvesh create /nodes/{node}/ceph/mon/{monid}", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephMonMonidPost(pub(crate) Request<Task>);
@@ -1225,7 +1307,7 @@ request_impls!(NodeCephMonMonidPost: Task);
 
 impl NodeCephMonMonidPost {
     /// IP addresses of the monitor, within Ceph's public networks, instead of the detected ones.
-    #[doc(alias("mon-address"))]
+    #[cfg_attr(doc, doc(alias("mon-address")))]
     #[inline]
     pub fn mon_address<How>(
         mut self,
@@ -1239,7 +1321,7 @@ impl NodeCephMonMonidPost {
 /// The path `/nodes/{node}/ceph/osd`.
 ///
 /// Its calls: [`GET /nodes/{node}/ceph/osd`](NodeCephOsdPath::get), [`POST /nodes/{node}/ceph/osd`](NodeCephOsdPost).
-#[doc(alias("/nodes/{node}/ceph/osd"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/osd")))]
 #[derive(Clone, Debug)]
 pub struct NodeCephOsdPath(pub(crate) At);
 
@@ -1268,7 +1350,11 @@ impl NodeCephOsdPath {
     /// * Needs: one of `Sys.Audit`, `Datastore.Audit` on path `/`.
     ///
     /// The answer is open: the depth of the tree follows the CRUSH map
-    #[doc(alias("GET /nodes/{node}/ceph/osd"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/ceph/osd", "osds", "list an osd", "list osds", "show osds", "all osds", "ceph osds",
+        "list ceph osds", "show ceph osds", "all ceph osds", "ceph osd", "osd ceph", "get ceph osd", "show ceph osd",
+        "GET osd", "pvesh get /nodes/{node}/ceph/osd"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<NodeCephOsd> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1319,7 +1405,12 @@ impl NodeCephOsdPath {
 /// * Gives: [`Task`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: to be `root@pam` itself.
-#[doc(alias("POST /nodes/{node}/ceph/osd", "create osd"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/ceph/osd", "create osd", "pveceph osd create", "pveceph createosd", "create an osd", "add osd",
+    "new osd", "create ceph osd", "add ceph osd", "new ceph osd", "POST osd", "pvesh create /nodes/{node}/ceph/osd",
+    "dev"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephOsdPost(pub(crate) Request<Task>);
@@ -1328,7 +1419,7 @@ request_impls!(NodeCephOsdPost: Task);
 
 impl NodeCephOsdPost {
     /// CRUSH device class to give the OSD instead of the detected one.
-    #[doc(alias("crush-device-class"))]
+    #[cfg_attr(doc, doc(alias("crush-device-class")))]
     #[inline]
     pub fn crush_device_class<How>(
         mut self,
@@ -1356,7 +1447,7 @@ impl NodeCephOsdPost {
         self
     }
     /// Number of OSDs created on the disk, for fast NVMe; excludes `db_dev` and `wal_dev`. At least 1. Since 8.1.
-    #[doc(alias("osds-per-device"))]
+    #[cfg_attr(doc, doc(alias("osds-per-device")))]
     #[inline]
     pub fn osds_per_device<How>(
         mut self,
@@ -1385,7 +1476,7 @@ impl NodeCephOsdPost {
 /// The path `/nodes/{node}/ceph/osd/{osdid}`.
 ///
 /// Its calls: [`GET /nodes/{node}/ceph/osd/{osdid}`](NodeCephOsdOsdidPath::get), [`DELETE /nodes/{node}/ceph/osd/{osdid}`](NodeCephOsdOsdidDelete).
-#[doc(alias("/nodes/{node}/ceph/osd/{osdid}"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/osd/{osdid}")))]
 #[derive(Clone, Debug)]
 pub struct NodeCephOsdOsdidPath(pub(crate) At);
 
@@ -1414,7 +1505,9 @@ impl NodeCephOsdOsdidPath {
     /// * Gives: list of [`DirectoryEntry`](super::types::DirectoryEntry)
     /// * Releases: 7.4 to 9.2
     /// * Needs: Open to every authenticated user.
-    #[doc(alias("GET /nodes/{node}/ceph/osd/{osdid}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/ceph/osd/{osdid}", "GET osd", "pvesh get /nodes/{node}/ceph/osd/{osdid}"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1452,7 +1545,11 @@ impl NodeCephOsdOsdidPath {
 /// * Gives: [`Task`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: to be `root@pam` itself.
-#[doc(alias("DELETE /nodes/{node}/ceph/osd/{osdid}"))]
+#[cfg_attr(doc, doc(alias(
+    "DELETE /nodes/{node}/ceph/osd/{osdid}", "pveceph osd destroy", "pveceph destroyosd", "delete osd", "remove osd",
+    "delete ceph osd", "remove ceph osd", "pvesh delete /nodes/{node}/ceph/osd/{osdid}"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephOsdOsdidDelete(pub(crate) Request<Task>);
@@ -1471,7 +1568,7 @@ impl NodeCephOsdOsdidDelete {
 /// The path `/nodes/{node}/ceph/osd/{osdid}/in`.
 ///
 /// Its calls: [`POST /nodes/{node}/ceph/osd/{osdid}/in`](NodeCephOsdOsdidInPath::post).
-#[doc(alias("/nodes/{node}/ceph/osd/{osdid}/in"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/osd/{osdid}/in")))]
 #[derive(Clone, Debug)]
 pub struct NodeCephOsdOsdidInPath(pub(crate) At);
 
@@ -1498,7 +1595,10 @@ impl NodeCephOsdOsdidInPath {
     /// * Gives: `()`
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Modify` on path `/`.
-    #[doc(alias("POST /nodes/{node}/ceph/osd/{osdid}/in"))]
+    #[cfg_attr(doc, doc(alias(
+        "POST /nodes/{node}/ceph/osd/{osdid}/in", "osd in", "in osd", "in an osd", "ceph osd in", "in ceph osd",
+        "POST in", "pvesh create /nodes/{node}/ceph/osd/{osdid}/in", "Sys.Modify"
+    )))]
     #[inline]
     pub fn post(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1513,13 +1613,13 @@ impl NodeCephOsdOsdidInPath {
 /// The path `/nodes/{node}/ceph/osd/{osdid}/lv-info`.
 ///
 /// Its calls: [`GET /nodes/{node}/ceph/osd/{osdid}/lv-info`](NodeCephOsdOsdidLvInfoGet).
-#[doc(alias("/nodes/{node}/ceph/osd/{osdid}/lv-info"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/osd/{osdid}/lv-info")))]
 #[derive(Clone, Debug)]
 pub struct NodeCephOsdOsdidLvInfoPath(pub(crate) At);
 
 impl NodeCephOsdOsdidPath {
     /// Leads to [`GET /nodes/{node}/ceph/osd/{osdid}/lv-info`](NodeCephOsdOsdidLvInfoGet).
-    #[doc(alias("lv-info"))]
+    #[cfg_attr(doc, doc(alias("lv-info")))]
     #[inline]
     #[must_use]
     pub fn lv_info(&self) -> NodeCephOsdOsdidLvInfoPath {
@@ -1555,7 +1655,11 @@ impl NodeCephOsdOsdidLvInfoPath {
 /// * Gives: [`NodeCephOsdLvInfo`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Audit` on path `/`.
-#[doc(alias("GET /nodes/{node}/ceph/osd/{osdid}/lv-info"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /nodes/{node}/ceph/osd/{osdid}/lv-info", "osd lv info", "lv info osd", "lv info an osd", "ceph osd lv info",
+    "lv info ceph osd", "GET lv-info", "pvesh get /nodes/{node}/ceph/osd/{osdid}/lv-info", "Sys.Audit"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephOsdOsdidLvInfoGet(pub(crate) Request<NodeCephOsdLvInfo>);
@@ -1577,7 +1681,7 @@ impl NodeCephOsdOsdidLvInfoGet {
 /// The path `/nodes/{node}/ceph/osd/{osdid}/metadata`.
 ///
 /// Its calls: [`GET /nodes/{node}/ceph/osd/{osdid}/metadata`](NodeCephOsdOsdidMetadataPath::get).
-#[doc(alias("/nodes/{node}/ceph/osd/{osdid}/metadata"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/osd/{osdid}/metadata")))]
 #[derive(Clone, Debug)]
 pub struct NodeCephOsdOsdidMetadataPath(pub(crate) At);
 
@@ -1604,7 +1708,11 @@ impl NodeCephOsdOsdidMetadataPath {
     /// * Gives: [`NodeCephOsdMetadata`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/`.
-    #[doc(alias("GET /nodes/{node}/ceph/osd/{osdid}/metadata"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/ceph/osd/{osdid}/metadata", "osd metadata", "metadata osd", "metadata an osd",
+        "ceph osd metadata", "metadata ceph osd", "GET metadata", "pvesh get /nodes/{node}/ceph/osd/{osdid}/metadata",
+        "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<NodeCephOsdMetadata> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1619,7 +1727,7 @@ impl NodeCephOsdOsdidMetadataPath {
 /// The path `/nodes/{node}/ceph/osd/{osdid}/out`.
 ///
 /// Its calls: [`POST /nodes/{node}/ceph/osd/{osdid}/out`](NodeCephOsdOsdidOutPath::post).
-#[doc(alias("/nodes/{node}/ceph/osd/{osdid}/out"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/osd/{osdid}/out")))]
 #[derive(Clone, Debug)]
 pub struct NodeCephOsdOsdidOutPath(pub(crate) At);
 
@@ -1646,7 +1754,10 @@ impl NodeCephOsdOsdidOutPath {
     /// * Gives: `()`
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Modify` on path `/`.
-    #[doc(alias("POST /nodes/{node}/ceph/osd/{osdid}/out"))]
+    #[cfg_attr(doc, doc(alias(
+        "POST /nodes/{node}/ceph/osd/{osdid}/out", "osd out", "out osd", "out an osd", "ceph osd out", "out ceph osd",
+        "POST out", "pvesh create /nodes/{node}/ceph/osd/{osdid}/out", "Sys.Modify"
+    )))]
     #[inline]
     pub fn post(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1661,7 +1772,7 @@ impl NodeCephOsdOsdidOutPath {
 /// The path `/nodes/{node}/ceph/osd/{osdid}/scrub`.
 ///
 /// Its calls: [`POST /nodes/{node}/ceph/osd/{osdid}/scrub`](NodeCephOsdOsdidScrubPost).
-#[doc(alias("/nodes/{node}/ceph/osd/{osdid}/scrub"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/osd/{osdid}/scrub")))]
 #[derive(Clone, Debug)]
 pub struct NodeCephOsdOsdidScrubPath(pub(crate) At);
 
@@ -1702,7 +1813,11 @@ impl NodeCephOsdOsdidScrubPath {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/`.
-#[doc(alias("POST /nodes/{node}/ceph/osd/{osdid}/scrub"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/ceph/osd/{osdid}/scrub", "osd scrub", "scrub osd", "scrub an osd", "ceph osd scrub",
+    "scrub ceph osd", "POST scrub", "pvesh create /nodes/{node}/ceph/osd/{osdid}/scrub", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephOsdOsdidScrubPost(pub(crate) Request<()>);
@@ -1721,7 +1836,7 @@ impl NodeCephOsdOsdidScrubPost {
 /// The path `/nodes/{node}/ceph/pool`.
 ///
 /// Its calls: [`GET /nodes/{node}/ceph/pool`](NodeCephPoolPath::get), [`POST /nodes/{node}/ceph/pool`](NodeCephPoolPost).
-#[doc(alias("/nodes/{node}/ceph/pool"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/pool")))]
 #[derive(Clone, Debug)]
 pub struct NodeCephPoolPath(pub(crate) At);
 
@@ -1750,7 +1865,11 @@ impl NodeCephPoolPath {
     /// * Needs: one of `Sys.Audit`, `Datastore.Audit` on path `/`.
     ///
     /// The answer is open: status and statistics are Ceph's own and change with its release
-    #[doc(alias("GET /nodes/{node}/ceph/pool"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/ceph/pool", "pveceph pool ls", "pveceph lspools", "ceph pools", "list a ceph pool",
+        "list ceph pools", "show ceph pools", "all ceph pools", "ceph pool", "pool ceph", "get ceph pool",
+        "show ceph pool", "GET pool", "pvesh get /nodes/{node}/ceph/pool"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<NodeCephPoolItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1770,7 +1889,16 @@ impl NodeCephPoolPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/nodes/{node}/ceph/pool",
-                Permission::All("/", &["Sys.Modify"]),
+                Permission::And(
+                    &[
+                        Permission::All("/", &["Sys.Modify"]),
+                        Permission::When(
+                            &["add_storages", "erasure-coding"],
+                            "storages are set up for the pool, as they are for an erasure-coded one unless `add_storages` says no",
+                            &Permission::All("/storage", &["Datastore.Allocate"]),
+                        ),
+                    ],
+                ),
             )
             .limits(
                 &[
@@ -1802,7 +1930,13 @@ impl NodeCephPoolPath {
 /// * Gives: [`Task`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/`.
-#[doc(alias("POST /nodes/{node}/ceph/pool"))]
+///   * With `add_storages`, `erasure-coding`, when storages are set up for the pool, as they are for an erasure-coded one unless `add_storages` says no: `Datastore.Allocate` on path `/storage`.
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/ceph/pool", "pveceph pool create", "pveceph createpool", "create a ceph pool",
+    "create ceph pool", "add ceph pool", "new ceph pool", "POST pool", "pvesh create /nodes/{node}/ceph/pool", "name",
+    "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephPoolPost(pub(crate) Request<Task>);
@@ -1835,7 +1969,7 @@ impl NodeCephPoolPost {
         self
     }
     /// Creates an erasure-coded pool plus a replicated pool for its metadata, which takes the size settings.
-    #[doc(alias("erasure-coding"))]
+    #[cfg_attr(doc, doc(alias("erasure-coding")))]
     #[inline]
     pub fn erasure_coding<How>(
         mut self,
@@ -1939,7 +2073,7 @@ impl Settings<NodeCephPoolPost> for super::types::DirectoryEntry {
 /// The path `/nodes/{node}/ceph/pool/{name}`.
 ///
 /// Its calls: [`GET /nodes/{node}/ceph/pool/{name}`](NodeCephPoolNamePath::get), [`PUT /nodes/{node}/ceph/pool/{name}`](NodeCephPoolNamePut), [`DELETE /nodes/{node}/ceph/pool/{name}`](NodeCephPoolNameDelete).
-#[doc(alias("/nodes/{node}/ceph/pool/{name}"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/pool/{name}")))]
 #[derive(Clone, Debug)]
 pub struct NodeCephPoolNamePath(pub(crate) At);
 
@@ -1968,7 +2102,9 @@ impl NodeCephPoolNamePath {
     /// * Gives: list of [`DirectoryEntry`](super::types::DirectoryEntry)
     /// * Releases: 7.4 to 9.2
     /// * Needs: one of `Sys.Audit`, `Datastore.Audit` on path `/`.
-    #[doc(alias("GET /nodes/{node}/ceph/pool/{name}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/ceph/pool/{name}", "GET pool", "pvesh get /nodes/{node}/ceph/pool/{name}"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2007,7 +2143,16 @@ impl NodeCephPoolNamePath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Delete,
             "/nodes/{node}/ceph/pool/{name}",
-            Permission::All("/", &["Sys.Modify"]),
+            Permission::And(
+                &[
+                    Permission::All("/", &["Sys.Modify"]),
+                    Permission::When(
+                        &["remove_storages"],
+                        "",
+                        &Permission::All("/storage", &["Datastore.Allocate"]),
+                    ),
+                ],
+            ),
         );
         NodeCephPoolNameDelete(self.0.request(ENDPOINT, reply::task))
     }
@@ -2027,7 +2172,11 @@ impl NodeCephPoolNamePath {
 /// * Gives: [`Task`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/`.
-#[doc(alias("PUT /nodes/{node}/ceph/pool/{name}"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /nodes/{node}/ceph/pool/{name}", "pveceph pool set", "update ceph pool", "change ceph pool", "edit ceph pool",
+    "set ceph pool", "modify ceph pool", "PUT pool", "pvesh set /nodes/{node}/ceph/pool/{name}", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephPoolNamePut(pub(crate) Request<Task>);
@@ -2151,7 +2300,12 @@ impl Settings<NodeCephPoolNamePut> for NodeCephPoolItem {
 /// * Gives: [`Task`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/`.
-#[doc(alias("DELETE /nodes/{node}/ceph/pool/{name}"))]
+///   * With `remove_storages`: `Datastore.Allocate` on path `/storage`.
+#[cfg_attr(doc, doc(alias(
+    "DELETE /nodes/{node}/ceph/pool/{name}", "pveceph pool destroy", "pveceph destroypool", "delete ceph pool",
+    "remove ceph pool", "DELETE pool", "pvesh delete /nodes/{node}/ceph/pool/{name}", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephPoolNameDelete(pub(crate) Request<Task>);
@@ -2188,7 +2342,7 @@ impl NodeCephPoolNameDelete {
 /// The path `/nodes/{node}/ceph/pool/{name}/status`.
 ///
 /// Its calls: [`GET /nodes/{node}/ceph/pool/{name}/status`](NodeCephPoolNameStatusGet).
-#[doc(alias("/nodes/{node}/ceph/pool/{name}/status"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/pool/{name}/status")))]
 #[derive(Clone, Debug)]
 pub struct NodeCephPoolNameStatusPath(pub(crate) At);
 
@@ -2239,7 +2393,11 @@ impl NodeCephPoolNameStatusPath {
 /// * Needs: one of `Sys.Audit`, `Datastore.Audit` on path `/`.
 ///
 /// The answer is open: status and statistics are Ceph's own and change with its release
-#[doc(alias("GET /nodes/{node}/ceph/pool/{name}/status"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /nodes/{node}/ceph/pool/{name}/status", "pveceph pool get", "ceph pool status", "status ceph pool",
+    "status a ceph pool", "GET status", "pvesh get /nodes/{node}/ceph/pool/{name}/status"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephPoolNameStatusGet(pub(crate) Request<NodeCephPool>);
@@ -2258,7 +2416,7 @@ impl NodeCephPoolNameStatusGet {
 /// The path `/nodes/{node}/ceph/pools`.
 ///
 /// Its calls: [`GET /nodes/{node}/ceph/pools`](NodeCephPoolsPath::get), [`POST /nodes/{node}/ceph/pools`](NodeCephPoolsPost).
-#[doc(alias("/nodes/{node}/ceph/pools"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/pools")))]
 #[derive(Clone, Debug)]
 pub struct NodeCephPoolsPath(pub(crate) At);
 
@@ -2287,7 +2445,10 @@ impl NodeCephPoolsPath {
     /// * Needs: one of `Sys.Audit`, `Datastore.Audit` on path `/`.
     ///
     /// The answer is open: status and statistics are Ceph's own and change with its release
-    #[doc(alias("GET /nodes/{node}/ceph/pools"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/ceph/pools", "ceph pools", "pools ceph", "get ceph pools", "show ceph pools", "GET pools",
+        "pvesh get /nodes/{node}/ceph/pools"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<NodeCephPoolItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2341,7 +2502,11 @@ impl NodeCephPoolsPath {
 /// * Gives: [`Task`]
 /// * Releases: until 7.4
 /// * Needs: `Sys.Modify` on path `/`.
-#[doc(alias("POST /nodes/{node}/ceph/pools"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/ceph/pools", "create ceph pools", "add ceph pools", "new ceph pools", "POST pools",
+    "pvesh create /nodes/{node}/ceph/pools", "name", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephPoolsPost(pub(crate) Request<Task>);
@@ -2374,7 +2539,7 @@ impl NodeCephPoolsPost {
         self
     }
     /// Creates an erasure-coded pool plus a replicated pool for its metadata, which takes the size settings.
-    #[doc(alias("erasure-coding"))]
+    #[cfg_attr(doc, doc(alias("erasure-coding")))]
     #[inline]
     pub fn erasure_coding<How>(
         mut self,
@@ -2495,7 +2660,7 @@ impl Settings<NodeCephPoolsPost> for NodeCephPool {
 /// The path `/nodes/{node}/ceph/pools/{name}`.
 ///
 /// Its calls: [`GET /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNameGet), [`PUT /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNamePut), [`DELETE /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNameDelete).
-#[doc(alias("/nodes/{node}/ceph/pools/{name}"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/pools/{name}")))]
 #[derive(Clone, Debug)]
 pub struct NodeCephPoolsNamePath(pub(crate) At);
 
@@ -2576,7 +2741,11 @@ impl NodeCephPoolsNamePath {
 /// * Needs: one of `Sys.Audit`, `Datastore.Audit` on path `/`.
 ///
 /// The answer is open: status and statistics are Ceph's own and change with its release
-#[doc(alias("GET /nodes/{node}/ceph/pools/{name}"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /nodes/{node}/ceph/pools/{name}", "get ceph pools", "show ceph pools", "read ceph pools", "GET pools",
+    "pvesh get /nodes/{node}/ceph/pools/{name}"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephPoolsNameGet(pub(crate) Request<NodeCephPool>);
@@ -2606,7 +2775,11 @@ impl NodeCephPoolsNameGet {
 /// * Gives: [`Task`]
 /// * Releases: until 7.4
 /// * Needs: `Sys.Modify` on path `/`.
-#[doc(alias("PUT /nodes/{node}/ceph/pools/{name}"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /nodes/{node}/ceph/pools/{name}", "update ceph pools", "change ceph pools", "edit ceph pools",
+    "set ceph pools", "modify ceph pools", "PUT pools", "pvesh set /nodes/{node}/ceph/pools/{name}", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephPoolsNamePut(pub(crate) Request<Task>);
@@ -2753,7 +2926,11 @@ impl Settings<NodeCephPoolsNamePut> for NodeCephPoolItem {
 /// * Gives: [`Task`]
 /// * Releases: until 7.4
 /// * Needs: `Sys.Modify` on path `/`.
-#[doc(alias("DELETE /nodes/{node}/ceph/pools/{name}"))]
+#[cfg_attr(doc, doc(alias(
+    "DELETE /nodes/{node}/ceph/pools/{name}", "delete ceph pools", "remove ceph pools", "DELETE pools",
+    "pvesh delete /nodes/{node}/ceph/pools/{name}", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephPoolsNameDelete(pub(crate) Request<Task>);
@@ -2790,7 +2967,7 @@ impl NodeCephPoolsNameDelete {
 /// The path `/nodes/{node}/ceph/restart`.
 ///
 /// Its calls: [`POST /nodes/{node}/ceph/restart`](NodeCephRestartPost).
-#[doc(alias("/nodes/{node}/ceph/restart"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/restart")))]
 #[derive(Clone, Debug)]
 pub struct NodeCephRestartPath(pub(crate) At);
 
@@ -2845,7 +3022,11 @@ impl NodeCephRestartPath {
 /// * Gives: [`Task`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/`.
-#[doc(alias("POST /nodes/{node}/ceph/restart"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/ceph/restart", "ceph restart", "restart ceph", "restart a ceph", "POST restart",
+    "pvesh create /nodes/{node}/ceph/restart", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephRestartPost(pub(crate) Request<Task>);
@@ -2864,7 +3045,7 @@ impl NodeCephRestartPost {
 /// The path `/nodes/{node}/ceph/rules`.
 ///
 /// Its calls: [`GET /nodes/{node}/ceph/rules`](NodeCephRulesPath::get).
-#[doc(alias("/nodes/{node}/ceph/rules"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/rules")))]
 #[derive(Clone, Debug)]
 pub struct NodeCephRulesPath(pub(crate) At);
 
@@ -2891,7 +3072,10 @@ impl NodeCephRulesPath {
     /// * Gives: list of [`DirectoryEntry`](super::types::DirectoryEntry)
     /// * Releases: 7.4 to 9.2
     /// * Needs: one of `Sys.Audit`, `Datastore.Audit` on path `/`.
-    #[doc(alias("GET /nodes/{node}/ceph/rules"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/ceph/rules", "ceph rules", "rules ceph", "rules a ceph", "GET rules",
+        "pvesh get /nodes/{node}/ceph/rules"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2906,7 +3090,7 @@ impl NodeCephRulesPath {
 /// The path `/nodes/{node}/ceph/start`.
 ///
 /// Its calls: [`POST /nodes/{node}/ceph/start`](NodeCephStartPost).
-#[doc(alias("/nodes/{node}/ceph/start"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/start")))]
 #[derive(Clone, Debug)]
 pub struct NodeCephStartPath(pub(crate) At);
 
@@ -2960,7 +3144,11 @@ impl NodeCephStartPath {
 /// * Gives: [`Task`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/`.
-#[doc(alias("POST /nodes/{node}/ceph/start"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/ceph/start", "pveceph start", "ceph start", "start ceph", "start a ceph", "POST start",
+    "pvesh create /nodes/{node}/ceph/start", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephStartPost(pub(crate) Request<Task>);
@@ -2979,7 +3167,7 @@ impl NodeCephStartPost {
 /// The path `/nodes/{node}/ceph/status`.
 ///
 /// Its calls: [`GET /nodes/{node}/ceph/status`](NodeCephStatusPath::get).
-#[doc(alias("/nodes/{node}/ceph/status"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/status")))]
 #[derive(Clone, Debug)]
 pub struct NodeCephStatusPath(pub(crate) At);
 
@@ -3008,7 +3196,10 @@ impl NodeCephStatusPath {
     /// * Needs: one of `Sys.Audit`, `Datastore.Audit` on path `/`.
     ///
     /// The answer is open: the maps are Ceph's own and change with its release
-    #[doc(alias("GET /nodes/{node}/ceph/status"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/ceph/status", "pveceph status", "ceph status", "status ceph", "status a ceph", "GET status",
+        "pvesh get /nodes/{node}/ceph/status"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<super::types::CephStatus> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3023,7 +3214,7 @@ impl NodeCephStatusPath {
 /// The path `/nodes/{node}/ceph/stop`.
 ///
 /// Its calls: [`POST /nodes/{node}/ceph/stop`](NodeCephStopPost).
-#[doc(alias("/nodes/{node}/ceph/stop"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/stop")))]
 #[derive(Clone, Debug)]
 pub struct NodeCephStopPath(pub(crate) At);
 
@@ -3077,7 +3268,11 @@ impl NodeCephStopPath {
 /// * Gives: [`Task`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/`.
-#[doc(alias("POST /nodes/{node}/ceph/stop"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/ceph/stop", "pveceph stop", "ceph stop", "stop ceph", "stop a ceph", "POST stop",
+    "pvesh create /nodes/{node}/ceph/stop", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephStopPost(pub(crate) Request<Task>);
@@ -3129,7 +3324,7 @@ impl CephErasureCoding {
         new
     }
     /// CRUSH device class the data is kept on.
-    #[doc(alias("device-class"))]
+    #[cfg_attr(doc, doc(alias("device-class")))]
     #[inline]
     #[must_use]
     pub fn device_class<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -3137,7 +3332,7 @@ impl CephErasureCoding {
         self
     }
     /// CRUSH bucket type over which the chunks are spread. Default: `host`.
-    #[doc(alias("failure-domain"))]
+    #[cfg_attr(doc, doc(alias("failure-domain")))]
     #[inline]
     #[must_use]
     pub fn failure_domain<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -3184,7 +3379,7 @@ object!(CephErasureCoding {
 
 property_string_impls!(CephErasureCoding);
 
-/// What is directly below: buckets, or OSDs as leaves.
+/// One element of `children`: what is directly below: buckets, or OSDs as leaves.
 ///
 /// Given by [`GET /nodes/{node}/ceph/osd`](NodeCephOsdPath::get).
 #[derive(Clone)]
@@ -3288,7 +3483,7 @@ impl Default for CephOsdTreeLevel1 {
     }
 }
 
-/// What is directly below: buckets, or OSDs as leaves.
+/// One element of `children`: what is directly below: buckets, or OSDs as leaves.
 ///
 /// Given by [`GET /nodes/{node}/ceph/osd`](NodeCephOsdPath::get).
 #[derive(Clone)]
@@ -3392,7 +3587,7 @@ impl Default for CephOsdTreeLevel2 {
     }
 }
 
-/// What is directly below: buckets, or OSDs as leaves.
+/// One element of `children`: what is directly below: buckets, or OSDs as leaves.
 ///
 /// Given by [`GET /nodes/{node}/ceph/osd`](NodeCephOsdPath::get).
 #[derive(Clone)]
@@ -3496,7 +3691,7 @@ impl Default for CephOsdTreeLevel3 {
     }
 }
 
-/// What is directly below: buckets, or OSDs as leaves.
+/// One element of `children`: what is directly below: buckets, or OSDs as leaves.
 ///
 /// Given by [`GET /nodes/{node}/ceph/osd`](NodeCephOsdPath::get).
 #[derive(Clone)]
@@ -3621,7 +3816,7 @@ open_enum_impls!(NodeCephApplication {
     "rbd" Rbd, "cephfs" Cephfs, "rgw" Rgw,
 });
 
-/// One element of the answer to `GET /nodes/{node}/ceph/cfg/db`.
+/// One element of the answer to `GET /nodes/{node}/ceph/cfg/db`, which lists the entries of the configuration database that the monitors keep.
 ///
 /// Given by [`GET /nodes/{node}/ceph/cfg/db`](NodeCephCfgDbPath::get).
 #[derive(Clone)]
@@ -3685,7 +3880,7 @@ open_enum_impls!(NodeCephCfgDbLevel {
     "basic" Basic, "advanced" Advanced, "dev" Dev,
 });
 
-/// The answer to `GET /nodes/{node}/ceph/cmd-safety`.
+/// The answer to `GET /nodes/{node}/ceph/cmd-safety`, which asks Ceph whether a daemon can be stopped or destroyed without harm.
 ///
 /// Given by [`GET /nodes/{node}/ceph/cmd-safety`](NodeCephCmdSafetyPath::get).
 #[derive(Clone)]
@@ -3754,7 +3949,7 @@ open_enum_impls!(NodeCephCmdSafetyService {
     "osd" Osd, "mon" Mon, "mds" Mds,
 });
 
-/// One element of the answer to `GET /nodes/{node}/ceph/configdb`.
+/// One element of the answer to `GET /nodes/{node}/ceph/configdb`, which lists the configuration database.
 ///
 /// Given by [`GET /nodes/{node}/ceph/configdb`](NodeCephConfigdbPath::get).
 #[derive(Clone)]
@@ -3804,7 +3999,7 @@ impl Default for NodeCephConfigdbItem {
     }
 }
 
-/// One element of the answer to `GET /nodes/{node}/ceph/fs`.
+/// One element of the answer to `GET /nodes/{node}/ceph/fs`, which lists the CephFS file systems and their pools.
 ///
 /// Given by [`GET /nodes/{node}/ceph/fs`](NodeCephFsPath::get).
 #[derive(Clone)]
@@ -3844,7 +4039,7 @@ object!(NodeCephFsItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/ceph/mds`.
+/// One element of the answer to `GET /nodes/{node}/ceph/mds`, which lists the metadata servers of the Ceph cluster.
 ///
 /// Given by [`GET /nodes/{node}/ceph/mds`](NodeCephMdsPath::get).
 #[derive(Clone)]
@@ -3904,7 +4099,7 @@ object!(NodeCephMdsItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/ceph/mgr`.
+/// One element of the answer to `GET /nodes/{node}/ceph/mgr`, which lists the managers of the Ceph cluster.
 ///
 /// Given by [`GET /nodes/{node}/ceph/mgr`](NodeCephMgrPath::get).
 #[derive(Clone)]
@@ -3953,7 +4148,7 @@ object!(NodeCephMgrItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/ceph/mon`.
+/// One element of the answer to `GET /nodes/{node}/ceph/mon`, which lists the monitors of the Ceph cluster.
 ///
 /// Given by [`GET /nodes/{node}/ceph/mon`](NodeCephMonPath::get).
 #[derive(Clone)]
@@ -4010,7 +4205,7 @@ object!(NodeCephMonItem {
     others: extra,
 });
 
-/// The answer to `GET /nodes/{node}/ceph/osd`.
+/// The answer to `GET /nodes/{node}/ceph/osd`, which returns the OSDs as a tree of CRUSH buckets.
 ///
 /// Given by [`GET /nodes/{node}/ceph/osd`](NodeCephOsdPath::get).
 #[derive(Clone)]
@@ -4041,7 +4236,7 @@ object!(NodeCephOsd {
     others: extra,
 });
 
-/// The answer to `GET /nodes/{node}/ceph/osd/{osdid}/lv-info`.
+/// The answer to `GET /nodes/{node}/ceph/osd/{osdid}/lv-info`, which returns the logical volume behind one of an OSD's devices.
 ///
 /// Given by [`GET /nodes/{node}/ceph/osd/{osdid}/lv-info`](NodeCephOsdOsdidLvInfoGet).
 #[derive(Clone)]
@@ -4104,7 +4299,7 @@ open_enum_impls!(NodeCephOsdLvInfoType {
     "block" Block, "db" Db, "wal" Wal,
 });
 
-/// The answer to `GET /nodes/{node}/ceph/osd/{osdid}/metadata`.
+/// The answer to `GET /nodes/{node}/ceph/osd/{osdid}/metadata`, which returns addresses.
 ///
 /// Given by [`GET /nodes/{node}/ceph/osd/{osdid}/metadata`](NodeCephOsdOsdidMetadataPath::get).
 #[derive(Clone)]
@@ -4159,7 +4354,7 @@ open_enum_impls!(NodeCephOsdMetadataDevice {
     "block" Block, "db" Db, "wal" Wal,
 });
 
-/// Devices the OSD consists of.
+/// One element of `devices`: devices the OSD consists of.
 ///
 /// Given by [`GET /nodes/{node}/ceph/osd/{osdid}/metadata`](NodeCephOsdOsdidMetadataPath::get).
 #[derive(Clone)]
@@ -4331,7 +4526,7 @@ open_enum_impls!(NodeCephPgAutoscaleMode {
     "on" On, "off" Off, "warn" Warn,
 });
 
-/// The answer to `GET /nodes/{node}/ceph/pool/{name}/status`.
+/// The answer to `GET /nodes/{node}/ceph/pool/{name}/status`, which returns the settings of a pool.
 ///
 /// Given by [`GET /nodes/{node}/ceph/pool/{name}/status`](NodeCephPoolNameStatusGet), [`GET /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNameGet).
 #[derive(Clone)]
@@ -4356,7 +4551,7 @@ pub struct NodeCephPool {
     /// Name of the pool.
     pub name: String,
     /// Whether the pool is exempt from deep scrubs.
-    #[doc(alias("nodeep-scrub"))]
+    #[cfg_attr(doc, doc(alias("nodeep-scrub")))]
     pub nodeep_scrub: bool,
     /// Whether the pool is protected from deletion.
     pub nodelete: bool,
@@ -4741,7 +4936,7 @@ impl Default for NodeCephPoolAutoscaleStatus {
     }
 }
 
-/// One element of the answer to `GET /nodes/{node}/ceph/pool`.
+/// One element of the answer to `GET /nodes/{node}/ceph/pool`, which lists the Ceph pools with settings and usage.
 ///
 /// Given by [`GET /nodes/{node}/ceph/pool`](NodeCephPoolPath::get), [`GET /nodes/{node}/ceph/pools`](NodeCephPoolsPath::get).
 #[derive(Clone)]

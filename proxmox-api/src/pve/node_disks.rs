@@ -27,7 +27,7 @@ use crate::support::*;
 /// The path `/nodes/{node}/disks`.
 ///
 /// Its calls: [`GET /nodes/{node}/disks`](NodeDisksPath::get).
-#[doc(alias("/nodes/{node}/disks"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/disks")))]
 #[derive(Clone, Debug)]
 pub struct NodeDisksPath(pub(crate) At);
 
@@ -54,7 +54,9 @@ impl NodeDisksPath {
     /// * Gives: list of [`DirectoryEntry`](super::types::DirectoryEntry)
     /// * Releases: 7.4 to 9.2
     /// * Needs: Open to every authenticated user.
-    #[doc(alias("GET /nodes/{node}/disks"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/disks", "GET disks", "pvesh get /nodes/{node}/disks"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -69,7 +71,7 @@ impl NodeDisksPath {
 /// The path `/nodes/{node}/disks/directory`.
 ///
 /// Its calls: [`GET /nodes/{node}/disks/directory`](NodeDisksDirectoryPath::get), [`POST /nodes/{node}/disks/directory`](NodeDisksDirectoryPost).
-#[doc(alias("/nodes/{node}/disks/directory"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/disks/directory")))]
 #[derive(Clone, Debug)]
 pub struct NodeDisksDirectoryPath(pub(crate) At);
 
@@ -96,7 +98,12 @@ impl NodeDisksDirectoryPath {
     /// * Gives: list of [`NodeDisksDirectoryItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/`.
-    #[doc(alias("GET /nodes/{node}/disks/directory"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/disks/directory", "directory storages", "list a directory storage",
+        "list directory storages", "show directory storages", "all directory storages", "disk directory",
+        "directory disk", "get disk directory", "show disk directory", "GET directory",
+        "pvesh get /nodes/{node}/disks/directory", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<NodeDisksDirectoryItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -189,7 +196,13 @@ impl NodeDisksDirectoryPostRequired<1> {
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/`.
 ///   * With `add_storage`: `Datastore.Allocate` on path `/storage`.
-#[doc(alias("POST /nodes/{node}/disks/directory"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/disks/directory", "create a directory storage", "create directory storage",
+    "add directory storage", "new directory storage", "create disk directory", "add disk directory",
+    "new disk directory", "POST directory", "pvesh create /nodes/{node}/disks/directory", "name", "device",
+    "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksDirectoryPost(pub(crate) Request<Task>);
@@ -219,7 +232,7 @@ impl NodeDisksDirectoryPost {
 /// The path `/nodes/{node}/disks/directory/{name}`.
 ///
 /// Its calls: [`DELETE /nodes/{node}/disks/directory/{name}`](NodeDisksDirectoryNameDelete).
-#[doc(alias("/nodes/{node}/disks/directory/{name}"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/disks/directory/{name}")))]
 #[derive(Clone, Debug)]
 pub struct NodeDisksDirectoryNamePath(pub(crate) At);
 
@@ -280,7 +293,11 @@ impl NodeDisksDirectoryNamePath {
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/`.
 ///   * With `cleanup-config`: `Datastore.Allocate` on path `/storage`.
-#[doc(alias("DELETE /nodes/{node}/disks/directory/{name}"))]
+#[cfg_attr(doc, doc(alias(
+    "DELETE /nodes/{node}/disks/directory/{name}", "delete directory storage", "remove directory storage",
+    " a directory storage", "DELETE directory", "pvesh delete /nodes/{node}/disks/directory/{name}", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksDirectoryNameDelete(pub(crate) Request<Task>);
@@ -289,7 +306,7 @@ request_impls!(NodeDisksDirectoryNameDelete: Task);
 
 impl NodeDisksDirectoryNameDelete {
     /// Also removes the node from storages that use it, or the whole definition if no other node is left. Default: `false`.
-    #[doc(alias("cleanup-config"))]
+    #[cfg_attr(doc, doc(alias("cleanup-config")))]
     #[inline]
     pub fn cleanup_config<How>(
         mut self,
@@ -299,7 +316,7 @@ impl NodeDisksDirectoryNameDelete {
         self
     }
     /// Also wipes the disks, so that they count as unused. Default: `false`.
-    #[doc(alias("cleanup-disks"))]
+    #[cfg_attr(doc, doc(alias("cleanup-disks")))]
     #[inline]
     pub fn cleanup_disks<How>(
         mut self,
@@ -313,7 +330,7 @@ impl NodeDisksDirectoryNameDelete {
 /// The path `/nodes/{node}/disks/initgpt`.
 ///
 /// Its calls: [`POST /nodes/{node}/disks/initgpt`](NodeDisksInitgptPost).
-#[doc(alias("/nodes/{node}/disks/initgpt"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/disks/initgpt")))]
 #[derive(Clone, Debug)]
 pub struct NodeDisksInitgptPath(pub(crate) At);
 
@@ -370,7 +387,12 @@ impl NodeDisksInitgptPath {
 /// * Gives: [`Task`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/`.
-#[doc(alias("POST /nodes/{node}/disks/initgpt"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/disks/initgpt", "initialize disk", "initialize disk with gpt", "create gpt", "gpt",
+    "disk initgpt", "initgpt disk", "initgpt a disk", "POST initgpt", "pvesh create /nodes/{node}/disks/initgpt",
+    "disk", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksInitgptPost(pub(crate) Request<Task>);
@@ -389,7 +411,7 @@ impl NodeDisksInitgptPost {
 /// The path `/nodes/{node}/disks/list`.
 ///
 /// Its calls: [`GET /nodes/{node}/disks/list`](NodeDisksListGet).
-#[doc(alias("/nodes/{node}/disks/list"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/disks/list")))]
 #[derive(Clone, Debug)]
 pub struct NodeDisksListPath(pub(crate) At);
 
@@ -445,7 +467,11 @@ impl NodeDisksListPath {
 /// }
 /// # Ok(()) }
 /// ```
-#[doc(alias("GET /nodes/{node}/disks/list", "list disks"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /nodes/{node}/disks/list", "list disks", "node disks", "physical disks", "list drives", "disks", "disk list",
+    "list disk", "list a disk", "GET list", "pvesh get /nodes/{node}/disks/list"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksListGet(pub(crate) Request<Vec<NodeDisksListItem>>);
@@ -454,7 +480,7 @@ request_impls!(NodeDisksListGet: Vec<NodeDisksListItem>);
 
 impl NodeDisksListGet {
     /// Lists partitions too. Default: `false`.
-    #[doc(alias("include-partitions"))]
+    #[cfg_attr(doc, doc(alias("include-partitions")))]
     #[inline]
     pub fn include_partitions<How>(
         mut self,
@@ -483,7 +509,7 @@ impl NodeDisksListGet {
 /// The path `/nodes/{node}/disks/lvm`.
 ///
 /// Its calls: [`GET /nodes/{node}/disks/lvm`](NodeDisksLvmPath::get), [`POST /nodes/{node}/disks/lvm`](NodeDisksLvmPost).
-#[doc(alias("/nodes/{node}/disks/lvm"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/disks/lvm")))]
 #[derive(Clone, Debug)]
 pub struct NodeDisksLvmPath(pub(crate) At);
 
@@ -510,7 +536,12 @@ impl NodeDisksLvmPath {
     /// * Gives: [`NodeDisksLvm`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/`.
-    #[doc(alias("GET /nodes/{node}/disks/lvm"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/disks/lvm", "volume groups", "list a volume group", "list volume groups",
+        "show volume groups", "all volume groups", "lvm volume groups", "list lvm volume groups",
+        "show lvm volume groups", "all lvm volume groups", "disk lvm", "lvm disk", "get disk lvm", "show disk lvm",
+        "GET lvm", "pvesh get /nodes/{node}/disks/lvm", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<NodeDisksLvm> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -603,7 +634,12 @@ impl NodeDisksLvmPostRequired<1> {
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/`.
 ///   * With `add_storage`: `Datastore.Allocate` on path `/storage`.
-#[doc(alias("POST /nodes/{node}/disks/lvm"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/disks/lvm", "create a volume group", "create volume group", "add volume group",
+    "new volume group", "create lvm volume group", "add lvm volume group", "new lvm volume group", "create disk lvm",
+    "add disk lvm", "new disk lvm", "POST lvm", "pvesh create /nodes/{node}/disks/lvm", "name", "device", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksLvmPost(pub(crate) Request<Task>);
@@ -622,7 +658,7 @@ impl NodeDisksLvmPost {
 /// The path `/nodes/{node}/disks/lvm/{name}`.
 ///
 /// Its calls: [`DELETE /nodes/{node}/disks/lvm/{name}`](NodeDisksLvmNameDelete).
-#[doc(alias("/nodes/{node}/disks/lvm/{name}"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/disks/lvm/{name}")))]
 #[derive(Clone, Debug)]
 pub struct NodeDisksLvmNamePath(pub(crate) At);
 
@@ -676,7 +712,12 @@ impl NodeDisksLvmNamePath {
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/`.
 ///   * With `cleanup-config`: `Datastore.Allocate` on path `/storage`.
-#[doc(alias("DELETE /nodes/{node}/disks/lvm/{name}"))]
+#[cfg_attr(doc, doc(alias(
+    "DELETE /nodes/{node}/disks/lvm/{name}", "delete volume group", "remove volume group", " a volume group",
+    "delete lvm volume group", "remove lvm volume group", "DELETE lvm", "pvesh delete /nodes/{node}/disks/lvm/{name}",
+    "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksLvmNameDelete(pub(crate) Request<Task>);
@@ -685,7 +726,7 @@ request_impls!(NodeDisksLvmNameDelete: Task);
 
 impl NodeDisksLvmNameDelete {
     /// Also removes the node from storages that use it, or the whole definition if no other node is left. Default: `false`.
-    #[doc(alias("cleanup-config"))]
+    #[cfg_attr(doc, doc(alias("cleanup-config")))]
     #[inline]
     pub fn cleanup_config<How>(
         mut self,
@@ -695,7 +736,7 @@ impl NodeDisksLvmNameDelete {
         self
     }
     /// Also wipes the disks, so that they count as unused. Default: `false`.
-    #[doc(alias("cleanup-disks"))]
+    #[cfg_attr(doc, doc(alias("cleanup-disks")))]
     #[inline]
     pub fn cleanup_disks<How>(
         mut self,
@@ -709,7 +750,7 @@ impl NodeDisksLvmNameDelete {
 /// The path `/nodes/{node}/disks/lvmthin`.
 ///
 /// Its calls: [`GET /nodes/{node}/disks/lvmthin`](NodeDisksLvmthinPath::get), [`POST /nodes/{node}/disks/lvmthin`](NodeDisksLvmthinPost).
-#[doc(alias("/nodes/{node}/disks/lvmthin"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/disks/lvmthin")))]
 #[derive(Clone, Debug)]
 pub struct NodeDisksLvmthinPath(pub(crate) At);
 
@@ -736,7 +777,12 @@ impl NodeDisksLvmthinPath {
     /// * Gives: list of [`NodeDisksLvmthinItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/`.
-    #[doc(alias("GET /nodes/{node}/disks/lvmthin"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/disks/lvmthin", "thin pools", "list a thin pool", "list thin pools", "show thin pools",
+        "all thin pools", "lvm thin pools", "list lvm thin pools", "show lvm thin pools", "all lvm thin pools",
+        "disk lvmthin", "lvmthin disk", "get disk lvmthin", "show disk lvmthin", "GET lvmthin",
+        "pvesh get /nodes/{node}/disks/lvmthin", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<NodeDisksLvmthinItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -829,7 +875,12 @@ impl NodeDisksLvmthinPostRequired<1> {
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/`.
 ///   * With `add_storage`: `Datastore.Allocate` on path `/storage`.
-#[doc(alias("POST /nodes/{node}/disks/lvmthin"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/disks/lvmthin", "create a thin pool", "create thin pool", "add thin pool", "new thin pool",
+    "create lvm thin pool", "add lvm thin pool", "new lvm thin pool", "create disk lvmthin", "add disk lvmthin",
+    "new disk lvmthin", "POST lvmthin", "pvesh create /nodes/{node}/disks/lvmthin", "name", "device", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksLvmthinPost(pub(crate) Request<Task>);
@@ -848,7 +899,7 @@ impl NodeDisksLvmthinPost {
 /// The path `/nodes/{node}/disks/lvmthin/{name}`.
 ///
 /// Its calls: [`DELETE /nodes/{node}/disks/lvmthin/{name}`](NodeDisksLvmthinNameDelete).
-#[doc(alias("/nodes/{node}/disks/lvmthin/{name}"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/disks/lvmthin/{name}")))]
 #[derive(Clone, Debug)]
 pub struct NodeDisksLvmthinNamePath(pub(crate) At);
 
@@ -918,7 +969,12 @@ impl NodeDisksLvmthinNamePath {
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/`.
 ///   * With `cleanup-config`: `Datastore.Allocate` on path `/storage`.
-#[doc(alias("DELETE /nodes/{node}/disks/lvmthin/{name}"))]
+#[cfg_attr(doc, doc(alias(
+    "DELETE /nodes/{node}/disks/lvmthin/{name}", "delete thin pool", "remove thin pool", " a thin pool",
+    "delete lvm thin pool", "remove lvm thin pool", "DELETE lvmthin",
+    "pvesh delete /nodes/{node}/disks/lvmthin/{name}", "volume-group", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksLvmthinNameDelete(pub(crate) Request<Task>);
@@ -927,7 +983,7 @@ request_impls!(NodeDisksLvmthinNameDelete: Task);
 
 impl NodeDisksLvmthinNameDelete {
     /// Also removes the node from storages that use it, or the whole definition if no other node is left. Default: `false`.
-    #[doc(alias("cleanup-config"))]
+    #[cfg_attr(doc, doc(alias("cleanup-config")))]
     #[inline]
     pub fn cleanup_config<How>(
         mut self,
@@ -937,7 +993,7 @@ impl NodeDisksLvmthinNameDelete {
         self
     }
     /// Also wipes the disks, so that they count as unused. Default: `false`.
-    #[doc(alias("cleanup-disks"))]
+    #[cfg_attr(doc, doc(alias("cleanup-disks")))]
     #[inline]
     pub fn cleanup_disks<How>(
         mut self,
@@ -951,7 +1007,7 @@ impl NodeDisksLvmthinNameDelete {
 /// The path `/nodes/{node}/disks/smart`.
 ///
 /// Its calls: [`GET /nodes/{node}/disks/smart`](NodeDisksSmartGet).
-#[doc(alias("/nodes/{node}/disks/smart"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/disks/smart")))]
 #[derive(Clone, Debug)]
 pub struct NodeDisksSmartPath(pub(crate) At);
 
@@ -998,7 +1054,12 @@ impl NodeDisksSmartPath {
 /// * Gives: [`NodeDisksSmart`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Audit` on path `/`.
-#[doc(alias("GET /nodes/{node}/disks/smart", "smart values", "disk health"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /nodes/{node}/disks/smart", "smart values", "disk health", "smart", "smart data", "drive health",
+    "disk smart", "smart disk", "smart a disk", "GET smart", "pvesh get /nodes/{node}/disks/smart", "disk",
+    "Sys.Audit"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksSmartGet(pub(crate) Request<NodeDisksSmart>);
@@ -1017,7 +1078,7 @@ impl NodeDisksSmartGet {
 /// The path `/nodes/{node}/disks/wipedisk`.
 ///
 /// Its calls: [`PUT /nodes/{node}/disks/wipedisk`](NodeDisksWipediskPath::put).
-#[doc(alias("/nodes/{node}/disks/wipedisk"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/disks/wipedisk")))]
 #[derive(Clone, Debug)]
 pub struct NodeDisksWipediskPath(pub(crate) At);
 
@@ -1046,7 +1107,10 @@ impl NodeDisksWipediskPath {
     /// * Gives: [`Task`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: to be `root@pam` itself.
-    #[doc(alias("PUT /nodes/{node}/disks/wipedisk"))]
+    #[cfg_attr(doc, doc(alias(
+        "PUT /nodes/{node}/disks/wipedisk", "wipe disk", "erase disk", "clean disk", "disk wipedisk", "wipedisk disk",
+        "wipedisk a disk", "PUT wipedisk", "pvesh set /nodes/{node}/disks/wipedisk", "disk"
+    )))]
     #[inline]
     pub fn put<How0>(&self, disk: impl IntoValue<String, How0>) -> Request<Task> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1064,7 +1128,7 @@ impl NodeDisksWipediskPath {
 /// The path `/nodes/{node}/disks/zfs`.
 ///
 /// Its calls: [`GET /nodes/{node}/disks/zfs`](NodeDisksZfsPath::get), [`POST /nodes/{node}/disks/zfs`](NodeDisksZfsPost).
-#[doc(alias("/nodes/{node}/disks/zfs"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/disks/zfs")))]
 #[derive(Clone, Debug)]
 pub struct NodeDisksZfsPath(pub(crate) At);
 
@@ -1091,7 +1155,11 @@ impl NodeDisksZfsPath {
     /// * Gives: list of [`NodeDisksZfsItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/`.
-    #[doc(alias("GET /nodes/{node}/disks/zfs"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/disks/zfs", "zpools", "list a zpool", "list zpools", "show zpools", "all zpools",
+        "zfs pools", "list zfs pools", "show zfs pools", "all zfs pools", "disk zfs", "zfs disk", "get disk zfs",
+        "show disk zfs", "GET zfs", "pvesh get /nodes/{node}/disks/zfs", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<NodeDisksZfsItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1224,7 +1292,12 @@ impl NodeDisksZfsPostRequired<2> {
 /// task.wait().await?;
 /// # Ok(()) }
 /// ```
-#[doc(alias("POST /nodes/{node}/disks/zfs", "create zpool", "create zfs pool"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/disks/zfs", "create zpool", "create zfs pool", "create a zpool", "add zpool", "new zpool",
+    "add zfs pool", "new zfs pool", "create disk zfs", "add disk zfs", "new disk zfs", "POST zfs",
+    "pvesh create /nodes/{node}/disks/zfs", "name", "raidlevel", "devices", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksZfsPost(pub(crate) Request<Task>);
@@ -1254,7 +1327,7 @@ impl NodeDisksZfsPost {
         self
     }
     /// Layout of a dRAID pool; only for the dRAID levels.
-    #[doc(alias("draid-config"))]
+    #[cfg_attr(doc, doc(alias("draid-config")))]
     #[inline]
     pub fn draid_config<How>(
         mut self,
@@ -1268,7 +1341,7 @@ impl NodeDisksZfsPost {
 /// The path `/nodes/{node}/disks/zfs/{name}`.
 ///
 /// Its calls: [`GET /nodes/{node}/disks/zfs/{name}`](NodeDisksZfsNamePath::get), [`DELETE /nodes/{node}/disks/zfs/{name}`](NodeDisksZfsNameDelete).
-#[doc(alias("/nodes/{node}/disks/zfs/{name}"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/disks/zfs/{name}")))]
 #[derive(Clone, Debug)]
 pub struct NodeDisksZfsNamePath(pub(crate) At);
 
@@ -1297,7 +1370,10 @@ impl NodeDisksZfsNamePath {
     /// * Gives: [`NodeDisksZfs`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/`.
-    #[doc(alias("GET /nodes/{node}/disks/zfs/{name}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/disks/zfs/{name}", "get zpool", "show zpool", "read zpool", "get zfs pool", "show zfs pool",
+        "read zfs pool", "GET zfs", "pvesh get /nodes/{node}/disks/zfs/{name}", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<NodeDisksZfs> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1345,7 +1421,11 @@ impl NodeDisksZfsNamePath {
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/`.
 ///   * With `cleanup-config`: `Datastore.Allocate` on path `/storage`.
-#[doc(alias("DELETE /nodes/{node}/disks/zfs/{name}"))]
+#[cfg_attr(doc, doc(alias(
+    "DELETE /nodes/{node}/disks/zfs/{name}", "delete zpool", "remove zpool", "delete zfs pool", "remove zfs pool",
+    "DELETE zfs", "pvesh delete /nodes/{node}/disks/zfs/{name}", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksZfsNameDelete(pub(crate) Request<Task>);
@@ -1354,7 +1434,7 @@ request_impls!(NodeDisksZfsNameDelete: Task);
 
 impl NodeDisksZfsNameDelete {
     /// Also removes the node from storages that use it, or the whole definition if no other node is left. Default: `false`.
-    #[doc(alias("cleanup-config"))]
+    #[cfg_attr(doc, doc(alias("cleanup-config")))]
     #[inline]
     pub fn cleanup_config<How>(
         mut self,
@@ -1364,7 +1444,7 @@ impl NodeDisksZfsNameDelete {
         self
     }
     /// Also wipes the disks, so that they count as unused. Default: `false`.
-    #[doc(alias("cleanup-disks"))]
+    #[cfg_attr(doc, doc(alias("cleanup-disks")))]
     #[inline]
     pub fn cleanup_disks<How>(
         mut self,
@@ -1393,7 +1473,7 @@ open_enum_impls!(NodeDisksDirectoryFilesystem {
     "ext4" Ext4, "xfs" Xfs,
 });
 
-/// One element of the answer to `GET /nodes/{node}/disks/directory`.
+/// One element of the answer to `GET /nodes/{node}/disks/directory`, which lists the directory storages the node mounts through its own mount units.
 ///
 /// Given by [`GET /nodes/{node}/disks/directory`](NodeDisksDirectoryPath::get).
 #[derive(Clone)]
@@ -1430,7 +1510,7 @@ object!(NodeDisksDirectoryItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/disks/list`.
+/// One element of the answer to `GET /nodes/{node}/disks/list`, which lists the local disks of a node and what they are used for.
 ///
 /// Given by [`GET /nodes/{node}/disks/list`](NodeDisksListGet).
 #[derive(Clone)]
@@ -1459,7 +1539,7 @@ pub struct NodeDisksListItem {
     /// Number of the Ceph OSD on the disk; -1 if there is none.
     pub osdid: Option<i64>,
     /// Numbers of all Ceph OSDs on the disk; null if there are none. Since 8.1.
-    #[doc(alias("osdid-list"))]
+    #[cfg_attr(doc, doc(alias("osdid-list")))]
     pub osdid_list: Option<Vec<i64>>,
     /// Disk that a partition is on.
     pub parent: Option<String>,
@@ -1545,7 +1625,7 @@ open_enum_impls!(NodeDisksListType {
     "unused" Unused, "journal_disks" JournalDisks,
 });
 
-/// The answer to `GET /nodes/{node}/disks/lvm`.
+/// The answer to `GET /nodes/{node}/disks/lvm`, which lists LVM volume groups with their physical volumes.
 ///
 /// Given by [`GET /nodes/{node}/disks/lvm`](NodeDisksLvmPath::get).
 #[derive(Clone)]
@@ -1579,7 +1659,7 @@ object!(NodeDisksLvm {
     others: extra,
 });
 
-/// Physical volumes the group is made of.
+/// One element of `children`: physical volumes the group is made of.
 ///
 /// Given by [`GET /nodes/{node}/disks/lvm`](NodeDisksLvmPath::get).
 #[derive(Clone)]
@@ -1612,7 +1692,7 @@ object!(NodeDisksLvmChildrenChildrenItem {
     others: extra,
 });
 
-/// Volume groups of the node.
+/// One element of `children`: volume groups of the node.
 ///
 /// Given by [`GET /nodes/{node}/disks/lvm`](NodeDisksLvmPath::get).
 #[derive(Clone)]
@@ -1648,7 +1728,7 @@ object!(NodeDisksLvmChildrenItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/disks/lvmthin`.
+/// One element of the answer to `GET /nodes/{node}/disks/lvmthin`, which lists the LVM thin pools of a node with their usage.
 ///
 /// Given by [`GET /nodes/{node}/disks/lvmthin`](NodeDisksLvmthinPath::get).
 #[derive(Clone)]
@@ -1692,7 +1772,7 @@ object!(NodeDisksLvmthinItem {
     others: extra,
 });
 
-/// The answer to `GET /nodes/{node}/disks/smart`.
+/// The answer to `GET /nodes/{node}/disks/smart`, which reads the SMART data of a disk.
 ///
 /// Given by [`GET /nodes/{node}/disks/smart`](NodeDisksSmartGet).
 #[derive(Clone)]
@@ -1735,7 +1815,7 @@ impl Default for NodeDisksSmart {
     }
 }
 
-/// SMART attributes of an ATA disk.
+/// One element of `attributes`: SMART attributes of an ATA disk.
 ///
 /// Given by [`GET /nodes/{node}/disks/smart`](NodeDisksSmartGet).
 #[derive(Clone)]
@@ -1794,7 +1874,7 @@ impl Default for NodeDisksSmartAttributesItem {
     }
 }
 
-/// The answer to `GET /nodes/{node}/disks/zfs/{name}`.
+/// The answer to `GET /nodes/{node}/disks/zfs/{name}`, which reads state.
 ///
 /// Given by [`GET /nodes/{node}/disks/zfs/{name}`](NodeDisksZfsNamePath::get).
 #[derive(Clone)]
@@ -1845,7 +1925,7 @@ object!(NodeDisksZfs {
     others: extra,
 });
 
-/// What the group is made of: disks, or groups of disks that replace each other.
+/// One element of `children`: what the group is made of: disks, or groups of disks that replace each other.
 ///
 /// Given by [`GET /nodes/{node}/disks/zfs/{name}`](NodeDisksZfsNamePath::get).
 #[derive(Clone)]
@@ -1896,7 +1976,7 @@ object!(NodeDisksZfsChildrenChildrenChildrenItem {
     others: extra,
 });
 
-/// What it is made of: groups such as `mirror-0`, or disks.
+/// One element of `children`: what it is made of: groups such as `mirror-0`, or disks.
 ///
 /// Given by [`GET /nodes/{node}/disks/zfs/{name}`](NodeDisksZfsNamePath::get).
 #[derive(Clone)]
@@ -1947,7 +2027,7 @@ object!(NodeDisksZfsChildrenChildrenItem {
     others: extra,
 });
 
-/// Devices of the pool, section by section; entries may hold further ones.
+/// One element of `children`: devices of the pool, section by section; entries may hold further ones.
 ///
 /// Given by [`GET /nodes/{node}/disks/zfs/{name}`](NodeDisksZfsNamePath::get).
 #[derive(Clone)]
@@ -2026,7 +2106,7 @@ open_enum_impls!(NodeDisksZfsCompression {
     "on" On, "off" Off, "gzip" Gzip, "lz4" Lz4, "lzjb" Lzjb, "zle" Zle, "zstd" Zstd,
 });
 
-/// One element of the answer to `GET /nodes/{node}/disks/zfs`.
+/// One element of the answer to `GET /nodes/{node}/disks/zfs`, which lists the ZFS pools of a node with size and health.
 ///
 /// Given by [`GET /nodes/{node}/disks/zfs`](NodeDisksZfsPath::get).
 #[derive(Clone)]

@@ -18,7 +18,7 @@ use crate::support::*;
 /// The path `/nodes/{node}/firewall`.
 ///
 /// Its calls: [`GET /nodes/{node}/firewall`](NodeFirewallPath::get).
-#[doc(alias("/nodes/{node}/firewall"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/firewall")))]
 #[derive(Clone, Debug)]
 pub struct NodeFirewallPath(pub(crate) At);
 
@@ -45,7 +45,9 @@ impl NodeFirewallPath {
     /// * Gives: list of [`DirectoryEntry`](super::types::DirectoryEntry)
     /// * Releases: 7.4 to 9.2
     /// * Needs: Open to every authenticated user.
-    #[doc(alias("GET /nodes/{node}/firewall"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/firewall", "GET firewall", "pvesh get /nodes/{node}/firewall"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -60,7 +62,7 @@ impl NodeFirewallPath {
 /// The path `/nodes/{node}/firewall/log`.
 ///
 /// Its calls: [`GET /nodes/{node}/firewall/log`](NodeFirewallLogGet).
-#[doc(alias("/nodes/{node}/firewall/log"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/firewall/log")))]
 #[derive(Clone, Debug)]
 pub struct NodeFirewallLogPath(pub(crate) At);
 
@@ -109,7 +111,12 @@ impl NodeFirewallLogPath {
 /// * Gives: list of [`LogLine`](super::types::LogLine)
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Syslog` on path `/nodes/{node}`.
-#[doc(alias("GET /nodes/{node}/firewall/log"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /nodes/{node}/firewall/log", "node firewall log", "firewall log node", "node log", "log node", "log a node",
+    "host firewall log", "firewall log host", "host log", "log host", "GET log",
+    "pvesh get /nodes/{node}/firewall/log", "Sys.Syslog"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeFirewallLogGet(pub(crate) Request<Vec<super::types::LogLine>>);
@@ -146,7 +153,7 @@ impl NodeFirewallLogGet {
 /// The path `/nodes/{node}/firewall/options`.
 ///
 /// Its calls: [`GET /nodes/{node}/firewall/options`](NodeFirewallOptionsPath::get), [`PUT /nodes/{node}/firewall/options`](NodeFirewallOptionsPut).
-#[doc(alias("/nodes/{node}/firewall/options"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/firewall/options")))]
 #[derive(Clone, Debug)]
 pub struct NodeFirewallOptionsPath(pub(crate) At);
 
@@ -173,7 +180,13 @@ impl NodeFirewallOptionsPath {
     /// * Gives: [`NodeFirewallOptions`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/nodes/{node}`.
-    #[doc(alias("GET /nodes/{node}/firewall/options"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/firewall/options", "node firewall options", "firewall options node", "node options",
+        "options node", "get node firewall options", "get node options", "show node firewall options",
+        "show node options", "host firewall options", "firewall options host", "host options", "options host",
+        "get host firewall options", "get host options", "show host firewall options", "show host options",
+        "GET options", "pvesh get /nodes/{node}/firewall/options", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<NodeFirewallOptions> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -227,7 +240,16 @@ impl NodeFirewallOptionsPath {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/nodes/{node}`.
-#[doc(alias("PUT /nodes/{node}/firewall/options"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /nodes/{node}/firewall/options", "update node firewall options", "update node options",
+    "change node firewall options", "change node options", "edit node firewall options", "edit node options",
+    "set node firewall options", "set node options", "modify node firewall options", "modify node options",
+    "update host firewall options", "update host options", "change host firewall options", "change host options",
+    "edit host firewall options", "edit host options", "set host firewall options", "set host options",
+    "modify host firewall options", "modify host options", "PUT options", "pvesh set /nodes/{node}/firewall/options",
+    "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeFirewallOptionsPut(pub(crate) Request<()>);
@@ -324,7 +346,7 @@ impl NodeFirewallOptionsPut {
             >("nf_conntrack_allow_invalid", nf_conntrack_allow_invalid);
         self
     }
-    /// Comma-separated protocols to load a tracking helper for, such as `ftp` or `sip`. Default: ``.
+    /// Comma-separated protocols to load a tracking helper for, such as `ftp` or `sip`. Empty by default.
     #[inline]
     pub fn nf_conntrack_helpers<How>(
         mut self,
@@ -483,7 +505,7 @@ impl Settings<NodeFirewallOptionsPut> for NodeFirewallOptions {
 /// The path `/nodes/{node}/firewall/rules`.
 ///
 /// Its calls: [`GET /nodes/{node}/firewall/rules`](NodeFirewallRulesPath::get), [`POST /nodes/{node}/firewall/rules`](NodeFirewallRulesPost).
-#[doc(alias("/nodes/{node}/firewall/rules"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/firewall/rules")))]
 #[derive(Clone, Debug)]
 pub struct NodeFirewallRulesPath(pub(crate) At);
 
@@ -510,7 +532,14 @@ impl NodeFirewallRulesPath {
     /// * Gives: list of [`FirewallRule`](super::types::FirewallRule)
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/nodes/{node}`.
-    #[doc(alias("GET /nodes/{node}/firewall/rules"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/firewall/rules", "node firewall rules", "list a node firewall rule",
+        "list node firewall rules", "show node firewall rules", "all node firewall rules", "host firewall rules",
+        "list host firewall rules", "show host firewall rules", "all host firewall rules", "firewall rules node",
+        "node rules", "rules node", "get node firewall rules", "get node rules", "show node rules",
+        "firewall rules host", "host rules", "rules host", "get host firewall rules", "get host rules",
+        "show host rules", "GET rules", "pvesh get /nodes/{node}/firewall/rules", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::FirewallRule>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -604,7 +633,15 @@ impl NodeFirewallRulesPostRequired<1> {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/nodes/{node}`.
-#[doc(alias("POST /nodes/{node}/firewall/rules"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/firewall/rules", "create a node firewall rule", "create node firewall rule",
+    "add node firewall rule", "new node firewall rule", "create host firewall rule", "add host firewall rule",
+    "new host firewall rule", "create node firewall rules", "create node rules", "add node firewall rules",
+    "add node rules", "new node firewall rules", "new node rules", "create host firewall rules", "create host rules",
+    "add host firewall rules", "add host rules", "new host firewall rules", "new host rules", "POST rules",
+    "pvesh create /nodes/{node}/firewall/rules", "type", "action", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeFirewallRulesPost(pub(crate) Request<()>);
@@ -643,7 +680,7 @@ impl NodeFirewallRulesPost {
         self
     }
     /// ICMP type to match, by name or number; only with an ICMP protocol.
-    #[doc(alias("icmp-type"))]
+    #[cfg_attr(doc, doc(alias("icmp-type")))]
     #[inline]
     pub fn icmp_type<How>(mut self, icmp_type: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("icmp-type", icmp_type);
@@ -716,7 +753,7 @@ impl Settings<NodeFirewallRulesPost> for super::types::FirewallRule {
 /// The path `/nodes/{node}/firewall/rules/{pos}`.
 ///
 /// Its calls: [`GET /nodes/{node}/firewall/rules/{pos}`](NodeFirewallRulesPosPath::get), [`PUT /nodes/{node}/firewall/rules/{pos}`](NodeFirewallRulesPosPut), [`DELETE /nodes/{node}/firewall/rules/{pos}`](NodeFirewallRulesPosDelete).
-#[doc(alias("/nodes/{node}/firewall/rules/{pos}"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/firewall/rules/{pos}")))]
 #[derive(Clone, Debug)]
 pub struct NodeFirewallRulesPosPath(pub(crate) At);
 
@@ -745,7 +782,11 @@ impl NodeFirewallRulesPosPath {
     /// * Gives: [`FirewallRule`](super::types::FirewallRule)
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/nodes/{node}`.
-    #[doc(alias("GET /nodes/{node}/firewall/rules/{pos}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/firewall/rules/{pos}", "get node firewall rule", "show node firewall rule",
+        "read node firewall rule", "get host firewall rule", "show host firewall rule", "read host firewall rule",
+        "GET rules", "pvesh get /nodes/{node}/firewall/rules/{pos}", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<super::types::FirewallRule> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -807,7 +848,13 @@ impl NodeFirewallRulesPosPath {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/nodes/{node}`.
-#[doc(alias("PUT /nodes/{node}/firewall/rules/{pos}"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /nodes/{node}/firewall/rules/{pos}", "update node firewall rule", "change node firewall rule",
+    "edit node firewall rule", "set node firewall rule", "modify node firewall rule", "update host firewall rule",
+    "change host firewall rule", "edit host firewall rule", "set host firewall rule", "modify host firewall rule",
+    "PUT rules", "pvesh set /nodes/{node}/firewall/rules/{pos}", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeFirewallRulesPosPut(pub(crate) Request<()>);
@@ -858,7 +905,7 @@ impl NodeFirewallRulesPosPut {
         self
     }
     /// ICMP type to match, by name or number; only with an ICMP protocol.
-    #[doc(alias("icmp-type"))]
+    #[cfg_attr(doc, doc(alias("icmp-type")))]
     #[inline]
     pub fn icmp_type<How>(mut self, icmp_type: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("icmp-type", icmp_type);
@@ -956,7 +1003,12 @@ impl Settings<NodeFirewallRulesPosPut> for super::types::FirewallRule {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/nodes/{node}`.
-#[doc(alias("DELETE /nodes/{node}/firewall/rules/{pos}"))]
+#[cfg_attr(doc, doc(alias(
+    "DELETE /nodes/{node}/firewall/rules/{pos}", "delete node firewall rule", "remove node firewall rule",
+    "delete host firewall rule", "remove host firewall rule", "DELETE rules",
+    "pvesh delete /nodes/{node}/firewall/rules/{pos}", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeFirewallRulesPosDelete(pub(crate) Request<()>);
@@ -972,7 +1024,7 @@ impl NodeFirewallRulesPosDelete {
     }
 }
 
-/// The answer to `GET /nodes/{node}/firewall/options`.
+/// The answer to `GET /nodes/{node}/firewall/options`, which reads the firewall options of a node.
 ///
 /// Given by [`GET /nodes/{node}/firewall/options`](NodeFirewallOptionsPath::get).
 #[derive(Clone)]
@@ -994,7 +1046,7 @@ pub struct NodeFirewallOptions {
     pub ndp: Option<bool>,
     /// Lets packets through that connection tracking finds invalid. Default: `false`.
     pub nf_conntrack_allow_invalid: Option<bool>,
-    /// Comma-separated protocols to load a tracking helper for, such as `ftp` or `sip`. Default: ``.
+    /// Comma-separated protocols to load a tracking helper for, such as `ftp` or `sip`. Empty by default.
     pub nf_conntrack_helpers: Option<String>,
     /// How many connections are tracked at most. At least 32768. Default: `262144`.
     pub nf_conntrack_max: Option<i64>,

@@ -21,7 +21,7 @@ use crate::support::*;
 /// The path `/nodes/{node}/sdn`.
 ///
 /// Its calls: [`GET /nodes/{node}/sdn`](NodeSdnPath::get).
-#[doc(alias("/nodes/{node}/sdn"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/sdn")))]
 #[derive(Clone, Debug)]
 pub struct NodeSdnPath(pub(crate) At);
 
@@ -48,7 +48,9 @@ impl NodeSdnPath {
     /// * Gives: list of [`DirectoryEntry`](super::types::DirectoryEntry)
     /// * Releases: 7.4 to 9.2
     /// * Needs: Open to every authenticated user.
-    #[doc(alias("GET /nodes/{node}/sdn"))]
+    #[cfg_attr(doc, doc(alias(
+        
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -63,7 +65,7 @@ impl NodeSdnPath {
 /// The path `/nodes/{node}/sdn/fabrics`.
 ///
 /// Its methods lead further down.
-#[doc(alias("/nodes/{node}/sdn/fabrics"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/sdn/fabrics")))]
 #[derive(Clone, Debug)]
 pub struct NodeSdnFabricsPath(pub(crate) At);
 
@@ -79,7 +81,7 @@ impl NodeSdnPath {
 /// The path `/nodes/{node}/sdn/fabrics/{fabric}`.
 ///
 /// Its calls: [`GET /nodes/{node}/sdn/fabrics/{fabric}`](NodeSdnFabricsFabricPath::get).
-#[doc(alias("/nodes/{node}/sdn/fabrics/{fabric}"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/sdn/fabrics/{fabric}")))]
 #[derive(Clone, Debug)]
 pub struct NodeSdnFabricsFabricPath(pub(crate) At);
 
@@ -108,7 +110,10 @@ impl NodeSdnFabricsFabricPath {
     /// * Gives: list of [`SubdirEntry`](super::types::SubdirEntry)
     /// * Releases: since 9.1
     /// * Needs: `SDN.Audit` on path `/sdn/fabrics/{fabric}`.
-    #[doc(alias("GET /nodes/{node}/sdn/fabrics/{fabric}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/sdn/fabrics/{fabric}", "GET fabrics", "pvesh get /nodes/{node}/sdn/fabrics/{fabric}",
+        "SDN.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::SubdirEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -124,7 +129,7 @@ impl NodeSdnFabricsFabricPath {
 /// The path `/nodes/{node}/sdn/fabrics/{fabric}/interfaces`.
 ///
 /// Its calls: [`GET /nodes/{node}/sdn/fabrics/{fabric}/interfaces`](NodeSdnFabricsFabricInterfacesPath::get).
-#[doc(alias("/nodes/{node}/sdn/fabrics/{fabric}/interfaces"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/sdn/fabrics/{fabric}/interfaces")))]
 #[derive(Clone, Debug)]
 pub struct NodeSdnFabricsFabricInterfacesPath(pub(crate) At);
 
@@ -159,7 +164,12 @@ impl NodeSdnFabricsFabricInterfacesPath {
     /// * Gives: list of [`NodeSdnFabricsInterfacesItem`]
     /// * Releases: since 9.1
     /// * Needs: `SDN.Audit` on path `/sdn/fabrics/{fabric}`.
-    #[doc(alias("GET /nodes/{node}/sdn/fabrics/{fabric}/interfaces"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/sdn/fabrics/{fabric}/interfaces", "node sdn fabrics interfaces",
+        "sdn fabrics interfaces node", "node interfaces", "interfaces node", "interfaces a node",
+        "host sdn fabrics interfaces", "sdn fabrics interfaces host", "host interfaces", "interfaces host",
+        "GET interfaces", "pvesh get /nodes/{node}/sdn/fabrics/{fabric}/interfaces", "SDN.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<NodeSdnFabricsInterfacesItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -175,7 +185,7 @@ impl NodeSdnFabricsFabricInterfacesPath {
 /// The path `/nodes/{node}/sdn/fabrics/{fabric}/neighbors`.
 ///
 /// Its calls: [`GET /nodes/{node}/sdn/fabrics/{fabric}/neighbors`](NodeSdnFabricsFabricNeighborsPath::get).
-#[doc(alias("/nodes/{node}/sdn/fabrics/{fabric}/neighbors"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/sdn/fabrics/{fabric}/neighbors")))]
 #[derive(Clone, Debug)]
 pub struct NodeSdnFabricsFabricNeighborsPath(pub(crate) At);
 
@@ -210,7 +220,12 @@ impl NodeSdnFabricsFabricNeighborsPath {
     /// * Gives: list of [`NodeSdnFabricsNeighborsItem`]
     /// * Releases: since 9.1
     /// * Needs: `SDN.Audit` on path `/sdn/fabrics/{fabric}`.
-    #[doc(alias("GET /nodes/{node}/sdn/fabrics/{fabric}/neighbors"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/sdn/fabrics/{fabric}/neighbors", "node sdn fabrics neighbors", "sdn fabrics neighbors node",
+        "node neighbors", "neighbors node", "neighbors a node", "host sdn fabrics neighbors",
+        "sdn fabrics neighbors host", "host neighbors", "neighbors host", "GET neighbors",
+        "pvesh get /nodes/{node}/sdn/fabrics/{fabric}/neighbors", "SDN.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<NodeSdnFabricsNeighborsItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -226,7 +241,7 @@ impl NodeSdnFabricsFabricNeighborsPath {
 /// The path `/nodes/{node}/sdn/fabrics/{fabric}/routes`.
 ///
 /// Its calls: [`GET /nodes/{node}/sdn/fabrics/{fabric}/routes`](NodeSdnFabricsFabricRoutesPath::get).
-#[doc(alias("/nodes/{node}/sdn/fabrics/{fabric}/routes"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/sdn/fabrics/{fabric}/routes")))]
 #[derive(Clone, Debug)]
 pub struct NodeSdnFabricsFabricRoutesPath(pub(crate) At);
 
@@ -261,7 +276,11 @@ impl NodeSdnFabricsFabricRoutesPath {
     /// * Gives: list of [`NodeSdnFabricsRoutesItem`]
     /// * Releases: since 9.1
     /// * Needs: `SDN.Audit` on path `/sdn/fabrics/{fabric}`.
-    #[doc(alias("GET /nodes/{node}/sdn/fabrics/{fabric}/routes"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/sdn/fabrics/{fabric}/routes", "node sdn fabrics routes", "sdn fabrics routes node",
+        "node routes", "routes node", "routes a node", "host sdn fabrics routes", "sdn fabrics routes host",
+        "host routes", "routes host", "GET routes", "pvesh get /nodes/{node}/sdn/fabrics/{fabric}/routes", "SDN.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<NodeSdnFabricsRoutesItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -277,7 +296,7 @@ impl NodeSdnFabricsFabricRoutesPath {
 /// The path `/nodes/{node}/sdn/vnets`.
 ///
 /// Its methods lead further down.
-#[doc(alias("/nodes/{node}/sdn/vnets"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/sdn/vnets")))]
 #[derive(Clone, Debug)]
 pub struct NodeSdnVnetsPath(pub(crate) At);
 
@@ -293,7 +312,7 @@ impl NodeSdnPath {
 /// The path `/nodes/{node}/sdn/vnets/{vnet}`.
 ///
 /// Its calls: [`GET /nodes/{node}/sdn/vnets/{vnet}`](NodeSdnVnetsVnetPath::get).
-#[doc(alias("/nodes/{node}/sdn/vnets/{vnet}"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/sdn/vnets/{vnet}")))]
 #[derive(Clone, Debug)]
 pub struct NodeSdnVnetsVnetPath(pub(crate) At);
 
@@ -322,7 +341,9 @@ impl NodeSdnVnetsVnetPath {
     /// * Gives: list of [`SubdirEntry`](super::types::SubdirEntry)
     /// * Releases: since 9.1
     /// * Needs: `SDN.Audit` on path `/sdn/zones/{zone}/{vnet}`.
-    #[doc(alias("GET /nodes/{node}/sdn/vnets/{vnet}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/sdn/vnets/{vnet}", "GET vnets", "pvesh get /nodes/{node}/sdn/vnets/{vnet}", "SDN.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::SubdirEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -338,13 +359,13 @@ impl NodeSdnVnetsVnetPath {
 /// The path `/nodes/{node}/sdn/vnets/{vnet}/mac-vrf`.
 ///
 /// Its calls: [`GET /nodes/{node}/sdn/vnets/{vnet}/mac-vrf`](NodeSdnVnetsVnetMacVrfPath::get).
-#[doc(alias("/nodes/{node}/sdn/vnets/{vnet}/mac-vrf"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/sdn/vnets/{vnet}/mac-vrf")))]
 #[derive(Clone, Debug)]
 pub struct NodeSdnVnetsVnetMacVrfPath(pub(crate) At);
 
 impl NodeSdnVnetsVnetPath {
     /// Leads to [`GET /nodes/{node}/sdn/vnets/{vnet}/mac-vrf`](NodeSdnVnetsVnetMacVrfPath::get).
-    #[doc(alias("mac-vrf"))]
+    #[cfg_attr(doc, doc(alias("mac-vrf")))]
     #[inline]
     #[must_use]
     pub fn mac_vrf(&self) -> NodeSdnVnetsVnetMacVrfPath {
@@ -374,7 +395,11 @@ impl NodeSdnVnetsVnetMacVrfPath {
     /// * Gives: list of [`NodeSdnVnetsMacVrfItem`]
     /// * Releases: since 9.1
     /// * Needs: `SDN.Audit` on path `/sdn/zones/{zone}/{vnet}`.
-    #[doc(alias("GET /nodes/{node}/sdn/vnets/{vnet}/mac-vrf"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/sdn/vnets/{vnet}/mac-vrf", "node sdn vnets mac vrf", "sdn vnets mac vrf node",
+        "node mac vrf", "mac vrf node", "mac vrf a node", "host sdn vnets mac vrf", "sdn vnets mac vrf host",
+        "host mac vrf", "mac vrf host", "GET mac-vrf", "pvesh get /nodes/{node}/sdn/vnets/{vnet}/mac-vrf", "SDN.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<NodeSdnVnetsMacVrfItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -390,7 +415,7 @@ impl NodeSdnVnetsVnetMacVrfPath {
 /// The path `/nodes/{node}/sdn/zones`.
 ///
 /// Its calls: [`GET /nodes/{node}/sdn/zones`](NodeSdnZonesPath::get).
-#[doc(alias("/nodes/{node}/sdn/zones"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/sdn/zones")))]
 #[derive(Clone, Debug)]
 pub struct NodeSdnZonesPath(pub(crate) At);
 
@@ -417,7 +442,11 @@ impl NodeSdnZonesPath {
     /// * Gives: list of [`NodeSdnZonesItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: Open to every authenticated user.
-    #[doc(alias("GET /nodes/{node}/sdn/zones"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/sdn/zones", "node sdn zones", "sdn zones node", "node zones", "zones node", "zones a node",
+        "host sdn zones", "sdn zones host", "host zones", "zones host", "GET zones",
+        "pvesh get /nodes/{node}/sdn/zones"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<NodeSdnZonesItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -432,7 +461,7 @@ impl NodeSdnZonesPath {
 /// The path `/nodes/{node}/sdn/zones/{zone}`.
 ///
 /// Its calls: [`GET /nodes/{node}/sdn/zones/{zone}`](NodeSdnZonesZonePath::get).
-#[doc(alias("/nodes/{node}/sdn/zones/{zone}"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/sdn/zones/{zone}")))]
 #[derive(Clone, Debug)]
 pub struct NodeSdnZonesZonePath(pub(crate) At);
 
@@ -461,7 +490,9 @@ impl NodeSdnZonesZonePath {
     /// * Gives: list of [`SubdirEntry`](super::types::SubdirEntry)
     /// * Releases: 7.4 to 9.2
     /// * Needs: `SDN.Audit` on path `/sdn/zones/{zone}`.
-    #[doc(alias("GET /nodes/{node}/sdn/zones/{zone}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/sdn/zones/{zone}", "GET zones", "pvesh get /nodes/{node}/sdn/zones/{zone}", "SDN.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::SubdirEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -476,7 +507,7 @@ impl NodeSdnZonesZonePath {
 /// The path `/nodes/{node}/sdn/zones/{zone}/bridges`.
 ///
 /// Its calls: [`GET /nodes/{node}/sdn/zones/{zone}/bridges`](NodeSdnZonesZoneBridgesPath::get).
-#[doc(alias("/nodes/{node}/sdn/zones/{zone}/bridges"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/sdn/zones/{zone}/bridges")))]
 #[derive(Clone, Debug)]
 pub struct NodeSdnZonesZoneBridgesPath(pub(crate) At);
 
@@ -511,7 +542,11 @@ impl NodeSdnZonesZoneBridgesPath {
     /// * Gives: list of [`NodeSdnZonesBridgesItem`]
     /// * Releases: since 9.1
     /// * Needs: `SDN.Audit` on path `/sdn/zones/{zone}`.
-    #[doc(alias("GET /nodes/{node}/sdn/zones/{zone}/bridges"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/sdn/zones/{zone}/bridges", "node sdn zones bridges", "sdn zones bridges node",
+        "node bridges", "bridges node", "bridges a node", "host sdn zones bridges", "sdn zones bridges host",
+        "host bridges", "bridges host", "GET bridges", "pvesh get /nodes/{node}/sdn/zones/{zone}/bridges", "SDN.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<NodeSdnZonesBridgesItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -527,7 +562,7 @@ impl NodeSdnZonesZoneBridgesPath {
 /// The path `/nodes/{node}/sdn/zones/{zone}/content`.
 ///
 /// Its calls: [`GET /nodes/{node}/sdn/zones/{zone}/content`](NodeSdnZonesZoneContentPath::get).
-#[doc(alias("/nodes/{node}/sdn/zones/{zone}/content"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/sdn/zones/{zone}/content")))]
 #[derive(Clone, Debug)]
 pub struct NodeSdnZonesZoneContentPath(pub(crate) At);
 
@@ -562,7 +597,11 @@ impl NodeSdnZonesZoneContentPath {
     /// * Gives: list of [`NodeSdnZonesContentItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `SDN.Audit` on path `/sdn/zones/{zone}`.
-    #[doc(alias("GET /nodes/{node}/sdn/zones/{zone}/content"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/sdn/zones/{zone}/content", "node sdn zones content", "sdn zones content node",
+        "node content", "content node", "content a node", "host sdn zones content", "sdn zones content host",
+        "host content", "content host", "GET content", "pvesh get /nodes/{node}/sdn/zones/{zone}/content", "SDN.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<NodeSdnZonesContentItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -577,13 +616,13 @@ impl NodeSdnZonesZoneContentPath {
 /// The path `/nodes/{node}/sdn/zones/{zone}/ip-vrf`.
 ///
 /// Its calls: [`GET /nodes/{node}/sdn/zones/{zone}/ip-vrf`](NodeSdnZonesZoneIpVrfPath::get).
-#[doc(alias("/nodes/{node}/sdn/zones/{zone}/ip-vrf"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/sdn/zones/{zone}/ip-vrf")))]
 #[derive(Clone, Debug)]
 pub struct NodeSdnZonesZoneIpVrfPath(pub(crate) At);
 
 impl NodeSdnZonesZonePath {
     /// Leads to [`GET /nodes/{node}/sdn/zones/{zone}/ip-vrf`](NodeSdnZonesZoneIpVrfPath::get).
-    #[doc(alias("ip-vrf"))]
+    #[cfg_attr(doc, doc(alias("ip-vrf")))]
     #[inline]
     #[must_use]
     pub fn ip_vrf(&self) -> NodeSdnZonesZoneIpVrfPath {
@@ -613,7 +652,11 @@ impl NodeSdnZonesZoneIpVrfPath {
     /// * Gives: list of [`NodeSdnZonesIpVrfItem`]
     /// * Releases: since 9.1
     /// * Needs: `SDN.Audit` on path `/sdn/zones/{zone}`.
-    #[doc(alias("GET /nodes/{node}/sdn/zones/{zone}/ip-vrf"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/sdn/zones/{zone}/ip-vrf", "node sdn zones ip vrf", "sdn zones ip vrf node", "node ip vrf",
+        "ip vrf node", "ip vrf a node", "host sdn zones ip vrf", "sdn zones ip vrf host", "host ip vrf", "ip vrf host",
+        "GET ip-vrf", "pvesh get /nodes/{node}/sdn/zones/{zone}/ip-vrf", "SDN.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<NodeSdnZonesIpVrfItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -626,7 +669,7 @@ impl NodeSdnZonesZoneIpVrfPath {
     }
 }
 
-/// One element of the answer to `GET /nodes/{node}/sdn/fabrics/{fabric}/interfaces`.
+/// One element of the answer to `GET /nodes/{node}/sdn/fabrics/{fabric}/interfaces`, which lists the interfaces a node uses for a fabric.
 ///
 /// Given by [`GET /nodes/{node}/sdn/fabrics/{fabric}/interfaces`](NodeSdnFabricsFabricInterfacesPath::get).
 #[derive(Clone)]
@@ -657,7 +700,7 @@ object!(NodeSdnFabricsInterfacesItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/sdn/fabrics/{fabric}/neighbors`.
+/// One element of the answer to `GET /nodes/{node}/sdn/fabrics/{fabric}/neighbors`, which lists the neighbors a node sees in a fabric.
 ///
 /// Given by [`GET /nodes/{node}/sdn/fabrics/{fabric}/neighbors`](NodeSdnFabricsFabricNeighborsPath::get).
 #[derive(Clone)]
@@ -688,7 +731,7 @@ object!(NodeSdnFabricsNeighborsItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/sdn/fabrics/{fabric}/routes`.
+/// One element of the answer to `GET /nodes/{node}/sdn/fabrics/{fabric}/routes`, which lists the routes a node learned through a fabric.
 ///
 /// Given by [`GET /nodes/{node}/sdn/fabrics/{fabric}/routes`](NodeSdnFabricsFabricRoutesPath::get).
 #[derive(Clone)]
@@ -717,7 +760,7 @@ object!(NodeSdnFabricsRoutesItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/sdn/vnets/{vnet}/mac-vrf`.
+/// One element of the answer to `GET /nodes/{node}/sdn/vnets/{vnet}/mac-vrf`, which reads the MAC table of a VNet in an EVPN zone on a node.
 ///
 /// Given by [`GET /nodes/{node}/sdn/vnets/{vnet}/mac-vrf`](NodeSdnVnetsVnetMacVrfPath::get).
 #[derive(Clone)]
@@ -748,7 +791,7 @@ object!(NodeSdnVnetsMacVrfItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/sdn/zones/{zone}/bridges`.
+/// One element of the answer to `GET /nodes/{node}/sdn/zones/{zone}/bridges`, which lists the bridges of a zone on a node with the ports plugged into them.
 ///
 /// Given by [`GET /nodes/{node}/sdn/zones/{zone}/bridges`](NodeSdnZonesZoneBridgesPath::get).
 #[derive(Clone)]
@@ -781,7 +824,7 @@ object!(NodeSdnZonesBridgesItem {
     others: extra,
 });
 
-/// Ports plugged into the bridge.
+/// One element of `ports`: ports plugged into the bridge.
 ///
 /// Given by [`GET /nodes/{node}/sdn/zones/{zone}/bridges`](NodeSdnZonesZoneBridgesPath::get).
 #[derive(Clone)]
@@ -824,7 +867,7 @@ impl Default for NodeSdnZonesBridgesPortsItem {
     }
 }
 
-/// One element of the answer to `GET /nodes/{node}/sdn/zones/{zone}/content`.
+/// One element of the answer to `GET /nodes/{node}/sdn/zones/{zone}/content`, which lists the VNets of a zone on a node with their state.
 ///
 /// Given by [`GET /nodes/{node}/sdn/zones/{zone}/content`](NodeSdnZonesZoneContentPath::get).
 #[derive(Clone)]
@@ -857,7 +900,7 @@ object!(NodeSdnZonesContentItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/sdn/zones/{zone}/ip-vrf`.
+/// One element of the answer to `GET /nodes/{node}/sdn/zones/{zone}/ip-vrf`, which reads the routing table of an EVPN zone on a node.
 ///
 /// Given by [`GET /nodes/{node}/sdn/zones/{zone}/ip-vrf`](NodeSdnZonesZoneIpVrfPath::get).
 #[derive(Clone)]
@@ -890,7 +933,7 @@ object!(NodeSdnZonesIpVrfItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/sdn/zones`.
+/// One element of the answer to `GET /nodes/{node}/sdn/zones`, which lists the zones on a node with their state.
 ///
 /// Given by [`GET /nodes/{node}/sdn/zones`](NodeSdnZonesPath::get).
 #[derive(Clone)]

@@ -9,7 +9,7 @@
 //! | [`POST /nodes/{node}/storage/{storage}/content`](NodeStorageStorageContentPost)<br><code>nodes()<wbr>.node(node)<wbr>.storage()<wbr>.storage(storage)<wbr>.content()<wbr>.post()<wbr>.vmid(vmid)<wbr>.filename(filename)<wbr>.size(size)</code> | `String` | Datastore.AllocateSpace |  |
 //! | [`GET /nodes/{node}/storage/{storage}/content/{volume}`](NodeStorageStorageContentVolumePath::get)<br><code>nodes()<wbr>.node(node)<wbr>.storage()<wbr>.storage(storage)<wbr>.content()<wbr>.volume(volume)<wbr>.get()</code> | [`NodeStorageContentGet`] | Datastore.Allocate or …, Datastore.AllocateSpace or Datastore.Audit or … or …, Datastore.AllocateSpace, VM.Backup or …, Datastore.Audit, VM.Config.Disk |  |
 //! | [`POST /nodes/{node}/storage/{storage}/content/{volume}`](NodeStorageStorageContentVolumePost)<br><code>nodes()<wbr>.node(node)<wbr>.storage()<wbr>.storage(storage)<wbr>.content()<wbr>.volume(volume)<wbr>.post(target)</code> | [`Task`] | root@pam |  |
-//! | [`PUT /nodes/{node}/storage/{storage}/content/{volume}`](NodeStorageStorageContentVolumePut)<br><code>nodes()<wbr>.node(node)<wbr>.storage()<wbr>.storage(storage)<wbr>.content()<wbr>.volume(volume)<wbr>.put()</code> | `()` | Datastore.Allocate or …, Datastore.AllocateSpace or Datastore.Audit or … or …, Datastore.AllocateSpace, VM.Backup or …, Datastore.Audit, VM.Config.Disk |  |
+//! | [`PUT /nodes/{node}/storage/{storage}/content/{volume}`](NodeStorageStorageContentVolumePut)<br><code>nodes()<wbr>.node(node)<wbr>.storage()<wbr>.storage(storage)<wbr>.content()<wbr>.volume(volume)<wbr>.put()</code> | `()` | Datastore.Allocate or …, Datastore.AllocateSpace or Datastore.Audit or …, Datastore.AllocateSpace, VM.Backup or …, Datastore.Audit, VM.Config.Disk |  |
 //! | [`DELETE /nodes/{node}/storage/{storage}/content/{volume}`](NodeStorageStorageContentVolumeDelete)<br><code>nodes()<wbr>.node(node)<wbr>.storage()<wbr>.storage(storage)<wbr>.content()<wbr>.volume(volume)<wbr>.delete()</code> | [`Task`] | …, Datastore.AllocateSpace, VM.Backup or Datastore.Allocate |  |
 //! | [`POST /nodes/{node}/storage/{storage}/download-url`](NodeStorageStorageDownloadUrlPost)<br><code>nodes()<wbr>.node(node)<wbr>.storage()<wbr>.storage(storage)<wbr>.download_url()<wbr>.post()<wbr>.url(url)<wbr>.content(content)<wbr>.filename(filename)</code> | [`Task`] | Datastore.AllocateTemplate, Sys.Audit, Sys.Modify or Sys.AccessNetwork |  |
 //! | [`GET /nodes/{node}/storage/{storage}/file-restore/download`](NodeStorageStorageFileRestoreDownloadGet)<br><code>nodes()<wbr>.node(node)<wbr>.storage()<wbr>.storage(storage)<wbr>.file_restore()<wbr>.download()<wbr>.get()<wbr>.volume(volume)<wbr>.filepath(filepath)</code> | [`Bytes`] | Datastore.Allocate or …, Datastore.AllocateSpace or Datastore.Audit or … or …, Datastore.AllocateSpace, VM.Backup or …, Datastore.Audit, VM.Config.Disk |  |
@@ -29,7 +29,7 @@ use crate::support::*;
 /// The path `/nodes/{node}/storage`.
 ///
 /// Its calls: [`GET /nodes/{node}/storage`](NodeStorageGet).
-#[doc(alias("/nodes/{node}/storage"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/storage")))]
 #[derive(Clone, Debug)]
 pub struct NodeStoragePath(pub(crate) At);
 
@@ -93,7 +93,13 @@ impl NodeStoragePath {
 /// }
 /// # Ok(()) }
 /// ```
-#[doc(alias("GET /nodes/{node}/storage", "storage status"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /nodes/{node}/storage", "storage status", "storages", "storage usage", "free space", "storage space",
+    "disk usage", "pvesm status", "list a storage", "list storages", "show storages", "all storages", "node storages",
+    "list node storages", "show node storages", "all node storages", "node storage", "storage node", "storage a node",
+    "host storage", "storage host", "GET storage", "pvesh get /nodes/{node}/storage"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageGet(pub(crate) Request<Vec<NodeStorageItem>>);
@@ -136,7 +142,7 @@ impl NodeStorageGet {
 /// The path `/nodes/{node}/storage/{storage}`.
 ///
 /// Its calls: [`GET /nodes/{node}/storage/{storage}`](NodeStorageStoragePath::get).
-#[doc(alias("/nodes/{node}/storage/{storage}"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/storage/{storage}")))]
 #[derive(Clone, Debug)]
 pub struct NodeStorageStoragePath(pub(crate) At);
 
@@ -165,7 +171,9 @@ impl NodeStorageStoragePath {
     /// * Gives: list of [`SubdirEntry`](super::types::SubdirEntry)
     /// * Releases: 7.4 to 9.2
     /// * Needs: one of `Datastore.Audit`, `Datastore.AllocateSpace` on path `/storage/{storage}`.
-    #[doc(alias("GET /nodes/{node}/storage/{storage}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/storage/{storage}", "GET storage", "pvesh get /nodes/{node}/storage/{storage}"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::SubdirEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -183,7 +191,7 @@ impl NodeStorageStoragePath {
 /// The path `/nodes/{node}/storage/{storage}/content`.
 ///
 /// Its calls: [`GET /nodes/{node}/storage/{storage}/content`](NodeStorageStorageContentGet), [`POST /nodes/{node}/storage/{storage}/content`](NodeStorageStorageContentPost).
-#[doc(alias("/nodes/{node}/storage/{storage}/content"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/storage/{storage}/content")))]
 #[derive(Clone, Debug)]
 pub struct NodeStorageStorageContentPath(pub(crate) At);
 
@@ -268,15 +276,17 @@ impl NodeStorageStorageContentPath {
 /// }
 /// # Ok(()) }
 /// ```
-#[doc(
-    alias(
-        "GET /nodes/{node}/storage/{storage}/content",
-        "list backups",
-        "list isos",
-        "list volumes",
-        "storage content"
-    )
-)]
+#[cfg_attr(doc, doc(alias(
+    "GET /nodes/{node}/storage/{storage}/content", "list backups", "list isos", "list volumes", "storage content",
+    "list images", "list templates", "list container templates", "list iso images", "backups", "isos",
+    "storage volumes", "browse storage", "list disk images", "storage files", "list files", "list backup files",
+    "pvesm list", "pveam list", "volumes", "list a volume", "show volumes", "all volumes", "show backups",
+    "all backups", "show isos", "all isos", "images", "show images", "all images", "templates", "show templates",
+    "all templates", "storage contents", "list storage contents", "show storage contents", "all storage contents",
+    "content storage", "get storage content", "show storage content", "node storage content", "content node storage",
+    "get node storage content", "show node storage content", "GET content",
+    "pvesh get /nodes/{node}/storage/{storage}/content"
+)))]
 
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
@@ -378,13 +388,15 @@ impl NodeStorageStorageContentPostRequired<2> {
 /// println!("{volume:?}");
 /// # Ok(()) }
 /// ```
-#[doc(
-    alias(
-        "POST /nodes/{node}/storage/{storage}/content",
-        "allocate disk",
-        "create volume"
-    )
-)]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/storage/{storage}/content", "allocate disk", "create volume", "create disk", "new disk",
+    "allocate volume", "allocate image", "pvesm alloc", "create a volume", "add volume", "new volume", "create backup",
+    "add backup", "new backup", "create iso", "add iso", "new iso", "create image", "add image", "new image",
+    "create template", "add template", "new template", "create storage content", "add storage content",
+    "new storage content", "create node storage content", "add node storage content", "new node storage content",
+    "POST content", "pvesh create /nodes/{node}/storage/{storage}/content", "vmid", "filename", "size",
+    "Datastore.AllocateSpace"
+)))]
 
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
@@ -407,7 +419,7 @@ impl NodeStorageStorageContentPost {
 /// The path `/nodes/{node}/storage/{storage}/content/{volume}`.
 ///
 /// Its calls: [`GET /nodes/{node}/storage/{storage}/content/{volume}`](NodeStorageStorageContentVolumePath::get), [`POST /nodes/{node}/storage/{storage}/content/{volume}`](NodeStorageStorageContentVolumePost), [`PUT /nodes/{node}/storage/{storage}/content/{volume}`](NodeStorageStorageContentVolumePut), [`DELETE /nodes/{node}/storage/{storage}/content/{volume}`](NodeStorageStorageContentVolumeDelete).
-#[doc(alias("/nodes/{node}/storage/{storage}/content/{volume}"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/storage/{storage}/content/{volume}")))]
 #[derive(Clone, Debug)]
 pub struct NodeStorageStorageContentVolumePath(pub(crate) At);
 
@@ -447,7 +459,13 @@ impl NodeStorageStorageContentVolumePath {
     /// * Gives: [`NodeStorageContentGet`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Datastore.Allocate` on path `/storage/{storage}` or (the volume is an ISO image, a template or a disk image to import and one of `Datastore.AllocateSpace`, `Datastore.Audit` on path `/storage/{storage}`) or the volume belongs to the guest of the request or (the volume is a backup of the guest {vmid} and `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or (the volume is a disk of the guest {vmid} and `Datastore.Audit` on path `/storage/{storage}` and `VM.Config.Disk` on path `/vms/{vmid}`).
-    #[doc(alias("GET /nodes/{node}/storage/{storage}/content/{volume}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/storage/{storage}/content/{volume}", "pvesm path", "get volume", "show volume",
+        "read volume", "get backup", "show backup", "read backup", "get iso", "show iso", "read iso", "get image",
+        "show image", "read image", "get template", "show template", "read template", "get storage content",
+        "show storage content", "read storage content", "GET content",
+        "pvesh get /nodes/{node}/storage/{storage}/content/{volume}"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<NodeStorageContentGet> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -536,7 +554,6 @@ impl NodeStorageStorageContentVolumePath {
                             ),
                         ],
                     ),
-                    Permission::Other("the volume belongs to the guest of the request"),
                     Permission::And(
                         &[
                             Permission::Other(
@@ -617,7 +634,13 @@ impl NodeStorageStorageContentVolumePath {
 /// * Gives: [`Task`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: to be `root@pam` itself.
-#[doc(alias("POST /nodes/{node}/storage/{storage}/content/{volume}"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/storage/{storage}/content/{volume}", "create volume", "add volume", "new volume",
+    "create backup", "add backup", "new backup", "create iso", "add iso", "new iso", "create image", "add image",
+    "new image", "create template", "add template", "new template", "create storage content", "add storage content",
+    "new storage content", "POST content", "pvesh create /nodes/{node}/storage/{storage}/content/{volume}", "target"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStorageContentVolumePost(pub(crate) Request<Task>);
@@ -655,8 +678,18 @@ impl NodeStorageStorageContentVolumePost {
 ///
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
-/// * Needs: `Datastore.Allocate` on path `/storage/{storage}` or (the volume is an ISO image, a template or a disk image to import and one of `Datastore.AllocateSpace`, `Datastore.Audit` on path `/storage/{storage}`) or the volume belongs to the guest of the request or (the volume is a backup of the guest {vmid} and `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or (the volume is a disk of the guest {vmid} and `Datastore.Audit` on path `/storage/{storage}` and `VM.Config.Disk` on path `/vms/{vmid}`).
-#[doc(alias("PUT /nodes/{node}/storage/{storage}/content/{volume}"))]
+/// * Needs: `Datastore.Allocate` on path `/storage/{storage}` or (the volume is an ISO image, a template or a disk image to import and one of `Datastore.AllocateSpace`, `Datastore.Audit` on path `/storage/{storage}`) or (the volume is a backup of the guest {vmid} and `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or (the volume is a disk of the guest {vmid} and `Datastore.Audit` on path `/storage/{storage}` and `VM.Config.Disk` on path `/vms/{vmid}`).
+#[cfg_attr(doc, doc(alias(
+    "PUT /nodes/{node}/storage/{storage}/content/{volume}", "protect backup", "backup notes", "change backup notes",
+    "set notes", "update volume", "change volume", "edit volume", "set volume", "modify volume", "update backup",
+    "change backup", "edit backup", "set backup", "modify backup", "update iso", "change iso", "edit iso", "set iso",
+    "modify iso", "update image", "change image", "edit image", "set image", "modify image", "update template",
+    "change template", "edit template", "set template", "modify template", "update storage content",
+    "change storage content", "edit storage content", "set storage content", "modify storage content", "PUT content",
+    "pvesh set /nodes/{node}/storage/{storage}/content/{volume}", "Datastore.Allocate", "Datastore.AllocateSpace",
+    "Datastore.Audit", "VM.Backup", "VM.Config.Disk"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStorageContentVolumePut(pub(crate) Request<()>);
@@ -745,14 +778,13 @@ impl Settings<NodeStorageStorageContentVolumePut> for NodeStorageContentItem {
 /// storage.content().volume(volume).delete().await?.wait().await?;
 /// # Ok(()) }
 /// ```
-#[doc(
-    alias(
-        "DELETE /nodes/{node}/storage/{storage}/content/{volume}",
-        "delete backup",
-        "delete volume",
-        "delete iso"
-    )
-)]
+#[cfg_attr(doc, doc(alias(
+    "DELETE /nodes/{node}/storage/{storage}/content/{volume}", "delete backup", "delete volume", "delete iso",
+    "remove backup", "delete template", "delete disk image", "delete image", "free volume", "pvesm free",
+    "pveam remove", "remove volume", "remove iso", "remove image", "remove template", "delete storage content",
+    "remove storage content", "DELETE content", "pvesh delete /nodes/{node}/storage/{storage}/content/{volume}",
+    "Datastore.AllocateSpace", "VM.Backup", "Datastore.Allocate"
+)))]
 
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
@@ -772,13 +804,13 @@ impl NodeStorageStorageContentVolumeDelete {
 /// The path `/nodes/{node}/storage/{storage}/download-url`.
 ///
 /// Its calls: [`POST /nodes/{node}/storage/{storage}/download-url`](NodeStorageStorageDownloadUrlPost).
-#[doc(alias("/nodes/{node}/storage/{storage}/download-url"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/storage/{storage}/download-url")))]
 #[derive(Clone, Debug)]
 pub struct NodeStorageStorageDownloadUrlPath(pub(crate) At);
 
 impl NodeStorageStoragePath {
     /// Leads to [`POST /nodes/{node}/storage/{storage}/download-url`](NodeStorageStorageDownloadUrlPost).
-    #[doc(alias("download-url"))]
+    #[cfg_attr(doc, doc(alias("download-url")))]
     #[inline]
     #[must_use]
     pub fn download_url(&self) -> NodeStorageStorageDownloadUrlPath {
@@ -909,13 +941,13 @@ impl NodeStorageStorageDownloadUrlPostRequired<2> {
 /// download.await?.wait().await?;
 /// # Ok(()) }
 /// ```
-#[doc(
-    alias(
-        "POST /nodes/{node}/storage/{storage}/download-url",
-        "download iso",
-        "download image"
-    )
-)]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/storage/{storage}/download-url", "download iso", "download image", "download from url",
+    "download file", "fetch iso", "download cloud image", "query url", "storage download url", "download url storage",
+    "download url a storage", "node storage download url", "download url node storage", "POST download-url",
+    "pvesh create /nodes/{node}/storage/{storage}/download-url", "url", "content", "filename",
+    "Datastore.AllocateTemplate", "Sys.Audit", "Sys.Modify", "Sys.AccessNetwork"
+)))]
 
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
@@ -931,7 +963,7 @@ impl NodeStorageStorageDownloadUrlPost {
         self
     }
     /// Algorithm `checksum` was computed with. Only together with `checksum`.
-    #[doc(alias("checksum-algorithm"))]
+    #[cfg_attr(doc, doc(alias("checksum-algorithm")))]
     #[inline]
     pub fn checksum_algorithm<How>(
         mut self,
@@ -955,7 +987,7 @@ impl NodeStorageStorageDownloadUrlPost {
         self
     }
     /// Whether the TLS certificate of the remote server is checked. Default: `true`.
-    #[doc(alias("verify-certificates"))]
+    #[cfg_attr(doc, doc(alias("verify-certificates")))]
     #[inline]
     pub fn verify_certificates<How>(
         mut self,
@@ -969,13 +1001,13 @@ impl NodeStorageStorageDownloadUrlPost {
 /// The path `/nodes/{node}/storage/{storage}/file-restore`.
 ///
 /// Its methods lead further down.
-#[doc(alias("/nodes/{node}/storage/{storage}/file-restore"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/storage/{storage}/file-restore")))]
 #[derive(Clone, Debug)]
 pub struct NodeStorageStorageFileRestorePath(pub(crate) At);
 
 impl NodeStorageStoragePath {
     /// Leads to `/nodes/{node}/storage/{storage}/file-restore`.
-    #[doc(alias("file-restore"))]
+    #[cfg_attr(doc, doc(alias("file-restore")))]
     #[inline]
     #[must_use]
     pub fn file_restore(&self) -> NodeStorageStorageFileRestorePath {
@@ -986,7 +1018,7 @@ impl NodeStorageStoragePath {
 /// The path `/nodes/{node}/storage/{storage}/file-restore/download`.
 ///
 /// Its calls: [`GET /nodes/{node}/storage/{storage}/file-restore/download`](NodeStorageStorageFileRestoreDownloadGet).
-#[doc(alias("/nodes/{node}/storage/{storage}/file-restore/download"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/storage/{storage}/file-restore/download")))]
 #[derive(Clone, Debug)]
 pub struct NodeStorageStorageFileRestoreDownloadPath(pub(crate) At);
 
@@ -1120,7 +1152,14 @@ impl NodeStorageStorageFileRestoreDownloadGetRequired<1> {
 /// * Needs: `Datastore.Allocate` on path `/storage/{storage}` or (the volume is an ISO image, a template or a disk image to import and one of `Datastore.AllocateSpace`, `Datastore.Audit` on path `/storage/{storage}`) or the volume belongs to the guest of the request or (the volume is a backup of the guest {vmid} and `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or (the volume is a disk of the guest {vmid} and `Datastore.Audit` on path `/storage/{storage}` and `VM.Config.Disk` on path `/vms/{vmid}`).
 ///
 /// The answer is open: the answer is a file, not JSON
-#[doc(alias("GET /nodes/{node}/storage/{storage}/file-restore/download"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /nodes/{node}/storage/{storage}/file-restore/download", "restore file", "download file from backup",
+    "file restore", "proxmox-file-restore extract", "storage file restore download", "file restore download storage",
+    "storage download", "download storage", "download a storage", "node storage file restore download",
+    "file restore download node storage", "node storage download", "download node storage", "GET download",
+    "pvesh get /nodes/{node}/storage/{storage}/file-restore/download", "volume", "filepath"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStorageFileRestoreDownloadGet(pub(crate) Request<Bytes>);
@@ -1139,7 +1178,7 @@ impl NodeStorageStorageFileRestoreDownloadGet {
 /// The path `/nodes/{node}/storage/{storage}/file-restore/list`.
 ///
 /// Its calls: [`GET /nodes/{node}/storage/{storage}/file-restore/list`](NodeStorageStorageFileRestoreListPath::get).
-#[doc(alias("/nodes/{node}/storage/{storage}/file-restore/list"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/storage/{storage}/file-restore/list")))]
 #[derive(Clone, Debug)]
 pub struct NodeStorageStorageFileRestoreListPath(pub(crate) At);
 
@@ -1178,7 +1217,13 @@ impl NodeStorageStorageFileRestoreListPath {
     /// * Gives: list of [`NodeStorageFileRestoreListItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Datastore.Allocate` on path `/storage/{storage}` or (the volume is an ISO image, a template or a disk image to import and one of `Datastore.AllocateSpace`, `Datastore.Audit` on path `/storage/{storage}`) or the volume belongs to the guest of the request or (the volume is a backup of the guest {vmid} and `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or (the volume is a disk of the guest {vmid} and `Datastore.Audit` on path `/storage/{storage}` and `VM.Config.Disk` on path `/vms/{vmid}`).
-    #[doc(alias("GET /nodes/{node}/storage/{storage}/file-restore/list"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/storage/{storage}/file-restore/list", "file restore", "restore file", "browse backup",
+        "proxmox-file-restore list", "storage file restore list", "file restore list storage", "storage list",
+        "list storage", "list a storage", "node storage file restore list", "file restore list node storage",
+        "node storage list", "list node storage", "GET list",
+        "pvesh get /nodes/{node}/storage/{storage}/file-restore/list", "volume", "filepath"
+    )))]
     #[inline]
     pub fn get(&self) -> NodeStorageStorageFileRestoreListGetRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1265,7 +1310,7 @@ impl NodeStorageStorageFileRestoreListGetRequired<1> {
 /// The path `/nodes/{node}/storage/{storage}/identity`.
 ///
 /// Its calls: [`GET /nodes/{node}/storage/{storage}/identity`](NodeStorageStorageIdentityPath::get).
-#[doc(alias("/nodes/{node}/storage/{storage}/identity"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/storage/{storage}/identity")))]
 #[derive(Clone, Debug)]
 pub struct NodeStorageStorageIdentityPath(pub(crate) At);
 
@@ -1299,7 +1344,11 @@ impl NodeStorageStorageIdentityPath {
     /// * Gives: [`NodeStorageIdentity`]
     /// * Releases: since 9.2
     /// * Needs: one of `Datastore.Audit`, `Datastore.AllocateSpace` on path `/storage/{storage}`.
-    #[doc(alias("GET /nodes/{node}/storage/{storage}/identity"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/storage/{storage}/identity", "storage identity", "identity storage", "identity a storage",
+        "node storage identity", "identity node storage", "GET identity",
+        "pvesh get /nodes/{node}/storage/{storage}/identity"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<NodeStorageIdentity> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1318,13 +1367,13 @@ impl NodeStorageStorageIdentityPath {
 /// The path `/nodes/{node}/storage/{storage}/import-metadata`.
 ///
 /// Its calls: [`GET /nodes/{node}/storage/{storage}/import-metadata`](NodeStorageStorageImportMetadataPath::get).
-#[doc(alias("/nodes/{node}/storage/{storage}/import-metadata"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/storage/{storage}/import-metadata")))]
 #[derive(Clone, Debug)]
 pub struct NodeStorageStorageImportMetadataPath(pub(crate) At);
 
 impl NodeStorageStoragePath {
     /// Leads to [`GET /nodes/{node}/storage/{storage}/import-metadata`](NodeStorageStorageImportMetadataPath::get).
-    #[doc(alias("import-metadata"))]
+    #[cfg_attr(doc, doc(alias("import-metadata")))]
     #[inline]
     #[must_use]
     pub fn import_metadata(&self) -> NodeStorageStorageImportMetadataPath {
@@ -1356,7 +1405,12 @@ impl NodeStorageStorageImportMetadataPath {
     /// * Needs: `Datastore.Allocate` on path `/storage/{storage}` or (the volume is an ISO image, a template or a disk image to import and one of `Datastore.AllocateSpace`, `Datastore.Audit` on path `/storage/{storage}`) or the volume belongs to the guest of the request or (the volume is a backup of the guest {vmid} and `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or (the volume is a disk of the guest {vmid} and `Datastore.Audit` on path `/storage/{storage}` and `VM.Config.Disk` on path `/vms/{vmid}`).
     ///
     /// The answer is open: create-args holds any setting of a new guest; a disk is an object or the number 1
-    #[doc(alias("GET /nodes/{node}/storage/{storage}/import-metadata"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/storage/{storage}/import-metadata", "import vm from esxi", "import ova", "esxi import",
+        "storage import metadata", "import metadata storage", "import metadata a storage",
+        "node storage import metadata", "import metadata node storage", "GET import-metadata",
+        "pvesh get /nodes/{node}/storage/{storage}/import-metadata", "volume"
+    )))]
     #[inline]
     pub fn get<How0>(
         &self,
@@ -1416,13 +1470,13 @@ impl NodeStorageStorageImportMetadataPath {
 /// The path `/nodes/{node}/storage/{storage}/oci-registry-pull`.
 ///
 /// Its calls: [`POST /nodes/{node}/storage/{storage}/oci-registry-pull`](NodeStorageStorageOciRegistryPullPost).
-#[doc(alias("/nodes/{node}/storage/{storage}/oci-registry-pull"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/storage/{storage}/oci-registry-pull")))]
 #[derive(Clone, Debug)]
 pub struct NodeStorageStorageOciRegistryPullPath(pub(crate) At);
 
 impl NodeStorageStoragePath {
     /// Leads to [`POST /nodes/{node}/storage/{storage}/oci-registry-pull`](NodeStorageStorageOciRegistryPullPost).
-    #[doc(alias("oci-registry-pull"))]
+    #[cfg_attr(doc, doc(alias("oci-registry-pull")))]
     #[inline]
     #[must_use]
     pub fn oci_registry_pull(&self) -> NodeStorageStorageOciRegistryPullPath {
@@ -1496,7 +1550,14 @@ impl NodeStorageStorageOciRegistryPullPath {
 /// * Gives: [`Task`]
 /// * Releases: since 9.1
 /// * Needs: `Datastore.AllocateTemplate` on path `/storage/{storage}` and `Sys.AccessNetwork` on path `/nodes/{node}`.
-#[doc(alias("POST /nodes/{node}/storage/{storage}/oci-registry-pull"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/storage/{storage}/oci-registry-pull", "pull container image", "pull image", "docker image",
+    "oci image", "docker pull", "storage oci registry pull", "oci registry pull storage",
+    "oci registry pull a storage", "node storage oci registry pull", "oci registry pull node storage",
+    "POST oci-registry-pull", "pvesh create /nodes/{node}/storage/{storage}/oci-registry-pull", "reference",
+    "Datastore.AllocateTemplate", "Sys.AccessNetwork"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStorageOciRegistryPullPost(pub(crate) Request<Task>);
@@ -1515,7 +1576,7 @@ impl NodeStorageStorageOciRegistryPullPost {
 /// The path `/nodes/{node}/storage/{storage}/prunebackups`.
 ///
 /// Its calls: [`GET /nodes/{node}/storage/{storage}/prunebackups`](NodeStorageStoragePrunebackupsGet), [`DELETE /nodes/{node}/storage/{storage}/prunebackups`](NodeStorageStoragePrunebackupsDelete).
-#[doc(alias("/nodes/{node}/storage/{storage}/prunebackups"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/storage/{storage}/prunebackups")))]
 #[derive(Clone, Debug)]
 pub struct NodeStorageStoragePrunebackupsPath(pub(crate) At);
 
@@ -1602,7 +1663,13 @@ impl NodeStorageStoragePrunebackupsPath {
 /// * Gives: list of [`NodeStoragePrunebackupsItem`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: one of `Datastore.Audit`, `Datastore.AllocateSpace` on path `/storage/{storage}`.
-#[doc(alias("GET /nodes/{node}/storage/{storage}/prunebackups"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /nodes/{node}/storage/{storage}/prunebackups", "prune preview", "dry run prune", "storage prunebackups",
+    "prunebackups storage", "get storage prunebackups", "show storage prunebackups", "node storage prunebackups",
+    "prunebackups node storage", "get node storage prunebackups", "show node storage prunebackups", "GET prunebackups",
+    "pvesh get /nodes/{node}/storage/{storage}/prunebackups"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStoragePrunebackupsGet(
@@ -1613,7 +1680,7 @@ request_impls!(NodeStorageStoragePrunebackupsGet: Vec<NodeStoragePrunebackupsIte
 
 impl NodeStorageStoragePrunebackupsGet {
     /// Retention rules to apply in place of the ones configured for the storage.
-    #[doc(alias("prune-backups"))]
+    #[cfg_attr(doc, doc(alias("prune-backups")))]
     #[inline]
     pub fn prune_backups<How>(
         mut self,
@@ -1671,7 +1738,14 @@ impl NodeStorageStoragePrunebackupsGet {
 /// storage.prunebackups().delete().vmid(100).await?.wait().await?;
 /// # Ok(()) }
 /// ```
-#[doc(alias("DELETE /nodes/{node}/storage/{storage}/prunebackups", "prune backups"))]
+#[cfg_attr(doc, doc(alias(
+    "DELETE /nodes/{node}/storage/{storage}/prunebackups", "prune backups", "prune", "delete old backups",
+    "remove old backups", "retention", "prune-backups", "pvesm prune-backups", "delete storage prunebackups",
+    "remove storage prunebackups", "delete node storage prunebackups", "remove node storage prunebackups",
+    "DELETE prunebackups", "pvesh delete /nodes/{node}/storage/{storage}/prunebackups", "Datastore.AllocateSpace",
+    "VM.Backup", "Datastore.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStoragePrunebackupsDelete(pub(crate) Request<Task>);
@@ -1680,7 +1754,7 @@ request_impls!(NodeStorageStoragePrunebackupsDelete: Task);
 
 impl NodeStorageStoragePrunebackupsDelete {
     /// Retention rules to apply in place of the ones configured for the storage.
-    #[doc(alias("prune-backups"))]
+    #[cfg_attr(doc, doc(alias("prune-backups")))]
     #[inline]
     pub fn prune_backups<How>(
         mut self,
@@ -1711,7 +1785,7 @@ impl NodeStorageStoragePrunebackupsDelete {
 /// The path `/nodes/{node}/storage/{storage}/rrd`.
 ///
 /// Its calls: [`GET /nodes/{node}/storage/{storage}/rrd`](NodeStorageStorageRrdGet).
-#[doc(alias("/nodes/{node}/storage/{storage}/rrd"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/storage/{storage}/rrd")))]
 #[derive(Clone, Debug)]
 pub struct NodeStorageStorageRrdPath(pub(crate) At);
 
@@ -1804,7 +1878,11 @@ impl NodeStorageStorageRrdGetRequired<1> {
 /// * Gives: [`RrdImage`](super::types::RrdImage)
 /// * Releases: 7.4 to 9.2
 /// * Needs: one of `Datastore.Audit`, `Datastore.AllocateSpace` on path `/storage/{storage}`.
-#[doc(alias("GET /nodes/{node}/storage/{storage}/rrd"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /nodes/{node}/storage/{storage}/rrd", "storage rrd", "rrd storage", "rrd a storage", "node storage rrd",
+    "rrd node storage", "GET rrd", "pvesh get /nodes/{node}/storage/{storage}/rrd", "ds", "timeframe"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStorageRrdGet(pub(crate) Request<super::types::RrdImage>);
@@ -1826,7 +1904,7 @@ impl NodeStorageStorageRrdGet {
 /// The path `/nodes/{node}/storage/{storage}/rrddata`.
 ///
 /// Its calls: [`GET /nodes/{node}/storage/{storage}/rrddata`](NodeStorageStorageRrddataGet).
-#[doc(alias("/nodes/{node}/storage/{storage}/rrddata"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/storage/{storage}/rrddata")))]
 #[derive(Clone, Debug)]
 pub struct NodeStorageStorageRrddataPath(pub(crate) At);
 
@@ -1887,7 +1965,12 @@ impl NodeStorageStorageRrddataPath {
 /// * Gives: list of [`NodeStorageRrddataItem`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: one of `Datastore.Audit`, `Datastore.AllocateSpace` on path `/storage/{storage}`.
-#[doc(alias("GET /nodes/{node}/storage/{storage}/rrddata"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /nodes/{node}/storage/{storage}/rrddata", "storage rrddata", "rrddata storage", "rrddata a storage",
+    "node storage rrddata", "rrddata node storage", "GET rrddata", "pvesh get /nodes/{node}/storage/{storage}/rrddata",
+    "timeframe"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStorageRrddataGet(pub(crate) Request<Vec<NodeStorageRrddataItem>>);
@@ -1909,7 +1992,7 @@ impl NodeStorageStorageRrddataGet {
 /// The path `/nodes/{node}/storage/{storage}/status`.
 ///
 /// Its calls: [`GET /nodes/{node}/storage/{storage}/status`](NodeStorageStorageStatusPath::get).
-#[doc(alias("/nodes/{node}/storage/{storage}/status"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/storage/{storage}/status")))]
 #[derive(Clone, Debug)]
 pub struct NodeStorageStorageStatusPath(pub(crate) At);
 
@@ -1943,7 +2026,11 @@ impl NodeStorageStorageStatusPath {
     /// * Gives: [`NodeStorageStatus`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: one of `Datastore.Audit`, `Datastore.AllocateSpace` on path `/storage/{storage}`.
-    #[doc(alias("GET /nodes/{node}/storage/{storage}/status"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/storage/{storage}/status", "storage usage", "free space", "storage status",
+        "status storage", "status a storage", "node storage status", "status node storage", "GET status",
+        "pvesh get /nodes/{node}/storage/{storage}/status"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<NodeStorageStatus> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1961,7 +2048,7 @@ impl NodeStorageStorageStatusPath {
 /// The path `/nodes/{node}/storage/{storage}/upload`.
 ///
 /// Its calls: [`POST /nodes/{node}/storage/{storage}/upload`](NodeStorageStorageUploadPost).
-#[doc(alias("/nodes/{node}/storage/{storage}/upload"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/storage/{storage}/upload")))]
 #[derive(Clone, Debug)]
 pub struct NodeStorageStorageUploadPath(pub(crate) At);
 
@@ -2051,7 +2138,13 @@ impl NodeStorageStorageUploadPostRequired<1> {
 /// * Gives: [`Task`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Datastore.AllocateTemplate` on path `/storage/{storage}`.
-#[doc(alias("POST /nodes/{node}/storage/{storage}/upload", "upload iso", "upload"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/storage/{storage}/upload", "upload iso", "upload", "upload template", "upload file",
+    "upload image", "upload iso image", "upload disk image", "storage upload", "upload storage", "upload a storage",
+    "node storage upload", "upload node storage", "POST upload", "pvesh create /nodes/{node}/storage/{storage}/upload",
+    "content", "filename", "Datastore.AllocateTemplate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStorageUploadPost(pub(crate) Request<Task>);
@@ -2066,7 +2159,7 @@ impl NodeStorageStorageUploadPost {
         self
     }
     /// Algorithm `checksum` was computed with. Only together with `checksum`.
-    #[doc(alias("checksum-algorithm"))]
+    #[cfg_attr(doc, doc(alias("checksum-algorithm")))]
     #[inline]
     pub fn checksum_algorithm<How>(
         mut self,
@@ -2117,7 +2210,7 @@ open_enum_impls!(NodeStorageChecksumAlgorithm {
     "md5" Md5, "sha1" Sha1, "sha224" Sha224, "sha256" Sha256, "sha384" Sha384, "sha512" Sha512,
 });
 
-/// The answer to `GET /nodes/{node}/storage/{storage}/content/{volume}`.
+/// The answer to `GET /nodes/{node}/storage/{storage}/content/{volume}`, which reads size.
 ///
 /// Given by [`GET /nodes/{node}/storage/{storage}/content/{volume}`](NodeStorageStorageContentVolumePath::get).
 #[derive(Clone)]
@@ -2215,14 +2308,14 @@ impl Default for NodeStorageContentGet {
     }
 }
 
-/// One element of the answer to `GET /nodes/{node}/storage/{storage}/content`.
+/// One element of the answer to `GET /nodes/{node}/storage/{storage}/content`, which lists the volumes on a storage: disk images.
 ///
 /// Given by [`GET /nodes/{node}/storage/{storage}/content`](NodeStorageStorageContentGet).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStorageContentItem {
     /// Estimated size in bytes, given in place of `size` where the exact one cannot be told; usually too high. Since 9.2.
-    #[doc(alias("approximate-size"))]
+    #[cfg_attr(doc, doc(alias("approximate-size")))]
     pub approximate_size: Option<i64>,
     /// Content type of the volume.
     pub content: Option<String>,
@@ -2474,7 +2567,7 @@ open_enum_impls!(NodeStorageDownloadUrlContent {
     "iso" Iso, "vztmpl" Vztmpl, "import" Import,
 });
 
-/// One element of the answer to `GET /nodes/{node}/storage/{storage}/file-restore/list`.
+/// One element of the answer to `GET /nodes/{node}/storage/{storage}/file-restore/list`, which lists one directory inside a backup.
 ///
 /// Given by [`GET /nodes/{node}/storage/{storage}/file-restore/list`](NodeStorageStorageFileRestoreListPath::get).
 #[derive(Clone)]
@@ -2548,7 +2641,7 @@ object!(NodeStorageFormats {
     others: extra,
 });
 
-/// The answer to `GET /nodes/{node}/storage/{storage}/identity`.
+/// The answer to `GET /nodes/{node}/storage/{storage}/identity`, which reads what identifies the storage behind this entry.
 ///
 /// Given by [`GET /nodes/{node}/storage/{storage}/identity`](NodeStorageStorageIdentityPath::get).
 #[derive(Clone)]
@@ -2632,14 +2725,14 @@ open_enum_impls!(NodeStorageIdentityType {
     "zfspool" Zfspool,
 });
 
-/// The answer to `GET /nodes/{node}/storage/{storage}/import-metadata`.
+/// The answer to `GET /nodes/{node}/storage/{storage}/import-metadata`, which reads what is needed to create a guest from a foreign machine or image.
 ///
 /// Given by [`GET /nodes/{node}/storage/{storage}/import-metadata`](NodeStorageStorageImportMetadataPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStorageImportMetadata {
     /// Settings to pass on when the guest is created.
-    #[doc(alias("create-args"))]
+    #[cfg_attr(doc, doc(alias("create-args")))]
     pub create_args: Option<NodeStorageImportMetadataCreateArgs>,
     /// Disks that were found: bus and number, mapped to the volume to import from.
     pub disks: Option<BTreeMap<String, Value>>,
@@ -2813,7 +2906,7 @@ open_enum_impls!(NodeStorageImportMetadataType {
     "vm" Vm,
 });
 
-/// Known problems with this import; an empty list promises nothing.
+/// One element of `warnings`: known problems with this import; an empty list promises nothing.
 ///
 /// Given by [`GET /nodes/{node}/storage/{storage}/import-metadata`](NodeStorageStorageImportMetadataPath::get).
 #[derive(Clone)]
@@ -2857,25 +2950,25 @@ impl Default for NodeStorageImportMetadataWarningsItem {
 #[non_exhaustive]
 pub enum NodeStorageImportMetadataWarningsType {
     /// The value `cdrom-image-ignored`.
-    #[doc(alias("cdrom-image-ignored"))]
+    #[cfg_attr(doc, doc(alias("cdrom-image-ignored")))]
     CdromImageIgnored,
     /// The value `efi-state-lost`.
-    #[doc(alias("efi-state-lost"))]
+    #[cfg_attr(doc, doc(alias("efi-state-lost")))]
     EfiStateLost,
     /// The value `guest-is-running`.
-    #[doc(alias("guest-is-running"))]
+    #[cfg_attr(doc, doc(alias("guest-is-running")))]
     GuestIsRunning,
     /// The value `nvme-unsupported`.
-    #[doc(alias("nvme-unsupported"))]
+    #[cfg_attr(doc, doc(alias("nvme-unsupported")))]
     NvmeUnsupported,
     /// The value `ova-needs-extracting`. Since 8.3.
-    #[doc(alias("ova-needs-extracting"))]
+    #[cfg_attr(doc, doc(alias("ova-needs-extracting")))]
     OvaNeedsExtracting,
     /// The value `ovmf-with-lsi-unsupported`.
-    #[doc(alias("ovmf-with-lsi-unsupported"))]
+    #[cfg_attr(doc, doc(alias("ovmf-with-lsi-unsupported")))]
     OvmfWithLsiUnsupported,
     /// The value `serial-port-socket-only`.
-    #[doc(alias("serial-port-socket-only"))]
+    #[cfg_attr(doc, doc(alias("serial-port-socket-only")))]
     SerialPortSocketOnly,
     /// Any other value; `as_str` tells which.
     UnknownValue(UnknownValue),
@@ -2891,7 +2984,7 @@ open_enum_impls!(NodeStorageImportMetadataWarningsType {
     "serial-port-socket-only" SerialPortSocketOnly,
 });
 
-/// One element of the answer to `GET /nodes/{node}/storage`.
+/// One element of the answer to `GET /nodes/{node}/storage`, which lists the storages of a node with their state and space usage.
 ///
 /// Given by [`GET /nodes/{node}/storage`](NodeStorageGet).
 #[derive(Clone)]
@@ -2954,7 +3047,7 @@ object!(NodeStorageItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/storage/{storage}/prunebackups`.
+/// One element of the answer to `GET /nodes/{node}/storage/{storage}/prunebackups`, which previews which backups a prune would keep or remove at this moment.
 ///
 /// Given by [`GET /nodes/{node}/storage/{storage}/prunebackups`](NodeStorageStoragePrunebackupsGet).
 #[derive(Clone)]
@@ -3012,13 +3105,13 @@ open_enum_impls!(NodeStoragePrunebackupsMark {
     "keep" Keep, "remove" Remove, "protected" Protected, "renamed" Renamed,
 });
 
-/// One element of the answer to `GET /nodes/{node}/storage/{storage}/rrddata`.
+/// One element of the answer to `GET /nodes/{node}/storage/{storage}/rrddata`, which reads the usage history of a storage as data points.
 ///
 /// Given by [`GET /nodes/{node}/storage/{storage}/rrddata`](NodeStorageStorageRrddataGet).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStorageRrddataItem {
-    /// Unix time of the data point, in seconds. In seconds since 1970.
+    /// Unix time of the data point, in seconds.
     pub time: i64,
     /// Total space in bytes.
     pub total: Option<f64>,
@@ -3045,7 +3138,7 @@ object!(NodeStorageRrddataItem {
     others: extra,
 });
 
-/// The answer to `GET /nodes/{node}/storage/{storage}/status`.
+/// The answer to `GET /nodes/{node}/storage/{storage}/status`, which reads the state and space usage of one storage on a node.
 ///
 /// Given by [`GET /nodes/{node}/storage/{storage}/status`](NodeStorageStorageStatusPath::get).
 #[derive(Clone)]
@@ -3089,7 +3182,7 @@ object!(NodeStorageStatus {
     others: extra,
 });
 
-/// Formats the storage can hold.
+/// One element of `supported`: formats the storage can hold.
 ///
 /// Given by [`GET /nodes/{node}/storage`](NodeStorageGet).
 #[derive(Clone, PartialEq, Eq, Hash)]

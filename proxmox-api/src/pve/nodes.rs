@@ -111,7 +111,7 @@ use crate::support::*;
 /// The path `/nodes`.
 ///
 /// Its calls: [`GET /nodes`](NodesPath::get).
-#[doc(alias("/nodes"))]
+#[cfg_attr(doc, doc(alias("/nodes")))]
 #[derive(Clone, Debug)]
 pub struct NodesPath(pub(crate) At);
 
@@ -158,7 +158,10 @@ impl NodesPath {
     /// }
     /// # Ok(()) }
     /// ```
-    #[doc(alias("GET /nodes", "list nodes"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes", "list nodes", "nodes", "list hosts", "all nodes", "cluster nodes", "list a node", "show nodes",
+        "hosts", "show hosts", "all hosts", "GET nodes", "pvesh get /nodes"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<NodesItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -176,7 +179,7 @@ impl NodesPath {
 /// The path `/nodes/{node}`.
 ///
 /// Its calls: [`GET /nodes/{node}`](NodePath::get).
-#[doc(alias("/nodes/{node}"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}")))]
 #[derive(Clone, Debug)]
 pub struct NodePath(pub(crate) At);
 
@@ -205,7 +208,9 @@ impl NodePath {
     /// * Gives: list of [`DirectoryEntry`](super::types::DirectoryEntry)
     /// * Releases: 7.4 to 9.2
     /// * Needs: Open to every authenticated user.
-    #[doc(alias("GET /nodes/{node}"))]
+    #[cfg_attr(doc, doc(alias(
+        
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -220,7 +225,7 @@ impl NodePath {
 /// The path `/nodes/{node}/aplinfo`.
 ///
 /// Its calls: [`GET /nodes/{node}/aplinfo`](NodeAplinfoPath::get), [`POST /nodes/{node}/aplinfo`](NodeAplinfoPath::post).
-#[doc(alias("/nodes/{node}/aplinfo"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/aplinfo")))]
 #[derive(Clone, Debug)]
 pub struct NodeAplinfoPath(pub(crate) At);
 
@@ -247,7 +252,12 @@ impl NodeAplinfoPath {
     /// * Gives: list of [`NodeAplinfoItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: Open to every authenticated user.
-    #[doc(alias("GET /nodes/{node}/aplinfo"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/aplinfo", "container templates", "ct templates", "list templates", "available templates",
+        "appliances", "pveam available", "node aplinfo", "aplinfo node", "get node aplinfo", "show node aplinfo",
+        "host aplinfo", "aplinfo host", "get host aplinfo", "show host aplinfo", "GET aplinfo",
+        "pvesh get /nodes/{node}/aplinfo"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<NodeAplinfoItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -280,7 +290,12 @@ impl NodeAplinfoPath {
     /// * Gives: [`Task`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Datastore.AllocateTemplate` on path `/storage/{storage}`.
-    #[doc(alias("POST /nodes/{node}/aplinfo"))]
+    #[cfg_attr(doc, doc(alias(
+        "POST /nodes/{node}/aplinfo", "download template", "download container template", "download ct template",
+        "get template", "pveam download", "create node aplinfo", "add node aplinfo", "new node aplinfo",
+        "create host aplinfo", "add host aplinfo", "new host aplinfo", "POST aplinfo",
+        "pvesh create /nodes/{node}/aplinfo", "storage", "template", "Datastore.AllocateTemplate"
+    )))]
     #[inline]
     pub fn post(&self) -> NodeAplinfoPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -332,7 +347,7 @@ impl NodeAplinfoPostRequired<1> {
 /// The path `/nodes/{node}/apt`.
 ///
 /// Its calls: [`GET /nodes/{node}/apt`](NodeAptPath::get).
-#[doc(alias("/nodes/{node}/apt"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/apt")))]
 #[derive(Clone, Debug)]
 pub struct NodeAptPath(pub(crate) At);
 
@@ -359,7 +374,9 @@ impl NodeAptPath {
     /// * Gives: list of [`IdEntry`](super::types::IdEntry)
     /// * Releases: 7.4 to 9.2
     /// * Needs: Open to every authenticated user.
-    #[doc(alias("GET /nodes/{node}/apt"))]
+    #[cfg_attr(doc, doc(alias(
+        
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::IdEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -374,7 +391,7 @@ impl NodeAptPath {
 /// The path `/nodes/{node}/apt/changelog`.
 ///
 /// Its calls: [`GET /nodes/{node}/apt/changelog`](NodeAptChangelogGet).
-#[doc(alias("/nodes/{node}/apt/changelog"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/apt/changelog")))]
 #[derive(Clone, Debug)]
 pub struct NodeAptChangelogPath(pub(crate) At);
 
@@ -420,7 +437,12 @@ impl NodeAptChangelogPath {
 /// * Gives: `String`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/nodes/{node}`.
-#[doc(alias("GET /nodes/{node}/apt/changelog"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /nodes/{node}/apt/changelog", "node apt changelog", "apt changelog node", "node changelog", "changelog node",
+    "changelog a node", "host apt changelog", "apt changelog host", "host changelog", "changelog host",
+    "GET changelog", "pvesh get /nodes/{node}/apt/changelog", "name", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeAptChangelogGet(pub(crate) Request<String>);
@@ -439,7 +461,7 @@ impl NodeAptChangelogGet {
 /// The path `/nodes/{node}/apt/repositories`.
 ///
 /// Its calls: [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get), [`POST /nodes/{node}/apt/repositories`](NodeAptRepositoriesPost), [`PUT /nodes/{node}/apt/repositories`](NodeAptRepositoriesPut).
-#[doc(alias("/nodes/{node}/apt/repositories"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/apt/repositories")))]
 #[derive(Clone, Debug)]
 pub struct NodeAptRepositoriesPath(pub(crate) At);
 
@@ -466,7 +488,14 @@ impl NodeAptRepositoriesPath {
     /// * Gives: [`NodeAptRepositories`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/nodes/{node}`.
-    #[doc(alias("GET /nodes/{node}/apt/repositories"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/apt/repositories", "package repositories", "apt repositories", "list repositories",
+        "node apt repositories", "apt repositories node", "node repositories", "repositories node",
+        "get node apt repositories", "get node repositories", "show node apt repositories", "show node repositories",
+        "host apt repositories", "apt repositories host", "host repositories", "repositories host",
+        "get host apt repositories", "get host repositories", "show host apt repositories", "show host repositories",
+        "GET repositories", "pvesh get /nodes/{node}/apt/repositories", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<NodeAptRepositories> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -536,7 +565,14 @@ impl NodeAptRepositoriesPath {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/nodes/{node}`.
-#[doc(alias("POST /nodes/{node}/apt/repositories"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/apt/repositories", "enable repository", "disable repository", "create node apt repositories",
+    "create node repositories", "add node apt repositories", "add node repositories", "new node apt repositories",
+    "new node repositories", "create host apt repositories", "create host repositories", "add host apt repositories",
+    "add host repositories", "new host apt repositories", "new host repositories", "POST repositories",
+    "pvesh create /nodes/{node}/apt/repositories", "path", "index", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeAptRepositoriesPost(pub(crate) Request<()>);
@@ -572,7 +608,17 @@ impl NodeAptRepositoriesPost {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/nodes/{node}`.
-#[doc(alias("PUT /nodes/{node}/apt/repositories"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /nodes/{node}/apt/repositories", "add repository", "no-subscription repository",
+    "update node apt repositories", "update node repositories", "change node apt repositories",
+    "change node repositories", "edit node apt repositories", "edit node repositories", "set node apt repositories",
+    "set node repositories", "modify node apt repositories", "modify node repositories",
+    "update host apt repositories", "update host repositories", "change host apt repositories",
+    "change host repositories", "edit host apt repositories", "edit host repositories", "set host apt repositories",
+    "set host repositories", "modify host apt repositories", "modify host repositories", "PUT repositories",
+    "pvesh set /nodes/{node}/apt/repositories", "handle", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeAptRepositoriesPut(pub(crate) Request<()>);
@@ -591,7 +637,7 @@ impl NodeAptRepositoriesPut {
 /// The path `/nodes/{node}/apt/update`.
 ///
 /// Its calls: [`GET /nodes/{node}/apt/update`](NodeAptUpdatePath::get), [`POST /nodes/{node}/apt/update`](NodeAptUpdatePost).
-#[doc(alias("/nodes/{node}/apt/update"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/apt/update")))]
 #[derive(Clone, Debug)]
 pub struct NodeAptUpdatePath(pub(crate) At);
 
@@ -628,7 +674,13 @@ impl NodeAptUpdatePath {
     /// }
     /// # Ok(()) }
     /// ```
-    #[doc(alias("GET /nodes/{node}/apt/update", "list updates", "available updates"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/apt/update", "list updates", "available updates", "install updates", "pending updates",
+        "upgradable packages", "package updates", "updates", "node apt update", "apt update node", "node update",
+        "update node", "get node apt update", "get node update", "show node apt update", "show node update",
+        "host apt update", "apt update host", "host update", "update host", "get host apt update", "get host update",
+        "show host apt update", "show host update", "GET update", "pvesh get /nodes/{node}/apt/update", "Sys.Modify"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<NodeAptUpdateItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -675,7 +727,14 @@ impl NodeAptUpdatePath {
 /// task.wait().on_log(|line| println!("{line}")).await?;
 /// # Ok(()) }
 /// ```
-#[doc(alias("POST /nodes/{node}/apt/update", "apt update", "refresh packages"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/apt/update", "apt update", "refresh packages", "update package list", "apt-get update",
+    "update packages", "create node apt update", "create node update", "add node apt update", "add node update",
+    "new node apt update", "new node update", "create host apt update", "create host update", "add host apt update",
+    "add host update", "new host apt update", "new host update", "POST update",
+    "pvesh create /nodes/{node}/apt/update", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeAptUpdatePost(pub(crate) Request<Task>);
@@ -700,7 +759,7 @@ impl NodeAptUpdatePost {
 /// The path `/nodes/{node}/apt/versions`.
 ///
 /// Its calls: [`GET /nodes/{node}/apt/versions`](NodeAptVersionsPath::get).
-#[doc(alias("/nodes/{node}/apt/versions"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/apt/versions")))]
 #[derive(Clone, Debug)]
 pub struct NodeAptVersionsPath(pub(crate) At);
 
@@ -727,7 +786,12 @@ impl NodeAptVersionsPath {
     /// * Gives: list of [`NodeAptVersionsItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/nodes/{node}`.
-    #[doc(alias("GET /nodes/{node}/apt/versions"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/apt/versions", "package versions", "installed packages", "pveversion", "node apt versions",
+        "apt versions node", "node versions", "versions node", "versions a node", "host apt versions",
+        "apt versions host", "host versions", "versions host", "GET versions", "pvesh get /nodes/{node}/apt/versions",
+        "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<NodeAptVersionsItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -742,7 +806,7 @@ impl NodeAptVersionsPath {
 /// The path `/nodes/{node}/capabilities`.
 ///
 /// Its calls: [`GET /nodes/{node}/capabilities`](NodeCapabilitiesPath::get).
-#[doc(alias("/nodes/{node}/capabilities"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/capabilities")))]
 #[derive(Clone, Debug)]
 pub struct NodeCapabilitiesPath(pub(crate) At);
 
@@ -769,7 +833,9 @@ impl NodeCapabilitiesPath {
     /// * Gives: list of [`DirectoryEntry`](super::types::DirectoryEntry)
     /// * Releases: 7.4 to 9.2
     /// * Needs: Open to every authenticated user.
-    #[doc(alias("GET /nodes/{node}/capabilities"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/capabilities", "GET capabilities", "pvesh get /nodes/{node}/capabilities"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -784,7 +850,7 @@ impl NodeCapabilitiesPath {
 /// The path `/nodes/{node}/capabilities/qemu`.
 ///
 /// Its calls: [`GET /nodes/{node}/capabilities/qemu`](NodeCapabilitiesQemuPath::get).
-#[doc(alias("/nodes/{node}/capabilities/qemu"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/capabilities/qemu")))]
 #[derive(Clone, Debug)]
 pub struct NodeCapabilitiesQemuPath(pub(crate) At);
 
@@ -811,7 +877,9 @@ impl NodeCapabilitiesQemuPath {
     /// * Gives: list of [`DirectoryEntry`](super::types::DirectoryEntry)
     /// * Releases: 7.4 to 9.2
     /// * Needs: Open to every authenticated user.
-    #[doc(alias("GET /nodes/{node}/capabilities/qemu"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/capabilities/qemu", "GET qemu", "pvesh get /nodes/{node}/capabilities/qemu"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -826,7 +894,7 @@ impl NodeCapabilitiesQemuPath {
 /// The path `/nodes/{node}/capabilities/qemu/cpu`.
 ///
 /// Its calls: [`GET /nodes/{node}/capabilities/qemu/cpu`](NodeCapabilitiesQemuCpuGet).
-#[doc(alias("/nodes/{node}/capabilities/qemu/cpu"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/capabilities/qemu/cpu")))]
 #[derive(Clone, Debug)]
 pub struct NodeCapabilitiesQemuCpuPath(pub(crate) At);
 
@@ -880,7 +948,12 @@ impl NodeCapabilitiesQemuCpuPath {
 /// * Releases: 7.4 to 9.2
 /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
 ///   * It shows custom models only with `Sys.Audit` on path `/nodes` or one of `Mapping.Audit`, `Mapping.Use`, `Mapping.Modify` on path `/mapping/cpu/{name}`.
-#[doc(alias("GET /nodes/{node}/capabilities/qemu/cpu"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /nodes/{node}/capabilities/qemu/cpu", "node capabilities qemu cpu", "capabilities qemu cpu node", "node cpu",
+    "cpu node", "cpu a node", "host capabilities qemu cpu", "capabilities qemu cpu host", "host cpu", "cpu host",
+    "GET cpu", "pvesh get /nodes/{node}/capabilities/qemu/cpu"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCapabilitiesQemuCpuGet(
@@ -904,13 +977,13 @@ impl NodeCapabilitiesQemuCpuGet {
 /// The path `/nodes/{node}/capabilities/qemu/cpu-flags`.
 ///
 /// Its calls: [`GET /nodes/{node}/capabilities/qemu/cpu-flags`](NodeCapabilitiesQemuCpuFlagsGet).
-#[doc(alias("/nodes/{node}/capabilities/qemu/cpu-flags"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/capabilities/qemu/cpu-flags")))]
 #[derive(Clone, Debug)]
 pub struct NodeCapabilitiesQemuCpuFlagsPath(pub(crate) At);
 
 impl NodeCapabilitiesQemuPath {
     /// Leads to [`GET /nodes/{node}/capabilities/qemu/cpu-flags`](NodeCapabilitiesQemuCpuFlagsGet).
-    #[doc(alias("cpu-flags"))]
+    #[cfg_attr(doc, doc(alias("cpu-flags")))]
     #[inline]
     #[must_use]
     pub fn cpu_flags(&self) -> NodeCapabilitiesQemuCpuFlagsPath {
@@ -948,7 +1021,13 @@ impl NodeCapabilitiesQemuCpuFlagsPath {
 /// * Gives: list of [`QemuCpuFlag`](super::types::QemuCpuFlag)
 /// * Releases: since 9.1
 /// * Needs: Open to every authenticated user.
-#[doc(alias("GET /nodes/{node}/capabilities/qemu/cpu-flags"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /nodes/{node}/capabilities/qemu/cpu-flags", "node capabilities qemu cpu flags",
+    "capabilities qemu cpu flags node", "node cpu flags", "cpu flags node", "cpu flags a node",
+    "host capabilities qemu cpu flags", "capabilities qemu cpu flags host", "host cpu flags", "cpu flags host",
+    "GET cpu-flags", "pvesh get /nodes/{node}/capabilities/qemu/cpu-flags"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCapabilitiesQemuCpuFlagsGet(
@@ -981,7 +1060,7 @@ impl NodeCapabilitiesQemuCpuFlagsGet {
 /// The path `/nodes/{node}/capabilities/qemu/machines`.
 ///
 /// Its calls: [`GET /nodes/{node}/capabilities/qemu/machines`](NodeCapabilitiesQemuMachinesGet).
-#[doc(alias("/nodes/{node}/capabilities/qemu/machines"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/capabilities/qemu/machines")))]
 #[derive(Clone, Debug)]
 pub struct NodeCapabilitiesQemuMachinesPath(pub(crate) At);
 
@@ -1023,7 +1102,13 @@ impl NodeCapabilitiesQemuMachinesPath {
 /// * Gives: list of [`NodeCapabilitiesQemuMachinesItem`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: Open to every authenticated user.
-#[doc(alias("GET /nodes/{node}/capabilities/qemu/machines"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /nodes/{node}/capabilities/qemu/machines", "node capabilities qemu machines",
+    "capabilities qemu machines node", "node machines", "machines node", "machines a node",
+    "host capabilities qemu machines", "capabilities qemu machines host", "host machines", "machines host",
+    "GET machines", "pvesh get /nodes/{node}/capabilities/qemu/machines"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCapabilitiesQemuMachinesGet(
@@ -1047,7 +1132,7 @@ impl NodeCapabilitiesQemuMachinesGet {
 /// The path `/nodes/{node}/capabilities/qemu/migration`.
 ///
 /// Its calls: [`GET /nodes/{node}/capabilities/qemu/migration`](NodeCapabilitiesQemuMigrationPath::get).
-#[doc(alias("/nodes/{node}/capabilities/qemu/migration"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/capabilities/qemu/migration")))]
 #[derive(Clone, Debug)]
 pub struct NodeCapabilitiesQemuMigrationPath(pub(crate) At);
 
@@ -1074,7 +1159,12 @@ impl NodeCapabilitiesQemuMigrationPath {
     /// * Gives: [`NodeCapabilitiesQemuMigration`]
     /// * Releases: since 9.0
     /// * Needs: `Sys.Audit` on path `/nodes/{node}`.
-    #[doc(alias("GET /nodes/{node}/capabilities/qemu/migration"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/capabilities/qemu/migration", "node capabilities qemu migration",
+        "capabilities qemu migration node", "node migration", "migration node", "migration a node",
+        "host capabilities qemu migration", "capabilities qemu migration host", "host migration", "migration host",
+        "GET migration", "pvesh get /nodes/{node}/capabilities/qemu/migration", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<NodeCapabilitiesQemuMigration> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1090,7 +1180,7 @@ impl NodeCapabilitiesQemuMigrationPath {
 /// The path `/nodes/{node}/certificates`.
 ///
 /// Its calls: [`GET /nodes/{node}/certificates`](NodeCertificatesPath::get).
-#[doc(alias("/nodes/{node}/certificates"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/certificates")))]
 #[derive(Clone, Debug)]
 pub struct NodeCertificatesPath(pub(crate) At);
 
@@ -1117,7 +1207,9 @@ impl NodeCertificatesPath {
     /// * Gives: list of [`DirectoryEntry`](super::types::DirectoryEntry)
     /// * Releases: 7.4 to 9.2
     /// * Needs: Open to every authenticated user.
-    #[doc(alias("GET /nodes/{node}/certificates"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/certificates", "GET certificates", "pvesh get /nodes/{node}/certificates"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1132,7 +1224,7 @@ impl NodeCertificatesPath {
 /// The path `/nodes/{node}/certificates/acme`.
 ///
 /// Its calls: [`GET /nodes/{node}/certificates/acme`](NodeCertificatesAcmePath::get).
-#[doc(alias("/nodes/{node}/certificates/acme"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/certificates/acme")))]
 #[derive(Clone, Debug)]
 pub struct NodeCertificatesAcmePath(pub(crate) At);
 
@@ -1159,7 +1251,9 @@ impl NodeCertificatesAcmePath {
     /// * Gives: list of [`DirectoryEntry`](super::types::DirectoryEntry)
     /// * Releases: 7.4 to 9.2
     /// * Needs: Open to every authenticated user.
-    #[doc(alias("GET /nodes/{node}/certificates/acme"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/certificates/acme", "GET acme", "pvesh get /nodes/{node}/certificates/acme"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1174,7 +1268,7 @@ impl NodeCertificatesAcmePath {
 /// The path `/nodes/{node}/certificates/acme/certificate`.
 ///
 /// Its calls: [`POST /nodes/{node}/certificates/acme/certificate`](NodeCertificatesAcmeCertificatePost), [`PUT /nodes/{node}/certificates/acme/certificate`](NodeCertificatesAcmeCertificatePut), [`DELETE /nodes/{node}/certificates/acme/certificate`](NodeCertificatesAcmeCertificatePath::delete).
-#[doc(alias("/nodes/{node}/certificates/acme/certificate"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/certificates/acme/certificate")))]
 #[derive(Clone, Debug)]
 pub struct NodeCertificatesAcmeCertificatePath(pub(crate) At);
 
@@ -1233,7 +1327,14 @@ impl NodeCertificatesAcmeCertificatePath {
     /// * Gives: [`Task`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Modify` on path `/nodes/{node}`.
-    #[doc(alias("DELETE /nodes/{node}/certificates/acme/certificate"))]
+    #[cfg_attr(doc, doc(alias(
+        "DELETE /nodes/{node}/certificates/acme/certificate", "pvenode acme cert revoke",
+        "delete node certificates acme certificate", "delete node certificate",
+        "remove node certificates acme certificate", "remove node certificate",
+        "delete host certificates acme certificate", "delete host certificate",
+        "remove host certificates acme certificate", "remove host certificate", "DELETE certificate",
+        "pvesh delete /nodes/{node}/certificates/acme/certificate", "Sys.Modify"
+    )))]
     #[inline]
     pub fn delete(&self) -> Request<Task> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1275,13 +1376,15 @@ impl NodeCertificatesAcmeCertificatePath {
 /// acme.certificate().post().force(true).await?.wait().await?;
 /// # Ok(()) }
 /// ```
-#[doc(
-    alias(
-        "POST /nodes/{node}/certificates/acme/certificate",
-        "order certificate",
-        "letsencrypt"
-    )
-)]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/certificates/acme/certificate", "order certificate", "letsencrypt", "lets encrypt",
+    "acme certificate", "get certificate", "pvenode acme cert order", "create node certificates acme certificate",
+    "create node certificate", "add node certificates acme certificate", "add node certificate",
+    "new node certificates acme certificate", "new node certificate", "create host certificates acme certificate",
+    "create host certificate", "add host certificates acme certificate", "add host certificate",
+    "new host certificates acme certificate", "new host certificate", "POST certificate",
+    "pvesh create /nodes/{node}/certificates/acme/certificate", "Sys.Modify"
+)))]
 
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
@@ -1312,7 +1415,19 @@ impl NodeCertificatesAcmeCertificatePost {
 /// * Gives: [`Task`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/nodes/{node}`.
-#[doc(alias("PUT /nodes/{node}/certificates/acme/certificate"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /nodes/{node}/certificates/acme/certificate", "renew certificate", "renew letsencrypt",
+    "pvenode acme cert renew", "update node certificates acme certificate", "update node certificate",
+    "change node certificates acme certificate", "change node certificate", "edit node certificates acme certificate",
+    "edit node certificate", "set node certificates acme certificate", "set node certificate",
+    "modify node certificates acme certificate", "modify node certificate",
+    "update host certificates acme certificate", "update host certificate",
+    "change host certificates acme certificate", "change host certificate", "edit host certificates acme certificate",
+    "edit host certificate", "set host certificates acme certificate", "set host certificate",
+    "modify host certificates acme certificate", "modify host certificate", "PUT certificate",
+    "pvesh set /nodes/{node}/certificates/acme/certificate", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCertificatesAcmeCertificatePut(pub(crate) Request<Task>);
@@ -1331,7 +1446,7 @@ impl NodeCertificatesAcmeCertificatePut {
 /// The path `/nodes/{node}/certificates/custom`.
 ///
 /// Its calls: [`POST /nodes/{node}/certificates/custom`](NodeCertificatesCustomPost), [`DELETE /nodes/{node}/certificates/custom`](NodeCertificatesCustomDelete).
-#[doc(alias("/nodes/{node}/certificates/custom"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/certificates/custom")))]
 #[derive(Clone, Debug)]
 pub struct NodeCertificatesCustomPath(pub(crate) At);
 
@@ -1399,7 +1514,15 @@ impl NodeCertificatesCustomPath {
 /// * Gives: [`NodeCertificatesInfoItem`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/nodes/{node}`.
-#[doc(alias("POST /nodes/{node}/certificates/custom", "upload certificate"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/certificates/custom", "upload certificate", "install certificate", "set certificate",
+    "custom certificate", "pvenode cert set", "create node certificates custom", "create node custom",
+    "add node certificates custom", "add node custom", "new node certificates custom", "new node custom",
+    "create host certificates custom", "create host custom", "add host certificates custom", "add host custom",
+    "new host certificates custom", "new host custom", "POST custom", "pvesh create /nodes/{node}/certificates/custom",
+    "certificates", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCertificatesCustomPost(pub(crate) Request<NodeCertificatesInfoItem>);
@@ -1440,7 +1563,13 @@ impl NodeCertificatesCustomPost {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/nodes/{node}`.
-#[doc(alias("DELETE /nodes/{node}/certificates/custom"))]
+#[cfg_attr(doc, doc(alias(
+    "DELETE /nodes/{node}/certificates/custom", "pvenode cert delete", "delete node certificates custom",
+    "delete node custom", "remove node certificates custom", "remove node custom", "delete host certificates custom",
+    "delete host custom", "remove host certificates custom", "remove host custom", "DELETE custom",
+    "pvesh delete /nodes/{node}/certificates/custom", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCertificatesCustomDelete(pub(crate) Request<()>);
@@ -1459,7 +1588,7 @@ impl NodeCertificatesCustomDelete {
 /// The path `/nodes/{node}/certificates/info`.
 ///
 /// Its calls: [`GET /nodes/{node}/certificates/info`](NodeCertificatesInfoPath::get).
-#[doc(alias("/nodes/{node}/certificates/info"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/certificates/info")))]
 #[derive(Clone, Debug)]
 pub struct NodeCertificatesInfoPath(pub(crate) At);
 
@@ -1486,7 +1615,12 @@ impl NodeCertificatesInfoPath {
     /// * Gives: list of [`NodeCertificatesInfoItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: Open to every authenticated user.
-    #[doc(alias("GET /nodes/{node}/certificates/info"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/certificates/info", "certificates", "list certificates", "show certificate",
+        "pvenode cert info", "node certificates info", "certificates info node", "node info", "info node",
+        "info a node", "host certificates info", "certificates info host", "host info", "info host", "GET info",
+        "pvesh get /nodes/{node}/certificates/info"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<NodeCertificatesInfoItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1501,7 +1635,7 @@ impl NodeCertificatesInfoPath {
 /// The path `/nodes/{node}/config`.
 ///
 /// Its calls: [`GET /nodes/{node}/config`](NodeConfigGet), [`PUT /nodes/{node}/config`](NodeConfigPut).
-#[doc(alias("/nodes/{node}/config"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/config")))]
 #[derive(Clone, Debug)]
 pub struct NodeConfigPath(pub(crate) At);
 
@@ -1569,7 +1703,12 @@ impl NodeConfigPath {
 /// * Gives: [`NodeConfig`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Audit` on path `/`.
-#[doc(alias("GET /nodes/{node}/config"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /nodes/{node}/config", "pvenode config get", "node config", "config node", "get node config",
+    "show node config", "host config", "config host", "get host config", "show host config", "GET config",
+    "pvesh get /nodes/{node}/config", "Sys.Audit"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeConfigGet(pub(crate) Request<NodeConfig>);
@@ -1601,7 +1740,12 @@ impl NodeConfigGet {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/`.
-#[doc(alias("PUT /nodes/{node}/config"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /nodes/{node}/config", "pvenode config set", "update node config", "change node config", "edit node config",
+    "set node config", "modify node config", "update host config", "change host config", "edit host config",
+    "set host config", "modify host config", "PUT config", "pvesh set /nodes/{node}/config", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeConfigPut(pub(crate) Request<()>);
@@ -1616,7 +1760,9 @@ impl NodeConfigPut {
         self
     }
     /// One domain for the node's ACME certificate and how control over it is proven. Indexes 0 to 5.
-    #[doc(alias("acmedomain0", "acmedomain1", "acmedomain2", "acmedomain3"))]
+    #[cfg_attr(doc, doc(alias(
+        
+    )))]
     #[inline]
     pub fn acmedomain<Which, How>(
         mut self,
@@ -1629,7 +1775,7 @@ impl NodeConfigPut {
         self
     }
     /// Memory use, in percent of the total, that automatic ballooning aims at. From 0 to 100. Default: `80`. Since 8.4.
-    #[doc(alias("ballooning-target"))]
+    #[cfg_attr(doc, doc(alias("ballooning-target")))]
     #[inline]
     pub fn ballooning_target<How>(
         mut self,
@@ -1669,7 +1815,7 @@ impl NodeConfigPut {
         self
     }
     /// Wait after boot before guests are started, in seconds. From 0 to 300. Default: `0`.
-    #[doc(alias("startall-onboot-delay"))]
+    #[cfg_attr(doc, doc(alias("startall-onboot-delay")))]
     #[inline]
     pub fn startall_onboot_delay<How>(
         mut self,
@@ -1715,7 +1861,7 @@ impl Settings<NodeConfigPut> for NodeConfig {
 /// The path `/nodes/{node}/dns`.
 ///
 /// Its calls: [`GET /nodes/{node}/dns`](NodeDnsPath::get), [`PUT /nodes/{node}/dns`](NodeDnsPut).
-#[doc(alias("/nodes/{node}/dns"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/dns")))]
 #[derive(Clone, Debug)]
 pub struct NodeDnsPath(pub(crate) At);
 
@@ -1742,7 +1888,11 @@ impl NodeDnsPath {
     /// * Gives: [`NodeDns`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/nodes/{node}`.
-    #[doc(alias("GET /nodes/{node}/dns"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/dns", "dns", "nameservers", "resolv.conf", "node dns", "dns node", "get node dns",
+        "show node dns", "host dns", "dns host", "get host dns", "show host dns", "GET dns",
+        "pvesh get /nodes/{node}/dns", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<NodeDns> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1784,7 +1934,12 @@ impl NodeDnsPath {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/nodes/{node}`.
-#[doc(alias("PUT /nodes/{node}/dns"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /nodes/{node}/dns", "set dns", "change dns", "set nameserver", "update node dns", "change node dns",
+    "edit node dns", "set node dns", "modify node dns", "update host dns", "change host dns", "edit host dns",
+    "set host dns", "modify host dns", "PUT dns", "pvesh set /nodes/{node}/dns", "search", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDnsPut(pub(crate) Request<()>);
@@ -1832,7 +1987,7 @@ impl Settings<NodeDnsPut> for NodeDns {
 /// The path `/nodes/{node}/execute`.
 ///
 /// Its calls: [`POST /nodes/{node}/execute`](NodeExecutePath::post).
-#[doc(alias("/nodes/{node}/execute"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/execute")))]
 #[derive(Clone, Debug)]
 pub struct NodeExecutePath(pub(crate) At);
 
@@ -1862,7 +2017,10 @@ impl NodeExecutePath {
     /// * Needs: to be `root@pam` itself.
     ///
     /// The answer is open: data is the answer of whatever call the batch names
-    #[doc(alias("POST /nodes/{node}/execute"))]
+    #[cfg_attr(doc, doc(alias(
+        "POST /nodes/{node}/execute", "node execute", "execute node", "execute a node", "host execute", "execute host",
+        "POST execute", "pvesh create /nodes/{node}/execute", "commands"
+    )))]
     #[inline]
     pub fn post<How0>(
         &self,
@@ -1882,7 +2040,7 @@ impl NodeExecutePath {
 /// The path `/nodes/{node}/hardware`.
 ///
 /// Its calls: [`GET /nodes/{node}/hardware`](NodeHardwarePath::get).
-#[doc(alias("/nodes/{node}/hardware"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/hardware")))]
 #[derive(Clone, Debug)]
 pub struct NodeHardwarePath(pub(crate) At);
 
@@ -1909,7 +2067,9 @@ impl NodeHardwarePath {
     /// * Gives: list of [`NodeHardwareItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: Open to every authenticated user.
-    #[doc(alias("GET /nodes/{node}/hardware"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/hardware", "GET hardware", "pvesh get /nodes/{node}/hardware"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<NodeHardwareItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1924,7 +2084,7 @@ impl NodeHardwarePath {
 /// The path `/nodes/{node}/hardware/pci`.
 ///
 /// Its calls: [`GET /nodes/{node}/hardware/pci`](NodeHardwarePciGet).
-#[doc(alias("/nodes/{node}/hardware/pci"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/hardware/pci")))]
 #[derive(Clone, Debug)]
 pub struct NodeHardwarePciPath(pub(crate) At);
 
@@ -1965,7 +2125,13 @@ impl NodeHardwarePciPath {
 /// * Gives: list of [`NodeHardwarePciItem`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: one of `Sys.Audit`, `Sys.Modify` on path `/`.
-#[doc(alias("GET /nodes/{node}/hardware/pci"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /nodes/{node}/hardware/pci", "list pci devices", "pci passthrough", "gpu", "list gpus", "pci devices",
+    "list a pci device", "show pci devices", "all pci devices", "node hardware pci", "hardware pci node", "node pci",
+    "pci node", "pci a node", "host hardware pci", "hardware pci host", "host pci", "pci host", "GET pci",
+    "pvesh get /nodes/{node}/hardware/pci"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeHardwarePciGet(pub(crate) Request<Vec<NodeHardwarePciItem>>);
@@ -1974,7 +2140,7 @@ request_impls!(NodeHardwarePciGet: Vec<NodeHardwarePciItem>);
 
 impl NodeHardwarePciGet {
     /// PCI classes to leave out, as a list of class prefixes; an empty list shows every device. Default: `05;06;0b`.
-    #[doc(alias("pci-class-blacklist"))]
+    #[cfg_attr(doc, doc(alias("pci-class-blacklist")))]
     #[inline]
     pub fn pci_class_blacklist<How>(
         mut self,
@@ -1996,7 +2162,7 @@ impl NodeHardwarePciGet {
 /// The path `/nodes/{node}/hardware/pci/{pci-id-or-mapping}`.
 ///
 /// Its calls: [`GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}`](NodeHardwarePciPciIdOrMappingPath::get).
-#[doc(alias("/nodes/{node}/hardware/pci/{pci-id-or-mapping}"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/hardware/pci/{pci-id-or-mapping}")))]
 #[derive(Clone, Debug)]
 pub struct NodeHardwarePciPciIdOrMappingPath(pub(crate) At);
 
@@ -2004,7 +2170,7 @@ impl NodeHardwarePciPath {
     /// Leads to [`GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}`](NodeHardwarePciPciIdOrMappingPath::get).
     ///
     /// PCI address of the device, or name of a PCI resource mapping.
-    #[doc(alias("pci-id-or-mapping"))]
+    #[cfg_attr(doc, doc(alias("pci-id-or-mapping")))]
     #[inline]
     #[must_use]
     pub fn pci_id_or_mapping(
@@ -2038,7 +2204,10 @@ impl NodeHardwarePciPciIdOrMappingPath {
     /// * Gives: list of [`MethodEntry`]
     /// * Releases: since 8.3
     /// * Needs: Open to every authenticated user.
-    #[doc(alias("GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}", "GET pci",
+        "pvesh get /nodes/{node}/hardware/pci/{pci-id-or-mapping}"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<MethodEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2054,7 +2223,7 @@ impl NodeHardwarePciPciIdOrMappingPath {
 /// The path `/nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev`.
 ///
 /// Its calls: [`GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev`](NodeHardwarePciPciIdOrMappingMdevPath::get).
-#[doc(alias("/nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev")))]
 #[derive(Clone, Debug)]
 pub struct NodeHardwarePciPciIdOrMappingMdevPath(pub(crate) At);
 
@@ -2089,7 +2258,10 @@ impl NodeHardwarePciPciIdOrMappingMdevPath {
     /// * Gives: list of [`NodeHardwarePciPciIdOrMappingMdevItem`]
     /// * Releases: since 8.3
     /// * Needs: one of `Sys.Audit`, `Sys.Modify` on path `/`.
-    #[doc(alias("GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev", "pci device mdev", "mdev pci device",
+        "mdev a pci device", "GET mdev", "pvesh get /nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<NodeHardwarePciPciIdOrMappingMdevItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2105,7 +2277,7 @@ impl NodeHardwarePciPciIdOrMappingMdevPath {
 /// The path `/nodes/{node}/hardware/pci/{pciid}`.
 ///
 /// Its calls: [`GET /nodes/{node}/hardware/pci/{pciid}`](NodeHardwarePciPciidPath::get).
-#[doc(alias("/nodes/{node}/hardware/pci/{pciid}"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/hardware/pci/{pciid}")))]
 #[derive(Clone, Debug)]
 pub struct NodeHardwarePciPciidPath(pub(crate) At);
 
@@ -2141,7 +2313,9 @@ impl NodeHardwarePciPciidPath {
     /// * Gives: list of [`MethodEntry`]
     /// * Releases: until 8.2
     /// * Needs: Open to every authenticated user.
-    #[doc(alias("GET /nodes/{node}/hardware/pci/{pciid}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/hardware/pci/{pciid}", "GET pci", "pvesh get /nodes/{node}/hardware/pci/{pciid}"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<MethodEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2157,7 +2331,7 @@ impl NodeHardwarePciPciidPath {
 /// The path `/nodes/{node}/hardware/pci/{pciid}/mdev`.
 ///
 /// Its calls: [`GET /nodes/{node}/hardware/pci/{pciid}/mdev`](NodeHardwarePciPciidMdevPath::get).
-#[doc(alias("/nodes/{node}/hardware/pci/{pciid}/mdev"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/hardware/pci/{pciid}/mdev")))]
 #[derive(Clone, Debug)]
 pub struct NodeHardwarePciPciidMdevPath(pub(crate) At);
 
@@ -2192,7 +2366,11 @@ impl NodeHardwarePciPciidMdevPath {
     /// * Gives: list of [`NodeHardwarePciPciidMdevItem`]
     /// * Releases: until 8.2
     /// * Needs: one of `Sys.Audit`, `Sys.Modify` on path `/`.
-    #[doc(alias("GET /nodes/{node}/hardware/pci/{pciid}/mdev"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/hardware/pci/{pciid}/mdev", "node hardware pci mdev", "hardware pci mdev node", "node mdev",
+        "mdev node", "mdev a node", "host hardware pci mdev", "hardware pci mdev host", "host mdev", "mdev host",
+        "GET mdev", "pvesh get /nodes/{node}/hardware/pci/{pciid}/mdev"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<NodeHardwarePciPciidMdevItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2208,7 +2386,7 @@ impl NodeHardwarePciPciidMdevPath {
 /// The path `/nodes/{node}/hardware/usb`.
 ///
 /// Its calls: [`GET /nodes/{node}/hardware/usb`](NodeHardwareUsbPath::get).
-#[doc(alias("/nodes/{node}/hardware/usb"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/hardware/usb")))]
 #[derive(Clone, Debug)]
 pub struct NodeHardwareUsbPath(pub(crate) At);
 
@@ -2235,7 +2413,11 @@ impl NodeHardwareUsbPath {
     /// * Gives: list of [`NodeHardwareUsbItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Modify` on path `/`.
-    #[doc(alias("GET /nodes/{node}/hardware/usb"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/hardware/usb", "list usb devices", "usb passthrough", "node hardware usb",
+        "hardware usb node", "node usb", "usb node", "usb a node", "host hardware usb", "hardware usb host",
+        "host usb", "usb host", "GET usb", "pvesh get /nodes/{node}/hardware/usb", "Sys.Modify"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<NodeHardwareUsbItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2250,7 +2432,7 @@ impl NodeHardwareUsbPath {
 /// The path `/nodes/{node}/hosts`.
 ///
 /// Its calls: [`GET /nodes/{node}/hosts`](NodeHostsPath::get), [`POST /nodes/{node}/hosts`](NodeHostsPost).
-#[doc(alias("/nodes/{node}/hosts"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/hosts")))]
 #[derive(Clone, Debug)]
 pub struct NodeHostsPath(pub(crate) At);
 
@@ -2277,7 +2459,11 @@ impl NodeHostsPath {
     /// * Gives: [`NodeHosts`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/`.
-    #[doc(alias("GET /nodes/{node}/hosts"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/hosts", "/etc/hosts", "hosts file", "node hosts", "hosts node", "get node hosts",
+        "show node hosts", "host hosts", "hosts host", "get host hosts", "show host hosts", "GET hosts",
+        "pvesh get /nodes/{node}/hosts", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<NodeHosts> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2320,7 +2506,11 @@ impl NodeHostsPath {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/nodes/{node}`.
-#[doc(alias("POST /nodes/{node}/hosts"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/hosts", "create node hosts", "add node hosts", "new node hosts", "create host hosts",
+    "add host hosts", "new host hosts", "POST hosts", "pvesh create /nodes/{node}/hosts", "data", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeHostsPost(pub(crate) Request<()>);
@@ -2356,7 +2546,7 @@ impl Settings<NodeHostsPost> for NodeHosts {
 /// The path `/nodes/{node}/journal`.
 ///
 /// Its calls: [`GET /nodes/{node}/journal`](NodeJournalGet).
-#[doc(alias("/nodes/{node}/journal"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/journal")))]
 #[derive(Clone, Debug)]
 pub struct NodeJournalPath(pub(crate) At);
 
@@ -2405,7 +2595,11 @@ impl NodeJournalPath {
 /// * Gives: list of `String`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Syslog` on path `/nodes/{node}`.
-#[doc(alias("GET /nodes/{node}/journal"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /nodes/{node}/journal", "systemd journal", "journalctl", "node journal", "journal node", "journal a node",
+    "host journal", "journal host", "GET journal", "pvesh get /nodes/{node}/journal", "Sys.Syslog"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeJournalGet(pub(crate) Request<Vec<String>>);
@@ -2451,7 +2645,7 @@ impl NodeJournalGet {
 /// The path `/nodes/{node}/migrateall`.
 ///
 /// Its calls: [`POST /nodes/{node}/migrateall`](NodeMigrateallPost).
-#[doc(alias("/nodes/{node}/migrateall"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/migrateall")))]
 #[derive(Clone, Debug)]
 pub struct NodeMigrateallPath(pub(crate) At);
 
@@ -2528,7 +2722,13 @@ impl NodeMigrateallPath {
 /// task.wait().await?;
 /// # Ok(()) }
 /// ```
-#[doc(alias("POST /nodes/{node}/migrateall", "migrate all guests"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/migrateall", "migrate all guests", "bulk migrate", "migrate all", "migrate all vms",
+    "drain node", "evacuate node", "pvenode migrateall", "node migrateall", "migrateall node", "migrateall a node",
+    "host migrateall", "migrateall host", "POST migrateall", "pvesh create /nodes/{node}/migrateall", "target",
+    "VM.Migrate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeMigrateallPost(pub(crate) Request<Task>);
@@ -2537,7 +2737,7 @@ request_impls!(NodeMigrateallPost: Task);
 
 impl NodeMigrateallPost {
     /// Most migrations in parallel; the datacenter's setting when left out. From 1 to 64. Since 9.1.
-    #[doc(alias("max-workers"))]
+    #[cfg_attr(doc, doc(alias("max-workers")))]
     #[inline]
     pub fn max_workers<How>(mut self, max_workers: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("max-workers", max_workers);
@@ -2556,7 +2756,7 @@ impl NodeMigrateallPost {
         self
     }
     /// Also moves disks on local storage during live migration.
-    #[doc(alias("with-local-disks"))]
+    #[cfg_attr(doc, doc(alias("with-local-disks")))]
     #[inline]
     pub fn with_local_disks<How>(
         mut self,
@@ -2570,7 +2770,7 @@ impl NodeMigrateallPost {
 /// The path `/nodes/{node}/netstat`.
 ///
 /// Its calls: [`GET /nodes/{node}/netstat`](NodeNetstatPath::get).
-#[doc(alias("/nodes/{node}/netstat"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/netstat")))]
 #[derive(Clone, Debug)]
 pub struct NodeNetstatPath(pub(crate) At);
 
@@ -2597,7 +2797,10 @@ impl NodeNetstatPath {
     /// * Gives: list of [`NodeNetstatItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/nodes/{node}`.
-    #[doc(alias("GET /nodes/{node}/netstat"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/netstat", "network counters", "traffic", "node netstat", "netstat node", "netstat a node",
+        "host netstat", "netstat host", "GET netstat", "pvesh get /nodes/{node}/netstat", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<NodeNetstatItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2612,7 +2815,7 @@ impl NodeNetstatPath {
 /// The path `/nodes/{node}/network`.
 ///
 /// Its calls: [`GET /nodes/{node}/network`](NodeNetworkGet), [`POST /nodes/{node}/network`](NodeNetworkPost), [`PUT /nodes/{node}/network`](NodeNetworkPut), [`DELETE /nodes/{node}/network`](NodeNetworkPath::delete).
-#[doc(alias("/nodes/{node}/network"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/network")))]
 #[derive(Clone, Debug)]
 pub struct NodeNetworkPath(pub(crate) At);
 
@@ -2726,7 +2929,13 @@ impl NodeNetworkPath {
     /// * Gives: `()`
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Modify` on path `/nodes/{node}`.
-    #[doc(alias("DELETE /nodes/{node}/network"))]
+    #[cfg_attr(doc, doc(alias(
+        "DELETE /nodes/{node}/network", "revert network changes", "discard network changes",
+        "delete a network interface", "delete network interface", "remove network interface", "delete interface",
+        "remove interface", "delete bridge", "remove bridge", "delete bond", "remove bond", "delete vlan",
+        "remove vlan", "delete node network", "remove node network", "delete host network", "remove host network",
+        "DELETE network", "pvesh delete /nodes/{node}/network", "Sys.Modify"
+    )))]
     #[inline]
     pub fn delete(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2764,7 +2973,15 @@ impl NodeNetworkPath {
 /// }
 /// # Ok(()) }
 /// ```
-#[doc(alias("GET /nodes/{node}/network", "list bridges", "network interfaces"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /nodes/{node}/network", "list bridges", "network interfaces", "node networks", "networks", "list networks",
+    "network configuration", "bridges", "list interfaces", "list a network interface", "list network interfaces",
+    "show network interfaces", "all network interfaces", "interfaces", "show interfaces", "all interfaces",
+    "show bridges", "all bridges", "bonds", "list bonds", "show bonds", "all bonds", "vlans", "list vlans",
+    "show vlans", "all vlans", "node network", "network node", "get node network", "show node network", "host network",
+    "network host", "get host network", "show host network", "GET network", "pvesh get /nodes/{node}/network"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeNetworkGet(pub(crate) Request<Vec<NodeNetworkItem>>);
@@ -2834,7 +3051,15 @@ impl NodeNetworkPostRequired<1> {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/nodes/{node}`.
-#[doc(alias("POST /nodes/{node}/network", "create bridge"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/network", "create bridge", "create bond", "create vlan", "add bridge", "new bridge",
+    "create network", "create a network interface", "create network interface", "add network interface",
+    "new network interface", "create interface", "add interface", "new interface", "add bond", "new bond", "add vlan",
+    "new vlan", "create node network", "add node network", "new node network", "create host network",
+    "add host network", "new host network", "POST network", "pvesh create /nodes/{node}/network", "type", "iface",
+    "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeNetworkPost(pub(crate) Request<()>);
@@ -2861,7 +3086,7 @@ impl NodeNetworkPost {
         self
     }
     /// Member preferred by a bond in `active-backup` mode.
-    #[doc(alias("bond-primary"))]
+    #[cfg_attr(doc, doc(alias("bond-primary")))]
     #[inline]
     pub fn bond_primary<How>(
         mut self,
@@ -3020,14 +3245,14 @@ impl NodeNetworkPost {
         self
     }
     /// VLAN id of a VLAN interface with a name of its own; needs `ifupdown2`. From 1 to 4094.
-    #[doc(alias("vlan-id"))]
+    #[cfg_attr(doc, doc(alias("vlan-id")))]
     #[inline]
     pub fn vlan_id<How>(mut self, vlan_id: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("vlan-id", vlan_id);
         self
     }
     /// Interface that carries the VLAN.
-    #[doc(alias("vlan-raw-device"))]
+    #[cfg_attr(doc, doc(alias("vlan-raw-device")))]
     #[inline]
     pub fn vlan_raw_device<How>(
         mut self,
@@ -3137,7 +3362,18 @@ impl Settings<NodeNetworkPost> for NodeNetwork {
 /// pve.nodes().node("pve1").network().put().await?.wait().await?;
 /// # Ok(()) }
 /// ```
-#[doc(alias("PUT /nodes/{node}/network", "apply network"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /nodes/{node}/network", "apply network", "apply network configuration", "reload network",
+    "apply network changes", "ifreload", "update a network interface", "update network interface",
+    "change network interface", "edit network interface", "set network interface", "modify network interface",
+    "update interface", "change interface", "edit interface", "set interface", "modify interface", "update bridge",
+    "change bridge", "edit bridge", "set bridge", "modify bridge", "update bond", "change bond", "edit bond",
+    "set bond", "modify bond", "update vlan", "change vlan", "edit vlan", "set vlan", "modify vlan",
+    "update node network", "change node network", "edit node network", "set node network", "modify node network",
+    "update host network", "change host network", "edit host network", "set host network", "modify host network",
+    "PUT network", "pvesh set /nodes/{node}/network", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeNetworkPut(pub(crate) Request<Task>);
@@ -3146,7 +3382,7 @@ request_impls!(NodeNetworkPut: Task);
 
 impl NodeNetworkPut {
     /// Controls whether the configuration of the FRR routing daemon is written anew with the reload. Default: `false`. Since 9.0.
-    #[doc(alias("regenerate-frr"))]
+    #[cfg_attr(doc, doc(alias("regenerate-frr")))]
     #[inline]
     pub fn regenerate_frr<How>(
         mut self,
@@ -3160,7 +3396,7 @@ impl NodeNetworkPut {
 /// The path `/nodes/{node}/network/{iface}`.
 ///
 /// Its calls: [`GET /nodes/{node}/network/{iface}`](NodeNetworkIfacePath::get), [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut), [`DELETE /nodes/{node}/network/{iface}`](NodeNetworkIfacePath::delete).
-#[doc(alias("/nodes/{node}/network/{iface}"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/network/{iface}")))]
 #[derive(Clone, Debug)]
 pub struct NodeNetworkIfacePath(pub(crate) At);
 
@@ -3189,7 +3425,12 @@ impl NodeNetworkIfacePath {
     /// * Gives: [`NodeNetwork`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/nodes/{node}`.
-    #[doc(alias("GET /nodes/{node}/network/{iface}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/network/{iface}", "get network interface", "show network interface",
+        "read network interface", "get interface", "show interface", "read interface", "get bridge", "show bridge",
+        "read bridge", "get bond", "show bond", "read bond", "get vlan", "show vlan", "read vlan", "GET network",
+        "pvesh get /nodes/{node}/network/{iface}", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<NodeNetwork> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3253,7 +3494,11 @@ impl NodeNetworkIfacePath {
     /// * Gives: `()`
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Modify` on path `/nodes/{node}`.
-    #[doc(alias("DELETE /nodes/{node}/network/{iface}"))]
+    #[cfg_attr(doc, doc(alias(
+        "DELETE /nodes/{node}/network/{iface}", "delete network interface", "remove network interface",
+        "delete interface", "remove interface", "delete bridge", "remove bridge", "delete bond", "remove bond",
+        "delete vlan", "remove vlan", "DELETE network", "pvesh delete /nodes/{node}/network/{iface}", "Sys.Modify"
+    )))]
     #[inline]
     pub fn delete(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3286,7 +3531,15 @@ impl NodeNetworkIfacePath {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/nodes/{node}`.
-#[doc(alias("PUT /nodes/{node}/network/{iface}"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /nodes/{node}/network/{iface}", "update network interface", "change network interface",
+    "edit network interface", "set network interface", "modify network interface", "update interface",
+    "change interface", "edit interface", "set interface", "modify interface", "update bridge", "change bridge",
+    "edit bridge", "set bridge", "modify bridge", "update bond", "change bond", "edit bond", "set bond", "modify bond",
+    "update vlan", "change vlan", "edit vlan", "set vlan", "modify vlan", "PUT network",
+    "pvesh set /nodes/{node}/network/{iface}", "type", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeNetworkIfacePut(pub(crate) Request<()>);
@@ -3313,7 +3566,7 @@ impl NodeNetworkIfacePut {
         self
     }
     /// Member preferred by a bond in `active-backup` mode.
-    #[doc(alias("bond-primary"))]
+    #[cfg_attr(doc, doc(alias("bond-primary")))]
     #[inline]
     pub fn bond_primary<How>(
         mut self,
@@ -3478,14 +3731,14 @@ impl NodeNetworkIfacePut {
         self
     }
     /// VLAN id of a VLAN interface with a name of its own; needs `ifupdown2`. From 1 to 4094.
-    #[doc(alias("vlan-id"))]
+    #[cfg_attr(doc, doc(alias("vlan-id")))]
     #[inline]
     pub fn vlan_id<How>(mut self, vlan_id: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("vlan-id", vlan_id);
         self
     }
     /// Interface that carries the VLAN.
-    #[doc(alias("vlan-raw-device"))]
+    #[cfg_attr(doc, doc(alias("vlan-raw-device")))]
     #[inline]
     pub fn vlan_raw_device<How>(
         mut self,
@@ -3583,13 +3836,13 @@ impl Settings<NodeNetworkIfacePut> for NodeNetworkItem {
 /// The path `/nodes/{node}/query-oci-repo-tags`.
 ///
 /// Its calls: [`GET /nodes/{node}/query-oci-repo-tags`](NodeQueryOciRepoTagsPath::get).
-#[doc(alias("/nodes/{node}/query-oci-repo-tags"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/query-oci-repo-tags")))]
 #[derive(Clone, Debug)]
 pub struct NodeQueryOciRepoTagsPath(pub(crate) At);
 
 impl NodePath {
     /// Leads to [`GET /nodes/{node}/query-oci-repo-tags`](NodeQueryOciRepoTagsPath::get).
-    #[doc(alias("query-oci-repo-tags"))]
+    #[cfg_attr(doc, doc(alias("query-oci-repo-tags")))]
     #[inline]
     #[must_use]
     pub fn query_oci_repo_tags(&self) -> NodeQueryOciRepoTagsPath {
@@ -3617,7 +3870,11 @@ impl NodeQueryOciRepoTagsPath {
     /// * Gives: list of `String`
     /// * Releases: since 9.1
     /// * Needs: `Sys.AccessNetwork` on path `/nodes/{node}`.
-    #[doc(alias("GET /nodes/{node}/query-oci-repo-tags"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/query-oci-repo-tags", "node query oci repo tags", "query oci repo tags node",
+        "query oci repo tags a node", "host query oci repo tags", "query oci repo tags host",
+        "GET query-oci-repo-tags", "pvesh get /nodes/{node}/query-oci-repo-tags", "reference", "Sys.AccessNetwork"
+    )))]
     #[inline]
     pub fn get<How0>(
         &self,
@@ -3650,13 +3907,13 @@ impl NodeQueryOciRepoTagsPath {
 /// The path `/nodes/{node}/query-url-metadata`.
 ///
 /// Its calls: [`GET /nodes/{node}/query-url-metadata`](NodeQueryUrlMetadataGet).
-#[doc(alias("/nodes/{node}/query-url-metadata"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/query-url-metadata")))]
 #[derive(Clone, Debug)]
 pub struct NodeQueryUrlMetadataPath(pub(crate) At);
 
 impl NodePath {
     /// Leads to [`GET /nodes/{node}/query-url-metadata`](NodeQueryUrlMetadataGet).
-    #[doc(alias("query-url-metadata"))]
+    #[cfg_attr(doc, doc(alias("query-url-metadata")))]
     #[inline]
     #[must_use]
     pub fn query_url_metadata(&self) -> NodeQueryUrlMetadataPath {
@@ -3712,7 +3969,12 @@ impl NodeQueryUrlMetadataPath {
 /// * Gives: [`NodeQueryUrlMetadata`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Audit` and `Sys.Modify` on path `/` or `Sys.AccessNetwork` on path `/nodes/{node}`.
-#[doc(alias("GET /nodes/{node}/query-url-metadata"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /nodes/{node}/query-url-metadata", "node query url metadata", "query url metadata node",
+    "query url metadata a node", "host query url metadata", "query url metadata host", "GET query-url-metadata",
+    "pvesh get /nodes/{node}/query-url-metadata", "url"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeQueryUrlMetadataGet(pub(crate) Request<NodeQueryUrlMetadata>);
@@ -3721,7 +3983,7 @@ request_impls!(NodeQueryUrlMetadataGet: NodeQueryUrlMetadata);
 
 impl NodeQueryUrlMetadataGet {
     /// Whether the server's TLS certificate must be valid. Default: `true`.
-    #[doc(alias("verify-certificates"))]
+    #[cfg_attr(doc, doc(alias("verify-certificates")))]
     #[inline]
     pub fn verify_certificates<How>(
         mut self,
@@ -3735,7 +3997,7 @@ impl NodeQueryUrlMetadataGet {
 /// The path `/nodes/{node}/replication`.
 ///
 /// Its calls: [`GET /nodes/{node}/replication`](NodeReplicationGet).
-#[doc(alias("/nodes/{node}/replication"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/replication")))]
 #[derive(Clone, Debug)]
 pub struct NodeReplicationPath(pub(crate) At);
 
@@ -3781,7 +4043,13 @@ impl NodeReplicationPath {
 /// * Releases: 7.4 to 9.2
 /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
 ///   * It shows jobs of guests only with `VM.Audit` on path `/vms/{guest}`.
-#[doc(alias("GET /nodes/{node}/replication"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /nodes/{node}/replication", "pvesr status", "node replications", "list a node replication",
+    "list node replications", "show node replications", "all node replications", "node replication",
+    "replication node", "replication a node", "host replication", "replication host", "GET replication",
+    "pvesh get /nodes/{node}/replication"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeReplicationGet(pub(crate) Request<Vec<NodeReplicationItem>>);
@@ -3800,7 +4068,7 @@ impl NodeReplicationGet {
 /// The path `/nodes/{node}/replication/{id}`.
 ///
 /// Its calls: [`GET /nodes/{node}/replication/{id}`](NodeReplicationIdPath::get).
-#[doc(alias("/nodes/{node}/replication/{id}"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/replication/{id}")))]
 #[derive(Clone, Debug)]
 pub struct NodeReplicationIdPath(pub(crate) At);
 
@@ -3829,7 +4097,9 @@ impl NodeReplicationIdPath {
     /// * Gives: list of [`DirectoryEntry`](super::types::DirectoryEntry)
     /// * Releases: 7.4 to 9.2
     /// * Needs: Open to every authenticated user.
-    #[doc(alias("GET /nodes/{node}/replication/{id}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/replication/{id}", "GET replication", "pvesh get /nodes/{node}/replication/{id}"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3844,7 +4114,7 @@ impl NodeReplicationIdPath {
 /// The path `/nodes/{node}/replication/{id}/log`.
 ///
 /// Its calls: [`GET /nodes/{node}/replication/{id}/log`](NodeReplicationIdLogGet).
-#[doc(alias("/nodes/{node}/replication/{id}/log"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/replication/{id}/log")))]
 #[derive(Clone, Debug)]
 pub struct NodeReplicationIdLogPath(pub(crate) At);
 
@@ -3896,7 +4166,11 @@ impl NodeReplicationIdLogPath {
 /// * Gives: list of [`LogLine`](super::types::LogLine)
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Audit` on path `/vms/{guest}` or `Sys.Audit` on path `/nodes/{node}`.
-#[doc(alias("GET /nodes/{node}/replication/{id}/log"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /nodes/{node}/replication/{id}/log", "node replication log", "log node replication", "log a node replication",
+    "GET log", "pvesh get /nodes/{node}/replication/{id}/log"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeReplicationIdLogGet(pub(crate) Request<Vec<super::types::LogLine>>);
@@ -3921,7 +4195,7 @@ impl NodeReplicationIdLogGet {
 /// The path `/nodes/{node}/replication/{id}/schedule_now`.
 ///
 /// Its calls: [`POST /nodes/{node}/replication/{id}/schedule_now`](NodeReplicationIdScheduleNowPath::post).
-#[doc(alias("/nodes/{node}/replication/{id}/schedule_now"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/replication/{id}/schedule_now")))]
 #[derive(Clone, Debug)]
 pub struct NodeReplicationIdScheduleNowPath(pub(crate) At);
 
@@ -3955,7 +4229,11 @@ impl NodeReplicationIdScheduleNowPath {
     /// * Gives: `String`
     /// * Releases: 7.4 to 9.2
     /// * Needs: `VM.Replicate` on path `/vms/{guest}`.
-    #[doc(alias("POST /nodes/{node}/replication/{id}/schedule_now"))]
+    #[cfg_attr(doc, doc(alias(
+        "POST /nodes/{node}/replication/{id}/schedule_now", "pvesr schedule-now", "node replication schedule now",
+        "schedule now node replication", "schedule now a node replication", "POST schedule_now",
+        "pvesh create /nodes/{node}/replication/{id}/schedule_now", "VM.Replicate"
+    )))]
     #[inline]
     pub fn post(&self) -> Request<String> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3970,7 +4248,7 @@ impl NodeReplicationIdScheduleNowPath {
 /// The path `/nodes/{node}/replication/{id}/status`.
 ///
 /// Its calls: [`GET /nodes/{node}/replication/{id}/status`](NodeReplicationIdStatusPath::get).
-#[doc(alias("/nodes/{node}/replication/{id}/status"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/replication/{id}/status")))]
 #[derive(Clone, Debug)]
 pub struct NodeReplicationIdStatusPath(pub(crate) At);
 
@@ -4004,7 +4282,10 @@ impl NodeReplicationIdStatusPath {
     /// * Gives: [`NodeReplicationItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `VM.Audit` on path `/vms/{guest}`.
-    #[doc(alias("GET /nodes/{node}/replication/{id}/status"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/replication/{id}/status", "node replication status", "status node replication",
+        "status a node replication", "GET status", "pvesh get /nodes/{node}/replication/{id}/status", "VM.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<NodeReplicationItem> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -4019,7 +4300,7 @@ impl NodeReplicationIdStatusPath {
 /// The path `/nodes/{node}/report`.
 ///
 /// Its calls: [`GET /nodes/{node}/report`](NodeReportPath::get).
-#[doc(alias("/nodes/{node}/report"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/report")))]
 #[derive(Clone, Debug)]
 pub struct NodeReportPath(pub(crate) At);
 
@@ -4046,7 +4327,10 @@ impl NodeReportPath {
     /// * Gives: `String`
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/nodes/{node}`.
-    #[doc(alias("GET /nodes/{node}/report"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/report", "system report", "support report", "pvereport", "node report", "report node",
+        "report a node", "host report", "report host", "GET report", "pvesh get /nodes/{node}/report", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<String> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -4061,7 +4345,7 @@ impl NodeReportPath {
 /// The path `/nodes/{node}/rrd`.
 ///
 /// Its calls: [`GET /nodes/{node}/rrd`](NodeRrdGet).
-#[doc(alias("/nodes/{node}/rrd"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/rrd")))]
 #[derive(Clone, Debug)]
 pub struct NodeRrdPath(pub(crate) At);
 
@@ -4144,7 +4428,11 @@ impl NodeRrdGetRequired<1> {
 /// * Gives: [`RrdImage`](super::types::RrdImage)
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Audit` on path `/nodes/{node}`.
-#[doc(alias("GET /nodes/{node}/rrd"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /nodes/{node}/rrd", "node rrd", "rrd node", "rrd a node", "host rrd", "rrd host", "GET rrd",
+    "pvesh get /nodes/{node}/rrd", "ds", "timeframe", "Sys.Audit"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeRrdGet(pub(crate) Request<super::types::RrdImage>);
@@ -4166,7 +4454,7 @@ impl NodeRrdGet {
 /// The path `/nodes/{node}/rrddata`.
 ///
 /// Its calls: [`GET /nodes/{node}/rrddata`](NodeRrddataGet).
-#[doc(alias("/nodes/{node}/rrddata"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/rrddata")))]
 #[derive(Clone, Debug)]
 pub struct NodeRrddataPath(pub(crate) At);
 
@@ -4228,7 +4516,12 @@ impl NodeRrddataPath {
 /// println!("{} samples", samples.len());
 /// # Ok(()) }
 /// ```
-#[doc(alias("GET /nodes/{node}/rrddata", "node statistics"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /nodes/{node}/rrddata", "node statistics", "node metrics", "node graph", "node history", "host statistics",
+    "node rrddata", "rrddata node", "rrddata a node", "host rrddata", "rrddata host", "GET rrddata",
+    "pvesh get /nodes/{node}/rrddata", "timeframe", "Sys.Audit"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeRrddataGet(pub(crate) Request<Vec<NodeRrddataItem>>);
@@ -4250,7 +4543,7 @@ impl NodeRrddataGet {
 /// The path `/nodes/{node}/scan`.
 ///
 /// Its calls: [`GET /nodes/{node}/scan`](NodeScanPath::get).
-#[doc(alias("/nodes/{node}/scan"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/scan")))]
 #[derive(Clone, Debug)]
 pub struct NodeScanPath(pub(crate) At);
 
@@ -4277,7 +4570,9 @@ impl NodeScanPath {
     /// * Gives: list of [`MethodEntry`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: Open to every authenticated user.
-    #[doc(alias("GET /nodes/{node}/scan"))]
+    #[cfg_attr(doc, doc(alias(
+        
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<MethodEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -4292,7 +4587,7 @@ impl NodeScanPath {
 /// The path `/nodes/{node}/scan/cifs`.
 ///
 /// Its calls: [`GET /nodes/{node}/scan/cifs`](NodeScanCifsGet).
-#[doc(alias("/nodes/{node}/scan/cifs"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/scan/cifs")))]
 #[derive(Clone, Debug)]
 pub struct NodeScanCifsPath(pub(crate) At);
 
@@ -4339,7 +4634,12 @@ impl NodeScanCifsPath {
 /// * Gives: list of [`NodeScanCifsItem`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Datastore.Allocate` on path `/storage`.
-#[doc(alias("GET /nodes/{node}/scan/cifs"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /nodes/{node}/scan/cifs", "pvesm scan cifs", "pvesm cifsscan", "node scan cifs", "scan cifs node",
+    "node cifs", "cifs node", "cifs a node", "host scan cifs", "scan cifs host", "host cifs", "cifs host", "GET cifs",
+    "pvesh get /nodes/{node}/scan/cifs", "server", "Datastore.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeScanCifsGet(pub(crate) Request<Vec<NodeScanCifsItem>>);
@@ -4370,7 +4670,7 @@ impl NodeScanCifsGet {
 /// The path `/nodes/{node}/scan/glusterfs`.
 ///
 /// Its calls: [`GET /nodes/{node}/scan/glusterfs`](NodeScanGlusterfsPath::get).
-#[doc(alias("/nodes/{node}/scan/glusterfs"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/scan/glusterfs")))]
 #[derive(Clone, Debug)]
 pub struct NodeScanGlusterfsPath(pub(crate) At);
 
@@ -4398,7 +4698,11 @@ impl NodeScanGlusterfsPath {
     /// * Gives: list of [`NodeScanGlusterfsItem`]
     /// * Releases: until 8.4
     /// * Needs: `Datastore.Allocate` on path `/storage`.
-    #[doc(alias("GET /nodes/{node}/scan/glusterfs"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/scan/glusterfs", "node scan glusterfs", "scan glusterfs node", "node glusterfs",
+        "glusterfs node", "glusterfs a node", "host scan glusterfs", "scan glusterfs host", "host glusterfs",
+        "glusterfs host", "GET glusterfs", "pvesh get /nodes/{node}/scan/glusterfs", "server", "Datastore.Allocate"
+    )))]
     #[inline]
     pub fn get<How0>(
         &self,
@@ -4419,7 +4723,7 @@ impl NodeScanGlusterfsPath {
 /// The path `/nodes/{node}/scan/iscsi`.
 ///
 /// Its calls: [`GET /nodes/{node}/scan/iscsi`](NodeScanIscsiPath::get).
-#[doc(alias("/nodes/{node}/scan/iscsi"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/scan/iscsi")))]
 #[derive(Clone, Debug)]
 pub struct NodeScanIscsiPath(pub(crate) At);
 
@@ -4447,7 +4751,11 @@ impl NodeScanIscsiPath {
     /// * Gives: list of [`NodeScanIscsiItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Datastore.Allocate` on path `/storage`.
-    #[doc(alias("GET /nodes/{node}/scan/iscsi"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/scan/iscsi", "pvesm scan iscsi", "pvesm iscsiscan", "node scan iscsi", "scan iscsi node",
+        "node iscsi", "iscsi node", "iscsi a node", "host scan iscsi", "scan iscsi host", "host iscsi", "iscsi host",
+        "GET iscsi", "pvesh get /nodes/{node}/scan/iscsi", "portal", "Datastore.Allocate"
+    )))]
     #[inline]
     pub fn get<How0>(
         &self,
@@ -4467,7 +4775,7 @@ impl NodeScanIscsiPath {
 /// The path `/nodes/{node}/scan/lvm`.
 ///
 /// Its calls: [`GET /nodes/{node}/scan/lvm`](NodeScanLvmPath::get).
-#[doc(alias("/nodes/{node}/scan/lvm"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/scan/lvm")))]
 #[derive(Clone, Debug)]
 pub struct NodeScanLvmPath(pub(crate) At);
 
@@ -4494,7 +4802,11 @@ impl NodeScanLvmPath {
     /// * Gives: list of [`NodeScanLvmItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Datastore.Allocate` on path `/storage`.
-    #[doc(alias("GET /nodes/{node}/scan/lvm"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/scan/lvm", "pvesm scan lvm", "pvesm lvmscan", "node scan lvm", "scan lvm node", "node lvm",
+        "lvm node", "lvm a node", "host scan lvm", "scan lvm host", "host lvm", "lvm host", "GET lvm",
+        "pvesh get /nodes/{node}/scan/lvm", "Datastore.Allocate"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<NodeScanLvmItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -4509,7 +4821,7 @@ impl NodeScanLvmPath {
 /// The path `/nodes/{node}/scan/lvmthin`.
 ///
 /// Its calls: [`GET /nodes/{node}/scan/lvmthin`](NodeScanLvmthinPath::get).
-#[doc(alias("/nodes/{node}/scan/lvmthin"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/scan/lvmthin")))]
 #[derive(Clone, Debug)]
 pub struct NodeScanLvmthinPath(pub(crate) At);
 
@@ -4537,7 +4849,12 @@ impl NodeScanLvmthinPath {
     /// * Gives: list of [`NodeScanLvmthinItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Datastore.Allocate` on path `/storage`.
-    #[doc(alias("GET /nodes/{node}/scan/lvmthin"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/scan/lvmthin", "pvesm scan lvmthin", "pvesm lvmthinscan", "node scan lvmthin",
+        "scan lvmthin node", "node lvmthin", "lvmthin node", "lvmthin a node", "host scan lvmthin",
+        "scan lvmthin host", "host lvmthin", "lvmthin host", "GET lvmthin", "pvesh get /nodes/{node}/scan/lvmthin",
+        "vg", "Datastore.Allocate"
+    )))]
     #[inline]
     pub fn get<How0>(
         &self,
@@ -4563,7 +4880,7 @@ impl NodeScanLvmthinPath {
 /// The path `/nodes/{node}/scan/nfs`.
 ///
 /// Its calls: [`GET /nodes/{node}/scan/nfs`](NodeScanNfsPath::get).
-#[doc(alias("/nodes/{node}/scan/nfs"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/scan/nfs")))]
 #[derive(Clone, Debug)]
 pub struct NodeScanNfsPath(pub(crate) At);
 
@@ -4591,7 +4908,11 @@ impl NodeScanNfsPath {
     /// * Gives: list of [`NodeScanNfsItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Datastore.Allocate` on path `/storage`.
-    #[doc(alias("GET /nodes/{node}/scan/nfs"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/scan/nfs", "pvesm scan nfs", "pvesm nfsscan", "node scan nfs", "scan nfs node", "node nfs",
+        "nfs node", "nfs a node", "host scan nfs", "scan nfs host", "host nfs", "nfs host", "GET nfs",
+        "pvesh get /nodes/{node}/scan/nfs", "server", "Datastore.Allocate"
+    )))]
     #[inline]
     pub fn get<How0>(
         &self,
@@ -4611,7 +4932,7 @@ impl NodeScanNfsPath {
 /// The path `/nodes/{node}/scan/pbs`.
 ///
 /// Its calls: [`GET /nodes/{node}/scan/pbs`](NodeScanPbsGet).
-#[doc(alias("/nodes/{node}/scan/pbs"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/scan/pbs")))]
 #[derive(Clone, Debug)]
 pub struct NodeScanPbsPath(pub(crate) At);
 
@@ -4721,7 +5042,12 @@ impl NodeScanPbsGetRequired<2> {
 /// * Gives: list of [`NodeScanPbsItem`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Datastore.Allocate` on path `/storage`.
-#[doc(alias("GET /nodes/{node}/scan/pbs"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /nodes/{node}/scan/pbs", "pvesm scan pbs", "node scan pbs", "scan pbs node", "node pbs", "pbs node",
+    "pbs a node", "host scan pbs", "scan pbs host", "host pbs", "pbs host", "GET pbs",
+    "pvesh get /nodes/{node}/scan/pbs", "server", "username", "password", "Datastore.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeScanPbsGet(pub(crate) Request<Vec<NodeScanPbsItem>>);
@@ -4749,7 +5075,7 @@ impl NodeScanPbsGet {
 /// The path `/nodes/{node}/scan/zfs`.
 ///
 /// Its calls: [`GET /nodes/{node}/scan/zfs`](NodeScanZfsPath::get).
-#[doc(alias("/nodes/{node}/scan/zfs"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/scan/zfs")))]
 #[derive(Clone, Debug)]
 pub struct NodeScanZfsPath(pub(crate) At);
 
@@ -4776,7 +5102,11 @@ impl NodeScanZfsPath {
     /// * Gives: list of [`NodeScanZfsItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Datastore.Allocate` on path `/storage`.
-    #[doc(alias("GET /nodes/{node}/scan/zfs"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/scan/zfs", "pvesm scan zfs", "pvesm zfsscan", "node scan zfs", "scan zfs node", "node zfs",
+        "zfs node", "zfs a node", "host scan zfs", "scan zfs host", "host zfs", "zfs host", "GET zfs",
+        "pvesh get /nodes/{node}/scan/zfs", "Datastore.Allocate"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<NodeScanZfsItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -4791,7 +5121,7 @@ impl NodeScanZfsPath {
 /// The path `/nodes/{node}/services`.
 ///
 /// Its calls: [`GET /nodes/{node}/services`](NodeServicesPath::get).
-#[doc(alias("/nodes/{node}/services"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/services")))]
 #[derive(Clone, Debug)]
 pub struct NodeServicesPath(pub(crate) At);
 
@@ -4818,7 +5148,12 @@ impl NodeServicesPath {
     /// * Gives: list of [`NodeServicesItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/nodes/{node}`.
-    #[doc(alias("GET /nodes/{node}/services"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/services", "services", "list a service", "list services", "show services", "all services",
+        "node services", "list node services", "show node services", "all node services", "services node",
+        "services a node", "host services", "services host", "GET services", "pvesh get /nodes/{node}/services",
+        "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<NodeServicesItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -4833,7 +5168,7 @@ impl NodeServicesPath {
 /// The path `/nodes/{node}/services/{service}`.
 ///
 /// Its calls: [`GET /nodes/{node}/services/{service}`](NodeServicesServicePath::get).
-#[doc(alias("/nodes/{node}/services/{service}"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/services/{service}")))]
 #[derive(Clone, Debug)]
 pub struct NodeServicesServicePath(pub(crate) At);
 
@@ -4862,7 +5197,10 @@ impl NodeServicesServicePath {
     /// * Gives: list of [`SubdirEntry`](super::types::SubdirEntry)
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/nodes/{node}`.
-    #[doc(alias("GET /nodes/{node}/services/{service}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/services/{service}", "GET services", "pvesh get /nodes/{node}/services/{service}",
+        "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::SubdirEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -4877,7 +5215,7 @@ impl NodeServicesServicePath {
 /// The path `/nodes/{node}/services/{service}/reload`.
 ///
 /// Its calls: [`POST /nodes/{node}/services/{service}/reload`](NodeServicesServiceReloadPath::post).
-#[doc(alias("/nodes/{node}/services/{service}/reload"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/services/{service}/reload")))]
 #[derive(Clone, Debug)]
 pub struct NodeServicesServiceReloadPath(pub(crate) At);
 
@@ -4912,7 +5250,11 @@ impl NodeServicesServiceReloadPath {
     /// * Gives: [`Task`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Modify` on path `/nodes/{node}`.
-    #[doc(alias("POST /nodes/{node}/services/{service}/reload"))]
+    #[cfg_attr(doc, doc(alias(
+        "POST /nodes/{node}/services/{service}/reload", "service reload", "reload service", "reload a service",
+        "node service reload", "reload node service", "POST reload",
+        "pvesh create /nodes/{node}/services/{service}/reload", "Sys.Modify"
+    )))]
     #[inline]
     pub fn post(&self) -> Request<Task> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -4927,7 +5269,7 @@ impl NodeServicesServiceReloadPath {
 /// The path `/nodes/{node}/services/{service}/restart`.
 ///
 /// Its calls: [`POST /nodes/{node}/services/{service}/restart`](NodeServicesServiceRestartPath::post).
-#[doc(alias("/nodes/{node}/services/{service}/restart"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/services/{service}/restart")))]
 #[derive(Clone, Debug)]
 pub struct NodeServicesServiceRestartPath(pub(crate) At);
 
@@ -4962,7 +5304,11 @@ impl NodeServicesServiceRestartPath {
     /// * Gives: [`Task`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Modify` on path `/nodes/{node}`.
-    #[doc(alias("POST /nodes/{node}/services/{service}/restart"))]
+    #[cfg_attr(doc, doc(alias(
+        "POST /nodes/{node}/services/{service}/restart", "service restart", "restart service", "restart a service",
+        "node service restart", "restart node service", "POST restart",
+        "pvesh create /nodes/{node}/services/{service}/restart", "Sys.Modify"
+    )))]
     #[inline]
     pub fn post(&self) -> Request<Task> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -4977,7 +5323,7 @@ impl NodeServicesServiceRestartPath {
 /// The path `/nodes/{node}/services/{service}/start`.
 ///
 /// Its calls: [`POST /nodes/{node}/services/{service}/start`](NodeServicesServiceStartPath::post).
-#[doc(alias("/nodes/{node}/services/{service}/start"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/services/{service}/start")))]
 #[derive(Clone, Debug)]
 pub struct NodeServicesServiceStartPath(pub(crate) At);
 
@@ -5012,7 +5358,11 @@ impl NodeServicesServiceStartPath {
     /// * Gives: [`Task`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Modify` on path `/nodes/{node}`.
-    #[doc(alias("POST /nodes/{node}/services/{service}/start"))]
+    #[cfg_attr(doc, doc(alias(
+        "POST /nodes/{node}/services/{service}/start", "service start", "start service", "start a service",
+        "node service start", "start node service", "POST start",
+        "pvesh create /nodes/{node}/services/{service}/start", "Sys.Modify"
+    )))]
     #[inline]
     pub fn post(&self) -> Request<Task> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -5027,7 +5377,7 @@ impl NodeServicesServiceStartPath {
 /// The path `/nodes/{node}/services/{service}/state`.
 ///
 /// Its calls: [`GET /nodes/{node}/services/{service}/state`](NodeServicesServiceStatePath::get).
-#[doc(alias("/nodes/{node}/services/{service}/state"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/services/{service}/state")))]
 #[derive(Clone, Debug)]
 pub struct NodeServicesServiceStatePath(pub(crate) At);
 
@@ -5061,7 +5411,11 @@ impl NodeServicesServiceStatePath {
     /// * Gives: [`NodeServicesItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/nodes/{node}`.
-    #[doc(alias("GET /nodes/{node}/services/{service}/state"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/services/{service}/state", "service state", "state service", "state a service",
+        "node service state", "state node service", "GET state", "pvesh get /nodes/{node}/services/{service}/state",
+        "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<NodeServicesItem> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -5076,7 +5430,7 @@ impl NodeServicesServiceStatePath {
 /// The path `/nodes/{node}/services/{service}/stop`.
 ///
 /// Its calls: [`POST /nodes/{node}/services/{service}/stop`](NodeServicesServiceStopPath::post).
-#[doc(alias("/nodes/{node}/services/{service}/stop"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/services/{service}/stop")))]
 #[derive(Clone, Debug)]
 pub struct NodeServicesServiceStopPath(pub(crate) At);
 
@@ -5111,7 +5465,11 @@ impl NodeServicesServiceStopPath {
     /// * Gives: [`Task`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Modify` on path `/nodes/{node}`.
-    #[doc(alias("POST /nodes/{node}/services/{service}/stop"))]
+    #[cfg_attr(doc, doc(alias(
+        "POST /nodes/{node}/services/{service}/stop", "service stop", "stop service", "stop a service",
+        "node service stop", "stop node service", "POST stop", "pvesh create /nodes/{node}/services/{service}/stop",
+        "Sys.Modify"
+    )))]
     #[inline]
     pub fn post(&self) -> Request<Task> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -5126,7 +5484,7 @@ impl NodeServicesServiceStopPath {
 /// The path `/nodes/{node}/spiceshell`.
 ///
 /// Its calls: [`POST /nodes/{node}/spiceshell`](NodeSpiceshellPost).
-#[doc(alias("/nodes/{node}/spiceshell"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/spiceshell")))]
 #[derive(Clone, Debug)]
 pub struct NodeSpiceshellPath(pub(crate) At);
 
@@ -5178,7 +5536,11 @@ impl NodeSpiceshellPath {
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Console` on path `/nodes/{node}`.
 ///   * With `cmd`, when it is another command than `login`: to be `root@pam` itself.
-#[doc(alias("POST /nodes/{node}/spiceshell"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/spiceshell", "node spiceshell", "spiceshell node", "spiceshell a node", "host spiceshell",
+    "spiceshell host", "POST spiceshell", "pvesh create /nodes/{node}/spiceshell", "Sys.Console"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeSpiceshellPost(pub(crate) Request<super::types::SpiceConfig>);
@@ -5192,8 +5554,8 @@ impl NodeSpiceshellPost {
         self.0.call.set_some::<NodeSpiceshellCmd, How>("cmd", cmd);
         self
     }
-    /// Arguments of the command, separated by NUL characters. Default: ``. Only together with `cmd`.
-    #[doc(alias("cmd-opts"))]
+    /// Arguments of the command, separated by NUL characters. Empty by default. Only together with `cmd`.
+    #[cfg_attr(doc, doc(alias("cmd-opts")))]
     #[inline]
     pub fn cmd_opts<How>(mut self, cmd_opts: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("cmd-opts", cmd_opts);
@@ -5210,7 +5572,7 @@ impl NodeSpiceshellPost {
 /// The path `/nodes/{node}/startall`.
 ///
 /// Its calls: [`POST /nodes/{node}/startall`](NodeStartallPost).
-#[doc(alias("/nodes/{node}/startall"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/startall")))]
 #[derive(Clone, Debug)]
 pub struct NodeStartallPath(pub(crate) At);
 
@@ -5273,7 +5635,12 @@ impl NodeStartallPath {
 /// pve.nodes().node("pve1").startall().post().await?.wait().await?;
 /// # Ok(()) }
 /// ```
-#[doc(alias("POST /nodes/{node}/startall", "start all guests"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/startall", "start all guests", "bulk start", "start all", "start all vms", "pvenode startall",
+    "node startall", "startall node", "startall a node", "host startall", "startall host", "POST startall",
+    "pvesh create /nodes/{node}/startall", "VM.PowerMgmt"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStartallPost(pub(crate) Request<Task>);
@@ -5288,7 +5655,7 @@ impl NodeStartallPost {
         self
     }
     /// Most guests started in parallel; the datacenter's setting, or one by CPU count, when left out. From 1 to 64. Since 9.1.
-    #[doc(alias("max-workers"))]
+    #[cfg_attr(doc, doc(alias("max-workers")))]
     #[inline]
     pub fn max_workers<How>(mut self, max_workers: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("max-workers", max_workers);
@@ -5305,7 +5672,7 @@ impl NodeStartallPost {
 /// The path `/nodes/{node}/status`.
 ///
 /// Its calls: [`GET /nodes/{node}/status`](NodeStatusPath::get), [`POST /nodes/{node}/status`](NodeStatusPath::post).
-#[doc(alias("/nodes/{node}/status"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/status")))]
 #[derive(Clone, Debug)]
 pub struct NodeStatusPath(pub(crate) At);
 
@@ -5341,7 +5708,12 @@ impl NodeStatusPath {
     /// println!("{}: load {}", status.pveversion, status.loadavg.join(" "));
     /// # Ok(()) }
     /// ```
-    #[doc(alias("GET /nodes/{node}/status", "node status"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/status", "node status", "node cpu usage", "node memory usage", "node load", "uptime",
+        "load average", "node uptime", "host status", "cpu usage", "kernel version", "status node", "get node status",
+        "show node status", "status host", "get host status", "show host status", "GET status",
+        "pvesh get /nodes/{node}/status", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<NodeStatus> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -5377,7 +5749,13 @@ impl NodeStatusPath {
     /// pve.nodes().node("pve1").status().post(NodeStatusCommand::Reboot).await?;
     /// # Ok(()) }
     /// ```
-    #[doc(alias("POST /nodes/{node}/status", "reboot node", "shutdown node"))]
+    #[cfg_attr(doc, doc(alias(
+        "POST /nodes/{node}/status", "reboot node", "shutdown node", "restart node", "power off node", "reboot host",
+        "shutdown host", "restart host", "poweroff", "node reboot", "node shutdown", "host reboot", "host shutdown",
+        "reboot a node", "shut down node", "create node status", "add node status", "new node status",
+        "create host status", "add host status", "new host status", "POST status", "pvesh create /nodes/{node}/status",
+        "command", "Sys.PowerMgmt"
+    )))]
     #[inline]
     pub fn post<How0>(
         &self,
@@ -5397,7 +5775,7 @@ impl NodeStatusPath {
 /// The path `/nodes/{node}/stopall`.
 ///
 /// Its calls: [`POST /nodes/{node}/stopall`](NodeStopallPost).
-#[doc(alias("/nodes/{node}/stopall"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/stopall")))]
 #[derive(Clone, Debug)]
 pub struct NodeStopallPath(pub(crate) At);
 
@@ -5465,7 +5843,12 @@ impl NodeStopallPath {
 /// task.wait().await?;
 /// # Ok(()) }
 /// ```
-#[doc(alias("POST /nodes/{node}/stopall", "stop all guests"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/stopall", "stop all guests", "bulk shutdown", "bulk stop", "stop all", "shutdown all",
+    "stop all vms", "shutdown all guests", "pvenode stopall", "node stopall", "stopall node", "stopall a node",
+    "host stopall", "stopall host", "POST stopall", "pvesh create /nodes/{node}/stopall", "VM.PowerMgmt"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStopallPost(pub(crate) Request<Task>);
@@ -5474,14 +5857,14 @@ request_impls!(NodeStopallPost: Task);
 
 impl NodeStopallPost {
     /// Stops a guest hard when its shutdown exceeds the timeout. Default: `true`.
-    #[doc(alias("force-stop"))]
+    #[cfg_attr(doc, doc(alias("force-stop")))]
     #[inline]
     pub fn force_stop<How>(mut self, force_stop: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("force-stop", force_stop);
         self
     }
     /// Most guests shut down in parallel; the datacenter's setting, or one by CPU count, when left out. From 1 to 64. Since 9.1.
-    #[doc(alias("max-workers"))]
+    #[cfg_attr(doc, doc(alias("max-workers")))]
     #[inline]
     pub fn max_workers<How>(mut self, max_workers: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("max-workers", max_workers);
@@ -5504,7 +5887,7 @@ impl NodeStopallPost {
 /// The path `/nodes/{node}/subscription`.
 ///
 /// Its calls: [`GET /nodes/{node}/subscription`](NodeSubscriptionPath::get), [`POST /nodes/{node}/subscription`](NodeSubscriptionPost), [`PUT /nodes/{node}/subscription`](NodeSubscriptionPath::put), [`DELETE /nodes/{node}/subscription`](NodeSubscriptionPath::delete).
-#[doc(alias("/nodes/{node}/subscription"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/subscription")))]
 #[derive(Clone, Debug)]
 pub struct NodeSubscriptionPath(pub(crate) At);
 
@@ -5532,7 +5915,12 @@ impl NodeSubscriptionPath {
     /// * Releases: 7.4 to 9.2
     /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
     ///   * It shows the key and the server id only with `Sys.Audit` on path `/nodes/{node}`.
-    #[doc(alias("GET /nodes/{node}/subscription"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/subscription", "subscription", "subscription key", "license", "pvesubscription get",
+        "node subscription", "subscription node", "get node subscription", "show node subscription",
+        "host subscription", "subscription host", "get host subscription", "show host subscription",
+        "GET subscription", "pvesh get /nodes/{node}/subscription"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<NodeSubscription> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -5571,7 +5959,13 @@ impl NodeSubscriptionPath {
     /// * Gives: `()`
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Modify` on path `/nodes/{node}`.
-    #[doc(alias("PUT /nodes/{node}/subscription"))]
+    #[cfg_attr(doc, doc(alias(
+        "PUT /nodes/{node}/subscription", "upload subscription key", "set subscription", "set license",
+        "pvesubscription set", "update node subscription", "change node subscription", "edit node subscription",
+        "set node subscription", "modify node subscription", "update host subscription", "change host subscription",
+        "edit host subscription", "set host subscription", "modify host subscription", "PUT subscription",
+        "pvesh set /nodes/{node}/subscription", "key", "Sys.Modify"
+    )))]
     #[inline]
     pub fn put<How0>(&self, key: impl IntoValue<Secret, How0>) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -5611,7 +6005,11 @@ impl NodeSubscriptionPath {
     /// * Gives: `()`
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Modify` on path `/nodes/{node}`.
-    #[doc(alias("DELETE /nodes/{node}/subscription"))]
+    #[cfg_attr(doc, doc(alias(
+        "DELETE /nodes/{node}/subscription", "pvesubscription delete", "delete node subscription",
+        "remove node subscription", "delete host subscription", "remove host subscription", "DELETE subscription",
+        "pvesh delete /nodes/{node}/subscription", "Sys.Modify"
+    )))]
     #[inline]
     pub fn delete(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -5636,7 +6034,12 @@ impl NodeSubscriptionPath {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/nodes/{node}`.
-#[doc(alias("POST /nodes/{node}/subscription"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/subscription", "pvesubscription update", "create node subscription", "add node subscription",
+    "new node subscription", "create host subscription", "add host subscription", "new host subscription",
+    "POST subscription", "pvesh create /nodes/{node}/subscription", "Sys.Modify"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeSubscriptionPost(pub(crate) Request<()>);
@@ -5655,7 +6058,7 @@ impl NodeSubscriptionPost {
 /// The path `/nodes/{node}/suspendall`.
 ///
 /// Its calls: [`POST /nodes/{node}/suspendall`](NodeSuspendallPost).
-#[doc(alias("/nodes/{node}/suspendall"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/suspendall")))]
 #[derive(Clone, Debug)]
 pub struct NodeSuspendallPath(pub(crate) At);
 
@@ -5710,7 +6113,12 @@ impl NodeSuspendallPath {
 /// * Gives: [`Task`]
 /// * Releases: since 8.1
 /// * Needs: `VM.PowerMgmt` and `VM.Config.Disk` on path `/` or (`vms` names guests and `VM.PowerMgmt` on path `/vms/{vmid}`).
-#[doc(alias("POST /nodes/{node}/suspendall"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/suspendall", "bulk suspend", "suspend all", "node suspendall", "suspendall node",
+    "suspendall a node", "host suspendall", "suspendall host", "POST suspendall",
+    "pvesh create /nodes/{node}/suspendall", "VM.PowerMgmt", "VM.Config.Disk"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeSuspendallPost(pub(crate) Request<Task>);
@@ -5719,7 +6127,7 @@ request_impls!(NodeSuspendallPost: Task);
 
 impl NodeSuspendallPost {
     /// Most guests suspended in parallel; the datacenter's setting, or one by CPU count, when left out. From 1 to 64. Since 9.1.
-    #[doc(alias("max-workers"))]
+    #[cfg_attr(doc, doc(alias("max-workers")))]
     #[inline]
     pub fn max_workers<How>(mut self, max_workers: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("max-workers", max_workers);
@@ -5736,7 +6144,7 @@ impl NodeSuspendallPost {
 /// The path `/nodes/{node}/syslog`.
 ///
 /// Its calls: [`GET /nodes/{node}/syslog`](NodeSyslogGet).
-#[doc(alias("/nodes/{node}/syslog"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/syslog")))]
 #[derive(Clone, Debug)]
 pub struct NodeSyslogPath(pub(crate) At);
 
@@ -5796,7 +6204,11 @@ impl NodeSyslogPath {
 /// * Gives: list of [`LogLine`](super::types::LogLine)
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Syslog` on path `/nodes/{node}`.
-#[doc(alias("GET /nodes/{node}/syslog"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /nodes/{node}/syslog", "system log", "logs", "node log", "node syslog", "syslog node", "syslog a node",
+    "host syslog", "syslog host", "GET syslog", "pvesh get /nodes/{node}/syslog", "Sys.Syslog"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeSyslogGet(pub(crate) Request<Vec<super::types::LogLine>>);
@@ -5839,7 +6251,7 @@ impl NodeSyslogGet {
 /// The path `/nodes/{node}/tasks`.
 ///
 /// Its calls: [`GET /nodes/{node}/tasks`](NodeTasksGet).
-#[doc(alias("/nodes/{node}/tasks"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/tasks")))]
 #[derive(Clone, Debug)]
 pub struct NodeTasksPath(pub(crate) At);
 
@@ -5908,7 +6320,12 @@ impl NodeTasksPath {
 /// }
 /// # Ok(()) }
 /// ```
-#[doc(alias("GET /nodes/{node}/tasks", "list tasks"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /nodes/{node}/tasks", "list tasks", "task history", "task list", "tasks", "node tasks", "pvenode task list",
+    "list a task", "show tasks", "all tasks", "list node tasks", "show node tasks", "all node tasks", "tasks node",
+    "tasks a node", "host tasks", "tasks host", "GET tasks", "pvesh get /nodes/{node}/tasks"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeTasksGet(pub(crate) Request<Vec<NodeTasksItem>>);
@@ -5987,7 +6404,7 @@ impl NodeTasksGet {
 /// The path `/nodes/{node}/tasks/{upid}`.
 ///
 /// Its calls: [`GET /nodes/{node}/tasks/{upid}`](NodeTasksUpidPath::get), [`DELETE /nodes/{node}/tasks/{upid}`](NodeTasksUpidPath::delete).
-#[doc(alias("/nodes/{node}/tasks/{upid}"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/tasks/{upid}")))]
 #[derive(Clone, Debug)]
 pub struct NodeTasksUpidPath(pub(crate) At);
 
@@ -6022,7 +6439,9 @@ impl NodeTasksUpidPath {
     /// * Gives: list of [`DirectoryEntry`](super::types::DirectoryEntry)
     /// * Releases: 7.4 to 9.2
     /// * Needs: Open to every authenticated user.
-    #[doc(alias("GET /nodes/{node}/tasks/{upid}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/tasks/{upid}", "GET tasks", "pvesh get /nodes/{node}/tasks/{upid}"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -6050,7 +6469,11 @@ impl NodeTasksUpidPath {
     /// * Gives: `()`
     /// * Releases: 7.4 to 9.2
     /// * Needs: being the user who started the task, or whose token did or `Sys.Modify` on path `/nodes/{node}`.
-    #[doc(alias("DELETE /nodes/{node}/tasks/{upid}", "stop task", "cancel task"))]
+    #[cfg_attr(doc, doc(alias(
+        "DELETE /nodes/{node}/tasks/{upid}", "stop task", "cancel task", "abort task", "kill task", "delete task",
+        "remove task", "delete node task", "remove node task", "DELETE tasks",
+        "pvesh delete /nodes/{node}/tasks/{upid}", "Sys.Modify"
+    )))]
     #[inline]
     pub fn delete(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -6072,7 +6495,7 @@ impl NodeTasksUpidPath {
 /// The path `/nodes/{node}/tasks/{upid}/log`.
 ///
 /// Its calls: [`GET /nodes/{node}/tasks/{upid}/log`](NodeTasksUpidLogGet).
-#[doc(alias("/nodes/{node}/tasks/{upid}/log"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/tasks/{upid}/log")))]
 #[derive(Clone, Debug)]
 pub struct NodeTasksUpidLogPath(pub(crate) At);
 
@@ -6145,7 +6568,11 @@ impl NodeTasksUpidLogPath {
 /// }
 /// # Ok(()) }
 /// ```
-#[doc(alias("GET /nodes/{node}/tasks/{upid}/log", "task log"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /nodes/{node}/tasks/{upid}/log", "task log", "task output", "pvenode task log", "log task", "log a task",
+    "node task log", "log node task", "GET log", "pvesh get /nodes/{node}/tasks/{upid}/log", "Sys.Audit"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeTasksUpidLogGet(pub(crate) Request<Vec<super::types::LogLine>>);
@@ -6176,7 +6603,7 @@ impl NodeTasksUpidLogGet {
 /// The path `/nodes/{node}/tasks/{upid}/status`.
 ///
 /// Its calls: [`GET /nodes/{node}/tasks/{upid}/status`](NodeTasksUpidStatusPath::get).
-#[doc(alias("/nodes/{node}/tasks/{upid}/status"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/tasks/{upid}/status")))]
 #[derive(Clone, Debug)]
 pub struct NodeTasksUpidStatusPath(pub(crate) At);
 
@@ -6220,7 +6647,11 @@ impl NodeTasksUpidStatusPath {
     /// println!("{status:?}");
     /// # Ok(()) }
     /// ```
-    #[doc(alias("GET /nodes/{node}/tasks/{upid}/status", "task status"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/tasks/{upid}/status", "task status", "wait for task", "is task done", "task state",
+        "poll task", "pvenode task status", "status task", "status a task", "node task status", "status node task",
+        "GET status", "pvesh get /nodes/{node}/tasks/{upid}/status", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<NodeTasksStatus> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -6242,7 +6673,7 @@ impl NodeTasksUpidStatusPath {
 /// The path `/nodes/{node}/termproxy`.
 ///
 /// Its calls: [`POST /nodes/{node}/termproxy`](NodeTermproxyPost).
-#[doc(alias("/nodes/{node}/termproxy"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/termproxy")))]
 #[derive(Clone, Debug)]
 pub struct NodeTermproxyPath(pub(crate) At);
 
@@ -6283,7 +6714,12 @@ impl NodeTermproxyPath {
 /// * Gives: [`Termproxy`](super::types::Termproxy)
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Console` on path `/nodes/{node}`.
-#[doc(alias("POST /nodes/{node}/termproxy"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/termproxy", "shell", "node shell", "terminal", "open shell", "node terminal", "node termproxy",
+    "termproxy node", "termproxy a node", "host termproxy", "termproxy host", "POST termproxy",
+    "pvesh create /nodes/{node}/termproxy", "Sys.Console"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeTermproxyPost(pub(crate) Request<super::types::Termproxy>);
@@ -6297,8 +6733,8 @@ impl NodeTermproxyPost {
         self.0.call.set_some::<NodeSpiceshellCmd, How>("cmd", cmd);
         self
     }
-    /// Arguments of the command, separated by NUL characters. Default: ``. Only together with `cmd`.
-    #[doc(alias("cmd-opts"))]
+    /// Arguments of the command, separated by NUL characters. Empty by default. Only together with `cmd`.
+    #[cfg_attr(doc, doc(alias("cmd-opts")))]
     #[inline]
     pub fn cmd_opts<How>(mut self, cmd_opts: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("cmd-opts", cmd_opts);
@@ -6309,7 +6745,7 @@ impl NodeTermproxyPost {
 /// The path `/nodes/{node}/time`.
 ///
 /// Its calls: [`GET /nodes/{node}/time`](NodeTimePath::get), [`PUT /nodes/{node}/time`](NodeTimePath::put).
-#[doc(alias("/nodes/{node}/time"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/time")))]
 #[derive(Clone, Debug)]
 pub struct NodeTimePath(pub(crate) At);
 
@@ -6336,7 +6772,11 @@ impl NodeTimePath {
     /// * Gives: [`NodeTime`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/nodes/{node}`.
-    #[doc(alias("GET /nodes/{node}/time"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/time", "time zone", "timezone", "clock", "node time", "time node", "get node time",
+        "show node time", "host time", "time host", "get host time", "show host time", "GET time",
+        "pvesh get /nodes/{node}/time", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<NodeTime> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -6360,7 +6800,12 @@ impl NodeTimePath {
     /// * Gives: `()`
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Modify` on path `/nodes/{node}`.
-    #[doc(alias("PUT /nodes/{node}/time"))]
+    #[cfg_attr(doc, doc(alias(
+        "PUT /nodes/{node}/time", "set time zone", "set timezone", "change timezone", "update node time",
+        "change node time", "edit node time", "set node time", "modify node time", "update host time",
+        "change host time", "edit host time", "set host time", "modify host time", "PUT time",
+        "pvesh set /nodes/{node}/time", "timezone", "Sys.Modify"
+    )))]
     #[inline]
     pub fn put<How0>(&self, timezone: impl IntoValue<String, How0>) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -6377,7 +6822,7 @@ impl NodeTimePath {
 /// The path `/nodes/{node}/version`.
 ///
 /// Its calls: [`GET /nodes/{node}/version`](NodeVersionPath::get).
-#[doc(alias("/nodes/{node}/version"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/version")))]
 #[derive(Clone, Debug)]
 pub struct NodeVersionPath(pub(crate) At);
 
@@ -6404,7 +6849,10 @@ impl NodeVersionPath {
     /// * Gives: [`NodeVersion`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: Open to every authenticated user.
-    #[doc(alias("GET /nodes/{node}/version"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/version", "node version", "version node", "version a node", "host version", "version host",
+        "GET version", "pvesh get /nodes/{node}/version"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<NodeVersion> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -6419,7 +6867,7 @@ impl NodeVersionPath {
 /// The path `/nodes/{node}/vncshell`.
 ///
 /// Its calls: [`POST /nodes/{node}/vncshell`](NodeVncshellPost).
-#[doc(alias("/nodes/{node}/vncshell"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/vncshell")))]
 #[derive(Clone, Debug)]
 pub struct NodeVncshellPath(pub(crate) At);
 
@@ -6476,7 +6924,11 @@ impl NodeVncshellPath {
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Console` on path `/nodes/{node}`.
 ///   * With `cmd`, when it is another command than `login`: to be `root@pam` itself.
-#[doc(alias("POST /nodes/{node}/vncshell"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/vncshell", "shell", "vnc shell", "node vncshell", "vncshell node", "vncshell a node",
+    "host vncshell", "vncshell host", "POST vncshell", "pvesh create /nodes/{node}/vncshell", "Sys.Console"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeVncshellPost(pub(crate) Request<super::types::Vncproxy>);
@@ -6490,8 +6942,8 @@ impl NodeVncshellPost {
         self.0.call.set_some::<NodeSpiceshellCmd, How>("cmd", cmd);
         self
     }
-    /// Arguments of the command, separated by NUL characters. Default: ``. Only together with `cmd`.
-    #[doc(alias("cmd-opts"))]
+    /// Arguments of the command, separated by NUL characters. Empty by default. Only together with `cmd`.
+    #[cfg_attr(doc, doc(alias("cmd-opts")))]
     #[inline]
     pub fn cmd_opts<How>(mut self, cmd_opts: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("cmd-opts", cmd_opts);
@@ -6520,7 +6972,7 @@ impl NodeVncshellPost {
 /// The path `/nodes/{node}/vncwebsocket`.
 ///
 /// Its calls: [`GET /nodes/{node}/vncwebsocket`](NodeVncwebsocketPath::get).
-#[doc(alias("/nodes/{node}/vncwebsocket"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/vncwebsocket")))]
 #[derive(Clone, Debug)]
 pub struct NodeVncwebsocketPath(pub(crate) At);
 
@@ -6549,7 +7001,11 @@ impl NodeVncwebsocketPath {
     /// * Gives: [`VncWebsocket`](super::types::VncWebsocket)
     /// * Releases: 7.4 to 9.2
     /// * Needs: (`Sys.Console` on path `/nodes/{node}`) and (the ticket that `vncshell`, `termproxy` or `spiceshell` gave for the port).
-    #[doc(alias("GET /nodes/{node}/vncwebsocket"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/vncwebsocket", "node vncwebsocket", "vncwebsocket node", "vncwebsocket a node",
+        "host vncwebsocket", "vncwebsocket host", "GET vncwebsocket", "pvesh get /nodes/{node}/vncwebsocket", "port",
+        "vncticket", "Sys.Console"
+    )))]
     #[inline]
     pub fn get<How0, How1>(
         &self,
@@ -6585,7 +7041,7 @@ impl NodeVncwebsocketPath {
 /// The path `/nodes/{node}/vzdump`.
 ///
 /// Its calls: [`POST /nodes/{node}/vzdump`](NodeVzdumpPost).
-#[doc(alias("/nodes/{node}/vzdump"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/vzdump")))]
 #[derive(Clone, Debug)]
 pub struct NodeVzdumpPath(pub(crate) At);
 
@@ -6738,7 +7194,13 @@ impl NodeVzdumpPath {
 /// task.wait().on_log(|line| println!("{line}")).await?;
 /// # Ok(()) }
 /// ```
-#[doc(alias("POST /nodes/{node}/vzdump", "backup", "backup vm", "create backup"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/vzdump", "backup", "backup vm", "create backup", "run backup", "backup now", "run backup now",
+    "start backup", "backup container", "backup ct", "backup guest", "dump vm", "snapshot backup", "backup a vm",
+    "back up vm", "back up a vm", "make backup", "back up", "node vzdump", "vzdump node", "vzdump a node",
+    "host vzdump", "vzdump host", "POST vzdump", "pvesh create /nodes/{node}/vzdump"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeVzdumpPost(pub(crate) Request<Task>);
@@ -6782,7 +7244,7 @@ impl NodeVzdumpPost {
         self
     }
     /// Shell globs of paths to leave out of container backups; a leading `/` anchors at the container's root.
-    #[doc(alias("exclude-path"))]
+    #[cfg_attr(doc, doc(alias("exclude-path")))]
     #[inline]
     pub fn exclude_path<How: Several>(
         mut self,
@@ -6807,7 +7269,7 @@ impl NodeVzdumpPost {
         self
     }
     /// Id of the backup job this run belongs to, for the metadata of notifications. Only for `root@pam`. At most 50 characters. Since 8.2.
-    #[doc(alias("job-id"))]
+    #[cfg_attr(doc, doc(alias("job-id")))]
     #[inline]
     pub fn job_id<How>(mut self, job_id: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("job-id", job_id);
@@ -6855,7 +7317,7 @@ impl NodeVzdumpPost {
         self
     }
     /// One-line template of the backup's notes; knows `{{cluster}}`, `{{guestname}}`, `{{node}}` and `{{vmid}}`. At most 1024 characters. Only together with `storage`.
-    #[doc(alias("notes-template"))]
+    #[cfg_attr(doc, doc(alias("notes-template")))]
     #[inline]
     pub fn notes_template<How>(
         mut self,
@@ -6865,7 +7327,7 @@ impl NodeVzdumpPost {
         self
     }
     /// Whether to report by plain mail (`legacy-sendmail`) or the notification system; `auto` mails if `mailto` is set. Default: `auto`. Since 8.1.
-    #[doc(alias("notification-mode"))]
+    #[cfg_attr(doc, doc(alias("notification-mode")))]
     #[inline]
     pub fn notification_mode<How>(
         mut self,
@@ -6880,7 +7342,7 @@ impl NodeVzdumpPost {
         self
     }
     /// Deprecated and without use. Default: `always`. From 8.1 to 8.4.
-    #[doc(alias("notification-policy"))]
+    #[cfg_attr(doc, doc(alias("notification-policy")))]
     #[inline]
     pub fn notification_policy<How>(
         mut self,
@@ -6898,7 +7360,7 @@ impl NodeVzdumpPost {
         self
     }
     /// Deprecated and without use. From 8.1 to 8.4.
-    #[doc(alias("notification-target"))]
+    #[cfg_attr(doc, doc(alias("notification-target")))]
     #[inline]
     pub fn notification_target<How>(
         mut self,
@@ -6908,7 +7370,7 @@ impl NodeVzdumpPost {
         self
     }
     /// How container backups to Proxmox Backup Server find changed files and encode the archive. Since 8.2.
-    #[doc(alias("pbs-change-detection-mode"))]
+    #[cfg_attr(doc, doc(alias("pbs-change-detection-mode")))]
     #[inline]
     pub fn pbs_change_detection_mode<How>(
         mut self,
@@ -6958,7 +7420,7 @@ impl NodeVzdumpPost {
         self
     }
     /// Retention rules that take precedence over those of the storage. Default: `keep-all=1`.
-    #[doc(alias("prune-backups"))]
+    #[cfg_attr(doc, doc(alias("prune-backups")))]
     #[inline]
     pub fn prune_backups<How>(
         mut self,
@@ -7067,7 +7529,7 @@ impl Settings<NodeVzdumpPost> for super::cluster::ClusterBackupItem {
 /// The path `/nodes/{node}/vzdump/defaults`.
 ///
 /// Its calls: [`GET /nodes/{node}/vzdump/defaults`](NodeVzdumpDefaultsGet).
-#[doc(alias("/nodes/{node}/vzdump/defaults"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/vzdump/defaults")))]
 #[derive(Clone, Debug)]
 pub struct NodeVzdumpDefaultsPath(pub(crate) At);
 
@@ -7117,7 +7579,13 @@ impl NodeVzdumpDefaultsPath {
 /// * Releases: 7.4 to 9.2
 /// * Needs: What it needs depends on the request:
 ///   * When the backups go to a storage (`storage`, or the default one): one of `Datastore.Audit`, `Datastore.AllocateSpace` on path `/storage/{storage}`.
-#[doc(alias("GET /nodes/{node}/vzdump/defaults"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /nodes/{node}/vzdump/defaults", "backup defaults", "vzdump.conf", "node vzdump defaults",
+    "vzdump defaults node", "node defaults", "defaults node", "defaults a node", "host vzdump defaults",
+    "vzdump defaults host", "host defaults", "defaults host", "GET defaults",
+    "pvesh get /nodes/{node}/vzdump/defaults"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeVzdumpDefaultsGet(pub(crate) Request<NodeVzdumpDefaults>);
@@ -7136,7 +7604,7 @@ impl NodeVzdumpDefaultsGet {
 /// The path `/nodes/{node}/vzdump/extractconfig`.
 ///
 /// Its calls: [`GET /nodes/{node}/vzdump/extractconfig`](NodeVzdumpExtractconfigPath::get).
-#[doc(alias("/nodes/{node}/vzdump/extractconfig"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/vzdump/extractconfig")))]
 #[derive(Clone, Debug)]
 pub struct NodeVzdumpExtractconfigPath(pub(crate) At);
 
@@ -7164,7 +7632,13 @@ impl NodeVzdumpExtractconfigPath {
     /// * Gives: `String`
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Datastore.Allocate` on path `/storage/{storage}` or (the volume is an ISO image, a template or a disk image to import and one of `Datastore.AllocateSpace`, `Datastore.Audit` on path `/storage/{storage}`) or the volume belongs to the guest of the request or (the volume is a backup of the guest {vmid} and `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or (the volume is a disk of the guest {vmid} and `Datastore.Audit` on path `/storage/{storage}` and `VM.Config.Disk` on path `/vms/{vmid}`).
-    #[doc(alias("GET /nodes/{node}/vzdump/extractconfig"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/vzdump/extractconfig", "config of a backup", "backup config", "extract config",
+        "pvesm extractconfig", "node vzdump extractconfig", "vzdump extractconfig node", "node extractconfig",
+        "extractconfig node", "extractconfig a node", "host vzdump extractconfig", "vzdump extractconfig host",
+        "host extractconfig", "extractconfig host", "GET extractconfig",
+        "pvesh get /nodes/{node}/vzdump/extractconfig", "volume"
+    )))]
     #[inline]
     pub fn get<How0>(&self, volume: impl IntoValue<String, How0>) -> Request<String> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -7218,7 +7692,7 @@ impl NodeVzdumpExtractconfigPath {
 /// The path `/nodes/{node}/wakeonlan`.
 ///
 /// Its calls: [`POST /nodes/{node}/wakeonlan`](NodeWakeonlanPath::post).
-#[doc(alias("/nodes/{node}/wakeonlan"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/wakeonlan")))]
 #[derive(Clone, Debug)]
 pub struct NodeWakeonlanPath(pub(crate) At);
 
@@ -7245,7 +7719,11 @@ impl NodeWakeonlanPath {
     /// * Gives: `MacAddr`
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.PowerMgmt` on path `/nodes/{node}`.
-    #[doc(alias("POST /nodes/{node}/wakeonlan", "wake node", "wake on lan"))]
+    #[cfg_attr(doc, doc(alias(
+        "POST /nodes/{node}/wakeonlan", "wake node", "wake on lan", "pvenode wakeonlan", "node wakeonlan",
+        "wakeonlan node", "wakeonlan a node", "host wakeonlan", "wakeonlan host", "POST wakeonlan",
+        "pvesh create /nodes/{node}/wakeonlan", "Sys.PowerMgmt"
+    )))]
     #[inline]
     pub fn post(&self) -> Request<MacAddr> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -7323,7 +7801,7 @@ object!(AcmeDomain {
 
 property_string_impls!(AcmeDomain);
 
-/// Repositories the file defines, in order.
+/// One element of `repositories`: repositories the file defines, in order.
 ///
 /// Given by [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get).
 #[derive(Clone)]
@@ -7367,7 +7845,7 @@ object!(AptRepository {
     others: extra,
 });
 
-/// Repository files that were parsed.
+/// One element of `files`: repository files that were parsed.
 ///
 /// Given by [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get).
 #[derive(Clone)]
@@ -7376,7 +7854,7 @@ pub struct AptRepositoryFile {
     /// Digest of this file, as an array of byte values.
     pub digest: Option<Vec<i64>>,
     /// Syntax of the file: one-line (`list`) or deb822 (`sources`).
-    #[doc(alias("file-type"))]
+    #[cfg_attr(doc, doc(alias("file-type")))]
     pub file_type: AptRepositoryFileFormat,
     /// Path of the repository file.
     pub path: Option<String>,
@@ -7438,7 +7916,7 @@ open_enum_impls!(AptRepositoryFormat {
     "list" List, "sources" Sources,
 });
 
-/// Further options of the repository.
+/// One element of `Options`: further options of the repository.
 ///
 /// Given by [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get).
 #[derive(Clone)]
@@ -7467,7 +7945,7 @@ object!(AptRepositoryOption {
     others: extra,
 });
 
-/// Package types offered: `deb`, `deb-src` or both.
+/// One element of `Types`: package types offered: `deb`, `deb-src` or both.
 ///
 /// Given by [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get).
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -7476,7 +7954,7 @@ pub enum AptRepositoryPackageType {
     /// The value `deb`.
     Deb,
     /// The value `deb-src`.
-    #[doc(alias("deb-src"))]
+    #[cfg_attr(doc, doc(alias("deb-src")))]
     DebSrc,
     /// Any other value; `as_str` tells which.
     UnknownValue(UnknownValue),
@@ -7486,7 +7964,7 @@ open_enum_impls!(AptRepositoryPackageType {
     "deb" Deb, "deb-src" DebSrc,
 });
 
-/// One element of the answer to `GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}`.
+/// One element of the answer to `GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}`, which lists the sub-resources of a PCI device.
 ///
 /// Given by [`GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}`](NodeHardwarePciPciIdOrMappingPath::get), [`GET /nodes/{node}/hardware/pci/{pciid}`](NodeHardwarePciPciidPath::get), [`GET /nodes/{node}/scan`](NodeScanPath::get).
 #[derive(Clone)]
@@ -7575,7 +8053,7 @@ impl Default for NodeAcme {
 
 property_string_impls!(NodeAcme);
 
-/// One element of the answer to `GET /nodes/{node}/aplinfo`.
+/// One element of the answer to `GET /nodes/{node}/aplinfo`, which lists the container templates that can be downloaded.
 ///
 /// Given by [`GET /nodes/{node}/aplinfo`](NodeAplinfoPath::get).
 #[derive(Clone)]
@@ -7687,7 +8165,7 @@ open_enum_impls!(NodeAptArch {
     "all" All,
 });
 
-/// The answer to `GET /nodes/{node}/apt/repositories`.
+/// The answer to `GET /nodes/{node}/apt/repositories`, which returns the package repositories of the node.
 ///
 /// Given by [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get).
 #[derive(Clone)]
@@ -7702,7 +8180,7 @@ pub struct NodeAptRepositories {
     /// Remarks about single repositories, such as warnings.
     pub infos: Vec<NodeAptRepositoriesInfosItem>,
     /// Repositories Proxmox VE knows by handle, with their state here.
-    #[doc(alias("standard-repos"))]
+    #[cfg_attr(doc, doc(alias("standard-repos")))]
     pub standard_repos: Vec<NodeAptRepositoriesStandardReposItem>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -7725,7 +8203,7 @@ object!(NodeAptRepositories {
     others: extra,
 });
 
-/// Repository files that could not be parsed.
+/// One element of `errors`: repository files that could not be parsed.
 ///
 /// Given by [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get).
 #[derive(Clone)]
@@ -7754,7 +8232,7 @@ object!(NodeAptRepositoriesErrorsItem {
     others: extra,
 });
 
-/// Remarks about single repositories, such as warnings.
+/// One element of `infos`: remarks about single repositories, such as warnings.
 ///
 /// Given by [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get).
 #[derive(Clone)]
@@ -7790,7 +8268,7 @@ object!(NodeAptRepositoriesInfosItem {
     others: extra,
 });
 
-/// Repositories Proxmox VE knows by handle, with their state here.
+/// One element of `standard-repos`: repositories Proxmox VE knows by handle, with their state here.
 ///
 /// Given by [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get).
 #[derive(Clone)]
@@ -7824,7 +8302,7 @@ object!(NodeAptRepositoriesStandardReposItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/apt/update`.
+/// One element of the answer to `GET /nodes/{node}/apt/update`, which lists packages with a pending update.
 ///
 /// Given by [`GET /nodes/{node}/apt/update`](NodeAptUpdatePath::get).
 #[derive(Clone)]
@@ -7912,7 +8390,7 @@ open_enum_impls!(NodeAptVersionsCurrentState {
     "ConfigFiles" ConfigFiles,
 });
 
-/// One element of the answer to `GET /nodes/{node}/apt/versions`.
+/// One element of the answer to `GET /nodes/{node}/apt/versions`, which lists the versions of the packages that matter to Proxmox VE.
 ///
 /// Given by [`GET /nodes/{node}/apt/versions`](NodeAptVersionsPath::get).
 #[derive(Clone)]
@@ -7978,7 +8456,7 @@ object!(NodeAptVersionsItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/capabilities/qemu/cpu`.
+/// One element of the answer to `GET /nodes/{node}/capabilities/qemu/cpu`, which lists the CPU models a virtual machine can use.
 ///
 /// Given by [`GET /nodes/{node}/capabilities/qemu/cpu`](NodeCapabilitiesQemuCpuGet).
 #[derive(Clone)]
@@ -8012,7 +8490,7 @@ object!(NodeCapabilitiesQemuCpuItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/capabilities/qemu/machines`.
+/// One element of the answer to `GET /nodes/{node}/capabilities/qemu/machines`, which lists the machine types QEMU offers on the node.
 ///
 /// Given by [`GET /nodes/{node}/capabilities/qemu/machines`](NodeCapabilitiesQemuMachinesGet).
 #[derive(Clone)]
@@ -8065,17 +8543,17 @@ open_enum_impls!(NodeCapabilitiesQemuMachinesType {
     "q35" Q35, "i440fx" I440fx,
 });
 
-/// The answer to `GET /nodes/{node}/capabilities/qemu/migration`.
+/// The answer to `GET /nodes/{node}/capabilities/qemu/migration`, which tells what the node supports when it live-migrates virtual machines.
 ///
 /// Given by [`GET /nodes/{node}/capabilities/qemu/migration`](NodeCapabilitiesQemuMigrationPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCapabilitiesQemuMigration {
     /// Whether live migration can carry extra state by way of the `dbus-vmstate` helper. Until 9.0.
-    #[doc(alias("dbus-vmstate"))]
+    #[cfg_attr(doc, doc(alias("dbus-vmstate")))]
     pub dbus_vmstate: Option<bool>,
     /// Whether live migration can carry extra state by way of the `dbus-vmstate` helper. Since 9.1.
-    #[doc(alias("has-dbus-vmstate"))]
+    #[cfg_attr(doc, doc(alias("has-dbus-vmstate")))]
     pub has_dbus_vmstate: Option<bool>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -8102,7 +8580,7 @@ impl Default for NodeCapabilitiesQemuMigration {
     }
 }
 
-/// The answer to `POST /nodes/{node}/certificates/custom`.
+/// The answer to `POST /nodes/{node}/certificates/custom`, which installs a custom certificate for the web interface and API of the node.
 ///
 /// Given by [`POST /nodes/{node}/certificates/custom`](NodeCertificatesCustomPost), [`GET /nodes/{node}/certificates/info`](NodeCertificatesInfoPath::get).
 #[derive(Clone)]
@@ -8114,17 +8592,17 @@ pub struct NodeCertificatesInfoItem {
     pub fingerprint: Option<String>,
     /// Distinguished name of the issuer.
     pub issuer: Option<String>,
-    /// Unix time at which the certificate expires. In seconds since 1970.
+    /// Unix time at which the certificate expires.
     pub notafter: Option<i64>,
-    /// Unix time from which the certificate is valid. In seconds since 1970.
+    /// Unix time from which the certificate is valid.
     pub notbefore: Option<i64>,
     /// The certificate in PEM form.
     pub pem: Option<String>,
     /// Size of the public key, in bits.
-    #[doc(alias("public-key-bits"))]
+    #[cfg_attr(doc, doc(alias("public-key-bits")))]
     pub public_key_bits: Option<i64>,
     /// Algorithm of the public key.
-    #[doc(alias("public-key-type"))]
+    #[cfg_attr(doc, doc(alias("public-key-type")))]
     pub public_key_type: Option<String>,
     /// Subject alternative names.
     pub san: Option<Vec<String>>,
@@ -8166,7 +8644,7 @@ impl Default for NodeCertificatesInfoItem {
     }
 }
 
-/// The answer to `GET /nodes/{node}/config`.
+/// The answer to `GET /nodes/{node}/config`, which returns the settings of the node.
 ///
 /// Given by [`GET /nodes/{node}/config`](NodeConfigGet).
 #[derive(Clone)]
@@ -8177,7 +8655,7 @@ pub struct NodeConfig {
     /// One domain for the node's ACME certificate and how control over it is proven. Indexes 0 to 5.
     pub acmedomain: IndexedMap<AcmeDomain>,
     /// Memory use, in percent of the total, that automatic ballooning aims at. From 0 to 100. Default: `80`. Since 8.4.
-    #[doc(alias("ballooning-target"))]
+    #[cfg_attr(doc, doc(alias("ballooning-target")))]
     pub ballooning_target: Option<i64>,
     /// Notes about the node, shown in the web interface. At most 65536 characters.
     pub description: Option<String>,
@@ -8186,7 +8664,7 @@ pub struct NodeConfig {
     /// Where the node stands; takes precedence over the location of the datacenter. Since 9.2.
     pub location: Option<super::types::Location>,
     /// Wait after boot before guests are started, in seconds. From 0 to 300. Default: `0`.
-    #[doc(alias("startall-onboot-delay"))]
+    #[cfg_attr(doc, doc(alias("startall-onboot-delay")))]
     pub startall_onboot_delay: Option<i64>,
     /// How the node is woken over the network.
     pub wakeonlan: Option<WakeOnLan>,
@@ -8325,7 +8803,7 @@ impl Default for NodeConfig {
 pub enum NodeConfigProperty {
     /// The value `acme`.
     Acme,
-    /// The value `acmedomain0`.
+    /// The value `acmedomain0`. Set by [`PUT /nodes/{node}/config`](NodeConfigPut).
     Acmedomain0,
     /// The value `acmedomain1`.
     Acmedomain1,
@@ -8338,14 +8816,14 @@ pub enum NodeConfigProperty {
     /// The value `acmedomain5`.
     Acmedomain5,
     /// The value `ballooning-target`. Since 8.4.
-    #[doc(alias("ballooning-target"))]
+    #[cfg_attr(doc, doc(alias("ballooning-target")))]
     BallooningTarget,
     /// The value `description`.
     Description,
     /// The value `location`. Since 9.2.
     Location,
     /// The value `startall-onboot-delay`.
-    #[doc(alias("startall-onboot-delay"))]
+    #[cfg_attr(doc, doc(alias("startall-onboot-delay")))]
     StartallOnbootDelay,
     /// The value `wakeonlan`.
     Wakeonlan,
@@ -8368,7 +8846,7 @@ open_enum_impls!(NodeConfigProperty {
     "wakeonlan" Wakeonlan,
 });
 
-/// The answer to `GET /nodes/{node}/dns`.
+/// The answer to `GET /nodes/{node}/dns`, which returns the resolver settings of the node.
 ///
 /// Given by [`GET /nodes/{node}/dns`](NodeDnsPath::get).
 #[derive(Clone)]
@@ -8446,7 +8924,7 @@ impl Default for NodeDns {
     }
 }
 
-/// One element of the answer to `POST /nodes/{node}/execute`.
+/// One element of the answer to `POST /nodes/{node}/execute`, which runs several API calls on the node.
 ///
 /// Given by [`POST /nodes/{node}/execute`](NodeExecutePath::post).
 #[derive(Clone)]
@@ -8481,7 +8959,7 @@ object!(NodeExecuteItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/hardware`.
+/// One element of the answer to `GET /nodes/{node}/hardware`, which lists the kinds of hardware that can be inspected.
 ///
 /// Given by [`GET /nodes/{node}/hardware`](NodeHardwarePath::get).
 #[derive(Clone)]
@@ -8509,7 +8987,7 @@ object!(NodeHardwareItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/hardware/pci`.
+/// One element of the answer to `GET /nodes/{node}/hardware/pci`, which lists the PCI devices of the node.
 ///
 /// Given by [`GET /nodes/{node}/hardware/pci`](NodeHardwarePciGet).
 #[derive(Clone)]
@@ -8569,7 +9047,7 @@ object!(NodeHardwarePciItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev`.
+/// One element of the answer to `GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev`, which lists the mediated device types a PCI device or mapping offers.
 ///
 /// Given by [`GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev`](NodeHardwarePciPciIdOrMappingMdevPath::get).
 #[derive(Clone)]
@@ -8603,7 +9081,7 @@ object!(NodeHardwarePciPciIdOrMappingMdevItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/hardware/pci/{pciid}/mdev`.
+/// One element of the answer to `GET /nodes/{node}/hardware/pci/{pciid}/mdev`, which lists the mediated device types a PCI device offers.
 ///
 /// Given by [`GET /nodes/{node}/hardware/pci/{pciid}/mdev`](NodeHardwarePciPciidMdevPath::get).
 #[derive(Clone)]
@@ -8634,7 +9112,7 @@ object!(NodeHardwarePciPciidMdevItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/hardware/usb`.
+/// One element of the answer to `GET /nodes/{node}/hardware/usb`, which lists the USB devices plugged into the node.
 ///
 /// Given by [`GET /nodes/{node}/hardware/usb`](NodeHardwareUsbPath::get).
 #[derive(Clone)]
@@ -8692,7 +9170,7 @@ object!(NodeHardwareUsbItem {
     others: extra,
 });
 
-/// The answer to `GET /nodes/{node}/hosts`.
+/// The answer to `GET /nodes/{node}/hosts`, which returns the `/etc/hosts` file of the node.
 ///
 /// Given by [`GET /nodes/{node}/hosts`](NodeHostsPath::get).
 #[derive(Clone)]
@@ -8748,7 +9226,7 @@ object!(NodeHosts {
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/netstat`.
+/// One element of the answer to `GET /nodes/{node}/netstat`, which returns the traffic counters of the guests' network devices.
 ///
 /// Given by [`GET /nodes/{node}/netstat`](NodeNetstatPath::get).
 #[derive(Clone)]
@@ -8781,7 +9259,7 @@ object!(NodeNetstatItem {
     others: extra,
 });
 
-/// The answer to `GET /nodes/{node}/network/{iface}`.
+/// The answer to `GET /nodes/{node}/network/{iface}`, which returns the configuration of one network interface.
 ///
 /// Given by [`GET /nodes/{node}/network/{iface}`](NodeNetworkIfacePath::get).
 #[derive(Clone)]
@@ -8798,7 +9276,7 @@ pub struct NodeNetwork {
     /// Brings the interface up at boot.
     pub autostart: Option<bool>,
     /// Member preferred by a bond in `active-backup` mode.
-    #[doc(alias("bond-primary"))]
+    #[cfg_attr(doc, doc(alias("bond-primary")))]
     pub bond_primary: Option<String>,
     /// Milliseconds between checks of the links of a bond.
     pub bond_miimon: Option<i64>,
@@ -8807,19 +9285,19 @@ pub struct NodeNetwork {
     /// What picks the member for outgoing traffic in `balance-xor` and `802.3ad` mode.
     pub bond_xmit_hash_policy: Option<NodeNetworkBondXmitHashPolicy>,
     /// VLAN id of untagged traffic on a bridge port.
-    #[doc(alias("bridge-access"))]
+    #[cfg_attr(doc, doc(alias("bridge-access")))]
     pub bridge_access: Option<i64>,
     /// Whether the bridge port suppresses ARP and neighbour discovery traffic.
-    #[doc(alias("bridge-arp-nd-suppress"))]
+    #[cfg_attr(doc, doc(alias("bridge-arp-nd-suppress")))]
     pub bridge_arp_nd_suppress: Option<bool>,
     /// Whether the bridge port learns MAC addresses.
-    #[doc(alias("bridge-learning"))]
+    #[cfg_attr(doc, doc(alias("bridge-learning")))]
     pub bridge_learning: Option<bool>,
     /// Whether the bridge port floods multicast traffic.
-    #[doc(alias("bridge-multicast-flood"))]
+    #[cfg_attr(doc, doc(alias("bridge-multicast-flood")))]
     pub bridge_multicast_flood: Option<bool>,
     /// Whether the bridge port floods unicast traffic to unknown addresses.
-    #[doc(alias("bridge-unicast-flood"))]
+    #[cfg_attr(doc, doc(alias("bridge-unicast-flood")))]
     pub bridge_unicast_flood: Option<bool>,
     /// Forward delay of the bridge in seconds.
     pub bridge_fd: Option<String>,
@@ -8850,7 +9328,7 @@ pub struct NodeNetwork {
     /// Name of the network interface. At most 20 characters.
     pub iface: Option<String>,
     /// Link type set for the interface.
-    #[doc(alias("link-type"))]
+    #[cfg_attr(doc, doc(alias("link-type")))]
     pub link_type: Option<String>,
     /// How the IPv4 address is configured.
     pub method: Option<NodeNetworkMethod>,
@@ -8885,28 +9363,28 @@ pub struct NodeNetwork {
     /// Kind of interface.
     pub type_: Option<NodeNetworkGetResultType>,
     /// Id of the uplink the interface belongs to.
-    #[doc(alias("uplink-id"))]
+    #[cfg_attr(doc, doc(alias("uplink-id")))]
     pub uplink_id: Option<String>,
     /// VLAN id of a VLAN interface with a name of its own; needs `ifupdown2`. From 1 to 4094.
-    #[doc(alias("vlan-id"))]
+    #[cfg_attr(doc, doc(alias("vlan-id")))]
     pub vlan_id: Option<i64>,
     /// VLAN tagging standard in use.
-    #[doc(alias("vlan-protocol"))]
+    #[cfg_attr(doc, doc(alias("vlan-protocol")))]
     pub vlan_protocol: Option<super::types::VlanProtocol>,
     /// Interface that carries the VLAN.
-    #[doc(alias("vlan-raw-device"))]
+    #[cfg_attr(doc, doc(alias("vlan-raw-device")))]
     pub vlan_raw_device: Option<String>,
     /// VXLAN network id.
-    #[doc(alias("vxlan-id"))]
+    #[cfg_attr(doc, doc(alias("vxlan-id")))]
     pub vxlan_id: Option<i64>,
     /// Local IP address of the VXLAN tunnel.
-    #[doc(alias("vxlan-local-tunnelip"))]
+    #[cfg_attr(doc, doc(alias("vxlan-local-tunnelip")))]
     pub vxlan_local_tunnelip: Option<String>,
     /// Interface that carries the VXLAN tunnel.
-    #[doc(alias("vxlan-physdev"))]
+    #[cfg_attr(doc, doc(alias("vxlan-physdev")))]
     pub vxlan_physdev: Option<String>,
     /// IP address of the VXLAN service node.
-    #[doc(alias("vxlan-svcnodeip"))]
+    #[cfg_attr(doc, doc(alias("vxlan-svcnodeip")))]
     pub vxlan_svcnodeip: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -9455,33 +9933,33 @@ impl Default for NodeNetwork {
 #[non_exhaustive]
 pub enum NodeNetworkBondMode {
     /// The value `balance-rr`.
-    #[doc(alias("balance-rr"))]
+    #[cfg_attr(doc, doc(alias("balance-rr")))]
     BalanceRr,
     /// The value `active-backup`.
-    #[doc(alias("active-backup"))]
+    #[cfg_attr(doc, doc(alias("active-backup")))]
     ActiveBackup,
     /// The value `balance-xor`.
-    #[doc(alias("balance-xor"))]
+    #[cfg_attr(doc, doc(alias("balance-xor")))]
     BalanceXor,
     /// The value `broadcast`.
     Broadcast,
     /// The value `802.3ad`.
-    #[doc(alias("802.3ad"))]
+    #[cfg_attr(doc, doc(alias("802.3ad")))]
     V8023ad,
     /// The value `balance-tlb`.
-    #[doc(alias("balance-tlb"))]
+    #[cfg_attr(doc, doc(alias("balance-tlb")))]
     BalanceTlb,
     /// The value `balance-alb`.
-    #[doc(alias("balance-alb"))]
+    #[cfg_attr(doc, doc(alias("balance-alb")))]
     BalanceAlb,
     /// The value `balance-slb`.
-    #[doc(alias("balance-slb"))]
+    #[cfg_attr(doc, doc(alias("balance-slb")))]
     BalanceSlb,
     /// The value `lacp-balance-slb`.
-    #[doc(alias("lacp-balance-slb"))]
+    #[cfg_attr(doc, doc(alias("lacp-balance-slb")))]
     LacpBalanceSlb,
     /// The value `lacp-balance-tcp`.
-    #[doc(alias("lacp-balance-tcp"))]
+    #[cfg_attr(doc, doc(alias("lacp-balance-tcp")))]
     LacpBalanceTcp,
     /// Any other value; `as_str` tells which.
     UnknownValue(UnknownValue),
@@ -9510,10 +9988,10 @@ pub enum NodeNetworkBondXmitHashPolicy {
     /// The value `layer2`.
     Layer2,
     /// The value `layer2+3`.
-    #[doc(alias("layer2+3"))]
+    #[cfg_attr(doc, doc(alias("layer2+3")))]
     Layer2Plus3,
     /// The value `layer3+4`.
-    #[doc(alias("layer3+4"))]
+    #[cfg_attr(doc, doc(alias("layer3+4")))]
     Layer3Plus4,
     /// Any other value; `as_str` tells which.
     UnknownValue(UnknownValue),
@@ -9523,7 +10001,7 @@ open_enum_impls!(NodeNetworkBondXmitHashPolicy {
     "layer2" Layer2, "layer2+3" Layer2Plus3, "layer3+4" Layer3Plus4,
 });
 
-/// Address families configured on the interface, `inet` and `inet6`.
+/// One element of `families`: address families configured on the interface, `inet` and `inet6`.
 ///
 /// Given by [`GET /nodes/{node}/network`](NodeNetworkGet), [`GET /nodes/{node}/network/{iface}`](NodeNetworkIfacePath::get).
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -9646,7 +10124,7 @@ open_enum_impls!(NodeNetworkGetType {
     "include_sdn" IncludeSdn,
 });
 
-/// One element of the answer to `GET /nodes/{node}/network`.
+/// One element of the answer to `GET /nodes/{node}/network`, which lists the network interfaces of the node as configured.
 ///
 /// Given by [`GET /nodes/{node}/network`](NodeNetworkGet).
 #[derive(Clone)]
@@ -9663,7 +10141,7 @@ pub struct NodeNetworkItem {
     /// Brings the interface up at boot.
     pub autostart: Option<bool>,
     /// Member preferred by a bond in `active-backup` mode.
-    #[doc(alias("bond-primary"))]
+    #[cfg_attr(doc, doc(alias("bond-primary")))]
     pub bond_primary: Option<String>,
     /// Milliseconds between checks of the links of a bond.
     pub bond_miimon: Option<i64>,
@@ -9672,19 +10150,19 @@ pub struct NodeNetworkItem {
     /// What picks the member for outgoing traffic in `balance-xor` and `802.3ad` mode.
     pub bond_xmit_hash_policy: Option<NodeNetworkBondXmitHashPolicy>,
     /// VLAN id of untagged traffic on a bridge port.
-    #[doc(alias("bridge-access"))]
+    #[cfg_attr(doc, doc(alias("bridge-access")))]
     pub bridge_access: Option<i64>,
     /// Whether the bridge port suppresses ARP and neighbour discovery traffic.
-    #[doc(alias("bridge-arp-nd-suppress"))]
+    #[cfg_attr(doc, doc(alias("bridge-arp-nd-suppress")))]
     pub bridge_arp_nd_suppress: Option<bool>,
     /// Whether the bridge port learns MAC addresses.
-    #[doc(alias("bridge-learning"))]
+    #[cfg_attr(doc, doc(alias("bridge-learning")))]
     pub bridge_learning: Option<bool>,
     /// Whether the bridge port floods multicast traffic.
-    #[doc(alias("bridge-multicast-flood"))]
+    #[cfg_attr(doc, doc(alias("bridge-multicast-flood")))]
     pub bridge_multicast_flood: Option<bool>,
     /// Whether the bridge port floods unicast traffic to unknown addresses.
-    #[doc(alias("bridge-unicast-flood"))]
+    #[cfg_attr(doc, doc(alias("bridge-unicast-flood")))]
     pub bridge_unicast_flood: Option<bool>,
     /// Forward delay of the bridge in seconds.
     pub bridge_fd: Option<String>,
@@ -9717,7 +10195,7 @@ pub struct NodeNetworkItem {
     /// Whether the VNet's zone has its addresses managed; only for VNets. Since 8.1.
     pub ipam: Option<bool>,
     /// Link type set for the interface.
-    #[doc(alias("link-type"))]
+    #[cfg_attr(doc, doc(alias("link-type")))]
     pub link_type: Option<String>,
     /// How the IPv4 address is configured.
     pub method: Option<NodeNetworkMethod>,
@@ -9752,30 +10230,30 @@ pub struct NodeNetworkItem {
     /// Kind of interface.
     pub type_: NodeNetworkGetResultType,
     /// Id of the uplink the interface belongs to.
-    #[doc(alias("uplink-id"))]
+    #[cfg_attr(doc, doc(alias("uplink-id")))]
     pub uplink_id: Option<String>,
     /// VLAN id of a VLAN interface with a name of its own; needs `ifupdown2`. From 1 to 4094.
-    #[doc(alias("vlan-id"))]
+    #[cfg_attr(doc, doc(alias("vlan-id")))]
     pub vlan_id: Option<i64>,
     /// VLAN tagging standard in use.
-    #[doc(alias("vlan-protocol"))]
+    #[cfg_attr(doc, doc(alias("vlan-protocol")))]
     pub vlan_protocol: Option<super::types::VlanProtocol>,
     /// Interface that carries the VLAN.
-    #[doc(alias("vlan-raw-device"))]
+    #[cfg_attr(doc, doc(alias("vlan-raw-device")))]
     pub vlan_raw_device: Option<String>,
     /// Whether guests may use VLANs inside the VNet; only for VNets. Since 8.1.
     pub vlanaware: Option<bool>,
     /// VXLAN network id.
-    #[doc(alias("vxlan-id"))]
+    #[cfg_attr(doc, doc(alias("vxlan-id")))]
     pub vxlan_id: Option<i64>,
     /// Local IP address of the VXLAN tunnel.
-    #[doc(alias("vxlan-local-tunnelip"))]
+    #[cfg_attr(doc, doc(alias("vxlan-local-tunnelip")))]
     pub vxlan_local_tunnelip: Option<String>,
     /// Interface that carries the VXLAN tunnel.
-    #[doc(alias("vxlan-physdev"))]
+    #[cfg_attr(doc, doc(alias("vxlan-physdev")))]
     pub vxlan_physdev: Option<String>,
     /// IP address of the VXLAN service node.
-    #[doc(alias("vxlan-svcnodeip"))]
+    #[cfg_attr(doc, doc(alias("vxlan-svcnodeip")))]
     pub vxlan_svcnodeip: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -10373,7 +10851,7 @@ open_enum_impls!(NodeNetworkMethod6 {
     "loopback" Loopback, "dhcp" Dhcp, "manual" Manual, "static" Static, "auto" Auto,
 });
 
-/// The answer to `GET /nodes/{node}/query-url-metadata`.
+/// The answer to `GET /nodes/{node}/query-url-metadata`, which asks a web server for the size.
 ///
 /// Given by [`GET /nodes/{node}/query-url-metadata`](NodeQueryUrlMetadataGet).
 #[derive(Clone)]
@@ -10410,7 +10888,7 @@ impl Default for NodeQueryUrlMetadata {
     }
 }
 
-/// The answer to `GET /nodes/{node}/replication`.
+/// One element of the answer to `GET /nodes/{node}/replication`, which lists the replication jobs that start on the node.
 ///
 /// Given by [`GET /nodes/{node}/replication`](NodeReplicationGet), [`GET /nodes/{node}/replication/{id}/status`](NodeReplicationIdStatusPath::get).
 #[derive(Clone)]
@@ -10520,7 +10998,7 @@ open_enum_impls!(NodeRrdTimeframe {
     "hour" Hour, "day" Day, "week" Week, "month" Month, "year" Year, "decade" Decade,
 });
 
-/// One element of the answer to `GET /nodes/{node}/rrddata`.
+/// One element of the answer to `GET /nodes/{node}/rrddata`, which returns the node's recorded figures over a time frame.
 ///
 /// Given by [`GET /nodes/{node}/rrddata`](NodeRrddataGet).
 #[derive(Clone)]
@@ -10613,7 +11091,7 @@ object!(NodeRrddataItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/scan/cifs`.
+/// One element of the answer to `GET /nodes/{node}/scan/cifs`, which asks an SMB/CIFS server for its shares.
 ///
 /// Given by [`GET /nodes/{node}/scan/cifs`](NodeScanCifsGet).
 #[derive(Clone)]
@@ -10642,7 +11120,7 @@ object!(NodeScanCifsItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/scan/glusterfs`.
+/// One element of the answer to `GET /nodes/{node}/scan/glusterfs`, which asks a GlusterFS server for its volumes.
 ///
 /// Given by [`GET /nodes/{node}/scan/glusterfs`](NodeScanGlusterfsPath::get).
 #[derive(Clone)]
@@ -10675,7 +11153,7 @@ impl Default for NodeScanGlusterfsItem {
     }
 }
 
-/// One element of the answer to `GET /nodes/{node}/scan/iscsi`.
+/// One element of the answer to `GET /nodes/{node}/scan/iscsi`, which asks an iSCSI portal for its targets.
 ///
 /// Given by [`GET /nodes/{node}/scan/iscsi`](NodeScanIscsiPath::get).
 #[derive(Clone)]
@@ -10704,7 +11182,7 @@ object!(NodeScanIscsiItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/scan/lvm`.
+/// One element of the answer to `GET /nodes/{node}/scan/lvm`, which lists the LVM volume groups present on a node.
 ///
 /// Given by [`GET /nodes/{node}/scan/lvm`](NodeScanLvmPath::get).
 #[derive(Clone)]
@@ -10739,7 +11217,7 @@ object!(NodeScanLvmItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/scan/lvmthin`.
+/// One element of the answer to `GET /nodes/{node}/scan/lvmthin`, which lists the thin pools in one LVM volume group of a node.
 ///
 /// Given by [`GET /nodes/{node}/scan/lvmthin`](NodeScanLvmthinPath::get).
 #[derive(Clone)]
@@ -10799,7 +11277,7 @@ object!(NodeScanLvmthinItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/scan/nfs`.
+/// One element of the answer to `GET /nodes/{node}/scan/nfs`, which asks an NFS server for its exports.
 ///
 /// Given by [`GET /nodes/{node}/scan/nfs`](NodeScanNfsPath::get).
 #[derive(Clone)]
@@ -10828,7 +11306,7 @@ object!(NodeScanNfsItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/scan/pbs`.
+/// One element of the answer to `GET /nodes/{node}/scan/pbs`, which asks a Proxmox Backup Server for the datastores the given user can see.
 ///
 /// Given by [`GET /nodes/{node}/scan/pbs`](NodeScanPbsGet).
 #[derive(Clone)]
@@ -10863,7 +11341,7 @@ impl Default for NodeScanPbsItem {
     }
 }
 
-/// One element of the answer to `GET /nodes/{node}/scan/zfs`.
+/// One element of the answer to `GET /nodes/{node}/scan/zfs`, which lists the ZFS pools and datasets present on a node.
 ///
 /// Given by [`GET /nodes/{node}/scan/zfs`](NodeScanZfsPath::get).
 #[derive(Clone)]
@@ -10915,27 +11393,27 @@ pub enum NodeServiceService {
     /// The value `postfix`.
     Postfix,
     /// The value `proxmox-firewall`. Since 9.0.
-    #[doc(alias("proxmox-firewall"))]
+    #[cfg_attr(doc, doc(alias("proxmox-firewall")))]
     ProxmoxFirewall,
     /// The value `pve-cluster`.
-    #[doc(alias("pve-cluster"))]
+    #[cfg_attr(doc, doc(alias("pve-cluster")))]
     PveCluster,
     /// The value `pve-firewall`.
-    #[doc(alias("pve-firewall"))]
+    #[cfg_attr(doc, doc(alias("pve-firewall")))]
     PveFirewall,
     /// The value `pve-ha-crm`.
-    #[doc(alias("pve-ha-crm"))]
+    #[cfg_attr(doc, doc(alias("pve-ha-crm")))]
     PveHaCrm,
     /// The value `pve-ha-lrm`.
-    #[doc(alias("pve-ha-lrm"))]
+    #[cfg_attr(doc, doc(alias("pve-ha-lrm")))]
     PveHaLrm,
     /// The value `pve-lxc-syscalld`. Since 9.0.
-    #[doc(alias("pve-lxc-syscalld"))]
+    #[cfg_attr(doc, doc(alias("pve-lxc-syscalld")))]
     PveLxcSyscalld,
     /// The value `pvedaemon`.
     Pvedaemon,
     /// The value `pvefw-logger`.
-    #[doc(alias("pvefw-logger"))]
+    #[cfg_attr(doc, doc(alias("pvefw-logger")))]
     PvefwLogger,
     /// The value `pveproxy`.
     Pveproxy,
@@ -10952,10 +11430,10 @@ pub enum NodeServiceService {
     /// The value `syslog`.
     Syslog,
     /// The value `systemd-journald`.
-    #[doc(alias("systemd-journald"))]
+    #[cfg_attr(doc, doc(alias("systemd-journald")))]
     SystemdJournald,
     /// The value `systemd-timesyncd`.
-    #[doc(alias("systemd-timesyncd"))]
+    #[cfg_attr(doc, doc(alias("systemd-timesyncd")))]
     SystemdTimesyncd,
     /// Any other value; `as_str` tells which.
     UnknownValue(UnknownValue),
@@ -11027,14 +11505,14 @@ open_enum_impls!(NodeServicesActiveState {
     "unknown" Unknown,
 });
 
-/// The answer to `GET /nodes/{node}/services`.
+/// One element of the answer to `GET /nodes/{node}/services`, which lists the system services of the node that the API manages.
 ///
 /// Given by [`GET /nodes/{node}/services`](NodeServicesPath::get), [`GET /nodes/{node}/services/{service}/state`](NodeServicesServiceStatePath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeServicesItem {
     /// Run state of the unit, the ActiveState of systemd.
-    #[doc(alias("active-state"))]
+    #[cfg_attr(doc, doc(alias("active-state")))]
     pub active_state: Option<NodeServicesActiveState>,
     /// What the service is, in words.
     pub desc: Option<String>,
@@ -11045,7 +11523,7 @@ pub struct NodeServicesItem {
     /// Detailed run state, the SubState of systemd.
     pub state: NodeServicesState,
     /// Whether the unit starts at boot, the UnitFileState of systemd.
-    #[doc(alias("unit-state"))]
+    #[cfg_attr(doc, doc(alias("unit-state")))]
     pub unit_state: Option<NodeServicesUnitState>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -11080,12 +11558,12 @@ pub enum NodeServicesState {
     /// The value `condition`.
     Condition,
     /// The value `start-pre`.
-    #[doc(alias("start-pre"))]
+    #[cfg_attr(doc, doc(alias("start-pre")))]
     StartPre,
     /// The value `start`.
     Start,
     /// The value `start-post`.
-    #[doc(alias("start-post"))]
+    #[cfg_attr(doc, doc(alias("start-post")))]
     StartPost,
     /// The value `running`.
     Running,
@@ -11094,52 +11572,52 @@ pub enum NodeServicesState {
     /// The value `reload`.
     Reload,
     /// The value `reload-signal`.
-    #[doc(alias("reload-signal"))]
+    #[cfg_attr(doc, doc(alias("reload-signal")))]
     ReloadSignal,
     /// The value `reload-notify`.
-    #[doc(alias("reload-notify"))]
+    #[cfg_attr(doc, doc(alias("reload-notify")))]
     ReloadNotify,
     /// The value `mounting`.
     Mounting,
     /// The value `stop`.
     Stop,
     /// The value `stop-watchdog`.
-    #[doc(alias("stop-watchdog"))]
+    #[cfg_attr(doc, doc(alias("stop-watchdog")))]
     StopWatchdog,
     /// The value `stop-sigterm`.
-    #[doc(alias("stop-sigterm"))]
+    #[cfg_attr(doc, doc(alias("stop-sigterm")))]
     StopSigterm,
     /// The value `stop-sigkill`.
-    #[doc(alias("stop-sigkill"))]
+    #[cfg_attr(doc, doc(alias("stop-sigkill")))]
     StopSigkill,
     /// The value `stop-post`.
-    #[doc(alias("stop-post"))]
+    #[cfg_attr(doc, doc(alias("stop-post")))]
     StopPost,
     /// The value `final-watchdog`.
-    #[doc(alias("final-watchdog"))]
+    #[cfg_attr(doc, doc(alias("final-watchdog")))]
     FinalWatchdog,
     /// The value `final-sigterm`.
-    #[doc(alias("final-sigterm"))]
+    #[cfg_attr(doc, doc(alias("final-sigterm")))]
     FinalSigterm,
     /// The value `final-sigkill`.
-    #[doc(alias("final-sigkill"))]
+    #[cfg_attr(doc, doc(alias("final-sigkill")))]
     FinalSigkill,
     /// The value `failed`.
     Failed,
     /// The value `dead-before-auto-restart`.
-    #[doc(alias("dead-before-auto-restart"))]
+    #[cfg_attr(doc, doc(alias("dead-before-auto-restart")))]
     DeadBeforeAutoRestart,
     /// The value `failed-before-auto-restart`.
-    #[doc(alias("failed-before-auto-restart"))]
+    #[cfg_attr(doc, doc(alias("failed-before-auto-restart")))]
     FailedBeforeAutoRestart,
     /// The value `dead-resources-pinned`.
-    #[doc(alias("dead-resources-pinned"))]
+    #[cfg_attr(doc, doc(alias("dead-resources-pinned")))]
     DeadResourcesPinned,
     /// The value `auto-restart`.
-    #[doc(alias("auto-restart"))]
+    #[cfg_attr(doc, doc(alias("auto-restart")))]
     AutoRestart,
     /// The value `auto-restart-queued`.
-    #[doc(alias("auto-restart-queued"))]
+    #[cfg_attr(doc, doc(alias("auto-restart-queued")))]
     AutoRestartQueued,
     /// The value `cleaning`.
     Cleaning,
@@ -11188,19 +11666,19 @@ pub enum NodeServicesUnitState {
     /// The value `enabled`.
     Enabled,
     /// The value `enabled-runtime`.
-    #[doc(alias("enabled-runtime"))]
+    #[cfg_attr(doc, doc(alias("enabled-runtime")))]
     EnabledRuntime,
     /// The value `linked`.
     Linked,
     /// The value `linked-runtime`.
-    #[doc(alias("linked-runtime"))]
+    #[cfg_attr(doc, doc(alias("linked-runtime")))]
     LinkedRuntime,
     /// The value `alias`.
     Alias,
     /// The value `masked`.
     Masked,
     /// The value `masked-runtime`.
-    #[doc(alias("masked-runtime"))]
+    #[cfg_attr(doc, doc(alias("masked-runtime")))]
     MaskedRuntime,
     /// The value `static`.
     Static,
@@ -11215,7 +11693,7 @@ pub enum NodeServicesUnitState {
     /// The value `bad`.
     Bad,
     /// The value `not-found`.
-    #[doc(alias("not-found"))]
+    #[cfg_attr(doc, doc(alias("not-found")))]
     NotFound,
     /// The value `unknown`.
     Unknown,
@@ -11261,21 +11739,21 @@ open_enum_impls!(NodeSpiceshellCmd {
     "ceph_install" CephInstall, "login" Login, "upgrade" Upgrade,
 });
 
-/// The answer to `GET /nodes/{node}/status`.
+/// The answer to `GET /nodes/{node}/status`, which returns live figures of the node: load.
 ///
 /// Given by [`GET /nodes/{node}/status`](NodeStatusPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStatus {
     /// How the system was booted.
-    #[doc(alias("boot-info"))]
+    #[cfg_attr(doc, doc(alias("boot-info")))]
     pub boot_info: Option<NodeStatusBootInfo>,
     /// CPU load as a fraction: 1.0 means all CPUs are busy.
     pub cpu: f64,
     /// CPUs of the node.
     pub cpuinfo: NodeStatusCpuinfo,
     /// The running kernel.
-    #[doc(alias("current-kernel"))]
+    #[cfg_attr(doc, doc(alias("current-kernel")))]
     pub current_kernel: Option<NodeStatusCurrentKernel>,
     /// Not filled in; 0.
     pub idle: Option<i64>,
@@ -11546,7 +12024,7 @@ pub enum NodeStatusMode {
     /// The value `efi`.
     Efi,
     /// The value `legacy-bios`.
-    #[doc(alias("legacy-bios"))]
+    #[cfg_attr(doc, doc(alias("legacy-bios")))]
     LegacyBios,
     /// Any other value; `as_str` tells which.
     UnknownValue(UnknownValue),
@@ -11626,7 +12104,7 @@ impl Default for NodeStatusSwap {
     }
 }
 
-/// The answer to `GET /nodes/{node}/subscription`.
+/// The answer to `GET /nodes/{node}/subscription`, which returns what the node knows about its subscription.
 ///
 /// Given by [`GET /nodes/{node}/subscription`](NodeSubscriptionPath::get).
 #[derive(Clone)]
@@ -11720,13 +12198,13 @@ open_enum_impls!(NodeSubscriptionStatus {
     "suspended" Suspended,
 });
 
-/// One element of the answer to `GET /nodes/{node}/tasks`.
+/// One element of the answer to `GET /nodes/{node}/tasks`, which lists tasks of the node.
 ///
 /// Given by [`GET /nodes/{node}/tasks`](NodeTasksGet).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeTasksItem {
-    /// Unix time at which the task ended; absent while it runs. In seconds since 1970.
+    /// Unix time at which the task ended; absent while it runs.
     pub endtime: Option<i64>,
     /// What the task works on, often a guest id; may be empty.
     pub id: String,
@@ -11738,7 +12216,7 @@ pub struct NodeTasksItem {
     pub pstart: i64,
     /// Whether the finished task has been moved to the archive.
     pub saved: Option<bool>,
-    /// Unix time at which the task started. In seconds since 1970.
+    /// Unix time at which the task started.
     pub starttime: i64,
     /// Result of a finished task: `OK`, a note about warnings or the error message.
     pub status: Option<String>,
@@ -11799,7 +12277,7 @@ open_enum_impls!(NodeTasksSource {
     "archive" Archive, "active" Active, "all" All,
 });
 
-/// The answer to `GET /nodes/{node}/tasks/{upid}/status`.
+/// The answer to `GET /nodes/{node}/tasks/{upid}/status`, which tells whether a task still runs and how it ended.
 ///
 /// Given by [`GET /nodes/{node}/tasks/{upid}/status`](NodeTasksUpidStatusPath::get).
 #[derive(Clone)]
@@ -11857,15 +12335,15 @@ object!(NodeTasksStatus {
     others: extra,
 });
 
-/// The answer to `GET /nodes/{node}/time`.
+/// The answer to `GET /nodes/{node}/time`, which returns the clock and time zone of the node.
 ///
 /// Given by [`GET /nodes/{node}/time`](NodeTimePath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeTime {
-    /// Current time as the local clock shows it, in seconds: Unix time shifted by the zone's offset. In seconds since 1970. At least 1297163644.
+    /// Current time as the local clock shows it, in seconds: Unix time shifted by the zone's offset. At least 1297163644.
     pub localtime: i64,
-    /// Current Unix time (UTC), in seconds. In seconds since 1970. At least 1297163644.
+    /// Current Unix time (UTC), in seconds. At least 1297163644.
     pub time: i64,
     /// Name of the time zone, such as `Europe/Vienna`.
     pub timezone: String,
@@ -11895,7 +12373,7 @@ object!(NodeTime {
     others: extra,
 });
 
-/// The answer to `GET /nodes/{node}/version`.
+/// The answer to `GET /nodes/{node}/version`, which returns the Proxmox VE version installed on the node.
 ///
 /// Given by [`GET /nodes/{node}/version`](NodeVersionPath::get).
 #[derive(Clone)]
@@ -11926,7 +12404,7 @@ object!(NodeVersion {
     others: extra,
 });
 
-/// The answer to `GET /nodes/{node}/vzdump/defaults`.
+/// The answer to `GET /nodes/{node}/vzdump/defaults`, which returns the backup settings that apply on the node when a job does not set them.
 ///
 /// Given by [`GET /nodes/{node}/vzdump/defaults`](NodeVzdumpDefaultsGet).
 #[derive(Clone)]
@@ -11943,7 +12421,7 @@ pub struct NodeVzdumpDefaults {
     /// Guests to leave out; implies `all`.
     pub exclude: Option<List<u32>>,
     /// Shell globs of paths to leave out of container backups; a leading `/` anchors at the container's root.
-    #[doc(alias("exclude-path"))]
+    #[cfg_attr(doc, doc(alias("exclude-path")))]
     pub exclude_path: Option<String>,
     /// Backup fleecing for virtual machines: guest writes are not held up by a slow backup target. Since 8.2.
     pub fleecing: Option<NodeVzdumpDefaultsFleecing>,
@@ -11962,19 +12440,19 @@ pub struct NodeVzdumpDefaults {
     /// Name of the cluster node the call is for.
     pub node: Option<NodeName>,
     /// One-line template of the backup's notes; knows `{{cluster}}`, `{{guestname}}`, `{{node}}` and `{{vmid}}`. At most 1024 characters. Only together with `storage`.
-    #[doc(alias("notes-template"))]
+    #[cfg_attr(doc, doc(alias("notes-template")))]
     pub notes_template: Option<String>,
     /// Whether to report by plain mail (`legacy-sendmail`) or the notification system; `auto` mails if `mailto` is set. Default: `auto`. Since 8.1.
-    #[doc(alias("notification-mode"))]
+    #[cfg_attr(doc, doc(alias("notification-mode")))]
     pub notification_mode: Option<super::types::BackupNotificationMode>,
     /// Deprecated and without use. Default: `always`. From 8.1 to 8.4.
-    #[doc(alias("notification-policy"))]
+    #[cfg_attr(doc, doc(alias("notification-policy")))]
     pub notification_policy: Option<super::types::BackupNotificationPolicy>,
     /// Deprecated and without use. From 8.1 to 8.4.
-    #[doc(alias("notification-target"))]
+    #[cfg_attr(doc, doc(alias("notification-target")))]
     pub notification_target: Option<String>,
     /// How container backups to Proxmox Backup Server find changed files and encode the archive. Since 8.2.
-    #[doc(alias("pbs-change-detection-mode"))]
+    #[cfg_attr(doc, doc(alias("pbs-change-detection-mode")))]
     pub pbs_change_detection_mode: Option<super::types::BackupChangeDetection>,
     /// Performance tuning of the backup.
     pub performance: Option<NodeVzdumpDefaultsPerformance>,
@@ -11985,7 +12463,7 @@ pub struct NodeVzdumpDefaults {
     /// Marks the new backups as protected, so that pruning spares them. Only together with `storage`.
     pub protected: Option<bool>,
     /// Retention rules that take precedence over those of the storage. Default: `keep-all=1`.
-    #[doc(alias("prune-backups"))]
+    #[cfg_attr(doc, doc(alias("prune-backups")))]
     pub prune_backups: Option<super::types::PruneBackups>,
     /// Suppresses progress messages. Default: `false`.
     pub quiet: Option<bool>,
@@ -12109,10 +12587,10 @@ impl Default for NodeVzdumpDefaultsFleecing {
 #[non_exhaustive]
 pub struct NodeVzdumpDefaultsPerformance {
     /// Most parallel I/O workers a virtual machine backup uses. From 1 to 256. Default: `16`.
-    #[doc(alias("max-workers"))]
+    #[cfg_attr(doc, doc(alias("max-workers")))]
     pub max_workers: Option<i64>,
     /// Most directory entries a container backup to Proxmox Backup Server keeps in memory. At least 1. Default: `1048576`.
-    #[doc(alias("pbs-entries-max"))]
+    #[cfg_attr(doc, doc(alias("pbs-entries-max")))]
     pub pbs_entries_max: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -12139,14 +12617,14 @@ impl Default for NodeVzdumpDefaultsPerformance {
     }
 }
 
-/// One element of the answer to `GET /nodes`.
+/// One element of the answer to `GET /nodes`, which lists the nodes of the cluster with their state and load.
 ///
 /// Given by [`GET /nodes`](NodesPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct NodesItem {
     /// Control group version of the node, 1 or 2.
-    #[doc(alias("cgroup-mode"))]
+    #[cfg_attr(doc, doc(alias("cgroup-mode")))]
     pub cgroup_mode: Option<i64>,
     /// CPU load as a fraction: 1.0 means all CPUs are busy. A fraction; 1 is the whole.
     pub cpu: Option<f64>,
@@ -12256,7 +12734,7 @@ impl WakeOnLan {
         new
     }
     /// Interface the wake-on-LAN packet leaves by.
-    #[doc(alias("bind-interface"))]
+    #[cfg_attr(doc, doc(alias("bind-interface")))]
     #[inline]
     #[must_use]
     pub fn bind_interface<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -12264,7 +12742,7 @@ impl WakeOnLan {
         self
     }
     /// IPv4 broadcast address the wake-on-LAN packet goes to. Default: `255.255.255.255`.
-    #[doc(alias("broadcast-address"))]
+    #[cfg_attr(doc, doc(alias("broadcast-address")))]
     #[inline]
     #[must_use]
     pub fn broadcast_address<How>(

@@ -16,7 +16,7 @@ use crate::support::*;
 /// The path `/pools`.
 ///
 /// Its calls: [`GET /pools`](PoolsGet), [`POST /pools`](PoolsPost), [`PUT /pools`](PoolsPut), [`DELETE /pools`](PoolsPath::delete).
-#[doc(alias("/pools"))]
+#[cfg_attr(doc, doc(alias("/pools")))]
 #[derive(Clone, Debug)]
 pub struct PoolsPath(pub(crate) At);
 
@@ -126,7 +126,10 @@ impl PoolsPath {
     /// * Gives: `()`
     /// * Releases: since 8.1
     /// * Needs: `Pool.Allocate` on path `/pool/{poolid}`.
-    #[doc(alias("DELETE /pools"))]
+    #[cfg_attr(doc, doc(alias(
+        "DELETE /pools", "delete a pool", "delete pool", "remove pool", "delete resource pool", "remove resource pool",
+        "DELETE pools", "pvesh delete /pools", "poolid", "Pool.Allocate"
+    )))]
     #[inline]
     pub fn delete<How0>(&self, poolid: impl IntoValue<String, How0>) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -155,7 +158,11 @@ impl PoolsPath {
 /// * Releases: 7.4 to 9.2
 /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
 ///   * It shows pools only with `Pool.Audit` on path `/pool/{poolid}`.
-#[doc(alias("GET /pools"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /pools", "pools", "list a pool", "list pools", "show pools", "all pools", "resource pools",
+    "list resource pools", "show resource pools", "all resource pools", "GET pools", "pvesh get /pools"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct PoolsGet(pub(crate) Request<Vec<PoolsItem>>);
@@ -199,7 +206,11 @@ impl PoolsGet {
 /// pve.pools().post("web").comment("web servers").await?;
 /// # Ok(()) }
 /// ```
-#[doc(alias("POST /pools", "create pool"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /pools", "create pool", "create a pool", "add pool", "new pool", "create resource pool", "add resource pool",
+    "new resource pool", "POST pools", "pvesh create /pools", "poolid", "Pool.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct PoolsPost(pub(crate) Request<()>);
@@ -251,8 +262,8 @@ impl Settings<PoolsPost> for Pool {
 /// * Gives: `()`
 /// * Releases: since 8.1
 /// * Needs: `Pool.Allocate` on path `/pool/{poolid}`.
-///   * With `vms`: the right to change permissions on `/vms/{vmid}`.
-///   * With `storage`: the right to change permissions on `/storage/{storage}`.
+///   * With `vms`: one of `Permissions.Modify`, `VM.Allocate` on path `/vms/{vmid}`.
+///   * With `storage`: one of `Permissions.Modify`, `Datastore.Allocate` on path `/storage/{storage}`.
 ///   * With `allow-move`, when a guest is moved here from another pool: `Pool.Allocate` on path `/pool/{existing}`.
 ///
 /// # Example
@@ -262,7 +273,13 @@ impl Settings<PoolsPost> for Pool {
 /// pve.pools().put("web").vms([100, 101]).await?;
 /// # Ok(()) }
 /// ```
-#[doc(alias("PUT /pools", "add vm to pool"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /pools", "add vm to pool", "add to pool", "add guest to pool", "remove from pool", "pool members",
+    "move to pool", "update a pool", "update pool", "change pool", "edit pool", "set pool", "modify pool",
+    "update resource pool", "change resource pool", "edit resource pool", "set resource pool", "modify resource pool",
+    "PUT pools", "pvesh set /pools", "poolid", "Pool.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct PoolsPut(pub(crate) Request<()>);
@@ -271,7 +288,7 @@ request_impls!(PoolsPut:());
 
 impl PoolsPut {
     /// Takes guests out of the pool they are in; without it, such guests are refused. Default: `false`.
-    #[doc(alias("allow-move"))]
+    #[cfg_attr(doc, doc(alias("allow-move")))]
     #[inline]
     pub fn allow_move<How>(mut self, allow_move: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("allow-move", allow_move);
@@ -309,7 +326,7 @@ impl PoolsPut {
 /// The path `/pools/{poolid}`.
 ///
 /// Its calls: [`GET /pools/{poolid}`](PoolsPoolidGet), [`PUT /pools/{poolid}`](PoolsPoolidPut), [`DELETE /pools/{poolid}`](PoolsPoolidPath::delete).
-#[doc(alias("/pools/{poolid}"))]
+#[cfg_attr(doc, doc(alias("/pools/{poolid}")))]
 #[derive(Clone, Debug)]
 pub struct PoolsPoolidPath(pub(crate) At);
 
@@ -382,7 +399,10 @@ impl PoolsPoolidPath {
     /// * Gives: `()`
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Pool.Allocate` on path `/pool/{poolid}`.
-    #[doc(alias("DELETE /pools/{poolid}"))]
+    #[cfg_attr(doc, doc(alias(
+        "DELETE /pools/{poolid}", "delete pool", "remove pool", "delete resource pool", "remove resource pool",
+        "DELETE pools", "pvesh delete /pools/{poolid}", "Pool.Allocate"
+    )))]
     #[inline]
     pub fn delete(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -416,7 +436,11 @@ impl PoolsPoolidPath {
 /// println!("{pool:?}");
 /// # Ok(()) }
 /// ```
-#[doc(alias("GET /pools/{poolid}"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /pools/{poolid}", "get pool", "show pool", "read pool", "get resource pool", "show resource pool",
+    "read resource pool", "GET pools", "pvesh get /pools/{poolid}", "Pool.Audit"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct PoolsPoolidGet(pub(crate) Request<Pool>);
@@ -445,10 +469,15 @@ impl PoolsPoolidGet {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Pool.Allocate` on path `/pool/{poolid}`.
-///   * With `vms`: the right to change permissions on `/vms/{vmid}`.
-///   * With `storage`: the right to change permissions on `/storage/{storage}`.
+///   * With `vms`: one of `Permissions.Modify`, `VM.Allocate` on path `/vms/{vmid}`.
+///   * With `storage`: one of `Permissions.Modify`, `Datastore.Allocate` on path `/storage/{storage}`.
 ///   * With `allow-move`, when a guest is moved here from another pool: `Pool.Allocate` on path `/pool/{existing}`.
-#[doc(alias("PUT /pools/{poolid}"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /pools/{poolid}", "update pool", "change pool", "edit pool", "set pool", "modify pool",
+    "update resource pool", "change resource pool", "edit resource pool", "set resource pool", "modify resource pool",
+    "PUT pools", "pvesh set /pools/{poolid}", "Pool.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct PoolsPoolidPut(pub(crate) Request<()>);
@@ -457,7 +486,7 @@ request_impls!(PoolsPoolidPut:());
 
 impl PoolsPoolidPut {
     /// Takes guests out of the pool they are in; without it, such guests are refused. Default: `false`. Since 8.1.
-    #[doc(alias("allow-move"))]
+    #[cfg_attr(doc, doc(alias("allow-move")))]
     #[inline]
     pub fn allow_move<How>(mut self, allow_move: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("allow-move", allow_move);
@@ -514,7 +543,7 @@ impl Settings<PoolsPoolidPut> for PoolsItem {
     const REMOVES: bool = false;
 }
 
-/// The answer to `GET /pools/{poolid}`.
+/// The answer to `GET /pools/{poolid}`, which reads a pool and its members.
 ///
 /// Given by [`GET /pools/{poolid}`](PoolsPoolidGet).
 #[derive(Clone)]
@@ -582,7 +611,7 @@ object!(Pool {
     others: extra,
 });
 
-/// One element of the answer to `GET /pools`.
+/// One element of the answer to `GET /pools`, which lists resource pools.
 ///
 /// Given by [`GET /pools`](PoolsGet).
 #[derive(Clone)]
@@ -650,7 +679,7 @@ object!(PoolsItem {
     others: extra,
 });
 
-/// Guests and storages in the pool.
+/// One element of `members`: guests and storages in the pool.
 ///
 /// Given by [`GET /pools`](PoolsGet), [`GET /pools/{poolid}`](PoolsPoolidGet).
 #[derive(Clone)]

@@ -106,7 +106,7 @@ use crate::support::*;
 /// The path `/nodes/{node}/qemu`.
 ///
 /// Its calls: [`GET /nodes/{node}/qemu`](QemuGet), [`POST /nodes/{node}/qemu`](QemuPost).
-#[doc(alias("/nodes/{node}/qemu"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu")))]
 #[derive(Clone, Debug)]
 pub struct QemuPath(pub(crate) At);
 
@@ -311,6 +311,64 @@ impl QemuPath {
                             &Permission::All("/vms/{source}", &["VM.Clone"]),
                         ),
                         Permission::When(
+                            &["ide[n]", "sata[n]", "scsi[n]", "virtio[n]", "efidisk0"],
+                            "`import-from` names an image within an OVA, which is unpacked on `import-working-storage` or where the OVA is",
+                            &Permission::All(
+                                "/storage/{import-working-storage}",
+                                &["Datastore.AllocateSpace"],
+                            ),
+                        ),
+                        Permission::When(
+                            &[
+                                "ide[n]",
+                                "sata[n]",
+                                "scsi[n]",
+                                "virtio[n]",
+                                "efidisk0",
+                                "tpmstate0",
+                            ],
+                            "a disk is a device or file of the node, given by its path",
+                            &Permission::Root,
+                        ),
+                        Permission::When(
+                            &["archive"],
+                            "it is a file of the node, given by its path",
+                            &Permission::Root,
+                        ),
+                        Permission::When(
+                            &["archive"],
+                            "the backup has a network card on a bridge or VNet",
+                            &Permission::Or(
+                                &[
+                                    Permission::And(
+                                        &[
+                                            Permission::Other(
+                                                "the card has neither `tag` nor `trunks`",
+                                            ),
+                                            Permission::All("/sdn/zones/{zone}/{bridge}", &["SDN.Use"]),
+                                        ],
+                                    ),
+                                    Permission::All(
+                                        "/sdn/zones/{zone}/{bridge}/{tag}",
+                                        &["SDN.Use"],
+                                    ),
+                                ],
+                            ),
+                        ),
+                        Permission::When(
+                            &["archive"],
+                            "the backup uses mapped hardware or directories",
+                            &Permission::All(
+                                "/mapping/{type}/{mapping}",
+                                &["Mapping.Use"],
+                            ),
+                        ),
+                        Permission::When(
+                            &["archive"],
+                            "the backup uses hardware of the node without a mapping",
+                            &Permission::Root,
+                        ),
+                        Permission::When(
                             &["ide[n]", "sata[n]", "scsi[n]", "cdrom"],
                             "the CD drive of the node is passed on (`cdrom`)",
                             &Permission::All("/", &["Sys.Console"]),
@@ -509,7 +567,21 @@ impl QemuPath {
                             &Permission::All("/", &["Sys.Modify"]),
                         ),
                         Permission::When(
-                            &["args", "hookscript", "lock", "affinity", "parallel[n]"],
+                            &[
+                                "affinity",
+                                "amd-sev",
+                                "arch",
+                                "args",
+                                "hookscript",
+                                "hugepages",
+                                "intel-tdx",
+                                "ivshmem",
+                                "keephugepages",
+                                "lock",
+                                "parallel[n]",
+                                "spice_enhancements",
+                                "vmgenid",
+                            ],
                             "",
                             &Permission::Root,
                         ),
@@ -716,7 +788,14 @@ impl QemuPath {
 /// }
 /// # Ok(()) }
 /// ```
-#[doc(alias("GET /nodes/{node}/qemu", "list vms", "list virtual machines"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /nodes/{node}/qemu", "list vms", "list virtual machines", "vms", "vm list", "all vms on a node", "qm list",
+    "list a vm", "show vms", "all vms", "virtual machines", "show virtual machines", "all virtual machines", "qemus",
+    "list qemus", "show qemus", "all qemus", "guests", "list guests", "show guests", "all guests", "node qemu",
+    "qemu node", "get node qemu", "show node qemu", "host qemu", "qemu host", "get host qemu", "show host qemu",
+    "GET qemu", "pvesh get /nodes/{node}/qemu"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuGet(pub(crate) Request<Vec<QemuItem>>);
@@ -754,6 +833,12 @@ impl QemuGet {
 ///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, `tpmstate0`, when a disk is made on a storage: `Datastore.AllocateSpace` on path `/storage/{storage}`.
 ///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, `tpmstate0`, `unused[n]`, when an existing volume is attached or imported: `Datastore.Allocate` on path `/storage/{storage}` or (the volume is an ISO image, a template or a disk image to import and one of `Datastore.AllocateSpace`, `Datastore.Audit` on path `/storage/{storage}`) or the volume belongs to the guest of the request or (the volume is a backup of the guest {vmid} and `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or (the volume is a disk of the guest {vmid} and `Datastore.Audit` on path `/storage/{storage}` and `VM.Config.Disk` on path `/vms/{vmid}`).
 ///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, `tpmstate0`, when `import-from` names a disk of another machine: `VM.Clone` on path `/vms/{source}`.
+///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, when `import-from` names an image within an OVA, which is unpacked on `import-working-storage` or where the OVA is: `Datastore.AllocateSpace` on path `/storage/{import-working-storage}`.
+///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, `tpmstate0`, when a disk is a device or file of the node, given by its path: to be `root@pam` itself.
+///   * With `archive`, when it is a file of the node, given by its path: to be `root@pam` itself.
+///   * With `archive`, when the backup has a network card on a bridge or VNet: (the card has neither `tag` nor `trunks` and `SDN.Use` on path `/sdn/zones/{zone}/{bridge}`) or `SDN.Use` on path `/sdn/zones/{zone}/{bridge}/{tag}`.
+///   * With `archive`, when the backup uses mapped hardware or directories: `Mapping.Use` on path `/mapping/{type}/{mapping}`.
+///   * With `archive`, when the backup uses hardware of the node without a mapping: to be `root@pam` itself.
 ///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `cdrom`, when the CD drive of the node is passed on (`cdrom`): `Sys.Console` on path `/`.
 ///   * With `vmstatestorage`: `Datastore.AllocateSpace` on path `/storage/{vmstatestorage}`.
 ///   * With `boot`, `bootdisk`, `vmstatestorage`: `VM.Config.Disk` on path `/vms/{vmid}` or `VM.Config.Disk` on path `/pool/{pool}` (when `pool` is given).
@@ -766,7 +851,7 @@ impl QemuGet {
 ///   * With `net[n]`: `VM.Config.Network` on path `/vms/{vmid}` or `VM.Config.Network` on path `/pool/{pool}` (when `pool` is given).
 ///   * With `cicustom`, `cipassword`, `citype`, `ciuser`, `ciupgrade`, `ipconfig[n]`, `nameserver`, `searchdomain`, `sshkeys`: one of `VM.Config.Cloudinit`, `VM.Config.Network` on path `/vms/{vmid}` or one of `VM.Config.Cloudinit`, `VM.Config.Network` on path `/pool/{pool}`.
 ///   * With `startup`: `Sys.Modify` on path `/`.
-///   * With `args`, `hookscript`, `lock`, `affinity`, `parallel[n]`: to be `root@pam` itself.
+///   * With `affinity`, `amd-sev`, `arch`, `args`, `hookscript`, `hugepages`, `intel-tdx`, `ivshmem`, `keephugepages`, `lock`, `parallel[n]`, `spice_enhancements`, `vmgenid`: to be `root@pam` itself.
 ///   * With `serial[n]`, when a serial port is a device of the node and not `socket`: to be `root@pam` itself.
 ///   * With `serial[n]`, `usb[n]`, `hostpci[n]`: `VM.Config.HWType` on path `/vms/{vmid}` or `VM.Config.HWType` on path `/pool/{pool}` (when `pool` is given).
 ///   * With `usb[n]`, when a USB device of the node is passed on without a mapping: to be `root@pam` itself.
@@ -796,15 +881,15 @@ impl QemuGet {
 /// task.wait().await?;
 /// # Ok(()) }
 /// ```
-#[doc(
-    alias(
-        "POST /nodes/{node}/qemu",
-        "create vm",
-        "create virtual machine",
-        "new vm",
-        "restore vm"
-    )
-)]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/qemu", "create vm", "create virtual machine", "new vm", "restore vm", "restore backup",
+    "restore virtual machine", "import vm", "import disk", "import from ova", "provision vm", "vm from template",
+    "make vm", "install vm", "import disk image", "qm create", "qmrestore", "qm import", "qm importovf", "create a vm",
+    "add vm", "add virtual machine", "new virtual machine", "create qemu", "add qemu", "new qemu", "create guest",
+    "add guest", "new guest", "create node qemu", "add node qemu", "new node qemu", "create host qemu",
+    "add host qemu", "new host qemu", "POST qemu", "pvesh create /nodes/{node}/qemu", "vmid", "VM.Allocate",
+    "VM.Backup"
+)))]
 
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
@@ -832,14 +917,14 @@ impl QemuPost {
         self
     }
     /// Lets the host merge identical memory pages of this guest with others (KSM). Default: `true`. Since 9.1.
-    #[doc(alias("allow-ksm"))]
+    #[cfg_attr(doc, doc(alias("allow-ksm")))]
     #[inline]
     pub fn allow_ksm<How>(mut self, allow_ksm: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("allow-ksm", allow_ksm);
         self
     }
     /// Memory encryption for the guest by AMD SEV. Since 8.3.
-    #[doc(alias("amd-sev"))]
+    #[cfg_attr(doc, doc(alias("amd-sev")))]
     #[inline]
     pub fn amd_sev<How>(mut self, amd_sev: impl IntoSetting<QemuSev, How>) -> Self {
         self.0.call.set_some::<QemuSev, How>("amd-sev", amd_sev);
@@ -1002,7 +1087,7 @@ impl QemuPost {
         self
     }
     /// Puts the new virtual machine under high availability. Default: `false`. Since 9.1.
-    #[doc(alias("ha-managed"))]
+    #[cfg_attr(doc, doc(alias("ha-managed")))]
     #[inline]
     pub fn ha_managed<How>(mut self, ha_managed: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("ha-managed", ha_managed);
@@ -1018,7 +1103,7 @@ impl QemuPost {
         self
     }
     /// PCI device of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 15.
-    #[doc(alias("hostpci0", "hostpci1", "hostpci2", "hostpci3"))]
+    #[cfg_attr(doc, doc(alias("hostpci0", "hostpci1", "hostpci2", "hostpci3")))]
     #[inline]
     pub fn hostpci<Which, How>(
         mut self,
@@ -1044,7 +1129,7 @@ impl QemuPost {
         self
     }
     /// Disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 3.
-    #[doc(alias("ide0", "ide1", "ide2", "ide3"))]
+    #[cfg_attr(doc, doc(alias("ide0", "ide1", "ide2", "ide3")))]
     #[inline]
     pub fn ide<Which, How>(
         mut self,
@@ -1055,7 +1140,7 @@ impl QemuPost {
         self
     }
     /// File storage for unpacking during an import, with `images` content; the source's own when absent. Since 8.3.
-    #[doc(alias("import-working-storage"))]
+    #[cfg_attr(doc, doc(alias("import-working-storage")))]
     #[inline]
     pub fn import_working_storage<How>(
         mut self,
@@ -1070,14 +1155,14 @@ impl QemuPost {
         self
     }
     /// Hardware isolation of the guest by Intel TDX. Since 9.1.
-    #[doc(alias("intel-tdx"))]
+    #[cfg_attr(doc, doc(alias("intel-tdx")))]
     #[inline]
     pub fn intel_tdx<How>(mut self, intel_tdx: impl IntoSetting<QemuTdx, How>) -> Self {
         self.0.call.set_some::<QemuTdx, How>("intel-tdx", intel_tdx);
         self
     }
     /// Addresses cloud-init gives to the card `net[n]`; DHCP on IPv4 if nothing is set. Indexes 0 to 31.
-    #[doc(alias("ipconfig0", "ipconfig1", "ipconfig2", "ipconfig3"))]
+    #[cfg_attr(doc, doc(alias("ipconfig0", "ipconfig1", "ipconfig2", "ipconfig3")))]
     #[inline]
     pub fn ipconfig<Which, How>(
         mut self,
@@ -1118,7 +1203,7 @@ impl QemuPost {
         self
     }
     /// Starts the guest at once and goes on importing or restoring while it runs.
-    #[doc(alias("live-restore"))]
+    #[cfg_attr(doc, doc(alias("live-restore")))]
     #[inline]
     pub fn live_restore<How>(
         mut self,
@@ -1185,7 +1270,7 @@ impl QemuPost {
         self
     }
     /// Network card of the guest. Indexes 0 to 31.
-    #[doc(alias("net0", "net1", "net2", "net3"))]
+    #[cfg_attr(doc, doc(alias("net0", "net1", "net2", "net3")))]
     #[inline]
     pub fn net<Which, How>(
         mut self,
@@ -1202,7 +1287,7 @@ impl QemuPost {
         self
     }
     /// One NUMA node of the guest. Indexes 0 to 7.
-    #[doc(alias("numa0", "numa1", "numa2", "numa3"))]
+    #[cfg_attr(doc, doc(alias("numa0", "numa1", "numa2", "numa3")))]
     #[inline]
     pub fn numa_nodes<Which, How>(
         mut self,
@@ -1225,7 +1310,7 @@ impl QemuPost {
         self
     }
     /// Parallel port of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 2.
-    #[doc(alias("parallel0", "parallel1", "parallel2"))]
+    #[cfg_attr(doc, doc(alias("parallel0", "parallel1", "parallel2")))]
     #[inline]
     pub fn parallel<Which, How>(
         mut self,
@@ -1260,7 +1345,7 @@ impl QemuPost {
         self
     }
     /// MTU in effect per VirtIO card, as `net0=1500`; 0 means none is passed. Kept with snapshots, not to be set. Only in 9.0.
-    #[doc(alias("running-nets-host-mtu"))]
+    #[cfg_attr(doc, doc(alias("running-nets-host-mtu")))]
     #[inline]
     pub fn running_nets_host_mtu<How>(
         mut self,
@@ -1272,7 +1357,7 @@ impl QemuPost {
         self
     }
     /// SATA disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 5.
-    #[doc(alias("sata0", "sata1", "sata2", "sata3"))]
+    #[cfg_attr(doc, doc(alias("sata0", "sata1", "sata2", "sata3")))]
     #[inline]
     pub fn sata<Which, How>(
         mut self,
@@ -1283,7 +1368,7 @@ impl QemuPost {
         self
     }
     /// SCSI disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 30.
-    #[doc(alias("scsi0", "scsi1", "scsi2", "scsi3"))]
+    #[cfg_attr(doc, doc(alias("scsi0", "scsi1", "scsi2", "scsi3")))]
     #[inline]
     pub fn scsi<Which, How>(
         mut self,
@@ -1309,7 +1394,7 @@ impl QemuPost {
         self
     }
     /// Serial port: a device of the host such as `/dev/ttyS0`, or `socket` for one reachable as a terminal. Indexes 0 to 3.
-    #[doc(alias("serial0", "serial1", "serial2", "serial3"))]
+    #[cfg_attr(doc, doc(alias("serial0", "serial1", "serial2", "serial3")))]
     #[inline]
     pub fn serial<Which, How>(
         mut self,
@@ -1430,7 +1515,7 @@ impl QemuPost {
         self
     }
     /// Volume that belongs to the virtual machine but is not attached; kept by the server, not to be set. Indexes 0 to 255.
-    #[doc(alias("unused0", "unused1", "unused2", "unused3"))]
+    #[cfg_attr(doc, doc(alias("unused0", "unused1", "unused2", "unused3")))]
     #[inline]
     pub fn unused<Which, How>(
         mut self,
@@ -1441,7 +1526,7 @@ impl QemuPost {
         self
     }
     /// USB device given to the guest; numbers above 4 need machine version 7.1 and a recent guest. Indexes 0 to 13.
-    #[doc(alias("usb0", "usb1", "usb2", "usb3"))]
+    #[cfg_attr(doc, doc(alias("usb0", "usb1", "usb2", "usb3")))]
     #[inline]
     pub fn usb<Which, How>(
         mut self,
@@ -1464,7 +1549,7 @@ impl QemuPost {
         self
     }
     /// VirtIO block disk; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 15.
-    #[doc(alias("virtio0", "virtio1", "virtio2", "virtio3"))]
+    #[cfg_attr(doc, doc(alias("virtio0", "virtio1", "virtio2", "virtio3")))]
     #[inline]
     pub fn virtio<Which, How>(
         mut self,
@@ -1475,7 +1560,7 @@ impl QemuPost {
         self
     }
     /// Directory of the host shared with the guest by Virtio-fs. Indexes 0 to 9. Since 8.4.
-    #[doc(alias("virtiofs0", "virtiofs1", "virtiofs2", "virtiofs3"))]
+    #[cfg_attr(doc, doc(alias("virtiofs0", "virtiofs1", "virtiofs2", "virtiofs3")))]
     #[inline]
     pub fn virtiofs<Which, How>(
         mut self,
@@ -1540,7 +1625,7 @@ impl Settings<QemuPost> for QemuConfig {
 /// The path `/nodes/{node}/qemu/{vmid}`.
 ///
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}`](QemuVmidPath::get), [`DELETE /nodes/{node}/qemu/{vmid}`](QemuVmidDelete).
-#[doc(alias("/nodes/{node}/qemu/{vmid}"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidPath(pub(crate) At);
 
@@ -1569,7 +1654,9 @@ impl QemuVmidPath {
     /// * Gives: list of [`SubdirEntry`](super::types::SubdirEntry)
     /// * Releases: 7.4 to 9.2
     /// * Needs: Open to every authenticated user.
-    #[doc(alias("GET /nodes/{node}/qemu/{vmid}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/qemu/{vmid}", "GET qemu", "pvesh get /nodes/{node}/qemu/{vmid}"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::SubdirEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1622,7 +1709,12 @@ impl QemuVmidPath {
 /// vm.delete().purge(true).destroy_unreferenced_disks(true).await?.wait().await?;
 /// # Ok(()) }
 /// ```
-#[doc(alias("DELETE /nodes/{node}/qemu/{vmid}", "delete vm", "destroy vm", "remove vm"))]
+#[cfg_attr(doc, doc(alias(
+    "DELETE /nodes/{node}/qemu/{vmid}", "delete vm", "destroy vm", "remove vm", "destroy virtual machine", "purge vm",
+    "erase vm", "qm destroy", "delete virtual machine", "remove virtual machine", "delete qemu", "remove qemu",
+    "delete guest", "remove guest", "pvesh delete /nodes/{node}/qemu/{vmid}", "VM.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidDelete(pub(crate) Request<Task>);
@@ -1631,7 +1723,7 @@ request_impls!(QemuVmidDelete: Task);
 
 impl QemuVmidDelete {
     /// Also deletes volumes with this VM ID that the configuration does not mention, on all enabled storages. Default: `false`.
-    #[doc(alias("destroy-unreferenced-disks"))]
+    #[cfg_attr(doc, doc(alias("destroy-unreferenced-disks")))]
     #[inline]
     pub fn destroy_unreferenced_disks<How>(
         mut self,
@@ -1662,7 +1754,7 @@ impl QemuVmidDelete {
 /// The path `/nodes/{node}/qemu/{vmid}/agent`.
 ///
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/agent`](QemuVmidAgentPath::get), [`POST /nodes/{node}/qemu/{vmid}/agent`](QemuVmidAgentPath::post).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/agent"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/agent")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidAgentPath(pub(crate) At);
 
@@ -1689,7 +1781,9 @@ impl QemuVmidAgentPath {
     /// * Gives: list of [`DirectoryEntry`](super::types::DirectoryEntry)
     /// * Releases: 7.4 to 9.2
     /// * Needs: Open to every authenticated user.
-    #[doc(alias("GET /nodes/{node}/qemu/{vmid}/agent"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/qemu/{vmid}/agent", "GET agent", "pvesh get /nodes/{node}/qemu/{vmid}/agent"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1721,10 +1815,16 @@ impl QemuVmidAgentPath {
     /// * `command`: Guest agent command to run.
     /// * Gives: [`QemuAgentPost`]
     /// * Releases: 7.4 to 9.2
-    /// * Needs: one of `VM.GuestAgent.Unrestricted`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
+    /// * Needs: `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
     ///
     /// The answer is open: the shape depends on the agent command that is named in the request
-    #[doc(alias("POST /nodes/{node}/qemu/{vmid}/agent"))]
+    #[cfg_attr(doc, doc(alias(
+        "POST /nodes/{node}/qemu/{vmid}/agent", "qm guest cmd", "qm agent", "create vm agent", "add vm agent",
+        "new vm agent", "create virtual machine agent", "add virtual machine agent", "new virtual machine agent",
+        "create qemu agent", "add qemu agent", "new qemu agent", "create guest agent", "add guest agent",
+        "new guest agent", "POST agent", "pvesh create /nodes/{node}/qemu/{vmid}/agent", "command",
+        "VM.GuestAgent.Unrestricted"
+    )))]
     #[inline]
     pub fn post<How0>(
         &self,
@@ -1747,7 +1847,7 @@ impl QemuVmidAgentPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/exec`.
 ///
 /// Its calls: [`POST /nodes/{node}/qemu/{vmid}/agent/exec`](QemuVmidAgentExecPost).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/agent/exec"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/agent/exec")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidAgentExecPath(pub(crate) At);
 
@@ -1801,14 +1901,14 @@ impl QemuVmidAgentExecPath {
 /// println!("{:?}", status.out_data);
 /// # Ok(()) }
 /// ```
-#[doc(
-    alias(
-        "POST /nodes/{node}/qemu/{vmid}/agent/exec",
-        "run command in vm",
-        "guest exec",
-        "agent exec"
-    )
-)]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/qemu/{vmid}/agent/exec", "run command in vm", "guest exec", "agent exec", "run command",
+    "execute command", "exec", "run a command in a vm", "run script in vm", "execute command in guest",
+    "qm guest exec", "vm agent exec", "agent exec vm", "vm exec", "exec vm", "exec a vm", "virtual machine agent exec",
+    "agent exec virtual machine", "virtual machine exec", "exec virtual machine", "qemu agent exec", "agent exec qemu",
+    "qemu exec", "exec qemu", "guest agent exec", "agent exec guest", "exec guest", "POST exec",
+    "pvesh create /nodes/{node}/qemu/{vmid}/agent/exec", "VM.GuestAgent.Unrestricted"
+)))]
 
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
@@ -1827,7 +1927,7 @@ impl QemuVmidAgentExecPost {
         self
     }
     /// Data for the process, as a rule given to its standard input. At most 65536 characters.
-    #[doc(alias("input-data"))]
+    #[cfg_attr(doc, doc(alias("input-data")))]
     #[inline]
     pub fn input_data<How>(mut self, input_data: impl IntoSetting<Secret, How>) -> Self {
         self.0.call.set_some::<Secret, How>("input-data", input_data);
@@ -1838,13 +1938,13 @@ impl QemuVmidAgentExecPost {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/exec-status`.
 ///
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/agent/exec-status`](QemuVmidAgentExecStatusPath::get).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/agent/exec-status"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/agent/exec-status")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidAgentExecStatusPath(pub(crate) At);
 
 impl QemuVmidAgentPath {
     /// Leads to [`GET /nodes/{node}/qemu/{vmid}/agent/exec-status`](QemuVmidAgentExecStatusPath::get).
-    #[doc(alias("exec-status"))]
+    #[cfg_attr(doc, doc(alias("exec-status")))]
     #[inline]
     #[must_use]
     pub fn exec_status(&self) -> QemuVmidAgentExecStatusPath {
@@ -1875,7 +1975,15 @@ impl QemuVmidAgentExecStatusPath {
     /// * Gives: [`QemuAgentExecStatus`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
-    #[doc(alias("GET /nodes/{node}/qemu/{vmid}/agent/exec-status"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/qemu/{vmid}/agent/exec-status", "exec result", "command output", "exec output",
+        "qm guest exec-status", "vm agent exec status", "agent exec status vm", "vm exec status", "exec status vm",
+        "exec status a vm", "virtual machine agent exec status", "agent exec status virtual machine",
+        "virtual machine exec status", "exec status virtual machine", "qemu agent exec status",
+        "agent exec status qemu", "qemu exec status", "exec status qemu", "guest agent exec status",
+        "agent exec status guest", "guest exec status", "exec status guest", "GET exec-status",
+        "pvesh get /nodes/{node}/qemu/{vmid}/agent/exec-status", "pid", "VM.GuestAgent.Unrestricted"
+    )))]
     #[inline]
     pub fn get<How0>(
         &self,
@@ -1895,13 +2003,13 @@ impl QemuVmidAgentExecStatusPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/file-read`.
 ///
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/agent/file-read`](QemuVmidAgentFileReadGet).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/agent/file-read"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/agent/file-read")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidAgentFileReadPath(pub(crate) At);
 
 impl QemuVmidAgentPath {
     /// Leads to [`GET /nodes/{node}/qemu/{vmid}/agent/file-read`](QemuVmidAgentFileReadGet).
-    #[doc(alias("file-read"))]
+    #[cfg_attr(doc, doc(alias("file-read")))]
     #[inline]
     #[must_use]
     pub fn file_read(&self) -> QemuVmidAgentFileReadPath {
@@ -1969,7 +2077,15 @@ impl QemuVmidAgentFileReadPath {
 /// * Gives: [`QemuAgentFileRead`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: one of `VM.GuestAgent.FileRead`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
-#[doc(alias("GET /nodes/{node}/qemu/{vmid}/agent/file-read"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /nodes/{node}/qemu/{vmid}/agent/file-read", "read file", "read file from vm", "read file in guest",
+    "vm agent file read", "agent file read vm", "vm file read", "file read vm", "file read a vm",
+    "virtual machine agent file read", "agent file read virtual machine", "virtual machine file read",
+    "file read virtual machine", "qemu agent file read", "agent file read qemu", "qemu file read", "file read qemu",
+    "guest agent file read", "agent file read guest", "guest file read", "file read guest", "GET file-read",
+    "pvesh get /nodes/{node}/qemu/{vmid}/agent/file-read", "file"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidAgentFileReadGet(pub(crate) Request<QemuAgentFileRead>);
@@ -2000,13 +2116,13 @@ impl QemuVmidAgentFileReadGet {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/file-write`.
 ///
 /// Its calls: [`POST /nodes/{node}/qemu/{vmid}/agent/file-write`](QemuVmidAgentFileWritePost).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/agent/file-write"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/agent/file-write")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidAgentFileWritePath(pub(crate) At);
 
 impl QemuVmidAgentPath {
     /// Leads to [`POST /nodes/{node}/qemu/{vmid}/agent/file-write`](QemuVmidAgentFileWritePost).
-    #[doc(alias("file-write"))]
+    #[cfg_attr(doc, doc(alias("file-write")))]
     #[inline]
     #[must_use]
     pub fn file_write(&self) -> QemuVmidAgentFileWritePath {
@@ -2092,7 +2208,16 @@ impl QemuVmidAgentFileWritePostRequired<1> {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: one of `VM.GuestAgent.FileWrite`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
-#[doc(alias("POST /nodes/{node}/qemu/{vmid}/agent/file-write"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/qemu/{vmid}/agent/file-write", "write file", "copy file to vm", "upload file to vm",
+    "write file in guest", "vm agent file write", "agent file write vm", "vm file write", "file write vm",
+    "file write a vm", "virtual machine agent file write", "agent file write virtual machine",
+    "virtual machine file write", "file write virtual machine", "qemu agent file write", "agent file write qemu",
+    "qemu file write", "file write qemu", "guest agent file write", "agent file write guest", "guest file write",
+    "file write guest", "POST file-write", "pvesh create /nodes/{node}/qemu/{vmid}/agent/file-write", "file",
+    "content", "VM.GuestAgent.FileWrite", "VM.GuestAgent.Unrestricted"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidAgentFileWritePost(pub(crate) Request<()>);
@@ -2111,13 +2236,13 @@ impl QemuVmidAgentFileWritePost {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze`.
 ///
 /// Its calls: [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze`](QemuVmidAgentFsfreezeFreezePath::post).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidAgentFsfreezeFreezePath(pub(crate) At);
 
 impl QemuVmidAgentPath {
     /// Leads to [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze`](QemuVmidAgentFsfreezeFreezePath::post).
-    #[doc(alias("fsfreeze-freeze"))]
+    #[cfg_attr(doc, doc(alias("fsfreeze-freeze")))]
     #[inline]
     #[must_use]
     pub fn fsfreeze_freeze(&self) -> QemuVmidAgentFsfreezeFreezePath {
@@ -2147,7 +2272,16 @@ impl QemuVmidAgentFsfreezeFreezePath {
     /// * Gives: [`QemuAgentGetTime`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: one of `VM.GuestAgent.FileSystemMgmt`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
-    #[doc(alias("POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze"))]
+    #[cfg_attr(doc, doc(alias(
+        "POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze", "freeze filesystem", "quiesce",
+        "vm agent fsfreeze freeze", "agent fsfreeze freeze vm", "vm fsfreeze freeze", "fsfreeze freeze vm",
+        "fsfreeze freeze a vm", "virtual machine agent fsfreeze freeze", "agent fsfreeze freeze virtual machine",
+        "virtual machine fsfreeze freeze", "fsfreeze freeze virtual machine", "qemu agent fsfreeze freeze",
+        "agent fsfreeze freeze qemu", "qemu fsfreeze freeze", "fsfreeze freeze qemu", "guest agent fsfreeze freeze",
+        "agent fsfreeze freeze guest", "guest fsfreeze freeze", "fsfreeze freeze guest", "POST fsfreeze-freeze",
+        "pvesh create /nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze", "VM.GuestAgent.FileSystemMgmt",
+        "VM.GuestAgent.Unrestricted"
+    )))]
     #[inline]
     pub fn post(&self) -> Request<QemuAgentGetTime> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2165,13 +2299,13 @@ impl QemuVmidAgentFsfreezeFreezePath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/fsfreeze-status`.
 ///
 /// Its calls: [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-status`](QemuVmidAgentFsfreezeStatusPath::post).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/agent/fsfreeze-status"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/agent/fsfreeze-status")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidAgentFsfreezeStatusPath(pub(crate) At);
 
 impl QemuVmidAgentPath {
     /// Leads to [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-status`](QemuVmidAgentFsfreezeStatusPath::post).
-    #[doc(alias("fsfreeze-status"))]
+    #[cfg_attr(doc, doc(alias("fsfreeze-status")))]
     #[inline]
     #[must_use]
     pub fn fsfreeze_status(&self) -> QemuVmidAgentFsfreezeStatusPath {
@@ -2201,7 +2335,15 @@ impl QemuVmidAgentFsfreezeStatusPath {
     /// * Gives: [`QemuAgentFsfreezeStatus`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: one of `VM.GuestAgent.Audit`, `VM.GuestAgent.FileSystemMgmt`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
-    #[doc(alias("POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-status"))]
+    #[cfg_attr(doc, doc(alias(
+        "POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-status", "vm agent fsfreeze status", "agent fsfreeze status vm",
+        "vm fsfreeze status", "fsfreeze status vm", "fsfreeze status a vm", "virtual machine agent fsfreeze status",
+        "agent fsfreeze status virtual machine", "virtual machine fsfreeze status", "fsfreeze status virtual machine",
+        "qemu agent fsfreeze status", "agent fsfreeze status qemu", "qemu fsfreeze status", "fsfreeze status qemu",
+        "guest agent fsfreeze status", "agent fsfreeze status guest", "guest fsfreeze status", "fsfreeze status guest",
+        "POST fsfreeze-status", "pvesh create /nodes/{node}/qemu/{vmid}/agent/fsfreeze-status", "VM.GuestAgent.Audit",
+        "VM.GuestAgent.FileSystemMgmt", "VM.GuestAgent.Unrestricted"
+    )))]
     #[inline]
     pub fn post(&self) -> Request<QemuAgentFsfreezeStatus> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2223,13 +2365,13 @@ impl QemuVmidAgentFsfreezeStatusPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/fsfreeze-thaw`.
 ///
 /// Its calls: [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-thaw`](QemuVmidAgentFsfreezeThawPath::post).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/agent/fsfreeze-thaw"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/agent/fsfreeze-thaw")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidAgentFsfreezeThawPath(pub(crate) At);
 
 impl QemuVmidAgentPath {
     /// Leads to [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-thaw`](QemuVmidAgentFsfreezeThawPath::post).
-    #[doc(alias("fsfreeze-thaw"))]
+    #[cfg_attr(doc, doc(alias("fsfreeze-thaw")))]
     #[inline]
     #[must_use]
     pub fn fsfreeze_thaw(&self) -> QemuVmidAgentFsfreezeThawPath {
@@ -2259,7 +2401,15 @@ impl QemuVmidAgentFsfreezeThawPath {
     /// * Gives: [`QemuAgentGetTime`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: one of `VM.GuestAgent.FileSystemMgmt`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
-    #[doc(alias("POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-thaw"))]
+    #[cfg_attr(doc, doc(alias(
+        "POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-thaw", "vm agent fsfreeze thaw", "agent fsfreeze thaw vm",
+        "vm fsfreeze thaw", "fsfreeze thaw vm", "fsfreeze thaw a vm", "virtual machine agent fsfreeze thaw",
+        "agent fsfreeze thaw virtual machine", "virtual machine fsfreeze thaw", "fsfreeze thaw virtual machine",
+        "qemu agent fsfreeze thaw", "agent fsfreeze thaw qemu", "qemu fsfreeze thaw", "fsfreeze thaw qemu",
+        "guest agent fsfreeze thaw", "agent fsfreeze thaw guest", "guest fsfreeze thaw", "fsfreeze thaw guest",
+        "POST fsfreeze-thaw", "pvesh create /nodes/{node}/qemu/{vmid}/agent/fsfreeze-thaw",
+        "VM.GuestAgent.FileSystemMgmt", "VM.GuestAgent.Unrestricted"
+    )))]
     #[inline]
     pub fn post(&self) -> Request<QemuAgentGetTime> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2277,7 +2427,7 @@ impl QemuVmidAgentFsfreezeThawPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/fstrim`.
 ///
 /// Its calls: [`POST /nodes/{node}/qemu/{vmid}/agent/fstrim`](QemuVmidAgentFstrimPath::post).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/agent/fstrim"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/agent/fstrim")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidAgentFstrimPath(pub(crate) At);
 
@@ -2312,7 +2462,14 @@ impl QemuVmidAgentFstrimPath {
     /// * Gives: [`QemuAgentFstrim`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: one of `VM.GuestAgent.FileSystemMgmt`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
-    #[doc(alias("POST /nodes/{node}/qemu/{vmid}/agent/fstrim"))]
+    #[cfg_attr(doc, doc(alias(
+        "POST /nodes/{node}/qemu/{vmid}/agent/fstrim", "trim", "discard unused blocks", "vm agent fstrim",
+        "agent fstrim vm", "vm fstrim", "fstrim vm", "fstrim a vm", "virtual machine agent fstrim",
+        "agent fstrim virtual machine", "virtual machine fstrim", "fstrim virtual machine", "qemu agent fstrim",
+        "agent fstrim qemu", "qemu fstrim", "fstrim qemu", "guest agent fstrim", "agent fstrim guest", "guest fstrim",
+        "fstrim guest", "POST fstrim", "pvesh create /nodes/{node}/qemu/{vmid}/agent/fstrim",
+        "VM.GuestAgent.FileSystemMgmt", "VM.GuestAgent.Unrestricted"
+    )))]
     #[inline]
     pub fn post(&self) -> Request<QemuAgentFstrim> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2330,13 +2487,13 @@ impl QemuVmidAgentFstrimPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/get-fsinfo`.
 ///
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`](QemuVmidAgentGetFsinfoPath::get).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/agent/get-fsinfo"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/agent/get-fsinfo")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidAgentGetFsinfoPath(pub(crate) At);
 
 impl QemuVmidAgentPath {
     /// Leads to [`GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`](QemuVmidAgentGetFsinfoPath::get).
-    #[doc(alias("get-fsinfo"))]
+    #[cfg_attr(doc, doc(alias("get-fsinfo")))]
     #[inline]
     #[must_use]
     pub fn get_fsinfo(&self) -> QemuVmidAgentGetFsinfoPath {
@@ -2366,7 +2523,14 @@ impl QemuVmidAgentGetFsinfoPath {
     /// * Gives: [`QemuAgentGetFsinfo`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: one of `VM.GuestAgent.Audit`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
-    #[doc(alias("GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo", "vm agent get fsinfo", "agent get fsinfo vm",
+        "vm get fsinfo", "get fsinfo vm", "get fsinfo a vm", "virtual machine agent get fsinfo",
+        "agent get fsinfo virtual machine", "virtual machine get fsinfo", "get fsinfo virtual machine",
+        "qemu agent get fsinfo", "agent get fsinfo qemu", "qemu get fsinfo", "get fsinfo qemu",
+        "guest agent get fsinfo", "agent get fsinfo guest", "guest get fsinfo", "get fsinfo guest", "GET get-fsinfo",
+        "pvesh get /nodes/{node}/qemu/{vmid}/agent/get-fsinfo"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<QemuAgentGetFsinfo> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2384,13 +2548,13 @@ impl QemuVmidAgentGetFsinfoPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/get-host-name`.
 ///
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/agent/get-host-name`](QemuVmidAgentGetHostNamePath::get).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/agent/get-host-name"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/agent/get-host-name")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidAgentGetHostNamePath(pub(crate) At);
 
 impl QemuVmidAgentPath {
     /// Leads to [`GET /nodes/{node}/qemu/{vmid}/agent/get-host-name`](QemuVmidAgentGetHostNamePath::get).
-    #[doc(alias("get-host-name"))]
+    #[cfg_attr(doc, doc(alias("get-host-name")))]
     #[inline]
     #[must_use]
     pub fn get_host_name(&self) -> QemuVmidAgentGetHostNamePath {
@@ -2420,7 +2584,14 @@ impl QemuVmidAgentGetHostNamePath {
     /// * Gives: [`QemuAgentGetHostName`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: one of `VM.GuestAgent.Audit`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
-    #[doc(alias("GET /nodes/{node}/qemu/{vmid}/agent/get-host-name"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/qemu/{vmid}/agent/get-host-name", "vm agent get host name", "agent get host name vm",
+        "vm get host name", "get host name vm", "get host name a vm", "virtual machine agent get host name",
+        "agent get host name virtual machine", "virtual machine get host name", "get host name virtual machine",
+        "qemu agent get host name", "agent get host name qemu", "qemu get host name", "get host name qemu",
+        "guest agent get host name", "agent get host name guest", "guest get host name", "get host name guest",
+        "GET get-host-name", "pvesh get /nodes/{node}/qemu/{vmid}/agent/get-host-name"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<QemuAgentGetHostName> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2438,13 +2609,13 @@ impl QemuVmidAgentGetHostNamePath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`.
 ///
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`](QemuVmidAgentGetMemoryBlockInfoPath::get).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/agent/get-memory-block-info"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/agent/get-memory-block-info")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidAgentGetMemoryBlockInfoPath(pub(crate) At);
 
 impl QemuVmidAgentPath {
     /// Leads to [`GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`](QemuVmidAgentGetMemoryBlockInfoPath::get).
-    #[doc(alias("get-memory-block-info"))]
+    #[cfg_attr(doc, doc(alias("get-memory-block-info")))]
     #[inline]
     #[must_use]
     pub fn get_memory_block_info(&self) -> QemuVmidAgentGetMemoryBlockInfoPath {
@@ -2474,7 +2645,17 @@ impl QemuVmidAgentGetMemoryBlockInfoPath {
     /// * Gives: [`QemuAgentGetMemoryBlockInfo`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: one of `VM.GuestAgent.Audit`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
-    #[doc(alias("GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info", "vm agent get memory block info",
+        "agent get memory block info vm", "vm get memory block info", "get memory block info vm",
+        "get memory block info a vm", "virtual machine agent get memory block info",
+        "agent get memory block info virtual machine", "virtual machine get memory block info",
+        "get memory block info virtual machine", "qemu agent get memory block info",
+        "agent get memory block info qemu", "qemu get memory block info", "get memory block info qemu",
+        "guest agent get memory block info", "agent get memory block info guest", "guest get memory block info",
+        "get memory block info guest", "GET get-memory-block-info",
+        "pvesh get /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<QemuAgentGetMemoryBlockInfo> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2492,13 +2673,13 @@ impl QemuVmidAgentGetMemoryBlockInfoPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/get-memory-blocks`.
 ///
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/agent/get-memory-blocks`](QemuVmidAgentGetMemoryBlocksPath::get).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/agent/get-memory-blocks"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/agent/get-memory-blocks")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidAgentGetMemoryBlocksPath(pub(crate) At);
 
 impl QemuVmidAgentPath {
     /// Leads to [`GET /nodes/{node}/qemu/{vmid}/agent/get-memory-blocks`](QemuVmidAgentGetMemoryBlocksPath::get).
-    #[doc(alias("get-memory-blocks"))]
+    #[cfg_attr(doc, doc(alias("get-memory-blocks")))]
     #[inline]
     #[must_use]
     pub fn get_memory_blocks(&self) -> QemuVmidAgentGetMemoryBlocksPath {
@@ -2528,7 +2709,16 @@ impl QemuVmidAgentGetMemoryBlocksPath {
     /// * Gives: [`QemuAgentGetMemoryBlocks`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: one of `VM.GuestAgent.Audit`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
-    #[doc(alias("GET /nodes/{node}/qemu/{vmid}/agent/get-memory-blocks"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/qemu/{vmid}/agent/get-memory-blocks", "vm agent get memory blocks",
+        "agent get memory blocks vm", "vm get memory blocks", "get memory blocks vm", "get memory blocks a vm",
+        "virtual machine agent get memory blocks", "agent get memory blocks virtual machine",
+        "virtual machine get memory blocks", "get memory blocks virtual machine", "qemu agent get memory blocks",
+        "agent get memory blocks qemu", "qemu get memory blocks", "get memory blocks qemu",
+        "guest agent get memory blocks", "agent get memory blocks guest", "guest get memory blocks",
+        "get memory blocks guest", "GET get-memory-blocks",
+        "pvesh get /nodes/{node}/qemu/{vmid}/agent/get-memory-blocks"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<QemuAgentGetMemoryBlocks> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2546,13 +2736,13 @@ impl QemuVmidAgentGetMemoryBlocksPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/get-osinfo`.
 ///
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/agent/get-osinfo`](QemuVmidAgentGetOsinfoPath::get).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/agent/get-osinfo"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/agent/get-osinfo")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidAgentGetOsinfoPath(pub(crate) At);
 
 impl QemuVmidAgentPath {
     /// Leads to [`GET /nodes/{node}/qemu/{vmid}/agent/get-osinfo`](QemuVmidAgentGetOsinfoPath::get).
-    #[doc(alias("get-osinfo"))]
+    #[cfg_attr(doc, doc(alias("get-osinfo")))]
     #[inline]
     #[must_use]
     pub fn get_osinfo(&self) -> QemuVmidAgentGetOsinfoPath {
@@ -2582,7 +2772,14 @@ impl QemuVmidAgentGetOsinfoPath {
     /// * Gives: [`QemuAgentGetOsinfo`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: one of `VM.GuestAgent.Audit`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
-    #[doc(alias("GET /nodes/{node}/qemu/{vmid}/agent/get-osinfo"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/qemu/{vmid}/agent/get-osinfo", "guest os", "os version", "operating system of vm",
+        "vm agent get osinfo", "agent get osinfo vm", "vm get osinfo", "get osinfo vm", "get osinfo a vm",
+        "virtual machine agent get osinfo", "agent get osinfo virtual machine", "virtual machine get osinfo",
+        "get osinfo virtual machine", "qemu agent get osinfo", "agent get osinfo qemu", "qemu get osinfo",
+        "get osinfo qemu", "guest agent get osinfo", "agent get osinfo guest", "guest get osinfo", "get osinfo guest",
+        "GET get-osinfo", "pvesh get /nodes/{node}/qemu/{vmid}/agent/get-osinfo"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<QemuAgentGetOsinfo> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2600,13 +2797,13 @@ impl QemuVmidAgentGetOsinfoPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/get-time`.
 ///
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/agent/get-time`](QemuVmidAgentGetTimePath::get).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/agent/get-time"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/agent/get-time")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidAgentGetTimePath(pub(crate) At);
 
 impl QemuVmidAgentPath {
     /// Leads to [`GET /nodes/{node}/qemu/{vmid}/agent/get-time`](QemuVmidAgentGetTimePath::get).
-    #[doc(alias("get-time"))]
+    #[cfg_attr(doc, doc(alias("get-time")))]
     #[inline]
     #[must_use]
     pub fn get_time(&self) -> QemuVmidAgentGetTimePath {
@@ -2636,7 +2833,13 @@ impl QemuVmidAgentGetTimePath {
     /// * Gives: [`QemuAgentGetTime`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: one of `VM.GuestAgent.Audit`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
-    #[doc(alias("GET /nodes/{node}/qemu/{vmid}/agent/get-time"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/qemu/{vmid}/agent/get-time", "vm agent get time", "agent get time vm", "vm get time",
+        "get time vm", "get time a vm", "virtual machine agent get time", "agent get time virtual machine",
+        "virtual machine get time", "get time virtual machine", "qemu agent get time", "agent get time qemu",
+        "qemu get time", "get time qemu", "guest agent get time", "agent get time guest", "guest get time",
+        "get time guest", "GET get-time", "pvesh get /nodes/{node}/qemu/{vmid}/agent/get-time"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<QemuAgentGetTime> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2654,13 +2857,13 @@ impl QemuVmidAgentGetTimePath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/get-timezone`.
 ///
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/agent/get-timezone`](QemuVmidAgentGetTimezonePath::get).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/agent/get-timezone"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/agent/get-timezone")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidAgentGetTimezonePath(pub(crate) At);
 
 impl QemuVmidAgentPath {
     /// Leads to [`GET /nodes/{node}/qemu/{vmid}/agent/get-timezone`](QemuVmidAgentGetTimezonePath::get).
-    #[doc(alias("get-timezone"))]
+    #[cfg_attr(doc, doc(alias("get-timezone")))]
     #[inline]
     #[must_use]
     pub fn get_timezone(&self) -> QemuVmidAgentGetTimezonePath {
@@ -2690,7 +2893,14 @@ impl QemuVmidAgentGetTimezonePath {
     /// * Gives: [`QemuAgentGetTimezone`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: one of `VM.GuestAgent.Audit`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
-    #[doc(alias("GET /nodes/{node}/qemu/{vmid}/agent/get-timezone"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/qemu/{vmid}/agent/get-timezone", "vm agent get timezone", "agent get timezone vm",
+        "vm get timezone", "get timezone vm", "get timezone a vm", "virtual machine agent get timezone",
+        "agent get timezone virtual machine", "virtual machine get timezone", "get timezone virtual machine",
+        "qemu agent get timezone", "agent get timezone qemu", "qemu get timezone", "get timezone qemu",
+        "guest agent get timezone", "agent get timezone guest", "guest get timezone", "get timezone guest",
+        "GET get-timezone", "pvesh get /nodes/{node}/qemu/{vmid}/agent/get-timezone"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<QemuAgentGetTimezone> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2708,13 +2918,13 @@ impl QemuVmidAgentGetTimezonePath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/get-users`.
 ///
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/agent/get-users`](QemuVmidAgentGetUsersPath::get).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/agent/get-users"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/agent/get-users")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidAgentGetUsersPath(pub(crate) At);
 
 impl QemuVmidAgentPath {
     /// Leads to [`GET /nodes/{node}/qemu/{vmid}/agent/get-users`](QemuVmidAgentGetUsersPath::get).
-    #[doc(alias("get-users"))]
+    #[cfg_attr(doc, doc(alias("get-users")))]
     #[inline]
     #[must_use]
     pub fn get_users(&self) -> QemuVmidAgentGetUsersPath {
@@ -2744,7 +2954,13 @@ impl QemuVmidAgentGetUsersPath {
     /// * Gives: [`QemuAgentGetUsers`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: one of `VM.GuestAgent.Audit`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
-    #[doc(alias("GET /nodes/{node}/qemu/{vmid}/agent/get-users"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/qemu/{vmid}/agent/get-users", "vm agent get users", "agent get users vm", "vm get users",
+        "get users vm", "get users a vm", "virtual machine agent get users", "agent get users virtual machine",
+        "virtual machine get users", "get users virtual machine", "qemu agent get users", "agent get users qemu",
+        "qemu get users", "get users qemu", "guest agent get users", "agent get users guest", "guest get users",
+        "get users guest", "GET get-users", "pvesh get /nodes/{node}/qemu/{vmid}/agent/get-users"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<QemuAgentGetUsers> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2762,13 +2978,13 @@ impl QemuVmidAgentGetUsersPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/get-vcpus`.
 ///
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/agent/get-vcpus`](QemuVmidAgentGetVcpusPath::get).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/agent/get-vcpus"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/agent/get-vcpus")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidAgentGetVcpusPath(pub(crate) At);
 
 impl QemuVmidAgentPath {
     /// Leads to [`GET /nodes/{node}/qemu/{vmid}/agent/get-vcpus`](QemuVmidAgentGetVcpusPath::get).
-    #[doc(alias("get-vcpus"))]
+    #[cfg_attr(doc, doc(alias("get-vcpus")))]
     #[inline]
     #[must_use]
     pub fn get_vcpus(&self) -> QemuVmidAgentGetVcpusPath {
@@ -2798,7 +3014,13 @@ impl QemuVmidAgentGetVcpusPath {
     /// * Gives: [`QemuAgentGetVcpus`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: one of `VM.GuestAgent.Audit`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
-    #[doc(alias("GET /nodes/{node}/qemu/{vmid}/agent/get-vcpus"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/qemu/{vmid}/agent/get-vcpus", "vm agent get vcpus", "agent get vcpus vm", "vm get vcpus",
+        "get vcpus vm", "get vcpus a vm", "virtual machine agent get vcpus", "agent get vcpus virtual machine",
+        "virtual machine get vcpus", "get vcpus virtual machine", "qemu agent get vcpus", "agent get vcpus qemu",
+        "qemu get vcpus", "get vcpus qemu", "guest agent get vcpus", "agent get vcpus guest", "guest get vcpus",
+        "get vcpus guest", "GET get-vcpus", "pvesh get /nodes/{node}/qemu/{vmid}/agent/get-vcpus"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<QemuAgentGetVcpus> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2816,7 +3038,7 @@ impl QemuVmidAgentGetVcpusPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/info`.
 ///
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/agent/info`](QemuVmidAgentInfoPath::get).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/agent/info"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/agent/info")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidAgentInfoPath(pub(crate) At);
 
@@ -2843,7 +3065,12 @@ impl QemuVmidAgentInfoPath {
     /// * Gives: [`QemuAgentInfo`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: one of `VM.GuestAgent.Audit`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
-    #[doc(alias("GET /nodes/{node}/qemu/{vmid}/agent/info"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/qemu/{vmid}/agent/info", "vm agent info", "agent info vm", "vm info", "info vm",
+        "info a vm", "virtual machine agent info", "agent info virtual machine", "virtual machine info",
+        "info virtual machine", "qemu agent info", "agent info qemu", "qemu info", "info qemu", "guest agent info",
+        "agent info guest", "guest info", "info guest", "GET info", "pvesh get /nodes/{node}/qemu/{vmid}/agent/info"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<QemuAgentInfo> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2861,13 +3088,13 @@ impl QemuVmidAgentInfoPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`.
 ///
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`](QemuVmidAgentNetworkGetInterfacesPath::get).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/agent/network-get-interfaces"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/agent/network-get-interfaces")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidAgentNetworkGetInterfacesPath(pub(crate) At);
 
 impl QemuVmidAgentPath {
     /// Leads to [`GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`](QemuVmidAgentNetworkGetInterfacesPath::get).
-    #[doc(alias("network-get-interfaces"))]
+    #[cfg_attr(doc, doc(alias("network-get-interfaces")))]
     #[inline]
     #[must_use]
     pub fn network_get_interfaces(&self) -> QemuVmidAgentNetworkGetInterfacesPath {
@@ -2906,13 +3133,18 @@ impl QemuVmidAgentNetworkGetInterfacesPath {
     /// println!("{:?}", agent.network_get_interfaces().get().await?);
     /// # Ok(()) }
     /// ```
-    #[doc(
-        alias(
-            "GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces",
-            "vm ip address",
-            "guest ip"
-        )
-    )]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces", "vm ip address", "guest ip", "get vm ip",
+        "ip address", "vm ip", "get ip", "find ip", "ip of vm", "vm network interfaces", "ip addresses",
+        "get ip address of vm", "vm agent network get interfaces", "agent network get interfaces vm",
+        "vm network get interfaces", "network get interfaces vm", "network get interfaces a vm",
+        "virtual machine agent network get interfaces", "agent network get interfaces virtual machine",
+        "virtual machine network get interfaces", "network get interfaces virtual machine",
+        "qemu agent network get interfaces", "agent network get interfaces qemu", "qemu network get interfaces",
+        "network get interfaces qemu", "guest agent network get interfaces", "agent network get interfaces guest",
+        "guest network get interfaces", "network get interfaces guest", "GET network-get-interfaces",
+        "pvesh get /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<QemuAgentNetworkGetInterfaces> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2930,7 +3162,7 @@ impl QemuVmidAgentNetworkGetInterfacesPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/ping`.
 ///
 /// Its calls: [`POST /nodes/{node}/qemu/{vmid}/agent/ping`](QemuVmidAgentPingPath::post).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/agent/ping"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/agent/ping")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidAgentPingPath(pub(crate) At);
 
@@ -2957,7 +3189,13 @@ impl QemuVmidAgentPingPath {
     /// * Gives: [`QemuAgentPing`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: one of `VM.GuestAgent.Audit`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
-    #[doc(alias("POST /nodes/{node}/qemu/{vmid}/agent/ping"))]
+    #[cfg_attr(doc, doc(alias(
+        "POST /nodes/{node}/qemu/{vmid}/agent/ping", "is agent running", "agent ping", "guest agent ping",
+        "vm agent ping", "agent ping vm", "vm ping", "ping vm", "ping a vm", "virtual machine agent ping",
+        "agent ping virtual machine", "virtual machine ping", "ping virtual machine", "qemu agent ping",
+        "agent ping qemu", "qemu ping", "ping qemu", "agent ping guest", "guest ping", "ping guest", "POST ping",
+        "pvesh create /nodes/{node}/qemu/{vmid}/agent/ping", "VM.GuestAgent.Audit", "VM.GuestAgent.Unrestricted"
+    )))]
     #[inline]
     pub fn post(&self) -> Request<QemuAgentPing> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2975,13 +3213,13 @@ impl QemuVmidAgentPingPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/set-user-password`.
 ///
 /// Its calls: [`POST /nodes/{node}/qemu/{vmid}/agent/set-user-password`](QemuVmidAgentSetUserPasswordPost).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/agent/set-user-password"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/agent/set-user-password")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidAgentSetUserPasswordPath(pub(crate) At);
 
 impl QemuVmidAgentPath {
     /// Leads to [`POST /nodes/{node}/qemu/{vmid}/agent/set-user-password`](QemuVmidAgentSetUserPasswordPost).
-    #[doc(alias("set-user-password"))]
+    #[cfg_attr(doc, doc(alias("set-user-password")))]
     #[inline]
     #[must_use]
     pub fn set_user_password(&self) -> QemuVmidAgentSetUserPasswordPath {
@@ -3067,7 +3305,19 @@ impl QemuVmidAgentSetUserPasswordPostRequired<1> {
 /// * Gives: [`QemuAgentPing`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
-#[doc(alias("POST /nodes/{node}/qemu/{vmid}/agent/set-user-password"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/qemu/{vmid}/agent/set-user-password", "set vm password", "change guest password",
+    "reset guest password", "change password in vm", "qm guest passwd", "vm agent set user password",
+    "agent set user password vm", "vm set user password", "set user password vm", "set user password a vm",
+    "virtual machine agent set user password", "agent set user password virtual machine",
+    "virtual machine set user password", "set user password virtual machine", "qemu agent set user password",
+    "agent set user password qemu", "qemu set user password", "set user password qemu",
+    "guest agent set user password", "agent set user password guest", "guest set user password",
+    "set user password guest", "POST set-user-password",
+    "pvesh create /nodes/{node}/qemu/{vmid}/agent/set-user-password", "username", "password",
+    "VM.GuestAgent.Unrestricted"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidAgentSetUserPasswordPost(pub(crate) Request<QemuAgentPing>);
@@ -3086,7 +3336,7 @@ impl QemuVmidAgentSetUserPasswordPost {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/shutdown`.
 ///
 /// Its calls: [`POST /nodes/{node}/qemu/{vmid}/agent/shutdown`](QemuVmidAgentShutdownPath::post).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/agent/shutdown"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/agent/shutdown")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidAgentShutdownPath(pub(crate) At);
 
@@ -3121,7 +3371,14 @@ impl QemuVmidAgentShutdownPath {
     /// * Gives: [`QemuAgentPing`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: one of `VM.PowerMgmt`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
-    #[doc(alias("POST /nodes/{node}/qemu/{vmid}/agent/shutdown"))]
+    #[cfg_attr(doc, doc(alias(
+        "POST /nodes/{node}/qemu/{vmid}/agent/shutdown", "vm agent shutdown", "agent shutdown vm", "vm shutdown",
+        "shutdown vm", "shutdown a vm", "virtual machine agent shutdown", "agent shutdown virtual machine",
+        "virtual machine shutdown", "shutdown virtual machine", "qemu agent shutdown", "agent shutdown qemu",
+        "qemu shutdown", "shutdown qemu", "guest agent shutdown", "agent shutdown guest", "guest shutdown",
+        "shutdown guest", "POST shutdown", "pvesh create /nodes/{node}/qemu/{vmid}/agent/shutdown", "VM.PowerMgmt",
+        "VM.GuestAgent.Unrestricted"
+    )))]
     #[inline]
     pub fn post(&self) -> Request<QemuAgentPing> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3139,13 +3396,13 @@ impl QemuVmidAgentShutdownPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/suspend-disk`.
 ///
 /// Its calls: [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-disk`](QemuVmidAgentSuspendDiskPath::post).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/agent/suspend-disk"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/agent/suspend-disk")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidAgentSuspendDiskPath(pub(crate) At);
 
 impl QemuVmidAgentPath {
     /// Leads to [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-disk`](QemuVmidAgentSuspendDiskPath::post).
-    #[doc(alias("suspend-disk"))]
+    #[cfg_attr(doc, doc(alias("suspend-disk")))]
     #[inline]
     #[must_use]
     pub fn suspend_disk(&self) -> QemuVmidAgentSuspendDiskPath {
@@ -3175,7 +3432,15 @@ impl QemuVmidAgentSuspendDiskPath {
     /// * Gives: [`QemuAgentPing`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: one of `VM.PowerMgmt`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
-    #[doc(alias("POST /nodes/{node}/qemu/{vmid}/agent/suspend-disk"))]
+    #[cfg_attr(doc, doc(alias(
+        "POST /nodes/{node}/qemu/{vmid}/agent/suspend-disk", "vm agent suspend disk", "agent suspend disk vm",
+        "vm suspend disk", "suspend disk vm", "suspend disk a vm", "virtual machine agent suspend disk",
+        "agent suspend disk virtual machine", "virtual machine suspend disk", "suspend disk virtual machine",
+        "qemu agent suspend disk", "agent suspend disk qemu", "qemu suspend disk", "suspend disk qemu",
+        "guest agent suspend disk", "agent suspend disk guest", "guest suspend disk", "suspend disk guest",
+        "POST suspend-disk", "pvesh create /nodes/{node}/qemu/{vmid}/agent/suspend-disk", "VM.PowerMgmt",
+        "VM.GuestAgent.Unrestricted"
+    )))]
     #[inline]
     pub fn post(&self) -> Request<QemuAgentPing> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3193,13 +3458,13 @@ impl QemuVmidAgentSuspendDiskPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/suspend-hybrid`.
 ///
 /// Its calls: [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-hybrid`](QemuVmidAgentSuspendHybridPath::post).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/agent/suspend-hybrid"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/agent/suspend-hybrid")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidAgentSuspendHybridPath(pub(crate) At);
 
 impl QemuVmidAgentPath {
     /// Leads to [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-hybrid`](QemuVmidAgentSuspendHybridPath::post).
-    #[doc(alias("suspend-hybrid"))]
+    #[cfg_attr(doc, doc(alias("suspend-hybrid")))]
     #[inline]
     #[must_use]
     pub fn suspend_hybrid(&self) -> QemuVmidAgentSuspendHybridPath {
@@ -3229,7 +3494,15 @@ impl QemuVmidAgentSuspendHybridPath {
     /// * Gives: [`QemuAgentPing`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: one of `VM.PowerMgmt`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
-    #[doc(alias("POST /nodes/{node}/qemu/{vmid}/agent/suspend-hybrid"))]
+    #[cfg_attr(doc, doc(alias(
+        "POST /nodes/{node}/qemu/{vmid}/agent/suspend-hybrid", "vm agent suspend hybrid", "agent suspend hybrid vm",
+        "vm suspend hybrid", "suspend hybrid vm", "suspend hybrid a vm", "virtual machine agent suspend hybrid",
+        "agent suspend hybrid virtual machine", "virtual machine suspend hybrid", "suspend hybrid virtual machine",
+        "qemu agent suspend hybrid", "agent suspend hybrid qemu", "qemu suspend hybrid", "suspend hybrid qemu",
+        "guest agent suspend hybrid", "agent suspend hybrid guest", "guest suspend hybrid", "suspend hybrid guest",
+        "POST suspend-hybrid", "pvesh create /nodes/{node}/qemu/{vmid}/agent/suspend-hybrid", "VM.PowerMgmt",
+        "VM.GuestAgent.Unrestricted"
+    )))]
     #[inline]
     pub fn post(&self) -> Request<QemuAgentPing> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3247,13 +3520,13 @@ impl QemuVmidAgentSuspendHybridPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/suspend-ram`.
 ///
 /// Its calls: [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-ram`](QemuVmidAgentSuspendRamPath::post).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/agent/suspend-ram"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/agent/suspend-ram")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidAgentSuspendRamPath(pub(crate) At);
 
 impl QemuVmidAgentPath {
     /// Leads to [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-ram`](QemuVmidAgentSuspendRamPath::post).
-    #[doc(alias("suspend-ram"))]
+    #[cfg_attr(doc, doc(alias("suspend-ram")))]
     #[inline]
     #[must_use]
     pub fn suspend_ram(&self) -> QemuVmidAgentSuspendRamPath {
@@ -3283,7 +3556,15 @@ impl QemuVmidAgentSuspendRamPath {
     /// * Gives: [`QemuAgentPing`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: one of `VM.PowerMgmt`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
-    #[doc(alias("POST /nodes/{node}/qemu/{vmid}/agent/suspend-ram"))]
+    #[cfg_attr(doc, doc(alias(
+        "POST /nodes/{node}/qemu/{vmid}/agent/suspend-ram", "vm agent suspend ram", "agent suspend ram vm",
+        "vm suspend ram", "suspend ram vm", "suspend ram a vm", "virtual machine agent suspend ram",
+        "agent suspend ram virtual machine", "virtual machine suspend ram", "suspend ram virtual machine",
+        "qemu agent suspend ram", "agent suspend ram qemu", "qemu suspend ram", "suspend ram qemu",
+        "guest agent suspend ram", "agent suspend ram guest", "guest suspend ram", "suspend ram guest",
+        "POST suspend-ram", "pvesh create /nodes/{node}/qemu/{vmid}/agent/suspend-ram", "VM.PowerMgmt",
+        "VM.GuestAgent.Unrestricted"
+    )))]
     #[inline]
     pub fn post(&self) -> Request<QemuAgentPing> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3301,7 +3582,7 @@ impl QemuVmidAgentSuspendRamPath {
 /// The path `/nodes/{node}/qemu/{vmid}/clone`.
 ///
 /// Its calls: [`POST /nodes/{node}/qemu/{vmid}/clone`](QemuVmidClonePost).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/clone"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/clone")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidClonePath(pub(crate) At);
 
@@ -3448,14 +3729,13 @@ impl QemuVmidClonePath {
 /// task.wait().on_log(|line| println!("{line}")).await?;
 /// # Ok(()) }
 /// ```
-#[doc(
-    alias(
-        "POST /nodes/{node}/qemu/{vmid}/clone",
-        "clone vm",
-        "full clone",
-        "linked clone"
-    )
-)]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/qemu/{vmid}/clone", "clone vm", "full clone", "linked clone", "copy vm", "duplicate vm",
+    "clone virtual machine", "clone template", "clone from template", "full copy", "copy template",
+    "deploy from template", "create vm from template", "copy a vm", "qm clone", "vm clone", "clone a vm",
+    "virtual machine clone", "qemu clone", "clone qemu", "guest clone", "clone guest", "POST clone",
+    "pvesh create /nodes/{node}/qemu/{vmid}/clone", "newid", "VM.Clone", "VM.Allocate"
+)))]
 
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
@@ -3529,7 +3809,7 @@ impl QemuVmidClonePost {
 /// The path `/nodes/{node}/qemu/{vmid}/cloudinit`.
 ///
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/cloudinit`](QemuVmidCloudinitPath::get), [`PUT /nodes/{node}/qemu/{vmid}/cloudinit`](QemuVmidCloudinitPath::put).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/cloudinit"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/cloudinit")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidCloudinitPath(pub(crate) At);
 
@@ -3556,7 +3836,14 @@ impl QemuVmidCloudinitPath {
     /// * Gives: list of [`QemuCloudinitItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `VM.Audit` on path `/vms/{vmid}`.
-    #[doc(alias("GET /nodes/{node}/qemu/{vmid}/cloudinit"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/qemu/{vmid}/cloudinit", "cloud-init", "pending cloud-init", "cloudinit",
+        "qm cloudinit pending", "vm cloudinit", "cloudinit vm", "get vm cloudinit", "show vm cloudinit",
+        "virtual machine cloudinit", "cloudinit virtual machine", "get virtual machine cloudinit",
+        "show virtual machine cloudinit", "qemu cloudinit", "cloudinit qemu", "get qemu cloudinit",
+        "show qemu cloudinit", "guest cloudinit", "cloudinit guest", "get guest cloudinit", "show guest cloudinit",
+        "GET cloudinit", "pvesh get /nodes/{node}/qemu/{vmid}/cloudinit", "VM.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<QemuCloudinitItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3588,13 +3875,17 @@ impl QemuVmidCloudinitPath {
     /// pve.nodes().node("pve1").qemu().vmid(100).cloudinit().put().await?;
     /// # Ok(()) }
     /// ```
-    #[doc(
-        alias(
-            "PUT /nodes/{node}/qemu/{vmid}/cloudinit",
-            "regenerate cloud-init",
-            "cloud-init"
-        )
-    )]
+    #[cfg_attr(doc, doc(alias(
+        "PUT /nodes/{node}/qemu/{vmid}/cloudinit", "regenerate cloud-init", "cloud-init", "regenerate image",
+        "regenerate cloudinit", "cloudinit", "rebuild cloud-init", "qm cloudinit update", "update vm cloudinit",
+        "change vm cloudinit", "edit vm cloudinit", "set vm cloudinit", "modify vm cloudinit",
+        "update virtual machine cloudinit", "change virtual machine cloudinit", "edit virtual machine cloudinit",
+        "set virtual machine cloudinit", "modify virtual machine cloudinit", "update qemu cloudinit",
+        "change qemu cloudinit", "edit qemu cloudinit", "set qemu cloudinit", "modify qemu cloudinit",
+        "update guest cloudinit", "change guest cloudinit", "edit guest cloudinit", "set guest cloudinit",
+        "modify guest cloudinit", "PUT cloudinit", "pvesh set /nodes/{node}/qemu/{vmid}/cloudinit",
+        "VM.Config.Cloudinit"
+    )))]
     #[inline]
     pub fn put(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3609,7 +3900,7 @@ impl QemuVmidCloudinitPath {
 /// The path `/nodes/{node}/qemu/{vmid}/cloudinit/dump`.
 ///
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/cloudinit/dump`](QemuVmidCloudinitDumpPath::get).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/cloudinit/dump"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/cloudinit/dump")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidCloudinitDumpPath(pub(crate) At);
 
@@ -3648,7 +3939,14 @@ impl QemuVmidCloudinitDumpPath {
     /// * Releases: 7.4 to 9.2
     /// * Needs: `VM.Audit` on path `/vms/{vmid}`.
     ///   * It shows the password only with `VM.Config.Cloudinit` on path `/vms/{vmid}`.
-    #[doc(alias("GET /nodes/{node}/qemu/{vmid}/cloudinit/dump"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/qemu/{vmid}/cloudinit/dump", "cloud-init user data", "user data", "dump cloud-init",
+        "qm cloudinit dump", "vm cloudinit dump", "cloudinit dump vm", "vm dump", "dump vm", "dump a vm",
+        "virtual machine cloudinit dump", "cloudinit dump virtual machine", "virtual machine dump",
+        "dump virtual machine", "qemu cloudinit dump", "cloudinit dump qemu", "qemu dump", "dump qemu",
+        "guest cloudinit dump", "cloudinit dump guest", "guest dump", "dump guest", "GET dump",
+        "pvesh get /nodes/{node}/qemu/{vmid}/cloudinit/dump", "type", "VM.Audit"
+    )))]
     #[inline]
     pub fn get<How0>(
         &self,
@@ -3676,7 +3974,7 @@ impl QemuVmidCloudinitDumpPath {
 /// The path `/nodes/{node}/qemu/{vmid}/config`.
 ///
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/config"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/config")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidConfigPath(pub(crate) At);
 
@@ -3812,6 +4110,39 @@ impl QemuVmidConfigPath {
                             ],
                             "`import-from` names a disk of another machine",
                             &Permission::All("/vms/{source}", &["VM.Clone"]),
+                        ),
+                        Permission::When(
+                            &["ide[n]", "sata[n]", "scsi[n]", "virtio[n]", "efidisk0"],
+                            "`import-from` names an image within an OVA, which is unpacked on `import-working-storage` or where the OVA is",
+                            &Permission::All(
+                                "/storage/{import-working-storage}",
+                                &["Datastore.AllocateSpace"],
+                            ),
+                        ),
+                        Permission::When(
+                            &[
+                                "ide[n]",
+                                "sata[n]",
+                                "scsi[n]",
+                                "virtio[n]",
+                                "efidisk0",
+                                "tpmstate0",
+                            ],
+                            "a disk is a device or file of the node, given by its path",
+                            &Permission::Root,
+                        ),
+                        Permission::When(
+                            &["delete"],
+                            "",
+                            &Permission::Other("what it takes to set them"),
+                        ),
+                        Permission::When(
+                            &["delete"],
+                            "the saved state (`vmstate`) is removed",
+                            &Permission::All(
+                                "/vms/{vmid}",
+                                &["VM.Config.Disk", "VM.PowerMgmt"],
+                            ),
                         ),
                         Permission::When(
                             &["ide[n]", "sata[n]", "scsi[n]", "cdrom"],
@@ -3969,7 +4300,21 @@ impl QemuVmidConfigPath {
                             &Permission::All("/", &["Sys.Modify"]),
                         ),
                         Permission::When(
-                            &["args", "hookscript", "lock", "affinity", "parallel[n]"],
+                            &[
+                                "affinity",
+                                "amd-sev",
+                                "arch",
+                                "args",
+                                "hookscript",
+                                "hugepages",
+                                "intel-tdx",
+                                "ivshmem",
+                                "keephugepages",
+                                "lock",
+                                "parallel[n]",
+                                "spice_enhancements",
+                                "vmgenid",
+                            ],
                             "",
                             &Permission::Root,
                         ),
@@ -4234,6 +4579,39 @@ impl QemuVmidConfigPath {
                             &Permission::All("/vms/{source}", &["VM.Clone"]),
                         ),
                         Permission::When(
+                            &["ide[n]", "sata[n]", "scsi[n]", "virtio[n]", "efidisk0"],
+                            "`import-from` names an image within an OVA, which is unpacked on `import-working-storage` or where the OVA is",
+                            &Permission::All(
+                                "/storage/{import-working-storage}",
+                                &["Datastore.AllocateSpace"],
+                            ),
+                        ),
+                        Permission::When(
+                            &[
+                                "ide[n]",
+                                "sata[n]",
+                                "scsi[n]",
+                                "virtio[n]",
+                                "efidisk0",
+                                "tpmstate0",
+                            ],
+                            "a disk is a device or file of the node, given by its path",
+                            &Permission::Root,
+                        ),
+                        Permission::When(
+                            &["delete"],
+                            "",
+                            &Permission::Other("what it takes to set them"),
+                        ),
+                        Permission::When(
+                            &["delete"],
+                            "the saved state (`vmstate`) is removed",
+                            &Permission::All(
+                                "/vms/{vmid}",
+                                &["VM.Config.Disk", "VM.PowerMgmt"],
+                            ),
+                        ),
+                        Permission::When(
                             &["ide[n]", "sata[n]", "scsi[n]", "cdrom"],
                             "the CD drive of the node is passed on (`cdrom`)",
                             &Permission::All("/", &["Sys.Console"]),
@@ -4389,7 +4767,21 @@ impl QemuVmidConfigPath {
                             &Permission::All("/", &["Sys.Modify"]),
                         ),
                         Permission::When(
-                            &["args", "hookscript", "lock", "affinity", "parallel[n]"],
+                            &[
+                                "affinity",
+                                "amd-sev",
+                                "arch",
+                                "args",
+                                "hookscript",
+                                "hugepages",
+                                "intel-tdx",
+                                "ivshmem",
+                                "keephugepages",
+                                "lock",
+                                "parallel[n]",
+                                "spice_enhancements",
+                                "vmgenid",
+                            ],
                             "",
                             &Permission::Root,
                         ),
@@ -4567,7 +4959,14 @@ impl QemuVmidConfigPath {
 /// }
 /// # Ok(()) }
 /// ```
-#[doc(alias("GET /nodes/{node}/qemu/{vmid}/config", "vm config", "read vm config"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /nodes/{node}/qemu/{vmid}/config", "vm config", "read vm config", "vm hardware", "hardware", "show vm config",
+    "vm settings", "vm options", "qm config", "config vm", "get vm config", "virtual machine config",
+    "config virtual machine", "get virtual machine config", "show virtual machine config", "qemu config",
+    "config qemu", "get qemu config", "show qemu config", "guest config", "config guest", "get guest config",
+    "show guest config", "GET config", "pvesh get /nodes/{node}/qemu/{vmid}/config", "VM.Audit"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidConfigGet(pub(crate) Request<QemuConfig>);
@@ -4606,6 +5005,10 @@ impl QemuVmidConfigGet {
 ///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, `tpmstate0`, when a disk is made on a storage: `Datastore.AllocateSpace` on path `/storage/{storage}`.
 ///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, `tpmstate0`, `unused[n]`, when an existing volume is attached or imported: `Datastore.Allocate` on path `/storage/{storage}` or (the volume is an ISO image, a template or a disk image to import and one of `Datastore.AllocateSpace`, `Datastore.Audit` on path `/storage/{storage}`) or the volume belongs to the guest of the request or (the volume is a backup of the guest {vmid} and `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or (the volume is a disk of the guest {vmid} and `Datastore.Audit` on path `/storage/{storage}` and `VM.Config.Disk` on path `/vms/{vmid}`).
 ///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, `tpmstate0`, when `import-from` names a disk of another machine: `VM.Clone` on path `/vms/{source}`.
+///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, when `import-from` names an image within an OVA, which is unpacked on `import-working-storage` or where the OVA is: `Datastore.AllocateSpace` on path `/storage/{import-working-storage}`.
+///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, `tpmstate0`, when a disk is a device or file of the node, given by its path: to be `root@pam` itself.
+///   * With `delete`: what it takes to set them.
+///   * With `delete`, when the saved state (`vmstate`) is removed: `VM.Config.Disk` and `VM.PowerMgmt` on path `/vms/{vmid}`.
 ///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `cdrom`, when the CD drive of the node is passed on (`cdrom`): `Sys.Console` on path `/`.
 ///   * With `vmstatestorage`: `Datastore.AllocateSpace` on path `/storage/{vmstatestorage}`.
 ///   * With `net[n]`, when a network card is on a bridge or VNet (the zone of a plain bridge is `localnetwork`; each VLAN of `tag` and `trunks` counts): (the card has neither `tag` nor `trunks` and `SDN.Use` on path `/sdn/zones/{zone}/{bridge}`) or `SDN.Use` on path `/sdn/zones/{zone}/{bridge}/{tag}`.
@@ -4620,7 +5023,7 @@ impl QemuVmidConfigGet {
 ///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `cdrom`, when a CD drive is added, changed or removed: `VM.Config.CDROM` on path `/vms/{vmid}`.
 ///   * With `ide[n]`, `sata[n]`, `scsi[n]`, when a cloud-init drive is added, changed or removed: `VM.Config.Cloudinit` and `VM.Config.CDROM` on path `/vms/{vmid}`.
 ///   * With `startup`: `Sys.Modify` on path `/`.
-///   * With `args`, `hookscript`, `lock`, `affinity`, `parallel[n]`: to be `root@pam` itself.
+///   * With `affinity`, `amd-sev`, `arch`, `args`, `hookscript`, `hugepages`, `intel-tdx`, `ivshmem`, `keephugepages`, `lock`, `parallel[n]`, `spice_enhancements`, `vmgenid`: to be `root@pam` itself.
 ///   * With `serial[n]`, when a serial port is a device of the node and not `socket`: to be `root@pam` itself.
 ///   * With `serial[n]`, `usb[n]`, `hostpci[n]`: `VM.Config.HWType` on path `/vms/{vmid}`.
 ///   * With `usb[n]`, when a USB device of the node is passed on without a mapping: to be `root@pam` itself.
@@ -4645,13 +5048,14 @@ impl QemuVmidConfigGet {
 /// task.wait().await?;
 /// # Ok(()) }
 /// ```
-#[doc(
-    alias(
-        "POST /nodes/{node}/qemu/{vmid}/config",
-        "change vm config in the background",
-        "POST config"
-    )
-)]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/qemu/{vmid}/config", "change vm config in the background", "POST config",
+    "attach disk in the background", "create vm config", "add vm config", "new vm config",
+    "create virtual machine config", "add virtual machine config", "new virtual machine config", "create qemu config",
+    "add qemu config", "new qemu config", "create guest config", "add guest config", "new guest config",
+    "pvesh create /nodes/{node}/qemu/{vmid}/config", "VM.Config.Disk", "VM.Config.CDROM", "VM.Config.CPU",
+    "VM.Config.Memory", "VM.Config.Network", "VM.Config.HWType", "VM.Config.Options", "VM.Config.Cloudinit"
+)))]
 
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
@@ -4679,14 +5083,14 @@ impl QemuVmidConfigPost {
         self
     }
     /// Lets the host merge identical memory pages of this guest with others (KSM). Default: `true`. Since 9.1.
-    #[doc(alias("allow-ksm"))]
+    #[cfg_attr(doc, doc(alias("allow-ksm")))]
     #[inline]
     pub fn allow_ksm<How>(mut self, allow_ksm: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("allow-ksm", allow_ksm);
         self
     }
     /// Memory encryption for the guest by AMD SEV. Since 8.3.
-    #[doc(alias("amd-sev"))]
+    #[cfg_attr(doc, doc(alias("amd-sev")))]
     #[inline]
     pub fn amd_sev<How>(mut self, amd_sev: impl IntoSetting<QemuSev, How>) -> Self {
         self.0.call.set_some::<QemuSev, How>("amd-sev", amd_sev);
@@ -4867,7 +5271,7 @@ impl QemuVmidConfigPost {
         self
     }
     /// PCI device of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 15.
-    #[doc(alias("hostpci0", "hostpci1", "hostpci2", "hostpci3"))]
+    #[cfg_attr(doc, doc(alias("hostpci0", "hostpci1", "hostpci2", "hostpci3")))]
     #[inline]
     pub fn hostpci<Which, How>(
         mut self,
@@ -4893,7 +5297,7 @@ impl QemuVmidConfigPost {
         self
     }
     /// Disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 3.
-    #[doc(alias("ide0", "ide1", "ide2", "ide3"))]
+    #[cfg_attr(doc, doc(alias("ide0", "ide1", "ide2", "ide3")))]
     #[inline]
     pub fn ide<Which, How>(
         mut self,
@@ -4904,7 +5308,7 @@ impl QemuVmidConfigPost {
         self
     }
     /// File storage for unpacking during an import, with `images` content; the source's own when absent. Since 8.3.
-    #[doc(alias("import-working-storage"))]
+    #[cfg_attr(doc, doc(alias("import-working-storage")))]
     #[inline]
     pub fn import_working_storage<How>(
         mut self,
@@ -4919,14 +5323,14 @@ impl QemuVmidConfigPost {
         self
     }
     /// Hardware isolation of the guest by Intel TDX. Since 9.1.
-    #[doc(alias("intel-tdx"))]
+    #[cfg_attr(doc, doc(alias("intel-tdx")))]
     #[inline]
     pub fn intel_tdx<How>(mut self, intel_tdx: impl IntoSetting<QemuTdx, How>) -> Self {
         self.0.call.set_some::<QemuTdx, How>("intel-tdx", intel_tdx);
         self
     }
     /// Addresses cloud-init gives to the card `net[n]`; DHCP on IPv4 if nothing is set. Indexes 0 to 31.
-    #[doc(alias("ipconfig0", "ipconfig1", "ipconfig2", "ipconfig3"))]
+    #[cfg_attr(doc, doc(alias("ipconfig0", "ipconfig1", "ipconfig2", "ipconfig3")))]
     #[inline]
     pub fn ipconfig<Which, How>(
         mut self,
@@ -5024,7 +5428,7 @@ impl QemuVmidConfigPost {
         self
     }
     /// Network card of the guest. Indexes 0 to 31.
-    #[doc(alias("net0", "net1", "net2", "net3"))]
+    #[cfg_attr(doc, doc(alias("net0", "net1", "net2", "net3")))]
     #[inline]
     pub fn net<Which, How>(
         mut self,
@@ -5041,7 +5445,7 @@ impl QemuVmidConfigPost {
         self
     }
     /// One NUMA node of the guest. Indexes 0 to 7.
-    #[doc(alias("numa0", "numa1", "numa2", "numa3"))]
+    #[cfg_attr(doc, doc(alias("numa0", "numa1", "numa2", "numa3")))]
     #[inline]
     pub fn numa_nodes<Which, How>(
         mut self,
@@ -5064,7 +5468,7 @@ impl QemuVmidConfigPost {
         self
     }
     /// Parallel port of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 2.
-    #[doc(alias("parallel0", "parallel1", "parallel2"))]
+    #[cfg_attr(doc, doc(alias("parallel0", "parallel1", "parallel2")))]
     #[inline]
     pub fn parallel<Which, How>(
         mut self,
@@ -5099,7 +5503,7 @@ impl QemuVmidConfigPost {
         self
     }
     /// MTU in effect per VirtIO card, as `net0=1500`; 0 means none is passed. Kept with snapshots, not to be set. Only in 9.0.
-    #[doc(alias("running-nets-host-mtu"))]
+    #[cfg_attr(doc, doc(alias("running-nets-host-mtu")))]
     #[inline]
     pub fn running_nets_host_mtu<How>(
         mut self,
@@ -5111,7 +5515,7 @@ impl QemuVmidConfigPost {
         self
     }
     /// SATA disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 5.
-    #[doc(alias("sata0", "sata1", "sata2", "sata3"))]
+    #[cfg_attr(doc, doc(alias("sata0", "sata1", "sata2", "sata3")))]
     #[inline]
     pub fn sata<Which, How>(
         mut self,
@@ -5122,7 +5526,7 @@ impl QemuVmidConfigPost {
         self
     }
     /// SCSI disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 30.
-    #[doc(alias("scsi0", "scsi1", "scsi2", "scsi3"))]
+    #[cfg_attr(doc, doc(alias("scsi0", "scsi1", "scsi2", "scsi3")))]
     #[inline]
     pub fn scsi<Which, How>(
         mut self,
@@ -5148,7 +5552,7 @@ impl QemuVmidConfigPost {
         self
     }
     /// Serial port: a device of the host such as `/dev/ttyS0`, or `socket` for one reachable as a terminal. Indexes 0 to 3.
-    #[doc(alias("serial0", "serial1", "serial2", "serial3"))]
+    #[cfg_attr(doc, doc(alias("serial0", "serial1", "serial2", "serial3")))]
     #[inline]
     pub fn serial<Which, How>(
         mut self,
@@ -5257,7 +5661,7 @@ impl QemuVmidConfigPost {
         self
     }
     /// Volume that belongs to the virtual machine but is not attached; kept by the server, not to be set. Indexes 0 to 255.
-    #[doc(alias("unused0", "unused1", "unused2", "unused3"))]
+    #[cfg_attr(doc, doc(alias("unused0", "unused1", "unused2", "unused3")))]
     #[inline]
     pub fn unused<Which, How>(
         mut self,
@@ -5268,7 +5672,7 @@ impl QemuVmidConfigPost {
         self
     }
     /// USB device given to the guest; numbers above 4 need machine version 7.1 and a recent guest. Indexes 0 to 13.
-    #[doc(alias("usb0", "usb1", "usb2", "usb3"))]
+    #[cfg_attr(doc, doc(alias("usb0", "usb1", "usb2", "usb3")))]
     #[inline]
     pub fn usb<Which, How>(
         mut self,
@@ -5291,7 +5695,7 @@ impl QemuVmidConfigPost {
         self
     }
     /// VirtIO block disk; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 15.
-    #[doc(alias("virtio0", "virtio1", "virtio2", "virtio3"))]
+    #[cfg_attr(doc, doc(alias("virtio0", "virtio1", "virtio2", "virtio3")))]
     #[inline]
     pub fn virtio<Which, How>(
         mut self,
@@ -5302,7 +5706,7 @@ impl QemuVmidConfigPost {
         self
     }
     /// Directory of the host shared with the guest by Virtio-fs. Indexes 0 to 9. Since 8.4.
-    #[doc(alias("virtiofs0", "virtiofs1", "virtiofs2", "virtiofs3"))]
+    #[cfg_attr(doc, doc(alias("virtiofs0", "virtiofs1", "virtiofs2", "virtiofs3")))]
     #[inline]
     pub fn virtiofs<Which, How>(
         mut self,
@@ -5385,6 +5789,10 @@ impl Settings<QemuVmidConfigPost> for QemuConfig {
 ///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, `tpmstate0`, when a disk is made on a storage: `Datastore.AllocateSpace` on path `/storage/{storage}`.
 ///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, `tpmstate0`, `unused[n]`, when an existing volume is attached or imported: `Datastore.Allocate` on path `/storage/{storage}` or (the volume is an ISO image, a template or a disk image to import and one of `Datastore.AllocateSpace`, `Datastore.Audit` on path `/storage/{storage}`) or the volume belongs to the guest of the request or (the volume is a backup of the guest {vmid} and `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or (the volume is a disk of the guest {vmid} and `Datastore.Audit` on path `/storage/{storage}` and `VM.Config.Disk` on path `/vms/{vmid}`).
 ///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, `tpmstate0`, when `import-from` names a disk of another machine: `VM.Clone` on path `/vms/{source}`.
+///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, when `import-from` names an image within an OVA, which is unpacked on `import-working-storage` or where the OVA is: `Datastore.AllocateSpace` on path `/storage/{import-working-storage}`.
+///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, `tpmstate0`, when a disk is a device or file of the node, given by its path: to be `root@pam` itself.
+///   * With `delete`: what it takes to set them.
+///   * With `delete`, when the saved state (`vmstate`) is removed: `VM.Config.Disk` and `VM.PowerMgmt` on path `/vms/{vmid}`.
 ///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `cdrom`, when the CD drive of the node is passed on (`cdrom`): `Sys.Console` on path `/`.
 ///   * With `vmstatestorage`: `Datastore.AllocateSpace` on path `/storage/{vmstatestorage}`.
 ///   * With `net[n]`, when a network card is on a bridge or VNet (the zone of a plain bridge is `localnetwork`; each VLAN of `tag` and `trunks` counts): (the card has neither `tag` nor `trunks` and `SDN.Use` on path `/sdn/zones/{zone}/{bridge}`) or `SDN.Use` on path `/sdn/zones/{zone}/{bridge}/{tag}`.
@@ -5399,7 +5807,7 @@ impl Settings<QemuVmidConfigPost> for QemuConfig {
 ///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `cdrom`, when a CD drive is added, changed or removed: `VM.Config.CDROM` on path `/vms/{vmid}`.
 ///   * With `ide[n]`, `sata[n]`, `scsi[n]`, when a cloud-init drive is added, changed or removed: `VM.Config.Cloudinit` and `VM.Config.CDROM` on path `/vms/{vmid}`.
 ///   * With `startup`: `Sys.Modify` on path `/`.
-///   * With `args`, `hookscript`, `lock`, `affinity`, `parallel[n]`: to be `root@pam` itself.
+///   * With `affinity`, `amd-sev`, `arch`, `args`, `hookscript`, `hugepages`, `intel-tdx`, `ivshmem`, `keephugepages`, `lock`, `parallel[n]`, `spice_enhancements`, `vmgenid`: to be `root@pam` itself.
 ///   * With `serial[n]`, when a serial port is a device of the node and not `socket`: to be `root@pam` itself.
 ///   * With `serial[n]`, `usb[n]`, `hostpci[n]`: `VM.Config.HWType` on path `/vms/{vmid}`.
 ///   * With `usb[n]`, when a USB device of the node is passed on without a mapping: to be `root@pam` itself.
@@ -5423,14 +5831,22 @@ impl Settings<QemuVmidConfigPost> for QemuConfig {
 /// vm.config().put().digest(config.digest).cores(4).unset("balloon").await?;
 /// # Ok(()) }
 /// ```
-#[doc(
-    alias(
-        "PUT /nodes/{node}/qemu/{vmid}/config",
-        "change vm config",
-        "update vm",
-        "PUT config"
-    )
-)]
+#[cfg_attr(doc, doc(alias(
+    "PUT /nodes/{node}/qemu/{vmid}/config", "change vm config", "update vm", "PUT config", "edit vm", "modify vm",
+    "change vm", "set vm", "reconfigure vm", "rename vm", "vm settings", "change memory", "change cpu", "set memory",
+    "set cores", "add disk", "attach disk", "attach iso", "mount iso", "add network card", "add nic", "add network",
+    "change network", "set boot order", "boot order", "enable agent", "add tag", "set tags", "tag vm", "unlock vm",
+    "passthrough gpu", "add cdrom", "eject cdrom", "set cloud-init", "protect vm", "start at boot", "onboot",
+    "change cores", "change ram", "increase memory", "add cores", "change description", "set notes on vm",
+    "import disk", "add serial port", "add usb device", "add pci device", "hotplug", "autostart", "qm set",
+    "qm importdisk", "qm disk import", "qm unlock", "update vm config", "edit vm config", "set vm config",
+    "modify vm config", "update virtual machine config", "change virtual machine config",
+    "edit virtual machine config", "set virtual machine config", "modify virtual machine config", "update qemu config",
+    "change qemu config", "edit qemu config", "set qemu config", "modify qemu config", "update guest config",
+    "change guest config", "edit guest config", "set guest config", "modify guest config",
+    "pvesh set /nodes/{node}/qemu/{vmid}/config", "VM.Config.Disk", "VM.Config.CDROM", "VM.Config.CPU",
+    "VM.Config.Memory", "VM.Config.Network", "VM.Config.HWType", "VM.Config.Options", "VM.Config.Cloudinit"
+)))]
 
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
@@ -5458,14 +5874,14 @@ impl QemuVmidConfigPut {
         self
     }
     /// Lets the host merge identical memory pages of this guest with others (KSM). Default: `true`. Since 9.1.
-    #[doc(alias("allow-ksm"))]
+    #[cfg_attr(doc, doc(alias("allow-ksm")))]
     #[inline]
     pub fn allow_ksm<How>(mut self, allow_ksm: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("allow-ksm", allow_ksm);
         self
     }
     /// Memory encryption for the guest by AMD SEV. Since 8.3.
-    #[doc(alias("amd-sev"))]
+    #[cfg_attr(doc, doc(alias("amd-sev")))]
     #[inline]
     pub fn amd_sev<How>(mut self, amd_sev: impl IntoSetting<QemuSev, How>) -> Self {
         self.0.call.set_some::<QemuSev, How>("amd-sev", amd_sev);
@@ -5637,7 +6053,7 @@ impl QemuVmidConfigPut {
         self
     }
     /// PCI device of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 15.
-    #[doc(alias("hostpci0", "hostpci1", "hostpci2", "hostpci3"))]
+    #[cfg_attr(doc, doc(alias("hostpci0", "hostpci1", "hostpci2", "hostpci3")))]
     #[inline]
     pub fn hostpci<Which, How>(
         mut self,
@@ -5663,7 +6079,7 @@ impl QemuVmidConfigPut {
         self
     }
     /// Disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 3.
-    #[doc(alias("ide0", "ide1", "ide2", "ide3"))]
+    #[cfg_attr(doc, doc(alias("ide0", "ide1", "ide2", "ide3")))]
     #[inline]
     pub fn ide<Which, How>(
         mut self,
@@ -5674,14 +6090,14 @@ impl QemuVmidConfigPut {
         self
     }
     /// Hardware isolation of the guest by Intel TDX. Since 9.1.
-    #[doc(alias("intel-tdx"))]
+    #[cfg_attr(doc, doc(alias("intel-tdx")))]
     #[inline]
     pub fn intel_tdx<How>(mut self, intel_tdx: impl IntoSetting<QemuTdx, How>) -> Self {
         self.0.call.set_some::<QemuTdx, How>("intel-tdx", intel_tdx);
         self
     }
     /// Addresses cloud-init gives to the card `net[n]`; DHCP on IPv4 if nothing is set. Indexes 0 to 31.
-    #[doc(alias("ipconfig0", "ipconfig1", "ipconfig2", "ipconfig3"))]
+    #[cfg_attr(doc, doc(alias("ipconfig0", "ipconfig1", "ipconfig2", "ipconfig3")))]
     #[inline]
     pub fn ipconfig<Which, How>(
         mut self,
@@ -5779,7 +6195,7 @@ impl QemuVmidConfigPut {
         self
     }
     /// Network card of the guest. Indexes 0 to 31.
-    #[doc(alias("net0", "net1", "net2", "net3"))]
+    #[cfg_attr(doc, doc(alias("net0", "net1", "net2", "net3")))]
     #[inline]
     pub fn net<Which, How>(
         mut self,
@@ -5796,7 +6212,7 @@ impl QemuVmidConfigPut {
         self
     }
     /// One NUMA node of the guest. Indexes 0 to 7.
-    #[doc(alias("numa0", "numa1", "numa2", "numa3"))]
+    #[cfg_attr(doc, doc(alias("numa0", "numa1", "numa2", "numa3")))]
     #[inline]
     pub fn numa_nodes<Which, How>(
         mut self,
@@ -5819,7 +6235,7 @@ impl QemuVmidConfigPut {
         self
     }
     /// Parallel port of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 2.
-    #[doc(alias("parallel0", "parallel1", "parallel2"))]
+    #[cfg_attr(doc, doc(alias("parallel0", "parallel1", "parallel2")))]
     #[inline]
     pub fn parallel<Which, How>(
         mut self,
@@ -5854,7 +6270,7 @@ impl QemuVmidConfigPut {
         self
     }
     /// MTU in effect per VirtIO card, as `net0=1500`; 0 means none is passed. Kept with snapshots, not to be set. Only in 9.0.
-    #[doc(alias("running-nets-host-mtu"))]
+    #[cfg_attr(doc, doc(alias("running-nets-host-mtu")))]
     #[inline]
     pub fn running_nets_host_mtu<How>(
         mut self,
@@ -5866,7 +6282,7 @@ impl QemuVmidConfigPut {
         self
     }
     /// SATA disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 5.
-    #[doc(alias("sata0", "sata1", "sata2", "sata3"))]
+    #[cfg_attr(doc, doc(alias("sata0", "sata1", "sata2", "sata3")))]
     #[inline]
     pub fn sata<Which, How>(
         mut self,
@@ -5877,7 +6293,7 @@ impl QemuVmidConfigPut {
         self
     }
     /// SCSI disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 30.
-    #[doc(alias("scsi0", "scsi1", "scsi2", "scsi3"))]
+    #[cfg_attr(doc, doc(alias("scsi0", "scsi1", "scsi2", "scsi3")))]
     #[inline]
     pub fn scsi<Which, How>(
         mut self,
@@ -5903,7 +6319,7 @@ impl QemuVmidConfigPut {
         self
     }
     /// Serial port: a device of the host such as `/dev/ttyS0`, or `socket` for one reachable as a terminal. Indexes 0 to 3.
-    #[doc(alias("serial0", "serial1", "serial2", "serial3"))]
+    #[cfg_attr(doc, doc(alias("serial0", "serial1", "serial2", "serial3")))]
     #[inline]
     pub fn serial<Which, How>(
         mut self,
@@ -6012,7 +6428,7 @@ impl QemuVmidConfigPut {
         self
     }
     /// Volume that belongs to the virtual machine but is not attached; kept by the server, not to be set. Indexes 0 to 255.
-    #[doc(alias("unused0", "unused1", "unused2", "unused3"))]
+    #[cfg_attr(doc, doc(alias("unused0", "unused1", "unused2", "unused3")))]
     #[inline]
     pub fn unused<Which, How>(
         mut self,
@@ -6023,7 +6439,7 @@ impl QemuVmidConfigPut {
         self
     }
     /// USB device given to the guest; numbers above 4 need machine version 7.1 and a recent guest. Indexes 0 to 13.
-    #[doc(alias("usb0", "usb1", "usb2", "usb3"))]
+    #[cfg_attr(doc, doc(alias("usb0", "usb1", "usb2", "usb3")))]
     #[inline]
     pub fn usb<Which, How>(
         mut self,
@@ -6046,7 +6462,7 @@ impl QemuVmidConfigPut {
         self
     }
     /// VirtIO block disk; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 15.
-    #[doc(alias("virtio0", "virtio1", "virtio2", "virtio3"))]
+    #[cfg_attr(doc, doc(alias("virtio0", "virtio1", "virtio2", "virtio3")))]
     #[inline]
     pub fn virtio<Which, How>(
         mut self,
@@ -6057,7 +6473,7 @@ impl QemuVmidConfigPut {
         self
     }
     /// Directory of the host shared with the guest by Virtio-fs. Indexes 0 to 9. Since 8.4.
-    #[doc(alias("virtiofs0", "virtiofs1", "virtiofs2", "virtiofs3"))]
+    #[cfg_attr(doc, doc(alias("virtiofs0", "virtiofs1", "virtiofs2", "virtiofs3")))]
     #[inline]
     pub fn virtiofs<Which, How>(
         mut self,
@@ -6127,13 +6543,13 @@ impl Settings<QemuVmidConfigPut> for QemuConfig {
 /// The path `/nodes/{node}/qemu/{vmid}/dbus-vmstate`.
 ///
 /// Its calls: [`POST /nodes/{node}/qemu/{vmid}/dbus-vmstate`](QemuVmidDbusVmstatePath::post).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/dbus-vmstate"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/dbus-vmstate")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidDbusVmstatePath(pub(crate) At);
 
 impl QemuVmidPath {
     /// Leads to [`POST /nodes/{node}/qemu/{vmid}/dbus-vmstate`](QemuVmidDbusVmstatePath::post).
-    #[doc(alias("dbus-vmstate"))]
+    #[cfg_attr(doc, doc(alias("dbus-vmstate")))]
     #[inline]
     #[must_use]
     pub fn dbus_vmstate(&self) -> QemuVmidDbusVmstatePath {
@@ -6164,7 +6580,12 @@ impl QemuVmidDbusVmstatePath {
     /// * Gives: `()`
     /// * Releases: since 9.0
     /// * Needs: `VM.Migrate` on path `/vms/{vmid}`.
-    #[doc(alias("POST /nodes/{node}/qemu/{vmid}/dbus-vmstate"))]
+    #[cfg_attr(doc, doc(alias(
+        "POST /nodes/{node}/qemu/{vmid}/dbus-vmstate", "vm dbus vmstate", "dbus vmstate vm", "dbus vmstate a vm",
+        "virtual machine dbus vmstate", "dbus vmstate virtual machine", "qemu dbus vmstate", "dbus vmstate qemu",
+        "guest dbus vmstate", "dbus vmstate guest", "POST dbus-vmstate",
+        "pvesh create /nodes/{node}/qemu/{vmid}/dbus-vmstate", "action", "VM.Migrate"
+    )))]
     #[inline]
     pub fn post<How0>(
         &self,
@@ -6185,7 +6606,7 @@ impl QemuVmidDbusVmstatePath {
 /// The path `/nodes/{node}/qemu/{vmid}/feature`.
 ///
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/feature`](QemuVmidFeatureGet).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/feature"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/feature")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidFeaturePath(pub(crate) At);
 
@@ -6249,7 +6670,12 @@ impl QemuVmidFeaturePath {
 /// * Gives: [`QemuFeature`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Audit` on path `/vms/{vmid}`.
-#[doc(alias("GET /nodes/{node}/qemu/{vmid}/feature"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /nodes/{node}/qemu/{vmid}/feature", "vm feature", "feature vm", "feature a vm", "virtual machine feature",
+    "feature virtual machine", "qemu feature", "feature qemu", "guest feature", "feature guest", "GET feature",
+    "pvesh get /nodes/{node}/qemu/{vmid}/feature", "feature", "VM.Audit"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFeatureGet(pub(crate) Request<QemuFeature>);
@@ -6268,7 +6694,7 @@ impl QemuVmidFeatureGet {
 /// The path `/nodes/{node}/qemu/{vmid}/firewall`.
 ///
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/firewall`](QemuVmidFirewallPath::get).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/firewall"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/firewall")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidFirewallPath(pub(crate) At);
 
@@ -6295,7 +6721,9 @@ impl QemuVmidFirewallPath {
     /// * Gives: list of [`DirectoryEntry`](super::types::DirectoryEntry)
     /// * Releases: 7.4 to 9.2
     /// * Needs: Open to every authenticated user.
-    #[doc(alias("GET /nodes/{node}/qemu/{vmid}/firewall"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/qemu/{vmid}/firewall", "GET firewall", "pvesh get /nodes/{node}/qemu/{vmid}/firewall"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -6310,7 +6738,7 @@ impl QemuVmidFirewallPath {
 /// The path `/nodes/{node}/qemu/{vmid}/firewall/aliases`.
 ///
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/firewall/aliases`](QemuVmidFirewallAliasesPath::get), [`POST /nodes/{node}/qemu/{vmid}/firewall/aliases`](QemuVmidFirewallAliasesPost).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/firewall/aliases"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/firewall/aliases")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidFirewallAliasesPath(pub(crate) At);
 
@@ -6345,7 +6773,20 @@ impl QemuVmidFirewallAliasesPath {
     /// * Gives: list of [`FirewallAliasesItem`](super::types::FirewallAliasesItem)
     /// * Releases: 7.4 to 9.2
     /// * Needs: `VM.Audit` on path `/vms/{vmid}`.
-    #[doc(alias("GET /nodes/{node}/qemu/{vmid}/firewall/aliases"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/qemu/{vmid}/firewall/aliases", "vm firewall aliases", "list a vm firewall alias",
+        "list vm firewall aliases", "show vm firewall aliases", "all vm firewall aliases", "firewall aliases",
+        "list firewall aliases", "show firewall aliases", "all firewall aliases", "firewall aliases vm", "vm aliases",
+        "aliases vm", "get vm firewall aliases", "get vm aliases", "show vm aliases",
+        "virtual machine firewall aliases", "firewall aliases virtual machine", "virtual machine aliases",
+        "aliases virtual machine", "get virtual machine firewall aliases", "get virtual machine aliases",
+        "show virtual machine firewall aliases", "show virtual machine aliases", "qemu firewall aliases",
+        "firewall aliases qemu", "qemu aliases", "aliases qemu", "get qemu firewall aliases", "get qemu aliases",
+        "show qemu firewall aliases", "show qemu aliases", "guest firewall aliases", "firewall aliases guest",
+        "guest aliases", "aliases guest", "get guest firewall aliases", "get guest aliases",
+        "show guest firewall aliases", "show guest aliases", "GET aliases",
+        "pvesh get /nodes/{node}/qemu/{vmid}/firewall/aliases", "VM.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::FirewallAliasesItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -6433,7 +6874,19 @@ impl QemuVmidFirewallAliasesPostRequired<1> {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Config.Network` on path `/vms/{vmid}`.
-#[doc(alias("POST /nodes/{node}/qemu/{vmid}/firewall/aliases"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/qemu/{vmid}/firewall/aliases", "create a vm firewall alias", "create vm firewall alias",
+    "add vm firewall alias", "new vm firewall alias", "create firewall alias", "add firewall alias",
+    "new firewall alias", "create vm firewall aliases", "create vm aliases", "add vm firewall aliases",
+    "add vm aliases", "new vm firewall aliases", "new vm aliases", "create virtual machine firewall aliases",
+    "create virtual machine aliases", "add virtual machine firewall aliases", "add virtual machine aliases",
+    "new virtual machine firewall aliases", "new virtual machine aliases", "create qemu firewall aliases",
+    "create qemu aliases", "add qemu firewall aliases", "add qemu aliases", "new qemu firewall aliases",
+    "new qemu aliases", "create guest firewall aliases", "create guest aliases", "add guest firewall aliases",
+    "add guest aliases", "new guest firewall aliases", "new guest aliases", "POST aliases",
+    "pvesh create /nodes/{node}/qemu/{vmid}/firewall/aliases", "name", "cidr", "VM.Config.Network"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallAliasesPost(pub(crate) Request<()>);
@@ -6474,7 +6927,7 @@ impl Settings<QemuVmidFirewallAliasesPost> for super::types::FirewallAlias {
 /// The path `/nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`.
 ///
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`](QemuVmidFirewallAliasesNamePath::get), [`PUT /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`](QemuVmidFirewallAliasesNamePut), [`DELETE /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`](QemuVmidFirewallAliasesNameDelete).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/firewall/aliases/{name}"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/firewall/aliases/{name}")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidFirewallAliasesNamePath(pub(crate) At);
 
@@ -6512,7 +6965,11 @@ impl QemuVmidFirewallAliasesNamePath {
     /// * Gives: [`FirewallAlias`](super::types::FirewallAlias)
     /// * Releases: 7.4 to 9.2
     /// * Needs: `VM.Audit` on path `/vms/{vmid}`.
-    #[doc(alias("GET /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}", "get vm firewall alias", "show vm firewall alias",
+        "read vm firewall alias", "get firewall alias", "show firewall alias", "read firewall alias", "GET aliases",
+        "pvesh get /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}", "VM.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<super::types::FirewallAlias> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -6585,7 +7042,13 @@ impl QemuVmidFirewallAliasesNamePath {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Config.Network` on path `/vms/{vmid}`.
-#[doc(alias("PUT /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}", "update vm firewall alias", "change vm firewall alias",
+    "edit vm firewall alias", "set vm firewall alias", "modify vm firewall alias", "update firewall alias",
+    "change firewall alias", "edit firewall alias", "set firewall alias", "modify firewall alias", "PUT aliases",
+    "pvesh set /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}", "cidr", "VM.Config.Network"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallAliasesNamePut(pub(crate) Request<()>);
@@ -6656,7 +7119,12 @@ impl Settings<QemuVmidFirewallAliasesNamePut> for super::types::FirewallAliasesI
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Config.Network` on path `/vms/{vmid}`.
-#[doc(alias("DELETE /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}"))]
+#[cfg_attr(doc, doc(alias(
+    "DELETE /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}", "delete vm firewall alias", "remove vm firewall alias",
+    "delete firewall alias", "remove firewall alias", "DELETE aliases",
+    "pvesh delete /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}", "VM.Config.Network"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallAliasesNameDelete(pub(crate) Request<()>);
@@ -6675,7 +7143,7 @@ impl QemuVmidFirewallAliasesNameDelete {
 /// The path `/nodes/{node}/qemu/{vmid}/firewall/ipset`.
 ///
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/firewall/ipset`](QemuVmidFirewallIpsetPath::get), [`POST /nodes/{node}/qemu/{vmid}/firewall/ipset`](QemuVmidFirewallIpsetPost).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/firewall/ipset"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/firewall/ipset")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidFirewallIpsetPath(pub(crate) At);
 
@@ -6702,7 +7170,19 @@ impl QemuVmidFirewallIpsetPath {
     /// * Gives: list of [`FirewallIpset`](super::types::FirewallIpset)
     /// * Releases: 7.4 to 9.2
     /// * Needs: `VM.Audit` on path `/vms/{vmid}`.
-    #[doc(alias("GET /nodes/{node}/qemu/{vmid}/firewall/ipset"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/qemu/{vmid}/firewall/ipset", "vm ipsets", "list a vm ipset", "list vm ipsets",
+        "show vm ipsets", "all vm ipsets", "ipsets", "list ipsets", "show ipsets", "all ipsets", "ip sets",
+        "list ip sets", "show ip sets", "all ip sets", "vm firewall ipset", "firewall ipset vm", "vm ipset",
+        "ipset vm", "get vm firewall ipset", "get vm ipset", "show vm firewall ipset", "show vm ipset",
+        "virtual machine firewall ipset", "firewall ipset virtual machine", "virtual machine ipset",
+        "ipset virtual machine", "get virtual machine firewall ipset", "get virtual machine ipset",
+        "show virtual machine firewall ipset", "show virtual machine ipset", "qemu firewall ipset",
+        "firewall ipset qemu", "qemu ipset", "ipset qemu", "get qemu firewall ipset", "get qemu ipset",
+        "show qemu firewall ipset", "show qemu ipset", "guest firewall ipset", "firewall ipset guest", "guest ipset",
+        "ipset guest", "get guest firewall ipset", "get guest ipset", "show guest firewall ipset", "show guest ipset",
+        "GET ipset", "pvesh get /nodes/{node}/qemu/{vmid}/firewall/ipset", "VM.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::FirewallIpset>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -6756,7 +7236,18 @@ impl QemuVmidFirewallIpsetPath {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Config.Network` on path `/vms/{vmid}`.
-#[doc(alias("POST /nodes/{node}/qemu/{vmid}/firewall/ipset"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/qemu/{vmid}/firewall/ipset", "create a vm ipset", "create vm ipset", "add vm ipset",
+    "new vm ipset", "create ipset", "add ipset", "new ipset", "create ip set", "add ip set", "new ip set",
+    "create vm firewall ipset", "add vm firewall ipset", "new vm firewall ipset",
+    "create virtual machine firewall ipset", "create virtual machine ipset", "add virtual machine firewall ipset",
+    "add virtual machine ipset", "new virtual machine firewall ipset", "new virtual machine ipset",
+    "create qemu firewall ipset", "create qemu ipset", "add qemu firewall ipset", "add qemu ipset",
+    "new qemu firewall ipset", "new qemu ipset", "create guest firewall ipset", "create guest ipset",
+    "add guest firewall ipset", "add guest ipset", "new guest firewall ipset", "new guest ipset", "POST ipset",
+    "pvesh create /nodes/{node}/qemu/{vmid}/firewall/ipset", "name", "VM.Config.Network"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallIpsetPost(pub(crate) Request<()>);
@@ -6787,7 +7278,7 @@ impl QemuVmidFirewallIpsetPost {
 /// The path `/nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`.
 ///
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`](QemuVmidFirewallIpsetNamePath::get), [`POST /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`](QemuVmidFirewallIpsetNamePost), [`DELETE /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`](QemuVmidFirewallIpsetNameDelete).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/firewall/ipset/{name}"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/firewall/ipset/{name}")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidFirewallIpsetNamePath(pub(crate) At);
 
@@ -6825,7 +7316,13 @@ impl QemuVmidFirewallIpsetNamePath {
     /// * Gives: list of [`FirewallIpsetItem`](super::types::FirewallIpsetItem)
     /// * Releases: 7.4 to 9.2
     /// * Needs: `VM.Audit` on path `/vms/{vmid}`.
-    #[doc(alias("GET /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}", "vm ipset entries", "list a vm ipset entry",
+        "list vm ipset entries", "show vm ipset entries", "all vm ipset entries", "ipset entries",
+        "list ipset entries", "show ipset entries", "all ipset entries", "get vm ipset", "show vm ipset",
+        "read vm ipset", "get ipset", "show ipset", "read ipset", "get ip set", "show ip set", "read ip set",
+        "pvesh get /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}", "VM.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::FirewallIpsetItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -6890,7 +7387,14 @@ impl QemuVmidFirewallIpsetNamePath {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Config.Network` on path `/vms/{vmid}`.
-#[doc(alias("POST /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}", "create a vm ipset entry", "create vm ipset entry",
+    "add vm ipset entry", "new vm ipset entry", "create ipset entry", "add ipset entry", "new ipset entry",
+    "create vm ipset", "add vm ipset", "new vm ipset", "create ipset", "add ipset", "new ipset", "create ip set",
+    "add ip set", "new ip set", "POST ipset", "pvesh create /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}", "cidr",
+    "VM.Config.Network"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallIpsetNamePost(pub(crate) Request<()>);
@@ -6955,7 +7459,13 @@ impl Settings<QemuVmidFirewallIpsetNamePost> for super::types::FirewallIpsetEntr
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Config.Network` on path `/vms/{vmid}`.
-#[doc(alias("DELETE /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}"))]
+#[cfg_attr(doc, doc(alias(
+    "DELETE /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}", "delete a vm ipset entry", "delete vm ipset entry",
+    "remove vm ipset entry", "delete ipset entry", "remove ipset entry", "delete vm ipset", "remove vm ipset",
+    "delete ipset", "remove ipset", "delete ip set", "remove ip set",
+    "pvesh delete /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}", "VM.Config.Network"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallIpsetNameDelete(pub(crate) Request<()>);
@@ -6974,7 +7484,7 @@ impl QemuVmidFirewallIpsetNameDelete {
 /// The path `/nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`.
 ///
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`](QemuVmidFirewallIpsetNameCidrPath::get), [`PUT /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`](QemuVmidFirewallIpsetNameCidrPut), [`DELETE /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`](QemuVmidFirewallIpsetNameCidrDelete).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidFirewallIpsetNameCidrPath(pub(crate) At);
 
@@ -7016,7 +7526,11 @@ impl QemuVmidFirewallIpsetNameCidrPath {
     /// * Gives: [`FirewallIpsetEntry`](super::types::FirewallIpsetEntry)
     /// * Releases: 7.4 to 9.2
     /// * Needs: `VM.Audit` on path `/vms/{vmid}`.
-    #[doc(alias("GET /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}", "get vm ipset entry", "show vm ipset entry",
+        "read vm ipset entry", "get ipset entry", "show ipset entry", "read ipset entry", "GET ipset",
+        "pvesh get /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}", "VM.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<super::types::FirewallIpsetEntry> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -7076,7 +7590,13 @@ impl QemuVmidFirewallIpsetNameCidrPath {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Config.Network` on path `/vms/{vmid}`.
-#[doc(alias("PUT /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}", "update vm ipset entry", "change vm ipset entry",
+    "edit vm ipset entry", "set vm ipset entry", "modify vm ipset entry", "update ipset entry", "change ipset entry",
+    "edit ipset entry", "set ipset entry", "modify ipset entry", "PUT ipset",
+    "pvesh set /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}", "VM.Config.Network"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallIpsetNameCidrPut(pub(crate) Request<()>);
@@ -7148,7 +7668,12 @@ impl Settings<QemuVmidFirewallIpsetNameCidrPut> for super::types::FirewallIpsetI
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Config.Network` on path `/vms/{vmid}`.
-#[doc(alias("DELETE /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}"))]
+#[cfg_attr(doc, doc(alias(
+    "DELETE /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}", "delete vm ipset entry", "remove vm ipset entry",
+    "delete ipset entry", "remove ipset entry", "DELETE ipset",
+    "pvesh delete /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}", "VM.Config.Network"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallIpsetNameCidrDelete(pub(crate) Request<()>);
@@ -7167,7 +7692,7 @@ impl QemuVmidFirewallIpsetNameCidrDelete {
 /// The path `/nodes/{node}/qemu/{vmid}/firewall/log`.
 ///
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/firewall/log`](QemuVmidFirewallLogGet).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/firewall/log"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/firewall/log")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidFirewallLogPath(pub(crate) At);
 
@@ -7216,7 +7741,14 @@ impl QemuVmidFirewallLogPath {
 /// * Gives: list of [`LogLine`](super::types::LogLine)
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Console` on path `/vms/{vmid}`.
-#[doc(alias("GET /nodes/{node}/qemu/{vmid}/firewall/log"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /nodes/{node}/qemu/{vmid}/firewall/log", "vm firewall log", "firewall log", "firewall log vm", "vm log",
+    "log vm", "log a vm", "virtual machine firewall log", "firewall log virtual machine", "virtual machine log",
+    "log virtual machine", "qemu firewall log", "firewall log qemu", "qemu log", "log qemu", "guest firewall log",
+    "firewall log guest", "guest log", "log guest", "GET log", "pvesh get /nodes/{node}/qemu/{vmid}/firewall/log",
+    "VM.Console"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallLogGet(pub(crate) Request<Vec<super::types::LogLine>>);
@@ -7253,7 +7785,7 @@ impl QemuVmidFirewallLogGet {
 /// The path `/nodes/{node}/qemu/{vmid}/firewall/options`.
 ///
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/firewall/options`](QemuVmidFirewallOptionsPath::get), [`PUT /nodes/{node}/qemu/{vmid}/firewall/options`](QemuVmidFirewallOptionsPut).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/firewall/options"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/firewall/options")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidFirewallOptionsPath(pub(crate) At);
 
@@ -7288,7 +7820,18 @@ impl QemuVmidFirewallOptionsPath {
     /// * Gives: [`GuestFirewallOptions`](super::types::GuestFirewallOptions)
     /// * Releases: 7.4 to 9.2
     /// * Needs: `VM.Audit` on path `/vms/{vmid}`.
-    #[doc(alias("GET /nodes/{node}/qemu/{vmid}/firewall/options"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/qemu/{vmid}/firewall/options", "vm firewall options", "firewall options vm", "vm options",
+        "options vm", "get vm firewall options", "get vm options", "show vm firewall options", "show vm options",
+        "virtual machine firewall options", "firewall options virtual machine", "virtual machine options",
+        "options virtual machine", "get virtual machine firewall options", "get virtual machine options",
+        "show virtual machine firewall options", "show virtual machine options", "qemu firewall options",
+        "firewall options qemu", "qemu options", "options qemu", "get qemu firewall options", "get qemu options",
+        "show qemu firewall options", "show qemu options", "guest firewall options", "firewall options guest",
+        "guest options", "options guest", "get guest firewall options", "get guest options",
+        "show guest firewall options", "show guest options", "GET options",
+        "pvesh get /nodes/{node}/qemu/{vmid}/firewall/options", "VM.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<super::types::GuestFirewallOptions> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -7326,7 +7869,22 @@ impl QemuVmidFirewallOptionsPath {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Config.Network` on path `/vms/{vmid}`.
-#[doc(alias("PUT /nodes/{node}/qemu/{vmid}/firewall/options"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /nodes/{node}/qemu/{vmid}/firewall/options", "enable vm firewall", "vm firewall options",
+    "update vm firewall options", "update vm options", "change vm firewall options", "change vm options",
+    "edit vm firewall options", "edit vm options", "set vm firewall options", "set vm options",
+    "modify vm firewall options", "modify vm options", "update virtual machine firewall options",
+    "update virtual machine options", "change virtual machine firewall options", "change virtual machine options",
+    "edit virtual machine firewall options", "edit virtual machine options", "set virtual machine firewall options",
+    "set virtual machine options", "modify virtual machine firewall options", "modify virtual machine options",
+    "update qemu firewall options", "update qemu options", "change qemu firewall options", "change qemu options",
+    "edit qemu firewall options", "edit qemu options", "set qemu firewall options", "set qemu options",
+    "modify qemu firewall options", "modify qemu options", "update guest firewall options", "update guest options",
+    "change guest firewall options", "change guest options", "edit guest firewall options", "edit guest options",
+    "set guest firewall options", "set guest options", "modify guest firewall options", "modify guest options",
+    "PUT options", "pvesh set /nodes/{node}/qemu/{vmid}/firewall/options", "VM.Config.Network"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallOptionsPut(pub(crate) Request<()>);
@@ -7460,7 +8018,7 @@ impl Settings<QemuVmidFirewallOptionsPut> for super::types::GuestFirewallOptions
 /// The path `/nodes/{node}/qemu/{vmid}/firewall/refs`.
 ///
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/firewall/refs`](QemuVmidFirewallRefsGet).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/firewall/refs"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/firewall/refs")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidFirewallRefsPath(pub(crate) At);
 
@@ -7501,7 +8059,14 @@ impl QemuVmidFirewallRefsPath {
 /// * Gives: list of [`FirewallRef`](super::types::FirewallRef)
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Audit` on path `/vms/{vmid}`.
-#[doc(alias("GET /nodes/{node}/qemu/{vmid}/firewall/refs"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /nodes/{node}/qemu/{vmid}/firewall/refs", "vm firewall refs", "firewall refs vm", "vm refs", "refs vm",
+    "refs a vm", "virtual machine firewall refs", "firewall refs virtual machine", "virtual machine refs",
+    "refs virtual machine", "qemu firewall refs", "firewall refs qemu", "qemu refs", "refs qemu",
+    "guest firewall refs", "firewall refs guest", "guest refs", "refs guest", "GET refs",
+    "pvesh get /nodes/{node}/qemu/{vmid}/firewall/refs", "VM.Audit"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallRefsGet(pub(crate) Request<Vec<super::types::FirewallRef>>);
@@ -7523,7 +8088,7 @@ impl QemuVmidFirewallRefsGet {
 /// The path `/nodes/{node}/qemu/{vmid}/firewall/rules`.
 ///
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/firewall/rules`](QemuVmidFirewallRulesPath::get), [`POST /nodes/{node}/qemu/{vmid}/firewall/rules`](QemuVmidFirewallRulesPost).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/firewall/rules"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/firewall/rules")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidFirewallRulesPath(pub(crate) At);
 
@@ -7560,13 +8125,19 @@ impl QemuVmidFirewallRulesPath {
     /// }
     /// # Ok(()) }
     /// ```
-    #[doc(
-        alias(
-            "GET /nodes/{node}/qemu/{vmid}/firewall/rules",
-            "vm firewall rules",
-            "firewall rules vm"
-        )
-    )]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/qemu/{vmid}/firewall/rules", "vm firewall rules", "firewall rules vm",
+        "list a vm firewall rule", "list vm firewall rules", "show vm firewall rules", "all vm firewall rules",
+        "firewall rules", "list firewall rules", "show firewall rules", "all firewall rules", "vm rules", "rules vm",
+        "get vm firewall rules", "get vm rules", "show vm rules", "virtual machine firewall rules",
+        "firewall rules virtual machine", "virtual machine rules", "rules virtual machine",
+        "get virtual machine firewall rules", "get virtual machine rules", "show virtual machine firewall rules",
+        "show virtual machine rules", "qemu firewall rules", "firewall rules qemu", "qemu rules", "rules qemu",
+        "get qemu firewall rules", "get qemu rules", "show qemu firewall rules", "show qemu rules",
+        "guest firewall rules", "firewall rules guest", "guest rules", "rules guest", "get guest firewall rules",
+        "get guest rules", "show guest firewall rules", "show guest rules", "GET rules",
+        "pvesh get /nodes/{node}/qemu/{vmid}/firewall/rules", "VM.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::FirewallRule>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -7680,7 +8251,19 @@ impl QemuVmidFirewallRulesPostRequired<1> {
 ///     .await?;
 /// # Ok(()) }
 /// ```
-#[doc(alias("POST /nodes/{node}/qemu/{vmid}/firewall/rules", "add firewall rule"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/qemu/{vmid}/firewall/rules", "add firewall rule", "allow port", "open port", "block port",
+    "create firewall rule", "add vm firewall rule", "new firewall rule", "create a vm firewall rule",
+    "create vm firewall rule", "new vm firewall rule", "create vm firewall rules", "create vm rules",
+    "add vm firewall rules", "add vm rules", "new vm firewall rules", "new vm rules",
+    "create virtual machine firewall rules", "create virtual machine rules", "add virtual machine firewall rules",
+    "add virtual machine rules", "new virtual machine firewall rules", "new virtual machine rules",
+    "create qemu firewall rules", "create qemu rules", "add qemu firewall rules", "add qemu rules",
+    "new qemu firewall rules", "new qemu rules", "create guest firewall rules", "create guest rules",
+    "add guest firewall rules", "add guest rules", "new guest firewall rules", "new guest rules", "POST rules",
+    "pvesh create /nodes/{node}/qemu/{vmid}/firewall/rules", "type", "action", "VM.Config.Network"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallRulesPost(pub(crate) Request<()>);
@@ -7719,7 +8302,7 @@ impl QemuVmidFirewallRulesPost {
         self
     }
     /// ICMP type to match, by name or number; only with an ICMP protocol.
-    #[doc(alias("icmp-type"))]
+    #[cfg_attr(doc, doc(alias("icmp-type")))]
     #[inline]
     pub fn icmp_type<How>(mut self, icmp_type: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("icmp-type", icmp_type);
@@ -7792,7 +8375,7 @@ impl Settings<QemuVmidFirewallRulesPost> for super::types::FirewallRule {
 /// The path `/nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`.
 ///
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`](QemuVmidFirewallRulesPosPath::get), [`PUT /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`](QemuVmidFirewallRulesPosPut), [`DELETE /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`](QemuVmidFirewallRulesPosDelete).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/firewall/rules/{pos}"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/firewall/rules/{pos}")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidFirewallRulesPosPath(pub(crate) At);
 
@@ -7830,7 +8413,11 @@ impl QemuVmidFirewallRulesPosPath {
     /// * Gives: [`FirewallRule`](super::types::FirewallRule)
     /// * Releases: 7.4 to 9.2
     /// * Needs: `VM.Audit` on path `/vms/{vmid}`.
-    #[doc(alias("GET /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}", "get vm firewall rule", "show vm firewall rule",
+        "read vm firewall rule", "get firewall rule", "show firewall rule", "read firewall rule", "GET rules",
+        "pvesh get /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}", "VM.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<super::types::FirewallRule> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -7892,7 +8479,13 @@ impl QemuVmidFirewallRulesPosPath {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Config.Network` on path `/vms/{vmid}`.
-#[doc(alias("PUT /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}", "update vm firewall rule", "change vm firewall rule",
+    "edit vm firewall rule", "set vm firewall rule", "modify vm firewall rule", "update firewall rule",
+    "change firewall rule", "edit firewall rule", "set firewall rule", "modify firewall rule", "PUT rules",
+    "pvesh set /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}", "VM.Config.Network"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallRulesPosPut(pub(crate) Request<()>);
@@ -7943,7 +8536,7 @@ impl QemuVmidFirewallRulesPosPut {
         self
     }
     /// ICMP type to match, by name or number; only with an ICMP protocol.
-    #[doc(alias("icmp-type"))]
+    #[cfg_attr(doc, doc(alias("icmp-type")))]
     #[inline]
     pub fn icmp_type<How>(mut self, icmp_type: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("icmp-type", icmp_type);
@@ -8041,7 +8634,12 @@ impl Settings<QemuVmidFirewallRulesPosPut> for super::types::FirewallRule {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Config.Network` on path `/vms/{vmid}`.
-#[doc(alias("DELETE /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}"))]
+#[cfg_attr(doc, doc(alias(
+    "DELETE /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}", "delete vm firewall rule", "remove vm firewall rule",
+    "delete firewall rule", "remove firewall rule", "DELETE rules",
+    "pvesh delete /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}", "VM.Config.Network"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallRulesPosDelete(pub(crate) Request<()>);
@@ -8060,7 +8658,7 @@ impl QemuVmidFirewallRulesPosDelete {
 /// The path `/nodes/{node}/qemu/{vmid}/migrate`.
 ///
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/migrate`](QemuVmidMigrateGet), [`POST /nodes/{node}/qemu/{vmid}/migrate`](QemuVmidMigratePost).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/migrate"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/migrate")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidMigratePath(pub(crate) At);
 
@@ -8153,7 +8751,14 @@ impl QemuVmidMigratePath {
 /// * Gives: [`QemuMigrate`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Migrate` on path `/vms/{vmid}`.
-#[doc(alias("GET /nodes/{node}/qemu/{vmid}/migrate"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /nodes/{node}/qemu/{vmid}/migrate", "migration preconditions", "can vm migrate", "check migration",
+    "vm migrate", "migrate vm", "get vm migrate", "show vm migrate", "virtual machine migrate",
+    "migrate virtual machine", "get virtual machine migrate", "show virtual machine migrate", "qemu migrate",
+    "migrate qemu", "get qemu migrate", "show qemu migrate", "guest migrate", "migrate guest", "get guest migrate",
+    "show guest migrate", "GET migrate", "pvesh get /nodes/{node}/qemu/{vmid}/migrate", "VM.Migrate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidMigrateGet(pub(crate) Request<QemuMigrate>);
@@ -8195,7 +8800,15 @@ impl QemuVmidMigrateGet {
 /// vm.migrate().post("pve2").online(true).with_local_disks(true).await?.wait().await?;
 /// # Ok(()) }
 /// ```
-#[doc(alias("POST /nodes/{node}/qemu/{vmid}/migrate", "migrate vm", "live migration"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/qemu/{vmid}/migrate", "migrate vm", "live migration", "move vm", "move vm to another node",
+    "online migration", "migrate virtual machine", "change node", "vmotion", "live migrate", "live migrate vm",
+    "migrate to another node", "qm migrate", "create vm migrate", "add vm migrate", "new vm migrate",
+    "create virtual machine migrate", "add virtual machine migrate", "new virtual machine migrate",
+    "create qemu migrate", "add qemu migrate", "new qemu migrate", "create guest migrate", "add guest migrate",
+    "new guest migrate", "POST migrate", "pvesh create /nodes/{node}/qemu/{vmid}/migrate", "target", "VM.Migrate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidMigratePost(pub(crate) Request<Task>);
@@ -8249,7 +8862,7 @@ impl QemuVmidMigratePost {
         self
     }
     /// Carries the firewall's connection tracking entries along in a live migration. Default: `false`. Since 9.0.
-    #[doc(alias("with-conntrack-state"))]
+    #[cfg_attr(doc, doc(alias("with-conntrack-state")))]
     #[inline]
     pub fn with_conntrack_state<How>(
         mut self,
@@ -8259,7 +8872,7 @@ impl QemuVmidMigratePost {
         self
     }
     /// Copies disks on local storage along in a live migration.
-    #[doc(alias("with-local-disks"))]
+    #[cfg_attr(doc, doc(alias("with-local-disks")))]
     #[inline]
     pub fn with_local_disks<How>(
         mut self,
@@ -8273,7 +8886,7 @@ impl QemuVmidMigratePost {
 /// The path `/nodes/{node}/qemu/{vmid}/monitor`.
 ///
 /// Its calls: [`POST /nodes/{node}/qemu/{vmid}/monitor`](QemuVmidMonitorPath::post).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/monitor"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/monitor")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidMonitorPath(pub(crate) At);
 
@@ -8302,7 +8915,12 @@ impl QemuVmidMonitorPath {
     /// * Releases: 7.4 to 9.2
     /// * Needs: one of `Sys.Audit`, `Sys.Modify` on path `/vms/{vmid}`.
     ///   * When the command changes something; some are for `root@pam` only: the command only shows something or `Sys.Modify` on path `/` or to be `root@pam` itself.
-    #[doc(alias("POST /nodes/{node}/qemu/{vmid}/monitor"))]
+    #[cfg_attr(doc, doc(alias(
+        "POST /nodes/{node}/qemu/{vmid}/monitor", "qemu monitor", "hmp", "monitor command", "human monitor",
+        "qm monitor", "vm monitor", "monitor vm", "monitor a vm", "virtual machine monitor", "monitor virtual machine",
+        "monitor qemu", "guest monitor", "monitor guest", "POST monitor",
+        "pvesh create /nodes/{node}/qemu/{vmid}/monitor", "command", "Sys.Audit", "Sys.Modify"
+    )))]
     #[inline]
     pub fn post<How0>(&self, command: impl IntoValue<String, How0>) -> Request<String> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -8334,7 +8952,7 @@ impl QemuVmidMonitorPath {
 /// The path `/nodes/{node}/qemu/{vmid}/move_disk`.
 ///
 /// Its calls: [`POST /nodes/{node}/qemu/{vmid}/move_disk`](QemuVmidMoveDiskPost).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/move_disk"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/move_disk")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidMoveDiskPath(pub(crate) At);
 
@@ -8438,7 +9056,15 @@ impl QemuVmidMoveDiskPath {
 /// vm.move_disk().post("scsi0").storage("ceph").delete(true).await?.wait().await?;
 /// # Ok(()) }
 /// ```
-#[doc(alias("POST /nodes/{node}/qemu/{vmid}/move_disk", "move disk"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/qemu/{vmid}/move_disk", "move disk", "reassign disk", "move storage", "storage migration",
+    "reassign owner", "migrate disk", "move disk to another storage", "move vm disk", "convert disk",
+    "change disk format", "qm disk move", "qm move-disk", "qm move_disk", "vm move disk", "move disk vm",
+    "move disk a vm", "virtual machine move disk", "move disk virtual machine", "qemu move disk", "move disk qemu",
+    "guest move disk", "move disk guest", "POST move_disk", "pvesh create /nodes/{node}/qemu/{vmid}/move_disk", "disk",
+    "VM.Config.Disk"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidMoveDiskPost(pub(crate) Request<Task>);
@@ -8480,7 +9106,7 @@ impl QemuVmidMoveDiskPost {
         self
     }
     /// SHA-1 digest that the receiving configuration must still have; the move is refused otherwise. At most 40 characters.
-    #[doc(alias("target-digest"))]
+    #[cfg_attr(doc, doc(alias("target-digest")))]
     #[inline]
     pub fn target_digest<How>(
         mut self,
@@ -8490,7 +9116,7 @@ impl QemuVmidMoveDiskPost {
         self
     }
     /// Key the disk gets in the receiving configuration; the same one if absent.
-    #[doc(alias("target-disk"))]
+    #[cfg_attr(doc, doc(alias("target-disk")))]
     #[inline]
     pub fn target_disk<How>(
         mut self,
@@ -8500,7 +9126,7 @@ impl QemuVmidMoveDiskPost {
         self
     }
     /// ID of the virtual machine that receives the disk. From 100 to 999999999.
-    #[doc(alias("target-vmid"))]
+    #[cfg_attr(doc, doc(alias("target-vmid")))]
     #[inline]
     pub fn target_vmid<How>(mut self, target_vmid: impl IntoSetting<u32, How>) -> Self {
         self.0.call.set_some::<u32, How>("target-vmid", target_vmid);
@@ -8511,7 +9137,7 @@ impl QemuVmidMoveDiskPost {
 /// The path `/nodes/{node}/qemu/{vmid}/mtunnel`.
 ///
 /// Its calls: [`POST /nodes/{node}/qemu/{vmid}/mtunnel`](QemuVmidMtunnelPost).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/mtunnel"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/mtunnel")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidMtunnelPath(pub(crate) At);
 
@@ -8542,6 +9168,13 @@ impl QemuVmidMtunnelPath {
                         ],
                     ),
                     Permission::When(
+                        &[],
+                        "the machine's settings come through the tunnel",
+                        &Permission::Other(
+                            "what it takes to change the settings of a machine",
+                        ),
+                    ),
+                    Permission::When(
                         &["storages"],
                         "",
                         &Permission::All(
@@ -8569,8 +9202,14 @@ impl QemuVmidMtunnelPath {
 /// * Gives: [`Mtunnel`](super::types::Mtunnel)
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Allocate` on path `/vms/{vmid}` and `Sys.Incoming` on path `/`.
+///   * When the machine's settings come through the tunnel: what it takes to change the settings of a machine.
 ///   * With `storages`: `Datastore.AllocateSpace` on path `/storage/{storage}`.
-#[doc(alias("POST /nodes/{node}/qemu/{vmid}/mtunnel"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/qemu/{vmid}/mtunnel", "vm mtunnel", "mtunnel vm", "mtunnel a vm", "virtual machine mtunnel",
+    "mtunnel virtual machine", "qemu mtunnel", "mtunnel qemu", "guest mtunnel", "mtunnel guest", "POST mtunnel",
+    "pvesh create /nodes/{node}/qemu/{vmid}/mtunnel", "VM.Allocate", "Sys.Incoming"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidMtunnelPost(pub(crate) Request<super::types::Mtunnel>);
@@ -8598,7 +9237,7 @@ impl QemuVmidMtunnelPost {
 /// The path `/nodes/{node}/qemu/{vmid}/mtunnelwebsocket`.
 ///
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/mtunnelwebsocket`](QemuVmidMtunnelwebsocketPath::get).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/mtunnelwebsocket"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/mtunnelwebsocket")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidMtunnelwebsocketPath(pub(crate) At);
 
@@ -8636,7 +9275,12 @@ impl QemuVmidMtunnelwebsocketPath {
     /// * Gives: [`MtunnelWebsocket`](super::types::MtunnelWebsocket)
     /// * Releases: 7.4 to 9.2
     /// * Needs: the ticket that `POST /nodes/{node}/qemu/{vmid}/mtunnel` gave for the socket.
-    #[doc(alias("GET /nodes/{node}/qemu/{vmid}/mtunnelwebsocket"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/qemu/{vmid}/mtunnelwebsocket", "vm mtunnelwebsocket", "mtunnelwebsocket vm",
+        "mtunnelwebsocket a vm", "virtual machine mtunnelwebsocket", "mtunnelwebsocket virtual machine",
+        "qemu mtunnelwebsocket", "mtunnelwebsocket qemu", "guest mtunnelwebsocket", "mtunnelwebsocket guest",
+        "GET mtunnelwebsocket", "pvesh get /nodes/{node}/qemu/{vmid}/mtunnelwebsocket", "socket", "ticket"
+    )))]
     #[inline]
     pub fn get(&self) -> QemuVmidMtunnelwebsocketGetRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -8687,7 +9331,7 @@ impl QemuVmidMtunnelwebsocketGetRequired<1> {
 /// The path `/nodes/{node}/qemu/{vmid}/pending`.
 ///
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/pending`](QemuVmidPendingPath::get).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/pending"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/pending")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidPendingPath(pub(crate) At);
 
@@ -8724,7 +9368,12 @@ impl QemuVmidPendingPath {
     /// }
     /// # Ok(()) }
     /// ```
-    #[doc(alias("GET /nodes/{node}/qemu/{vmid}/pending", "pending changes"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/qemu/{vmid}/pending", "pending changes", "pending vm changes", "qm pending", "vm pending",
+        "pending vm", "pending a vm", "virtual machine pending", "pending virtual machine", "qemu pending",
+        "pending qemu", "guest pending", "pending guest", "GET pending", "pvesh get /nodes/{node}/qemu/{vmid}/pending",
+        "VM.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::PendingSetting>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -8739,7 +9388,7 @@ impl QemuVmidPendingPath {
 /// The path `/nodes/{node}/qemu/{vmid}/remote_migrate`.
 ///
 /// Its calls: [`POST /nodes/{node}/qemu/{vmid}/remote_migrate`](QemuVmidRemoteMigratePost).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/remote_migrate"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/remote_migrate")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidRemoteMigratePath(pub(crate) At);
 
@@ -8855,13 +9504,14 @@ impl QemuVmidRemoteMigratePostRequired<2> {
 /// * Gives: [`Task`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Migrate` on path `/vms/{vmid}`.
-#[doc(
-    alias(
-        "POST /nodes/{node}/qemu/{vmid}/remote_migrate",
-        "remote migration",
-        "migrate to another cluster"
-    )
-)]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/qemu/{vmid}/remote_migrate", "remote migration", "migrate to another cluster",
+    "qm remote-migrate", "vm remote migrate", "remote migrate vm", "remote migrate a vm",
+    "virtual machine remote migrate", "remote migrate virtual machine", "qemu remote migrate", "remote migrate qemu",
+    "guest remote migrate", "remote migrate guest", "POST remote_migrate",
+    "pvesh create /nodes/{node}/qemu/{vmid}/remote_migrate", "target-endpoint", "target-storage", "target-bridge",
+    "VM.Migrate"
+)))]
 
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
@@ -8889,7 +9539,7 @@ impl QemuVmidRemoteMigratePost {
         self
     }
     /// ID on the other cluster; the same one if absent. From 100 to 999999999.
-    #[doc(alias("target-vmid"))]
+    #[cfg_attr(doc, doc(alias("target-vmid")))]
     #[inline]
     pub fn target_vmid<How>(mut self, target_vmid: impl IntoSetting<u32, How>) -> Self {
         self.0.call.set_some::<u32, How>("target-vmid", target_vmid);
@@ -8900,7 +9550,7 @@ impl QemuVmidRemoteMigratePost {
 /// The path `/nodes/{node}/qemu/{vmid}/resize`.
 ///
 /// Its calls: [`PUT /nodes/{node}/qemu/{vmid}/resize`](QemuVmidResizePut).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/resize"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/resize")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidResizePath(pub(crate) At);
 
@@ -9011,7 +9661,14 @@ impl QemuVmidResizePutRequired<1> {
 /// vm.resize().put().disk("scsi0").size("+8G").await?.wait().await?;
 /// # Ok(()) }
 /// ```
-#[doc(alias("PUT /nodes/{node}/qemu/{vmid}/resize", "resize disk", "grow disk"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /nodes/{node}/qemu/{vmid}/resize", "resize disk", "grow disk", "increase disk size", "enlarge disk",
+    "extend disk", "expand disk", "resize vm disk", "resize volume", "change disk size", "bigger disk",
+    "qm disk resize", "qm resize", "vm resize", "resize vm", "resize a vm", "virtual machine resize",
+    "resize virtual machine", "qemu resize", "resize qemu", "guest resize", "resize guest", "PUT resize",
+    "pvesh set /nodes/{node}/qemu/{vmid}/resize", "disk", "size", "VM.Config.Disk", "Datastore.AllocateSpace"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidResizePut(pub(crate) Request<Task>);
@@ -9036,7 +9693,7 @@ impl QemuVmidResizePut {
 /// The path `/nodes/{node}/qemu/{vmid}/rrd`.
 ///
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/rrd`](QemuVmidRrdGet).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/rrd"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/rrd")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidRrdPath(pub(crate) At);
 
@@ -9124,7 +9781,12 @@ impl QemuVmidRrdGetRequired<1> {
 /// * Gives: [`RrdImage`](super::types::RrdImage)
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Audit` on path `/vms/{vmid}`.
-#[doc(alias("GET /nodes/{node}/qemu/{vmid}/rrd"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /nodes/{node}/qemu/{vmid}/rrd", "vm rrd", "rrd vm", "rrd a vm", "virtual machine rrd", "rrd virtual machine",
+    "qemu rrd", "rrd qemu", "guest rrd", "rrd guest", "GET rrd", "pvesh get /nodes/{node}/qemu/{vmid}/rrd", "ds",
+    "timeframe", "VM.Audit"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidRrdGet(pub(crate) Request<super::types::RrdImage>);
@@ -9146,7 +9808,7 @@ impl QemuVmidRrdGet {
 /// The path `/nodes/{node}/qemu/{vmid}/rrddata`.
 ///
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/rrddata`](QemuVmidRrddataGet).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/rrddata"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/rrddata")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidRrddataPath(pub(crate) At);
 
@@ -9217,7 +9879,13 @@ impl QemuVmidRrddataPath {
 /// }
 /// # Ok(()) }
 /// ```
-#[doc(alias("GET /nodes/{node}/qemu/{vmid}/rrddata", "vm statistics", "vm metrics"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /nodes/{node}/qemu/{vmid}/rrddata", "vm statistics", "vm metrics", "vm graph", "vm history", "vm usage",
+    "vm performance", "cpu history", "vm rrddata", "rrddata vm", "rrddata a vm", "virtual machine rrddata",
+    "rrddata virtual machine", "qemu rrddata", "rrddata qemu", "guest rrddata", "rrddata guest", "GET rrddata",
+    "pvesh get /nodes/{node}/qemu/{vmid}/rrddata", "timeframe", "VM.Audit"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidRrddataGet(pub(crate) Request<Vec<super::types::GuestRrdSample>>);
@@ -9239,7 +9907,7 @@ impl QemuVmidRrddataGet {
 /// The path `/nodes/{node}/qemu/{vmid}/sendkey`.
 ///
 /// Its calls: [`PUT /nodes/{node}/qemu/{vmid}/sendkey`](QemuVmidSendkeyPut).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/sendkey"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/sendkey")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidSendkeyPath(pub(crate) At);
 
@@ -9291,7 +9959,13 @@ impl QemuVmidSendkeyPath {
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Console` on path `/vms/{vmid}`.
 ///   * With `skiplock`: to be `root@pam` itself.
-#[doc(alias("PUT /nodes/{node}/qemu/{vmid}/sendkey", "send key", "ctrl-alt-del"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /nodes/{node}/qemu/{vmid}/sendkey", "send key", "ctrl-alt-del", "press key", "keyboard", "type text",
+    "qm sendkey", "vm sendkey", "sendkey vm", "sendkey a vm", "virtual machine sendkey", "sendkey virtual machine",
+    "qemu sendkey", "sendkey qemu", "guest sendkey", "sendkey guest", "PUT sendkey",
+    "pvesh set /nodes/{node}/qemu/{vmid}/sendkey", "key", "VM.Console"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidSendkeyPut(pub(crate) Request<()>);
@@ -9310,7 +9984,7 @@ impl QemuVmidSendkeyPut {
 /// The path `/nodes/{node}/qemu/{vmid}/snapshot`.
 ///
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/snapshot`](QemuVmidSnapshotPath::get), [`POST /nodes/{node}/qemu/{vmid}/snapshot`](QemuVmidSnapshotPost).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/snapshot"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/snapshot")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidSnapshotPath(pub(crate) At);
 
@@ -9347,7 +10021,15 @@ impl QemuVmidSnapshotPath {
     /// }
     /// # Ok(()) }
     /// ```
-    #[doc(alias("GET /nodes/{node}/qemu/{vmid}/snapshot"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/qemu/{vmid}/snapshot", "list snapshots", "snapshots", "vm snapshots", "qm listsnapshot",
+        "list a snapshot", "show snapshots", "all snapshots", "list vm snapshots", "show vm snapshots",
+        "all vm snapshots", "vm snapshot", "snapshot vm", "get vm snapshot", "show vm snapshot",
+        "virtual machine snapshot", "snapshot virtual machine", "get virtual machine snapshot",
+        "show virtual machine snapshot", "qemu snapshot", "snapshot qemu", "get qemu snapshot", "show qemu snapshot",
+        "guest snapshot", "snapshot guest", "get guest snapshot", "show guest snapshot", "GET snapshot",
+        "pvesh get /nodes/{node}/qemu/{vmid}/snapshot", "VM.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<QemuSnapshotItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -9416,14 +10098,14 @@ impl QemuVmidSnapshotPath {
 /// task.wait().await?;
 /// # Ok(()) }
 /// ```
-#[doc(
-    alias(
-        "POST /nodes/{node}/qemu/{vmid}/snapshot",
-        "create snapshot",
-        "snapshot vm",
-        "take snapshot"
-    )
-)]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/qemu/{vmid}/snapshot", "create snapshot", "snapshot vm", "take snapshot", "make snapshot",
+    "snapshot", "snapshot with memory", "qm snapshot", "create a snapshot", "add snapshot", "new snapshot",
+    "create vm snapshot", "add vm snapshot", "new vm snapshot", "create virtual machine snapshot",
+    "add virtual machine snapshot", "new virtual machine snapshot", "create qemu snapshot", "add qemu snapshot",
+    "new qemu snapshot", "create guest snapshot", "add guest snapshot", "new guest snapshot", "POST snapshot",
+    "pvesh create /nodes/{node}/qemu/{vmid}/snapshot", "snapname", "VM.Snapshot"
+)))]
 
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
@@ -9452,7 +10134,7 @@ impl QemuVmidSnapshotPost {
 /// The path `/nodes/{node}/qemu/{vmid}/snapshot/{snapname}`.
 ///
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}`](QemuVmidSnapshotSnapnamePath::get), [`DELETE /nodes/{node}/qemu/{vmid}/snapshot/{snapname}`](QemuVmidSnapshotSnapnameDelete).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/snapshot/{snapname}"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/snapshot/{snapname}")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidSnapshotSnapnamePath(pub(crate) At);
 
@@ -9492,7 +10174,10 @@ impl QemuVmidSnapshotSnapnamePath {
     /// * Gives: list of [`CmdEntry`](super::types::CmdEntry)
     /// * Releases: 7.4 to 9.2
     /// * Needs: Open to every authenticated user.
-    #[doc(alias("GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}", "GET snapshot",
+        "pvesh get /nodes/{node}/qemu/{vmid}/snapshot/{snapname}"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::CmdEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -9547,7 +10232,12 @@ impl QemuVmidSnapshotSnapnamePath {
 /// snapshots.snapname("before_upgrade").delete().await?.wait().await?;
 /// # Ok(()) }
 /// ```
-#[doc(alias("DELETE /nodes/{node}/qemu/{vmid}/snapshot/{snapname}", "delete snapshot"))]
+#[cfg_attr(doc, doc(alias(
+    "DELETE /nodes/{node}/qemu/{vmid}/snapshot/{snapname}", "delete snapshot", "qm delsnapshot", "remove snapshot",
+    "delete vm snapshot", "remove vm snapshot", "pvesh delete /nodes/{node}/qemu/{vmid}/snapshot/{snapname}",
+    "VM.Snapshot"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidSnapshotSnapnameDelete(pub(crate) Request<Task>);
@@ -9566,7 +10256,7 @@ impl QemuVmidSnapshotSnapnameDelete {
 /// The path `/nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`.
 ///
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get), [`PUT /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPut).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidSnapshotSnapnameConfigPath(pub(crate) At);
 
@@ -9602,7 +10292,12 @@ impl QemuVmidSnapshotSnapnameConfigPath {
     /// * Gives: [`QemuSnapshotConfig`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: one of `VM.Snapshot`, `VM.Snapshot.Rollback`, `VM.Audit` on path `/vms/{vmid}`.
-    #[doc(alias("GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config", "snapshot config", "config snapshot",
+        "get snapshot config", "show snapshot config", "vm snapshot config", "config vm snapshot",
+        "get vm snapshot config", "show vm snapshot config", "GET config",
+        "pvesh get /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<QemuSnapshotConfig> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -9650,7 +10345,14 @@ impl QemuVmidSnapshotSnapnameConfigPath {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Snapshot` on path `/vms/{vmid}`.
-#[doc(alias("PUT /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config", "edit snapshot", "rename snapshot",
+    "snapshot description", "update snapshot config", "change snapshot config", "edit snapshot config",
+    "set snapshot config", "modify snapshot config", "update vm snapshot config", "change vm snapshot config",
+    "edit vm snapshot config", "set vm snapshot config", "modify vm snapshot config", "PUT config",
+    "pvesh set /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config", "VM.Snapshot"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidSnapshotSnapnameConfigPut(pub(crate) Request<()>);
@@ -9777,7 +10479,7 @@ impl Settings<QemuVmidSnapshotSnapnameConfigPut> for QemuSnapshotConfig {
 /// The path `/nodes/{node}/qemu/{vmid}/snapshot/{snapname}/rollback`.
 ///
 /// Its calls: [`POST /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/rollback`](QemuVmidSnapshotSnapnameRollbackPost).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/snapshot/{snapname}/rollback"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/snapshot/{snapname}/rollback")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidSnapshotSnapnameRollbackPath(pub(crate) At);
 
@@ -9850,14 +10552,13 @@ impl QemuVmidSnapshotSnapnameRollbackPath {
 /// snapshot.rollback().post().start(true).await?.wait().await?;
 /// # Ok(()) }
 /// ```
-#[doc(
-    alias(
-        "POST /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/rollback",
-        "rollback snapshot",
-        "snapshot rollback",
-        "restore snapshot"
-    )
-)]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/rollback", "rollback snapshot", "snapshot rollback",
+    "restore snapshot", "revert snapshot", "revert to snapshot", "roll back", "rollback vm", "rollback",
+    "go back to snapshot", "qm rollback", "rollback a snapshot", "vm snapshot rollback", "rollback vm snapshot",
+    "POST rollback", "pvesh create /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/rollback", "VM.Snapshot",
+    "VM.Snapshot.Rollback"
+)))]
 
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
@@ -9877,7 +10578,7 @@ impl QemuVmidSnapshotSnapnameRollbackPost {
 /// The path `/nodes/{node}/qemu/{vmid}/spiceproxy`.
 ///
 /// Its calls: [`POST /nodes/{node}/qemu/{vmid}/spiceproxy`](QemuVmidSpiceproxyPost).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/spiceproxy"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/spiceproxy")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidSpiceproxyPath(pub(crate) At);
 
@@ -9919,7 +10620,13 @@ impl QemuVmidSpiceproxyPath {
 /// * Gives: [`SpiceConfig`](super::types::SpiceConfig)
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Console` on path `/vms/{vmid}`.
-#[doc(alias("POST /nodes/{node}/qemu/{vmid}/spiceproxy"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/qemu/{vmid}/spiceproxy", "spice", "spice console", "virt-viewer", "remote-viewer",
+    "vm spiceproxy", "spiceproxy vm", "spiceproxy a vm", "virtual machine spiceproxy", "spiceproxy virtual machine",
+    "qemu spiceproxy", "spiceproxy qemu", "guest spiceproxy", "spiceproxy guest", "POST spiceproxy",
+    "pvesh create /nodes/{node}/qemu/{vmid}/spiceproxy", "VM.Console"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidSpiceproxyPost(pub(crate) Request<super::types::SpiceConfig>);
@@ -9938,7 +10645,7 @@ impl QemuVmidSpiceproxyPost {
 /// The path `/nodes/{node}/qemu/{vmid}/status`.
 ///
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/status`](QemuVmidStatusPath::get).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/status"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/status")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidStatusPath(pub(crate) At);
 
@@ -9965,7 +10672,9 @@ impl QemuVmidStatusPath {
     /// * Gives: list of [`SubdirEntry`](super::types::SubdirEntry)
     /// * Releases: 7.4 to 9.2
     /// * Needs: Open to every authenticated user.
-    #[doc(alias("GET /nodes/{node}/qemu/{vmid}/status"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/qemu/{vmid}/status", "GET status", "pvesh get /nodes/{node}/qemu/{vmid}/status"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::SubdirEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -9980,7 +10689,7 @@ impl QemuVmidStatusPath {
 /// The path `/nodes/{node}/qemu/{vmid}/status/current`.
 ///
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/status/current`](QemuVmidStatusCurrentPath::get).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/status/current"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/status/current")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidStatusCurrentPath(pub(crate) At);
 
@@ -10024,7 +10733,13 @@ impl QemuVmidStatusCurrentPath {
     /// println!("{} for {:?} seconds", status.status, status.uptime);
     /// # Ok(()) }
     /// ```
-    #[doc(alias("GET /nodes/{node}/qemu/{vmid}/status/current", "vm status"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/qemu/{vmid}/status/current", "vm status", "is vm running", "vm state", "get vm status",
+        "vm uptime", "vm cpu usage", "vm memory usage", "qmp status", "running state", "status of vm", "vm info",
+        "qm status", "status vm", "status a vm", "virtual machine status", "status virtual machine", "qemu status",
+        "status qemu", "guest status", "status guest", "GET current",
+        "pvesh get /nodes/{node}/qemu/{vmid}/status/current", "VM.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<QemuStatusCurrent> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -10039,7 +10754,7 @@ impl QemuVmidStatusCurrentPath {
 /// The path `/nodes/{node}/qemu/{vmid}/status/reboot`.
 ///
 /// Its calls: [`POST /nodes/{node}/qemu/{vmid}/status/reboot`](QemuVmidStatusRebootPost).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/status/reboot"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/status/reboot")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidStatusRebootPath(pub(crate) At);
 
@@ -10091,7 +10806,15 @@ impl QemuVmidStatusRebootPath {
 /// vm.status().reboot().post().timeout(120).await?.wait().await?;
 /// # Ok(()) }
 /// ```
-#[doc(alias("POST /nodes/{node}/qemu/{vmid}/status/reboot", "reboot vm", "restart vm"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/qemu/{vmid}/status/reboot", "reboot vm", "restart vm", "restart virtual machine",
+    "reboot guest", "restart", "qm reboot", "vm status reboot", "status reboot vm", "vm reboot", "reboot a vm",
+    "virtual machine status reboot", "status reboot virtual machine", "virtual machine reboot",
+    "reboot virtual machine", "qemu status reboot", "status reboot qemu", "qemu reboot", "reboot qemu",
+    "guest status reboot", "status reboot guest", "guest reboot", "POST reboot",
+    "pvesh create /nodes/{node}/qemu/{vmid}/status/reboot", "VM.PowerMgmt"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidStatusRebootPost(pub(crate) Request<Task>);
@@ -10110,7 +10833,7 @@ impl QemuVmidStatusRebootPost {
 /// The path `/nodes/{node}/qemu/{vmid}/status/reset`.
 ///
 /// Its calls: [`POST /nodes/{node}/qemu/{vmid}/status/reset`](QemuVmidStatusResetPost).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/status/reset"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/status/reset")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidStatusResetPath(pub(crate) At);
 
@@ -10166,7 +10889,14 @@ impl QemuVmidStatusResetPath {
 /// pve.nodes().node("pve1").qemu().vmid(100).status().reset().post().await?.wait().await?;
 /// # Ok(()) }
 /// ```
-#[doc(alias("POST /nodes/{node}/qemu/{vmid}/status/reset", "reset vm"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/qemu/{vmid}/status/reset", "reset vm", "hard reset", "reset button", "hard reboot",
+    "force reboot", "qm reset", "vm status reset", "status reset vm", "vm reset", "reset a vm",
+    "virtual machine status reset", "status reset virtual machine", "virtual machine reset", "reset virtual machine",
+    "qemu status reset", "status reset qemu", "qemu reset", "reset qemu", "guest status reset", "status reset guest",
+    "guest reset", "reset guest", "POST reset", "pvesh create /nodes/{node}/qemu/{vmid}/status/reset", "VM.PowerMgmt"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidStatusResetPost(pub(crate) Request<Task>);
@@ -10185,7 +10915,7 @@ impl QemuVmidStatusResetPost {
 /// The path `/nodes/{node}/qemu/{vmid}/status/resume`.
 ///
 /// Its calls: [`POST /nodes/{node}/qemu/{vmid}/status/resume`](QemuVmidStatusResumePost).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/status/resume"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/status/resume")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidStatusResumePath(pub(crate) At);
 
@@ -10243,7 +10973,15 @@ impl QemuVmidStatusResumePath {
 /// pve.nodes().node("pve1").qemu().vmid(100).status().resume().post().await?.wait().await?;
 /// # Ok(()) }
 /// ```
-#[doc(alias("POST /nodes/{node}/qemu/{vmid}/status/resume"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/qemu/{vmid}/status/resume", "unpause vm", "wake vm", "continue vm", "unpause", "unsuspend",
+    "qm resume", "vm status resume", "status resume vm", "vm resume", "resume vm", "resume a vm",
+    "virtual machine status resume", "status resume virtual machine", "virtual machine resume",
+    "resume virtual machine", "qemu status resume", "status resume qemu", "qemu resume", "resume qemu",
+    "guest status resume", "status resume guest", "guest resume", "resume guest", "POST resume",
+    "pvesh create /nodes/{node}/qemu/{vmid}/status/resume", "VM.PowerMgmt"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidStatusResumePost(pub(crate) Request<Task>);
@@ -10268,7 +11006,7 @@ impl QemuVmidStatusResumePost {
 /// The path `/nodes/{node}/qemu/{vmid}/status/shutdown`.
 ///
 /// Its calls: [`POST /nodes/{node}/qemu/{vmid}/status/shutdown`](QemuVmidStatusShutdownPost).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/status/shutdown"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/status/shutdown")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidStatusShutdownPath(pub(crate) At);
 
@@ -10337,7 +11075,15 @@ impl QemuVmidStatusShutdownPath {
 /// vm.status().shutdown().post().timeout(120).force_stop(true).await?.wait().await?;
 /// # Ok(()) }
 /// ```
-#[doc(alias("POST /nodes/{node}/qemu/{vmid}/status/shutdown", "shutdown vm"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/qemu/{vmid}/status/shutdown", "shutdown vm", "graceful shutdown", "acpi shutdown",
+    "shut down vm", "shut down", "qm shutdown", "vm status shutdown", "status shutdown vm", "vm shutdown",
+    "shutdown a vm", "virtual machine status shutdown", "status shutdown virtual machine", "virtual machine shutdown",
+    "shutdown virtual machine", "qemu status shutdown", "status shutdown qemu", "qemu shutdown", "shutdown qemu",
+    "guest status shutdown", "status shutdown guest", "guest shutdown", "shutdown guest", "POST shutdown",
+    "pvesh create /nodes/{node}/qemu/{vmid}/status/shutdown", "VM.PowerMgmt"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidStatusShutdownPost(pub(crate) Request<Task>);
@@ -10374,7 +11120,7 @@ impl QemuVmidStatusShutdownPost {
 /// The path `/nodes/{node}/qemu/{vmid}/status/start`.
 ///
 /// Its calls: [`POST /nodes/{node}/qemu/{vmid}/status/start`](QemuVmidStatusStartPost).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/status/start"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/status/start")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidStatusStartPath(pub(crate) At);
 
@@ -10462,7 +11208,14 @@ impl QemuVmidStatusStartPath {
 /// pve.nodes().node("pve1").qemu().vmid(100).status().start().post().and_wait().await?;
 /// # Ok(()) }
 /// ```
-#[doc(alias("POST /nodes/{node}/qemu/{vmid}/status/start", "start vm"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/qemu/{vmid}/status/start", "start vm", "power on", "power on vm", "boot vm", "poweron",
+    "turn on vm", "run vm", "boot", "qm start", "vm status start", "status start vm", "vm start", "start a vm",
+    "virtual machine status start", "status start virtual machine", "virtual machine start", "start virtual machine",
+    "qemu status start", "status start qemu", "qemu start", "start qemu", "guest status start", "status start guest",
+    "guest start", "start guest", "POST start", "pvesh create /nodes/{node}/qemu/{vmid}/status/start", "VM.PowerMgmt"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidStatusStartPost(pub(crate) Request<Task>);
@@ -10471,7 +11224,7 @@ request_impls!(QemuVmidStatusStartPost: Task);
 
 impl QemuVmidStatusStartPost {
     /// Text that replaces QEMU's `-cpu` argument; only for root.
-    #[doc(alias("force-cpu"))]
+    #[cfg_attr(doc, doc(alias("force-cpu")))]
     #[inline]
     pub fn force_cpu<How>(mut self, force_cpu: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("force-cpu", force_cpu);
@@ -10511,7 +11264,7 @@ impl QemuVmidStatusStartPost {
         self
     }
     /// MTU per VirtIO card at the migration's source, as `net0=1500`; 0 keeps it from being passed. Since 8.4.
-    #[doc(alias("nets-host-mtu"))]
+    #[cfg_attr(doc, doc(alias("nets-host-mtu")))]
     #[inline]
     pub fn nets_host_mtu<How>(
         mut self,
@@ -10548,7 +11301,7 @@ impl QemuVmidStatusStartPost {
         self
     }
     /// Carries the firewall's connection tracking entries along in a live migration. Default: `false`. Since 9.0.
-    #[doc(alias("with-conntrack-state"))]
+    #[cfg_attr(doc, doc(alias("with-conntrack-state")))]
     #[inline]
     pub fn with_conntrack_state<How>(
         mut self,
@@ -10562,7 +11315,7 @@ impl QemuVmidStatusStartPost {
 /// The path `/nodes/{node}/qemu/{vmid}/status/stop`.
 ///
 /// Its calls: [`POST /nodes/{node}/qemu/{vmid}/status/stop`](QemuVmidStatusStopPost).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/status/stop"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/status/stop")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidStatusStopPath(pub(crate) At);
 
@@ -10592,6 +11345,14 @@ impl QemuVmidStatusStopPath {
                             &["keepActive", "migratedfrom"],
                             "",
                             &Permission::Root,
+                        ),
+                        Permission::When(
+                            &["overrule-shutdown"],
+                            "",
+                            &Permission::Rows(
+                                "shutdown tasks of other users",
+                                &Permission::All("/nodes/{node}", &["Sys.Modify"]),
+                            ),
                         ),
                     ],
                 ),
@@ -10625,6 +11386,7 @@ impl QemuVmidStatusStopPath {
 /// * Needs: `VM.PowerMgmt` on path `/vms/{vmid}`.
 ///   * With `skiplock`: to be `root@pam` itself.
 ///   * With `keepActive`, `migratedfrom`: to be `root@pam` itself.
+///   * With `overrule-shutdown` it acts on shutdown tasks of other users only with `Sys.Modify` on path `/nodes/{node}`.
 ///
 /// # Example
 ///
@@ -10635,7 +11397,15 @@ impl QemuVmidStatusStopPath {
 /// vm.status().stop().post().overrule_shutdown(true).await?.wait().await?;
 /// # Ok(()) }
 /// ```
-#[doc(alias("POST /nodes/{node}/qemu/{vmid}/status/stop", "stop vm"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/qemu/{vmid}/status/stop", "stop vm", "power off", "power off vm", "kill vm", "force stop",
+    "hard stop", "turn off vm", "force stop vm", "poweroff vm", "halt vm", "qm stop", "vm status stop",
+    "status stop vm", "vm stop", "stop a vm", "virtual machine status stop", "status stop virtual machine",
+    "virtual machine stop", "stop virtual machine", "qemu status stop", "status stop qemu", "qemu stop", "stop qemu",
+    "guest status stop", "status stop guest", "guest stop", "stop guest", "POST stop",
+    "pvesh create /nodes/{node}/qemu/{vmid}/status/stop", "VM.PowerMgmt"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidStatusStopPost(pub(crate) Request<Task>);
@@ -10659,7 +11429,7 @@ impl QemuVmidStatusStopPost {
         self
     }
     /// Cancels shutdown tasks that still run before stopping. Default: `false`. Since 8.2.
-    #[doc(alias("overrule-shutdown"))]
+    #[cfg_attr(doc, doc(alias("overrule-shutdown")))]
     #[inline]
     pub fn overrule_shutdown<How>(
         mut self,
@@ -10685,7 +11455,7 @@ impl QemuVmidStatusStopPost {
 /// The path `/nodes/{node}/qemu/{vmid}/status/suspend`.
 ///
 /// Its calls: [`POST /nodes/{node}/qemu/{vmid}/status/suspend`](QemuVmidStatusSuspendPost).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/status/suspend"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/status/suspend")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidStatusSuspendPath(pub(crate) At);
 
@@ -10766,9 +11536,14 @@ impl QemuVmidStatusSuspendPath {
 /// vm.status().suspend().post().todisk(true).await?.wait().await?;
 /// # Ok(()) }
 /// ```
-#[doc(
-    alias("POST /nodes/{node}/qemu/{vmid}/status/suspend", "suspend vm", "hibernate vm")
-)]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/qemu/{vmid}/status/suspend", "suspend vm", "hibernate vm", "pause vm", "pause", "hibernate",
+    "save state", "sleep vm", "suspend to disk", "qm suspend", "vm status suspend", "status suspend vm", "vm suspend",
+    "suspend a vm", "virtual machine status suspend", "status suspend virtual machine", "virtual machine suspend",
+    "suspend virtual machine", "qemu status suspend", "status suspend qemu", "qemu suspend", "suspend qemu",
+    "guest status suspend", "status suspend guest", "guest suspend", "suspend guest", "POST suspend",
+    "pvesh create /nodes/{node}/qemu/{vmid}/status/suspend", "VM.PowerMgmt"
+)))]
 
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
@@ -10803,7 +11578,7 @@ impl QemuVmidStatusSuspendPost {
 /// The path `/nodes/{node}/qemu/{vmid}/template`.
 ///
 /// Its calls: [`POST /nodes/{node}/qemu/{vmid}/template`](QemuVmidTemplatePost).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/template"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/template")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidTemplatePath(pub(crate) At);
 
@@ -10853,13 +11628,13 @@ impl QemuVmidTemplatePath {
 /// pve.nodes().node("pve1").qemu().vmid(9000).template().post().await?.wait().await?;
 /// # Ok(()) }
 /// ```
-#[doc(
-    alias(
-        "POST /nodes/{node}/qemu/{vmid}/template",
-        "make template",
-        "convert to template"
-    )
-)]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/qemu/{vmid}/template", "make template", "convert to template", "make vm a template",
+    "template from vm", "vm to template", "convert vm to template", "create template", "qm template", "vm template",
+    "template vm", "template a vm", "virtual machine template", "template virtual machine", "qemu template",
+    "template qemu", "guest template", "template guest", "POST template",
+    "pvesh create /nodes/{node}/qemu/{vmid}/template", "VM.Allocate"
+)))]
 
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
@@ -10879,7 +11654,7 @@ impl QemuVmidTemplatePost {
 /// The path `/nodes/{node}/qemu/{vmid}/termproxy`.
 ///
 /// Its calls: [`POST /nodes/{node}/qemu/{vmid}/termproxy`](QemuVmidTermproxyPost).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/termproxy"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/termproxy")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidTermproxyPath(pub(crate) At);
 
@@ -10920,7 +11695,13 @@ impl QemuVmidTermproxyPath {
 /// * Gives: [`Termproxy`](super::types::Termproxy)
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Console` on path `/vms/{vmid}`.
-#[doc(alias("POST /nodes/{node}/qemu/{vmid}/termproxy", "serial console", "xterm.js"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/qemu/{vmid}/termproxy", "serial console", "xterm.js", "serial terminal", "text console",
+    "xterm", "vm terminal", "xtermjs", "qm terminal", "vm termproxy", "termproxy vm", "termproxy a vm",
+    "virtual machine termproxy", "termproxy virtual machine", "qemu termproxy", "termproxy qemu", "guest termproxy",
+    "termproxy guest", "POST termproxy", "pvesh create /nodes/{node}/qemu/{vmid}/termproxy", "VM.Console"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidTermproxyPost(pub(crate) Request<super::types::Termproxy>);
@@ -10942,7 +11723,7 @@ impl QemuVmidTermproxyPost {
 /// The path `/nodes/{node}/qemu/{vmid}/unlink`.
 ///
 /// Its calls: [`PUT /nodes/{node}/qemu/{vmid}/unlink`](QemuVmidUnlinkPut).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/unlink"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/unlink")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidUnlinkPath(pub(crate) At);
 
@@ -10988,7 +11769,13 @@ impl QemuVmidUnlinkPath {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Config.Disk` on path `/vms/{vmid}`.
-#[doc(alias("PUT /nodes/{node}/qemu/{vmid}/unlink"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /nodes/{node}/qemu/{vmid}/unlink", "detach disk", "remove disk", "unlink disk", "delete disk",
+    "qm disk unlink", "qm unlink", "vm unlink", "unlink vm", "unlink a vm", "virtual machine unlink",
+    "unlink virtual machine", "qemu unlink", "unlink qemu", "guest unlink", "unlink guest", "PUT unlink",
+    "pvesh set /nodes/{node}/qemu/{vmid}/unlink", "idlist", "VM.Config.Disk"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidUnlinkPut(pub(crate) Request<()>);
@@ -11007,7 +11794,7 @@ impl QemuVmidUnlinkPut {
 /// The path `/nodes/{node}/qemu/{vmid}/vncproxy`.
 ///
 /// Its calls: [`POST /nodes/{node}/qemu/{vmid}/vncproxy`](QemuVmidVncproxyPost).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/vncproxy"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/vncproxy")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidVncproxyPath(pub(crate) At);
 
@@ -11058,7 +11845,14 @@ impl QemuVmidVncproxyPath {
 /// println!("port {:?}", proxy.port);
 /// # Ok(()) }
 /// ```
-#[doc(alias("POST /nodes/{node}/qemu/{vmid}/vncproxy", "vm console", "novnc"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/qemu/{vmid}/vncproxy", "vm console", "novnc", "console", "open console", "vnc", "vnc console",
+    "remote console", "no vnc", "console proxy", "noVNC console", "qm vncproxy", "vm vncproxy", "vncproxy vm",
+    "vncproxy a vm", "virtual machine vncproxy", "vncproxy virtual machine", "qemu vncproxy", "vncproxy qemu",
+    "guest vncproxy", "vncproxy guest", "POST vncproxy", "pvesh create /nodes/{node}/qemu/{vmid}/vncproxy",
+    "VM.Console"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidVncproxyPost(pub(crate) Request<super::types::Vncproxy>);
@@ -11067,7 +11861,7 @@ request_impls!(QemuVmidVncproxyPost: super::types::Vncproxy);
 
 impl QemuVmidVncproxyPost {
     /// Asks for a random password; obsolete, since one is made whenever it is needed. Default: `false`.
-    #[doc(alias("generate-password"))]
+    #[cfg_attr(doc, doc(alias("generate-password")))]
     #[inline]
     pub fn generate_password<How>(
         mut self,
@@ -11087,7 +11881,7 @@ impl QemuVmidVncproxyPost {
 /// The path `/nodes/{node}/qemu/{vmid}/vncwebsocket`.
 ///
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/vncwebsocket`](QemuVmidVncwebsocketPath::get).
-#[doc(alias("/nodes/{node}/qemu/{vmid}/vncwebsocket"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/vncwebsocket")))]
 #[derive(Clone, Debug)]
 pub struct QemuVmidVncwebsocketPath(pub(crate) At);
 
@@ -11123,7 +11917,12 @@ impl QemuVmidVncwebsocketPath {
     /// * Gives: [`VncWebsocket`](super::types::VncWebsocket)
     /// * Releases: 7.4 to 9.2
     /// * Needs: (`VM.Console` on path `/vms/{vmid}`) and (the ticket that `vncproxy` or `termproxy` gave for the port).
-    #[doc(alias("GET /nodes/{node}/qemu/{vmid}/vncwebsocket"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/qemu/{vmid}/vncwebsocket", "vnc websocket", "websocket console", "vm vncwebsocket",
+        "vncwebsocket vm", "vncwebsocket a vm", "virtual machine vncwebsocket", "vncwebsocket virtual machine",
+        "qemu vncwebsocket", "vncwebsocket qemu", "guest vncwebsocket", "vncwebsocket guest", "GET vncwebsocket",
+        "pvesh get /nodes/{node}/qemu/{vmid}/vncwebsocket", "port", "vncticket", "VM.Console"
+    )))]
     #[inline]
     pub fn get<How0, How1>(
         &self,
@@ -11167,7 +11966,7 @@ impl QemuVmidVncwebsocketPath {
 pub struct QemuAgent {
     /// Expects a guest agent in the guest and talks to it. Default: `false`.
     pub enabled: bool,
-    /// Freezes the guest's file systems around backups, snapshots without RAM, clones and replication. Default: `true`. Since 9.1.
+    /// Freezes the guest's file systems around backups, snapshots without RAM, clones and replication. Default: `true`.
     pub freeze_fs: Option<bool>,
     /// Trims the guest's file systems after a disk was moved or the virtual machine migrated. Default: `false`.
     pub fstrim_cloned_disks: Option<bool>,
@@ -11193,8 +11992,8 @@ impl QemuAgent {
         set::put(&mut self.enabled, &mut self.unknown, "enabled", value);
         self
     }
-    /// Freezes the guest's file systems around backups, snapshots without RAM, clones and replication. Default: `true`. Since 9.1.
-    #[doc(alias("freeze-fs"))]
+    /// Freezes the guest's file systems around backups, snapshots without RAM, clones and replication. Default: `true`.
+    #[cfg_attr(doc, doc(alias("freeze-fs")))]
     #[inline]
     #[must_use]
     pub fn freeze_fs<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -11298,60 +12097,60 @@ impl Default for QemuAgentCcwAddress {
 #[non_exhaustive]
 pub enum QemuAgentCommand {
     /// The value `fsfreeze-freeze`.
-    #[doc(alias("fsfreeze-freeze"))]
+    #[cfg_attr(doc, doc(alias("fsfreeze-freeze")))]
     FsfreezeFreeze,
     /// The value `fsfreeze-status`.
-    #[doc(alias("fsfreeze-status"))]
+    #[cfg_attr(doc, doc(alias("fsfreeze-status")))]
     FsfreezeStatus,
     /// The value `fsfreeze-thaw`.
-    #[doc(alias("fsfreeze-thaw"))]
+    #[cfg_attr(doc, doc(alias("fsfreeze-thaw")))]
     FsfreezeThaw,
     /// The value `fstrim`.
     Fstrim,
     /// The value `get-fsinfo`.
-    #[doc(alias("get-fsinfo"))]
+    #[cfg_attr(doc, doc(alias("get-fsinfo")))]
     GetFsinfo,
     /// The value `get-host-name`.
-    #[doc(alias("get-host-name"))]
+    #[cfg_attr(doc, doc(alias("get-host-name")))]
     GetHostName,
     /// The value `get-memory-block-info`.
-    #[doc(alias("get-memory-block-info"))]
+    #[cfg_attr(doc, doc(alias("get-memory-block-info")))]
     GetMemoryBlockInfo,
     /// The value `get-memory-blocks`.
-    #[doc(alias("get-memory-blocks"))]
+    #[cfg_attr(doc, doc(alias("get-memory-blocks")))]
     GetMemoryBlocks,
     /// The value `get-osinfo`.
-    #[doc(alias("get-osinfo"))]
+    #[cfg_attr(doc, doc(alias("get-osinfo")))]
     GetOsinfo,
     /// The value `get-time`.
-    #[doc(alias("get-time"))]
+    #[cfg_attr(doc, doc(alias("get-time")))]
     GetTime,
     /// The value `get-timezone`.
-    #[doc(alias("get-timezone"))]
+    #[cfg_attr(doc, doc(alias("get-timezone")))]
     GetTimezone,
     /// The value `get-users`.
-    #[doc(alias("get-users"))]
+    #[cfg_attr(doc, doc(alias("get-users")))]
     GetUsers,
     /// The value `get-vcpus`.
-    #[doc(alias("get-vcpus"))]
+    #[cfg_attr(doc, doc(alias("get-vcpus")))]
     GetVcpus,
     /// The value `info`.
     Info,
     /// The value `network-get-interfaces`.
-    #[doc(alias("network-get-interfaces"))]
+    #[cfg_attr(doc, doc(alias("network-get-interfaces")))]
     NetworkGetInterfaces,
     /// The value `ping`.
     Ping,
     /// The value `shutdown`.
     Shutdown,
     /// The value `suspend-disk`.
-    #[doc(alias("suspend-disk"))]
+    #[cfg_attr(doc, doc(alias("suspend-disk")))]
     SuspendDisk,
     /// The value `suspend-hybrid`.
-    #[doc(alias("suspend-hybrid"))]
+    #[cfg_attr(doc, doc(alias("suspend-hybrid")))]
     SuspendHybrid,
     /// The value `suspend-ram`.
-    #[doc(alias("suspend-ram"))]
+    #[cfg_attr(doc, doc(alias("suspend-ram")))]
     SuspendRam,
     /// Any other value; `as_str` tells which.
     UnknownValue(UnknownValue),
@@ -11415,7 +12214,7 @@ impl Default for QemuAgentError {
     }
 }
 
-/// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/exec`.
+/// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/exec`, which starts a program inside the guest and returns its PID without waiting for it to end.
 ///
 /// Given by [`POST /nodes/{node}/qemu/{vmid}/agent/exec`](QemuVmidAgentExecPost).
 #[derive(Clone)]
@@ -11443,27 +12242,27 @@ object!(QemuAgentExec {
     others: extra,
 });
 
-/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/exec-status`.
+/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/exec-status`, which returns state and output of a program started through the guest agent.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/exec-status`](QemuVmidAgentExecStatusPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentExecStatus {
     /// What the process wrote to standard error.
-    #[doc(alias("err-data"))]
+    #[cfg_attr(doc, doc(alias("err-data")))]
     pub err_data: Option<String>,
     /// Whether standard error was cut short.
-    #[doc(alias("err-truncated"))]
+    #[cfg_attr(doc, doc(alias("err-truncated")))]
     pub err_truncated: Option<bool>,
     /// Exit code of the process, if it ended normally.
     pub exitcode: Option<i64>,
     /// Whether the process has ended.
     pub exited: bool,
     /// What the process wrote to standard output.
-    #[doc(alias("out-data"))]
+    #[cfg_attr(doc, doc(alias("out-data")))]
     pub out_data: Option<String>,
     /// Whether standard output was cut short.
-    #[doc(alias("out-truncated"))]
+    #[cfg_attr(doc, doc(alias("out-truncated")))]
     pub out_truncated: Option<bool>,
     /// Signal or exception code that ended the process, if it ended abnormally.
     pub signal: Option<i64>,
@@ -11495,14 +12294,14 @@ object!(QemuAgentExecStatus {
     others: extra,
 });
 
-/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/file-read`.
+/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/file-read`, which reads a file inside the guest.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/file-read`](QemuVmidAgentFileReadGet).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentFileRead {
     /// Number of bytes read.
-    #[doc(alias("bytes-read"))]
+    #[cfg_attr(doc, doc(alias("bytes-read")))]
     pub bytes_read: Option<i64>,
     /// Content of the file, at most 16 MiB.
     pub content: String,
@@ -11529,7 +12328,7 @@ object!(QemuAgentFileRead {
     others: extra,
 });
 
-/// Mounted file systems.
+/// One element of `result`: mounted file systems.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`](QemuVmidAgentGetFsinfoPath::get).
 #[derive(Clone)]
@@ -11542,15 +12341,15 @@ pub struct QemuAgentFilesystem {
     /// Name of the file system's device in the guest.
     pub name: Option<String>,
     /// Size in bytes as far as ordinary users can fill it.
-    #[doc(alias("total-bytes"))]
+    #[cfg_attr(doc, doc(alias("total-bytes")))]
     pub total_bytes: Option<i64>,
     /// Size in bytes with the part reserved for privileged users.
-    #[doc(alias("total-bytes-privileged"))]
+    #[cfg_attr(doc, doc(alias("total-bytes-privileged")))]
     pub total_bytes_privileged: Option<i64>,
     /// Type of the file system.
     pub type_: Option<String>,
     /// Space in use, in bytes.
-    #[doc(alias("used-bytes"))]
+    #[cfg_attr(doc, doc(alias("used-bytes")))]
     pub used_bytes: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -11585,7 +12384,7 @@ impl Default for QemuAgentFilesystem {
     }
 }
 
-/// Disks the file system lies on; empty if the agent cannot tell.
+/// One element of `disk`: disks the file system lies on; empty if the agent cannot tell.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`](QemuVmidAgentGetFsinfoPath::get).
 #[derive(Clone)]
@@ -11594,15 +12393,15 @@ pub struct QemuAgentFilesystemDisk {
     /// Number of the bus the disk is on.
     pub bus: Option<i64>,
     /// Kind of the bus, such as `scsi` or `sata`.
-    #[doc(alias("bus-type"))]
+    #[cfg_attr(doc, doc(alias("bus-type")))]
     pub bus_type: Option<String>,
     /// Address of the controller on a channel subsystem (s390x).
-    #[doc(alias("ccw-address"))]
+    #[cfg_attr(doc, doc(alias("ccw-address")))]
     pub ccw_address: Option<QemuAgentCcwAddress>,
     /// Device node in the guest, or its counterpart on Windows.
     pub dev: Option<String>,
     /// PCI address of the disk's controller; values of -1 if unknown.
-    #[doc(alias("pci-controller"))]
+    #[cfg_attr(doc, doc(alias("pci-controller")))]
     pub pci_controller: Option<QemuAgentPciAddress>,
     /// Serial number of the disk.
     pub serial: Option<String>,
@@ -11644,7 +12443,7 @@ impl Default for QemuAgentFilesystemDisk {
     }
 }
 
-/// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-status`.
+/// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-status`, which tells whether the guest's file systems are frozen.
 ///
 /// Given by [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-status`](QemuVmidAgentFsfreezeStatusPath::post).
 #[derive(Clone)]
@@ -11695,7 +12494,7 @@ open_enum_impls!(QemuAgentFsfreezeStatusResult {
     "thawed" Thawed, "frozen" Frozen,
 });
 
-/// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/fstrim`.
+/// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/fstrim`, which has the guest discard the unused blocks of its mounted file systems.
 ///
 /// Given by [`POST /nodes/{node}/qemu/{vmid}/agent/fstrim`](QemuVmidAgentFstrimPath::post).
 #[derive(Clone)]
@@ -11763,7 +12562,7 @@ impl Default for QemuAgentFstrimResult {
     }
 }
 
-/// Outcome per file system.
+/// One element of `paths`: outcome per file system.
 ///
 /// Given by [`POST /nodes/{node}/qemu/{vmid}/agent/fstrim`](QemuVmidAgentFstrimPath::post).
 #[derive(Clone)]
@@ -11802,7 +12601,7 @@ impl Default for QemuAgentFstrimResultPathsItem {
     }
 }
 
-/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`.
+/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`, which lists the file systems mounted in the guest and the disks they lie on.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`](QemuVmidAgentGetFsinfoPath::get).
 #[derive(Clone)]
@@ -11835,7 +12634,7 @@ impl Default for QemuAgentGetFsinfo {
     }
 }
 
-/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-host-name`.
+/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-host-name`, which returns the host name the guest uses.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-host-name`](QemuVmidAgentGetHostNamePath::get).
 #[derive(Clone)]
@@ -11877,7 +12676,7 @@ pub struct QemuAgentGetHostNameResult {
     /// Error the agent answered with in place of a result.
     pub error: Option<QemuAgentError>,
     /// Host name of the guest.
-    #[doc(alias("host-name"))]
+    #[cfg_attr(doc, doc(alias("host-name")))]
     pub host_name: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -11904,7 +12703,7 @@ impl Default for QemuAgentGetHostNameResult {
     }
 }
 
-/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`.
+/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`, which returns the size of the guest's memory blocks.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`](QemuVmidAgentGetMemoryBlockInfoPath::get).
 #[derive(Clone)]
@@ -11972,7 +12771,7 @@ impl Default for QemuAgentGetMemoryBlockInfoResult {
     }
 }
 
-/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-blocks`.
+/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-blocks`, which lists the guest's memory blocks and whether each is online.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-memory-blocks`](QemuVmidAgentGetMemoryBlocksPath::get).
 #[derive(Clone)]
@@ -12005,19 +12804,19 @@ impl Default for QemuAgentGetMemoryBlocks {
     }
 }
 
-/// Memory blocks of the guest.
+/// One element of `result`: memory blocks of the guest.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-memory-blocks`](QemuVmidAgentGetMemoryBlocksPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetMemoryBlocksResultItem {
     /// Whether the block can be taken offline.
-    #[doc(alias("can-offline"))]
+    #[cfg_attr(doc, doc(alias("can-offline")))]
     pub can_offline: Option<bool>,
     /// Whether the block is online.
     pub online: Option<bool>,
     /// Number of the block.
-    #[doc(alias("phys-index"))]
+    #[cfg_attr(doc, doc(alias("phys-index")))]
     pub phys_index: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -12044,7 +12843,7 @@ impl Default for QemuAgentGetMemoryBlocksResultItem {
     }
 }
 
-/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-osinfo`.
+/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-osinfo`, which returns name.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-osinfo`](QemuVmidAgentGetOsinfoPath::get).
 #[derive(Clone)]
@@ -12088,27 +12887,27 @@ pub struct QemuAgentGetOsinfoResult {
     /// Short name of the operating system, such as `debian` or `mswindows`.
     pub id: Option<String>,
     /// Release of the kernel, as `uname -r` prints it.
-    #[doc(alias("kernel-release"))]
+    #[cfg_attr(doc, doc(alias("kernel-release")))]
     pub kernel_release: Option<String>,
     /// Build of the kernel, as `uname -v` prints it.
-    #[doc(alias("kernel-version"))]
+    #[cfg_attr(doc, doc(alias("kernel-version")))]
     pub kernel_version: Option<String>,
     /// Hardware name, such as `x86_64`.
     pub machine: Option<String>,
     /// Name of the operating system.
     pub name: Option<String>,
     /// Name and version of the operating system, for display.
-    #[doc(alias("pretty-name"))]
+    #[cfg_attr(doc, doc(alias("pretty-name")))]
     pub pretty_name: Option<String>,
     /// Edition of the operating system, for display.
     pub variant: Option<String>,
     /// Edition of the operating system as a short name.
-    #[doc(alias("variant-id"))]
+    #[cfg_attr(doc, doc(alias("variant-id")))]
     pub variant_id: Option<String>,
     /// Version of the operating system, for display.
     pub version: Option<String>,
     /// Version of the operating system as a bare number.
-    #[doc(alias("version-id"))]
+    #[cfg_attr(doc, doc(alias("version-id")))]
     pub version_id: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -12147,7 +12946,7 @@ impl Default for QemuAgentGetOsinfoResult {
     }
 }
 
-/// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze`.
+/// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze`, which flushes and freezes the guest's file systems.
 ///
 /// Given by [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze`](QemuVmidAgentFsfreezeFreezePath::post), [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-thaw`](QemuVmidAgentFsfreezeThawPath::post), [`GET /nodes/{node}/qemu/{vmid}/agent/get-time`](QemuVmidAgentGetTimePath::get).
 #[derive(Clone)]
@@ -12180,7 +12979,7 @@ impl Default for QemuAgentGetTime {
     }
 }
 
-/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-timezone`.
+/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-timezone`, which returns the guest's time zone and its offset from UTC.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-timezone`](QemuVmidAgentGetTimezonePath::get).
 #[derive(Clone)]
@@ -12250,7 +13049,7 @@ impl Default for QemuAgentGetTimezoneResult {
     }
 }
 
-/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-users`.
+/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-users`, which lists the users logged in to the guest.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-users`](QemuVmidAgentGetUsersPath::get).
 #[derive(Clone)]
@@ -12283,7 +13082,7 @@ impl Default for QemuAgentGetUsers {
     }
 }
 
-/// Users logged in.
+/// One element of `result`: users logged in.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-users`](QemuVmidAgentGetUsersPath::get).
 #[derive(Clone)]
@@ -12291,8 +13090,8 @@ impl Default for QemuAgentGetUsers {
 pub struct QemuAgentGetUsersResultItem {
     /// Login domain of the user; only on Windows.
     pub domain: Option<String>,
-    /// Time of login as Unix time, with fractions. In seconds since 1970.
-    #[doc(alias("login-time"))]
+    /// Time of login as Unix time, with fractions.
+    #[cfg_attr(doc, doc(alias("login-time")))]
     pub login_time: Option<f64>,
     /// User name.
     pub user: Option<String>,
@@ -12321,7 +13120,7 @@ impl Default for QemuAgentGetUsersResultItem {
     }
 }
 
-/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-vcpus`.
+/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-vcpus`, which lists the guest's virtual CPUs and whether each is online.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-vcpus`](QemuVmidAgentGetVcpusPath::get).
 #[derive(Clone)]
@@ -12354,17 +13153,17 @@ impl Default for QemuAgentGetVcpus {
     }
 }
 
-/// Virtual CPUs of the guest.
+/// One element of `result`: virtual CPUs of the guest.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-vcpus`](QemuVmidAgentGetVcpusPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetVcpusResultItem {
     /// Whether the CPU can be taken offline.
-    #[doc(alias("can-offline"))]
+    #[cfg_attr(doc, doc(alias("can-offline")))]
     pub can_offline: Option<bool>,
     /// Number of the CPU in the guest.
-    #[doc(alias("logical-id"))]
+    #[cfg_attr(doc, doc(alias("logical-id")))]
     pub logical_id: Option<i64>,
     /// Whether the CPU is online.
     pub online: Option<bool>,
@@ -12393,7 +13192,7 @@ impl Default for QemuAgentGetVcpusResultItem {
     }
 }
 
-/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/info`.
+/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/info`, which returns the guest agent's version and the commands it supports.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/info`](QemuVmidAgentInfoPath::get).
 #[derive(Clone)]
@@ -12463,7 +13262,7 @@ impl Default for QemuAgentInfoResult {
     }
 }
 
-/// Commands the agent knows.
+/// One element of `supported_commands`: commands the agent knows.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/info`](QemuVmidAgentInfoPath::get).
 #[derive(Clone)]
@@ -12474,7 +13273,7 @@ pub struct QemuAgentInfoResultSupportedCommandsItem {
     /// Name of the command.
     pub name: Option<String>,
     /// Whether the command answers when it succeeds.
-    #[doc(alias("success-response"))]
+    #[cfg_attr(doc, doc(alias("success-response")))]
     pub success_response: Option<bool>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -12501,7 +13300,7 @@ impl Default for QemuAgentInfoResultSupportedCommandsItem {
     }
 }
 
-/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`.
+/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`, which lists the guest's network interfaces with their addresses and counters.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`](QemuVmidAgentNetworkGetInterfacesPath::get).
 #[derive(Clone)]
@@ -12534,17 +13333,17 @@ impl Default for QemuAgentNetworkGetInterfaces {
     }
 }
 
-/// Network interfaces of the guest.
+/// One element of `result`: network interfaces of the guest.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`](QemuVmidAgentNetworkGetInterfacesPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentNetworkInterface {
     /// MAC address of the interface.
-    #[doc(alias("hardware-address"))]
+    #[cfg_attr(doc, doc(alias("hardware-address")))]
     pub hardware_address: Option<String>,
     /// Addresses of the interface.
-    #[doc(alias("ip-addresses"))]
+    #[cfg_attr(doc, doc(alias("ip-addresses")))]
     pub ip_addresses: Option<Vec<super::types::GuestIpAddress>>,
     /// Name of the interface in the guest.
     pub name: Option<String>,
@@ -12587,28 +13386,28 @@ impl Default for QemuAgentNetworkInterface {
 #[non_exhaustive]
 pub struct QemuAgentNetworkStatistics {
     /// Bytes received. In bytes.
-    #[doc(alias("rx-bytes"))]
+    #[cfg_attr(doc, doc(alias("rx-bytes")))]
     pub rx_bytes: Option<i64>,
     /// Packets dropped on receipt.
-    #[doc(alias("rx-dropped"))]
+    #[cfg_attr(doc, doc(alias("rx-dropped")))]
     pub rx_dropped: Option<i64>,
     /// Packets received with errors.
-    #[doc(alias("rx-errs"))]
+    #[cfg_attr(doc, doc(alias("rx-errs")))]
     pub rx_errs: Option<i64>,
     /// Packets received.
-    #[doc(alias("rx-packets"))]
+    #[cfg_attr(doc, doc(alias("rx-packets")))]
     pub rx_packets: Option<i64>,
     /// Bytes sent. In bytes.
-    #[doc(alias("tx-bytes"))]
+    #[cfg_attr(doc, doc(alias("tx-bytes")))]
     pub tx_bytes: Option<i64>,
     /// Packets dropped on sending.
-    #[doc(alias("tx-dropped"))]
+    #[cfg_attr(doc, doc(alias("tx-dropped")))]
     pub tx_dropped: Option<i64>,
     /// Packets whose sending failed.
-    #[doc(alias("tx-errs"))]
+    #[cfg_attr(doc, doc(alias("tx-errs")))]
     pub tx_errs: Option<i64>,
     /// Packets sent.
-    #[doc(alias("tx-packets"))]
+    #[cfg_attr(doc, doc(alias("tx-packets")))]
     pub tx_packets: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -12683,7 +13482,7 @@ impl Default for QemuAgentPciAddress {
     }
 }
 
-/// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/ping`.
+/// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/ping`, which checks that the guest agent answers.
 ///
 /// Given by [`POST /nodes/{node}/qemu/{vmid}/agent/ping`](QemuVmidAgentPingPath::post), [`POST /nodes/{node}/qemu/{vmid}/agent/set-user-password`](QemuVmidAgentSetUserPasswordPost), [`POST /nodes/{node}/qemu/{vmid}/agent/shutdown`](QemuVmidAgentShutdownPath::post), [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-disk`](QemuVmidAgentSuspendDiskPath::post), [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-hybrid`](QemuVmidAgentSuspendHybridPath::post), [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-ram`](QemuVmidAgentSuspendRamPath::post).
 #[derive(Clone)]
@@ -12749,7 +13548,7 @@ impl Default for QemuAgentPingResult {
     }
 }
 
-/// The answer to `POST /nodes/{node}/qemu/{vmid}/agent`.
+/// The answer to `POST /nodes/{node}/qemu/{vmid}/agent`, which runs one of the parameterless guest agent commands.
 ///
 /// Given by [`POST /nodes/{node}/qemu/{vmid}/agent`](QemuVmidAgentPath::post).
 #[derive(Clone)]
@@ -12869,10 +13668,10 @@ property_string_impls!(QemuAudio);
 #[non_exhaustive]
 pub enum QemuAudioDevice {
     /// The value `ich9-intel-hda`.
-    #[doc(alias("ich9-intel-hda"))]
+    #[cfg_attr(doc, doc(alias("ich9-intel-hda")))]
     Ich9IntelHda,
     /// The value `intel-hda`.
-    #[doc(alias("intel-hda"))]
+    #[cfg_attr(doc, doc(alias("intel-hda")))]
     IntelHda,
     /// The value `AC97`.
     Ac97,
@@ -13112,7 +13911,7 @@ impl Default for QemuBlockstatValue {
     }
 }
 
-/// Figures over the latest interval, for each interval that is set up.
+/// One element of `timed_stats`: figures over the latest interval, for each interval that is set up.
 ///
 /// Given by [`GET /nodes/{node}/qemu`](QemuGet), [`GET /nodes/{node}/qemu/{vmid}/status/current`](QemuVmidStatusCurrentPath::get).
 #[derive(Clone)]
@@ -13426,7 +14225,7 @@ open_enum_impls!(QemuCloudinitDumpType {
     "user" User, "network" Network, "meta" Meta,
 });
 
-/// One element of the answer to `GET /nodes/{node}/qemu/{vmid}/cloudinit`.
+/// One element of the answer to `GET /nodes/{node}/qemu/{vmid}/cloudinit`, which lists the cloud-init options with the value in the current image and the pending one.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/cloudinit`](QemuVmidCloudinitPath::get).
 #[derive(Clone)]
@@ -13465,7 +14264,7 @@ object!(QemuCloudinitItem {
     others: extra,
 });
 
-/// The answer to `GET /nodes/{node}/qemu/{vmid}/config`.
+/// The answer to `GET /nodes/{node}/qemu/{vmid}/config`, which returns the configuration with pending changes included.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet).
 #[derive(Clone)]
@@ -13478,10 +14277,10 @@ pub struct QemuConfig {
     /// Whether and how the QEMU guest agent inside the guest is used.
     pub agent: Option<QemuAgent>,
     /// Lets the host merge identical memory pages of this guest with others (KSM). Default: `true`. Since 9.1.
-    #[doc(alias("allow-ksm"))]
+    #[cfg_attr(doc, doc(alias("allow-ksm")))]
     pub allow_ksm: Option<bool>,
     /// Memory encryption for the guest by AMD SEV. Since 8.3.
-    #[doc(alias("amd-sev"))]
+    #[cfg_attr(doc, doc(alias("amd-sev")))]
     pub amd_sev: Option<QemuSev>,
     /// Emulated processor architecture; that of the host when absent.
     pub arch: Option<super::types::QemuArch>,
@@ -13538,7 +14337,7 @@ pub struct QemuConfig {
     /// Disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 3.
     pub ide: IndexedMap<QemuDrive>,
     /// Hardware isolation of the guest by Intel TDX. Since 9.1.
-    #[doc(alias("intel-tdx"))]
+    #[cfg_attr(doc, doc(alias("intel-tdx")))]
     pub intel_tdx: Option<QemuTdx>,
     /// Addresses cloud-init gives to the card `net[n]`; DHCP on IPv4 if nothing is set. Indexes 0 to 31.
     pub ipconfig: IndexedMap<QemuIpConfig>,
@@ -13573,7 +14372,7 @@ pub struct QemuConfig {
     /// Gives the guest NUMA nodes. Default: `false`.
     pub numa: Option<bool>,
     /// One NUMA node of the guest. Indexes 0 to 7.
-    #[doc(alias("numa"))]
+    #[cfg_attr(doc, doc(alias("numa")))]
     pub numa_nodes: IndexedMap<QemuNuma>,
     /// Starts the virtual machine when its node boots. Default: `false`.
     pub onboot: Option<bool>,
@@ -13590,7 +14389,7 @@ pub struct QemuConfig {
     /// VirtIO random number generator for the guest.
     pub rng0: Option<QemuRng>,
     /// MTU in effect per VirtIO card, as `net0=1500`; 0 means none is passed. Kept with snapshots, not to be set. Since 9.0.
-    #[doc(alias("running-nets-host-mtu"))]
+    #[cfg_attr(doc, doc(alias("running-nets-host-mtu")))]
     pub running_nets_host_mtu: Option<String>,
     /// QEMU's `-cpu` argument at the time of a snapshot; kept to resume its saved state. Since 9.1.
     pub runningcpu: Option<String>,
@@ -14561,7 +15360,7 @@ impl QemuCpu {
         self
     }
     /// Physical address bits the guest may use. Since 9.0.
-    #[doc(alias("guest-phys-bits"))]
+    #[cfg_attr(doc, doc(alias("guest-phys-bits")))]
     #[inline]
     #[must_use]
     pub fn guest_phys_bits<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -14576,7 +15375,7 @@ impl QemuCpu {
         self
     }
     /// Hyper-V vendor ID shown to the guest; some Windows drivers and programs want a certain one.
-    #[doc(alias("hv-vendor-id"))]
+    #[cfg_attr(doc, doc(alias("hv-vendor-id")))]
     #[inline]
     #[must_use]
     pub fn hv_vendor_id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -14591,7 +15390,7 @@ impl QemuCpu {
         self
     }
     /// Physical address bits reported to the guest, or `host` for the host's own, which hinders live migration.
-    #[doc(alias("phys-bits"))]
+    #[cfg_attr(doc, doc(alias("phys-bits")))]
     #[inline]
     #[must_use]
     pub fn phys_bits<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -14599,7 +15398,7 @@ impl QemuCpu {
         self
     }
     /// Model a custom CPU shows to the guest; only meaningful in the definition of a custom model.
-    #[doc(alias("reported-model"))]
+    #[cfg_attr(doc, doc(alias("reported-model")))]
     #[inline]
     #[must_use]
     pub fn reported_model<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -14679,7 +15478,7 @@ open_enum_impls!(QemuDbusVmstateAction {
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuDisk {
-    /// The value `ide0`.
+    /// The value `ide0`. Set by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     Ide0,
     /// The value `ide1`.
     Ide1,
@@ -14687,7 +15486,7 @@ pub enum QemuDisk {
     Ide2,
     /// The value `ide3`.
     Ide3,
-    /// The value `scsi0`.
+    /// The value `scsi0`. Set by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     Scsi0,
     /// The value `scsi1`.
     Scsi1,
@@ -14749,7 +15548,7 @@ pub enum QemuDisk {
     Scsi29,
     /// The value `scsi30`.
     Scsi30,
-    /// The value `virtio0`.
+    /// The value `virtio0`. Set by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     Virtio0,
     /// The value `virtio1`.
     Virtio1,
@@ -14781,7 +15580,7 @@ pub enum QemuDisk {
     Virtio14,
     /// The value `virtio15`.
     Virtio15,
-    /// The value `sata0`.
+    /// The value `sata0`. Set by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     Sata0,
     /// The value `sata1`.
     Sata1,
@@ -14940,7 +15739,7 @@ pub struct QemuDrive {
     pub media: Option<QemuDriveMedia>,
     /// Model name the guest sees, URL-encoded, up to 40 bytes. At most 120 characters.
     pub model: Option<String>,
-    /// Product name the guest sees, up to 16 bytes. Since 8.1.
+    /// Product name the guest sees, up to 16 bytes.
     pub product: Option<String>,
     /// Request queues of the drive's controller. At least 2.
     pub queues: Option<i64>,
@@ -14966,7 +15765,7 @@ pub struct QemuDrive {
     pub ssd: Option<bool>,
     /// How the BIOS translates a fixed drive geometry. Until 8.4.
     pub trans: Option<QemuDriveTrans>,
-    /// Vendor name the guest sees, up to 8 bytes. Since 8.1.
+    /// Vendor name the guest sees, up to 8 bytes.
     pub vendor: Option<String>,
     /// What to do when a write fails: `enospc` stops on a full storage and reports other errors.
     pub werror: Option<QemuDriveWerror>,
@@ -15104,7 +15903,7 @@ impl QemuDrive {
         self
     }
     /// Volume ID or absolute path whose content a new disk starts with; nothing else may use the source meanwhile.
-    #[doc(alias("import-from"))]
+    #[cfg_attr(doc, doc(alias("import-from")))]
     #[inline]
     #[must_use]
     pub fn import_from<How>(mut self, value: impl IntoSetting<VolumeId, How>) -> Self {
@@ -15247,7 +16046,7 @@ impl QemuDrive {
         set::set(&mut self.model, &mut self.unknown, "model", value);
         self
     }
-    /// Product name the guest sees, up to 16 bytes. Since 8.1.
+    /// Product name the guest sees, up to 16 bytes.
     #[inline]
     #[must_use]
     pub fn product<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -15338,7 +16137,7 @@ impl QemuDrive {
         set::set(&mut self.trans, &mut self.unknown, "trans", value);
         self
     }
-    /// Vendor name the guest sees, up to 8 bytes. Since 8.1.
+    /// Vendor name the guest sees, up to 8 bytes.
     #[inline]
     #[must_use]
     pub fn vendor<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -15628,7 +16427,7 @@ pub struct QemuEfiDisk {
     pub format: Option<QemuFormat>,
     /// Volume ID or absolute path whose content a new disk starts with; nothing else may use the source meanwhile.
     pub import_from: Option<VolumeId>,
-    /// Which Microsoft UEFI certificates are enrolled; only informational, `2023k` is the complete newest set. Default: `2011`. Since 8.4. Not in 9.0.
+    /// Which Microsoft UEFI certificates are enrolled; only informational, `2023k` is the complete newest set. Default: `2011`.
     pub ms_cert: Option<QemuEfiDiskMsCert>,
     /// Starts with the distribution's and Microsoft's keys, which turns Secure Boot on; needs type `4m`. Default: `false`.
     pub pre_enrolled_keys: Option<bool>,
@@ -15672,15 +16471,15 @@ impl QemuEfiDisk {
         self
     }
     /// Volume ID or absolute path whose content a new disk starts with; nothing else may use the source meanwhile.
-    #[doc(alias("import-from"))]
+    #[cfg_attr(doc, doc(alias("import-from")))]
     #[inline]
     #[must_use]
     pub fn import_from<How>(mut self, value: impl IntoSetting<VolumeId, How>) -> Self {
         set::set(&mut self.import_from, &mut self.unknown, "import-from", value);
         self
     }
-    /// Which Microsoft UEFI certificates are enrolled; only informational, `2023k` is the complete newest set. Default: `2011`. Since 8.4. Not in 9.0.
-    #[doc(alias("ms-cert"))]
+    /// Which Microsoft UEFI certificates are enrolled; only informational, `2023k` is the complete newest set. Default: `2011`.
+    #[cfg_attr(doc, doc(alias("ms-cert")))]
     #[inline]
     #[must_use]
     pub fn ms_cert<How>(
@@ -15691,7 +16490,7 @@ impl QemuEfiDisk {
         self
     }
     /// Starts with the distribution's and Microsoft's keys, which turns Secure Boot on; needs type `4m`. Default: `false`.
-    #[doc(alias("pre-enrolled-keys"))]
+    #[cfg_attr(doc, doc(alias("pre-enrolled-keys")))]
     #[inline]
     #[must_use]
     pub fn pre_enrolled_keys<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -15749,10 +16548,10 @@ property_string_impls!(QemuEfiDisk);
 #[non_exhaustive]
 pub enum QemuEfiDiskEfitype {
     /// The value `2m`.
-    #[doc(alias("2m"))]
+    #[cfg_attr(doc, doc(alias("2m")))]
     V2m,
     /// The value `4m`.
-    #[doc(alias("4m"))]
+    #[cfg_attr(doc, doc(alias("4m")))]
     V4m,
     /// Any other value; `as_str` tells which.
     UnknownValue(UnknownValue),
@@ -15770,16 +16569,16 @@ open_enum_impls!(QemuEfiDiskEfitype {
 #[non_exhaustive]
 pub enum QemuEfiDiskMsCert {
     /// The value `2011`.
-    #[doc(alias("2011"))]
+    #[cfg_attr(doc, doc(alias("2011")))]
     V2011,
     /// The value `2023`.
-    #[doc(alias("2023"))]
+    #[cfg_attr(doc, doc(alias("2023")))]
     V2023,
     /// The value `2023w`.
-    #[doc(alias("2023w"))]
+    #[cfg_attr(doc, doc(alias("2023w")))]
     V2023w,
     /// The value `2023k`.
-    #[doc(alias("2023k"))]
+    #[cfg_attr(doc, doc(alias("2023k")))]
     V2023k,
     /// Any other value; `as_str` tells which.
     UnknownValue(UnknownValue),
@@ -15789,7 +16588,7 @@ open_enum_impls!(QemuEfiDiskMsCert {
     "2011" V2011, "2023" V2023, "2023w" V2023w, "2023k" V2023k,
 });
 
-/// The answer to `GET /nodes/{node}/qemu/{vmid}/feature`.
+/// The answer to `GET /nodes/{node}/qemu/{vmid}/feature`, which tells whether all disks of a virtual machine support snapshot.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/feature`](QemuVmidFeatureGet).
 #[derive(Clone)]
@@ -15899,7 +16698,7 @@ impl QemuHostPci {
         <Self as Object>::empty()
     }
     /// PCI device ID shown to the guest in place of the real one.
-    #[doc(alias("device-id"))]
+    #[cfg_attr(doc, doc(alias("device-id")))]
     #[inline]
     #[must_use]
     pub fn device_id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -15924,7 +16723,7 @@ impl QemuHostPci {
         self
     }
     /// Passes an Intel integrated GPU through in legacy mode, as first graphics card; needs a `pc` machine.
-    #[doc(alias("legacy-igd"))]
+    #[cfg_attr(doc, doc(alias("legacy-igd")))]
     #[inline]
     #[must_use]
     pub fn legacy_igd<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -15967,7 +16766,7 @@ impl QemuHostPci {
         self
     }
     /// PCI subsystem device ID shown to the guest in place of the real one.
-    #[doc(alias("sub-device-id"))]
+    #[cfg_attr(doc, doc(alias("sub-device-id")))]
     #[inline]
     #[must_use]
     pub fn sub_device_id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -15975,7 +16774,7 @@ impl QemuHostPci {
         self
     }
     /// PCI subsystem vendor ID shown to the guest in place of the real one.
-    #[doc(alias("sub-vendor-id"))]
+    #[cfg_attr(doc, doc(alias("sub-vendor-id")))]
     #[inline]
     #[must_use]
     pub fn sub_vendor_id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -15983,7 +16782,7 @@ impl QemuHostPci {
         self
     }
     /// PCI vendor ID shown to the guest in place of the real one.
-    #[doc(alias("vendor-id"))]
+    #[cfg_attr(doc, doc(alias("vendor-id")))]
     #[inline]
     #[must_use]
     pub fn vendor_id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -15991,7 +16790,7 @@ impl QemuHostPci {
         self
     }
     /// Marks the device as the guest's primary graphics card.
-    #[doc(alias("x-vga"))]
+    #[cfg_attr(doc, doc(alias("x-vga")))]
     #[inline]
     #[must_use]
     pub fn x_vga<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -16081,10 +16880,10 @@ pub enum QemuHugepages {
     /// The value `any`.
     Any,
     /// The value `2`.
-    #[doc(alias("2"))]
+    #[cfg_attr(doc, doc(alias("2")))]
     V2,
     /// The value `1024`.
-    #[doc(alias("1024"))]
+    #[cfg_attr(doc, doc(alias("1024")))]
     V1024,
     /// Any other value; `as_str` tells which.
     UnknownValue(UnknownValue),
@@ -16173,7 +16972,7 @@ impl Default for QemuIpConfig {
 
 property_string_impls!(QemuIpConfig);
 
-/// One element of the answer to `GET /nodes/{node}/qemu`.
+/// One element of the answer to `GET /nodes/{node}/qemu`, which lists the virtual machines of a node with their live figures.
 ///
 /// Given by [`GET /nodes/{node}/qemu`](QemuGet).
 #[derive(Clone)]
@@ -16232,15 +17031,15 @@ pub struct QemuItem {
     /// Share of the last 10 seconds in which at least one task was short of memory, in percent. Since 9.0.
     pub pressurememorysome: Option<f64>,
     /// What this QEMU process can do beyond a plain QEMU.
-    #[doc(alias("proxmox-support"))]
+    #[cfg_attr(doc, doc(alias("proxmox-support")))]
     pub proxmox_support: Option<QemuProxmoxSupport>,
     /// QEMU's own run state, finer than `status`: such as `running`, `paused` or `prelaunch`.
     pub qmpstatus: Option<String>,
     /// Machine type in use, while running.
-    #[doc(alias("running-machine"))]
+    #[cfg_attr(doc, doc(alias("running-machine")))]
     pub running_machine: Option<String>,
     /// QEMU version in use, while running.
-    #[doc(alias("running-qemu"))]
+    #[cfg_attr(doc, doc(alias("running-qemu")))]
     pub running_qemu: Option<String>,
     /// Whether a serial port is configured. Since 8.4.
     pub serial: Option<bool>,
@@ -16396,7 +17195,7 @@ pub enum QemuLock {
     /// The value `snapshot`.
     Snapshot,
     /// The value `snapshot-delete`.
-    #[doc(alias("snapshot-delete"))]
+    #[cfg_attr(doc, doc(alias("snapshot-delete")))]
     SnapshotDelete,
     /// The value `suspending`.
     Suspending,
@@ -16427,11 +17226,11 @@ open_enum_impls!(QemuLock {
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuMachine {
-    /// Address width of the virtual IOMMU in bits; Intel's knows 39 and 48, that of VirtIO 32 to 64. From 32 to 64. Since 9.1.
+    /// Address width of the virtual IOMMU in bits; Intel's knows 39 and 48, that of VirtIO 32 to 64. From 32 to 64.
     pub aw_bits: Option<f64>,
-    /// Offers the guest suspend to RAM (ACPI S3); off by default from machine version 9.2+pve1 on. Since 8.4.
+    /// Offers the guest suspend to RAM (ACPI S3); off by default from machine version 9.2+pve1 on.
     pub enable_s3: Option<bool>,
-    /// Offers the guest hibernation (ACPI S4); off by default from machine version 9.2+pve1 on. Since 8.4.
+    /// Offers the guest hibernation (ACPI S4); off by default from machine version 9.2+pve1 on.
     pub enable_s4: Option<bool>,
     /// Machine type: `pc`, `q35` or `virt`, or one of them pinned to a version. At most 40 characters.
     pub type_: Option<String>,
@@ -16448,24 +17247,24 @@ impl QemuMachine {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
-    /// Address width of the virtual IOMMU in bits; Intel's knows 39 and 48, that of VirtIO 32 to 64. From 32 to 64. Since 9.1.
-    #[doc(alias("aw-bits"))]
+    /// Address width of the virtual IOMMU in bits; Intel's knows 39 and 48, that of VirtIO 32 to 64. From 32 to 64.
+    #[cfg_attr(doc, doc(alias("aw-bits")))]
     #[inline]
     #[must_use]
     pub fn aw_bits<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
         set::set(&mut self.aw_bits, &mut self.unknown, "aw-bits", value);
         self
     }
-    /// Offers the guest suspend to RAM (ACPI S3); off by default from machine version 9.2+pve1 on. Since 8.4.
-    #[doc(alias("enable-s3"))]
+    /// Offers the guest suspend to RAM (ACPI S3); off by default from machine version 9.2+pve1 on.
+    #[cfg_attr(doc, doc(alias("enable-s3")))]
     #[inline]
     #[must_use]
     pub fn enable_s3<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
         set::set(&mut self.enable_s3, &mut self.unknown, "enable-s3", value);
         self
     }
-    /// Offers the guest hibernation (ACPI S4); off by default from machine version 9.2+pve1 on. Since 8.4.
-    #[doc(alias("enable-s4"))]
+    /// Offers the guest hibernation (ACPI S4); off by default from machine version 9.2+pve1 on.
+    #[cfg_attr(doc, doc(alias("enable-s4")))]
     #[inline]
     #[must_use]
     pub fn enable_s4<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -16633,7 +17432,7 @@ impl QemuMeta {
         <Self as Object>::empty()
     }
     /// QEMU version with which the virtual machine was created.
-    #[doc(alias("creation-qemu"))]
+    #[cfg_attr(doc, doc(alias("creation-qemu")))]
     #[inline]
     #[must_use]
     pub fn creation_qemu<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -16673,7 +17472,7 @@ impl Default for QemuMeta {
 
 property_string_impls!(QemuMeta);
 
-/// The answer to `GET /nodes/{node}/qemu/{vmid}/migrate`.
+/// The answer to `GET /nodes/{node}/qemu/{vmid}/migrate`, which checks what allows or hinders migrating the virtual machine.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/migrate`](QemuVmidMigrateGet).
 #[derive(Clone)]
@@ -16682,22 +17481,22 @@ pub struct QemuMigrate {
     /// Nodes to which the virtual machine can go; older releases name them only while it is stopped.
     pub allowed_nodes: Option<Vec<String>>,
     /// IDs of the high availability resources that an affinity rule makes move along. Since 9.0.
-    #[doc(alias("dependent-ha-resources"))]
+    #[cfg_attr(doc, doc(alias("dependent-ha-resources")))]
     pub dependent_ha_resources: Option<Vec<String>>,
     /// Whether the node can carry extra state, such as conntrack entries, in a live migration. Since 9.0.
-    #[doc(alias("has-dbus-vmstate"))]
+    #[cfg_attr(doc, doc(alias("has-dbus-vmstate")))]
     pub has_dbus_vmstate: Option<bool>,
     /// Disks on local storage, which must be copied; includes CD-ROMs and unused ones.
     pub local_disks: Vec<QemuMigrateLocalDisksItem>,
     /// Local devices, such as PCI or USB ones, that prevent a migration.
     pub local_resources: Vec<String>,
     /// Mapped devices in use by option key, with details such as whether they can be live-migrated. Since 8.4.
-    #[doc(alias("mapped-resource-info"))]
+    #[cfg_attr(doc, doc(alias("mapped-resource-info")))]
     pub mapped_resource_info: Option<
         BTreeMap<String, QemuMigrateMappedResourceInfoValue>,
     >,
     /// Mapped devices in use; superseded by `mapped-resource-info`. Since 8.0.
-    #[doc(alias("mapped-resources"))]
+    #[cfg_attr(doc, doc(alias("mapped-resources")))]
     pub mapped_resources: Option<Vec<String>>,
     /// Nodes to which the virtual machine cannot go, and why; older releases give them only while it is stopped.
     pub not_allowed_nodes: Option<BTreeMap<String, QemuMigrateNotAllowedNodesValue>>,
@@ -16732,7 +17531,7 @@ object!(QemuMigrate {
     others: extra,
 });
 
-/// Disks on local storage, which must be copied; includes CD-ROMs and unused ones.
+/// One element of `local_disks`: disks on local storage, which must be copied; includes CD-ROMs and unused ones.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/migrate`](QemuVmidMigrateGet).
 #[derive(Clone)]
@@ -16805,7 +17604,7 @@ object!(QemuMigrateLocalDisksItem {
 #[non_exhaustive]
 pub struct QemuMigrateMappedResourceInfoValue {
     /// Whether the device can move along in a live migration.
-    #[doc(alias("live-migration"))]
+    #[cfg_attr(doc, doc(alias("live-migration")))]
     pub live_migration: Option<bool>,
     /// Name of the mapping.
     pub name: Option<String>,
@@ -16841,10 +17640,10 @@ impl Default for QemuMigrateMappedResourceInfoValue {
 #[non_exhaustive]
 pub struct QemuMigrateNotAllowedNodesValue {
     /// High availability resources that keep the virtual machine off the node.
-    #[doc(alias("blocking-ha-resources"))]
+    #[cfg_attr(doc, doc(alias("blocking-ha-resources")))]
     pub blocking_ha_resources: Option<Vec<super::types::HaBlockingResource>>,
     /// Mapped devices in use that the node lacks.
-    #[doc(alias("unavailable-resources"))]
+    #[cfg_attr(doc, doc(alias("unavailable-resources")))]
     pub unavailable_resources: Option<Vec<String>>,
     /// Storages in use that the node lacks.
     pub unavailable_storages: Option<Vec<String>>,
@@ -16901,7 +17700,7 @@ open_enum_impls!(QemuMigrationType {
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuMoveDiskDisk {
-    /// The value `ide0`.
+    /// The value `ide0`. Set by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     Ide0,
     /// The value `ide1`.
     Ide1,
@@ -16909,7 +17708,7 @@ pub enum QemuMoveDiskDisk {
     Ide2,
     /// The value `ide3`.
     Ide3,
-    /// The value `scsi0`.
+    /// The value `scsi0`. Set by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     Scsi0,
     /// The value `scsi1`.
     Scsi1,
@@ -16971,7 +17770,7 @@ pub enum QemuMoveDiskDisk {
     Scsi29,
     /// The value `scsi30`.
     Scsi30,
-    /// The value `virtio0`.
+    /// The value `virtio0`. Set by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     Virtio0,
     /// The value `virtio1`.
     Virtio1,
@@ -17003,7 +17802,7 @@ pub enum QemuMoveDiskDisk {
     Virtio14,
     /// The value `virtio15`.
     Virtio15,
-    /// The value `sata0`.
+    /// The value `sata0`. Set by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     Sata0,
     /// The value `sata1`.
     Sata1,
@@ -17019,7 +17818,7 @@ pub enum QemuMoveDiskDisk {
     Efidisk0,
     /// The value `tpmstate0`.
     Tpmstate0,
-    /// The value `unused0`.
+    /// The value `unused0`. Set by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     Unused0,
     /// The value `unused1`.
     Unused1,
@@ -17859,7 +18658,7 @@ open_enum_impls!(QemuMoveDiskDisk {
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuMoveDiskTargetDisk {
-    /// The value `ide0`.
+    /// The value `ide0`. Set by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     Ide0,
     /// The value `ide1`.
     Ide1,
@@ -17867,7 +18666,7 @@ pub enum QemuMoveDiskTargetDisk {
     Ide2,
     /// The value `ide3`.
     Ide3,
-    /// The value `scsi0`.
+    /// The value `scsi0`. Set by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     Scsi0,
     /// The value `scsi1`.
     Scsi1,
@@ -17929,7 +18728,7 @@ pub enum QemuMoveDiskTargetDisk {
     Scsi29,
     /// The value `scsi30`.
     Scsi30,
-    /// The value `virtio0`.
+    /// The value `virtio0`. Set by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     Virtio0,
     /// The value `virtio1`.
     Virtio1,
@@ -17961,7 +18760,7 @@ pub enum QemuMoveDiskTargetDisk {
     Virtio14,
     /// The value `virtio15`.
     Virtio15,
-    /// The value `sata0`.
+    /// The value `sata0`. Set by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     Sata0,
     /// The value `sata1`.
     Sata1,
@@ -17977,7 +18776,7 @@ pub enum QemuMoveDiskTargetDisk {
     Efidisk0,
     /// The value `tpmstate0`.
     Tpmstate0,
-    /// The value `unused0`.
+    /// The value `unused0`. Set by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     Unused0,
     /// The value `unused1`.
     Unused1,
@@ -19067,13 +19866,13 @@ pub enum QemuNetModel {
     /// The value `e1000`.
     E1000,
     /// The value `e1000-82540em`.
-    #[doc(alias("e1000-82540em"))]
+    #[cfg_attr(doc, doc(alias("e1000-82540em")))]
     E100082540em,
     /// The value `e1000-82544gc`.
-    #[doc(alias("e1000-82544gc"))]
+    #[cfg_attr(doc, doc(alias("e1000-82544gc")))]
     E100082544gc,
     /// The value `e1000-82545em`.
-    #[doc(alias("e1000-82545em"))]
+    #[cfg_attr(doc, doc(alias("e1000-82545em")))]
     E100082545em,
     /// The value `e1000e`.
     E1000e,
@@ -19311,31 +20110,31 @@ open_enum_impls!(QemuOstype {
 #[non_exhaustive]
 pub struct QemuProxmoxSupport {
     /// Whether outside backup software can be given access to the disks.
-    #[doc(alias("backup-access-api"))]
+    #[cfg_attr(doc, doc(alias("backup-access-api")))]
     pub backup_access_api: Option<bool>,
     /// Whether backups can use fleecing.
-    #[doc(alias("backup-fleecing"))]
+    #[cfg_attr(doc, doc(alias("backup-fleecing")))]
     pub backup_fleecing: Option<bool>,
     /// Whether the number of requests a backup has under way can be set.
-    #[doc(alias("backup-max-workers"))]
+    #[cfg_attr(doc, doc(alias("backup-max-workers")))]
     pub backup_max_workers: Option<bool>,
     /// Whether backups to Proxmox Backup Server can track changed blocks.
-    #[doc(alias("pbs-dirty-bitmap"))]
+    #[cfg_attr(doc, doc(alias("pbs-dirty-bitmap")))]
     pub pbs_dirty_bitmap: Option<bool>,
     /// Whether the record of changed blocks moves along with a live migration.
-    #[doc(alias("pbs-dirty-bitmap-migration"))]
+    #[cfg_attr(doc, doc(alias("pbs-dirty-bitmap-migration")))]
     pub pbs_dirty_bitmap_migration: Option<bool>,
     /// Whether the record of changed blocks is kept with saved states.
-    #[doc(alias("pbs-dirty-bitmap-savevm"))]
+    #[cfg_attr(doc, doc(alias("pbs-dirty-bitmap-savevm")))]
     pub pbs_dirty_bitmap_savevm: Option<bool>,
     /// Version of the library that talks to Proxmox Backup Server.
-    #[doc(alias("pbs-library-version"))]
+    #[cfg_attr(doc, doc(alias("pbs-library-version")))]
     pub pbs_library_version: Option<String>,
     /// Whether backups can hold their key, encrypted with a master key.
-    #[doc(alias("pbs-masterkey"))]
+    #[cfg_attr(doc, doc(alias("pbs-masterkey")))]
     pub pbs_masterkey: Option<bool>,
     /// Whether QEMU tells how backups use the record of changed blocks.
-    #[doc(alias("query-bitmap-info"))]
+    #[cfg_attr(doc, doc(alias("query-bitmap-info")))]
     pub query_bitmap_info: Option<bool>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -19446,13 +20245,13 @@ property_string_impls!(QemuRng);
 #[non_exhaustive]
 pub enum QemuRngSource {
     /// The value `/dev/urandom`.
-    #[doc(alias("/dev/urandom"))]
+    #[cfg_attr(doc, doc(alias("/dev/urandom")))]
     DevUrandom,
     /// The value `/dev/random`.
-    #[doc(alias("/dev/random"))]
+    #[cfg_attr(doc, doc(alias("/dev/random")))]
     DevRandom,
     /// The value `/dev/hwrng`.
-    #[doc(alias("/dev/hwrng"))]
+    #[cfg_attr(doc, doc(alias("/dev/hwrng")))]
     DevHwrng,
     /// Any other value; `as_str` tells which.
     UnknownValue(UnknownValue),
@@ -19474,10 +20273,10 @@ pub enum QemuScsihw {
     /// The value `lsi53c810`.
     Lsi53c810,
     /// The value `virtio-scsi-pci`.
-    #[doc(alias("virtio-scsi-pci"))]
+    #[cfg_attr(doc, doc(alias("virtio-scsi-pci")))]
     VirtioScsiPci,
     /// The value `virtio-scsi-single`.
-    #[doc(alias("virtio-scsi-single"))]
+    #[cfg_attr(doc, doc(alias("virtio-scsi-single")))]
     VirtioScsiSingle,
     /// The value `megasas`.
     Megasas,
@@ -19529,7 +20328,7 @@ impl QemuSev {
         new
     }
     /// Allows the guest on hosts with simultaneous multithreading enabled; for `snp`. Since 8.4.
-    #[doc(alias("allow-smt"))]
+    #[cfg_attr(doc, doc(alias("allow-smt")))]
     #[inline]
     #[must_use]
     pub fn allow_smt<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -19537,7 +20336,7 @@ impl QemuSev {
         self
     }
     /// Adds hashes of kernel, initrd and command line to the firmware for a measured direct kernel boot.
-    #[doc(alias("kernel-hashes"))]
+    #[cfg_attr(doc, doc(alias("kernel-hashes")))]
     #[inline]
     #[must_use]
     pub fn kernel_hashes<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -19545,7 +20344,7 @@ impl QemuSev {
         self
     }
     /// Forbids the host to debug the guest.
-    #[doc(alias("no-debug"))]
+    #[cfg_attr(doc, doc(alias("no-debug")))]
     #[inline]
     #[must_use]
     pub fn no_debug<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -19553,7 +20352,7 @@ impl QemuSev {
         self
     }
     /// Forbids sharing the encryption key with other guests.
-    #[doc(alias("no-key-sharing"))]
+    #[cfg_attr(doc, doc(alias("no-key-sharing")))]
     #[inline]
     #[must_use]
     pub fn no_key_sharing<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -19723,23 +20522,23 @@ impl Default for QemuSmbios1 {
 
 property_string_impls!(QemuSmbios1);
 
-/// The answer to `GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`.
+/// The answer to `GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`, which returns the configuration saved with a snapshot.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuSnapshotConfig {
-    /// Gives the guest ACPI; without it, a shutdown needs the guest agent. Default: `true`.
+    /// Gives the guest ACPI; without it, a shutdown needs the guest agent.
     pub acpi: Option<bool>,
     /// Host CPUs the guest may run on, such as `0,5,8-11`. Several are separated by commas.
     pub affinity: Option<String>,
     /// Whether and how the QEMU guest agent inside the guest is used.
     pub agent: Option<QemuAgent>,
-    /// Lets the host merge identical memory pages of this guest with others (KSM). Default: `true`. Since 9.1.
-    #[doc(alias("allow-ksm"))]
+    /// Lets the host merge identical memory pages of this guest with others (KSM).
+    #[cfg_attr(doc, doc(alias("allow-ksm")))]
     pub allow_ksm: Option<bool>,
-    /// Memory encryption for the guest by AMD SEV. Since 8.3.
-    #[doc(alias("amd-sev"))]
+    /// Memory encryption for the guest by AMD SEV.
+    #[cfg_attr(doc, doc(alias("amd-sev")))]
     pub amd_sev: Option<QemuSev>,
     /// Emulated processor architecture; that of the host when absent.
     pub arch: Option<super::types::QemuArch>,
@@ -19747,11 +20546,11 @@ pub struct QemuSnapshotConfig {
     pub args: Option<String>,
     /// Sound card of the guest, useful with SPICE.
     pub audio0: Option<QemuAudio>,
-    /// Restart after a crash; has no effect at present. Default: `false`.
+    /// Restart after a crash; has no effect at present.
     pub autostart: Option<bool>,
-    /// Memory in MiB the guest keeps at least when the host reclaims some; 0 removes the balloon device. At least 0.
+    /// Memory in MiB the guest keeps at least when the host reclaims some; 0 removes the balloon device.
     pub balloon: Option<i64>,
-    /// Firmware: SeaBIOS, or OVMF for UEFI. Default: `seabios`.
+    /// Firmware: SeaBIOS, or OVMF for UEFI.
     pub bios: Option<QemuBios>,
     /// Devices the guest boots from, in order.
     pub boot: Option<QemuBoot>,
@@ -19765,19 +20564,19 @@ pub struct QemuSnapshotConfig {
     pub cipassword: Option<Secret>,
     /// Form of the cloud-init data; by default fitting `ostype`, with `configdrive2` for Windows and `nocloud` otherwise.
     pub citype: Option<QemuCitype>,
-    /// Has cloud-init upgrade the guest's packages at first boot. Default: `true`. Since 8.0.
+    /// Has cloud-init upgrade the guest's packages at first boot.
     pub ciupgrade: Option<bool>,
     /// User that cloud-init gives the password and SSH keys, in place of the image's own default.
     pub ciuser: Option<String>,
-    /// CPU cores per socket. At least 1. Default: `1`.
+    /// CPU cores per socket.
     pub cores: Option<i64>,
     /// CPU model shown to the guest, and its flags.
     pub cpu: Option<QemuCpu>,
-    /// Cap on CPU time, in host CPUs; 1.5 allows one and a half, 0 means no cap. From 0 to 128. Default: `0`.
+    /// Cap on CPU time, in host CPUs; 1.5 allows one and a half, 0 means no cap.
     pub cpulimit: Option<f64>,
-    /// CPU weight against the other guests; who has more gets more time when CPUs are scarce. From 1 to 262144.
+    /// CPU weight against the other guests; who has more gets more time when CPUs are scarce.
     pub cpuunits: Option<i64>,
-    /// Notes about the snapshot. At most 8192 characters.
+    /// Notes about the snapshot.
     pub description: Option<String>,
     /// Disk for the UEFI variables of OVMF; a new one's size is fixed and any size given is ignored.
     pub efidisk0: Option<QemuEfiDisk>,
@@ -19787,24 +20586,24 @@ pub struct QemuSnapshotConfig {
     pub hookscript: Option<VolumeId>,
     /// PCI device of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 15.
     pub hostpci: IndexedMap<QemuHostPci>,
-    /// Device kinds that can be changed while running, comma-separated; `0` for none, `1` for the default set. Default: `network,disk,usb`.
+    /// Device kinds that can be changed while running, comma-separated; `0` for none, `1` for the default set.
     pub hotplug: Option<String>,
     /// Backs the memory with huge pages of this many MiB; `any` takes 1 GiB pages if possible, else 2 MiB.
     pub hugepages: Option<QemuHugepages>,
     /// Disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 3.
     pub ide: IndexedMap<QemuDrive>,
-    /// Hardware isolation of the guest by Intel TDX. Since 9.1.
-    #[doc(alias("intel-tdx"))]
+    /// Hardware isolation of the guest by Intel TDX.
+    #[cfg_attr(doc, doc(alias("intel-tdx")))]
     pub intel_tdx: Option<QemuTdx>,
     /// Addresses cloud-init gives to the card `net[n]`; DHCP on IPv4 if nothing is set. Indexes 0 to 31.
     pub ipconfig: IndexedMap<QemuIpConfig>,
     /// Memory shared with other virtual machines or the host.
     pub ivshmem: Option<QemuIvshmem>,
-    /// Keeps the huge pages reserved after the virtual machine stops, ready for its next start. Default: `false`.
+    /// Keeps the huge pages reserved after the virtual machine stops, ready for its next start.
     pub keephugepages: Option<bool>,
     /// Keyboard layout of the VNC server; seldom needed, as the guest can set its own.
     pub keyboard: Option<super::types::KeyboardLayout>,
-    /// Uses KVM hardware virtualisation; without it, the CPU is emulated, which is slow. Default: `true`.
+    /// Uses KVM hardware virtualisation; without it, the CPU is emulated, which is slow.
     pub kvm: Option<bool>,
     /// Runs the guest's hardware clock in local time, not UTC; on by default for Windows types of `ostype`.
     pub localtime: Option<bool>,
@@ -19814,11 +20613,11 @@ pub struct QemuSnapshotConfig {
     pub machine: Option<QemuMachine>,
     /// Memory of the guest in MiB; with ballooning this is the most it can get.
     pub memory: Option<QemuMemory>,
-    /// Facts recorded about the virtual machine; they cannot be set. Since 9.1.
+    /// Facts recorded about the virtual machine; they cannot be set.
     pub meta: Option<QemuMeta>,
-    /// Longest pause in seconds accepted at the end of a live migration; raised step by step if it does not suffice. At least 0. Default: `0.1`.
+    /// Longest pause in seconds accepted at the end of a live migration; raised step by step if it does not suffice.
     pub migrate_downtime: Option<f64>,
-    /// Cap on migration traffic in MB/s; 0 means none. At least 0. Default: `0`.
+    /// Cap on migration traffic in MB/s; 0 means none.
     pub migrate_speed: Option<i64>,
     /// Name of the virtual machine at that time.
     pub name: Option<String>,
@@ -19826,67 +20625,67 @@ pub struct QemuSnapshotConfig {
     pub nameserver: Option<List>,
     /// Network card of the guest. Indexes 0 to 31.
     pub net: IndexedMap<QemuNet>,
-    /// Gives the guest NUMA nodes. Default: `false`.
+    /// Gives the guest NUMA nodes.
     pub numa: Option<bool>,
     /// One NUMA node of the guest. Indexes 0 to 7.
-    #[doc(alias("numa"))]
+    #[cfg_attr(doc, doc(alias("numa")))]
     pub numa_nodes: IndexedMap<QemuNuma>,
-    /// Starts the virtual machine when its node boots. Default: `false`.
+    /// Starts the virtual machine when its node boots.
     pub onboot: Option<bool>,
-    /// Guest operating system, by which defaults and optimisations are chosen; `l26` is any current Linux. Default: `other`.
+    /// Guest operating system, by which defaults and optimisations are chosen; `l26` is any current Linux.
     pub ostype: Option<QemuOstype>,
     /// Parallel port of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 2.
     pub parallel: IndexedMap<String>,
-    /// Snapshot from which this one descends. At most 40 characters. Since 9.1.
+    /// Snapshot from which this one descends.
     pub parent: Option<String>,
-    /// Refuses to delete the virtual machine or its disks. Default: `false`.
+    /// Refuses to delete the virtual machine or its disks.
     pub protection: Option<bool>,
-    /// Lets the guest reboot; if off, QEMU exits when the guest reboots. Default: `true`.
+    /// Lets the guest reboot; if off, QEMU exits when the guest reboots.
     pub reboot: Option<bool>,
     /// VirtIO random number generator for the guest.
     pub rng0: Option<QemuRng>,
-    /// MTU in effect per VirtIO card, as `net0=1500`; 0 means none is passed. Kept with snapshots, not to be set. Since 9.0.
-    #[doc(alias("running-nets-host-mtu"))]
+    /// MTU in effect per VirtIO card, as `net0=1500`; 0 means none is passed. Kept with snapshots, not to be set.
+    #[cfg_attr(doc, doc(alias("running-nets-host-mtu")))]
     pub running_nets_host_mtu: Option<String>,
-    /// QEMU's `-cpu` argument at the time of a snapshot; kept to resume its saved state. Since 9.1.
+    /// QEMU's `-cpu` argument at the time of a snapshot; kept to resume its saved state.
     pub runningcpu: Option<String>,
-    /// Machine type at the time of a snapshot; kept to resume its saved state. Since 9.1.
+    /// Machine type at the time of a snapshot; kept to resume its saved state.
     pub runningmachine: Option<QemuMachine>,
     /// SATA disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 5.
     pub sata: IndexedMap<QemuDrive>,
     /// SCSI disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 30.
     pub scsi: IndexedMap<QemuDrive>,
-    /// Model of the SCSI controller. Default: `lsi`.
+    /// Model of the SCSI controller.
     pub scsihw: Option<QemuScsihw>,
     /// DNS search domains for cloud-init; those of the host unless this or `nameserver` is set.
     pub searchdomain: Option<List>,
     /// Serial port: a device of the host such as `/dev/ttyS0`, or `socket` for one reachable as a terminal. Indexes 0 to 3.
     pub serial: IndexedMap<String>,
-    /// Weight of this guest when the host hands out memory by ballooning; 0 keeps the memory fixed. From 0 to 50000. Default: `1000`.
+    /// Weight of this guest when the host hands out memory by ballooning; 0 keeps the memory fixed.
     pub shares: Option<i64>,
-    /// Values of the SMBIOS type 1 (system) table shown to the guest. At most 512 characters.
+    /// Values of the SMBIOS type 1 (system) table shown to the guest.
     pub smbios1: Option<QemuSmbios1>,
-    /// Number of CPUs; deprecated, use `sockets` and `cores`. At least 1. Default: `1`.
+    /// Number of CPUs; deprecated, use `sockets` and `cores`.
     pub smp: Option<i64>,
     /// Work in progress on the snapshot, such as `prepare` or `delete`; absent when it is complete.
     pub snapstate: Option<String>,
-    /// When the snapshot was taken, as Unix time. In seconds since 1970.
+    /// When the snapshot was taken, as Unix time.
     pub snaptime: Option<i64>,
-    /// CPU sockets. At least 1. Default: `1`.
+    /// CPU sockets.
     pub sockets: Option<i64>,
     /// Extras for SPICE sessions.
     pub spice_enhancements: Option<QemuSpiceEnhancements>,
     /// SSH public keys cloud-init installs, one a line, the whole URL-encoded.
     pub sshkeys: Option<String>,
-    /// Date at which the hardware clock starts: `now`, `2006-06-17` or `2006-06-17T16:01:21`. Default: `now`.
+    /// Date at which the hardware clock starts: `now`, `2006-06-17` or `2006-06-17T16:01:21`.
     pub startdate: Option<String>,
     /// Place in the node's start and shutdown sequence.
     pub startup: Option<super::types::StartupOrder>,
-    /// Adds a USB tablet, so that the VNC pointer follows the mouse; idle guests save CPU without it. Default: `true`.
+    /// Adds a USB tablet, so that the VNC pointer follows the mouse; idle guests save CPU without it.
     pub tablet: Option<bool>,
     /// Labels for people and tools, separated by `;`; they have no effect on the virtual machine.
     pub tags: Option<List>,
-    /// Corrects drift of the guest's clock. Default: `false`.
+    /// Corrects drift of the guest's clock.
     pub tdf: Option<bool>,
     /// Disk for the state of the virtual TPM; a new one's size is fixed and any size given is ignored.
     pub tpmstate0: Option<QemuTpmState>,
@@ -19894,18 +20693,18 @@ pub struct QemuSnapshotConfig {
     pub unused: IndexedMap<QemuUnused>,
     /// USB device given to the guest; numbers above 4 need machine version 7.1 and a recent guest. Indexes 0 to 13.
     pub usb: IndexedMap<QemuUsb>,
-    /// Virtual CPUs plugged in at start; more can be hot-plugged, up to `cores` times `sockets`. At least 1. Default: `0`.
+    /// Virtual CPUs plugged in at start; more can be hot-plugged, up to `cores` times `sockets`.
     pub vcpus: Option<i64>,
     /// Display adapter of the guest.
     pub vga: Option<QemuVga>,
     /// VirtIO block disk; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 15.
     pub virtio: IndexedMap<QemuDrive>,
-    /// Directory of the host shared with the guest by Virtio-fs. Indexes 0 to 9. Since 8.4.
+    /// Directory of the host shared with the guest by Virtio-fs. Indexes 0 to 9.
     pub virtiofs: IndexedMap<QemuVirtiofs>,
     /// Generation ID telling the guest of rollback or copy: a UUID, `1` to have one made, `0` for none.
     pub vmgenid: Option<String>,
-    /// Volume with the RAM saved by the snapshot. Since 9.1.
-    pub vmstate: Option<VolumeId>,
+    /// Volume with the RAM saved by the snapshot.
+    pub vmstate: Option<String>,
     /// Storage for saved RAM, at a snapshot or when suspending to disk.
     pub vmstatestorage: Option<StorageId>,
     /// Hardware watchdog that acts when the guest, having armed it, no longer feeds it.
@@ -20608,7 +21407,7 @@ impl QemuSnapshotConfig {
     ///Sets `vmstate`.
     #[inline]
     #[must_use]
-    pub fn vmstate<How>(mut self, value: impl IntoSetting<VolumeId, How>) -> Self {
+    pub fn vmstate<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
         set::set(&mut self.vmstate, &mut self.extra, "vmstate", value);
         self
     }
@@ -20745,7 +21544,7 @@ impl Default for QemuSnapshotConfig {
     }
 }
 
-/// One element of the answer to `GET /nodes/{node}/qemu/{vmid}/snapshot`.
+/// One element of the answer to `GET /nodes/{node}/qemu/{vmid}/snapshot`, which lists the snapshots.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/snapshot`](QemuVmidSnapshotPath::get).
 #[derive(Clone)]
@@ -20761,7 +21560,7 @@ pub struct QemuSnapshotItem {
     pub parent: Option<String>,
     /// Whether the guest runs; in the entry `current` only.
     pub running: Option<bool>,
-    /// When the snapshot was taken, as Unix time. In seconds since 1970.
+    /// When the snapshot was taken, as Unix time.
     pub snaptime: Option<i64>,
     /// Whether the snapshot holds the RAM as well.
     pub vmstate: Option<bool>,
@@ -20883,7 +21682,7 @@ open_enum_impls!(QemuSpiceEnhancementsVideostreaming {
     "off" Off, "all" All, "filter" Filter,
 });
 
-/// The answer to `GET /nodes/{node}/qemu/{vmid}/status/current`.
+/// The answer to `GET /nodes/{node}/qemu/{vmid}/status/current`, which returns the run state and live figures of a virtual machine.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/status/current`](QemuVmidStatusCurrentPath::get).
 #[derive(Clone)]
@@ -20948,15 +21747,15 @@ pub struct QemuStatusCurrent {
     /// Share of the last 10 seconds in which at least one task was short of memory, in percent. Since 9.0.
     pub pressurememorysome: Option<f64>,
     /// What this QEMU process can do beyond a plain QEMU.
-    #[doc(alias("proxmox-support"))]
+    #[cfg_attr(doc, doc(alias("proxmox-support")))]
     pub proxmox_support: Option<QemuProxmoxSupport>,
     /// QEMU's own run state, finer than `status`: such as `running`, `paused` or `prelaunch`.
     pub qmpstatus: Option<String>,
     /// Machine type in use, while running.
-    #[doc(alias("running-machine"))]
+    #[cfg_attr(doc, doc(alias("running-machine")))]
     pub running_machine: Option<String>,
     /// QEMU version in use, while running.
-    #[doc(alias("running-qemu"))]
+    #[cfg_attr(doc, doc(alias("running-qemu")))]
     pub running_qemu: Option<String>,
     /// Whether a serial port is configured. Since 8.4.
     pub serial: Option<bool>,
@@ -21085,7 +21884,7 @@ impl QemuTdx {
         self
     }
     /// Context ID (CID) at which the quote generation service is reached over vsock.
-    #[doc(alias("vsock-cid"))]
+    #[cfg_attr(doc, doc(alias("vsock-cid")))]
     #[inline]
     #[must_use]
     pub fn vsock_cid<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -21093,7 +21892,7 @@ impl QemuTdx {
         self
     }
     /// Port at which the quote generation service is reached over vsock.
-    #[doc(alias("vsock-port"))]
+    #[cfg_attr(doc, doc(alias("vsock-port")))]
     #[inline]
     #[must_use]
     pub fn vsock_port<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -21127,7 +21926,7 @@ property_string_impls!(QemuTdx);
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuTermproxySerial {
-    /// The value `serial0`.
+    /// The value `serial0`. Set by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     Serial0,
     /// The value `serial1`.
     Serial1,
@@ -21154,7 +21953,7 @@ open_enum_impls!(QemuTermproxySerial {
 pub struct QemuTpmState {
     /// Volume ID of the disk; `STORAGE:0` allocates a new one.
     pub file: VolumeId,
-    /// Image format of the state volume. Since 9.1.
+    /// Image format of the state volume.
     pub format: Option<QemuCloneFormat>,
     /// Volume ID or absolute path whose content a new disk starts with; nothing else may use the source meanwhile.
     pub import_from: Option<VolumeId>,
@@ -21182,7 +21981,7 @@ impl QemuTpmState {
         set::put(&mut self.file, &mut self.unknown, "file", value);
         self
     }
-    /// Image format of the state volume. Since 9.1.
+    /// Image format of the state volume.
     #[inline]
     #[must_use]
     pub fn format<How>(mut self, value: impl IntoSetting<QemuCloneFormat, How>) -> Self {
@@ -21190,7 +21989,7 @@ impl QemuTpmState {
         self
     }
     /// Volume ID or absolute path whose content a new disk starts with; nothing else may use the source meanwhile.
-    #[doc(alias("import-from"))]
+    #[cfg_attr(doc, doc(alias("import-from")))]
     #[inline]
     #[must_use]
     pub fn import_from<How>(mut self, value: impl IntoSetting<VolumeId, How>) -> Self {
@@ -21245,10 +22044,10 @@ property_string_impls!(QemuTpmState);
 #[non_exhaustive]
 pub enum QemuTpmStateVersion {
     /// The value `v1.2`.
-    #[doc(alias("v1.2"))]
+    #[cfg_attr(doc, doc(alias("v1.2")))]
     V12,
     /// The value `v2.0`.
-    #[doc(alias("v2.0"))]
+    #[cfg_attr(doc, doc(alias("v2.0")))]
     V20,
     /// Any other value; `as_str` tells which.
     UnknownValue(UnknownValue),
@@ -21316,7 +22115,7 @@ property_string_impls!(QemuUnused);
 pub struct QemuUsb {
     /// Host device as `vendor:product` or `bus-port`, which hinders migration; or `spice` for redirection from the viewer.
     pub host: Option<String>,
-    /// Cluster-wide USB mapping to take the device from, instead of `host`. Since 8.0.
+    /// Cluster-wide USB mapping to take the device from, instead of `host`.
     pub mapping: Option<String>,
     /// Plugs the device into a USB 3 controller; of no effect for modern guests, which always have one. Default: `false`.
     pub usb3: Option<bool>,
@@ -21338,7 +22137,7 @@ impl QemuUsb {
         set::set(&mut self.host, &mut self.unknown, "host", value);
         self
     }
-    /// Cluster-wide USB mapping to take the device from, instead of `host`. Since 8.0.
+    /// Cluster-wide USB mapping to take the device from, instead of `host`.
     #[inline]
     #[must_use]
     pub fn mapping<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -21392,7 +22191,7 @@ property_string_impls!(QemuUsb);
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuVga {
-    /// Clipboard for the console: `vnc`; when absent, SPICE displays get theirs. Since 8.1.
+    /// Clipboard for the console: `vnc`; when absent, SPICE displays get theirs.
     pub clipboard: Option<QemuClipboard>,
     /// Display memory in MiB; large resolutions need more. Ignored with a serial display. From 4 to 512.
     pub memory: Option<i64>,
@@ -21409,7 +22208,7 @@ impl QemuVga {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
-    /// Clipboard for the console: `vnc`; when absent, SPICE displays get theirs. Since 8.1.
+    /// Clipboard for the console: `vnc`; when absent, SPICE displays get theirs.
     #[inline]
     #[must_use]
     pub fn clipboard<How>(
@@ -21479,7 +22278,7 @@ pub enum QemuVgaType {
     Qxl4,
     /// The value `none`.
     None,
-    /// The value `serial0`.
+    /// The value `serial0`. Set by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     Serial0,
     /// The value `serial1`.
     Serial1,
@@ -21492,7 +22291,7 @@ pub enum QemuVgaType {
     /// The value `virtio`.
     Virtio,
     /// The value `virtio-gl`.
-    #[doc(alias("virtio-gl"))]
+    #[cfg_attr(doc, doc(alias("virtio-gl")))]
     VirtioGl,
     /// The value `vmware`.
     Vmware,
@@ -21560,7 +22359,7 @@ impl QemuVirtiofs {
         self
     }
     /// Lets `O_DIRECT` opens by programs in the guest bypass the host's cache. Default: `false`.
-    #[doc(alias("direct-io"))]
+    #[cfg_attr(doc, doc(alias("direct-io")))]
     #[inline]
     #[must_use]
     pub fn direct_io<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -21575,7 +22374,7 @@ impl QemuVirtiofs {
         self
     }
     /// Supports POSIX ACLs on the share; includes extended attributes. Default: `false`.
-    #[doc(alias("expose-acl"))]
+    #[cfg_attr(doc, doc(alias("expose-acl")))]
     #[inline]
     #[must_use]
     pub fn expose_acl<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -21583,7 +22382,7 @@ impl QemuVirtiofs {
         self
     }
     /// Supports extended attributes on the share. Default: `false`.
-    #[doc(alias("expose-xattr"))]
+    #[cfg_attr(doc, doc(alias("expose-xattr")))]
     #[inline]
     #[must_use]
     pub fn expose_xattr<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {

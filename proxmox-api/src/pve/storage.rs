@@ -14,7 +14,7 @@ use crate::support::*;
 /// The path `/storage`.
 ///
 /// Its calls: [`GET /storage`](StorageGet), [`POST /storage`](StoragePost).
-#[doc(alias("/storage"))]
+#[cfg_attr(doc, doc(alias("/storage")))]
 #[derive(Clone, Debug)]
 pub struct StoragePath(pub(crate) At);
 
@@ -135,7 +135,11 @@ impl StoragePath {
 /// }
 /// # Ok(()) }
 /// ```
-#[doc(alias("GET /storage", "list storages"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /storage", "list storages", "storages", "list a storage", "show storages", "all storages", "datastores",
+    "list datastores", "show datastores", "all datastores", "GET storage", "pvesh get /storage"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct StorageGet(pub(crate) Request<Vec<StorageItem>>);
@@ -215,7 +219,12 @@ impl StoragePostRequired<1> {
 ///     .await?;
 /// # Ok(()) }
 /// ```
-#[doc(alias("POST /storage", "create storage", "add storage"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /storage", "create storage", "add storage", "add nfs", "add nfs storage", "add cifs", "add pbs", "mount nfs",
+    "attach storage", "add lvm storage", "pvesm add", "create a storage", "new storage", "create datastore",
+    "add datastore", "new datastore", "POST storage", "pvesh create /storage", "type", "storage", "Datastore.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct StoragePost(pub(crate) Request<Storage>);
@@ -272,7 +281,7 @@ impl StoragePost {
         self
     }
     /// Subdirectories per content type that differ from the usual ones, as `type=path` pairs.
-    #[doc(alias("content-dirs"))]
+    #[cfg_attr(doc, doc(alias("content-dirs")))]
     #[inline]
     pub fn content_dirs<How>(
         mut self,
@@ -282,7 +291,7 @@ impl StoragePost {
         self
     }
     /// Creates the base directory if it is missing. Default: `true`. Since 8.0.
-    #[doc(alias("create-base-path"))]
+    #[cfg_attr(doc, doc(alias("create-base-path")))]
     #[inline]
     pub fn create_base_path<How>(
         mut self,
@@ -292,7 +301,7 @@ impl StoragePost {
         self
     }
     /// Creates the usual subdirectories in the base directory. Default: `true`. Since 8.0.
-    #[doc(alias("create-subdirs"))]
+    #[cfg_attr(doc, doc(alias("create-subdirs")))]
     #[inline]
     pub fn create_subdirs<How>(
         mut self,
@@ -302,7 +311,7 @@ impl StoragePost {
         self
     }
     /// Ceph pool for the data where `pool` keeps just metadata, as with erasure coding.
-    #[doc(alias("data-pool"))]
+    #[cfg_attr(doc, doc(alias("data-pool")))]
     #[inline]
     pub fn data_pool<How>(mut self, data_pool: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("data-pool", data_pool);
@@ -327,7 +336,7 @@ impl StoragePost {
         self
     }
     /// Key that encrypts backups, as key file content, or `autogen` to create one without a passphrase.
-    #[doc(alias("encryption-key"))]
+    #[cfg_attr(doc, doc(alias("encryption-key")))]
     #[inline]
     pub fn encryption_key<How>(
         mut self,
@@ -361,7 +370,7 @@ impl StoragePost {
         self
     }
     /// Name of the Ceph file system.
-    #[doc(alias("fs-name"))]
+    #[cfg_attr(doc, doc(alias("fs-name")))]
     #[inline]
     pub fn fs_name<How>(mut self, fs_name: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("fs-name", fs_name);
@@ -410,7 +419,7 @@ impl StoragePost {
         self
     }
     /// RSA public key (PEM, then Base64) that wraps the backup key stored with each encrypted backup.
-    #[doc(alias("master-pubkey"))]
+    #[cfg_attr(doc, doc(alias("master-pubkey")))]
     #[inline]
     pub fn master_pubkey<How>(
         mut self,
@@ -420,7 +429,7 @@ impl StoragePost {
         self
     }
     /// How many backups of a guest may be protected; -1 for no limit. At least -1.
-    #[doc(alias("max-protected-backups"))]
+    #[cfg_attr(doc, doc(alias("max-protected-backups")))]
     #[inline]
     pub fn max_protected_backups<How>(
         mut self,
@@ -528,7 +537,7 @@ impl StoragePost {
         self
     }
     /// Retention rules for backups, applied from the shortest interval to the longest.
-    #[doc(alias("prune-backups"))]
+    #[cfg_attr(doc, doc(alias("prune-backups")))]
     #[inline]
     pub fn prune_backups<How>(
         mut self,
@@ -546,7 +555,7 @@ impl StoragePost {
         self
     }
     /// How many MiB to overwrite at a time; the storage may allow less. Default: `32`. Since 9.1.
-    #[doc(alias("saferemove-stepsize"))]
+    #[cfg_attr(doc, doc(alias("saferemove-stepsize")))]
     #[inline]
     pub fn saferemove_stepsize<How>(
         mut self,
@@ -591,7 +600,7 @@ impl StoragePost {
         self
     }
     /// Accepts any TLS certificate; safe only in a network that is trusted completely. Default: `false`. Since 8.1.
-    #[doc(alias("skip-cert-verification"))]
+    #[cfg_attr(doc, doc(alias("skip-cert-verification")))]
     #[inline]
     pub fn skip_cert_verification<How>(
         mut self,
@@ -612,7 +621,7 @@ impl StoragePost {
         self
     }
     /// Takes snapshots by chaining volumes, each backed by the one before. Default: `false`. Since 9.0.
-    #[doc(alias("snapshot-as-volume-chain"))]
+    #[cfg_attr(doc, doc(alias("snapshot-as-volume-chain")))]
     #[inline]
     pub fn snapshot_as_volume_chain<How>(
         mut self,
@@ -681,7 +690,7 @@ impl StoragePost {
         self
     }
     /// Directory in which the target finds the device nodes of ZFS volumes. Since 8.4.
-    #[doc(alias("zfs-base-path"))]
+    #[cfg_attr(doc, doc(alias("zfs-base-path")))]
     #[inline]
     pub fn zfs_base_path<How>(
         mut self,
@@ -712,7 +721,7 @@ impl Settings<StoragePost> for StorageItem {
 /// The path `/storage/{storage}`.
 ///
 /// Its calls: [`GET /storage/{storage}`](StorageStoragePath::get), [`PUT /storage/{storage}`](StorageStoragePut), [`DELETE /storage/{storage}`](StorageStoragePath::delete).
-#[doc(alias("/storage/{storage}"))]
+#[cfg_attr(doc, doc(alias("/storage/{storage}")))]
 #[derive(Clone, Debug)]
 pub struct StorageStoragePath(pub(crate) At);
 
@@ -741,7 +750,10 @@ impl StorageStoragePath {
     /// * Gives: [`StorageItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Datastore.Allocate` on path `/storage/{storage}`.
-    #[doc(alias("GET /storage/{storage}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /storage/{storage}", "get storage", "show storage", "read storage", "get datastore", "show datastore",
+        "read datastore", "pvesh get /storage/{storage}", "Datastore.Allocate"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<StorageItem> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -814,7 +826,11 @@ impl StorageStoragePath {
     /// * Gives: `()`
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Datastore.Allocate` on path `/storage`.
-    #[doc(alias("DELETE /storage/{storage}"))]
+    #[cfg_attr(doc, doc(alias(
+        "DELETE /storage/{storage}", "detach storage", "unmount storage", "pvesm remove", "delete storage",
+        "remove storage", "delete datastore", "remove datastore", "pvesh delete /storage/{storage}",
+        "Datastore.Allocate"
+    )))]
     #[inline]
     pub fn delete(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -839,7 +855,12 @@ impl StorageStoragePath {
 /// * Gives: [`Storage`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Datastore.Allocate` on path `/storage`.
-#[doc(alias("PUT /storage/{storage}"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /storage/{storage}", "disable storage", "enable storage", "pvesm set", "update storage", "change storage",
+    "edit storage", "set storage", "modify storage", "update datastore", "change datastore", "edit datastore",
+    "set datastore", "modify datastore", "PUT storage", "pvesh set /storage/{storage}", "Datastore.Allocate"
+)))]
+
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct StorageStoragePut(pub(crate) Request<Storage>);
@@ -881,7 +902,7 @@ impl StorageStoragePut {
         self
     }
     /// Subdirectories per content type that differ from the usual ones, as `type=path` pairs.
-    #[doc(alias("content-dirs"))]
+    #[cfg_attr(doc, doc(alias("content-dirs")))]
     #[inline]
     pub fn content_dirs<How>(
         mut self,
@@ -891,7 +912,7 @@ impl StorageStoragePut {
         self
     }
     /// Creates the base directory if it is missing. Default: `true`. Since 8.0.
-    #[doc(alias("create-base-path"))]
+    #[cfg_attr(doc, doc(alias("create-base-path")))]
     #[inline]
     pub fn create_base_path<How>(
         mut self,
@@ -901,7 +922,7 @@ impl StorageStoragePut {
         self
     }
     /// Creates the usual subdirectories in the base directory. Default: `true`. Since 8.0.
-    #[doc(alias("create-subdirs"))]
+    #[cfg_attr(doc, doc(alias("create-subdirs")))]
     #[inline]
     pub fn create_subdirs<How>(
         mut self,
@@ -911,7 +932,7 @@ impl StorageStoragePut {
         self
     }
     /// Ceph pool for the data where `pool` keeps just metadata, as with erasure coding.
-    #[doc(alias("data-pool"))]
+    #[cfg_attr(doc, doc(alias("data-pool")))]
     #[inline]
     pub fn data_pool<How>(mut self, data_pool: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("data-pool", data_pool);
@@ -942,7 +963,7 @@ impl StorageStoragePut {
         self
     }
     /// Key that encrypts backups, as key file content, or `autogen` to create one without a passphrase.
-    #[doc(alias("encryption-key"))]
+    #[cfg_attr(doc, doc(alias("encryption-key")))]
     #[inline]
     pub fn encryption_key<How>(
         mut self,
@@ -970,7 +991,7 @@ impl StorageStoragePut {
         self
     }
     /// Name of the Ceph file system.
-    #[doc(alias("fs-name"))]
+    #[cfg_attr(doc, doc(alias("fs-name")))]
     #[inline]
     pub fn fs_name<How>(mut self, fs_name: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("fs-name", fs_name);
@@ -1010,7 +1031,7 @@ impl StorageStoragePut {
         self
     }
     /// RSA public key (PEM, then Base64) that wraps the backup key stored with each encrypted backup.
-    #[doc(alias("master-pubkey"))]
+    #[cfg_attr(doc, doc(alias("master-pubkey")))]
     #[inline]
     pub fn master_pubkey<How>(
         mut self,
@@ -1020,7 +1041,7 @@ impl StorageStoragePut {
         self
     }
     /// How many backups of a guest may be protected; -1 for no limit. At least -1.
-    #[doc(alias("max-protected-backups"))]
+    #[cfg_attr(doc, doc(alias("max-protected-backups")))]
     #[inline]
     pub fn max_protected_backups<How>(
         mut self,
@@ -1116,7 +1137,7 @@ impl StorageStoragePut {
         self
     }
     /// Retention rules for backups, applied from the shortest interval to the longest.
-    #[doc(alias("prune-backups"))]
+    #[cfg_attr(doc, doc(alias("prune-backups")))]
     #[inline]
     pub fn prune_backups<How>(
         mut self,
@@ -1134,7 +1155,7 @@ impl StorageStoragePut {
         self
     }
     /// How many MiB to overwrite at a time; the storage may allow less. Default: `32`. Since 9.1.
-    #[doc(alias("saferemove-stepsize"))]
+    #[cfg_attr(doc, doc(alias("saferemove-stepsize")))]
     #[inline]
     pub fn saferemove_stepsize<How>(
         mut self,
@@ -1173,7 +1194,7 @@ impl StorageStoragePut {
         self
     }
     /// Accepts any TLS certificate; safe only in a network that is trusted completely. Default: `false`. Since 8.1.
-    #[doc(alias("skip-cert-verification"))]
+    #[cfg_attr(doc, doc(alias("skip-cert-verification")))]
     #[inline]
     pub fn skip_cert_verification<How>(
         mut self,
@@ -1194,7 +1215,7 @@ impl StorageStoragePut {
         self
     }
     /// Takes snapshots by chaining volumes, each backed by the one before. Default: `false`. Since 9.0.
-    #[doc(alias("snapshot-as-volume-chain"))]
+    #[cfg_attr(doc, doc(alias("snapshot-as-volume-chain")))]
     #[inline]
     pub fn snapshot_as_volume_chain<How>(
         mut self,
@@ -1239,7 +1260,7 @@ impl StorageStoragePut {
         self
     }
     /// Directory in which the target finds the device nodes of ZFS volumes. Since 8.4.
-    #[doc(alias("zfs-base-path"))]
+    #[cfg_attr(doc, doc(alias("zfs-base-path")))]
     #[inline]
     pub fn zfs_base_path<How>(
         mut self,
@@ -1288,7 +1309,7 @@ impl Settings<StorageStoragePut> for StorageItem {
     const REMOVES: bool = true;
 }
 
-/// The answer to `POST /storage`.
+/// The answer to `POST /storage`, which adds a storage definition to the cluster.
 ///
 /// Given by [`POST /storage`](StoragePost), [`PUT /storage/{storage}`](StorageStoragePut).
 #[derive(Clone)]
@@ -1327,7 +1348,7 @@ object!(Storage {
 #[non_exhaustive]
 pub struct StorageConfig {
     /// Encryption key that was set or generated; the one chance to save it.
-    #[doc(alias("encryption-key"))]
+    #[cfg_attr(doc, doc(alias("encryption-key")))]
     pub encryption_key: Option<Secret>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -1354,7 +1375,7 @@ impl Default for StorageConfig {
     }
 }
 
-/// The answer to `GET /storage`.
+/// One element of the answer to `GET /storage`, which lists the storage definitions of the cluster.
 ///
 /// Given by [`GET /storage`](StorageGet), [`GET /storage/{storage}`](StorageStoragePath::get).
 #[derive(Clone)]
@@ -1375,16 +1396,16 @@ pub struct StorageItem {
     /// Comma-separated content types to allow; `images` is for virtual machines, `rootdir` for containers.
     pub content: Option<List>,
     /// Subdirectories per content type that differ from the usual ones, as `type=path` pairs.
-    #[doc(alias("content-dirs"))]
+    #[cfg_attr(doc, doc(alias("content-dirs")))]
     pub content_dirs: Option<List>,
     /// Creates the base directory if it is missing.
-    #[doc(alias("create-base-path"))]
+    #[cfg_attr(doc, doc(alias("create-base-path")))]
     pub create_base_path: Option<bool>,
     /// Creates the usual subdirectories in the base directory.
-    #[doc(alias("create-subdirs"))]
+    #[cfg_attr(doc, doc(alias("create-subdirs")))]
     pub create_subdirs: Option<bool>,
     /// Ceph pool for the data where `pool` keeps just metadata, as with erasure coding.
-    #[doc(alias("data-pool"))]
+    #[cfg_attr(doc, doc(alias("data-pool")))]
     pub data_pool: Option<String>,
     /// Datastore on the backup server.
     pub datastore: Option<String>,
@@ -1395,7 +1416,7 @@ pub struct StorageItem {
     /// SMB domain of the user. At most 256 characters.
     pub domain: Option<String>,
     /// Key that encrypts backups, as key file content, or `autogen` to create one without a passphrase.
-    #[doc(alias("encryption-key"))]
+    #[cfg_attr(doc, doc(alias("encryption-key")))]
     pub encryption_key: Option<Secret>,
     /// Path the NFS server exports.
     pub export: Option<String>,
@@ -1404,7 +1425,7 @@ pub struct StorageItem {
     /// Format of new disk images if none is named.
     pub format: Option<super::types::DiskFormat>,
     /// Name of the Ceph file system.
-    #[doc(alias("fs-name"))]
+    #[cfg_attr(doc, doc(alias("fs-name")))]
     pub fs_name: Option<String>,
     /// Mounts CephFS through FUSE and not through the kernel client.
     pub fuse: Option<bool>,
@@ -1419,10 +1440,10 @@ pub struct StorageItem {
     /// Target portal group; Linux LIO only.
     pub lio_tpg: Option<String>,
     /// RSA public key (PEM, then Base64) that wraps the backup key stored with each encrypted backup.
-    #[doc(alias("master-pubkey"))]
+    #[cfg_attr(doc, doc(alias("master-pubkey")))]
     pub master_pubkey: Option<String>,
     /// How many backups of a guest may be protected; -1 for no limit. At least -1.
-    #[doc(alias("max-protected-backups"))]
+    #[cfg_attr(doc, doc(alias("max-protected-backups")))]
     pub max_protected_backups: Option<i64>,
     /// Backups to keep per guest, 0 for no limit; superseded by `prune-backups`. At least 0.
     pub maxfiles: Option<i64>,
@@ -1453,12 +1474,12 @@ pub struct StorageItem {
     /// How space of new `raw` and `qcow2` images is reserved; `metadata` acts as `off` for `raw`.
     pub preallocation: Option<StoragePreallocation>,
     /// Retention rules for backups, applied from the shortest interval to the longest.
-    #[doc(alias("prune-backups"))]
+    #[cfg_attr(doc, doc(alias("prune-backups")))]
     pub prune_backups: Option<super::types::PruneBackups>,
     /// Overwrites logical volumes with zeros when they are removed.
     pub saferemove: Option<bool>,
     /// How many MiB to overwrite at a time; the storage may allow less.
-    #[doc(alias("saferemove-stepsize"))]
+    #[cfg_attr(doc, doc(alias("saferemove-stepsize")))]
     pub saferemove_stepsize: Option<i64>,
     /// Speed limit for that overwriting, in the notation of the `-t` option of `cstream`.
     pub saferemove_throughput: Option<String>,
@@ -1471,12 +1492,12 @@ pub struct StorageItem {
     /// Declares that every node sees the same content here; it does not share anything by itself.
     pub shared: Option<bool>,
     /// Accepts any TLS certificate; safe only in a network that is trusted completely.
-    #[doc(alias("skip-cert-verification"))]
+    #[cfg_attr(doc, doc(alias("skip-cert-verification")))]
     pub skip_cert_verification: Option<bool>,
     /// SMB protocol version to use; `default` takes the highest that both sides know.
     pub smbversion: Option<StorageSmbversion>,
     /// Takes snapshots by chaining volumes, each backed by the one before.
-    #[doc(alias("snapshot-as-volume-chain"))]
+    #[cfg_attr(doc, doc(alias("snapshot-as-volume-chain")))]
     pub snapshot_as_volume_chain: Option<bool>,
     /// Creates ZFS volumes that take space only once written to.
     pub sparse: Option<bool>,
@@ -1501,7 +1522,7 @@ pub struct StorageItem {
     /// Name of the GlusterFS volume.
     pub volume: Option<String>,
     /// Directory in which the target finds the device nodes of ZFS volumes.
-    #[doc(alias("zfs-base-path"))]
+    #[cfg_attr(doc, doc(alias("zfs-base-path")))]
     pub zfs_base_path: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -2147,19 +2168,19 @@ pub enum StorageSmbversion {
     /// The value `default`.
     Default,
     /// The value `2.0`.
-    #[doc(alias("2.0"))]
+    #[cfg_attr(doc, doc(alias("2.0")))]
     V20,
     /// The value `2.1`.
-    #[doc(alias("2.1"))]
+    #[cfg_attr(doc, doc(alias("2.1")))]
     V21,
     /// The value `3`.
-    #[doc(alias("3"))]
+    #[cfg_attr(doc, doc(alias("3")))]
     V3,
     /// The value `3.0`.
-    #[doc(alias("3.0"))]
+    #[cfg_attr(doc, doc(alias("3.0")))]
     V30,
     /// The value `3.11`.
-    #[doc(alias("3.11"))]
+    #[cfg_attr(doc, doc(alias("3.11")))]
     V311,
     /// Any other value; `as_str` tells which.
     UnknownValue(UnknownValue),

@@ -32,10 +32,10 @@ open_enum_impls!(BackupChangeDetection {
 #[non_exhaustive]
 pub enum BackupCompression {
     /// The value `0`.
-    #[doc(alias("0"))]
+    #[cfg_attr(doc, doc(alias("0")))]
     V0,
     /// The value `1`.
-    #[doc(alias("1"))]
+    #[cfg_attr(doc, doc(alias("1")))]
     V1,
     /// The value `gzip`.
     Gzip,
@@ -172,10 +172,10 @@ pub enum BackupNotificationMode {
     /// The value `auto`.
     Auto,
     /// The value `legacy-sendmail`.
-    #[doc(alias("legacy-sendmail"))]
+    #[cfg_attr(doc, doc(alias("legacy-sendmail")))]
     LegacySendmail,
     /// The value `notification-system`.
-    #[doc(alias("notification-system"))]
+    #[cfg_attr(doc, doc(alias("notification-system")))]
     NotificationSystem,
     /// Any other value; `as_str` tells which.
     UnknownValue(UnknownValue),
@@ -231,7 +231,7 @@ impl BackupPerformance {
         <Self as Object>::empty()
     }
     /// I/O requests a VM backup may have under way at once.
-    #[doc(alias("max-workers"))]
+    #[cfg_attr(doc, doc(alias("max-workers")))]
     #[inline]
     #[must_use]
     pub fn max_workers<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -239,7 +239,7 @@ impl BackupPerformance {
         self
     }
     /// Directory entries a container backup to Proxmox Backup Server may hold in memory. Since 8.1.
-    #[doc(alias("pbs-entries-max"))]
+    #[cfg_attr(doc, doc(alias("pbs-entries-max")))]
     #[inline]
     #[must_use]
     pub fn pbs_entries_max<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -367,7 +367,7 @@ impl Default for BandwidthLimits {
 
 property_string_impls!(BandwidthLimits);
 
-/// The answer to `GET /cluster/ceph/status`.
+/// The answer to `GET /cluster/ceph/status`, which returns the state of the Ceph cluster as `ceph status` reports it.
 ///
 /// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
 #[derive(Clone)]
@@ -438,7 +438,7 @@ impl Default for CephStatus {
     }
 }
 
-/// The addresses, one for each protocol.
+/// One element of `addrvec`: the addresses, one for each protocol.
 ///
 /// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
 #[derive(Clone)]
@@ -527,7 +527,7 @@ pub struct CephStatusFsmap {
     /// Number of ranks that a metadata server holds.
     pub up: Option<i64>,
     /// Number of metadata servers on standby.
-    #[doc(alias("up:standby"))]
+    #[cfg_attr(doc, doc(alias("up:standby")))]
     pub up_standby: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -562,7 +562,7 @@ impl Default for CephStatusFsmap {
     }
 }
 
-/// Metadata servers that hold a rank.
+/// One element of `by_rank`: metadata servers that hold a rank.
 ///
 /// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
 #[derive(Clone)]
@@ -681,7 +681,7 @@ impl Default for CephStatusHealthChecksValue {
     }
 }
 
-/// What was found, piece by piece.
+/// One element of `detail`: what was found, piece by piece.
 ///
 /// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
 #[derive(Clone)]
@@ -749,7 +749,7 @@ impl Default for CephStatusHealthChecksValueSummary {
     }
 }
 
-/// Health checks that were muted.
+/// One element of `mutes`: health checks that were muted.
 ///
 /// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
 #[derive(Clone)]
@@ -873,7 +873,7 @@ impl Default for CephStatusMgrmap {
     }
 }
 
-/// Connections that modules of the active manager hold.
+/// One element of `active_clients`: connections that modules of the active manager hold.
 ///
 /// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
 #[derive(Clone)]
@@ -908,7 +908,7 @@ impl Default for CephStatusMgrmapClient {
     }
 }
 
-/// Modules that are installed.
+/// One element of `available_modules`: modules that are installed.
 ///
 /// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
 #[derive(Clone)]
@@ -945,7 +945,7 @@ impl Default for CephStatusMgrmapModule {
     }
 }
 
-/// Managers on standby.
+/// One element of `standbys`: managers on standby.
 ///
 /// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
 #[derive(Clone)]
@@ -1092,7 +1092,7 @@ impl Default for CephStatusMonmapFeatures {
     }
 }
 
-/// The monitors, in order of rank.
+/// One element of `mons`: the monitors, in order of rank.
 ///
 /// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
 #[derive(Clone)]
@@ -1326,7 +1326,7 @@ impl Default for CephStatusPgmap {
     }
 }
 
-/// How many placement groups are in which state.
+/// One element of `pgs_by_state`: how many placement groups are in which state.
 ///
 /// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
 #[derive(Clone)]
@@ -1435,7 +1435,7 @@ impl Default for CephStatusServicemap {
     }
 }
 
-/// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}`.
+/// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}`, which lists the sub-resources of a snapshot.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}`](super::lxc::LxcVmidSnapshotSnapnamePath::get), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}`](super::qemu::QemuVmidSnapshotSnapnamePath::get).
 #[derive(Clone)]
@@ -1486,7 +1486,7 @@ open_enum_impls!(ConsoleViewer {
     "applet" Applet, "vv" Vv, "html5" Html5, "xtermjs" Xtermjs,
 });
 
-/// One element of the answer to `GET /cluster`.
+/// One element of the answer to `GET /cluster`, which lists the sub-resources of `/cluster`.
 ///
 /// Given by [`GET /cluster`](super::cluster::ClusterPath::get), [`GET /cluster/acme`](super::cluster_acme::ClusterAcmePath::get), [`GET /cluster/acme/account`](super::cluster_acme::ClusterAcmeAccountPath::get), [`GET /cluster/bulk-action`](super::cluster::ClusterBulkActionPath::get), [`GET /cluster/bulk-action/guest`](super::cluster::ClusterBulkActionGuestPath::get), [`GET /cluster/ceph`](super::cluster_ceph::ClusterCephPath::get), [`GET /cluster/config`](super::cluster::ClusterConfigPath::get), [`GET /cluster/firewall`](super::cluster_firewall::ClusterFirewallPath::get) and 26 more.
 #[derive(Clone)]
@@ -1555,7 +1555,7 @@ open_enum_impls!(DiskFormat {
     "raw" Raw, "qcow2" Qcow2, "subvol" Subvol, "vmdk" Vmdk,
 });
 
-/// The answer to `GET /cluster/firewall/aliases/{name}`.
+/// The answer to `GET /cluster/firewall/aliases/{name}`, which reads one address alias of the cluster.
 ///
 /// Given by [`GET /cluster/firewall/aliases/{name}`](super::cluster_firewall::ClusterFirewallAliasesNamePath::get), [`GET /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`](super::lxc::LxcVmidFirewallAliasesNamePath::get), [`GET /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`](super::qemu::QemuVmidFirewallAliasesNamePath::get).
 #[derive(Clone)]
@@ -1644,7 +1644,7 @@ impl Default for FirewallAlias {
     }
 }
 
-/// One element of the answer to `GET /cluster/firewall/aliases`.
+/// One element of the answer to `GET /cluster/firewall/aliases`, which lists the address aliases of the cluster.
 ///
 /// Given by [`GET /cluster/firewall/aliases`](super::cluster_firewall::ClusterFirewallAliasesPath::get), [`GET /nodes/{node}/lxc/{vmid}/firewall/aliases`](super::lxc::LxcVmidFirewallAliasesPath::get), [`GET /nodes/{node}/qemu/{vmid}/firewall/aliases`](super::qemu::QemuVmidFirewallAliasesPath::get).
 #[derive(Clone)]
@@ -1726,7 +1726,7 @@ object!(FirewallAliasesItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /cluster/firewall/ipset`.
+/// One element of the answer to `GET /cluster/firewall/ipset`, which lists the IP sets of the cluster.
 ///
 /// Given by [`GET /cluster/firewall/ipset`](super::cluster_firewall::ClusterFirewallIpsetPath::get), [`GET /nodes/{node}/lxc/{vmid}/firewall/ipset`](super::lxc::LxcVmidFirewallIpsetPath::get), [`GET /nodes/{node}/qemu/{vmid}/firewall/ipset`](super::qemu::QemuVmidFirewallIpsetPath::get).
 #[derive(Clone)]
@@ -1758,7 +1758,7 @@ object!(FirewallIpset {
     others: extra,
 });
 
-/// The answer to `GET /cluster/firewall/ipset/{name}/{cidr}`.
+/// The answer to `GET /cluster/firewall/ipset/{name}/{cidr}`, which reads one entry of an IP set of the cluster.
 ///
 /// Given by [`GET /cluster/firewall/ipset/{name}/{cidr}`](super::cluster_firewall::ClusterFirewallIpsetNameCidrPath::get), [`GET /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`](super::lxc::LxcVmidFirewallIpsetNameCidrPath::get), [`GET /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`](super::qemu::QemuVmidFirewallIpsetNameCidrPath::get).
 #[derive(Clone)]
@@ -1847,7 +1847,7 @@ impl Default for FirewallIpsetEntry {
     }
 }
 
-/// One element of the answer to `GET /cluster/firewall/ipset/{name}`.
+/// One element of the answer to `GET /cluster/firewall/ipset/{name}`, which lists the entries of an IP set of the cluster.
 ///
 /// Given by [`GET /cluster/firewall/ipset/{name}`](super::cluster_firewall::ClusterFirewallIpsetNamePath::get), [`GET /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`](super::lxc::LxcVmidFirewallIpsetNamePath::get), [`GET /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`](super::qemu::QemuVmidFirewallIpsetNamePath::get).
 #[derive(Clone)]
@@ -2146,7 +2146,7 @@ open_enum_impls!(FirewallPolicyOut {
     "ACCEPT" Accept, "REJECT" Reject, "DROP" Drop,
 });
 
-/// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/firewall/refs`.
+/// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/firewall/refs`, which lists the aliases and IP sets that firewall rules of a container can name.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/firewall/refs`](super::lxc::LxcVmidFirewallRefsGet), [`GET /nodes/{node}/qemu/{vmid}/firewall/refs`](super::qemu::QemuVmidFirewallRefsGet).
 #[derive(Clone)]
@@ -2201,7 +2201,7 @@ open_enum_impls!(FirewallRefType {
     "alias" Alias, "ipset" Ipset,
 });
 
-/// The answer to `GET /cluster/firewall/groups/{group}`.
+/// One element of the answer to `GET /cluster/firewall/groups/{group}`, which lists the rules of a security group in order.
 ///
 /// Given by [`GET /cluster/firewall/groups/{group}`](super::cluster_firewall::ClusterFirewallGroupsGroupPath::get), [`GET /cluster/firewall/groups/{group}/{pos}`](super::cluster_firewall::ClusterFirewallGroupsGroupPosPath::get), [`GET /cluster/firewall/rules`](super::cluster_firewall::ClusterFirewallRulesPath::get), [`GET /cluster/firewall/rules/{pos}`](super::cluster_firewall::ClusterFirewallRulesPosPath::get), [`GET /cluster/sdn/vnets/{vnet}/firewall/rules`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPath::get), [`GET /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosPath::get), [`GET /nodes/{node}/firewall/rules`](super::node_firewall::NodeFirewallRulesPath::get), [`GET /nodes/{node}/firewall/rules/{pos}`](super::node_firewall::NodeFirewallRulesPosPath::get) and 4 more.
 #[derive(Clone)]
@@ -2220,7 +2220,7 @@ pub struct FirewallRule {
     /// Whether the rule is in force: 0 switches it off, any other number on.
     pub enable: Option<bool>,
     /// ICMP type to match, by name or number; only with an ICMP protocol.
-    #[doc(alias("icmp-type"))]
+    #[cfg_attr(doc, doc(alias("icmp-type")))]
     pub icmp_type: Option<String>,
     /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for hosts.
     pub iface: Option<String>,
@@ -2441,7 +2441,7 @@ open_enum_impls!(GuestFeature {
     "snapshot" Snapshot, "clone" Clone, "copy" Copy,
 });
 
-/// The answer to `GET /nodes/{node}/lxc/{vmid}/firewall/options`.
+/// The answer to `GET /nodes/{node}/lxc/{vmid}/firewall/options`, which reads the firewall options of a container.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPath::get), [`GET /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPath::get).
 #[derive(Clone)]
@@ -2643,17 +2643,17 @@ impl Default for GuestHaState {
     }
 }
 
-/// All addresses of the interface.
+/// One element of `ip-addresses`: all addresses of the interface.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/interfaces`](super::lxc::LxcVmidInterfacesPath::get), [`GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`](super::qemu::QemuVmidAgentNetworkGetInterfacesPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct GuestIpAddress {
     /// IP address, without prefix length.
-    #[doc(alias("ip-address"))]
+    #[cfg_attr(doc, doc(alias("ip-address")))]
     pub ip_address: Option<String>,
     /// Address family, such as `inet` or `inet6`.
-    #[doc(alias("ip-address-type"))]
+    #[cfg_attr(doc, doc(alias("ip-address-type")))]
     pub ip_address_type: Option<String>,
     /// Prefix length of the address, in bits.
     pub prefix: Option<i64>,
@@ -2701,7 +2701,7 @@ open_enum_impls!(GuestKind {
     "qemu" Qemu, "lxc" Lxc,
 });
 
-/// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/rrddata`.
+/// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/rrddata`, which returns a container's recorded statistics as data points.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/rrddata`](super::lxc::LxcVmidRrddataGet), [`GET /nodes/{node}/qemu/{vmid}/rrddata`](super::qemu::QemuVmidRrddataGet).
 #[derive(Clone)]
@@ -2741,7 +2741,7 @@ pub struct GuestRrdSample {
     pub pressurememoryfull: Option<f64>,
     /// Share of time in which at least one task was short of memory, in percent.
     pub pressurememorysome: Option<f64>,
-    /// Time of the data point as Unix time. In seconds since 1970.
+    /// Time of the data point as Unix time.
     pub time: i64,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -2807,10 +2807,10 @@ open_enum_impls!(GuestStatus {
 #[non_exhaustive]
 pub enum HaBlockingCause {
     /// The value `node-affinity`.
-    #[doc(alias("node-affinity"))]
+    #[cfg_attr(doc, doc(alias("node-affinity")))]
     NodeAffinity,
     /// The value `resource-affinity`.
-    #[doc(alias("resource-affinity"))]
+    #[cfg_attr(doc, doc(alias("resource-affinity")))]
     ResourceAffinity,
     /// Any other value; `as_str` tells which.
     UnknownValue(UnknownValue),
@@ -2820,7 +2820,7 @@ open_enum_impls!(HaBlockingCause {
     "node-affinity" NodeAffinity, "resource-affinity" ResourceAffinity,
 });
 
-/// High availability resources that keep the guest off the node.
+/// One element of `blocking-ha-resources`: high availability resources that keep the guest off the node.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/migrate`](super::lxc::LxcVmidMigrateGet), [`GET /nodes/{node}/qemu/{vmid}/migrate`](super::qemu::QemuVmidMigrateGet).
 #[derive(Clone)]
@@ -2855,7 +2855,7 @@ impl Default for HaBlockingResource {
     }
 }
 
-/// One element of the answer to `GET /cluster/ha`.
+/// One element of the answer to `GET /cluster/ha`, which lists the sub-resources for high availability.
 ///
 /// Given by [`GET /cluster/ha`](super::cluster_ha::ClusterHaPath::get), [`GET /cluster/sdn`](super::cluster_sdn::ClusterSdnPath::get), [`GET /nodes/{node}/apt`](super::nodes::NodeAptPath::get).
 #[derive(Clone)]
@@ -2893,15 +2893,15 @@ pub enum KeyboardLayout {
     /// The value `de`.
     De,
     /// The value `de-ch`.
-    #[doc(alias("de-ch"))]
+    #[cfg_attr(doc, doc(alias("de-ch")))]
     DeCh,
     /// The value `da`.
     Da,
     /// The value `en-gb`.
-    #[doc(alias("en-gb"))]
+    #[cfg_attr(doc, doc(alias("en-gb")))]
     EnGb,
     /// The value `en-us`.
-    #[doc(alias("en-us"))]
+    #[cfg_attr(doc, doc(alias("en-us")))]
     EnUs,
     /// The value `es`.
     Es,
@@ -2910,13 +2910,13 @@ pub enum KeyboardLayout {
     /// The value `fr`.
     Fr,
     /// The value `fr-be`.
-    #[doc(alias("fr-be"))]
+    #[cfg_attr(doc, doc(alias("fr-be")))]
     FrBe,
     /// The value `fr-ca`.
-    #[doc(alias("fr-ca"))]
+    #[cfg_attr(doc, doc(alias("fr-ca")))]
     FrCa,
     /// The value `fr-ch`.
-    #[doc(alias("fr-ch"))]
+    #[cfg_attr(doc, doc(alias("fr-ch")))]
     FrCh,
     /// The value `hu`.
     Hu,
@@ -2939,7 +2939,7 @@ pub enum KeyboardLayout {
     /// The value `pt`.
     Pt,
     /// The value `pt-br`.
-    #[doc(alias("pt-br"))]
+    #[cfg_attr(doc, doc(alias("pt-br")))]
     PtBr,
     /// The value `sv`.
     Sv,
@@ -3053,7 +3053,7 @@ object!(Location {
 
 property_string_impls!(Location);
 
-/// One element of the answer to `GET /nodes/{node}/ceph/log`.
+/// One element of the answer to `GET /nodes/{node}/ceph/log`, which returns lines of the Ceph cluster log.
 ///
 /// Given by [`GET /nodes/{node}/ceph/log`](super::node_ceph::NodeCephLogGet), [`GET /nodes/{node}/firewall/log`](super::node_firewall::NodeFirewallLogGet), [`GET /nodes/{node}/lxc/{vmid}/firewall/log`](super::lxc::LxcVmidFirewallLogGet), [`GET /nodes/{node}/qemu/{vmid}/firewall/log`](super::qemu::QemuVmidFirewallLogGet), [`GET /nodes/{node}/replication/{id}/log`](super::nodes::NodeReplicationIdLogGet), [`GET /nodes/{node}/syslog`](super::nodes::NodeSyslogGet), [`GET /nodes/{node}/tasks/{upid}/log`](super::nodes::NodeTasksUpidLogGet).
 #[derive(Clone)]
@@ -3105,7 +3105,7 @@ open_enum_impls!(LxcConfigSnapstate {
     "prepare" Prepare, "delete" Delete,
 });
 
-/// The answer to `POST /nodes/{node}/lxc/{vmid}/mtunnel`.
+/// The answer to `POST /nodes/{node}/lxc/{vmid}/mtunnel`, which opens a migration tunnel.
 ///
 /// Given by [`POST /nodes/{node}/lxc/{vmid}/mtunnel`](super::lxc::LxcVmidMtunnelPost), [`POST /nodes/{node}/qemu/{vmid}/mtunnel`](super::qemu::QemuVmidMtunnelPost).
 #[derive(Clone)]
@@ -3136,7 +3136,7 @@ object!(Mtunnel {
     others: extra,
 });
 
-/// The answer to `GET /nodes/{node}/lxc/{vmid}/mtunnelwebsocket`.
+/// The answer to `GET /nodes/{node}/lxc/{vmid}/mtunnelwebsocket`, which upgrades to the migration tunnel's WebSocket.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/mtunnelwebsocket`](super::lxc::LxcVmidMtunnelwebsocketPath::get), [`GET /nodes/{node}/qemu/{vmid}/mtunnelwebsocket`](super::qemu::QemuVmidMtunnelwebsocketPath::get).
 #[derive(Clone)]
@@ -3171,7 +3171,7 @@ impl Default for MtunnelWebsocket {
     }
 }
 
-/// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/pending`.
+/// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/pending`, which lists every configuration option with its active and its pending value.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/pending`](super::lxc::LxcVmidPendingPath::get), [`GET /nodes/{node}/qemu/{vmid}/pending`](super::qemu::QemuVmidPendingPath::get).
 #[derive(Clone)]
@@ -3241,7 +3241,7 @@ impl PruneBackups {
         <Self as Object>::empty()
     }
     /// Keeps all backups; excludes the other rules.
-    #[doc(alias("keep-all"))]
+    #[cfg_attr(doc, doc(alias("keep-all")))]
     #[inline]
     #[must_use]
     pub fn keep_all<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -3249,7 +3249,7 @@ impl PruneBackups {
         self
     }
     /// Number of days for which the newest backup of the day is kept.
-    #[doc(alias("keep-daily"))]
+    #[cfg_attr(doc, doc(alias("keep-daily")))]
     #[inline]
     #[must_use]
     pub fn keep_daily<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -3257,7 +3257,7 @@ impl PruneBackups {
         self
     }
     /// Number of hours for which the newest backup of the hour is kept.
-    #[doc(alias("keep-hourly"))]
+    #[cfg_attr(doc, doc(alias("keep-hourly")))]
     #[inline]
     #[must_use]
     pub fn keep_hourly<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -3265,7 +3265,7 @@ impl PruneBackups {
         self
     }
     /// Number of newest backups that are kept.
-    #[doc(alias("keep-last"))]
+    #[cfg_attr(doc, doc(alias("keep-last")))]
     #[inline]
     #[must_use]
     pub fn keep_last<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -3273,7 +3273,7 @@ impl PruneBackups {
         self
     }
     /// Number of months for which the newest backup of the month is kept.
-    #[doc(alias("keep-monthly"))]
+    #[cfg_attr(doc, doc(alias("keep-monthly")))]
     #[inline]
     #[must_use]
     pub fn keep_monthly<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -3281,7 +3281,7 @@ impl PruneBackups {
         self
     }
     /// Number of weeks for which the newest backup of the week is kept.
-    #[doc(alias("keep-weekly"))]
+    #[cfg_attr(doc, doc(alias("keep-weekly")))]
     #[inline]
     #[must_use]
     pub fn keep_weekly<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -3289,7 +3289,7 @@ impl PruneBackups {
         self
     }
     /// Number of years for which the newest backup of the year is kept.
-    #[doc(alias("keep-yearly"))]
+    #[cfg_attr(doc, doc(alias("keep-yearly")))]
     #[inline]
     #[must_use]
     pub fn keep_yearly<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -3371,7 +3371,7 @@ open_enum_impls!(QemuArch {
     "x86_64" X8664, "aarch64" Aarch64,
 });
 
-/// One element of the answer to `GET /cluster/qemu/cpu-flags`.
+/// One element of the answer to `GET /cluster/qemu/cpu-flags`, which lists the CPU flags a virtual machine may set and the nodes that support each.
 ///
 /// Given by [`GET /cluster/qemu/cpu-flags`](super::cluster::ClusterQemuCpuFlagsGet), [`GET /nodes/{node}/capabilities/qemu/cpu-flags`](super::nodes::NodeCapabilitiesQemuCpuFlagsGet).
 #[derive(Clone)]
@@ -3382,7 +3382,7 @@ pub struct QemuCpuFlag {
     /// CPU flag, written without a sign.
     pub name: String,
     /// Nodes that support the flag with the chosen acceleration. Since 9.2.
-    #[doc(alias("supported-on"))]
+    #[cfg_attr(doc, doc(alias("supported-on")))]
     pub supported_on: Option<Vec<NodeName>>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -3524,7 +3524,7 @@ open_enum_impls!(RrdConsolidation {
     "AVERAGE" Average, "MAX" Max,
 });
 
-/// The answer to `GET /nodes/{node}/lxc/{vmid}/rrd`.
+/// The answer to `GET /nodes/{node}/lxc/{vmid}/rrd`, which renders a PNG graph of a container's recorded statistics.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/rrd`](super::lxc::LxcVmidRrdGet), [`GET /nodes/{node}/qemu/{vmid}/rrd`](super::qemu::QemuVmidRrdGet), [`GET /nodes/{node}/rrd`](super::nodes::NodeRrdGet), [`GET /nodes/{node}/storage/{storage}/rrd`](super::node_storage::NodeStorageStorageRrdGet).
 #[derive(Clone)]
@@ -3579,7 +3579,7 @@ open_enum_impls!(RrdTimeframe {
     "hour" Hour, "day" Day, "week" Week, "month" Month, "year" Year,
 });
 
-/// The answer to `POST /nodes/{node}/lxc/{vmid}/spiceproxy`.
+/// The answer to `POST /nodes/{node}/lxc/{vmid}/spiceproxy`, which returns the settings a SPICE viewer needs to open the console.
 ///
 /// Given by [`POST /nodes/{node}/lxc/{vmid}/spiceproxy`](super::lxc::LxcVmidSpiceproxyPost), [`POST /nodes/{node}/qemu/{vmid}/spiceproxy`](super::qemu::QemuVmidSpiceproxyPost), [`POST /nodes/{node}/spiceshell`](super::nodes::NodeSpiceshellPost).
 #[derive(Clone)]
@@ -3588,30 +3588,30 @@ pub struct SpiceConfig {
     /// CA certificate of the server in PEM form, its line breaks written as `\n`.
     pub ca: Option<String>,
     /// Has the viewer delete its connection file after reading it.
-    #[doc(alias("delete-this-file"))]
+    #[cfg_attr(doc, doc(alias("delete-this-file")))]
     pub delete_this_file: Option<bool>,
     /// Name under which the SPICE proxy knows the target; to be handed to the viewer unchanged.
     pub host: String,
     /// Subject that the certificate of the server must have.
-    #[doc(alias("host-subject"))]
+    #[cfg_attr(doc, doc(alias("host-subject")))]
     pub host_subject: Option<String>,
     /// One-time password for the SPICE session.
     pub password: Secret,
     /// SPICE proxy to go through, any node will do: its host name in the call, its URL in the answer.
     pub proxy: String,
     /// Keys by which the viewer lets go of the mouse pointer.
-    #[doc(alias("release-cursor"))]
+    #[cfg_attr(doc, doc(alias("release-cursor")))]
     pub release_cursor: Option<String>,
     /// Keys by which the viewer sends Ctrl+Alt+Del to the guest.
-    #[doc(alias("secure-attention"))]
+    #[cfg_attr(doc, doc(alias("secure-attention")))]
     pub secure_attention: Option<String>,
     /// Title of the viewer's window.
     pub title: Option<String>,
     /// TLS port of the SPICE server.
-    #[doc(alias("tls-port"))]
+    #[cfg_attr(doc, doc(alias("tls-port")))]
     pub tls_port: i64,
     /// Keys by which the viewer switches full screen on and off.
-    #[doc(alias("toggle-fullscreen"))]
+    #[cfg_attr(doc, doc(alias("toggle-fullscreen")))]
     pub toggle_fullscreen: Option<String>,
     /// Kind of session: `spice`.
     pub type_: String,
@@ -3732,7 +3732,7 @@ impl Default for StartupOrder {
 
 property_string_impls!(StartupOrder);
 
-/// One element of the answer to `GET /access`.
+/// One element of the answer to `GET /access`, which lists the sub-resources of `/access`.
 ///
 /// Given by [`GET /access`](super::access::AccessPath::get), [`GET /access/openid`](super::access::AccessOpenidPath::get), [`GET /cluster/backup-info`](super::cluster::ClusterBackupInfoPath::get), [`GET /cluster/jobs`](super::cluster::ClusterJobsPath::get), [`GET /cluster/sdn/fabrics`](super::cluster_sdn::ClusterSdnFabricsPath::get), [`GET /nodes/{node}/lxc/{vmid}`](super::lxc::LxcVmidPath::get), [`GET /nodes/{node}/lxc/{vmid}/status`](super::lxc::LxcVmidStatusPath::get), [`GET /nodes/{node}/qemu/{vmid}`](super::qemu::QemuVmidPath::get) and 6 more.
 #[derive(Clone)]
@@ -3760,7 +3760,7 @@ object!(SubdirEntry {
     others: extra,
 });
 
-/// The answer to `POST /nodes/{node}/lxc/{vmid}/termproxy`.
+/// The answer to `POST /nodes/{node}/lxc/{vmid}/termproxy`, which opens a terminal proxy to the console and returns the port and the ticket for connecting.
 ///
 /// Given by [`POST /nodes/{node}/lxc/{vmid}/termproxy`](super::lxc::LxcVmidTermproxyPath::post), [`POST /nodes/{node}/qemu/{vmid}/termproxy`](super::qemu::QemuVmidTermproxyPost), [`POST /nodes/{node}/termproxy`](super::nodes::NodeTermproxyPost).
 #[derive(Clone)]
@@ -3801,10 +3801,10 @@ object!(Termproxy {
 #[non_exhaustive]
 pub enum VlanProtocol {
     /// The value `802.1q`.
-    #[doc(alias("802.1q"))]
+    #[cfg_attr(doc, doc(alias("802.1q")))]
     V8021q,
     /// The value `802.1ad`.
-    #[doc(alias("802.1ad"))]
+    #[cfg_attr(doc, doc(alias("802.1ad")))]
     V8021ad,
     /// Any other value; `as_str` tells which.
     UnknownValue(UnknownValue),
@@ -3814,7 +3814,7 @@ open_enum_impls!(VlanProtocol {
     "802.1q" V8021q, "802.1ad" V8021ad,
 });
 
-/// The answer to `GET /nodes/{node}/lxc/{vmid}/vncwebsocket`.
+/// The answer to `GET /nodes/{node}/lxc/{vmid}/vncwebsocket`, which upgrades the connection to a WebSocket that carries VNC or terminal traffic.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/vncwebsocket`](super::lxc::LxcVmidVncwebsocketPath::get), [`GET /nodes/{node}/qemu/{vmid}/vncwebsocket`](super::qemu::QemuVmidVncwebsocketPath::get), [`GET /nodes/{node}/vncwebsocket`](super::nodes::NodeVncwebsocketPath::get).
 #[derive(Clone)]
@@ -3842,7 +3842,7 @@ object!(VncWebsocket {
     others: extra,
 });
 
-/// The answer to `POST /nodes/{node}/lxc/{vmid}/vncproxy`.
+/// The answer to `POST /nodes/{node}/lxc/{vmid}/vncproxy`, which opens a VNC proxy to the console and returns the port and the ticket for connecting.
 ///
 /// Given by [`POST /nodes/{node}/lxc/{vmid}/vncproxy`](super::lxc::LxcVmidVncproxyPost), [`POST /nodes/{node}/qemu/{vmid}/vncproxy`](super::qemu::QemuVmidVncproxyPost), [`POST /nodes/{node}/vncshell`](super::nodes::NodeVncshellPost).
 #[derive(Clone)]

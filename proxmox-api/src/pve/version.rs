@@ -10,7 +10,7 @@ use crate::support::*;
 /// The path `/version`.
 ///
 /// Its calls: [`GET /version`](VersionPath::get).
-#[doc(alias("/version"))]
+#[cfg_attr(doc, doc(alias("/version")))]
 #[derive(Clone, Debug)]
 pub struct VersionPath(pub(crate) At);
 
@@ -55,7 +55,10 @@ impl VersionPath {
     /// println!("Proxmox VE {}", version.version);
     /// # Ok(()) }
     /// ```
-    #[doc(alias("GET /version", "pve version"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /version", "pve version", "server version", "proxmox version", "api version", "version", "which version",
+        "GET version", "pvesh get /version"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Version> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -67,7 +70,7 @@ impl VersionPath {
     }
 }
 
-/// The answer to `GET /version`.
+/// The answer to `GET /version`, which returns the version of the answering node.
 ///
 /// Given by [`GET /version`](VersionPath::get).
 #[derive(Clone)]
