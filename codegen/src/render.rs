@@ -168,7 +168,8 @@ fn fill_aliases(text: &str) -> String {
     let mut lines = text.lines().peekable();
     while let Some(line) = lines.next() {
         let indent = line.len() - line.trim_start().len();
-        let opens = line.trim() == "#[cfg_attr(" && lines.peek().is_some_and(|l| l.trim() == "doc,");
+        let opens =
+            line.trim() == "#[cfg_attr(" && lines.peek().is_some_and(|l| l.trim() == "doc,");
         if !opens {
             out.extend([line, "\n"]);
             continue;

@@ -144,7 +144,10 @@ fn privileges_are_those_that_the_handlers_check() {
         };
         let mut calls = catalog.calls.iter();
         let found = calls.find(|call| format!("{} {}", call.verb, call.path) == key);
-        let text = found.unwrap_or_else(|| panic!("{key} is no call")).privileges.join("\n");
+        let text = found
+            .unwrap_or_else(|| panic!("{key} is no call"))
+            .privileges
+            .join("\n");
         asked += 1;
         for words in told.split("; ") {
             if !text.contains(words) {
@@ -152,7 +155,9 @@ fn privileges_are_those_that_the_handlers_check() {
             }
         }
         if only && text.contains("\n* ") {
-            wrong.push(format!("{key} tells cases that the handler does not have: {text}"));
+            wrong.push(format!(
+                "{key} tells cases that the handler does not have: {text}"
+            ));
         }
         if text.contains("Open to every authenticated user") {
             wrong.push(format!("{key} is not open to everybody"));

@@ -148,13 +148,10 @@ impl Emitter<'_> {
             Split::Nul => "Several are separated by NUL characters.".to_owned(),
         });
         let range = describe_range(facts);
-        let default = facts
-            .default
-            .as_ref()
-            .map(|default| match show(default) {
-                text if text.is_empty() => "Empty by default.".to_owned(),
-                text => format!("Default: `{text}`."),
-            });
+        let default = facts.default.as_ref().map(|default| match show(default) {
+            text if text.is_empty() => "Empty by default.".to_owned(),
+            text => format!("Default: `{text}`."),
+        });
         let unit = facts
             .renderer
             .as_deref()

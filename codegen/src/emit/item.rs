@@ -406,7 +406,10 @@ impl Emitter<'_> {
             return String::new();
         };
         let family = format!("{family}[n]");
-        let near = |path: &str| uses.iter().any(|at| self.path_area(&at.path) == self.path_area(path));
+        let near = |path: &str| {
+            uses.iter()
+                .any(|at| self.path_area(&at.path) == self.path_area(path))
+        };
         let takes = |call: &&Endpoint| {
             call.method != Method::Get && call.parameters.iter().any(|p| p.name == family)
         };

@@ -243,7 +243,6 @@ impl AccessAclPutRequired<1> {
     "role assignment", "pveum acl modify", "pveum acl delete", "pveum aclmod", "pveum acldel", "PUT acl",
     "pvesh set /access/acl", "path", "roles", "Permissions.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessAclPut(pub(crate) Request<()>);
@@ -444,7 +443,6 @@ impl AccessDomainsPostRequired<1> {
     "pveum realm add", "create a realm", "new realm", "create authentication realm", "add authentication realm",
     "new authentication realm", "POST domains", "pvesh create /access/domains", "type", "realm", "Realm.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessDomainsPost(pub(crate) Request<()>);
@@ -937,7 +935,6 @@ impl AccessDomainsRealmPath {
     "set authentication realm", "modify authentication realm", "PUT domains", "pvesh set /access/domains/{realm}",
     "Realm.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessDomainsRealmPut(pub(crate) Request<()>);
@@ -1368,7 +1365,6 @@ impl AccessDomainsRealmSyncPath {
     "authentication realm sync", "sync authentication realm", "POST sync", "pvesh create /access/domains/{realm}/sync",
     "Realm.AllocateUser", "User.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessDomainsRealmSyncPost(pub(crate) Request<Task>);
@@ -1519,7 +1515,6 @@ impl AccessGroupsPath {
     "new group", "create user group", "add user group", "new user group", "POST groups", "pvesh create /access/groups",
     "groupid", "Group.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessGroupsPost(pub(crate) Request<()>);
@@ -1661,7 +1656,6 @@ impl AccessGroupsGroupidPath {
     "edit group", "set group", "modify group", "update user group", "change user group", "edit user group",
     "set user group", "modify user group", "PUT groups", "pvesh set /access/groups/{groupid}", "Group.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessGroupsGroupidPut(pub(crate) Request<()>);
@@ -2060,7 +2054,6 @@ impl AccessPasswordPutRequired<1> {
     "PUT /access/password", "change password", "set password", "reset password", "password", "pveum passwd",
     "PUT password", "pvesh set /access/password", "userid", "Realm.AllocateUser", "User.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessPasswordPut(pub(crate) Request<()>);
@@ -2157,7 +2150,6 @@ impl AccessPermissionsPath {
     "check permissions", "user permissions", "token permissions", "what may i do", "pveum user permissions",
     "pveum user token permissions", "GET permissions", "pvesh get /access/permissions"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessPermissionsGet(
@@ -2268,7 +2260,6 @@ impl AccessRolesPath {
     "POST /access/roles", "pveum role add", "pveum roleadd", "create a role", "create role", "add role", "new role",
     "POST roles", "pvesh create /access/roles", "roleid", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessRolesPost(pub(crate) Request<()>);
@@ -2403,7 +2394,6 @@ impl AccessRolesRoleidPath {
     "PUT /access/roles/{roleid}", "pveum role modify", "pveum rolemod", "update role", "change role", "edit role",
     "set role", "modify role", "PUT roles", "pvesh set /access/roles/{roleid}", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessRolesRoleidPut(pub(crate) Request<()>);
@@ -2652,7 +2642,6 @@ impl AccessTfaUseridPath {
     "add two factor", "new two factor", "create second factor", "add second factor", "new second factor", "POST tfa",
     "pvesh create /access/tfa/{userid}", "type", "User.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessTfaUseridPost(pub(crate) Request<AccessTfaUserid>);
@@ -2822,7 +2811,6 @@ impl AccessTfaUseridIdPath {
     "PUT /access/tfa/{userid}/{id}", "update tfa entry", "change tfa entry", "edit tfa entry", "set tfa entry",
     "modify tfa entry", "PUT tfa", "pvesh set /access/tfa/{userid}/{id}", "User.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessTfaUseridIdPut(pub(crate) Request<()>);
@@ -2889,7 +2877,6 @@ impl Settings<AccessTfaUseridIdPut> for AccessTfaUseridItem {
     "DELETE /access/tfa/{userid}/{id}", "pveum user tfa delete", "delete tfa entry", "remove tfa entry", "DELETE tfa",
     "pvesh delete /access/tfa/{userid}/{id}", "User.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessTfaUseridIdDelete(pub(crate) Request<()>);
@@ -3032,7 +3019,6 @@ impl AccessTicketPostRequired<1> {
     "POST /access/ticket", "login", "ticket", "log in", "get ticket", "authenticate", "sign in", "log on",
     "csrf token", "renew ticket", "pveum ticket", "POST ticket", "pvesh create /access/ticket", "username", "password"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessTicketPost(pub(crate) Request<AccessTicket>);
@@ -3183,7 +3169,6 @@ impl AccessUsersPath {
     "GET /access/users", "list users", "users", "who has access", "pveum user list", "list a user", "show users",
     "all users", "GET users", "pvesh get /access/users"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessUsersGet(pub(crate) Request<Vec<AccessUsersItem>>);
@@ -3231,7 +3216,6 @@ impl AccessUsersGet {
     "POST /access/users", "create user", "add user", "pveum user add", "pveum useradd", "create a user", "new user",
     "POST users", "pvesh create /access/users", "userid", "Realm.AllocateUser", "User.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessUsersPost(pub(crate) Request<()>);
@@ -3441,7 +3425,6 @@ impl AccessUsersUseridPath {
     "update user", "change user", "edit user", "set user", "modify user", "PUT users",
     "pvesh set /access/users/{userid}", "User.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessUsersUseridPut(pub(crate) Request<()>);
@@ -3587,7 +3570,6 @@ impl AccessUsersUseridTfaPath {
     "GET /access/users/{userid}/tfa", "user tfa", "tfa user", "tfa a user", "GET tfa",
     "pvesh get /access/users/{userid}/tfa"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessUsersUseridTfaGet(pub(crate) Request<AccessUsersTfa>);
@@ -3812,7 +3794,6 @@ impl AccessUsersUseridTokenTokenidPath {
     "api key", "create api key", "pveum user token add", "add token", "new token", "add api token", "new api token",
     "POST token", "pvesh create /access/users/{userid}/token/{tokenid}", "User.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessUsersUseridTokenTokenidPost(pub(crate) Request<AccessUsersTokenPost>);
@@ -3883,7 +3864,6 @@ impl Settings<AccessUsersUseridTokenTokenidPost> for AccessUsersTokenGet {
     "update api token", "change api token", "edit api token", "set api token", "modify api token", "PUT token",
     "pvesh set /access/users/{userid}/token/{tokenid}", "User.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessUsersUseridTokenTokenidPut(pub(crate) Request<AccessUsersTokenPut>);
@@ -4126,7 +4106,6 @@ impl AccessVncticketPostRequired<3> {
     "POST /access/vncticket", "POST vncticket", "pvesh create /access/vncticket", "authid", "vncticket", "path",
     "privs"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessVncticketPost(pub(crate) Request<()>);

@@ -315,7 +315,6 @@ impl ClusterBackupPath {
     "create datacenter backup", "add datacenter backup", "new datacenter backup", "POST backup",
     "pvesh create /cluster/backup", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterBackupPost(pub(crate) Request<()>);
@@ -951,7 +950,6 @@ impl ClusterBackupIdPath {
     "modify backup job", "update scheduled backup", "change scheduled backup", "edit scheduled backup",
     "set scheduled backup", "modify scheduled backup", "PUT backup", "pvesh set /cluster/backup/{id}", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterBackupIdPut(pub(crate) Request<()>);
@@ -1530,7 +1528,6 @@ impl ClusterBulkActionGuestMigratePath {
     "POST /cluster/bulk-action/guest/migrate", "bulk migrate", "migrate bulk", "migrate a bulk", "guests migrate",
     "migrate guests", "POST migrate", "pvesh create /cluster/bulk-action/guest/migrate", "target", "VM.Migrate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterBulkActionGuestMigratePost(pub(crate) Request<Task>);
@@ -1648,7 +1645,6 @@ impl ClusterBulkActionGuestShutdownPath {
     "guests shutdown", "shutdown guests", "POST shutdown", "pvesh create /cluster/bulk-action/guest/shutdown",
     "VM.PowerMgmt"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterBulkActionGuestShutdownPost(pub(crate) Request<Task>);
@@ -1762,7 +1758,6 @@ impl ClusterBulkActionGuestStartPath {
     "POST /cluster/bulk-action/guest/start", "bulk start", "start bulk", "start a bulk", "guests start",
     "start guests", "POST start", "pvesh create /cluster/bulk-action/guest/start", "VM.PowerMgmt"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterBulkActionGuestStartPost(pub(crate) Request<Task>);
@@ -1904,7 +1899,6 @@ impl ClusterBulkActionGuestSuspendPath {
     "POST /cluster/bulk-action/guest/suspend", "bulk suspend", "suspend bulk", "suspend a bulk", "guests suspend",
     "suspend guests", "POST suspend", "pvesh create /cluster/bulk-action/guest/suspend", "VM.PowerMgmt"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterBulkActionGuestSuspendPost(pub(crate) Request<Task>);
@@ -2045,7 +2039,6 @@ impl ClusterConfigPath {
     "new cluster config", "create datacenter config", "add datacenter config", "new datacenter config", "POST config",
     "pvesh create /cluster/config", "clustername"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterConfigPost(pub(crate) Request<Task>);
@@ -2218,7 +2211,6 @@ impl ClusterConfigJoinPath {
     "get datacenter config join", "get datacenter join", "show datacenter config join", "show datacenter join",
     "GET join", "pvesh get /cluster/config/join", "Sys.Audit"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterConfigJoinGet(pub(crate) Request<ClusterConfigJoin>);
@@ -2311,7 +2303,6 @@ impl ClusterConfigJoinPostRequired<2> {
     "add datacenter config join", "add datacenter join", "new datacenter config join", "new datacenter join",
     "POST join", "pvesh create /cluster/config/join", "hostname", "fingerprint", "password"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterConfigJoinPost(pub(crate) Request<Task>);
@@ -2483,7 +2474,6 @@ impl ClusterConfigNodesNodePath {
     "new cluster node", "create corosync node", "add corosync node", "new corosync node", "POST nodes",
     "pvesh create /cluster/config/nodes/{node}"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterConfigNodesNodePost(pub(crate) Request<ClusterConfigNode>);
@@ -2904,7 +2894,6 @@ impl ClusterJobsRealmSyncIdPath {
     "POST /cluster/jobs/realm-sync/{id}", "create realm sync job", "add realm sync job", "new realm sync job",
     "POST realm-sync", "pvesh create /cluster/jobs/realm-sync/{id}", "schedule", "Realm.AllocateUser", "User.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterJobsRealmSyncIdPost(pub(crate) Request<()>);
@@ -2994,7 +2983,6 @@ impl Settings<ClusterJobsRealmSyncIdPost> for ClusterJobsRealmSync {
     "set realm sync job", "modify realm sync job", "PUT realm-sync", "pvesh set /cluster/jobs/realm-sync/{id}",
     "schedule", "Realm.AllocateUser", "User.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterJobsRealmSyncIdPut(pub(crate) Request<()>);
@@ -3147,7 +3135,6 @@ impl ClusterJobsScheduleAnalyzePath {
     "datacenter jobs schedule analyze", "jobs schedule analyze datacenter", "datacenter schedule analyze",
     "schedule analyze datacenter", "GET schedule-analyze", "pvesh get /cluster/jobs/schedule-analyze", "schedule"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterJobsScheduleAnalyzeGet(
@@ -3239,7 +3226,6 @@ impl ClusterLogPath {
     "GET /cluster/log", "cluster log", "log cluster", "log a cluster", "datacenter log", "log datacenter", "GET log",
     "pvesh get /cluster/log"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterLogGet(pub(crate) Request<Vec<ClusterLogItem>>);
@@ -3385,7 +3371,6 @@ impl ClusterMappingDirPath {
     "get datacenter mapping dir", "get datacenter dir", "show datacenter mapping dir", "show datacenter dir",
     "GET dir", "pvesh get /cluster/mapping/dir"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMappingDirGet(pub(crate) Request<Vec<ClusterMappingDirItem>>);
@@ -3467,7 +3452,6 @@ impl ClusterMappingDirPostRequired<1> {
     "new datacenter mapping dir", "new datacenter dir", "POST dir", "pvesh create /cluster/mapping/dir", "id", "map",
     "Mapping.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMappingDirPost(pub(crate) Request<()>);
@@ -3629,7 +3613,6 @@ impl ClusterMappingDirIdPath {
     "edit dir mapping", "set dir mapping", "modify dir mapping", "PUT dir", "pvesh set /cluster/mapping/dir/{id}",
     "Mapping.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMappingDirIdPut(pub(crate) Request<()>);
@@ -3784,7 +3767,6 @@ impl ClusterMappingPciPath {
     "get datacenter mapping pci", "get datacenter pci", "show datacenter mapping pci", "show datacenter pci",
     "GET pci", "pvesh get /cluster/mapping/pci"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMappingPciGet(pub(crate) Request<Vec<ClusterMappingPciItem>>);
@@ -3866,7 +3848,6 @@ impl ClusterMappingPciPostRequired<1> {
     "add datacenter mapping pci", "add datacenter pci", "new datacenter mapping pci", "new datacenter pci", "POST pci",
     "pvesh create /cluster/mapping/pci", "id", "map", "Mapping.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMappingPciPost(pub(crate) Request<()>);
@@ -4049,7 +4030,6 @@ impl ClusterMappingPciIdPath {
     "set pci resource mapping", "modify pci resource mapping", "PUT pci", "pvesh set /cluster/mapping/pci/{id}",
     "Mapping.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMappingPciIdPut(pub(crate) Request<()>);
@@ -4219,7 +4199,6 @@ impl ClusterMappingUsbPath {
     "get datacenter mapping usb", "get datacenter usb", "show datacenter mapping usb", "show datacenter usb",
     "GET usb", "pvesh get /cluster/mapping/usb"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMappingUsbGet(pub(crate) Request<Vec<ClusterMappingUsbItem>>);
@@ -4301,7 +4280,6 @@ impl ClusterMappingUsbPostRequired<1> {
     "add datacenter mapping usb", "add datacenter usb", "new datacenter mapping usb", "new datacenter usb", "POST usb",
     "pvesh create /cluster/mapping/usb", "id", "map", "Mapping.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMappingUsbPost(pub(crate) Request<()>);
@@ -4478,7 +4456,6 @@ impl ClusterMappingUsbIdPath {
     "set usb resource mapping", "modify usb resource mapping", "PUT usb", "pvesh set /cluster/mapping/usb/{id}", "map",
     "Mapping.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMappingUsbIdPut(pub(crate) Request<()>);
@@ -4633,7 +4610,6 @@ impl ClusterMetricsExportPath {
     "datacenter metrics export", "metrics export datacenter", "datacenter export", "export datacenter", "GET export",
     "pvesh get /cluster/metrics/export", "Sys.Audit"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMetricsExportGet(pub(crate) Request<ClusterMetricsExport>);
@@ -4979,7 +4955,6 @@ impl ClusterMetricsServerIdPostRequired<2> {
     "new metric server", "create metrics server", "add metrics server", "new metrics server", "POST server",
     "pvesh create /cluster/metrics/server/{id}", "type", "server", "port", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMetricsServerIdPost(pub(crate) Request<()>);
@@ -5217,7 +5192,6 @@ impl Settings<ClusterMetricsServerIdPost> for ClusterMetricsServer {
     "edit metrics server", "set metrics server", "modify metrics server", "PUT server",
     "pvesh set /cluster/metrics/server/{id}", "server", "port", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMetricsServerIdPut(pub(crate) Request<()>);
@@ -5516,7 +5490,6 @@ impl ClusterNextidPath {
     "unused vmid", "cluster nextid", "nextid cluster", "nextid a cluster", "datacenter nextid", "nextid datacenter",
     "GET nextid", "pvesh get /cluster/nextid"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterNextidGet(pub(crate) Request<u32>);
@@ -5634,7 +5607,6 @@ impl ClusterOptionsPath {
     "modify cluster options", "update datacenter options", "change datacenter options", "edit datacenter options",
     "set datacenter options", "modify datacenter options", "PUT options", "pvesh set /cluster/options", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterOptionsPut(pub(crate) Request<()>);
@@ -5972,7 +5944,6 @@ impl ClusterQemuCpuFlagsPath {
     "cpu flags cluster", "cpu flags a cluster", "datacenter qemu cpu flags", "qemu cpu flags datacenter",
     "datacenter cpu flags", "cpu flags datacenter", "GET cpu-flags", "pvesh get /cluster/qemu/cpu-flags"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterQemuCpuFlagsGet(pub(crate) Request<Vec<super::types::QemuCpuFlag>>);
@@ -6163,7 +6134,6 @@ impl ClusterQemuCustomCpuModelsPostRequired<1> {
     "new datacenter qemu custom cpu models", "new datacenter custom cpu models", "POST custom-cpu-models",
     "pvesh create /cluster/qemu/custom-cpu-models", "cputype", "reported-model", "Mapping.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterQemuCustomCpuModelsPost(pub(crate) Request<()>);
@@ -6375,7 +6345,6 @@ impl ClusterQemuCustomCpuModelsCputypePath {
     "edit cpu model", "set cpu model", "modify cpu model", "PUT custom-cpu-models",
     "pvesh set /cluster/qemu/custom-cpu-models/{cputype}", "Mapping.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterQemuCustomCpuModelsCputypePut(pub(crate) Request<()>);
@@ -6654,7 +6623,6 @@ impl ClusterReplicationPostRequired<2> {
     "create datacenter replication", "add datacenter replication", "new datacenter replication", "POST replication",
     "pvesh create /cluster/replication", "type", "id", "target", "VM.Replicate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterReplicationPost(pub(crate) Request<()>);
@@ -6826,7 +6794,6 @@ impl ClusterReplicationIdPath {
     "change replication job", "edit replication job", "set replication job", "modify replication job",
     "PUT replication", "pvesh set /cluster/replication/{id}", "VM.Replicate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterReplicationIdPut(pub(crate) Request<()>);
@@ -6946,7 +6913,6 @@ impl Settings<ClusterReplicationIdPut> for ClusterReplicationItem {
     "DELETE /cluster/replication/{id}", "pvesr delete", "delete replication job", "remove replication job",
     "DELETE replication", "pvesh delete /cluster/replication/{id}", "VM.Replicate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterReplicationIdDelete(pub(crate) Request<()>);
@@ -7056,7 +7022,6 @@ impl ClusterResourcesPath {
     "resources cluster", "resources a cluster", "datacenter resources", "resources datacenter", "GET resources",
     "pvesh get /cluster/resources"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterResourcesGet(pub(crate) Request<Vec<ClusterResourcesItem>>);

@@ -170,7 +170,6 @@ impl ClusterAcmeAccountPath {
     "add datacenter account", "new datacenter acme account", "new datacenter account", "POST account",
     "pvesh create /cluster/acme/account", "contact"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterAcmeAccountPost(pub(crate) Request<Task>);
@@ -344,7 +343,6 @@ impl ClusterAcmeAccountNamePath {
     "edit acme account", "set acme account", "modify acme account", "PUT account",
     "pvesh set /cluster/acme/account/{name}"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterAcmeAccountNamePut(pub(crate) Request<Task>);
@@ -507,7 +505,6 @@ impl ClusterAcmeMetaPath {
     "meta a cluster", "datacenter acme meta", "acme meta datacenter", "datacenter meta", "meta datacenter", "GET meta",
     "pvesh get /cluster/acme/meta", "Sys.Audit"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterAcmeMetaGet(pub(crate) Request<ClusterAcmeMeta>);
@@ -598,7 +595,6 @@ impl ClusterAcmePluginsPath {
     "plugins datacenter", "get datacenter acme plugins", "get datacenter plugins", "show datacenter acme plugins",
     "show datacenter plugins", "GET plugins", "pvesh get /cluster/acme/plugins", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterAcmePluginsGet(pub(crate) Request<Vec<ClusterAcmePluginsItem>>);
@@ -676,7 +672,6 @@ impl ClusterAcmePluginsPostRequired<1> {
     "add datacenter acme plugins", "add datacenter plugins", "new datacenter acme plugins", "new datacenter plugins",
     "POST plugins", "pvesh create /cluster/acme/plugins", "type", "id", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterAcmePluginsPost(pub(crate) Request<()>);
@@ -854,7 +849,6 @@ impl ClusterAcmePluginsIdPath {
     "edit dns plugin", "set dns plugin", "modify dns plugin", "PUT plugins", "pvesh set /cluster/acme/plugins/{id}",
     "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterAcmePluginsIdPut(pub(crate) Request<()>);
@@ -986,7 +980,6 @@ impl ClusterAcmeTosPath {
     "datacenter acme tos", "acme tos datacenter", "datacenter tos", "tos datacenter", "GET tos",
     "pvesh get /cluster/acme/tos"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterAcmeTosGet(pub(crate) Request<Option<String>>);

@@ -142,7 +142,6 @@ impl ClusterCephFlagsPath {
     "set datacenter flags", "modify datacenter ceph flags", "modify datacenter flags", "PUT flags",
     "pvesh set /cluster/ceph/flags", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterCephFlagsPut(pub(crate) Request<Task>);
@@ -349,7 +348,6 @@ impl ClusterCephMetadataPath {
     "metadata cluster", "metadata a cluster", "datacenter ceph metadata", "ceph metadata datacenter",
     "datacenter metadata", "metadata datacenter", "GET metadata", "pvesh get /cluster/ceph/metadata"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterCephMetadataGet(pub(crate) Request<ClusterCephMetadata>);

@@ -207,7 +207,6 @@ impl ClusterFirewallAliasesPostRequired<1> {
     "new datacenter firewall aliases", "new datacenter aliases", "POST aliases",
     "pvesh create /cluster/firewall/aliases", "name", "cidr", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallAliasesPost(pub(crate) Request<()>);
@@ -352,7 +351,6 @@ impl ClusterFirewallAliasesNamePath {
     "update cluster alias", "change cluster alias", "edit cluster alias", "set cluster alias", "modify cluster alias",
     "PUT aliases", "pvesh set /cluster/firewall/aliases/{name}", "cidr", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallAliasesNamePut(pub(crate) Request<()>);
@@ -420,7 +418,6 @@ impl Settings<ClusterFirewallAliasesNamePut> for super::types::FirewallAliasesIt
     "delete cluster alias", "remove cluster alias", "DELETE aliases", "pvesh delete /cluster/firewall/aliases/{name}",
     "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallAliasesNameDelete(pub(crate) Request<()>);
@@ -546,7 +543,6 @@ impl ClusterFirewallGroupsPath {
     "new datacenter firewall groups", "new datacenter groups", "POST groups", "pvesh create /cluster/firewall/groups",
     "group", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallGroupsPost(pub(crate) Request<()>);
@@ -741,7 +737,6 @@ impl ClusterFirewallGroupsGroupPostRequired<1> {
     "new security group", "create firewall group", "add firewall group", "new firewall group", "POST groups",
     "pvesh create /cluster/firewall/groups/{group}", "type", "action", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallGroupsGroupPost(pub(crate) Request<()>);
@@ -952,7 +947,6 @@ impl ClusterFirewallGroupsGroupPosPath {
     "edit security group rule", "set security group rule", "modify security group rule", "PUT groups",
     "pvesh set /cluster/firewall/groups/{group}/{pos}", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallGroupsGroupPosPut(pub(crate) Request<()>);
@@ -1105,7 +1099,6 @@ impl Settings<ClusterFirewallGroupsGroupPosPut> for super::types::FirewallRule {
     "DELETE /cluster/firewall/groups/{group}/{pos}", "delete security group rule", "remove security group rule",
     "DELETE groups", "pvesh delete /cluster/firewall/groups/{group}/{pos}", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallGroupsGroupPosDelete(pub(crate) Request<()>);
@@ -1221,7 +1214,6 @@ impl ClusterFirewallIpsetPath {
     "add datacenter ipset", "new datacenter firewall ipset", "new datacenter ipset", "POST ipset",
     "pvesh create /cluster/firewall/ipset", "name", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallIpsetPost(pub(crate) Request<()>);
@@ -1349,7 +1341,6 @@ impl ClusterFirewallIpsetNamePath {
     "new cluster ipset", "create cluster ip set", "add cluster ip set", "new cluster ip set", "POST ipset",
     "pvesh create /cluster/firewall/ipset/{name}", "cidr", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallIpsetNamePost(pub(crate) Request<()>);
@@ -1411,7 +1402,6 @@ impl Settings<ClusterFirewallIpsetNamePost> for super::types::FirewallIpsetEntry
     "remove cluster ipset entry", "delete cluster ipset", "remove cluster ipset", "delete cluster ip set",
     "remove cluster ip set", "DELETE ipset", "pvesh delete /cluster/firewall/ipset/{name}", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallIpsetNameDelete(pub(crate) Request<()>);
@@ -1528,7 +1518,6 @@ impl ClusterFirewallIpsetNameCidrPath {
     "edit cluster ipset entry", "set cluster ipset entry", "modify cluster ipset entry", "PUT ipset",
     "pvesh set /cluster/firewall/ipset/{name}/{cidr}", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallIpsetNameCidrPut(pub(crate) Request<()>);
@@ -1595,7 +1584,6 @@ impl Settings<ClusterFirewallIpsetNameCidrPut> for super::types::FirewallIpsetIt
     "DELETE /cluster/firewall/ipset/{name}/{cidr}", "delete cluster ipset entry", "remove cluster ipset entry",
     "DELETE ipset", "pvesh delete /cluster/firewall/ipset/{name}/{cidr}", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallIpsetNameCidrDelete(pub(crate) Request<()>);
@@ -1744,7 +1732,6 @@ impl ClusterFirewallOptionsPath {
     "set datacenter firewall options", "set datacenter options", "modify datacenter firewall options",
     "modify datacenter options", "PUT options", "pvesh set /cluster/firewall/options", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallOptionsPut(pub(crate) Request<()>);
@@ -1897,7 +1884,6 @@ impl ClusterFirewallRefsPath {
     "refs a cluster", "datacenter firewall refs", "firewall refs datacenter", "datacenter refs", "refs datacenter",
     "GET refs", "pvesh get /cluster/firewall/refs", "Sys.Audit"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallRefsGet(pub(crate) Request<Vec<ClusterFirewallRefsItem>>);
@@ -2054,7 +2040,6 @@ impl ClusterFirewallRulesPostRequired<1> {
     "add datacenter rules", "new datacenter firewall rules", "new datacenter rules", "POST rules",
     "pvesh create /cluster/firewall/rules", "type", "action", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallRulesPost(pub(crate) Request<()>);
@@ -2265,7 +2250,6 @@ impl ClusterFirewallRulesPosPath {
     "edit cluster firewall rule", "set cluster firewall rule", "modify cluster firewall rule", "PUT rules",
     "pvesh set /cluster/firewall/rules/{pos}", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallRulesPosPut(pub(crate) Request<()>);
@@ -2418,7 +2402,6 @@ impl Settings<ClusterFirewallRulesPosPut> for super::types::FirewallRule {
     "DELETE /cluster/firewall/rules/{pos}", "delete cluster firewall rule", "remove cluster firewall rule",
     "DELETE rules", "pvesh delete /cluster/firewall/rules/{pos}", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallRulesPosDelete(pub(crate) Request<()>);

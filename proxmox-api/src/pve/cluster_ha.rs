@@ -196,7 +196,6 @@ impl ClusterHaGroupsPostRequired<1> {
     "add datacenter ha groups", "add datacenter groups", "new datacenter ha groups", "new datacenter groups",
     "POST groups", "pvesh create /cluster/ha/groups", "group", "nodes", "Sys.Console"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaGroupsPost(pub(crate) Request<()>);
@@ -359,7 +358,6 @@ impl ClusterHaGroupsGroupPath {
     "PUT /cluster/ha/groups/{group}", "ha-manager groupset", "update ha group", "change ha group", "edit ha group",
     "set ha group", "modify ha group", "PUT groups", "pvesh set /cluster/ha/groups/{group}", "Sys.Console"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaGroupsGroupPut(pub(crate) Request<()>);
@@ -524,7 +522,6 @@ impl ClusterHaResourcesPath {
     "resources datacenter", "get datacenter ha resources", "get datacenter resources", "show datacenter ha resources",
     "show datacenter resources", "GET resources", "pvesh get /cluster/ha/resources", "Sys.Audit"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaResourcesGet(pub(crate) Request<Vec<ClusterHaResourcesItem>>);
@@ -574,7 +571,6 @@ impl ClusterHaResourcesGet {
     "new datacenter ha resources", "new datacenter resources", "POST resources", "pvesh create /cluster/ha/resources",
     "sid", "Sys.Console"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaResourcesPost(pub(crate) Request<()>);
@@ -774,7 +770,6 @@ impl ClusterHaResourcesSidPath {
     "edit ha service", "set ha service", "modify ha service", "PUT resources", "pvesh set /cluster/ha/resources/{sid}",
     "Sys.Console"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaResourcesSidPut(pub(crate) Request<()>);
@@ -894,7 +889,6 @@ impl Settings<ClusterHaResourcesSidPut> for ClusterHaResourcesItem {
     "remove ha resource", "delete ha service", "remove ha service", "DELETE resources",
     "pvesh delete /cluster/ha/resources/{sid}", "Sys.Console"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaResourcesSidDelete(pub(crate) Request<()>);
@@ -1108,7 +1102,6 @@ impl ClusterHaRulesPath {
     "ha rules datacenter", "datacenter rules", "rules datacenter", "get datacenter ha rules", "get datacenter rules",
     "show datacenter ha rules", "show datacenter rules", "GET rules", "pvesh get /cluster/ha/rules", "Sys.Audit"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaRulesGet(pub(crate) Request<Vec<ClusterHaRulesItem>>);
@@ -1209,7 +1202,6 @@ impl ClusterHaRulesPostRequired<2> {
     "new datacenter ha rules", "new datacenter rules", "POST rules", "pvesh create /cluster/ha/rules", "type", "rule",
     "resources", "Sys.Console"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaRulesPost(pub(crate) Request<()>);
@@ -1394,7 +1386,6 @@ impl ClusterHaRulesRulePath {
     "set affinity rule", "modify affinity rule", "PUT rules", "pvesh set /cluster/ha/rules/{rule}", "type",
     "Sys.Console"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaRulesRulePut(pub(crate) Request<()>);

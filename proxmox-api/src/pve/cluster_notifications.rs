@@ -295,7 +295,6 @@ impl ClusterNotificationsEndpointsGotifyPostRequired<2> {
     "pvesh create /cluster/notifications/endpoints/gotify", "name", "server", "token", "Mapping.Modify", "Sys.Audit",
     "Sys.Modify", "Sys.AccessNetwork"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterNotificationsEndpointsGotifyPost(pub(crate) Request<()>);
@@ -484,7 +483,6 @@ impl ClusterNotificationsEndpointsGotifyNamePath {
     "pvesh set /cluster/notifications/endpoints/gotify/{name}", "Mapping.Modify", "Sys.Audit", "Sys.Modify",
     "Sys.AccessNetwork"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterNotificationsEndpointsGotifyNamePut(pub(crate) Request<()>);
@@ -679,7 +677,6 @@ impl ClusterNotificationsEndpointsSendmailPath {
     "pvesh create /cluster/notifications/endpoints/sendmail", "name", "Mapping.Modify", "Sys.Audit", "Sys.Modify",
     "Sys.AccessNetwork"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterNotificationsEndpointsSendmailPost(pub(crate) Request<()>);
@@ -902,7 +899,6 @@ impl ClusterNotificationsEndpointsSendmailNamePath {
     "pvesh set /cluster/notifications/endpoints/sendmail/{name}", "Mapping.Modify", "Sys.Audit", "Sys.Modify",
     "Sys.AccessNetwork"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterNotificationsEndpointsSendmailNamePut(pub(crate) Request<()>);
@@ -1173,7 +1169,6 @@ impl ClusterNotificationsEndpointsSmtpPostRequired<2> {
     "pvesh create /cluster/notifications/endpoints/smtp", "name", "server", "from-address", "Mapping.Modify",
     "Sys.Audit", "Sys.Modify", "Sys.AccessNetwork"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterNotificationsEndpointsSmtpPost(pub(crate) Request<()>);
@@ -1413,7 +1408,6 @@ impl ClusterNotificationsEndpointsSmtpNamePath {
     "modify smtp", "PUT smtp", "pvesh set /cluster/notifications/endpoints/smtp/{name}", "Mapping.Modify", "Sys.Audit",
     "Sys.Modify", "Sys.AccessNetwork"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterNotificationsEndpointsSmtpNamePut(pub(crate) Request<()>);
@@ -1716,7 +1710,6 @@ impl ClusterNotificationsEndpointsWebhookPostRequired<2> {
     "pvesh create /cluster/notifications/endpoints/webhook", "name", "method", "url", "Mapping.Modify", "Sys.Audit",
     "Sys.Modify", "Sys.AccessNetwork"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterNotificationsEndpointsWebhookPost(pub(crate) Request<()>);
@@ -1929,7 +1922,6 @@ impl ClusterNotificationsEndpointsWebhookNamePath {
     "pvesh set /cluster/notifications/endpoints/webhook/{name}", "Mapping.Modify", "Sys.Audit", "Sys.Modify",
     "Sys.AccessNetwork"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterNotificationsEndpointsWebhookNamePut(pub(crate) Request<()>);
@@ -2254,7 +2246,6 @@ impl ClusterNotificationsMatchersPath {
     "add datacenter matchers", "new datacenter notifications matchers", "new datacenter matchers", "POST matchers",
     "pvesh create /cluster/notifications/matchers", "name", "Mapping.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterNotificationsMatchersPost(pub(crate) Request<()>);
@@ -2480,7 +2471,6 @@ impl ClusterNotificationsMatchersNamePath {
     "change matcher", "edit matcher", "set matcher", "modify matcher", "PUT matchers",
     "pvesh set /cluster/notifications/matchers/{name}", "Mapping.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterNotificationsMatchersNamePut(pub(crate) Request<()>);

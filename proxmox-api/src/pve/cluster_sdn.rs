@@ -173,7 +173,6 @@ impl ClusterSdnPath {
     "PUT /cluster/sdn", "apply sdn", "reload sdn", "apply network changes", "commit sdn", "update sdn", "change sdn",
     "edit sdn", "set sdn", "modify sdn", "PUT sdn", "pvesh set /cluster/sdn", "SDN.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnPut(pub(crate) Request<Task>);
@@ -293,7 +292,6 @@ impl ClusterSdnControllersPath {
     "all controllers", "controllers sdn", "get sdn controllers", "GET controllers",
     "pvesh get /cluster/sdn/controllers"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnControllersGet(pub(crate) Request<Vec<ClusterSdnControllersItem>>);
@@ -384,7 +382,6 @@ impl ClusterSdnControllersPostRequired<1> {
     "add sdn controllers", "new sdn controllers", "POST controllers", "pvesh create /cluster/sdn/controllers", "type",
     "controller", "SDN.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnControllersPost(pub(crate) Request<()>);
@@ -659,7 +656,6 @@ impl ClusterSdnControllersControllerPath {
     "get controller", "show controller", "read controller", "GET controllers",
     "pvesh get /cluster/sdn/controllers/{controller}", "SDN.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnControllersControllerGet(
@@ -702,7 +698,6 @@ impl ClusterSdnControllersControllerGet {
     "edit controller", "set controller", "modify controller", "PUT controllers",
     "pvesh set /cluster/sdn/controllers/{controller}", "SDN.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnControllersControllerPut(pub(crate) Request<()>);
@@ -912,7 +907,6 @@ impl Settings<ClusterSdnControllersControllerPut> for ClusterSdnControllersItem 
     "delete controller", "remove controller", "DELETE controllers",
     "pvesh delete /cluster/sdn/controllers/{controller}", "SDN.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnControllersControllerDelete(pub(crate) Request<()>);
@@ -1014,7 +1008,6 @@ impl ClusterSdnDnsPath {
     "dns servers", "list dns servers", "show dns servers", "all dns servers", "sdn dns", "dns sdn", "get sdn dns",
     "show sdn dns", "GET dns", "pvesh get /cluster/sdn/dns"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnDnsGet(pub(crate) Request<Vec<ClusterSdnDnsItem>>);
@@ -1117,7 +1110,6 @@ impl ClusterSdnDnsPostRequired<3> {
     "add dns server", "new dns server", "POST dns", "pvesh create /cluster/sdn/dns", "type", "dns", "url", "key",
     "SDN.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnDnsPost(pub(crate) Request<()>);
@@ -1291,7 +1283,6 @@ impl ClusterSdnDnsDnsPath {
     "update dns server", "change dns server", "edit dns server", "set dns server", "modify dns server", "PUT dns",
     "pvesh set /cluster/sdn/dns/{dns}", "SDN.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnDnsDnsPut(pub(crate) Request<()>);
@@ -1396,7 +1387,6 @@ impl Settings<ClusterSdnDnsDnsPut> for ClusterSdnDnsItem {
     "DELETE /cluster/sdn/dns/{dns}", "delete sdn dns", "remove sdn dns", "delete dns server", "remove dns server",
     "DELETE dns", "pvesh delete /cluster/sdn/dns/{dns}", "SDN.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnDnsDnsDelete(pub(crate) Request<()>);
@@ -1588,7 +1578,6 @@ impl ClusterSdnFabricsAllPath {
     "GET /cluster/sdn/fabrics/all", "sdn fabrics all", "fabrics all sdn", "sdn all", "all sdn", "all a sdn", "GET all",
     "pvesh get /cluster/sdn/fabrics/all"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnFabricsAllGet(pub(crate) Request<ClusterSdnFabricsAll>);
@@ -1698,7 +1687,6 @@ impl ClusterSdnFabricsFabricPath {
     "fabrics fabric sdn", "sdn fabric", "fabric sdn", "get sdn fabrics fabric", "get sdn fabric",
     "show sdn fabrics fabric", "show sdn fabric", "GET fabric", "pvesh get /cluster/sdn/fabrics/fabric"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnFabricsFabricGet(
@@ -1783,7 +1771,6 @@ impl ClusterSdnFabricsFabricPostRequired<1> {
     "new sdn fabrics fabric", "POST fabric", "pvesh create /cluster/sdn/fabrics/fabric", "protocol", "id",
     "SDN.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnFabricsFabricPost(pub(crate) Request<()>);
@@ -2042,7 +2029,6 @@ impl ClusterSdnFabricsFabricIdPath {
     "set sdn fabric", "modify sdn fabric", "update fabric", "change fabric", "edit fabric", "set fabric",
     "modify fabric", "PUT fabric", "pvesh set /cluster/sdn/fabrics/fabric/{id}", "protocol", "SDN.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnFabricsFabricIdPut(pub(crate) Request<()>);
@@ -2231,7 +2217,6 @@ impl ClusterSdnFabricsNodePath {
     "GET /cluster/sdn/fabrics/node", "sdn fabrics node", "fabrics node sdn", "sdn node", "node sdn", "node a sdn",
     "GET node", "pvesh get /cluster/sdn/fabrics/node"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnFabricsNodeGet(pub(crate) Request<Vec<ClusterSdnFabricsNodeItem>>);
@@ -2362,7 +2347,6 @@ impl ClusterSdnFabricsNodeFabricIdPath {
     "show sdn node", "read sdn fabrics node", "read sdn node", "GET node",
     "pvesh get /cluster/sdn/fabrics/node/{fabric_id}", "SDN.Audit"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnFabricsNodeFabricIdGet(
@@ -2448,7 +2432,6 @@ impl ClusterSdnFabricsNodeFabricIdPostRequired<1> {
     "new sdn fabrics node", "new sdn node", "POST node", "pvesh create /cluster/sdn/fabrics/node/{fabric_id}",
     "protocol", "node_id", "SDN.Allocate", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnFabricsNodeFabricIdPost(pub(crate) Request<()>);
@@ -2729,7 +2712,6 @@ impl ClusterSdnFabricsNodeFabricIdNodeIdPath {
     "edit fabric node", "set fabric node", "modify fabric node", "PUT node",
     "pvesh set /cluster/sdn/fabrics/node/{fabric_id}/{node_id}", "protocol", "SDN.Allocate", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnFabricsNodeFabricIdNodeIdPut(pub(crate) Request<()>);
@@ -2936,7 +2918,6 @@ impl ClusterSdnIpamsPath {
     "GET /cluster/sdn/ipams", "ipams", "list an ipam", "list ipams", "show ipams", "all ipams", "sdn ipams",
     "ipams sdn", "get sdn ipams", "show sdn ipams", "GET ipams", "pvesh get /cluster/sdn/ipams"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnIpamsGet(pub(crate) Request<Vec<ClusterSdnIpamsItem>>);
@@ -3013,7 +2994,6 @@ impl ClusterSdnIpamsPostRequired<1> {
     "POST /cluster/sdn/ipams", "create an ipam", "create ipam", "add ipam", "new ipam", "create sdn ipams",
     "add sdn ipams", "new sdn ipams", "POST ipams", "pvesh create /cluster/sdn/ipams", "type", "ipam", "SDN.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnIpamsPost(pub(crate) Request<()>);
@@ -3180,7 +3160,6 @@ impl ClusterSdnIpamsIpamPath {
     "PUT /cluster/sdn/ipams/{ipam}", "update ipam", "change ipam", "edit ipam", "set ipam", "modify ipam", "PUT ipams",
     "pvesh set /cluster/sdn/ipams/{ipam}", "SDN.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnIpamsIpamPut(pub(crate) Request<()>);
@@ -3276,7 +3255,6 @@ impl Settings<ClusterSdnIpamsIpamPut> for ClusterSdnIpamsItem {
     "DELETE /cluster/sdn/ipams/{ipam}", "delete ipam", "remove ipam", "DELETE ipams",
     "pvesh delete /cluster/sdn/ipams/{ipam}", "SDN.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnIpamsIpamDelete(pub(crate) Request<()>);
@@ -3408,7 +3386,6 @@ impl ClusterSdnLockPath {
     "POST /cluster/sdn/lock", "create sdn lock", "add sdn lock", "new sdn lock", "POST lock",
     "pvesh create /cluster/sdn/lock", "SDN.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnLockPost(pub(crate) Request<String>);
@@ -3445,7 +3422,6 @@ impl ClusterSdnLockPost {
     "DELETE /cluster/sdn/lock", "delete sdn lock", "remove sdn lock", "DELETE lock", "pvesh delete /cluster/sdn/lock",
     "SDN.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnLockDelete(pub(crate) Request<()>);
@@ -3547,7 +3523,6 @@ impl ClusterSdnPrefixListsPath {
     "all prefix lists", "sdn prefix lists", "prefix lists sdn", "get sdn prefix lists", "show sdn prefix lists",
     "GET prefix-lists", "pvesh get /cluster/sdn/prefix-lists"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnPrefixListsGet(pub(crate) Request<Vec<ClusterSdnPrefixListsItem>>);
@@ -3594,7 +3569,6 @@ impl ClusterSdnPrefixListsGet {
     "new prefix list", "create sdn prefix lists", "add sdn prefix lists", "new sdn prefix lists", "POST prefix-lists",
     "pvesh create /cluster/sdn/prefix-lists", "id", "SDN.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnPrefixListsPost(pub(crate) Request<()>);
@@ -3736,7 +3710,6 @@ impl ClusterSdnPrefixListsIdPath {
     "set prefix list", "modify prefix list", "PUT prefix-lists", "pvesh set /cluster/sdn/prefix-lists/{id}",
     "SDN.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnPrefixListsIdPut(pub(crate) Request<()>);
@@ -3817,7 +3790,6 @@ impl Settings<ClusterSdnPrefixListsIdPut> for ClusterSdnPrefixListsItem {
     "DELETE /cluster/sdn/prefix-lists/{id}", "delete prefix list", "remove prefix list", "DELETE prefix-lists",
     "pvesh delete /cluster/sdn/prefix-lists/{id}", "SDN.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnPrefixListsIdDelete(pub(crate) Request<()>);
@@ -3969,7 +3941,6 @@ impl ClusterSdnPrefixListsIdEntriesPostRequired<1> {
     "new prefix list entries", "POST entries", "pvesh create /cluster/sdn/prefix-lists/{id}/entries", "action",
     "prefix", "SDN.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnPrefixListsIdEntriesPost(pub(crate) Request<()>);
@@ -4133,7 +4104,6 @@ impl ClusterSdnPrefixListsIdEntriesUrlSeqPath {
     "edit prefix list entry", "set prefix list entry", "modify prefix list entry", "PUT entries",
     "pvesh set /cluster/sdn/prefix-lists/{id}/entries/{url_seq}", "SDN.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnPrefixListsIdEntriesUrlSeqPut(pub(crate) Request<()>);
@@ -4249,7 +4219,6 @@ for ClusterSdnPrefixListsEntriesItem {
     "DELETE /cluster/sdn/prefix-lists/{id}/entries/{url_seq}", "delete prefix list entry", "remove prefix list entry",
     "DELETE entries", "pvesh delete /cluster/sdn/prefix-lists/{id}/entries/{url_seq}", "SDN.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnPrefixListsIdEntriesUrlSeqDelete(pub(crate) Request<()>);
@@ -4315,7 +4284,6 @@ impl ClusterSdnRollbackPath {
     "POST /cluster/sdn/rollback", "sdn rollback", "rollback sdn", "rollback a sdn", "POST rollback",
     "pvesh create /cluster/sdn/rollback", "SDN.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnRollbackPost(pub(crate) Request<()>);
@@ -4398,7 +4366,6 @@ impl ClusterSdnRouteMapsPath {
 #[cfg_attr(doc, doc(alias(
     "GET /cluster/sdn/route-maps", "GET route-maps", "pvesh get /cluster/sdn/route-maps"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnRouteMapsGet(pub(crate) Request<Vec<ClusterSdnRouteMapsItem>>);
@@ -4491,7 +4458,6 @@ impl ClusterSdnRouteMapsEntriesPath {
     "entries sdn", "get sdn route maps entries", "get sdn entries", "show sdn route maps entries", "show sdn entries",
     "GET entries", "pvesh get /cluster/sdn/route-maps/entries"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnRouteMapsEntriesGet(
@@ -4589,7 +4555,6 @@ impl ClusterSdnRouteMapsEntriesPostRequired<2> {
     "add sdn route maps entries", "add sdn entries", "new sdn route maps entries", "new sdn entries", "POST entries",
     "pvesh create /cluster/sdn/route-maps/entries", "route-map-id", "order", "action", "SDN.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnRouteMapsEntriesPost(pub(crate) Request<()>);
@@ -4714,7 +4679,6 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdPath {
     "show sdn route maps entries", "show sdn entries", "read sdn route maps entries", "read sdn entries",
     "GET entries", "pvesh get /cluster/sdn/route-maps/entries/{route-map-id}"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnRouteMapsEntriesRouteMapIdGet(
@@ -4760,7 +4724,6 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdPath {
 #[cfg_attr(doc, doc(alias(
     
 )))]
-
 #[derive(Clone, Debug)]
 pub struct ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath(pub(crate) At);
 
@@ -4878,7 +4841,6 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath {
     "change route map entry", "edit route map entry", "set route map entry", "modify route map entry", "PUT entry",
     "pvesh set /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}", "SDN.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut(pub(crate) Request<()>);
@@ -5009,7 +4971,6 @@ for ClusterSdnRouteMapsEntriesItem {
     "remove route map entry", "DELETE entry",
     "pvesh delete /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}", "SDN.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderDelete(pub(crate) Request<()>);
@@ -5114,7 +5075,6 @@ impl ClusterSdnVnetsPath {
     "list sdn vnets", "show sdn vnets", "all sdn vnets", "vnets sdn", "get sdn vnets", "GET vnets",
     "pvesh get /cluster/sdn/vnets"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsGet(pub(crate) Request<Vec<ClusterSdnVnetsItem>>);
@@ -5195,7 +5155,6 @@ impl ClusterSdnVnetsPostRequired<1> {
     "add sdn vnet", "new sdn vnet", "create sdn vnets", "add sdn vnets", "new sdn vnets", "POST vnets",
     "pvesh create /cluster/sdn/vnets", "vnet", "zone", "SDN.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsPost(pub(crate) Request<()>);
@@ -5360,7 +5319,6 @@ impl ClusterSdnVnetsVnetPath {
     "GET /cluster/sdn/vnets/{vnet}", "get vnet", "show vnet", "read vnet", "get sdn vnet", "show sdn vnet",
     "read sdn vnet", "GET vnets", "pvesh get /cluster/sdn/vnets/{vnet}"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetGet(pub(crate) Request<ClusterSdnVnetsItem>);
@@ -5400,7 +5358,6 @@ impl ClusterSdnVnetsVnetGet {
     "update sdn vnet", "change sdn vnet", "edit sdn vnet", "set sdn vnet", "modify sdn vnet", "PUT vnets",
     "pvesh set /cluster/sdn/vnets/{vnet}", "SDN.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetPut(pub(crate) Request<()>);
@@ -5503,7 +5460,6 @@ impl Settings<ClusterSdnVnetsVnetPut> for ClusterSdnVnetsItem {
     "DELETE /cluster/sdn/vnets/{vnet}", "delete vnet", "remove vnet", "delete sdn vnet", "remove sdn vnet",
     "DELETE vnets", "pvesh delete /cluster/sdn/vnets/{vnet}", "SDN.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetDelete(pub(crate) Request<()>);
@@ -5661,7 +5617,6 @@ impl ClusterSdnVnetsVnetFirewallOptionsPath {
     "set sdn vnet firewall options", "set sdn vnet options", "modify sdn vnet firewall options",
     "modify sdn vnet options", "PUT options", "pvesh set /cluster/sdn/vnets/{vnet}/firewall/options", "SDN.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetFirewallOptionsPut(pub(crate) Request<()>);
@@ -5888,7 +5843,6 @@ impl ClusterSdnVnetsVnetFirewallRulesPostRequired<1> {
     "new sdn vnet firewall rules", "new sdn vnet rules", "POST rules",
     "pvesh create /cluster/sdn/vnets/{vnet}/firewall/rules", "type", "action", "SDN.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetFirewallRulesPost(pub(crate) Request<()>);
@@ -6116,7 +6070,6 @@ impl ClusterSdnVnetsVnetFirewallRulesPosPath {
     "edit vnet firewall rule", "set vnet firewall rule", "modify vnet firewall rule", "PUT rules",
     "pvesh set /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}", "SDN.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetFirewallRulesPosPut(pub(crate) Request<()>);
@@ -6269,7 +6222,6 @@ impl Settings<ClusterSdnVnetsVnetFirewallRulesPosPut> for super::types::Firewall
     "DELETE /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}", "delete vnet firewall rule", "remove vnet firewall rule",
     "DELETE rules", "pvesh delete /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}", "SDN.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetFirewallRulesPosDelete(pub(crate) Request<()>);
@@ -6419,7 +6371,6 @@ impl ClusterSdnVnetsVnetIpsPostRequired<1> {
     "add sdn vnet ips", "new sdn vnet ips", "POST ips", "pvesh create /cluster/sdn/vnets/{vnet}/ips", "zone", "ip",
     "SDN.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetIpsPost(pub(crate) Request<()>);
@@ -6494,7 +6445,6 @@ impl ClusterSdnVnetsVnetIpsPutRequired<1> {
     "modify vnet ips", "update sdn vnet ips", "change sdn vnet ips", "edit sdn vnet ips", "set sdn vnet ips",
     "modify sdn vnet ips", "PUT ips", "pvesh set /cluster/sdn/vnets/{vnet}/ips", "zone", "ip", "SDN.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetIpsPut(pub(crate) Request<()>);
@@ -6574,7 +6524,6 @@ impl ClusterSdnVnetsVnetIpsDeleteRequired<1> {
     "DELETE /cluster/sdn/vnets/{vnet}/ips", "delete vnet ips", "remove vnet ips", "delete sdn vnet ips",
     "remove sdn vnet ips", "DELETE ips", "pvesh delete /cluster/sdn/vnets/{vnet}/ips", "zone", "ip", "SDN.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetIpsDelete(pub(crate) Request<()>);
@@ -6662,7 +6611,6 @@ impl ClusterSdnVnetsVnetSubnetsPath {
     "get vnet subnets", "show vnet subnets", "sdn vnet subnets", "subnets sdn vnet", "get sdn vnet subnets",
     "show sdn vnet subnets", "GET subnets", "pvesh get /cluster/sdn/vnets/{vnet}/subnets"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetSubnetsGet(
@@ -6748,7 +6696,6 @@ impl ClusterSdnVnetsVnetSubnetsPostRequired<1> {
     "new vnet subnets", "create sdn vnet subnets", "add sdn vnet subnets", "new sdn vnet subnets", "POST subnets",
     "pvesh create /cluster/sdn/vnets/{vnet}/subnets", "type", "subnet", "SDN.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetSubnetsPost(pub(crate) Request<()>);
@@ -6929,7 +6876,6 @@ impl ClusterSdnVnetsVnetSubnetsSubnetPath {
     "GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}", "get subnet", "show subnet", "read subnet", "get sdn subnet",
     "show sdn subnet", "read sdn subnet", "GET subnets", "pvesh get /cluster/sdn/vnets/{vnet}/subnets/{subnet}"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetSubnetsSubnetGet(
@@ -6978,7 +6924,6 @@ impl ClusterSdnVnetsVnetSubnetsSubnetGet {
     "modify subnet", "update sdn subnet", "change sdn subnet", "edit sdn subnet", "set sdn subnet",
     "modify sdn subnet", "PUT subnets", "pvesh set /cluster/sdn/vnets/{vnet}/subnets/{subnet}", "SDN.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetSubnetsSubnetPut(pub(crate) Request<()>);
@@ -7106,7 +7051,6 @@ impl Settings<ClusterSdnVnetsVnetSubnetsSubnetPut> for ClusterSdnVnetsSubnetsIte
     "DELETE /cluster/sdn/vnets/{vnet}/subnets/{subnet}", "delete subnet", "remove subnet", "delete sdn subnet",
     "remove sdn subnet", "DELETE subnets", "pvesh delete /cluster/sdn/vnets/{vnet}/subnets/{subnet}", "SDN.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetSubnetsSubnetDelete(pub(crate) Request<()>);
@@ -7217,7 +7161,6 @@ impl ClusterSdnZonesPath {
     "list sdn zones", "show sdn zones", "all sdn zones", "zones sdn", "get sdn zones", "GET zones",
     "pvesh get /cluster/sdn/zones"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnZonesGet(pub(crate) Request<Vec<ClusterSdnZonesItem>>);
@@ -7319,7 +7262,6 @@ impl ClusterSdnZonesPostRequired<1> {
     "add sdn zone", "new sdn zone", "create sdn zones", "add sdn zones", "new sdn zones", "POST zones",
     "pvesh create /cluster/sdn/zones", "type", "zone", "SDN.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnZonesPost(pub(crate) Request<()>);
@@ -7663,7 +7605,6 @@ impl ClusterSdnZonesZonePath {
     "GET /cluster/sdn/zones/{zone}", "get zone", "show zone", "read zone", "get sdn zone", "show sdn zone",
     "read sdn zone", "GET zones", "pvesh get /cluster/sdn/zones/{zone}", "SDN.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnZonesZoneGet(pub(crate) Request<ClusterSdnZonesItem>);
@@ -7703,7 +7644,6 @@ impl ClusterSdnZonesZoneGet {
     "update sdn zone", "change sdn zone", "edit sdn zone", "set sdn zone", "modify sdn zone", "PUT zones",
     "pvesh set /cluster/sdn/zones/{zone}", "SDN.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnZonesZonePut(pub(crate) Request<()>);
@@ -7979,7 +7919,6 @@ impl Settings<ClusterSdnZonesZonePut> for ClusterSdnZonesItem {
     "DELETE /cluster/sdn/zones/{zone}", "delete zone", "remove zone", "delete sdn zone", "remove sdn zone",
     "DELETE zones", "pvesh delete /cluster/sdn/zones/{zone}", "SDN.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnZonesZoneDelete(pub(crate) Request<()>);

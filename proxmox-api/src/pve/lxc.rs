@@ -576,7 +576,6 @@ impl LxcPath {
     "new node lxc", "create host lxc", "add host lxc", "new host lxc", "POST lxc", "pvesh create /nodes/{node}/lxc",
     "vmid", "ostemplate", "VM.Allocate", "VM.Backup"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcPost(pub(crate) Request<Task>);
@@ -1002,7 +1001,6 @@ impl LxcVmidPath {
     "delete ct", "remove ct", "delete lxc", "remove lxc", "delete lxc container", "remove lxc container",
     "pvesh delete /nodes/{node}/lxc/{vmid}", "VM.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidDelete(pub(crate) Request<Task>);
@@ -1158,7 +1156,6 @@ impl LxcVmidClonePath {
     "clone lxc container", "POST clone", "pvesh create /nodes/{node}/lxc/{vmid}/clone", "newid", "VM.Clone",
     "VM.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidClonePost(pub(crate) Request<Task>);
@@ -1512,7 +1509,6 @@ impl LxcVmidConfigPath {
     "show lxc config", "lxc container config", "config lxc container", "get lxc container config",
     "show lxc container config", "GET config", "pvesh get /nodes/{node}/lxc/{vmid}/config", "VM.Audit"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidConfigGet(pub(crate) Request<LxcConfig>);
@@ -1581,7 +1577,6 @@ impl LxcVmidConfigGet {
     "pvesh set /nodes/{node}/lxc/{vmid}/config", "VM.Config.Disk", "VM.Config.CPU", "VM.Config.Memory",
     "VM.Config.Network", "VM.Config.Options"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidConfigPut(pub(crate) Request<()>);
@@ -1942,7 +1937,6 @@ impl LxcVmidFeaturePath {
     "ct feature", "feature ct", "lxc feature", "feature lxc", "lxc container feature", "feature lxc container",
     "GET feature", "pvesh get /nodes/{node}/lxc/{vmid}/feature", "feature", "VM.Audit"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFeatureGet(pub(crate) Request<LxcFeature>);
@@ -2152,7 +2146,6 @@ impl LxcVmidFirewallAliasesPostRequired<1> {
     "new lxc container firewall aliases", "new lxc container aliases", "POST aliases",
     "pvesh create /nodes/{node}/lxc/{vmid}/firewall/aliases", "name", "cidr", "VM.Config.Network"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallAliasesPost(pub(crate) Request<()>);
@@ -2314,7 +2307,6 @@ impl LxcVmidFirewallAliasesNamePath {
     "modify container firewall alias", "PUT aliases", "pvesh set /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}",
     "cidr", "VM.Config.Network"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallAliasesNamePut(pub(crate) Request<()>);
@@ -2390,7 +2382,6 @@ impl Settings<LxcVmidFirewallAliasesNamePut> for super::types::FirewallAliasesIt
     "remove container firewall alias", "DELETE aliases",
     "pvesh delete /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}", "VM.Config.Network"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallAliasesNameDelete(pub(crate) Request<()>);
@@ -2511,7 +2502,6 @@ impl LxcVmidFirewallIpsetPath {
     "add lxc container ipset", "new lxc container firewall ipset", "new lxc container ipset", "POST ipset",
     "pvesh create /nodes/{node}/lxc/{vmid}/firewall/ipset", "name", "VM.Config.Network"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallIpsetPost(pub(crate) Request<()>);
@@ -2656,7 +2646,6 @@ impl LxcVmidFirewallIpsetNamePath {
     "add container ipset", "new container ipset", "POST ipset",
     "pvesh create /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}", "cidr", "VM.Config.Network"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallIpsetNamePost(pub(crate) Request<()>);
@@ -2726,7 +2715,6 @@ impl Settings<LxcVmidFirewallIpsetNamePost> for super::types::FirewallIpsetEntry
     "delete container ipset entry", "remove container ipset entry", "delete container ipset", "remove container ipset",
     "DELETE ipset", "pvesh delete /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}", "VM.Config.Network"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallIpsetNameDelete(pub(crate) Request<()>);
@@ -2857,7 +2845,6 @@ impl LxcVmidFirewallIpsetNameCidrPath {
     "modify container ipset entry", "PUT ipset", "pvesh set /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}",
     "VM.Config.Network"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallIpsetNameCidrPut(pub(crate) Request<()>);
@@ -2934,7 +2921,6 @@ impl Settings<LxcVmidFirewallIpsetNameCidrPut> for super::types::FirewallIpsetIt
     "remove container ipset entry", "DELETE ipset",
     "pvesh delete /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}", "VM.Config.Network"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallIpsetNameCidrDelete(pub(crate) Request<()>);
@@ -3009,7 +2995,6 @@ impl LxcVmidFirewallLogPath {
     "lxc container log", "log lxc container", "GET log", "pvesh get /nodes/{node}/lxc/{vmid}/firewall/log",
     "VM.Console"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallLogGet(pub(crate) Request<Vec<super::types::LogLine>>);
@@ -3145,7 +3130,6 @@ impl LxcVmidFirewallOptionsPath {
     "set lxc container options", "modify lxc container firewall options", "modify lxc container options",
     "PUT options", "pvesh set /nodes/{node}/lxc/{vmid}/firewall/options", "VM.Config.Network"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallOptionsPut(pub(crate) Request<()>);
@@ -3327,7 +3311,6 @@ impl LxcVmidFirewallRefsPath {
     "firewall refs lxc container", "lxc container refs", "refs lxc container", "GET refs",
     "pvesh get /nodes/{node}/lxc/{vmid}/firewall/refs", "VM.Audit"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallRefsGet(pub(crate) Request<Vec<super::types::FirewallRef>>);
@@ -3496,7 +3479,6 @@ impl LxcVmidFirewallRulesPostRequired<1> {
     "new lxc container firewall rules", "new lxc container rules", "POST rules",
     "pvesh create /nodes/{node}/lxc/{vmid}/firewall/rules", "type", "action", "VM.Config.Network"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallRulesPost(pub(crate) Request<()>);
@@ -3720,7 +3702,6 @@ impl LxcVmidFirewallRulesPosPath {
     "set ct firewall rule", "modify ct firewall rule", "PUT rules",
     "pvesh set /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}", "VM.Config.Network"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallRulesPosPut(pub(crate) Request<()>);
@@ -3874,7 +3855,6 @@ impl Settings<LxcVmidFirewallRulesPosPut> for super::types::FirewallRule {
     "remove container firewall rule", "delete ct firewall rule", "remove ct firewall rule", "DELETE rules",
     "pvesh delete /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}", "VM.Config.Network"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallRulesPosDelete(pub(crate) Request<()>);
@@ -4043,7 +4023,6 @@ impl LxcVmidMigratePath {
     "get lxc container migrate", "show lxc container migrate", "GET migrate",
     "pvesh get /nodes/{node}/lxc/{vmid}/migrate", "VM.Migrate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidMigrateGet(pub(crate) Request<LxcMigrate>);
@@ -4093,7 +4072,6 @@ impl LxcVmidMigrateGet {
     "new lxc container migrate", "POST migrate", "pvesh create /nodes/{node}/lxc/{vmid}/migrate", "target",
     "VM.Migrate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidMigratePost(pub(crate) Request<Task>);
@@ -4242,7 +4220,6 @@ impl LxcVmidMoveVolumePath {
     "move volume lxc", "lxc container move volume", "move volume lxc container", "POST move_volume",
     "pvesh create /nodes/{node}/lxc/{vmid}/move_volume", "volume", "VM.Config.Disk"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidMoveVolumePost(pub(crate) Request<Task>);
@@ -4386,7 +4363,6 @@ impl LxcVmidMtunnelPath {
     "ct mtunnel", "mtunnel ct", "lxc mtunnel", "mtunnel lxc", "lxc container mtunnel", "mtunnel lxc container",
     "POST mtunnel", "pvesh create /nodes/{node}/lxc/{vmid}/mtunnel", "VM.Allocate", "Sys.Incoming"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidMtunnelPost(pub(crate) Request<super::types::Mtunnel>);
@@ -4677,7 +4653,6 @@ impl LxcVmidRemoteMigratePostRequired<2> {
     "POST remote_migrate", "pvesh create /nodes/{node}/lxc/{vmid}/remote_migrate", "target-endpoint", "target-storage",
     "target-bridge", "VM.Migrate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidRemoteMigratePost(pub(crate) Request<Task>);
@@ -4846,7 +4821,6 @@ impl LxcVmidResizePutRequired<1> {
     "pvesh set /nodes/{node}/lxc/{vmid}/resize", "disk", "size", "VM.Config.Disk", "VM.Config.Options",
     "Datastore.AllocateSpace"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidResizePut(pub(crate) Request<Task>);
@@ -4958,7 +4932,6 @@ impl LxcVmidRrdGetRequired<1> {
     "lxc rrd", "rrd lxc", "lxc container rrd", "rrd lxc container", "GET rrd",
     "pvesh get /nodes/{node}/lxc/{vmid}/rrd", "ds", "timeframe", "VM.Audit"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidRrdGet(pub(crate) Request<super::types::RrdImage>);
@@ -5044,7 +5017,6 @@ impl LxcVmidRrddataPath {
     "rrddata lxc", "lxc container rrddata", "rrddata lxc container", "GET rrddata",
     "pvesh get /nodes/{node}/lxc/{vmid}/rrddata", "timeframe", "VM.Audit"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidRrddataGet(pub(crate) Request<Vec<super::types::GuestRrdSample>>);
@@ -5177,7 +5149,6 @@ impl LxcVmidSnapshotPath {
     "new lxc snapshot", "create lxc container snapshot", "add lxc container snapshot", "new lxc container snapshot",
     "POST snapshot", "pvesh create /nodes/{node}/lxc/{vmid}/snapshot", "snapname", "VM.Snapshot"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidSnapshotPost(pub(crate) Request<Task>);
@@ -5294,7 +5265,6 @@ impl LxcVmidSnapshotSnapnamePath {
     "remove lxc snapshot", "DELETE snapshot", "pvesh delete /nodes/{node}/lxc/{vmid}/snapshot/{snapname}",
     "VM.Snapshot"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidSnapshotSnapnameDelete(pub(crate) Request<Task>);
@@ -5411,7 +5381,6 @@ impl LxcVmidSnapshotSnapnameConfigPath {
     "change lxc snapshot config", "edit lxc snapshot config", "set lxc snapshot config", "modify lxc snapshot config",
     "PUT config", "pvesh set /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config", "VM.Snapshot"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidSnapshotSnapnameConfigPut(pub(crate) Request<()>);
@@ -5543,7 +5512,6 @@ impl LxcVmidSnapshotSnapnameRollbackPath {
     "rollback lxc snapshot", "POST rollback", "pvesh create /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/rollback",
     "VM.Snapshot", "VM.Snapshot.Rollback"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidSnapshotSnapnameRollbackPost(pub(crate) Request<Task>);
@@ -5610,7 +5578,6 @@ impl LxcVmidSpiceproxyPath {
     "lxc container spiceproxy", "spiceproxy lxc container", "POST spiceproxy",
     "pvesh create /nodes/{node}/lxc/{vmid}/spiceproxy", "VM.Console"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidSpiceproxyPost(pub(crate) Request<super::types::SpiceConfig>);
@@ -5787,7 +5754,6 @@ impl LxcVmidStatusRebootPath {
     "lxc reboot", "reboot lxc", "lxc container status reboot", "status reboot lxc container", "lxc container reboot",
     "reboot lxc container", "POST reboot", "pvesh create /nodes/{node}/lxc/{vmid}/status/reboot", "VM.PowerMgmt"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidStatusRebootPost(pub(crate) Request<Task>);
@@ -5923,7 +5889,6 @@ impl LxcVmidStatusShutdownPath {
     "status shutdown lxc container", "lxc container shutdown", "shutdown lxc container", "POST shutdown",
     "pvesh create /nodes/{node}/lxc/{vmid}/status/shutdown", "VM.PowerMgmt"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidStatusShutdownPost(pub(crate) Request<Task>);
@@ -6011,7 +5976,6 @@ impl LxcVmidStatusStartPath {
     "start lxc", "lxc container status start", "status start lxc container", "lxc container start",
     "start lxc container", "POST start", "pvesh create /nodes/{node}/lxc/{vmid}/status/start", "VM.PowerMgmt"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidStatusStartPost(pub(crate) Request<Task>);
@@ -6111,7 +6075,6 @@ impl LxcVmidStatusStopPath {
     "lxc stop", "stop lxc", "lxc container status stop", "status stop lxc container", "lxc container stop",
     "stop lxc container", "POST stop", "pvesh create /nodes/{node}/lxc/{vmid}/status/stop", "VM.PowerMgmt"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidStatusStopPost(pub(crate) Request<Task>);
@@ -6337,7 +6300,6 @@ impl LxcVmidVncproxyPath {
     "lxc container vncproxy", "vncproxy lxc container", "POST vncproxy",
     "pvesh create /nodes/{node}/lxc/{vmid}/vncproxy", "VM.Console"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidVncproxyPost(pub(crate) Request<super::types::Vncproxy>);

@@ -650,7 +650,6 @@ impl NodeCephFsNamePath {
     "create ceph filesystem", "add ceph filesystem", "new ceph filesystem", "POST fs",
     "pvesh create /nodes/{node}/ceph/fs/{name}", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephFsNamePost(pub(crate) Request<Task>);
@@ -692,7 +691,6 @@ impl NodeCephFsNamePost {
     "delete ceph filesystem", "remove ceph filesystem", "DELETE fs", "pvesh delete /nodes/{node}/ceph/fs/{name}",
     "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephFsNameDelete(pub(crate) Request<Task>);
@@ -781,7 +779,6 @@ impl NodeCephInitPath {
     "POST /nodes/{node}/ceph/init", "pveceph init", "ceph init", "init ceph", "init a ceph", "POST init",
     "pvesh create /nodes/{node}/ceph/init", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephInitPost(pub(crate) Request<()>);
@@ -888,7 +885,6 @@ impl NodeCephLogPath {
     "GET /nodes/{node}/ceph/log", "ceph log", "log ceph", "log a ceph", "GET log", "pvesh get /nodes/{node}/ceph/log",
     "Sys.Syslog"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephLogGet(pub(crate) Request<Vec<super::types::LogLine>>);
@@ -1034,7 +1030,6 @@ impl NodeCephMdsNamePath {
     "POST /nodes/{node}/ceph/mds/{name}", "pveceph mds create", "create mds", "add mds", "new mds", "create ceph mds",
     "add ceph mds", "new ceph mds", "POST mds", "pvesh create /nodes/{node}/ceph/mds/{name}", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephMdsNamePost(pub(crate) Request<Task>);
@@ -1298,7 +1293,6 @@ impl NodeCephMonMonidPath {
     "new mon", "create ceph monitor", "add ceph monitor", "new ceph monitor", "POST mon",
     "pvesh create /nodes/{node}/ceph/mon/{monid}", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephMonMonidPost(pub(crate) Request<Task>);
@@ -1410,7 +1404,6 @@ impl NodeCephOsdPath {
     "new osd", "create ceph osd", "add ceph osd", "new ceph osd", "POST osd", "pvesh create /nodes/{node}/ceph/osd",
     "dev"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephOsdPost(pub(crate) Request<Task>);
@@ -1549,7 +1542,6 @@ impl NodeCephOsdOsdidPath {
     "DELETE /nodes/{node}/ceph/osd/{osdid}", "pveceph osd destroy", "pveceph destroyosd", "delete osd", "remove osd",
     "delete ceph osd", "remove ceph osd", "pvesh delete /nodes/{node}/ceph/osd/{osdid}"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephOsdOsdidDelete(pub(crate) Request<Task>);
@@ -1659,7 +1651,6 @@ impl NodeCephOsdOsdidLvInfoPath {
     "GET /nodes/{node}/ceph/osd/{osdid}/lv-info", "osd lv info", "lv info osd", "lv info an osd", "ceph osd lv info",
     "lv info ceph osd", "GET lv-info", "pvesh get /nodes/{node}/ceph/osd/{osdid}/lv-info", "Sys.Audit"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephOsdOsdidLvInfoGet(pub(crate) Request<NodeCephOsdLvInfo>);
@@ -1817,7 +1808,6 @@ impl NodeCephOsdOsdidScrubPath {
     "POST /nodes/{node}/ceph/osd/{osdid}/scrub", "osd scrub", "scrub osd", "scrub an osd", "ceph osd scrub",
     "scrub ceph osd", "POST scrub", "pvesh create /nodes/{node}/ceph/osd/{osdid}/scrub", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephOsdOsdidScrubPost(pub(crate) Request<()>);
@@ -1936,7 +1926,6 @@ impl NodeCephPoolPath {
     "create ceph pool", "add ceph pool", "new ceph pool", "POST pool", "pvesh create /nodes/{node}/ceph/pool", "name",
     "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephPoolPost(pub(crate) Request<Task>);
@@ -2176,7 +2165,6 @@ impl NodeCephPoolNamePath {
     "PUT /nodes/{node}/ceph/pool/{name}", "pveceph pool set", "update ceph pool", "change ceph pool", "edit ceph pool",
     "set ceph pool", "modify ceph pool", "PUT pool", "pvesh set /nodes/{node}/ceph/pool/{name}", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephPoolNamePut(pub(crate) Request<Task>);
@@ -2305,7 +2293,6 @@ impl Settings<NodeCephPoolNamePut> for NodeCephPoolItem {
     "DELETE /nodes/{node}/ceph/pool/{name}", "pveceph pool destroy", "pveceph destroypool", "delete ceph pool",
     "remove ceph pool", "DELETE pool", "pvesh delete /nodes/{node}/ceph/pool/{name}", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephPoolNameDelete(pub(crate) Request<Task>);
@@ -2397,7 +2384,6 @@ impl NodeCephPoolNameStatusPath {
     "GET /nodes/{node}/ceph/pool/{name}/status", "pveceph pool get", "ceph pool status", "status ceph pool",
     "status a ceph pool", "GET status", "pvesh get /nodes/{node}/ceph/pool/{name}/status"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephPoolNameStatusGet(pub(crate) Request<NodeCephPool>);
@@ -2506,7 +2492,6 @@ impl NodeCephPoolsPath {
     "POST /nodes/{node}/ceph/pools", "create ceph pools", "add ceph pools", "new ceph pools", "POST pools",
     "pvesh create /nodes/{node}/ceph/pools", "name", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephPoolsPost(pub(crate) Request<Task>);
@@ -2745,7 +2730,6 @@ impl NodeCephPoolsNamePath {
     "GET /nodes/{node}/ceph/pools/{name}", "get ceph pools", "show ceph pools", "read ceph pools", "GET pools",
     "pvesh get /nodes/{node}/ceph/pools/{name}"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephPoolsNameGet(pub(crate) Request<NodeCephPool>);
@@ -2779,7 +2763,6 @@ impl NodeCephPoolsNameGet {
     "PUT /nodes/{node}/ceph/pools/{name}", "update ceph pools", "change ceph pools", "edit ceph pools",
     "set ceph pools", "modify ceph pools", "PUT pools", "pvesh set /nodes/{node}/ceph/pools/{name}", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephPoolsNamePut(pub(crate) Request<Task>);
@@ -2930,7 +2913,6 @@ impl Settings<NodeCephPoolsNamePut> for NodeCephPoolItem {
     "DELETE /nodes/{node}/ceph/pools/{name}", "delete ceph pools", "remove ceph pools", "DELETE pools",
     "pvesh delete /nodes/{node}/ceph/pools/{name}", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephPoolsNameDelete(pub(crate) Request<Task>);
@@ -3026,7 +3008,6 @@ impl NodeCephRestartPath {
     "POST /nodes/{node}/ceph/restart", "ceph restart", "restart ceph", "restart a ceph", "POST restart",
     "pvesh create /nodes/{node}/ceph/restart", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephRestartPost(pub(crate) Request<Task>);
@@ -3148,7 +3129,6 @@ impl NodeCephStartPath {
     "POST /nodes/{node}/ceph/start", "pveceph start", "ceph start", "start ceph", "start a ceph", "POST start",
     "pvesh create /nodes/{node}/ceph/start", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephStartPost(pub(crate) Request<Task>);
@@ -3272,7 +3252,6 @@ impl NodeCephStopPath {
     "POST /nodes/{node}/ceph/stop", "pveceph stop", "ceph stop", "stop ceph", "stop a ceph", "POST stop",
     "pvesh create /nodes/{node}/ceph/stop", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephStopPost(pub(crate) Request<Task>);

@@ -202,7 +202,6 @@ impl NodeDisksDirectoryPostRequired<1> {
     "new disk directory", "POST directory", "pvesh create /nodes/{node}/disks/directory", "name", "device",
     "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksDirectoryPost(pub(crate) Request<Task>);
@@ -297,7 +296,6 @@ impl NodeDisksDirectoryNamePath {
     "DELETE /nodes/{node}/disks/directory/{name}", "delete directory storage", "remove directory storage",
     " a directory storage", "DELETE directory", "pvesh delete /nodes/{node}/disks/directory/{name}", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksDirectoryNameDelete(pub(crate) Request<Task>);
@@ -392,7 +390,6 @@ impl NodeDisksInitgptPath {
     "disk initgpt", "initgpt disk", "initgpt a disk", "POST initgpt", "pvesh create /nodes/{node}/disks/initgpt",
     "disk", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksInitgptPost(pub(crate) Request<Task>);
@@ -471,7 +468,6 @@ impl NodeDisksListPath {
     "GET /nodes/{node}/disks/list", "list disks", "node disks", "physical disks", "list drives", "disks", "disk list",
     "list disk", "list a disk", "GET list", "pvesh get /nodes/{node}/disks/list"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksListGet(pub(crate) Request<Vec<NodeDisksListItem>>);
@@ -639,7 +635,6 @@ impl NodeDisksLvmPostRequired<1> {
     "new volume group", "create lvm volume group", "add lvm volume group", "new lvm volume group", "create disk lvm",
     "add disk lvm", "new disk lvm", "POST lvm", "pvesh create /nodes/{node}/disks/lvm", "name", "device", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksLvmPost(pub(crate) Request<Task>);
@@ -717,7 +712,6 @@ impl NodeDisksLvmNamePath {
     "delete lvm volume group", "remove lvm volume group", "DELETE lvm", "pvesh delete /nodes/{node}/disks/lvm/{name}",
     "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksLvmNameDelete(pub(crate) Request<Task>);
@@ -880,7 +874,6 @@ impl NodeDisksLvmthinPostRequired<1> {
     "create lvm thin pool", "add lvm thin pool", "new lvm thin pool", "create disk lvmthin", "add disk lvmthin",
     "new disk lvmthin", "POST lvmthin", "pvesh create /nodes/{node}/disks/lvmthin", "name", "device", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksLvmthinPost(pub(crate) Request<Task>);
@@ -974,7 +967,6 @@ impl NodeDisksLvmthinNamePath {
     "delete lvm thin pool", "remove lvm thin pool", "DELETE lvmthin",
     "pvesh delete /nodes/{node}/disks/lvmthin/{name}", "volume-group", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksLvmthinNameDelete(pub(crate) Request<Task>);
@@ -1059,7 +1051,6 @@ impl NodeDisksSmartPath {
     "disk smart", "smart disk", "smart a disk", "GET smart", "pvesh get /nodes/{node}/disks/smart", "disk",
     "Sys.Audit"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksSmartGet(pub(crate) Request<NodeDisksSmart>);
@@ -1297,7 +1288,6 @@ impl NodeDisksZfsPostRequired<2> {
     "add zfs pool", "new zfs pool", "create disk zfs", "add disk zfs", "new disk zfs", "POST zfs",
     "pvesh create /nodes/{node}/disks/zfs", "name", "raidlevel", "devices", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksZfsPost(pub(crate) Request<Task>);
@@ -1425,7 +1415,6 @@ impl NodeDisksZfsNamePath {
     "DELETE /nodes/{node}/disks/zfs/{name}", "delete zpool", "remove zpool", "delete zfs pool", "remove zfs pool",
     "DELETE zfs", "pvesh delete /nodes/{node}/disks/zfs/{name}", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksZfsNameDelete(pub(crate) Request<Task>);

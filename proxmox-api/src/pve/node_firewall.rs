@@ -116,7 +116,6 @@ impl NodeFirewallLogPath {
     "host firewall log", "firewall log host", "host log", "log host", "GET log",
     "pvesh get /nodes/{node}/firewall/log", "Sys.Syslog"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeFirewallLogGet(pub(crate) Request<Vec<super::types::LogLine>>);
@@ -249,7 +248,6 @@ impl NodeFirewallOptionsPath {
     "modify host firewall options", "modify host options", "PUT options", "pvesh set /nodes/{node}/firewall/options",
     "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeFirewallOptionsPut(pub(crate) Request<()>);
@@ -641,7 +639,6 @@ impl NodeFirewallRulesPostRequired<1> {
     "add host firewall rules", "add host rules", "new host firewall rules", "new host rules", "POST rules",
     "pvesh create /nodes/{node}/firewall/rules", "type", "action", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeFirewallRulesPost(pub(crate) Request<()>);
@@ -854,7 +851,6 @@ impl NodeFirewallRulesPosPath {
     "change host firewall rule", "edit host firewall rule", "set host firewall rule", "modify host firewall rule",
     "PUT rules", "pvesh set /nodes/{node}/firewall/rules/{pos}", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeFirewallRulesPosPut(pub(crate) Request<()>);
@@ -1008,7 +1004,6 @@ impl Settings<NodeFirewallRulesPosPut> for super::types::FirewallRule {
     "delete host firewall rule", "remove host firewall rule", "DELETE rules",
     "pvesh delete /nodes/{node}/firewall/rules/{pos}", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeFirewallRulesPosDelete(pub(crate) Request<()>);

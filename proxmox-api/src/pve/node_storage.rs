@@ -99,7 +99,6 @@ impl NodeStoragePath {
     "list node storages", "show node storages", "all node storages", "node storage", "storage node", "storage a node",
     "host storage", "storage host", "GET storage", "pvesh get /nodes/{node}/storage"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageGet(pub(crate) Request<Vec<NodeStorageItem>>);
@@ -287,7 +286,6 @@ impl NodeStorageStorageContentPath {
     "get node storage content", "show node storage content", "GET content",
     "pvesh get /nodes/{node}/storage/{storage}/content"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStorageContentGet(pub(crate) Request<Vec<NodeStorageContentItem>>);
@@ -397,7 +395,6 @@ impl NodeStorageStorageContentPostRequired<2> {
     "POST content", "pvesh create /nodes/{node}/storage/{storage}/content", "vmid", "filename", "size",
     "Datastore.AllocateSpace"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStorageContentPost(pub(crate) Request<String>);
@@ -640,7 +637,6 @@ impl NodeStorageStorageContentVolumePath {
     "new image", "create template", "add template", "new template", "create storage content", "add storage content",
     "new storage content", "POST content", "pvesh create /nodes/{node}/storage/{storage}/content/{volume}", "target"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStorageContentVolumePost(pub(crate) Request<Task>);
@@ -689,7 +685,6 @@ impl NodeStorageStorageContentVolumePost {
     "pvesh set /nodes/{node}/storage/{storage}/content/{volume}", "Datastore.Allocate", "Datastore.AllocateSpace",
     "Datastore.Audit", "VM.Backup", "VM.Config.Disk"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStorageContentVolumePut(pub(crate) Request<()>);
@@ -785,7 +780,6 @@ impl Settings<NodeStorageStorageContentVolumePut> for NodeStorageContentItem {
     "remove storage content", "DELETE content", "pvesh delete /nodes/{node}/storage/{storage}/content/{volume}",
     "Datastore.AllocateSpace", "VM.Backup", "Datastore.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStorageContentVolumeDelete(pub(crate) Request<Task>);
@@ -948,7 +942,6 @@ impl NodeStorageStorageDownloadUrlPostRequired<2> {
     "pvesh create /nodes/{node}/storage/{storage}/download-url", "url", "content", "filename",
     "Datastore.AllocateTemplate", "Sys.Audit", "Sys.Modify", "Sys.AccessNetwork"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStorageDownloadUrlPost(pub(crate) Request<Task>);
@@ -1159,7 +1152,6 @@ impl NodeStorageStorageFileRestoreDownloadGetRequired<1> {
     "file restore download node storage", "node storage download", "download node storage", "GET download",
     "pvesh get /nodes/{node}/storage/{storage}/file-restore/download", "volume", "filepath"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStorageFileRestoreDownloadGet(pub(crate) Request<Bytes>);
@@ -1557,7 +1549,6 @@ impl NodeStorageStorageOciRegistryPullPath {
     "POST oci-registry-pull", "pvesh create /nodes/{node}/storage/{storage}/oci-registry-pull", "reference",
     "Datastore.AllocateTemplate", "Sys.AccessNetwork"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStorageOciRegistryPullPost(pub(crate) Request<Task>);
@@ -1669,7 +1660,6 @@ impl NodeStorageStoragePrunebackupsPath {
     "prunebackups node storage", "get node storage prunebackups", "show node storage prunebackups", "GET prunebackups",
     "pvesh get /nodes/{node}/storage/{storage}/prunebackups"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStoragePrunebackupsGet(
@@ -1745,7 +1735,6 @@ impl NodeStorageStoragePrunebackupsGet {
     "DELETE prunebackups", "pvesh delete /nodes/{node}/storage/{storage}/prunebackups", "Datastore.AllocateSpace",
     "VM.Backup", "Datastore.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStoragePrunebackupsDelete(pub(crate) Request<Task>);
@@ -1882,7 +1871,6 @@ impl NodeStorageStorageRrdGetRequired<1> {
     "GET /nodes/{node}/storage/{storage}/rrd", "storage rrd", "rrd storage", "rrd a storage", "node storage rrd",
     "rrd node storage", "GET rrd", "pvesh get /nodes/{node}/storage/{storage}/rrd", "ds", "timeframe"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStorageRrdGet(pub(crate) Request<super::types::RrdImage>);
@@ -1970,7 +1958,6 @@ impl NodeStorageStorageRrddataPath {
     "node storage rrddata", "rrddata node storage", "GET rrddata", "pvesh get /nodes/{node}/storage/{storage}/rrddata",
     "timeframe"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStorageRrddataGet(pub(crate) Request<Vec<NodeStorageRrddataItem>>);
@@ -2144,7 +2131,6 @@ impl NodeStorageStorageUploadPostRequired<1> {
     "node storage upload", "upload node storage", "POST upload", "pvesh create /nodes/{node}/storage/{storage}/upload",
     "content", "filename", "Datastore.AllocateTemplate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStorageUploadPost(pub(crate) Request<Task>);

@@ -442,7 +442,6 @@ impl NodeAptChangelogPath {
     "changelog a node", "host apt changelog", "apt changelog host", "host changelog", "changelog host",
     "GET changelog", "pvesh get /nodes/{node}/apt/changelog", "name", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeAptChangelogGet(pub(crate) Request<String>);
@@ -572,7 +571,6 @@ impl NodeAptRepositoriesPath {
     "add host repositories", "new host apt repositories", "new host repositories", "POST repositories",
     "pvesh create /nodes/{node}/apt/repositories", "path", "index", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeAptRepositoriesPost(pub(crate) Request<()>);
@@ -618,7 +616,6 @@ impl NodeAptRepositoriesPost {
     "set host repositories", "modify host apt repositories", "modify host repositories", "PUT repositories",
     "pvesh set /nodes/{node}/apt/repositories", "handle", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeAptRepositoriesPut(pub(crate) Request<()>);
@@ -734,7 +731,6 @@ impl NodeAptUpdatePath {
     "add host update", "new host apt update", "new host update", "POST update",
     "pvesh create /nodes/{node}/apt/update", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeAptUpdatePost(pub(crate) Request<Task>);
@@ -953,7 +949,6 @@ impl NodeCapabilitiesQemuCpuPath {
     "cpu node", "cpu a node", "host capabilities qemu cpu", "capabilities qemu cpu host", "host cpu", "cpu host",
     "GET cpu", "pvesh get /nodes/{node}/capabilities/qemu/cpu"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCapabilitiesQemuCpuGet(
@@ -1027,7 +1022,6 @@ impl NodeCapabilitiesQemuCpuFlagsPath {
     "host capabilities qemu cpu flags", "capabilities qemu cpu flags host", "host cpu flags", "cpu flags host",
     "GET cpu-flags", "pvesh get /nodes/{node}/capabilities/qemu/cpu-flags"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCapabilitiesQemuCpuFlagsGet(
@@ -1108,7 +1102,6 @@ impl NodeCapabilitiesQemuMachinesPath {
     "host capabilities qemu machines", "capabilities qemu machines host", "host machines", "machines host",
     "GET machines", "pvesh get /nodes/{node}/capabilities/qemu/machines"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCapabilitiesQemuMachinesGet(
@@ -1385,7 +1378,6 @@ impl NodeCertificatesAcmeCertificatePath {
     "new host certificates acme certificate", "new host certificate", "POST certificate",
     "pvesh create /nodes/{node}/certificates/acme/certificate", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCertificatesAcmeCertificatePost(pub(crate) Request<Task>);
@@ -1427,7 +1419,6 @@ impl NodeCertificatesAcmeCertificatePost {
     "modify host certificates acme certificate", "modify host certificate", "PUT certificate",
     "pvesh set /nodes/{node}/certificates/acme/certificate", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCertificatesAcmeCertificatePut(pub(crate) Request<Task>);
@@ -1522,7 +1513,6 @@ impl NodeCertificatesCustomPath {
     "new host certificates custom", "new host custom", "POST custom", "pvesh create /nodes/{node}/certificates/custom",
     "certificates", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCertificatesCustomPost(pub(crate) Request<NodeCertificatesInfoItem>);
@@ -1569,7 +1559,6 @@ impl NodeCertificatesCustomPost {
     "delete host custom", "remove host certificates custom", "remove host custom", "DELETE custom",
     "pvesh delete /nodes/{node}/certificates/custom", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCertificatesCustomDelete(pub(crate) Request<()>);
@@ -1708,7 +1697,6 @@ impl NodeConfigPath {
     "show node config", "host config", "config host", "get host config", "show host config", "GET config",
     "pvesh get /nodes/{node}/config", "Sys.Audit"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeConfigGet(pub(crate) Request<NodeConfig>);
@@ -1745,7 +1733,6 @@ impl NodeConfigGet {
     "set node config", "modify node config", "update host config", "change host config", "edit host config",
     "set host config", "modify host config", "PUT config", "pvesh set /nodes/{node}/config", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeConfigPut(pub(crate) Request<()>);
@@ -1939,7 +1926,6 @@ impl NodeDnsPath {
     "edit node dns", "set node dns", "modify node dns", "update host dns", "change host dns", "edit host dns",
     "set host dns", "modify host dns", "PUT dns", "pvesh set /nodes/{node}/dns", "search", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDnsPut(pub(crate) Request<()>);
@@ -2131,7 +2117,6 @@ impl NodeHardwarePciPath {
     "pci node", "pci a node", "host hardware pci", "hardware pci host", "host pci", "pci host", "GET pci",
     "pvesh get /nodes/{node}/hardware/pci"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeHardwarePciGet(pub(crate) Request<Vec<NodeHardwarePciItem>>);
@@ -2510,7 +2495,6 @@ impl NodeHostsPath {
     "POST /nodes/{node}/hosts", "create node hosts", "add node hosts", "new node hosts", "create host hosts",
     "add host hosts", "new host hosts", "POST hosts", "pvesh create /nodes/{node}/hosts", "data", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeHostsPost(pub(crate) Request<()>);
@@ -2599,7 +2583,6 @@ impl NodeJournalPath {
     "GET /nodes/{node}/journal", "systemd journal", "journalctl", "node journal", "journal node", "journal a node",
     "host journal", "journal host", "GET journal", "pvesh get /nodes/{node}/journal", "Sys.Syslog"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeJournalGet(pub(crate) Request<Vec<String>>);
@@ -2728,7 +2711,6 @@ impl NodeMigrateallPath {
     "host migrateall", "migrateall host", "POST migrateall", "pvesh create /nodes/{node}/migrateall", "target",
     "VM.Migrate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeMigrateallPost(pub(crate) Request<Task>);
@@ -2981,7 +2963,6 @@ impl NodeNetworkPath {
     "show vlans", "all vlans", "node network", "network node", "get node network", "show node network", "host network",
     "network host", "get host network", "show host network", "GET network", "pvesh get /nodes/{node}/network"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeNetworkGet(pub(crate) Request<Vec<NodeNetworkItem>>);
@@ -3059,7 +3040,6 @@ impl NodeNetworkPostRequired<1> {
     "add host network", "new host network", "POST network", "pvesh create /nodes/{node}/network", "type", "iface",
     "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeNetworkPost(pub(crate) Request<()>);
@@ -3373,7 +3353,6 @@ impl Settings<NodeNetworkPost> for NodeNetwork {
     "update host network", "change host network", "edit host network", "set host network", "modify host network",
     "PUT network", "pvesh set /nodes/{node}/network", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeNetworkPut(pub(crate) Request<Task>);
@@ -3539,7 +3518,6 @@ impl NodeNetworkIfacePath {
     "update vlan", "change vlan", "edit vlan", "set vlan", "modify vlan", "PUT network",
     "pvesh set /nodes/{node}/network/{iface}", "type", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeNetworkIfacePut(pub(crate) Request<()>);
@@ -3974,7 +3952,6 @@ impl NodeQueryUrlMetadataPath {
     "query url metadata a node", "host query url metadata", "query url metadata host", "GET query-url-metadata",
     "pvesh get /nodes/{node}/query-url-metadata", "url"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeQueryUrlMetadataGet(pub(crate) Request<NodeQueryUrlMetadata>);
@@ -4049,7 +4026,6 @@ impl NodeReplicationPath {
     "replication node", "replication a node", "host replication", "replication host", "GET replication",
     "pvesh get /nodes/{node}/replication"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeReplicationGet(pub(crate) Request<Vec<NodeReplicationItem>>);
@@ -4170,7 +4146,6 @@ impl NodeReplicationIdLogPath {
     "GET /nodes/{node}/replication/{id}/log", "node replication log", "log node replication", "log a node replication",
     "GET log", "pvesh get /nodes/{node}/replication/{id}/log"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeReplicationIdLogGet(pub(crate) Request<Vec<super::types::LogLine>>);
@@ -4432,7 +4407,6 @@ impl NodeRrdGetRequired<1> {
     "GET /nodes/{node}/rrd", "node rrd", "rrd node", "rrd a node", "host rrd", "rrd host", "GET rrd",
     "pvesh get /nodes/{node}/rrd", "ds", "timeframe", "Sys.Audit"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeRrdGet(pub(crate) Request<super::types::RrdImage>);
@@ -4521,7 +4495,6 @@ impl NodeRrddataPath {
     "node rrddata", "rrddata node", "rrddata a node", "host rrddata", "rrddata host", "GET rrddata",
     "pvesh get /nodes/{node}/rrddata", "timeframe", "Sys.Audit"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeRrddataGet(pub(crate) Request<Vec<NodeRrddataItem>>);
@@ -4639,7 +4612,6 @@ impl NodeScanCifsPath {
     "node cifs", "cifs node", "cifs a node", "host scan cifs", "scan cifs host", "host cifs", "cifs host", "GET cifs",
     "pvesh get /nodes/{node}/scan/cifs", "server", "Datastore.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeScanCifsGet(pub(crate) Request<Vec<NodeScanCifsItem>>);
@@ -5047,7 +5019,6 @@ impl NodeScanPbsGetRequired<2> {
     "pbs a node", "host scan pbs", "scan pbs host", "host pbs", "pbs host", "GET pbs",
     "pvesh get /nodes/{node}/scan/pbs", "server", "username", "password", "Datastore.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeScanPbsGet(pub(crate) Request<Vec<NodeScanPbsItem>>);
@@ -5540,7 +5511,6 @@ impl NodeSpiceshellPath {
     "POST /nodes/{node}/spiceshell", "node spiceshell", "spiceshell node", "spiceshell a node", "host spiceshell",
     "spiceshell host", "POST spiceshell", "pvesh create /nodes/{node}/spiceshell", "Sys.Console"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeSpiceshellPost(pub(crate) Request<super::types::SpiceConfig>);
@@ -5640,7 +5610,6 @@ impl NodeStartallPath {
     "node startall", "startall node", "startall a node", "host startall", "startall host", "POST startall",
     "pvesh create /nodes/{node}/startall", "VM.PowerMgmt"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStartallPost(pub(crate) Request<Task>);
@@ -5848,7 +5817,6 @@ impl NodeStopallPath {
     "stop all vms", "shutdown all guests", "pvenode stopall", "node stopall", "stopall node", "stopall a node",
     "host stopall", "stopall host", "POST stopall", "pvesh create /nodes/{node}/stopall", "VM.PowerMgmt"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStopallPost(pub(crate) Request<Task>);
@@ -6039,7 +6007,6 @@ impl NodeSubscriptionPath {
     "new node subscription", "create host subscription", "add host subscription", "new host subscription",
     "POST subscription", "pvesh create /nodes/{node}/subscription", "Sys.Modify"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeSubscriptionPost(pub(crate) Request<()>);
@@ -6118,7 +6085,6 @@ impl NodeSuspendallPath {
     "suspendall a node", "host suspendall", "suspendall host", "POST suspendall",
     "pvesh create /nodes/{node}/suspendall", "VM.PowerMgmt", "VM.Config.Disk"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeSuspendallPost(pub(crate) Request<Task>);
@@ -6208,7 +6174,6 @@ impl NodeSyslogPath {
     "GET /nodes/{node}/syslog", "system log", "logs", "node log", "node syslog", "syslog node", "syslog a node",
     "host syslog", "syslog host", "GET syslog", "pvesh get /nodes/{node}/syslog", "Sys.Syslog"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeSyslogGet(pub(crate) Request<Vec<super::types::LogLine>>);
@@ -6325,7 +6290,6 @@ impl NodeTasksPath {
     "list a task", "show tasks", "all tasks", "list node tasks", "show node tasks", "all node tasks", "tasks node",
     "tasks a node", "host tasks", "tasks host", "GET tasks", "pvesh get /nodes/{node}/tasks"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeTasksGet(pub(crate) Request<Vec<NodeTasksItem>>);
@@ -6572,7 +6536,6 @@ impl NodeTasksUpidLogPath {
     "GET /nodes/{node}/tasks/{upid}/log", "task log", "task output", "pvenode task log", "log task", "log a task",
     "node task log", "log node task", "GET log", "pvesh get /nodes/{node}/tasks/{upid}/log", "Sys.Audit"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeTasksUpidLogGet(pub(crate) Request<Vec<super::types::LogLine>>);
@@ -6719,7 +6682,6 @@ impl NodeTermproxyPath {
     "termproxy node", "termproxy a node", "host termproxy", "termproxy host", "POST termproxy",
     "pvesh create /nodes/{node}/termproxy", "Sys.Console"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeTermproxyPost(pub(crate) Request<super::types::Termproxy>);
@@ -6928,7 +6890,6 @@ impl NodeVncshellPath {
     "POST /nodes/{node}/vncshell", "shell", "vnc shell", "node vncshell", "vncshell node", "vncshell a node",
     "host vncshell", "vncshell host", "POST vncshell", "pvesh create /nodes/{node}/vncshell", "Sys.Console"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeVncshellPost(pub(crate) Request<super::types::Vncproxy>);
@@ -7200,7 +7161,6 @@ impl NodeVzdumpPath {
     "back up vm", "back up a vm", "make backup", "back up", "node vzdump", "vzdump node", "vzdump a node",
     "host vzdump", "vzdump host", "POST vzdump", "pvesh create /nodes/{node}/vzdump"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeVzdumpPost(pub(crate) Request<Task>);
@@ -7585,7 +7545,6 @@ impl NodeVzdumpDefaultsPath {
     "vzdump defaults host", "host defaults", "defaults host", "GET defaults",
     "pvesh get /nodes/{node}/vzdump/defaults"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeVzdumpDefaultsGet(pub(crate) Request<NodeVzdumpDefaults>);

@@ -162,7 +162,6 @@ impl PoolsPath {
     "GET /pools", "pools", "list a pool", "list pools", "show pools", "all pools", "resource pools",
     "list resource pools", "show resource pools", "all resource pools", "GET pools", "pvesh get /pools"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct PoolsGet(pub(crate) Request<Vec<PoolsItem>>);
@@ -210,7 +209,6 @@ impl PoolsGet {
     "POST /pools", "create pool", "create a pool", "add pool", "new pool", "create resource pool", "add resource pool",
     "new resource pool", "POST pools", "pvesh create /pools", "poolid", "Pool.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct PoolsPost(pub(crate) Request<()>);
@@ -279,7 +277,6 @@ impl Settings<PoolsPost> for Pool {
     "update resource pool", "change resource pool", "edit resource pool", "set resource pool", "modify resource pool",
     "PUT pools", "pvesh set /pools", "poolid", "Pool.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct PoolsPut(pub(crate) Request<()>);
@@ -440,7 +437,6 @@ impl PoolsPoolidPath {
     "GET /pools/{poolid}", "get pool", "show pool", "read pool", "get resource pool", "show resource pool",
     "read resource pool", "GET pools", "pvesh get /pools/{poolid}", "Pool.Audit"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct PoolsPoolidGet(pub(crate) Request<Pool>);
@@ -477,7 +473,6 @@ impl PoolsPoolidGet {
     "update resource pool", "change resource pool", "edit resource pool", "set resource pool", "modify resource pool",
     "PUT pools", "pvesh set /pools/{poolid}", "Pool.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct PoolsPoolidPut(pub(crate) Request<()>);

@@ -795,7 +795,6 @@ impl QemuPath {
     "qemu node", "get node qemu", "show node qemu", "host qemu", "qemu host", "get host qemu", "show host qemu",
     "GET qemu", "pvesh get /nodes/{node}/qemu"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuGet(pub(crate) Request<Vec<QemuItem>>);
@@ -890,7 +889,6 @@ impl QemuGet {
     "add host qemu", "new host qemu", "POST qemu", "pvesh create /nodes/{node}/qemu", "vmid", "VM.Allocate",
     "VM.Backup"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuPost(pub(crate) Request<Task>);
@@ -1714,7 +1712,6 @@ impl QemuVmidPath {
     "erase vm", "qm destroy", "delete virtual machine", "remove virtual machine", "delete qemu", "remove qemu",
     "delete guest", "remove guest", "pvesh delete /nodes/{node}/qemu/{vmid}", "VM.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidDelete(pub(crate) Request<Task>);
@@ -1909,7 +1906,6 @@ impl QemuVmidAgentExecPath {
     "qemu exec", "exec qemu", "guest agent exec", "agent exec guest", "exec guest", "POST exec",
     "pvesh create /nodes/{node}/qemu/{vmid}/agent/exec", "VM.GuestAgent.Unrestricted"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidAgentExecPost(pub(crate) Request<QemuAgentExec>);
@@ -2085,7 +2081,6 @@ impl QemuVmidAgentFileReadPath {
     "guest agent file read", "agent file read guest", "guest file read", "file read guest", "GET file-read",
     "pvesh get /nodes/{node}/qemu/{vmid}/agent/file-read", "file"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidAgentFileReadGet(pub(crate) Request<QemuAgentFileRead>);
@@ -2217,7 +2212,6 @@ impl QemuVmidAgentFileWritePostRequired<1> {
     "file write guest", "POST file-write", "pvesh create /nodes/{node}/qemu/{vmid}/agent/file-write", "file",
     "content", "VM.GuestAgent.FileWrite", "VM.GuestAgent.Unrestricted"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidAgentFileWritePost(pub(crate) Request<()>);
@@ -3317,7 +3311,6 @@ impl QemuVmidAgentSetUserPasswordPostRequired<1> {
     "pvesh create /nodes/{node}/qemu/{vmid}/agent/set-user-password", "username", "password",
     "VM.GuestAgent.Unrestricted"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidAgentSetUserPasswordPost(pub(crate) Request<QemuAgentPing>);
@@ -3736,7 +3729,6 @@ impl QemuVmidClonePath {
     "virtual machine clone", "qemu clone", "clone qemu", "guest clone", "clone guest", "POST clone",
     "pvesh create /nodes/{node}/qemu/{vmid}/clone", "newid", "VM.Clone", "VM.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidClonePost(pub(crate) Request<Task>);
@@ -4966,7 +4958,6 @@ impl QemuVmidConfigPath {
     "config qemu", "get qemu config", "show qemu config", "guest config", "config guest", "get guest config",
     "show guest config", "GET config", "pvesh get /nodes/{node}/qemu/{vmid}/config", "VM.Audit"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidConfigGet(pub(crate) Request<QemuConfig>);
@@ -5056,7 +5047,6 @@ impl QemuVmidConfigGet {
     "pvesh create /nodes/{node}/qemu/{vmid}/config", "VM.Config.Disk", "VM.Config.CDROM", "VM.Config.CPU",
     "VM.Config.Memory", "VM.Config.Network", "VM.Config.HWType", "VM.Config.Options", "VM.Config.Cloudinit"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidConfigPost(pub(crate) Request<Task>);
@@ -5847,7 +5837,6 @@ impl Settings<QemuVmidConfigPost> for QemuConfig {
     "pvesh set /nodes/{node}/qemu/{vmid}/config", "VM.Config.Disk", "VM.Config.CDROM", "VM.Config.CPU",
     "VM.Config.Memory", "VM.Config.Network", "VM.Config.HWType", "VM.Config.Options", "VM.Config.Cloudinit"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidConfigPut(pub(crate) Request<()>);
@@ -6675,7 +6664,6 @@ impl QemuVmidFeaturePath {
     "feature virtual machine", "qemu feature", "feature qemu", "guest feature", "feature guest", "GET feature",
     "pvesh get /nodes/{node}/qemu/{vmid}/feature", "feature", "VM.Audit"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFeatureGet(pub(crate) Request<QemuFeature>);
@@ -6886,7 +6874,6 @@ impl QemuVmidFirewallAliasesPostRequired<1> {
     "add guest aliases", "new guest firewall aliases", "new guest aliases", "POST aliases",
     "pvesh create /nodes/{node}/qemu/{vmid}/firewall/aliases", "name", "cidr", "VM.Config.Network"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallAliasesPost(pub(crate) Request<()>);
@@ -7048,7 +7035,6 @@ impl QemuVmidFirewallAliasesNamePath {
     "change firewall alias", "edit firewall alias", "set firewall alias", "modify firewall alias", "PUT aliases",
     "pvesh set /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}", "cidr", "VM.Config.Network"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallAliasesNamePut(pub(crate) Request<()>);
@@ -7124,7 +7110,6 @@ impl Settings<QemuVmidFirewallAliasesNamePut> for super::types::FirewallAliasesI
     "delete firewall alias", "remove firewall alias", "DELETE aliases",
     "pvesh delete /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}", "VM.Config.Network"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallAliasesNameDelete(pub(crate) Request<()>);
@@ -7247,7 +7232,6 @@ impl QemuVmidFirewallIpsetPath {
     "add guest firewall ipset", "add guest ipset", "new guest firewall ipset", "new guest ipset", "POST ipset",
     "pvesh create /nodes/{node}/qemu/{vmid}/firewall/ipset", "name", "VM.Config.Network"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallIpsetPost(pub(crate) Request<()>);
@@ -7394,7 +7378,6 @@ impl QemuVmidFirewallIpsetNamePath {
     "add ip set", "new ip set", "POST ipset", "pvesh create /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}", "cidr",
     "VM.Config.Network"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallIpsetNamePost(pub(crate) Request<()>);
@@ -7465,7 +7448,6 @@ impl Settings<QemuVmidFirewallIpsetNamePost> for super::types::FirewallIpsetEntr
     "delete ipset", "remove ipset", "delete ip set", "remove ip set",
     "pvesh delete /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}", "VM.Config.Network"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallIpsetNameDelete(pub(crate) Request<()>);
@@ -7596,7 +7578,6 @@ impl QemuVmidFirewallIpsetNameCidrPath {
     "edit ipset entry", "set ipset entry", "modify ipset entry", "PUT ipset",
     "pvesh set /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}", "VM.Config.Network"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallIpsetNameCidrPut(pub(crate) Request<()>);
@@ -7673,7 +7654,6 @@ impl Settings<QemuVmidFirewallIpsetNameCidrPut> for super::types::FirewallIpsetI
     "delete ipset entry", "remove ipset entry", "DELETE ipset",
     "pvesh delete /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}", "VM.Config.Network"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallIpsetNameCidrDelete(pub(crate) Request<()>);
@@ -7748,7 +7728,6 @@ impl QemuVmidFirewallLogPath {
     "firewall log guest", "guest log", "log guest", "GET log", "pvesh get /nodes/{node}/qemu/{vmid}/firewall/log",
     "VM.Console"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallLogGet(pub(crate) Request<Vec<super::types::LogLine>>);
@@ -7884,7 +7863,6 @@ impl QemuVmidFirewallOptionsPath {
     "set guest firewall options", "set guest options", "modify guest firewall options", "modify guest options",
     "PUT options", "pvesh set /nodes/{node}/qemu/{vmid}/firewall/options", "VM.Config.Network"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallOptionsPut(pub(crate) Request<()>);
@@ -8066,7 +8044,6 @@ impl QemuVmidFirewallRefsPath {
     "guest firewall refs", "firewall refs guest", "guest refs", "refs guest", "GET refs",
     "pvesh get /nodes/{node}/qemu/{vmid}/firewall/refs", "VM.Audit"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallRefsGet(pub(crate) Request<Vec<super::types::FirewallRef>>);
@@ -8263,7 +8240,6 @@ impl QemuVmidFirewallRulesPostRequired<1> {
     "add guest firewall rules", "add guest rules", "new guest firewall rules", "new guest rules", "POST rules",
     "pvesh create /nodes/{node}/qemu/{vmid}/firewall/rules", "type", "action", "VM.Config.Network"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallRulesPost(pub(crate) Request<()>);
@@ -8485,7 +8461,6 @@ impl QemuVmidFirewallRulesPosPath {
     "change firewall rule", "edit firewall rule", "set firewall rule", "modify firewall rule", "PUT rules",
     "pvesh set /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}", "VM.Config.Network"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallRulesPosPut(pub(crate) Request<()>);
@@ -8639,7 +8614,6 @@ impl Settings<QemuVmidFirewallRulesPosPut> for super::types::FirewallRule {
     "delete firewall rule", "remove firewall rule", "DELETE rules",
     "pvesh delete /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}", "VM.Config.Network"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallRulesPosDelete(pub(crate) Request<()>);
@@ -8758,7 +8732,6 @@ impl QemuVmidMigratePath {
     "migrate qemu", "get qemu migrate", "show qemu migrate", "guest migrate", "migrate guest", "get guest migrate",
     "show guest migrate", "GET migrate", "pvesh get /nodes/{node}/qemu/{vmid}/migrate", "VM.Migrate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidMigrateGet(pub(crate) Request<QemuMigrate>);
@@ -8808,7 +8781,6 @@ impl QemuVmidMigrateGet {
     "create qemu migrate", "add qemu migrate", "new qemu migrate", "create guest migrate", "add guest migrate",
     "new guest migrate", "POST migrate", "pvesh create /nodes/{node}/qemu/{vmid}/migrate", "target", "VM.Migrate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidMigratePost(pub(crate) Request<Task>);
@@ -9064,7 +9036,6 @@ impl QemuVmidMoveDiskPath {
     "guest move disk", "move disk guest", "POST move_disk", "pvesh create /nodes/{node}/qemu/{vmid}/move_disk", "disk",
     "VM.Config.Disk"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidMoveDiskPost(pub(crate) Request<Task>);
@@ -9209,7 +9180,6 @@ impl QemuVmidMtunnelPath {
     "mtunnel virtual machine", "qemu mtunnel", "mtunnel qemu", "guest mtunnel", "mtunnel guest", "POST mtunnel",
     "pvesh create /nodes/{node}/qemu/{vmid}/mtunnel", "VM.Allocate", "Sys.Incoming"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidMtunnelPost(pub(crate) Request<super::types::Mtunnel>);
@@ -9512,7 +9482,6 @@ impl QemuVmidRemoteMigratePostRequired<2> {
     "pvesh create /nodes/{node}/qemu/{vmid}/remote_migrate", "target-endpoint", "target-storage", "target-bridge",
     "VM.Migrate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidRemoteMigratePost(pub(crate) Request<Task>);
@@ -9668,7 +9637,6 @@ impl QemuVmidResizePutRequired<1> {
     "resize virtual machine", "qemu resize", "resize qemu", "guest resize", "resize guest", "PUT resize",
     "pvesh set /nodes/{node}/qemu/{vmid}/resize", "disk", "size", "VM.Config.Disk", "Datastore.AllocateSpace"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidResizePut(pub(crate) Request<Task>);
@@ -9786,7 +9754,6 @@ impl QemuVmidRrdGetRequired<1> {
     "qemu rrd", "rrd qemu", "guest rrd", "rrd guest", "GET rrd", "pvesh get /nodes/{node}/qemu/{vmid}/rrd", "ds",
     "timeframe", "VM.Audit"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidRrdGet(pub(crate) Request<super::types::RrdImage>);
@@ -9885,7 +9852,6 @@ impl QemuVmidRrddataPath {
     "rrddata virtual machine", "qemu rrddata", "rrddata qemu", "guest rrddata", "rrddata guest", "GET rrddata",
     "pvesh get /nodes/{node}/qemu/{vmid}/rrddata", "timeframe", "VM.Audit"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidRrddataGet(pub(crate) Request<Vec<super::types::GuestRrdSample>>);
@@ -9965,7 +9931,6 @@ impl QemuVmidSendkeyPath {
     "qemu sendkey", "sendkey qemu", "guest sendkey", "sendkey guest", "PUT sendkey",
     "pvesh set /nodes/{node}/qemu/{vmid}/sendkey", "key", "VM.Console"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidSendkeyPut(pub(crate) Request<()>);
@@ -10106,7 +10071,6 @@ impl QemuVmidSnapshotPath {
     "new qemu snapshot", "create guest snapshot", "add guest snapshot", "new guest snapshot", "POST snapshot",
     "pvesh create /nodes/{node}/qemu/{vmid}/snapshot", "snapname", "VM.Snapshot"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidSnapshotPost(pub(crate) Request<Task>);
@@ -10237,7 +10201,6 @@ impl QemuVmidSnapshotSnapnamePath {
     "delete vm snapshot", "remove vm snapshot", "pvesh delete /nodes/{node}/qemu/{vmid}/snapshot/{snapname}",
     "VM.Snapshot"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidSnapshotSnapnameDelete(pub(crate) Request<Task>);
@@ -10352,7 +10315,6 @@ impl QemuVmidSnapshotSnapnameConfigPath {
     "edit vm snapshot config", "set vm snapshot config", "modify vm snapshot config", "PUT config",
     "pvesh set /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config", "VM.Snapshot"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidSnapshotSnapnameConfigPut(pub(crate) Request<()>);
@@ -10559,7 +10521,6 @@ impl QemuVmidSnapshotSnapnameRollbackPath {
     "POST rollback", "pvesh create /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/rollback", "VM.Snapshot",
     "VM.Snapshot.Rollback"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidSnapshotSnapnameRollbackPost(pub(crate) Request<Task>);
@@ -10626,7 +10587,6 @@ impl QemuVmidSpiceproxyPath {
     "qemu spiceproxy", "spiceproxy qemu", "guest spiceproxy", "spiceproxy guest", "POST spiceproxy",
     "pvesh create /nodes/{node}/qemu/{vmid}/spiceproxy", "VM.Console"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidSpiceproxyPost(pub(crate) Request<super::types::SpiceConfig>);
@@ -10814,7 +10774,6 @@ impl QemuVmidStatusRebootPath {
     "guest status reboot", "status reboot guest", "guest reboot", "POST reboot",
     "pvesh create /nodes/{node}/qemu/{vmid}/status/reboot", "VM.PowerMgmt"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidStatusRebootPost(pub(crate) Request<Task>);
@@ -10896,7 +10855,6 @@ impl QemuVmidStatusResetPath {
     "qemu status reset", "status reset qemu", "qemu reset", "reset qemu", "guest status reset", "status reset guest",
     "guest reset", "reset guest", "POST reset", "pvesh create /nodes/{node}/qemu/{vmid}/status/reset", "VM.PowerMgmt"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidStatusResetPost(pub(crate) Request<Task>);
@@ -10981,7 +10939,6 @@ impl QemuVmidStatusResumePath {
     "guest status resume", "status resume guest", "guest resume", "resume guest", "POST resume",
     "pvesh create /nodes/{node}/qemu/{vmid}/status/resume", "VM.PowerMgmt"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidStatusResumePost(pub(crate) Request<Task>);
@@ -11083,7 +11040,6 @@ impl QemuVmidStatusShutdownPath {
     "guest status shutdown", "status shutdown guest", "guest shutdown", "shutdown guest", "POST shutdown",
     "pvesh create /nodes/{node}/qemu/{vmid}/status/shutdown", "VM.PowerMgmt"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidStatusShutdownPost(pub(crate) Request<Task>);
@@ -11215,7 +11171,6 @@ impl QemuVmidStatusStartPath {
     "qemu status start", "status start qemu", "qemu start", "start qemu", "guest status start", "status start guest",
     "guest start", "start guest", "POST start", "pvesh create /nodes/{node}/qemu/{vmid}/status/start", "VM.PowerMgmt"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidStatusStartPost(pub(crate) Request<Task>);
@@ -11405,7 +11360,6 @@ impl QemuVmidStatusStopPath {
     "guest status stop", "status stop guest", "guest stop", "stop guest", "POST stop",
     "pvesh create /nodes/{node}/qemu/{vmid}/status/stop", "VM.PowerMgmt"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidStatusStopPost(pub(crate) Request<Task>);
@@ -11544,7 +11498,6 @@ impl QemuVmidStatusSuspendPath {
     "guest status suspend", "status suspend guest", "guest suspend", "suspend guest", "POST suspend",
     "pvesh create /nodes/{node}/qemu/{vmid}/status/suspend", "VM.PowerMgmt"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidStatusSuspendPost(pub(crate) Request<Task>);
@@ -11635,7 +11588,6 @@ impl QemuVmidTemplatePath {
     "template qemu", "guest template", "template guest", "POST template",
     "pvesh create /nodes/{node}/qemu/{vmid}/template", "VM.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidTemplatePost(pub(crate) Request<Task>);
@@ -11701,7 +11653,6 @@ impl QemuVmidTermproxyPath {
     "virtual machine termproxy", "termproxy virtual machine", "qemu termproxy", "termproxy qemu", "guest termproxy",
     "termproxy guest", "POST termproxy", "pvesh create /nodes/{node}/qemu/{vmid}/termproxy", "VM.Console"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidTermproxyPost(pub(crate) Request<super::types::Termproxy>);
@@ -11775,7 +11726,6 @@ impl QemuVmidUnlinkPath {
     "unlink virtual machine", "qemu unlink", "unlink qemu", "guest unlink", "unlink guest", "PUT unlink",
     "pvesh set /nodes/{node}/qemu/{vmid}/unlink", "idlist", "VM.Config.Disk"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidUnlinkPut(pub(crate) Request<()>);
@@ -11852,7 +11802,6 @@ impl QemuVmidVncproxyPath {
     "guest vncproxy", "vncproxy guest", "POST vncproxy", "pvesh create /nodes/{node}/qemu/{vmid}/vncproxy",
     "VM.Console"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidVncproxyPost(pub(crate) Request<super::types::Vncproxy>);

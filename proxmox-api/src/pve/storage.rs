@@ -139,7 +139,6 @@ impl StoragePath {
     "GET /storage", "list storages", "storages", "list a storage", "show storages", "all storages", "datastores",
     "list datastores", "show datastores", "all datastores", "GET storage", "pvesh get /storage"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct StorageGet(pub(crate) Request<Vec<StorageItem>>);
@@ -224,7 +223,6 @@ impl StoragePostRequired<1> {
     "attach storage", "add lvm storage", "pvesm add", "create a storage", "new storage", "create datastore",
     "add datastore", "new datastore", "POST storage", "pvesh create /storage", "type", "storage", "Datastore.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct StoragePost(pub(crate) Request<Storage>);
@@ -860,7 +858,6 @@ impl StorageStoragePath {
     "edit storage", "set storage", "modify storage", "update datastore", "change datastore", "edit datastore",
     "set datastore", "modify datastore", "PUT storage", "pvesh set /storage/{storage}", "Datastore.Allocate"
 )))]
-
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct StorageStoragePut(pub(crate) Request<Storage>);
