@@ -431,7 +431,12 @@ fn check_in_short(check: &Check) -> String {
             any: true,
             ..
         }
-        | Check::UserIdGroup { privileges, .. } => privileges.join(" or "),
+        | Check::UserIdGroup { privileges, .. } => match &privileges[..] {
+            [first, others @ ..] if others.len() > 2 => {
+                format!("{first} or {} others", others.len())
+            }
+            privileges => privileges.join(" or "),
+        },
         Check::Perm { privileges, .. } => privileges.join(", "),
         Check::UserIdParam(what) if what == "self" => "own user".to_owned(),
         Check::UserIdParam(privilege) => privilege.clone(),

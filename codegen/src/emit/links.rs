@@ -120,7 +120,10 @@ impl Emitter<'_> {
         if rows.is_empty() {
             return rows;
         }
-        let head = ["| Call | Gives | Needs | Releases |", "|---|---|---|---|"];
+        // On a narrow screen the calls would be broken between all letters.
+        let call = "<span style=\"display:inline-block;min-width:17em\">Call</span>";
+        let titles = format!("| {call} | Gives | Needs | Releases |");
+        let head = [titles.as_str(), "|---|---|---|---|"];
         head.into_iter().map(str::to_owned).chain(rows).collect()
     }
 

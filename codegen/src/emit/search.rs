@@ -54,7 +54,7 @@ impl Emitter<'_> {
                         true => texts.of_item(endpoint.method, name),
                         false => texts.below(endpoint.method, alone, name, rest),
                     }
-                    if position == 0 && alone && !rest.ends_with('}') {
+                    if position == 0 && alone && !rest.is_empty() && !rest.ends_with('}') {
                         let last = rest.rsplit('/').next().unwrap_or(rest);
                         let last = last.replace(['-', '_'], " ");
                         texts.add(format!("{last} {}", with_article(name)));
@@ -153,10 +153,11 @@ struct Texts(Vec<String>);
 
 impl Texts {
     fn add(&mut self, text: String) {
-        // The search ignores case and underscores; rustdoc refuses quotes.
+        // The search ignores case and underscores; rustdoc refuses quotes, and blanks around.
         let fold = |text: &str| text.replace('_', "").to_lowercase();
         let known = self.0.iter().any(|known| fold(known) == fold(&text));
-        if !known && !text.contains(['\'', '"']) {
+        let refused = text.contains(['\'', '"']) || text.trim() != text;
+        if !known && !refused {
             self.0.push(text);
         }
     }
