@@ -3,7 +3,7 @@
 //!
 //! Each leads to the page that says what it does, takes, gives and needs. The code starts at a [`Client`](crate::Client). Dots stand for privileges that only some calls need.
 //!
-//! | Call | Gives | Needs | Releases |
+//! | <span style="display:inline-block;min-width:17em">Call</span> | Gives | Needs | Releases |
 //! |---|---|---|---|
 //! | [`GET /access`](super::access::AccessPath::get)<br><code>access()<wbr>.get()</code> | data |  |  |
 //! | [`GET /access/acl`](super::access::AccessAclPath::get)<br><code>access()<wbr>.acl()<wbr>.get()</code> | data | … |  |
@@ -432,7 +432,7 @@
 //! | [`DELETE /nodes/{node}/lxc/{vmid}`](super::lxc::LxcVmidDelete)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.delete()</code> | task | VM.Allocate |  |
 //! | [`POST /nodes/{node}/lxc/{vmid}/clone`](super::lxc::LxcVmidClonePost)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.clone_()<wbr>.post(newid)</code> | task | VM.Clone, VM.Allocate or VM.Allocate … |  |
 //! | [`GET /nodes/{node}/lxc/{vmid}/config`](super::lxc::LxcVmidConfigGet)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.config()<wbr>.get()</code> | data | VM.Audit |  |
-//! | [`PUT /nodes/{node}/lxc/{vmid}/config`](super::lxc::LxcVmidConfigPut)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.config()<wbr>.put()</code> |  | VM.Config.Disk or VM.Config.CPU or VM.Config.Memory or VM.Config.Network or VM.Config.Options … |  |
+//! | [`PUT /nodes/{node}/lxc/{vmid}/config`](super::lxc::LxcVmidConfigPut)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.config()<wbr>.put()</code> |  | VM.Config.Disk or 4 others … |  |
 //! | [`GET /nodes/{node}/lxc/{vmid}/feature`](super::lxc::LxcVmidFeatureGet)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.feature()<wbr>.get(feature)</code> | data | VM.Audit |  |
 //! | [`GET /nodes/{node}/lxc/{vmid}/firewall`](super::lxc::LxcVmidFirewallPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.firewall()<wbr>.get()</code> | data |  |  |
 //! | [`GET /nodes/{node}/lxc/{vmid}/firewall/aliases`](super::lxc::LxcVmidFirewallAliasesPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.firewall()<wbr>.aliases()<wbr>.get()</code> | data | VM.Audit |  |
@@ -533,8 +533,8 @@
 //! | [`PUT /nodes/{node}/qemu/{vmid}/cloudinit`](super::qemu::QemuVmidCloudinitPath::put)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.cloudinit()<wbr>.put()</code> |  | VM.Config.Cloudinit |  |
 //! | [`GET /nodes/{node}/qemu/{vmid}/cloudinit/dump`](super::qemu::QemuVmidCloudinitDumpPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.cloudinit()<wbr>.dump()<wbr>.get(type_)</code> | data | VM.Audit … |  |
 //! | [`GET /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigGet)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.config()<wbr>.get()</code> | data | VM.Audit |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigPost)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.config()<wbr>.post()</code> | task | VM.Config.Disk or VM.Config.CDROM or VM.Config.CPU or VM.Config.Memory or VM.Config.Network or VM.Config.HWType or VM.Config.Options or VM.Config.Cloudinit … |  |
-//! | [`PUT /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigPut)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.config()<wbr>.put()</code> |  | VM.Config.Disk or VM.Config.CDROM or VM.Config.CPU or VM.Config.Memory or VM.Config.Network or VM.Config.HWType or VM.Config.Options or VM.Config.Cloudinit … |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigPost)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.config()<wbr>.post()</code> | task | VM.Config.Disk or 7 others … |  |
+//! | [`PUT /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigPut)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.config()<wbr>.put()</code> |  | VM.Config.Disk or 7 others … |  |
 //! | [`POST /nodes/{node}/qemu/{vmid}/dbus-vmstate`](super::qemu::QemuVmidDbusVmstatePath::post)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.dbus_vmstate()<wbr>.post(action)</code> |  | VM.Migrate | Since 9.0 |
 //! | [`GET /nodes/{node}/qemu/{vmid}/feature`](super::qemu::QemuVmidFeatureGet)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.feature()<wbr>.get(feature)</code> | data | VM.Audit |  |
 //! | [`GET /nodes/{node}/qemu/{vmid}/firewall`](super::qemu::QemuVmidFirewallPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.firewall()<wbr>.get()</code> | data |  |  |
