@@ -6899,7 +6899,7 @@ impl Default for LxcConfig {
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct LxcDevice {
-    /// Forbids the container to write to the device. Default: `false`.
+    /// Forbids the container to write to the device. Default: `false`. Since 8.3.
     pub deny_write: Option<bool>,
     /// Group ID, as seen in the container, that owns the device node. At least 0.
     pub gid: Option<i64>,
@@ -6920,7 +6920,7 @@ impl LxcDevice {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
-    /// Forbids the container to write to the device. Default: `false`.
+    /// Forbids the container to write to the device. Default: `false`. Since 8.3.
     #[cfg_attr(doc, doc(alias("deny-write")))]
     #[inline]
     #[must_use]
@@ -7408,9 +7408,9 @@ pub struct LxcMountPoint {
     pub acl: Option<bool>,
     /// Includes the mount point in backups; only for volumes, not for paths of the host.
     pub backup: Option<bool>,
-    /// ID mapping for this mount in place of the container's: `type:container:disk:count` entries, or `passthrough`.
+    /// ID mapping for this mount in place of the container's: `type:container:disk:count` entries, or `passthrough`. Since 9.2.
     pub idmap: Option<String>,
-    /// Takes owner, group and mode over from the directory mounted upon, if that exists. Default: `false`.
+    /// Takes owner, group and mode over from the directory mounted upon, if that exists. Default: `false`. Since 9.1.
     pub keepattrs: Option<bool>,
     /// Extra mount options.
     pub mountoptions: Option<List>,
@@ -7459,14 +7459,14 @@ impl LxcMountPoint {
         set::set(&mut self.backup, &mut self.unknown, "backup", value);
         self
     }
-    /// ID mapping for this mount in place of the container's: `type:container:disk:count` entries, or `passthrough`.
+    /// ID mapping for this mount in place of the container's: `type:container:disk:count` entries, or `passthrough`. Since 9.2.
     #[inline]
     #[must_use]
     pub fn idmap<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
         set::set(&mut self.idmap, &mut self.unknown, "idmap", value);
         self
     }
-    /// Takes owner, group and mode over from the directory mounted upon, if that exists. Default: `false`.
+    /// Takes owner, group and mode over from the directory mounted upon, if that exists. Default: `false`. Since 9.1.
     #[inline]
     #[must_use]
     pub fn keepattrs<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -10702,7 +10702,7 @@ pub struct LxcNet {
     pub gw: Option<IpAddress>,
     /// IPv6 default gateway.
     pub gw6: Option<IpAddress>,
-    /// Has the node set the addresses, for containers without a network setup of their own.
+    /// Has the node set the addresses, for containers without a network setup of their own. Since 9.1.
     pub host_managed: Option<bool>,
     /// MAC address of the interface, which must not be a multicast one; random if absent.
     pub hwaddr: Option<MacAddr>,
@@ -10765,7 +10765,7 @@ impl LxcNet {
         set::set(&mut self.gw6, &mut self.unknown, "gw6", value);
         self
     }
-    /// Has the node set the addresses, for containers without a network setup of their own.
+    /// Has the node set the addresses, for containers without a network setup of their own. Since 9.1.
     #[cfg_attr(doc, doc(alias("host-managed")))]
     #[inline]
     #[must_use]
@@ -11746,7 +11746,7 @@ open_enum_impls!(LxcResizeDisk {
 pub struct LxcRootfs {
     /// Turns POSIX ACLs on or off, in place of the file system's default.
     pub acl: Option<bool>,
-    /// ID mapping for this mount in place of the container's: `type:container:disk:count` entries, or `passthrough`.
+    /// ID mapping for this mount in place of the container's: `type:container:disk:count` entries, or `passthrough`. Since 9.2.
     pub idmap: Option<String>,
     /// Extra mount options.
     pub mountoptions: Option<List>,
@@ -11782,7 +11782,7 @@ impl LxcRootfs {
         set::set(&mut self.acl, &mut self.unknown, "acl", value);
         self
     }
-    /// ID mapping for this mount in place of the container's: `type:container:disk:count` entries, or `passthrough`.
+    /// ID mapping for this mount in place of the container's: `type:container:disk:count` entries, or `passthrough`. Since 9.2.
     #[inline]
     #[must_use]
     pub fn idmap<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -11893,39 +11893,39 @@ property_string_impls!(LxcRootfs);
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct LxcSnapshotConfig {
-    /// Architecture of the programs in the container.
+    /// Architecture of the programs in the container. Default: `amd64`.
     pub arch: Option<LxcArch>,
-    /// What a console opens: a login on a `tty`, `/dev/console`, or a `shell` without login.
+    /// What a console opens: a login on a `tty`, `/dev/console`, or a `shell` without login. Default: `tty`.
     pub cmode: Option<LxcCmode>,
-    /// Gives the container a console device, `/dev/console`.
+    /// Gives the container a console device, `/dev/console`. Default: `true`.
     pub console: Option<bool>,
-    /// Host CPUs the container may use; all of them when absent.
+    /// Host CPUs the container may use; all of them when absent. From 1 to 8192.
     pub cores: Option<i64>,
-    /// Cap on CPU time, in host CPUs; 1.5 allows one and a half, 0 means no cap.
+    /// Cap on CPU time, in host CPUs; 1.5 allows one and a half, 0 means no cap. From 0 to 8192. Default: `0`.
     pub cpulimit: Option<f64>,
-    /// CPU weight against the other guests; who has more gets more time when CPUs are scarce.
+    /// CPU weight against the other guests; who has more gets more time when CPUs are scarce. From 0 to 500000.
     pub cpuunits: Option<i64>,
-    /// Logs the start in debug detail.
+    /// Logs the start in debug detail. Default: `false`.
     pub debug: Option<bool>,
-    /// Notes about the snapshot.
+    /// Notes about the snapshot. At most 8192 characters.
     pub description: Option<String>,
-    /// Device of the host given to the container. Indexes 0 to 255.
+    /// Device of the host given to the container. Indexes 0 to 255. Since 8.1.
     pub dev: IndexedMap<LxcDevice>,
-    /// Command to run as init with its arguments: a path, or a program found in `PATH`.
+    /// Command to run as init with its arguments: a path, or a program found in `PATH`. Default: `/sbin/init`. Since 9.1.
     pub entrypoint: Option<String>,
-    /// Environment of the init process: `NAME=value` entries separated by NUL bytes.
+    /// Environment of the init process: `NAME=value` entries separated by NUL bytes. Since 9.1.
     pub env: Option<Secret>,
     /// Special capabilities of the container; some weaken its isolation.
     pub features: Option<LxcFeatures>,
     /// Volume ID of a snippet, a script that is run before and after each start and stop.
     pub hookscript: Option<VolumeId>,
-    /// Host name of the container.
+    /// Host name of the container. At most 255 characters.
     pub hostname: Option<String>,
     /// Lock that keeps other operations off the container.
     pub lock: Option<LxcLock>,
     /// Raw LXC settings of the configuration file, as pairs of key and value.
     pub lxc: Option<Vec<Vec<String>>>,
-    /// Memory of the container in MiB.
+    /// Memory of the container in MiB. At least 16. Default: `512`.
     pub memory: Option<i64>,
     /// Further volume, or directory of the host, to mount; `STORAGE:SIZE` allocates a volume of so many GiB. Indexes 0 to 255.
     pub mp: IndexedMap<LxcMountPoint>,
@@ -11933,13 +11933,13 @@ pub struct LxcSnapshotConfig {
     pub nameserver: Option<List>,
     /// Network interface of the container. Indexes 0 to 31.
     pub net: IndexedMap<LxcNet>,
-    /// Starts the container when its node boots.
+    /// Starts the container when its node boots. Default: `false`.
     pub onboot: Option<bool>,
     /// Distribution in the container, by which its system files are set up; `unmanaged` leaves them alone.
     pub ostype: Option<LxcOstype>,
     /// Snapshot from which this one descends.
     pub parent: Option<String>,
-    /// Refuses to delete the container or its volumes, and to change its volumes.
+    /// Refuses to delete the container or its volumes, and to change its volumes. Default: `false`.
     pub protection: Option<bool>,
     /// Root volume of the container; `STORAGE:SIZE` allocates a new one of so many GiB.
     pub rootfs: Option<LxcRootfs>,
@@ -11951,15 +11951,15 @@ pub struct LxcSnapshotConfig {
     pub snaptime: Option<i64>,
     /// Place in the node's start and shutdown sequence.
     pub startup: Option<super::types::StartupOrder>,
-    /// Swap space of the container in MiB.
+    /// Swap space of the container in MiB. At least 0. Default: `512`.
     pub swap: Option<i64>,
     /// Labels for people and tools, separated by `;`; they have no effect on the container.
     pub tags: Option<List>,
     /// Time zone set in the container: `host` for the node's, or a zone name; left alone when absent.
     pub timezone: Option<String>,
-    /// Number of terminals (ttys) the container offers.
+    /// Number of terminals (ttys) the container offers. From 0 to 6. Default: `2`.
     pub tty: Option<i64>,
-    /// Runs the container in a user namespace, its root being no root on the host; fixed at creation.
+    /// Runs the container in a user namespace, its root being no root on the host; fixed at creation. Default: `false`.
     pub unprivileged: Option<bool>,
     /// Volume that belongs to the container but is not attached; kept by the server, not to be set. Indexes 0 to 255.
     pub unused: IndexedMap<LxcUnused>,

@@ -11915,7 +11915,7 @@ impl QemuVmidVncwebsocketPath {
 pub struct QemuAgent {
     /// Expects a guest agent in the guest and talks to it. Default: `false`.
     pub enabled: bool,
-    /// Freezes the guest's file systems around backups, snapshots without RAM, clones and replication. Default: `true`.
+    /// Freezes the guest's file systems around backups, snapshots without RAM, clones and replication. Default: `true`. Since 9.1.
     pub freeze_fs: Option<bool>,
     /// Trims the guest's file systems after a disk was moved or the virtual machine migrated. Default: `false`.
     pub fstrim_cloned_disks: Option<bool>,
@@ -11941,7 +11941,7 @@ impl QemuAgent {
         set::put(&mut self.enabled, &mut self.unknown, "enabled", value);
         self
     }
-    /// Freezes the guest's file systems around backups, snapshots without RAM, clones and replication. Default: `true`.
+    /// Freezes the guest's file systems around backups, snapshots without RAM, clones and replication. Default: `true`. Since 9.1.
     #[cfg_attr(doc, doc(alias("freeze-fs")))]
     #[inline]
     #[must_use]
@@ -15688,7 +15688,7 @@ pub struct QemuDrive {
     pub media: Option<QemuDriveMedia>,
     /// Model name the guest sees, URL-encoded, up to 40 bytes. At most 120 characters.
     pub model: Option<String>,
-    /// Product name the guest sees, up to 16 bytes.
+    /// Product name the guest sees, up to 16 bytes. Since 8.1.
     pub product: Option<String>,
     /// Request queues of the drive's controller. At least 2.
     pub queues: Option<i64>,
@@ -15714,7 +15714,7 @@ pub struct QemuDrive {
     pub ssd: Option<bool>,
     /// How the BIOS translates a fixed drive geometry. Until 8.4.
     pub trans: Option<QemuDriveTrans>,
-    /// Vendor name the guest sees, up to 8 bytes.
+    /// Vendor name the guest sees, up to 8 bytes. Since 8.1.
     pub vendor: Option<String>,
     /// What to do when a write fails: `enospc` stops on a full storage and reports other errors.
     pub werror: Option<QemuDriveWerror>,
@@ -15995,7 +15995,7 @@ impl QemuDrive {
         set::set(&mut self.model, &mut self.unknown, "model", value);
         self
     }
-    /// Product name the guest sees, up to 16 bytes.
+    /// Product name the guest sees, up to 16 bytes. Since 8.1.
     #[inline]
     #[must_use]
     pub fn product<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -16086,7 +16086,7 @@ impl QemuDrive {
         set::set(&mut self.trans, &mut self.unknown, "trans", value);
         self
     }
-    /// Vendor name the guest sees, up to 8 bytes.
+    /// Vendor name the guest sees, up to 8 bytes. Since 8.1.
     #[inline]
     #[must_use]
     pub fn vendor<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -16376,7 +16376,7 @@ pub struct QemuEfiDisk {
     pub format: Option<QemuFormat>,
     /// Volume ID or absolute path whose content a new disk starts with; nothing else may use the source meanwhile.
     pub import_from: Option<VolumeId>,
-    /// Which Microsoft UEFI certificates are enrolled; only informational, `2023k` is the complete newest set. Default: `2011`.
+    /// Which Microsoft UEFI certificates are enrolled; only informational, `2023k` is the complete newest set. Default: `2011`. Since 8.4. Not in 9.0.
     pub ms_cert: Option<QemuEfiDiskMsCert>,
     /// Starts with the distribution's and Microsoft's keys, which turns Secure Boot on; needs type `4m`. Default: `false`.
     pub pre_enrolled_keys: Option<bool>,
@@ -16427,7 +16427,7 @@ impl QemuEfiDisk {
         set::set(&mut self.import_from, &mut self.unknown, "import-from", value);
         self
     }
-    /// Which Microsoft UEFI certificates are enrolled; only informational, `2023k` is the complete newest set. Default: `2011`.
+    /// Which Microsoft UEFI certificates are enrolled; only informational, `2023k` is the complete newest set. Default: `2011`. Since 8.4. Not in 9.0.
     #[cfg_attr(doc, doc(alias("ms-cert")))]
     #[inline]
     #[must_use]
@@ -17175,11 +17175,11 @@ open_enum_impls!(QemuLock {
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuMachine {
-    /// Address width of the virtual IOMMU in bits; Intel's knows 39 and 48, that of VirtIO 32 to 64. From 32 to 64.
+    /// Address width of the virtual IOMMU in bits; Intel's knows 39 and 48, that of VirtIO 32 to 64. From 32 to 64. Since 9.1.
     pub aw_bits: Option<f64>,
-    /// Offers the guest suspend to RAM (ACPI S3); off by default from machine version 9.2+pve1 on.
+    /// Offers the guest suspend to RAM (ACPI S3); off by default from machine version 9.2+pve1 on. Since 8.4.
     pub enable_s3: Option<bool>,
-    /// Offers the guest hibernation (ACPI S4); off by default from machine version 9.2+pve1 on.
+    /// Offers the guest hibernation (ACPI S4); off by default from machine version 9.2+pve1 on. Since 8.4.
     pub enable_s4: Option<bool>,
     /// Machine type: `pc`, `q35` or `virt`, or one of them pinned to a version. At most 40 characters.
     pub type_: Option<String>,
@@ -17196,7 +17196,7 @@ impl QemuMachine {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
-    /// Address width of the virtual IOMMU in bits; Intel's knows 39 and 48, that of VirtIO 32 to 64. From 32 to 64.
+    /// Address width of the virtual IOMMU in bits; Intel's knows 39 and 48, that of VirtIO 32 to 64. From 32 to 64. Since 9.1.
     #[cfg_attr(doc, doc(alias("aw-bits")))]
     #[inline]
     #[must_use]
@@ -17204,7 +17204,7 @@ impl QemuMachine {
         set::set(&mut self.aw_bits, &mut self.unknown, "aw-bits", value);
         self
     }
-    /// Offers the guest suspend to RAM (ACPI S3); off by default from machine version 9.2+pve1 on.
+    /// Offers the guest suspend to RAM (ACPI S3); off by default from machine version 9.2+pve1 on. Since 8.4.
     #[cfg_attr(doc, doc(alias("enable-s3")))]
     #[inline]
     #[must_use]
@@ -17212,7 +17212,7 @@ impl QemuMachine {
         set::set(&mut self.enable_s3, &mut self.unknown, "enable-s3", value);
         self
     }
-    /// Offers the guest hibernation (ACPI S4); off by default from machine version 9.2+pve1 on.
+    /// Offers the guest hibernation (ACPI S4); off by default from machine version 9.2+pve1 on. Since 8.4.
     #[cfg_attr(doc, doc(alias("enable-s4")))]
     #[inline]
     #[must_use]
@@ -20477,16 +20477,16 @@ property_string_impls!(QemuSmbios1);
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuSnapshotConfig {
-    /// Gives the guest ACPI; without it, a shutdown needs the guest agent.
+    /// Gives the guest ACPI; without it, a shutdown needs the guest agent. Default: `true`.
     pub acpi: Option<bool>,
     /// Host CPUs the guest may run on, such as `0,5,8-11`. Several are separated by commas.
     pub affinity: Option<String>,
     /// Whether and how the QEMU guest agent inside the guest is used.
     pub agent: Option<QemuAgent>,
-    /// Lets the host merge identical memory pages of this guest with others (KSM).
+    /// Lets the host merge identical memory pages of this guest with others (KSM). Default: `true`. Since 9.1.
     #[cfg_attr(doc, doc(alias("allow-ksm")))]
     pub allow_ksm: Option<bool>,
-    /// Memory encryption for the guest by AMD SEV.
+    /// Memory encryption for the guest by AMD SEV. Since 8.3.
     #[cfg_attr(doc, doc(alias("amd-sev")))]
     pub amd_sev: Option<QemuSev>,
     /// Emulated processor architecture; that of the host when absent.
@@ -20495,11 +20495,11 @@ pub struct QemuSnapshotConfig {
     pub args: Option<String>,
     /// Sound card of the guest, useful with SPICE.
     pub audio0: Option<QemuAudio>,
-    /// Restart after a crash; has no effect at present.
+    /// Restart after a crash; has no effect at present. Default: `false`.
     pub autostart: Option<bool>,
-    /// Memory in MiB the guest keeps at least when the host reclaims some; 0 removes the balloon device.
+    /// Memory in MiB the guest keeps at least when the host reclaims some; 0 removes the balloon device. At least 0.
     pub balloon: Option<i64>,
-    /// Firmware: SeaBIOS, or OVMF for UEFI.
+    /// Firmware: SeaBIOS, or OVMF for UEFI. Default: `seabios`.
     pub bios: Option<QemuBios>,
     /// Devices the guest boots from, in order.
     pub boot: Option<QemuBoot>,
@@ -20513,19 +20513,19 @@ pub struct QemuSnapshotConfig {
     pub cipassword: Option<Secret>,
     /// Form of the cloud-init data; by default fitting `ostype`, with `configdrive2` for Windows and `nocloud` otherwise.
     pub citype: Option<QemuCitype>,
-    /// Has cloud-init upgrade the guest's packages at first boot.
+    /// Has cloud-init upgrade the guest's packages at first boot. Default: `true`. Since 8.0.
     pub ciupgrade: Option<bool>,
     /// User that cloud-init gives the password and SSH keys, in place of the image's own default.
     pub ciuser: Option<String>,
-    /// CPU cores per socket.
+    /// CPU cores per socket. At least 1. Default: `1`.
     pub cores: Option<i64>,
     /// CPU model shown to the guest, and its flags.
     pub cpu: Option<QemuCpu>,
-    /// Cap on CPU time, in host CPUs; 1.5 allows one and a half, 0 means no cap.
+    /// Cap on CPU time, in host CPUs; 1.5 allows one and a half, 0 means no cap. From 0 to 128. Default: `0`.
     pub cpulimit: Option<f64>,
-    /// CPU weight against the other guests; who has more gets more time when CPUs are scarce.
+    /// CPU weight against the other guests; who has more gets more time when CPUs are scarce. From 1 to 262144.
     pub cpuunits: Option<i64>,
-    /// Notes about the snapshot.
+    /// Notes about the snapshot. At most 8192 characters.
     pub description: Option<String>,
     /// Disk for the UEFI variables of OVMF; a new one's size is fixed and any size given is ignored.
     pub efidisk0: Option<QemuEfiDisk>,
@@ -20535,24 +20535,24 @@ pub struct QemuSnapshotConfig {
     pub hookscript: Option<VolumeId>,
     /// PCI device of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 15.
     pub hostpci: IndexedMap<QemuHostPci>,
-    /// Device kinds that can be changed while running, comma-separated; `0` for none, `1` for the default set.
+    /// Device kinds that can be changed while running, comma-separated; `0` for none, `1` for the default set. Default: `network,disk,usb`.
     pub hotplug: Option<String>,
     /// Backs the memory with huge pages of this many MiB; `any` takes 1 GiB pages if possible, else 2 MiB.
     pub hugepages: Option<QemuHugepages>,
     /// Disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 3.
     pub ide: IndexedMap<QemuDrive>,
-    /// Hardware isolation of the guest by Intel TDX.
+    /// Hardware isolation of the guest by Intel TDX. Since 9.1.
     #[cfg_attr(doc, doc(alias("intel-tdx")))]
     pub intel_tdx: Option<QemuTdx>,
     /// Addresses cloud-init gives to the card `net[n]`; DHCP on IPv4 if nothing is set. Indexes 0 to 31.
     pub ipconfig: IndexedMap<QemuIpConfig>,
     /// Memory shared with other virtual machines or the host.
     pub ivshmem: Option<QemuIvshmem>,
-    /// Keeps the huge pages reserved after the virtual machine stops, ready for its next start.
+    /// Keeps the huge pages reserved after the virtual machine stops, ready for its next start. Default: `false`.
     pub keephugepages: Option<bool>,
     /// Keyboard layout of the VNC server; seldom needed, as the guest can set its own.
     pub keyboard: Option<super::types::KeyboardLayout>,
-    /// Uses KVM hardware virtualisation; without it, the CPU is emulated, which is slow.
+    /// Uses KVM hardware virtualisation; without it, the CPU is emulated, which is slow. Default: `true`.
     pub kvm: Option<bool>,
     /// Runs the guest's hardware clock in local time, not UTC; on by default for Windows types of `ostype`.
     pub localtime: Option<bool>,
@@ -20562,11 +20562,11 @@ pub struct QemuSnapshotConfig {
     pub machine: Option<QemuMachine>,
     /// Memory of the guest in MiB; with ballooning this is the most it can get.
     pub memory: Option<QemuMemory>,
-    /// Facts recorded about the virtual machine; they cannot be set.
+    /// Facts recorded about the virtual machine; they cannot be set. Since 9.1.
     pub meta: Option<QemuMeta>,
-    /// Longest pause in seconds accepted at the end of a live migration; raised step by step if it does not suffice.
+    /// Longest pause in seconds accepted at the end of a live migration; raised step by step if it does not suffice. At least 0. Default: `0.1`.
     pub migrate_downtime: Option<f64>,
-    /// Cap on migration traffic in MB/s; 0 means none.
+    /// Cap on migration traffic in MB/s; 0 means none. At least 0. Default: `0`.
     pub migrate_speed: Option<i64>,
     /// Name of the virtual machine at that time.
     pub name: Option<String>,
@@ -20574,67 +20574,67 @@ pub struct QemuSnapshotConfig {
     pub nameserver: Option<List>,
     /// Network card of the guest. Indexes 0 to 31.
     pub net: IndexedMap<QemuNet>,
-    /// Gives the guest NUMA nodes.
+    /// Gives the guest NUMA nodes. Default: `false`.
     pub numa: Option<bool>,
     /// One NUMA node of the guest. Indexes 0 to 7.
     #[cfg_attr(doc, doc(alias("numa")))]
     pub numa_nodes: IndexedMap<QemuNuma>,
-    /// Starts the virtual machine when its node boots.
+    /// Starts the virtual machine when its node boots. Default: `false`.
     pub onboot: Option<bool>,
-    /// Guest operating system, by which defaults and optimisations are chosen; `l26` is any current Linux.
+    /// Guest operating system, by which defaults and optimisations are chosen; `l26` is any current Linux. Default: `other`.
     pub ostype: Option<QemuOstype>,
     /// Parallel port of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 2.
     pub parallel: IndexedMap<String>,
-    /// Snapshot from which this one descends.
+    /// Snapshot from which this one descends. At most 40 characters. Since 9.1.
     pub parent: Option<String>,
-    /// Refuses to delete the virtual machine or its disks.
+    /// Refuses to delete the virtual machine or its disks. Default: `false`.
     pub protection: Option<bool>,
-    /// Lets the guest reboot; if off, QEMU exits when the guest reboots.
+    /// Lets the guest reboot; if off, QEMU exits when the guest reboots. Default: `true`.
     pub reboot: Option<bool>,
     /// VirtIO random number generator for the guest.
     pub rng0: Option<QemuRng>,
-    /// MTU in effect per VirtIO card, as `net0=1500`; 0 means none is passed. Kept with snapshots, not to be set.
+    /// MTU in effect per VirtIO card, as `net0=1500`; 0 means none is passed. Kept with snapshots, not to be set. Since 9.0.
     #[cfg_attr(doc, doc(alias("running-nets-host-mtu")))]
     pub running_nets_host_mtu: Option<String>,
-    /// QEMU's `-cpu` argument at the time of a snapshot; kept to resume its saved state.
+    /// QEMU's `-cpu` argument at the time of a snapshot; kept to resume its saved state. Since 9.1.
     pub runningcpu: Option<String>,
-    /// Machine type at the time of a snapshot; kept to resume its saved state.
+    /// Machine type at the time of a snapshot; kept to resume its saved state. Since 9.1.
     pub runningmachine: Option<QemuMachine>,
     /// SATA disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 5.
     pub sata: IndexedMap<QemuDrive>,
     /// SCSI disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 30.
     pub scsi: IndexedMap<QemuDrive>,
-    /// Model of the SCSI controller.
+    /// Model of the SCSI controller. Default: `lsi`.
     pub scsihw: Option<QemuScsihw>,
     /// DNS search domains for cloud-init; those of the host unless this or `nameserver` is set.
     pub searchdomain: Option<List>,
     /// Serial port: a device of the host such as `/dev/ttyS0`, or `socket` for one reachable as a terminal. Indexes 0 to 3.
     pub serial: IndexedMap<String>,
-    /// Weight of this guest when the host hands out memory by ballooning; 0 keeps the memory fixed.
+    /// Weight of this guest when the host hands out memory by ballooning; 0 keeps the memory fixed. From 0 to 50000. Default: `1000`.
     pub shares: Option<i64>,
-    /// Values of the SMBIOS type 1 (system) table shown to the guest.
+    /// Values of the SMBIOS type 1 (system) table shown to the guest. At most 512 characters.
     pub smbios1: Option<QemuSmbios1>,
-    /// Number of CPUs; deprecated, use `sockets` and `cores`.
+    /// Number of CPUs; deprecated, use `sockets` and `cores`. At least 1. Default: `1`.
     pub smp: Option<i64>,
     /// Work in progress on the snapshot, such as `prepare` or `delete`; absent when it is complete.
     pub snapstate: Option<String>,
     /// When the snapshot was taken, as Unix time.
     pub snaptime: Option<i64>,
-    /// CPU sockets.
+    /// CPU sockets. At least 1. Default: `1`.
     pub sockets: Option<i64>,
     /// Extras for SPICE sessions.
     pub spice_enhancements: Option<QemuSpiceEnhancements>,
     /// SSH public keys cloud-init installs, one a line, the whole URL-encoded.
     pub sshkeys: Option<String>,
-    /// Date at which the hardware clock starts: `now`, `2006-06-17` or `2006-06-17T16:01:21`.
+    /// Date at which the hardware clock starts: `now`, `2006-06-17` or `2006-06-17T16:01:21`. Default: `now`.
     pub startdate: Option<String>,
     /// Place in the node's start and shutdown sequence.
     pub startup: Option<super::types::StartupOrder>,
-    /// Adds a USB tablet, so that the VNC pointer follows the mouse; idle guests save CPU without it.
+    /// Adds a USB tablet, so that the VNC pointer follows the mouse; idle guests save CPU without it. Default: `true`.
     pub tablet: Option<bool>,
     /// Labels for people and tools, separated by `;`; they have no effect on the virtual machine.
     pub tags: Option<List>,
-    /// Corrects drift of the guest's clock.
+    /// Corrects drift of the guest's clock. Default: `false`.
     pub tdf: Option<bool>,
     /// Disk for the state of the virtual TPM; a new one's size is fixed and any size given is ignored.
     pub tpmstate0: Option<QemuTpmState>,
@@ -20642,18 +20642,18 @@ pub struct QemuSnapshotConfig {
     pub unused: IndexedMap<QemuUnused>,
     /// USB device given to the guest; numbers above 4 need machine version 7.1 and a recent guest. Indexes 0 to 13.
     pub usb: IndexedMap<QemuUsb>,
-    /// Virtual CPUs plugged in at start; more can be hot-plugged, up to `cores` times `sockets`.
+    /// Virtual CPUs plugged in at start; more can be hot-plugged, up to `cores` times `sockets`. At least 1. Default: `0`.
     pub vcpus: Option<i64>,
     /// Display adapter of the guest.
     pub vga: Option<QemuVga>,
     /// VirtIO block disk; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 15.
     pub virtio: IndexedMap<QemuDrive>,
-    /// Directory of the host shared with the guest by Virtio-fs. Indexes 0 to 9.
+    /// Directory of the host shared with the guest by Virtio-fs. Indexes 0 to 9. Since 8.4.
     pub virtiofs: IndexedMap<QemuVirtiofs>,
     /// Generation ID telling the guest of rollback or copy: a UUID, `1` to have one made, `0` for none.
     pub vmgenid: Option<String>,
-    /// Volume with the RAM saved by the snapshot.
-    pub vmstate: Option<String>,
+    /// Volume with the RAM saved by the snapshot. Since 9.1.
+    pub vmstate: Option<VolumeId>,
     /// Storage for saved RAM, at a snapshot or when suspending to disk.
     pub vmstatestorage: Option<StorageId>,
     /// Hardware watchdog that acts when the guest, having armed it, no longer feeds it.
@@ -21356,7 +21356,7 @@ impl QemuSnapshotConfig {
     ///Sets `vmstate`.
     #[inline]
     #[must_use]
-    pub fn vmstate<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+    pub fn vmstate<How>(mut self, value: impl IntoSetting<VolumeId, How>) -> Self {
         set::set(&mut self.vmstate, &mut self.extra, "vmstate", value);
         self
     }
@@ -21902,7 +21902,7 @@ open_enum_impls!(QemuTermproxySerial {
 pub struct QemuTpmState {
     /// Volume ID of the disk; `STORAGE:0` allocates a new one.
     pub file: VolumeId,
-    /// Image format of the state volume.
+    /// Image format of the state volume. Since 9.1.
     pub format: Option<QemuCloneFormat>,
     /// Volume ID or absolute path whose content a new disk starts with; nothing else may use the source meanwhile.
     pub import_from: Option<VolumeId>,
@@ -21930,7 +21930,7 @@ impl QemuTpmState {
         set::put(&mut self.file, &mut self.unknown, "file", value);
         self
     }
-    /// Image format of the state volume.
+    /// Image format of the state volume. Since 9.1.
     #[inline]
     #[must_use]
     pub fn format<How>(mut self, value: impl IntoSetting<QemuCloneFormat, How>) -> Self {
@@ -22064,7 +22064,7 @@ property_string_impls!(QemuUnused);
 pub struct QemuUsb {
     /// Host device as `vendor:product` or `bus-port`, which hinders migration; or `spice` for redirection from the viewer.
     pub host: Option<String>,
-    /// Cluster-wide USB mapping to take the device from, instead of `host`.
+    /// Cluster-wide USB mapping to take the device from, instead of `host`. Since 8.0.
     pub mapping: Option<String>,
     /// Plugs the device into a USB 3 controller; of no effect for modern guests, which always have one. Default: `false`.
     pub usb3: Option<bool>,
@@ -22086,7 +22086,7 @@ impl QemuUsb {
         set::set(&mut self.host, &mut self.unknown, "host", value);
         self
     }
-    /// Cluster-wide USB mapping to take the device from, instead of `host`.
+    /// Cluster-wide USB mapping to take the device from, instead of `host`. Since 8.0.
     #[inline]
     #[must_use]
     pub fn mapping<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -22140,7 +22140,7 @@ property_string_impls!(QemuUsb);
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuVga {
-    /// Clipboard for the console: `vnc`; when absent, SPICE displays get theirs.
+    /// Clipboard for the console: `vnc`; when absent, SPICE displays get theirs. Since 8.1.
     pub clipboard: Option<QemuClipboard>,
     /// Display memory in MiB; large resolutions need more. Ignored with a serial display. From 4 to 512.
     pub memory: Option<i64>,
@@ -22157,7 +22157,7 @@ impl QemuVga {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
-    /// Clipboard for the console: `vnc`; when absent, SPICE displays get theirs.
+    /// Clipboard for the console: `vnc`; when absent, SPICE displays get theirs. Since 8.1.
     #[inline]
     #[must_use]
     pub fn clipboard<How>(
