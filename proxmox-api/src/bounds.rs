@@ -1,4 +1,4 @@
-//! What a client takes in at most. All limits on what a server sends are here.
+//! What a client takes in at most. All limits on what a server sends are here, and on what a packed file becomes.
 //!
 //! No honest server meets the defaults: they are there for those that are broken, taken over, or something else
 //! altogether. [`ClientBuilder::bounds`](crate::ClientBuilder::bounds) sets others, for instance for a program with little
@@ -16,6 +16,11 @@ use std::fmt;
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
+/// As much as there can be where addresses are short.
+const LARGE: usize = match (256 * KIB).checked_mul(MIB) {
+    Some(bytes) => bytes,
+    None => usize::MAX,
+};
 
 /// The limits on what comes in. Each counts for one answer.
 ///
@@ -26,6 +31,7 @@ const MIB: usize = 1024 * KIB;
 pub struct Bounds {
     pub(crate) body: usize,
     pub(crate) unpacked: usize,
+    pub(crate) memory: usize,
     pub(crate) refusal: usize,
     pub(crate) head: usize,
     pub(crate) reason: usize,
@@ -33,6 +39,8 @@ pub struct Bounds {
     pub(crate) element: usize,
     pub(crate) frame: usize,
     pub(crate) file: usize,
+    pub(crate) image: usize,
+    pub(crate) window: usize,
     pub(crate) pages: usize,
     pub(crate) depth: usize,
 }
@@ -43,6 +51,7 @@ impl Bounds {
         Self {
             body: 32 * MIB,
             unpacked: 32 * MIB,
+            memory: 56 * MIB,
             refusal: MIB,
             head: 256 * KIB,
             reason: 16 * KIB,
@@ -50,6 +59,8 @@ impl Bounds {
             element: 4 * MIB,
             frame: 4 * MIB,
             file: 32 * MIB,
+            image: LARGE,
+            window: 128 * MIB,
             pages: 100_000,
             depth: MAX_DEPTH,
         }
@@ -64,6 +75,13 @@ impl Bounds {
     /// Bytes of an answer's body once it is unpacked: 32 MiB. A download has no limit.
     pub const fn unpacked(mut self, bytes: usize) -> Self {
         self.unpacked = bytes;
+        self
+    }
+
+    /// Bytes of memory that an answer takes with its body and all that it becomes: 56 MiB, by estimate. A body of many small
+    /// values becomes many times as much.
+    pub const fn memory(mut self, bytes: usize) -> Self {
+        self.memory = bytes;
         self
     }
 
@@ -106,10 +124,23 @@ impl Bounds {
 
     /// Bytes of a file that is read from a guest into memory: 32 MiB.
     ///
-    /// Releases before 9.1 give a file in one answer, of 16 MiB at most, in which a byte may take six. That answer may be six
-    /// times as long as the file may be, whatever [`Bounds::body`] and [`Bounds::unpacked`] say.
+    /// Releases before 9.1 give a file in one answer, in which a byte may take six. It is unpacked as it comes, so
+    /// [`Bounds::body`] and [`Bounds::unpacked`] play no part.
     pub const fn file(mut self, bytes: usize) -> Self {
         self.file = bytes;
+        self
+    }
+
+    /// Bytes of a packed image of this side once it is unpacked: 256 GiB. See `Image::file` of the everyday layer.
+    pub const fn image(mut self, bytes: usize) -> Self {
+        self.image = bytes;
+        self
+    }
+
+    /// Bytes of memory that a packed image may demand for being unpacked, which is what it may refer back to: 128 MiB. What
+    /// `xz` and `zstd` make takes no more unless they are told otherwise.
+    pub const fn window(mut self, bytes: usize) -> Self {
+        self.window = bytes;
         self
     }
 
@@ -149,6 +180,8 @@ pub enum Bound {
     Body,
     /// [`Bounds::unpacked`].
     Unpacked,
+    /// [`Bounds::memory`].
+    Memory,
     /// [`Bounds::refusal`].
     Refusal,
     /// [`Bounds::head`].
@@ -163,6 +196,10 @@ pub enum Bound {
     Frame,
     /// [`Bounds::file`].
     File,
+    /// [`Bounds::image`].
+    Image,
+    /// [`Bounds::window`].
+    Window,
     /// [`Bounds::pages`].
     Pages,
     /// [`Bounds::depth`].
@@ -205,6 +242,7 @@ impl fmt::Display for Exceeded {
                     "the answer's body is longer than {limit} bytes when unpacked"
                 )
             }
+            Bound::Memory => write!(f, "the answer takes more than {limit} bytes of memory"),
             Bound::Refusal => write!(f, "the refusal's body is longer than {limit} bytes"),
             Bound::Head => write!(
                 f,
@@ -215,6 +253,11 @@ impl fmt::Display for Exceeded {
             Bound::Element => write!(f, "an element of the list is longer than {limit} bytes"),
             Bound::Frame => write!(f, "a message is longer than {limit} bytes"),
             Bound::File => write!(f, "the file is longer than {limit} bytes"),
+            Bound::Image => write!(f, "the file is longer than {limit} bytes when unpacked"),
+            Bound::Window => write!(
+                f,
+                "unpacking the file takes more than {limit} bytes of memory"
+            ),
             Bound::Pages => write!(f, "the list has more than {limit} pages"),
             Bound::Depth => write!(f, "the JSON is nested deeper than {limit} levels"),
         }

@@ -303,9 +303,15 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 enum Victim {
     Call,
     Login,
+    Typed,
+    Begin,
     Upload,
     Proxied,
     TaskLog,
+    #[cfg(feature = "cluster")]
+    Rows,
+    #[cfg(feature = "qemu")]
+    Tags,
     Stream,
     Lines,
     #[cfg(feature = "nodes")]
@@ -456,6 +462,146 @@ fn attacks() -> Vec<Attack> {
             let body = format!("{{\"data\":{}", "[".repeat(100_000));
             whole(stream, "200 OK", body.as_bytes())
         }),
+        attack(
+            "a list of ten million objects",
+            Victim::Call,
+            |stream, _| {
+                let body = format!("{{\"data\":[{}{{}}]}}", "{},".repeat(10 << 20));
+                whole(stream, "200 OK", body.as_bytes())
+            },
+        ),
+        attack(
+            "a list of ten million lists of a number",
+            Victim::Call,
+            |stream, _| {
+                let body = format!("{{\"data\":[{}0]}}", "[0],".repeat(7 << 20));
+                whole(stream, "200 OK", body.as_bytes())
+            },
+        ),
+        attack(
+            "objects with one member each, beside the data",
+            Victim::Call,
+            |stream, _| {
+                let body = format!("{{\"x\":[{}0],\"data\":1}}", "{\"\":0},".repeat(3 << 20));
+                whole(stream, "200 OK", body.as_bytes())
+            },
+        ),
+        attack("a text of 31 MiB", Victim::Call, |stream, _| {
+            let body = format!("{{\"data\":\"{}\"}}", "x".repeat(31 << 20));
+            whole(stream, "200 OK", body.as_bytes())
+        }),
+        #[cfg(feature = "cluster")]
+        attack(
+            "a million rows of a list with a type",
+            Victim::Rows,
+            |stream, _| {
+                let row = "{\"id\":\"x\",\"type\":\"qemu\"},";
+                let body = format!("{{\"data\":[{}0]}}", row.repeat(1 << 20));
+                whole(stream, "200 OK", body.as_bytes())
+            },
+        ),
+        #[cfg(feature = "qemu")]
+        attack(
+            "a list in one text, of eight million items",
+            Victim::Tags,
+            |stream, _| {
+                let tags = "a;".repeat(8 << 20);
+                let body = format!("{{\"data\":{{\"digest\":\"x\",\"tags\":\"{tags}\"}}}}");
+                whole(stream, "200 OK", body.as_bytes())
+            },
+        ),
+        attack(
+            "a name of 20 MiB beside the data",
+            Victim::Typed,
+            |stream, _| {
+                let body = format!("{{\"data\":{{\"{}\":[}}}}", "x".repeat(20 << 20));
+                whole(stream, "200 OK", body.as_bytes())
+            },
+        ),
+        attack("a ticket of 20 MiB", Victim::Login, |stream, _| {
+            let ticket = format!("PVE:root@pam:6789ABCD::{}", "x".repeat(20 << 20));
+            let body =
+                format!("{{\"data\":{{\"ticket\":\"{ticket}\",\"username\":\"root@pam\"}}}}");
+            whole(stream, "200 OK", body.as_bytes())
+        }),
+        attack(
+            "a task with a name of 20 MiB",
+            Victim::Begin,
+            |stream, _| {
+                let body = format!("{{\"data\":\"{}\"}}", "x".repeat(20 << 20));
+                whole(stream, "200 OK", body.as_bytes())
+            },
+        ),
+        attack(
+            "a task that ends with 20 MiB of text",
+            Victim::Begin,
+            |stream, head| {
+                let mut head = head.to_owned();
+                while !head.is_empty() {
+                    let end = "x".repeat(10 << 20);
+                    let body = match head.split(' ').nth(1).unwrap_or_default() {
+                    path if path.ends_with("/status") => {
+                        format!("{{\"data\":{{\"status\":\"stopped\",\"exitstatus\":\"{end}{end}\"}}}}")
+                    }
+                    path if path.contains("/log?") => {
+                        format!("{{\"data\":[{{\"n\":1,\"t\":\"{end}\"}},{{\"n\":2,\"t\":\"{end}\"}}],\"total\":2}}")
+                    }
+                    _ => r#"{"data":"UPID:pve1:00000001:00000002:00000003:vzdump:100:root@pam:"}"#.to_owned(),
+                };
+                    whole(stream, "200 OK", body.as_bytes())?;
+                    head = read_head(stream).unwrap_or_default();
+                }
+                Ok(())
+            },
+        ),
+        #[cfg(feature = "guests")]
+        attack(
+            "a refusal of a guest's agent of 20 MiB",
+            Victim::File,
+            |stream, _| {
+                let text = "x".repeat(20 << 20);
+                let body = format!(
+                    "{{\"data\":{{\"result\":{{\"error\":{{\"class\":\"x\",\"desc\":\"{text}\"}}}}}}}}"
+                );
+                whole(stream, "200 OK", body.as_bytes())
+            },
+        ),
+        attack(
+            "an extension of a chunk without an end",
+            Victim::Call,
+            |stream, _| {
+                let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;";
+                for_ever(stream, head, b"x")
+            },
+        ),
+        attack("trailers without an end", Victim::Call, |stream, _| {
+            let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n";
+            for_ever(stream, head, b"A: b\r\n")
+        }),
+        attack(
+            "empty chunks in gzip without an end",
+            Victim::Call,
+            |stream, _| {
+                let empty = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+                let empty = empty.finish()?;
+                let head = "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n";
+                for_ever(stream, head, &empty)
+            },
+        ),
+        #[cfg(feature = "console")]
+        attack(
+            "a refusal of a console without an end",
+            Victim::Terminal,
+            |stream, head| {
+                let body =
+                    br#"{"data":{"user":"root@pam","ticket":"PVEVNC:x","port":5900,"upid":"x"}}"#;
+                if head.starts_with("POST") {
+                    whole(stream, "200 OK", body)?;
+                    let _ = read_head(stream);
+                }
+                for_ever(stream, "HTTP/1.1 500 no\r\n\r\n", b"x")
+            },
+        ),
         attack("a byte now and then", Victim::Call, |stream, _| {
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")?;
             loop {
@@ -547,6 +693,20 @@ fn attacks() -> Vec<Attack> {
                 }
             },
         ),
+        #[cfg(feature = "guests")]
+        attack(
+            "a file of a guest of an old release without an end",
+            Victim::File,
+            |stream, head| {
+                let mut head = head.to_owned();
+                while head.contains("decode=") {
+                    whole(stream, "400 no", br#"{"errors":{"decode":"not defined"}}"#)?;
+                    head = read_head(stream).unwrap_or_default();
+                }
+                let start = format!("HTTP/1.1 200 OK\r\n{JSON}\r\n{{\"data\":{{\"content\":\"");
+                for_ever(stream, &start, br"\u0001")
+            },
+        ),
         #[cfg(feature = "console")]
         attack(
             "a message of a console without an end",
@@ -627,6 +787,18 @@ async fn suffer(victim: Victim, url: &str) -> Result<(), Error> {
     let request = client.request::<Value>(Method::Get, "/version");
     match victim {
         Victim::Call | Victim::Login => request.await.map(drop),
+        Victim::Typed => {
+            let request =
+                client.request::<std::collections::BTreeMap<String, Value>>(Method::Get, "/x");
+            request.await.map(drop)
+        }
+        Victim::Begin => {
+            let upload = client
+                .upload("pve1", "local")
+                .bytes(vec![0; 10])
+                .name("x.iso");
+            upload.await?.wait().await.map(drop)
+        }
         Victim::Upload => {
             let upload = client
                 .upload("pve1", "local")
@@ -649,6 +821,13 @@ async fn suffer(victim: Victim, url: &str) -> Result<(), Error> {
         Victim::TaskLog => {
             let upid = "UPID:pve1:00000001:00000002:00000003:vzdump:100:root@pam:";
             client.task(upid.parse()?).log_tail(10).await.map(drop)
+        }
+        #[cfg(feature = "cluster")]
+        Victim::Rows => client.cluster().resources().get().await.map(drop),
+        #[cfg(feature = "qemu")]
+        Victim::Tags => {
+            let machine = client.nodes().node("pve1").qemu().vmid(100);
+            machine.config().get().await.map(drop)
         }
         Victim::Stream => {
             let mut stream = request.stream().await?;
@@ -734,6 +913,14 @@ async fn one_attack() {
     println!("{MARK}{}|{time}|{seen}", peak.saturating_sub(before));
 }
 
+/// The start of a text.
+fn start(text: &str, length: usize) -> String {
+    match text.split_at_checked(length) {
+        Some((start, _)) if start.len() < text.len() => format!("{start}…"),
+        _ => text.to_owned(),
+    }
+}
+
 /// The error, without what differs from run to run.
 fn told(error: &Error) -> String {
     let text = error.to_string();
@@ -751,13 +938,14 @@ fn told(error: &Error) -> String {
             format!("`Error::Connect`: {}", words.collect::<Vec<_>>().join(" "))
         }
         Error::Exceeded(_) => format!("`Error::Exceeded`: {after}"),
-        Error::Decode(_) => format!("`Error::Decode`: {after}"),
-        Error::Api(error) => {
-            let shown = after.split_at_checked(40).map_or(after, |(start, _)| start);
-            let dots = if shown.len() < after.len() { "…" } else { "" };
-            format!("`Error::Api`, `{:?}`: {shown}{dots}", error.kind())
+        // Where there is no more memory depends on what a value takes.
+        Error::Decode(_) if after.contains(" of memory") => {
+            let (shown, _) = after.split_once(" (line ").unwrap_or((after, ""));
+            format!("`Error::Decode`: {shown}")
         }
-        _ => text,
+        Error::Decode(_) => format!("`Error::Decode`: {after}"),
+        Error::Api(error) => format!("`Error::Api`, `{:?}`: {}", error.kind(), start(after, 40)),
+        _ => start(&text, 100),
     }
 }
 

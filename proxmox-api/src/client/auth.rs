@@ -37,6 +37,8 @@ pub use token::{ApiToken, ApiTokenError};
 /// Tells the time; see [`ClientBuilder::clock`](crate::ClientBuilder::clock).
 pub(crate) type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 
+/// Every request carries it, in a head that no server reads without end.
+const LONGEST_TICKET: usize = 16 * 1024;
 /// A ticket is good for two hours; renewing it after one leaves room for a server that is away.
 const RENEW_AFTER: Duration = Duration::from_secs(60 * 60);
 const LIFETIME: Duration = Duration::from_secs(2 * 60 * 60);
@@ -55,7 +57,7 @@ const HEADER_ESCAPES: &AsciiSet = &CONTROLS
     .add(b'\\');
 
 /// What the user gave to log in with.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(crate) enum Credentials {
     #[default]
     None,
@@ -74,6 +76,38 @@ pub(crate) enum Credentials {
         csrf: Option<Secret>,
     },
     OpenId(OpenId),
+}
+
+/// Shows no secret, not even one that stands where a name should: behind an equals sign or a second colon.
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = |text: &'_ str| -> String {
+            match text.find(['=', ':']) {
+                Some(end) => format!("{}…", text.get(..end).unwrap_or_default()),
+                None => text.to_owned(),
+            }
+        };
+        match self {
+            Self::None => f.write_str("None"),
+            Self::Token { id, secret } => f
+                .debug_struct("Token")
+                .field("id", &name(id))
+                .field("secret", secret)
+                .finish(),
+            Self::TokenText(text) => f.debug_tuple("TokenText").field(text).finish(),
+            Self::Password { user, password } => f
+                .debug_struct("Password")
+                .field("user", &name(user))
+                .field("password", password)
+                .finish(),
+            Self::Ticket { ticket, csrf } => f
+                .debug_struct("Ticket")
+                .field("ticket", ticket)
+                .field("csrf", csrf)
+                .finish(),
+            Self::OpenId(openid) => f.debug_tuple("OpenId").field(openid).finish(),
+        }
+    }
 }
 
 /// Where the user logs in, and where the browser goes then.
@@ -644,6 +678,14 @@ impl Auth {
         let Some(ticket) = text("ticket") else {
             return Err(self.error(AuthErrorKind::NoTicket).into());
         };
+        for key in ["ticket", "username", PVE.csrf] {
+            if text(key).is_some_and(|text| text.expose().len() > LONGEST_TICKET) {
+                let path = format!("data.{key}");
+                let problem = format!("a ticket has {LONGEST_TICKET} bytes at most");
+                let error = DecodeError::new(&path, problem);
+                return Err(Error::decode(format!("{LOG_IN}").into(), error));
+            }
+        }
         let asks = data.get("NeedTFA").is_some_and(|asks| {
             !matches!(asks, Value::Null | Value::Bool(false))
                 && asks != 0

@@ -20,7 +20,7 @@ pub(crate) fn version_call() -> Call {
 }
 
 pub(crate) fn release_of(reply: &Reply) -> Result<Release, DecodeError> {
-    let data: serde_json::Value = decode_data(&reply.body)?;
+    let data: serde_json::Value = decode_data(reply)?;
     ["release", "version"]
         .iter()
         .filter_map(|key| data.get(*key)?.as_str())

@@ -30,8 +30,6 @@ pub struct Call {
     /// Whether the caller says that sending it twice does no harm.
     pub(crate) repeatable: bool,
     pub(crate) scope: Scope,
-    /// What the answer may have in bytes, where that is not what the client is set to.
-    pub(crate) longest_answer: Option<usize>,
 }
 
 /// Where a path lies.
@@ -55,7 +53,6 @@ impl Call {
             doubts: Vec::new(),
             repeatable: false,
             scope: Scope::Api,
-            longest_answer: None,
         }
     }
 

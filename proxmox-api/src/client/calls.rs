@@ -27,7 +27,8 @@ impl Client {
         let call = Call::new(Method::Get, "/cluster/status");
         let name = self.name(&call);
         let reply = self.reply(&name, &call).await?;
-        let data: Value = decode_data(&reply.body).map_err(|error| Error::decode(name, error))?;
+        let data: Value =
+            decode_data(&reply).map_err(|error| self.undecodable(name, &reply.secrets, error))?;
         let text = |entry: &Value, key: &str| entry.get(key)?.as_str().map(str::to_owned);
         let address =
             |entry: &Value| text(entry, "ip").filter(|ip| ip.parse::<std::net::IpAddr>().is_ok());

@@ -72,7 +72,7 @@ impl Login for Inner {
             let client = Client(self);
             let name = client.name(&call);
             let reply = client.reply(&name, &call).await?;
-            decode_data(&reply.body).map_err(|error| Error::decode(name, error))
+            decode_data(&reply).map_err(|error| client.undecodable(name, &reply.secrets, error))
         })
     }
 }

@@ -23,7 +23,9 @@ mod state;
 mod trace;
 
 pub use builder::ClientBuilder;
+pub(crate) use reply::Kept;
 pub use reply::Reply;
+pub(crate) use rules::kept_secrets;
 pub use settings::ClientSettings;
 pub use state::Client;
 

@@ -1,12 +1,17 @@
 //! Answers as they came.
 
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
+#[cfg(feature = "guests")]
+use crate::bounds::Bounds;
 use crate::error::api::ApiError;
 use crate::error::{Error, Name};
 use crate::transport::WireResponse;
+use crate::value::Secret;
+use crate::value::decode::Received;
 use crate::value::secret::Scrubber;
 use crate::value::text::latin1_or_utf8;
 
@@ -22,6 +27,35 @@ pub struct Reply {
     pub headers: Vec<(String, String)>,
     /// The body, decompressed.
     pub body: Bytes,
+    /// What of the request must not show, where there was any.
+    pub(crate) secrets: Kept,
+    /// How much memory it may take once it is read.
+    pub(crate) memory: usize,
+}
+
+impl<'a> From<&'a Reply> for Received<'a> {
+    fn from(reply: &'a Reply) -> Self {
+        let (body, memory) = (&reply.body, reply.memory);
+        Self { body, memory }
+    }
+}
+
+/// Secrets of a request, for as long as the server may quote them.
+pub(crate) type Kept = Option<Arc<[Secret]>>;
+
+impl Reply {
+    /// One of which nothing but the body is known.
+    #[cfg(feature = "guests")]
+    pub(crate) fn of_body(body: Bytes) -> Self {
+        Self {
+            status: 200,
+            reason: String::new(),
+            headers: Vec::new(),
+            body,
+            secrets: None,
+            memory: Bounds::new().memory,
+        }
+    }
 }
 
 impl fmt::Debug for Reply {
@@ -38,6 +72,8 @@ pub(super) fn accept(
     name: &Name,
     response: WireResponse,
     secrets: impl FnOnce() -> Scrubber,
+    kept: Kept,
+    memory: usize,
 ) -> Result<Reply, Error> {
     if !(200..300).contains(&response.status) {
         return Err(ApiError::new(name, &response, &secrets()).into());
@@ -53,5 +89,7 @@ pub(super) fn accept(
         reason: latin1_or_utf8(&reason),
         headers,
         body,
+        secrets: kept,
+        memory,
     })
 }

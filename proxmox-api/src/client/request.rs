@@ -71,7 +71,7 @@ impl<T> Request<T> {
 
 impl<T> Request<T> {
     /// The same call, with its answer read as any type that serde can read.
-    pub(crate) fn answer_as<D: DeserializeOwned>(self) -> Request<D> {
+    pub(crate) fn answer_as<D: DeserializeOwned + 'static>(self) -> Request<D> {
         let Self { client, call, .. } = self;
         Request {
             client,
@@ -110,7 +110,8 @@ impl<T: 'static> IntoFuture for Request<T> {
         } = self;
         Box::pin(async move {
             let (client, name, reply) = exchange(client, call).await?;
-            decode(&client, &reply, &mut Extra::new()).map_err(|error| Error::decode(name, error))
+            decode(&client, &reply, &mut Extra::new())
+                .map_err(|error| client.undecodable(name, &reply.secrets, error))
         })
     }
 }
@@ -170,6 +171,8 @@ impl Client {
 
 /// How answers are read.
 pub(crate) mod reply {
+    use std::any::Any;
+
     use super::{
         ApiValue, Client, DecodeError, DeserializeOwned, Extra, Reply, Value, decode_answer,
         decode_beside, problem_of,
@@ -178,17 +181,22 @@ pub(crate) mod reply {
     /// Whatever comes is as good as nothing.
     #[allow(dead_code, reason = "without features there is nobody to use it")]
     pub(crate) fn nothing(_: &Client, reply: &Reply, extra: &mut Extra) -> Result<(), DecodeError> {
-        *extra = decode_beside(&reply.body).unwrap_or_default();
+        *extra = decode_beside(reply).unwrap_or_default();
         Ok(())
     }
 
     /// Whatever serde can read.
-    pub(crate) fn any<T: DeserializeOwned>(
+    pub(crate) fn any<T: DeserializeOwned + 'static>(
         _: &Client,
         reply: &Reply,
         extra: &mut Extra,
     ) -> Result<T, DecodeError> {
-        let data: Value = decode_answer(&reply.body, extra)?;
+        let data: Value = decode_answer(reply, extra)?;
+        // A copy would double what it takes.
+        let data = match (Box::new(data) as Box<dyn Any>).downcast() {
+            Ok(same) => return Ok(*same),
+            Err(other) => other.downcast().map(|data| *data).unwrap_or(Value::Null),
+        };
         serde_json::from_value(data).map_err(|error| DecodeError::new("data", problem_of(&error)))
     }
 
@@ -197,7 +205,7 @@ pub(crate) mod reply {
         reply: &Reply,
         extra: &mut Extra,
     ) -> Result<T, DecodeError> {
-        decode_answer(&reply.body, extra)
+        decode_answer(reply, extra)
     }
 
     #[allow(dead_code, reason = "without features there is nobody to use it")]

@@ -6,7 +6,10 @@ use serde_json::Value;
 use super::auth::Grant;
 use super::call::Call;
 use super::hosts::Base;
+use super::reply::Kept;
 use crate::transport::{WireRequest, WireResponse};
+use crate::value::Secret;
+use crate::value::decode::read_any;
 use crate::value::encode::ParamValue;
 use crate::value::endpoint::Method;
 use crate::value::product::PVE;
@@ -46,6 +49,12 @@ pub(super) fn secrets_of(call: &Call) -> impl Iterator<Item = &str> {
         })
 }
 
+/// The same, to be kept beyond the call.
+pub(crate) fn kept_secrets(call: &Call) -> Kept {
+    let kept: Vec<_> = secrets_of(call).map(Secret::from).collect();
+    (!kept.is_empty()).then(|| kept.into())
+}
+
 /// What the server answers without knowing who asks ([wire protocol §7](crate::guide::wire_protocol)).
 pub(super) fn open_to_all(method: Method, path: &str) -> bool {
     matches!(
@@ -59,6 +68,9 @@ pub(super) fn open_to_all(method: Method, path: &str) -> bool {
     )
 }
 
+/// What a refusal may take once it is read.
+const MEMORY: usize = 32 * 1024 * 1024;
+
 /// Refused before the request was looked at. The server answers that without a body, and something between may
 /// make one of the reason phrase. Endpoints that check a password of their own answer 401 with another text.
 pub(super) fn refuses_session(response: &WireResponse) -> bool {
@@ -71,7 +83,7 @@ pub(super) fn refuses_session(response: &WireResponse) -> bool {
     if response.status != 401 || response.body.is_empty() {
         return response.status == 401;
     }
-    let data: Option<Value> = serde_json::from_slice(&response.body).ok();
+    let data: Option<Value> = read_any(&response.body, MEMORY);
     let text = data.as_ref().and_then(|data| data.get("message")?.as_str());
     text.is_some_and(|text| BEFORE_THE_ENDPOINT.contains(&text.trim()))
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::call::{Call, Scope};
-use super::reply::{Reply, accept};
+use super::reply::{Kept, Reply, accept};
 use super::rules::{check_path, check_query, is_page, open_to_all, place, refuses_session, signed};
 use super::state::{Client, Inner};
 use crate::bounds::{Bound, Bounds, Exceeded, is_deeper};
@@ -28,6 +28,8 @@ use crate::error::{Error, Name, RequestErrorKind, WaitingFor};
 use crate::transport::{
     Duplex, OpenResponse, TimeLimit, Transport, TransportError, WireRequest, WireResponse,
 };
+use crate::value::Secret;
+use crate::value::decode::DecodeError;
 use crate::value::encode::Params;
 use crate::value::endpoint::{Endpoint, Method, Release};
 use crate::value::product::PVE;
@@ -141,13 +143,18 @@ impl Client {
     }
 
     /// A text of the server without what it may repeat of a call's secrets and of the client's own.
-    pub(crate) fn without_secrets(&self, call: Option<&Call>, text: String) -> String {
-        let own = call.into_iter().flat_map(super::rules::secrets_of);
-        let clean = match self.0.scrubber(own).text(&text) {
+    pub(crate) fn without_secrets(&self, call: &Kept, text: String) -> String {
+        let call = call.iter().flat_map(|kept| kept.iter());
+        let clean = match self.0.scrubber(call.map(Secret::expose)).text(&text) {
             Cow::Owned(clean) => Some(clean),
             Cow::Borrowed(_) => None,
         };
         clean.unwrap_or(text)
+    }
+
+    /// The error for an answer that did not decode. What is wrong is said with names that the server chose.
+    pub(crate) fn undecodable(&self, name: Name, call: &Kept, error: DecodeError) -> Error {
+        Error::decode(name, error.each(|text| self.without_secrets(call, text)))
     }
 
     /// Sends a call that is one request and one answer.
@@ -297,11 +304,10 @@ impl Sender<'_> {
             false => self.renamed().await?,
         };
         let params = renamed.as_ref().unwrap_or(&call.params);
-        let mut request = match call.scope {
+        let request = match call.scope {
             Scope::Api => inner.compose(call.method, &format!("{}{}", PVE.api, call.path), params),
             Scope::Outside => inner.compose(call.method, &call.path, params),
         };
-        request.longest_answer = call.longest_answer;
         if !open {
             if inner.refuses_token(call) {
                 return refuse(RequestErrorKind::NeedsTicket);
@@ -557,7 +563,9 @@ impl Sender<'_> {
         if (200..300).contains(&response.status) && !self.is_file() && is_page(&response) {
             return Err(ApiError::not_the_api(self.name, &response, &secrets()).into());
         }
-        accept(self.name, response, secrets).map_err(|error| match error {
+        let kept = super::rules::kept_secrets(call);
+        accept(self.name, response, secrets, kept, inner.bounds.memory).map_err(|error| match error
+        {
             Error::Api(error) => {
                 let hint = availability::hint(&error, call, inner.release.get().copied())
                     .or_else(|| inner.auth.hint(error.kind()));

@@ -144,6 +144,11 @@ impl Client {
         self.number(call.error_name())
     }
 
+    #[cfg(feature = "guests")]
+    pub(crate) fn timeout(&self) -> Option<std::time::Duration> {
+        self.0.timeout
+    }
+
     pub(crate) fn bounds(&self) -> &Bounds {
         &self.0.bounds
     }

@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use crate::error::Name;
 use crate::transport::{WireResponse, retry_after};
+use crate::value::decode::read_any;
 use crate::value::secret::Scrubber;
 use crate::value::text::{OneLine, latin1_or_utf8};
 
@@ -45,7 +46,17 @@ impl ApiError {
     pub(crate) fn new(name: &Name, response: &WireResponse, secrets: &Scrubber) -> Self {
         let clean = without_secrets(response, secrets);
         let shown = clean.as_ref().unwrap_or(response);
-        let (message, errors) = texts(shown);
+        // What JSON holds is looked through once it is decoded: a secret may be encoded in what is encoded. Of anything
+        // else an excerpt is shown, which may end within a secret.
+        let (message, errors) = match Body::read(response) {
+            body if body.is_json => body.texts(shown),
+            _ => texts(shown),
+        };
+        let plain = |text: String| secrets.text(&text).into_owned();
+        let message = plain(message);
+        let errors: BTreeMap<_, _> = (errors.into_iter())
+            .map(|(name, text)| (plain(name), plain(text)))
+            .collect();
         let kind = match &clean {
             None => ErrorKind::of(response.status, &message, &errors),
             // A secret may have been a part of a word that tells.
@@ -308,6 +319,9 @@ impl fmt::Display for ApiError {
 
 impl std::error::Error for ApiError {}
 
+/// What a refusal may take once it is read. It is short by then.
+const MEMORY: usize = 32 * 1024 * 1024;
+
 /// The answer without the secrets that it repeats; `None` if it repeats none.
 fn without_secrets(response: &WireResponse, secrets: &Scrubber) -> Option<WireResponse> {
     let phrase = latin1_or_utf8(&response.reason);
@@ -327,9 +341,7 @@ fn without_secrets(response: &WireResponse, secrets: &Scrubber) -> Option<WireRe
 
 /// What the server says, and about which parameters.
 fn texts(response: &WireResponse) -> (String, BTreeMap<String, String>) {
-    let body = Body::read(response);
-    let reason = || latin1_or_utf8(&response.reason).trim().to_owned();
-    (body.message.unwrap_or_else(reason), body.errors)
+    Body::read(response).texts(response)
 }
 
 /// What can be read out of an error's body, whatever it is.
@@ -337,16 +349,26 @@ fn texts(response: &WireResponse) -> (String, BTreeMap<String, String>) {
 struct Body {
     message: Option<String>,
     errors: BTreeMap<String, String>,
+    is_json: bool,
 }
 
 impl Body {
+    /// What is said, by the phrase if not by the body.
+    fn texts(self, response: &WireResponse) -> (String, BTreeMap<String, String>) {
+        let reason = || latin1_or_utf8(&response.reason).trim().to_owned();
+        (self.message.unwrap_or_else(reason), self.errors)
+    }
+
     fn read(response: &WireResponse) -> Self {
         let bytes = response.body.as_ref();
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return Self::default();
         }
-        if let Ok(Value::Object(mut object)) = serde_json::from_slice(bytes) {
-            let mut body = Self::default();
+        if let Some(Value::Object(mut object)) = read_any(bytes, MEMORY) {
+            let mut body = Self {
+                is_json: true,
+                ..Self::default()
+            };
             if let Some(Value::String(text)) = object.remove("message") {
                 body.message = Some(text.trim().to_owned()).filter(|text| !text.is_empty());
             }

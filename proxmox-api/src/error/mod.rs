@@ -64,7 +64,7 @@ pub enum Error {
     /// No complete answer within the time limit; the server may still act on the request.
     #[error(transparent)]
     Timeout(TimeoutError),
-    /// The server sent more than the client takes in; it has acted on the request.
+    /// The server sent more than the client takes in; it has acted on the request. Or a file of this side unpacks to more.
     #[error(transparent)]
     Exceeded(ExceededError),
     /// The server accepted the request, but its answer is not what the endpoint declares.
@@ -778,6 +778,8 @@ impl fmt::Display for RequestError {
 
 impl std::error::Error for RequestError {}
 
+#[cfg(all(test, feature = "guests", feature = "tracing"))]
+mod secrets;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -13,6 +13,8 @@
 //! # }
 //! ```
 
+mod whole;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -22,6 +24,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::Value;
 use crate::bounds::{Bound, Exceeded};
+use crate::client::Reply;
 use crate::client::request::exchange;
 use crate::error::Error;
 use crate::error::api::ErrorKind;
@@ -29,7 +32,10 @@ use crate::manage::guest::{Acting, Guest, GuestErrorKind, Kind, Place, awaits, u
 use crate::pve::qemu::QemuVmidPath;
 use crate::request::{ApiRequest, Request, Sending};
 use crate::task::Looks;
-use crate::value::decode::Extra;
+use crate::value::decode::{DecodeError, Extra, read_any};
+use crate::value::text::shortened;
+
+use whole::{TooMuch, WholeFile};
 
 /// The most characters one write may have, after Base64.
 const WRITE_LIMIT: usize = 61_440;
@@ -39,10 +45,8 @@ const WRITE_CHUNK: usize = WRITE_LIMIT / 4 * 3;
 const READ_CHUNK: i64 = 4 * 1024 * 1024;
 /// The most that releases which know no pieces read of a file.
 const READ_AT_ONCE: usize = 16 * 1024 * 1024;
-/// What a byte of a file may take in JSON: `\u0001`.
-const LONGEST_ESCAPE: usize = 6;
-/// What stands around the content of a file in an answer, with room to spare.
-const AROUND: usize = 64 * 1024;
+/// What an answer in which the agent refuses may take once it is read.
+const SAID: usize = 8 * 1024 * 1024;
 
 /// The guest agent of a virtual machine; made by [`Guest::agent`].
 ///
@@ -163,14 +167,16 @@ impl Guest {
                 } = request(&self.qemu_at(place));
                 let vmid = self.vmid();
                 Box::pin(async move {
-                    let sent = call.clone();
                     let (client, name, reply) = exchange(client, call).await?;
-                    let clean = |text: &str| client.without_secrets(Some(&sent), text.to_owned());
+                    let clean =
+                        |text: &str| client.without_secrets(&reply.secrets, text.to_owned());
                     if let Some(refusal) = refusal(vmid, &reply.body, clean) {
                         return Ok(Err(refusal));
                     }
                     let answer = decode(&client, &reply, &mut Extra::new());
-                    answer.map(Ok).map_err(|error| Error::decode(name, error))
+                    answer
+                        .map(Ok)
+                        .map_err(|error| client.undecodable(name, &reply.secrets, error))
                 })
             };
             Ok(self.call(Some(Kind::Qemu), &send).await??)
@@ -232,7 +238,7 @@ fn is_silent(error: &Error) -> bool {
 fn refusal(vmid: u32, body: &[u8], clean: impl Fn(&str) -> String) -> Option<GuestErrorKind> {
     // Most answers are long, and say no such thing.
     body.windows(7).find(|part| part == b"\"error\"")?;
-    let answer: Value = serde_json::from_slice(body).ok()?;
+    let answer = read_any(body, SAID)?;
     let data = answer.get("data")?;
     let error = [data.get("result"), Some(data)]
         .into_iter()
@@ -242,8 +248,8 @@ fn refusal(vmid: u32, body: &[u8], clean: impl Fn(&str) -> String) -> Option<Gue
     error.as_object()?;
     Some(GuestErrorKind::AgentRefused {
         vmid,
-        class: clean(part("class")),
-        desc: clean(part("desc")),
+        class: shortened(clean(part("class"))),
+        desc: shortened(clean(part("desc"))),
     })
 }
 
@@ -565,25 +571,46 @@ impl Agent {
         Err(self.too_much(path, pieces).await)
     }
 
+    /// Reads a file from a release that gives it whole.
     async fn read_file_at_once(&self, path: &str, most: usize) -> Result<Vec<u8>, Error> {
-        let longest = most.min(READ_AT_ONCE).saturating_mul(LONGEST_ESCAPE);
-        let whole = self
-            .guest
-            .ask_agent(|vm| {
-                let mut request = vm.agent().file_read().get(path).into_request();
-                request.call.longest_answer = Some(longest.saturating_add(AROUND));
-                request
+        let guest = &self.guest;
+        let send = |place: &Place| -> Sending<Result<(bool, Vec<u8>), GuestErrorKind>> {
+            let request = guest.qemu_at(place).agent().file_read().get(path);
+            let request = request.into_request();
+            let decode = request.decode;
+            let vmid = guest.vmid();
+            // The agent gives no more, whatever the client would take.
+            let most = most.min(READ_AT_ONCE);
+            let mut whole = WholeFile::new(most);
+            Box::pin(async move {
+                let mut answer = request.stream().await?;
+                let limit = answer.time_limit();
+                while let Some(chunk) = answer.chunk_within(limit).await? {
+                    whole.take(&chunk).map_err(|much| match much {
+                        TooMuch::File => answer.too_much(Exceeded::new(Bound::File, most)),
+                        TooMuch::Beside => {
+                            answer.unreadable(DecodeError::new("data", "there is more than a file"))
+                        }
+                    })?;
+                }
+                let (rest, content) = whole.end();
+                let (client, name, secrets) = answer.into_parts();
+                let clean = |text: &str| client.without_secrets(&secrets, text.to_owned());
+                if let Some(refusal) = refusal(vmid, &rest, clean) {
+                    return Ok(Err(refusal));
+                }
+                let reply = Reply::of_body(rest.into());
+                let read = decode(&client, &reply, &mut Extra::new())
+                    .map_err(|error| client.undecodable(name, &secrets, error))?;
+                Ok(Ok((read.truncated == Some(true), content)))
             })
-            .await?;
-        if whole.truncated == Some(true) {
-            return Err(
-                self.unusable("the file has more than 16 MiB, and this release reads no more")
-            );
-        }
-        let bytes = bytes_of(&whole.content);
-        match bytes.len() > most {
-            true => Err(self.too_much(path, Exceeded::new(Bound::File, most)).await),
-            false => Ok(bytes),
+        };
+        let (truncated, content) = guest.call(Some(Kind::Qemu), &send).await??;
+        match truncated {
+            true => {
+                Err(self.unusable("the file has more than 16 MiB, and this release reads no more"))
+            }
+            false => Ok(content),
         }
     }
 

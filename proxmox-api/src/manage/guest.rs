@@ -395,7 +395,7 @@ impl Guest {
             Box::pin(async move {
                 let (client, name, reply) = exchange(request.client, request.call).await?;
                 let config = (request.decode)(&client, &reply, &mut Extra::new())
-                    .map_err(|error| Error::decode(name, error))?;
+                    .map_err(|error| client.undecodable(name, &reply.secrets, error))?;
                 Ok((config, Identity::of_answer(&reply.body), place))
             })
         };

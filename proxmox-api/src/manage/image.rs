@@ -4,12 +4,13 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::work::{Action, Subject, Track, Work, WorkError};
+use crate::bounds::{Bound, Bounds, Exceeded};
 use crate::client::Client;
-use crate::error::Error;
+use crate::error::{Error, Name};
 use crate::pve::node_storage::NodeStorageChecksumAlgorithm;
 use crate::stream::upload::{ChecksumAlgorithm, UploadContent};
 use crate::value::Secret;
-use crate::value::endpoint::Release;
+use crate::value::endpoint::{Method, Release};
 
 /// Since when storages have images to import among their content.
 const IMPORTS: Release = Release::new(8, 3);
@@ -53,7 +54,7 @@ impl Image {
     }
 
     /// A file on this side, which is uploaded. One that ends in `.gz`, and with the feature `unpack` in `.xz` or `.zst`, is
-    /// unpacked into a temporary file before.
+    /// unpacked into a temporary file before, which may become as long as [`Bounds::image`] says.
     #[must_use]
     pub fn file(path: impl Into<PathBuf>) -> Self {
         Self::of(Source::File(path.into()))
@@ -278,9 +279,19 @@ async fn upload(
     if let Some(packing) = packing {
         let from = path.to_owned();
         let wanted = image.checksum.clone();
+        let bounds = *pve.bounds();
+        let place = format!("/nodes/{node}/storage/{}/upload", image.storage);
         let doing = async move {
-            let done = tokio::task::spawn_blocking(move || unpack(&from, packing, wanted)).await;
-            done.unwrap_or_else(|_| Err(refuse("unpacking stopped")))
+            let doing = move || unpack(&from, packing, wanted, &bounds);
+            let done = tokio::task::spawn_blocking(doing).await;
+            done.unwrap_or(Err(Unusable::Stopped))
+                .map_err(|why| match why {
+                    Unusable::TooLarge(exceeded) => {
+                        Error::exceeded(&Name::new(Method::Post, &place), exceeded)
+                    }
+                    Unusable::Other(problem) => refuse(problem),
+                    Unusable::Stopped => refuse("unpacking stopped"),
+                })
         };
         unpacked = Some(track.act(subject, Action::Unpack, doing).await?);
     }
@@ -300,26 +311,49 @@ async fn upload(
     Ok(())
 }
 
+/// Why a packed file is of no use.
+#[derive(Debug)]
+enum Unusable {
+    TooLarge(Exceeded),
+    Other(String),
+    Stopped,
+}
+
 /// Unpacks a file into a temporary one, which goes with what this gives.
 fn unpack(
     from: &Path,
     packing: Packing,
     wanted: Option<(ChecksumAlgorithm, String)>,
-) -> Result<tempfile::NamedTempFile, Error> {
+    bounds: &Bounds,
+) -> Result<tempfile::NamedTempFile, Unusable> {
     use std::io::{Read, Write};
 
-    let failed = |error: std::io::Error| refuse(format!("unpacking {}: {error}", from.display()));
+    let failed = |error: std::io::Error| {
+        let inner = error.get_ref();
+        match inner.and_then(|inner| inner.downcast_ref::<Exceeded>()) {
+            Some(exceeded) => Unusable::TooLarge(*exceeded),
+            None => Unusable::Other(format!("unpacking {}: {error}", from.display())),
+        }
+    };
     let file = std::fs::File::open(from).map_err(failed)?;
     let sum = match &wanted {
-        Some((algorithm, digits)) => Some((Sum::new(*algorithm)?, digits)),
+        Some((algorithm, digits)) => {
+            let sum = Sum::new(*algorithm).map_err(Unusable::Other)?;
+            Some((sum, digits))
+        }
         None => None,
     };
     let mut input = Summed {
         input: std::io::BufReader::with_capacity(1 << 18, file),
         sum,
     };
-    let mut output = tempfile::NamedTempFile::new().map_err(failed)?;
-    copy_unpacked(&mut input, packing, output.as_file_mut()).map_err(failed)?;
+    let mut file = tempfile::NamedTempFile::new().map_err(failed)?;
+    let mut output = Bounded {
+        output: file.as_file_mut(),
+        left: bounds.image,
+        most: bounds.image,
+    };
+    copy_unpacked(&mut input, packing, &mut output, bounds.window).map_err(failed)?;
     // What comes after the packed data belongs to the file as well.
     let mut rest = [0; 1 << 14];
     while input.read(&mut rest).map_err(failed)? > 0 {}
@@ -327,19 +361,51 @@ fn unpack(
     if let Some((sum, digits)) = input.sum {
         let found = sum.digits();
         if !found.eq_ignore_ascii_case(digits) {
-            return Err(refuse(format!(
+            return Err(Unusable::Other(format!(
                 "{} has the checksum {found}, not {digits}",
                 from.display()
             )));
         }
     }
-    Ok(output)
+    Ok(file)
 }
 
+/// Takes bytes up to a limit.
+struct Bounded<W> {
+    output: W,
+    left: usize,
+    most: usize,
+}
+
+impl<W: std::io::Write> std::io::Write for Bounded<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if bytes.len() > self.left {
+            return Err(beyond(Bound::Image, self.most));
+        }
+        let count = self.output.write(bytes)?;
+        self.left -= count;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.output.flush()
+    }
+}
+
+fn beyond(bound: Bound, limit: usize) -> std::io::Error {
+    std::io::Error::other(Exceeded::new(bound, limit))
+}
+
+/// `window` is how much memory the file may demand.
+#[cfg_attr(
+    not(feature = "unpack"),
+    allow(unused_variables, reason = "gzip demands none")
+)]
 fn copy_unpacked(
     input: &mut impl std::io::Read,
     packing: Packing,
-    output: &mut std::fs::File,
+    output: &mut impl std::io::Write,
+    window: usize,
 ) -> std::io::Result<()> {
     match packing {
         Packing::Gzip => {
@@ -347,14 +413,18 @@ fn copy_unpacked(
         }
         #[cfg(feature = "unpack")]
         Packing::Xz => {
-            std::io::copy(&mut lzma_rust2::XzReader::new(input, true), output)?;
+            // What the decoder has beside the window.
+            const OWN: usize = 256;
+            let kibibytes = (window / 1024).saturating_add(OWN);
+            let kibibytes = u32::try_from(kibibytes).unwrap_or(u32::MAX);
+            let mut decoder = lzma_rust2::XzReader::new_mem_limit(input, true, kibibytes);
+            std::io::copy(&mut decoder, output).map_err(|error| match error.kind() {
+                std::io::ErrorKind::OutOfMemory => beyond(Bound::Window, window),
+                _ => error,
+            })?;
         }
         #[cfg(feature = "unpack")]
-        Packing::Zstd => {
-            let mut decoder =
-                ruzstd::decoding::StreamingDecoder::new(input).map_err(std::io::Error::other)?;
-            std::io::copy(&mut decoder, output)?;
-        }
+        Packing::Zstd => zstd_frames(input, output, window)?,
         #[cfg(not(feature = "unpack"))]
         Packing::Xz | Packing::Zstd => {
             return Err(std::io::Error::other(
@@ -363,6 +433,61 @@ fn copy_unpacked(
         }
     }
     Ok(())
+}
+
+/// Unpacks all frames that a file consists of, those that hold nothing left out.
+#[cfg(feature = "unpack")]
+fn zstd_frames(
+    input: &mut impl std::io::Read,
+    output: &mut impl std::io::Write,
+    window: usize,
+) -> std::io::Result<()> {
+    use std::io::Read;
+
+    use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
+    use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
+
+    let mut decoder = FrameDecoder::new();
+    decoder.set_max_window_size(window as u64);
+    let mut frames = 0_u64;
+    loop {
+        let mut first = [0];
+        if input.read(&mut first)? == 0 {
+            return match frames {
+                0 => Err(std::io::ErrorKind::UnexpectedEof.into()),
+                _ => Ok(()),
+            };
+        }
+        frames = frames.saturating_add(1);
+        let source = first.as_slice().chain(&mut *input);
+        match StreamingDecoder::new_with_decoder(source, &mut decoder) {
+            Ok(mut frame) => {
+                std::io::copy(&mut frame, output)?;
+            }
+            Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
+                length,
+                ..
+            })) => {
+                let length = u64::from(length);
+                let nothing = &mut std::io::sink();
+                if std::io::copy(&mut input.by_ref().take(length), nothing)? < length {
+                    return Err(std::io::ErrorKind::UnexpectedEof.into());
+                }
+                continue;
+            }
+            Err(FrameDecoderError::WindowSizeTooBig { .. }) => {
+                return Err(beyond(Bound::Window, window));
+            }
+            Err(error) => return Err(std::io::Error::other(error)),
+        }
+        let (told, found) = (
+            decoder.get_checksum_from_data(),
+            decoder.get_calculated_checksum(),
+        );
+        if told.is_some() && told != found {
+            return Err(std::io::Error::other("a checksum in it is wrong"));
+        }
+    }
 }
 
 /// Computes a checksum of what is read through it.
@@ -389,7 +514,7 @@ enum Sum {
 }
 
 impl Sum {
-    fn new(algorithm: ChecksumAlgorithm) -> Result<Self, Error> {
+    fn new(algorithm: ChecksumAlgorithm) -> Result<Self, String> {
         Ok(match algorithm {
             ChecksumAlgorithm::Sha224 => Self::Sha224(sha2::Sha224::default()),
             ChecksumAlgorithm::Sha256 => Self::Sha256(sha2::Sha256::default()),
@@ -397,9 +522,9 @@ impl Sum {
             ChecksumAlgorithm::Sha512 => Self::Sha512(sha2::Sha512::default()),
             other => {
                 let other = other.as_str();
-                return Err(refuse(format!(
+                return Err(format!(
                     "the {other} checksum of a compressed file cannot be checked; give one of SHA-2"
-                )));
+                ));
             }
         })
     }
@@ -424,6 +549,132 @@ impl Sum {
             Self::Sha256(sum) => hex(&sum.finalize()),
             Self::Sha384(sum) => hex(&sum.finalize()),
             Self::Sha512(sum) => hex(&sum.finalize()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    fn unpacked(name: &str, data: &[u8], bounds: &Bounds) -> Result<Vec<u8>, Unusable> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join(name);
+        std::fs::write(&path, data).expect("writable");
+        let (_, packing) = Packing::of(name).expect("packed");
+        let file = unpack(&path, packing, None, bounds)?;
+        Ok(std::fs::read(file.path()).expect("readable"))
+    }
+
+    fn too_large(result: Result<Vec<u8>, Unusable>) -> Bound {
+        match result {
+            Err(Unusable::TooLarge(exceeded)) => exceeded.bound(),
+            other => panic!("{:?}", other.map(|bytes| bytes.len())),
+        }
+    }
+
+    fn gzip(length: usize) -> Vec<u8> {
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        let zeros = vec![0; length];
+        packed.write_all(&zeros).expect("in memory");
+        packed.finish().expect("in memory")
+    }
+
+    #[test]
+    fn a_file_unpacks_up_to_a_limit() {
+        let bounds = Bounds::new().image(1 << 20);
+        let whole = unpacked("x.raw.gz", &gzip(1 << 20), &bounds).expect("just so long");
+        assert_eq!(whole.len(), 1 << 20);
+        let bomb = gzip(64 << 20);
+        assert!(bomb.len() < 100_000);
+        assert_eq!(
+            too_large(unpacked("x.raw.gz", &bomb, &bounds)),
+            Bound::Image
+        );
+        // Several in one file count together.
+        let two = gzip(600_000).repeat(2);
+        assert_eq!(too_large(unpacked("x.raw.gz", &two, &bounds)), Bound::Image);
+    }
+
+    /// "proxmox\n".
+    #[cfg(feature = "unpack")]
+    const XZ: &[u8] = b"\xfd7zXZ\0\0\x04\xe6\xd6\xb4F\x02\0!\x01\x16\0\0\0t/\xe5\xa3\x01\0\x07proxmox\n\01\x93\xc4\x8e\xd9\xa0\x8ds\0\x01 \x08\xbb\x19\xd9\xbb\x1f\xb6\xf3}\x01\0\0\0\0\x04YZ";
+    #[cfg(feature = "unpack")]
+    const ZSTD: &[u8] = b"(\xb5/\xfd$\x08A\0\0proxmox\n\xfa\xa9\xd5\xf0";
+
+    #[cfg(feature = "unpack")]
+    #[test]
+    fn a_file_gets_no_more_memory_for_unpacking_than_it_may() {
+        let bounds = Bounds::new();
+        assert_eq!(
+            unpacked("x.raw.xz", XZ, &bounds).expect("good"),
+            b"proxmox\n"
+        );
+        assert_eq!(
+            unpacked("x.raw.zst", ZSTD, &bounds).expect("good"),
+            b"proxmox\n"
+        );
+        // A window of 4 GiB.
+        let mut demanding = XZ.to_vec();
+        demanding[16] = 40;
+        let mut sum = flate2::Crc::new();
+        sum.update(&demanding[12..20]);
+        demanding[20..24].copy_from_slice(&sum.sum().to_le_bytes());
+        assert_eq!(
+            too_large(unpacked("x.raw.xz", &demanding, &bounds)),
+            Bound::Window
+        );
+        let mut small = XZ.to_vec();
+        small[16] = 0;
+        let mut sum = flate2::Crc::new();
+        sum.update(&small[12..20]);
+        small[20..24].copy_from_slice(&sum.sum().to_le_bytes());
+        let tight = Bounds::new().window(4096);
+        unpacked("x.raw.xz", &small, &tight).expect("it demands that");
+        assert_eq!(too_large(unpacked("x.raw.xz", XZ, &tight)), Bound::Window);
+        let demanding = b"(\xb5/\xfd\0\xf8\x01\0\0";
+        assert_eq!(
+            too_large(unpacked("x.raw.zst", demanding, &bounds)),
+            Bound::Window
+        );
+    }
+
+    #[cfg(feature = "unpack")]
+    #[test]
+    fn a_file_of_several_parts_is_unpacked_to_its_end() {
+        let bounds = Bounds::new();
+        let nothing = b"\x50\x2a\x4d\x18\x03\0\0\0abc";
+        let parts = [nothing, ZSTD, nothing, ZSTD, ZSTD].concat();
+        let whole = unpacked("x.raw.zst", &parts, &bounds).expect("good");
+        assert_eq!(whole, b"proxmox\n".repeat(3));
+        let whole = unpacked("x.raw.xz", &XZ.repeat(2), &bounds).expect("good");
+        assert_eq!(whole, b"proxmox\n".repeat(2));
+        for broken in [
+            ZSTD[..ZSTD.len() - 6].to_vec(),
+            [ZSTD, b"garbage"].concat(),
+            [ZSTD, &nothing[..10]].concat(),
+            Vec::new(),
+            {
+                let mut other = ZSTD.to_vec();
+                other[10] ^= 1;
+                other
+            },
+        ] {
+            let result = unpacked("x.raw.zst", &broken, &bounds);
+            assert!(matches!(result, Err(Unusable::Other(_))), "{broken:?}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_are_too_much(data in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200), at in 0_usize..80) {
+            for (name, good) in [("x.gz", gzip(100)), ("x.xz", XZ.to_vec()), ("x.zst", ZSTD.to_vec())] {
+                let mut odd = good.get(..at.min(good.len())).unwrap_or_default().to_vec();
+                odd.extend_from_slice(&data);
+                let _ = unpacked(name, &odd, &Bounds::new().image(1 << 20).window(1 << 20));
+            }
         }
     }
 }

@@ -398,9 +398,9 @@ impl Console {
             call.params.set(name.clone(), value.clone());
         }
         let (_, name, reply) = exchange(Some(self.client.clone()), call).await?;
-        match decode_data(&reply.body) {
+        match decode_data(&reply) {
             Ok(data) => Ok(Opened { name, data }),
-            Err(error) => Err(Error::decode(name, error)),
+            Err(error) => Err(self.client.undecodable(name, &reply.secrets, error)),
         }
     }
 

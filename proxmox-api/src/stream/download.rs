@@ -24,13 +24,15 @@ use futures_core::Stream;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use crate::bounds::{Bounds, Exceeded};
-use crate::client::Client;
 use crate::client::call::Call;
 use crate::client::request::{Request, Sending};
 use crate::client::send::{Delivered, Delivery, Exchange, Exchanged, Received};
+use crate::client::{Client, Kept, kept_secrets};
 use crate::error::{Error, Name};
 
 use crate::transport::{OpenResponse, Transport, WireRequest};
+#[cfg(feature = "guests")]
+use crate::transport::{TimeLimit, TransportError};
 use crate::value::decode::DecodeError;
 use crate::value::file::{Readers, Unfinished};
 
@@ -44,7 +46,9 @@ pub struct Download {
     origin: String,
     response: OpenResponse,
     received: u64,
-    bounds: Bounds,
+    client: Client,
+    /// What of the request must not show.
+    secrets: Kept,
 }
 
 impl<T> Request<T> {
@@ -64,6 +68,7 @@ fn start(client: Option<Client>, call: Call) -> Sending<Download> {
             return Err(Error::detached(call.error_name()));
         };
         let name = client.name(&call);
+        let secrets = kept_secrets(&call);
         let mut opening = Opening(client.bounds().refusal);
         let Delivery { delivered, origin } = client.deliver(&name, &call, &mut opening).await?;
         match delivered {
@@ -72,7 +77,8 @@ fn start(client: Option<Client>, call: Call) -> Sending<Download> {
                 origin,
                 response,
                 received: 0,
-                bounds: *client.bounds(),
+                client,
+                secrets,
             }),
             Delivered::Reply(_) | Delivered::Switched(..) => {
                 Err(Error::config("the transport gave no stream"))
@@ -108,6 +114,30 @@ impl Download {
         std::future::poll_fn(|context| self.poll_piece(context))
             .await
             .transpose()
+    }
+
+    /// When an answer that is read as a whole has to be there.
+    #[cfg(feature = "guests")]
+    pub(crate) fn time_limit(&self) -> Option<TimeLimit> {
+        TimeLimit::after(self.client.timeout()?)
+    }
+
+    /// The next piece, as long as there is time.
+    #[cfg(feature = "guests")]
+    pub(crate) async fn chunk_within(
+        &mut self,
+        limit: Option<TimeLimit>,
+    ) -> Result<Option<Bytes>, Error> {
+        let Some(TimeLimit { at, of }) = limit else {
+            return self.chunk().await;
+        };
+        match tokio::time::timeout_at(at.into(), self.chunk()).await {
+            Ok(chunk) => chunk,
+            Err(_) => {
+                let late = TransportError::timed_out(of);
+                Err(Error::transport(&self.name, &self.origin, late))
+            }
+        }
     }
 
     /// Writes the rest of the file and gives its bytes.
@@ -193,7 +223,12 @@ impl Download {
     }
 
     pub(crate) fn bounds(&self) -> &Bounds {
-        &self.bounds
+        self.client.bounds()
+    }
+
+    #[cfg(feature = "guests")]
+    pub(crate) fn into_parts(self) -> (Client, Name, Kept) {
+        (self.client, self.name, self.secrets)
     }
 
     /// The error for a body that is more than is taken in.
@@ -203,7 +238,8 @@ impl Download {
 
     /// The error for a body that is not what it should be.
     pub(crate) fn unreadable(&self, error: DecodeError) -> Error {
-        Error::decode(self.name.clone(), error)
+        let name = self.name.clone();
+        self.client.undecodable(name, &self.secrets, error)
     }
 
     pub(crate) fn poll_piece(

@@ -113,7 +113,7 @@ impl<T: 'static> WithEnvelope<T> {
             let (client, name, reply) = sent.await?;
             match self.read(&client, &reply) {
                 Ok(answer) => Ok((answer, name, reply)),
-                Err(error) => Err(Error::decode(name, error)),
+                Err(error) => Err(client.undecodable(name, &reply.secrets, error)),
             }
         })
     }

@@ -30,7 +30,7 @@ use serde_json::Value;
 use crate::bounds::{Bound, Exceeded};
 use crate::error::Error;
 use crate::stream::download::Download;
-use crate::value::decode::DecodeError;
+use crate::value::decode::{DecodeError, read_any};
 
 impl Download {
     /// The rest of the answer as lines: those of a text, or the texts of a JSON list.
@@ -296,15 +296,15 @@ impl List {
         let wrong = |problem: &str| {
             Err(DecodeError::new(&format!("data[{}]", self.count), problem.to_owned()).into())
         };
-        let line = match serde_json::from_slice(&entry) {
-            Ok(Value::String(line)) => line,
+        let line = match read_any(&entry, self.longest.saturating_mul(4)) {
+            Some(Value::String(line)) => line,
             // A task's log numbers its lines.
-            Ok(Value::Object(mut row)) => match row.remove("t") {
+            Some(Value::Object(mut row)) => match row.remove("t") {
                 Some(Value::String(line)) => line,
                 _ => return wrong("expected a line, found an object without one"),
             },
-            Ok(_) => return wrong("expected a line, found another value"),
-            Err(_) => return wrong("expected a line, found no JSON"),
+            Some(_) => return wrong("expected a line, found another value"),
+            None => return wrong("expected a line, found no JSON"),
         };
         self.count += 1;
         lines.push_back(line);

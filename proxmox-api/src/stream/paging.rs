@@ -33,8 +33,11 @@ use crate::bounds::{Bound, Exceeded};
 use crate::client::request::{Request, Sending};
 use crate::error::Error;
 use crate::stream::envelope::Answer;
-use crate::value::decode::{DecodeError, Extra, decode_data};
+use crate::value::decode::{DecodeError, Extra, read_any};
 use crate::value::encode::ParamValue;
+
+/// What a page may take once more, for a look at its items.
+const PAGE: usize = 16 * 1024 * 1024;
 
 /// A part of a list.
 #[derive(Clone, Debug)]
@@ -173,7 +176,12 @@ fn page<T: 'static>(
 ) -> Sending<Turned<T>> {
     Box::pin(async move {
         let (answer, name, reply) = request.with_envelope().exchange().await?;
-        let rows: Value = decode_data(&reply.body).unwrap_or_default();
+        // The typed rows are there beside these.
+        let Some(mut rows) = read_any(&reply.body, PAGE) else {
+            let problem = "the page takes too much memory; ask for fewer items at a time";
+            return Err(Error::decode(name, DecodeError::new("data", problem)));
+        };
+        let rows = rows.get_mut("data").map(Value::take).unwrap_or_default();
         let Value::Array(rows) = rows else {
             return Ok((answer, None));
         };

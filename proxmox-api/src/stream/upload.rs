@@ -290,7 +290,7 @@ impl Upload {
         let delivery = client.deliver(&called, &self.request.call, &mut sending);
         match delivery.await?.delivered {
             Delivered::Reply(reply) => read_task(&client, &reply, &mut Extra::new())
-                .map_err(|error| Error::decode(called.clone(), error)),
+                .map_err(|error| client.undecodable(called.clone(), &reply.secrets, error)),
             Delivered::Open(_) | Delivered::Switched(..) => {
                 Err(Error::config("the transport gave a stream for an answer"))
             }

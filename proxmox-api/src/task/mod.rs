@@ -10,12 +10,12 @@ use serde_json::Value;
 
 use crate::bounds::{Bound, Exceeded};
 use crate::client::request::{Request, exchange};
-use crate::client::{Client, Reply};
+use crate::client::{Client, Kept, Reply};
 use crate::error::{Error, Name};
 use crate::value::decode::{DecodeError, Extra, count, decode_answer, decode_data};
 use crate::value::encode::escape;
 use crate::value::endpoint::Method;
-use crate::value::text::OneLine;
+use crate::value::text::{OneLine, shortened};
 use crate::value::upid::{Upid, UpidError};
 
 pub use and_wait::{AndWait, SendAndWait, Waitable, Waiting};
@@ -43,6 +43,8 @@ const PAGE: u64 = 500;
 pub struct Task {
     client: Client,
     id: Id,
+    /// Those of the call that began it, which its log may repeat.
+    secrets: Kept,
 }
 
 #[derive(Clone)]
@@ -57,11 +59,16 @@ enum Id {
 impl Task {
     pub(crate) fn new(client: Client, upid: Upid) -> Self {
         let id = Id::Upid(upid);
-        Self { client, id }
+        let secrets = None;
+        Self {
+            client,
+            id,
+            secrets,
+        }
     }
 
     /// What an answer names as the task it began.
-    pub(crate) fn of_answer(client: Client, named: &Value) -> Self {
+    fn of_answer(client: Client, named: &Value, secrets: Kept) -> Self {
         let id = match named {
             Value::Null => Id::Done,
             Value::String(text) if matches!(text.as_str(), "" | "OK") => Id::Done,
@@ -75,14 +82,22 @@ impl Task {
                 error.map_or(Id::Done, |error| Id::Odd(text, error))
             }
         };
-        Self { client, id }
+        Self {
+            client,
+            id,
+            secrets,
+        }
     }
 
     #[cfg(feature = "guests")]
     pub(crate) fn done(client: &Client) -> Self {
         let id = Id::Done;
-        let client = client.clone();
-        Self { client, id }
+        let (client, secrets) = (client.clone(), None);
+        Self {
+            client,
+            id,
+            secrets,
+        }
     }
 
     /// The task's identifier; `None` for work that was done at once, and where it cannot be understood.
@@ -115,13 +130,25 @@ impl Task {
 
     /// An error about it.
     pub(crate) fn error(&self, reason: TaskErrorKind) -> TaskError {
-        let clean = |text: String| self.client.without_secrets(None, text);
+        let clean = |text: String| shortened(self.clean(text));
         let reason = match reason {
             TaskErrorKind::Failed(text) => TaskErrorKind::Failed(clean(text)),
             TaskErrorKind::Interrupted(text) => TaskErrorKind::Interrupted(clean(text)),
             other => other,
         };
-        TaskError::new(clean(self.to_string()), self.upid().cloned(), reason)
+        let name = self
+            .as_str()
+            .map_or_else(|| self.to_string(), str::to_owned);
+        TaskError::new(clean(name), self.upid().cloned(), reason)
+    }
+
+    /// A text of its server without what it may repeat of secrets.
+    fn clean(&self, text: String) -> String {
+        self.client.without_secrets(&self.secrets, text)
+    }
+
+    fn undecodable(&self, name: Name, error: DecodeError) -> Error {
+        self.client.undecodable(name, &self.secrets, error)
     }
 
     /// What it is asked about by; `None` if there is nothing to ask about.
@@ -149,8 +176,8 @@ impl Task {
         };
         let request = self.request(Method::Get, upid, "/status");
         let (_, name, reply) = exchange(request.client, request.call).await?;
-        let status = decode_data(&reply.body).and_then(TaskStatus::read);
-        status.map_err(|error| Error::decode(name, error))
+        let status = decode_data(&reply).and_then(TaskStatus::read);
+        status.map_err(|error| self.undecodable(name, error))
     }
 
     /// Reads lines of the log: [`GET /nodes/{node}/tasks/{upid}/log`](crate::pve::nodes::NodeTasksUpidLogGet). `start` lines are skipped; a `limit`
@@ -174,7 +201,7 @@ impl Task {
         let (_, name, reply) = exchange(request.client, request.call).await?;
         let mut beside = Extra::new();
         let data: Value =
-            decode_answer(&reply.body, &mut beside).map_err(|error| Error::decode(name, error))?;
+            decode_answer(&reply, &mut beside).map_err(|error| self.undecodable(name, error))?;
         let rows = data.as_array().map(Vec::as_slice);
         let lines = (1_u64..)
             .zip(rows.unwrap_or_default())
@@ -257,8 +284,12 @@ pub(crate) fn read_task(
     reply: &Reply,
     extra: &mut Extra,
 ) -> Result<Task, DecodeError> {
-    let named: Value = decode_answer(&reply.body, extra)?;
-    Ok(Task::of_answer(client.clone(), &named))
+    let named: Value = decode_answer(reply, extra)?;
+    Ok(Task::of_answer(
+        client.clone(),
+        &named,
+        reply.secrets.clone(),
+    ))
 }
 
 impl fmt::Debug for Task {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{Task, TaskOutcome};
 use crate::error::Error;
 use crate::error::task::TaskErrorKind;
+use crate::value::text::shortened;
 
 /// How many of the last lines of a log an error keeps.
 const TAIL: usize = 10;
@@ -27,9 +28,7 @@ pub(crate) async fn or_error(task: &Task, outcome: TaskOutcome) -> Result<TaskOu
         }
         lines.drain(..lines.len().saturating_sub(TAIL));
         for line in &mut lines {
-            line.text = task
-                .client()
-                .without_secrets(None, std::mem::take(&mut line.text));
+            line.text = shortened(task.clean(std::mem::take(&mut line.text)));
         }
         error = error.with_log(lines);
     }

@@ -648,3 +648,37 @@ async fn a_failure_repeats_no_secret_of_the_client() {
         "{text}"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_repeats_no_secret_of_the_call_that_began_it() {
+    const SECRET: &str = "pl4nted pa55/w0rd";
+    static BEGIN: Endpoint = Endpoint {
+        secrets: &["password"],
+        ..Endpoint::new(Method::Post, "/begin", Permission::Authenticated)
+    };
+    let hex: String = SECRET.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let line = format!("mount -o password={SECRET},hex={hex}");
+    let fake = Fake::new(move |request| {
+        if request.path.ends_with("/begin") {
+            return ok(serde_json::json!({ "data": UPID }).to_string());
+        }
+        match is_log(request) {
+            true => ok(serde_json::json!({"data": [{"n": 1, "t": line}], "total": 1}).to_string()),
+            false => stopped(&format!("command '{line}' failed")),
+        }
+    });
+    let client = fake.token_client();
+    let request = At::root(Some(&client))
+        .literal("begin")
+        .request(&BEGIN, read_task);
+    let task = request.param("password", SECRET).await.expect("it begins");
+    let error = task.wait().await.expect_err("it failed");
+    let outcome = task.wait().outcome().await.expect("it is known");
+    for text in [
+        format!("{error} {error:?}"),
+        format!("{outcome:?} {task:?}"),
+    ] {
+        assert!(text.contains("mount -o password=…"), "{text}");
+        assert!(!text.contains(SECRET) && !text.contains(&hex), "{text}");
+    }
+}

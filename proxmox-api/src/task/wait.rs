@@ -216,6 +216,11 @@ async fn look(
 ) -> Result<Option<TaskOutcome>, Error> {
     // In this order: once the task has ended, nothing is added to its log.
     let outcome = task.status().await?.outcome();
+    let outcome = outcome.map(|outcome| match outcome {
+        TaskOutcome::Failed(text) => TaskOutcome::Failed(task.clean(text)),
+        TaskOutcome::Interrupted(text) => TaskOutcome::Interrupted(task.clean(text)),
+        other => other,
+    });
     if let Some(follower) = follower {
         follower.follow(task, outcome.is_some()).await?;
     }

@@ -113,9 +113,6 @@ pub struct WireRequest {
     /// How long the exchange may take. A transport that keeps to it can tell whether the request was sent by then;
     /// one that does not is dropped when the time is over.
     pub limit: Option<TimeLimit>,
-    /// How many bytes the body of an accepted answer may have, as it is received and unpacked. Without it, the transport's
-    /// own limits hold.
-    pub longest_answer: Option<usize>,
 }
 
 /// A limit in time.
@@ -148,7 +145,6 @@ impl WireRequest {
             headers: Vec::new(),
             body: Bytes::new(),
             limit: None,
-            longest_answer: None,
         }
     }
 

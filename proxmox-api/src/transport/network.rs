@@ -123,13 +123,9 @@ impl HttpTransport {
         let body = Outgoing::Whole(Full::new(std::mem::take(&mut request.body)));
         let way = Way::new(self.still);
         let (at, of) = self.limit(&request);
-        let bounds = match request.longest_answer {
-            Some(most) => self.bounds.body(most).unpacked(most),
-            None => self.bounds,
-        };
         let exchange = async {
             let answer = self.begin(request, body, Coding::Gzip, &way).await?;
-            receive(answer, self.still, &bounds).await
+            receive(answer, self.still, &self.bounds).await
         };
         match tokio::time::timeout_at(at, exchange).await {
             Ok(result) => result,

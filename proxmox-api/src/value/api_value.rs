@@ -73,6 +73,12 @@ impl<'a> From<&'a str> for Scalar<'a> {
     }
 }
 
+/// What a piece of memory takes beside its bytes.
+pub(crate) const ALLOCATION: usize = 16;
+
+/// How often a text is there while somebody takes it out of what it was read into.
+pub(crate) const COPIES: usize = 2;
+
 /// A type of values that the API has: in answers, in parameters, or in both.
 ///
 /// All generated types have it, and so do the types of their members. It cannot be implemented outside of this crate.
@@ -97,6 +103,12 @@ pub trait ApiValue {
     /// What the value is.
     #[doc(hidden)]
     fn view(&self) -> View<'_>;
+
+    /// Bytes of memory that a text takes once it is this value, roughly.
+    #[doc(hidden)]
+    fn cost_of(&self, text: &str) -> usize {
+        text.len().saturating_mul(COPIES).saturating_add(ALLOCATION)
+    }
 
     /// What the view of an optional value of this type is while it has none.
     #[doc(hidden)]
@@ -238,6 +250,9 @@ pub trait Array {
 
     /// Adds an empty element.
     fn push_empty(&mut self) -> &mut dyn ApiValue;
+
+    /// Bytes of memory that an element takes before anything is in it.
+    fn element_size(&self) -> usize;
 
     /// Takes the last element back.
     fn pop(&mut self);

@@ -5,7 +5,7 @@
 //! handled here, once. See `docs/adr/0001-decoding.md`.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 
 use serde_json::Value;
@@ -15,9 +15,9 @@ pub use crate::value::api_value::Extra;
 
 use crate::bounds::{Bound, Bounds, Exceeded};
 use crate::value::api_value::{
-    ApiValue, Array, Expected, ObjectSchema, Scalar, Target, View, extra_of_mut,
+    ALLOCATION, ApiValue, Array, COPIES, Expected, ObjectSchema, Scalar, Target, View, extra_of_mut,
 };
-use crate::value::text::OneLine;
+use crate::value::text::{OneLine, shortened};
 
 /// An answer that does not have the declared shape.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +36,13 @@ impl DecodeError {
             line: 0,
             column: 0,
         }
+    }
+
+    /// The same, with its texts changed and cut to what is shown.
+    pub(crate) fn each(mut self, change: impl Fn(String) -> String) -> Self {
+        self.path = shortened(change(self.path));
+        self.problem = shortened(change(self.problem));
+        self
     }
 
     /// Where in the JSON, such as `data[3].maxmem`; empty when the text is no JSON object at all.
@@ -73,16 +80,34 @@ impl fmt::Display for DecodeError {
 
 impl std::error::Error for DecodeError {}
 
+/// The body of an answer, and how much memory it may take with all that it becomes.
+#[derive(Clone, Copy)]
+pub(crate) struct Received<'a> {
+    pub(crate) body: &'a [u8],
+    pub(crate) memory: usize,
+}
+
+impl<'a> From<&'a [u8]> for Received<'a> {
+    fn from(body: &'a [u8]) -> Self {
+        let memory = Bounds::new().memory;
+        Self { body, memory }
+    }
+}
+
 /// Reads an answer: its `data` member, and what stands beside it.
-fn decode(body: &[u8], data: &mut dyn ApiValue, extra: &mut Extra) -> Result<(), DecodeError> {
+fn decode(
+    Received { body, memory }: Received<'_>,
+    data: &mut dyn ApiValue,
+    extra: &mut Extra,
+) -> Result<(), DecodeError> {
     // Looking at all of it once is cheaper than at each text for itself.
     match std::str::from_utf8(body) {
-        Ok(text) => decode_text(text, data, extra),
+        Ok(text) => decode_text(text, memory, data, extra),
         Err(error) => {
             // What comes before tells the place.
             let valid = &body[..error.valid_up_to()];
             let valid = std::str::from_utf8(valid).unwrap_or_default();
-            match decode_text(valid, data, extra) {
+            match decode_text(valid, memory, data, extra) {
                 Ok(()) => Err(DecodeError::new("", NO_UTF8)),
                 Err(error) => Err(DecodeError {
                     problem: NO_UTF8.to_owned(),
@@ -96,8 +121,19 @@ fn decode(body: &[u8], data: &mut dyn ApiValue, extra: &mut Extra) -> Result<(),
 const NO_UTF8: &str = "what follows is not UTF-8";
 const NO_JSON: &str = "this is no JSON; what comes as a file is read with `stream()`";
 
-fn decode_text(body: &str, data: &mut dyn ApiValue, extra: &mut Extra) -> Result<(), DecodeError> {
-    let Err(first) = pass(body, data, extra, Mode::Straight) else {
+fn decode_text(
+    body: &str,
+    memory: usize,
+    data: &mut dyn ApiValue,
+    extra: &mut Extra,
+) -> Result<(), DecodeError> {
+    let room = Room::of(memory, memory.saturating_sub(body.len()));
+    let Err(first) = pass(
+        body,
+        data,
+        extra,
+        Context::new(Mode::Straight, room.clone()),
+    ) else {
         return Ok(());
     };
     // Only a wrong shape can be made up for. All is filled anew from the same text, so nothing of the first
@@ -111,9 +147,10 @@ fn decode_text(body: &str, data: &mut dyn ApiValue, extra: &mut Extra) -> Result
             },
         });
     }
-    match pass(body, data, extra, Mode::Careful) {
+    // What the first pass made is gone once it is filled anew.
+    match pass(body, data, extra, Context::new(Mode::Careful, room)) {
         Ok(()) => {
-            note_misfit(&first.error);
+            note_misfit(&first);
             Ok(())
         }
         // A list of which nothing fits is told by its first element.
@@ -122,10 +159,18 @@ fn decode_text(body: &str, data: &mut dyn ApiValue, extra: &mut Extra) -> Result
     }
 }
 
-/// Says that a part was kept aside. The text names the place and the kinds of value, and quotes none.
-fn note_misfit(problem: &DecodeError) {
+/// Says that a part was kept aside. The text names the place and the kinds of value, and quotes none; nor keys that the
+/// server chose.
+fn note_misfit(problem: &Failure) {
     #[cfg(feature = "tracing")]
-    tracing::warn!(target: "proxmox_api", %problem, "a part of the answer does not fit");
+    {
+        let path = problem.declared.clone();
+        let problem = DecodeError {
+            path,
+            ..problem.error.clone()
+        };
+        tracing::warn!(target: "proxmox_api", %problem, "a part of the answer does not fit");
+    }
     #[cfg(not(feature = "tracing"))]
     let _ = problem;
 }
@@ -134,22 +179,32 @@ struct Failure {
     error: DecodeError,
     /// The text is JSON, but not of the declared shape.
     is_shape: bool,
+    /// Where it is, with stars for the keys that the server chose.
+    declared: String,
 }
 
-fn pass(body: &str, data: &mut dyn ApiValue, extra: &mut Extra, mode: Mode) -> Result<(), Failure> {
-    let context = Context::new(mode);
+fn pass(
+    body: &str,
+    data: &mut dyn ApiValue,
+    extra: &mut Extra,
+    context: Context,
+) -> Result<(), Failure> {
     let mut json: Json<'_> = serde_json::Deserializer::from_str(body);
     let envelope = Envelope {
         data,
         extra,
         context: &context,
     };
-    let result =
-        serde::Deserializer::deserialize_map(&mut json, envelope).and_then(|()| json.end());
+    let result = serde::Deserializer::deserialize_map(&mut json, envelope)
+        .and_then(|()| json.end())
+        // Where a part may be missing, too much of it looks like another shape.
+        .and_then(|()| context.room.check(&context));
     result.map_err(|error| {
+        let is_over = context.room.is_over();
         let path = context.path.into_inner();
         Failure {
-            is_shape: path.problem.is_some(),
+            is_shape: path.problem.is_some() && !is_over,
+            declared: path.text(Some("*")),
             error: path.explain(&error),
         }
     })
@@ -166,7 +221,7 @@ pub fn from_json<T: ApiValue>(json: Value) -> Result<T, DecodeError> {
 }
 
 fn fill_from_json(target: &mut dyn ApiValue, json: &Value) -> Result<(), DecodeError> {
-    let context = Context::new(Mode::Careful);
+    let context = Context::new(Mode::Careful, Room::endless());
     let seed = Seed {
         target,
         context: &context,
@@ -183,14 +238,19 @@ fn fill_from_json(target: &mut dyn ApiValue, json: &Value) -> Result<(), DecodeE
 }
 
 /// Reads the `data` member of an answer.
-pub(crate) fn decode_data<T: ApiValue>(body: &[u8]) -> Result<T, DecodeError> {
-    decode_answer(body, &mut Extra::new())
+pub(crate) fn decode_data<'a, T: ApiValue>(
+    received: impl Into<Received<'a>>,
+) -> Result<T, DecodeError> {
+    decode_answer(received, &mut Extra::new())
 }
 
 /// As [`decode_data`]; `extra` gets what stands beside that member, and under `data` what of it does not fit.
-pub(crate) fn decode_answer<T: ApiValue>(body: &[u8], extra: &mut Extra) -> Result<T, DecodeError> {
+pub(crate) fn decode_answer<'a, T: ApiValue>(
+    received: impl Into<Received<'a>>,
+    extra: &mut Extra,
+) -> Result<T, DecodeError> {
     let mut value = T::empty();
-    decode(body, &mut value, extra)?;
+    decode(received.into(), &mut value, extra)?;
     Ok(value)
 }
 
@@ -221,9 +281,9 @@ pub fn from_answer<T: ApiValue>(body: &[u8]) -> Result<T, DecodeError> {
 
 /// Reads what an answer holds beside its `data` member.
 #[allow(dead_code, reason = "without features there is nobody to use it")]
-pub(crate) fn decode_beside(body: &[u8]) -> Result<Extra, DecodeError> {
+pub(crate) fn decode_beside<'a>(received: impl Into<Received<'a>>) -> Result<Extra, DecodeError> {
     let mut extra = Extra::new();
-    decode(body, &mut Skip, &mut extra)?;
+    decode(received.into(), &mut Skip, &mut extra)?;
     Ok(extra)
 }
 
@@ -267,7 +327,10 @@ impl<'de> serde::de::Visitor<'de> for Envelope<'_> {
         let mut problem = "missing";
         while let Some(Key(key)) = map.next_key()? {
             if key != DATA {
-                self.extra.insert(key.into_owned(), map.next_value()?);
+                let value = map.next_value_seed(Open(self.context))?;
+                self.context
+                    .charge(key.len().saturating_add(NODE / NODE_MEMBERS))?;
+                self.extra.insert(key.into_owned(), value);
                 continue;
             }
             let seed = Seed {
@@ -321,6 +384,8 @@ struct ErrorPath {
 
 enum Segment {
     Key(String),
+    /// One of any keys.
+    Named(String),
     Index(usize),
 }
 
@@ -333,21 +398,73 @@ enum Mode {
     Careful,
 }
 
+/// How much memory what is read may take.
+#[derive(Clone)]
+struct Room {
+    most: usize,
+    /// `None` once there was not enough.
+    left: Cell<Option<usize>>,
+}
+
+impl Room {
+    fn endless() -> Self {
+        Self::of(usize::MAX, usize::MAX)
+    }
+
+    fn of(most: usize, left: usize) -> Self {
+        let left = Cell::new(Some(left));
+        Self { most, left }
+    }
+
+    fn take(&self, bytes: usize) {
+        let left = self.left.get().and_then(|left| left.checked_sub(bytes));
+        self.left.set(left);
+    }
+
+    fn is_over(&self) -> bool {
+        self.left.get().is_none()
+    }
+
+    fn check<E: serde::de::Error>(&self, context: &Context) -> Result<(), E> {
+        match self.is_over() {
+            true => Err(context.fail(Exceeded::new(Bound::Memory, self.most).to_string())),
+            false => Ok(()),
+        }
+    }
+}
+
+/// What an object's first member takes beside its name and value, and each further one that begins a new node.
+const NODE: usize = 640;
+/// As many go into a node at least.
+const NODE_MEMBERS: usize = 6;
+
 struct Context {
     mode: Mode,
+    room: Room,
     path: RefCell<ErrorPath>,
 }
 
 impl Context {
-    fn new(mode: Mode) -> Self {
+    fn new(mode: Mode, room: Room) -> Self {
         Self {
             mode,
+            room,
             path: RefCell::default(),
         }
     }
 
+    /// Takes memory for something.
+    fn charge<E: serde::de::Error>(&self, bytes: usize) -> Result<(), E> {
+        self.room.take(bytes);
+        self.room.check(self)
+    }
+
     fn key(&self, key: Cow<'_, str>) {
         self.segment(Segment::Key(key.into_owned()));
+    }
+
+    fn named(&self, key: Cow<'_, str>) {
+        self.segment(Segment::Named(key.into_owned()));
     }
 
     fn segment(&self, segment: Segment) {
@@ -380,15 +497,26 @@ impl Context {
 }
 
 impl ErrorPath {
-    fn explain(self, error: &serde_json::Error) -> DecodeError {
+    /// The way as a text; with something else for the keys that the server chose, if there is something.
+    fn text(&self, named: Option<&str>) -> String {
         let mut path = String::new();
         for segment in self.segments.iter().rev() {
-            match segment {
-                Segment::Key(key) if path.is_empty() => path.push_str(key),
-                Segment::Key(key) => path.extend([".", key]),
-                Segment::Index(index) => path.push_str(&format!("[{index}]")),
-            }
+            let key = match segment {
+                Segment::Key(key) => key,
+                Segment::Named(key) => named.unwrap_or(key),
+                Segment::Index(index) => {
+                    path.push_str(&format!("[{index}]"));
+                    continue;
+                }
+            };
+            let dot = if path.is_empty() { "" } else { "." };
+            path.extend([dot, key]);
         }
+        path
+    }
+
+    fn explain(self, error: &serde_json::Error) -> DecodeError {
+        let path = self.text(None);
         let problem = self.problem.unwrap_or_else(|| {
             let text = problem_of(error);
             if text.starts_with("recursion limit exceeded") {
@@ -420,7 +548,14 @@ pub(crate) fn problem_of(error: &serde_json::Error) -> String {
             let kind = found.split([' ', '`', '"']).next().unwrap_or_default();
             format!("expected {expected}, found {kind}")
         }
-        None => text.to_owned(),
+        // The variant is a text of the server.
+        None => match text.strip_prefix("unknown variant ") {
+            Some(rest) => match rest.rsplit_once("`, expected ") {
+                Some((_, expected)) => format!("unknown variant, expected {expected}"),
+                None => "unknown variant".to_owned(),
+            },
+            None => text.to_owned(),
+        },
     }
 }
 
@@ -472,7 +607,10 @@ struct Seed<'s, 'c> {
 }
 
 impl Seed<'_, '_> {
-    fn scalar<E>(self, value: Scalar<'_>) -> Result<Fit, E> {
+    fn scalar<E: serde::de::Error>(self, value: Scalar<'_>) -> Result<Fit, E> {
+        if let Scalar::Text(text) = &value {
+            self.context.charge(self.target.cost_of(text))?;
+        }
         Ok(match self.target.set_scalar(&value) {
             Ok(()) => Fit::Whole,
             Err(expected) => Fit::Rejected(expected, value.into_json()),
@@ -533,9 +671,7 @@ impl<'de> serde::de::Visitor<'de> for Seed<'_, '_> {
             inside => {
                 // What takes an empty text for an empty hash takes an empty list for one as well.
                 let map = matches!(inside, Target::Map(_));
-                let value: Value = serde::Deserialize::deserialize(
-                    serde::de::value::SeqAccessDeserializer::new(seq),
-                )?;
+                let value = Open(context).visit_seq(seq)?;
                 Ok(match value.as_array().is_some_and(Vec::is_empty) && map {
                     true => Fit::Whole,
                     false => store_any(target, value),
@@ -575,13 +711,98 @@ impl<'de> serde::de::Visitor<'de> for Seed<'_, '_> {
                 Ok(Fit::Whole)
             }
             _ => {
-                let value = serde::Deserialize::deserialize(
-                    serde::de::value::MapAccessDeserializer::new(map),
-                )?;
+                let value = Open(context).visit_map(map)?;
                 Ok(store_any(target, value))
             }
         }
     }
+}
+
+/// What an array with so many elements takes for one more. The first takes a place that is larger.
+fn grown(count: usize, element: usize) -> usize {
+    match count {
+        0 if element <= 1024 => element.saturating_mul(4).saturating_add(ALLOCATION),
+        0 => element.saturating_add(ALLOCATION),
+        _ => element,
+    }
+}
+
+/// Reads any JSON, as far as there is memory for it.
+struct Open<'c>(&'c Context);
+
+impl<'de> serde::de::DeserializeSeed<'de> for Open<'_> {
+    type Value = Value;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, json: D) -> Result<Value, D::Error> {
+        json.deserialize_any(self)
+    }
+}
+
+impl<'de> serde::de::Visitor<'de> for Open<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Value, E> {
+        let bytes = text.len().saturating_mul(COPIES);
+        self.0.charge(bytes.saturating_add(ALLOCATION))?;
+        Ok(text.into())
+    }
+
+    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+        let mut array = Vec::new();
+        while let Some(value) = seq.next_element_seed(Open(self.0))? {
+            self.0.charge(grown(array.len(), size_of::<Value>()))?;
+            array.push(value);
+        }
+        Ok(array.into())
+    }
+
+    fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut object = serde_json::Map::new();
+        while let Some(Key(key)) = map.next_key()? {
+            let node = match object.len().is_multiple_of(NODE_MEMBERS) {
+                true => NODE,
+                false => 0,
+            };
+            self.0
+                .charge(node.saturating_add(key.len()).saturating_add(ALLOCATION))?;
+            let value = map.next_value_seed(Open(self.0))?;
+            object.insert(key.into_owned(), value);
+        }
+        Ok(object.into())
+    }
+}
+
+/// Reads any JSON, as far as there is so much memory for it.
+pub(crate) fn read_any(json: &[u8], memory: usize) -> Option<Value> {
+    let context = Context::new(Mode::Straight, Room::of(memory, memory));
+    let mut json = serde_json::Deserializer::from_slice(json);
+    let value = serde::de::DeserializeSeed::deserialize(Open(&context), &mut json).ok()?;
+    json.end().ok()?;
+    Some(value)
 }
 
 /// Reads the elements of an array. One that is null is not there.
@@ -594,13 +815,14 @@ fn elements<'de, A: serde::de::SeqAccess<'de>>(
     let (mut index, mut taken) = (0, 0);
     loop {
         // An element that turns out not to exist is taken back.
+        context.charge(grown(array.count(), array.element_size()))?;
         let target = array.push_empty();
         let fit = match context.mode {
             Mode::Straight => seq
                 .next_element_seed(Seed { target, context })
                 .inspect_err(|_| context.segment(Segment::Index(index)))?,
             Mode::Careful => {
-                let value = seq.next_element()?;
+                let value = seq.next_element_seed(Open(context))?;
                 value.map(|value| context.offer(target, value))
             }
         };
@@ -647,6 +869,8 @@ fn values<'de, A: serde::de::MapAccess<'de>>(
     let mut rest = serde_json::Map::new();
     let mut taken = 0;
     while let Some(Key(key)) = map.next_key()? {
+        // The value itself is mostly not larger.
+        context.charge(key.len().saturating_add(NODE))?;
         let fit = added(&mut |fill| add(&key, fill), map, context);
         match fit {
             Ok(Fit::Whole) => taken += 1,
@@ -662,11 +886,11 @@ fn values<'de, A: serde::de::MapAccess<'de>>(
             }
             Ok(Fit::NoEntry(expected, value) | Fit::Rejected(expected, value)) => {
                 let error = context.refusal(expected, &describe(&value));
-                context.key(key);
+                context.named(key);
                 return Err(error);
             }
             Err(error) => {
-                context.key(key);
+                context.named(key);
                 return Err(error);
             }
         }
@@ -688,7 +912,7 @@ fn added<'de, A: serde::de::MapAccess<'de>>(
 ) -> Result<Fit, A::Error> {
     let mut at_hand = match context.mode {
         Mode::Straight => None,
-        Mode::Careful => Some(map.next_value()?),
+        Mode::Careful => Some(map.next_value_seed(Open(context))?),
     };
     let mut result = None;
     add(&mut |target| {
@@ -704,7 +928,7 @@ fn added<'de, A: serde::de::MapAccess<'de>>(
         (Some(fit), _) => fit,
         // There is no place for it.
         (None, Some(value)) => Ok(Fit::Rejected("index", value)),
-        (None, None) => Ok(Fit::Rejected("index", map.next_value()?)),
+        (None, None) => Ok(Fit::Rejected("index", map.next_value_seed(Open(context))?)),
     }
 }
 
@@ -771,7 +995,7 @@ fn member<'de, A: serde::de::MapAccess<'de>>(
         } else if context.mode == Mode::Straight {
             map.next_value_seed(Seed { target, context })?
         } else {
-            let fit = context.offer(target, map.next_value()?);
+            let fit = context.offer(target, map.next_value_seed(Open(context))?);
             if let Fit::NoEntry(..) | Fit::Rejected(..) = fit {
                 // It may be half filled. Every optional member takes this.
                 let _ = target.set_scalar(&Scalar::Null);
@@ -783,7 +1007,8 @@ fn member<'de, A: serde::de::MapAccess<'de>>(
     {
         added(&mut |fill| family.add(number, fill), map, context)?
     } else {
-        let value = map.next_value()?;
+        let value = map.next_value_seed(Open(context))?;
+        context.charge(key.len().saturating_add(NODE / NODE_MEMBERS))?;
         push_extra(fields, key, value);
         return Ok(());
     };

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
-use crate::value::api_value::{ApiValue, Array, Expected, Scalar, Target, View};
+use crate::value::api_value::{
+    ALLOCATION, ApiValue, Array, COPIES, Expected, Scalar, Target, View,
+};
 use crate::value::encode::{ParamValue, ToParam};
 use crate::value::problem::Problem;
 
@@ -159,6 +161,11 @@ impl<T: ApiValue> ApiValue for List<T> {
         }
         self.0 = list;
         Ok(())
+    }
+
+    fn cost_of(&self, text: &str) -> usize {
+        let each = size_of::<T>().saturating_add(2 * ALLOCATION);
+        (items(text).count().saturating_mul(each)).saturating_add(text.len().saturating_mul(COPIES))
     }
 
     fn target(&mut self) -> Target<'_> {

@@ -67,6 +67,10 @@ impl<T: ApiValue> ApiValue for Pending<T> {
         Ok(())
     }
 
+    fn cost_of(&self, text: &str) -> usize {
+        T::empty().cost_of(text)
+    }
+
     fn target(&mut self) -> Target<'_> {
         *self = Self::empty();
         self.inner().map_or(Target::Scalar, T::target)

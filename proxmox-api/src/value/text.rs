@@ -2,8 +2,19 @@
 
 use std::fmt;
 
-/// More of a text is no help to who reads an error. Accessors of errors give all of it.
+/// More of a text is no help to who reads an error.
 const LONGEST: usize = 1000;
+
+/// The text, cut to what an error shows of it.
+pub(crate) fn shortened(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(LONGEST) {
+        let note = format!("… ({} bytes in all)", text.len());
+        text.truncate(end);
+        text += &note;
+        text.shrink_to_fit();
+    }
+    text
+}
 
 /// Prints text of a server so that it stays on its line, cannot steer a terminal and has an end.
 pub(crate) struct OneLine<'a>(pub(crate) &'a str);
@@ -84,6 +95,13 @@ mod tests {
             proptest::prop_assert!(!shown.chars().any(|c| c.is_control() || is_invisible(c)));
             proptest::prop_assert!(shown.len() < 11_000);
         }
+    }
+
+    #[test]
+    fn a_long_text_is_kept_short() {
+        assert_eq!(shortened("é".repeat(1000)), "é".repeat(1000));
+        let cut = shortened("é".repeat(5000));
+        assert_eq!(cut, format!("{}… (10000 bytes in all)", "é".repeat(1000)));
     }
 
     #[test]

@@ -4,6 +4,11 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use crate::value::decode::read_any;
+
+/// What a configuration may take once it is read.
+const CONFIGURATION: usize = 8 * 1024 * 1024;
+
 /// What a configuration says about which guest it is of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Identity {
@@ -30,7 +35,7 @@ pub(super) enum Likeness {
 impl Identity {
     /// Reads what an answer of a guest's configuration says, whichever kind it is of.
     pub(super) fn of_answer(body: &[u8]) -> Self {
-        let answer: Value = serde_json::from_slice(body).unwrap_or_default();
+        let answer = read_any(body, CONFIGURATION).unwrap_or_default();
         Self::read(answer.get("data").unwrap_or(&Value::Null))
     }
 

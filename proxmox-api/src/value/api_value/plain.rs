@@ -200,6 +200,12 @@ impl<T: Object> ApiValue for T {
         property_string::set_scalar(self, value)
     }
 
+    fn cost_of(&self, text: &str) -> usize {
+        // A property string has a part for each comma.
+        let parts = text.bytes().filter(|byte| *byte == b',').count();
+        (parts.saturating_add(1) * 4 * super::ALLOCATION).saturating_add(text.len())
+    }
+
     fn target(&mut self) -> Target<'_> {
         Target::Object(self)
     }
@@ -222,6 +228,13 @@ impl<T: ApiValue> ApiValue for Option<T> {
             *self = Some(inner);
         }
         Ok(())
+    }
+
+    fn cost_of(&self, text: &str) -> usize {
+        match self {
+            Some(value) => value.cost_of(text),
+            None => T::empty().cost_of(text),
+        }
     }
 
     fn target(&mut self) -> Target<'_> {
@@ -279,6 +292,10 @@ impl<T: ApiValue> Array for Vec<T> {
         let index = self.len();
         self.push(T::empty());
         &mut self[index]
+    }
+
+    fn element_size(&self) -> usize {
+        size_of::<T>()
     }
 
     fn pop(&mut self) {

@@ -190,3 +190,38 @@ fn an_inventory_becomes_metrics() {
     );
     assert_eq!(value("pve_lock_state", "qemu/100"), Some(1.0));
 }
+
+/// The metrics of so many guests, and the least time that making them took.
+fn of_guests(count: u32) -> (String, std::time::Duration) {
+    let rows: Vec<_> = (0..count)
+        .map(|n| {
+            serde_json::json!({
+                "id": format!("qemu/{n}"), "type": "qemu", "vmid": 100 + n, "name": format!("web{n}"), "node": "pve1",
+                "status": "running", "maxcpu": 4, "maxmem": 50, "mem": 20, "netin": 7,
+            })
+        })
+        .collect();
+    let data = serde_json::json!({ "data": rows }).to_string();
+    let rows: Vec<crate::pve::cluster::ClusterResourcesItem> =
+        crate::value::decode::decode_data(data.as_bytes()).expect("rows as the server sends them");
+    let inventory = Inventory {
+        resources: rows.into_iter().map(Resource::from).collect(),
+    };
+    let mut text = String::new();
+    let times = (0..5).map(|_| {
+        let start = std::time::Instant::now();
+        text = render(&families(&inventory));
+        start.elapsed()
+    });
+    let least = times.min().unwrap_or_default();
+    (text, least)
+}
+
+#[test]
+fn the_metrics_of_many_guests_take_no_more_time_for_each() {
+    let (few, of_few) = of_guests(500);
+    let (many, of_many) = of_guests(8_000);
+    assert!(many.lines().count() > 15 * few.lines().count());
+    // Sixteen times as many; each compared with each would take 256 times as long.
+    assert!(of_many < of_few * 64, "{of_few:?}, then {of_many:?}");
+}

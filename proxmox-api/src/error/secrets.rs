@@ -1,0 +1,549 @@
+//! Every kind of error, and every type that holds a secret, from servers that repeat all they were told in every encoding:
+//! none of it shows.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error as _;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::Error;
+use crate::bounds::Bounds;
+use crate::client::path::At;
+use crate::client::request::{Request, reply};
+use crate::client::retry::RetryPolicy;
+use crate::client::{Client, ClientBuilder};
+use crate::task::{Task, read_task};
+use crate::testing::{Fake, Script, json, ok};
+use crate::transport::{TransportError, WireRequest, WireResponse};
+use crate::value::endpoint::{Endpoint, Method, Permission};
+use crate::value::upid::Upid;
+use crate::{Secret, Value};
+
+const UPID: &str = "UPID:pve1:000012BE:0002DDA4:6B01F6EE:qmstart:100:root@pam!ci:";
+/// How all that is planted begins, so that the start of one that was cut shows too.
+const START: &str = "pl4nted";
+const TOKEN: &str = "pl4nted-s3cret-of-a-t0ken";
+const HEADER: &str = "pl4nted, of a header/of (my own)";
+
+/// The names that are those of secrets, from the schema's list.
+fn names() -> Vec<String> {
+    #[derive(serde::Deserialize)]
+    struct Overlay {
+        secret: Entries,
+    }
+
+    #[derive(serde::Deserialize)]
+    struct Entries {
+        names: BTreeMap<String, String>,
+    }
+
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../schema/pve/overlay/secrets.toml"
+    );
+    let text = std::fs::read_to_string(path).expect("the overlay is there");
+    let overlay: Overlay = toml::from_str(&text).expect("it is TOML");
+    overlay.secret.names.into_keys().collect()
+}
+
+/// One with something in it that each encoding writes in another way.
+fn planted(name: &str) -> String {
+    format!("{START} {name}/+\"ä&=%<€")
+}
+
+/// A secret in the forms in which a server can repeat it.
+fn told(secret: &str) -> Vec<String> {
+    let json = serde_json::to_string(secret).expect("a text");
+    let ascii = json.chars().map(|c| match c.is_ascii() {
+        true => c.to_string(),
+        false => format!("\\u{:04x}", u32::from(c)),
+    });
+    let percent = utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string();
+    let hex = |upper: bool| -> String {
+        let digit = |byte: u8| match upper {
+            true => format!("{byte:02X}"),
+            false => format!("{byte:02x}"),
+        };
+        secret.bytes().map(digit).collect()
+    };
+    let html = secret
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('"', "&#34;");
+    let mut forms = vec![
+        secret.to_owned(),
+        secret.bytes().map(|byte| format!("%{byte:02x}")).collect(),
+        percent.replace("%20", "+"),
+        percent,
+        ascii.collect(),
+        json,
+        html,
+        hex(false),
+        hex(true),
+    ];
+    for before in ["", "a", "ab"] {
+        forms.push(STANDARD.encode(format!("{before}{secret}")));
+        forms.push(URL_SAFE.encode(format!("{before}{secret}: x")));
+    }
+    forms
+}
+
+/// What of a secret must not be found, however little of it: its start, in all encodings.
+fn traces() -> Vec<String> {
+    let mut traces: Vec<String> = told(START);
+    traces.retain(|trace| trace.len() > START.len());
+    traces.push(START.to_owned());
+    // The digits of base64 that are the same whatever comes before and after.
+    for offset in 0..3 {
+        let padded = [&[0; 2][..offset], START.as_bytes()].concat();
+        let digits = STANDARD_NO_PAD.encode(&padded);
+        traces.push(digits[(offset * 8).div_ceil(6)..padded.len() * 8 / 6].to_owned());
+    }
+    let trimmed = traces
+        .iter()
+        .map(|trace| trace.trim_matches('"').trim_end_matches('='));
+    trimmed.map(str::to_owned).collect()
+}
+
+/// What the server was told with a request, in all forms, the odd ones first: what is cut off cannot be found.
+fn repeated(request: &WireRequest) -> String {
+    let mut secrets = vec![HEADER.to_owned()];
+    let by_token = request.header("authorization").is_some();
+    secrets.push(match by_token {
+        true => TOKEN.to_owned(),
+        false => planted("login"),
+    });
+    let sent = format!(
+        "{} {}",
+        request.path,
+        String::from_utf8_lossy(&request.body)
+    );
+    // About a task it tells what the task was begun with.
+    if sent.contains("cipassword") || request.path.contains("/tasks/") {
+        secrets.extend(names().iter().map(|name| planted(name)));
+    }
+    let mut forms: Vec<String> = secrets.iter().flat_map(|secret| told(secret)).collect();
+    let third = forms.len() / 3;
+    forms.rotate_left(third);
+    forms.join(" | ")
+}
+
+/// Answers by the end of the path, with all that it was told.
+fn answer(request: &WireRequest) -> Result<WireResponse, TransportError> {
+    let said = &*repeated(request);
+    let path = request.path.split('?').next().unwrap_or_default();
+    let refusal = |status, reason| {
+        let body = serde_json::json!({
+            "data": null, "message": said, "errors": { said: said, "password": said },
+        });
+        Ok(json(status, reason, body.to_string()))
+    };
+    let with_header = |status, name: &str, value: &str, body: String| {
+        let mut answer = json(status, "x", body);
+        answer.headers = vec![(name.to_owned(), value.to_owned())];
+        Ok(answer)
+    };
+    let end = path.rsplit('/').next().unwrap_or_default();
+    match end {
+        "refused" => refusal(400, "Parameter verification failed."),
+        "unauthorized" => refusal(401, "no"),
+        "phrase" => {
+            let mut answer = json(500, "", "");
+            answer.reason = said.to_owned().into();
+            Ok(answer)
+        }
+        "moved" => with_header(301, "Location", said, String::new()),
+        "page" => {
+            let page = format!("<html><title>{said}</title><body>{said}</body></html>");
+            with_header(200, "Content-Type", "text/html", page)
+        }
+        "broken" => ok(format!("{{\"data\": {}", serde_json::json!({ said: said }))),
+        "shape" => ok(serde_json::json!({ "data": { said: { "x": said } } }).to_string()),
+        "deep" => ok(serde_json::json!({ "data": [[[[said]]]] }).to_string()),
+        "lost" => Err(TransportError::interrupted("connection reset")),
+        "late" => Err(TransportError::timed_out(Duration::from_secs(1))),
+        "nowhere" => Err(TransportError::never_sent("connection refused")),
+        "begin" => ok(serde_json::json!({ "data": UPID }).to_string()),
+        "odd-begin" => ok(serde_json::json!({ "data": said }).to_string()),
+        "log" => ok(serde_json::json!({ "data": [{ "n": 1, "t": said }], "total": 1 }).to_string()),
+        "status" => {
+            let status = serde_json::json!({ "status": "stopped", "exitstatus": said });
+            ok(serde_json::json!({ "data": status }).to_string())
+        }
+        "ticket" => refusal(401, "authentication failure"),
+        "file-read" | "file-write" | "ping" => {
+            let error = serde_json::json!({ "class": said, "desc": said });
+            ok(serde_json::json!({ "data": { "result": { "error": error } } }).to_string())
+        }
+        "resources" => {
+            let row = serde_json::json!({
+                "id": "qemu/100", "type": "qemu", "vmid": 100, "node": "pve1", "name": "x",
+            });
+            ok(serde_json::json!({ "data": [row] }).to_string())
+        }
+        other => panic!("{other}"),
+    }
+}
+
+static ENDPOINT: Endpoint = Endpoint::new(Method::Post, "/x", Permission::Authenticated);
+
+struct Told {
+    client: Client,
+    shallow: Client,
+    by_password: Client,
+    errors: Vec<(String, Error)>,
+    texts: Vec<(String, String)>,
+}
+
+fn builder(fake: &Fake) -> ClientBuilder {
+    Client::builder("pve1")
+        .transport(Arc::new(fake.clone()))
+        .retry(RetryPolicy::none())
+        .header("X-Gate", HEADER)
+}
+
+impl Told {
+    /// A request that has a secret under each name that is one's.
+    fn request<T>(&self, end: &str, request: Request<T>) -> Request<T> {
+        let mut request = request;
+        for name in names() {
+            request = request.param(&*name, planted(&name));
+        }
+        request.call.path = format!("/{end}");
+        request
+    }
+
+    fn untyped(&self, end: &str) -> Request<Value> {
+        self.request(end, self.client.request(Method::Post, "/x"))
+    }
+
+    fn shown(&mut self, what: &str, shown: &dyn fmt::Debug) {
+        self.texts
+            .push((what.to_owned(), format!("{shown:?} {shown:#?}")));
+    }
+
+    fn failed<T: fmt::Debug>(&mut self, what: &str, result: Result<T, Error>) {
+        match result {
+            Err(error) => self.errors.push((what.to_owned(), error)),
+            Ok(value) => panic!("{what}: {value:?}"),
+        }
+    }
+}
+
+/// The variant's name. One that is new does not compile until it is here and is made below.
+fn variant(error: &Error) -> &'static str {
+    match error {
+        Error::Api(_) => "Api",
+        Error::Connect(_) => "Connect",
+        Error::Interrupted(_) => "Interrupted",
+        Error::Timeout(_) => "Timeout",
+        Error::Exceeded(_) => "Exceeded",
+        Error::Decode(_) => "Decode",
+        Error::Auth(_) => "Auth",
+        Error::Task(_) => "Task",
+        Error::Request(_) => "Request",
+        Error::Config(_) => "Config",
+        Error::Unscripted(_) => "Unscripted",
+        Error::Detached(_) => "Detached",
+        Error::Local(_) => "Local",
+        Error::Upid(_) => "Upid",
+        Error::Guest(_) => "Guest",
+        Error::Work(_) => "Work",
+        Error::Unfinished(_) => "Unfinished",
+        Error::Delivery(_) => "Delivery",
+    }
+}
+
+const VARIANTS: usize = 18;
+
+async fn calls(told: &mut Told) {
+    for end in [
+        "refused",
+        "unauthorized",
+        "phrase",
+        "moved",
+        "page",
+        "broken",
+        "lost",
+        "late",
+        "nowhere",
+    ] {
+        let result = told.untyped(end).await;
+        told.failed(end, result);
+        let result = told.untyped(end).stream().await.map(|_| ());
+        match result {
+            Err(error) => told.errors.push((format!("{end}, as a stream"), error)),
+            Ok(()) => assert!(matches!(end, "broken" | "page"), "{end}"),
+        }
+        let request = told.untyped(end);
+        told.shown(end, &request);
+        told.shown(end, request.call());
+    }
+    let at = At::root(Some(&told.client)).literal("x");
+    let typed: Request<BTreeMap<String, i64>> = at.request(&ENDPOINT, reply::data);
+    let result = told.request("shape", typed).await;
+    told.failed("a shape", result);
+    let typed = at.request::<BTreeMap<String, Vec<BTreeMap<String, bool>>>>(&ENDPOINT, reply::data);
+    let result = told.request("shape", typed).await;
+    told.failed("another shape", result);
+    let shallow = told.shallow.clone();
+    let result = told.untyped("deep").with_client(&shallow).await;
+    told.failed("too deep", result);
+    let detached = told.untyped("refused");
+    let detached = Request {
+        client: None,
+        ..detached
+    };
+    let result = detached.await;
+    told.failed("no client", result);
+    let too_much = told.untyped("refused").param("x", "x".repeat(1 << 20));
+    let result = too_much.await;
+    told.failed("too much", result);
+    let script = Script::new().client().expect("complete");
+    let result = told.untyped("refused").with_client(&script).await;
+    told.failed("not in the script", result);
+    let page = told.untyped("page").stream().await;
+    let mut file = match page {
+        Ok(file) => file,
+        Err(_) => told.untyped("broken").stream().await.expect("a file"),
+    };
+    told.shown("a file", &file);
+    let result = file.save("/nowhere/at/all").await;
+    told.failed("a file that cannot be written", result);
+    let text = format!("UPID:pve1:{}", planted("ticket"));
+    let result = text.parse::<Upid>().map_err(Error::from);
+    told.failed("a UPID", result);
+    let result = told
+        .by_password
+        .request::<Value>(Method::Get, "/version")
+        .await;
+    told.failed("a login", result);
+    let result = told.by_password.login().await;
+    told.failed("another login", result);
+}
+
+async fn tasks(told: &mut Told) {
+    let at = At::root(Some(&told.client)).literal("x");
+    let begin =
+        |told: &Told, end: &str| told.request(end, at.request::<Task>(&ENDPOINT, read_task));
+    let task = begin(told, "begin").await.expect("it begins");
+    told.shown("a task", &task);
+    let result = task.wait().await;
+    told.failed("a task", result);
+    let outcome = task.wait().outcome().await.expect("it ended");
+    told.shown("an outcome", &outcome);
+    let odd = begin(told, "odd-begin").await.expect("it begins");
+    let result = odd.wait().await;
+    told.failed("a task of an odd name", result);
+}
+
+async fn guests(told: &mut Told) {
+    use crate::manage::webhook::{Deliverer, Webhook};
+    use crate::manage::work::{Action, Subject, Track, Work, WorkError};
+
+    /// Fails in its middle.
+    struct Half(Request<Value>);
+
+    impl Work for Half {
+        type Done = Value;
+
+        async fn run(self, _: &Client, track: &Track<'_>) -> Result<Value, Error> {
+            let subject = Subject::Other("the half".to_owned());
+            track.leave(&subject, "was made");
+            let Self(request) = self;
+            track
+                .act(&subject, Action::Create, async move { request.await })
+                .await
+        }
+    }
+
+    let guest = told.client.guest(100);
+    let result = guest.agent().read_file("/x").await;
+    told.failed("a file of a guest", result);
+    let result = guest
+        .agent()
+        .write_file("/x", planted("login").as_bytes())
+        .await;
+    told.failed("a file for a guest", result);
+    let half = Half(told.untyped("refused"));
+    let result = told.client.carry_out(half).await;
+    told.failed("half of a work", result);
+    let problem = WorkError::new(Subject::Node("pve1".to_owned()), "is not there");
+    told.failed::<()>("no work", Err(problem.into()));
+    let hidden = utf8_percent_encode(&planted("login"), NON_ALPHANUMERIC).to_string();
+    let url = format!("http://127.0.0.1:1/{hidden}?{hidden}");
+    let hook = Webhook::new("hook", &url, planted("secret")).expect("allowed");
+    told.shown("a webhook", &hook);
+    let deliverer = Deliverer::new().expect("complete").attempts(1);
+    told.shown("its deliverer", &deliverer);
+    let change = crate::manage::events::Change::NodeStatus {
+        node: "pve1".to_owned(),
+        old: None,
+        new: "offline".to_owned(),
+    };
+    let event = crate::manage::events::Event::new(1_800_000_000, change);
+    let result = deliverer.deliver(&hook, &event).await;
+    told.failed("a webhook", result);
+    let image = crate::manage::image::Image::url(format!("https://u:{hidden}@x/{hidden}"));
+    told.shown("an image", &image);
+    told.shown("an image on a node", &image.on("pve1"));
+    let mut first = crate::manage::guest::CloudInit::new();
+    first = first.user("x").password(planted("cipassword"));
+    told.shown("a first user", &first);
+}
+
+fn settings(told: &mut Told, fake: &Fake) {
+    let hidden = utf8_percent_encode(&planted("login"), NON_ALPHANUMERIC).to_string();
+    let builders = [
+        Client::builder(format!("https://u:{hidden}@pve1")),
+        Client::builder("pve1").api_token(format!("root@pam!ci={TOKEN}"), TOKEN),
+        Client::builder("pve1").api_token("root@pam", TOKEN),
+        Client::builder("pve1").api_token_text(format!("{TOKEN}={TOKEN}")),
+        Client::builder("pve1").password("root", planted("login")),
+        Client::builder("pve1").ticket(planted("ticket"), Some(planted("csrf").into())),
+        Client::builder("pve1").proxy(format!("gopher://u:{hidden}@proxy")),
+        Client::builder("pve1").header("X\nY", planted("header")),
+        Client::builder("pve1").header("X-Y", format!("{}\r\nZ: z", planted("header"))),
+    ];
+    for (number, builder) in builders.into_iter().enumerate() {
+        told.shown("settings", &builder);
+        let result = builder.build();
+        told.failed(&format!("settings {number}"), result);
+    }
+    let good = [
+        builder(fake).api_token("root@pam!ci", TOKEN),
+        builder(fake).password("root@pam", planted("login")),
+        Client::builder("pve1")
+            .api_token("root@pam!ci", TOKEN)
+            .proxy(format!("http://u:{hidden}@proxy:3128")),
+    ];
+    for builder in good {
+        told.shown("settings", &builder);
+        told.shown("a client", &builder.build().expect("complete"));
+    }
+    told.shown("a secret", &Secret::from(planted("login")));
+    let token = format!("root@pam!ci={TOKEN}").parse::<crate::client::auth::ApiToken>();
+    told.shown("a token", &token.expect("a token"));
+    told.shown(
+        "a code",
+        &crate::client::auth::TfaAnswer::totp(planted("otp")),
+    );
+}
+
+/// All spans and events.
+#[derive(Clone, Default)]
+struct Book(Arc<Mutex<String>>);
+
+struct Line<'a>(&'a mut String);
+
+impl tracing::field::Visit for Line<'_> {
+    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn fmt::Debug) {
+        *self.0 += &format!(" {}={value:?}", field.name());
+    }
+}
+
+impl tracing::Subscriber for Book {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, attributes: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        attributes.record(&mut Line(&mut self.0.lock().expect("no panic")));
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, values: &tracing::span::Record<'_>) {
+        values.record(&mut Line(&mut self.0.lock().expect("no panic")));
+    }
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        event.record(&mut Line(&mut self.0.lock().expect("no panic")));
+    }
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[tokio::test]
+async fn whatever_a_server_repeats_no_error_and_no_type_shows_a_secret() {
+    let book = Book::default();
+    let _guard = tracing::subscriber::set_default(book.clone());
+    let fake = Fake::new(answer);
+    let mut told = Told {
+        client: builder(&fake)
+            .api_token("root@pam!ci", TOKEN)
+            .build()
+            .expect("complete"),
+        shallow: builder(&fake)
+            .api_token("root@pam!ci", TOKEN)
+            .bounds(Bounds::new().depth(3))
+            .build()
+            .expect("complete"),
+        by_password: builder(&fake)
+            .password("root@pam", planted("login"))
+            .build()
+            .expect("complete"),
+        errors: Vec::new(),
+        texts: Vec::new(),
+    };
+    let clients = (told.client.clone(), told.by_password.clone());
+    told.shown("clients", &clients);
+    calls(&mut told).await;
+    tasks(&mut told).await;
+    guests(&mut told).await;
+    settings(&mut told, &fake);
+
+    let seen: BTreeSet<&str> = told
+        .errors
+        .iter()
+        .map(|(_, error)| variant(error))
+        .collect();
+    assert_eq!(seen.len(), VARIANTS, "{seen:?}");
+    for (what, error) in &told.errors {
+        let mut text = format!("{error} {error:?} {error:#?}");
+        let mut source = error.source();
+        while let Some(cause) = source {
+            text += &format!(" {cause} {cause:?}");
+            source = cause.source();
+        }
+        told.texts.push((what.clone(), text));
+    }
+    let spans = book.0.lock().expect("no panic").clone();
+    assert!(spans.contains("template"), "{spans}");
+    told.texts.push(("spans".to_owned(), spans));
+    let traces = traces();
+    let mut leaks = Vec::new();
+    for (what, text) in &told.texts {
+        for trace in &traces {
+            if let Some(at) = text.find(trace) {
+                let start = text[..at]
+                    .char_indices()
+                    .rev()
+                    .nth(60)
+                    .map_or(0, |(at, _)| at);
+                let end = text[at..]
+                    .char_indices()
+                    .nth(60)
+                    .map_or(text.len(), |(end, _)| at + end);
+                leaks.push(format!("{what}: {trace} in …{}…", &text[start..end]));
+            }
+        }
+    }
+    println!(
+        "{} texts, {} of them errors",
+        told.texts.len(),
+        told.errors.len()
+    );
+    assert!(
+        leaks.is_empty(),
+        "{} leaks:\n{}",
+        leaks.len(),
+        leaks.join("\n")
+    );
+}
