@@ -1,8 +1,11 @@
 //! How much goes through: a simulated cluster, a gateway in front, those who listen and those who ask, all in this process.
 //!
 //! ```text
-//! cargo run --release -p proxmox-gateway --all-features --example load -- LISTENERS CONNECTIONS SECONDS
+//! cargo run --release -p proxmox-gateway --all-features --example load -- LISTENERS CONNECTIONS SECONDS RATE
 //! ```
+//!
+//! RATE is requests a second in all, sent at fixed times whatever became of those before; a request that had to wait for its
+//! turn counts from when it was due. 0 is as fast as answers come.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,8 +18,7 @@ use proxmox_api::client::limit::RateLimit;
 use proxmox_gateway::{Background, Config, Gateway};
 use proxmox_simulator::{Simulator, TOKEN_ID, TOKEN_SECRET};
 use tokio::net::TcpStream;
-use tokio_tungstenite::client_async;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_websockets::ClientBuilder;
 
 type Fallible<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -27,6 +29,7 @@ async fn main() -> Fallible<()> {
         .map(|argument| argument.parse::<u64>());
     let mut next = |default| arguments.next().unwrap_or(Ok(default));
     let (listeners, connections, seconds) = (next(1_000)?, next(32)?, next(10)?);
+    let rate = next(0)?;
     let simulator = Simulator::builder()
         .node("node1")
         .node("node2")
@@ -48,11 +51,12 @@ async fn main() -> Fallible<()> {
     let told = Arc::new(AtomicU64::new(0));
     for _ in 0..listeners {
         let url = format!("ws://{}/v1/events/ws", gateway.address());
-        let mut request = url.into_client_request()?;
         let value = format!("PVEAPIToken={TOKEN_ID}={TOKEN_SECRET}").parse()?;
-        request.headers_mut().insert("authorization", value);
+        let request = ClientBuilder::new()
+            .uri(&url)?
+            .add_header(http::header::AUTHORIZATION, value)?;
         let stream = TcpStream::connect(gateway.address()).await?;
-        let (mut socket, _) = client_async(request, stream).await?;
+        let (mut socket, _) = request.connect_on(stream).await?;
         let told = Arc::clone(&told);
         tokio::spawn(async move {
             while let Some(Ok(_)) = socket.next().await {
@@ -73,13 +77,22 @@ async fn main() -> Fallible<()> {
             .rate_limit(RateLimit::none())
             .concurrency(connections as usize, connections as usize)
             .build()?;
-        let end = Instant::now() + Duration::from_secs(seconds);
-        let work = (0..connections).map(|_| {
+        let start = Instant::now();
+        let end = start + Duration::from_secs(seconds);
+        let before = processor();
+        let work = (0..connections).map(|number| {
             let client = client.clone();
             tokio::spawn(async move {
                 let mut times = Vec::new();
+                let pause = Duration::from_secs(connections).checked_div(rate as u32);
+                let mut due =
+                    start + pause.unwrap_or_default() * number as u32 / connections as u32;
                 while Instant::now() < end {
-                    let began = Instant::now();
+                    if let Some(pause) = pause {
+                        tokio::time::sleep_until(due.into()).await;
+                        due += pause;
+                    }
+                    let began = pause.map_or_else(Instant::now, |pause| due - pause);
                     client.fetch("/api2/json/nodes").await?;
                     times.push(began.elapsed());
                 }
@@ -99,16 +112,31 @@ async fn main() -> Fallible<()> {
                 .unwrap_or_default()
         };
         println!(
-            "{name:8} {:6.0} requests/s, p50 {:?}, p99 {:?}; resident {} MB, {} messages to listeners",
-            times.len() as f64 / seconds as f64,
+            "{name:8} {:6.0} requests/s, p50 {:?}, p99 {:?}, p99.9 {:?}; {:.2} processors, resident {} MB, {} messages to listeners",
+            times.len() as f64 / start.elapsed().as_secs_f64(),
             at(0.5),
             at(0.99),
+            at(0.999),
+            (processor() - before).as_secs_f64() / start.elapsed().as_secs_f64(),
             resident() / 1_000_000,
             told.load(Ordering::Relaxed),
         );
     }
     gateway.stop().await;
     Ok(())
+}
+
+/// Time of processors that this process took, where the system tells.
+fn processor() -> Duration {
+    let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = text.rsplit(')').next().unwrap_or_default();
+    // Ticks in the program and in the system, a hundred a second.
+    let ticks = fields.split_whitespace().skip(11).take(2);
+    Duration::from_millis(
+        10 * ticks
+            .filter_map(|ticks| ticks.parse::<u64>().ok())
+            .sum::<u64>(),
+    )
 }
 
 /// Memory of this process, the simulator and the clients included.

@@ -11,6 +11,7 @@ use crate::counters::Counters;
 use crate::documents::Documents;
 use crate::events::Hub;
 use crate::limits::Limits;
+use crate::peer::Proxies;
 use crate::store::Store;
 use crate::webhooks::Postman;
 
@@ -22,6 +23,7 @@ pub(crate) struct App(Arc<Parts>);
 pub(crate) struct Parts {
     pub(crate) cluster: Cluster,
     pub(crate) limits: Limits,
+    pub(crate) proxies: Proxies,
     pub(crate) store: Store,
     pub(crate) hub: Hub,
     pub(crate) postman: Postman,

@@ -12,9 +12,9 @@ use sha2::{Digest, Sha256};
 use crate::refusal::Refusal;
 
 /// The name of the cookie that holds a ticket.
-pub(crate) const TICKET: &str = "PVEAuthCookie";
+const TICKET: &str = "PVEAuthCookie";
 /// The header that proves that a change was not asked for by a page of somebody else.
-pub(crate) const CSRF: &str = "csrfpreventiontoken";
+const CSRF: &str = "csrfpreventiontoken";
 
 const TOKEN: &str = "PVEAPIToken";
 
@@ -22,6 +22,8 @@ const TOKEN: &str = "PVEAPIToken";
 #[derive(Clone)]
 pub(crate) struct Caller {
     credential: Credential,
+    /// The header field that holds it, as it goes on to the cluster.
+    field: (&'static str, Secret),
 }
 
 #[derive(Clone)]
@@ -40,19 +42,40 @@ impl Caller {
         let csrf = (headers.get(CSRF)).and_then(|value| value.to_str().ok());
         let csrf = csrf.map(Secret::from);
         let cookies = headers.get_all(COOKIE).iter();
-        let cookies = cookies.filter_map(|value| value.to_str().ok());
+        let cookies = cookies.filter_map(|value| Some(("cookie", value.to_str().ok()?)));
         let authorization = (headers.get(AUTHORIZATION)).and_then(|value| value.to_str().ok());
-        let ticket = (cookies.chain(authorization)).find_map(|text| find(text, TICKET));
-        if let Some(ticket) = ticket {
-            let credential = Credential::Ticket {
-                ticket: ticket.into(),
-                csrf,
-            };
-            return Some(Self { credential });
+        let authorized = authorization.map(|value| ("authorization", value));
+        let found = |name: &'static str, (header, text): (&'static str, &str)| {
+            let (raw, value) = find(text, name)?;
+            Some((
+                (header, format!("{name}={raw}").into()),
+                Secret::from(value),
+            ))
+        };
+        let ticket = cookies
+            .chain(authorized)
+            .find_map(|field| found(TICKET, field));
+        if let Some((field, ticket)) = ticket {
+            let credential = Credential::Ticket { ticket, csrf };
+            return Some(Self { credential, field });
         }
-        let token = find(authorization?, TOKEN)?;
-        let credential = Credential::Token(token.into());
-        Some(Self { credential })
+        let (field, token) = found(TOKEN, authorized?)?;
+        let credential = Credential::Token(token);
+        Some(Self { credential, field })
+    }
+
+    /// The header fields by which the cluster knows this caller, and nobody else: what is logged and limited here is who
+    /// acts there.
+    pub(crate) fn fields(&self) -> Vec<(String, String)> {
+        let (name, value) = &self.field;
+        let mut fields = vec![((*name).to_owned(), value.expose().to_owned())];
+        if let Credential::Ticket {
+            csrf: Some(csrf), ..
+        } = &self.credential
+        {
+            fields.push((CSRF.to_owned(), csrf.expose().to_owned()));
+        }
+        fields
     }
 
     /// The caller of a request that needs one.
@@ -120,8 +143,8 @@ fn user_of(ticket: &str) -> Option<String> {
     Some(user.to_owned())
 }
 
-/// What stands after `NAME=` or `NAME ` up to a semicolon, at the start or after white space.
-fn find(text: &str, name: &str) -> Option<String> {
+/// What stands after `NAME=` or `NAME ` up to a semicolon, at the start or after white space; as it is and decoded.
+fn find<'t>(text: &'t str, name: &str) -> Option<(&'t str, String)> {
     let at = text.match_indices(name).find_map(|(at, _)| {
         let starts = text[..at]
             .chars()
@@ -130,9 +153,9 @@ fn find(text: &str, name: &str) -> Option<String> {
         let rest = &text[at + name.len()..];
         (starts && rest.starts_with(['=', ' '])).then_some(&rest[1..])
     })?;
-    let value = at.split(';').next().unwrap_or_default();
-    let value = percent_decode_str(value).decode_utf8().ok()?;
-    (!value.is_empty()).then(|| value.into_owned())
+    let raw = at.split(';').next().unwrap_or_default();
+    let value = percent_decode_str(raw).decode_utf8().ok()?;
+    (!value.is_empty()).then(|| (raw, value.into_owned()))
 }
 
 #[cfg(test)]
@@ -176,6 +199,42 @@ mod tests {
         ];
         assert_eq!(claims(&both).as_deref(), Some("root@pam"));
         assert_eq!(claims(&[("authorization", "Bearer x")]), None);
+    }
+
+    #[test]
+    fn the_cluster_is_shown_the_credentials_of_the_one_caller_that_is_logged() {
+        let fields = |headers: &[(&str, &str)]| caller(headers).expect("a caller").fields();
+        let (one, two) = (
+            "PVEAuthCookie=PVE:mallory@pve:1::x",
+            "PVEAuthCookie=PVE%3Aroot@pam%3A2%3A%3Ay",
+        );
+        let both = format!("a {one}; {two}");
+        for headers in [
+            vec![("cookie", both.as_str())],
+            vec![("cookie", one), ("cookie", two)],
+            vec![("cookie", one), ("authorization", two)],
+            vec![
+                ("cookie", one),
+                ("authorization", "PVEAPIToken=root@pam!t=1"),
+            ],
+        ] {
+            assert_eq!(
+                claims(&headers).as_deref(),
+                Some("mallory@pve"),
+                "{headers:?}"
+            );
+            let expected = vec![("cookie".to_owned(), one.to_owned())];
+            assert_eq!(fields(&headers), expected, "{headers:?}");
+        }
+        let with_csrf = fields(&[("authorization", two), ("csrfpreventiontoken", "c")]);
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(
+            with_csrf,
+            [pair("authorization", two), pair("csrfpreventiontoken", "c")]
+        );
+        let token = "PVEAPIToken me@pve!ci=1; x=y";
+        let expected = [pair("authorization", "PVEAPIToken=me@pve!ci=1")];
+        assert_eq!(fields(&[("authorization", token)]), expected);
     }
 
     #[test]

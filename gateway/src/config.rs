@@ -35,6 +35,10 @@ pub struct Config {
     /// Address of a Postgres database that several gateways share, instead of a store of its own.
     #[serde(deserialize_with = "secret")]
     pub postgres: Option<Secret>,
+    /// PEM file of an authority to trust for that database besides those of the system.
+    pub postgres_ca: Option<PathBuf>,
+    /// Addresses and networks (`10.0.0.0/8`) of proxies in front, whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<String>,
     /// How long requests may still take when the gateway is to end, in seconds.
     pub grace_seconds: u64,
     /// How long a request's body may stand still, in seconds.
@@ -167,6 +171,8 @@ impl Default for Config {
             webhooks: WebhooksConfig::default(),
             vclusters: None,
             postgres: None,
+            postgres_ca: None,
+            trusted_proxies: Vec::new(),
             grace_seconds: 30,
             body_seconds: 30,
         }

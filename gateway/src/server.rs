@@ -36,6 +36,7 @@ use crate::counters::Counters;
 use crate::documents::Documents;
 use crate::events::{Hub, LEASE, Watcher};
 use crate::limits::{Class, Limits, system_clock};
+use crate::peer::Proxies;
 use crate::random::random;
 use crate::refusal::Refusal;
 #[cfg(feature = "postgres")]
@@ -107,6 +108,7 @@ impl Gateway {
         let app = App::new(Parts {
             cluster,
             limits: Limits::new(config.limits, system_clock()),
+            proxies: Proxies::parse(&config.trusted_proxies)?,
             store: store.clone(),
             hub,
             postman,
@@ -188,7 +190,7 @@ impl Drop for Gateway {
 async fn store(config: &Config) -> Result<Store, ConfigError> {
     #[cfg(feature = "postgres")]
     if let Some(address) = &config.postgres {
-        let database = Postgres::connect(address, None).await?;
+        let database = Postgres::connect(address, config.postgres_ca.as_deref(), None).await?;
         return Ok(Store::open(Arc::new(database)).await?);
     }
     #[cfg(not(feature = "postgres"))]
@@ -350,18 +352,36 @@ fn router(app: &App) -> Router {
 /// help.
 fn class(method: &Method, path: &str) -> Class {
     let decoded = percent_decode_str(path).decode_utf8_lossy();
-    let segments: Vec<&str> = decoded.split('/').filter(|part| !part.is_empty()).collect();
-    let below = match segments.as_slice() {
-        ["api2", _, rest @ ..] => rest,
-        all => all,
-    };
-    match (method, below) {
+    match (method, below(&decoded).as_slice()) {
         (&Method::POST, ["access", "ticket"] | ["access", "openid", "login"]) => {
             Class::Authentication
         }
         (&Method::GET | &Method::HEAD | &Method::OPTIONS, _) => Class::Read,
         (_, ["v1", "batch", ..] | ["cluster", "bulk-action", ..]) => Class::Bulk,
         _ => Class::Write,
+    }
+}
+
+/// The parts of a path, below the root of the cluster's API if it is of that.
+fn below(path: &str) -> Vec<&str> {
+    let mut parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    if let ["api2", _, ..] = parts.as_slice() {
+        parts.drain(..2);
+    }
+    parts
+}
+
+/// Whether an answer proves that the cluster knows the caller. What is open to everybody proves nothing.
+fn proves(path: &str) -> bool {
+    let decoded = percent_decode_str(path).decode_utf8_lossy();
+    match below(&decoded).as_slice() {
+        [] | ["openapi.json"] => false,
+        [
+            "access",
+            "domains" | "openid" | "ticket" | "tfa" | "vncticket",
+            ..,
+        ] => false,
+        [..] => true,
     }
 }
 
@@ -372,6 +392,7 @@ async fn guard(State(app): State<App>, request: Request, next: Next) -> Response
     let began = Instant::now();
     let peer = request.extensions().get::<Peer>().copied();
     let peer = peer.map_or(IpAddr::from([0, 0, 0, 0]), |Peer(address)| address);
+    let peer = app.proxies.origin(peer, request.headers());
     let caller = Caller::of(request.headers());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let class = class(&method, &path);
@@ -391,7 +412,7 @@ async fn guard(State(app): State<App>, request: Request, next: Next) -> Response
     if let Some(caller) = caller.as_ref().filter(|_| was_let_through) {
         match status {
             401 => app.limits.learn(caller, peer, false),
-            200..=299 | 403 => app.limits.learn(caller, peer, true),
+            200..=299 if proves(&path) => app.limits.learn(caller, peer, true),
             _ => {}
         }
     }
@@ -429,5 +450,15 @@ mod tests {
         assert_eq!(class(&Method::GET, "/api2/json/access/ticket"), Class::Read);
         assert_eq!(class(&Method::POST, "/v1/batch/vms/action"), Class::Bulk);
         assert_eq!(class(&Method::PUT, "/api2/json/pools"), Class::Write);
+        for open in [
+            "/api2/json/access/domains",
+            "/api2/json/access/%64omains/",
+            "/api2/extjs//access/openid/auth-url",
+            "/api2/json/openapi.json",
+            "/api2/json",
+        ] {
+            assert!(!proves(open), "{open}");
+        }
+        assert!(proves("/api2/json/nodes") && proves("/v1/webhooks"));
     }
 }

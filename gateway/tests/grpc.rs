@@ -434,3 +434,27 @@ async fn clusters_of_both_kinds_are_served() {
         .into_inner();
     done(&channel, gone.operation.expect("an operation")).await;
 }
+
+#[tokio::test]
+async fn guessing_credentials_is_limited_as_logins_are() {
+    let simulator = Simulator::builder().node("node1").time_factor(0.0);
+    let pair = Pair::start(simulator, |config| {
+        config.grpc = Some(([127, 0, 0, 1], 0).into());
+        config.limits.authentication = 3;
+    })
+    .await;
+    let address = pair.gateway.grpc_address().expect("it serves gRPC");
+    let channel = Channel::from_shared(format!("http://{address}")).expect("an address");
+    let channel = channel.connect().await.expect("a connection");
+    let mut guests = GuestServiceClient::new(channel);
+    let mut codes = Vec::new();
+    for guess in 0..10 {
+        let mut request = Request::new(ListGuestsRequest::default());
+        let value = format!("PVEAPIToken=root@pam!test={guess:08}-2222-3333-4444-555555555555");
+        let value = value.parse().expect("a value");
+        request.metadata_mut().insert("authorization", value);
+        codes.push(guests.list(request).await.expect_err("wrong").code());
+    }
+    assert_eq!(codes[..3], [Code::Unauthenticated; 3]);
+    assert_eq!(codes[3..], [Code::ResourceExhausted; 7]);
+}

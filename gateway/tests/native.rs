@@ -12,10 +12,8 @@ use proxmox_simulator::{Builder, Simulator, TOKEN_ID, TOKEN_SECRET};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::http::HeaderValue;
-use tokio_tungstenite::{WebSocketStream, client_async};
+use tokio_websockets::upgrade::Error::DidNotSwitchProtocols;
+use tokio_websockets::{ClientBuilder, WebSocketStream};
 
 fn cluster() -> Builder {
     Simulator::builder()
@@ -57,15 +55,16 @@ async fn listen(
 ) -> Result<Socket, u16> {
     let address = pair.gateway.address();
     let url = format!("ws://{address}/v1/events/ws{query}");
-    let mut request = url.into_client_request().expect("a request");
+    let mut request = ClientBuilder::new().uri(&url).expect("an address");
     for (name, value) in headers {
-        let value = HeaderValue::from_str(value).expect("a value");
-        request.headers_mut().insert(*name, value);
+        let name = http::HeaderName::from_static(name);
+        let value = http::HeaderValue::from_str(value).expect("a value");
+        request = request.add_header(name, value).expect("allowed");
     }
     let stream = TcpStream::connect(address).await.expect("a connection");
-    match client_async(request, stream).await {
+    match request.connect_on(stream).await {
         Ok((socket, _)) => Ok(socket),
-        Err(tokio_tungstenite::tungstenite::Error::Http(answer)) => Err(answer.status().as_u16()),
+        Err(tokio_websockets::Error::Upgrade(DidNotSwitchProtocols(status))) => Err(status),
         Err(error) => panic!("{error}"),
     }
 }
@@ -79,8 +78,8 @@ async fn next(socket: &mut Socket, name: &str) -> Value {
     let wait = async {
         loop {
             let message = socket.next().await.expect("it goes on").expect("a message");
-            if let Message::Text(text) = message {
-                let event: Value = serde_json::from_str(&text).expect("JSON");
+            if let Some(text) = message.as_text() {
+                let event: Value = serde_json::from_str(text).expect("JSON");
                 if event["type"] == name {
                     return event;
                 }

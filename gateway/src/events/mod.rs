@@ -13,6 +13,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use proxmox_api::Value;
 use serde::Serialize;
 use tokio::sync::watch;
@@ -105,8 +106,8 @@ pub(crate) struct Told {
     pub(crate) seq: i64,
     pub(crate) kind: String,
     pub(crate) subject: Subject,
-    /// The message, written once for all.
-    pub(crate) text: Arc<str>,
+    /// The message, JSON that is written once for all.
+    pub(crate) text: Bytes,
 }
 
 /// A message of the event stream.
@@ -131,7 +132,7 @@ impl Told {
         };
         Some(Self {
             seq: kept.seq,
-            text: serde_json::to_string(&message).ok()?.into(),
+            text: serde_json::to_vec(&message).ok()?.into(),
             subject: Subject::read(&event.subject)?,
             kind: event.kind,
         })

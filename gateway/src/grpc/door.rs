@@ -1,7 +1,12 @@
 //! What every call passes: credentials, limits, logs; and what errors become.
 
 use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
+use axum::extract::{Request as HttpRequest, State};
+use axum::middleware::Next;
+use axum::response::Response;
 use http::HeaderMap;
 use proxmox_api::error::ErrorKind;
 use proxmox_api::manage::guest::{GuestErrorKind, Started};
@@ -45,19 +50,68 @@ impl Door {
             .remote_addr()
             .map(|address| address.ip().to_canonical());
         let peer = peer.unwrap_or(IpAddr::from([0, 0, 0, 0]));
+        let peer = self.0.proxies.origin(peer, &headers);
         let caller = Caller::required(&headers).map_err(refused)?;
         let standing = self.0.limits.take(Some(&caller), peer, class);
         if let Some(refusal) = standing.and_then(|standing| standing.refusal()) {
             return Err(refused(refusal));
         }
-        let user = caller.claims();
-        match class {
-            Class::Read => tracing::debug!(target: "access", call = name, user, %peer),
-            _ => tracing::info!(target: "audit", call = name, user, %peer),
+        if let Some(note) = request.extensions().get::<Note>() {
+            // Fails where it is noted already.
+            let _ = note.0.set(Noted {
+                name: name.to_owned(),
+                class,
+                caller: caller.clone(),
+                peer,
+            });
         }
         let client = self.0.cluster.client(&caller).map_err(refused)?;
         Ok(Call { client, headers })
     }
+}
+
+/// What is to be said of a call once it is over.
+#[derive(Clone, Default)]
+struct Note(Arc<OnceLock<Noted>>);
+
+struct Noted {
+    name: String,
+    class: Class,
+    caller: Caller,
+    peer: IpAddr,
+}
+
+/// Logs calls with how they were answered, and counts credentials that the cluster refused.
+pub(super) async fn note(State(app): State<App>, mut request: HttpRequest, next: Next) -> Response {
+    let began = Instant::now();
+    let note = Note::default();
+    request.extensions_mut().insert(note.clone());
+    let response = next.run(request).await;
+    let Some(noted) = note.0.get() else {
+        return response;
+    };
+    let Noted {
+        name,
+        class,
+        caller,
+        peer,
+    } = noted;
+    // A refusal has it in its head; what comes without was let in.
+    let code = response.headers().get("grpc-status");
+    let code = code.and_then(|code| code.to_str().ok()?.parse::<i32>().ok());
+    let code = Code::from_i32(code.unwrap_or(0));
+    if code == Code::Unauthenticated {
+        app.limits.learn(caller, *peer, false);
+    }
+    let user = caller.claims();
+    let milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    match class {
+        Class::Read => {
+            tracing::debug!(target: "access", call = name, ?code, user, %peer, milliseconds);
+        }
+        _ => tracing::info!(target: "audit", call = name, ?code, user, %peer, milliseconds),
+    }
+    response
 }
 
 /// What a refusal of the gateway becomes.

@@ -511,8 +511,8 @@ impl GuestService for Guests {
 }
 
 /// The status that a message of the event stream tells.
-fn state_of(text: &str) -> Option<GuestStatus> {
-    let message: Value = serde_json::from_str(text).ok()?;
+fn state_of(text: &[u8]) -> Option<GuestStatus> {
+    let message: Value = serde_json::from_slice(text).ok()?;
     let data = &message["data"];
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let state = match message["type"] == "vm.removed" {

@@ -8,7 +8,9 @@ mod vclusters;
 
 use std::time::Duration;
 
+use axum::middleware;
 use tokio::net::TcpListener;
+use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Identity, Server, ServerTlsConfig};
 
@@ -25,6 +27,10 @@ use door::Door;
 const AT_ONCE: usize = 128;
 const MESSAGE: usize = 512 * 1024;
 const PING: Duration = Duration::from_secs(30);
+/// Bytes of the metadata of a call.
+const HEAD: u32 = 64 * 1024;
+/// Streams that a caller reset and that are not gone yet; a connection with more ends.
+const RESET: usize = 64;
 
 /// Serves until the gateway is to end.
 pub(crate) async fn serve(
@@ -35,7 +41,12 @@ pub(crate) async fn serve(
     let wrong = |error: &dyn std::fmt::Display| ConfigError::new(format!("gRPC: {error}"));
     let mut server = Server::builder()
         .concurrency_limit_per_connection(AT_ONCE)
-        .http2_keepalive_interval(Some(PING));
+        .max_concurrent_streams(u32::try_from(AT_ONCE).ok())
+        .http2_max_header_list_size(HEAD)
+        .http2_max_pending_accept_reset_streams(Some(RESET))
+        .http2_max_local_error_reset_streams(Some(RESET))
+        .http2_keepalive_interval(Some(PING))
+        .http2_keepalive_timeout(Some(PING));
     if let Some(tls) = &tls {
         let identity = Identity::from_pem(read(&tls.certificate)?, read(&tls.key)?);
         let config = ServerTlsConfig::new().identity(identity);
@@ -63,13 +74,16 @@ pub(crate) async fn serve(
     health
         .set_serving::<OperationServiceServer<operations::Operations>>()
         .await;
-    server
-        .add_service(health_service)
+    let routes = Routes::new(health_service)
         .add_service(reflection)
         .add_service(guests.max_decoding_message_size(MESSAGE))
         .add_service(vclusters.max_decoding_message_size(MESSAGE))
         .add_service(cluster.max_decoding_message_size(MESSAGE))
-        .add_service(operations.max_decoding_message_size(MESSAGE))
+        .add_service(operations.max_decoding_message_size(MESSAGE));
+    let noted = middleware::from_fn_with_state(app.clone(), door::note);
+    let routes = routes.into_axum_router().layer(noted);
+    server
+        .add_routes(Routes::from(routes))
         .serve_with_incoming_shutdown(
             TcpIncoming::from(listener).with_nodelay(Some(true)),
             app.stopping(),

@@ -9,6 +9,8 @@ mod target;
 mod upgrade;
 mod upload;
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
@@ -28,6 +30,8 @@ use target::Target;
 
 /// What the cluster reads at most.
 const BODY: usize = 512 * 1024;
+/// How long all of such a body may take, however steadily it comes.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// A list that is looked into, at most.
 const LIST: usize = 64 * 1024 * 1024;
 /// What is read of a refusal.
@@ -106,7 +110,12 @@ async fn exchange(app: &App, request: Request) -> Result<Response, Refusal> {
 
 async fn read(body: Body, most: usize) -> Result<Bytes, Refusal> {
     use http_body_util::{BodyExt, LengthLimitError, Limited};
-    match Limited::new(body, most).collect().await {
+    let whole = tokio::time::timeout(PATIENCE, Limited::new(body, most).collect());
+    let whole = whole.await.map_err(|_| {
+        let text = format!("the body was not there within {} s", PATIENCE.as_secs());
+        Refusal::new(StatusCode::REQUEST_TIMEOUT, text)
+    })?;
+    match whole {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(Refusal::new(
             StatusCode::PAYLOAD_TOO_LARGE,

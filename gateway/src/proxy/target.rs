@@ -6,7 +6,7 @@ use http::{Method, StatusCode};
 use proxmox_api::transport::WireRequest;
 use proxmox_api::value::endpoint::Method as Verb;
 
-use crate::caller::{CSRF, TICKET};
+use crate::caller::Caller;
 use crate::refusal::Refusal;
 
 /// A request on its way to the cluster.
@@ -67,22 +67,11 @@ fn ascii(text: &str) -> String {
 /// What of a request's header fields goes on to the cluster. Only these can, so that none slips in that means
 /// something on the way.
 fn passed(headers: &HeaderMap) -> Vec<(String, String)> {
-    let mut fields = Vec::new();
-    for name in [header::AUTHORIZATION.as_str(), CSRF, "user-agent"] {
-        if let Some(value) = headers.get(name).and_then(|value| value.to_str().ok()) {
-            fields.push((name.to_owned(), value.to_owned()));
-        }
-    }
     // Other cookies are none of the cluster's business.
-    let cookies = headers.get_all(header::COOKIE).iter();
-    let cookies = cookies.filter_map(|value| value.to_str().ok());
-    let mut cookies = cookies.flat_map(|text| text.split("; "));
-    let ticket = cookies.find(|pair| {
-        let rest = pair.trim_start().strip_prefix(TICKET);
-        rest.is_some_and(|rest| rest.starts_with(['=', ' ']))
-    });
-    if let Some(ticket) = ticket {
-        fields.push(("cookie".to_owned(), ticket.to_owned()));
+    let mut fields = Caller::of(headers).map_or_else(Vec::new, |caller| caller.fields());
+    let agent = headers.get(header::USER_AGENT);
+    if let Some(agent) = agent.and_then(|value| value.to_str().ok()) {
+        fields.push(("user-agent".to_owned(), agent.to_owned()));
     }
     fields
 }

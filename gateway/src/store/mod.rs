@@ -4,6 +4,8 @@
 
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(feature = "postgres")]
+mod postgres_tls;
 mod sqlite;
 
 use std::fmt;
@@ -259,7 +261,9 @@ impl Store {
         cursor: (&str, &str),
     ) -> Result<(), StoreError> {
         let (name, holder) = lease;
-        let mut statements = Vec::new();
+        // Until this is through, nobody else can take the lease.
+        let sql = "UPDATE leases SET holder = holder WHERE name = ?1 AND holder = ?2";
+        let mut statements = vec![statement(sql, [name.into(), holder.into()])];
         for event in events {
             let sql = "INSERT INTO events (id, time, kind, subject, data) SELECT ?1, ?2, ?3, ?4, ?5 \
                 WHERE EXISTS (SELECT 1 FROM leases WHERE name = ?6 AND holder = ?7)";
@@ -618,7 +622,8 @@ mod tests {
             return;
         };
         let schema = format!("gateway_test_{}", std::process::id());
-        let database = Postgres::connect(&address.into(), Some(&schema))
+        let ca = std::env::var_os("GATEWAY_TEST_POSTGRES_CA").map(std::path::PathBuf::from);
+        let database = Postgres::connect(&address.into(), ca.as_deref(), Some(&schema))
             .await
             .expect("connects");
         let database = Arc::new(database);

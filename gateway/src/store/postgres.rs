@@ -1,36 +1,80 @@
 //! A database that several gateways share.
 
+use std::fmt;
+use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use proxmox_api::Secret;
+use rustls::ClientConfig;
 use tokio::sync::Mutex;
+use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Config, NoTls};
 
+use super::postgres_tls::Tls;
 use super::{Cell, Database, Row, Statement, StoreError};
+use crate::config::ConfigError;
+use crate::trust::roots;
 
-/// One connection, which is made anew when it broke.
-#[derive(Debug)]
-pub(crate) struct Postgres {
+/// How long a connection, and a transaction, may take. A database that hangs must not hang the gateway.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// One connection, which is made anew when it broke. Clones are the same one.
+#[derive(Clone, Debug)]
+pub(crate) struct Postgres(Arc<Inner>);
+
+struct Inner {
     config: Config,
-    client: Mutex<Option<Arc<Client>>>,
+    tls: Tls,
+    client: Mutex<Option<Client>>,
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Postgres")
+            .field("hosts", &self.config.get_hosts())
+            .finish_non_exhaustive()
+    }
 }
 
 impl From<tokio_postgres::Error> for StoreError {
     fn from(error: tokio_postgres::Error) -> Self {
-        match error.as_db_error() {
-            Some(database) => Self(database.to_string()),
-            None => Self(error.to_string()),
+        use std::error::Error as _;
+        match (error.as_db_error(), error.source()) {
+            (Some(database), _) => Self(database.to_string()),
+            (None, Some(cause)) => Self(format!("{error}: {cause}")),
+            (None, None) => Self(error.to_string()),
         }
     }
 }
 
+impl From<ConfigError> for StoreError {
+    fn from(error: ConfigError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// Whether what is sent to a host can be read by nobody else on the way.
+fn is_here(host: &Host) -> bool {
+    match host {
+        Host::Tcp(name) => {
+            let address = name.parse::<IpAddr>();
+            name == "localhost" || address.is_ok_and(|address| address.is_loopback())
+        }
+        #[cfg(unix)]
+        Host::Unix(_) => true,
+    }
+}
+
 impl Postgres {
-    /// Connects to `postgres://user:password@host/database`. The connection is not encrypted, so the host has to be this
-    /// machine or a network that is trusted.
+    /// Connects to `postgres://user:password@host/database`. Beyond this machine it is encrypted, and the host's certificate
+    /// is checked, unless the address says `sslmode=disable`.
     pub(crate) async fn connect(
         address: &Secret,
+        ca: Option<&Path>,
         schema: Option<&str>,
     ) -> Result<Self, StoreError> {
         let mut config: Config = (address.expose().parse())
@@ -38,47 +82,71 @@ impl Postgres {
         if let Some(schema) = schema {
             config.options(format!("-c search_path={schema}"));
         }
-        let postgres = Self {
+        let hosts = config.get_hosts();
+        let is_near = hosts.iter().all(is_here) && config.get_hostaddrs().is_empty();
+        match config.get_ssl_mode() {
+            SslMode::Prefer if !is_near => drop(config.ssl_mode(SslMode::Require)),
+            SslMode::Prefer => drop(config.ssl_mode(SslMode::Disable)),
+            SslMode::Disable if !is_near => {
+                tracing::warn!("what goes to the database can be read by the network");
+            }
+            _ => {}
+        }
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(PATIENCE);
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| StoreError(error.to_string()))?
+            .with_root_certificates(roots("postgres_ca", ca)?)
+            .with_no_client_auth();
+        let postgres = Self(Arc::new(Inner {
             config,
+            tls: Tls(Arc::new(tls)),
             client: Mutex::new(None),
-        };
-        let client = postgres.client().await?;
+        }));
+        let client = postgres.0.open().await?;
         if let Some(schema) = schema {
             client
                 .batch_execute(&format!("CREATE SCHEMA IF NOT EXISTS {schema}"))
                 .await?;
         }
+        *postgres.0.client.lock().await = Some(client);
         Ok(postgres)
     }
 
     #[cfg(test)]
     pub(super) async fn drop_schema(&self, schema: &str) -> Result<(), StoreError> {
-        let client = self.client().await?;
+        let client = self.0.open().await?;
         Ok(client
             .batch_execute(&format!("DROP SCHEMA {schema} CASCADE"))
             .await?)
     }
+}
 
-    async fn client(&self) -> Result<Arc<Client>, StoreError> {
-        let mut kept = self.client.lock().await;
-        if let Some(client) = kept.as_ref().filter(|client| !client.is_closed()) {
-            return Ok(Arc::clone(client));
+impl Inner {
+    /// A connection of its own.
+    async fn open(&self) -> Result<Client, StoreError> {
+        let broke = |error: tokio_postgres::Error| tracing::warn!(%error, "the connection to the database broke");
+        if self.config.get_ssl_mode() == SslMode::Disable {
+            let (client, connection) = self.config.connect(NoTls).await?;
+            tokio::spawn(async move { connection.await.map_err(broke) });
+            return Ok(client);
         }
-        let (client, connection) = self.config.connect(NoTls).await?;
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::warn!(%error, "the connection to the database broke");
-            }
-        });
-        let client = Arc::new(client);
-        *kept = Some(Arc::clone(&client));
+        let (client, connection) = self.config.connect(self.tls.clone()).await?;
+        tokio::spawn(async move { connection.await.map_err(broke) });
         Ok(client)
     }
 
     async fn transaction(&self, statements: Vec<Statement>) -> Result<Vec<Vec<Row>>, StoreError> {
-        let client = self.client().await?;
         // The statements of a transaction must not mix with others on this connection.
-        let _alone = self.client.lock().await;
+        let mut kept = self.client.lock().await;
+        // It is put back once nothing of this transaction is left on it.
+        let client = match kept.take().filter(|client| !client.is_closed()) {
+            Some(client) => client,
+            None => self.open().await?,
+        };
         client.batch_execute("BEGIN").await?;
         let mut answers = Vec::new();
         for Statement { sql, values } in statements {
@@ -86,11 +154,13 @@ impl Postgres {
                 Ok(rows) => answers.push(rows),
                 Err(error) => {
                     client.batch_execute("ROLLBACK").await?;
+                    *kept = Some(client);
                     return Err(error);
                 }
             }
         }
         client.batch_execute("COMMIT").await?;
+        *kept = Some(client);
         Ok(answers)
     }
 }
@@ -137,7 +207,17 @@ async fn query(client: &Client, sql: &str, values: &[Cell]) -> Result<Vec<Row>, 
 
 impl Database for Postgres {
     fn run(&self, statements: Vec<Statement>) -> BoxFuture<'_, Result<Vec<Vec<Row>>, StoreError>> {
-        Box::pin(self.transaction(statements))
+        let inner = Arc::clone(&self.0);
+        // It goes on when whoever asked for it has left: half a transaction is of no use to anybody.
+        let work = tokio::spawn(async move {
+            let work = tokio::time::timeout(PATIENCE, inner.transaction(statements));
+            let late = |_| StoreError(format!("no answer within {} s", PATIENCE.as_secs()));
+            work.await.map_err(late)?
+        });
+        Box::pin(async move {
+            work.await
+                .unwrap_or_else(|error| Err(StoreError(error.to_string())))
+        })
     }
 
     fn migrate(
@@ -145,9 +225,8 @@ impl Database for Postgres {
         migrations: &'static [&'static str],
     ) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
-            let mut client = self.config.connect(NoTls).await?;
-            tokio::spawn(client.1);
-            let transaction = client.0.transaction().await?;
+            let mut client = self.0.open().await?;
+            let transaction = client.transaction().await?;
             // Two gateways may start at the same time.
             let prepare = "SELECT pg_advisory_xact_lock(7302184); \
                 CREATE TABLE IF NOT EXISTS migrations (done BIGINT NOT NULL)";

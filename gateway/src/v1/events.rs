@@ -5,18 +5,17 @@ use std::time::{Duration, Instant};
 use axum::body::Body;
 use axum::extract::{RawQuery, Request, State};
 use axum::response::Response;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures_util::stream::{self, SplitSink};
 use futures_util::{SinkExt, StreamExt};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use hyper_util::rt::TokioIo;
+use sha1::{Digest, Sha1};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_websockets::{CloseCode, Limits, Message, ServerBuilder, WebSocketStream};
 
 use crate::app::App;
 use crate::listener::Listener;
@@ -27,6 +26,19 @@ const PING: Duration = Duration::from_secs(30);
 const SILENCE: Duration = Duration::from_secs(90);
 /// A listener that does not take a message within this time is dropped.
 const SLOW: Duration = Duration::from_secs(10);
+/// Nobody has to say much here.
+const LONGEST: usize = 4_096;
+/// Bytes that the reason in a closing frame may have.
+const REASON: usize = 123;
+
+/// What proves that a key was understood (RFC 6455).
+fn accepted(key: &[u8]) -> String {
+    let mut digest = Sha1::new();
+    digest.update(key);
+    digest.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    STANDARD.encode(digest.finalize())
+}
+
 /// Tells events by WebSocket.
 pub(super) async fn socket(
     State(app): State<App>,
@@ -55,12 +67,9 @@ pub(super) async fn socket(
     let stopping = app.stopping();
     tokio::spawn(async move {
         let Ok(upgraded) = upgrade.await else { return };
-        // Nobody has to say much here.
-        let config = WebSocketConfig::default()
-            .max_message_size(Some(4_096))
-            .max_frame_size(Some(4_096));
-        let stream = TokioIo::new(upgraded);
-        let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
+        let limits = Limits::default().max_payload_len(Some(LONGEST));
+        let socket = ServerBuilder::new().limits(limits);
+        let socket = socket.serve(TokioIo::new(upgraded));
         tell(listener, socket, stopping).await;
     });
     let mut response = Response::new(Body::empty());
@@ -68,7 +77,7 @@ pub(super) async fn socket(
     let answer = response.headers_mut();
     answer.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     answer.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    let accept = HeaderValue::try_from(derive_accept_key(key.as_bytes()));
+    let accept = HeaderValue::try_from(accepted(key.as_bytes()));
     let accept = accept.map_err(|_| Refusal::bad_request("the key of the WebSocket is wrong"))?;
     answer.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
     Ok(response)
@@ -88,35 +97,35 @@ async fn tell<S: AsyncRead + AsyncWrite + Unpin>(
         tokio::select! {
             some = listener.next() => match some {
                 Ok(some) => {
-                    let texts = some.iter().map(|told| Message::text(told.text.as_ref()));
+                    let texts = some.iter().map(|told| Message::text(told.text.clone()));
                     if let Err(reason) = send(&mut sink, texts).await {
-                        break (CloseCode::Again, reason);
+                        break (CloseCode::SERVICE_OVERLOAD, reason);
                     }
                 }
-                Err(reason) => break (CloseCode::Policy, reason),
+                Err(reason) => break (CloseCode::POLICY_VIOLATION, reason),
             },
             message = stream.next() => match message {
-                Some(Ok(Message::Close(_)) | Err(_)) | None => return,
-                Some(Ok(_)) => heard = Instant::now(),
+                Some(Ok(message)) if !message.is_close() => heard = Instant::now(),
+                _ => return,
             },
             _ = ping.tick() => {
                 if heard.elapsed() > SILENCE {
-                    break (CloseCode::Policy, "nothing was heard for too long".to_owned());
+                    let reason = "nothing was heard for too long".to_owned();
+                    break (CloseCode::POLICY_VIOLATION, reason);
                 }
-                let ping = std::iter::once(Message::Ping(Bytes::new()));
+                let ping = std::iter::once(Message::ping(Bytes::new()));
                 if let Err(reason) = send(&mut sink, ping).await {
-                    break (CloseCode::Again, reason);
+                    break (CloseCode::SERVICE_OVERLOAD, reason);
                 }
             }
-            () = &mut stopping => break (CloseCode::Away, "the gateway ends".to_owned()),
+            () = &mut stopping => break (CloseCode::GOING_AWAY, "the gateway ends".to_owned()),
         }
     };
     tracing::info!(user = listener.user(), reason, "a listener was dropped");
-    let frame = CloseFrame {
-        code,
-        reason: reason.into(),
-    };
-    let _ = tokio::time::timeout(SLOW, sink.send(Message::Close(Some(frame)))).await;
+    let fits = |at: usize| reason.is_char_boundary(at);
+    let end = (0..=reason.len().min(REASON)).rev().find(|at| fits(*at));
+    let close = Message::close(Some(code), &reason[..end.unwrap_or(0)]);
+    let _ = tokio::time::timeout(SLOW, sink.send(close)).await;
 }
 
 async fn send<S: AsyncRead + AsyncWrite + Unpin>(
@@ -148,15 +157,22 @@ pub(super) async fn lines(
         let (mut listener, mut stopping) = state?;
         let text = tokio::select! {
             some = listener.next() => match some {
-                Ok(some) => some.iter().map(|told| {
-                    format!("id: {}\nevent: {}\ndata: {}\n\n", told.seq, told.kind, told.text)
-                }).collect(),
+                Ok(some) => {
+                    let mut lines = Vec::new();
+                    for told in some {
+                        let head = format!("id: {}\nevent: {}\ndata: ", told.seq, told.kind);
+                        lines.extend_from_slice(head.as_bytes());
+                        lines.extend_from_slice(&told.text);
+                        lines.extend_from_slice(b"\n\n");
+                    }
+                    Bytes::from(lines)
+                }
                 Err(reason) => {
                     let text = format!("event: dropped\ndata: {reason}\n\n");
-                    return Some((Ok::<_, std::convert::Infallible>(text), None));
+                    return Some((Ok::<_, std::convert::Infallible>(text.into()), None));
                 }
             },
-            () = tokio::time::sleep(KEEP_ALIVE) => ": nothing new\n\n".to_owned(),
+            () = tokio::time::sleep(KEEP_ALIVE) => Bytes::from_static(b": nothing new\n\n"),
             () = &mut stopping => return None,
         };
         Some((Ok(text), Some((listener, stopping))))

@@ -14,14 +14,14 @@ use http::uri::{Scheme, Uri};
 use http_body_util::Full;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::config::{ConfigError, WebhooksConfig};
+use crate::trust::roots;
 
 /// How long an attempt may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -113,7 +113,17 @@ fn is_internal(address: IpAddr) -> bool {
                 || (first & 0xffc0) == 0xfe80
                 || (first & 0xffc0) == 0xfec0
                 || embedded_v4(address).is_some_and(is_internal_v4)
-                || address.segments()[..2] == [0x2001, 0x0db8]
+                || matches!(
+                    address.segments(),
+                    // NAT64 of a network's own, what is discarded, Teredo, identifiers and documentation.
+                    [0x0064, 0xff9b, 1, ..]
+                        | [0x0100, 0, 0, 0, ..]
+                        | [0x2001, 0, ..]
+                        | [0x2001, 0x0010..=0x002f, ..]
+                        | [0x2001, 0x0db8, ..]
+                        | [0x3fff, 0..=0x0fff, ..]
+                        | [0x5f00, ..]
+                )
         }
     }
 }
@@ -152,23 +162,7 @@ fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
 
 impl Outlet {
     pub(crate) fn new(config: &WebhooksConfig) -> Result<Self, ConfigError> {
-        let mut roots = RootCertStore::empty();
-        let system = rustls_native_certs::load_native_certs();
-        // A certificate that does not parse is of no use to anybody.
-        roots.add_parsable_certificates(system.certs);
-        if let Some(path) = &config.ca {
-            let wrong = |problem: String| {
-                ConfigError::new(format!("webhooks: {}: {problem}", path.display()))
-            };
-            let found = CertificateDer::pem_file_iter(path)
-                .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-                .map_err(|error| wrong(error.to_string()))?;
-            for certificate in found {
-                roots
-                    .add(certificate)
-                    .map_err(|error| wrong(error.to_string()))?;
-            }
-        }
+        let roots = roots("webhooks", config.ca.as_deref())?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -314,6 +308,11 @@ mod tests {
             "2002:7f00:1::",
             "::7f00:1",
             "fec0::1",
+            "64:ff9b:1::1",
+            "2001:0:7f00:1::",
+            "2001:db8::1",
+            "3fff::1",
+            "100::1",
         ] {
             assert!(
                 is_internal(internal.parse().expect("an address")),

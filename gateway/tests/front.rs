@@ -1,0 +1,365 @@
+//! Attacks on the gateway's front: by its callers, and by whoever can reach it.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::{Answer, Pair, token};
+use proxmox_simulator::Simulator;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+async fn pair(change: impl FnOnce(&mut proxmox_gateway::Config)) -> Pair {
+    let simulator = Simulator::builder()
+        .node("node1")
+        .qemu(100, "node1", &[("name", "web"), ("scsi0", "local-lvm:8")])
+        .user("mallory@pve", "mallory-password")
+        .time_factor(0.0);
+    Pair::start(simulator, change).await
+}
+
+fn guess(number: u32) -> String {
+    format!("Authorization: PVEAPIToken=root@pam!test={number:08}-2222-3333-4444-555555555555")
+}
+
+async fn statuses(pair: &Pair, requests: impl Iterator<Item = (String, Vec<String>)>) -> Vec<u16> {
+    let mut statuses = Vec::new();
+    for (request, headers) in requests {
+        let headers: Vec<&str> = headers.iter().map(String::as_str).collect();
+        statuses.push(pair.send_with(&request, &headers, "").await.status);
+    }
+    statuses
+}
+
+fn count(statuses: &[u16], wanted: u16) -> usize {
+    statuses.iter().filter(|status| **status == wanted).count()
+}
+
+#[tokio::test]
+async fn what_is_open_to_everybody_proves_no_credentials() {
+    let pair = pair(|config| config.limits.authentication = 3).await;
+    let open = (0..20).map(|n| ("GET /api2/json/openapi.json".to_owned(), vec![guess(n)]));
+    let open = statuses(&pair, open).await;
+    assert_eq!(count(&open, 200), 20, "{open:?}");
+    let guesses = (0..20).map(|n| ("GET /api2/json/nodes".to_owned(), vec![guess(n)]));
+    let guesses = statuses(&pair, guesses).await;
+    assert_eq!(
+        (count(&guesses, 401), count(&guesses, 429)),
+        (3, 17),
+        "{guesses:?}"
+    );
+    let by_v1 = (30..34).map(|n| ("GET /v1/webhooks".to_owned(), vec![guess(n)]));
+    assert_eq!(count(&statuses(&pair, by_v1).await, 429), 4);
+}
+
+#[tokio::test]
+async fn only_a_proxy_that_is_trusted_says_where_a_request_comes_from() {
+    let login = |from: &str| {
+        let headers = vec![
+            "Content-Type: application/x-www-form-urlencoded".to_owned(),
+            format!("X-Forwarded-For: {from}"),
+        ];
+        let request = "POST /api2/json/access/ticket?username=root@pam&password=wrong";
+        (request.to_owned(), headers)
+    };
+    for (trusted, from, refused) in [
+        // Nobody is trusted: all come from one address.
+        (vec![], ["1.1.1.1", "2.2.2.2", "3.3.3.3", "4.4.4.4"], 2),
+        (
+            vec!["127.0.0.1"],
+            ["1.1.1.1", "2.2.2.2", "3.3.3.3", "4.4.4.4"],
+            0,
+        ),
+        // What stands before the last proxy's word is the caller's own.
+        (
+            vec!["127.0.0.0/8"],
+            [
+                "1.1.1.1, 9.9.9.9",
+                "2.2.2.2, 9.9.9.9",
+                "9.9.9.9",
+                "4.4.4.4,9.9.9.9",
+            ],
+            2,
+        ),
+        (
+            vec!["10.0.0.0/8"],
+            ["1.1.1.1", "2.2.2.2", "3.3.3.3", "4.4.4.4"],
+            2,
+        ),
+    ] {
+        let pair = pair(|config| {
+            config.limits.authentication = 2;
+            config.trusted_proxies = trusted.iter().map(|&text| text.to_owned()).collect();
+        })
+        .await;
+        let statuses = statuses(&pair, from.into_iter().map(login)).await;
+        assert_eq!(count(&statuses, 429), refused, "{trusted:?}: {statuses:?}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_acts_under_another_name_than_is_logged() {
+    let pair = pair(|_| {}).await;
+    let form = "Content-Type: application/x-www-form-urlencoded";
+    let mut tickets = Vec::new();
+    for login in [
+        "username=mallory%40pve&password=mallory-password",
+        "username=root%40pam&password=password",
+    ] {
+        let answer = pair
+            .send_with("POST /api2/json/access/ticket", &[form], login)
+            .await;
+        let data = &answer.json()["data"];
+        tickets.push(data["ticket"].as_str().expect("a ticket").to_owned());
+    }
+    let [mallory, root] = [0, 1].map(|at| format!("PVEAuthCookie={}", tickets[at]));
+    for headers in [
+        vec![format!("Cookie: a {mallory}; {root}")],
+        vec![format!("Cookie: {mallory}"), format!("Cookie: {root}")],
+        vec![format!("Cookie: {mallory}; {root}")],
+        vec![
+            format!("Cookie: {mallory}"),
+            format!("Authorization: {root}"),
+        ],
+        vec![
+            format!("Cookie: {mallory}"),
+            format!("Authorization: {}", token()),
+        ],
+    ] {
+        pair.simulator.clear_requests();
+        let lines: Vec<&str> = headers.iter().map(String::as_str).collect();
+        pair.send_with("GET /api2/json/access/permissions", &lines, "")
+            .await;
+        let users: Vec<_> = pair
+            .simulator
+            .requests()
+            .into_iter()
+            .map(|asked| asked.user)
+            .collect();
+        assert_eq!(users, [Some("mallory@pve".to_owned())]);
+    }
+}
+
+/// Sends bytes, and reads until the other side has had enough.
+async fn until_closed(pair: &Pair, pieces: &[&[u8]], pause: Duration) -> (Vec<u8>, Duration) {
+    let began = Instant::now();
+    let stream = TcpStream::connect(pair.gateway.address()).await;
+    let (mut reader, mut writer) = stream.expect("a connection").into_split();
+    let pieces: Vec<Vec<u8>> = pieces.iter().map(|piece| piece.to_vec()).collect();
+    let writing = tokio::spawn(async move {
+        for piece in pieces {
+            if writer.write_all(&piece).await.is_err() {
+                break;
+            }
+            tokio::time::sleep(pause).await;
+        }
+        // What is kept open is not the end.
+        std::future::pending::<()>().await;
+        drop(writer);
+    });
+    let mut answer = Vec::new();
+    let closed =
+        tokio::time::timeout(Duration::from_secs(40), reader.read_to_end(&mut answer)).await;
+    writing.abort();
+    assert!(
+        closed.is_ok(),
+        "it is still open after {:?}",
+        began.elapsed()
+    );
+    (answer, began.elapsed())
+}
+
+#[tokio::test]
+async fn slow_senders_are_not_waited_for() {
+    let pair = pair(|config| config.body_seconds = 1).await;
+    let put = format!(
+        "PUT /api2/json/nodes/node1/qemu/100/config HTTP/1.1\r\nHost: x\r\nAuthorization: {}\r\nContent-Length: 100\r\n\r\n",
+        token()
+    );
+    let drip: Vec<&[u8]> =
+        b"GET /api2/json/version HTTP/1.1\r\nX: yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy"
+            .chunks(1)
+            .collect();
+    let nothing: [&[u8]; 0] = [];
+    let stalled = [put.as_bytes(), b"des".as_slice()];
+    let upload = format!(
+        "POST /api2/json/nodes/node1/storage/local/upload HTTP/1.1\r\nHost: x\r\nAuthorization: {}\r\n\
+         Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 1000000000000\r\n\r\n--b\r\n",
+        token()
+    );
+    let upload = [upload.as_bytes()];
+    let second = Duration::from_millis(500);
+    let (nothing, drip, stalled, upload) = tokio::join!(
+        until_closed(&pair, &nothing, second),
+        until_closed(&pair, &drip, second),
+        until_closed(&pair, &stalled, second),
+        until_closed(&pair, &upload, second),
+    );
+    for (name, (answer, took)) in [
+        ("nothing", nothing),
+        ("a head", drip),
+        ("a body", stalled),
+        ("an upload", upload),
+    ] {
+        println!("{name}: {took:?}, {}", String::from_utf8_lossy(&answer));
+        assert!(!answer.starts_with(b"HTTP/1.1 200"), "{name}");
+    }
+    assert!(
+        pair.simulator
+            .requests()
+            .iter()
+            .all(|asked| asked.path != "/nodes/node1/qemu/100/config")
+    );
+}
+
+#[tokio::test]
+async fn odd_framing_makes_no_second_request() {
+    let pair = pair(|_| {}).await;
+    let secret = token();
+    let hidden = "GET /api2/json/cluster/status HTTP/1.1\r\nHost: x\r\n\r\n";
+    let long = format!("{}0\r\n\r\n{hidden}", "F".repeat(17));
+    let with_trailers =
+        format!("0\r\nAuthorization: x\r\nContent-Length: 9\r\nHost: evil\r\n\r\n{hidden}");
+    for (head, body) in [
+        (
+            "Transfer-Encoding: chunked, identity\r\n",
+            format!("0\r\n\r\n{hidden}"),
+        ),
+        (
+            "Transfer-Encoding: identity, chunked\r\n",
+            format!("0\r\n\r\n{hidden}"),
+        ),
+        (
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: x\r\n",
+            format!("0\r\n\r\n{hidden}"),
+        ),
+        (
+            "Transfer-Encoding: \x0bchunked\r\n",
+            format!("0\r\n\r\n{hidden}"),
+        ),
+        (
+            "Transfer-Encoding:\r\n chunked\r\n",
+            format!("0\r\n\r\n{hidden}"),
+        ),
+        ("Content-Length: 0, 52\r\n", hidden.to_owned()),
+        ("Content-Length: -1\r\n", hidden.to_owned()),
+        ("Content-Length: 0x0\r\n", hidden.to_owned()),
+        (
+            "Content-Length: 18446744073709551616\r\n",
+            hidden.to_owned(),
+        ),
+        ("Transfer-Encoding: chunked\r\n", long.clone()),
+        (
+            "Transfer-Encoding: chunked\r\n",
+            format!("-0\r\n\r\n{hidden}"),
+        ),
+        (
+            "Transfer-Encoding: chunked\r\n",
+            format!("0;\n\r\n\r\n{hidden}"),
+        ),
+        ("Transfer-Encoding: chunked\r\n", with_trailers.clone()),
+        (
+            "Upgrade: websocket\r\nContent-Length: 52\r\n",
+            hidden.to_owned(),
+        ),
+        (
+            "Expect: 100-continue\r\nContent-Length: 52\r\n",
+            hidden.to_owned(),
+        ),
+        ("X: a\0b\r\n", String::new()),
+        ("X\0: b\r\n", String::new()),
+        ("X: a\rTransfer-Encoding: chunked\r\n", String::new()),
+    ] {
+        pair.simulator.clear_requests();
+        let text = format!(
+            "PUT /api2/json/nodes/node1/qemu/100/config HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\
+             Authorization: {secret}\r\n{head}\r\n{body}"
+        );
+        let _ = raw(&pair, text.as_bytes()).await;
+        let asked: Vec<String> = pair
+            .simulator
+            .requests()
+            .into_iter()
+            .map(|asked| asked.path)
+            .collect();
+        assert!(asked.len() <= 1, "{head:?}: {asked:?}");
+        assert!(
+            !asked.iter().any(|path| path.contains("cluster")),
+            "{head:?}: {asked:?}"
+        );
+    }
+}
+
+/// As [`Pair::raw`], where there may be no answer at all.
+async fn raw(pair: &Pair, bytes: &[u8]) -> Option<Answer> {
+    let stream = TcpStream::connect(pair.gateway.address()).await;
+    let mut stream = stream.expect("a connection");
+    let _ = stream.write_all(bytes).await;
+    let _ = stream.shutdown().await;
+    let mut answer = Vec::new();
+    let read = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut answer)).await;
+    assert!(read.is_ok(), "it is answered or closed");
+    let has_head = answer.windows(4).any(|four| four == b"\r\n\r\n");
+    has_head.then(|| Answer::parse(&answer))
+}
+
+#[tokio::test]
+async fn nothing_of_a_head_reaches_the_cluster_but_what_may() {
+    let pair = pair(|_| {}).await;
+    let secret = format!("Authorization: {}", token());
+    // A header of the caller's must not become one of the connection to the cluster.
+    for header in [
+        "Connection: close, authorization",
+        "TE: trailers",
+        "Host: evil",
+        "X-HTTP-Method-Override: DELETE",
+        "X-Original-URL: /api2/json/cluster/status",
+        "X-Rewrite-URL: /api2/json/cluster/status",
+        "Forwarded: for=1.1.1.1;host=evil",
+        "X-Forwarded-Host: evil",
+        "Range: bytes=0-1",
+        "If-None-Match: *",
+        "Accept-Encoding: gzip;q=0",
+    ] {
+        pair.simulator.clear_requests();
+        let answer = pair
+            .send_with("GET /api2/json/version", &[&secret, header], "")
+            .await;
+        assert_eq!(answer.status, 200, "{header}: {}", answer.text());
+        let asked = pair.simulator.requests();
+        assert!(
+            asked.len() == 1 && asked[0].path == "/version" && asked[0].method == "GET",
+            "{header}: {asked:?}"
+        );
+    }
+    for path in [
+        "/api2/json/nodes/node1/%2e%2e/%2e%2e/cluster/status",
+        "/api2/json/nodes/node1/..%2f..%2fcluster/status",
+        "/api2/json/nodes/node1%2f..%2f../cluster/status",
+        "/api2/json/nodes/node1/qemu/100/config%0d%0aX:%20y",
+        "/api2/json/nodes/node1/qemu/100/config%20HTTP/1.1%0d%0a",
+        "//api2/json/cluster/status",
+        "/api2/../api2/json/cluster/status",
+        "/api2/json/../../../../../etc/passwd",
+        "/v1/../api2/json/cluster/status",
+        "/v1/webhooks/..%2f..%2fapi2",
+        "/v1/nodes/..%2f..%2fcluster%2fstatus/metrics",
+    ] {
+        pair.simulator.clear_requests();
+        let answer = pair.send(&format!("GET {path}"), "").await;
+        assert!(
+            answer.status >= 400,
+            "{path}: {} {}",
+            answer.status,
+            answer.text()
+        );
+        let asked = pair.simulator.requests();
+        let leaves = |path: &str| path == "/cluster/status";
+        assert!(
+            !asked
+                .iter()
+                .any(|asked| asked.status == 200 && leaves(&asked.path)),
+            "{path}: {asked:?}"
+        );
+    }
+}

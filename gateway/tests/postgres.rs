@@ -1,0 +1,200 @@
+//! Two gateways on one database: each event is told once, whichever gateway one listens to.
+//!
+//! Needs the address of a database that may be written to in `GATEWAY_TEST_POSTGRES`, and where its certificate comes from
+//! in `GATEWAY_TEST_POSTGRES_CA`; `.ci/postgres` makes both.
+
+#![cfg(feature = "postgres")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use common::{Pair, token};
+use futures_util::StreamExt;
+use proxmox_gateway::{Background, Config, Gateway};
+use proxmox_simulator::{Simulator, TOKEN_ID, TOKEN_SECRET};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_websockets::{ClientBuilder, WebSocketStream};
+
+/// Counts deliveries by the event they tell of.
+type Told = Arc<Mutex<BTreeMap<String, usize>>>;
+
+async fn receiver() -> (String, Told) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+    let url = format!("http://{}/hook", listener.local_addr().expect("an address"));
+    let told = Told::default();
+    let counts = Arc::clone(&told);
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            let counts = Arc::clone(&counts);
+            tokio::spawn(async move {
+                let mut text = Vec::new();
+                let mut buffer = [0; 4_096];
+                while let Ok(read @ 1..) = stream.read(&mut buffer).await {
+                    text.extend_from_slice(&buffer[..read]);
+                    let whole = String::from_utf8_lossy(&text).into_owned();
+                    let body = whole.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+                    if let Ok(event) = serde_json::from_str::<Value>(body) {
+                        let id = event["id"].as_str().expect("an id").to_owned();
+                        *counts.lock().expect("free").entry(id).or_default() += 1;
+                        break;
+                    }
+                }
+                let _ = stream
+                    .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+                    .await;
+            });
+        }
+    });
+    (url, told)
+}
+
+async fn listen(gateway: &Gateway, query: &str) -> WebSocketStream<TcpStream> {
+    let address = gateway.address();
+    let uri = format!("ws://{address}/v1/events/ws{query}");
+    let value = token().parse().expect("a value");
+    let request = ClientBuilder::new().uri(&uri).expect("an address");
+    let request = request
+        .add_header(http::header::AUTHORIZATION, value)
+        .expect("allowed");
+    let stream = TcpStream::connect(address).await.expect("a connection");
+    request.connect_on(stream).await.expect("let in").0
+}
+
+/// The next events of a name: their cursors and identifiers.
+async fn next(
+    socket: &mut WebSocketStream<TcpStream>,
+    name: &str,
+    count: usize,
+) -> Vec<(String, String)> {
+    let wait = async {
+        let mut found = Vec::new();
+        while found.len() < count {
+            let message = socket.next().await.expect("it goes on").expect("a message");
+            let Some(text) = message.as_text() else {
+                continue;
+            };
+            let event: Value = serde_json::from_str(text).expect("JSON");
+            if event["type"] == name {
+                let text = |key: &str| event[key].as_str().expect("a text").to_owned();
+                found.push((text("cursor"), text("id")));
+            }
+        }
+        found
+    };
+    let found = tokio::time::timeout(Duration::from_secs(60), wait).await;
+    found.unwrap_or_else(|_| panic!("no {name}"))
+}
+
+#[tokio::test]
+async fn two_gateways_tell_each_event_once_and_share_cursors() {
+    let Ok(address) = std::env::var("GATEWAY_TEST_POSTGRES") else {
+        println!("skipped: GATEWAY_TEST_POSTGRES names no database");
+        return;
+    };
+    if address.contains("sslmode=require") {
+        // An authority that did not make its certificate.
+        let other =
+            rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        let folder = tempfile::tempdir().expect("a folder");
+        let ca = folder.path().join("ca.pem");
+        std::fs::write(&ca, other.cert.pem()).expect("writable");
+        let mut config = Config::default();
+        config.listen = ([127, 0, 0, 1], 0).into();
+        config.grpc = None;
+        config.cluster.urls = vec!["https://127.0.0.1:1".to_owned()];
+        config.postgres = Some(address.clone().into());
+        config.postgres_ca = Some(ca);
+        let refused = Gateway::start(config)
+            .await
+            .expect_err("its certificate is not trusted");
+        assert!(refused.to_string().contains("certificate"), "{refused}");
+    }
+    let change = |config: &mut Config| {
+        let mut own = Background::new(format!("{TOKEN_ID}={TOKEN_SECRET}"));
+        own.interval_milliseconds = 20;
+        config.background = Some(own);
+        config.webhooks.allow_internal = true;
+        config.limits.write = 0;
+        config.postgres = Some(address.into());
+        config.postgres_ca = std::env::var_os("GATEWAY_TEST_POSTGRES_CA").map(Into::into);
+    };
+    let mut simulator = Simulator::builder().node("node1").time_factor(0.0);
+    for vmid in 100..120 {
+        simulator = simulator.qemu(vmid, "node1", &[("name", "web")]);
+    }
+    let one = Pair::start(simulator, change.clone()).await;
+    let mut config = Config::default();
+    config.listen = ([127, 0, 0, 1], 0).into();
+    config.grpc = None;
+    config.cluster.urls = vec![one.simulator.url()];
+    config.cluster.fingerprints = vec![one.simulator.fingerprint().to_owned()];
+    change(&mut config);
+    let two = Gateway::start(config).await.expect("a second gateway");
+    let (url, told) = receiver().await;
+    let hook =
+        json!({ "name": "once", "url": url, "events": ["vm.started"], "secret": "of-the-webhook" });
+    let made = one.send("POST /v1/webhooks", &hook.to_string()).await;
+    assert_eq!(made.status, 201, "{}", made.text());
+
+    let (mut left, mut right) = (listen(&one.gateway, "").await, listen(&two, "").await);
+    // Until the first event is told, nobody may have looked yet.
+    one.send("POST /api2/json/nodes/node1/qemu/100/status/start", "")
+        .await;
+    let first = next(&mut left, "vm.started", 1).await;
+    assert_eq!(first, next(&mut right, "vm.started", 1).await);
+    for vmid in 101..110 {
+        one.send(
+            &format!("POST /api2/json/nodes/node1/qemu/{vmid}/status/start"),
+            "",
+        )
+        .await;
+    }
+    let events = next(&mut left, "vm.started", 9).await;
+    assert_eq!(events, next(&mut right, "vm.started", 9).await);
+    // A cursor of one is good at the other.
+    let middle = &events[3].0;
+    let mut again = listen(&two, &format!("?cursor={middle}")).await;
+    assert_eq!(next(&mut again, "vm.started", 5).await, events[4..]);
+
+    // The one that watches ends; the other goes on where it ended.
+    let Pair { simulator, gateway } = one;
+    gateway.stop().await;
+    let pve = proxmox_api::Client::builder(simulator.url())
+        .fingerprint(simulator.fingerprint().parse().expect("a fingerprint"))
+        .api_token(TOKEN_ID, TOKEN_SECRET)
+        .build()
+        .expect("complete");
+    for vmid in 110..120 {
+        pve.guest(vmid)
+            .start()
+            .await
+            .expect("accepted")
+            .wait()
+            .await
+            .expect("started");
+    }
+    let more = next(&mut right, "vm.started", 10).await;
+    let all: Vec<&String> = [&first, &events, &more]
+        .into_iter()
+        .flatten()
+        .map(|(_, id)| id)
+        .collect();
+    let wait = async {
+        while told.lock().expect("free").len() < all.len() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), wait)
+        .await
+        .expect("all are delivered");
+    two.stop().await;
+    let told = told.lock().expect("free").clone();
+    let expected: BTreeMap<String, usize> = all.into_iter().map(|id| (id.clone(), 1)).collect();
+    assert_eq!(told, expected);
+}
