@@ -21,6 +21,7 @@ mod limits;
 mod listener;
 mod operation;
 mod pages;
+mod patient;
 mod peer;
 mod permissions;
 mod proxy;

@@ -36,6 +36,7 @@ use crate::counters::Counters;
 use crate::documents::Documents;
 use crate::events::{Hub, LEASE, Watcher};
 use crate::limits::{Class, Limits, system_clock};
+use crate::patient::Patient;
 use crate::peer::Proxies;
 use crate::random::random;
 use crate::refusal::Refusal;
@@ -54,6 +55,8 @@ const HEAD: usize = 64 * 1024;
 const MOST_HEADERS: usize = 100;
 /// How long a connection may take for a TLS handshake, or for the head of a request.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long an answer may wait to be taken.
+const TAKEN: Duration = Duration::from_secs(60);
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -264,6 +267,7 @@ async fn serve(
         };
         // Small answers must not wait for a full segment.
         let _ = stream.set_nodelay(true);
+        let stream = Patient::new(stream, TAKEN);
         let (acceptor, router) = (acceptor.clone(), router.clone());
         let stopping = app.stopping();
         tokio::spawn(async move {

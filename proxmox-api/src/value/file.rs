@@ -1,13 +1,19 @@
 //! Files that are written whole or not at all.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use tempfile::{Builder, NamedTempFile};
 
 /// More links in a row are a circle.
 const LINKS: usize = 40;
+/// How long another program may be at work on a file. It may be asking somebody.
+const PATIENCE: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_millis(10);
+/// Bytes of a file that several programs change.
+const LONGEST: u64 = 16 * 1024 * 1024;
 
 /// Where a path leads: to what a symbolic link points to, whether it is there or not.
 pub(crate) fn resolve(path: &Path) -> io::Result<PathBuf> {
@@ -100,7 +106,7 @@ pub(crate) fn change<E: From<io::Error>>(
     owner_only(&mut options);
     let lock = options.open(place.with_file_name(name))?;
     // Ends with the file, however this function ends.
-    lock.lock()?;
+    take(&lock, PATIENCE)?;
     let text = read(&place)?.unwrap_or_default();
     let Some(text) = change(&text)? else {
         return Ok(());
@@ -110,8 +116,31 @@ pub(crate) fn change<E: From<io::Error>>(
     Ok(unfinished.finish()?)
 }
 
+/// Takes a lock, unless somebody else keeps it for too long: a program that hangs must not make others hang.
+fn take(lock: &File, patience: Duration) -> io::Result<()> {
+    let start = Instant::now();
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) if start.elapsed() < patience => {
+                std::thread::sleep(LOOK);
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(io::Error::other("another program keeps its lock"));
+            }
+        }
+    }
+}
+
 /// The text of a file; `None` where there is none.
 pub(crate) fn read(path: &Path) -> io::Result<Option<String>> {
+    // What is no file may have no end, or nothing to read until somebody writes.
+    match std::fs::metadata(path) {
+        Ok(found) if !found.is_file() => return Err(io::Error::other("it is no file")),
+        Ok(found) if found.len() > LONGEST => return Err(io::Error::other("it is too long")),
+        _ => {}
+    }
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -134,6 +163,36 @@ mod tests {
 
     fn folder() -> tempfile::TempDir {
         tempfile::tempdir().expect("a folder")
+    }
+
+    #[test]
+    fn a_lock_that_somebody_keeps_is_given_up() {
+        let folder = folder();
+        let path = folder.path().join("x.lock");
+        let open = || File::create(&path).expect("writable");
+        let (theirs, ours) = (open(), open());
+        theirs.lock().expect("free");
+        let start = Instant::now();
+        let error = take(&ours, Duration::from_millis(100)).expect_err("it is kept");
+        assert!(error.to_string().contains("keeps its lock"), "{error}");
+        assert!(start.elapsed() < Duration::from_secs(30));
+        drop(theirs);
+        take(&ours, Duration::ZERO).expect("free");
+    }
+
+    #[test]
+    fn what_is_no_file_of_that_kind_is_not_read() {
+        let folder = folder();
+        assert!(read(folder.path()).is_err());
+        let long = folder.path().join("long");
+        File::create(&long)
+            .and_then(|file| file.set_len(LONGEST + 1))
+            .expect("writable");
+        let error = read(&long).expect_err("too long");
+        assert!(error.to_string().contains("too long"), "{error}");
+        assert!(change(&long, |_| Ok::<_, io::Error>(None)).is_err());
+        #[cfg(target_os = "linux")]
+        assert!(read(Path::new("/dev/zero")).is_err());
     }
 
     fn append(path: &Path, line: &str) -> io::Result<()> {
