@@ -13,7 +13,7 @@ use proxmox_codegen::site;
 use crate::http::Response;
 
 /// All of `schema/pve`, by path below it.
-const SCHEMA: &[(&str, &str)] = &include!(concat!(env!("OUT_DIR"), "/schema.rs"));
+pub(crate) const SCHEMA: &[(&str, &str)] = &include!(concat!(env!("OUT_DIR"), "/schema.rs"));
 
 static INPUT: LazyLock<Input> = LazyLock::new(|| {
     let mut input = Input::default();

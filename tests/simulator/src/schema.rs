@@ -31,28 +31,31 @@ pub fn facts(release: &str) -> Result<Facts, crate::Error> {
         .map_err(crate::Error::new)
 }
 
-/// The same file that tells the generator which string results name a task.
-const RESULTS: &str = include_str!("../../../schema/pve/overlay/returns.toml");
+/// What the generator is told beyond the dumps. As there, an entry may stand in any file.
+static OVERLAY: LazyLock<Vec<toml::Table>> = LazyLock::new(|| {
+    let files = crate::documents::SCHEMA.iter();
+    let files = files.filter(|(name, _)| name.starts_with("overlay/") && name.ends_with(".toml"));
+    files
+        .filter_map(|(_, text)| toml::from_str(text).ok())
+        .collect()
+});
+
+/// The tables of a section, in all files.
+fn section(name: &'static str) -> impl Iterator<Item = &'static toml::Table> {
+    let files = OVERLAY.iter();
+    files.filter_map(move |file| file.get(name)?.as_table())
+}
 
 /// Endpoints that return a string which is no task, as `METHOD path`.
 static TEXTS: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
-    let results: toml::Table = toml::from_str(RESULTS).unwrap_or_default();
-    let texts = results.get("texts").and_then(toml::Value::as_table);
-    texts
-        .into_iter()
+    section("texts")
         .flat_map(|texts| texts.keys().cloned())
         .collect()
 });
 
-/// The same file that tells the generator how far indexed families go; the dump does not hold it.
-const NAMES: &str = include_str!("../../../schema/pve/overlay/names.toml");
-
 /// Highest index of each indexed family, such as `net` for `net0` to `net31`.
 static FAMILIES: LazyLock<BTreeMap<String, u32>> = LazyLock::new(|| {
-    let names: toml::Table = toml::from_str(NAMES).unwrap_or_default();
-    let families = names.get("families").and_then(toml::Value::as_table);
-    families
-        .into_iter()
+    section("families")
         .flat_map(toml::Table::values)
         .filter_map(toml::Value::as_table)
         .flatten()

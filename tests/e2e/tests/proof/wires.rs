@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proxmox_api::error::ApiError;
+use proxmox_api::request::Call;
 use proxmox_api::value::encode::ParamValue;
 use proxmox_api::{Client, Error};
 use proxmox_e2e::WIRES;
@@ -83,16 +84,30 @@ fn decode(text: &str) -> String {
     String::from_utf8(bytes).expect("UTF-8")
 }
 
+fn renamed(call: &Call) -> &'static [proxmox_api::value::endpoint::Renamed] {
+    call.endpoint().map_or(&[], |endpoint| endpoint.renamed)
+}
+
+/// What a release calls a parameter.
+fn name_in<'n>(release: &str, call: &Call, name: &'n str) -> &'n str {
+    let (major, minor) = release.split_once('.').expect("a release");
+    let number = |text: &str| text.parse().expect("a number");
+    let release = proxmox_api::value::endpoint::Release::new(number(major), number(minor));
+    let known = renamed(call).iter();
+    let mut known = known.filter(|renamed| renamed.old == name && release >= renamed.since);
+    known.next().map_or(name, |renamed| renamed.new)
+}
+
 /// Read from the schema files, past everything that generates code from them.
 #[test]
 fn no_parameter_of_any_release_is_left_out() {
     let wires: BTreeMap<&str, BTreeSet<&str>> = WIRES
         .iter()
         .map(|wire| {
-            (
-                wire.endpoint,
-                wire.parameters.iter().map(|p| p.name).collect(),
-            )
+            let mut names: BTreeSet<&str> = wire.parameters.iter().map(|p| p.name).collect();
+            // A client sends what the release calls it.
+            names.extend(renamed(&(wire.build)()).iter().map(|renamed| renamed.new));
+            (wire.endpoint, names)
         })
         .collect();
     let mut checked = 0;
@@ -169,10 +184,11 @@ async fn the_simulator_accepts_every_call() {
                     request = request.param(own, kind);
                     continue;
                 }
+                let sent = name_in(release, &call, name).to_owned();
                 request = match value {
                     _ if !visit.parameters.contains(name) => request,
-                    ParamValue::One(text) => request.param(name, text.as_str()),
-                    value => request.param(name, value.texts().to_vec()),
+                    ParamValue::One(text) => request.param(sent, text.as_str()),
+                    value => request.param(sent, value.texts().to_vec()),
                 };
             }
             if let Some((_, reason)) = NO_FORM.iter().find(|(key, _)| *key == wire.endpoint) {
@@ -200,7 +216,8 @@ async fn the_simulator_accepts_every_call() {
             for parameter in sent.filter(|p| visit.parameters.contains(p.name) && !replaced(p.name))
             {
                 arrived += 1;
-                let came = seen.params.get(parameter.name).unwrap_or(&Value::Null);
+                let name = name_in(release, &call, parameter.name);
+                let came = seen.params.get(name).unwrap_or(&Value::Null);
                 complaints.extend(complaint(wire, parameter, &flat(came)));
             }
         }
