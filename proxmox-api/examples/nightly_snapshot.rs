@@ -99,7 +99,7 @@ async fn prune(guest: &Guest) -> Result<(), Error> {
     for ((_, name), verdict) in own.iter().zip(KEEP.judge(&times)) {
         if verdict == Verdict::Remove {
             println!("guest {}: {name} can go", guest.vmid());
-            guest.delete_snapshot(name, false).await?.wait().await?;
+            guest.delete_snapshot(name).await?.wait().await?;
         }
     }
     Ok(())

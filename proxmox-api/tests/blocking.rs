@@ -263,7 +263,7 @@ fn guests_are_worked_with_without_a_runtime() {
     let shutdown = guest.shutdown().send_blocking().unwrap();
     shutdown.wait().send_blocking().unwrap();
     // A snapshot would keep its disk on this node.
-    let removed = guest.delete_snapshot("first", false);
+    let removed = guest.delete_snapshot("first");
     removed
         .send_blocking()
         .unwrap()

@@ -183,12 +183,8 @@ async fn what_is_ordered_from_the_wrong_node_is_ordered_from_the_right_one() {
     assert_eq!(state(101).await, PowerState::Stopped);
     let larger = machine().resize_disk("scsi0", Size::By(1 << 30));
     larger.and_wait().await.unwrap();
-    machine().rollback("snap", false).and_wait().await.unwrap();
-    machine()
-        .delete_snapshot("snap", false)
-        .and_wait()
-        .await
-        .unwrap();
+    machine().rollback("snap").and_wait().await.unwrap();
+    machine().delete_snapshot("snap").and_wait().await.unwrap();
 
     let container = || pve.guest_at(201, "pve1", Kind::Lxc);
     if state(201).await != PowerState::Running {
@@ -213,7 +209,7 @@ async fn what_is_ordered_from_the_wrong_node_is_ordered_from_the_right_one() {
     );
     // What else a task misses is not looked for on other nodes.
     simulator.clear_requests();
-    let missing = pve.guest(101).delete_snapshot("nope", false);
+    let missing = pve.guest(101).delete_snapshot("nope");
     assert_eq!(
         missing.and_wait().await.unwrap_err().kind(),
         Some(ErrorKind::NotFound)
@@ -379,7 +375,8 @@ async fn disks_and_network_cards() {
     assert_eq!(reason(one_more.await), full);
     simulator.clear_requests();
     guest
-        .move_disk("scsi0", "thin", true)
+        .move_disk("scsi0", "thin")
+        .delete_source()
         .await
         .unwrap()
         .wait()
@@ -492,15 +489,9 @@ async fn snapshots() {
         assert_eq!(found[0].description.trim(), "All is well.");
         assert_eq!(found[1].parent.as_deref(), Some("first"));
         assert_eq!(found[1].memory, vmid == 101);
+        guest.rollback("first").await.unwrap().wait().await.unwrap();
         guest
-            .rollback("first", false)
-            .await
-            .unwrap()
-            .wait()
-            .await
-            .unwrap();
-        guest
-            .delete_snapshot("second", false)
+            .delete_snapshot("second")
             .await
             .unwrap()
             .wait()
@@ -658,8 +649,8 @@ async fn a_guests_life_on_every_release() {
             guest.start().await?.wait().await?;
             guest.snapshot("young").await?.wait().await?;
             guest.migrate("pve2").await?.wait().await?;
-            guest.rollback("young", false).await?.wait().await?;
-            guest.delete_snapshot("young", false).await?.wait().await?;
+            guest.rollback("young").await?.wait().await?;
+            guest.delete_snapshot("young").await?.wait().await?;
             guest.backup("local").await?.wait().await?;
             guest.destroy().purge().stop_first().await?.wait().await?;
             Ok::<_, Error>(())

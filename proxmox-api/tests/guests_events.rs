@@ -135,7 +135,11 @@ async fn figures_of_a_node_and_of_all() {
     let nodes = metrics::node_history(&pve, "pve1", "hour").await.unwrap();
     assert!(rising(nodes.iter().map(|sample| sample.time).collect()));
     assert!(nodes.iter().any(|sample| sample.memory_used > Some(0.0)));
-    let guests = pve.guest(100).history("day").await.unwrap();
+    let guests = pve
+        .guest(100)
+        .history(proxmox_api::manage::metrics::Timeframe::Day)
+        .await
+        .unwrap();
     assert!(rising(guests.iter().map(|sample| sample.time).collect()));
     metrics::storage_history(&pve, "pve1", "local", "week")
         .await

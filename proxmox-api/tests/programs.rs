@@ -71,11 +71,7 @@ async fn snapshot_and_keep_two(pve: &Client) -> Outcome<Vec<String>> {
     }
     let taken = guest.snapshots().await?;
     for old in taken.iter().rev().skip(2) {
-        guest
-            .delete_snapshot(&old.name, false)
-            .await?
-            .wait()
-            .await?;
+        guest.delete_snapshot(&old.name).await?.wait().await?;
     }
     let left = guest.snapshots().await?.into_iter();
     Ok(left.map(|snapshot| snapshot.name).collect())

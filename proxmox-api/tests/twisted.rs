@@ -242,7 +242,9 @@ async fn use_all(client: &Client) {
         let _ = guest.snapshots().await;
         let _ = guest.pending().await;
         let _ = guest.tags().await;
-        let _ = guest.history("hour").await;
+        let _ = guest
+            .history(proxmox_api::manage::metrics::Timeframe::Hour)
+            .await;
         let _ = guest
             .qemu_config()
             .await

@@ -63,7 +63,7 @@ pub use copy::{CloneGuest, Cloned, Destroy};
 pub use disks::Disk;
 pub use ids::{allocate, next_free};
 pub use migrate::{MappedResource, Migrate, MigrationCheck, NodeRefusal};
-pub use operation::GuestOperation;
+pub use operation::{DeleteSnapshot, GuestOperation, MoveDisk, Rollback};
 pub use places::Listed;
 pub(crate) use places::Places;
 pub use power::{Power, PowerAction};

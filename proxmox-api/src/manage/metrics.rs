@@ -275,13 +275,14 @@ pub struct GuestSample {
 }
 
 impl Guest {
-    /// Its figures over the last `hour`, `day`, `week`, `month` or `year`, the oldest first:
+    /// Its figures over the last hour, day or more, the oldest first:
     /// [`GET /nodes/{node}/qemu/{vmid}/rrddata`](crate::pve::qemu::QemuVmidRrddataGet) or [`GET /nodes/{node}/lxc/{vmid}/rrddata`](crate::pve::lxc::LxcVmidRrddataGet). Averages over the steps the server keeps; a moment at
     /// which nothing was measured has no figures.
     ///
     /// # Errors
     /// See [`Guest`].
-    pub async fn history(&self, timeframe: &str) -> Result<Vec<GuestSample>, Error> {
+    pub async fn history(&self, timeframe: Timeframe) -> Result<Vec<GuestSample>, Error> {
+        let timeframe = timeframe.as_str();
         let rows = self
             .call(None, &|place| match place.kind {
                 Kind::Qemu => self.qemu_at(place).rrddata().get(timeframe).into_future(),

@@ -177,7 +177,7 @@ impl Migration {
     ) -> Result<(), Error> {
         for (key, to) in later {
             let subject = Subject::Other(format!("disk {key} of guest {}", self.vmid));
-            let begin = || guest.move_disk(key, to, true);
+            let begin = || guest.move_disk(key, to).delete_source();
             let moved = track.task(&subject, Action::Migrate, begin).await;
             if let Err(error) = moved {
                 track.leave(&subject, &format!("is not on storage {to}"));

@@ -5,7 +5,8 @@ use std::fmt;
 use super::operation::What;
 use super::started::Goal;
 use super::{
-    ATTEMPTS, Acting, Care, Guest, GuestErrorKind, GuestOperation, Kind, Place, Started, task,
+    ATTEMPTS, Acting, Care, Guest, GuestErrorKind, GuestOperation, Kind, MoveDisk, Place, Started,
+    task,
 };
 use crate::error::Error;
 use crate::error::api::ErrorKind;
@@ -516,19 +517,19 @@ impl Guest {
         self.operation(What::Resize { disk, size })
     }
 
-    /// Moves a disk or mount point to another storage, and deletes the original if `delete` says so; else
-    /// it stays as an unused disk. `POST …/move_disk` for virtual machines, `POST …/move_volume` for
+    /// Moves a disk or mount point to another storage; the original stays as an unused disk unless
+    /// [`MoveDisk::delete_source`] is set. `POST …/move_disk` for virtual machines, `POST …/move_volume` for
     /// containers.
     ///
     /// # Errors
     /// See [`Guest`].
-    pub fn move_disk(&self, disk: &str, storage: &str, delete: bool) -> GuestOperation {
+    pub fn move_disk(&self, disk: &str, storage: &str) -> MoveDisk {
         let (disk, storage) = (disk.to_owned(), storage.to_owned());
-        self.operation(What::Move {
+        MoveDisk(self.operation(What::Move {
             disk,
             storage,
-            delete,
-        })
+            delete: false,
+        }))
     }
 
     /// Adds a network card to a virtual machine in the first free place, and gives the setting's name, as

@@ -120,3 +120,66 @@ impl GuestOperation {
 }
 
 super::starts!(GuestOperation);
+
+/// Going back to a snapshot; made by [`Guest::rollback`], awaiting it gives a [`Started`].
+#[derive(Clone, Debug)]
+#[must_use = "nothing is sent until this is awaited"]
+pub struct Rollback(pub(super) GuestOperation);
+
+impl Rollback {
+    /// Starts the guest afterwards. One whose snapshot holds the memory runs on in any case.
+    pub fn started(mut self) -> Self {
+        if let What::Rollback { start, .. } = &mut self.0.what {
+            *start = true;
+        }
+        self
+    }
+
+    async fn run(self) -> Result<Started, Error> {
+        self.0.run().await
+    }
+}
+
+super::starts!(Rollback);
+
+/// Deleting a snapshot; made by [`Guest::delete_snapshot`], awaiting it gives a [`Started`].
+#[derive(Clone, Debug)]
+#[must_use = "nothing is sent until this is awaited"]
+pub struct DeleteSnapshot(pub(super) GuestOperation);
+
+impl DeleteSnapshot {
+    /// Takes it out of the configuration even if its disks cannot be deleted.
+    pub fn forced(mut self) -> Self {
+        if let What::DeleteSnapshot { force, .. } = &mut self.0.what {
+            *force = true;
+        }
+        self
+    }
+
+    async fn run(self) -> Result<Started, Error> {
+        self.0.run().await
+    }
+}
+
+super::starts!(DeleteSnapshot);
+
+/// Moving a disk to another storage; made by [`Guest::move_disk`], awaiting it gives a [`Started`].
+#[derive(Clone, Debug)]
+#[must_use = "nothing is sent until this is awaited"]
+pub struct MoveDisk(pub(super) GuestOperation);
+
+impl MoveDisk {
+    /// **Deletes the original** once it is over there. Otherwise it stays as an unused disk.
+    pub fn delete_source(mut self) -> Self {
+        if let What::Move { delete, .. } = &mut self.0.what {
+            *delete = true;
+        }
+        self
+    }
+
+    async fn run(self) -> Result<Started, Error> {
+        self.0.run().await
+    }
+}
+
+super::starts!(MoveDisk);

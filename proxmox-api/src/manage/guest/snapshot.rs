@@ -2,7 +2,7 @@
 
 use super::operation::What;
 use super::started::Goal;
-use super::{Guest, GuestOperation, Kind, Place, Started, order};
+use super::{DeleteSnapshot, Guest, Kind, Place, Rollback, Started, order};
 use crate::error::Error;
 use crate::request::{ApiRequest, Sending};
 
@@ -113,25 +113,25 @@ impl Guest {
         Ok(found)
     }
 
-    /// Goes back to a snapshot; **what happened since is lost**. `start` starts the guest afterwards; one
-    /// whose snapshot holds the memory runs on in any case.
+    /// Goes back to a snapshot; **what happened since is lost**.
     /// [`POST /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/rollback`](crate::pve::qemu::QemuVmidSnapshotSnapnameRollbackPost) or [`POST /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/rollback`](crate::pve::lxc::LxcVmidSnapshotSnapnameRollbackPost).
     ///
     /// # Errors
     /// See [`Guest`].
-    pub fn rollback(&self, name: &str, start: bool) -> GuestOperation {
+    pub fn rollback(&self, name: &str) -> Rollback {
         let snapshot = name.to_owned();
-        self.operation(What::Rollback { snapshot, start })
+        let start = false;
+        Rollback(self.operation(What::Rollback { snapshot, start }))
     }
 
-    /// Deletes a snapshot; the guest stays as it is. `force` takes it out of the configuration even if its
-    /// disks cannot be deleted. [`DELETE /nodes/{node}/qemu/{vmid}/snapshot/{snapname}`](crate::pve::qemu::QemuVmidSnapshotSnapnameDelete) or [`DELETE /nodes/{node}/lxc/{vmid}/snapshot/{snapname}`](crate::pve::lxc::LxcVmidSnapshotSnapnameDelete).
+    /// Deletes a snapshot; the guest stays as it is. [`DELETE /nodes/{node}/qemu/{vmid}/snapshot/{snapname}`](crate::pve::qemu::QemuVmidSnapshotSnapnameDelete) or [`DELETE /nodes/{node}/lxc/{vmid}/snapshot/{snapname}`](crate::pve::lxc::LxcVmidSnapshotSnapnameDelete).
     ///
     /// # Errors
     /// See [`Guest`].
-    pub fn delete_snapshot(&self, name: &str, force: bool) -> GuestOperation {
+    pub fn delete_snapshot(&self, name: &str) -> DeleteSnapshot {
         let snapshot = name.to_owned();
-        self.operation(What::DeleteSnapshot { snapshot, force })
+        let force = false;
+        DeleteSnapshot(self.operation(What::DeleteSnapshot { snapshot, force }))
     }
 }
 

@@ -230,14 +230,18 @@ async fn touch(guest: &Guest, which: usize) -> Option<Result<(), Error>> {
         1 => guest.start().await.map(drop),
         2 => guest.shutdown().await.map(drop),
         3 => guest.make_template().await.map(drop),
-        4 => guest.rollback("s", false).await.map(drop),
-        5 => guest.delete_snapshot("s", false).await.map(drop),
+        4 => guest.rollback("s").await.map(drop),
+        5 => guest.delete_snapshot("s").await.map(drop),
         6 => guest.snapshot("snap").await.map(drop),
         7 => guest
             .resize_disk("scsi0", Size::By(1 << 30))
             .await
             .map(drop),
-        8 => guest.move_disk("scsi0", "local", true).await.map(drop),
+        8 => guest
+            .move_disk("scsi0", "local")
+            .delete_source()
+            .await
+            .map(drop),
         9 => guest.migrate("c").live(false).await.map(drop),
         10 => guest.clone_to(200).await.map(drop),
         11 => guest.add_tags(["x"]).await,
@@ -272,7 +276,10 @@ async fn touch(guest: &Guest, which: usize) -> Option<Result<(), Error>> {
         37 => guest.reset().await.map(drop),
         38 => guest.resume().await.map(drop),
         39 => guest.hibernate().await.map(drop),
-        40 => guest.history("hour").await.map(drop),
+        40 => guest
+            .history(crate::manage::metrics::Timeframe::Hour)
+            .await
+            .map(drop),
         _ => return None,
     })
 }
