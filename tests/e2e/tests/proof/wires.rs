@@ -388,7 +388,9 @@ fn is_about_state(wire: &Wire, api: &ApiError) -> bool {
             names.any(|name| matches!(name, "password" | "ticket" | "vncticket"))
         }
         403 => api.message().contains("(pool '") && api.message().contains("' does not exist"),
-        404 => api.message().contains("not found"),
+        404 => ["not found", "does not exist"]
+            .iter()
+            .any(|words| api.message().contains(words)),
         501 => false,
         _ => {
             let about = [

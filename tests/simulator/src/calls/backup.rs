@@ -124,8 +124,18 @@ fn chosen(call: &Call<'_>) -> ApiResult<Vec<u32>> {
     Ok(all.filter(|vmid| !left.contains(vmid)).collect())
 }
 
+/// Archives are not written into an answer; nothing else is looked at before.
+pub(super) fn no_output(call: &Call<'_>) -> ApiResult<()> {
+    if call.flag("stdout") {
+        let text = "option is only allowed on the command line interface.";
+        return Err(ApiError::parameter("stdout", text));
+    }
+    Ok(())
+}
+
 /// `POST /nodes/{node}/vzdump`: what it takes of guests on this node; those elsewhere are none of its business.
 pub(super) fn start(call: &mut Call<'_>) -> ApiResult<Reply> {
+    no_output(call)?;
     check(call, true)?;
     let node = call.owned("node");
     let all = call.flag("all")

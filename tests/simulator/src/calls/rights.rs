@@ -689,9 +689,8 @@ fn password(call: &Call<'_>) -> ApiResult<()> {
 
 /// What backups may be told, now or in a job.
 fn backup_options(call: &Call<'_>) -> ApiResult<()> {
-    if call.path == "/nodes/{node}/vzdump" && call.flag("stdout") {
-        let text = "option is only allowed on the command line interface.";
-        return Err(ApiError::parameter("stdout", text));
+    if call.path == "/nodes/{node}/vzdump" {
+        super::backup::no_output(call)?;
     }
     call.only_root(
         &["tmpdir", "dumpdir", "script", "job-id"],
