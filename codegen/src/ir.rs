@@ -324,7 +324,12 @@ fn with_settings(
             };
             let parameter = endpoint.parameters.iter().find(|p| p.name == name);
             match parameter {
-                Some(_) if overlay.is_apart(&format!("{key}?{name}")) => left_out.push(name),
+                Some(_)
+                    if overlay.is_apart(&format!("{key}?{name}"))
+                        || overlay.is_apart(&format!("GET {}#{name}", pair.get)) =>
+                {
+                    left_out.push(name);
+                }
                 Some(parameter) if one(&parameter.ty) != one(&member.ty) => {
                     overlay.mismatch(format!(
                         "{key}?{name}: is of another type than what GET {} answers; patch one of them, or say in \

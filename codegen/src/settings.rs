@@ -105,6 +105,7 @@ pub(crate) fn settle(union: &mut Union, overlay: &Overlay) {
             }
             if let Some(parameter) = parameters.get(name)
                 && !overlay.is_apart(&format!("{} {}?{name}", pair.method, pair.path))
+                && !overlay.is_apart(&format!("GET {}#{name}", pair.get))
             {
                 agree(&mut member.node, &parameter.node);
                 told.push((name.clone(), member.node.clone()));

@@ -147,11 +147,12 @@ impl Overlay {
         paths
     }
 
-    /// Whether a request, or a parameter as `PUT /path?name`, is about something else than what the answer calls so.
+    /// Whether a request, or a parameter as `PUT /path?name`, is about something else than what the answer calls so; or a
+    /// member of one answer, as `GET /path#name`, than what requests call so.
     pub(crate) fn is_apart(&self, place: &str) -> bool {
         let found = self.entries.apart.contains_key(place);
         if found {
-            let endpoint = place.split('?').next().unwrap_or(place);
+            let endpoint = place.split(['?', '#']).next().unwrap_or(place);
             self.mark(format!("apart {place}"), endpoint);
         }
         found

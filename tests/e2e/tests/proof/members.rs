@@ -99,6 +99,17 @@ fn what_handlers_send_beside_the_dumps_is_declared() {
             "/access/domains/{realm}",
             json!({ "type": "pam", "plugin": "PVE::Auth::PAM" }),
         ),
+        (
+            "/access/domains",
+            json!([{ "realm": "sso", "type": "ldap", "tfa": "oath", "comment": "x", "default": 1 }]),
+        ),
+        (
+            "/storage/{storage}",
+            json!({
+                "storage": "shelf", "type": "dir", "path": "/srv", "content": "iso,backup", "digest": "00",
+                "content-dirs": { "iso": "a/b", "backup": "c" },
+            }),
+        ),
         ("/cluster/backup", json!([job])),
         ("/cluster/backup/{id}", job),
         (
