@@ -770,7 +770,7 @@ impl AccessDomainsPost {
 }
 
 impl Settings<AccessDomainsPost> for AccessDomainsItem {
-    const LEFT_OUT: &'static [&'static str] = &[];
+    const LEFT_OUT: &'static [&'static str] = &["tfa"];
     const REMOVES: bool = false;
 }
 
@@ -1280,7 +1280,7 @@ impl Settings<AccessDomainsRealmPut> for AccessDomain {
 }
 
 impl Settings<AccessDomainsRealmPut> for AccessDomainsItem {
-    const LEFT_OUT: &'static [&'static str] = &["realm", "type"];
+    const LEFT_OUT: &'static [&'static str] = &["realm", "tfa", "type"];
     const REMOVES: bool = true;
 }
 
@@ -4699,7 +4699,7 @@ pub struct AccessDomainsItem {
     /// Realm name, the part after `@` in user IDs.
     pub realm: Realm,
     /// Second factor that all users of the realm have to present.
-    pub tfa: Option<RealmTfa>,
+    pub tfa: Option<AccessDomainsTfa>,
     /// Kind of the realm.
     pub type_: AccessDomainsType,
     /// Members that are not declared here, and values that did not fit their field.
@@ -4738,7 +4738,7 @@ impl AccessDomainsItem {
     ///Sets `tfa`.
     #[inline]
     #[must_use]
-    pub fn tfa<How>(mut self, value: impl IntoSetting<RealmTfa, How>) -> Self {
+    pub fn tfa<How>(mut self, value: impl IntoSetting<AccessDomainsTfa, How>) -> Self {
         set::set(&mut self.tfa, &mut self.extra, "tfa", value);
         self
     }
@@ -4811,6 +4811,24 @@ pub enum AccessDomainsSslversion {
 
 open_enum_impls!(AccessDomainsSslversion {
     "tlsv1" Tlsv1, "tlsv1_1" Tlsv11, "tlsv1_2" Tlsv12, "tlsv1_3" Tlsv13,
+});
+
+/// Second factor that all users of the realm have to present.
+///
+/// Given by [`GET /access/domains`](AccessDomainsPath::get).
+#[derive(Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum AccessDomainsTfa {
+    /// The value `yubico`.
+    Yubico,
+    /// The value `oath`.
+    Oath,
+    /// Any other value; `as_str` tells which.
+    UnknownValue(UnknownValue),
+}
+
+open_enum_impls!(AccessDomainsTfa {
+    "yubico" Yubico, "oath" Oath,
 });
 
 /// Kind of the realm.
@@ -6274,7 +6292,7 @@ property_string_impls!(RealmSyncOptions);
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Given by [`GET /access/domains`](AccessDomainsPath::get), [`GET /access/domains/{realm}`](AccessDomainsRealmPath::get).
+/// Given by [`GET /access/domains/{realm}`](AccessDomainsRealmPath::get).
 /// Taken by [`POST /access/domains`](AccessDomainsPost), [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
 #[derive(Clone)]
 #[non_exhaustive]

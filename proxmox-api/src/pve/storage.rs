@@ -712,7 +712,7 @@ impl StoragePost {
 }
 
 impl Settings<StoragePost> for StorageItem {
-    const LEFT_OUT: &'static [&'static str] = &["digest"];
+    const LEFT_OUT: &'static [&'static str] = &["content-dirs", "digest"];
     const REMOVES: bool = false;
 }
 
@@ -1290,6 +1290,7 @@ impl Settings<StorageStoragePut> for StorageItem {
     const LEFT_OUT: &'static [&'static str] = &[
         "authsupported",
         "base",
+        "content-dirs",
         "datastore",
         "export",
         "iscsiprovider",
@@ -1393,8 +1394,13 @@ pub struct StorageItem {
     /// Comma-separated content types to allow; `images` is for virtual machines, `rootdir` for containers.
     pub content: Option<List>,
     /// Subdirectories per content type that differ from the usual ones, as `type=path` pairs.
+<<<<<<< HEAD
     #[cfg_attr(doc, doc(alias("content-dirs")))]
     pub content_dirs: Option<List>,
+=======
+    #[doc(alias("content-dirs"))]
+    pub content_dirs: Option<BTreeMap<String, String>>,
+>>>>>>> 74af378 (Generate again)
     /// Creates the base directory if it is missing.
     #[cfg_attr(doc, doc(alias("create-base-path")))]
     pub create_base_path: Option<bool>,
@@ -1590,9 +1596,9 @@ impl StorageItem {
     #[must_use]
     pub fn content_dirs<How>(
         mut self,
-        value: impl IntoItemsSetting<String, How>,
+        value: impl IntoSetting<BTreeMap<String, String>, How>,
     ) -> Self {
-        set::set_list(&mut self.content_dirs, &mut self.extra, "content-dirs", value);
+        set::set(&mut self.content_dirs, &mut self.extra, "content-dirs", value);
         self
     }
     ///Sets `create-base-path`.

@@ -3649,12 +3649,12 @@ pub static ANSWERS: &[Answer] = &[
 /// Every type of property string.
 pub static PROPERTY_STRINGS: &[PropertyType] = &[
     PropertyType {
-        name: "RealmTfa",
-        read: property::read::<pve::access::RealmTfa>,
-    },
-    PropertyType {
         name: "RealmSyncOptions",
         read: property::read::<pve::access::RealmSyncOptions>,
+    },
+    PropertyType {
+        name: "RealmTfa",
+        read: property::read::<pve::access::RealmTfa>,
     },
     PropertyType {
         name: "BackupFleecing",
@@ -3953,16 +3953,9 @@ impl Show for pve::access::AccessAclItem {
     }
 }
 
-impl Show for pve::access::RealmTfa {
+impl Show for pve::access::AccessDomainsTfa {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
-        out.put("digits", &self.digits);
-        out.put("id", &self.id);
-        out.put("key", &self.key);
-        out.put("step", &self.step);
-        out.put("type", &self.type_);
-        out.put("url", &self.url);
-        out.unknown(&self.unknown)
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -4010,6 +4003,19 @@ impl Show for pve::access::RealmSyncOptions {
         out.put("purge", &self.purge);
         out.put("remove-vanished", &self.remove_vanished);
         out.put("scope", &self.scope);
+        out.unknown(&self.unknown)
+    }
+}
+
+impl Show for pve::access::RealmTfa {
+    fn show(&self) -> Option<Value> {
+        let mut out = Shown::default();
+        out.put("digits", &self.digits);
+        out.put("id", &self.id);
+        out.put("key", &self.key);
+        out.put("step", &self.step);
+        out.put("type", &self.type_);
+        out.put("url", &self.url);
         out.unknown(&self.unknown)
     }
 }

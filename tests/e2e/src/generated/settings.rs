@@ -910,7 +910,6 @@ fn access_domains_post_of_access_domains_item(
         .realm("pve");
     singly = singly.comment(&value.comment);
     singly = singly.default(&value.default);
-    singly = singly.tfa(&value.tfa);
     Ok(Written {
         whole: whole.call().clone(),
         singly: singly.call().clone(),
@@ -1057,7 +1056,6 @@ fn access_domains_realm_put_of_access_domains_item(
     let mut singly = Root::detached().access().domains().realm("pve").put();
     singly = singly.comment(&value.comment);
     singly = singly.default(&value.default);
-    singly = singly.tfa(&value.tfa);
     Ok(Written {
         whole: whole.call().clone(),
         singly: singly.call().clone(),
@@ -8116,7 +8114,6 @@ fn storage_post_of_storage_item(answer: Value) -> Result<Written, DecodeError> {
     singly = singly.comstar_hg(&value.comstar_hg);
     singly = singly.comstar_tg(&value.comstar_tg);
     singly = singly.content(&value.content);
-    singly = singly.content_dirs(&value.content_dirs);
     singly = singly.create_base_path(&value.create_base_path);
     singly = singly.create_subdirs(&value.create_subdirs);
     singly = singly.data_pool(&value.data_pool);
@@ -8192,7 +8189,6 @@ fn storage_storage_put_of_storage_item(answer: Value) -> Result<Written, DecodeE
     singly = singly.comstar_hg(&value.comstar_hg);
     singly = singly.comstar_tg(&value.comstar_tg);
     singly = singly.content(&value.content);
-    singly = singly.content_dirs(&value.content_dirs);
     singly = singly.create_base_path(&value.create_base_path);
     singly = singly.create_subdirs(&value.create_subdirs);
     singly = singly.data_pool(&value.data_pool);
