@@ -24,7 +24,7 @@ pub(crate) use crate::value::List;
 pub(crate) use crate::value::Pending;
 pub(crate) use crate::value::Secret;
 pub(crate) use crate::value::api_value::{
-    ApiValue, Expected, Extra, Object, ObjectSchema, Scalar, View, object,
+    self, ApiValue, Extra, Generated, Object, ObjectSchema, Objects, object,
 };
 pub(crate) use crate::value::encode::{ParamValue, Problem, ToParam};
 pub(crate) use crate::value::endpoint::{Endpoint, Method, Partial, Permission, Release};

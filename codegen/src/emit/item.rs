@@ -49,7 +49,7 @@ impl Emitter<'_> {
         });
         quote! {
             #about
-            #[derive(Clone, PartialEq, Eq, Hash)]
+            #[derive(Clone, PartialEq, Hash)]
             #[non_exhaustive]
             pub enum #name {
                 #(#docs #variants,)*
@@ -176,7 +176,6 @@ impl Emitter<'_> {
         let table = self.table(&string.name, &required, &optional, &[], &rules, "unknown");
         quote! {
             #about
-            #[derive(Clone)]
             #[non_exhaustive]
             pub struct #name {
                 #(#fields,)*
@@ -394,7 +393,6 @@ impl Emitter<'_> {
         let building = self.building(id, members);
         quote! {
             #about
-            #[derive(Clone)]
             #[non_exhaustive]
             pub struct #name {
                 #(#fields,)*

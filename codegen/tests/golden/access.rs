@@ -364,7 +364,6 @@ impl AccessTicketPost {
 /// One element of the answer to `GET /access/domains`.
 ///
 /// Given by [`GET /access/domains`](AccessDomainsPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessDomainsItem {
     /// The member `comment`.
@@ -400,7 +399,7 @@ object!(AccessDomainsItem {
 /// A value of `tfa`.
 ///
 /// Given by [`GET /access/domains`](AccessDomainsPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum AccessDomainsTfa {
     /// The value `yubico`.
@@ -418,7 +417,6 @@ open_enum_impls!(AccessDomainsTfa {
 /// The answer to `POST /access/ticket`.
 ///
 /// Given by [`POST /access/ticket`](AccessTicketPost).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessTicket {
     /// The member `CSRFPreventionToken`.

@@ -759,7 +759,6 @@ impl NodeVzdumpPost {
 /// A property string: it is written and read as one text.
 ///
 /// Taken by [`PUT /nodes/{node}/config`](NodeConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AcmeDomain {
     /// The member `alias`.
@@ -824,7 +823,6 @@ property_string_impls!(AcmeDomain);
 /// A property string: it is written and read as one text.
 ///
 /// Taken by [`POST /nodes/{node}/vzdump`](NodeVzdumpPost).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct BackupFleecing {
     /// The member `enabled`.
@@ -894,7 +892,6 @@ property_string_impls!(BackupFleecing);
 /// A property string: it is written and read as one text.
 ///
 /// Taken by [`POST /nodes/{node}/vzdump`](NodeVzdumpPost).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct BackupPerformance {
     /// The member `max-workers`.
@@ -958,7 +955,6 @@ property_string_impls!(BackupPerformance);
 /// A property string: it is written and read as one text.
 ///
 /// Taken by [`PUT /nodes/{node}/config`](NodeConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct Location {
     /// The member `latitude`. From -90 to 90.
@@ -1031,7 +1027,6 @@ property_string_impls!(Location);
 /// A property string: it is written and read as one text.
 ///
 /// Taken by [`PUT /nodes/{node}/config`](NodeConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeAcme {
     /// The member `account`. Default: `default`.
@@ -1089,7 +1084,6 @@ property_string_impls!(NodeAcme);
 /// One element of the answer to `GET /nodes/{node}/hardware/pci/{pciid}`.
 ///
 /// Given by [`GET /nodes/{node}/hardware/pci/{pciid}`](NodeHardwarePciPciidPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeHardwarePciItem {
     /// The member `method`.
@@ -1117,7 +1111,7 @@ object!(NodeHardwarePciItem {
 /// A value of `compress`.
 ///
 /// Taken by [`POST /nodes/{node}/vzdump`](NodeVzdumpPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeVzdumpCompress {
     /// The value `0`.
@@ -1143,7 +1137,7 @@ open_enum_impls!(NodeVzdumpCompress {
 /// A value of `mailnotification`.
 ///
 /// Taken by [`POST /nodes/{node}/vzdump`](NodeVzdumpPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeVzdumpMailnotification {
     /// The value `always`.
@@ -1161,7 +1155,7 @@ open_enum_impls!(NodeVzdumpMailnotification {
 /// A value of `mode`.
 ///
 /// Taken by [`POST /nodes/{node}/vzdump`](NodeVzdumpPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeVzdumpMode {
     /// The value `snapshot`.
@@ -1181,7 +1175,7 @@ open_enum_impls!(NodeVzdumpMode {
 /// A value of `notification-mode`.
 ///
 /// Taken by [`POST /nodes/{node}/vzdump`](NodeVzdumpPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeVzdumpNotificationMode {
     /// The value `auto`.
@@ -1203,7 +1197,7 @@ open_enum_impls!(NodeVzdumpNotificationMode {
 /// A value of `notification-policy`.
 ///
 /// Taken by [`POST /nodes/{node}/vzdump`](NodeVzdumpPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeVzdumpNotificationPolicy {
     /// The value `always`.
@@ -1223,7 +1217,7 @@ open_enum_impls!(NodeVzdumpNotificationPolicy {
 /// A value of `pbs-change-detection-mode`.
 ///
 /// Taken by [`POST /nodes/{node}/vzdump`](NodeVzdumpPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeVzdumpPbsChangeDetectionMode {
     /// The value `legacy`.
@@ -1245,7 +1239,6 @@ open_enum_impls!(NodeVzdumpPbsChangeDetectionMode {
 /// A property string: it is written and read as one text.
 ///
 /// Taken by [`POST /nodes/{node}/vzdump`](NodeVzdumpPost).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct PruneBackups {
     /// The member `keep-all`.
@@ -1372,7 +1365,6 @@ property_string_impls!(PruneBackups);
 /// A property string: it is written and read as one text.
 ///
 /// Taken by [`PUT /nodes/{node}/config`](NodeConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct WakeOnLan {
     /// The member `bind-interface`.

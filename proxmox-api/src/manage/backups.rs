@@ -220,7 +220,7 @@ impl Work for BackupJob {
         let rule = self
             .keep
             .as_ref()
-            .map(|rule| PruneBackups::from(rule_text(rule)));
+            .map(|rule| PruneBackups::from(rule_text(rule).as_str()));
         let there = jobs.get().await?;
         let Some(now) = there.iter().find(|job| job.id == self.id) else {
             let request = jobs.post().settings(&self.wanted).prune_backups(rule);
@@ -286,7 +286,7 @@ impl Work for RunBackupJob {
             return Err(WorkError::new(subject, "there is no such job").into());
         };
         let rule = rule_of(&job);
-        let rule = (rule != Retention::default()).then(|| PruneBackups::from(rule_text(&rule)));
+        let rule = (rule != Retention::default()).then(|| PruneBackups::from(rule_text(&rule).as_str()));
         // What is about when the job runs is nothing that a run takes.
         let plain = ClusterBackupItem {
             id: String::new(),
@@ -890,7 +890,7 @@ impl Work for Prune {
             .storage()
             .storage(&self.storage);
         let at = at.prunebackups();
-        let rule = || PruneBackups::from(rule_text(&self.rule));
+        let rule = || PruneBackups::from(rule_text(&self.rule).as_str());
         let rows = at.get().prune_backups(rule()).vmid(self.vmid).await?;
         let fates: Self::Done = (rows.into_iter())
             .map(|row| {

@@ -3958,7 +3958,6 @@ impl AccessVncticketPost {
 /// One element of the answer to `GET /access/acl`.
 ///
 /// Given by [`GET /access/acl`](AccessAclPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessAclItem {
     /// Object path of the entry, such as `/vms/100` or `/storage`.
@@ -3994,7 +3993,7 @@ object!(AccessAclItem {
 /// Whether the role is granted to a user, a group or a token.
 ///
 /// Given by [`GET /access/acl`](AccessAclPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum AccessAclType {
     /// The value `user`.
@@ -4014,7 +4013,6 @@ open_enum_impls!(AccessAclType {
 /// The answer to `GET /access/domains/{realm}`.
 ///
 /// Given by [`GET /access/domains/{realm}`](AccessDomainsRealmPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessDomain {
     /// Authentication context classes asked of the OpenID provider (`acr_values`). Several are separated by commas.
@@ -4523,7 +4521,6 @@ impl Default for AccessDomain {
 /// One element of the answer to `GET /access/domains`.
 ///
 /// Given by [`GET /access/domains`](AccessDomainsPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessDomainsItem {
     /// Free text about the realm, shown in the realm selection of the login dialog.
@@ -4606,7 +4603,7 @@ object!(AccessDomainsItem {
 ///
 /// Given by [`GET /access/domains/{realm}`](AccessDomainsRealmPath::get).
 /// Taken by [`POST /access/domains`](AccessDomainsPost), [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum AccessDomainsMode {
     /// The value `ldap`.
@@ -4628,7 +4625,7 @@ open_enum_impls!(AccessDomainsMode {
 ///
 /// Given by [`GET /access/domains/{realm}`](AccessDomainsRealmPath::get).
 /// Taken by [`POST /access/domains`](AccessDomainsPost), [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum AccessDomainsSslversion {
     /// The value `tlsv1`.
@@ -4651,7 +4648,7 @@ open_enum_impls!(AccessDomainsSslversion {
 ///
 /// Given by [`GET /access/domains`](AccessDomainsPath::get), [`GET /access/domains/{realm}`](AccessDomainsRealmPath::get).
 /// Taken by [`POST /access/domains`](AccessDomainsPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum AccessDomainsType {
     /// The value `ad`.
@@ -4675,7 +4672,6 @@ open_enum_impls!(AccessDomainsType {
 /// The answer to `GET /access/groups/{groupid}`.
 ///
 /// Given by [`GET /access/groups/{groupid}`](AccessGroupsGroupidPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessGroup {
     /// Free text about the group.
@@ -4731,7 +4727,6 @@ object!(AccessGroup {
 /// One element of the answer to `GET /access/groups`.
 ///
 /// Given by [`GET /access/groups`](AccessGroupsPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessGroupsItem {
     /// Free text about the group.
@@ -4796,7 +4791,6 @@ object!(AccessGroupsItem {
 /// The answer to `POST /access/openid/login`.
 ///
 /// Given by [`POST /access/openid/login`](AccessOpenidLoginPath::post).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessOpenidLogin {
     /// Value of the header of the same name, which every writing request with a ticket needs.
@@ -4834,7 +4828,6 @@ object!(AccessOpenidLogin {
 /// The answer to `GET /access/roles/{roleid}`.
 ///
 /// Given by [`GET /access/roles/{roleid}`](AccessRolesRoleidPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessRole {
     /// Permits adding, changing and removing storages, and deleting volumes.
@@ -5058,7 +5051,6 @@ impl Default for AccessRole {
 /// One element of the answer to `GET /access/roles`.
 ///
 /// Given by [`GET /access/roles`](AccessRolesPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessRolesItem {
     /// Privileges of the role, separated by commas.
@@ -5123,7 +5115,6 @@ object!(AccessRolesItem {
 /// The answer to `POST /access/tfa`.
 ///
 /// Given by [`POST /access/tfa`](AccessTfaPath::post).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessTfa {
     /// Complete login ticket, sent as the cookie `PVEAuthCookie`.
@@ -5156,7 +5147,6 @@ impl Default for AccessTfa {
 /// One element of the answer to `GET /access/tfa`.
 ///
 /// Given by [`GET /access/tfa`](AccessTfaPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessTfaItem {
     /// Second-factor entries of the user.
@@ -5193,7 +5183,7 @@ object!(AccessTfaItem {
 ///
 /// Given by [`GET /access/tfa`](AccessTfaPath::get), [`GET /access/tfa/{userid}`](AccessTfaUseridPath::get), [`GET /access/tfa/{userid}/{id}`](AccessTfaUseridIdPath::get).
 /// Taken by [`POST /access/tfa/{userid}`](AccessTfaUseridPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum AccessTfaType {
     /// The value `totp`.
@@ -5217,7 +5207,6 @@ open_enum_impls!(AccessTfaType {
 /// The answer to `POST /access/tfa/{userid}`.
 ///
 /// Given by [`POST /access/tfa/{userid}`](AccessTfaUseridPost).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessTfaUserid {
     /// WebAuthn or U2F challenge: returned by the first call, handed back by the second.
@@ -5254,7 +5243,6 @@ impl Default for AccessTfaUserid {
 /// Second-factor entries of the user.
 ///
 /// Given by [`GET /access/tfa`](AccessTfaPath::get), [`GET /access/tfa/{userid}`](AccessTfaUseridPath::get), [`GET /access/tfa/{userid}/{id}`](AccessTfaUseridIdPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessTfaUseridItem {
     /// Unix time in seconds at which the entry was made.
@@ -5336,7 +5324,6 @@ object!(AccessTfaUseridItem {
 /// The answer to `POST /access/ticket`.
 ///
 /// Given by [`POST /access/ticket`](AccessTicketPost).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessTicket {
     /// Value of the header of the same name, which every writing request with a ticket needs.
@@ -5383,7 +5370,6 @@ impl Default for AccessTicket {
 /// The answer to `GET /access/users/{userid}`.
 ///
 /// Given by [`GET /access/users/{userid}`](AccessUsersUseridPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessUser {
     /// Free text about the user. At most 2048 characters.
@@ -5522,7 +5508,6 @@ impl Default for AccessUser {
 /// One element of the answer to `GET /access/users`.
 ///
 /// Given by [`GET /access/users`](AccessUsersGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessUsersItem {
     /// Free text about the user. At most 2048 characters.
@@ -5696,7 +5681,6 @@ object!(AccessUsersItem {
 /// The answer to `GET /access/users/{userid}/tfa`.
 ///
 /// Given by [`GET /access/users/{userid}/tfa`](AccessUsersUseridTfaGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessUsersTfa {
     /// Second factor demanded by the realm of the user; missing if there is none.
@@ -5733,7 +5717,7 @@ impl Default for AccessUsersTfa {
 /// Second factor demanded by the realm of the user; missing if there is none.
 ///
 /// Given by [`GET /access/users/{userid}/tfa`](AccessUsersUseridTfaGet).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum AccessUsersTfaRealm {
     /// The value `oath`.
@@ -5751,7 +5735,7 @@ open_enum_impls!(AccessUsersTfaRealm {
 /// Second-factor kinds the user has set up.
 ///
 /// Given by [`GET /access/users/{userid}/tfa`](AccessUsersUseridTfaGet).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum AccessUsersTfaTypes {
     /// The value `totp`.
@@ -5775,7 +5759,6 @@ open_enum_impls!(AccessUsersTfaTypes {
 /// Settings of one API token; the key is the token ID.
 ///
 /// Given by [`GET /access/users/{userid}`](AccessUsersUseridPath::get), [`GET /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPath::get), [`POST /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPost).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessUsersTokenGet {
     /// Free text about the token.
@@ -5844,7 +5827,6 @@ impl Default for AccessUsersTokenGet {
 /// API tokens of the user.
 ///
 /// Given by [`GET /access/users`](AccessUsersGet), [`GET /access/users/{userid}/token`](AccessUsersUseridTokenPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessUsersTokenItem {
     /// Free text about the token.
@@ -5918,7 +5900,6 @@ object!(AccessUsersTokenItem {
 /// The answer to `POST /access/users/{userid}/token/{tokenid}`.
 ///
 /// Given by [`POST /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPost).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessUsersTokenPost {
     /// Complete token ID in the form `name@realm!token`.
@@ -5950,7 +5931,6 @@ object!(AccessUsersTokenPost {
 /// The answer to `PUT /access/users/{userid}/token/{tokenid}`.
 ///
 /// Given by [`PUT /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessUsersTokenPut {
     /// Free text about the token.
@@ -6001,7 +5981,6 @@ impl Default for AccessUsersTokenPut {
 ///
 /// Given by [`GET /access/domains/{realm}`](AccessDomainsRealmPath::get).
 /// Taken by [`POST /access/domains`](AccessDomainsPost), [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct RealmSyncOptions {
     /// Whether imported users may log in right away.
@@ -6110,7 +6089,6 @@ property_string_impls!(RealmSyncOptions);
 ///
 /// Given by [`GET /access/domains`](AccessDomainsPath::get), [`GET /access/domains/{realm}`](AccessDomainsRealmPath::get).
 /// Taken by [`POST /access/domains`](AccessDomainsPost), [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct RealmTfa {
     /// Number of digits of a one-time code; `oath` only.

@@ -6839,7 +6839,6 @@ impl ClusterTasksPath {
 /// Guests of the job.
 ///
 /// Given by [`GET /cluster/backup/{id}/included_volumes`](ClusterBackupIdIncludedVolumesPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct BackupIncludedGuest {
     /// Volumes of the guest.
@@ -6880,7 +6879,6 @@ object!(BackupIncludedGuest {
 /// Volumes of the guest.
 ///
 /// Given by [`GET /cluster/backup/{id}/included_volumes`](ClusterBackupIdIncludedVolumesPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct BackupIncludedVolume {
     /// Configuration key of the volume, such as `scsi0` or `rootfs`.
@@ -6916,7 +6914,6 @@ object!(BackupIncludedVolume {
 /// The answer to `GET /cluster/backup/{id}/included_volumes`.
 ///
 /// Given by [`GET /cluster/backup/{id}/included_volumes`](ClusterBackupIdIncludedVolumesPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterBackupIncludedVolumes {
     /// Guests of the job.
@@ -6946,7 +6943,7 @@ object!(ClusterBackupIncludedVolumes {
 /// Kind of guest; `unknown` if it was deleted without being removed from the job.
 ///
 /// Given by [`GET /cluster/backup/{id}/included_volumes`](ClusterBackupIdIncludedVolumesPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterBackupIncludedVolumesType {
     /// The value `qemu`.
@@ -6966,7 +6963,6 @@ open_enum_impls!(ClusterBackupIncludedVolumesType {
 /// One element of the answer to `GET /cluster/backup-info/not-backed-up`.
 ///
 /// Given by [`GET /cluster/backup-info/not-backed-up`](ClusterBackupInfoNotBackedUpPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterBackupInfoNotBackedUpItem {
     /// Guest name.
@@ -7003,7 +6999,6 @@ object!(ClusterBackupInfoNotBackedUpItem {
 /// The answer to `GET /cluster/backup`.
 ///
 /// Given by [`GET /cluster/backup`](ClusterBackupPath::get), [`GET /cluster/backup/{id}`](ClusterBackupIdPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterBackupItem {
     /// Includes all guests of the node the job runs on. Default: `false`.
@@ -7513,7 +7508,6 @@ object!(ClusterBackupItem {
 /// The answer to `GET /cluster/config/join`.
 ///
 /// Given by [`GET /cluster/config/join`](ClusterConfigJoinGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterConfigJoin {
     /// Digest of the corosync configuration.
@@ -7551,7 +7545,6 @@ object!(ClusterConfigJoin {
 /// Members of the cluster.
 ///
 /// Given by [`GET /cluster/config/join`](ClusterConfigJoinGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterConfigJoinNodelistItem {
     /// Node name.
@@ -7617,7 +7610,6 @@ object!(ClusterConfigJoinNodelistItem {
 /// The answer to `POST /cluster/config/nodes/{node}`.
 ///
 /// Given by [`POST /cluster/config/nodes/{node}`](ClusterConfigNodesNodePost).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterConfigNode {
     /// Key that protects the cluster communication; a secret.
@@ -7650,7 +7642,6 @@ object!(ClusterConfigNode {
 /// One element of the answer to `GET /cluster/config/nodes`.
 ///
 /// Given by [`GET /cluster/config/nodes`](ClusterConfigNodesPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterConfigNodesItem {
     /// Node name.
@@ -7713,7 +7704,6 @@ object!(ClusterConfigNodesItem {
 /// The answer to `GET /cluster/config/qdevice`.
 ///
 /// Given by [`GET /cluster/config/qdevice`](ClusterConfigQdevicePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterConfigQdevice {
     /// How the vote is decided, such as `Fifty-Fifty split`.
@@ -7770,7 +7760,6 @@ impl Default for ClusterConfigQdevice {
 /// Totem section of the corosync configuration.
 ///
 /// Given by [`GET /cluster/config/join`](ClusterConfigJoinGet), [`GET /cluster/config/totem`](ClusterConfigTotemPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterConfigTotem {
     /// Name of the cluster.
@@ -7847,7 +7836,6 @@ impl Default for ClusterConfigTotem {
 /// Settings of one corosync link.
 ///
 /// Given by [`GET /cluster/config/join`](ClusterConfigJoinGet), [`GET /cluster/config/totem`](ClusterConfigTotemPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterConfigTotemInterfaceValue {
     /// Address or network the link is bound to.
@@ -7906,7 +7894,6 @@ impl Default for ClusterConfigTotemInterfaceValue {
 /// The answer to `GET /cluster/jobs/realm-sync/{id}`.
 ///
 /// Given by [`GET /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterJobsRealmSync {
     /// Free text about the job. At most 512 characters.
@@ -8044,7 +8031,6 @@ impl Default for ClusterJobsRealmSync {
 /// One element of the answer to `GET /cluster/jobs/realm-sync`.
 ///
 /// Given by [`GET /cluster/jobs/realm-sync`](ClusterJobsRealmSyncPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterJobsRealmSyncItem {
     /// Free text about the job.
@@ -8199,7 +8185,6 @@ object!(ClusterJobsRealmSyncItem {
 /// One element of the answer to `GET /cluster/jobs/schedule-analyze`.
 ///
 /// Given by [`GET /cluster/jobs/schedule-analyze`](ClusterJobsScheduleAnalyzeGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterJobsScheduleAnalyzeItem {
     /// Unix time in seconds at which the schedule fires.
@@ -8233,7 +8218,6 @@ object!(ClusterJobsScheduleAnalyzeItem {
 /// One element of the answer to `GET /cluster/log`.
 ///
 /// Given by [`GET /cluster/log`](ClusterLogGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterLogItem {
     /// The number of the line and the node that wrote it, as `7:pve1`: unique in the cluster.
@@ -8279,7 +8263,6 @@ object!(ClusterLogItem {
 /// The answer to `GET /cluster/mapping/dir/{id}`.
 ///
 /// Given by [`GET /cluster/mapping/dir/{id}`](ClusterMappingDirIdPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterMappingDir {
     /// Free text about the directory.
@@ -8371,7 +8354,6 @@ impl Default for ClusterMappingDir {
 /// Problems found with `check-node`.
 ///
 /// Given by [`GET /cluster/mapping/dir`](ClusterMappingDirGet), [`GET /cluster/mapping/pci`](ClusterMappingPciGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterMappingDirChecksItem {
     /// Text of the problem.
@@ -8400,7 +8382,6 @@ object!(ClusterMappingDirChecksItem {
 /// One element of the answer to `GET /cluster/mapping/dir`.
 ///
 /// Given by [`GET /cluster/mapping/dir`](ClusterMappingDirGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterMappingDirItem {
     /// Problems found with `check-node`.
@@ -8494,7 +8475,6 @@ object!(ClusterMappingDirItem {
 /// The answer to `GET /cluster/mapping/pci/{id}`.
 ///
 /// Given by [`GET /cluster/mapping/pci/{id}`](ClusterMappingPciIdPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterMappingPci {
     /// Free text about the device.
@@ -8619,7 +8599,6 @@ impl Default for ClusterMappingPci {
 /// One element of the answer to `GET /cluster/mapping/pci`.
 ///
 /// Given by [`GET /cluster/mapping/pci`](ClusterMappingPciGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterMappingPciItem {
     /// Problems found with `check-node`.
@@ -8747,7 +8726,7 @@ object!(ClusterMappingPciItem {
 /// How serious the problem is.
 ///
 /// Given by [`GET /cluster/mapping/dir`](ClusterMappingDirGet), [`GET /cluster/mapping/pci`](ClusterMappingPciGet).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterMappingSeverity {
     /// The value `warning`.
@@ -8765,7 +8744,6 @@ open_enum_impls!(ClusterMappingSeverity {
 /// The answer to `GET /cluster/mapping/usb/{id}`.
 ///
 /// Given by [`GET /cluster/mapping/usb/{id}`](ClusterMappingUsbIdPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterMappingUsb {
     /// Free text about the device.
@@ -8857,7 +8835,6 @@ impl Default for ClusterMappingUsb {
 /// Problems found with `check-node`.
 ///
 /// Given by [`GET /cluster/mapping/usb`](ClusterMappingUsbGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterMappingUsbErrorItem {
     /// Text of the problem.
@@ -8892,7 +8869,6 @@ impl Default for ClusterMappingUsbErrorItem {
 /// One element of the answer to `GET /cluster/mapping/usb`.
 ///
 /// Given by [`GET /cluster/mapping/usb`](ClusterMappingUsbGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterMappingUsbItem {
     /// Free text about the device.
@@ -9000,7 +8976,6 @@ object!(ClusterMappingUsbItem {
 /// The answer to `GET /cluster/metrics/export`.
 ///
 /// Given by [`GET /cluster/metrics/export`](ClusterMetricsExportGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterMetricsExport {
     /// Measured values, sorted by time.
@@ -9030,7 +9005,6 @@ object!(ClusterMetricsExport {
 /// Measured values, sorted by time.
 ///
 /// Given by [`GET /cluster/metrics/export`](ClusterMetricsExportGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterMetricsExportDataItem {
     /// Object the value belongs to, such as `node/pve1` or `qemu/100`.
@@ -9067,7 +9041,7 @@ object!(ClusterMetricsExportDataItem {
 /// Whether the value stands for itself (`gauge`) or is a running total (`counter`, `derive`).
 ///
 /// Given by [`GET /cluster/metrics/export`](ClusterMetricsExportGet).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterMetricsExportType {
     /// The value `gauge`.
@@ -9087,7 +9061,6 @@ open_enum_impls!(ClusterMetricsExportType {
 /// The answer to `GET /cluster/metrics/server/{id}`.
 ///
 /// Given by [`GET /cluster/metrics/server/{id}`](ClusterMetricsServerIdPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterMetricsServer {
     /// InfluxDB: path put before the API path, for servers behind a reverse proxy.
@@ -9428,7 +9401,7 @@ impl Default for ClusterMetricsServer {
 ///
 /// Given by [`GET /cluster/metrics/server/{id}`](ClusterMetricsServerIdPath::get).
 /// Taken by [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost), [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterMetricsServerInfluxdbproto {
     /// The value `udp`.
@@ -9448,7 +9421,6 @@ open_enum_impls!(ClusterMetricsServerInfluxdbproto {
 /// One element of the answer to `GET /cluster/metrics/server`.
 ///
 /// Given by [`GET /cluster/metrics/server`](ClusterMetricsServerPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterMetricsServerItem {
     /// Whether sending to this server is switched off.
@@ -9531,7 +9503,7 @@ object!(ClusterMetricsServerItem {
 ///
 /// Given by [`GET /cluster/metrics/server/{id}`](ClusterMetricsServerIdPath::get).
 /// Taken by [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost), [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterMetricsServerOtelCompression {
     /// The value `none`.
@@ -9550,7 +9522,7 @@ open_enum_impls!(ClusterMetricsServerOtelCompression {
 ///
 /// Given by [`GET /cluster/metrics/server/{id}`](ClusterMetricsServerIdPath::get).
 /// Taken by [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost), [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterMetricsServerOtelProtocol {
     /// The value `http`.
@@ -9569,7 +9541,7 @@ open_enum_impls!(ClusterMetricsServerOtelProtocol {
 ///
 /// Given by [`GET /cluster/metrics/server/{id}`](ClusterMetricsServerIdPath::get).
 /// Taken by [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost), [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterMetricsServerProto {
     /// The value `udp`.
@@ -9588,7 +9560,7 @@ open_enum_impls!(ClusterMetricsServerProto {
 ///
 /// Given by [`GET /cluster/metrics/server/{id}`](ClusterMetricsServerIdPath::get).
 /// Taken by [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterMetricsServerType {
     /// The value `graphite`.
@@ -9608,7 +9580,6 @@ open_enum_impls!(ClusterMetricsServerType {
 /// The answer to `GET /cluster/options`.
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterOptions {
     /// Tags the caller may use for guests.
@@ -9960,7 +9931,7 @@ impl Default for ClusterOptions {
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterOptionsFencing {
     /// The value `watchdog`.
@@ -9981,7 +9952,7 @@ open_enum_impls!(ClusterOptionsFencing {
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterOptionsHa {
     /// The value `basic`.
@@ -10002,7 +9973,7 @@ open_enum_impls!(ClusterOptionsHa {
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterOptionsHaAutoRebalanceMethod {
     /// The value `bruteforce`.
@@ -10021,7 +9992,7 @@ open_enum_impls!(ClusterOptionsHaAutoRebalanceMethod {
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterOptionsLanguage {
     /// The value `ca`.
@@ -10116,7 +10087,7 @@ open_enum_impls!(ClusterOptionsLanguage {
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterOptionsNotifyFencing {
     /// The value `always`.
@@ -10135,7 +10106,7 @@ open_enum_impls!(ClusterOptionsNotifyFencing {
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterOptionsOrdering {
     /// The value `config`.
@@ -10154,7 +10125,7 @@ open_enum_impls!(ClusterOptionsOrdering {
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterOptionsPackageUpdates {
     /// The value `auto`.
@@ -10175,7 +10146,7 @@ open_enum_impls!(ClusterOptionsPackageUpdates {
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterOptionsReplication {
     /// The value `always`.
@@ -10194,7 +10165,7 @@ open_enum_impls!(ClusterOptionsReplication {
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterOptionsShape {
     /// The value `full`.
@@ -10217,7 +10188,7 @@ open_enum_impls!(ClusterOptionsShape {
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterOptionsShutdownPolicy {
     /// The value `freeze`.
@@ -10240,7 +10211,7 @@ open_enum_impls!(ClusterOptionsShutdownPolicy {
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterOptionsType {
     /// The value `secure`.
@@ -10259,7 +10230,7 @@ open_enum_impls!(ClusterOptionsType {
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterOptionsUserAllow {
     /// The value `none`.
@@ -10281,7 +10252,6 @@ open_enum_impls!(ClusterOptionsUserAllow {
 /// The answer to `GET /cluster/qemu/custom-cpu-models`.
 ///
 /// Given by [`GET /cluster/qemu/custom-cpu-models`](ClusterQemuCustomCpuModelsPath::get), [`GET /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterQemuCustomCpuModelsItem {
     /// Name of the custom CPU model, as used in a virtual machine's `cpu` option. Default: `kvm64`.
@@ -10422,7 +10392,7 @@ impl Default for ClusterQemuCustomCpuModelsItem {
 ///
 /// Given by [`GET /cluster/qemu/custom-cpu-models`](ClusterQemuCustomCpuModelsPath::get), [`GET /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePath::get).
 /// Taken by [`POST /cluster/qemu/custom-cpu-models`](ClusterQemuCustomCpuModelsPost), [`PUT /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterQemuCustomCpuModelsReportedModel {
     /// The value `486`.
@@ -10844,7 +10814,6 @@ open_enum_impls!(ClusterQemuCustomCpuModelsReportedModel {
 /// The answer to `GET /cluster/replication/{id}`.
 ///
 /// Given by [`GET /cluster/replication/{id}`](ClusterReplicationIdPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterReplication {
     /// Free text about the job. At most 4096 characters.
@@ -11003,7 +10972,6 @@ object!(ClusterReplication {
 /// One element of the answer to `GET /cluster/replication`.
 ///
 /// Given by [`GET /cluster/replication`](ClusterReplicationPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterReplicationItem {
     /// Free text about the job. At most 4096 characters.
@@ -11153,7 +11121,7 @@ object!(ClusterReplicationItem {
 ///
 /// Given by [`GET /cluster/replication`](ClusterReplicationPath::get), [`GET /cluster/replication/{id}`](ClusterReplicationIdPath::get).
 /// Taken by [`POST /cluster/replication`](ClusterReplicationPost), [`PUT /cluster/replication/{id}`](ClusterReplicationIdPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterReplicationRemoveJob {
     /// The value `local`.
@@ -11172,7 +11140,7 @@ open_enum_impls!(ClusterReplicationRemoveJob {
 ///
 /// Given by [`GET /cluster/replication`](ClusterReplicationPath::get), [`GET /cluster/replication/{id}`](ClusterReplicationIdPath::get).
 /// Taken by [`POST /cluster/replication`](ClusterReplicationPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterReplicationType {
     /// The value `local`.
@@ -11188,7 +11156,7 @@ open_enum_impls!(ClusterReplicationType {
 /// Kind of resource.
 ///
 /// Given by [`GET /cluster/resources`](ClusterResourcesGet).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterResourcesGetResultType {
     /// The value `node`.
@@ -11225,7 +11193,7 @@ open_enum_impls!(ClusterResourcesGetResultType {
 /// Lists only entries of this kind (`vm` means all guests).
 ///
 /// Taken by [`GET /cluster/resources`](ClusterResourcesGet).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterResourcesGetType {
     /// The value `vm`.
@@ -11247,7 +11215,7 @@ open_enum_impls!(ClusterResourcesGetType {
 /// CPU architecture of the node.
 ///
 /// Given by [`GET /cluster/resources`](ClusterResourcesGet).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterResourcesHostArch {
     /// The value `x86_64`.
@@ -11265,7 +11233,6 @@ open_enum_impls!(ClusterResourcesHostArch {
 /// One element of the answer to `GET /cluster/resources`.
 ///
 /// Given by [`GET /cluster/resources`](ClusterResourcesGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterResourcesItem {
     /// Control group version of the node, 1 or 2.
@@ -11399,7 +11366,7 @@ object!(ClusterResourcesItem {
 /// Kind of network, for networks.
 ///
 /// Given by [`GET /cluster/resources`](ClusterResourcesGet).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterResourcesNetworkType {
     /// The value `fabric`.
@@ -11417,7 +11384,6 @@ open_enum_impls!(ClusterResourcesNetworkType {
 /// One element of the answer to `GET /cluster/status`.
 ///
 /// Given by [`GET /cluster/status`](ClusterStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterStatusItem {
     /// ID of the entry: `cluster`, or `node/` and the node name.
@@ -11474,7 +11440,7 @@ object!(ClusterStatusItem {
 /// Whether the entry is the cluster or a node, which decides what other fields it has.
 ///
 /// Given by [`GET /cluster/status`](ClusterStatusPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterStatusType {
     /// The value `cluster`.
@@ -11492,7 +11458,6 @@ open_enum_impls!(ClusterStatusType {
 /// One element of the answer to `GET /cluster/tasks`.
 ///
 /// Given by [`GET /cluster/tasks`](ClusterTasksPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterTasksItem {
     /// When the task ended; absent while it runs. In seconds since 1970.
@@ -11558,7 +11523,6 @@ object!(ClusterTasksItem {
 ///
 /// Given by [`GET /cluster/config/join`](ClusterConfigJoinGet).
 /// Taken by [`POST /cluster/config`](ClusterConfigPost), [`POST /cluster/config/join`](ClusterConfigJoinPost), [`POST /cluster/config/nodes/{node}`](ClusterConfigNodesNodePost).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct CorosyncLink {
     /// Host name or IP address of the node on this link.
@@ -11617,7 +11581,6 @@ property_string_impls!(CorosyncLink);
 ///
 /// Given by [`GET /cluster/mapping/dir`](ClusterMappingDirGet), [`GET /cluster/mapping/dir/{id}`](ClusterMappingDirIdPath::get).
 /// Taken by [`POST /cluster/mapping/dir`](ClusterMappingDirPost), [`PUT /cluster/mapping/dir/{id}`](ClusterMappingDirIdPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct DirMapping {
     /// Node this entry is for.
@@ -11677,7 +11640,6 @@ property_string_impls!(DirMapping);
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct HaSettings {
     /// What becomes of HA resources when their node is shut down or rebooted. Default: `conditional`.
@@ -11738,7 +11700,6 @@ property_string_impls!(HaSettings);
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct MigrationSettings {
     /// Network in CIDR notation that carries the traffic; that of migrations also carries replication, unless it has its own.
@@ -11798,7 +11759,6 @@ property_string_impls!(MigrationSettings);
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NextIdRange {
     /// First VMID of the range. Default: `100`.
@@ -11859,7 +11819,6 @@ property_string_impls!(NextIdRange);
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NotificationSettings {
     /// Whether fenced nodes are reported; superseded by notification matchers. Since 8.1.
@@ -12003,7 +11962,6 @@ property_string_impls!(NotificationSettings);
 ///
 /// Given by [`GET /cluster/mapping/pci`](ClusterMappingPciGet), [`GET /cluster/mapping/pci/{id}`](ClusterMappingPciIdPath::get).
 /// Taken by [`POST /cluster/mapping/pci`](ClusterMappingPciPost), [`PUT /cluster/mapping/pci/{id}`](ClusterMappingPciIdPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct PciMapping {
     /// Free text about the device on this node. At most 4096 characters.
@@ -12118,7 +12076,6 @@ property_string_impls!(PciMapping);
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ReplicationSettings {
     /// Network in CIDR notation that carries replication.
@@ -12178,7 +12135,6 @@ property_string_impls!(ReplicationSettings);
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ResourceScheduling {
     /// What counts when nodes are picked: number of resources, their configured size, or also their actual load. Default: `basic`.
@@ -12359,7 +12315,6 @@ property_string_impls!(ResourceScheduling);
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct TagStyle {
     /// Whether tags that differ only in upper and lower case count as different. Default: `false`.
@@ -12461,7 +12416,6 @@ property_string_impls!(TagStyle);
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct U2fSettings {
     /// U2F application ID; the origin if not set.
@@ -12522,7 +12476,6 @@ property_string_impls!(U2fSettings);
 ///
 /// Given by [`GET /cluster/mapping/usb`](ClusterMappingUsbGet), [`GET /cluster/mapping/usb/{id}`](ClusterMappingUsbIdPath::get).
 /// Taken by [`POST /cluster/mapping/usb`](ClusterMappingUsbPost), [`PUT /cluster/mapping/usb/{id}`](ClusterMappingUsbIdPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct UsbMapping {
     /// Free text about the device on this node. At most 4096 characters.
@@ -12606,7 +12559,6 @@ property_string_impls!(UsbMapping);
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct UserTagAccess {
     /// Whether users may set no tags, listed ones, also those already in use, or any. Default: `free`.
@@ -12692,7 +12644,6 @@ property_string_impls!(UserTagAccess);
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct WebauthnSettings {
     /// Whether subdomains of the origin are accepted as well. Default: `true`.

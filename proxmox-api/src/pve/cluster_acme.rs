@@ -926,7 +926,6 @@ impl ClusterAcmeTosGet {
 /// Account object as the CA returned it.
 ///
 /// Given by [`GET /cluster/acme/account/{name}`](ClusterAcmeAccountNamePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AcmeAccountDetails {
     /// Contact addresses the CA has on record, as `mailto:` addresses.
@@ -982,7 +981,6 @@ impl Default for AcmeAccountDetails {
 /// Description of the settings the plugin takes.
 ///
 /// Given by [`GET /cluster/acme/challenge-schema`](ClusterAcmeChallengeSchemaPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AcmePluginSchema {
     /// Settings of the plugin, by name.
@@ -1017,7 +1015,6 @@ impl Default for AcmePluginSchema {
 /// One setting of a plugin.
 ///
 /// Given by [`GET /cluster/acme/challenge-schema`](ClusterAcmeChallengeSchemaPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AcmePluginSchemaField {
     /// Value that counts when the setting is left out.
@@ -1060,7 +1057,6 @@ impl Default for AcmePluginSchemaField {
 /// The answer to `GET /cluster/acme/account/{name}`.
 ///
 /// Given by [`GET /cluster/acme/account/{name}`](ClusterAcmeAccountNamePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterAcmeAccount {
     /// Account object as the CA returned it.
@@ -1141,7 +1137,6 @@ impl Default for ClusterAcmeAccount {
 /// One element of the answer to `GET /cluster/acme/challenge-schema`.
 ///
 /// Given by [`GET /cluster/acme/challenge-schema`](ClusterAcmeChallengeSchemaPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterAcmeChallengeSchemaItem {
     /// ID of the plugin, as `api` takes it.
@@ -1174,7 +1169,6 @@ object!(ClusterAcmeChallengeSchemaItem {
 /// One element of the answer to `GET /cluster/acme/directories`.
 ///
 /// Given by [`GET /cluster/acme/directories`](ClusterAcmeDirectoriesPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterAcmeDirectoriesItem {
     /// Name of the CA.
@@ -1203,7 +1197,6 @@ object!(ClusterAcmeDirectoriesItem {
 /// The answer to `GET /cluster/acme/meta`.
 ///
 /// Given by [`GET /cluster/acme/meta`](ClusterAcmeMetaGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterAcmeMeta {
     /// Host names by which CAA records refer to the CA.
@@ -1251,7 +1244,7 @@ impl Default for ClusterAcmeMeta {
 ///
 /// Given by [`GET /cluster/acme/plugins`](ClusterAcmePluginsGet), [`GET /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPath::get).
 /// Taken by [`POST /cluster/acme/plugins`](ClusterAcmePluginsPost), [`PUT /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterAcmePluginsGetApi {
     /// The value `1984hosting`.
@@ -1751,7 +1744,6 @@ open_enum_impls!(ClusterAcmePluginsGetApi {
 /// The answer to `GET /cluster/acme/plugins`.
 ///
 /// Given by [`GET /cluster/acme/plugins`](ClusterAcmePluginsGet), [`GET /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterAcmePluginsItem {
     /// Name of the DNS provider interface.
@@ -1875,7 +1867,7 @@ object!(ClusterAcmePluginsItem {
 ///
 /// Given by [`GET /cluster/acme/plugins`](ClusterAcmePluginsGet), [`GET /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPath::get).
 /// Taken by [`GET /cluster/acme/plugins`](ClusterAcmePluginsGet), [`POST /cluster/acme/plugins`](ClusterAcmePluginsPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterAcmePluginsType {
     /// The value `dns`.

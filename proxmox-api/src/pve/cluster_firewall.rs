@@ -2260,7 +2260,6 @@ impl ClusterFirewallRulesPosDelete {
 /// One element of the answer to `GET /cluster/firewall/groups`.
 ///
 /// Given by [`GET /cluster/firewall/groups`](ClusterFirewallGroupsPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterFirewallGroupsItem {
     /// Comment on the entry.
@@ -2292,7 +2291,6 @@ object!(ClusterFirewallGroupsItem {
 /// One element of the answer to `GET /cluster/firewall/macros`.
 ///
 /// Given by [`GET /cluster/firewall/macros`](ClusterFirewallMacrosPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterFirewallMacrosItem {
     /// What the macro is for.
@@ -2321,7 +2319,6 @@ object!(ClusterFirewallMacrosItem {
 /// The answer to `GET /cluster/firewall/options`.
 ///
 /// Given by [`GET /cluster/firewall/options`](ClusterFirewallOptionsPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterFirewallOptions {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since.
@@ -2446,7 +2443,6 @@ impl Default for ClusterFirewallOptions {
 /// One element of the answer to `GET /cluster/firewall/refs`.
 ///
 /// Given by [`GET /cluster/firewall/refs`](ClusterFirewallRefsGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterFirewallRefsItem {
     /// Comment on the entry.
@@ -2485,7 +2481,6 @@ object!(ClusterFirewallRefsItem {
 ///
 /// Given by [`GET /cluster/firewall/options`](ClusterFirewallOptionsPath::get).
 /// Taken by [`PUT /cluster/firewall/options`](ClusterFirewallOptionsPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct FirewallLogRatelimit {
     /// How many packets are logged before the rate counts. At least 0. Default: `5`.

@@ -1621,7 +1621,6 @@ impl ClusterHaStatusManagerStatusPath {
 /// The answer to `GET /cluster/ha/groups`.
 ///
 /// Given by [`GET /cluster/ha/groups`](ClusterHaGroupsPath::get), [`GET /cluster/ha/groups/{group}`](ClusterHaGroupsGroupPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterHaGroupsItem {
     /// Free text about the group.
@@ -1733,7 +1732,7 @@ object!(ClusterHaGroupsItem {
 ///
 /// Given by [`GET /cluster/ha/groups`](ClusterHaGroupsPath::get), [`GET /cluster/ha/groups/{group}`](ClusterHaGroupsGroupPath::get).
 /// Taken by [`POST /cluster/ha/groups`](ClusterHaGroupsPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterHaGroupsType {
     /// The value `group`.
@@ -1749,7 +1748,6 @@ open_enum_impls!(ClusterHaGroupsType {
 /// The answer to `GET /cluster/ha/resources/{sid}`.
 ///
 /// Given by [`GET /cluster/ha/resources/{sid}`](ClusterHaResourcesSidPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterHaResource {
     /// Whether automatic rebalancing may move the resource. Default: `true`. Since 9.2.
@@ -1892,7 +1890,6 @@ object!(ClusterHaResource {
 /// One element of the answer to `GET /cluster/ha/resources`.
 ///
 /// Given by [`GET /cluster/ha/resources`](ClusterHaResourcesGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterHaResourcesItem {
     /// Whether automatic rebalancing may move the resource. Default: `true`.
@@ -2037,7 +2034,6 @@ object!(ClusterHaResourcesItem {
 /// The answer to `POST /cluster/ha/resources/{sid}/migrate`.
 ///
 /// Given by [`POST /cluster/ha/resources/{sid}/migrate`](ClusterHaResourcesSidMigratePath::post), [`POST /cluster/ha/resources/{sid}/relocate`](ClusterHaResourcesSidRelocatePath::post).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterHaResourcesMigrate {
     /// Resources that keep this one from going to the requested node.
@@ -2077,7 +2073,7 @@ object!(ClusterHaResourcesMigrate {
 ///
 /// Given by [`GET /cluster/ha/resources`](ClusterHaResourcesGet), [`GET /cluster/ha/resources/{sid}`](ClusterHaResourcesSidPath::get).
 /// Taken by [`POST /cluster/ha/resources`](ClusterHaResourcesPost), [`PUT /cluster/ha/resources/{sid}`](ClusterHaResourcesSidPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterHaResourcesState {
     /// The value `started`.
@@ -2102,7 +2098,7 @@ open_enum_impls!(ClusterHaResourcesState {
 ///
 /// Given by [`GET /cluster/ha/resources`](ClusterHaResourcesGet), [`GET /cluster/ha/resources/{sid}`](ClusterHaResourcesSidPath::get).
 /// Taken by [`GET /cluster/ha/resources`](ClusterHaResourcesGet), [`POST /cluster/ha/resources`](ClusterHaResourcesPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterHaResourcesType {
     /// The value `ct`.
@@ -2121,7 +2117,7 @@ open_enum_impls!(ClusterHaResourcesType {
 ///
 /// Given by [`GET /cluster/ha/rules`](ClusterHaRulesGet), [`GET /cluster/ha/rules/{rule}`](ClusterHaRulesRulePath::get).
 /// Taken by [`POST /cluster/ha/rules`](ClusterHaRulesPost), [`PUT /cluster/ha/rules/{rule}`](ClusterHaRulesRulePut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterHaRulesAffinity {
     /// The value `positive`.
@@ -2139,7 +2135,6 @@ open_enum_impls!(ClusterHaRulesAffinity {
 /// The answer to `GET /cluster/ha/rules`.
 ///
 /// Given by [`GET /cluster/ha/rules`](ClusterHaRulesGet), [`GET /cluster/ha/rules/{rule}`](ClusterHaRulesRulePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterHaRulesItem {
     /// Whether the resources have to share a node (`positive`) or stay apart (`negative`).
@@ -2292,7 +2287,7 @@ object!(ClusterHaRulesItem {
 ///
 /// Given by [`GET /cluster/ha/rules`](ClusterHaRulesGet), [`GET /cluster/ha/rules/{rule}`](ClusterHaRulesRulePath::get).
 /// Taken by [`GET /cluster/ha/rules`](ClusterHaRulesGet), [`POST /cluster/ha/rules`](ClusterHaRulesPost), [`PUT /cluster/ha/rules/{rule}`](ClusterHaRulesRulePut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterHaRulesType {
     /// The value `node-affinity`.
@@ -2312,7 +2307,7 @@ open_enum_impls!(ClusterHaRulesType {
 /// Whether the HA stack is armed; for entries about fencing.
 ///
 /// Given by [`GET /cluster/ha/status/current`](ClusterHaStatusCurrentPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterHaStatusCurrentArmedState {
     /// The value `armed`.
@@ -2334,7 +2329,6 @@ open_enum_impls!(ClusterHaStatusCurrentArmedState {
 /// One element of the answer to `GET /cluster/ha/status/current`.
 ///
 /// Given by [`GET /cluster/ha/status/current`](ClusterHaStatusCurrentPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterHaStatusCurrentItem {
     /// Whether the HA stack is armed; for entries about fencing. Since 9.1.
@@ -2413,7 +2407,7 @@ object!(ClusterHaStatusCurrentItem {
 /// What happens to resources while the HA stack is disarmed.
 ///
 /// Given by [`GET /cluster/ha/status/current`](ClusterHaStatusCurrentPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterHaStatusCurrentResourceMode {
     /// The value `freeze`.
@@ -2431,7 +2425,7 @@ open_enum_impls!(ClusterHaStatusCurrentResourceMode {
 /// What the entry is about.
 ///
 /// Given by [`GET /cluster/ha/status/current`](ClusterHaStatusCurrentPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterHaStatusCurrentType {
     /// The value `quorum`.
@@ -2455,7 +2449,7 @@ open_enum_impls!(ClusterHaStatusCurrentType {
 /// Whether resources are frozen meanwhile, or can be handled as if HA did not exist.
 ///
 /// Taken by [`POST /cluster/ha/status/disarm-ha`](ClusterHaStatusDisarmHaPath::post).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterHaStatusDisarmHaResourceMode {
     /// The value `freeze`.
@@ -2473,7 +2467,6 @@ open_enum_impls!(ClusterHaStatusDisarmHaResourceMode {
 /// The answer to `GET /cluster/ha/status/manager_status`.
 ///
 /// Given by [`GET /cluster/ha/status/manager_status`](ClusterHaStatusManagerStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterHaStatusManagerStatus {
     /// State of the local resource manager (LRM) of each node, by node.
@@ -2510,7 +2503,6 @@ impl Default for ClusterHaStatusManagerStatus {
 /// Quorum as the answering node sees it.
 ///
 /// Given by [`GET /cluster/ha/status/manager_status`](ClusterHaStatusManagerStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterHaStatusManagerStatusQuorum {
     /// Node that answers.
@@ -2545,7 +2537,6 @@ impl Default for ClusterHaStatusManagerStatusQuorum {
 /// Present only while the HA stack is being disarmed or is disarmed.
 ///
 /// Given by [`GET /cluster/ha/status/manager_status`](ClusterHaStatusManagerStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct HaDisarmState {
     /// What happens to resources meanwhile: `freeze` or `ignore`.
@@ -2580,7 +2571,6 @@ impl Default for HaDisarmState {
 /// Result of one command.
 ///
 /// Given by [`GET /cluster/ha/status/manager_status`](ClusterHaStatusManagerStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct HaLrmResult {
     /// Exit code of the command; 0 is success.
@@ -2617,7 +2607,6 @@ impl Default for HaLrmResult {
 /// State of the local resource manager of one node.
 ///
 /// Given by [`GET /cluster/ha/status/manager_status`](ClusterHaStatusManagerStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct HaLrmStatus {
     /// What the LRM is set to: `active`, `maintenance`, or `restart` and `shutdown` while the node goes down.
@@ -2656,7 +2645,6 @@ impl Default for HaLrmStatus {
 /// State of the cluster-wide HA manager.
 ///
 /// Given by [`GET /cluster/ha/status/manager_status`](ClusterHaStatusManagerStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct HaManagerStatus {
     /// Present only while the HA stack is being disarmed or is disarmed.
@@ -2706,7 +2694,6 @@ impl Default for HaManagerStatus {
 /// Resources that keep this one from going to the requested node.
 ///
 /// Given by [`POST /cluster/ha/resources/{sid}/migrate`](ClusterHaResourcesSidMigratePath::post), [`POST /cluster/ha/resources/{sid}/relocate`](ClusterHaResourcesSidRelocatePath::post).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct HaMigrationBlocker {
     /// Kind of rule that stands in the way.
@@ -2737,7 +2724,6 @@ object!(HaMigrationBlocker {
 /// Requests about one node.
 ///
 /// Given by [`GET /cluster/ha/status/manager_status`](ClusterHaStatusManagerStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct HaNodeRequest {
     /// Whether the node is asked to go into maintenance.
@@ -2770,7 +2756,6 @@ impl Default for HaNodeRequest {
 /// State of one HA resource.
 ///
 /// Given by [`GET /cluster/ha/status/manager_status`](ClusterHaStatusManagerStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct HaServiceStatus {
     /// Command that waits to be carried out, followed by its arguments.

@@ -2516,7 +2516,6 @@ impl ClusterNotificationsTargetsNameTestPath {
 /// The answer to `GET /cluster/notifications/matchers/{name}`.
 ///
 /// Given by [`GET /cluster/notifications/matchers/{name}`](ClusterNotificationsMatchersNamePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterNotificationsMatcher {
     /// Free text about the matcher.
@@ -2696,7 +2695,6 @@ object!(ClusterNotificationsMatcher {
 /// One element of the answer to `GET /cluster/notifications/matchers`.
 ///
 /// Given by [`GET /cluster/notifications/matchers`](ClusterNotificationsMatchersPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterNotificationsMatchersItem {
     /// Free text about the matcher.
@@ -2867,7 +2865,7 @@ object!(ClusterNotificationsMatchersItem {
 ///
 /// Given by [`GET /cluster/notifications/matchers`](ClusterNotificationsMatchersPath::get), [`GET /cluster/notifications/matchers/{name}`](ClusterNotificationsMatchersNamePath::get).
 /// Taken by [`POST /cluster/notifications/matchers`](ClusterNotificationsMatchersPost), [`PUT /cluster/notifications/matchers/{name}`](ClusterNotificationsMatchersNamePut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterNotificationsMatchersMode {
     /// The value `all`.
@@ -2885,7 +2883,7 @@ open_enum_impls!(ClusterNotificationsMatchersMode {
 /// Whether a user created the entry, or it is built in, changed or not.
 ///
 /// Given by [`GET /cluster/notifications/endpoints/gotify`](ClusterNotificationsEndpointsGotifyPath::get), [`GET /cluster/notifications/endpoints/gotify/{name}`](ClusterNotificationsEndpointsGotifyNamePath::get), [`GET /cluster/notifications/endpoints/sendmail`](ClusterNotificationsEndpointsSendmailPath::get), [`GET /cluster/notifications/endpoints/sendmail/{name}`](ClusterNotificationsEndpointsSendmailNamePath::get), [`GET /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPath::get), [`GET /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePath::get), [`GET /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPath::get), [`GET /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePath::get) and 3 more.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterNotificationsOrigin {
     /// The value `user-created`.
@@ -2907,7 +2905,6 @@ open_enum_impls!(ClusterNotificationsOrigin {
 /// One element of the answer to `GET /cluster/notifications/targets`.
 ///
 /// Given by [`GET /cluster/notifications/targets`](ClusterNotificationsTargetsPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterNotificationsTargetsItem {
     /// Free text about the target.
@@ -2943,7 +2940,7 @@ object!(ClusterNotificationsTargetsItem {
 /// Kind of endpoint behind the target.
 ///
 /// Given by [`GET /cluster/notifications/targets`](ClusterNotificationsTargetsPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterNotificationsTargetsType {
     /// The value `sendmail`.
@@ -2965,7 +2962,6 @@ open_enum_impls!(ClusterNotificationsTargetsType {
 /// The answer to `GET /cluster/notifications/endpoints/gotify/{name}`.
 ///
 /// Given by [`GET /cluster/notifications/endpoints/gotify/{name}`](ClusterNotificationsEndpointsGotifyNamePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NotificationGotify {
     /// Free text about the endpoint.
@@ -3059,7 +3055,6 @@ object!(NotificationGotify {
 /// One element of the answer to `GET /cluster/notifications/endpoints/gotify`.
 ///
 /// Given by [`GET /cluster/notifications/endpoints/gotify`](ClusterNotificationsEndpointsGotifyPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NotificationGotifyItem {
     /// Free text about the endpoint.
@@ -3144,7 +3139,6 @@ object!(NotificationGotifyItem {
 /// One element of the answer to `GET /cluster/notifications/matcher-field-values`.
 ///
 /// Given by [`GET /cluster/notifications/matcher-field-values`](ClusterNotificationsMatcherFieldValuesPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NotificationMatcherFieldValue {
     /// Explanation of the value.
@@ -3176,7 +3170,6 @@ object!(NotificationMatcherFieldValue {
 /// The answer to `GET /cluster/notifications/endpoints/sendmail/{name}`.
 ///
 /// Given by [`GET /cluster/notifications/endpoints/sendmail/{name}`](ClusterNotificationsEndpointsSendmailNamePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NotificationSendmail {
     /// Sender name in the `From` header.
@@ -3315,7 +3308,6 @@ object!(NotificationSendmail {
 /// One element of the answer to `GET /cluster/notifications/endpoints/sendmail`.
 ///
 /// Given by [`GET /cluster/notifications/endpoints/sendmail`](ClusterNotificationsEndpointsSendmailPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NotificationSendmailItem {
     /// Sender name in the `From` header.
@@ -3444,7 +3436,6 @@ object!(NotificationSendmailItem {
 /// The answer to `GET /cluster/notifications/endpoints/smtp/{name}`.
 ///
 /// Given by [`GET /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NotificationSmtp {
     /// Sender name in the `From` header.
@@ -3623,7 +3614,6 @@ object!(NotificationSmtp {
 /// One element of the answer to `GET /cluster/notifications/endpoints/smtp`.
 ///
 /// Given by [`GET /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NotificationSmtpItem {
     /// Sender name in the `From` header.
@@ -3793,7 +3783,7 @@ object!(NotificationSmtpItem {
 ///
 /// Given by [`GET /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPath::get), [`GET /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePath::get).
 /// Taken by [`POST /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPost), [`PUT /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NotificationSmtpMode {
     /// The value `insecure`.
@@ -3813,7 +3803,6 @@ open_enum_impls!(NotificationSmtpMode {
 /// The answer to `GET /cluster/notifications/endpoints/webhook/{name}`.
 ///
 /// Given by [`GET /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NotificationWebhook {
     /// Template of the request body, base64-encoded.
@@ -3960,7 +3949,6 @@ object!(NotificationWebhook {
 /// One element of the answer to `GET /cluster/notifications/endpoints/webhook`.
 ///
 /// Given by [`GET /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NotificationWebhookItem {
     /// Template of the request body, base64-encoded.
@@ -4098,7 +4086,7 @@ object!(NotificationWebhookItem {
 ///
 /// Given by [`GET /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPath::get), [`GET /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePath::get).
 /// Taken by [`POST /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPost), [`PUT /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NotificationWebhookMethod {
     /// The value `post`.

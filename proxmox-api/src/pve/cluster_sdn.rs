@@ -7642,7 +7642,7 @@ impl ClusterSdnZonesZoneDelete {
 ///
 /// Given by [`GET /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsGet), [`GET /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPath::get), [`GET /cluster/sdn/prefix-lists/{id}/entries`](ClusterSdnPrefixListsIdEntriesPath::get), [`GET /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqPath::get), [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet), [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet), [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get).
 /// Taken by [`POST /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsPost), [`PUT /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPut), [`POST /cluster/sdn/prefix-lists/{id}/entries`](ClusterSdnPrefixListsIdEntriesPost), [`PUT /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqPut), [`POST /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesPost), [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnAction {
     /// The value `permit`.
@@ -7661,7 +7661,7 @@ open_enum_impls!(ClusterSdnAction {
 ///
 /// Given by [`GET /cluster/sdn/controllers`](ClusterSdnControllersGet), [`GET /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerGet).
 /// Taken by [`POST /cluster/sdn/controllers`](ClusterSdnControllersPost), [`PUT /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnControllersBgpMode {
     /// The value `auto`.
@@ -7681,7 +7681,6 @@ open_enum_impls!(ClusterSdnControllersBgpMode {
 /// The answer to `GET /cluster/sdn/controllers`.
 ///
 /// Given by [`GET /cluster/sdn/controllers`](ClusterSdnControllersGet), [`GET /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnControllersItem {
     /// Own autonomous system number; BGP and EVPN. From 0 to 4294967295.
@@ -7975,7 +7974,6 @@ object!(ClusterSdnControllersItem {
 /// In the request, shows changes not applied yet; in the answer, the settings they alter.
 ///
 /// Given by [`GET /cluster/sdn/controllers`](ClusterSdnControllersGet), [`GET /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnControllersPending {
     /// Own autonomous system number; BGP and EVPN. From 0 to 4294967295.
@@ -8069,7 +8067,7 @@ impl Default for ClusterSdnControllersPending {
 ///
 /// Given by [`GET /cluster/sdn/controllers`](ClusterSdnControllersGet), [`GET /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerGet).
 /// Taken by [`GET /cluster/sdn/controllers`](ClusterSdnControllersGet), [`POST /cluster/sdn/controllers`](ClusterSdnControllersPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnControllersType {
     /// The value `bgp`.
@@ -8091,7 +8089,6 @@ open_enum_impls!(ClusterSdnControllersType {
 /// The answer to `GET /cluster/sdn/dns`.
 ///
 /// Given by [`GET /cluster/sdn/dns`](ClusterSdnDnsGet), [`GET /cluster/sdn/dns/{dns}`](ClusterSdnDnsDnsPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnDnsItem {
     /// Checksum of the configuration; on a write, the call fails if it changed since.
@@ -8223,7 +8220,7 @@ object!(ClusterSdnDnsItem {
 ///
 /// Given by [`GET /cluster/sdn/dns`](ClusterSdnDnsGet), [`GET /cluster/sdn/dns/{dns}`](ClusterSdnDnsDnsPath::get).
 /// Taken by [`GET /cluster/sdn/dns`](ClusterSdnDnsGet), [`POST /cluster/sdn/dns`](ClusterSdnDnsPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnDnsType {
     /// The value `powerdns`.
@@ -8239,7 +8236,6 @@ open_enum_impls!(ClusterSdnDnsType {
 /// The answer to `GET /cluster/sdn/dry-run`.
 ///
 /// Given by [`GET /cluster/sdn/dry-run`](ClusterSdnDryRunPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnDryRun {
     /// Changes to the configuration of the routing daemon FRR, as a diff.
@@ -8276,7 +8272,6 @@ impl Default for ClusterSdnDryRun {
 /// The answer to `GET /cluster/sdn/fabrics/all`.
 ///
 /// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnFabricsAll {
     /// All fabrics.
@@ -8305,7 +8300,6 @@ object!(ClusterSdnFabricsAll {
 /// The answer to `GET /cluster/sdn/fabrics/fabric/{id}`.
 ///
 /// Given by [`GET /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnFabricsFabric {
     /// Area as a number or in dotted form; OSPF.
@@ -8478,7 +8472,7 @@ object!(ClusterSdnFabricsFabric {
 /// Names of settings to remove.
 ///
 /// Taken by [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnFabricsFabricDelete {
     /// The value `ip_prefix`. Since 9.2.
@@ -8521,7 +8515,6 @@ open_enum_impls!(ClusterSdnFabricsFabricDelete {
 /// All fabrics.
 ///
 /// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet), [`GET /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnFabricsFabricItem {
     /// Area as a number or in dotted form; OSPF.
@@ -8722,7 +8715,6 @@ impl Default for ClusterSdnFabricsFabricItem {
 /// In the request, shows changes not applied yet; in the answer, the settings they alter.
 ///
 /// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet), [`GET /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnFabricsFabricPending {
     /// Area as a number or in dotted form; OSPF.
@@ -8784,7 +8776,6 @@ impl Default for ClusterSdnFabricsFabricPending {
 /// The answer to `GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`.
 ///
 /// Given by [`GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnFabricsNode {
     /// Networks that can be reached through the member; WireGuard. Since 9.2.
@@ -8966,7 +8957,7 @@ object!(ClusterSdnFabricsNode {
 /// Names of settings to remove.
 ///
 /// Taken by [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnFabricsNodeDelete {
     /// The value `interfaces`.
@@ -8997,7 +8988,6 @@ open_enum_impls!(ClusterSdnFabricsNodeDelete {
 /// All member nodes of all fabrics.
 ///
 /// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet), [`GET /cluster/sdn/fabrics/node`](ClusterSdnFabricsNodeGet), [`GET /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnFabricsNodeItem {
     /// Networks that can be reached through the member; WireGuard. Since 9.2.
@@ -9209,7 +9199,6 @@ impl Default for ClusterSdnFabricsNodeItem {
 /// In the request, shows changes not applied yet; in the answer, the settings they alter.
 ///
 /// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet), [`GET /cluster/sdn/fabrics/node`](ClusterSdnFabricsNodeGet), [`GET /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnFabricsNodePending {
     /// Networks that can be reached through the member; WireGuard.
@@ -9275,7 +9264,7 @@ impl Default for ClusterSdnFabricsNodePending {
 ///
 /// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet), [`GET /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricGet), [`GET /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPath::get), [`GET /cluster/sdn/fabrics/node`](ClusterSdnFabricsNodeGet), [`GET /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdGet), [`GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::get).
 /// Taken by [`POST /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricPost), [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut), [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost), [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnFabricsProtocol {
     /// The value `openfabric`.
@@ -9298,7 +9287,7 @@ open_enum_impls!(ClusterSdnFabricsProtocol {
 ///
 /// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet), [`GET /cluster/sdn/fabrics/node`](ClusterSdnFabricsNodeGet), [`GET /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdGet), [`GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::get).
 /// Taken by [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost), [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnFabricsRole {
     /// The value `internal`.
@@ -9316,7 +9305,6 @@ open_enum_impls!(ClusterSdnFabricsRole {
 /// The answer to `GET /cluster/sdn/ipams`.
 ///
 /// Given by [`GET /cluster/sdn/ipams`](ClusterSdnIpamsGet), [`GET /cluster/sdn/ipams/{ipam}`](ClusterSdnIpamsIpamPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnIpamsItem {
     /// Checksum of the configuration; on a write, the call fails if it changed since.
@@ -9427,7 +9415,6 @@ object!(ClusterSdnIpamsItem {
 /// One element of the answer to `GET /cluster/sdn/ipams/{ipam}/status`.
 ///
 /// Given by [`GET /cluster/sdn/ipams/{ipam}/status`](ClusterSdnIpamsIpamStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnIpamsStatusItem {
     /// Set if the address is the subnet's gateway.
@@ -9470,7 +9457,7 @@ object!(ClusterSdnIpamsStatusItem {
 ///
 /// Given by [`GET /cluster/sdn/ipams`](ClusterSdnIpamsGet), [`GET /cluster/sdn/ipams/{ipam}`](ClusterSdnIpamsIpamPath::get).
 /// Taken by [`GET /cluster/sdn/ipams`](ClusterSdnIpamsGet), [`POST /cluster/sdn/ipams`](ClusterSdnIpamsPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnIpamsType {
     /// The value `netbox`.
@@ -9490,7 +9477,7 @@ open_enum_impls!(ClusterSdnIpamsType {
 /// Names of settings to remove.
 ///
 /// Taken by [`PUT /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnPrefixListDelete {
     /// The value `entries`.
@@ -9506,7 +9493,6 @@ open_enum_impls!(ClusterSdnPrefixListDelete {
 /// The answer to `GET /cluster/sdn/prefix-lists/{id}/entries`.
 ///
 /// Given by [`GET /cluster/sdn/prefix-lists/{id}/entries`](ClusterSdnPrefixListsIdEntriesPath::get), [`GET /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnPrefixListsEntriesItem {
     /// What happens to routes that match: `permit` or `deny`.
@@ -9607,7 +9593,7 @@ impl Default for ClusterSdnPrefixListsEntriesItem {
 /// Names of settings to remove.
 ///
 /// Taken by [`PUT /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnPrefixListsEntryDelete {
     /// The value `le`.
@@ -9627,7 +9613,6 @@ open_enum_impls!(ClusterSdnPrefixListsEntryDelete {
 /// The answer to `GET /cluster/sdn/prefix-lists`.
 ///
 /// Given by [`GET /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsGet), [`GET /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnPrefixListsItem {
     /// Checksum of the configuration; on a write, the call fails if it changed since.
@@ -9722,7 +9707,6 @@ impl Default for ClusterSdnPrefixListsItem {
 /// In the request, shows changes not applied yet; in the answer, the settings they alter.
 ///
 /// Given by [`GET /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsGet), [`GET /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnPrefixListsPending {
     /// Entries of the list, checked in the order of their numbers.
@@ -9755,7 +9739,7 @@ impl Default for ClusterSdnPrefixListsPending {
 /// Names of settings to remove.
 ///
 /// Taken by [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnRouteMapsEntriesEntryDelete {
     /// The value `set`.
@@ -9778,7 +9762,6 @@ open_enum_impls!(ClusterSdnRouteMapsEntriesEntryDelete {
 /// The answer to `GET /cluster/sdn/route-maps/entries`.
 ///
 /// Given by [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet), [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet), [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnRouteMapsEntriesItem {
     /// What happens to routes that match: `permit` or `deny`.
@@ -9900,7 +9883,6 @@ object!(ClusterSdnRouteMapsEntriesItem {
 /// One element of the answer to `GET /cluster/sdn/route-maps`.
 ///
 /// Given by [`GET /cluster/sdn/route-maps`](ClusterSdnRouteMapsGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnRouteMapsItem {
     /// Name of the route map.
@@ -9933,7 +9915,7 @@ impl Default for ClusterSdnRouteMapsItem {
 /// Whether the object is new, changed or deleted compared with what is applied; absent if it is neither.
 ///
 /// Given by [`GET /cluster/sdn/controllers`](ClusterSdnControllersGet), [`GET /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerGet), [`GET /cluster/sdn/vnets`](ClusterSdnVnetsGet), [`GET /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetGet), [`GET /cluster/sdn/zones`](ClusterSdnZonesGet), [`GET /cluster/sdn/zones/{zone}`](ClusterSdnZonesZoneGet).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnState {
     /// The value `new`.
@@ -9953,7 +9935,6 @@ open_enum_impls!(ClusterSdnState {
 /// The answer to `GET /cluster/sdn/vnets/{vnet}/firewall/options`.
 ///
 /// Given by [`GET /cluster/sdn/vnets/{vnet}/firewall/options`](ClusterSdnVnetsVnetFirewallOptionsPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnVnetsFirewallOptions {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since.
@@ -10047,7 +10028,6 @@ impl Default for ClusterSdnVnetsFirewallOptions {
 /// The answer to `GET /cluster/sdn/vnets`.
 ///
 /// Given by [`GET /cluster/sdn/vnets`](ClusterSdnVnetsGet), [`GET /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnVnetsItem {
     /// Free text that describes the VNet. At most 256 characters.
@@ -10190,7 +10170,6 @@ object!(ClusterSdnVnetsItem {
 /// In the request, shows changes not applied yet; in the answer, the settings they alter.
 ///
 /// Given by [`GET /cluster/sdn/vnets`](ClusterSdnVnetsGet), [`GET /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnVnetsPending {
     /// Free text that describes the VNet. At most 256 characters.
@@ -10234,7 +10213,6 @@ impl Default for ClusterSdnVnetsPending {
 /// The answer to `GET /cluster/sdn/vnets/{vnet}/subnets`.
 ///
 /// Given by [`GET /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsGet), [`GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnVnetsSubnetsItem {
     /// Subnet in CIDR notation.
@@ -10446,7 +10424,6 @@ object!(ClusterSdnVnetsSubnetsItem {
 /// In the request, shows changes not applied yet; in the answer, the settings they alter.
 ///
 /// Given by [`GET /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsGet), [`GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnVnetsSubnetsPending {
     /// Address of the DNS server that DHCP clients are told.
@@ -10499,7 +10476,7 @@ impl Default for ClusterSdnVnetsSubnetsPending {
 ///
 /// Given by [`GET /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsGet), [`GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetGet).
 /// Taken by [`POST /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnVnetsSubnetsType {
     /// The value `subnet`.
@@ -10516,7 +10493,7 @@ open_enum_impls!(ClusterSdnVnetsSubnetsType {
 ///
 /// Given by [`GET /cluster/sdn/vnets`](ClusterSdnVnetsGet), [`GET /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetGet).
 /// Taken by [`POST /cluster/sdn/vnets`](ClusterSdnVnetsPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnVnetsType {
     /// The value `vnet`.
@@ -10533,7 +10510,7 @@ open_enum_impls!(ClusterSdnVnetsType {
 ///
 /// Given by [`GET /cluster/sdn/zones`](ClusterSdnZonesGet), [`GET /cluster/sdn/zones/{zone}`](ClusterSdnZonesZoneGet).
 /// Taken by [`POST /cluster/sdn/zones`](ClusterSdnZonesPost), [`PUT /cluster/sdn/zones/{zone}`](ClusterSdnZonesZonePut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnZonesDhcp {
     /// The value `dnsmasq`.
@@ -10549,7 +10526,6 @@ open_enum_impls!(ClusterSdnZonesDhcp {
 /// The answer to `GET /cluster/sdn/zones`.
 ///
 /// Given by [`GET /cluster/sdn/zones`](ClusterSdnZonesGet), [`GET /cluster/sdn/zones/{zone}`](ClusterSdnZonesZoneGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnZonesItem {
     /// Announces whole subnets (type 5 routes), which helps with silent guests; EVPN zones.
@@ -10956,7 +10932,6 @@ object!(ClusterSdnZonesItem {
 /// In the request, shows changes not applied yet; in the answer, the settings they alter.
 ///
 /// Given by [`GET /cluster/sdn/zones`](ClusterSdnZonesGet), [`GET /cluster/sdn/zones/{zone}`](ClusterSdnZonesZoneGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnZonesPending {
     /// Announces whole subnets (type 5 routes), which helps with silent guests; EVPN zones.
@@ -11075,7 +11050,7 @@ impl Default for ClusterSdnZonesPending {
 ///
 /// Given by [`GET /cluster/sdn/zones`](ClusterSdnZonesGet), [`GET /cluster/sdn/zones/{zone}`](ClusterSdnZonesZoneGet).
 /// Taken by [`GET /cluster/sdn/zones`](ClusterSdnZonesGet), [`POST /cluster/sdn/zones`](ClusterSdnZonesPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnZonesType {
     /// The value `evpn`.
@@ -11104,7 +11079,6 @@ open_enum_impls!(ClusterSdnZonesType {
 ///
 /// Given by [`GET /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsGet), [`GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetGet).
 /// Taken by [`POST /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsPost), [`PUT /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct DhcpRange {
     /// Last address of the range.
@@ -11171,7 +11145,6 @@ property_string_impls!(DhcpRange);
 ///
 /// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet), [`GET /cluster/sdn/fabrics/node`](ClusterSdnFabricsNodeGet), [`GET /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdGet), [`GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::get).
 /// Taken by [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost), [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct FabricInterface {
     /// How many missed hello packets end a neighborhood; OpenFabric. From 2 to 100.
@@ -11302,7 +11275,7 @@ property_string_impls!(FabricInterface);
 ///
 /// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet), [`GET /cluster/sdn/fabrics/node`](ClusterSdnFabricsNodeGet), [`GET /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdGet), [`GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::get).
 /// Taken by [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost), [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum FabricInterfaceNetworkType {
     /// The value `broadcast`.
@@ -11333,7 +11306,6 @@ open_enum_impls!(FabricInterfaceNetworkType {
 ///
 /// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet), [`GET /cluster/sdn/fabrics/node`](ClusterSdnFabricsNodeGet), [`GET /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdGet), [`GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::get).
 /// Taken by [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost), [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct FabricPeer {
     /// Address and port to reach the peer at, in place of the peer's own setting.
@@ -11440,7 +11412,7 @@ property_string_impls!(FabricPeer);
 ///
 /// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet), [`GET /cluster/sdn/fabrics/node`](ClusterSdnFabricsNodeGet), [`GET /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdGet), [`GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::get).
 /// Taken by [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost), [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum FabricPeerType {
     /// The value `internal`.
@@ -11461,7 +11433,6 @@ open_enum_impls!(FabricPeerType {
 ///
 /// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet), [`GET /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricGet), [`GET /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPath::get).
 /// Taken by [`POST /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricPost), [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct FabricRedistribute {
     /// Route map that filters or alters these routes.
@@ -11522,7 +11493,7 @@ property_string_impls!(FabricRedistribute);
 ///
 /// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet), [`GET /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricGet), [`GET /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPath::get).
 /// Taken by [`POST /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricPost), [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum FabricRedistributeSource {
     /// The value `bgp`.
@@ -11549,7 +11520,6 @@ open_enum_impls!(FabricRedistributeSource {
 ///
 /// Given by [`GET /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsGet), [`GET /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPath::get).
 /// Taken by [`POST /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsPost), [`PUT /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct PrefixListRule {
     /// What happens to routes that match: `permit` or `deny`.
@@ -11646,7 +11616,6 @@ property_string_impls!(PrefixListRule);
 ///
 /// Given by [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet), [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet), [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get).
 /// Taken by [`POST /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesPost), [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct RouteMapExitAction {
     /// How to go on: with the next entry or with a later one.
@@ -11707,7 +11676,7 @@ property_string_impls!(RouteMapExitAction);
 ///
 /// Given by [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet), [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet), [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get).
 /// Taken by [`POST /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesPost), [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum RouteMapExitActionKey {
     /// The value `on-match-goto`.
@@ -11732,7 +11701,6 @@ open_enum_impls!(RouteMapExitActionKey {
 ///
 /// Given by [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet), [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet), [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get).
 /// Taken by [`POST /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesPost), [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct RouteMapMatch {
     /// Property of the route to look at.
@@ -11787,7 +11755,7 @@ property_string_impls!(RouteMapMatch);
 ///
 /// Given by [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet), [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet), [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get).
 /// Taken by [`POST /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesPost), [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum RouteMapMatchKey {
     /// The value `route-type`.
@@ -11847,7 +11815,6 @@ open_enum_impls!(RouteMapMatchKey {
 ///
 /// Given by [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet), [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet), [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get).
 /// Taken by [`POST /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesPost), [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct RouteMapSet {
     /// Property of the route to change.
@@ -11902,7 +11869,7 @@ property_string_impls!(RouteMapSet);
 ///
 /// Given by [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet), [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet), [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get).
 /// Taken by [`POST /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesPost), [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum RouteMapSetKey {
     /// The value `ip-next-hop-peer-address`.

@@ -6001,7 +6001,7 @@ impl LxcVmidVncwebsocketPath {
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet), [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/lxc`](LxcPost), [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum LxcArch {
     /// The value `amd64`.
@@ -6028,7 +6028,7 @@ open_enum_impls!(LxcArch {
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet), [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/lxc`](LxcPost), [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum LxcCmode {
     /// The value `shell`.
@@ -6048,7 +6048,6 @@ open_enum_impls!(LxcCmode {
 /// The answer to `GET /nodes/{node}/lxc/{vmid}/config`.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct LxcConfig {
     /// Architecture of the programs in the container. Default: `amd64`.
@@ -6489,7 +6488,6 @@ impl Default for LxcConfig {
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet), [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/lxc`](LxcPost), [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct LxcDevice {
     /// Forbids the container to write to the device. Default: `false`.
@@ -6580,7 +6578,6 @@ property_string_impls!(LxcDevice);
 /// The answer to `GET /nodes/{node}/lxc/{vmid}/feature`.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/feature`](LxcVmidFeatureGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct LxcFeature {
     /// Whether it is possible.
@@ -6611,7 +6608,6 @@ object!(LxcFeature {
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet), [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/lxc`](LxcPost), [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct LxcFeatures {
     /// Mounts `/sys` writable in an unprivileged container; can break its networking with newer systemd. Default: `false`.
@@ -6712,7 +6708,6 @@ property_string_impls!(LxcFeatures);
 /// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/interfaces`.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/interfaces`](LxcVmidInterfacesPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct LxcInterfacesItem {
     /// MAC address of the interface. Since 8.4.
@@ -6759,7 +6754,6 @@ object!(LxcInterfacesItem {
 /// One element of the answer to `GET /nodes/{node}/lxc`.
 ///
 /// Given by [`GET /nodes/{node}/lxc`](LxcPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct LxcItem {
     /// CPU load as a fraction of all the container's CPUs: 0.5 is half busy. Since 8.4.
@@ -6871,7 +6865,7 @@ object!(LxcItem {
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet), [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/lxc`](LxcPost), [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum LxcLock {
     /// The value `backup`.
@@ -6915,7 +6909,6 @@ open_enum_impls!(LxcLock {
 /// The answer to `GET /nodes/{node}/lxc/{vmid}/migrate`.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/migrate`](LxcVmidMigrateGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct LxcMigrate {
     /// Nodes to which the container can go.
@@ -6957,7 +6950,6 @@ object!(LxcMigrate {
 /// Part of `not-allowed-nodes.*` in `GET /nodes/{node}/lxc/{vmid}/migrate`.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/migrate`](LxcVmidMigrateGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct LxcMigrateNotAllowedNodesValue {
     /// High availability resources that keep the guest off the node.
@@ -6994,7 +6986,6 @@ impl Default for LxcMigrateNotAllowedNodesValue {
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet), [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/lxc`](LxcPost), [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct LxcMountPoint {
     /// Turns POSIX ACLs on or off, in place of the file system's default.
@@ -7177,7 +7168,7 @@ property_string_impls!(LxcMountPoint);
 /// Key the volume gets in the receiving configuration; the same one if absent.
 ///
 /// Taken by [`POST /nodes/{node}/lxc/{vmid}/move_volume`](LxcVmidMoveVolumePost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum LxcMoveVolumeTargetVolume {
     /// The value `rootfs`.
@@ -8729,7 +8720,7 @@ open_enum_impls!(LxcMoveVolumeTargetVolume {
 /// Key of the volume to move, such as `rootfs` or `mp0`.
 ///
 /// Taken by [`POST /nodes/{node}/lxc/{vmid}/move_volume`](LxcVmidMoveVolumePost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum LxcMoveVolumeVolume {
     /// The value `rootfs`.
@@ -10284,7 +10275,6 @@ open_enum_impls!(LxcMoveVolumeVolume {
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet), [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/lxc`](LxcPost), [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct LxcNet {
     /// Network bridge the interface is plugged into.
@@ -10484,7 +10474,7 @@ property_string_impls!(LxcNet);
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet), [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/lxc`](LxcPost), [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum LxcNetType {
     /// The value `veth`.
@@ -10501,7 +10491,7 @@ open_enum_impls!(LxcNetType {
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet), [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/lxc`](LxcPost), [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum LxcOstype {
     /// The value `debian`.
@@ -10547,7 +10537,7 @@ open_enum_impls!(LxcOstype {
 /// Key of the volume to enlarge, such as `rootfs` or `mp0`.
 ///
 /// Taken by [`PUT /nodes/{node}/lxc/{vmid}/resize`](LxcVmidResizePut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum LxcResizeDisk {
     /// The value `rootfs`.
@@ -11334,7 +11324,6 @@ open_enum_impls!(LxcResizeDisk {
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet), [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/lxc`](LxcPost), [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct LxcRootfs {
     /// Turns POSIX ACLs on or off, in place of the file system's default.
@@ -11483,7 +11472,6 @@ property_string_impls!(LxcRootfs);
 /// The answer to `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct LxcSnapshotConfig {
     /// Architecture of the programs in the container.
@@ -11898,7 +11886,6 @@ impl Default for LxcSnapshotConfig {
 /// The answer to `GET /nodes/{node}/lxc/{vmid}/status/current`.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/status/current`](LxcVmidStatusCurrentPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct LxcStatusCurrent {
     /// CPU load as a fraction of all the container's CPUs: 0.5 is half busy. Since 8.4.
@@ -12012,7 +11999,6 @@ object!(LxcStatusCurrent {
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet), [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/lxc`](LxcPost), [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct LxcUnused {
     /// Volume ID of the detached volume.
@@ -12056,7 +12042,6 @@ property_string_impls!(LxcUnused);
 /// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/snapshot`.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/snapshot`](LxcVmidSnapshotPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct LxcVmidSnapshotItem {
     /// Notes about the snapshot.

@@ -3098,7 +3098,6 @@ impl NodeCephStopPost {
 /// A property string: it is written and read as one text.
 ///
 /// Taken by [`POST /nodes/{node}/ceph/pool`](NodeCephPoolPost), [`POST /nodes/{node}/ceph/pools`](NodeCephPoolsPost).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct CephErasureCoding {
     /// CRUSH device class the data is kept on.
@@ -3187,7 +3186,6 @@ property_string_impls!(CephErasureCoding);
 /// What is directly below: buckets, or OSDs as leaves.
 ///
 /// Given by [`GET /nodes/{node}/ceph/osd`](NodeCephOsdPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct CephOsdTreeLevel1 {
     /// Apply latency of the OSD in milliseconds.
@@ -3291,7 +3289,6 @@ impl Default for CephOsdTreeLevel1 {
 /// What is directly below: buckets, or OSDs as leaves.
 ///
 /// Given by [`GET /nodes/{node}/ceph/osd`](NodeCephOsdPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct CephOsdTreeLevel2 {
     /// Apply latency of the OSD in milliseconds.
@@ -3395,7 +3392,6 @@ impl Default for CephOsdTreeLevel2 {
 /// What is directly below: buckets, or OSDs as leaves.
 ///
 /// Given by [`GET /nodes/{node}/ceph/osd`](NodeCephOsdPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct CephOsdTreeLevel3 {
     /// Apply latency of the OSD in milliseconds.
@@ -3499,7 +3495,6 @@ impl Default for CephOsdTreeLevel3 {
 /// What is directly below: buckets, or OSDs as leaves.
 ///
 /// Given by [`GET /nodes/{node}/ceph/osd`](NodeCephOsdPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct CephOsdTreeLevel4 {
     /// Apply latency of the OSD in milliseconds.
@@ -3604,7 +3599,7 @@ impl Default for CephOsdTreeLevel4 {
 ///
 /// Given by [`GET /nodes/{node}/ceph/pool/{name}/status`](NodeCephPoolNameStatusGet), [`GET /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNameGet).
 /// Taken by [`POST /nodes/{node}/ceph/pool`](NodeCephPoolPost), [`PUT /nodes/{node}/ceph/pool/{name}`](NodeCephPoolNamePut), [`POST /nodes/{node}/ceph/pools`](NodeCephPoolsPost), [`PUT /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNamePut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeCephApplication {
     /// The value `rbd`.
@@ -3624,7 +3619,6 @@ open_enum_impls!(NodeCephApplication {
 /// One element of the answer to `GET /nodes/{node}/ceph/cfg/db`.
 ///
 /// Given by [`GET /nodes/{node}/ceph/cfg/db`](NodeCephCfgDbPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephCfgDbItem {
     /// Whether a change takes effect without a restart of the daemons.
@@ -3668,7 +3662,7 @@ object!(NodeCephCfgDbItem {
 /// Audience of the setting, from everyday use to development.
 ///
 /// Given by [`GET /nodes/{node}/ceph/cfg/db`](NodeCephCfgDbPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeCephCfgDbLevel {
     /// The value `basic`.
@@ -3688,7 +3682,6 @@ open_enum_impls!(NodeCephCfgDbLevel {
 /// The answer to `GET /nodes/{node}/ceph/cmd-safety`.
 ///
 /// Given by [`GET /nodes/{node}/ceph/cmd-safety`](NodeCephCmdSafetyPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephCmdSafety {
     /// Whether Ceph considers the action safe.
@@ -3719,7 +3712,7 @@ object!(NodeCephCmdSafety {
 /// What is to be done with the daemon.
 ///
 /// Taken by [`GET /nodes/{node}/ceph/cmd-safety`](NodeCephCmdSafetyPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeCephCmdSafetyAction {
     /// The value `stop`.
@@ -3737,7 +3730,7 @@ open_enum_impls!(NodeCephCmdSafetyAction {
 /// Type of the daemon.
 ///
 /// Taken by [`GET /nodes/{node}/ceph/cmd-safety`](NodeCephCmdSafetyPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeCephCmdSafetyService {
     /// The value `osd`.
@@ -3757,7 +3750,6 @@ open_enum_impls!(NodeCephCmdSafetyService {
 /// One element of the answer to `GET /nodes/{node}/ceph/configdb`.
 ///
 /// Given by [`GET /nodes/{node}/ceph/configdb`](NodeCephConfigdbPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephConfigdbItem {
     /// Whether a change takes effect without a restart of the daemons.
@@ -3807,7 +3799,6 @@ impl Default for NodeCephConfigdbItem {
 /// One element of the answer to `GET /nodes/{node}/ceph/fs`.
 ///
 /// Given by [`GET /nodes/{node}/ceph/fs`](NodeCephFsPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephFsItem {
     /// Name of the first data pool; `data_pools` names them all.
@@ -3847,7 +3838,6 @@ object!(NodeCephFsItem {
 /// One element of the answer to `GET /nodes/{node}/ceph/mds`.
 ///
 /// Given by [`GET /nodes/{node}/ceph/mds`](NodeCephMdsPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephMdsItem {
     /// Address the metadata server announces, in Ceph's notation.
@@ -3907,7 +3897,6 @@ object!(NodeCephMdsItem {
 /// One element of the answer to `GET /nodes/{node}/ceph/mgr`.
 ///
 /// Given by [`GET /nodes/{node}/ceph/mgr`](NodeCephMgrPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephMgrItem {
     /// Address the manager announces, in Ceph's notation.
@@ -3956,7 +3945,6 @@ object!(NodeCephMgrItem {
 /// One element of the answer to `GET /nodes/{node}/ceph/mon`.
 ///
 /// Given by [`GET /nodes/{node}/ceph/mon`](NodeCephMonPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephMonItem {
     /// Address the monitor announces, in Ceph's notation.
@@ -4013,7 +4001,6 @@ object!(NodeCephMonItem {
 /// The answer to `GET /nodes/{node}/ceph/osd`.
 ///
 /// Given by [`GET /nodes/{node}/ceph/osd`](NodeCephOsdPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephOsd {
     /// OSD flags set on the cluster, separated by commas; absent if there are none.
@@ -4044,7 +4031,6 @@ object!(NodeCephOsd {
 /// The answer to `GET /nodes/{node}/ceph/osd/{osdid}/lv-info`.
 ///
 /// Given by [`GET /nodes/{node}/ceph/osd/{osdid}/lv-info`](NodeCephOsdOsdidLvInfoGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephOsdLvInfo {
     /// When the volume was created, as `lvs` prints it.
@@ -4087,7 +4073,7 @@ object!(NodeCephOsdLvInfo {
 /// Role of the device within the OSD whose volume to look at.
 ///
 /// Taken by [`GET /nodes/{node}/ceph/osd/{osdid}/lv-info`](NodeCephOsdOsdidLvInfoGet).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeCephOsdLvInfoType {
     /// The value `block`.
@@ -4107,7 +4093,6 @@ open_enum_impls!(NodeCephOsdLvInfoType {
 /// The answer to `GET /nodes/{node}/ceph/osd/{osdid}/metadata`.
 ///
 /// Given by [`GET /nodes/{node}/ceph/osd/{osdid}/metadata`](NodeCephOsdOsdidMetadataPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephOsdMetadata {
     /// Devices the OSD consists of.
@@ -4142,7 +4127,7 @@ impl Default for NodeCephOsdMetadata {
 /// Role of the device within the OSD.
 ///
 /// Given by [`GET /nodes/{node}/ceph/osd/{osdid}/metadata`](NodeCephOsdOsdidMetadataPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeCephOsdMetadataDevice {
     /// The value `block`.
@@ -4162,7 +4147,6 @@ open_enum_impls!(NodeCephOsdMetadataDevice {
 /// Devices the OSD consists of.
 ///
 /// Given by [`GET /nodes/{node}/ceph/osd/{osdid}/metadata`](NodeCephOsdOsdidMetadataPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephOsdMetadataDevicesItem {
     /// Path of the device node.
@@ -4215,7 +4199,6 @@ impl Default for NodeCephOsdMetadataDevicesItem {
 /// General information about the OSD.
 ///
 /// Given by [`GET /nodes/{node}/ceph/osd/{osdid}/metadata`](NodeCephOsdOsdidMetadataPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephOsdMetadataOsd {
     /// Address and port for traffic with other OSDs.
@@ -4278,7 +4261,6 @@ object!(NodeCephOsdMetadataOsd {
 /// Top of the CRUSH tree; `children` holds nested buckets and, as leaves, OSDs.
 ///
 /// Given by [`GET /nodes/{node}/ceph/osd`](NodeCephOsdPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephOsdRoot {
     /// What is directly below: buckets, or OSDs as leaves.
@@ -4314,7 +4296,7 @@ impl Default for NodeCephOsdRoot {
 ///
 /// Given by [`GET /nodes/{node}/ceph/pool`](NodeCephPoolPath::get), [`GET /nodes/{node}/ceph/pool/{name}/status`](NodeCephPoolNameStatusGet), [`GET /nodes/{node}/ceph/pools`](NodeCephPoolsPath::get), [`GET /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNameGet).
 /// Taken by [`POST /nodes/{node}/ceph/pool`](NodeCephPoolPost), [`PUT /nodes/{node}/ceph/pool/{name}`](NodeCephPoolNamePut), [`POST /nodes/{node}/ceph/pools`](NodeCephPoolsPost), [`PUT /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNamePut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeCephPgAutoscaleMode {
     /// The value `on`.
@@ -4334,7 +4316,6 @@ open_enum_impls!(NodeCephPgAutoscaleMode {
 /// The answer to `GET /nodes/{node}/ceph/pool/{name}/status`.
 ///
 /// Given by [`GET /nodes/{node}/ceph/pool/{name}/status`](NodeCephPoolNameStatusGet), [`GET /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNameGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephPool {
     /// What the pool is used for. Default: `rbd`.
@@ -4652,7 +4633,6 @@ object!(NodeCephPool {
 /// What the autoscaler reports about the pool; differs between Ceph releases.
 ///
 /// Given by [`GET /nodes/{node}/ceph/pool`](NodeCephPoolPath::get), [`GET /nodes/{node}/ceph/pool/{name}/status`](NodeCephPoolNameStatusGet), [`GET /nodes/{node}/ceph/pools`](NodeCephPoolsPath::get), [`GET /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNameGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephPoolAutoscaleStatus {
     /// Share of the CRUSH root's capacity the pool takes up, from 0 to 1.
@@ -4744,7 +4724,6 @@ impl Default for NodeCephPoolAutoscaleStatus {
 /// One element of the answer to `GET /nodes/{node}/ceph/pool`.
 ///
 /// Given by [`GET /nodes/{node}/ceph/pool`](NodeCephPoolPath::get), [`GET /nodes/{node}/ceph/pools`](NodeCephPoolsPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephPoolItem {
     /// Applications the pool is tagged with, each with its metadata.
@@ -4979,7 +4958,6 @@ object!(NodeCephPoolItem {
 /// Usage and I/O statistics; only with `verbose`.
 ///
 /// Given by [`GET /nodes/{node}/ceph/pool/{name}/status`](NodeCephPoolNameStatusGet), [`GET /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNameGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephPoolStatistics {
     /// Raw space available to the pool. In bytes.
@@ -5074,7 +5052,7 @@ impl Default for NodeCephPoolStatistics {
 /// Whether the pool keeps replicas or uses erasure coding; `unknown` for other types.
 ///
 /// Given by [`GET /nodes/{node}/ceph/pool`](NodeCephPoolPath::get), [`GET /nodes/{node}/ceph/pools`](NodeCephPoolsPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeCephType {
     /// The value `replicated`.

@@ -1378,7 +1378,7 @@ impl NodeDisksZfsNameDelete {
 /// File system to create.
 ///
 /// Taken by [`POST /nodes/{node}/disks/directory`](NodeDisksDirectoryPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeDisksDirectoryFilesystem {
     /// The value `ext4`.
@@ -1396,7 +1396,6 @@ open_enum_impls!(NodeDisksDirectoryFilesystem {
 /// One element of the answer to `GET /nodes/{node}/disks/directory`.
 ///
 /// Given by [`GET /nodes/{node}/disks/directory`](NodeDisksDirectoryPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDisksDirectoryItem {
     /// Device that is mounted.
@@ -1433,7 +1432,6 @@ object!(NodeDisksDirectoryItem {
 /// One element of the answer to `GET /nodes/{node}/disks/list`.
 ///
 /// Given by [`GET /nodes/{node}/disks/list`](NodeDisksListGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDisksListItem {
     /// Whether the Ceph OSD on the disk uses BlueStore.
@@ -1530,7 +1528,7 @@ object!(NodeDisksListItem {
 /// In the request, only unused disks or only those fit for a journal; in the answer, the kind of disk.
 ///
 /// Taken by [`GET /nodes/{node}/disks/list`](NodeDisksListGet).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeDisksListType {
     /// The value `unused`.
@@ -1548,7 +1546,6 @@ open_enum_impls!(NodeDisksListType {
 /// The answer to `GET /nodes/{node}/disks/lvm`.
 ///
 /// Given by [`GET /nodes/{node}/disks/lvm`](NodeDisksLvmPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDisksLvm {
     /// Volume groups of the node.
@@ -1582,7 +1579,6 @@ object!(NodeDisksLvm {
 /// Physical volumes the group is made of.
 ///
 /// Given by [`GET /nodes/{node}/disks/lvm`](NodeDisksLvmPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDisksLvmChildrenChildrenItem {
     /// Space of the physical volume not given out yet, in bytes.
@@ -1615,7 +1611,6 @@ object!(NodeDisksLvmChildrenChildrenItem {
 /// Volume groups of the node.
 ///
 /// Given by [`GET /nodes/{node}/disks/lvm`](NodeDisksLvmPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDisksLvmChildrenItem {
     /// Physical volumes the group is made of.
@@ -1651,7 +1646,6 @@ object!(NodeDisksLvmChildrenItem {
 /// One element of the answer to `GET /nodes/{node}/disks/lvmthin`.
 ///
 /// Given by [`GET /nodes/{node}/disks/lvmthin`](NodeDisksLvmthinPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDisksLvmthinItem {
     /// Name of the thin pool.
@@ -1695,7 +1689,6 @@ object!(NodeDisksLvmthinItem {
 /// The answer to `GET /nodes/{node}/disks/smart`.
 ///
 /// Given by [`GET /nodes/{node}/disks/smart`](NodeDisksSmartGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDisksSmart {
     /// SMART attributes of an ATA disk.
@@ -1738,7 +1731,6 @@ impl Default for NodeDisksSmart {
 /// SMART attributes of an ATA disk.
 ///
 /// Given by [`GET /nodes/{node}/disks/smart`](NodeDisksSmartGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDisksSmartAttributesItem {
     /// When the attribute failed; `-` if it never did.
@@ -1797,7 +1789,6 @@ impl Default for NodeDisksSmartAttributesItem {
 /// The answer to `GET /nodes/{node}/disks/zfs/{name}`.
 ///
 /// Given by [`GET /nodes/{node}/disks/zfs/{name}`](NodeDisksZfsNamePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDisksZfs {
     /// What ZFS advises to do about the state.
@@ -1848,7 +1839,6 @@ object!(NodeDisksZfs {
 /// What the group is made of: disks, or groups of disks that replace each other.
 ///
 /// Given by [`GET /nodes/{node}/disks/zfs/{name}`](NodeDisksZfsNamePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDisksZfsChildrenChildrenChildrenItem {
     /// What is below it: objects with the same members.
@@ -1899,7 +1889,6 @@ object!(NodeDisksZfsChildrenChildrenChildrenItem {
 /// What it is made of: groups such as `mirror-0`, or disks.
 ///
 /// Given by [`GET /nodes/{node}/disks/zfs/{name}`](NodeDisksZfsNamePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDisksZfsChildrenChildrenItem {
     /// What the group is made of: disks, or groups of disks that replace each other.
@@ -1950,7 +1939,6 @@ object!(NodeDisksZfsChildrenChildrenItem {
 /// Devices of the pool, section by section; entries may hold further ones.
 ///
 /// Given by [`GET /nodes/{node}/disks/zfs/{name}`](NodeDisksZfsNamePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDisksZfsChildrenItem {
     /// What it is made of: groups such as `mirror-0`, or disks.
@@ -2001,7 +1989,7 @@ object!(NodeDisksZfsChildrenItem {
 /// Compression of the data on the pool.
 ///
 /// Taken by [`POST /nodes/{node}/disks/zfs`](NodeDisksZfsPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeDisksZfsCompression {
     /// The value `on`.
@@ -2029,7 +2017,6 @@ open_enum_impls!(NodeDisksZfsCompression {
 /// One element of the answer to `GET /nodes/{node}/disks/zfs`.
 ///
 /// Given by [`GET /nodes/{node}/disks/zfs`](NodeDisksZfsPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDisksZfsItem {
     /// Space given out, in bytes.
@@ -2076,7 +2063,7 @@ object!(NodeDisksZfsItem {
 /// How the devices are combined.
 ///
 /// Taken by [`POST /nodes/{node}/disks/zfs`](NodeDisksZfsPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeDisksZfsRaidlevel {
     /// The value `single`.
@@ -2118,7 +2105,6 @@ open_enum_impls!(NodeDisksZfsRaidlevel {
 /// A property string: it is written and read as one text.
 ///
 /// Taken by [`POST /nodes/{node}/disks/zfs`](NodeDisksZfsPost).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ZfsDraidConfig {
     /// How many devices of each redundancy group hold data. At least 1.

@@ -975,7 +975,6 @@ impl NodeFirewallRulesPosDelete {
 /// The answer to `GET /nodes/{node}/firewall/options`.
 ///
 /// Given by [`GET /nodes/{node}/firewall/options`](NodeFirewallOptionsPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeFirewallOptions {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since.
@@ -1300,7 +1299,7 @@ impl Default for NodeFirewallOptions {
 ///
 /// Given by [`GET /nodes/{node}/firewall/options`](NodeFirewallOptionsPath::get).
 /// Taken by [`PUT /nodes/{node}/firewall/options`](NodeFirewallOptionsPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeFirewallOptionsSmurfLogLevel {
     /// The value `emerg`.
@@ -1341,7 +1340,7 @@ open_enum_impls!(NodeFirewallOptionsSmurfLogLevel {
 ///
 /// Given by [`GET /nodes/{node}/firewall/options`](NodeFirewallOptionsPath::get).
 /// Taken by [`PUT /nodes/{node}/firewall/options`](NodeFirewallOptionsPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeFirewallOptionsTcpFlagsLogLevel {
     /// The value `emerg`.

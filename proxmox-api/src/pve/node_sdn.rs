@@ -629,7 +629,6 @@ impl NodeSdnZonesZoneIpVrfPath {
 /// One element of the answer to `GET /nodes/{node}/sdn/fabrics/{fabric}/interfaces`.
 ///
 /// Given by [`GET /nodes/{node}/sdn/fabrics/{fabric}/interfaces`](NodeSdnFabricsFabricInterfacesPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeSdnFabricsInterfacesItem {
     /// Name of the interface.
@@ -660,7 +659,6 @@ object!(NodeSdnFabricsInterfacesItem {
 /// One element of the answer to `GET /nodes/{node}/sdn/fabrics/{fabric}/neighbors`.
 ///
 /// Given by [`GET /nodes/{node}/sdn/fabrics/{fabric}/neighbors`](NodeSdnFabricsFabricNeighborsPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeSdnFabricsNeighborsItem {
     /// Address or host name of the neighbor.
@@ -691,7 +689,6 @@ object!(NodeSdnFabricsNeighborsItem {
 /// One element of the answer to `GET /nodes/{node}/sdn/fabrics/{fabric}/routes`.
 ///
 /// Given by [`GET /nodes/{node}/sdn/fabrics/{fabric}/routes`](NodeSdnFabricsFabricRoutesPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeSdnFabricsRoutesItem {
     /// Network the route leads to, in CIDR notation.
@@ -720,7 +717,6 @@ object!(NodeSdnFabricsRoutesItem {
 /// One element of the answer to `GET /nodes/{node}/sdn/vnets/{vnet}/mac-vrf`.
 ///
 /// Given by [`GET /nodes/{node}/sdn/vnets/{vnet}/mac-vrf`](NodeSdnVnetsVnetMacVrfPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeSdnVnetsMacVrfItem {
     /// IP address of the entry.
@@ -751,7 +747,6 @@ object!(NodeSdnVnetsMacVrfItem {
 /// One element of the answer to `GET /nodes/{node}/sdn/zones/{zone}/bridges`.
 ///
 /// Given by [`GET /nodes/{node}/sdn/zones/{zone}/bridges`](NodeSdnZonesZoneBridgesPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeSdnZonesBridgesItem {
     /// Name of the bridge.
@@ -784,7 +779,6 @@ object!(NodeSdnZonesBridgesItem {
 /// Ports plugged into the bridge.
 ///
 /// Given by [`GET /nodes/{node}/sdn/zones/{zone}/bridges`](NodeSdnZonesZoneBridgesPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeSdnZonesBridgesPortsItem {
     /// Which network card of the guest the port is, such as `net0`.
@@ -827,7 +821,6 @@ impl Default for NodeSdnZonesBridgesPortsItem {
 /// One element of the answer to `GET /nodes/{node}/sdn/zones/{zone}/content`.
 ///
 /// Given by [`GET /nodes/{node}/sdn/zones/{zone}/content`](NodeSdnZonesZoneContentPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeSdnZonesContentItem {
     /// State of the VNet on this node.
@@ -860,7 +853,6 @@ object!(NodeSdnZonesContentItem {
 /// One element of the answer to `GET /nodes/{node}/sdn/zones/{zone}/ip-vrf`.
 ///
 /// Given by [`GET /nodes/{node}/sdn/zones/{zone}/ip-vrf`](NodeSdnZonesZoneIpVrfPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeSdnZonesIpVrfItem {
     /// Network the route leads to, in CIDR notation.
@@ -893,7 +885,6 @@ object!(NodeSdnZonesIpVrfItem {
 /// One element of the answer to `GET /nodes/{node}/sdn/zones`.
 ///
 /// Given by [`GET /nodes/{node}/sdn/zones`](NodeSdnZonesPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeSdnZonesItem {
     /// Whether the zone works on this node, waits for changes to be applied, or failed.
@@ -922,7 +913,7 @@ object!(NodeSdnZonesItem {
 /// Whether the zone works on this node, waits for changes to be applied, or failed.
 ///
 /// Given by [`GET /nodes/{node}/sdn/zones`](NodeSdnZonesPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeSdnZonesStatus {
     /// The value `available`.

@@ -2094,7 +2094,7 @@ impl NodeStorageStorageUploadPost {
 /// Algorithm `checksum` was computed with.
 ///
 /// Taken by [`POST /nodes/{node}/storage/{storage}/download-url`](NodeStorageStorageDownloadUrlPost), [`POST /nodes/{node}/storage/{storage}/upload`](NodeStorageStorageUploadPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeStorageChecksumAlgorithm {
     /// The value `md5`.
@@ -2120,7 +2120,6 @@ open_enum_impls!(NodeStorageChecksumAlgorithm {
 /// The answer to `GET /nodes/{node}/storage/{storage}/content/{volume}`.
 ///
 /// Given by [`GET /nodes/{node}/storage/{storage}/content/{volume}`](NodeStorageStorageContentVolumePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStorageContentGet {
     /// Format of the volume, such as `raw`, `qcow2`, `subvol`, `iso` or `tgz`.
@@ -2218,7 +2217,6 @@ impl Default for NodeStorageContentGet {
 /// One element of the answer to `GET /nodes/{node}/storage/{storage}/content`.
 ///
 /// Given by [`GET /nodes/{node}/storage/{storage}/content`](NodeStorageStorageContentGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStorageContentItem {
     /// Estimated size in bytes, given in place of `size` where the exact one cannot be told; usually too high. Since 9.2.
@@ -2400,7 +2398,6 @@ object!(NodeStorageContentItem {
 /// Result of the last verification of a backup; backup servers only.
 ///
 /// Given by [`GET /nodes/{node}/storage/{storage}/content`](NodeStorageStorageContentGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStorageContentVerification {
     /// Outcome of the verification, such as `ok` or `failed`.
@@ -2435,7 +2432,7 @@ impl Default for NodeStorageContentVerification {
 /// Format new images get if none is named.
 ///
 /// Given by [`GET /nodes/{node}/storage`](NodeStorageGet).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeStorageDefault {
     /// The value `qcow2`.
@@ -2457,7 +2454,7 @@ open_enum_impls!(NodeStorageDefault {
 /// What the file is: ISO image, container template or image to import.
 ///
 /// Taken by [`POST /nodes/{node}/storage/{storage}/download-url`](NodeStorageStorageDownloadUrlPost), [`POST /nodes/{node}/storage/{storage}/upload`](NodeStorageStorageUploadPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeStorageDownloadUrlContent {
     /// The value `iso`.
@@ -2477,7 +2474,6 @@ open_enum_impls!(NodeStorageDownloadUrlContent {
 /// One element of the answer to `GET /nodes/{node}/storage/{storage}/file-restore/list`.
 ///
 /// Given by [`GET /nodes/{node}/storage/{storage}/file-restore/list`](NodeStorageStorageFileRestoreListPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStorageFileRestoreListItem {
     /// Path inside the backup, as Base64; a request may also use a plain `/` for the top.
@@ -2522,7 +2518,6 @@ impl Default for NodeStorageFileRestoreListItem {
 /// Image formats of the storage; present only if `format` was asked for.
 ///
 /// Given by [`GET /nodes/{node}/storage`](NodeStorageGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStorageFormats {
     /// Format new images get if none is named.
@@ -2551,7 +2546,6 @@ object!(NodeStorageFormats {
 /// The answer to `GET /nodes/{node}/storage/{storage}/identity`.
 ///
 /// Given by [`GET /nodes/{node}/storage/{storage}/identity`](NodeStorageStorageIdentityPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStorageIdentity {
     /// Identifier of the storage instance; its form and meaning differ by storage type.
@@ -2580,7 +2574,7 @@ object!(NodeStorageIdentity {
 /// Storage type.
 ///
 /// Given by [`GET /nodes/{node}/storage/{storage}/identity`](NodeStorageStorageIdentityPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeStorageIdentityType {
     /// The value `btrfs`.
@@ -2635,7 +2629,6 @@ open_enum_impls!(NodeStorageIdentityType {
 /// The answer to `GET /nodes/{node}/storage/{storage}/import-metadata`.
 ///
 /// Given by [`GET /nodes/{node}/storage/{storage}/import-metadata`](NodeStorageStorageImportMetadataPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStorageImportMetadata {
     /// Settings to pass on when the guest is created.
@@ -2686,7 +2679,6 @@ impl Default for NodeStorageImportMetadata {
 /// Settings to pass on when the guest is created.
 ///
 /// Given by [`GET /nodes/{node}/storage/{storage}/import-metadata`](NodeStorageStorageImportMetadataPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStorageImportMetadataCreateArgs {
     /// Firmware: SeaBIOS, or OVMF for UEFI.
@@ -2763,7 +2755,6 @@ impl Default for NodeStorageImportMetadataCreateArgs {
 /// One network card that was found.
 ///
 /// Given by [`GET /nodes/{node}/storage/{storage}/import-metadata`](NodeStorageStorageImportMetadataPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStorageImportMetadataNetValue {
     /// Bridge to plug the card into, if one is proposed.
@@ -2800,7 +2791,7 @@ impl Default for NodeStorageImportMetadataNetValue {
 /// Kind of guest that the import creates.
 ///
 /// Given by [`GET /nodes/{node}/storage/{storage}/import-metadata`](NodeStorageStorageImportMetadataPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeStorageImportMetadataType {
     /// The value `vm`.
@@ -2816,7 +2807,6 @@ open_enum_impls!(NodeStorageImportMetadataType {
 /// Known problems with this import; an empty list promises nothing.
 ///
 /// Given by [`GET /nodes/{node}/storage/{storage}/import-metadata`](NodeStorageStorageImportMetadataPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStorageImportMetadataWarningsItem {
     /// Name of the setting concerned.
@@ -2853,7 +2843,7 @@ impl Default for NodeStorageImportMetadataWarningsItem {
 /// What the warning is about.
 ///
 /// Given by [`GET /nodes/{node}/storage/{storage}/import-metadata`](NodeStorageStorageImportMetadataPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeStorageImportMetadataWarningsType {
     /// The value `cdrom-image-ignored`.
@@ -2894,7 +2884,6 @@ open_enum_impls!(NodeStorageImportMetadataWarningsType {
 /// One element of the answer to `GET /nodes/{node}/storage`.
 ///
 /// Given by [`GET /nodes/{node}/storage`](NodeStorageGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStorageItem {
     /// Whether the storage can be reached right now.
@@ -2957,7 +2946,6 @@ object!(NodeStorageItem {
 /// One element of the answer to `GET /nodes/{node}/storage/{storage}/prunebackups`.
 ///
 /// Given by [`GET /nodes/{node}/storage/{storage}/prunebackups`](NodeStorageStoragePrunebackupsGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStoragePrunebackupsItem {
     /// When the backup was made, as Unix time in seconds.
@@ -2993,7 +2981,7 @@ object!(NodeStoragePrunebackupsItem {
 /// What a prune would do: `keep` or `remove`; `protected` and `renamed` backups stay as well.
 ///
 /// Given by [`GET /nodes/{node}/storage/{storage}/prunebackups`](NodeStorageStoragePrunebackupsGet).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeStoragePrunebackupsMark {
     /// The value `keep`.
@@ -3015,7 +3003,6 @@ open_enum_impls!(NodeStoragePrunebackupsMark {
 /// One element of the answer to `GET /nodes/{node}/storage/{storage}/rrddata`.
 ///
 /// Given by [`GET /nodes/{node}/storage/{storage}/rrddata`](NodeStorageStorageRrddataGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStorageRrddataItem {
     /// Unix time of the data point, in seconds. In seconds since 1970.
@@ -3048,7 +3035,6 @@ object!(NodeStorageRrddataItem {
 /// The answer to `GET /nodes/{node}/storage/{storage}/status`.
 ///
 /// Given by [`GET /nodes/{node}/storage/{storage}/status`](NodeStorageStorageStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStorageStatus {
     /// Whether the storage can be reached right now.
@@ -3092,7 +3078,7 @@ object!(NodeStorageStatus {
 /// Formats the storage can hold.
 ///
 /// Given by [`GET /nodes/{node}/storage`](NodeStorageGet).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeStorageSupported {
     /// The value `qcow2`.

@@ -7263,7 +7263,6 @@ impl NodeWakeonlanPath {
 ///
 /// Given by [`GET /nodes/{node}/config`](NodeConfigGet).
 /// Taken by [`PUT /nodes/{node}/config`](NodeConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AcmeDomain {
     /// Other domain in which the DNS challenge is answered.
@@ -7326,7 +7325,6 @@ property_string_impls!(AcmeDomain);
 /// Repositories the file defines, in order.
 ///
 /// Given by [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AptRepository {
     /// Comment in the file that belongs to the repository.
@@ -7370,7 +7368,6 @@ object!(AptRepository {
 /// Repository files that were parsed.
 ///
 /// Given by [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AptRepositoryFile {
     /// Digest of this file, as an array of byte values.
@@ -7405,7 +7402,7 @@ object!(AptRepositoryFile {
 /// Syntax of the file: one-line (`list`) or deb822 (`sources`).
 ///
 /// Given by [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum AptRepositoryFileFormat {
     /// The value `list`.
@@ -7423,7 +7420,7 @@ open_enum_impls!(AptRepositoryFileFormat {
 /// Syntax of the file that defines the repository.
 ///
 /// Given by [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum AptRepositoryFormat {
     /// The value `list`.
@@ -7441,7 +7438,6 @@ open_enum_impls!(AptRepositoryFormat {
 /// Further options of the repository.
 ///
 /// Given by [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AptRepositoryOption {
     /// Name of the option.
@@ -7470,7 +7466,7 @@ object!(AptRepositoryOption {
 /// Package types offered: `deb`, `deb-src` or both.
 ///
 /// Given by [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum AptRepositoryPackageType {
     /// The value `deb`.
@@ -7489,7 +7485,6 @@ open_enum_impls!(AptRepositoryPackageType {
 /// One element of the answer to `GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}`.
 ///
 /// Given by [`GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}`](NodeHardwarePciPciIdOrMappingPath::get), [`GET /nodes/{node}/hardware/pci/{pciid}`](NodeHardwarePciPciidPath::get), [`GET /nodes/{node}/scan`](NodeScanPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct MethodEntry {
     /// Name of a sub-resource.
@@ -7520,7 +7515,6 @@ object!(MethodEntry {
 ///
 /// Given by [`GET /nodes/{node}/config`](NodeConfigGet).
 /// Taken by [`PUT /nodes/{node}/config`](NodeConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeAcme {
     /// ACME account to order certificates with. Default: `default`.
@@ -7578,7 +7572,6 @@ property_string_impls!(NodeAcme);
 /// One element of the answer to `GET /nodes/{node}/aplinfo`.
 ///
 /// Given by [`GET /nodes/{node}/aplinfo`](NodeAplinfoPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeAplinfoItem {
     /// Processor architecture, such as `amd64`.
@@ -7656,7 +7649,7 @@ object!(NodeAplinfoItem {
 /// Architecture the package is built for.
 ///
 /// Given by [`GET /nodes/{node}/apt/update`](NodeAptUpdatePath::get), [`GET /nodes/{node}/apt/versions`](NodeAptVersionsPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeAptArch {
     /// The value `armhf`.
@@ -7690,7 +7683,6 @@ open_enum_impls!(NodeAptArch {
 /// The answer to `GET /nodes/{node}/apt/repositories`.
 ///
 /// Given by [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeAptRepositories {
     /// Digest over all repository files; a write with an outdated digest is refused.
@@ -7728,7 +7720,6 @@ object!(NodeAptRepositories {
 /// Repository files that could not be parsed.
 ///
 /// Given by [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeAptRepositoriesErrorsItem {
     /// What is wrong with the file.
@@ -7757,7 +7748,6 @@ object!(NodeAptRepositoriesErrorsItem {
 /// Remarks about single repositories, such as warnings.
 ///
 /// Given by [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeAptRepositoriesInfosItem {
     /// Position of that repository in the file, counted from 0.
@@ -7793,7 +7783,6 @@ object!(NodeAptRepositoriesInfosItem {
 /// Repositories Proxmox VE knows by handle, with their state here.
 ///
 /// Given by [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeAptRepositoriesStandardReposItem {
     /// What the repository is for, in a sentence or two.
@@ -7827,7 +7816,6 @@ object!(NodeAptRepositoriesStandardReposItem {
 /// One element of the answer to `GET /nodes/{node}/apt/update`.
 ///
 /// Given by [`GET /nodes/{node}/apt/update`](NodeAptUpdatePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeAptUpdateItem {
     /// Architecture the package is built for.
@@ -7884,7 +7872,7 @@ object!(NodeAptUpdateItem {
 /// Installation state of the package.
 ///
 /// Given by [`GET /nodes/{node}/apt/versions`](NodeAptVersionsPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeAptVersionsCurrentState {
     /// The value `Installed`.
@@ -7915,7 +7903,6 @@ open_enum_impls!(NodeAptVersionsCurrentState {
 /// One element of the answer to `GET /nodes/{node}/apt/versions`.
 ///
 /// Given by [`GET /nodes/{node}/apt/versions`](NodeAptVersionsPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeAptVersionsItem {
     /// Architecture the package is built for.
@@ -7981,7 +7968,6 @@ object!(NodeAptVersionsItem {
 /// One element of the answer to `GET /nodes/{node}/capabilities/qemu/cpu`.
 ///
 /// Given by [`GET /nodes/{node}/capabilities/qemu/cpu`](NodeCapabilitiesQemuCpuGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCapabilitiesQemuCpuItem {
     /// Set for profiles of Proxmox VE itself, such as `x86-64-v2`, on which no custom model can be based. Since 9.2.
@@ -8015,7 +8001,6 @@ object!(NodeCapabilitiesQemuCpuItem {
 /// One element of the answer to `GET /nodes/{node}/capabilities/qemu/machines`.
 ///
 /// Given by [`GET /nodes/{node}/capabilities/qemu/machines`](NodeCapabilitiesQemuMachinesGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCapabilitiesQemuMachinesItem {
     /// What the version changed; given for Proxmox VE's own `+pve` revisions. Since 8.4.
@@ -8050,7 +8035,7 @@ object!(NodeCapabilitiesQemuMachinesItem {
 /// Machine family.
 ///
 /// Given by [`GET /nodes/{node}/capabilities/qemu/machines`](NodeCapabilitiesQemuMachinesGet).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeCapabilitiesQemuMachinesType {
     /// The value `q35`.
@@ -8068,7 +8053,6 @@ open_enum_impls!(NodeCapabilitiesQemuMachinesType {
 /// The answer to `GET /nodes/{node}/capabilities/qemu/migration`.
 ///
 /// Given by [`GET /nodes/{node}/capabilities/qemu/migration`](NodeCapabilitiesQemuMigrationPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCapabilitiesQemuMigration {
     /// Whether live migration can carry extra state by way of the `dbus-vmstate` helper. Until 9.0.
@@ -8105,7 +8089,6 @@ impl Default for NodeCapabilitiesQemuMigration {
 /// The answer to `POST /nodes/{node}/certificates/custom`.
 ///
 /// Given by [`POST /nodes/{node}/certificates/custom`](NodeCertificatesCustomPost), [`GET /nodes/{node}/certificates/info`](NodeCertificatesInfoPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCertificatesInfoItem {
     /// Name of the certificate file.
@@ -8169,7 +8152,6 @@ impl Default for NodeCertificatesInfoItem {
 /// The answer to `GET /nodes/{node}/config`.
 ///
 /// Given by [`GET /nodes/{node}/config`](NodeConfigGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeConfig {
     /// ACME settings of the node.
@@ -8320,7 +8302,7 @@ impl Default for NodeConfig {
 /// Only this setting is returned.
 ///
 /// Taken by [`GET /nodes/{node}/config`](NodeConfigGet).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeConfigProperty {
     /// The value `acme`.
@@ -8371,7 +8353,6 @@ open_enum_impls!(NodeConfigProperty {
 /// The answer to `GET /nodes/{node}/dns`.
 ///
 /// Given by [`GET /nodes/{node}/dns`](NodeDnsPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDns {
     /// IP address of the first name server.
@@ -8449,7 +8430,6 @@ impl Default for NodeDns {
 /// One element of the answer to `POST /nodes/{node}/execute`.
 ///
 /// Given by [`POST /nodes/{node}/execute`](NodeExecutePath::post).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeExecuteItem {
     /// What the call returned, if it worked.
@@ -8484,7 +8464,6 @@ object!(NodeExecuteItem {
 /// One element of the answer to `GET /nodes/{node}/hardware`.
 ///
 /// Given by [`GET /nodes/{node}/hardware`](NodeHardwarePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeHardwareItem {
     /// Name of the hardware kind: `pci` or `usb`.
@@ -8512,7 +8491,6 @@ object!(NodeHardwareItem {
 /// One element of the answer to `GET /nodes/{node}/hardware/pci`.
 ///
 /// Given by [`GET /nodes/{node}/hardware/pci`](NodeHardwarePciGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeHardwarePciItem {
     /// PCI class code, in hexadecimal.
@@ -8572,7 +8550,6 @@ object!(NodeHardwarePciItem {
 /// One element of the answer to `GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev`.
 ///
 /// Given by [`GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev`](NodeHardwarePciPciIdOrMappingMdevPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeHardwarePciPciIdOrMappingMdevItem {
     /// How many more instances of this type can be created.
@@ -8606,7 +8583,6 @@ object!(NodeHardwarePciPciIdOrMappingMdevItem {
 /// One element of the answer to `GET /nodes/{node}/hardware/pci/{pciid}/mdev`.
 ///
 /// Given by [`GET /nodes/{node}/hardware/pci/{pciid}/mdev`](NodeHardwarePciPciidMdevPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeHardwarePciPciidMdevItem {
     /// How many more instances of this type can be created.
@@ -8637,7 +8613,6 @@ object!(NodeHardwarePciPciidMdevItem {
 /// One element of the answer to `GET /nodes/{node}/hardware/usb`.
 ///
 /// Given by [`GET /nodes/{node}/hardware/usb`](NodeHardwareUsbPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeHardwareUsbItem {
     /// Number of the USB bus.
@@ -8695,7 +8670,6 @@ object!(NodeHardwareUsbItem {
 /// The answer to `GET /nodes/{node}/hosts`.
 ///
 /// Given by [`GET /nodes/{node}/hosts`](NodeHostsPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeHosts {
     /// Text of the `/etc/hosts` file.
@@ -8751,7 +8725,6 @@ object!(NodeHosts {
 /// One element of the answer to `GET /nodes/{node}/netstat`.
 ///
 /// Given by [`GET /nodes/{node}/netstat`](NodeNetstatPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeNetstatItem {
     /// Network card of the guest, such as `net0`.
@@ -8784,7 +8757,6 @@ object!(NodeNetstatItem {
 /// The answer to `GET /nodes/{node}/network/{iface}`.
 ///
 /// Given by [`GET /nodes/{node}/network/{iface}`](NodeNetworkIfacePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeNetwork {
     /// Whether the interface is up.
@@ -9451,7 +9423,7 @@ impl Default for NodeNetwork {
 ///
 /// Given by [`GET /nodes/{node}/network`](NodeNetworkGet), [`GET /nodes/{node}/network/{iface}`](NodeNetworkIfacePath::get).
 /// Taken by [`POST /nodes/{node}/network`](NodeNetworkPost), [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeNetworkBondMode {
     /// The value `balance-rr`.
@@ -9504,7 +9476,7 @@ open_enum_impls!(NodeNetworkBondMode {
 ///
 /// Given by [`GET /nodes/{node}/network`](NodeNetworkGet), [`GET /nodes/{node}/network/{iface}`](NodeNetworkIfacePath::get).
 /// Taken by [`POST /nodes/{node}/network`](NodeNetworkPost), [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeNetworkBondXmitHashPolicy {
     /// The value `layer2`.
@@ -9526,7 +9498,7 @@ open_enum_impls!(NodeNetworkBondXmitHashPolicy {
 /// Address families configured on the interface, `inet` and `inet6`.
 ///
 /// Given by [`GET /nodes/{node}/network`](NodeNetworkGet), [`GET /nodes/{node}/network/{iface}`](NodeNetworkIfacePath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeNetworkFamilies {
     /// The value `inet`.
@@ -9545,7 +9517,7 @@ open_enum_impls!(NodeNetworkFamilies {
 ///
 /// Given by [`GET /nodes/{node}/network`](NodeNetworkGet), [`GET /nodes/{node}/network/{iface}`](NodeNetworkIfacePath::get).
 /// Taken by [`POST /nodes/{node}/network`](NodeNetworkPost), [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeNetworkGetResultType {
     /// The value `bridge`.
@@ -9594,7 +9566,7 @@ open_enum_impls!(NodeNetworkGetResultType {
 /// Lists only interfaces of this kind; the `any_` values and `include_sdn` stand for several.
 ///
 /// Taken by [`GET /nodes/{node}/network`](NodeNetworkGet).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeNetworkGetType {
     /// The value `bridge`.
@@ -9649,7 +9621,6 @@ open_enum_impls!(NodeNetworkGetType {
 /// One element of the answer to `GET /nodes/{node}/network`.
 ///
 /// Given by [`GET /nodes/{node}/network`](NodeNetworkGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeNetworkItem {
     /// Whether the interface is up.
@@ -10328,7 +10299,7 @@ object!(NodeNetworkItem {
 /// How the IPv4 address is configured.
 ///
 /// Given by [`GET /nodes/{node}/network`](NodeNetworkGet), [`GET /nodes/{node}/network/{iface}`](NodeNetworkIfacePath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeNetworkMethod {
     /// The value `loopback`.
@@ -10352,7 +10323,7 @@ open_enum_impls!(NodeNetworkMethod {
 /// How the IPv6 address is configured.
 ///
 /// Given by [`GET /nodes/{node}/network`](NodeNetworkGet), [`GET /nodes/{node}/network/{iface}`](NodeNetworkIfacePath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeNetworkMethod6 {
     /// The value `loopback`.
@@ -10376,7 +10347,6 @@ open_enum_impls!(NodeNetworkMethod6 {
 /// The answer to `GET /nodes/{node}/query-url-metadata`.
 ///
 /// Given by [`GET /nodes/{node}/query-url-metadata`](NodeQueryUrlMetadataGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeQueryUrlMetadata {
     /// Name the server or the address gives to the file.
@@ -10413,7 +10383,6 @@ impl Default for NodeQueryUrlMetadata {
 /// The answer to `GET /nodes/{node}/replication`.
 ///
 /// Given by [`GET /nodes/{node}/replication`](NodeReplicationGet), [`GET /nodes/{node}/replication/{id}/status`](NodeReplicationIdStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeReplicationItem {
     /// Free text about the job.
@@ -10497,7 +10466,7 @@ object!(NodeReplicationItem {
 /// Period the figures cover, back from now.
 ///
 /// Taken by [`GET /nodes/{node}/rrd`](NodeRrdGet), [`GET /nodes/{node}/rrddata`](NodeRrddataGet).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeRrdTimeframe {
     /// The value `hour`.
@@ -10523,7 +10492,6 @@ open_enum_impls!(NodeRrdTimeframe {
 /// One element of the answer to `GET /nodes/{node}/rrddata`.
 ///
 /// Given by [`GET /nodes/{node}/rrddata`](NodeRrddataGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeRrddataItem {
     /// Size of the ZFS cache (ARC). In bytes.
@@ -10616,7 +10584,6 @@ object!(NodeRrddataItem {
 /// One element of the answer to `GET /nodes/{node}/scan/cifs`.
 ///
 /// Given by [`GET /nodes/{node}/scan/cifs`](NodeScanCifsGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeScanCifsItem {
     /// Text the server gives for the share.
@@ -10645,7 +10612,6 @@ object!(NodeScanCifsItem {
 /// One element of the answer to `GET /nodes/{node}/scan/glusterfs`.
 ///
 /// Given by [`GET /nodes/{node}/scan/glusterfs`](NodeScanGlusterfsPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeScanGlusterfsItem {
     /// Name of a GlusterFS volume.
@@ -10678,7 +10644,6 @@ impl Default for NodeScanGlusterfsItem {
 /// One element of the answer to `GET /nodes/{node}/scan/iscsi`.
 ///
 /// Given by [`GET /nodes/{node}/scan/iscsi`](NodeScanIscsiPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeScanIscsiItem {
     /// iSCSI portal as host or IP address, with the port after a colon if it is not the usual one.
@@ -10707,7 +10672,6 @@ object!(NodeScanIscsiItem {
 /// One element of the answer to `GET /nodes/{node}/scan/lvm`.
 ///
 /// Given by [`GET /nodes/{node}/scan/lvm`](NodeScanLvmPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeScanLvmItem {
     /// Space of the volume group that is not given to any volume. In bytes.
@@ -10742,7 +10706,6 @@ object!(NodeScanLvmItem {
 /// One element of the answer to `GET /nodes/{node}/scan/lvmthin`.
 ///
 /// Given by [`GET /nodes/{node}/scan/lvmthin`](NodeScanLvmthinPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeScanLvmthinItem {
     /// When the thin pool was created. In seconds since 1970.
@@ -10802,7 +10765,6 @@ object!(NodeScanLvmthinItem {
 /// One element of the answer to `GET /nodes/{node}/scan/nfs`.
 ///
 /// Given by [`GET /nodes/{node}/scan/nfs`](NodeScanNfsPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeScanNfsItem {
     /// Clients or networks the export is open to, as the server states them.
@@ -10831,7 +10793,6 @@ object!(NodeScanNfsItem {
 /// One element of the answer to `GET /nodes/{node}/scan/pbs`.
 ///
 /// Given by [`GET /nodes/{node}/scan/pbs`](NodeScanPbsGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeScanPbsItem {
     /// Comment the server keeps on the datastore.
@@ -10866,7 +10827,6 @@ impl Default for NodeScanPbsItem {
 /// One element of the answer to `GET /nodes/{node}/scan/zfs`.
 ///
 /// Given by [`GET /nodes/{node}/scan/zfs`](NodeScanZfsPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeScanZfsItem {
     /// Space that is still available to the dataset. In bytes.
@@ -10899,7 +10859,7 @@ object!(NodeScanZfsItem {
 /// Name of the service, such as `pveproxy`.
 ///
 /// Taken by [`GET /nodes/{node}/services/{service}`](NodeServicesServicePath::get), [`POST /nodes/{node}/services/{service}/reload`](NodeServicesServiceReloadPath::post), [`POST /nodes/{node}/services/{service}/restart`](NodeServicesServiceRestartPath::post), [`POST /nodes/{node}/services/{service}/start`](NodeServicesServiceStartPath::post), [`GET /nodes/{node}/services/{service}/state`](NodeServicesServiceStatePath::get), [`POST /nodes/{node}/services/{service}/stop`](NodeServicesServiceStopPath::post).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeServiceService {
     /// The value `chrony`.
@@ -10990,7 +10950,7 @@ open_enum_impls!(NodeServiceService {
 /// Run state of the unit, the ActiveState of systemd.
 ///
 /// Given by [`GET /nodes/{node}/services`](NodeServicesPath::get), [`GET /nodes/{node}/services/{service}/state`](NodeServicesServiceStatePath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeServicesActiveState {
     /// The value `active`.
@@ -11030,7 +10990,6 @@ open_enum_impls!(NodeServicesActiveState {
 /// The answer to `GET /nodes/{node}/services`.
 ///
 /// Given by [`GET /nodes/{node}/services`](NodeServicesPath::get), [`GET /nodes/{node}/services/{service}/state`](NodeServicesServiceStatePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeServicesItem {
     /// Run state of the unit, the ActiveState of systemd.
@@ -11072,7 +11031,7 @@ object!(NodeServicesItem {
 /// Detailed run state, the SubState of systemd.
 ///
 /// Given by [`GET /nodes/{node}/services`](NodeServicesPath::get), [`GET /nodes/{node}/services/{service}/state`](NodeServicesServiceStatePath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeServicesState {
     /// The value `dead`.
@@ -11182,7 +11141,7 @@ open_enum_impls!(NodeServicesState {
 /// Whether the unit starts at boot, the UnitFileState of systemd.
 ///
 /// Given by [`GET /nodes/{node}/services`](NodeServicesPath::get), [`GET /nodes/{node}/services/{service}/state`](NodeServicesServiceStatePath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeServicesUnitState {
     /// The value `enabled`.
@@ -11244,7 +11203,7 @@ open_enum_impls!(NodeServicesUnitState {
 /// What runs in the session; anything but `login` is reserved for `root@pam`.
 ///
 /// Taken by [`POST /nodes/{node}/spiceshell`](NodeSpiceshellPost), [`POST /nodes/{node}/termproxy`](NodeTermproxyPost), [`POST /nodes/{node}/vncshell`](NodeVncshellPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeSpiceshellCmd {
     /// The value `ceph_install`.
@@ -11264,7 +11223,6 @@ open_enum_impls!(NodeSpiceshellCmd {
 /// The answer to `GET /nodes/{node}/status`.
 ///
 /// Given by [`GET /nodes/{node}/status`](NodeStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStatus {
     /// How the system was booted.
@@ -11336,7 +11294,6 @@ object!(NodeStatus {
 /// How the system was booted.
 ///
 /// Given by [`GET /nodes/{node}/status`](NodeStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStatusBootInfo {
     /// Firmware kind the system was booted with.
@@ -11367,7 +11324,7 @@ object!(NodeStatusBootInfo {
 /// What the node is to do.
 ///
 /// Taken by [`POST /nodes/{node}/status`](NodeStatusPath::post).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeStatusCommand {
     /// The value `reboot`.
@@ -11385,7 +11342,6 @@ open_enum_impls!(NodeStatusCommand {
 /// CPUs of the node.
 ///
 /// Given by [`GET /nodes/{node}/status`](NodeStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStatusCpuinfo {
     /// Number of physical CPU cores.
@@ -11433,7 +11389,6 @@ object!(NodeStatusCpuinfo {
 /// The running kernel.
 ///
 /// Given by [`GET /nodes/{node}/status`](NodeStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStatusCurrentKernel {
     /// Hardware architecture.
@@ -11466,7 +11421,6 @@ object!(NodeStatusCurrentKernel {
 /// Merging of identical memory pages (KSM).
 ///
 /// Given by [`GET /nodes/{node}/status`](NodeStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStatusKsm {
     /// Memory shared by way of KSM. In bytes.
@@ -11499,7 +11453,6 @@ impl Default for NodeStatusKsm {
 /// Main memory.
 ///
 /// Given by [`GET /nodes/{node}/status`](NodeStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStatusMemory {
     /// Memory that programs could still get, reclaimable caches included, in bytes. Since 9.0.
@@ -11540,7 +11493,7 @@ object!(NodeStatusMemory {
 /// Firmware kind the system was booted with.
 ///
 /// Given by [`GET /nodes/{node}/status`](NodeStatusPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeStatusMode {
     /// The value `efi`.
@@ -11559,7 +11512,6 @@ open_enum_impls!(NodeStatusMode {
 /// Root file system.
 ///
 /// Given by [`GET /nodes/{node}/status`](NodeStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStatusRootfs {
     /// Bytes of the root file system that can still be written.
@@ -11592,7 +11544,6 @@ object!(NodeStatusRootfs {
 /// Swap space.
 ///
 /// Given by [`GET /nodes/{node}/status`](NodeStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStatusSwap {
     /// Swap space that is free. In bytes.
@@ -11629,7 +11580,6 @@ impl Default for NodeStatusSwap {
 /// The answer to `GET /nodes/{node}/subscription`.
 ///
 /// Given by [`GET /nodes/{node}/subscription`](NodeSubscriptionPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeSubscription {
     /// Unix time of the last check.
@@ -11692,7 +11642,7 @@ object!(NodeSubscription {
 /// Validity of the subscription.
 ///
 /// Given by [`GET /nodes/{node}/subscription`](NodeSubscriptionPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeSubscriptionStatus {
     /// The value `new`.
@@ -11723,7 +11673,6 @@ open_enum_impls!(NodeSubscriptionStatus {
 /// One element of the answer to `GET /nodes/{node}/tasks`.
 ///
 /// Given by [`GET /nodes/{node}/tasks`](NodeTasksGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeTasksItem {
     /// Unix time at which the task ended; absent while it runs. In seconds since 1970.
@@ -11782,7 +11731,7 @@ object!(NodeTasksItem {
 /// Whether to list finished (`archive`), running (`active`) or all tasks.
 ///
 /// Taken by [`GET /nodes/{node}/tasks`](NodeTasksGet).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeTasksSource {
     /// The value `archive`.
@@ -11802,7 +11751,6 @@ open_enum_impls!(NodeTasksSource {
 /// The answer to `GET /nodes/{node}/tasks/{upid}/status`.
 ///
 /// Given by [`GET /nodes/{node}/tasks/{upid}/status`](NodeTasksUpidStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeTasksStatus {
     /// Result of a finished task: `OK`, a note about warnings or the error message; absent while it runs.
@@ -11860,7 +11808,6 @@ object!(NodeTasksStatus {
 /// The answer to `GET /nodes/{node}/time`.
 ///
 /// Given by [`GET /nodes/{node}/time`](NodeTimePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeTime {
     /// Current time as the local clock shows it, in seconds: Unix time shifted by the zone's offset. In seconds since 1970. At least 1297163644.
@@ -11898,7 +11845,6 @@ object!(NodeTime {
 /// The answer to `GET /nodes/{node}/version`.
 ///
 /// Given by [`GET /nodes/{node}/version`](NodeVersionPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeVersion {
     /// Proxmox VE release.
@@ -11929,7 +11875,6 @@ object!(NodeVersion {
 /// The answer to `GET /nodes/{node}/vzdump/defaults`.
 ///
 /// Given by [`GET /nodes/{node}/vzdump/defaults`](NodeVzdumpDefaultsGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeVzdumpDefaults {
     /// Backs up every guest of the node. Default: `false`.
@@ -12070,7 +12015,6 @@ impl Default for NodeVzdumpDefaults {
 /// Backup fleecing for virtual machines: guest writes are not held up by a slow backup target.
 ///
 /// Given by [`GET /nodes/{node}/vzdump/defaults`](NodeVzdumpDefaultsGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeVzdumpDefaultsFleecing {
     /// Turns backup fleecing on. Default: `false`.
@@ -12105,7 +12049,6 @@ impl Default for NodeVzdumpDefaultsFleecing {
 /// Performance tuning of the backup.
 ///
 /// Given by [`GET /nodes/{node}/vzdump/defaults`](NodeVzdumpDefaultsGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeVzdumpDefaultsPerformance {
     /// Most parallel I/O workers a virtual machine backup uses. From 1 to 256. Default: `16`.
@@ -12142,7 +12085,6 @@ impl Default for NodeVzdumpDefaultsPerformance {
 /// One element of the answer to `GET /nodes`.
 ///
 /// Given by [`GET /nodes`](NodesPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodesItem {
     /// Control group version of the node, 1 or 2.
@@ -12210,7 +12152,7 @@ object!(NodesItem {
 /// Whether the node is reachable in the cluster.
 ///
 /// Given by [`GET /nodes`](NodesPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodesStatus {
     /// The value `unknown`.
@@ -12233,7 +12175,6 @@ open_enum_impls!(NodesStatus {
 ///
 /// Given by [`GET /nodes/{node}/config`](NodeConfigGet).
 /// Taken by [`PUT /nodes/{node}/config`](NodeConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct WakeOnLan {
     /// Interface the wake-on-LAN packet leaves by.

@@ -517,7 +517,6 @@ impl Settings<PoolsPoolidPut> for PoolsItem {
 /// The answer to `GET /pools/{poolid}`.
 ///
 /// Given by [`GET /pools/{poolid}`](PoolsPoolidGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct Pool {
     /// Free text about the pool.
@@ -585,7 +584,6 @@ object!(Pool {
 /// One element of the answer to `GET /pools`.
 ///
 /// Given by [`GET /pools`](PoolsGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct PoolsItem {
     /// Free text about the pool. Since 8.1.
@@ -653,7 +651,6 @@ object!(PoolsItem {
 /// Guests and storages in the pool.
 ///
 /// Given by [`GET /pools`](PoolsGet), [`GET /pools/{poolid}`](PoolsPoolidGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct PoolsMembersItem {
     /// Content kinds a storage may hold, separated by commas.
@@ -746,7 +743,7 @@ object!(PoolsMembersItem {
 /// Kind of the member.
 ///
 /// Given by [`GET /pools`](PoolsGet), [`GET /pools/{poolid}`](PoolsPoolidGet).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum PoolsMembersType {
     /// The value `qemu`.
@@ -768,7 +765,7 @@ open_enum_impls!(PoolsMembersType {
 /// Returns only members of this kind.
 ///
 /// Taken by [`GET /pools`](PoolsGet), [`GET /pools/{poolid}`](PoolsPoolidGet).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum PoolsType {
     /// The value `qemu`.

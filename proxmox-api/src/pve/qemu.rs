@@ -11162,7 +11162,6 @@ impl QemuVmidVncwebsocketPath {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgent {
     /// Expects a guest agent in the guest and talks to it. Default: `false`.
@@ -11255,7 +11254,6 @@ property_string_impls!(QemuAgent);
 /// Address of the controller on a channel subsystem (s390x).
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`](QemuVmidAgentGetFsinfoPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentCcwAddress {
     /// Channel subsystem ID.
@@ -11294,7 +11292,7 @@ impl Default for QemuAgentCcwAddress {
 /// Guest agent command to run.
 ///
 /// Taken by [`POST /nodes/{node}/qemu/{vmid}/agent`](QemuVmidAgentPath::post).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuAgentCommand {
     /// The value `fsfreeze-freeze`.
@@ -11383,7 +11381,6 @@ open_enum_impls!(QemuAgentCommand {
 /// Error the agent answered with in place of a result.
 ///
 /// Given by [`POST /nodes/{node}/qemu/{vmid}/agent/fstrim`](QemuVmidAgentFstrimPath::post), [`GET /nodes/{node}/qemu/{vmid}/agent/get-host-name`](QemuVmidAgentGetHostNamePath::get), [`GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`](QemuVmidAgentGetMemoryBlockInfoPath::get), [`GET /nodes/{node}/qemu/{vmid}/agent/get-osinfo`](QemuVmidAgentGetOsinfoPath::get), [`GET /nodes/{node}/qemu/{vmid}/agent/get-timezone`](QemuVmidAgentGetTimezonePath::get), [`GET /nodes/{node}/qemu/{vmid}/agent/info`](QemuVmidAgentInfoPath::get), [`POST /nodes/{node}/qemu/{vmid}/agent/ping`](QemuVmidAgentPingPath::post), [`POST /nodes/{node}/qemu/{vmid}/agent/set-user-password`](QemuVmidAgentSetUserPasswordPost) and 4 more.
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentError {
     /// Kind of the error, such as `CommandNotFound`.
@@ -11418,7 +11415,6 @@ impl Default for QemuAgentError {
 /// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/exec`.
 ///
 /// Given by [`POST /nodes/{node}/qemu/{vmid}/agent/exec`](QemuVmidAgentExecPost).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentExec {
     /// PID of the process inside the guest.
@@ -11446,7 +11442,6 @@ object!(QemuAgentExec {
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/exec-status`.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/exec-status`](QemuVmidAgentExecStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentExecStatus {
     /// What the process wrote to standard error.
@@ -11498,7 +11493,6 @@ object!(QemuAgentExecStatus {
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/file-read`.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/file-read`](QemuVmidAgentFileReadGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentFileRead {
     /// Number of bytes read.
@@ -11532,7 +11526,6 @@ object!(QemuAgentFileRead {
 /// Mounted file systems.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`](QemuVmidAgentGetFsinfoPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentFilesystem {
     /// Disks the file system lies on; empty if the agent cannot tell.
@@ -11588,7 +11581,6 @@ impl Default for QemuAgentFilesystem {
 /// Disks the file system lies on; empty if the agent cannot tell.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`](QemuVmidAgentGetFsinfoPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentFilesystemDisk {
     /// Number of the bus the disk is on.
@@ -11647,7 +11639,6 @@ impl Default for QemuAgentFilesystemDisk {
 /// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-status`.
 ///
 /// Given by [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-status`](QemuVmidAgentFsfreezeStatusPath::post).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentFsfreezeStatus {
     /// Whether the file systems are frozen or thawed.
@@ -11680,7 +11671,7 @@ impl Default for QemuAgentFsfreezeStatus {
 /// Whether the file systems are frozen or thawed.
 ///
 /// Given by [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-status`](QemuVmidAgentFsfreezeStatusPath::post).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuAgentFsfreezeStatusResult {
     /// The value `thawed`.
@@ -11698,7 +11689,6 @@ open_enum_impls!(QemuAgentFsfreezeStatusResult {
 /// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/fstrim`.
 ///
 /// Given by [`POST /nodes/{node}/qemu/{vmid}/agent/fstrim`](QemuVmidAgentFstrimPath::post).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentFstrim {
     /// Answer of the guest agent.
@@ -11731,7 +11721,6 @@ impl Default for QemuAgentFstrim {
 /// Answer of the guest agent.
 ///
 /// Given by [`POST /nodes/{node}/qemu/{vmid}/agent/fstrim`](QemuVmidAgentFstrimPath::post).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentFstrimResult {
     /// Error the agent answered with in place of a result.
@@ -11766,7 +11755,6 @@ impl Default for QemuAgentFstrimResult {
 /// Outcome per file system.
 ///
 /// Given by [`POST /nodes/{node}/qemu/{vmid}/agent/fstrim`](QemuVmidAgentFstrimPath::post).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentFstrimResultPathsItem {
     /// Why this file system could not be trimmed.
@@ -11805,7 +11793,6 @@ impl Default for QemuAgentFstrimResultPathsItem {
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`](QemuVmidAgentGetFsinfoPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetFsinfo {
     /// Mounted file systems.
@@ -11838,7 +11825,6 @@ impl Default for QemuAgentGetFsinfo {
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-host-name`.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-host-name`](QemuVmidAgentGetHostNamePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetHostName {
     /// Answer of the guest agent.
@@ -11871,7 +11857,6 @@ impl Default for QemuAgentGetHostName {
 /// Answer of the guest agent.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-host-name`](QemuVmidAgentGetHostNamePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetHostNameResult {
     /// Error the agent answered with in place of a result.
@@ -11907,7 +11892,6 @@ impl Default for QemuAgentGetHostNameResult {
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`](QemuVmidAgentGetMemoryBlockInfoPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetMemoryBlockInfo {
     /// Answer of the guest agent.
@@ -11940,7 +11924,6 @@ impl Default for QemuAgentGetMemoryBlockInfo {
 /// Answer of the guest agent.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`](QemuVmidAgentGetMemoryBlockInfoPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetMemoryBlockInfoResult {
     /// Error the agent answered with in place of a result.
@@ -11975,7 +11958,6 @@ impl Default for QemuAgentGetMemoryBlockInfoResult {
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-blocks`.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-memory-blocks`](QemuVmidAgentGetMemoryBlocksPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetMemoryBlocks {
     /// Memory blocks of the guest.
@@ -12008,7 +11990,6 @@ impl Default for QemuAgentGetMemoryBlocks {
 /// Memory blocks of the guest.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-memory-blocks`](QemuVmidAgentGetMemoryBlocksPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetMemoryBlocksResultItem {
     /// Whether the block can be taken offline.
@@ -12047,7 +12028,6 @@ impl Default for QemuAgentGetMemoryBlocksResultItem {
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-osinfo`.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-osinfo`](QemuVmidAgentGetOsinfoPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetOsinfo {
     /// Answer of the guest agent.
@@ -12080,7 +12060,6 @@ impl Default for QemuAgentGetOsinfo {
 /// Answer of the guest agent.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-osinfo`](QemuVmidAgentGetOsinfoPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetOsinfoResult {
     /// Error the agent answered with in place of a result.
@@ -12150,7 +12129,6 @@ impl Default for QemuAgentGetOsinfoResult {
 /// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze`.
 ///
 /// Given by [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze`](QemuVmidAgentFsfreezeFreezePath::post), [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-thaw`](QemuVmidAgentFsfreezeThawPath::post), [`GET /nodes/{node}/qemu/{vmid}/agent/get-time`](QemuVmidAgentGetTimePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetTime {
     /// What came of it: a number of file systems, or the time in nanoseconds since 1970.
@@ -12183,7 +12161,6 @@ impl Default for QemuAgentGetTime {
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-timezone`.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-timezone`](QemuVmidAgentGetTimezonePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetTimezone {
     /// Answer of the guest agent.
@@ -12216,7 +12193,6 @@ impl Default for QemuAgentGetTimezone {
 /// Answer of the guest agent.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-timezone`](QemuVmidAgentGetTimezonePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetTimezoneResult {
     /// Error the agent answered with in place of a result.
@@ -12253,7 +12229,6 @@ impl Default for QemuAgentGetTimezoneResult {
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-users`.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-users`](QemuVmidAgentGetUsersPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetUsers {
     /// Users logged in.
@@ -12286,7 +12261,6 @@ impl Default for QemuAgentGetUsers {
 /// Users logged in.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-users`](QemuVmidAgentGetUsersPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetUsersResultItem {
     /// Login domain of the user; only on Windows.
@@ -12324,7 +12298,6 @@ impl Default for QemuAgentGetUsersResultItem {
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-vcpus`.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-vcpus`](QemuVmidAgentGetVcpusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetVcpus {
     /// Virtual CPUs of the guest.
@@ -12357,7 +12330,6 @@ impl Default for QemuAgentGetVcpus {
 /// Virtual CPUs of the guest.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-vcpus`](QemuVmidAgentGetVcpusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetVcpusResultItem {
     /// Whether the CPU can be taken offline.
@@ -12396,7 +12368,6 @@ impl Default for QemuAgentGetVcpusResultItem {
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/info`.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/info`](QemuVmidAgentInfoPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentInfo {
     /// Answer of the guest agent.
@@ -12429,7 +12400,6 @@ impl Default for QemuAgentInfo {
 /// Answer of the guest agent.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/info`](QemuVmidAgentInfoPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentInfoResult {
     /// Error the agent answered with in place of a result.
@@ -12466,7 +12436,6 @@ impl Default for QemuAgentInfoResult {
 /// Commands the agent knows.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/info`](QemuVmidAgentInfoPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentInfoResultSupportedCommandsItem {
     /// Whether the agent's configuration allows the command.
@@ -12504,7 +12473,6 @@ impl Default for QemuAgentInfoResultSupportedCommandsItem {
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`](QemuVmidAgentNetworkGetInterfacesPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentNetworkGetInterfaces {
     /// Network interfaces of the guest.
@@ -12537,7 +12505,6 @@ impl Default for QemuAgentNetworkGetInterfaces {
 /// Network interfaces of the guest.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`](QemuVmidAgentNetworkGetInterfacesPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentNetworkInterface {
     /// MAC address of the interface.
@@ -12583,7 +12550,6 @@ impl Default for QemuAgentNetworkInterface {
 /// Traffic counters of the interface.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`](QemuVmidAgentNetworkGetInterfacesPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentNetworkStatistics {
     /// Bytes received. In bytes.
@@ -12647,7 +12613,6 @@ impl Default for QemuAgentNetworkStatistics {
 /// PCI address of the disk's controller; values of -1 if unknown.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`](QemuVmidAgentGetFsinfoPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentPciAddress {
     /// PCI bus.
@@ -12686,7 +12651,6 @@ impl Default for QemuAgentPciAddress {
 /// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/ping`.
 ///
 /// Given by [`POST /nodes/{node}/qemu/{vmid}/agent/ping`](QemuVmidAgentPingPath::post), [`POST /nodes/{node}/qemu/{vmid}/agent/set-user-password`](QemuVmidAgentSetUserPasswordPost), [`POST /nodes/{node}/qemu/{vmid}/agent/shutdown`](QemuVmidAgentShutdownPath::post), [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-disk`](QemuVmidAgentSuspendDiskPath::post), [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-hybrid`](QemuVmidAgentSuspendHybridPath::post), [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-ram`](QemuVmidAgentSuspendRamPath::post).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentPing {
     /// Answer of the guest agent.
@@ -12719,7 +12683,6 @@ impl Default for QemuAgentPing {
 /// Answer of the guest agent.
 ///
 /// Given by [`POST /nodes/{node}/qemu/{vmid}/agent/ping`](QemuVmidAgentPingPath::post), [`POST /nodes/{node}/qemu/{vmid}/agent/set-user-password`](QemuVmidAgentSetUserPasswordPost), [`POST /nodes/{node}/qemu/{vmid}/agent/shutdown`](QemuVmidAgentShutdownPath::post), [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-disk`](QemuVmidAgentSuspendDiskPath::post), [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-hybrid`](QemuVmidAgentSuspendHybridPath::post), [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-ram`](QemuVmidAgentSuspendRamPath::post).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentPingResult {
     /// Error the agent answered with in place of a result.
@@ -12752,7 +12715,6 @@ impl Default for QemuAgentPingResult {
 /// The answer to `POST /nodes/{node}/qemu/{vmid}/agent`.
 ///
 /// Given by [`POST /nodes/{node}/qemu/{vmid}/agent`](QemuVmidAgentPath::post).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentPost {
     /// Answer of the guest agent; its shape depends on `command`.
@@ -12786,7 +12748,7 @@ impl Default for QemuAgentPost {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuAgentType {
     /// The value `virtio`.
@@ -12807,7 +12769,6 @@ open_enum_impls!(QemuAgentType {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAudio {
     /// Sound card model.
@@ -12865,7 +12826,7 @@ property_string_impls!(QemuAudio);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuAudioDevice {
     /// The value `ich9-intel-hda`.
@@ -12888,7 +12849,7 @@ open_enum_impls!(QemuAudioDevice {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuAudioDriver {
     /// The value `spice`.
@@ -12906,7 +12867,6 @@ open_enum_impls!(QemuAudioDriver {
 /// What the balloon device reports.
 ///
 /// Given by [`GET /nodes/{node}/qemu`](QemuGet), [`GET /nodes/{node}/qemu/{vmid}/status/current`](QemuVmidStatusCurrentPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuBallooninfo {
     /// Memory the guest has at present. In bytes.
@@ -12966,7 +12926,7 @@ impl Default for QemuBallooninfo {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuBios {
     /// The value `seabios`.
@@ -12984,7 +12944,6 @@ open_enum_impls!(QemuBios {
 /// Counters of one drive.
 ///
 /// Given by [`GET /nodes/{node}/qemu`](QemuGet), [`GET /nodes/{node}/qemu/{vmid}/status/current`](QemuVmidStatusCurrentPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuBlockstatValue {
     /// Whether failed operations count for the latency figures.
@@ -13115,7 +13074,6 @@ impl Default for QemuBlockstatValue {
 /// Figures over the latest interval, for each interval that is set up.
 ///
 /// Given by [`GET /nodes/{node}/qemu`](QemuGet), [`GET /nodes/{node}/qemu/{vmid}/status/current`](QemuVmidStatusCurrentPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuBlockstatValueTimedStatsItem {
     /// Average time of a flush operation in nanoseconds.
@@ -13198,7 +13156,6 @@ impl Default for QemuBlockstatValueTimedStatsItem {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuBoot {
     /// Old style boot order: floppy (a), disk (c), CD-ROM (d), network (n); deprecated in favour of `order`.
@@ -13267,7 +13224,7 @@ property_string_impls!(QemuBoot);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuCitype {
     /// The value `configdrive2`.
@@ -13288,7 +13245,7 @@ open_enum_impls!(QemuCitype {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get), [`GET /nodes/{node}/qemu/{vmid}/status/current`](QemuVmidStatusCurrentPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuClipboard {
     /// The value `vnc`.
@@ -13305,7 +13262,7 @@ open_enum_impls!(QemuClipboard {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/clone`](QemuVmidClonePost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut), [`POST /nodes/{node}/qemu/{vmid}/move_disk`](QemuVmidMoveDiskPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuCloneFormat {
     /// The value `raw`.
@@ -13328,7 +13285,6 @@ open_enum_impls!(QemuCloneFormat {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuCloudInitCustom {
     /// Volume ID of the snippet used as meta data.
@@ -13409,7 +13365,7 @@ property_string_impls!(QemuCloudInitCustom);
 /// Document to return.
 ///
 /// Taken by [`GET /nodes/{node}/qemu/{vmid}/cloudinit/dump`](QemuVmidCloudinitDumpPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuCloudinitDumpType {
     /// The value `user`.
@@ -13429,7 +13385,6 @@ open_enum_impls!(QemuCloudinitDumpType {
 /// One element of the answer to `GET /nodes/{node}/qemu/{vmid}/cloudinit`.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/cloudinit`](QemuVmidCloudinitPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuCloudinitItem {
     /// Present and not 0 if the option will be removed. From 0 to 1. Since 8.0.
@@ -13468,7 +13423,6 @@ object!(QemuCloudinitItem {
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/config`.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuConfig {
     /// Gives the guest ACPI; without it, a shutdown needs the guest agent. Default: `true`.
@@ -14516,7 +14470,6 @@ impl Default for QemuConfig {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuCpu {
     /// CPU model: a built-in name, or `custom-` followed by the name of a custom model.
@@ -14658,7 +14611,7 @@ property_string_impls!(QemuCpu);
 /// Whether to start or to stop the helper.
 ///
 /// Taken by [`POST /nodes/{node}/qemu/{vmid}/dbus-vmstate`](QemuVmidDbusVmstatePath::post).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuDbusVmstateAction {
     /// The value `start`.
@@ -14676,7 +14629,7 @@ open_enum_impls!(QemuDbusVmstateAction {
 /// Key of the disk to enlarge, such as `scsi0`.
 ///
 /// Taken by [`PUT /nodes/{node}/qemu/{vmid}/resize`](QemuVmidResizePut), [`POST /nodes/{node}/qemu/{vmid}/template`](QemuVmidTemplatePost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuDisk {
     /// The value `ide0`.
@@ -14869,7 +14822,6 @@ open_enum_impls!(QemuDisk {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuDrive {
     /// Way in which QEMU issues the drive's I/O.
@@ -15462,7 +15414,7 @@ property_string_impls!(QemuDrive);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuDriveAio {
     /// The value `native`.
@@ -15483,7 +15435,7 @@ open_enum_impls!(QemuDriveAio {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuDriveCache {
     /// The value `none`.
@@ -15512,7 +15464,7 @@ open_enum_impls!(QemuDriveCache {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuDriveDiscard {
     /// The value `ignore`.
@@ -15531,7 +15483,7 @@ open_enum_impls!(QemuDriveDiscard {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuDriveMedia {
     /// The value `cdrom`.
@@ -15550,7 +15502,7 @@ open_enum_impls!(QemuDriveMedia {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuDriveRerror {
     /// The value `ignore`.
@@ -15571,7 +15523,7 @@ open_enum_impls!(QemuDriveRerror {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuDriveTrans {
     /// The value `none`.
@@ -15592,7 +15544,7 @@ open_enum_impls!(QemuDriveTrans {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuDriveWerror {
     /// The value `enospc`.
@@ -15617,7 +15569,6 @@ open_enum_impls!(QemuDriveWerror {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuEfiDisk {
     /// Size of the variable store; `4m` is the newer one and needed for Secure Boot. Ignored for ARM guests. Default: `2m`.
@@ -15745,7 +15696,7 @@ property_string_impls!(QemuEfiDisk);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuEfiDiskEfitype {
     /// The value `2m`.
@@ -15766,7 +15717,7 @@ open_enum_impls!(QemuEfiDiskEfitype {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuEfiDiskMsCert {
     /// The value `2011`.
@@ -15792,7 +15743,6 @@ open_enum_impls!(QemuEfiDiskMsCert {
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/feature`.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/feature`](QemuVmidFeatureGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuFeature {
     /// Whether it is possible.
@@ -15827,7 +15777,7 @@ object!(QemuFeature {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuFormat {
     /// The value `raw`.
@@ -15858,7 +15808,6 @@ open_enum_impls!(QemuFormat {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuHostPci {
     /// PCI device ID shown to the guest in place of the real one.
@@ -16056,7 +16005,7 @@ property_string_impls!(QemuHostPci);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuHostPciDriver {
     /// The value `vfio`.
@@ -16075,7 +16024,7 @@ open_enum_impls!(QemuHostPciDriver {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuHugepages {
     /// The value `any`.
@@ -16100,7 +16049,6 @@ open_enum_impls!(QemuHugepages {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuIpConfig {
     /// IPv4 gateway; needs `ip` to hold an address.
@@ -16176,7 +16124,6 @@ property_string_impls!(QemuIpConfig);
 /// One element of the answer to `GET /nodes/{node}/qemu`.
 ///
 /// Given by [`GET /nodes/{node}/qemu`](QemuGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuItem {
     /// Memory the guest has at present by way of ballooning. In bytes.
@@ -16323,7 +16270,6 @@ object!(QemuItem {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuIvshmem {
     /// Name of the shared memory file, prefixed with `pve-shm-`; the VM ID if absent. Deleted at stop.
@@ -16380,7 +16326,7 @@ property_string_impls!(QemuIvshmem);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuLock {
     /// The value `backup`.
@@ -16424,7 +16370,6 @@ open_enum_impls!(QemuLock {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut), [`POST /nodes/{node}/qemu/{vmid}/status/start`](QemuVmidStatusStartPost).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuMachine {
     /// Address width of the virtual IOMMU in bits; Intel's knows 39 and 48, that of VirtIO 32 to 64. From 32 to 64.
@@ -16530,7 +16475,7 @@ property_string_impls!(QemuMachine);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut), [`POST /nodes/{node}/qemu/{vmid}/status/start`](QemuVmidStatusStartPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuMachineViommu {
     /// The value `intel`.
@@ -16551,7 +16496,6 @@ open_enum_impls!(QemuMachineViommu {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuMemory {
     /// Memory of the guest in MiB; with ballooning this is the most it can get. At least 16. Default: `512`.
@@ -16614,7 +16558,6 @@ property_string_impls!(QemuMemory);
 /// A property string: it is written and read as one text.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuMeta {
     /// QEMU version with which the virtual machine was created.
@@ -16676,7 +16619,6 @@ property_string_impls!(QemuMeta);
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/migrate`.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/migrate`](QemuVmidMigrateGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuMigrate {
     /// Nodes to which the virtual machine can go; older releases name them only while it is stopped.
@@ -16735,7 +16677,6 @@ object!(QemuMigrate {
 /// Disks on local storage, which must be copied; includes CD-ROMs and unused ones.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/migrate`](QemuVmidMigrateGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuMigrateLocalDisksItem {
     /// Whether the disk is a CD-ROM.
@@ -16801,7 +16742,6 @@ object!(QemuMigrateLocalDisksItem {
 /// Part of `mapped-resource-info.*` in `GET /nodes/{node}/qemu/{vmid}/migrate`.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/migrate`](QemuVmidMigrateGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuMigrateMappedResourceInfoValue {
     /// Whether the device can move along in a live migration.
@@ -16837,7 +16777,6 @@ impl Default for QemuMigrateMappedResourceInfoValue {
 /// Part of `not_allowed_nodes.*` in `GET /nodes/{node}/qemu/{vmid}/migrate`.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/migrate`](QemuVmidMigrateGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuMigrateNotAllowedNodesValue {
     /// High availability resources that keep the virtual machine off the node.
@@ -16880,7 +16819,7 @@ impl Default for QemuMigrateNotAllowedNodesValue {
 /// Whether migration traffic is encrypted by SSH; `insecure` is faster but only for trusted networks.
 ///
 /// Taken by [`POST /nodes/{node}/qemu/{vmid}/migrate`](QemuVmidMigratePost), [`POST /nodes/{node}/qemu/{vmid}/status/start`](QemuVmidStatusStartPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuMigrationType {
     /// The value `secure`.
@@ -16898,7 +16837,7 @@ open_enum_impls!(QemuMigrationType {
 /// Key of the disk to move, such as `scsi0`.
 ///
 /// Taken by [`POST /nodes/{node}/qemu/{vmid}/move_disk`](QemuVmidMoveDiskPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuMoveDiskDisk {
     /// The value `ide0`.
@@ -17856,7 +17795,7 @@ open_enum_impls!(QemuMoveDiskDisk {
 /// Key the disk gets in the receiving configuration; the same one if absent.
 ///
 /// Taken by [`POST /nodes/{node}/qemu/{vmid}/move_disk`](QemuVmidMoveDiskPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuMoveDiskTargetDisk {
     /// The value `ide0`.
@@ -18817,7 +18756,6 @@ open_enum_impls!(QemuMoveDiskTargetDisk {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuNet {
     /// Network bridge the card is plugged into; without one, QEMU gives the guest NAT with DHCP in 10.0.2.0/24.
@@ -19061,7 +18999,7 @@ property_string_impls!(QemuNet);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuNetModel {
     /// The value `e1000`.
@@ -19119,7 +19057,6 @@ open_enum_impls!(QemuNetModel {
 /// Traffic of one network card.
 ///
 /// Given by [`GET /nodes/{node}/qemu`](QemuGet), [`GET /nodes/{node}/qemu/{vmid}/status/current`](QemuVmidStatusCurrentPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuNicsValue {
     /// Data the guest has received on the card since its start. In bytes.
@@ -19157,7 +19094,6 @@ impl Default for QemuNicsValue {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuNuma {
     /// Virtual CPUs of this node, as numbers and ranges.
@@ -19234,7 +19170,7 @@ property_string_impls!(QemuNuma);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuNumaPolicy {
     /// The value `preferred`.
@@ -19255,7 +19191,7 @@ open_enum_impls!(QemuNumaPolicy {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuOstype {
     /// The value `other`.
@@ -19307,7 +19243,6 @@ open_enum_impls!(QemuOstype {
 /// What this QEMU process can do beyond a plain QEMU.
 ///
 /// Given by [`GET /nodes/{node}/qemu`](QemuGet), [`GET /nodes/{node}/qemu/{vmid}/status/current`](QemuVmidStatusCurrentPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuProxmoxSupport {
     /// Whether outside backup software can be given access to the disks.
@@ -19378,7 +19313,6 @@ impl Default for QemuProxmoxSupport {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuRng {
     /// Bytes of randomness the guest gets per period; 0 lifts the limit, which can starve the host.
@@ -19442,7 +19376,7 @@ property_string_impls!(QemuRng);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuRngSource {
     /// The value `/dev/urandom`.
@@ -19466,7 +19400,7 @@ open_enum_impls!(QemuRngSource {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuScsihw {
     /// The value `lsi`.
@@ -19502,7 +19436,6 @@ open_enum_impls!(QemuScsihw {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuSev {
     /// Allows the guest on hosts with simultaneous multithreading enabled; for `snp`. Since 8.4.
@@ -19595,7 +19528,6 @@ property_string_impls!(QemuSev);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuSmbios1 {
     /// Marks the text values as Base64; needed when they hold spaces or commas.
@@ -19726,7 +19658,6 @@ property_string_impls!(QemuSmbios1);
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuSnapshotConfig {
     /// Gives the guest ACPI; without it, a shutdown needs the guest agent.
@@ -20748,7 +20679,6 @@ impl Default for QemuSnapshotConfig {
 /// One element of the answer to `GET /nodes/{node}/qemu/{vmid}/snapshot`.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/snapshot`](QemuVmidSnapshotPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuSnapshotItem {
     /// Notes about the snapshot.
@@ -20799,7 +20729,6 @@ object!(QemuSnapshotItem {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuSpiceEnhancements {
     /// Lets the SPICE viewer share a folder; the guest must run `spice-webdavd`. Default: `false`.
@@ -20866,7 +20795,7 @@ property_string_impls!(QemuSpiceEnhancements);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuSpiceEnhancementsVideostreaming {
     /// The value `off`.
@@ -20886,7 +20815,6 @@ open_enum_impls!(QemuSpiceEnhancementsVideostreaming {
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/status/current`.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/status/current`](QemuVmidStatusCurrentPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuStatusCurrent {
     /// Whether the guest agent is enabled in the configuration.
@@ -21042,7 +20970,6 @@ object!(QemuStatusCurrent {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuTdx {
     /// Lets the guest obtain attestation quotes from the host's quote generation service.
@@ -21124,7 +21051,7 @@ property_string_impls!(QemuTdx);
 /// Serial port to open as a terminal; without it, the one that serves as display.
 ///
 /// Taken by [`POST /nodes/{node}/qemu/{vmid}/termproxy`](QemuVmidTermproxyPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuTermproxySerial {
     /// The value `serial0`.
@@ -21149,7 +21076,6 @@ open_enum_impls!(QemuTermproxySerial {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuTpmState {
     /// Volume ID of the disk; `STORAGE:0` allocates a new one.
@@ -21241,7 +21167,7 @@ property_string_impls!(QemuTpmState);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuTpmStateVersion {
     /// The value `v1.2`.
@@ -21264,7 +21190,6 @@ open_enum_impls!(QemuTpmStateVersion {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuUnused {
     /// Volume ID of the detached volume.
@@ -21311,7 +21236,6 @@ property_string_impls!(QemuUnused);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuUsb {
     /// Host device as `vendor:product` or `bus-port`, which hinders migration; or `spice` for redirection from the viewer.
@@ -21389,7 +21313,6 @@ property_string_impls!(QemuUsb);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuVga {
     /// Clipboard for the console: `vnc`; when absent, SPICE displays get theirs.
@@ -21464,7 +21387,7 @@ property_string_impls!(QemuVga);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuVgaType {
     /// The value `cirrus`.
@@ -21523,7 +21446,6 @@ open_enum_impls!(QemuVgaType {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuVirtiofs {
     /// How the guest may cache: data and metadata (`always`), metadata only, nothing, or the default (`auto`). Default: `auto`.
@@ -21616,7 +21538,7 @@ property_string_impls!(QemuVirtiofs);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuVirtiofsCache {
     /// The value `auto`.
@@ -21641,7 +21563,6 @@ open_enum_impls!(QemuVirtiofsCache {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuWatchdog {
     /// What happens to the virtual machine when the watchdog expires.
@@ -21708,7 +21629,7 @@ property_string_impls!(QemuWatchdog);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuWatchdogModel {
     /// The value `i6300esb`.

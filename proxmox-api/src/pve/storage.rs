@@ -1291,7 +1291,6 @@ impl Settings<StorageStoragePut> for StorageItem {
 /// The answer to `POST /storage`.
 ///
 /// Given by [`POST /storage`](StoragePost), [`PUT /storage/{storage}`](StorageStoragePut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct Storage {
     /// Settings the server made up, such as a generated key.
@@ -1323,7 +1322,6 @@ object!(Storage {
 /// Settings the server made up, such as a generated key.
 ///
 /// Given by [`POST /storage`](StoragePost), [`PUT /storage/{storage}`](StorageStoragePut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct StorageConfig {
     /// Encryption key that was set or generated; the one chance to save it.
@@ -1357,7 +1355,6 @@ impl Default for StorageConfig {
 /// The answer to `GET /storage`.
 ///
 /// Given by [`GET /storage`](StorageGet), [`GET /storage/{storage}`](StorageStoragePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct StorageItem {
     /// Authentication methods for RBD.
@@ -2118,7 +2115,7 @@ object!(StorageItem {
 ///
 /// Given by [`GET /storage`](StorageGet), [`GET /storage/{storage}`](StorageStoragePath::get).
 /// Taken by [`POST /storage`](StoragePost), [`PUT /storage/{storage}`](StorageStoragePut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum StoragePreallocation {
     /// The value `off`.
@@ -2141,7 +2138,7 @@ open_enum_impls!(StoragePreallocation {
 ///
 /// Given by [`GET /storage`](StorageGet), [`GET /storage/{storage}`](StorageStoragePath::get).
 /// Taken by [`POST /storage`](StoragePost), [`PUT /storage/{storage}`](StorageStoragePut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum StorageSmbversion {
     /// The value `default`.
@@ -2173,7 +2170,7 @@ open_enum_impls!(StorageSmbversion {
 ///
 /// Given by [`GET /storage`](StorageGet), [`GET /storage/{storage}`](StorageStoragePath::get).
 /// Taken by [`POST /storage`](StoragePost), [`PUT /storage/{storage}`](StorageStoragePut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum StorageTransport {
     /// The value `tcp`.
@@ -2194,7 +2191,7 @@ open_enum_impls!(StorageTransport {
 ///
 /// Given by [`GET /storage`](StorageGet), [`POST /storage`](StoragePost), [`GET /storage/{storage}`](StorageStoragePath::get), [`PUT /storage/{storage}`](StorageStoragePut).
 /// Taken by [`GET /storage`](StorageGet), [`POST /storage`](StoragePost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum StorageType {
     /// The value `btrfs`.

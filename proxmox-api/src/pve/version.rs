@@ -70,7 +70,6 @@ impl VersionPath {
 /// The answer to `GET /version`.
 ///
 /// Given by [`GET /version`](VersionPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct Version {
     /// Console viewer the datacenter prefers.

@@ -229,6 +229,7 @@ pub(crate) fn decode_beside(body: &[u8]) -> Result<Extra, DecodeError> {
 
 /// Takes anything and keeps nothing.
 #[allow(dead_code, reason = "without features there is nobody to use it")]
+#[derive(Clone)]
 struct Skip;
 
 impl ApiValue for Skip {

@@ -167,7 +167,7 @@ impl<'a, T> IntoIterator for &'a IndexedMap<T> {
     }
 }
 
-impl<T: ApiValue> ApiValue for IndexedMap<T> {
+impl<T: ApiValue + Clone> ApiValue for IndexedMap<T> {
     fn empty() -> Self {
         Self::new()
     }
@@ -185,7 +185,7 @@ impl<T: ApiValue> ApiValue for IndexedMap<T> {
     }
 }
 
-impl<T: ApiValue> Indexed for IndexedMap<T> {
+impl<T: ApiValue + Clone> Indexed for IndexedMap<T> {
     fn each<'a>(&'a self, visit: &mut dyn FnMut(u8, &'a dyn ApiValue)) {
         for (number, value) in &self.0 {
             visit(*number, value);

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet, VecDeque};
 
+use crate::value::api_value::{Generated, OneText};
 use crate::value::list::{self, List};
 use crate::value::problem::Problem;
 
@@ -69,6 +70,10 @@ pub mod how {
 
     /// By `Into`.
     pub enum Plain {}
+    /// As a text of a type that has one.
+    pub enum Words {}
+    /// As a copy.
+    pub enum Copied {}
     /// As a number of another width.
     pub enum Number {}
     pub struct ByRef<M>(PhantomData<M>);
@@ -84,7 +89,7 @@ pub mod how {
     pub enum Text {}
 }
 
-use how::{ByRef, Each, Maybe, MaybeRef, Number, One, Plain, Text, Whole, WholeRef};
+use how::{ByRef, Copied, Each, Maybe, MaybeRef, Number, One, Plain, Text, Whole, WholeRef, Words};
 
 impl<M> Several for Each<M> {}
 impl<M> Several for Whole<M> {}
@@ -97,6 +102,29 @@ impl<P, T: Into<P>> IntoValue<P, Plain> for T {
     #[inline]
     fn into_value(self) -> Result<P, Problem> {
         Ok(self.into())
+    }
+}
+
+macro_rules! words {
+    ($($ty:ty)*) => {$(
+        impl<P: Generated> IntoValue<P, Words> for $ty
+        where
+            P::Kind: OneText<P>,
+        {
+            #[inline]
+            fn into_value(self) -> Result<P, Problem> {
+                Ok(P::Kind::read(&self))
+            }
+        }
+    )*};
+}
+
+words!(String &String Cow<'_, str>);
+
+impl<P: Generated> IntoValue<P, Copied> for &P {
+    #[inline]
+    fn into_value(self) -> Result<P, Problem> {
+        Ok(self.clone())
     }
 }
 

@@ -215,13 +215,13 @@ macro_rules! serde_impls {
 /// As `serde_impls`, for a type with a parameter.
 macro_rules! generic_serde_impls {
     ($name:ident) => {
-        impl<T: crate::value::api_value::ApiValue> serde::Serialize for $name<T> {
+        impl<T: crate::value::api_value::ApiValue + Clone> serde::Serialize for $name<T> {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 crate::value::serialize::serialize(self, serializer)
             }
         }
 
-        impl<'de, T: crate::value::api_value::ApiValue> serde::Deserialize<'de> for $name<T> {
+        impl<'de, T: crate::value::api_value::ApiValue + Clone> serde::Deserialize<'de> for $name<T> {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 crate::value::serialize::deserialize(deserializer)
             }
