@@ -3110,8 +3110,8 @@ impl AccessUsersPost {
     }
     /// Unix time in seconds after which the account is invalid; 0 means never. At least 0.
     #[inline]
-    pub fn expire<How>(mut self, expire: impl IntoSetting<i64, How>) -> Self {
-        self.0.call.set_some::<i64, How>("expire", expire);
+    pub fn expire<How>(mut self, expire: impl IntoSetting<Timestamp, How>) -> Self {
+        self.0.call.set_some::<Timestamp, How>("expire", expire);
         self
     }
     /// Given name. At most 1024 characters.
@@ -3315,8 +3315,8 @@ impl AccessUsersUseridPut {
     }
     /// Unix time in seconds after which the account is invalid; 0 means never. At least 0.
     #[inline]
-    pub fn expire<How>(mut self, expire: impl IntoSetting<i64, How>) -> Self {
-        self.0.call.set_some::<i64, How>("expire", expire);
+    pub fn expire<How>(mut self, expire: impl IntoSetting<Timestamp, How>) -> Self {
+        self.0.call.set_some::<Timestamp, How>("expire", expire);
         self
     }
     /// Given name. At most 1024 characters.
@@ -3654,8 +3654,8 @@ impl AccessUsersUseridTokenTokenidPost {
     }
     /// Unix time in seconds after which the token is invalid; 0 means never. At least 0.
     #[inline]
-    pub fn expire<How>(mut self, expire: impl IntoSetting<i64, How>) -> Self {
-        self.0.call.set_some::<i64, How>("expire", expire);
+    pub fn expire<How>(mut self, expire: impl IntoSetting<Timestamp, How>) -> Self {
+        self.0.call.set_some::<Timestamp, How>("expire", expire);
         self
     }
     /// Whether the token needs grants of its own; if not, it may do whatever its user may. Default: `true`.
@@ -3725,8 +3725,8 @@ impl AccessUsersUseridTokenTokenidPut {
     }
     /// Unix time in seconds after which the token is invalid; 0 means never. At least 0.
     #[inline]
-    pub fn expire<How>(mut self, expire: impl IntoSetting<i64, How>) -> Self {
-        self.0.call.set_some::<i64, How>("expire", expire);
+    pub fn expire<How>(mut self, expire: impl IntoSetting<Timestamp, How>) -> Self {
+        self.0.call.set_some::<Timestamp, How>("expire", expire);
         self
     }
     /// Whether the token needs grants of its own; if not, it may do whatever its user may. Default: `true`.
@@ -5153,7 +5153,7 @@ pub struct AccessTfaItem {
     pub entries: Vec<AccessTfaUseridItem>,
     /// Unix time in seconds until which all second factors of the user are refused. Since 8.0.
     #[doc(alias("tfa-locked-until"))]
-    pub tfa_locked_until: Option<i64>,
+    pub tfa_locked_until: Option<Timestamp>,
     /// Whether TOTP codes of the user are refused after too many wrong ones. Since 8.0.
     #[doc(alias("totp-locked"))]
     pub totp_locked: Option<bool>,
@@ -5246,7 +5246,7 @@ impl Default for AccessTfaUserid {
 #[non_exhaustive]
 pub struct AccessTfaUseridItem {
     /// Unix time in seconds at which the entry was made.
-    pub created: i64,
+    pub created: Timestamp,
     /// Text by which the user tells entries apart.
     pub description: Option<String>,
     /// Whether the entry can be used to log in. Default: `true`.
@@ -5270,7 +5270,7 @@ impl AccessTfaUseridItem {
     ///Sets `created`.
     #[inline]
     #[must_use]
-    pub fn created<How>(mut self, value: impl IntoValue<i64, How>) -> Self {
+    pub fn created<How>(mut self, value: impl IntoValue<Timestamp, How>) -> Self {
         set::put(&mut self.created, &mut self.extra, "created", value);
         self
     }
@@ -5379,7 +5379,7 @@ pub struct AccessUser {
     /// Whether the account may log in. Default: `true`.
     pub enable: Option<bool>,
     /// Unix time in seconds after which the account is invalid; 0 means never. At least 0.
-    pub expire: Option<i64>,
+    pub expire: Option<Timestamp>,
     /// Given name. At most 1024 characters.
     pub firstname: Option<String>,
     /// Groups the user is a member of.
@@ -5425,7 +5425,7 @@ impl AccessUser {
     ///Sets `expire`.
     #[inline]
     #[must_use]
-    pub fn expire<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+    pub fn expire<How>(mut self, value: impl IntoSetting<Timestamp, How>) -> Self {
         set::set(&mut self.expire, &mut self.extra, "expire", value);
         self
     }
@@ -5517,7 +5517,7 @@ pub struct AccessUsersItem {
     /// Whether the account may log in. Default: `true`.
     pub enable: Option<bool>,
     /// Unix time in seconds after which the account is invalid; 0 means never. At least 0.
-    pub expire: Option<i64>,
+    pub expire: Option<Timestamp>,
     /// Given name. At most 1024 characters.
     pub firstname: Option<String>,
     /// Groups the user is a member of.
@@ -5531,7 +5531,7 @@ pub struct AccessUsersItem {
     pub realm_type: Option<Realm>,
     /// Unix time in seconds until which all second factors of the user are refused. Since 8.0.
     #[doc(alias("tfa-locked-until"))]
-    pub tfa_locked_until: Option<i64>,
+    pub tfa_locked_until: Option<Timestamp>,
     /// API tokens of the user.
     pub tokens: Option<Vec<AccessUsersTokenItem>>,
     /// Whether TOTP codes of the user are refused after too many wrong ones. Since 8.0.
@@ -5576,7 +5576,7 @@ impl AccessUsersItem {
     ///Sets `expire`.
     #[inline]
     #[must_use]
-    pub fn expire<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+    pub fn expire<How>(mut self, value: impl IntoSetting<Timestamp, How>) -> Self {
         set::set(&mut self.expire, &mut self.extra, "expire", value);
         self
     }
@@ -5618,7 +5618,10 @@ impl AccessUsersItem {
     ///Sets `tfa-locked-until`.
     #[inline]
     #[must_use]
-    pub fn tfa_locked_until<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+    pub fn tfa_locked_until<How>(
+        mut self,
+        value: impl IntoSetting<Timestamp, How>,
+    ) -> Self {
         set::set(&mut self.tfa_locked_until, &mut self.extra, "tfa-locked-until", value);
         self
     }
@@ -5764,7 +5767,7 @@ pub struct AccessUsersTokenGet {
     /// Free text about the token.
     pub comment: Option<String>,
     /// Unix time in seconds after which the token is invalid; 0 means never. At least 0.
-    pub expire: Option<i64>,
+    pub expire: Option<Timestamp>,
     /// Whether the token needs grants of its own; if not, it may do whatever its user may. Default: `true`.
     pub privsep: Option<bool>,
     /// Members that are not declared here, and values that did not fit their field.
@@ -5788,7 +5791,7 @@ impl AccessUsersTokenGet {
     ///Sets `expire`.
     #[inline]
     #[must_use]
-    pub fn expire<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+    pub fn expire<How>(mut self, value: impl IntoSetting<Timestamp, How>) -> Self {
         set::set(&mut self.expire, &mut self.extra, "expire", value);
         self
     }
@@ -5832,7 +5835,7 @@ pub struct AccessUsersTokenItem {
     /// Free text about the token.
     pub comment: Option<String>,
     /// Unix time in seconds after which the token is invalid; 0 means never. At least 0.
-    pub expire: Option<i64>,
+    pub expire: Option<Timestamp>,
     /// Whether the token needs grants of its own; if not, it may do whatever its user may. Default: `true`.
     pub privsep: Option<bool>,
     /// Token ID, without the user part.
@@ -5860,7 +5863,7 @@ impl AccessUsersTokenItem {
     ///Sets `expire`.
     #[inline]
     #[must_use]
-    pub fn expire<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+    pub fn expire<How>(mut self, value: impl IntoSetting<Timestamp, How>) -> Self {
         set::set(&mut self.expire, &mut self.extra, "expire", value);
         self
     }
@@ -5936,7 +5939,7 @@ pub struct AccessUsersTokenPut {
     /// Free text about the token.
     pub comment: Option<String>,
     /// Unix time in seconds after which the token is invalid; 0 means never. At least 0.
-    pub expire: Option<i64>,
+    pub expire: Option<Timestamp>,
     /// Complete token ID in the form `name@realm!token`. Since 9.2.
     #[doc(alias("full-tokenid"))]
     pub full_tokenid: Option<String>,

@@ -3030,8 +3030,11 @@ impl ClusterJobsScheduleAnalyzeGet {
     }
     /// Unix time in seconds to compute from; now if left out.
     #[inline]
-    pub fn starttime<How>(mut self, starttime: impl IntoSetting<i64, How>) -> Self {
-        self.0.call.set_some::<i64, How>("starttime", starttime);
+    pub fn starttime<How>(
+        mut self,
+        starttime: impl IntoSetting<Timestamp, How>,
+    ) -> Self {
+        self.0.call.set_some::<Timestamp, How>("starttime", starttime);
         self
     }
 }
@@ -4424,8 +4427,11 @@ impl ClusterMetricsExportGet {
     /// Leaves out values up to this Unix time in seconds. Default: `0`.
     #[doc(alias("start-time"))]
     #[inline]
-    pub fn start_time<How>(mut self, start_time: impl IntoSetting<i64, How>) -> Self {
-        self.0.call.set_some::<i64, How>("start-time", start_time);
+    pub fn start_time<How>(
+        mut self,
+        start_time: impl IntoSetting<Timestamp, How>,
+    ) -> Self {
+        self.0.call.set_some::<Timestamp, How>("start-time", start_time);
         self
     }
 }
@@ -4769,9 +4775,9 @@ impl ClusterMetricsServerIdPost {
     #[inline]
     pub fn max_body_size<How>(
         mut self,
-        max_body_size: impl IntoSetting<i64, How>,
+        max_body_size: impl IntoSetting<u64, How>,
     ) -> Self {
-        self.0.call.set_some::<i64, How>("max-body-size", max_body_size);
+        self.0.call.set_some::<u64, How>("max-body-size", max_body_size);
         self
     }
     /// Size limit in bytes of UDP packets. From 512 to 65536. Default: `1500`.
@@ -4819,9 +4825,9 @@ impl ClusterMetricsServerIdPost {
     #[inline]
     pub fn otel_max_body_size<How>(
         mut self,
-        otel_max_body_size: impl IntoSetting<i64, How>,
+        otel_max_body_size: impl IntoSetting<u64, How>,
     ) -> Self {
-        self.0.call.set_some::<i64, How>("otel-max-body-size", otel_max_body_size);
+        self.0.call.set_some::<u64, How>("otel-max-body-size", otel_max_body_size);
         self
     }
     /// OpenTelemetry: path that receives the metrics. Default: `/v1/metrics`. Since 9.0.
@@ -5013,9 +5019,9 @@ impl ClusterMetricsServerIdPut {
     #[inline]
     pub fn max_body_size<How>(
         mut self,
-        max_body_size: impl IntoSetting<i64, How>,
+        max_body_size: impl IntoSetting<u64, How>,
     ) -> Self {
-        self.0.call.set_some::<i64, How>("max-body-size", max_body_size);
+        self.0.call.set_some::<u64, How>("max-body-size", max_body_size);
         self
     }
     /// Size limit in bytes of UDP packets. From 512 to 65536. Default: `1500`.
@@ -5063,9 +5069,9 @@ impl ClusterMetricsServerIdPut {
     #[inline]
     pub fn otel_max_body_size<How>(
         mut self,
-        otel_max_body_size: impl IntoSetting<i64, How>,
+        otel_max_body_size: impl IntoSetting<u64, How>,
     ) -> Self {
-        self.0.call.set_some::<i64, How>("otel-max-body-size", otel_max_body_size);
+        self.0.call.set_some::<u64, How>("otel-max-body-size", otel_max_body_size);
         self
     }
     /// OpenTelemetry: path that receives the metrics. Default: `/v1/metrics`. Since 9.0.
@@ -7036,7 +7042,7 @@ pub struct ClusterBackupItem {
     pub mode: Option<super::types::BackupMode>,
     /// Unix time in seconds of the next run.
     #[doc(alias("next-run"))]
-    pub next_run: Option<i64>,
+    pub next_run: Option<Timestamp>,
     /// Runs the job on this node only.
     pub node: Option<NodeName>,
     /// Notes for the backup, on one line; `{{guestname}}`, `{{vmid}}`, `{{node}}`, `{{cluster}}` are filled in. At most 1024 characters. Only together with `storage`.
@@ -7235,7 +7241,7 @@ impl ClusterBackupItem {
     ///Sets `next-run`.
     #[inline]
     #[must_use]
-    pub fn next_run<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+    pub fn next_run<How>(mut self, value: impl IntoSetting<Timestamp, How>) -> Self {
         set::set(&mut self.next_run, &mut self.extra, "next-run", value);
         self
     }
@@ -8044,10 +8050,10 @@ pub struct ClusterJobsRealmSyncItem {
     pub id: String,
     /// Unix time in seconds of the last run.
     #[doc(alias("last-run"))]
-    pub last_run: Option<i64>,
+    pub last_run: Option<Timestamp>,
     /// Unix time in seconds of the next run.
     #[doc(alias("next-run"))]
-    pub next_run: Option<i64>,
+    pub next_run: Option<Timestamp>,
     /// Realm that is synced. At most 32 characters.
     pub realm: Option<Realm>,
     /// What is dropped once gone from the directory: `entry`, `properties`, `acl` joined by `;`, or `none`. Default: `none`.
@@ -8103,14 +8109,14 @@ impl ClusterJobsRealmSyncItem {
     ///Sets `last-run`.
     #[inline]
     #[must_use]
-    pub fn last_run<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+    pub fn last_run<How>(mut self, value: impl IntoSetting<Timestamp, How>) -> Self {
         set::set(&mut self.last_run, &mut self.extra, "last-run", value);
         self
     }
     ///Sets `next-run`.
     #[inline]
     #[must_use]
-    pub fn next_run<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+    pub fn next_run<How>(mut self, value: impl IntoSetting<Timestamp, How>) -> Self {
         set::set(&mut self.next_run, &mut self.extra, "next-run", value);
         self
     }
@@ -8188,7 +8194,7 @@ object!(ClusterJobsRealmSyncItem {
 #[non_exhaustive]
 pub struct ClusterJobsScheduleAnalyzeItem {
     /// Unix time in seconds at which the schedule fires.
-    pub timestamp: i64,
+    pub timestamp: Timestamp,
     /// The same time as text, in UTC.
     pub utc: String,
     /// Members that are not declared here, and values that did not fit their field.
@@ -8200,7 +8206,7 @@ impl ClusterJobsScheduleAnalyzeItem {
     #[inline]
     #[must_use]
     pub fn new<How0, How1>(
-        timestamp: impl IntoValue<i64, How0>,
+        timestamp: impl IntoValue<Timestamp, How0>,
         utc: impl IntoValue<String, How1>,
     ) -> Self {
         let mut new = <Self as Object>::empty();
@@ -8233,7 +8239,7 @@ pub struct ClusterLogItem {
     /// Name of the program that wrote the entry.
     pub tag: String,
     /// When the entry was written. In seconds since 1970.
-    pub time: i64,
+    pub time: Timestamp,
     /// Number of the entry; tells entries of the same node and second apart.
     pub uid: i64,
     /// User the entry is about, such as `root@pam`.
@@ -9012,7 +9018,7 @@ pub struct ClusterMetricsExportDataItem {
     /// Name of the metric.
     pub metric: String,
     /// Unix time in seconds of the measurement.
-    pub timestamp: i64,
+    pub timestamp: Timestamp,
     /// Whether the value stands for itself (`gauge`) or is a running total (`counter`, `derive`).
     pub type_: ClusterMetricsExportType,
     /// Measured value.
@@ -9078,7 +9084,7 @@ pub struct ClusterMetricsServer {
     pub influxdbproto: Option<ClusterMetricsServerInfluxdbproto>,
     /// InfluxDB: size in bytes up to which data is gathered into one HTTP request. At least 1.
     #[doc(alias("max-body-size"))]
-    pub max_body_size: Option<i64>,
+    pub max_body_size: Option<u64>,
     /// Size limit in bytes of UDP packets. From 512 to 65536.
     pub mtu: Option<i64>,
     /// InfluxDB: organization to write to over HTTP; unused by servers older than version 2.
@@ -9091,7 +9097,7 @@ pub struct ClusterMetricsServer {
     pub otel_headers: Option<Secret>,
     /// OpenTelemetry: size limit of a request body in bytes. At least 1024.
     #[doc(alias("otel-max-body-size"))]
-    pub otel_max_body_size: Option<i64>,
+    pub otel_max_body_size: Option<u64>,
     /// OpenTelemetry: path that receives the metrics.
     #[doc(alias("otel-path"))]
     pub otel_path: Option<String>,
@@ -9183,7 +9189,7 @@ impl ClusterMetricsServer {
     ///Sets `max-body-size`.
     #[inline]
     #[must_use]
-    pub fn max_body_size<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+    pub fn max_body_size<How>(mut self, value: impl IntoSetting<u64, How>) -> Self {
         set::set(&mut self.max_body_size, &mut self.extra, "max-body-size", value);
         self
     }
@@ -9221,7 +9227,7 @@ impl ClusterMetricsServer {
     ///Sets `otel-max-body-size`.
     #[inline]
     #[must_use]
-    pub fn otel_max_body_size<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+    pub fn otel_max_body_size<How>(mut self, value: impl IntoSetting<u64, How>) -> Self {
         set::set(
             &mut self.otel_max_body_size,
             &mut self.extra,
@@ -11243,11 +11249,11 @@ pub struct ClusterResourcesItem {
     /// CPU utilization of the node or guest, where 1 means that all of `maxcpu` is busy. A fraction; 1 is the whole. At least 0.
     pub cpu: Option<f64>,
     /// Bytes in use on the storage, or on the root disk of the guest. In bytes. At least 0.
-    pub disk: Option<i64>,
+    pub disk: Option<u64>,
     /// Bytes the guest has read from its disks since its start; not known for every storage. In bytes. Since 8.3.
-    pub diskread: Option<i64>,
+    pub diskread: Option<u64>,
     /// Bytes the guest has written to its disks since its start; not known for every storage. In bytes. Since 8.3.
-    pub diskwrite: Option<i64>,
+    pub diskwrite: Option<u64>,
     /// HA state of the guest, if it is under HA control.
     pub hastate: Option<String>,
     /// CPU architecture of the node. Default: `x86_64`. Since 9.2.
@@ -11262,19 +11268,19 @@ pub struct ClusterResourcesItem {
     /// CPUs of the node, or CPUs the guest may use. At least 0.
     pub maxcpu: Option<f64>,
     /// Size in bytes of the storage, or of the root disk of the guest. At least 0.
-    pub maxdisk: Option<i64>,
+    pub maxdisk: Option<u64>,
     /// Memory in bytes of the node, or of the guest.
-    pub maxmem: Option<i64>,
+    pub maxmem: Option<u64>,
     /// Memory in use, in bytes. At least 0.
-    pub mem: Option<i64>,
+    pub mem: Option<u64>,
     /// Host memory in bytes that the virtual machine takes up. At least 0. Since 9.0.
-    pub memhost: Option<i64>,
+    pub memhost: Option<u64>,
     /// Name of the resource.
     pub name: Option<String>,
     /// Bytes the guest has received from the network since its start. In bytes. Since 8.3.
-    pub netin: Option<i64>,
+    pub netin: Option<u64>,
     /// Bytes the guest has sent to the network since its start. In bytes. Since 8.3.
-    pub netout: Option<i64>,
+    pub netout: Option<u64>,
     /// Name of the network, for networks. Since 9.1.
     pub network: Option<String>,
     /// Kind of network, for networks. Since 9.1.
@@ -11297,7 +11303,7 @@ pub struct ClusterResourcesItem {
     /// Storage ID, for storages.
     pub storage: Option<StorageId>,
     /// Tags of the guest, separated by semicolons. Since 8.3.
-    pub tags: Option<String>,
+    pub tags: Option<List>,
     /// Whether the guest is a template. Default: `false`. Since 8.3.
     pub template: Option<bool>,
     /// Kind of resource.
@@ -11461,7 +11467,7 @@ open_enum_impls!(ClusterStatusType {
 #[non_exhaustive]
 pub struct ClusterTasksItem {
     /// When the task ended; absent while it runs. In seconds since 1970.
-    pub endtime: Option<i64>,
+    pub endtime: Option<Timestamp>,
     /// What the task works on, often a guest id; may be empty.
     pub id: Option<String>,
     /// Node the task runs on.
@@ -11473,7 +11479,7 @@ pub struct ClusterTasksItem {
     /// Whether the finished task has been moved to the archive of its node.
     pub saved: Option<bool>,
     /// When the task started. In seconds since 1970.
-    pub starttime: Option<i64>,
+    pub starttime: Option<Timestamp>,
     /// Result of a finished task: `OK`, a note about warnings or the error message.
     pub status: Option<String>,
     /// Name of the API token that started the task; absent for a user.

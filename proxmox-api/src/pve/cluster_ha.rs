@@ -2366,7 +2366,7 @@ pub struct ClusterHaStatusCurrentItem {
     /// State of the entry as text; the form depends on `type`.
     pub status: String,
     /// Unix time in seconds of the last report of a manager.
-    pub timestamp: Option<i64>,
+    pub timestamp: Option<Timestamp>,
     /// What the entry is about.
     pub type_: ClusterHaStatusCurrentType,
     /// Members that are not declared here, and values that did not fit their field.
@@ -2616,7 +2616,7 @@ pub struct HaLrmStatus {
     /// State of the LRM, such as `active` or `wait_for_agent_lock`.
     pub state: Option<String>,
     /// When the LRM last reported. In seconds since 1970.
-    pub timestamp: Option<i64>,
+    pub timestamp: Option<Timestamp>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -2658,7 +2658,7 @@ pub struct HaManagerStatus {
     /// State of each HA resource, by its id.
     pub service_status: Option<BTreeMap<String, HaServiceStatus>>,
     /// When the manager last reported. In seconds since 1970.
-    pub timestamp: Option<i64>,
+    pub timestamp: Option<Timestamp>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }

@@ -2859,8 +2859,8 @@ impl LxcVmidFirewallLogGet {
     }
     /// Leaves out lines from before this Unix time, in seconds. At least 0.
     #[inline]
-    pub fn since<How>(mut self, since: impl IntoSetting<i64, How>) -> Self {
-        self.0.call.set_some::<i64, How>("since", since);
+    pub fn since<How>(mut self, since: impl IntoSetting<Timestamp, How>) -> Self {
+        self.0.call.set_some::<Timestamp, How>("since", since);
         self
     }
     /// Number of the first line to return, counted from 0. At least 0.
@@ -2871,8 +2871,8 @@ impl LxcVmidFirewallLogGet {
     }
     /// Leaves out lines from after this Unix time, in seconds. At least 0.
     #[inline]
-    pub fn until<How>(mut self, until: impl IntoSetting<i64, How>) -> Self {
-        self.0.call.set_some::<i64, How>("until", until);
+    pub fn until<How>(mut self, until: impl IntoSetting<Timestamp, How>) -> Self {
+        self.0.call.set_some::<Timestamp, How>("until", until);
         self
     }
 }
@@ -6107,7 +6107,7 @@ pub struct LxcConfig {
     /// What is under way with the snapshot or was broken off; only when one is asked for. Such a snapshot cannot be rolled back to.
     pub snapstate: Option<super::types::LxcConfigSnapstate>,
     /// When the snapshot was taken; only when one is asked for. In seconds since 1970.
-    pub snaptime: Option<i64>,
+    pub snaptime: Option<Timestamp>,
     /// Place in the node's start and shutdown sequence.
     pub startup: Option<super::types::StartupOrder>,
     /// Swap space of the container in MiB. At least 0. Default: `512`.
@@ -6355,7 +6355,7 @@ impl LxcConfig {
     ///Sets `snaptime`.
     #[inline]
     #[must_use]
-    pub fn snaptime<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+    pub fn snaptime<How>(mut self, value: impl IntoSetting<Timestamp, How>) -> Self {
         set::set(&mut self.snaptime, &mut self.extra, "snaptime", value);
         self
     }
@@ -6761,27 +6761,27 @@ pub struct LxcItem {
     /// CPUs the container can use at most.
     pub cpus: Option<f64>,
     /// Space used on the root volume, in bytes. At least 0. Since 8.3.
-    pub disk: Option<i64>,
+    pub disk: Option<u64>,
     /// Bytes the container has read from its disks since its start; not available for every kind of storage. In bytes. Since 8.3.
-    pub diskread: Option<i64>,
+    pub diskread: Option<u64>,
     /// Bytes the container has written to its disks since its start; not available for every kind of storage. In bytes. Since 8.3.
-    pub diskwrite: Option<i64>,
+    pub diskwrite: Option<u64>,
     /// Lock on the configuration, if there is one.
     pub lock: Option<String>,
     /// Size of the root volume in bytes.
-    pub maxdisk: Option<i64>,
+    pub maxdisk: Option<u64>,
     /// Most memory the guest can have, in bytes.
-    pub maxmem: Option<i64>,
+    pub maxmem: Option<u64>,
     /// Most swap space the container can have, in bytes.
-    pub maxswap: Option<i64>,
+    pub maxswap: Option<u64>,
     /// Memory in use, in bytes. Since 8.4.
-    pub mem: Option<i64>,
+    pub mem: Option<u64>,
     /// Host name of the container.
     pub name: Option<String>,
     /// Bytes the container has received over the network since its start. In bytes. Since 8.3.
-    pub netin: Option<i64>,
+    pub netin: Option<u64>,
     /// Bytes the container has sent over the network since its start. In bytes. Since 8.3.
-    pub netout: Option<i64>,
+    pub netout: Option<u64>,
     /// Process id of the container's first process on the host, while it runs.
     pub pid: Option<i64>,
     /// Share of the last ten seconds in which every task of the container waited for CPU time, in percent. Since 9.0.
@@ -6799,9 +6799,9 @@ pub struct LxcItem {
     /// Whether it runs.
     pub status: super::types::GuestStatus,
     /// Swap space in use. In bytes.
-    pub swap: Option<i64>,
+    pub swap: Option<u64>,
     /// Labels of the container, separated by `;`.
-    pub tags: Option<String>,
+    pub tags: Option<List>,
     /// Whether the container is a template; a template cannot be started. Default: `false`. Since 8.3.
     pub template: Option<bool>,
     /// Kind of guest; always `lxc`.
@@ -11529,7 +11529,7 @@ pub struct LxcSnapshotConfig {
     /// Work in progress on the snapshot, such as `prepare` or `delete`; absent when it is complete.
     pub snapstate: Option<String>,
     /// When the snapshot was taken, as Unix time. In seconds since 1970.
-    pub snaptime: Option<i64>,
+    pub snaptime: Option<Timestamp>,
     /// Place in the node's start and shutdown sequence.
     pub startup: Option<super::types::StartupOrder>,
     /// Swap space of the container in MiB.
@@ -11765,7 +11765,7 @@ impl LxcSnapshotConfig {
     ///Sets `snaptime`.
     #[inline]
     #[must_use]
-    pub fn snaptime<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+    pub fn snaptime<How>(mut self, value: impl IntoSetting<Timestamp, How>) -> Self {
         set::set(&mut self.snaptime, &mut self.extra, "snaptime", value);
         self
     }
@@ -11893,29 +11893,29 @@ pub struct LxcStatusCurrent {
     /// CPUs the container can use at most.
     pub cpus: Option<f64>,
     /// Space used on the root volume, in bytes. At least 0. Since 8.3.
-    pub disk: Option<i64>,
+    pub disk: Option<u64>,
     /// Bytes the container has read from its disks since its start; not available for every kind of storage. In bytes. Since 8.3.
-    pub diskread: Option<i64>,
+    pub diskread: Option<u64>,
     /// Bytes the container has written to its disks since its start; not available for every kind of storage. In bytes. Since 8.3.
-    pub diskwrite: Option<i64>,
+    pub diskwrite: Option<u64>,
     /// State of the guest in the high availability manager.
     pub ha: Option<super::types::GuestHaState>,
     /// Lock on the configuration, if there is one.
     pub lock: Option<String>,
     /// Size of the root volume in bytes.
-    pub maxdisk: Option<i64>,
+    pub maxdisk: Option<u64>,
     /// Most memory the guest can have, in bytes.
-    pub maxmem: Option<i64>,
+    pub maxmem: Option<u64>,
     /// Most swap space the container can have, in bytes.
-    pub maxswap: Option<i64>,
+    pub maxswap: Option<u64>,
     /// Memory in use, in bytes. Since 8.4.
-    pub mem: Option<i64>,
+    pub mem: Option<u64>,
     /// Host name of the container.
     pub name: Option<String>,
     /// Bytes the container has received over the network since its start. In bytes. Since 8.3.
-    pub netin: Option<i64>,
+    pub netin: Option<u64>,
     /// Bytes the container has sent over the network since its start. In bytes. Since 8.3.
-    pub netout: Option<i64>,
+    pub netout: Option<u64>,
     /// Process id of the container's first process on the host, while it runs.
     pub pid: Option<i64>,
     /// Share of the last ten seconds in which every task of the container waited for CPU time, in percent. Since 9.0.
@@ -11933,9 +11933,9 @@ pub struct LxcStatusCurrent {
     /// Whether it runs.
     pub status: super::types::GuestStatus,
     /// Swap space in use. In bytes.
-    pub swap: Option<i64>,
+    pub swap: Option<u64>,
     /// Labels of the container, separated by `;`.
-    pub tags: Option<String>,
+    pub tags: Option<List>,
     /// Whether the container is a template; a template cannot be started. Default: `false`. Since 8.3.
     pub template: Option<bool>,
     /// Kind of guest; always `lxc`.
@@ -12055,7 +12055,7 @@ pub struct LxcVmidSnapshotItem {
     /// Whether the guest runs; in the entry `current` only.
     pub running: Option<bool>,
     /// When the snapshot was taken, as Unix time. In seconds since 1970.
-    pub snaptime: Option<i64>,
+    pub snaptime: Option<Timestamp>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }

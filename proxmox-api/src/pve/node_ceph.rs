@@ -3193,7 +3193,7 @@ pub struct CephOsdTreeLevel1 {
     /// Device node of the main device.
     pub blfsdev: Option<String>,
     /// Space in use on the OSD. In bytes.
-    pub bytes_used: Option<i64>,
+    pub bytes_used: Option<u64>,
     /// Full version text of the OSD.
     pub ceph_version: Option<String>,
     /// Version number of the OSD.
@@ -3229,7 +3229,7 @@ pub struct CephOsdTreeLevel1 {
     /// Whether the OSD runs: `up` or `down`.
     pub status: Option<String>,
     /// Size of the OSD. In bytes.
-    pub total_space: Option<i64>,
+    pub total_space: Option<u64>,
     /// Kind of entry: bucket type such as `root` or `host`, or `osd`.
     pub type_: Option<String>,
     /// Ceph version of a host.
@@ -3296,7 +3296,7 @@ pub struct CephOsdTreeLevel2 {
     /// Device node of the main device.
     pub blfsdev: Option<String>,
     /// Space in use on the OSD. In bytes.
-    pub bytes_used: Option<i64>,
+    pub bytes_used: Option<u64>,
     /// Full version text of the OSD.
     pub ceph_version: Option<String>,
     /// Version number of the OSD.
@@ -3332,7 +3332,7 @@ pub struct CephOsdTreeLevel2 {
     /// Whether the OSD runs: `up` or `down`.
     pub status: Option<String>,
     /// Size of the OSD. In bytes.
-    pub total_space: Option<i64>,
+    pub total_space: Option<u64>,
     /// Kind of entry: bucket type such as `root` or `host`, or `osd`.
     pub type_: Option<String>,
     /// Ceph version of a host.
@@ -3399,7 +3399,7 @@ pub struct CephOsdTreeLevel3 {
     /// Device node of the main device.
     pub blfsdev: Option<String>,
     /// Space in use on the OSD. In bytes.
-    pub bytes_used: Option<i64>,
+    pub bytes_used: Option<u64>,
     /// Full version text of the OSD.
     pub ceph_version: Option<String>,
     /// Version number of the OSD.
@@ -3435,7 +3435,7 @@ pub struct CephOsdTreeLevel3 {
     /// Whether the OSD runs: `up` or `down`.
     pub status: Option<String>,
     /// Size of the OSD. In bytes.
-    pub total_space: Option<i64>,
+    pub total_space: Option<u64>,
     /// Kind of entry: bucket type such as `root` or `host`, or `osd`.
     pub type_: Option<String>,
     /// Ceph version of a host.
@@ -3502,7 +3502,7 @@ pub struct CephOsdTreeLevel4 {
     /// Device node of the main device.
     pub blfsdev: Option<String>,
     /// Space in use on the OSD. In bytes.
-    pub bytes_used: Option<i64>,
+    pub bytes_used: Option<u64>,
     /// Full version text of the OSD.
     pub ceph_version: Option<String>,
     /// Version number of the OSD.
@@ -3538,7 +3538,7 @@ pub struct CephOsdTreeLevel4 {
     /// Whether the OSD runs: `up` or `down`.
     pub status: Option<String>,
     /// Size of the OSD. In bytes.
-    pub total_space: Option<i64>,
+    pub total_space: Option<u64>,
     /// Kind of entry: bucket type such as `root` or `host`, or `osd`.
     pub type_: Option<String>,
     /// Ceph version of a host.
@@ -4040,7 +4040,7 @@ pub struct NodeCephOsdLvInfo {
     /// Device path of the logical volume.
     pub lv_path: Option<String>,
     /// Size of the logical volume in bytes.
-    pub lv_size: i64,
+    pub lv_size: u64,
     /// UUID of the logical volume.
     pub lv_uuid: Option<String>,
     /// Volume group that holds the logical volume.
@@ -4055,7 +4055,7 @@ impl NodeCephOsdLvInfo {
     #[must_use]
     pub fn new<How0, How1>(
         creation_time: impl IntoValue<String, How0>,
-        lv_size: impl IntoValue<i64, How1>,
+        lv_size: impl IntoValue<u64, How1>,
     ) -> Self {
         let mut new = <Self as Object>::empty();
         set::put(&mut new.creation_time, &mut new.extra, "creation_time", creation_time);
@@ -4158,7 +4158,7 @@ pub struct NodeCephOsdMetadataDevicesItem {
     /// Physical disks beneath the device, separated by commas or spaces if several. Since 9.2.
     pub physical_device: Option<String>,
     /// Size of the device in bytes.
-    pub size: Option<i64>,
+    pub size: Option<u64>,
     /// Whether the physical disk supports discard (TRIM).
     pub support_discard: Option<bool>,
     /// Kind of disk, such as `hdd` or `ssd`.
@@ -4216,7 +4216,7 @@ pub struct NodeCephOsdMetadataOsd {
     /// Number of the OSD.
     pub id: i64,
     /// Memory the OSD process uses, in bytes; 0 while it is not running.
-    pub mem_usage: Option<i64>,
+    pub mem_usage: Option<u64>,
     /// Data directory of the OSD.
     pub osd_data: Option<String>,
     /// Kind of object store the OSD uses.
@@ -4668,9 +4668,9 @@ pub struct NodeCephPoolAutoscaleStatus {
     /// Raw bytes per byte stored, such as 3 with three copies.
     pub raw_used_rate: Option<f64>,
     /// Raw capacity below the CRUSH root. In bytes.
-    pub subtree_capacity: Option<i64>,
+    pub subtree_capacity: Option<u64>,
     /// Expected size given as a hint; 0 if none. In bytes.
-    pub target_bytes: Option<i64>,
+    pub target_bytes: Option<u64>,
     /// Expected share of capacity given as a hint; 0 if none.
     pub target_ratio: Option<f64>,
     /// Whether the autoscaler wants to change the number of placement groups.
@@ -4731,7 +4731,7 @@ pub struct NodeCephPoolItem {
     /// What the autoscaler reports about the pool; differs between Ceph releases.
     pub autoscale_status: Option<NodeCephPoolAutoscaleStatus>,
     /// Bytes in use in the pool; absent without statistics.
-    pub bytes_used: Option<i64>,
+    pub bytes_used: Option<u64>,
     /// Number of the CRUSH rule that places the objects.
     pub crush_rule: Option<i64>,
     /// Name of the CRUSH rule; absent if the map does not know the rule.
@@ -4755,7 +4755,7 @@ pub struct NodeCephPoolItem {
     /// Number of copies kept of each object.
     pub size: Option<i64>,
     /// Expected size of the pool in bytes, a hint for the autoscaler.
-    pub target_size: Option<i64>,
+    pub target_size: Option<u64>,
     /// Expected share of the cluster's capacity, a hint for the autoscaler.
     pub target_size_ratio: Option<f64>,
     /// Whether the pool keeps replicas or uses erasure coding; `unknown` for other types.
@@ -4805,7 +4805,7 @@ impl NodeCephPoolItem {
     ///Sets `bytes_used`.
     #[inline]
     #[must_use]
-    pub fn bytes_used<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+    pub fn bytes_used<How>(mut self, value: impl IntoSetting<u64, How>) -> Self {
         set::set(&mut self.bytes_used, &mut self.extra, "bytes_used", value);
         self
     }
@@ -4897,7 +4897,7 @@ impl NodeCephPoolItem {
     ///Sets `target_size`.
     #[inline]
     #[must_use]
-    pub fn target_size<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+    pub fn target_size<How>(mut self, value: impl IntoSetting<u64, How>) -> Self {
         set::set(&mut self.target_size, &mut self.extra, "target_size", value);
         self
     }
@@ -4961,47 +4961,47 @@ object!(NodeCephPoolItem {
 #[non_exhaustive]
 pub struct NodeCephPoolStatistics {
     /// Raw space available to the pool. In bytes.
-    pub avail_raw: Option<i64>,
+    pub avail_raw: Option<u64>,
     /// Space the pool takes up, redundancy included. In bytes.
-    pub bytes_used: Option<i64>,
+    pub bytes_used: Option<u64>,
     /// Space taken up by compressed data. In bytes.
-    pub compress_bytes_used: Option<i64>,
+    pub compress_bytes_used: Option<u64>,
     /// Size the compressed data had before compression. In bytes.
-    pub compress_under_bytes: Option<i64>,
+    pub compress_under_bytes: Option<u64>,
     /// Space taken up by object data. In bytes.
-    pub data_bytes_used: Option<i64>,
+    pub data_bytes_used: Option<u64>,
     /// Number of objects changed since they were last flushed; of use with cache tiers.
     pub dirty: Option<i64>,
     /// Space the pool takes up, in KiB.
     pub kb_used: Option<i64>,
     /// Data that can still be written to the pool. In bytes.
-    pub max_avail: Option<i64>,
+    pub max_avail: Option<u64>,
     /// Number of objects.
     pub objects: Option<i64>,
     /// Space taken up by key-value data (omap). In bytes.
-    pub omap_bytes_used: Option<i64>,
+    pub omap_bytes_used: Option<u64>,
     /// Share of the pool's capacity in use.
     pub percent_used: Option<f64>,
     /// Most data the pool may hold; 0 without a quota. In bytes.
-    pub quota_bytes: Option<i64>,
+    pub quota_bytes: Option<u64>,
     /// Most objects the pool may hold; 0 without a quota.
     pub quota_objects: Option<i64>,
     /// Number of read operations.
     pub rd: Option<i64>,
     /// Data read. In bytes.
-    pub rd_bytes: Option<i64>,
+    pub rd_bytes: Option<u64>,
     /// Data stored, without redundancy. In bytes.
-    pub stored: Option<i64>,
+    pub stored: Option<u64>,
     /// Object data stored, without redundancy. In bytes.
-    pub stored_data: Option<i64>,
+    pub stored_data: Option<u64>,
     /// Key-value data (omap) stored, without redundancy. In bytes.
-    pub stored_omap: Option<i64>,
+    pub stored_omap: Option<u64>,
     /// Data stored, redundancy included. In bytes.
-    pub stored_raw: Option<i64>,
+    pub stored_raw: Option<u64>,
     /// Number of write operations.
     pub wr: Option<i64>,
     /// Data written. In bytes.
-    pub wr_bytes: Option<i64>,
+    pub wr_bytes: Option<u64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }

@@ -1466,7 +1466,7 @@ pub struct NodeDisksListItem {
     /// Serial number of the disk.
     pub serial: Option<String>,
     /// Size in bytes.
-    pub size: i64,
+    pub size: u64,
     /// In the request, only unused disks or only those fit for a journal; in the answer, the kind of disk.
     pub type_: Option<String>,
     /// What occupies the disk, such as `LVM`, `ZFS` or `partitions`; absent if it is free.
@@ -1489,7 +1489,7 @@ impl NodeDisksListItem {
     #[must_use]
     pub fn new<How0, How1>(
         devpath: impl IntoValue<String, How0>,
-        size: impl IntoValue<i64, How1>,
+        size: impl IntoValue<u64, How1>,
     ) -> Self {
         let mut new = <Self as Object>::empty();
         set::put(&mut new.devpath, &mut new.extra, "devpath", devpath);
@@ -1582,13 +1582,13 @@ object!(NodeDisksLvm {
 #[non_exhaustive]
 pub struct NodeDisksLvmChildrenChildrenItem {
     /// Space of the physical volume not given out yet, in bytes.
-    pub free: i64,
+    pub free: u64,
     /// Whether the entry is an end of the tree.
     pub leaf: bool,
     /// Device path of the physical volume.
     pub name: String,
     /// Size of the physical volume in bytes.
-    pub size: i64,
+    pub size: u64,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -1616,13 +1616,13 @@ pub struct NodeDisksLvmChildrenItem {
     /// Physical volumes the group is made of.
     pub children: Option<Vec<NodeDisksLvmChildrenChildrenItem>>,
     /// Space of the volume group not given out yet, in bytes.
-    pub free: i64,
+    pub free: u64,
     /// Whether the entry is an end of the tree.
     pub leaf: bool,
     /// Name of the volume group.
     pub name: String,
     /// Size of the volume group in bytes.
-    pub size: i64,
+    pub size: u64,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -1651,13 +1651,13 @@ pub struct NodeDisksLvmthinItem {
     /// Name of the thin pool.
     pub lv: String,
     /// Size of the pool in bytes.
-    pub lv_size: i64,
+    pub lv_size: u64,
     /// Size of the pool's metadata volume in bytes.
-    pub metadata_size: i64,
+    pub metadata_size: u64,
     /// Space of the metadata volume in use, in bytes.
-    pub metadata_used: i64,
+    pub metadata_used: u64,
     /// Space of the pool in use, in bytes.
-    pub used: i64,
+    pub used: u64,
     /// Volume group the pool belongs to.
     pub vg: String,
     /// Members that are not declared here, and values that did not fit their field.
@@ -2020,19 +2020,19 @@ open_enum_impls!(NodeDisksZfsCompression {
 #[non_exhaustive]
 pub struct NodeDisksZfsItem {
     /// Space given out, in bytes.
-    pub alloc: i64,
+    pub alloc: u64,
     /// Deduplication ratio; 1 means nothing was saved.
     pub dedup: f64,
     /// Fragmentation of the free space, in percent.
     pub frag: i64,
     /// Space left, in bytes.
-    pub free: i64,
+    pub free: u64,
     /// State of the pool, such as `ONLINE` or `DEGRADED`.
     pub health: String,
     /// Name of the pool, and of the storage definition that goes with it.
     pub name: String,
     /// Size of the pool in bytes.
-    pub size: i64,
+    pub size: u64,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }

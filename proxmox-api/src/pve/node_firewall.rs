@@ -125,8 +125,8 @@ impl NodeFirewallLogGet {
     }
     /// Leaves out lines from before this Unix time, in seconds. At least 0.
     #[inline]
-    pub fn since<How>(mut self, since: impl IntoSetting<i64, How>) -> Self {
-        self.0.call.set_some::<i64, How>("since", since);
+    pub fn since<How>(mut self, since: impl IntoSetting<Timestamp, How>) -> Self {
+        self.0.call.set_some::<Timestamp, How>("since", since);
         self
     }
     /// Number of the first line to return, counted from 0. At least 0.
@@ -137,8 +137,8 @@ impl NodeFirewallLogGet {
     }
     /// Leaves out lines from after this Unix time, in seconds. At least 0.
     #[inline]
-    pub fn until<How>(mut self, until: impl IntoSetting<i64, How>) -> Self {
-        self.0.call.set_some::<i64, How>("until", until);
+    pub fn until<How>(mut self, until: impl IntoSetting<Timestamp, How>) -> Self {
+        self.0.call.set_some::<Timestamp, How>("until", until);
         self
     }
 }

@@ -2131,9 +2131,9 @@ pub struct NodeStorageContentGet {
     /// Whether the volume is protected from removal; works for backups only.
     pub protected: Option<bool>,
     /// Size of the volume in bytes.
-    pub size: Option<i64>,
+    pub size: Option<u64>,
     /// Space the volume takes, in bytes; many storage types report nothing meaningful.
-    pub used: Option<i64>,
+    pub used: Option<u64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -2176,14 +2176,14 @@ impl NodeStorageContentGet {
     ///Sets `size`.
     #[inline]
     #[must_use]
-    pub fn size<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+    pub fn size<How>(mut self, value: impl IntoSetting<u64, How>) -> Self {
         set::set(&mut self.size, &mut self.extra, "size", value);
         self
     }
     ///Sets `used`.
     #[inline]
     #[must_use]
-    pub fn used<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+    pub fn used<How>(mut self, value: impl IntoSetting<u64, How>) -> Self {
         set::set(&mut self.used, &mut self.extra, "used", value);
         self
     }
@@ -2221,11 +2221,11 @@ impl Default for NodeStorageContentGet {
 pub struct NodeStorageContentItem {
     /// Estimated size in bytes, given in place of `size` where the exact one cannot be told; usually too high. Since 9.2.
     #[doc(alias("approximate-size"))]
-    pub approximate_size: Option<i64>,
+    pub approximate_size: Option<u64>,
     /// Content type of the volume.
     pub content: Option<String>,
     /// When the volume was created, as Unix time in seconds. At least 0.
-    pub ctime: Option<i64>,
+    pub ctime: Option<Timestamp>,
     /// Fingerprint of the key a backup is encrypted with, or `1` if not known; backup servers only.
     pub encrypted: Option<String>,
     /// Format of the volume, such as `raw`, `qcow2`, `subvol`, `iso` or `tgz`.
@@ -2237,17 +2237,17 @@ pub struct NodeStorageContentItem {
     /// Whether the volume is protected from removal; works for backups only.
     pub protected: Option<bool>,
     /// Size of the volume in bytes.
-    pub size: Option<i64>,
+    pub size: Option<u64>,
     /// Guest type of a backup, such as `qemu` or `lxc`.
     pub subtype: Option<String>,
     /// Space the volume takes, in bytes; many storage types report nothing meaningful.
-    pub used: Option<i64>,
+    pub used: Option<u64>,
     /// Result of the last verification of a backup; backup servers only.
     pub verification: Option<NodeStorageContentVerification>,
     /// Guest that owns the volume.
     pub vmid: Option<u32>,
     /// Volume identifier, as `storage:name`.
-    pub volid: String,
+    pub volid: VolumeId,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -2256,7 +2256,7 @@ impl NodeStorageContentItem {
     /// A value of what always comes in an answer.
     #[inline]
     #[must_use]
-    pub fn new<How0>(volid: impl IntoValue<String, How0>) -> Self {
+    pub fn new<How0>(volid: impl IntoValue<VolumeId, How0>) -> Self {
         let mut new = <Self as Object>::empty();
         set::put(&mut new.volid, &mut new.extra, "volid", volid);
         new
@@ -2264,7 +2264,7 @@ impl NodeStorageContentItem {
     ///Sets `approximate-size`.
     #[inline]
     #[must_use]
-    pub fn approximate_size<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+    pub fn approximate_size<How>(mut self, value: impl IntoSetting<u64, How>) -> Self {
         set::set(&mut self.approximate_size, &mut self.extra, "approximate-size", value);
         self
     }
@@ -2278,7 +2278,7 @@ impl NodeStorageContentItem {
     ///Sets `ctime`.
     #[inline]
     #[must_use]
-    pub fn ctime<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+    pub fn ctime<How>(mut self, value: impl IntoSetting<Timestamp, How>) -> Self {
         set::set(&mut self.ctime, &mut self.extra, "ctime", value);
         self
     }
@@ -2320,7 +2320,7 @@ impl NodeStorageContentItem {
     ///Sets `size`.
     #[inline]
     #[must_use]
-    pub fn size<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+    pub fn size<How>(mut self, value: impl IntoSetting<u64, How>) -> Self {
         set::set(&mut self.size, &mut self.extra, "size", value);
         self
     }
@@ -2334,7 +2334,7 @@ impl NodeStorageContentItem {
     ///Sets `used`.
     #[inline]
     #[must_use]
-    pub fn used<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+    pub fn used<How>(mut self, value: impl IntoSetting<u64, How>) -> Self {
         set::set(&mut self.used, &mut self.extra, "used", value);
         self
     }
@@ -2358,7 +2358,7 @@ impl NodeStorageContentItem {
     ///Sets `volid`.
     #[inline]
     #[must_use]
-    pub fn volid<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+    pub fn volid<How>(mut self, value: impl IntoValue<VolumeId, How>) -> Self {
         set::put(&mut self.volid, &mut self.extra, "volid", value);
         self
     }
@@ -2481,9 +2481,9 @@ pub struct NodeStorageFileRestoreListItem {
     /// Whether the entry has nothing below it.
     pub leaf: Option<bool>,
     /// Last change of the entry, as Unix time in seconds.
-    pub mtime: Option<i64>,
+    pub mtime: Option<Timestamp>,
     /// Size of the file in bytes.
-    pub size: Option<i64>,
+    pub size: Option<u64>,
     /// Name of the entry, for display.
     pub text: Option<String>,
     /// Kind of the entry, as a letter that tells file, directory, link and others apart.
@@ -2889,7 +2889,7 @@ pub struct NodeStorageItem {
     /// Whether the storage can be reached right now.
     pub active: Option<bool>,
     /// Space still available, in bytes.
-    pub avail: Option<i64>,
+    pub avail: Option<u64>,
     /// Content types the storage may hold.
     pub content: List,
     /// Whether the storage is enabled.
@@ -2905,11 +2905,11 @@ pub struct NodeStorageItem {
     /// Storage identifier.
     pub storage: StorageId,
     /// Total space in bytes.
-    pub total: Option<i64>,
+    pub total: Option<u64>,
     /// Storage type, such as `dir`, `nfs` or `zfspool`.
     pub type_: String,
     /// Space in use, in bytes.
-    pub used: Option<i64>,
+    pub used: Option<u64>,
     /// Share of the space in use, from 0 to 1. A fraction; 1 is the whole.
     pub used_fraction: Option<f64>,
     /// Members that are not declared here, and values that did not fit their field.
@@ -2949,7 +2949,7 @@ object!(NodeStorageItem {
 #[non_exhaustive]
 pub struct NodeStoragePrunebackupsItem {
     /// When the backup was made, as Unix time in seconds.
-    pub ctime: i64,
+    pub ctime: Timestamp,
     /// What a prune would do: `keep` or `remove`; `protected` and `renamed` backups stay as well.
     pub mark: Option<NodeStoragePrunebackupsMark>,
     /// Guest type of a backup: `qemu`, `lxc`, or in answers also `openvz` or `unknown`.
@@ -2957,7 +2957,7 @@ pub struct NodeStoragePrunebackupsItem {
     /// Guest the backup was made of.
     pub vmid: Option<u32>,
     /// Volume identifier of the backup.
-    pub volid: String,
+    pub volid: VolumeId,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -3006,7 +3006,7 @@ open_enum_impls!(NodeStoragePrunebackupsMark {
 #[non_exhaustive]
 pub struct NodeStorageRrddataItem {
     /// Unix time of the data point, in seconds. In seconds since 1970.
-    pub time: i64,
+    pub time: Timestamp,
     /// Total space in bytes.
     pub total: Option<f64>,
     /// Space in use, in bytes.
@@ -3019,7 +3019,7 @@ impl NodeStorageRrddataItem {
     /// A value of what always comes in an answer.
     #[inline]
     #[must_use]
-    pub fn new<How0>(time: impl IntoValue<i64, How0>) -> Self {
+    pub fn new<How0>(time: impl IntoValue<Timestamp, How0>) -> Self {
         let mut new = <Self as Object>::empty();
         set::put(&mut new.time, &mut new.extra, "time", time);
         new
@@ -3040,7 +3040,7 @@ pub struct NodeStorageStatus {
     /// Whether the storage can be reached right now.
     pub active: Option<bool>,
     /// Space still available, in bytes.
-    pub avail: Option<i64>,
+    pub avail: Option<u64>,
     /// Content types the storage may hold, separated by commas.
     pub content: List,
     /// Whether the storage is enabled in the configuration.
@@ -3048,11 +3048,11 @@ pub struct NodeStorageStatus {
     /// Whether all nodes see the same content here.
     pub shared: Option<bool>,
     /// Total space in bytes.
-    pub total: Option<i64>,
+    pub total: Option<u64>,
     /// Storage type, such as `dir`, `nfs` or `zfspool`.
     pub type_: String,
     /// Space in use, in bytes.
-    pub used: Option<i64>,
+    pub used: Option<u64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }

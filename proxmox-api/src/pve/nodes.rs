@@ -2427,8 +2427,8 @@ impl NodeJournalGet {
     }
     /// Only entries from this Unix time on; excludes `startcursor`. At least 0.
     #[inline]
-    pub fn since<How>(mut self, since: impl IntoSetting<i64, How>) -> Self {
-        self.0.call.set_some::<i64, How>("since", since);
+    pub fn since<How>(mut self, since: impl IntoSetting<Timestamp, How>) -> Self {
+        self.0.call.set_some::<Timestamp, How>("since", since);
         self
     }
     /// Only entries behind this journal cursor; excludes `since`.
@@ -2442,8 +2442,8 @@ impl NodeJournalGet {
     }
     /// Only entries up to this Unix time; excludes `endcursor`. At least 0.
     #[inline]
-    pub fn until<How>(mut self, until: impl IntoSetting<i64, How>) -> Self {
-        self.0.call.set_some::<i64, How>("until", until);
+    pub fn until<How>(mut self, until: impl IntoSetting<Timestamp, How>) -> Self {
+        self.0.call.set_some::<Timestamp, How>("until", until);
         self
     }
 }
@@ -5930,8 +5930,8 @@ impl NodeTasksGet {
     }
     /// Only tasks started at this Unix time or later.
     #[inline]
-    pub fn since<How>(mut self, since: impl IntoSetting<i64, How>) -> Self {
-        self.0.call.set_some::<i64, How>("since", since);
+    pub fn since<How>(mut self, since: impl IntoSetting<Timestamp, How>) -> Self {
+        self.0.call.set_some::<Timestamp, How>("since", since);
         self
     }
     /// Whether to list finished (`archive`), running (`active`) or all tasks. Default: `archive`.
@@ -5966,8 +5966,8 @@ impl NodeTasksGet {
     }
     /// Only tasks started at this Unix time or earlier.
     #[inline]
-    pub fn until<How>(mut self, until: impl IntoSetting<i64, How>) -> Self {
-        self.0.call.set_some::<i64, How>("until", until);
+    pub fn until<How>(mut self, until: impl IntoSetting<Timestamp, How>) -> Self {
+        self.0.call.set_some::<Timestamp, How>("until", until);
         self
     }
     /// Only tasks of this user.
@@ -8098,9 +8098,9 @@ pub struct NodeCertificatesInfoItem {
     /// Distinguished name of the issuer.
     pub issuer: Option<String>,
     /// Unix time at which the certificate expires. In seconds since 1970.
-    pub notafter: Option<i64>,
+    pub notafter: Option<Timestamp>,
     /// Unix time from which the certificate is valid. In seconds since 1970.
-    pub notbefore: Option<i64>,
+    pub notbefore: Option<Timestamp>,
     /// The certificate in PEM form.
     pub pem: Option<String>,
     /// Size of the public key, in bits.
@@ -8730,9 +8730,9 @@ pub struct NodeNetstatItem {
     /// Network card of the guest, such as `net0`.
     pub dev: String,
     /// Data the guest has received on the card. In bytes.
-    pub in_: i64,
+    pub in_: u64,
     /// Data the guest has sent on the card. In bytes.
-    pub out: i64,
+    pub out: u64,
     /// ID of the guest.
     pub vmid: u32,
     /// Members that are not declared here, and values that did not fit their field.
@@ -10354,7 +10354,7 @@ pub struct NodeQueryUrlMetadata {
     /// Media type the server states.
     pub mimetype: Option<String>,
     /// Size of the file in bytes.
-    pub size: Option<i64>,
+    pub size: Option<u64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -10402,11 +10402,11 @@ pub struct NodeReplicationItem {
     /// Number of the job among those of the guest.
     pub jobnum: Option<i64>,
     /// When the last successful run began; 0 if there was none. In seconds since 1970.
-    pub last_sync: Option<i64>,
+    pub last_sync: Option<Timestamp>,
     /// When the last run began; 0 if there was none. In seconds since 1970.
-    pub last_try: Option<i64>,
+    pub last_try: Option<Timestamp>,
     /// When the job is due next. In seconds since 1970.
-    pub next_sync: Option<i64>,
+    pub next_sync: Option<Timestamp>,
     /// Process id of the run that is under way; absent if there is none.
     pub pid: Option<i64>,
     /// Bandwidth limit in megabytes per second.
@@ -10537,7 +10537,7 @@ pub struct NodeRrddataItem {
     /// Swap space in use. In bytes.
     pub swapused: Option<f64>,
     /// Time of the data point. In seconds since 1970.
-    pub time: i64,
+    pub time: Timestamp,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -10546,7 +10546,7 @@ impl NodeRrddataItem {
     /// A value of what always comes in an answer.
     #[inline]
     #[must_use]
-    pub fn new<How0>(time: impl IntoValue<i64, How0>) -> Self {
+    pub fn new<How0>(time: impl IntoValue<Timestamp, How0>) -> Self {
         let mut new = <Self as Object>::empty();
         set::put(&mut new.time, &mut new.extra, "time", time);
         new
@@ -10675,11 +10675,11 @@ object!(NodeScanIscsiItem {
 #[non_exhaustive]
 pub struct NodeScanLvmItem {
     /// Space of the volume group that is not given to any volume. In bytes.
-    pub free: Option<i64>,
+    pub free: Option<u64>,
     /// Number of logical volumes in the volume group.
     pub lvcount: Option<i64>,
     /// Size of the volume group. In bytes.
-    pub size: Option<i64>,
+    pub size: Option<u64>,
     /// Name of a volume group.
     pub vg: String,
     /// Members that are not declared here, and values that did not fit their field.
@@ -10709,25 +10709,25 @@ object!(NodeScanLvmItem {
 #[non_exhaustive]
 pub struct NodeScanLvmthinItem {
     /// When the thin pool was created. In seconds since 1970.
-    pub ctime: Option<i64>,
+    pub ctime: Option<Timestamp>,
     /// Name of a thin pool.
     pub lv: String,
     /// Size of the thin pool. In bytes.
-    pub lv_size: Option<i64>,
+    pub lv_size: Option<u64>,
     /// State of the volume as `lvs` codes it, such as `a` for active.
     pub lv_state: Option<String>,
     /// Type of the volume as `lvs` codes it; `t` for a thin pool.
     pub lv_type: Option<String>,
     /// Size of the pool's metadata. In bytes.
-    pub metadata_size: Option<i64>,
+    pub metadata_size: Option<u64>,
     /// Metadata space in use. In bytes.
-    pub metadata_used: Option<i64>,
+    pub metadata_used: Option<u64>,
     /// Thin pool the volume itself belongs to; empty for a pool.
     pub pool_lv: Option<String>,
     /// LVM tags, separated by commas.
     pub tags: Option<String>,
     /// Space in use in the thin pool. In bytes.
-    pub used: Option<i64>,
+    pub used: Option<u64>,
     /// Volume group to look into.
     pub vg: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
@@ -10830,11 +10830,11 @@ impl Default for NodeScanPbsItem {
 #[non_exhaustive]
 pub struct NodeScanZfsItem {
     /// Space that is still available to the dataset. In bytes.
-    pub free: Option<i64>,
+    pub free: Option<u64>,
     /// Name of a pool, or of a dataset as `pool/dataset`.
     pub pool: String,
     /// Used and available space of the dataset together. In bytes.
-    pub size: Option<i64>,
+    pub size: Option<u64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -11424,7 +11424,7 @@ object!(NodeStatusCurrentKernel {
 #[non_exhaustive]
 pub struct NodeStatusKsm {
     /// Memory shared by way of KSM. In bytes.
-    pub shared: Option<i64>,
+    pub shared: Option<u64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -11456,13 +11456,13 @@ impl Default for NodeStatusKsm {
 #[non_exhaustive]
 pub struct NodeStatusMemory {
     /// Memory that programs could still get, reclaimable caches included, in bytes. Since 9.0.
-    pub available: Option<i64>,
+    pub available: Option<u64>,
     /// Free memory, in bytes.
-    pub free: i64,
+    pub free: u64,
     /// Installed memory, in bytes.
-    pub total: i64,
+    pub total: u64,
     /// Memory in use, in bytes.
-    pub used: i64,
+    pub used: u64,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -11472,9 +11472,9 @@ impl NodeStatusMemory {
     #[inline]
     #[must_use]
     pub fn new<How0, How1, How2>(
-        free: impl IntoValue<i64, How0>,
-        total: impl IntoValue<i64, How1>,
-        used: impl IntoValue<i64, How2>,
+        free: impl IntoValue<u64, How0>,
+        total: impl IntoValue<u64, How1>,
+        used: impl IntoValue<u64, How2>,
     ) -> Self {
         let mut new = <Self as Object>::empty();
         set::put(&mut new.free, &mut new.extra, "free", free);
@@ -11515,13 +11515,13 @@ open_enum_impls!(NodeStatusMode {
 #[non_exhaustive]
 pub struct NodeStatusRootfs {
     /// Bytes of the root file system that can still be written.
-    pub avail: i64,
+    pub avail: u64,
     /// Unused bytes on the root file system.
-    pub free: i64,
+    pub free: u64,
     /// Size of the root file system, in bytes.
-    pub total: i64,
+    pub total: u64,
     /// Bytes in use on the root file system.
-    pub used: i64,
+    pub used: u64,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -11547,11 +11547,11 @@ object!(NodeStatusRootfs {
 #[non_exhaustive]
 pub struct NodeStatusSwap {
     /// Swap space that is free. In bytes.
-    pub free: Option<i64>,
+    pub free: Option<u64>,
     /// Size of the swap space. In bytes.
-    pub total: Option<i64>,
+    pub total: Option<u64>,
     /// Swap space in use. In bytes.
-    pub used: Option<i64>,
+    pub used: Option<u64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -11583,7 +11583,7 @@ impl Default for NodeStatusSwap {
 #[non_exhaustive]
 pub struct NodeSubscription {
     /// Unix time of the last check.
-    pub checktime: Option<i64>,
+    pub checktime: Option<Timestamp>,
     /// Subscription key; hidden from callers who may not see it.
     pub key: Option<Secret>,
     /// Short code of the subscription level.
@@ -11676,7 +11676,7 @@ open_enum_impls!(NodeSubscriptionStatus {
 #[non_exhaustive]
 pub struct NodeTasksItem {
     /// Unix time at which the task ended; absent while it runs. In seconds since 1970.
-    pub endtime: Option<i64>,
+    pub endtime: Option<Timestamp>,
     /// What the task works on, often a guest id; may be empty.
     pub id: String,
     /// Name of the cluster node the call is for.
@@ -11688,7 +11688,7 @@ pub struct NodeTasksItem {
     /// Whether the finished task has been moved to the archive.
     pub saved: Option<bool>,
     /// Unix time at which the task started. In seconds since 1970.
-    pub starttime: i64,
+    pub starttime: Timestamp,
     /// Result of a finished task: `OK`, a note about warnings or the error message.
     pub status: Option<String>,
     /// Name of the API token that started the task; absent for a user.
@@ -11764,7 +11764,7 @@ pub struct NodeTasksStatus {
     /// Start time of the worker process in clock ticks since boot; tells reused process ids apart.
     pub pstart: i64,
     /// Unix time at which the task started.
-    pub starttime: i64,
+    pub starttime: Timestamp,
     /// Whether the task still runs.
     pub status: super::types::GuestStatus,
     /// Name of the API token that started the task; absent for a user.
@@ -11811,9 +11811,9 @@ object!(NodeTasksStatus {
 #[non_exhaustive]
 pub struct NodeTime {
     /// Current time as the local clock shows it, in seconds: Unix time shifted by the zone's offset. In seconds since 1970. At least 1297163644.
-    pub localtime: i64,
+    pub localtime: Timestamp,
     /// Current Unix time (UTC), in seconds. In seconds since 1970. At least 1297163644.
-    pub time: i64,
+    pub time: Timestamp,
     /// Name of the time zone, such as `Europe/Vienna`.
     pub timezone: String,
     /// Members that are not declared here, and values that did not fit their field.
@@ -11825,8 +11825,8 @@ impl NodeTime {
     #[inline]
     #[must_use]
     pub fn new<How0, How1, How2>(
-        localtime: impl IntoValue<i64, How0>,
-        time: impl IntoValue<i64, How1>,
+        localtime: impl IntoValue<Timestamp, How0>,
+        time: impl IntoValue<Timestamp, How1>,
         timezone: impl IntoValue<String, How2>,
     ) -> Self {
         let mut new = <Self as Object>::empty();
@@ -12093,7 +12093,7 @@ pub struct NodesItem {
     /// CPU load as a fraction: 1.0 means all CPUs are busy. A fraction; 1 is the whole.
     pub cpu: Option<f64>,
     /// Space in use on the root file system. In bytes.
-    pub disk: Option<i64>,
+    pub disk: Option<u64>,
     /// Unique id, such as `node/pve1`.
     pub id: Option<String>,
     /// Short code of the subscription level; empty without a subscription.
@@ -12101,11 +12101,11 @@ pub struct NodesItem {
     /// Number of logical CPUs.
     pub maxcpu: Option<i64>,
     /// Size of the root file system. In bytes.
-    pub maxdisk: Option<i64>,
+    pub maxdisk: Option<u64>,
     /// Installed memory, in bytes.
-    pub maxmem: Option<i64>,
+    pub maxmem: Option<u64>,
     /// Memory in use, in bytes.
-    pub mem: Option<i64>,
+    pub mem: Option<u64>,
     /// Name of the node.
     pub node: NodeName,
     /// SHA-256 fingerprint of the certificate the node serves.

@@ -1359,8 +1359,8 @@ impl QemuPost {
     }
     /// SSH public keys cloud-init installs, one a line, the whole URL-encoded.
     #[inline]
-    pub fn sshkeys<How>(mut self, sshkeys: impl IntoSetting<String, How>) -> Self {
-        self.0.call.set_some::<String, How>("sshkeys", sshkeys);
+    pub fn sshkeys<How>(mut self, sshkeys: impl IntoSetting<EncodedText, How>) -> Self {
+        self.0.call.set_some::<EncodedText, How>("sshkeys", sshkeys);
         self
     }
     /// Starts the virtual machine once it was created. Default: `false`.
@@ -5204,8 +5204,8 @@ impl QemuVmidConfigPost {
     }
     /// SSH public keys cloud-init installs, one a line, the whole URL-encoded.
     #[inline]
-    pub fn sshkeys<How>(mut self, sshkeys: impl IntoSetting<String, How>) -> Self {
-        self.0.call.set_some::<String, How>("sshkeys", sshkeys);
+    pub fn sshkeys<How>(mut self, sshkeys: impl IntoSetting<EncodedText, How>) -> Self {
+        self.0.call.set_some::<EncodedText, How>("sshkeys", sshkeys);
         self
     }
     /// Date at which the hardware clock starts: `now`, `2006-06-17` or `2006-06-17T16:01:21`. Default: `now`.
@@ -5959,8 +5959,8 @@ impl QemuVmidConfigPut {
     }
     /// SSH public keys cloud-init installs, one a line, the whole URL-encoded.
     #[inline]
-    pub fn sshkeys<How>(mut self, sshkeys: impl IntoSetting<String, How>) -> Self {
-        self.0.call.set_some::<String, How>("sshkeys", sshkeys);
+    pub fn sshkeys<How>(mut self, sshkeys: impl IntoSetting<EncodedText, How>) -> Self {
+        self.0.call.set_some::<EncodedText, How>("sshkeys", sshkeys);
         self
     }
     /// Date at which the hardware clock starts: `now`, `2006-06-17` or `2006-06-17T16:01:21`. Default: `now`.
@@ -7232,8 +7232,8 @@ impl QemuVmidFirewallLogGet {
     }
     /// Leaves out lines from before this Unix time, in seconds. At least 0.
     #[inline]
-    pub fn since<How>(mut self, since: impl IntoSetting<i64, How>) -> Self {
-        self.0.call.set_some::<i64, How>("since", since);
+    pub fn since<How>(mut self, since: impl IntoSetting<Timestamp, How>) -> Self {
+        self.0.call.set_some::<Timestamp, How>("since", since);
         self
     }
     /// Number of the first line to return, counted from 0. At least 0.
@@ -7244,8 +7244,8 @@ impl QemuVmidFirewallLogGet {
     }
     /// Leaves out lines from after this Unix time, in seconds. At least 0.
     #[inline]
-    pub fn until<How>(mut self, until: impl IntoSetting<i64, How>) -> Self {
-        self.0.call.set_some::<i64, How>("until", until);
+    pub fn until<How>(mut self, until: impl IntoSetting<Timestamp, How>) -> Self {
+        self.0.call.set_some::<Timestamp, How>("until", until);
         self
     }
 }
@@ -11497,7 +11497,7 @@ object!(QemuAgentExecStatus {
 pub struct QemuAgentFileRead {
     /// Number of bytes read.
     #[doc(alias("bytes-read"))]
-    pub bytes_read: Option<i64>,
+    pub bytes_read: Option<u64>,
     /// Content of the file, at most 16 MiB.
     pub content: String,
     /// Whether the content is incomplete because the file goes on.
@@ -11536,15 +11536,15 @@ pub struct QemuAgentFilesystem {
     pub name: Option<String>,
     /// Size in bytes as far as ordinary users can fill it.
     #[doc(alias("total-bytes"))]
-    pub total_bytes: Option<i64>,
+    pub total_bytes: Option<u64>,
     /// Size in bytes with the part reserved for privileged users.
     #[doc(alias("total-bytes-privileged"))]
-    pub total_bytes_privileged: Option<i64>,
+    pub total_bytes_privileged: Option<u64>,
     /// Type of the file system.
     pub type_: Option<String>,
     /// Space in use, in bytes.
     #[doc(alias("used-bytes"))]
-    pub used_bytes: Option<i64>,
+    pub used_bytes: Option<u64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -11760,11 +11760,11 @@ pub struct QemuAgentFstrimResultPathsItem {
     /// Why this file system could not be trimmed.
     pub error: Option<String>,
     /// Smallest run of free bytes that was discarded.
-    pub minimum: Option<i64>,
+    pub minimum: Option<u64>,
     /// Mount point of the file system.
     pub path: Option<String>,
     /// Bytes discarded. In bytes.
-    pub trimmed: Option<i64>,
+    pub trimmed: Option<u64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -11929,7 +11929,7 @@ pub struct QemuAgentGetMemoryBlockInfoResult {
     /// Error the agent answered with in place of a result.
     pub error: Option<QemuAgentError>,
     /// Size of a memory block in bytes.
-    pub size: Option<i64>,
+    pub size: Option<u64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -12554,7 +12554,7 @@ impl Default for QemuAgentNetworkInterface {
 pub struct QemuAgentNetworkStatistics {
     /// Bytes received. In bytes.
     #[doc(alias("rx-bytes"))]
-    pub rx_bytes: Option<i64>,
+    pub rx_bytes: Option<u64>,
     /// Packets dropped on receipt.
     #[doc(alias("rx-dropped"))]
     pub rx_dropped: Option<i64>,
@@ -12566,7 +12566,7 @@ pub struct QemuAgentNetworkStatistics {
     pub rx_packets: Option<i64>,
     /// Bytes sent. In bytes.
     #[doc(alias("tx-bytes"))]
-    pub tx_bytes: Option<i64>,
+    pub tx_bytes: Option<u64>,
     /// Packets dropped on sending.
     #[doc(alias("tx-dropped"))]
     pub tx_dropped: Option<i64>,
@@ -12870,23 +12870,23 @@ open_enum_impls!(QemuAudioDriver {
 #[non_exhaustive]
 pub struct QemuBallooninfo {
     /// Memory the guest has at present. In bytes.
-    pub actual: Option<i64>,
+    pub actual: Option<u64>,
     /// Memory that is free inside the guest; needs a balloon driver there. In bytes.
-    pub free_mem: Option<i64>,
+    pub free_mem: Option<u64>,
     /// When the guest last reported its figures. In seconds since 1970.
-    pub last_update: Option<i64>,
+    pub last_update: Option<Timestamp>,
     /// Page faults of the guest that needed its disk.
     pub major_page_faults: Option<i64>,
     /// Memory the guest can have at most. In bytes.
-    pub max_mem: Option<i64>,
+    pub max_mem: Option<u64>,
     /// Data the guest has read back from its swap space. In bytes.
-    pub mem_swapped_in: Option<i64>,
+    pub mem_swapped_in: Option<u64>,
     /// Data the guest has written to its swap space. In bytes.
-    pub mem_swapped_out: Option<i64>,
+    pub mem_swapped_out: Option<u64>,
     /// Page faults of the guest that needed no disk.
     pub minor_page_faults: Option<i64>,
     /// Memory that the guest's system sees. In bytes.
-    pub total_mem: Option<i64>,
+    pub total_mem: Option<u64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -12977,7 +12977,7 @@ pub struct QemuBlockstatValue {
     /// Zone append operations refused as invalid.
     pub invalid_zone_append_operations: Option<i64>,
     /// Data read. In bytes.
-    pub rd_bytes: Option<i64>,
+    pub rd_bytes: Option<u64>,
     /// Read requests merged into others.
     pub rd_merged: Option<i64>,
     /// Read operations done.
@@ -12987,7 +12987,7 @@ pub struct QemuBlockstatValue {
     /// Figures over the latest interval, for each interval that is set up.
     pub timed_stats: Option<Vec<QemuBlockstatValueTimedStatsItem>>,
     /// Data discarded. In bytes.
-    pub unmap_bytes: Option<i64>,
+    pub unmap_bytes: Option<u64>,
     /// Discard requests merged into others.
     pub unmap_merged: Option<i64>,
     /// Discard operations done.
@@ -12995,9 +12995,9 @@ pub struct QemuBlockstatValue {
     /// Nanoseconds spent on discard operations.
     pub unmap_total_time_ns: Option<i64>,
     /// Data written. In bytes.
-    pub wr_bytes: Option<i64>,
+    pub wr_bytes: Option<u64>,
     /// Offset behind the farthest byte ever written, in bytes.
-    pub wr_highest_offset: Option<i64>,
+    pub wr_highest_offset: Option<u64>,
     /// Write requests merged into others.
     pub wr_merged: Option<i64>,
     /// Write operations done.
@@ -13005,7 +13005,7 @@ pub struct QemuBlockstatValue {
     /// Nanoseconds spent on write operations.
     pub wr_total_time_ns: Option<i64>,
     /// Data appended to zones. In bytes.
-    pub zone_append_bytes: Option<i64>,
+    pub zone_append_bytes: Option<u64>,
     /// Zone append requests merged into others.
     pub zone_append_merged: Option<i64>,
     /// Zone append operations done.
@@ -13288,13 +13288,13 @@ open_enum_impls!(QemuCloneFormat {
 #[non_exhaustive]
 pub struct QemuCloudInitCustom {
     /// Volume ID of the snippet used as meta data.
-    pub meta: Option<String>,
+    pub meta: Option<VolumeId>,
     /// Volume ID of the snippet used as network configuration.
-    pub network: Option<String>,
+    pub network: Option<VolumeId>,
     /// Volume ID of the snippet used as user data.
-    pub user: Option<String>,
+    pub user: Option<VolumeId>,
     /// Volume ID of the snippet used as vendor data.
-    pub vendor: Option<String>,
+    pub vendor: Option<VolumeId>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
     pub unknown: UnknownKeys,
 }
@@ -13309,28 +13309,28 @@ impl QemuCloudInitCustom {
     /// Volume ID of the snippet used as meta data.
     #[inline]
     #[must_use]
-    pub fn meta<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+    pub fn meta<How>(mut self, value: impl IntoSetting<VolumeId, How>) -> Self {
         set::set(&mut self.meta, &mut self.unknown, "meta", value);
         self
     }
     /// Volume ID of the snippet used as network configuration.
     #[inline]
     #[must_use]
-    pub fn network<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+    pub fn network<How>(mut self, value: impl IntoSetting<VolumeId, How>) -> Self {
         set::set(&mut self.network, &mut self.unknown, "network", value);
         self
     }
     /// Volume ID of the snippet used as user data.
     #[inline]
     #[must_use]
-    pub fn user<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+    pub fn user<How>(mut self, value: impl IntoSetting<VolumeId, How>) -> Self {
         set::set(&mut self.user, &mut self.unknown, "user", value);
         self
     }
     /// Volume ID of the snippet used as vendor data.
     #[inline]
     #[must_use]
-    pub fn vendor<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+    pub fn vendor<How>(mut self, value: impl IntoSetting<VolumeId, How>) -> Self {
         set::set(&mut self.vendor, &mut self.unknown, "vendor", value);
         self
     }
@@ -13569,13 +13569,13 @@ pub struct QemuConfig {
     /// What is under way with the snapshot or was broken off; only when one is asked for. Such a snapshot cannot be rolled back to.
     pub snapstate: Option<super::types::LxcConfigSnapstate>,
     /// Time of the snapshot as Unix time. At least 0. Since 9.1.
-    pub snaptime: Option<i64>,
+    pub snaptime: Option<Timestamp>,
     /// CPU sockets. At least 1. Default: `1`.
     pub sockets: Option<i64>,
     /// Extras for SPICE sessions.
     pub spice_enhancements: Option<QemuSpiceEnhancements>,
     /// SSH public keys cloud-init installs, one a line, the whole URL-encoded.
-    pub sshkeys: Option<String>,
+    pub sshkeys: Option<EncodedText>,
     /// Date at which the hardware clock starts: `now`, `2006-06-17` or `2006-06-17T16:01:21`. Default: `now`.
     pub startdate: Option<String>,
     /// Place in the node's start and shutdown sequence.
@@ -14172,7 +14172,7 @@ impl QemuConfig {
     ///Sets `snaptime`.
     #[inline]
     #[must_use]
-    pub fn snaptime<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+    pub fn snaptime<How>(mut self, value: impl IntoSetting<Timestamp, How>) -> Self {
         set::set(&mut self.snaptime, &mut self.extra, "snaptime", value);
         self
     }
@@ -14201,7 +14201,7 @@ impl QemuConfig {
     ///Sets `sshkeys`.
     #[inline]
     #[must_use]
-    pub fn sshkeys<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+    pub fn sshkeys<How>(mut self, value: impl IntoSetting<EncodedText, How>) -> Self {
         set::set(&mut self.sshkeys, &mut self.extra, "sshkeys", value);
         self
     }
@@ -14891,7 +14891,7 @@ pub struct QemuDrive {
     /// Whether the drive is a disk or a CD-ROM. Default: `disk`.
     pub media: Option<QemuDriveMedia>,
     /// Model name the guest sees, URL-encoded, up to 40 bytes. At most 120 characters.
-    pub model: Option<String>,
+    pub model: Option<EncodedText>,
     /// Product name the guest sees, up to 16 bytes.
     pub product: Option<String>,
     /// Request queues of the drive's controller. At least 2.
@@ -14907,7 +14907,7 @@ pub struct QemuDrive {
     /// Sectors of a fixed drive geometry. Until 8.4.
     pub secs: Option<i64>,
     /// Serial number the guest sees, URL-encoded, up to 20 bytes. At most 60 characters.
-    pub serial: Option<String>,
+    pub serial: Option<EncodedText>,
     /// Declares the volume present on every node; it does not make it so. Default: `false`.
     pub shared: Option<bool>,
     /// Size of the disk; informational, setting it does not resize anything.
@@ -15195,7 +15195,7 @@ impl QemuDrive {
     /// Model name the guest sees, URL-encoded, up to 40 bytes. At most 120 characters.
     #[inline]
     #[must_use]
-    pub fn model<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+    pub fn model<How>(mut self, value: impl IntoSetting<EncodedText, How>) -> Self {
         set::set(&mut self.model, &mut self.unknown, "model", value);
         self
     }
@@ -15251,7 +15251,7 @@ impl QemuDrive {
     /// Serial number the guest sees, URL-encoded, up to 20 bytes. At most 60 characters.
     #[inline]
     #[must_use]
-    pub fn serial<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+    pub fn serial<How>(mut self, value: impl IntoSetting<EncodedText, How>) -> Self {
         set::set(&mut self.serial, &mut self.unknown, "serial", value);
         self
     }
@@ -16127,9 +16127,9 @@ property_string_impls!(QemuIpConfig);
 #[non_exhaustive]
 pub struct QemuItem {
     /// Memory the guest has at present by way of ballooning. In bytes.
-    pub balloon: Option<i64>,
+    pub balloon: Option<u64>,
     /// Memory the guest keeps at least when the host reclaims some. In bytes.
-    pub balloon_min: Option<i64>,
+    pub balloon_min: Option<u64>,
     /// What the balloon device reports.
     pub ballooninfo: Option<QemuBallooninfo>,
     /// Counters of QEMU for each drive, by drive; they start with the QEMU process.
@@ -16139,29 +16139,29 @@ pub struct QemuItem {
     /// CPUs the guest can use at most.
     pub cpus: Option<f64>,
     /// Not measured for virtual machines; 0. In bytes.
-    pub disk: Option<i64>,
+    pub disk: Option<u64>,
     /// Bytes the guest has read from its disks since its start; not available for every kind of storage. In bytes. Since 8.3.
-    pub diskread: Option<i64>,
+    pub diskread: Option<u64>,
     /// Bytes the guest has written to its disks since its start; not available for every kind of storage. In bytes. Since 8.3.
-    pub diskwrite: Option<i64>,
+    pub diskwrite: Option<u64>,
     /// Memory that is free inside the guest; needs a balloon driver there. In bytes.
-    pub freemem: Option<i64>,
+    pub freemem: Option<u64>,
     /// Lock on the configuration, if there is one.
     pub lock: Option<String>,
     /// Size of the boot disk in bytes.
-    pub maxdisk: Option<i64>,
+    pub maxdisk: Option<u64>,
     /// Most memory the guest can have, in bytes.
-    pub maxmem: Option<i64>,
+    pub maxmem: Option<u64>,
     /// Memory in use in bytes, as the guest reports it through its balloon device if it can. Since 8.4.
-    pub mem: Option<i64>,
+    pub mem: Option<u64>,
     /// Memory the virtual machine takes up on the host, in bytes. Since 9.0.
-    pub memhost: Option<i64>,
+    pub memhost: Option<u64>,
     /// Name of the virtual machine.
     pub name: Option<String>,
     /// Data received over the network since the guest's start. In bytes. Since 8.3.
-    pub netin: Option<i64>,
+    pub netin: Option<u64>,
     /// Data sent over the network since the guest's start. In bytes. Since 8.3.
-    pub netout: Option<i64>,
+    pub netout: Option<u64>,
     /// Traffic of each network card, by its device on the host such as `tap100i0`.
     pub nics: Option<BTreeMap<String, QemuNicsValue>>,
     /// PID of the QEMU process on the host, while it runs.
@@ -16196,7 +16196,7 @@ pub struct QemuItem {
     /// Whether the QEMU process runs.
     pub status: super::types::GuestStatus,
     /// Labels of the virtual machine, separated by `;`.
-    pub tags: Option<String>,
+    pub tags: Option<List>,
     /// Whether the virtual machine is a template; a template cannot be started. Default: `false`. Since 8.3.
     pub template: Option<bool>,
     /// Seconds since the start; 0 when stopped. In seconds.
@@ -16563,7 +16563,7 @@ pub struct QemuMeta {
     /// QEMU version with which the virtual machine was created.
     pub creation_qemu: Option<String>,
     /// Creation time as Unix time. At least 0.
-    pub ctime: Option<i64>,
+    pub ctime: Option<Timestamp>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
     pub unknown: UnknownKeys,
 }
@@ -16586,7 +16586,7 @@ impl QemuMeta {
     /// Creation time as Unix time. At least 0.
     #[inline]
     #[must_use]
-    pub fn ctime<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+    pub fn ctime<How>(mut self, value: impl IntoSetting<Timestamp, How>) -> Self {
         set::set(&mut self.ctime, &mut self.unknown, "ctime", value);
         self
     }
@@ -16702,9 +16702,9 @@ pub struct QemuMigrateLocalDisksItem {
     /// Whether the disk is marked as present on every node; such a disk is not listed.
     pub shared: Option<bool>,
     /// Size of the disk in bytes.
-    pub size: Option<i64>,
+    pub size: Option<u64>,
     /// Volume ID of the disk.
-    pub volid: String,
+    pub volid: VolumeId,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -16713,7 +16713,7 @@ impl QemuMigrateLocalDisksItem {
     /// A value of what always comes in an answer.
     #[inline]
     #[must_use]
-    pub fn new<How0>(volid: impl IntoValue<String, How0>) -> Self {
+    pub fn new<How0>(volid: impl IntoValue<VolumeId, How0>) -> Self {
         let mut new = <Self as Object>::empty();
         set::put(&mut new.volid, &mut new.extra, "volid", volid);
         new
@@ -19060,9 +19060,9 @@ open_enum_impls!(QemuNetModel {
 #[non_exhaustive]
 pub struct QemuNicsValue {
     /// Data the guest has received on the card since its start. In bytes.
-    pub netin: Option<i64>,
+    pub netin: Option<u64>,
     /// Data the guest has sent on the card since its start. In bytes.
-    pub netout: Option<i64>,
+    pub netout: Option<u64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -19802,13 +19802,13 @@ pub struct QemuSnapshotConfig {
     /// Work in progress on the snapshot, such as `prepare` or `delete`; absent when it is complete.
     pub snapstate: Option<String>,
     /// When the snapshot was taken, as Unix time. In seconds since 1970.
-    pub snaptime: Option<i64>,
+    pub snaptime: Option<Timestamp>,
     /// CPU sockets.
     pub sockets: Option<i64>,
     /// Extras for SPICE sessions.
     pub spice_enhancements: Option<QemuSpiceEnhancements>,
     /// SSH public keys cloud-init installs, one a line, the whole URL-encoded.
-    pub sshkeys: Option<String>,
+    pub sshkeys: Option<EncodedText>,
     /// Date at which the hardware clock starts: `now`, `2006-06-17` or `2006-06-17T16:01:21`.
     pub startdate: Option<String>,
     /// Place in the node's start and shutdown sequence.
@@ -19836,7 +19836,7 @@ pub struct QemuSnapshotConfig {
     /// Generation ID telling the guest of rollback or copy: a UUID, `1` to have one made, `0` for none.
     pub vmgenid: Option<String>,
     /// Volume with the RAM saved by the snapshot.
-    pub vmstate: Option<String>,
+    pub vmstate: Option<VolumeId>,
     /// Storage for saved RAM, at a snapshot or when suspending to disk.
     pub vmstatestorage: Option<StorageId>,
     /// Hardware watchdog that acts when the guest, having armed it, no longer feeds it.
@@ -20393,7 +20393,7 @@ impl QemuSnapshotConfig {
     ///Sets `snaptime`.
     #[inline]
     #[must_use]
-    pub fn snaptime<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+    pub fn snaptime<How>(mut self, value: impl IntoSetting<Timestamp, How>) -> Self {
         set::set(&mut self.snaptime, &mut self.extra, "snaptime", value);
         self
     }
@@ -20422,7 +20422,7 @@ impl QemuSnapshotConfig {
     ///Sets `sshkeys`.
     #[inline]
     #[must_use]
-    pub fn sshkeys<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+    pub fn sshkeys<How>(mut self, value: impl IntoSetting<EncodedText, How>) -> Self {
         set::set(&mut self.sshkeys, &mut self.extra, "sshkeys", value);
         self
     }
@@ -20539,7 +20539,7 @@ impl QemuSnapshotConfig {
     ///Sets `vmstate`.
     #[inline]
     #[must_use]
-    pub fn vmstate<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+    pub fn vmstate<How>(mut self, value: impl IntoSetting<VolumeId, How>) -> Self {
         set::set(&mut self.vmstate, &mut self.extra, "vmstate", value);
         self
     }
@@ -20692,7 +20692,7 @@ pub struct QemuSnapshotItem {
     /// Whether the guest runs; in the entry `current` only.
     pub running: Option<bool>,
     /// When the snapshot was taken, as Unix time. In seconds since 1970.
-    pub snaptime: Option<i64>,
+    pub snaptime: Option<Timestamp>,
     /// Whether the snapshot holds the RAM as well.
     pub vmstate: Option<bool>,
     /// Members that are not declared here, and values that did not fit their field.
@@ -20820,9 +20820,9 @@ pub struct QemuStatusCurrent {
     /// Whether the guest agent is enabled in the configuration.
     pub agent: Option<bool>,
     /// Memory the guest has at present by way of ballooning. In bytes.
-    pub balloon: Option<i64>,
+    pub balloon: Option<u64>,
     /// Memory the guest keeps at least when the host reclaims some. In bytes.
-    pub balloon_min: Option<i64>,
+    pub balloon_min: Option<u64>,
     /// What the balloon device reports.
     pub ballooninfo: Option<QemuBallooninfo>,
     /// Counters of QEMU for each drive, by drive; they start with the QEMU process.
@@ -20834,31 +20834,31 @@ pub struct QemuStatusCurrent {
     /// CPUs the guest can use at most.
     pub cpus: Option<f64>,
     /// Not measured for virtual machines; 0. In bytes.
-    pub disk: Option<i64>,
+    pub disk: Option<u64>,
     /// Bytes the guest has read from its disks since its start; not available for every kind of storage. In bytes. Since 8.3.
-    pub diskread: Option<i64>,
+    pub diskread: Option<u64>,
     /// Bytes the guest has written to its disks since its start; not available for every kind of storage. In bytes. Since 8.3.
-    pub diskwrite: Option<i64>,
+    pub diskwrite: Option<u64>,
     /// Memory that is free inside the guest; needs a balloon driver there. In bytes.
-    pub freemem: Option<i64>,
+    pub freemem: Option<u64>,
     /// State of the virtual machine in the high availability manager.
     pub ha: Option<super::types::GuestHaState>,
     /// Lock on the configuration, if there is one.
     pub lock: Option<String>,
     /// Size of the boot disk in bytes.
-    pub maxdisk: Option<i64>,
+    pub maxdisk: Option<u64>,
     /// Most memory the guest can have, in bytes.
-    pub maxmem: Option<i64>,
+    pub maxmem: Option<u64>,
     /// Memory in use in bytes, as the guest reports it through its balloon device if it can. Since 8.4.
-    pub mem: Option<i64>,
+    pub mem: Option<u64>,
     /// Memory the virtual machine takes up on the host, in bytes. Since 9.0.
-    pub memhost: Option<i64>,
+    pub memhost: Option<u64>,
     /// Name of the virtual machine.
     pub name: Option<String>,
     /// Data received over the network since the guest's start. In bytes. Since 8.3.
-    pub netin: Option<i64>,
+    pub netin: Option<u64>,
     /// Data sent over the network since the guest's start. In bytes. Since 8.3.
-    pub netout: Option<i64>,
+    pub netout: Option<u64>,
     /// Traffic of each network card, by its device on the host such as `tap100i0`.
     pub nics: Option<BTreeMap<String, QemuNicsValue>>,
     /// PID of the QEMU process on the host, while it runs.
@@ -20895,7 +20895,7 @@ pub struct QemuStatusCurrent {
     /// Whether the QEMU process runs.
     pub status: super::types::GuestStatus,
     /// Labels of the virtual machine, separated by `;`.
-    pub tags: Option<String>,
+    pub tags: Option<List>,
     /// Whether the virtual machine is a template; a template cannot be started. Default: `false`. Since 8.3.
     pub template: Option<bool>,
     /// Seconds since the start; 0 when stopped. In seconds.

@@ -1148,9 +1148,9 @@ pub struct CephStatusOsdmap {
     /// Number of OSDs that run (`up`).
     pub num_up_osds: Option<i64>,
     /// When the number of `in` OSDs last changed. In seconds since 1970.
-    pub osd_in_since: Option<i64>,
+    pub osd_in_since: Option<Timestamp>,
     /// When the number of `up` OSDs last changed. In seconds since 1970.
-    pub osd_up_since: Option<i64>,
+    pub osd_up_since: Option<Timestamp>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -1192,13 +1192,13 @@ impl Default for CephStatusOsdmap {
 #[non_exhaustive]
 pub struct CephStatusPgmap {
     /// Raw space that is free. In bytes.
-    pub bytes_avail: Option<i64>,
+    pub bytes_avail: Option<u64>,
     /// Raw space of all OSDs. In bytes.
-    pub bytes_total: Option<i64>,
+    pub bytes_total: Option<u64>,
     /// Raw space in use. In bytes.
-    pub bytes_used: Option<i64>,
+    pub bytes_used: Option<u64>,
     /// Data stored, every object counted once. In bytes.
-    pub data_bytes: Option<i64>,
+    pub data_bytes: Option<u64>,
     /// Object copies that are missing; absent if there are none.
     pub degraded_objects: Option<i64>,
     /// Share of object copies that are missing, from 0 to 1.
@@ -1214,7 +1214,7 @@ pub struct CephStatusPgmap {
     /// Object copies there should be, the base of `misplaced_ratio`.
     pub misplaced_total: Option<i64>,
     /// Data recovered of late. In bytes.
-    pub num_bytes_recovered: Option<i64>,
+    pub num_bytes_recovered: Option<u64>,
     /// Keys recovered of late.
     pub num_keys_recovered: Option<i64>,
     /// Number of objects stored.
@@ -1228,11 +1228,11 @@ pub struct CephStatusPgmap {
     /// How many placement groups are in which state.
     pub pgs_by_state: Option<Vec<CephStatusPgmapPgsByStateItem>>,
     /// Data clients read per second; absent when idle. In bytes.
-    pub read_bytes_sec: Option<i64>,
+    pub read_bytes_sec: Option<u64>,
     /// Read operations of clients per second; absent when idle.
     pub read_op_per_sec: Option<i64>,
     /// Data recovered per second; absent when nothing is recovered. In bytes.
-    pub recovering_bytes_per_sec: Option<i64>,
+    pub recovering_bytes_per_sec: Option<u64>,
     /// Keys recovered per second; absent when nothing is recovered.
     pub recovering_keys_per_sec: Option<i64>,
     /// Objects recovered per second; absent when nothing is recovered.
@@ -1246,7 +1246,7 @@ pub struct CephStatusPgmap {
     /// Share of placement groups whose state is not known, from 0 to 1.
     pub unknown_pgs_ratio: Option<f64>,
     /// Data clients write per second; absent when idle. In bytes.
-    pub write_bytes_sec: Option<i64>,
+    pub write_bytes_sec: Option<u64>,
     /// Write operations of clients per second; absent when idle.
     pub write_op_per_sec: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
@@ -2704,7 +2704,7 @@ pub struct GuestRrdSample {
     /// Share of time in which at least one task was short of memory, in percent.
     pub pressurememorysome: Option<f64>,
     /// Time of the data point as Unix time. In seconds since 1970.
-    pub time: i64,
+    pub time: Timestamp,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -2713,7 +2713,7 @@ impl GuestRrdSample {
     /// A value of what always comes in an answer.
     #[inline]
     #[must_use]
-    pub fn new<How0>(time: impl IntoValue<i64, How0>) -> Self {
+    pub fn new<How0>(time: impl IntoValue<Timestamp, How0>) -> Self {
         let mut new = <Self as Object>::empty();
         set::put(&mut new.time, &mut new.extra, "time", time);
         new
