@@ -29,7 +29,7 @@ pub(crate) use crate::value::api_value::{
 pub(crate) use crate::value::encode::{ParamValue, Problem, ToParam};
 pub(crate) use crate::value::endpoint::{Endpoint, Method, Partial, Permission, Release};
 pub(crate) use crate::value::formats::{
-    Cidr, DiskSize, IpAddress, MacAddr, NodeName, Realm, StorageId, UserId, VolumeId,
+    Cidr, DiskSize, EncodedText, IpAddress, MacAddr, NodeName, Realm, StorageId, UserId, VolumeId,
 };
 pub(crate) use crate::value::input::{
     FromInteger, IntoItems, IntoItemsSetting, IntoSetting, IntoValue, Several,
@@ -40,6 +40,7 @@ pub(crate) use crate::value::property_string::{
     Between, PropertyStringRules, UnknownKeys, property_string_impls,
 };
 pub(crate) use crate::value::serialize::serde_impls;
+pub(crate) use crate::value::Timestamp;
 pub(crate) use crate::value::settings::{self, Changes, Settings};
 pub(crate) use crate::value::{compare, debug, decode, property_string, set};
 

@@ -597,6 +597,8 @@ impl Emitter<'_> {
             Ty::Boolean => quote!(bool),
             Ty::Integer => quote!(i64),
             Ty::Vmid => quote!(u32),
+            Ty::Bytes => quote!(u64),
+            Ty::Time => quote!(Timestamp),
             Ty::Number => quote!(f64),
             Ty::Text => quote!(String),
             Ty::TextType(name) => {

@@ -436,7 +436,7 @@ impl Emitter<'_> {
         let known = sample::key(scene.owner, name);
         match ty {
             Ty::Boolean => Sent::one(quote!(true), "1"),
-            Ty::Integer => {
+            Ty::Integer | Ty::Bytes | Ty::Time => {
                 let known = known.and_then(|text| text.parse().ok());
                 let value = known.unwrap_or_else(|| sample::integer(schema));
                 let literal = match scene.shown {
@@ -789,7 +789,8 @@ impl Emitter<'_> {
     fn ty_shape(&self, ty: &Ty) -> Value {
         match ty {
             Ty::Boolean => json!("boolean"),
-            Ty::Integer => json!("integer"),
+            Ty::Integer | Ty::Time => json!("integer"),
+            Ty::Bytes => json!("bytes"),
             Ty::Vmid => json!("vmid"),
             Ty::Number => json!("number"),
             Ty::Text | Ty::TextType(_) => json!("text"),

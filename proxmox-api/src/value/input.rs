@@ -5,7 +5,9 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::time::SystemTime;
 
+use crate::value::Timestamp;
 use crate::value::api_value::{Generated, OneText};
 use crate::value::list::{self, List};
 use crate::value::problem::Problem;
@@ -153,6 +155,7 @@ macro_rules! numbers {
 }
 
 numbers!(i64, "integers of 64 bits with a sign": u64 i128 u128 isize usize);
+numbers!(u64, "integers from 0 to 18446744073709551615": i8 i16 i32 i64 i128 isize u128 usize);
 numbers!(u32, "integers from 0 to 4294967295": i8 i16 i32 i64 i128 isize u64 u128 usize);
 numbers!(u8, "integers from 0 to 255": i8 i16 i32 i64 i128 isize u16 u32 u64 u128 usize);
 
@@ -196,7 +199,7 @@ macro_rules! by_reference {
     )*};
 }
 
-by_reference!(bool f64 i8 i16 i32 i64 i128 isize u8 u16 u32 u64 u128 usize);
+by_reference!(bool f64 i8 i16 i32 i64 i128 isize u8 u16 u32 u64 u128 usize Timestamp SystemTime);
 
 impl<'a, P, M> IntoValue<P, ByRef<M>> for &&'a str
 where

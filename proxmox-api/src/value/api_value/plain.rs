@@ -74,6 +74,32 @@ impl ApiValue for i64 {
     }
 }
 
+impl ApiValue for u64 {
+    fn empty() -> Self {
+        Self::default()
+    }
+
+    fn set_scalar(&mut self, value: &Scalar<'_>) -> Result<(), Expected> {
+        *self = match value {
+            Scalar::UInt(value) => *value,
+            Scalar::Text(text) if text.trim().parse::<Self>().is_ok() => {
+                text.trim().parse().map_err(|_| "integer from 0")?
+            }
+            value => integer(value)
+                .and_then(|value| value.try_into().ok())
+                .ok_or("integer from 0")?,
+        };
+        Ok(())
+    }
+
+    fn view(&self) -> View<'_> {
+        View::Scalar(match i64::try_from(*self) {
+            Ok(value) => Scalar::Int(value),
+            Err(_) => Scalar::UInt(*self),
+        })
+    }
+}
+
 impl ApiValue for u32 {
     fn empty() -> Self {
         Self::default()
