@@ -577,7 +577,7 @@ impl Guest {
         mut change: impl FnMut(&mut QemuNet) + Send,
     ) -> Result<(), Error> {
         self.put_qemu(&mut |config, request| {
-            let mut card = self.present(config.net.get(&index), "net", index)?.clone();
+            let mut card = self.present(config.net.get(index), "net", index)?.clone();
             change(&mut card);
             Ok(request.net(index, card))
         })
@@ -595,7 +595,7 @@ impl Guest {
         mut change: impl FnMut(&mut LxcNet) + Send,
     ) -> Result<(), Error> {
         self.put_lxc(&mut |config, request| {
-            let mut card = self.present(config.net.get(&index), "net", index)?.clone();
+            let mut card = self.present(config.net.get(index), "net", index)?.clone();
             change(&mut card);
             Ok(request.net(index, card))
         })
