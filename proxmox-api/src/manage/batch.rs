@@ -34,6 +34,7 @@ use crate::manage::guest::{Acting, Guest, GuestErrorKind, Places, PowerAction, S
 use crate::request::Sending;
 use crate::task::Task;
 use crate::value::upid::Upid;
+use crate::value::serialize::record_serde;
 
 /// A batch to be run; made by [`Client::batch`].
 #[must_use = "nothing is done until an action is awaited"]
@@ -466,6 +467,10 @@ pub struct Summary {
     /// The others.
     pub failed: usize,
 }
+
+record_serde!(Summary {
+    total, succeeded, failed,
+});
 
 /// What became of a batch.
 #[derive(Debug)]
