@@ -510,6 +510,11 @@ impl Emitter<'_> {
                 }
                 ItemKind::Struct(_) => Sent::one(quote!(""), ""),
             },
+            // The core encodes it.
+            Ty::TextType(name) if name == "EncodedText" => match scene.shown {
+                Some(_) => Sent::one(quote!("abcd"), "abcd"),
+                None => Sent::one(quote!("abc d"), "abc%20d"),
+            },
             _ => {
                 let inside = scene.inside || scene.shown.is_some();
                 let mut text =
