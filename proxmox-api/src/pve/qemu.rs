@@ -1357,7 +1357,7 @@ impl QemuPost {
             >("spice_enhancements", spice_enhancements);
         self
     }
-    /// SSH public keys cloud-init installs, one a line, the whole URL-encoded.
+    /// SSH public keys cloud-init installs, one a line.
     #[inline]
     pub fn sshkeys<How>(mut self, sshkeys: impl IntoSetting<EncodedText, How>) -> Self {
         self.0.call.set_some::<EncodedText, How>("sshkeys", sshkeys);
@@ -5202,7 +5202,7 @@ impl QemuVmidConfigPost {
             >("spice_enhancements", spice_enhancements);
         self
     }
-    /// SSH public keys cloud-init installs, one a line, the whole URL-encoded.
+    /// SSH public keys cloud-init installs, one a line.
     #[inline]
     pub fn sshkeys<How>(mut self, sshkeys: impl IntoSetting<EncodedText, How>) -> Self {
         self.0.call.set_some::<EncodedText, How>("sshkeys", sshkeys);
@@ -5957,7 +5957,7 @@ impl QemuVmidConfigPut {
             >("spice_enhancements", spice_enhancements);
         self
     }
-    /// SSH public keys cloud-init installs, one a line, the whole URL-encoded.
+    /// SSH public keys cloud-init installs, one a line.
     #[inline]
     pub fn sshkeys<How>(mut self, sshkeys: impl IntoSetting<EncodedText, How>) -> Self {
         self.0.call.set_some::<EncodedText, How>("sshkeys", sshkeys);
@@ -13574,7 +13574,7 @@ pub struct QemuConfig {
     pub sockets: Option<i64>,
     /// Extras for SPICE sessions.
     pub spice_enhancements: Option<QemuSpiceEnhancements>,
-    /// SSH public keys cloud-init installs, one a line, the whole URL-encoded.
+    /// SSH public keys cloud-init installs, one a line.
     pub sshkeys: Option<EncodedText>,
     /// Date at which the hardware clock starts: `now`, `2006-06-17` or `2006-06-17T16:01:21`. Default: `now`.
     pub startdate: Option<String>,
@@ -14890,7 +14890,7 @@ pub struct QemuDrive {
     pub mbps_wr_max: Option<f64>,
     /// Whether the drive is a disk or a CD-ROM. Default: `disk`.
     pub media: Option<QemuDriveMedia>,
-    /// Model name the guest sees, URL-encoded, up to 40 bytes. At most 120 characters.
+    /// Model name the guest sees, up to 40 bytes. At most 120 characters.
     pub model: Option<EncodedText>,
     /// Product name the guest sees, up to 16 bytes.
     pub product: Option<String>,
@@ -14906,7 +14906,7 @@ pub struct QemuDrive {
     pub scsiblock: Option<bool>,
     /// Sectors of a fixed drive geometry. Until 8.4.
     pub secs: Option<i64>,
-    /// Serial number the guest sees, URL-encoded, up to 20 bytes. At most 60 characters.
+    /// Serial number the guest sees, up to 20 bytes. At most 60 characters.
     pub serial: Option<EncodedText>,
     /// Declares the volume present on every node; it does not make it so. Default: `false`.
     pub shared: Option<bool>,
@@ -15192,7 +15192,7 @@ impl QemuDrive {
         set::set(&mut self.media, &mut self.unknown, "media", value);
         self
     }
-    /// Model name the guest sees, URL-encoded, up to 40 bytes. At most 120 characters.
+    /// Model name the guest sees, up to 40 bytes. At most 120 characters.
     #[inline]
     #[must_use]
     pub fn model<How>(mut self, value: impl IntoSetting<EncodedText, How>) -> Self {
@@ -15248,7 +15248,7 @@ impl QemuDrive {
         set::set(&mut self.secs, &mut self.unknown, "secs", value);
         self
     }
-    /// Serial number the guest sees, URL-encoded, up to 20 bytes. At most 60 characters.
+    /// Serial number the guest sees, up to 20 bytes. At most 60 characters.
     #[inline]
     #[must_use]
     pub fn serial<How>(mut self, value: impl IntoSetting<EncodedText, How>) -> Self {
@@ -19807,7 +19807,7 @@ pub struct QemuSnapshotConfig {
     pub sockets: Option<i64>,
     /// Extras for SPICE sessions.
     pub spice_enhancements: Option<QemuSpiceEnhancements>,
-    /// SSH public keys cloud-init installs, one a line, the whole URL-encoded.
+    /// SSH public keys cloud-init installs, one a line.
     pub sshkeys: Option<EncodedText>,
     /// Date at which the hardware clock starts: `now`, `2006-06-17` or `2006-06-17T16:01:21`.
     pub startdate: Option<String>,
