@@ -159,6 +159,10 @@ pub(crate) enum Ty {
     Boolean,
     Integer,
     Vmid,
+    /// A number of bytes.
+    Bytes,
+    /// Seconds since 1970.
+    Time,
     Number,
     Text,
     /// A text type of the core.
@@ -531,8 +535,9 @@ impl Lowering<'_> {
             Kind::Boolean => Ty::Boolean,
             Kind::Integer if node.format.as_deref() == Some("pve-vmid") => Ty::Vmid,
             Kind::Integer if at.fields.last().is_some_and(|name| name == "vmid") => Ty::Vmid,
-            Kind::Integer => Ty::Integer,
+            Kind::Integer => self.integer(at, node),
             Kind::Number => Ty::Number,
+            Kind::String if self.overlay.is_volume_id(at) => Ty::TextType("VolumeId".to_owned()),
             Kind::String => self.text_at(at, node.format.as_deref()),
             Kind::Enum(values) => {
                 let leaf = at.fields.last().cloned().unwrap_or_default();
@@ -588,6 +593,16 @@ impl Lowering<'_> {
                 }
                 Ty::Item(id)
             }
+        }
+    }
+
+    /// What an integer counts.
+    fn integer(&self, at: &Use, node: &Node) -> Ty {
+        let listed = (self.overlay.is_byte_count(at), self.overlay.is_time(at));
+        match (node.renderer.as_deref(), listed) {
+            (Some("bytes"), _) | (_, (true, _)) => Ty::Bytes,
+            (Some("timestamp" | "timestamp_gmt"), _) | (_, (_, true)) => Ty::Time,
+            _ => Ty::Integer,
         }
     }
 

@@ -23,13 +23,14 @@ pub(crate) use crate::value::IndexedMap;
 pub(crate) use crate::value::List;
 pub(crate) use crate::value::Pending;
 pub(crate) use crate::value::Secret;
+pub(crate) use crate::value::Timestamp;
 pub(crate) use crate::value::api_value::{
-    ApiValue, Expected, Extra, Object, ObjectSchema, Scalar, View, object,
+    self, ApiValue, Extra, Generated, Object, ObjectSchema, Objects, object,
 };
 pub(crate) use crate::value::encode::{ParamValue, Problem, ToParam};
 pub(crate) use crate::value::endpoint::{Endpoint, Method, Partial, Permission, Release, Renamed};
 pub(crate) use crate::value::formats::{
-    Cidr, DiskSize, IpAddress, MacAddr, NodeName, Realm, StorageId, UserId, VolumeId,
+    Cidr, DiskSize, EncodedText, IpAddress, MacAddr, NodeName, Realm, StorageId, UserId, VolumeId,
 };
 pub(crate) use crate::value::input::{
     FromInteger, IntoItems, IntoItemsSetting, IntoSetting, IntoValue, Several,

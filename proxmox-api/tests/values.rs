@@ -55,6 +55,139 @@ fn a_program_makes_answers_and_does_with_them_what_it_does_with_values() {
     );
 }
 
+fn kept<T>(value: T) -> T
+where
+    T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug,
+{
+    let text = serde_json::to_string(&value).expect("JSON");
+    let back: T = serde_json::from_str(&text).expect(&text);
+    assert_eq!(back, value, "{text}");
+    value
+}
+
+#[tokio::test]
+async fn what_the_everyday_layer_tells_is_kept_and_read_again() {
+    use proxmox_api::manage::inventory::Inventory;
+    use proxmox_api::manage::metrics::{node_history, node_metrics, storage_metrics};
+
+    let (_pve, client) = start().await;
+    let create = client.nodes().node("pve1").qemu().post(100).memory(512);
+    let create = create.scsi(0, "local-lvm:4").start(true);
+    create.await.expect("accepted").wait().await.expect("made");
+    let guest = client.guest(100);
+    let taken = guest.snapshot("before").await.expect("taken");
+    taken.wait().await.expect("done");
+    let inventory = kept(Inventory::fetch(&client).await.expect("a list"));
+    assert!(inventory.resources.iter().any(|row| row.vmid == Some(100)));
+    kept(guest.status().await.expect("a status"));
+    assert_eq!(kept(guest.snapshots().await.expect("a list")).len(), 1);
+    kept(guest.disks().await.expect("a list"));
+    kept(guest.place().await.expect("a place"));
+    kept(node_metrics(&client, "pve1").await.expect("figures"));
+    kept(
+        node_history(&client, "pve1", "hour")
+            .await
+            .expect("figures"),
+    );
+    kept(
+        storage_metrics(&client, "pve1", "local")
+            .await
+            .expect("figures"),
+    );
+    let tasks = client.cluster().tasks().get().await.expect("a list");
+    let task = client.task(tasks[0].upid.parse().expect("the server's own"));
+    kept(task.status().await.expect("a status"));
+    kept(task.status().await.expect("a status").outcome());
+}
+
+/// What could not be compiled once, as people write it.
+#[test]
+fn what_people_write_compiles() {
+    use proxmox_api::client::Client;
+    use proxmox_api::manage::events::{Event, Watch};
+    use proxmox_api::pve::Root;
+    use proxmox_api::pve::types::GuestStatus;
+    use proxmox_api::request::Request;
+    use proxmox_api::task::Task;
+    use proxmox_api::value::formats::{EncodedText, VolumeId};
+    use proxmox_api::value::{IndexedMap, Timestamp};
+
+    struct Pending {
+        config: Request<QemuConfig>,
+    }
+    async fn next(watch: &mut Watch) -> Option<Result<Event, proxmox_api::Error>> {
+        use futures_util::StreamExt as _;
+        watch.next().await
+    }
+    fn either(client: &Client, on: bool) -> Request<Task> {
+        let vm = client.nodes().node("pve1").qemu().vmid(100);
+        match on {
+            true => vm.status().start().post().into_request(),
+            false => vm.status().stop().post().into_request(),
+        }
+    }
+    async fn number(client: &Client) -> Result<u32, proxmox_api::Error> {
+        let vmid: u32 = client.cluster().nextid().get().await?;
+        client.guest(vmid).place().await?;
+        Ok(vmid)
+    }
+    async fn bytes(client: &Client) -> Result<u64, proxmox_api::Error> {
+        let content = client.nodes().node("pve1").storage().storage("local");
+        let content = content.content().get().await?;
+        let volumes: Vec<VolumeId> = content.iter().map(|row| row.volid.clone()).collect();
+        let newest: Option<Timestamp> = content.iter().filter_map(|row| row.ctime).max();
+        let _: Option<std::time::SystemTime> = newest.and_then(Timestamp::to_system_time);
+        let _ = volumes.iter().filter_map(VolumeId::storage).count();
+        Ok(content.iter().filter_map(|row| row.size).sum())
+    }
+    let _ = (next, either, number, bytes);
+
+    let qemu = Root::detached().nodes().node("pve1").qemu();
+    let pending = Pending {
+        config: qemu.vmid(1).config().get().into_request(),
+    };
+    assert_eq!(pending.config.call().path(), "/nodes/pve1/qemu/1/config");
+
+    let vm = QemuItem::new(GuestStatus::Stopped, 101).with(|vm| {
+        vm.tags = Some(["a", "b"].into());
+        vm.maxmem = Some(1 << 30);
+    });
+    assert!(vm.status == "stopped" && vm.tags.iter().flatten().any(|tag| tag == "b"));
+
+    let keys = ["ssh-ed25519 AAAA+b ann@desk", "ssh-rsa BBBB bob@desk"];
+    let config = QemuConfig::new()
+        .sshkeys(EncodedText::lines(keys))
+        .scsi(0, QemuDrive::new("local:1").serial("bay 2, left"))
+        .net(0, QemuNet::virtio());
+    let sent = qemu.post(1).settings(&config);
+    let sent = sent.call().params();
+    let text = |name: &str| sent.get(name).expect("sent").texts()[0].clone();
+    assert_eq!(
+        text("sshkeys"),
+        "ssh-ed25519%20AAAA%2Bb%20ann%40desk%0Assh-rsa%20BBBB%20bob%40desk"
+    );
+    assert_eq!(text("scsi0"), "local:1,serial=bay%202%2C%20left");
+    let read = QemuConfig::from_json(json!({ "sshkeys": text("sshkeys"), "scsi0": text("scsi0") }));
+    let read = read.expect("as a server writes it");
+    let lines = read.sshkeys.as_ref().map(EncodedText::as_str);
+    assert_eq!(lines, Some(keys.join("\n").as_str()));
+    assert!(read.scsi[0].serial.as_ref().expect("there") == "bay 2, left");
+    assert_eq!(config.net.get(0), config.net.get(&0));
+    let family: &IndexedMap<QemuNet> = &config.net;
+    assert!(family.contains_key(0) && family[0] == QemuNet::virtio());
+
+    let since = std::time::UNIX_EPOCH + std::time::Duration::from_secs(60);
+    let tasks = Root::detached().nodes().node("pve1").tasks().get();
+    for request in [
+        tasks.clone().since(60),
+        tasks.clone().since(60_u64),
+        tasks.clone().since(since),
+        tasks.since(Some(Timestamp::from_seconds(60))),
+    ] {
+        assert_eq!(request.call().params().encode(), "since=60");
+    }
+}
+
 #[tokio::test]
 async fn a_configuration_makes_changes_and_is_compared() {
     let (_pve, client) = start().await;

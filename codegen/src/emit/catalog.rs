@@ -128,6 +128,8 @@ impl Emitter<'_> {
             Ty::Boolean => "boolean".to_owned(),
             Ty::Integer => "integer".to_owned(),
             Ty::Vmid => "guest number".to_owned(),
+            Ty::Bytes => "bytes".to_owned(),
+            Ty::Time => "time".to_owned(),
             Ty::Number => "number".to_owned(),
             Ty::Text => "text".to_owned(),
             Ty::TextType(name) => name.clone(),

@@ -641,7 +641,7 @@ pub(super) fn limits(name: &str, ty: &Ty, limits: &Limits) -> Vec<TokenStream> {
     let mut found = Vec::new();
     let bound = |number: &Option<serde_json::Number>| number.as_ref().and_then(|n| n.as_f64());
     match ty {
-        Ty::Integer | Ty::Vmid => {
+        Ty::Integer | Ty::Vmid | Ty::Bytes | Ty::Time => {
             let whole = |number: &Option<serde_json::Number>| {
                 let number = number.as_ref()?;
                 number.as_i64().or_else(|| Some(number.as_f64()? as i64))

@@ -51,7 +51,7 @@ impl Emitter<'_> {
         });
         quote! {
             #about
-            #[derive(Clone, PartialEq, Eq, Hash)]
+            #[derive(Clone, PartialEq, Hash)]
             #[non_exhaustive]
             pub enum #name {
                 #(#docs #variants,)*
@@ -173,7 +173,6 @@ impl Emitter<'_> {
         let table = self.table(&string.name, &required, &optional, &[], &rules, "unknown");
         quote! {
             #about
-            #[derive(Clone)]
             #[non_exhaustive]
             pub struct #name {
                 #(#fields,)*
@@ -388,7 +387,6 @@ impl Emitter<'_> {
         let building = self.building(id, members);
         quote! {
             #about
-            #[derive(Clone)]
             #[non_exhaustive]
             pub struct #name {
                 #(#fields,)*
@@ -612,6 +610,8 @@ impl Emitter<'_> {
             Ty::Boolean => quote!(bool),
             Ty::Integer => quote!(i64),
             Ty::Vmid => quote!(u32),
+            Ty::Bytes => quote!(u64),
+            Ty::Time => quote!(Timestamp),
             Ty::Number => quote!(f64),
             Ty::Text => quote!(String),
             Ty::TextType(name) => {

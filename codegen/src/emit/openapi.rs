@@ -268,7 +268,8 @@ impl Writer<'_> {
         match ty {
             Ty::Boolean if request => json!({"type": "boolean"}),
             Ty::Boolean => json!({"type": ["boolean", "integer"]}),
-            Ty::Integer => json!({"type": "integer"}),
+            Ty::Integer | Ty::Time => json!({"type": "integer"}),
+            Ty::Bytes => json!({"type": "integer", "minimum": 0}),
             Ty::Vmid => json!({"type": "integer", "minimum": 100, "maximum": 999_999_999}),
             Ty::Number => json!({"type": "number"}),
             Ty::Text | Ty::TextType(_) => json!({"type": "string"}),

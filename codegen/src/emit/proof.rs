@@ -450,7 +450,7 @@ impl Emitter<'_> {
         let known = sample::key(scene.owner, name);
         match ty {
             Ty::Boolean => Sent::one(quote!(true), "1"),
-            Ty::Integer => {
+            Ty::Integer | Ty::Bytes | Ty::Time => {
                 let known = known.and_then(|text| text.parse().ok());
                 let value = known.unwrap_or_else(|| sample::integer(schema));
                 let literal = match scene.shown {
@@ -523,6 +523,11 @@ impl Emitter<'_> {
                     self.property_value(*id, string, keys, scene)
                 }
                 ItemKind::Struct(_) => Sent::one(quote!(""), ""),
+            },
+            // The core encodes it.
+            Ty::TextType(name) if name == "EncodedText" => match scene.shown {
+                Some(_) => Sent::one(quote!("abcd"), "abcd"),
+                None => Sent::one(quote!("abc d"), "abc%20d"),
             },
             _ => {
                 let inside = scene.inside || scene.shown.is_some();
@@ -799,7 +804,8 @@ impl Emitter<'_> {
     fn ty_shape(&self, ty: &Ty) -> Value {
         match ty {
             Ty::Boolean => json!("boolean"),
-            Ty::Integer => json!("integer"),
+            Ty::Integer | Ty::Time => json!("integer"),
+            Ty::Bytes => json!("bytes"),
             Ty::Vmid => json!("vmid"),
             Ty::Number => json!("number"),
             Ty::Text | Ty::TextType(_) => json!("text"),

@@ -33,6 +33,7 @@ pub(super) struct Entries {
     pub(super) argument_order: Map<Vec<String>>,
     pub(super) tasks: Vec<String>,
     pub(super) optional_tasks: Vec<String>,
+    pub(super) values: Values,
     /// String results that name no task, each with what they are.
     pub(super) texts: Map<String>,
     pub(super) bytes: Map<String>,
@@ -90,6 +91,9 @@ struct File {
     argument_order: Map<Vec<String>>,
     tasks: Vec<String>,
     optional_tasks: Vec<String>,
+    byte_counts: Vec<String>,
+    times: Vec<String>,
+    volume_ids: Vec<String>,
     texts: Map<String>,
     bytes: Map<String>,
     suspicious: Vec<String>,
@@ -122,6 +126,14 @@ struct File {
 enum Field {
     Name(String),
     Words(Map<String>),
+}
+
+/// What values are that the dumps show as plain integers or texts: names wherever they stand, and places.
+#[derive(Debug, Default)]
+pub(super) struct Values {
+    pub(super) byte_counts: Vec<String>,
+    pub(super) times: Vec<String>,
+    pub(super) volume_ids: Vec<String>,
 }
 
 /// Which values are never printed.
@@ -362,6 +374,9 @@ impl Entries {
         }
         self.tasks.extend(from.tasks);
         self.optional_tasks.extend(from.optional_tasks);
+        self.values.byte_counts.extend(from.byte_counts);
+        self.values.times.extend(from.times);
+        self.values.volume_ids.extend(from.volume_ids);
         self.area.extend(from.area);
         self.list.extend(from.list);
         self.text.extend(from.text);

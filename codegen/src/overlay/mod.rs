@@ -282,6 +282,40 @@ impl Overlay {
         own.inspect(|rule| self.mark(rule.entry.clone(), ""))
     }
 
+    /// Whether an integer counts bytes.
+    pub(crate) fn is_byte_count(&self, at: &Use) -> bool {
+        self.is_listed(&self.entries.values.byte_counts, "byte_counts", at)
+    }
+
+    /// Whether an integer is a time in seconds since 1970.
+    pub(crate) fn is_time(&self, at: &Use) -> bool {
+        self.is_listed(&self.entries.values.times, "times", at)
+    }
+
+    /// Whether a text is a volume id.
+    pub(crate) fn is_volume_id(&self, at: &Use) -> bool {
+        self.is_listed(&self.entries.values.volume_ids, "volume_ids", at)
+    }
+
+    /// Whether a place is among those that are given by name, or by path and name.
+    fn is_listed(&self, listed: &[String], section: &str, at: &Use) -> bool {
+        let Some(leaf) = at.fields.last() else {
+            return false;
+        };
+        let around = prefixes(&at.path).map(|prefix| format!("{prefix}?{leaf}"));
+        let key = at.owner.as_ref().map(|owner| format!("{owner}.{leaf}"));
+        let places = [leaf.clone(), at.key()]
+            .into_iter()
+            .chain(key)
+            .chain(around);
+        let found = places.filter(|place| listed.contains(place));
+        let found: Vec<String> = found.collect();
+        for place in &found {
+            self.mark(format!("{section} {place}"), &at.endpoint());
+        }
+        !found.is_empty()
+    }
+
     /// How the list in one text at this place is split.
     pub(crate) fn list(&self, at: &Use) -> Option<Split> {
         self.split(&self.entries.list, "list", at, |_| true)

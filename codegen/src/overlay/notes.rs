@@ -118,7 +118,10 @@ impl Notes {
             let section = section.get_ref().as_ref();
             match (section, value.get_ref()) {
                 ("members" | "suspicious", _) => {}
-                ("tasks" | "optional_tasks", DeValue::Array(array)) => {
+                (
+                    "tasks" | "optional_tasks" | "byte_counts" | "times" | "volume_ids",
+                    DeValue::Array(array),
+                ) => {
                     for element in array {
                         if let Some(text) = element.get_ref().as_str() {
                             note(format!("{section} {text}"), element.span().start);

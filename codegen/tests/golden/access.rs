@@ -373,7 +373,6 @@ impl AccessTicketPost {
 /// One element of the answer to `GET /access/domains`.
 ///
 /// Given by [`GET /access/domains`](AccessDomainsPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessDomainsItem {
     /// The member `comment`.
@@ -409,7 +408,7 @@ object!(AccessDomainsItem {
 /// A value of `tfa`.
 ///
 /// Given by [`GET /access/domains`](AccessDomainsPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum AccessDomainsTfa {
     /// The value `yubico`.
@@ -427,7 +426,6 @@ open_enum_impls!(AccessDomainsTfa {
 /// The answer to `POST /access/ticket`.
 ///
 /// Given by [`POST /access/ticket`](AccessTicketPost).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessTicket {
     /// The member `CSRFPreventionToken`.

@@ -108,7 +108,6 @@ impl ClusterLogGet {
 /// One element of the answer to `GET /cluster/log`.
 ///
 /// Given by [`GET /cluster/log`](ClusterLogGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterLogItem {
     /// The member `id`.

@@ -55,7 +55,6 @@ impl ClusterHaPath {
 /// One element of the answer to `GET /cluster/ha`.
 ///
 /// Given by [`GET /cluster/ha`](ClusterHaPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct IdEntry {
     /// The member `id`.

@@ -775,7 +775,6 @@ impl NodeVzdumpPost {
 /// A property string: it is written and read as one text.
 ///
 /// Taken by [`PUT /nodes/{node}/config`](NodeConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AcmeDomain {
     /// The member `alias`.
@@ -840,7 +839,6 @@ property_string_impls!(AcmeDomain);
 /// A property string: it is written and read as one text.
 ///
 /// Taken by [`POST /nodes/{node}/vzdump`](NodeVzdumpPost).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct BackupFleecing {
     /// The member `enabled`.
@@ -910,7 +908,6 @@ property_string_impls!(BackupFleecing);
 /// A property string: it is written and read as one text.
 ///
 /// Taken by [`POST /nodes/{node}/vzdump`](NodeVzdumpPost).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct BackupPerformance {
     /// The member `max-workers`.
@@ -974,7 +971,6 @@ property_string_impls!(BackupPerformance);
 /// A property string: it is written and read as one text.
 ///
 /// Taken by [`PUT /nodes/{node}/config`](NodeConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct Location {
     /// The member `latitude`. From -90 to 90.
@@ -1047,7 +1043,6 @@ property_string_impls!(Location);
 /// A property string: it is written and read as one text.
 ///
 /// Taken by [`PUT /nodes/{node}/config`](NodeConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeAcme {
     /// The member `account`. Default: `default`.
@@ -1105,7 +1100,6 @@ property_string_impls!(NodeAcme);
 /// One element of the answer to `GET /nodes/{node}/hardware/pci/{pciid}`.
 ///
 /// Given by [`GET /nodes/{node}/hardware/pci/{pciid}`](NodeHardwarePciPciidPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeHardwarePciItem {
     /// The member `method`.
@@ -1133,7 +1127,7 @@ object!(NodeHardwarePciItem {
 /// A value of `compress`.
 ///
 /// Taken by [`POST /nodes/{node}/vzdump`](NodeVzdumpPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeVzdumpCompress {
     /// The value `0`.
@@ -1159,7 +1153,7 @@ open_enum_impls!(NodeVzdumpCompress {
 /// A value of `mailnotification`.
 ///
 /// Taken by [`POST /nodes/{node}/vzdump`](NodeVzdumpPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeVzdumpMailnotification {
     /// The value `always`.
@@ -1177,7 +1171,7 @@ open_enum_impls!(NodeVzdumpMailnotification {
 /// A value of `mode`.
 ///
 /// Taken by [`POST /nodes/{node}/vzdump`](NodeVzdumpPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeVzdumpMode {
     /// The value `snapshot`.
@@ -1197,7 +1191,7 @@ open_enum_impls!(NodeVzdumpMode {
 /// A value of `notification-mode`.
 ///
 /// Taken by [`POST /nodes/{node}/vzdump`](NodeVzdumpPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeVzdumpNotificationMode {
     /// The value `auto`.
@@ -1219,7 +1213,7 @@ open_enum_impls!(NodeVzdumpNotificationMode {
 /// A value of `notification-policy`.
 ///
 /// Taken by [`POST /nodes/{node}/vzdump`](NodeVzdumpPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeVzdumpNotificationPolicy {
     /// The value `always`.
@@ -1239,7 +1233,7 @@ open_enum_impls!(NodeVzdumpNotificationPolicy {
 /// A value of `pbs-change-detection-mode`.
 ///
 /// Taken by [`POST /nodes/{node}/vzdump`](NodeVzdumpPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeVzdumpPbsChangeDetectionMode {
     /// The value `legacy`.
@@ -1261,7 +1255,6 @@ open_enum_impls!(NodeVzdumpPbsChangeDetectionMode {
 /// A property string: it is written and read as one text.
 ///
 /// Taken by [`POST /nodes/{node}/vzdump`](NodeVzdumpPost).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct PruneBackups {
     /// The member `keep-all`.
@@ -1388,7 +1381,6 @@ property_string_impls!(PruneBackups);
 /// A property string: it is written and read as one text.
 ///
 /// Taken by [`PUT /nodes/{node}/config`](NodeConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct WakeOnLan {
     /// The member `bind-interface`.

@@ -98,7 +98,6 @@ impl PoolsPoolidGet {
 /// The answer to `GET /pools/{poolid}`.
 ///
 /// Given by [`GET /pools/{poolid}`](PoolsPoolidGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct Pool {
     /// The member `comment`.
@@ -131,7 +130,6 @@ object!(Pool {
 /// One element of `members` in `GET /pools/{poolid}`.
 ///
 /// Given by [`GET /pools/{poolid}`](PoolsPoolidGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct PoolMembersItem {
     /// The member `content`.
@@ -224,7 +222,7 @@ object!(PoolMembersItem {
 /// A value of `type`.
 ///
 /// Given by [`GET /pools/{poolid}`](PoolsPoolidGet).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum PoolMembersType {
     /// The value `qemu`.
@@ -246,7 +244,7 @@ open_enum_impls!(PoolMembersType {
 /// A value of `type`.
 ///
 /// Taken by [`GET /pools/{poolid}`](PoolsPoolidGet).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum PoolType {
     /// The value `qemu`.

@@ -61,7 +61,6 @@ impl VersionPath {
 /// The answer to `GET /version`.
 ///
 /// Given by [`GET /version`](VersionPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct Version {
     /// The member `console`.
@@ -99,7 +98,7 @@ object!(Version {
 /// A value of `console`.
 ///
 /// Given by [`GET /version`](VersionPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum VersionConsole {
     /// The value `applet`.

@@ -363,11 +363,11 @@ impl Guest {
         let mac = match self.place().await?.kind {
             Kind::Qemu => {
                 let config = self.qemu_config().await?;
-                config.net.get(&index).and_then(|card| card.macaddr.clone())
+                config.net.get(index).and_then(|card| card.macaddr.clone())
             }
             Kind::Lxc => {
                 let config = self.lxc_config().await?;
-                config.net.get(&index).and_then(|card| card.hwaddr.clone())
+                config.net.get(index).and_then(|card| card.hwaddr.clone())
             }
         };
         mac.map(|mac| mac.to_string()).ok_or_else(|| {

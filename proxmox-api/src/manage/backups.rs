@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::guest::{Guest, Kind, PowerState, Retention};
+use super::guest::{Guest, Kind, PowerState, Retention, unsigned};
 use super::work::{Action, Ensured, State, Subject, Track, Work, WorkError, some_at_once};
 use crate::client::Client;
 use crate::error::Error;
@@ -15,6 +15,7 @@ use crate::pve::node_storage::NodeStorageContentItem;
 use crate::pve::types::PruneBackups;
 use crate::task::TaskOutcome;
 use crate::value::List;
+use crate::value::serialize::record_serde;
 
 /// A backup job of the cluster as it is wanted; see [`Client::carry_out`]. Needs release 7.1 or newer.
 ///
@@ -220,7 +221,7 @@ impl Work for BackupJob {
         let rule = self
             .keep
             .as_ref()
-            .map(|rule| PruneBackups::from(rule_text(rule)));
+            .map(|rule| PruneBackups::from(rule_text(rule).as_str()));
         let there = jobs.get().await?;
         let Some(now) = there.iter().find(|job| job.id == self.id) else {
             let request = jobs.post().settings(&self.wanted).prune_backups(rule);
@@ -286,7 +287,8 @@ impl Work for RunBackupJob {
             return Err(WorkError::new(subject, "there is no such job").into());
         };
         let rule = rule_of(&job);
-        let rule = (rule != Retention::default()).then(|| PruneBackups::from(rule_text(&rule)));
+        let rule =
+            (rule != Retention::default()).then(|| PruneBackups::from(rule_text(&rule).as_str()));
         // What is about when the job runs is nothing that a run takes.
         let plain = ClusterBackupItem {
             id: String::new(),
@@ -378,6 +380,19 @@ pub struct Archive {
     pub encrypted: bool,
 }
 
+record_serde!(Archive {
+    node,
+    volume,
+    kind,
+    vmid,
+    time,
+    size,
+    notes,
+    protected,
+    verified,
+    encrypted,
+});
+
 impl Archive {
     fn of(node: &str, row: NodeStorageContentItem) -> Option<Self> {
         let volume = row.volid.to_string();
@@ -391,13 +406,12 @@ impl Archive {
             }
             None => None,
         };
-        let number = |number: Option<i64>| number.and_then(|n| u64::try_from(n).ok());
         Some(Self {
             node: node.to_owned(),
             kind,
             vmid: row.vmid?,
-            time: number(row.ctime).unwrap_or_default(),
-            size: number(row.size).unwrap_or_default(),
+            time: unsigned(row.ctime),
+            size: row.size.unwrap_or_default(),
             notes: row.notes,
             protected: row.protected == Some(true),
             verified: (row.verification.and_then(|found| found.state)).map(|state| state == "ok"),
@@ -890,7 +904,7 @@ impl Work for Prune {
             .storage()
             .storage(&self.storage);
         let at = at.prunebackups();
-        let rule = || PruneBackups::from(rule_text(&self.rule));
+        let rule = || PruneBackups::from(rule_text(&self.rule).as_str());
         let rows = at.get().prune_backups(rule()).vmid(self.vmid).await?;
         let fates: Self::Done = (rows.into_iter())
             .map(|row| {

@@ -33,6 +33,7 @@ use crate::error::api::ErrorKind;
 use crate::manage::guest::{Acting, Guest, GuestErrorKind, Places, PowerAction, Started, order};
 use crate::request::Sending;
 use crate::task::Task;
+use crate::value::serialize::record_serde;
 use crate::value::upid::Upid;
 
 /// A batch to be run; made by [`Client::batch`].
@@ -466,6 +467,12 @@ pub struct Summary {
     /// The others.
     pub failed: usize,
 }
+
+record_serde!(Summary {
+    total,
+    succeeded,
+    failed,
+});
 
 /// What became of a batch.
 #[derive(Debug)]

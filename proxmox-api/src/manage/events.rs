@@ -62,11 +62,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use serde::de::{Deserialize, Deserializer, Error as _};
+use serde::ser::{Serialize, Serializer};
 use serde_json::{Map, json};
 use sha2::{Digest, Sha256};
 
 use crate::Value;
 use crate::manage::guest::Kind;
+use crate::value::serialize::record_serde;
 use crate::value::upid::Upid;
 
 pub use watch::Watch;
@@ -87,6 +90,14 @@ pub struct GuestState {
     pub lock: String,
 }
 
+record_serde!(GuestState {
+    kind,
+    node,
+    name,
+    status,
+    lock,
+});
+
 /// A task as the events know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -96,6 +107,8 @@ pub struct TaskState {
     /// How it ended, as the server writes it; `None` while it runs.
     pub ended: Option<String>,
 }
+
+record_serde!(TaskState { started, ended });
 
 /// Everything the events are about, at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -523,7 +536,120 @@ impl State {
     }
 }
 
+/// As [`State::to_json`].
+impl Serialize for State {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.to_json().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for State {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let json = Value::deserialize(deserializer)?;
+        Self::from_json(&json).ok_or_else(|| D::Error::custom("this is no state of a watch"))
+    }
+}
+
+/// As [`Event::to_json`], with what is needed to be read again beside it.
+impl Serialize for Event {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut json = self.to_json();
+        json["time"] = self.time.into();
+        json["occurrence"] = json!([self.occurrence.0, self.occurrence.1]);
+        let besides = match &self.change {
+            Change::GuestCreated { guest, .. }
+            | Change::GuestRemoved { guest, .. }
+            | Change::GuestStatus { guest, .. }
+            | Change::GuestMigrated { guest, .. }
+            | Change::GuestChanged { guest, .. } => Some(("lock", guest.lock.as_str().into())),
+            Change::TaskStarted { started, .. } => Some(("started", (*started).into())),
+            _ => None,
+        };
+        if let Some((name, value)) = besides {
+            json["data"][name] = value;
+        }
+        json.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Event {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let json = Value::deserialize(deserializer)?;
+        Self::read(&json).ok_or_else(|| D::Error::custom("this is no event"))
+    }
+}
+
+impl Event {
+    fn read(json: &Value) -> Option<Self> {
+        let count = |place: usize| json.get("occurrence")?.get(place)?.as_u64();
+        Some(Self {
+            time: json.get("time")?.as_u64()?,
+            change: Change::read(json.get("type")?.as_str()?, json.get("data")?)?,
+            occurrence: (count(0)?, count(1)?),
+        })
+    }
+}
+
 impl Change {
+    /// Reads what [`Change::kind`] and [`Change::data`] tell, with what the serialised form has besides.
+    fn read(kind: &str, data: &Value) -> Option<Self> {
+        let text = |name: &str| data.get(name)?.as_str().map(str::to_owned);
+        if let Some(what) = kind.strip_prefix("guest.") {
+            let vmid = data.get("vmid")?.as_u64()?.try_into().ok()?;
+            let guest = GuestState {
+                kind: Kind::read(data.get("kind")?.as_str()?)?,
+                node: text("node")?,
+                name: text("name")?,
+                status: text("status")?,
+                lock: text("lock")?,
+            };
+            return Some(match what {
+                "created" => Self::GuestCreated { vmid, guest },
+                "removed" => Self::GuestRemoved { vmid, guest },
+                "changed" => Self::GuestChanged { vmid, guest },
+                "migrated" => Self::GuestMigrated {
+                    from: text("old_node")?,
+                    vmid,
+                    guest,
+                },
+                _ => Self::GuestStatus {
+                    old: text("old_status")?,
+                    vmid,
+                    guest,
+                },
+            });
+        }
+        let (node, storage, upid) = (text("node"), text("storage"), text("upid"));
+        let (old, new) = (text("old_status"), text("new_status"));
+        Some(match kind {
+            "node.removed" => Self::NodeRemoved { node: node? },
+            "storage.removed" => Self::StorageRemoved {
+                node: node?,
+                storage: storage?,
+            },
+            "task.started" => Self::TaskStarted {
+                upid: upid?,
+                started: data.get("started")?.as_u64()?,
+            },
+            _ if kind.starts_with("node.") => Self::NodeStatus {
+                node: node?,
+                old,
+                new: new?,
+            },
+            _ if kind.starts_with("storage.") => Self::StorageStatus {
+                node: node?,
+                storage: storage?,
+                old,
+                new: new?,
+            },
+            _ if kind.starts_with("task.") => Self::TaskEnded {
+                upid: upid?,
+                status: text("status")?,
+            },
+            _ => return None,
+        })
+    }
+
     /// The name of such changes, as `guest.started` or `node.offline`; see the module.
     #[must_use]
     pub fn kind(&self) -> &'static str {

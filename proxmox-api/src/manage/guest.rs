@@ -50,6 +50,7 @@ use crate::pve::qemu::QemuVmidPath;
 use crate::request::{ApiRequest, Request, Sending};
 use crate::task::{Looks, Task, TaskErrorKind};
 use crate::value::decode::Extra;
+use crate::value::serialize::{record_serde, word_serde};
 use identity::{Identity, Likeness};
 use started::Goal;
 
@@ -689,8 +690,30 @@ impl fmt::Display for PowerState {
     }
 }
 
+/// Reads what `Display` writes.
+impl std::str::FromStr for PowerState {
+    type Err = ParseNameError;
+
+    fn from_str(text: &str) -> Result<Self, ParseNameError> {
+        let states = [
+            Self::Running,
+            Self::Paused,
+            Self::Suspended,
+            Self::Stopped,
+            Self::Unknown,
+        ];
+        let named = states.into_iter().find(|state| state.to_string() == text);
+        named.ok_or_else(|| {
+            let names = vec!["running", "paused", "suspended", "stopped", "unknown"];
+            ParseNameError::new("power state", text, names)
+        })
+    }
+}
+
+word_serde!(PowerState);
+
 /// How a guest is doing; see [`Guest::status`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct GuestStatus {
     /// What it is doing.
@@ -717,8 +740,22 @@ pub struct GuestStatus {
     pub agent: bool,
 }
 
-pub(crate) fn unsigned(number: Option<i64>) -> u64 {
-    number.and_then(|n| u64::try_from(n).ok()).unwrap_or(0)
+record_serde!(GuestStatus {
+    state,
+    name,
+    lock,
+    ha_managed,
+    ha_state,
+    uptime,
+    cpu,
+    cpus,
+    memory,
+    max_memory,
+    agent,
+});
+
+pub(crate) fn unsigned(number: Option<impl TryInto<u64>>) -> u64 {
+    number.and_then(|n| n.try_into().ok()).unwrap_or(0)
 }
 
 impl GuestStatus {

@@ -21,12 +21,13 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::fmt;
 
 use crate::client::Client;
 use crate::error::Error;
-use crate::manage::guest::{Kind, unsigned};
+use crate::manage::guest::{Kind, ParseNameError, unsigned};
 use crate::pve::cluster::ClusterResourcesItem;
-use crate::value::List;
+use crate::value::serialize::{record_serde, word_serde};
 
 /// The kinds of resources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -41,6 +42,38 @@ pub enum ResourceType {
     /// Anything else, such as networks.
     Other,
 }
+
+/// `vm`, `node`, `storage` or `other`.
+impl fmt::Display for ResourceType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Vm => "vm",
+            Self::Node => "node",
+            Self::Storage => "storage",
+            Self::Other => "other",
+        })
+    }
+}
+
+/// Reads what `Display` writes.
+impl std::str::FromStr for ResourceType {
+    type Err = ParseNameError;
+
+    fn from_str(text: &str) -> Result<Self, ParseNameError> {
+        match text {
+            "vm" => Ok(Self::Vm),
+            "node" => Ok(Self::Node),
+            "storage" => Ok(Self::Storage),
+            "other" => Ok(Self::Other),
+            _ => {
+                let names = vec!["vm", "node", "storage", "other"];
+                Err(ParseNameError::new("kind of resource", text, names))
+            }
+        }
+    }
+}
+
+word_serde!(ResourceType);
 
 /// One resource of the cluster. Figures that do not apply, or that the node has not told lately, are zero.
 #[derive(Clone, Debug, PartialEq)]
@@ -98,6 +131,34 @@ pub struct Resource {
     pub uptime: u64,
 }
 
+record_serde!(Resource {
+    id,
+    resource_type,
+    kind,
+    vmid,
+    guest_name,
+    node,
+    storage,
+    status,
+    pool,
+    tags,
+    template,
+    shared,
+    lock,
+    ha_state,
+    cpu,
+    cpus,
+    memory,
+    max_memory,
+    disk,
+    max_disk,
+    net_in,
+    net_out,
+    disk_read,
+    disk_write,
+    uptime,
+});
+
 impl Resource {
     /// What it is called: a guest's name or number, a node's or storage's name.
     #[must_use]
@@ -122,7 +183,7 @@ impl From<ClusterResourcesItem> for Resource {
             "storage" => ResourceType::Storage,
             _ => ResourceType::Other,
         };
-        let tags = row.tags.as_deref().map(List::from).unwrap_or_default();
+        let tags = row.tags.unwrap_or_default();
         Self {
             id: row.id,
             resource_type,
@@ -154,12 +215,14 @@ impl From<ClusterResourcesItem> for Resource {
 }
 
 /// All resources of the cluster that the user may see, at one moment.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Inventory {
     /// The resources, in the server's order.
     pub resources: Vec<Resource>,
 }
+
+record_serde!(Inventory { resources });
 
 impl Inventory {
     /// Asks for everything: [`GET /cluster/resources`](crate::pve::cluster::ClusterResourcesGet). The server's figures are some seconds old.
@@ -264,6 +327,18 @@ pub struct Capacity {
     /// Those of them that run.
     pub running: usize,
 }
+
+record_serde!(Capacity {
+    online,
+    cpus,
+    cpu_used,
+    cpus_promised,
+    memory,
+    memory_used,
+    memory_promised,
+    guests,
+    running,
+});
 
 impl Capacity {
     /// Memory that is neither in use nor promised, in bytes.

@@ -251,7 +251,7 @@ impl Machine {
         };
         let wanted = wanted.div_ceil(1 << 30) << 30;
         let config = guest.qemu_config().await?;
-        let now = (config.scsi.get(&0)).and_then(|disk| disk.size.as_ref()?.bytes());
+        let now = (config.scsi.get(0)).and_then(|disk| disk.size.as_ref()?.bytes());
         if now.is_some_and(|now| now >= wanted) {
             return Ok(());
         }

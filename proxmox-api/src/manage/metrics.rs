@@ -18,6 +18,7 @@ use crate::client::Client;
 use crate::error::Error;
 use crate::manage::events::{unix_now, utc};
 use crate::manage::guest::{Guest, Kind, unsigned};
+use crate::value::serialize::record_serde;
 
 pub use prometheus::{CONTENT_TYPE, Family, MetricType, families, render, scrape};
 pub use series::{Consolidation, Series, SeriesSet, Timeframe, Unit, node_series, storage_series};
@@ -57,6 +58,24 @@ pub struct NodeMetrics {
     /// Seconds since the node started.
     pub uptime: u64,
 }
+
+record_serde!(NodeMetrics {
+    time,
+    cpu_percent,
+    cpus,
+    load,
+    io_wait_percent,
+    memory,
+    memory_used,
+    memory_cached,
+    swap,
+    swap_used,
+    root,
+    root_used,
+    received_per_second,
+    sent_per_second,
+    uptime,
+});
 
 impl NodeMetrics {
     /// The figures in this shape; what Proxmox VE does not measure for a node is `null`.
@@ -161,6 +180,19 @@ pub struct NodeSample {
     pub sent_per_second: Option<f64>,
 }
 
+record_serde!(NodeSample {
+    time,
+    cpu_percent,
+    io_wait_percent,
+    load,
+    memory,
+    memory_used,
+    root,
+    root_used,
+    received_per_second,
+    sent_per_second,
+});
+
 /// A node's figures over the last `hour`, `day`, `week`, `month` or `year`, the oldest first:
 /// [`GET /nodes/{node}/rrddata`](crate::pve::nodes::NodeRrddataGet). See [`Guest::history`].
 ///
@@ -202,6 +234,13 @@ pub struct StorageMetrics {
     pub available: u64,
 }
 
+record_serde!(StorageMetrics {
+    active,
+    size,
+    used,
+    available,
+});
+
 /// Figures of a storage as one node sees it: [`GET /nodes/{node}/storage/{storage}/status`](crate::pve::node_storage::NodeStorageStorageStatusPath::get).
 ///
 /// # Errors
@@ -232,6 +271,8 @@ pub struct StorageSample {
     /// Bytes in use.
     pub used: Option<f64>,
 }
+
+record_serde!(StorageSample { time, size, used });
 
 /// A storage's figures over the last `hour`, `day`, `week`, `month` or `year`, the oldest first:
 /// [`GET /nodes/{node}/storage/{storage}/rrddata`](crate::pve::node_storage::NodeStorageStorageRrddataGet). See [`Guest::history`].
@@ -273,6 +314,16 @@ pub struct GuestSample {
     /// Bytes written to disks per second.
     pub written_per_second: Option<f64>,
 }
+
+record_serde!(GuestSample {
+    time,
+    cpu_percent,
+    memory,
+    received_per_second,
+    sent_per_second,
+    read_per_second,
+    written_per_second,
+});
 
 impl Guest {
     /// Its figures over the last hour, day or more, the oldest first:

@@ -3243,8 +3243,8 @@ impl AccessUsersPost {
     }
     /// Unix time in seconds after which the account is invalid; 0 means never. At least 0.
     #[inline]
-    pub fn expire<How>(mut self, expire: impl IntoSetting<i64, How>) -> Self {
-        self.0.call.set_some::<i64, How>("expire", expire);
+    pub fn expire<How>(mut self, expire: impl IntoSetting<Timestamp, How>) -> Self {
+        self.0.call.set_some::<Timestamp, How>("expire", expire);
         self
     }
     /// Given name. At most 1024 characters.
@@ -3458,8 +3458,8 @@ impl AccessUsersUseridPut {
     }
     /// Unix time in seconds after which the account is invalid; 0 means never. At least 0.
     #[inline]
-    pub fn expire<How>(mut self, expire: impl IntoSetting<i64, How>) -> Self {
-        self.0.call.set_some::<i64, How>("expire", expire);
+    pub fn expire<How>(mut self, expire: impl IntoSetting<Timestamp, How>) -> Self {
+        self.0.call.set_some::<Timestamp, How>("expire", expire);
         self
     }
     /// Given name. At most 1024 characters.
@@ -3809,8 +3809,8 @@ impl AccessUsersUseridTokenTokenidPost {
     }
     /// Unix time in seconds after which the token is invalid; 0 means never. At least 0.
     #[inline]
-    pub fn expire<How>(mut self, expire: impl IntoSetting<i64, How>) -> Self {
-        self.0.call.set_some::<i64, How>("expire", expire);
+    pub fn expire<How>(mut self, expire: impl IntoSetting<Timestamp, How>) -> Self {
+        self.0.call.set_some::<Timestamp, How>("expire", expire);
         self
     }
     /// Whether the token needs grants of its own; if not, it may do whatever its user may. Default: `true`.
@@ -3885,8 +3885,8 @@ impl AccessUsersUseridTokenTokenidPut {
     }
     /// Unix time in seconds after which the token is invalid; 0 means never. At least 0.
     #[inline]
-    pub fn expire<How>(mut self, expire: impl IntoSetting<i64, How>) -> Self {
-        self.0.call.set_some::<i64, How>("expire", expire);
+    pub fn expire<How>(mut self, expire: impl IntoSetting<Timestamp, How>) -> Self {
+        self.0.call.set_some::<Timestamp, How>("expire", expire);
         self
     }
     /// Whether the token needs grants of its own; if not, it may do whatever its user may. Default: `true`.
@@ -4124,7 +4124,6 @@ impl AccessVncticketPost {
 /// One element of the answer to `GET /access/acl`, which lists the access control entries the caller may see.
 ///
 /// Given by [`GET /access/acl`](AccessAclPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessAclItem {
     /// Object path of the entry, such as `/vms/100` or `/storage`.
@@ -4160,7 +4159,7 @@ object!(AccessAclItem {
 /// Whether the role is granted to a user, a group or a token.
 ///
 /// Given by [`GET /access/acl`](AccessAclPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum AccessAclType {
     /// The value `user`.
@@ -4180,7 +4179,6 @@ open_enum_impls!(AccessAclType {
 /// The answer to `GET /access/domains/{realm}`, which reads the settings of an authentication realm.
 ///
 /// Given by [`GET /access/domains/{realm}`](AccessDomainsRealmPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessDomain {
     /// Authentication context classes asked of the OpenID provider (`acr_values`). Several are separated by commas.
@@ -4689,7 +4687,6 @@ impl Default for AccessDomain {
 /// One element of the answer to `GET /access/domains`, which lists the authentication realms.
 ///
 /// Given by [`GET /access/domains`](AccessDomainsPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessDomainsItem {
     /// Free text about the realm, shown in the realm selection of the login dialog.
@@ -4772,7 +4769,7 @@ object!(AccessDomainsItem {
 ///
 /// Given by [`GET /access/domains/{realm}`](AccessDomainsRealmPath::get).
 /// Taken by [`POST /access/domains`](AccessDomainsPost), [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum AccessDomainsMode {
     /// The value `ldap`.
@@ -4794,7 +4791,7 @@ open_enum_impls!(AccessDomainsMode {
 ///
 /// Given by [`GET /access/domains/{realm}`](AccessDomainsRealmPath::get).
 /// Taken by [`POST /access/domains`](AccessDomainsPost), [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum AccessDomainsSslversion {
     /// The value `tlsv1`.
@@ -4816,7 +4813,7 @@ open_enum_impls!(AccessDomainsSslversion {
 /// Second factor that all users of the realm have to present.
 ///
 /// Given by [`GET /access/domains`](AccessDomainsPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum AccessDomainsTfa {
     /// The value `yubico`.
@@ -4835,7 +4832,7 @@ open_enum_impls!(AccessDomainsTfa {
 ///
 /// Given by [`GET /access/domains`](AccessDomainsPath::get), [`GET /access/domains/{realm}`](AccessDomainsRealmPath::get).
 /// Taken by [`POST /access/domains`](AccessDomainsPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum AccessDomainsType {
     /// The value `ad`.
@@ -4859,7 +4856,6 @@ open_enum_impls!(AccessDomainsType {
 /// The answer to `GET /access/groups/{groupid}`, which reads a user group and its members.
 ///
 /// Given by [`GET /access/groups/{groupid}`](AccessGroupsGroupidPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessGroup {
     /// Free text about the group.
@@ -4915,7 +4911,6 @@ object!(AccessGroup {
 /// One element of the answer to `GET /access/groups`, which lists user groups.
 ///
 /// Given by [`GET /access/groups`](AccessGroupsPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessGroupsItem {
     /// Free text about the group.
@@ -4980,7 +4975,6 @@ object!(AccessGroupsItem {
 /// The answer to `POST /access/openid/login`, which turns the code from an OpenID provider into a login ticket.
 ///
 /// Given by [`POST /access/openid/login`](AccessOpenidLoginPath::post).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessOpenidLogin {
     /// Value of the header of the same name, which every writing request with a ticket needs.
@@ -5018,7 +5012,6 @@ object!(AccessOpenidLogin {
 /// The answer to `GET /access/roles/{roleid}`, which reads which privileges a role contains.
 ///
 /// Given by [`GET /access/roles/{roleid}`](AccessRolesRoleidPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessRole {
     /// Permits adding, changing and removing storages, and deleting volumes.
@@ -5242,7 +5235,6 @@ impl Default for AccessRole {
 /// One element of the answer to `GET /access/roles`, which lists roles.
 ///
 /// Given by [`GET /access/roles`](AccessRolesPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessRolesItem {
     /// Privileges of the role, separated by commas.
@@ -5307,7 +5299,6 @@ object!(AccessRolesItem {
 /// The answer to `POST /access/tfa`, which answers the U2F challenge of a login that still lacks its second factor.
 ///
 /// Given by [`POST /access/tfa`](AccessTfaPath::post).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessTfa {
     /// Complete login ticket, sent as the cookie `PVEAuthCookie`.
@@ -5340,14 +5331,13 @@ impl Default for AccessTfa {
 /// One element of the answer to `GET /access/tfa`, which lists the second-factor entries of all users the caller may see.
 ///
 /// Given by [`GET /access/tfa`](AccessTfaPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessTfaItem {
     /// Second-factor entries of the user.
     pub entries: Vec<AccessTfaUseridItem>,
     /// Unix time in seconds until which all second factors of the user are refused. Since 8.0.
     #[cfg_attr(doc, doc(alias("tfa-locked-until")))]
-    pub tfa_locked_until: Option<i64>,
+    pub tfa_locked_until: Option<Timestamp>,
     /// Whether TOTP codes of the user are refused after too many wrong ones. Since 8.0.
     #[cfg_attr(doc, doc(alias("totp-locked")))]
     pub totp_locked: Option<bool>,
@@ -5377,7 +5367,7 @@ object!(AccessTfaItem {
 ///
 /// Given by [`GET /access/tfa`](AccessTfaPath::get), [`GET /access/tfa/{userid}`](AccessTfaUseridPath::get), [`GET /access/tfa/{userid}/{id}`](AccessTfaUseridIdPath::get).
 /// Taken by [`POST /access/tfa/{userid}`](AccessTfaUseridPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum AccessTfaType {
     /// The value `totp`.
@@ -5401,7 +5391,6 @@ open_enum_impls!(AccessTfaType {
 /// The answer to `POST /access/tfa/{userid}`, which registers a second factor for a user.
 ///
 /// Given by [`POST /access/tfa/{userid}`](AccessTfaUseridPost).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessTfaUserid {
     /// WebAuthn or U2F challenge: returned by the first call, handed back by the second.
@@ -5438,11 +5427,10 @@ impl Default for AccessTfaUserid {
 /// Second-factor entries of the user.
 ///
 /// Given by [`GET /access/tfa`](AccessTfaPath::get), [`GET /access/tfa/{userid}`](AccessTfaUseridPath::get), [`GET /access/tfa/{userid}/{id}`](AccessTfaUseridIdPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessTfaUseridItem {
     /// Unix time in seconds at which the entry was made.
-    pub created: i64,
+    pub created: Timestamp,
     /// Text by which the user tells entries apart.
     pub description: Option<String>,
     /// Whether the entry can be used to log in. Default: `true`.
@@ -5466,7 +5454,7 @@ impl AccessTfaUseridItem {
     ///Sets `created`.
     #[inline]
     #[must_use]
-    pub fn created<How>(mut self, value: impl IntoValue<i64, How>) -> Self {
+    pub fn created<How>(mut self, value: impl IntoValue<Timestamp, How>) -> Self {
         set::put(&mut self.created, &mut self.extra, "created", value);
         self
     }
@@ -5520,7 +5508,6 @@ object!(AccessTfaUseridItem {
 /// The answer to `POST /access/ticket`, which logs in with a password.
 ///
 /// Given by [`POST /access/ticket`](AccessTicketPost).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessTicket {
     /// Value of the header of the same name, which every writing request with a ticket needs.
@@ -5567,7 +5554,6 @@ impl Default for AccessTicket {
 /// The answer to `GET /access/users/{userid}`, which reads a user.
 ///
 /// Given by [`GET /access/users/{userid}`](AccessUsersUseridPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessUser {
     /// Free text about the user. At most 2048 characters.
@@ -5577,7 +5563,7 @@ pub struct AccessUser {
     /// Whether the account may log in. Default: `true`.
     pub enable: Option<bool>,
     /// Unix time in seconds after which the account is invalid; 0 means never. At least 0.
-    pub expire: Option<i64>,
+    pub expire: Option<Timestamp>,
     /// Given name. At most 1024 characters.
     pub firstname: Option<String>,
     /// Groups the user is a member of.
@@ -5623,7 +5609,7 @@ impl AccessUser {
     ///Sets `expire`.
     #[inline]
     #[must_use]
-    pub fn expire<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+    pub fn expire<How>(mut self, value: impl IntoSetting<Timestamp, How>) -> Self {
         set::set(&mut self.expire, &mut self.extra, "expire", value);
         self
     }
@@ -5706,7 +5692,6 @@ impl Default for AccessUser {
 /// One element of the answer to `GET /access/users`, which lists users.
 ///
 /// Given by [`GET /access/users`](AccessUsersGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessUsersItem {
     /// Free text about the user. At most 2048 characters.
@@ -5716,7 +5701,7 @@ pub struct AccessUsersItem {
     /// Whether the account may log in. Default: `true`.
     pub enable: Option<bool>,
     /// Unix time in seconds after which the account is invalid; 0 means never. At least 0.
-    pub expire: Option<i64>,
+    pub expire: Option<Timestamp>,
     /// Given name. At most 1024 characters.
     pub firstname: Option<String>,
     /// Groups the user is a member of.
@@ -5730,7 +5715,7 @@ pub struct AccessUsersItem {
     pub realm_type: Option<Realm>,
     /// Unix time in seconds until which all second factors of the user are refused. Since 8.0.
     #[cfg_attr(doc, doc(alias("tfa-locked-until")))]
-    pub tfa_locked_until: Option<i64>,
+    pub tfa_locked_until: Option<Timestamp>,
     /// API tokens of the user.
     pub tokens: Option<Vec<AccessUsersTokenItem>>,
     /// Whether TOTP codes of the user are refused after too many wrong ones. Since 8.0.
@@ -5775,7 +5760,7 @@ impl AccessUsersItem {
     ///Sets `expire`.
     #[inline]
     #[must_use]
-    pub fn expire<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+    pub fn expire<How>(mut self, value: impl IntoSetting<Timestamp, How>) -> Self {
         set::set(&mut self.expire, &mut self.extra, "expire", value);
         self
     }
@@ -5817,7 +5802,10 @@ impl AccessUsersItem {
     ///Sets `tfa-locked-until`.
     #[inline]
     #[must_use]
-    pub fn tfa_locked_until<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+    pub fn tfa_locked_until<How>(
+        mut self,
+        value: impl IntoSetting<Timestamp, How>,
+    ) -> Self {
         set::set(&mut self.tfa_locked_until, &mut self.extra, "tfa-locked-until", value);
         self
     }
@@ -5880,7 +5868,6 @@ object!(AccessUsersItem {
 /// The answer to `GET /access/users/{userid}/tfa`, which tells which second factors a user has and which one the realm demands.
 ///
 /// Given by [`GET /access/users/{userid}/tfa`](AccessUsersUseridTfaGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessUsersTfa {
     /// Second factor demanded by the realm of the user; missing if there is none.
@@ -5917,7 +5904,7 @@ impl Default for AccessUsersTfa {
 /// Second factor demanded by the realm of the user; missing if there is none.
 ///
 /// Given by [`GET /access/users/{userid}/tfa`](AccessUsersUseridTfaGet).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum AccessUsersTfaRealm {
     /// The value `oath`.
@@ -5935,7 +5922,7 @@ open_enum_impls!(AccessUsersTfaRealm {
 /// One element of `types`: second-factor kinds the user has set up.
 ///
 /// Given by [`GET /access/users/{userid}/tfa`](AccessUsersUseridTfaGet).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum AccessUsersTfaTypes {
     /// The value `totp`.
@@ -5959,13 +5946,12 @@ open_enum_impls!(AccessUsersTfaTypes {
 /// Settings of one API token; the key is the token ID.
 ///
 /// Given by [`GET /access/users/{userid}`](AccessUsersUseridPath::get), [`GET /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPath::get), [`POST /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPost).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessUsersTokenGet {
     /// Free text about the token.
     pub comment: Option<String>,
     /// Unix time in seconds after which the token is invalid; 0 means never. At least 0.
-    pub expire: Option<i64>,
+    pub expire: Option<Timestamp>,
     /// Whether the token needs grants of its own; if not, it may do whatever its user may. Default: `true`.
     pub privsep: Option<bool>,
     /// Members that are not declared here, and values that did not fit their field.
@@ -5989,7 +5975,7 @@ impl AccessUsersTokenGet {
     ///Sets `expire`.
     #[inline]
     #[must_use]
-    pub fn expire<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+    pub fn expire<How>(mut self, value: impl IntoSetting<Timestamp, How>) -> Self {
         set::set(&mut self.expire, &mut self.extra, "expire", value);
         self
     }
@@ -6028,13 +6014,12 @@ impl Default for AccessUsersTokenGet {
 /// One element of `tokens`: API tokens of the user.
 ///
 /// Given by [`GET /access/users`](AccessUsersGet), [`GET /access/users/{userid}/token`](AccessUsersUseridTokenPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessUsersTokenItem {
     /// Free text about the token.
     pub comment: Option<String>,
     /// Unix time in seconds after which the token is invalid; 0 means never. At least 0.
-    pub expire: Option<i64>,
+    pub expire: Option<Timestamp>,
     /// Whether the token needs grants of its own; if not, it may do whatever its user may. Default: `true`.
     pub privsep: Option<bool>,
     /// Token ID, without the user part.
@@ -6062,7 +6047,7 @@ impl AccessUsersTokenItem {
     ///Sets `expire`.
     #[inline]
     #[must_use]
-    pub fn expire<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+    pub fn expire<How>(mut self, value: impl IntoSetting<Timestamp, How>) -> Self {
         set::set(&mut self.expire, &mut self.extra, "expire", value);
         self
     }
@@ -6102,7 +6087,6 @@ object!(AccessUsersTokenItem {
 /// The answer to `POST /access/users/{userid}/token/{tokenid}`, which creates an API token.
 ///
 /// Given by [`POST /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPost).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessUsersTokenPost {
     /// Complete token ID in the form `name@realm!token`.
@@ -6134,13 +6118,12 @@ object!(AccessUsersTokenPost {
 /// The answer to `PUT /access/users/{userid}/token/{tokenid}`, which changes an API token.
 ///
 /// Given by [`PUT /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessUsersTokenPut {
     /// Free text about the token.
     pub comment: Option<String>,
     /// Unix time in seconds after which the token is invalid; 0 means never. At least 0.
-    pub expire: Option<i64>,
+    pub expire: Option<Timestamp>,
     /// Complete token ID in the form `name@realm!token`. Since 9.2.
     #[cfg_attr(doc, doc(alias("full-tokenid")))]
     pub full_tokenid: Option<String>,
@@ -6185,7 +6168,6 @@ impl Default for AccessUsersTokenPut {
 ///
 /// Given by [`GET /access/domains/{realm}`](AccessDomainsRealmPath::get).
 /// Taken by [`POST /access/domains`](AccessDomainsPost), [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct RealmSyncOptions {
     /// Whether imported users may log in right away.
@@ -6294,7 +6276,6 @@ property_string_impls!(RealmSyncOptions);
 ///
 /// Given by [`GET /access/domains/{realm}`](AccessDomainsRealmPath::get).
 /// Taken by [`POST /access/domains`](AccessDomainsPost), [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct RealmTfa {
     /// Number of digits of a one-time code; `oath` only.

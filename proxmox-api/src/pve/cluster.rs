@@ -3152,8 +3152,11 @@ impl ClusterJobsScheduleAnalyzeGet {
     }
     /// Unix time in seconds to compute from; now if left out.
     #[inline]
-    pub fn starttime<How>(mut self, starttime: impl IntoSetting<i64, How>) -> Self {
-        self.0.call.set_some::<i64, How>("starttime", starttime);
+    pub fn starttime<How>(
+        mut self,
+        starttime: impl IntoSetting<Timestamp, How>,
+    ) -> Self {
+        self.0.call.set_some::<Timestamp, How>("starttime", starttime);
         self
     }
 }
@@ -4640,8 +4643,11 @@ impl ClusterMetricsExportGet {
     /// Leaves out values up to this Unix time in seconds. Default: `0`.
     #[cfg_attr(doc, doc(alias("start-time")))]
     #[inline]
-    pub fn start_time<How>(mut self, start_time: impl IntoSetting<i64, How>) -> Self {
-        self.0.call.set_some::<i64, How>("start-time", start_time);
+    pub fn start_time<How>(
+        mut self,
+        start_time: impl IntoSetting<Timestamp, How>,
+    ) -> Self {
+        self.0.call.set_some::<Timestamp, How>("start-time", start_time);
         self
     }
 }
@@ -5003,9 +5009,9 @@ impl ClusterMetricsServerIdPost {
     #[inline]
     pub fn max_body_size<How>(
         mut self,
-        max_body_size: impl IntoSetting<i64, How>,
+        max_body_size: impl IntoSetting<u64, How>,
     ) -> Self {
-        self.0.call.set_some::<i64, How>("max-body-size", max_body_size);
+        self.0.call.set_some::<u64, How>("max-body-size", max_body_size);
         self
     }
     /// Size limit in bytes of UDP packets. From 512 to 65536. Default: `1500`.
@@ -5053,9 +5059,9 @@ impl ClusterMetricsServerIdPost {
     #[inline]
     pub fn otel_max_body_size<How>(
         mut self,
-        otel_max_body_size: impl IntoSetting<i64, How>,
+        otel_max_body_size: impl IntoSetting<u64, How>,
     ) -> Self {
-        self.0.call.set_some::<i64, How>("otel-max-body-size", otel_max_body_size);
+        self.0.call.set_some::<u64, How>("otel-max-body-size", otel_max_body_size);
         self
     }
     /// OpenTelemetry: path that receives the metrics. Default: `/v1/metrics`. Since 9.0.
@@ -5252,9 +5258,9 @@ impl ClusterMetricsServerIdPut {
     #[inline]
     pub fn max_body_size<How>(
         mut self,
-        max_body_size: impl IntoSetting<i64, How>,
+        max_body_size: impl IntoSetting<u64, How>,
     ) -> Self {
-        self.0.call.set_some::<i64, How>("max-body-size", max_body_size);
+        self.0.call.set_some::<u64, How>("max-body-size", max_body_size);
         self
     }
     /// Size limit in bytes of UDP packets. From 512 to 65536. Default: `1500`.
@@ -5302,9 +5308,9 @@ impl ClusterMetricsServerIdPut {
     #[inline]
     pub fn otel_max_body_size<How>(
         mut self,
-        otel_max_body_size: impl IntoSetting<i64, How>,
+        otel_max_body_size: impl IntoSetting<u64, How>,
     ) -> Self {
-        self.0.call.set_some::<i64, How>("otel-max-body-size", otel_max_body_size);
+        self.0.call.set_some::<u64, How>("otel-max-body-size", otel_max_body_size);
         self
     }
     /// OpenTelemetry: path that receives the metrics. Default: `/v1/metrics`. Since 9.0.
@@ -7163,7 +7169,6 @@ impl ClusterTasksPath {
 /// One element of `children`: guests of the job.
 ///
 /// Given by [`GET /cluster/backup/{id}/included_volumes`](ClusterBackupIdIncludedVolumesPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct BackupIncludedGuest {
     /// Volumes of the guest.
@@ -7204,7 +7209,6 @@ object!(BackupIncludedGuest {
 /// One element of `children`: volumes of the guest.
 ///
 /// Given by [`GET /cluster/backup/{id}/included_volumes`](ClusterBackupIdIncludedVolumesPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct BackupIncludedVolume {
     /// Configuration key of the volume, such as `scsi0` or `rootfs`.
@@ -7240,7 +7244,6 @@ object!(BackupIncludedVolume {
 /// The answer to `GET /cluster/backup/{id}/included_volumes`, which tells for every guest of a backup job which volumes are backed up.
 ///
 /// Given by [`GET /cluster/backup/{id}/included_volumes`](ClusterBackupIdIncludedVolumesPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterBackupIncludedVolumes {
     /// Guests of the job.
@@ -7270,7 +7273,7 @@ object!(ClusterBackupIncludedVolumes {
 /// Kind of guest; `unknown` if it was deleted without being removed from the job.
 ///
 /// Given by [`GET /cluster/backup/{id}/included_volumes`](ClusterBackupIdIncludedVolumesPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterBackupIncludedVolumesType {
     /// The value `qemu`.
@@ -7290,7 +7293,6 @@ open_enum_impls!(ClusterBackupIncludedVolumesType {
 /// One element of the answer to `GET /cluster/backup-info/not-backed-up`, which lists guests that no backup job includes.
 ///
 /// Given by [`GET /cluster/backup-info/not-backed-up`](ClusterBackupInfoNotBackedUpPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterBackupInfoNotBackedUpItem {
     /// Guest name.
@@ -7327,7 +7329,6 @@ object!(ClusterBackupInfoNotBackedUpItem {
 /// One element of the answer to `GET /cluster/backup`, which lists the scheduled backup jobs.
 ///
 /// Given by [`GET /cluster/backup`](ClusterBackupPath::get), [`GET /cluster/backup/{id}`](ClusterBackupIdPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterBackupItem {
     /// Includes all guests of the node the job runs on. Default: `false`.
@@ -7365,7 +7366,7 @@ pub struct ClusterBackupItem {
     pub mode: Option<super::types::BackupMode>,
     /// Unix time in seconds of the next run.
     #[cfg_attr(doc, doc(alias("next-run")))]
-    pub next_run: Option<i64>,
+    pub next_run: Option<Timestamp>,
     /// Runs the job on this node only.
     pub node: Option<NodeName>,
     /// Notes for the backup, on one line; `{{guestname}}`, `{{vmid}}`, `{{node}}`, `{{cluster}}` are filled in. At most 1024 characters. Only together with `storage`.
@@ -7564,7 +7565,7 @@ impl ClusterBackupItem {
     ///Sets `next-run`.
     #[inline]
     #[must_use]
-    pub fn next_run<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+    pub fn next_run<How>(mut self, value: impl IntoSetting<Timestamp, How>) -> Self {
         set::set(&mut self.next_run, &mut self.extra, "next-run", value);
         self
     }
@@ -7837,7 +7838,6 @@ object!(ClusterBackupItem {
 /// The answer to `GET /cluster/config/join`, which returns what another node needs to know to join this cluster.
 ///
 /// Given by [`GET /cluster/config/join`](ClusterConfigJoinGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterConfigJoin {
     /// Digest of the corosync configuration.
@@ -7875,7 +7875,6 @@ object!(ClusterConfigJoin {
 /// One element of `nodelist`: members of the cluster.
 ///
 /// Given by [`GET /cluster/config/join`](ClusterConfigJoinGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterConfigJoinNodelistItem {
     /// Node name.
@@ -7941,7 +7940,6 @@ object!(ClusterConfigJoinNodelistItem {
 /// The answer to `POST /cluster/config/nodes/{node}`, which adds a node to the corosync configuration.
 ///
 /// Given by [`POST /cluster/config/nodes/{node}`](ClusterConfigNodesNodePost).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterConfigNode {
     /// Key that protects the cluster communication; a secret.
@@ -7974,7 +7972,6 @@ object!(ClusterConfigNode {
 /// One element of the answer to `GET /cluster/config/nodes`, which lists the nodes in the corosync configuration.
 ///
 /// Given by [`GET /cluster/config/nodes`](ClusterConfigNodesPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterConfigNodesItem {
     /// Node name.
@@ -8037,7 +8034,6 @@ object!(ClusterConfigNodesItem {
 /// The answer to `GET /cluster/config/qdevice`, which reads the state of the external quorum device.
 ///
 /// Given by [`GET /cluster/config/qdevice`](ClusterConfigQdevicePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterConfigQdevice {
     /// How the vote is decided, such as `Fifty-Fifty split`.
@@ -8094,7 +8090,6 @@ impl Default for ClusterConfigQdevice {
 /// Totem section of the corosync configuration.
 ///
 /// Given by [`GET /cluster/config/join`](ClusterConfigJoinGet), [`GET /cluster/config/totem`](ClusterConfigTotemPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterConfigTotem {
     /// Name of the cluster.
@@ -8171,7 +8166,6 @@ impl Default for ClusterConfigTotem {
 /// Settings of one corosync link.
 ///
 /// Given by [`GET /cluster/config/join`](ClusterConfigJoinGet), [`GET /cluster/config/totem`](ClusterConfigTotemPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterConfigTotemInterfaceValue {
     /// Address or network the link is bound to.
@@ -8230,7 +8224,6 @@ impl Default for ClusterConfigTotemInterfaceValue {
 /// The answer to `GET /cluster/jobs/realm-sync/{id}`, which reads a realm sync job.
 ///
 /// Given by [`GET /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterJobsRealmSync {
     /// Free text about the job. At most 512 characters.
@@ -8368,7 +8361,6 @@ impl Default for ClusterJobsRealmSync {
 /// One element of the answer to `GET /cluster/jobs/realm-sync`, which lists the jobs that sync authentication realms.
 ///
 /// Given by [`GET /cluster/jobs/realm-sync`](ClusterJobsRealmSyncPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterJobsRealmSyncItem {
     /// Free text about the job.
@@ -8382,10 +8374,10 @@ pub struct ClusterJobsRealmSyncItem {
     pub id: String,
     /// Unix time in seconds of the last run.
     #[cfg_attr(doc, doc(alias("last-run")))]
-    pub last_run: Option<i64>,
+    pub last_run: Option<Timestamp>,
     /// Unix time in seconds of the next run.
     #[cfg_attr(doc, doc(alias("next-run")))]
-    pub next_run: Option<i64>,
+    pub next_run: Option<Timestamp>,
     /// Realm that is synced. At most 32 characters.
     pub realm: Option<Realm>,
     /// What is dropped once gone from the directory: `entry`, `properties`, `acl` joined by `;`, or `none`. Default: `none`.
@@ -8441,14 +8433,14 @@ impl ClusterJobsRealmSyncItem {
     ///Sets `last-run`.
     #[inline]
     #[must_use]
-    pub fn last_run<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+    pub fn last_run<How>(mut self, value: impl IntoSetting<Timestamp, How>) -> Self {
         set::set(&mut self.last_run, &mut self.extra, "last-run", value);
         self
     }
     ///Sets `next-run`.
     #[inline]
     #[must_use]
-    pub fn next_run<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+    pub fn next_run<How>(mut self, value: impl IntoSetting<Timestamp, How>) -> Self {
         set::set(&mut self.next_run, &mut self.extra, "next-run", value);
         self
     }
@@ -8523,11 +8515,10 @@ object!(ClusterJobsRealmSyncItem {
 /// One element of the answer to `GET /cluster/jobs/schedule-analyze`, which computes the next times at which a schedule fires.
 ///
 /// Given by [`GET /cluster/jobs/schedule-analyze`](ClusterJobsScheduleAnalyzeGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterJobsScheduleAnalyzeItem {
     /// Unix time in seconds at which the schedule fires.
-    pub timestamp: i64,
+    pub timestamp: Timestamp,
     /// The same time as text, in UTC.
     pub utc: String,
     /// Members that are not declared here, and values that did not fit their field.
@@ -8539,7 +8530,7 @@ impl ClusterJobsScheduleAnalyzeItem {
     #[inline]
     #[must_use]
     pub fn new<How0, How1>(
-        timestamp: impl IntoValue<i64, How0>,
+        timestamp: impl IntoValue<Timestamp, How0>,
         utc: impl IntoValue<String, How1>,
     ) -> Self {
         let mut new = <Self as Object>::empty();
@@ -8557,7 +8548,6 @@ object!(ClusterJobsScheduleAnalyzeItem {
 /// One element of the answer to `GET /cluster/log`, which reads the most recent entries of the cluster log.
 ///
 /// Given by [`GET /cluster/log`](ClusterLogGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterLogItem {
     /// The number of the line and the node that wrote it, as `7:pve1`: unique in the cluster.
@@ -8573,7 +8563,7 @@ pub struct ClusterLogItem {
     /// Name of the program that wrote the entry.
     pub tag: String,
     /// When the entry was written. In seconds since 1970.
-    pub time: i64,
+    pub time: Timestamp,
     /// Number of the entry; tells entries of the same node and second apart.
     pub uid: i64,
     /// User the entry is about, such as `root@pam`.
@@ -8603,7 +8593,6 @@ object!(ClusterLogItem {
 /// The answer to `GET /cluster/mapping/dir/{id}`, which reads a directory mapping.
 ///
 /// Given by [`GET /cluster/mapping/dir/{id}`](ClusterMappingDirIdPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterMappingDir {
     /// Free text about the directory.
@@ -8695,7 +8684,6 @@ impl Default for ClusterMappingDir {
 /// One element of `checks`: problems found with `check-node`.
 ///
 /// Given by [`GET /cluster/mapping/dir`](ClusterMappingDirGet), [`GET /cluster/mapping/pci`](ClusterMappingPciGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterMappingDirChecksItem {
     /// Text of the problem.
@@ -8724,7 +8712,6 @@ object!(ClusterMappingDirChecksItem {
 /// One element of the answer to `GET /cluster/mapping/dir`, which lists the directory mappings.
 ///
 /// Given by [`GET /cluster/mapping/dir`](ClusterMappingDirGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterMappingDirItem {
     /// Problems found with `check-node`.
@@ -8818,7 +8805,6 @@ object!(ClusterMappingDirItem {
 /// The answer to `GET /cluster/mapping/pci/{id}`, which reads a PCI device mapping.
 ///
 /// Given by [`GET /cluster/mapping/pci/{id}`](ClusterMappingPciIdPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterMappingPci {
     /// Free text about the device.
@@ -8943,7 +8929,6 @@ impl Default for ClusterMappingPci {
 /// One element of the answer to `GET /cluster/mapping/pci`, which lists the PCI device mappings.
 ///
 /// Given by [`GET /cluster/mapping/pci`](ClusterMappingPciGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterMappingPciItem {
     /// Problems found with `check-node`.
@@ -9071,7 +9056,7 @@ object!(ClusterMappingPciItem {
 /// How serious the problem is.
 ///
 /// Given by [`GET /cluster/mapping/dir`](ClusterMappingDirGet), [`GET /cluster/mapping/pci`](ClusterMappingPciGet).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterMappingSeverity {
     /// The value `warning`.
@@ -9089,7 +9074,6 @@ open_enum_impls!(ClusterMappingSeverity {
 /// The answer to `GET /cluster/mapping/usb/{id}`, which reads a USB device mapping.
 ///
 /// Given by [`GET /cluster/mapping/usb/{id}`](ClusterMappingUsbIdPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterMappingUsb {
     /// Free text about the device.
@@ -9181,7 +9165,6 @@ impl Default for ClusterMappingUsb {
 /// One element of `error`: problems found with `check-node`.
 ///
 /// Given by [`GET /cluster/mapping/usb`](ClusterMappingUsbGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterMappingUsbErrorItem {
     /// Text of the problem.
@@ -9216,7 +9199,6 @@ impl Default for ClusterMappingUsbErrorItem {
 /// One element of the answer to `GET /cluster/mapping/usb`, which lists the USB device mappings.
 ///
 /// Given by [`GET /cluster/mapping/usb`](ClusterMappingUsbGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterMappingUsbItem {
     /// Free text about the device.
@@ -9324,7 +9306,6 @@ object!(ClusterMappingUsbItem {
 /// The answer to `GET /cluster/metrics/export`, which returns current.
 ///
 /// Given by [`GET /cluster/metrics/export`](ClusterMetricsExportGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterMetricsExport {
     /// Measured values, sorted by time.
@@ -9354,7 +9335,6 @@ object!(ClusterMetricsExport {
 /// One element of `data`: measured values, sorted by time.
 ///
 /// Given by [`GET /cluster/metrics/export`](ClusterMetricsExportGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterMetricsExportDataItem {
     /// Object the value belongs to, such as `node/pve1` or `qemu/100`.
@@ -9362,7 +9342,7 @@ pub struct ClusterMetricsExportDataItem {
     /// Name of the metric.
     pub metric: String,
     /// Unix time in seconds of the measurement.
-    pub timestamp: i64,
+    pub timestamp: Timestamp,
     /// Whether the value stands for itself (`gauge`) or is a running total (`counter`, `derive`).
     pub type_: ClusterMetricsExportType,
     /// Measured value.
@@ -9391,7 +9371,7 @@ object!(ClusterMetricsExportDataItem {
 /// Whether the value stands for itself (`gauge`) or is a running total (`counter`, `derive`).
 ///
 /// Given by [`GET /cluster/metrics/export`](ClusterMetricsExportGet).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterMetricsExportType {
     /// The value `gauge`.
@@ -9411,7 +9391,6 @@ open_enum_impls!(ClusterMetricsExportType {
 /// The answer to `GET /cluster/metrics/server/{id}`, which reads the settings of an external metric server.
 ///
 /// Given by [`GET /cluster/metrics/server/{id}`](ClusterMetricsServerIdPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterMetricsServer {
     /// InfluxDB: path put before the API path, for servers behind a reverse proxy.
@@ -9429,7 +9408,7 @@ pub struct ClusterMetricsServer {
     pub influxdbproto: Option<ClusterMetricsServerInfluxdbproto>,
     /// InfluxDB: size in bytes up to which data is gathered into one HTTP request. At least 1.
     #[cfg_attr(doc, doc(alias("max-body-size")))]
-    pub max_body_size: Option<i64>,
+    pub max_body_size: Option<u64>,
     /// Size limit in bytes of UDP packets. From 512 to 65536.
     pub mtu: Option<i64>,
     /// InfluxDB: organization to write to over HTTP; unused by servers older than version 2.
@@ -9442,7 +9421,7 @@ pub struct ClusterMetricsServer {
     pub otel_headers: Option<Secret>,
     /// OpenTelemetry: size limit of a request body in bytes. At least 1024.
     #[cfg_attr(doc, doc(alias("otel-max-body-size")))]
-    pub otel_max_body_size: Option<i64>,
+    pub otel_max_body_size: Option<u64>,
     /// OpenTelemetry: path that receives the metrics.
     #[cfg_attr(doc, doc(alias("otel-path")))]
     pub otel_path: Option<String>,
@@ -9534,7 +9513,7 @@ impl ClusterMetricsServer {
     ///Sets `max-body-size`.
     #[inline]
     #[must_use]
-    pub fn max_body_size<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+    pub fn max_body_size<How>(mut self, value: impl IntoSetting<u64, How>) -> Self {
         set::set(&mut self.max_body_size, &mut self.extra, "max-body-size", value);
         self
     }
@@ -9572,7 +9551,7 @@ impl ClusterMetricsServer {
     ///Sets `otel-max-body-size`.
     #[inline]
     #[must_use]
-    pub fn otel_max_body_size<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+    pub fn otel_max_body_size<How>(mut self, value: impl IntoSetting<u64, How>) -> Self {
         set::set(
             &mut self.otel_max_body_size,
             &mut self.extra,
@@ -9752,7 +9731,7 @@ impl Default for ClusterMetricsServer {
 ///
 /// Given by [`GET /cluster/metrics/server/{id}`](ClusterMetricsServerIdPath::get).
 /// Taken by [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost), [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterMetricsServerInfluxdbproto {
     /// The value `udp`.
@@ -9772,7 +9751,6 @@ open_enum_impls!(ClusterMetricsServerInfluxdbproto {
 /// One element of the answer to `GET /cluster/metrics/server`, which lists the external metric servers that receive data.
 ///
 /// Given by [`GET /cluster/metrics/server`](ClusterMetricsServerPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterMetricsServerItem {
     /// Whether sending to this server is switched off.
@@ -9855,7 +9833,7 @@ object!(ClusterMetricsServerItem {
 ///
 /// Given by [`GET /cluster/metrics/server/{id}`](ClusterMetricsServerIdPath::get).
 /// Taken by [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost), [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterMetricsServerOtelCompression {
     /// The value `none`.
@@ -9874,7 +9852,7 @@ open_enum_impls!(ClusterMetricsServerOtelCompression {
 ///
 /// Given by [`GET /cluster/metrics/server/{id}`](ClusterMetricsServerIdPath::get).
 /// Taken by [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost), [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterMetricsServerOtelProtocol {
     /// The value `http`.
@@ -9893,7 +9871,7 @@ open_enum_impls!(ClusterMetricsServerOtelProtocol {
 ///
 /// Given by [`GET /cluster/metrics/server/{id}`](ClusterMetricsServerIdPath::get).
 /// Taken by [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost), [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterMetricsServerProto {
     /// The value `udp`.
@@ -9912,7 +9890,7 @@ open_enum_impls!(ClusterMetricsServerProto {
 ///
 /// Given by [`GET /cluster/metrics/server/{id}`](ClusterMetricsServerIdPath::get).
 /// Taken by [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterMetricsServerType {
     /// The value `graphite`.
@@ -9932,7 +9910,6 @@ open_enum_impls!(ClusterMetricsServerType {
 /// The answer to `GET /cluster/options`, which reads the datacenter options.
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterOptions {
     /// Tags the caller may use for guests.
@@ -10284,7 +10261,7 @@ impl Default for ClusterOptions {
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterOptionsFencing {
     /// The value `watchdog`.
@@ -10305,7 +10282,7 @@ open_enum_impls!(ClusterOptionsFencing {
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterOptionsHa {
     /// The value `basic`.
@@ -10326,7 +10303,7 @@ open_enum_impls!(ClusterOptionsHa {
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterOptionsHaAutoRebalanceMethod {
     /// The value `bruteforce`.
@@ -10345,7 +10322,7 @@ open_enum_impls!(ClusterOptionsHaAutoRebalanceMethod {
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterOptionsLanguage {
     /// The value `ca`.
@@ -10440,7 +10417,7 @@ open_enum_impls!(ClusterOptionsLanguage {
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterOptionsNotifyFencing {
     /// The value `always`.
@@ -10459,7 +10436,7 @@ open_enum_impls!(ClusterOptionsNotifyFencing {
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterOptionsOrdering {
     /// The value `config`.
@@ -10478,7 +10455,7 @@ open_enum_impls!(ClusterOptionsOrdering {
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterOptionsPackageUpdates {
     /// The value `auto`.
@@ -10499,7 +10476,7 @@ open_enum_impls!(ClusterOptionsPackageUpdates {
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterOptionsReplication {
     /// The value `always`.
@@ -10518,7 +10495,7 @@ open_enum_impls!(ClusterOptionsReplication {
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterOptionsShape {
     /// The value `full`.
@@ -10541,7 +10518,7 @@ open_enum_impls!(ClusterOptionsShape {
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterOptionsShutdownPolicy {
     /// The value `freeze`.
@@ -10564,7 +10541,7 @@ open_enum_impls!(ClusterOptionsShutdownPolicy {
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterOptionsType {
     /// The value `secure`.
@@ -10583,7 +10560,7 @@ open_enum_impls!(ClusterOptionsType {
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterOptionsUserAllow {
     /// The value `none`.
@@ -10605,7 +10582,6 @@ open_enum_impls!(ClusterOptionsUserAllow {
 /// One element of the answer to `GET /cluster/qemu/custom-cpu-models`, which lists the custom CPU models of the cluster that the caller may see.
 ///
 /// Given by [`GET /cluster/qemu/custom-cpu-models`](ClusterQemuCustomCpuModelsPath::get), [`GET /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterQemuCustomCpuModelsItem {
     /// Name of the custom CPU model, as used in a virtual machine's `cpu` option. Default: `kvm64`.
@@ -10746,7 +10722,7 @@ impl Default for ClusterQemuCustomCpuModelsItem {
 ///
 /// Given by [`GET /cluster/qemu/custom-cpu-models`](ClusterQemuCustomCpuModelsPath::get), [`GET /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePath::get).
 /// Taken by [`POST /cluster/qemu/custom-cpu-models`](ClusterQemuCustomCpuModelsPost), [`PUT /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterQemuCustomCpuModelsReportedModel {
     /// The value `486`.
@@ -11168,7 +11144,6 @@ open_enum_impls!(ClusterQemuCustomCpuModelsReportedModel {
 /// The answer to `GET /cluster/replication/{id}`, which reads the settings of a replication job.
 ///
 /// Given by [`GET /cluster/replication/{id}`](ClusterReplicationIdPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterReplication {
     /// Free text about the job. At most 4096 characters.
@@ -11327,7 +11302,6 @@ object!(ClusterReplication {
 /// One element of the answer to `GET /cluster/replication`, which lists the storage replication jobs the caller may see.
 ///
 /// Given by [`GET /cluster/replication`](ClusterReplicationPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterReplicationItem {
     /// Free text about the job. At most 4096 characters.
@@ -11477,7 +11451,7 @@ object!(ClusterReplicationItem {
 ///
 /// Given by [`GET /cluster/replication`](ClusterReplicationPath::get), [`GET /cluster/replication/{id}`](ClusterReplicationIdPath::get).
 /// Taken by [`POST /cluster/replication`](ClusterReplicationPost), [`PUT /cluster/replication/{id}`](ClusterReplicationIdPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterReplicationRemoveJob {
     /// The value `local`.
@@ -11496,7 +11470,7 @@ open_enum_impls!(ClusterReplicationRemoveJob {
 ///
 /// Given by [`GET /cluster/replication`](ClusterReplicationPath::get), [`GET /cluster/replication/{id}`](ClusterReplicationIdPath::get).
 /// Taken by [`POST /cluster/replication`](ClusterReplicationPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterReplicationType {
     /// The value `local`.
@@ -11512,7 +11486,7 @@ open_enum_impls!(ClusterReplicationType {
 /// Kind of resource.
 ///
 /// Given by [`GET /cluster/resources`](ClusterResourcesGet).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterResourcesGetResultType {
     /// The value `node`.
@@ -11549,7 +11523,7 @@ open_enum_impls!(ClusterResourcesGetResultType {
 /// Lists only entries of this kind (`vm` means all guests).
 ///
 /// Taken by [`GET /cluster/resources`](ClusterResourcesGet).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterResourcesGetType {
     /// The value `vm`.
@@ -11571,7 +11545,7 @@ open_enum_impls!(ClusterResourcesGetType {
 /// CPU architecture of the node.
 ///
 /// Given by [`GET /cluster/resources`](ClusterResourcesGet).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterResourcesHostArch {
     /// The value `x86_64`.
@@ -11589,7 +11563,6 @@ open_enum_impls!(ClusterResourcesHostArch {
 /// One element of the answer to `GET /cluster/resources`, which lists nodes.
 ///
 /// Given by [`GET /cluster/resources`](ClusterResourcesGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterResourcesItem {
     /// Control group version of the node, 1 or 2.
@@ -11600,11 +11573,11 @@ pub struct ClusterResourcesItem {
     /// CPU utilization of the node or guest, where 1 means that all of `maxcpu` is busy. A fraction; 1 is the whole. At least 0.
     pub cpu: Option<f64>,
     /// Bytes in use on the storage, or on the root disk of the guest. In bytes. At least 0.
-    pub disk: Option<i64>,
+    pub disk: Option<u64>,
     /// Bytes the guest has read from its disks since its start; not known for every storage. In bytes. Since 8.3.
-    pub diskread: Option<i64>,
+    pub diskread: Option<u64>,
     /// Bytes the guest has written to its disks since its start; not known for every storage. In bytes. Since 8.3.
-    pub diskwrite: Option<i64>,
+    pub diskwrite: Option<u64>,
     /// HA state of the guest, if it is under HA control.
     pub hastate: Option<String>,
     /// CPU architecture of the node. Default: `x86_64`. Since 9.2.
@@ -11619,19 +11592,19 @@ pub struct ClusterResourcesItem {
     /// CPUs of the node, or CPUs the guest may use. At least 0.
     pub maxcpu: Option<f64>,
     /// Size in bytes of the storage, or of the root disk of the guest. At least 0.
-    pub maxdisk: Option<i64>,
+    pub maxdisk: Option<u64>,
     /// Memory in bytes of the node, or of the guest.
-    pub maxmem: Option<i64>,
+    pub maxmem: Option<u64>,
     /// Memory in use, in bytes. At least 0.
-    pub mem: Option<i64>,
+    pub mem: Option<u64>,
     /// Host memory in bytes that the virtual machine takes up. At least 0. Since 9.0.
-    pub memhost: Option<i64>,
+    pub memhost: Option<u64>,
     /// Name of the resource.
     pub name: Option<String>,
     /// Bytes the guest has received from the network since its start. In bytes. Since 8.3.
-    pub netin: Option<i64>,
+    pub netin: Option<u64>,
     /// Bytes the guest has sent to the network since its start. In bytes. Since 8.3.
-    pub netout: Option<i64>,
+    pub netout: Option<u64>,
     /// Name of the network, for networks. Since 9.1.
     pub network: Option<String>,
     /// Kind of network, for networks. Since 9.1.
@@ -11654,7 +11627,7 @@ pub struct ClusterResourcesItem {
     /// Storage ID, for storages.
     pub storage: Option<StorageId>,
     /// Tags of the guest, separated by semicolons. Since 8.3.
-    pub tags: Option<String>,
+    pub tags: Option<List>,
     /// Whether the guest is a template. Default: `false`. Since 8.3.
     pub template: Option<bool>,
     /// Kind of resource.
@@ -11723,7 +11696,7 @@ object!(ClusterResourcesItem {
 /// Kind of network, for networks.
 ///
 /// Given by [`GET /cluster/resources`](ClusterResourcesGet).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterResourcesNetworkType {
     /// The value `fabric`.
@@ -11741,7 +11714,6 @@ open_enum_impls!(ClusterResourcesNetworkType {
 /// One element of the answer to `GET /cluster/status`, which lists the cluster and its nodes.
 ///
 /// Given by [`GET /cluster/status`](ClusterStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterStatusItem {
     /// ID of the entry: `cluster`, or `node/` and the node name.
@@ -11798,7 +11770,7 @@ object!(ClusterStatusItem {
 /// Whether the entry is the cluster or a node, which decides what other fields it has.
 ///
 /// Given by [`GET /cluster/status`](ClusterStatusPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterStatusType {
     /// The value `cluster`.
@@ -11816,11 +11788,10 @@ open_enum_impls!(ClusterStatusType {
 /// One element of the answer to `GET /cluster/tasks`, which lists recent tasks of all nodes.
 ///
 /// Given by [`GET /cluster/tasks`](ClusterTasksPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterTasksItem {
     /// When the task ended; absent while it runs. In seconds since 1970.
-    pub endtime: Option<i64>,
+    pub endtime: Option<Timestamp>,
     /// What the task works on, often a guest id; may be empty.
     pub id: Option<String>,
     /// Node the task runs on.
@@ -11832,7 +11803,7 @@ pub struct ClusterTasksItem {
     /// Whether the finished task has been moved to the archive of its node.
     pub saved: Option<bool>,
     /// When the task started. In seconds since 1970.
-    pub starttime: Option<i64>,
+    pub starttime: Option<Timestamp>,
     /// Result of a finished task: `OK`, a note about warnings or the error message.
     pub status: Option<String>,
     /// Name of the API token that started the task; absent for a user.
@@ -11882,7 +11853,6 @@ object!(ClusterTasksItem {
 ///
 /// Given by [`GET /cluster/config/join`](ClusterConfigJoinGet).
 /// Taken by [`POST /cluster/config`](ClusterConfigPost), [`POST /cluster/config/join`](ClusterConfigJoinPost), [`POST /cluster/config/nodes/{node}`](ClusterConfigNodesNodePost).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct CorosyncLink {
     /// Host name or IP address of the node on this link.
@@ -11941,7 +11911,6 @@ property_string_impls!(CorosyncLink);
 ///
 /// Given by [`GET /cluster/mapping/dir`](ClusterMappingDirGet), [`GET /cluster/mapping/dir/{id}`](ClusterMappingDirIdPath::get).
 /// Taken by [`POST /cluster/mapping/dir`](ClusterMappingDirPost), [`PUT /cluster/mapping/dir/{id}`](ClusterMappingDirIdPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct DirMapping {
     /// Node this entry is for.
@@ -12001,7 +11970,6 @@ property_string_impls!(DirMapping);
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct HaSettings {
     /// What becomes of HA resources when their node is shut down or rebooted. Default: `conditional`.
@@ -12062,7 +12030,6 @@ property_string_impls!(HaSettings);
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct MigrationSettings {
     /// Network in CIDR notation that carries the traffic; that of migrations also carries replication, unless it has its own.
@@ -12122,7 +12089,6 @@ property_string_impls!(MigrationSettings);
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NextIdRange {
     /// First VMID of the range. Default: `100`.
@@ -12183,7 +12149,6 @@ property_string_impls!(NextIdRange);
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NotificationSettings {
     /// Whether fenced nodes are reported; superseded by notification matchers. Since 8.1.
@@ -12327,7 +12292,6 @@ property_string_impls!(NotificationSettings);
 ///
 /// Given by [`GET /cluster/mapping/pci`](ClusterMappingPciGet), [`GET /cluster/mapping/pci/{id}`](ClusterMappingPciIdPath::get).
 /// Taken by [`POST /cluster/mapping/pci`](ClusterMappingPciPost), [`PUT /cluster/mapping/pci/{id}`](ClusterMappingPciIdPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct PciMapping {
     /// Free text about the device on this node. At most 4096 characters.
@@ -12442,7 +12406,6 @@ property_string_impls!(PciMapping);
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ReplicationSettings {
     /// Network in CIDR notation that carries replication.
@@ -12502,7 +12465,6 @@ property_string_impls!(ReplicationSettings);
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ResourceScheduling {
     /// What counts when nodes are picked: number of resources, their configured size, or also their actual load. Default: `basic`.
@@ -12683,7 +12645,6 @@ property_string_impls!(ResourceScheduling);
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct TagStyle {
     /// Whether tags that differ only in upper and lower case count as different. Default: `false`.
@@ -12785,7 +12746,6 @@ property_string_impls!(TagStyle);
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct U2fSettings {
     /// U2F application ID; the origin if not set.
@@ -12846,7 +12806,6 @@ property_string_impls!(U2fSettings);
 ///
 /// Given by [`GET /cluster/mapping/usb`](ClusterMappingUsbGet), [`GET /cluster/mapping/usb/{id}`](ClusterMappingUsbIdPath::get).
 /// Taken by [`POST /cluster/mapping/usb`](ClusterMappingUsbPost), [`PUT /cluster/mapping/usb/{id}`](ClusterMappingUsbIdPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct UsbMapping {
     /// Free text about the device on this node. At most 4096 characters.
@@ -12930,7 +12889,6 @@ property_string_impls!(UsbMapping);
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct UserTagAccess {
     /// Whether users may set no tags, listed ones, also those already in use, or any. Default: `free`.
@@ -13016,7 +12974,6 @@ property_string_impls!(UserTagAccess);
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct WebauthnSettings {
     /// Whether subdomains of the origin are accepted as well. Default: `true`.

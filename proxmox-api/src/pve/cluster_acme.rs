@@ -998,7 +998,6 @@ impl ClusterAcmeTosGet {
 /// Account object as the CA returned it.
 ///
 /// Given by [`GET /cluster/acme/account/{name}`](ClusterAcmeAccountNamePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AcmeAccountDetails {
     /// Contact addresses the CA has on record, as `mailto:` addresses.
@@ -1054,7 +1053,6 @@ impl Default for AcmeAccountDetails {
 /// Description of the settings the plugin takes.
 ///
 /// Given by [`GET /cluster/acme/challenge-schema`](ClusterAcmeChallengeSchemaPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AcmePluginSchema {
     /// Settings of the plugin, by name.
@@ -1089,7 +1087,6 @@ impl Default for AcmePluginSchema {
 /// One setting of a plugin.
 ///
 /// Given by [`GET /cluster/acme/challenge-schema`](ClusterAcmeChallengeSchemaPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AcmePluginSchemaField {
     /// Value that counts when the setting is left out.
@@ -1132,7 +1129,6 @@ impl Default for AcmePluginSchemaField {
 /// The answer to `GET /cluster/acme/account/{name}`, which reads an ACME account.
 ///
 /// Given by [`GET /cluster/acme/account/{name}`](ClusterAcmeAccountNamePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterAcmeAccount {
     /// Account object as the CA returned it.
@@ -1213,7 +1209,6 @@ impl Default for ClusterAcmeAccount {
 /// One element of the answer to `GET /cluster/acme/challenge-schema`, which lists the challenge plugins that can be set up and the settings each of them takes.
 ///
 /// Given by [`GET /cluster/acme/challenge-schema`](ClusterAcmeChallengeSchemaPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterAcmeChallengeSchemaItem {
     /// ID of the plugin, as `api` takes it.
@@ -1246,7 +1241,6 @@ object!(ClusterAcmeChallengeSchemaItem {
 /// One element of the answer to `GET /cluster/acme/directories`, which lists the ACME directories known by name.
 ///
 /// Given by [`GET /cluster/acme/directories`](ClusterAcmeDirectoriesPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterAcmeDirectoriesItem {
     /// Name of the CA.
@@ -1275,7 +1269,6 @@ object!(ClusterAcmeDirectoriesItem {
 /// The answer to `GET /cluster/acme/meta`, which returns what an ACME directory says about itself.
 ///
 /// Given by [`GET /cluster/acme/meta`](ClusterAcmeMetaGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterAcmeMeta {
     /// Host names by which CAA records refer to the CA.
@@ -1323,7 +1316,7 @@ impl Default for ClusterAcmeMeta {
 ///
 /// Given by [`GET /cluster/acme/plugins`](ClusterAcmePluginsGet), [`GET /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPath::get).
 /// Taken by [`POST /cluster/acme/plugins`](ClusterAcmePluginsPost), [`PUT /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterAcmePluginsGetApi {
     /// The value `1984hosting`.
@@ -1823,7 +1816,6 @@ open_enum_impls!(ClusterAcmePluginsGetApi {
 /// One element of the answer to `GET /cluster/acme/plugins`, which lists the ACME challenge plugins.
 ///
 /// Given by [`GET /cluster/acme/plugins`](ClusterAcmePluginsGet), [`GET /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterAcmePluginsItem {
     /// Name of the DNS provider interface.
@@ -1947,7 +1939,7 @@ object!(ClusterAcmePluginsItem {
 ///
 /// Given by [`GET /cluster/acme/plugins`](ClusterAcmePluginsGet), [`GET /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPath::get).
 /// Taken by [`GET /cluster/acme/plugins`](ClusterAcmePluginsGet), [`POST /cluster/acme/plugins`](ClusterAcmePluginsPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterAcmePluginsType {
     /// The value `dns`.

@@ -418,7 +418,7 @@ impl ClusterCephStatusPath {
 /// Name of the OSD flag.
 ///
 /// Taken by [`GET /cluster/ceph/flags/{flag}`](ClusterCephFlagsFlagPath::get), [`PUT /cluster/ceph/flags/{flag}`](ClusterCephFlagsFlagPath::put).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterCephFlagFlag {
     /// The value `nobackfill`.
@@ -465,7 +465,6 @@ open_enum_impls!(ClusterCephFlagFlag {
 /// One element of the answer to `GET /cluster/ceph/flags`, which lists the cluster-wide OSD flags and whether each is set.
 ///
 /// Given by [`GET /cluster/ceph/flags`](ClusterCephFlagsPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterCephFlagsItem {
     /// What the flag does, in words.
@@ -496,7 +495,7 @@ object!(ClusterCephFlagsItem {
 /// Name of the OSD flag.
 ///
 /// Given by [`GET /cluster/ceph/flags`](ClusterCephFlagsPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterCephFlagsName {
     /// The value `nobackfill`.
@@ -543,7 +542,6 @@ open_enum_impls!(ClusterCephFlagsName {
 /// The answer to `GET /cluster/ceph/metadata`, which returns version.
 ///
 /// Given by [`GET /cluster/ceph/metadata`](ClusterCephMetadataGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterCephMetadata {
     /// Metadata servers, keyed by name and host as `name@host`.
@@ -584,7 +582,6 @@ impl Default for ClusterCephMetadata {
 /// One metadata server; further properties may be present.
 ///
 /// Given by [`GET /cluster/ceph/metadata`](ClusterCephMetadataGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterCephMetadataMdsValue {
     /// Addresses and ports the daemon listens on.
@@ -640,7 +637,6 @@ impl Default for ClusterCephMetadataMdsValue {
 /// One monitor; further properties may be present.
 ///
 /// Given by [`GET /cluster/ceph/metadata`](ClusterCephMetadataGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterCephMetadataMonValue {
     /// Addresses and ports the daemon listens on.
@@ -696,7 +692,6 @@ impl Default for ClusterCephMetadataMonValue {
 /// Ceph version of one node.
 ///
 /// Given by [`GET /cluster/ceph/metadata`](ClusterCephMetadataGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterCephMetadataNodeValue {
     /// Source commit the installed Ceph was built from.
@@ -731,7 +726,6 @@ impl Default for ClusterCephMetadataNodeValue {
 /// Installed Ceph version.
 ///
 /// Given by [`GET /cluster/ceph/metadata`](ClusterCephMetadataGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterCephMetadataNodeValueVersion {
     /// Major, minor and patch number.
@@ -766,7 +760,6 @@ impl Default for ClusterCephMetadataNodeValueVersion {
 /// One element of `osd`: OSDs with their properties.
 ///
 /// Given by [`GET /cluster/ceph/metadata`](ClusterCephMetadataGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterCephMetadataOsdItem {
     /// Addresses and ports for traffic between OSDs.
@@ -843,7 +836,7 @@ impl Default for ClusterCephMetadataOsdItem {
 /// Whether to return everything or only the Ceph versions of the nodes.
 ///
 /// Taken by [`GET /cluster/ceph/metadata`](ClusterCephMetadataGet).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterCephMetadataScope {
     /// The value `all`.

@@ -2420,7 +2420,6 @@ impl ClusterFirewallRulesPosDelete {
 /// One element of the answer to `GET /cluster/firewall/groups`, which lists the security groups.
 ///
 /// Given by [`GET /cluster/firewall/groups`](ClusterFirewallGroupsPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterFirewallGroupsItem {
     /// Comment on the entry.
@@ -2452,7 +2451,6 @@ object!(ClusterFirewallGroupsItem {
 /// One element of the answer to `GET /cluster/firewall/macros`, which lists the predefined rule macros.
 ///
 /// Given by [`GET /cluster/firewall/macros`](ClusterFirewallMacrosPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterFirewallMacrosItem {
     /// What the macro is for.
@@ -2481,7 +2479,6 @@ object!(ClusterFirewallMacrosItem {
 /// The answer to `GET /cluster/firewall/options`, which reads the firewall options of the cluster.
 ///
 /// Given by [`GET /cluster/firewall/options`](ClusterFirewallOptionsPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterFirewallOptions {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since.
@@ -2606,7 +2603,6 @@ impl Default for ClusterFirewallOptions {
 /// One element of the answer to `GET /cluster/firewall/refs`, which lists the aliases and IP sets that firewall rules of the cluster can name.
 ///
 /// Given by [`GET /cluster/firewall/refs`](ClusterFirewallRefsGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterFirewallRefsItem {
     /// Comment on the entry.
@@ -2645,7 +2641,6 @@ object!(ClusterFirewallRefsItem {
 ///
 /// Given by [`GET /cluster/firewall/options`](ClusterFirewallOptionsPath::get).
 /// Taken by [`PUT /cluster/firewall/options`](ClusterFirewallOptionsPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct FirewallLogRatelimit {
     /// How many packets are logged before the rate counts. At least 0. Default: `5`.

@@ -1733,7 +1733,6 @@ impl ClusterHaStatusManagerStatusPath {
 /// One element of the answer to `GET /cluster/ha/groups`, which lists HA groups.
 ///
 /// Given by [`GET /cluster/ha/groups`](ClusterHaGroupsPath::get), [`GET /cluster/ha/groups/{group}`](ClusterHaGroupsGroupPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterHaGroupsItem {
     /// Free text about the group.
@@ -1845,7 +1844,7 @@ object!(ClusterHaGroupsItem {
 ///
 /// Given by [`GET /cluster/ha/groups`](ClusterHaGroupsPath::get), [`GET /cluster/ha/groups/{group}`](ClusterHaGroupsGroupPath::get).
 /// Taken by [`POST /cluster/ha/groups`](ClusterHaGroupsPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterHaGroupsType {
     /// The value `group`.
@@ -1861,7 +1860,6 @@ open_enum_impls!(ClusterHaGroupsType {
 /// The answer to `GET /cluster/ha/resources/{sid}`, which reads the HA settings of a guest.
 ///
 /// Given by [`GET /cluster/ha/resources/{sid}`](ClusterHaResourcesSidPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterHaResource {
     /// Whether automatic rebalancing may move the resource. Default: `true`. Since 9.2.
@@ -2004,7 +2002,6 @@ object!(ClusterHaResource {
 /// One element of the answer to `GET /cluster/ha/resources`, which lists the guests under HA control.
 ///
 /// Given by [`GET /cluster/ha/resources`](ClusterHaResourcesGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterHaResourcesItem {
     /// Whether automatic rebalancing may move the resource. Default: `true`.
@@ -2149,7 +2146,6 @@ object!(ClusterHaResourcesItem {
 /// The answer to `POST /cluster/ha/resources/{sid}/migrate`, which asks the HA manager to migrate a resource to another node.
 ///
 /// Given by [`POST /cluster/ha/resources/{sid}/migrate`](ClusterHaResourcesSidMigratePath::post), [`POST /cluster/ha/resources/{sid}/relocate`](ClusterHaResourcesSidRelocatePath::post).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterHaResourcesMigrate {
     /// Resources that keep this one from going to the requested node.
@@ -2189,7 +2185,7 @@ object!(ClusterHaResourcesMigrate {
 ///
 /// Given by [`GET /cluster/ha/resources`](ClusterHaResourcesGet), [`GET /cluster/ha/resources/{sid}`](ClusterHaResourcesSidPath::get).
 /// Taken by [`POST /cluster/ha/resources`](ClusterHaResourcesPost), [`PUT /cluster/ha/resources/{sid}`](ClusterHaResourcesSidPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterHaResourcesState {
     /// The value `started`.
@@ -2214,7 +2210,7 @@ open_enum_impls!(ClusterHaResourcesState {
 ///
 /// Given by [`GET /cluster/ha/resources`](ClusterHaResourcesGet), [`GET /cluster/ha/resources/{sid}`](ClusterHaResourcesSidPath::get).
 /// Taken by [`GET /cluster/ha/resources`](ClusterHaResourcesGet), [`POST /cluster/ha/resources`](ClusterHaResourcesPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterHaResourcesType {
     /// The value `ct`.
@@ -2233,7 +2229,7 @@ open_enum_impls!(ClusterHaResourcesType {
 ///
 /// Given by [`GET /cluster/ha/rules`](ClusterHaRulesGet), [`GET /cluster/ha/rules/{rule}`](ClusterHaRulesRulePath::get).
 /// Taken by [`POST /cluster/ha/rules`](ClusterHaRulesPost), [`PUT /cluster/ha/rules/{rule}`](ClusterHaRulesRulePut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterHaRulesAffinity {
     /// The value `positive`.
@@ -2251,7 +2247,6 @@ open_enum_impls!(ClusterHaRulesAffinity {
 /// One element of the answer to `GET /cluster/ha/rules`, which lists HA rules.
 ///
 /// Given by [`GET /cluster/ha/rules`](ClusterHaRulesGet), [`GET /cluster/ha/rules/{rule}`](ClusterHaRulesRulePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterHaRulesItem {
     /// Whether the resources have to share a node (`positive`) or stay apart (`negative`).
@@ -2404,7 +2399,7 @@ object!(ClusterHaRulesItem {
 ///
 /// Given by [`GET /cluster/ha/rules`](ClusterHaRulesGet), [`GET /cluster/ha/rules/{rule}`](ClusterHaRulesRulePath::get).
 /// Taken by [`GET /cluster/ha/rules`](ClusterHaRulesGet), [`POST /cluster/ha/rules`](ClusterHaRulesPost), [`PUT /cluster/ha/rules/{rule}`](ClusterHaRulesRulePut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterHaRulesType {
     /// The value `node-affinity`.
@@ -2424,7 +2419,7 @@ open_enum_impls!(ClusterHaRulesType {
 /// Whether the HA stack is armed; for entries about fencing.
 ///
 /// Given by [`GET /cluster/ha/status/current`](ClusterHaStatusCurrentPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterHaStatusCurrentArmedState {
     /// The value `armed`.
@@ -2446,7 +2441,6 @@ open_enum_impls!(ClusterHaStatusCurrentArmedState {
 /// One element of the answer to `GET /cluster/ha/status/current`, which lists the HA state of quorum.
 ///
 /// Given by [`GET /cluster/ha/status/current`](ClusterHaStatusCurrentPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterHaStatusCurrentItem {
     /// Whether the HA stack is armed; for entries about fencing. Since 9.1.
@@ -2484,7 +2478,7 @@ pub struct ClusterHaStatusCurrentItem {
     /// State of the entry as text; the form depends on `type`.
     pub status: String,
     /// Unix time in seconds of the last report of a manager.
-    pub timestamp: Option<i64>,
+    pub timestamp: Option<Timestamp>,
     /// What the entry is about.
     pub type_: ClusterHaStatusCurrentType,
     /// Members that are not declared here, and values that did not fit their field.
@@ -2525,7 +2519,7 @@ object!(ClusterHaStatusCurrentItem {
 /// What happens to resources while the HA stack is disarmed.
 ///
 /// Given by [`GET /cluster/ha/status/current`](ClusterHaStatusCurrentPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterHaStatusCurrentResourceMode {
     /// The value `freeze`.
@@ -2543,7 +2537,7 @@ open_enum_impls!(ClusterHaStatusCurrentResourceMode {
 /// What the entry is about.
 ///
 /// Given by [`GET /cluster/ha/status/current`](ClusterHaStatusCurrentPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterHaStatusCurrentType {
     /// The value `quorum`.
@@ -2567,7 +2561,7 @@ open_enum_impls!(ClusterHaStatusCurrentType {
 /// Whether resources are frozen meanwhile, or can be handled as if HA did not exist.
 ///
 /// Taken by [`POST /cluster/ha/status/disarm-ha`](ClusterHaStatusDisarmHaPath::post).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterHaStatusDisarmHaResourceMode {
     /// The value `freeze`.
@@ -2585,7 +2579,6 @@ open_enum_impls!(ClusterHaStatusDisarmHaResourceMode {
 /// The answer to `GET /cluster/ha/status/manager_status`, which returns the raw state of the HA manager and of the local managers on the nodes.
 ///
 /// Given by [`GET /cluster/ha/status/manager_status`](ClusterHaStatusManagerStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterHaStatusManagerStatus {
     /// State of the local resource manager (LRM) of each node, by node.
@@ -2622,7 +2615,6 @@ impl Default for ClusterHaStatusManagerStatus {
 /// Quorum as the answering node sees it.
 ///
 /// Given by [`GET /cluster/ha/status/manager_status`](ClusterHaStatusManagerStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterHaStatusManagerStatusQuorum {
     /// Node that answers.
@@ -2657,7 +2649,6 @@ impl Default for ClusterHaStatusManagerStatusQuorum {
 /// Present only while the HA stack is being disarmed or is disarmed.
 ///
 /// Given by [`GET /cluster/ha/status/manager_status`](ClusterHaStatusManagerStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct HaDisarmState {
     /// What happens to resources meanwhile: `freeze` or `ignore`.
@@ -2692,7 +2683,6 @@ impl Default for HaDisarmState {
 /// Result of one command.
 ///
 /// Given by [`GET /cluster/ha/status/manager_status`](ClusterHaStatusManagerStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct HaLrmResult {
     /// Exit code of the command; 0 is success.
@@ -2729,7 +2719,6 @@ impl Default for HaLrmResult {
 /// State of the local resource manager of one node.
 ///
 /// Given by [`GET /cluster/ha/status/manager_status`](ClusterHaStatusManagerStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct HaLrmStatus {
     /// What the LRM is set to: `active`, `maintenance`, or `restart` and `shutdown` while the node goes down.
@@ -2739,7 +2728,7 @@ pub struct HaLrmStatus {
     /// State of the LRM, such as `active` or `wait_for_agent_lock`.
     pub state: Option<String>,
     /// When the LRM last reported. In seconds since 1970.
-    pub timestamp: Option<i64>,
+    pub timestamp: Option<Timestamp>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -2768,7 +2757,6 @@ impl Default for HaLrmStatus {
 /// State of the cluster-wide HA manager.
 ///
 /// Given by [`GET /cluster/ha/status/manager_status`](ClusterHaStatusManagerStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct HaManagerStatus {
     /// Present only while the HA stack is being disarmed or is disarmed.
@@ -2782,7 +2770,7 @@ pub struct HaManagerStatus {
     /// State of each HA resource, by its id.
     pub service_status: Option<BTreeMap<String, HaServiceStatus>>,
     /// When the manager last reported. In seconds since 1970.
-    pub timestamp: Option<i64>,
+    pub timestamp: Option<Timestamp>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -2818,7 +2806,6 @@ impl Default for HaManagerStatus {
 /// One element of `blocking-resources`: resources that keep this one from going to the requested node.
 ///
 /// Given by [`POST /cluster/ha/resources/{sid}/migrate`](ClusterHaResourcesSidMigratePath::post), [`POST /cluster/ha/resources/{sid}/relocate`](ClusterHaResourcesSidRelocatePath::post).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct HaMigrationBlocker {
     /// Kind of rule that stands in the way.
@@ -2849,7 +2836,6 @@ object!(HaMigrationBlocker {
 /// Requests about one node.
 ///
 /// Given by [`GET /cluster/ha/status/manager_status`](ClusterHaStatusManagerStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct HaNodeRequest {
     /// Whether the node is asked to go into maintenance.
@@ -2882,7 +2868,6 @@ impl Default for HaNodeRequest {
 /// State of one HA resource.
 ///
 /// Given by [`GET /cluster/ha/status/manager_status`](ClusterHaStatusManagerStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct HaServiceStatus {
     /// Command that waits to be carried out, followed by its arguments.

@@ -2727,7 +2727,6 @@ impl ClusterNotificationsTargetsNameTestPath {
 /// The answer to `GET /cluster/notifications/matchers/{name}`, which reads a matcher.
 ///
 /// Given by [`GET /cluster/notifications/matchers/{name}`](ClusterNotificationsMatchersNamePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterNotificationsMatcher {
     /// Free text about the matcher.
@@ -2907,7 +2906,6 @@ object!(ClusterNotificationsMatcher {
 /// One element of the answer to `GET /cluster/notifications/matchers`, which lists the matchers.
 ///
 /// Given by [`GET /cluster/notifications/matchers`](ClusterNotificationsMatchersPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterNotificationsMatchersItem {
     /// Free text about the matcher.
@@ -3078,7 +3076,7 @@ object!(ClusterNotificationsMatchersItem {
 ///
 /// Given by [`GET /cluster/notifications/matchers`](ClusterNotificationsMatchersPath::get), [`GET /cluster/notifications/matchers/{name}`](ClusterNotificationsMatchersNamePath::get).
 /// Taken by [`POST /cluster/notifications/matchers`](ClusterNotificationsMatchersPost), [`PUT /cluster/notifications/matchers/{name}`](ClusterNotificationsMatchersNamePut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterNotificationsMatchersMode {
     /// The value `all`.
@@ -3096,7 +3094,7 @@ open_enum_impls!(ClusterNotificationsMatchersMode {
 /// Whether a user created the entry, or it is built in, changed or not.
 ///
 /// Given by [`GET /cluster/notifications/endpoints/gotify`](ClusterNotificationsEndpointsGotifyPath::get), [`GET /cluster/notifications/endpoints/gotify/{name}`](ClusterNotificationsEndpointsGotifyNamePath::get), [`GET /cluster/notifications/endpoints/sendmail`](ClusterNotificationsEndpointsSendmailPath::get), [`GET /cluster/notifications/endpoints/sendmail/{name}`](ClusterNotificationsEndpointsSendmailNamePath::get), [`GET /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPath::get), [`GET /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePath::get), [`GET /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPath::get), [`GET /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePath::get) and 3 more.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterNotificationsOrigin {
     /// The value `user-created`.
@@ -3118,7 +3116,6 @@ open_enum_impls!(ClusterNotificationsOrigin {
 /// One element of the answer to `GET /cluster/notifications/targets`, which lists notification targets of every kind.
 ///
 /// Given by [`GET /cluster/notifications/targets`](ClusterNotificationsTargetsPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterNotificationsTargetsItem {
     /// Free text about the target.
@@ -3154,7 +3151,7 @@ object!(ClusterNotificationsTargetsItem {
 /// Kind of endpoint behind the target.
 ///
 /// Given by [`GET /cluster/notifications/targets`](ClusterNotificationsTargetsPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterNotificationsTargetsType {
     /// The value `sendmail`.
@@ -3176,7 +3173,6 @@ open_enum_impls!(ClusterNotificationsTargetsType {
 /// The answer to `GET /cluster/notifications/endpoints/gotify/{name}`, which reads a Gotify endpoint.
 ///
 /// Given by [`GET /cluster/notifications/endpoints/gotify/{name}`](ClusterNotificationsEndpointsGotifyNamePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NotificationGotify {
     /// Free text about the endpoint.
@@ -3270,7 +3266,6 @@ object!(NotificationGotify {
 /// One element of the answer to `GET /cluster/notifications/endpoints/gotify`, which lists endpoints that send to a Gotify server.
 ///
 /// Given by [`GET /cluster/notifications/endpoints/gotify`](ClusterNotificationsEndpointsGotifyPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NotificationGotifyItem {
     /// Free text about the endpoint.
@@ -3355,7 +3350,6 @@ object!(NotificationGotifyItem {
 /// One element of the answer to `GET /cluster/notifications/matcher-field-values`, which lists values that occur in the metadata fields of notifications.
 ///
 /// Given by [`GET /cluster/notifications/matcher-field-values`](ClusterNotificationsMatcherFieldValuesPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NotificationMatcherFieldValue {
     /// Explanation of the value.
@@ -3387,7 +3381,6 @@ object!(NotificationMatcherFieldValue {
 /// The answer to `GET /cluster/notifications/endpoints/sendmail/{name}`, which reads a `sendmail` endpoint.
 ///
 /// Given by [`GET /cluster/notifications/endpoints/sendmail/{name}`](ClusterNotificationsEndpointsSendmailNamePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NotificationSendmail {
     /// Sender name in the `From` header.
@@ -3526,7 +3519,6 @@ object!(NotificationSendmail {
 /// One element of the answer to `GET /cluster/notifications/endpoints/sendmail`, which lists endpoints that mail through the local `sendmail`.
 ///
 /// Given by [`GET /cluster/notifications/endpoints/sendmail`](ClusterNotificationsEndpointsSendmailPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NotificationSendmailItem {
     /// Sender name in the `From` header.
@@ -3655,7 +3647,6 @@ object!(NotificationSendmailItem {
 /// The answer to `GET /cluster/notifications/endpoints/smtp/{name}`, which reads an SMTP endpoint.
 ///
 /// Given by [`GET /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NotificationSmtp {
     /// Sender name in the `From` header.
@@ -3834,7 +3825,6 @@ object!(NotificationSmtp {
 /// One element of the answer to `GET /cluster/notifications/endpoints/smtp`, which lists endpoints that mail through an SMTP server.
 ///
 /// Given by [`GET /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NotificationSmtpItem {
     /// Sender name in the `From` header.
@@ -4004,7 +3994,7 @@ object!(NotificationSmtpItem {
 ///
 /// Given by [`GET /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPath::get), [`GET /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePath::get).
 /// Taken by [`POST /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPost), [`PUT /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NotificationSmtpMode {
     /// The value `insecure`.
@@ -4024,7 +4014,6 @@ open_enum_impls!(NotificationSmtpMode {
 /// The answer to `GET /cluster/notifications/endpoints/webhook/{name}`, which reads a webhook endpoint.
 ///
 /// Given by [`GET /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NotificationWebhook {
     /// Template of the request body, base64-encoded.
@@ -4171,7 +4160,6 @@ object!(NotificationWebhook {
 /// One element of the answer to `GET /cluster/notifications/endpoints/webhook`, which lists endpoints that make HTTP requests.
 ///
 /// Given by [`GET /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NotificationWebhookItem {
     /// Template of the request body, base64-encoded.
@@ -4309,7 +4297,7 @@ object!(NotificationWebhookItem {
 ///
 /// Given by [`GET /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPath::get), [`GET /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePath::get).
 /// Taken by [`POST /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPost), [`PUT /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NotificationWebhookMethod {
     /// The value `post`.

@@ -7939,7 +7939,7 @@ impl ClusterSdnZonesZoneDelete {
 ///
 /// Given by [`GET /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsGet), [`GET /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPath::get), [`GET /cluster/sdn/prefix-lists/{id}/entries`](ClusterSdnPrefixListsIdEntriesPath::get), [`GET /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqPath::get), [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet), [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet), [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get).
 /// Taken by [`POST /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsPost), [`PUT /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPut), [`POST /cluster/sdn/prefix-lists/{id}/entries`](ClusterSdnPrefixListsIdEntriesPost), [`PUT /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqPut), [`POST /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesPost), [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnAction {
     /// The value `permit`.
@@ -7958,7 +7958,7 @@ open_enum_impls!(ClusterSdnAction {
 ///
 /// Given by [`GET /cluster/sdn/controllers`](ClusterSdnControllersGet), [`GET /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerGet).
 /// Taken by [`POST /cluster/sdn/controllers`](ClusterSdnControllersPost), [`PUT /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnControllersBgpMode {
     /// The value `auto`.
@@ -7978,7 +7978,6 @@ open_enum_impls!(ClusterSdnControllersBgpMode {
 /// One element of the answer to `GET /cluster/sdn/controllers`, which lists the routing controllers.
 ///
 /// Given by [`GET /cluster/sdn/controllers`](ClusterSdnControllersGet), [`GET /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnControllersItem {
     /// Own autonomous system number; BGP and EVPN. From 0 to 4294967295.
@@ -8272,7 +8271,6 @@ object!(ClusterSdnControllersItem {
 /// In the request, shows changes not applied yet; in the answer, the settings they alter.
 ///
 /// Given by [`GET /cluster/sdn/controllers`](ClusterSdnControllersGet), [`GET /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnControllersPending {
     /// Own autonomous system number; BGP and EVPN. From 0 to 4294967295.
@@ -8366,7 +8364,7 @@ impl Default for ClusterSdnControllersPending {
 ///
 /// Given by [`GET /cluster/sdn/controllers`](ClusterSdnControllersGet), [`GET /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerGet).
 /// Taken by [`GET /cluster/sdn/controllers`](ClusterSdnControllersGet), [`POST /cluster/sdn/controllers`](ClusterSdnControllersPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnControllersType {
     /// The value `bgp`.
@@ -8388,7 +8386,6 @@ open_enum_impls!(ClusterSdnControllersType {
 /// One element of the answer to `GET /cluster/sdn/dns`, which lists the DNS servers that names are registered with.
 ///
 /// Given by [`GET /cluster/sdn/dns`](ClusterSdnDnsGet), [`GET /cluster/sdn/dns/{dns}`](ClusterSdnDnsDnsPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnDnsItem {
     /// Checksum of the configuration; on a write, the call fails if it changed since.
@@ -8520,7 +8517,7 @@ object!(ClusterSdnDnsItem {
 ///
 /// Given by [`GET /cluster/sdn/dns`](ClusterSdnDnsGet), [`GET /cluster/sdn/dns/{dns}`](ClusterSdnDnsDnsPath::get).
 /// Taken by [`GET /cluster/sdn/dns`](ClusterSdnDnsGet), [`POST /cluster/sdn/dns`](ClusterSdnDnsPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnDnsType {
     /// The value `powerdns`.
@@ -8536,7 +8533,6 @@ open_enum_impls!(ClusterSdnDnsType {
 /// The answer to `GET /cluster/sdn/dry-run`, which shows what applying the pending changes would alter on a node.
 ///
 /// Given by [`GET /cluster/sdn/dry-run`](ClusterSdnDryRunPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnDryRun {
     /// Changes to the configuration of the routing daemon FRR, as a diff.
@@ -8573,7 +8569,6 @@ impl Default for ClusterSdnDryRun {
 /// The answer to `GET /cluster/sdn/fabrics/all`, which lists all fabrics and all their member nodes in one answer.
 ///
 /// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnFabricsAll {
     /// All fabrics.
@@ -8602,7 +8597,6 @@ object!(ClusterSdnFabricsAll {
 /// The answer to `GET /cluster/sdn/fabrics/fabric/{id}`, which reads the configuration of a fabric.
 ///
 /// Given by [`GET /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnFabricsFabric {
     /// Area as a number or in dotted form; OSPF.
@@ -8775,7 +8769,7 @@ object!(ClusterSdnFabricsFabric {
 /// One element of `delete`: names of settings to remove.
 ///
 /// Taken by [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnFabricsFabricDelete {
     /// The value `ip_prefix`. Since 9.2.
@@ -8818,7 +8812,6 @@ open_enum_impls!(ClusterSdnFabricsFabricDelete {
 /// One element of `fabrics`: all fabrics.
 ///
 /// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet), [`GET /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnFabricsFabricItem {
     /// Area as a number or in dotted form; OSPF.
@@ -9019,7 +9012,6 @@ impl Default for ClusterSdnFabricsFabricItem {
 /// In the request, shows changes not applied yet; in the answer, the settings they alter.
 ///
 /// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet), [`GET /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnFabricsFabricPending {
     /// Area as a number or in dotted form; OSPF.
@@ -9081,7 +9073,6 @@ impl Default for ClusterSdnFabricsFabricPending {
 /// The answer to `GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`, which reads how a node takes part in a fabric.
 ///
 /// Given by [`GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnFabricsNode {
     /// Networks that can be reached through the member; WireGuard. Since 9.2.
@@ -9263,7 +9254,7 @@ object!(ClusterSdnFabricsNode {
 /// One element of `delete`: names of settings to remove.
 ///
 /// Taken by [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnFabricsNodeDelete {
     /// The value `interfaces`.
@@ -9294,7 +9285,6 @@ open_enum_impls!(ClusterSdnFabricsNodeDelete {
 /// One element of `nodes`: all member nodes of all fabrics.
 ///
 /// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet), [`GET /cluster/sdn/fabrics/node`](ClusterSdnFabricsNodeGet), [`GET /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnFabricsNodeItem {
     /// Networks that can be reached through the member; WireGuard. Since 9.2.
@@ -9506,7 +9496,6 @@ impl Default for ClusterSdnFabricsNodeItem {
 /// In the request, shows changes not applied yet; in the answer, the settings they alter.
 ///
 /// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet), [`GET /cluster/sdn/fabrics/node`](ClusterSdnFabricsNodeGet), [`GET /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnFabricsNodePending {
     /// Networks that can be reached through the member; WireGuard.
@@ -9572,7 +9561,7 @@ impl Default for ClusterSdnFabricsNodePending {
 ///
 /// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet), [`GET /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricGet), [`GET /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPath::get), [`GET /cluster/sdn/fabrics/node`](ClusterSdnFabricsNodeGet), [`GET /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdGet), [`GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::get).
 /// Taken by [`POST /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricPost), [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut), [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost), [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnFabricsProtocol {
     /// The value `openfabric`.
@@ -9595,7 +9584,7 @@ open_enum_impls!(ClusterSdnFabricsProtocol {
 ///
 /// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet), [`GET /cluster/sdn/fabrics/node`](ClusterSdnFabricsNodeGet), [`GET /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdGet), [`GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::get).
 /// Taken by [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost), [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnFabricsRole {
     /// The value `internal`.
@@ -9613,7 +9602,6 @@ open_enum_impls!(ClusterSdnFabricsRole {
 /// One element of the answer to `GET /cluster/sdn/ipams`, which lists the IP address managers (IPAMs).
 ///
 /// Given by [`GET /cluster/sdn/ipams`](ClusterSdnIpamsGet), [`GET /cluster/sdn/ipams/{ipam}`](ClusterSdnIpamsIpamPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnIpamsItem {
     /// Checksum of the configuration; on a write, the call fails if it changed since.
@@ -9724,7 +9712,6 @@ object!(ClusterSdnIpamsItem {
 /// One element of the answer to `GET /cluster/sdn/ipams/{ipam}/status`, which lists the addresses given out.
 ///
 /// Given by [`GET /cluster/sdn/ipams/{ipam}/status`](ClusterSdnIpamsIpamStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnIpamsStatusItem {
     /// Set if the address is the subnet's gateway.
@@ -9767,7 +9754,7 @@ object!(ClusterSdnIpamsStatusItem {
 ///
 /// Given by [`GET /cluster/sdn/ipams`](ClusterSdnIpamsGet), [`GET /cluster/sdn/ipams/{ipam}`](ClusterSdnIpamsIpamPath::get).
 /// Taken by [`GET /cluster/sdn/ipams`](ClusterSdnIpamsGet), [`POST /cluster/sdn/ipams`](ClusterSdnIpamsPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnIpamsType {
     /// The value `netbox`.
@@ -9787,7 +9774,7 @@ open_enum_impls!(ClusterSdnIpamsType {
 /// One element of `delete`: names of settings to remove.
 ///
 /// Taken by [`PUT /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnPrefixListDelete {
     /// The value `entries`.
@@ -9803,7 +9790,6 @@ open_enum_impls!(ClusterSdnPrefixListDelete {
 /// One element of the answer to `GET /cluster/sdn/prefix-lists/{id}/entries`, which lists the entries of a prefix list.
 ///
 /// Given by [`GET /cluster/sdn/prefix-lists/{id}/entries`](ClusterSdnPrefixListsIdEntriesPath::get), [`GET /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnPrefixListsEntriesItem {
     /// What happens to routes that match: `permit` or `deny`.
@@ -9904,7 +9890,7 @@ impl Default for ClusterSdnPrefixListsEntriesItem {
 /// One element of `delete`: names of settings to remove.
 ///
 /// Taken by [`PUT /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnPrefixListsEntryDelete {
     /// The value `le`.
@@ -9924,7 +9910,6 @@ open_enum_impls!(ClusterSdnPrefixListsEntryDelete {
 /// One element of the answer to `GET /cluster/sdn/prefix-lists`, which lists the prefix lists.
 ///
 /// Given by [`GET /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsGet), [`GET /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnPrefixListsItem {
     /// Checksum of the configuration; on a write, the call fails if it changed since.
@@ -10019,7 +10004,6 @@ impl Default for ClusterSdnPrefixListsItem {
 /// In the request, shows changes not applied yet; in the answer, the settings they alter.
 ///
 /// Given by [`GET /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsGet), [`GET /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnPrefixListsPending {
     /// Entries of the list, checked in the order of their numbers.
@@ -10052,7 +10036,7 @@ impl Default for ClusterSdnPrefixListsPending {
 /// One element of `delete`: names of settings to remove.
 ///
 /// Taken by [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnRouteMapsEntriesEntryDelete {
     /// The value `set`.
@@ -10075,7 +10059,6 @@ open_enum_impls!(ClusterSdnRouteMapsEntriesEntryDelete {
 /// One element of the answer to `GET /cluster/sdn/route-maps/entries`, which lists the entries of all route maps.
 ///
 /// Given by [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet), [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet), [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnRouteMapsEntriesItem {
     /// What happens to routes that match: `permit` or `deny`.
@@ -10197,7 +10180,6 @@ object!(ClusterSdnRouteMapsEntriesItem {
 /// One element of the answer to `GET /cluster/sdn/route-maps`, which lists the route maps.
 ///
 /// Given by [`GET /cluster/sdn/route-maps`](ClusterSdnRouteMapsGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnRouteMapsItem {
     /// Name of the route map.
@@ -10230,7 +10212,7 @@ impl Default for ClusterSdnRouteMapsItem {
 /// Whether the object is new, changed or deleted compared with what is applied; absent if it is neither.
 ///
 /// Given by [`GET /cluster/sdn/controllers`](ClusterSdnControllersGet), [`GET /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerGet), [`GET /cluster/sdn/vnets`](ClusterSdnVnetsGet), [`GET /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetGet), [`GET /cluster/sdn/zones`](ClusterSdnZonesGet), [`GET /cluster/sdn/zones/{zone}`](ClusterSdnZonesZoneGet).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnState {
     /// The value `new`.
@@ -10250,7 +10232,6 @@ open_enum_impls!(ClusterSdnState {
 /// The answer to `GET /cluster/sdn/vnets/{vnet}/firewall/options`, which reads the firewall options of a VNet.
 ///
 /// Given by [`GET /cluster/sdn/vnets/{vnet}/firewall/options`](ClusterSdnVnetsVnetFirewallOptionsPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnVnetsFirewallOptions {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since.
@@ -10344,7 +10325,6 @@ impl Default for ClusterSdnVnetsFirewallOptions {
 /// One element of the answer to `GET /cluster/sdn/vnets`, which lists the virtual networks (VNets).
 ///
 /// Given by [`GET /cluster/sdn/vnets`](ClusterSdnVnetsGet), [`GET /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnVnetsItem {
     /// Free text that describes the VNet. At most 256 characters.
@@ -10487,7 +10467,6 @@ object!(ClusterSdnVnetsItem {
 /// In the request, shows changes not applied yet; in the answer, the settings they alter.
 ///
 /// Given by [`GET /cluster/sdn/vnets`](ClusterSdnVnetsGet), [`GET /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnVnetsPending {
     /// Free text that describes the VNet. At most 256 characters.
@@ -10531,7 +10510,6 @@ impl Default for ClusterSdnVnetsPending {
 /// One element of the answer to `GET /cluster/sdn/vnets/{vnet}/subnets`, which lists the subnets of a VNet.
 ///
 /// Given by [`GET /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsGet), [`GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnVnetsSubnetsItem {
     /// Subnet in CIDR notation.
@@ -10743,7 +10721,6 @@ object!(ClusterSdnVnetsSubnetsItem {
 /// In the request, shows changes not applied yet; in the answer, the settings they alter.
 ///
 /// Given by [`GET /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsGet), [`GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnVnetsSubnetsPending {
     /// Address of the DNS server that DHCP clients are told.
@@ -10796,7 +10773,7 @@ impl Default for ClusterSdnVnetsSubnetsPending {
 ///
 /// Given by [`GET /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsGet), [`GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetGet).
 /// Taken by [`POST /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnVnetsSubnetsType {
     /// The value `subnet`.
@@ -10813,7 +10790,7 @@ open_enum_impls!(ClusterSdnVnetsSubnetsType {
 ///
 /// Given by [`GET /cluster/sdn/vnets`](ClusterSdnVnetsGet), [`GET /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetGet).
 /// Taken by [`POST /cluster/sdn/vnets`](ClusterSdnVnetsPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnVnetsType {
     /// The value `vnet`.
@@ -10830,7 +10807,7 @@ open_enum_impls!(ClusterSdnVnetsType {
 ///
 /// Given by [`GET /cluster/sdn/zones`](ClusterSdnZonesGet), [`GET /cluster/sdn/zones/{zone}`](ClusterSdnZonesZoneGet).
 /// Taken by [`POST /cluster/sdn/zones`](ClusterSdnZonesPost), [`PUT /cluster/sdn/zones/{zone}`](ClusterSdnZonesZonePut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnZonesDhcp {
     /// The value `dnsmasq`.
@@ -10846,7 +10823,6 @@ open_enum_impls!(ClusterSdnZonesDhcp {
 /// One element of the answer to `GET /cluster/sdn/zones`, which lists the zones.
 ///
 /// Given by [`GET /cluster/sdn/zones`](ClusterSdnZonesGet), [`GET /cluster/sdn/zones/{zone}`](ClusterSdnZonesZoneGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnZonesItem {
     /// Announces whole subnets (type 5 routes), which helps with silent guests; EVPN zones.
@@ -11253,7 +11229,6 @@ object!(ClusterSdnZonesItem {
 /// In the request, shows changes not applied yet; in the answer, the settings they alter.
 ///
 /// Given by [`GET /cluster/sdn/zones`](ClusterSdnZonesGet), [`GET /cluster/sdn/zones/{zone}`](ClusterSdnZonesZoneGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnZonesPending {
     /// Announces whole subnets (type 5 routes), which helps with silent guests; EVPN zones.
@@ -11372,7 +11347,7 @@ impl Default for ClusterSdnZonesPending {
 ///
 /// Given by [`GET /cluster/sdn/zones`](ClusterSdnZonesGet), [`GET /cluster/sdn/zones/{zone}`](ClusterSdnZonesZoneGet).
 /// Taken by [`GET /cluster/sdn/zones`](ClusterSdnZonesGet), [`POST /cluster/sdn/zones`](ClusterSdnZonesPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnZonesType {
     /// The value `evpn`.
@@ -11401,7 +11376,6 @@ open_enum_impls!(ClusterSdnZonesType {
 ///
 /// Given by [`GET /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsGet), [`GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetGet).
 /// Taken by [`POST /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsPost), [`PUT /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct DhcpRange {
     /// Last address of the range.
@@ -11468,7 +11442,6 @@ property_string_impls!(DhcpRange);
 ///
 /// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet), [`GET /cluster/sdn/fabrics/node`](ClusterSdnFabricsNodeGet), [`GET /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdGet), [`GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::get).
 /// Taken by [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost), [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct FabricInterface {
     /// How many missed hello packets end a neighborhood; OpenFabric. From 2 to 100.
@@ -11599,7 +11572,7 @@ property_string_impls!(FabricInterface);
 ///
 /// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet), [`GET /cluster/sdn/fabrics/node`](ClusterSdnFabricsNodeGet), [`GET /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdGet), [`GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::get).
 /// Taken by [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost), [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum FabricInterfaceNetworkType {
     /// The value `broadcast`.
@@ -11630,7 +11603,6 @@ open_enum_impls!(FabricInterfaceNetworkType {
 ///
 /// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet), [`GET /cluster/sdn/fabrics/node`](ClusterSdnFabricsNodeGet), [`GET /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdGet), [`GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::get).
 /// Taken by [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost), [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct FabricPeer {
     /// Address and port to reach the peer at, in place of the peer's own setting.
@@ -11737,7 +11709,7 @@ property_string_impls!(FabricPeer);
 ///
 /// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet), [`GET /cluster/sdn/fabrics/node`](ClusterSdnFabricsNodeGet), [`GET /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdGet), [`GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::get).
 /// Taken by [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost), [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum FabricPeerType {
     /// The value `internal`.
@@ -11758,7 +11730,6 @@ open_enum_impls!(FabricPeerType {
 ///
 /// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet), [`GET /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricGet), [`GET /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPath::get).
 /// Taken by [`POST /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricPost), [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct FabricRedistribute {
     /// Route map that filters or alters these routes.
@@ -11819,7 +11790,7 @@ property_string_impls!(FabricRedistribute);
 ///
 /// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet), [`GET /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricGet), [`GET /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPath::get).
 /// Taken by [`POST /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricPost), [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum FabricRedistributeSource {
     /// The value `bgp`.
@@ -11846,7 +11817,6 @@ open_enum_impls!(FabricRedistributeSource {
 ///
 /// Given by [`GET /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsGet), [`GET /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPath::get).
 /// Taken by [`POST /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsPost), [`PUT /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct PrefixListRule {
     /// What happens to routes that match: `permit` or `deny`.
@@ -11943,7 +11913,6 @@ property_string_impls!(PrefixListRule);
 ///
 /// Given by [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet), [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet), [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get).
 /// Taken by [`POST /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesPost), [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct RouteMapExitAction {
     /// How to go on: with the next entry or with a later one.
@@ -12004,7 +11973,7 @@ property_string_impls!(RouteMapExitAction);
 ///
 /// Given by [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet), [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet), [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get).
 /// Taken by [`POST /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesPost), [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum RouteMapExitActionKey {
     /// The value `on-match-goto`.
@@ -12029,7 +11998,6 @@ open_enum_impls!(RouteMapExitActionKey {
 ///
 /// Given by [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet), [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet), [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get).
 /// Taken by [`POST /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesPost), [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct RouteMapMatch {
     /// Property of the route to look at.
@@ -12084,7 +12052,7 @@ property_string_impls!(RouteMapMatch);
 ///
 /// Given by [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet), [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet), [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get).
 /// Taken by [`POST /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesPost), [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum RouteMapMatchKey {
     /// The value `route-type`.
@@ -12144,7 +12112,6 @@ open_enum_impls!(RouteMapMatchKey {
 ///
 /// Given by [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet), [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet), [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get).
 /// Taken by [`POST /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesPost), [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct RouteMapSet {
     /// Property of the route to change.
@@ -12199,7 +12166,7 @@ property_string_impls!(RouteMapSet);
 ///
 /// Given by [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet), [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet), [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get).
 /// Taken by [`POST /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesPost), [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum RouteMapSetKey {
     /// The value `ip-next-hop-peer-address`.

@@ -3010,8 +3010,8 @@ impl LxcVmidFirewallLogGet {
     }
     /// Leaves out lines from before this Unix time, in seconds. At least 0.
     #[inline]
-    pub fn since<How>(mut self, since: impl IntoSetting<i64, How>) -> Self {
-        self.0.call.set_some::<i64, How>("since", since);
+    pub fn since<How>(mut self, since: impl IntoSetting<Timestamp, How>) -> Self {
+        self.0.call.set_some::<Timestamp, How>("since", since);
         self
     }
     /// Number of the first line to return, counted from 0. At least 0.
@@ -3022,8 +3022,8 @@ impl LxcVmidFirewallLogGet {
     }
     /// Leaves out lines from after this Unix time, in seconds. At least 0.
     #[inline]
-    pub fn until<How>(mut self, until: impl IntoSetting<i64, How>) -> Self {
-        self.0.call.set_some::<i64, How>("until", until);
+    pub fn until<How>(mut self, until: impl IntoSetting<Timestamp, How>) -> Self {
+        self.0.call.set_some::<Timestamp, How>("until", until);
         self
     }
 }
@@ -6408,7 +6408,7 @@ impl LxcVmidVncwebsocketPath {
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet), [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/lxc`](LxcPost), [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum LxcArch {
     /// The value `amd64`.
@@ -6435,7 +6435,7 @@ open_enum_impls!(LxcArch {
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet), [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/lxc`](LxcPost), [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum LxcCmode {
     /// The value `shell`.
@@ -6455,7 +6455,6 @@ open_enum_impls!(LxcCmode {
 /// The answer to `GET /nodes/{node}/lxc/{vmid}/config`, which returns the configuration with pending changes included.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct LxcConfig {
     /// Architecture of the programs in the container. Default: `amd64`.
@@ -6515,7 +6514,7 @@ pub struct LxcConfig {
     /// What is under way with the snapshot or was broken off; only when one is asked for. Such a snapshot cannot be rolled back to.
     pub snapstate: Option<super::types::LxcConfigSnapstate>,
     /// When the snapshot was taken; only when one is asked for. In seconds since 1970.
-    pub snaptime: Option<i64>,
+    pub snaptime: Option<Timestamp>,
     /// Place in the node's start and shutdown sequence.
     pub startup: Option<super::types::StartupOrder>,
     /// Swap space of the container in MiB. At least 0. Default: `512`.
@@ -6763,7 +6762,7 @@ impl LxcConfig {
     ///Sets `snaptime`.
     #[inline]
     #[must_use]
-    pub fn snaptime<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+    pub fn snaptime<How>(mut self, value: impl IntoSetting<Timestamp, How>) -> Self {
         set::set(&mut self.snaptime, &mut self.extra, "snaptime", value);
         self
     }
@@ -6896,7 +6895,6 @@ impl Default for LxcConfig {
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet), [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/lxc`](LxcPost), [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct LxcDevice {
     /// Forbids the container to write to the device. Default: `false`. Since 8.3.
@@ -6987,7 +6985,6 @@ property_string_impls!(LxcDevice);
 /// The answer to `GET /nodes/{node}/lxc/{vmid}/feature`, which tells whether all volumes of a container support snapshot.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/feature`](LxcVmidFeatureGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct LxcFeature {
     /// Whether it is possible.
@@ -7018,7 +7015,6 @@ object!(LxcFeature {
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet), [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/lxc`](LxcPost), [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct LxcFeatures {
     /// Mounts `/sys` writable in an unprivileged container; can break its networking with newer systemd. Default: `false`.
@@ -7119,7 +7115,6 @@ property_string_impls!(LxcFeatures);
 /// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/interfaces`, which lists the network interfaces of a running container with their addresses.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/interfaces`](LxcVmidInterfacesPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct LxcInterfacesItem {
     /// MAC address of the interface. Since 8.4.
@@ -7166,7 +7161,6 @@ object!(LxcInterfacesItem {
 /// One element of the answer to `GET /nodes/{node}/lxc`, which lists the containers of a node with their live figures.
 ///
 /// Given by [`GET /nodes/{node}/lxc`](LxcPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct LxcItem {
     /// CPU load as a fraction of all the container's CPUs: 0.5 is half busy. Since 8.4.
@@ -7174,27 +7168,27 @@ pub struct LxcItem {
     /// CPUs the container can use at most.
     pub cpus: Option<f64>,
     /// Space used on the root volume, in bytes. At least 0. Since 8.3.
-    pub disk: Option<i64>,
+    pub disk: Option<u64>,
     /// Bytes the container has read from its disks since its start; not available for every kind of storage. In bytes. Since 8.3.
-    pub diskread: Option<i64>,
+    pub diskread: Option<u64>,
     /// Bytes the container has written to its disks since its start; not available for every kind of storage. In bytes. Since 8.3.
-    pub diskwrite: Option<i64>,
+    pub diskwrite: Option<u64>,
     /// Lock on the configuration, if there is one.
     pub lock: Option<String>,
     /// Size of the root volume in bytes.
-    pub maxdisk: Option<i64>,
+    pub maxdisk: Option<u64>,
     /// Most memory the guest can have, in bytes.
-    pub maxmem: Option<i64>,
+    pub maxmem: Option<u64>,
     /// Most swap space the container can have, in bytes.
-    pub maxswap: Option<i64>,
+    pub maxswap: Option<u64>,
     /// Memory in use, in bytes. Since 8.4.
-    pub mem: Option<i64>,
+    pub mem: Option<u64>,
     /// Host name of the container.
     pub name: Option<String>,
     /// Bytes the container has received over the network since its start. In bytes. Since 8.3.
-    pub netin: Option<i64>,
+    pub netin: Option<u64>,
     /// Bytes the container has sent over the network since its start. In bytes. Since 8.3.
-    pub netout: Option<i64>,
+    pub netout: Option<u64>,
     /// Process id of the container's first process on the host, while it runs.
     pub pid: Option<i64>,
     /// Share of the last ten seconds in which every task of the container waited for CPU time, in percent. Since 9.0.
@@ -7212,9 +7206,9 @@ pub struct LxcItem {
     /// Whether it runs.
     pub status: super::types::GuestStatus,
     /// Swap space in use. In bytes.
-    pub swap: Option<i64>,
+    pub swap: Option<u64>,
     /// Labels of the container, separated by `;`.
-    pub tags: Option<String>,
+    pub tags: Option<List>,
     /// Whether the container is a template; a template cannot be started. Default: `false`. Since 8.3.
     pub template: Option<bool>,
     /// Kind of guest; always `lxc`.
@@ -7278,7 +7272,7 @@ object!(LxcItem {
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet), [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/lxc`](LxcPost), [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum LxcLock {
     /// The value `backup`.
@@ -7322,7 +7316,6 @@ open_enum_impls!(LxcLock {
 /// The answer to `GET /nodes/{node}/lxc/{vmid}/migrate`, which checks what allows or hinders migrating the container.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/migrate`](LxcVmidMigrateGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct LxcMigrate {
     /// Nodes to which the container can go.
@@ -7364,7 +7357,6 @@ object!(LxcMigrate {
 /// Part of `not-allowed-nodes.*` in `GET /nodes/{node}/lxc/{vmid}/migrate`.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/migrate`](LxcVmidMigrateGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct LxcMigrateNotAllowedNodesValue {
     /// High availability resources that keep the guest off the node.
@@ -7401,7 +7393,6 @@ impl Default for LxcMigrateNotAllowedNodesValue {
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet), [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/lxc`](LxcPost), [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct LxcMountPoint {
     /// Turns POSIX ACLs on or off, in place of the file system's default.
@@ -7584,7 +7575,7 @@ property_string_impls!(LxcMountPoint);
 /// Key the volume gets in the receiving configuration; the same one if absent.
 ///
 /// Taken by [`POST /nodes/{node}/lxc/{vmid}/move_volume`](LxcVmidMoveVolumePost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum LxcMoveVolumeTargetVolume {
     /// The value `rootfs`.
@@ -9136,7 +9127,7 @@ open_enum_impls!(LxcMoveVolumeTargetVolume {
 /// Key of the volume to move, such as `rootfs` or `mp0`.
 ///
 /// Taken by [`POST /nodes/{node}/lxc/{vmid}/move_volume`](LxcVmidMoveVolumePost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum LxcMoveVolumeVolume {
     /// The value `rootfs`.
@@ -10691,7 +10682,6 @@ open_enum_impls!(LxcMoveVolumeVolume {
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet), [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/lxc`](LxcPost), [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct LxcNet {
     /// Network bridge the interface is plugged into.
@@ -10891,7 +10881,7 @@ property_string_impls!(LxcNet);
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet), [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/lxc`](LxcPost), [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum LxcNetType {
     /// The value `veth`.
@@ -10908,7 +10898,7 @@ open_enum_impls!(LxcNetType {
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet), [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/lxc`](LxcPost), [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum LxcOstype {
     /// The value `debian`.
@@ -10954,7 +10944,7 @@ open_enum_impls!(LxcOstype {
 /// Key of the volume to enlarge, such as `rootfs` or `mp0`.
 ///
 /// Taken by [`PUT /nodes/{node}/lxc/{vmid}/resize`](LxcVmidResizePut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum LxcResizeDisk {
     /// The value `rootfs`.
@@ -11741,7 +11731,6 @@ open_enum_impls!(LxcResizeDisk {
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet), [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/lxc`](LxcPost), [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct LxcRootfs {
     /// Turns POSIX ACLs on or off, in place of the file system's default.
@@ -11890,7 +11879,6 @@ property_string_impls!(LxcRootfs);
 /// The answer to `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`, which returns the configuration saved with a snapshot.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct LxcSnapshotConfig {
     /// Architecture of the programs in the container. Default: `amd64`.
@@ -11948,7 +11936,7 @@ pub struct LxcSnapshotConfig {
     /// Work in progress on the snapshot, such as `prepare` or `delete`; absent when it is complete.
     pub snapstate: Option<String>,
     /// When the snapshot was taken, as Unix time.
-    pub snaptime: Option<i64>,
+    pub snaptime: Option<Timestamp>,
     /// Place in the node's start and shutdown sequence.
     pub startup: Option<super::types::StartupOrder>,
     /// Swap space of the container in MiB. At least 0. Default: `512`.
@@ -12184,7 +12172,7 @@ impl LxcSnapshotConfig {
     ///Sets `snaptime`.
     #[inline]
     #[must_use]
-    pub fn snaptime<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+    pub fn snaptime<How>(mut self, value: impl IntoSetting<Timestamp, How>) -> Self {
         set::set(&mut self.snaptime, &mut self.extra, "snaptime", value);
         self
     }
@@ -12305,7 +12293,6 @@ impl Default for LxcSnapshotConfig {
 /// The answer to `GET /nodes/{node}/lxc/{vmid}/status/current`, which returns the run state and live figures of a container.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/status/current`](LxcVmidStatusCurrentPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct LxcStatusCurrent {
     /// CPU load as a fraction of all the container's CPUs: 0.5 is half busy. Since 8.4.
@@ -12313,29 +12300,29 @@ pub struct LxcStatusCurrent {
     /// CPUs the container can use at most.
     pub cpus: Option<f64>,
     /// Space used on the root volume, in bytes. At least 0. Since 8.3.
-    pub disk: Option<i64>,
+    pub disk: Option<u64>,
     /// Bytes the container has read from its disks since its start; not available for every kind of storage. In bytes. Since 8.3.
-    pub diskread: Option<i64>,
+    pub diskread: Option<u64>,
     /// Bytes the container has written to its disks since its start; not available for every kind of storage. In bytes. Since 8.3.
-    pub diskwrite: Option<i64>,
+    pub diskwrite: Option<u64>,
     /// State of the guest in the high availability manager.
     pub ha: Option<super::types::GuestHaState>,
     /// Lock on the configuration, if there is one.
     pub lock: Option<String>,
     /// Size of the root volume in bytes.
-    pub maxdisk: Option<i64>,
+    pub maxdisk: Option<u64>,
     /// Most memory the guest can have, in bytes.
-    pub maxmem: Option<i64>,
+    pub maxmem: Option<u64>,
     /// Most swap space the container can have, in bytes.
-    pub maxswap: Option<i64>,
+    pub maxswap: Option<u64>,
     /// Memory in use, in bytes. Since 8.4.
-    pub mem: Option<i64>,
+    pub mem: Option<u64>,
     /// Host name of the container.
     pub name: Option<String>,
     /// Bytes the container has received over the network since its start. In bytes. Since 8.3.
-    pub netin: Option<i64>,
+    pub netin: Option<u64>,
     /// Bytes the container has sent over the network since its start. In bytes. Since 8.3.
-    pub netout: Option<i64>,
+    pub netout: Option<u64>,
     /// Process id of the container's first process on the host, while it runs.
     pub pid: Option<i64>,
     /// Share of the last ten seconds in which every task of the container waited for CPU time, in percent. Since 9.0.
@@ -12353,9 +12340,9 @@ pub struct LxcStatusCurrent {
     /// Whether it runs.
     pub status: super::types::GuestStatus,
     /// Swap space in use. In bytes.
-    pub swap: Option<i64>,
+    pub swap: Option<u64>,
     /// Labels of the container, separated by `;`.
-    pub tags: Option<String>,
+    pub tags: Option<List>,
     /// Whether the container is a template; a template cannot be started. Default: `false`. Since 8.3.
     pub template: Option<bool>,
     /// Kind of guest; always `lxc`.
@@ -12419,7 +12406,6 @@ object!(LxcStatusCurrent {
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet), [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/lxc`](LxcPost), [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct LxcUnused {
     /// Volume ID of the detached volume.
@@ -12463,7 +12449,6 @@ property_string_impls!(LxcUnused);
 /// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/snapshot`, which lists the snapshots.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/snapshot`](LxcVmidSnapshotPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct LxcVmidSnapshotItem {
     /// Notes about the snapshot.
@@ -12477,7 +12462,7 @@ pub struct LxcVmidSnapshotItem {
     /// Whether the guest runs; in the entry `current` only.
     pub running: Option<bool>,
     /// When the snapshot was taken, as Unix time.
-    pub snaptime: Option<i64>,
+    pub snaptime: Option<Timestamp>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }

@@ -3272,7 +3272,6 @@ impl NodeCephStopPost {
 /// A property string: it is written and read as one text.
 ///
 /// Taken by [`POST /nodes/{node}/ceph/pool`](NodeCephPoolPost), [`POST /nodes/{node}/ceph/pools`](NodeCephPoolsPost).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct CephErasureCoding {
     /// CRUSH device class the data is kept on.
@@ -3361,7 +3360,6 @@ property_string_impls!(CephErasureCoding);
 /// One element of `children`: what is directly below: buckets, or OSDs as leaves.
 ///
 /// Given by [`GET /nodes/{node}/ceph/osd`](NodeCephOsdPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct CephOsdTreeLevel1 {
     /// Apply latency of the OSD in milliseconds.
@@ -3369,7 +3367,7 @@ pub struct CephOsdTreeLevel1 {
     /// Device node of the main device.
     pub blfsdev: Option<String>,
     /// Space in use on the OSD. In bytes.
-    pub bytes_used: Option<i64>,
+    pub bytes_used: Option<u64>,
     /// Full version text of the OSD.
     pub ceph_version: Option<String>,
     /// Version number of the OSD.
@@ -3405,7 +3403,7 @@ pub struct CephOsdTreeLevel1 {
     /// Whether the OSD runs: `up` or `down`.
     pub status: Option<String>,
     /// Size of the OSD. In bytes.
-    pub total_space: Option<i64>,
+    pub total_space: Option<u64>,
     /// Kind of entry: bucket type such as `root` or `host`, or `osd`.
     pub type_: Option<String>,
     /// Ceph version of a host.
@@ -3465,7 +3463,6 @@ impl Default for CephOsdTreeLevel1 {
 /// One element of `children`: what is directly below: buckets, or OSDs as leaves.
 ///
 /// Given by [`GET /nodes/{node}/ceph/osd`](NodeCephOsdPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct CephOsdTreeLevel2 {
     /// Apply latency of the OSD in milliseconds.
@@ -3473,7 +3470,7 @@ pub struct CephOsdTreeLevel2 {
     /// Device node of the main device.
     pub blfsdev: Option<String>,
     /// Space in use on the OSD. In bytes.
-    pub bytes_used: Option<i64>,
+    pub bytes_used: Option<u64>,
     /// Full version text of the OSD.
     pub ceph_version: Option<String>,
     /// Version number of the OSD.
@@ -3509,7 +3506,7 @@ pub struct CephOsdTreeLevel2 {
     /// Whether the OSD runs: `up` or `down`.
     pub status: Option<String>,
     /// Size of the OSD. In bytes.
-    pub total_space: Option<i64>,
+    pub total_space: Option<u64>,
     /// Kind of entry: bucket type such as `root` or `host`, or `osd`.
     pub type_: Option<String>,
     /// Ceph version of a host.
@@ -3569,7 +3566,6 @@ impl Default for CephOsdTreeLevel2 {
 /// One element of `children`: what is directly below: buckets, or OSDs as leaves.
 ///
 /// Given by [`GET /nodes/{node}/ceph/osd`](NodeCephOsdPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct CephOsdTreeLevel3 {
     /// Apply latency of the OSD in milliseconds.
@@ -3577,7 +3573,7 @@ pub struct CephOsdTreeLevel3 {
     /// Device node of the main device.
     pub blfsdev: Option<String>,
     /// Space in use on the OSD. In bytes.
-    pub bytes_used: Option<i64>,
+    pub bytes_used: Option<u64>,
     /// Full version text of the OSD.
     pub ceph_version: Option<String>,
     /// Version number of the OSD.
@@ -3613,7 +3609,7 @@ pub struct CephOsdTreeLevel3 {
     /// Whether the OSD runs: `up` or `down`.
     pub status: Option<String>,
     /// Size of the OSD. In bytes.
-    pub total_space: Option<i64>,
+    pub total_space: Option<u64>,
     /// Kind of entry: bucket type such as `root` or `host`, or `osd`.
     pub type_: Option<String>,
     /// Ceph version of a host.
@@ -3673,7 +3669,6 @@ impl Default for CephOsdTreeLevel3 {
 /// One element of `children`: what is directly below: buckets, or OSDs as leaves.
 ///
 /// Given by [`GET /nodes/{node}/ceph/osd`](NodeCephOsdPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct CephOsdTreeLevel4 {
     /// Apply latency of the OSD in milliseconds.
@@ -3681,7 +3676,7 @@ pub struct CephOsdTreeLevel4 {
     /// Device node of the main device.
     pub blfsdev: Option<String>,
     /// Space in use on the OSD. In bytes.
-    pub bytes_used: Option<i64>,
+    pub bytes_used: Option<u64>,
     /// Full version text of the OSD.
     pub ceph_version: Option<String>,
     /// Version number of the OSD.
@@ -3717,7 +3712,7 @@ pub struct CephOsdTreeLevel4 {
     /// Whether the OSD runs: `up` or `down`.
     pub status: Option<String>,
     /// Size of the OSD. In bytes.
-    pub total_space: Option<i64>,
+    pub total_space: Option<u64>,
     /// Kind of entry: bucket type such as `root` or `host`, or `osd`.
     pub type_: Option<String>,
     /// Ceph version of a host.
@@ -3778,7 +3773,7 @@ impl Default for CephOsdTreeLevel4 {
 ///
 /// Given by [`GET /nodes/{node}/ceph/pool/{name}/status`](NodeCephPoolNameStatusGet), [`GET /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNameGet).
 /// Taken by [`POST /nodes/{node}/ceph/pool`](NodeCephPoolPost), [`PUT /nodes/{node}/ceph/pool/{name}`](NodeCephPoolNamePut), [`POST /nodes/{node}/ceph/pools`](NodeCephPoolsPost), [`PUT /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNamePut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeCephApplication {
     /// The value `rbd`.
@@ -3798,7 +3793,6 @@ open_enum_impls!(NodeCephApplication {
 /// One element of the answer to `GET /nodes/{node}/ceph/cfg/db`, which lists the entries of the configuration database that the monitors keep.
 ///
 /// Given by [`GET /nodes/{node}/ceph/cfg/db`](NodeCephCfgDbPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephCfgDbItem {
     /// Whether a change takes effect without a restart of the daemons.
@@ -3842,7 +3836,7 @@ object!(NodeCephCfgDbItem {
 /// Audience of the setting, from everyday use to development.
 ///
 /// Given by [`GET /nodes/{node}/ceph/cfg/db`](NodeCephCfgDbPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeCephCfgDbLevel {
     /// The value `basic`.
@@ -3862,7 +3856,6 @@ open_enum_impls!(NodeCephCfgDbLevel {
 /// The answer to `GET /nodes/{node}/ceph/cmd-safety`, which asks Ceph whether a daemon can be stopped or destroyed without harm.
 ///
 /// Given by [`GET /nodes/{node}/ceph/cmd-safety`](NodeCephCmdSafetyPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephCmdSafety {
     /// Whether Ceph considers the action safe.
@@ -3893,7 +3886,7 @@ object!(NodeCephCmdSafety {
 /// What is to be done with the daemon.
 ///
 /// Taken by [`GET /nodes/{node}/ceph/cmd-safety`](NodeCephCmdSafetyPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeCephCmdSafetyAction {
     /// The value `stop`.
@@ -3911,7 +3904,7 @@ open_enum_impls!(NodeCephCmdSafetyAction {
 /// Type of the daemon.
 ///
 /// Taken by [`GET /nodes/{node}/ceph/cmd-safety`](NodeCephCmdSafetyPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeCephCmdSafetyService {
     /// The value `osd`.
@@ -3931,7 +3924,6 @@ open_enum_impls!(NodeCephCmdSafetyService {
 /// One element of the answer to `GET /nodes/{node}/ceph/configdb`, which lists the configuration database.
 ///
 /// Given by [`GET /nodes/{node}/ceph/configdb`](NodeCephConfigdbPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephConfigdbItem {
     /// Whether a change takes effect without a restart of the daemons.
@@ -3981,7 +3973,6 @@ impl Default for NodeCephConfigdbItem {
 /// One element of the answer to `GET /nodes/{node}/ceph/fs`, which lists the CephFS file systems and their pools.
 ///
 /// Given by [`GET /nodes/{node}/ceph/fs`](NodeCephFsPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephFsItem {
     /// Name of the first data pool; `data_pools` names them all.
@@ -4021,7 +4012,6 @@ object!(NodeCephFsItem {
 /// One element of the answer to `GET /nodes/{node}/ceph/mds`, which lists the metadata servers of the Ceph cluster.
 ///
 /// Given by [`GET /nodes/{node}/ceph/mds`](NodeCephMdsPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephMdsItem {
     /// Address the metadata server announces, in Ceph's notation.
@@ -4081,7 +4071,6 @@ object!(NodeCephMdsItem {
 /// One element of the answer to `GET /nodes/{node}/ceph/mgr`, which lists the managers of the Ceph cluster.
 ///
 /// Given by [`GET /nodes/{node}/ceph/mgr`](NodeCephMgrPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephMgrItem {
     /// Address the manager announces, in Ceph's notation.
@@ -4130,7 +4119,6 @@ object!(NodeCephMgrItem {
 /// One element of the answer to `GET /nodes/{node}/ceph/mon`, which lists the monitors of the Ceph cluster.
 ///
 /// Given by [`GET /nodes/{node}/ceph/mon`](NodeCephMonPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephMonItem {
     /// Address the monitor announces, in Ceph's notation.
@@ -4187,7 +4175,6 @@ object!(NodeCephMonItem {
 /// The answer to `GET /nodes/{node}/ceph/osd`, which returns the OSDs as a tree of CRUSH buckets.
 ///
 /// Given by [`GET /nodes/{node}/ceph/osd`](NodeCephOsdPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephOsd {
     /// OSD flags set on the cluster, separated by commas; absent if there are none.
@@ -4218,7 +4205,6 @@ object!(NodeCephOsd {
 /// The answer to `GET /nodes/{node}/ceph/osd/{osdid}/lv-info`, which returns the logical volume behind one of an OSD's devices.
 ///
 /// Given by [`GET /nodes/{node}/ceph/osd/{osdid}/lv-info`](NodeCephOsdOsdidLvInfoGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephOsdLvInfo {
     /// When the volume was created, as `lvs` prints it.
@@ -4228,7 +4214,7 @@ pub struct NodeCephOsdLvInfo {
     /// Device path of the logical volume.
     pub lv_path: Option<String>,
     /// Size of the logical volume in bytes.
-    pub lv_size: i64,
+    pub lv_size: u64,
     /// UUID of the logical volume.
     pub lv_uuid: Option<String>,
     /// Volume group that holds the logical volume.
@@ -4243,7 +4229,7 @@ impl NodeCephOsdLvInfo {
     #[must_use]
     pub fn new<How0, How1>(
         creation_time: impl IntoValue<String, How0>,
-        lv_size: impl IntoValue<i64, How1>,
+        lv_size: impl IntoValue<u64, How1>,
     ) -> Self {
         let mut new = <Self as Object>::empty();
         set::put(&mut new.creation_time, &mut new.extra, "creation_time", creation_time);
@@ -4261,7 +4247,7 @@ object!(NodeCephOsdLvInfo {
 /// Role of the device within the OSD whose volume to look at.
 ///
 /// Taken by [`GET /nodes/{node}/ceph/osd/{osdid}/lv-info`](NodeCephOsdOsdidLvInfoGet).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeCephOsdLvInfoType {
     /// The value `block`.
@@ -4281,7 +4267,6 @@ open_enum_impls!(NodeCephOsdLvInfoType {
 /// The answer to `GET /nodes/{node}/ceph/osd/{osdid}/metadata`, which returns addresses.
 ///
 /// Given by [`GET /nodes/{node}/ceph/osd/{osdid}/metadata`](NodeCephOsdOsdidMetadataPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephOsdMetadata {
     /// Devices the OSD consists of.
@@ -4316,7 +4301,7 @@ impl Default for NodeCephOsdMetadata {
 /// Role of the device within the OSD.
 ///
 /// Given by [`GET /nodes/{node}/ceph/osd/{osdid}/metadata`](NodeCephOsdOsdidMetadataPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeCephOsdMetadataDevice {
     /// The value `block`.
@@ -4336,7 +4321,6 @@ open_enum_impls!(NodeCephOsdMetadataDevice {
 /// One element of `devices`: devices the OSD consists of.
 ///
 /// Given by [`GET /nodes/{node}/ceph/osd/{osdid}/metadata`](NodeCephOsdOsdidMetadataPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephOsdMetadataDevicesItem {
     /// Path of the device node.
@@ -4348,7 +4332,7 @@ pub struct NodeCephOsdMetadataDevicesItem {
     /// Physical disks beneath the device, separated by commas or spaces if several. Since 9.2.
     pub physical_device: Option<String>,
     /// Size of the device in bytes.
-    pub size: Option<i64>,
+    pub size: Option<u64>,
     /// Whether the physical disk supports discard (TRIM).
     pub support_discard: Option<bool>,
     /// Kind of disk, such as `hdd` or `ssd`.
@@ -4389,7 +4373,6 @@ impl Default for NodeCephOsdMetadataDevicesItem {
 /// General information about the OSD.
 ///
 /// Given by [`GET /nodes/{node}/ceph/osd/{osdid}/metadata`](NodeCephOsdOsdidMetadataPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephOsdMetadataOsd {
     /// Address and port for traffic with other OSDs.
@@ -4407,7 +4390,7 @@ pub struct NodeCephOsdMetadataOsd {
     /// Number of the OSD.
     pub id: i64,
     /// Memory the OSD process uses, in bytes; 0 while it is not running.
-    pub mem_usage: Option<i64>,
+    pub mem_usage: Option<u64>,
     /// Data directory of the OSD.
     pub osd_data: Option<String>,
     /// Kind of object store the OSD uses.
@@ -4452,7 +4435,6 @@ object!(NodeCephOsdMetadataOsd {
 /// Top of the CRUSH tree; `children` holds nested buckets and, as leaves, OSDs.
 ///
 /// Given by [`GET /nodes/{node}/ceph/osd`](NodeCephOsdPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephOsdRoot {
     /// What is directly below: buckets, or OSDs as leaves.
@@ -4488,7 +4470,7 @@ impl Default for NodeCephOsdRoot {
 ///
 /// Given by [`GET /nodes/{node}/ceph/pool`](NodeCephPoolPath::get), [`GET /nodes/{node}/ceph/pool/{name}/status`](NodeCephPoolNameStatusGet), [`GET /nodes/{node}/ceph/pools`](NodeCephPoolsPath::get), [`GET /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNameGet).
 /// Taken by [`POST /nodes/{node}/ceph/pool`](NodeCephPoolPost), [`PUT /nodes/{node}/ceph/pool/{name}`](NodeCephPoolNamePut), [`POST /nodes/{node}/ceph/pools`](NodeCephPoolsPost), [`PUT /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNamePut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeCephPgAutoscaleMode {
     /// The value `on`.
@@ -4508,7 +4490,6 @@ open_enum_impls!(NodeCephPgAutoscaleMode {
 /// The answer to `GET /nodes/{node}/ceph/pool/{name}/status`, which returns the settings of a pool.
 ///
 /// Given by [`GET /nodes/{node}/ceph/pool/{name}/status`](NodeCephPoolNameStatusGet), [`GET /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNameGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephPool {
     /// What the pool is used for. Default: `rbd`.
@@ -4826,7 +4807,6 @@ object!(NodeCephPool {
 /// What the autoscaler reports about the pool; differs between Ceph releases.
 ///
 /// Given by [`GET /nodes/{node}/ceph/pool`](NodeCephPoolPath::get), [`GET /nodes/{node}/ceph/pool/{name}/status`](NodeCephPoolNameStatusGet), [`GET /nodes/{node}/ceph/pools`](NodeCephPoolsPath::get), [`GET /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNameGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephPoolAutoscaleStatus {
     /// Share of the CRUSH root's capacity the pool takes up, from 0 to 1.
@@ -4862,9 +4842,9 @@ pub struct NodeCephPoolAutoscaleStatus {
     /// Raw bytes per byte stored, such as 3 with three copies.
     pub raw_used_rate: Option<f64>,
     /// Raw capacity below the CRUSH root. In bytes.
-    pub subtree_capacity: Option<i64>,
+    pub subtree_capacity: Option<u64>,
     /// Expected size given as a hint; 0 if none. In bytes.
-    pub target_bytes: Option<i64>,
+    pub target_bytes: Option<u64>,
     /// Expected share of capacity given as a hint; 0 if none.
     pub target_ratio: Option<f64>,
     /// Whether the autoscaler wants to change the number of placement groups.
@@ -4918,7 +4898,6 @@ impl Default for NodeCephPoolAutoscaleStatus {
 /// One element of the answer to `GET /nodes/{node}/ceph/pool`, which lists the Ceph pools with settings and usage.
 ///
 /// Given by [`GET /nodes/{node}/ceph/pool`](NodeCephPoolPath::get), [`GET /nodes/{node}/ceph/pools`](NodeCephPoolsPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephPoolItem {
     /// Applications the pool is tagged with, each with its metadata.
@@ -4926,7 +4905,7 @@ pub struct NodeCephPoolItem {
     /// What the autoscaler reports about the pool; differs between Ceph releases.
     pub autoscale_status: Option<NodeCephPoolAutoscaleStatus>,
     /// Bytes in use in the pool; absent without statistics.
-    pub bytes_used: Option<i64>,
+    pub bytes_used: Option<u64>,
     /// Number of the CRUSH rule that places the objects.
     pub crush_rule: Option<i64>,
     /// Name of the CRUSH rule; absent if the map does not know the rule.
@@ -4950,7 +4929,7 @@ pub struct NodeCephPoolItem {
     /// Number of copies kept of each object.
     pub size: Option<i64>,
     /// Expected size of the pool in bytes, a hint for the autoscaler.
-    pub target_size: Option<i64>,
+    pub target_size: Option<u64>,
     /// Expected share of the cluster's capacity, a hint for the autoscaler.
     pub target_size_ratio: Option<f64>,
     /// Whether the pool keeps replicas or uses erasure coding; `unknown` for other types.
@@ -5000,7 +4979,7 @@ impl NodeCephPoolItem {
     ///Sets `bytes_used`.
     #[inline]
     #[must_use]
-    pub fn bytes_used<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+    pub fn bytes_used<How>(mut self, value: impl IntoSetting<u64, How>) -> Self {
         set::set(&mut self.bytes_used, &mut self.extra, "bytes_used", value);
         self
     }
@@ -5092,7 +5071,7 @@ impl NodeCephPoolItem {
     ///Sets `target_size`.
     #[inline]
     #[must_use]
-    pub fn target_size<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+    pub fn target_size<How>(mut self, value: impl IntoSetting<u64, How>) -> Self {
         set::set(&mut self.target_size, &mut self.extra, "target_size", value);
         self
     }
@@ -5153,51 +5132,50 @@ object!(NodeCephPoolItem {
 /// Usage and I/O statistics; only with `verbose`.
 ///
 /// Given by [`GET /nodes/{node}/ceph/pool/{name}/status`](NodeCephPoolNameStatusGet), [`GET /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNameGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephPoolStatistics {
     /// Raw space available to the pool. In bytes.
-    pub avail_raw: Option<i64>,
+    pub avail_raw: Option<u64>,
     /// Space the pool takes up, redundancy included. In bytes.
-    pub bytes_used: Option<i64>,
+    pub bytes_used: Option<u64>,
     /// Space taken up by compressed data. In bytes.
-    pub compress_bytes_used: Option<i64>,
+    pub compress_bytes_used: Option<u64>,
     /// Size the compressed data had before compression. In bytes.
-    pub compress_under_bytes: Option<i64>,
+    pub compress_under_bytes: Option<u64>,
     /// Space taken up by object data. In bytes.
-    pub data_bytes_used: Option<i64>,
+    pub data_bytes_used: Option<u64>,
     /// Number of objects changed since they were last flushed; of use with cache tiers.
     pub dirty: Option<i64>,
     /// Space the pool takes up, in KiB.
     pub kb_used: Option<i64>,
     /// Data that can still be written to the pool. In bytes.
-    pub max_avail: Option<i64>,
+    pub max_avail: Option<u64>,
     /// Number of objects.
     pub objects: Option<i64>,
     /// Space taken up by key-value data (omap). In bytes.
-    pub omap_bytes_used: Option<i64>,
+    pub omap_bytes_used: Option<u64>,
     /// Share of the pool's capacity in use.
     pub percent_used: Option<f64>,
     /// Most data the pool may hold; 0 without a quota. In bytes.
-    pub quota_bytes: Option<i64>,
+    pub quota_bytes: Option<u64>,
     /// Most objects the pool may hold; 0 without a quota.
     pub quota_objects: Option<i64>,
     /// Number of read operations.
     pub rd: Option<i64>,
     /// Data read. In bytes.
-    pub rd_bytes: Option<i64>,
+    pub rd_bytes: Option<u64>,
     /// Data stored, without redundancy. In bytes.
-    pub stored: Option<i64>,
+    pub stored: Option<u64>,
     /// Object data stored, without redundancy. In bytes.
-    pub stored_data: Option<i64>,
+    pub stored_data: Option<u64>,
     /// Key-value data (omap) stored, without redundancy. In bytes.
-    pub stored_omap: Option<i64>,
+    pub stored_omap: Option<u64>,
     /// Data stored, redundancy included. In bytes.
-    pub stored_raw: Option<i64>,
+    pub stored_raw: Option<u64>,
     /// Number of write operations.
     pub wr: Option<i64>,
     /// Data written. In bytes.
-    pub wr_bytes: Option<i64>,
+    pub wr_bytes: Option<u64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -5248,7 +5226,7 @@ impl Default for NodeCephPoolStatistics {
 /// Whether the pool keeps replicas or uses erasure coding; `unknown` for other types.
 ///
 /// Given by [`GET /nodes/{node}/ceph/pool`](NodeCephPoolPath::get), [`GET /nodes/{node}/ceph/pools`](NodeCephPoolsPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeCephType {
     /// The value `replicated`.

@@ -1446,7 +1446,7 @@ impl NodeDisksZfsNameDelete {
 /// File system to create.
 ///
 /// Taken by [`POST /nodes/{node}/disks/directory`](NodeDisksDirectoryPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeDisksDirectoryFilesystem {
     /// The value `ext4`.
@@ -1464,7 +1464,6 @@ open_enum_impls!(NodeDisksDirectoryFilesystem {
 /// One element of the answer to `GET /nodes/{node}/disks/directory`, which lists the directory storages the node mounts through its own mount units.
 ///
 /// Given by [`GET /nodes/{node}/disks/directory`](NodeDisksDirectoryPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDisksDirectoryItem {
     /// Device that is mounted.
@@ -1501,7 +1500,6 @@ object!(NodeDisksDirectoryItem {
 /// One element of the answer to `GET /nodes/{node}/disks/list`, which lists the local disks of a node and what they are used for.
 ///
 /// Given by [`GET /nodes/{node}/disks/list`](NodeDisksListGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDisksListItem {
     /// Whether the Ceph OSD on the disk uses BlueStore.
@@ -1536,7 +1534,7 @@ pub struct NodeDisksListItem {
     /// Serial number of the disk.
     pub serial: Option<String>,
     /// Size in bytes.
-    pub size: i64,
+    pub size: u64,
     /// In the request, only unused disks or only those fit for a journal; in the answer, the kind of disk.
     pub type_: Option<String>,
     /// What occupies the disk, such as `LVM`, `ZFS` or `partitions`; absent if it is free.
@@ -1559,7 +1557,7 @@ impl NodeDisksListItem {
     #[must_use]
     pub fn new<How0, How1>(
         devpath: impl IntoValue<String, How0>,
-        size: impl IntoValue<i64, How1>,
+        size: impl IntoValue<u64, How1>,
     ) -> Self {
         let mut new = <Self as Object>::empty();
         set::put(&mut new.devpath, &mut new.extra, "devpath", devpath);
@@ -1598,7 +1596,7 @@ object!(NodeDisksListItem {
 /// In the request, only unused disks or only those fit for a journal; in the answer, the kind of disk.
 ///
 /// Taken by [`GET /nodes/{node}/disks/list`](NodeDisksListGet).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeDisksListType {
     /// The value `unused`.
@@ -1616,7 +1614,6 @@ open_enum_impls!(NodeDisksListType {
 /// The answer to `GET /nodes/{node}/disks/lvm`, which lists LVM volume groups with their physical volumes.
 ///
 /// Given by [`GET /nodes/{node}/disks/lvm`](NodeDisksLvmPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDisksLvm {
     /// Volume groups of the node.
@@ -1650,17 +1647,16 @@ object!(NodeDisksLvm {
 /// One element of `children`: physical volumes the group is made of.
 ///
 /// Given by [`GET /nodes/{node}/disks/lvm`](NodeDisksLvmPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDisksLvmChildrenChildrenItem {
     /// Space of the physical volume not given out yet, in bytes.
-    pub free: i64,
+    pub free: u64,
     /// Whether the entry is an end of the tree.
     pub leaf: bool,
     /// Device path of the physical volume.
     pub name: String,
     /// Size of the physical volume in bytes.
-    pub size: i64,
+    pub size: u64,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -1683,19 +1679,18 @@ object!(NodeDisksLvmChildrenChildrenItem {
 /// One element of `children`: volume groups of the node.
 ///
 /// Given by [`GET /nodes/{node}/disks/lvm`](NodeDisksLvmPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDisksLvmChildrenItem {
     /// Physical volumes the group is made of.
     pub children: Option<Vec<NodeDisksLvmChildrenChildrenItem>>,
     /// Space of the volume group not given out yet, in bytes.
-    pub free: i64,
+    pub free: u64,
     /// Whether the entry is an end of the tree.
     pub leaf: bool,
     /// Name of the volume group.
     pub name: String,
     /// Size of the volume group in bytes.
-    pub size: i64,
+    pub size: u64,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -1719,19 +1714,18 @@ object!(NodeDisksLvmChildrenItem {
 /// One element of the answer to `GET /nodes/{node}/disks/lvmthin`, which lists the LVM thin pools of a node with their usage.
 ///
 /// Given by [`GET /nodes/{node}/disks/lvmthin`](NodeDisksLvmthinPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDisksLvmthinItem {
     /// Name of the thin pool.
     pub lv: String,
     /// Size of the pool in bytes.
-    pub lv_size: i64,
+    pub lv_size: u64,
     /// Size of the pool's metadata volume in bytes.
-    pub metadata_size: i64,
+    pub metadata_size: u64,
     /// Space of the metadata volume in use, in bytes.
-    pub metadata_used: i64,
+    pub metadata_used: u64,
     /// Space of the pool in use, in bytes.
-    pub used: i64,
+    pub used: u64,
     /// Volume group the pool belongs to.
     pub vg: String,
     /// Members that are not declared here, and values that did not fit their field.
@@ -1763,7 +1757,6 @@ object!(NodeDisksLvmthinItem {
 /// The answer to `GET /nodes/{node}/disks/smart`, which reads the SMART data of a disk.
 ///
 /// Given by [`GET /nodes/{node}/disks/smart`](NodeDisksSmartGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDisksSmart {
     /// SMART attributes of an ATA disk.
@@ -1806,7 +1799,6 @@ impl Default for NodeDisksSmart {
 /// One element of `attributes`: SMART attributes of an ATA disk.
 ///
 /// Given by [`GET /nodes/{node}/disks/smart`](NodeDisksSmartGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDisksSmartAttributesItem {
     /// When the attribute failed; `-` if it never did.
@@ -1865,7 +1857,6 @@ impl Default for NodeDisksSmartAttributesItem {
 /// The answer to `GET /nodes/{node}/disks/zfs/{name}`, which reads state.
 ///
 /// Given by [`GET /nodes/{node}/disks/zfs/{name}`](NodeDisksZfsNamePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDisksZfs {
     /// What ZFS advises to do about the state.
@@ -1916,7 +1907,6 @@ object!(NodeDisksZfs {
 /// One element of `children`: what the group is made of: disks, or groups of disks that replace each other.
 ///
 /// Given by [`GET /nodes/{node}/disks/zfs/{name}`](NodeDisksZfsNamePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDisksZfsChildrenChildrenChildrenItem {
     /// What is below it: objects with the same members.
@@ -1967,7 +1957,6 @@ object!(NodeDisksZfsChildrenChildrenChildrenItem {
 /// One element of `children`: what it is made of: groups such as `mirror-0`, or disks.
 ///
 /// Given by [`GET /nodes/{node}/disks/zfs/{name}`](NodeDisksZfsNamePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDisksZfsChildrenChildrenItem {
     /// What the group is made of: disks, or groups of disks that replace each other.
@@ -2018,7 +2007,6 @@ object!(NodeDisksZfsChildrenChildrenItem {
 /// One element of `children`: devices of the pool, section by section; entries may hold further ones.
 ///
 /// Given by [`GET /nodes/{node}/disks/zfs/{name}`](NodeDisksZfsNamePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDisksZfsChildrenItem {
     /// What it is made of: groups such as `mirror-0`, or disks.
@@ -2069,7 +2057,7 @@ object!(NodeDisksZfsChildrenItem {
 /// Compression of the data on the pool.
 ///
 /// Taken by [`POST /nodes/{node}/disks/zfs`](NodeDisksZfsPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeDisksZfsCompression {
     /// The value `on`.
@@ -2097,23 +2085,22 @@ open_enum_impls!(NodeDisksZfsCompression {
 /// One element of the answer to `GET /nodes/{node}/disks/zfs`, which lists the ZFS pools of a node with size and health.
 ///
 /// Given by [`GET /nodes/{node}/disks/zfs`](NodeDisksZfsPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDisksZfsItem {
     /// Space given out, in bytes.
-    pub alloc: i64,
+    pub alloc: u64,
     /// Deduplication ratio; 1 means nothing was saved.
     pub dedup: f64,
     /// Fragmentation of the free space, in percent.
     pub frag: i64,
     /// Space left, in bytes.
-    pub free: i64,
+    pub free: u64,
     /// State of the pool, such as `ONLINE` or `DEGRADED`.
     pub health: String,
     /// Name of the pool, and of the storage definition that goes with it.
     pub name: String,
     /// Size of the pool in bytes.
-    pub size: i64,
+    pub size: u64,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -2144,7 +2131,7 @@ object!(NodeDisksZfsItem {
 /// How the devices are combined.
 ///
 /// Taken by [`POST /nodes/{node}/disks/zfs`](NodeDisksZfsPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeDisksZfsRaidlevel {
     /// The value `single`.
@@ -2186,7 +2173,6 @@ open_enum_impls!(NodeDisksZfsRaidlevel {
 /// A property string: it is written and read as one text.
 ///
 /// Taken by [`POST /nodes/{node}/disks/zfs`](NodeDisksZfsPost).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct ZfsDraidConfig {
     /// How many devices of each redundancy group hold data. At least 1.

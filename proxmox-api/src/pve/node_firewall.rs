@@ -131,8 +131,8 @@ impl NodeFirewallLogGet {
     }
     /// Leaves out lines from before this Unix time, in seconds. At least 0.
     #[inline]
-    pub fn since<How>(mut self, since: impl IntoSetting<i64, How>) -> Self {
-        self.0.call.set_some::<i64, How>("since", since);
+    pub fn since<How>(mut self, since: impl IntoSetting<Timestamp, How>) -> Self {
+        self.0.call.set_some::<Timestamp, How>("since", since);
         self
     }
     /// Number of the first line to return, counted from 0. At least 0.
@@ -143,8 +143,8 @@ impl NodeFirewallLogGet {
     }
     /// Leaves out lines from after this Unix time, in seconds. At least 0.
     #[inline]
-    pub fn until<How>(mut self, until: impl IntoSetting<i64, How>) -> Self {
-        self.0.call.set_some::<i64, How>("until", until);
+    pub fn until<How>(mut self, until: impl IntoSetting<Timestamp, How>) -> Self {
+        self.0.call.set_some::<Timestamp, How>("until", until);
         self
     }
 }
@@ -1022,7 +1022,6 @@ impl NodeFirewallRulesPosDelete {
 /// The answer to `GET /nodes/{node}/firewall/options`, which reads the firewall options of a node.
 ///
 /// Given by [`GET /nodes/{node}/firewall/options`](NodeFirewallOptionsPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeFirewallOptions {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since.
@@ -1347,7 +1346,7 @@ impl Default for NodeFirewallOptions {
 ///
 /// Given by [`GET /nodes/{node}/firewall/options`](NodeFirewallOptionsPath::get).
 /// Taken by [`PUT /nodes/{node}/firewall/options`](NodeFirewallOptionsPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeFirewallOptionsSmurfLogLevel {
     /// The value `emerg`.
@@ -1388,7 +1387,7 @@ open_enum_impls!(NodeFirewallOptionsSmurfLogLevel {
 ///
 /// Given by [`GET /nodes/{node}/firewall/options`](NodeFirewallOptionsPath::get).
 /// Taken by [`PUT /nodes/{node}/firewall/options`](NodeFirewallOptionsPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeFirewallOptionsTcpFlagsLogLevel {
     /// The value `emerg`.

@@ -672,7 +672,6 @@ impl NodeSdnZonesZoneIpVrfPath {
 /// One element of the answer to `GET /nodes/{node}/sdn/fabrics/{fabric}/interfaces`, which lists the interfaces a node uses for a fabric.
 ///
 /// Given by [`GET /nodes/{node}/sdn/fabrics/{fabric}/interfaces`](NodeSdnFabricsFabricInterfacesPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeSdnFabricsInterfacesItem {
     /// Name of the interface.
@@ -703,7 +702,6 @@ object!(NodeSdnFabricsInterfacesItem {
 /// One element of the answer to `GET /nodes/{node}/sdn/fabrics/{fabric}/neighbors`, which lists the neighbors a node sees in a fabric.
 ///
 /// Given by [`GET /nodes/{node}/sdn/fabrics/{fabric}/neighbors`](NodeSdnFabricsFabricNeighborsPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeSdnFabricsNeighborsItem {
     /// Address or host name of the neighbor.
@@ -734,7 +732,6 @@ object!(NodeSdnFabricsNeighborsItem {
 /// One element of the answer to `GET /nodes/{node}/sdn/fabrics/{fabric}/routes`, which lists the routes a node learned through a fabric.
 ///
 /// Given by [`GET /nodes/{node}/sdn/fabrics/{fabric}/routes`](NodeSdnFabricsFabricRoutesPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeSdnFabricsRoutesItem {
     /// Network the route leads to, in CIDR notation.
@@ -763,7 +760,6 @@ object!(NodeSdnFabricsRoutesItem {
 /// One element of the answer to `GET /nodes/{node}/sdn/vnets/{vnet}/mac-vrf`, which reads the MAC table of a VNet in an EVPN zone on a node.
 ///
 /// Given by [`GET /nodes/{node}/sdn/vnets/{vnet}/mac-vrf`](NodeSdnVnetsVnetMacVrfPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeSdnVnetsMacVrfItem {
     /// IP address of the entry.
@@ -794,7 +790,6 @@ object!(NodeSdnVnetsMacVrfItem {
 /// One element of the answer to `GET /nodes/{node}/sdn/zones/{zone}/bridges`, which lists the bridges of a zone on a node with the ports plugged into them.
 ///
 /// Given by [`GET /nodes/{node}/sdn/zones/{zone}/bridges`](NodeSdnZonesZoneBridgesPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeSdnZonesBridgesItem {
     /// Name of the bridge.
@@ -827,7 +822,6 @@ object!(NodeSdnZonesBridgesItem {
 /// One element of `ports`: ports plugged into the bridge.
 ///
 /// Given by [`GET /nodes/{node}/sdn/zones/{zone}/bridges`](NodeSdnZonesZoneBridgesPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeSdnZonesBridgesPortsItem {
     /// Which network card of the guest the port is, such as `net0`.
@@ -870,7 +864,6 @@ impl Default for NodeSdnZonesBridgesPortsItem {
 /// One element of the answer to `GET /nodes/{node}/sdn/zones/{zone}/content`, which lists the VNets of a zone on a node with their state.
 ///
 /// Given by [`GET /nodes/{node}/sdn/zones/{zone}/content`](NodeSdnZonesZoneContentPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeSdnZonesContentItem {
     /// State of the VNet on this node.
@@ -903,7 +896,6 @@ object!(NodeSdnZonesContentItem {
 /// One element of the answer to `GET /nodes/{node}/sdn/zones/{zone}/ip-vrf`, which reads the routing table of an EVPN zone on a node.
 ///
 /// Given by [`GET /nodes/{node}/sdn/zones/{zone}/ip-vrf`](NodeSdnZonesZoneIpVrfPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeSdnZonesIpVrfItem {
     /// Network the route leads to, in CIDR notation.
@@ -936,7 +928,6 @@ object!(NodeSdnZonesIpVrfItem {
 /// One element of the answer to `GET /nodes/{node}/sdn/zones`, which lists the zones on a node with their state.
 ///
 /// Given by [`GET /nodes/{node}/sdn/zones`](NodeSdnZonesPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeSdnZonesItem {
     /// Whether the zone works on this node, waits for changes to be applied, or failed.
@@ -965,7 +956,7 @@ object!(NodeSdnZonesItem {
 /// Whether the zone works on this node, waits for changes to be applied, or failed.
 ///
 /// Given by [`GET /nodes/{node}/sdn/zones`](NodeSdnZonesPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeSdnZonesStatus {
     /// The value `available`.

@@ -2173,7 +2173,7 @@ impl NodeStorageStorageUploadPost {
 /// Algorithm `checksum` was computed with.
 ///
 /// Taken by [`POST /nodes/{node}/storage/{storage}/download-url`](NodeStorageStorageDownloadUrlPost), [`POST /nodes/{node}/storage/{storage}/upload`](NodeStorageStorageUploadPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeStorageChecksumAlgorithm {
     /// The value `md5`.
@@ -2199,7 +2199,6 @@ open_enum_impls!(NodeStorageChecksumAlgorithm {
 /// The answer to `GET /nodes/{node}/storage/{storage}/content/{volume}`, which reads size.
 ///
 /// Given by [`GET /nodes/{node}/storage/{storage}/content/{volume}`](NodeStorageStorageContentVolumePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStorageContentGet {
     /// Format of the volume, such as `raw`, `qcow2`, `subvol`, `iso` or `tgz`.
@@ -2211,9 +2210,9 @@ pub struct NodeStorageContentGet {
     /// Whether the volume is protected from removal; works for backups only.
     pub protected: Option<bool>,
     /// Size of the volume in bytes.
-    pub size: Option<i64>,
+    pub size: Option<u64>,
     /// Space the volume takes, in bytes; many storage types report nothing meaningful.
-    pub used: Option<i64>,
+    pub used: Option<u64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -2256,14 +2255,14 @@ impl NodeStorageContentGet {
     ///Sets `size`.
     #[inline]
     #[must_use]
-    pub fn size<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+    pub fn size<How>(mut self, value: impl IntoSetting<u64, How>) -> Self {
         set::set(&mut self.size, &mut self.extra, "size", value);
         self
     }
     ///Sets `used`.
     #[inline]
     #[must_use]
-    pub fn used<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+    pub fn used<How>(mut self, value: impl IntoSetting<u64, How>) -> Self {
         set::set(&mut self.used, &mut self.extra, "used", value);
         self
     }
@@ -2297,16 +2296,15 @@ impl Default for NodeStorageContentGet {
 /// One element of the answer to `GET /nodes/{node}/storage/{storage}/content`, which lists the volumes on a storage: disk images.
 ///
 /// Given by [`GET /nodes/{node}/storage/{storage}/content`](NodeStorageStorageContentGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStorageContentItem {
     /// Estimated size in bytes, given in place of `size` where the exact one cannot be told; usually too high. Since 9.2.
     #[cfg_attr(doc, doc(alias("approximate-size")))]
-    pub approximate_size: Option<i64>,
+    pub approximate_size: Option<u64>,
     /// Content type of the volume.
     pub content: Option<String>,
     /// When the volume was created, as Unix time in seconds. At least 0.
-    pub ctime: Option<i64>,
+    pub ctime: Option<Timestamp>,
     /// Fingerprint of the key a backup is encrypted with, or `1` if not known; backup servers only.
     pub encrypted: Option<String>,
     /// Format of the volume, such as `raw`, `qcow2`, `subvol`, `iso` or `tgz`.
@@ -2318,17 +2316,17 @@ pub struct NodeStorageContentItem {
     /// Whether the volume is protected from removal; works for backups only.
     pub protected: Option<bool>,
     /// Size of the volume in bytes.
-    pub size: Option<i64>,
+    pub size: Option<u64>,
     /// Guest type of a backup, such as `qemu` or `lxc`.
     pub subtype: Option<String>,
     /// Space the volume takes, in bytes; many storage types report nothing meaningful.
-    pub used: Option<i64>,
+    pub used: Option<u64>,
     /// Result of the last verification of a backup; backup servers only.
     pub verification: Option<NodeStorageContentVerification>,
     /// Guest that owns the volume.
     pub vmid: Option<u32>,
     /// Volume identifier, as `storage:name`.
-    pub volid: String,
+    pub volid: VolumeId,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -2337,7 +2335,7 @@ impl NodeStorageContentItem {
     /// A value of what always comes in an answer.
     #[inline]
     #[must_use]
-    pub fn new<How0>(volid: impl IntoValue<String, How0>) -> Self {
+    pub fn new<How0>(volid: impl IntoValue<VolumeId, How0>) -> Self {
         let mut new = <Self as Object>::empty();
         set::put(&mut new.volid, &mut new.extra, "volid", volid);
         new
@@ -2345,7 +2343,7 @@ impl NodeStorageContentItem {
     ///Sets `approximate-size`.
     #[inline]
     #[must_use]
-    pub fn approximate_size<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+    pub fn approximate_size<How>(mut self, value: impl IntoSetting<u64, How>) -> Self {
         set::set(&mut self.approximate_size, &mut self.extra, "approximate-size", value);
         self
     }
@@ -2359,7 +2357,7 @@ impl NodeStorageContentItem {
     ///Sets `ctime`.
     #[inline]
     #[must_use]
-    pub fn ctime<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+    pub fn ctime<How>(mut self, value: impl IntoSetting<Timestamp, How>) -> Self {
         set::set(&mut self.ctime, &mut self.extra, "ctime", value);
         self
     }
@@ -2401,7 +2399,7 @@ impl NodeStorageContentItem {
     ///Sets `size`.
     #[inline]
     #[must_use]
-    pub fn size<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+    pub fn size<How>(mut self, value: impl IntoSetting<u64, How>) -> Self {
         set::set(&mut self.size, &mut self.extra, "size", value);
         self
     }
@@ -2415,7 +2413,7 @@ impl NodeStorageContentItem {
     ///Sets `used`.
     #[inline]
     #[must_use]
-    pub fn used<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+    pub fn used<How>(mut self, value: impl IntoSetting<u64, How>) -> Self {
         set::set(&mut self.used, &mut self.extra, "used", value);
         self
     }
@@ -2439,7 +2437,7 @@ impl NodeStorageContentItem {
     ///Sets `volid`.
     #[inline]
     #[must_use]
-    pub fn volid<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+    pub fn volid<How>(mut self, value: impl IntoValue<VolumeId, How>) -> Self {
         set::put(&mut self.volid, &mut self.extra, "volid", value);
         self
     }
@@ -2479,7 +2477,6 @@ object!(NodeStorageContentItem {
 /// Result of the last verification of a backup; backup servers only.
 ///
 /// Given by [`GET /nodes/{node}/storage/{storage}/content`](NodeStorageStorageContentGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStorageContentVerification {
     /// Outcome of the verification, such as `ok` or `failed`.
@@ -2514,7 +2511,7 @@ impl Default for NodeStorageContentVerification {
 /// Format new images get if none is named.
 ///
 /// Given by [`GET /nodes/{node}/storage`](NodeStorageGet).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeStorageDefault {
     /// The value `qcow2`.
@@ -2536,7 +2533,7 @@ open_enum_impls!(NodeStorageDefault {
 /// What the file is: ISO image, container template or image to import.
 ///
 /// Taken by [`POST /nodes/{node}/storage/{storage}/download-url`](NodeStorageStorageDownloadUrlPost), [`POST /nodes/{node}/storage/{storage}/upload`](NodeStorageStorageUploadPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeStorageDownloadUrlContent {
     /// The value `iso`.
@@ -2556,7 +2553,6 @@ open_enum_impls!(NodeStorageDownloadUrlContent {
 /// One element of the answer to `GET /nodes/{node}/storage/{storage}/file-restore/list`, which lists one directory inside a backup.
 ///
 /// Given by [`GET /nodes/{node}/storage/{storage}/file-restore/list`](NodeStorageStorageFileRestoreListPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStorageFileRestoreListItem {
     /// Path inside the backup, as Base64; a request may also use a plain `/` for the top.
@@ -2564,9 +2560,9 @@ pub struct NodeStorageFileRestoreListItem {
     /// Whether the entry has nothing below it.
     pub leaf: Option<bool>,
     /// Last change of the entry, as Unix time in seconds.
-    pub mtime: Option<i64>,
+    pub mtime: Option<Timestamp>,
     /// Size of the file in bytes.
-    pub size: Option<i64>,
+    pub size: Option<u64>,
     /// Name of the entry, for display.
     pub text: Option<String>,
     /// Kind of the entry, as a letter that tells file, directory, link and others apart.
@@ -2601,7 +2597,6 @@ impl Default for NodeStorageFileRestoreListItem {
 /// Image formats of the storage; present only if `format` was asked for.
 ///
 /// Given by [`GET /nodes/{node}/storage`](NodeStorageGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStorageFormats {
     /// Format new images get if none is named.
@@ -2630,7 +2625,6 @@ object!(NodeStorageFormats {
 /// The answer to `GET /nodes/{node}/storage/{storage}/identity`, which reads what identifies the storage behind this entry.
 ///
 /// Given by [`GET /nodes/{node}/storage/{storage}/identity`](NodeStorageStorageIdentityPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStorageIdentity {
     /// Identifier of the storage instance; its form and meaning differ by storage type.
@@ -2659,7 +2653,7 @@ object!(NodeStorageIdentity {
 /// Storage type.
 ///
 /// Given by [`GET /nodes/{node}/storage/{storage}/identity`](NodeStorageStorageIdentityPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeStorageIdentityType {
     /// The value `btrfs`.
@@ -2714,7 +2708,6 @@ open_enum_impls!(NodeStorageIdentityType {
 /// The answer to `GET /nodes/{node}/storage/{storage}/import-metadata`, which reads what is needed to create a guest from a foreign machine or image.
 ///
 /// Given by [`GET /nodes/{node}/storage/{storage}/import-metadata`](NodeStorageStorageImportMetadataPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStorageImportMetadata {
     /// Settings to pass on when the guest is created.
@@ -2765,7 +2758,6 @@ impl Default for NodeStorageImportMetadata {
 /// Settings to pass on when the guest is created.
 ///
 /// Given by [`GET /nodes/{node}/storage/{storage}/import-metadata`](NodeStorageStorageImportMetadataPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStorageImportMetadataCreateArgs {
     /// Firmware: SeaBIOS, or OVMF for UEFI.
@@ -2842,7 +2834,6 @@ impl Default for NodeStorageImportMetadataCreateArgs {
 /// One network card that was found.
 ///
 /// Given by [`GET /nodes/{node}/storage/{storage}/import-metadata`](NodeStorageStorageImportMetadataPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStorageImportMetadataNetValue {
     /// Bridge to plug the card into, if one is proposed.
@@ -2879,7 +2870,7 @@ impl Default for NodeStorageImportMetadataNetValue {
 /// Kind of guest that the import creates.
 ///
 /// Given by [`GET /nodes/{node}/storage/{storage}/import-metadata`](NodeStorageStorageImportMetadataPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeStorageImportMetadataType {
     /// The value `vm`.
@@ -2895,7 +2886,6 @@ open_enum_impls!(NodeStorageImportMetadataType {
 /// One element of `warnings`: known problems with this import; an empty list promises nothing.
 ///
 /// Given by [`GET /nodes/{node}/storage/{storage}/import-metadata`](NodeStorageStorageImportMetadataPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStorageImportMetadataWarningsItem {
     /// Name of the setting concerned.
@@ -2932,7 +2922,7 @@ impl Default for NodeStorageImportMetadataWarningsItem {
 /// What the warning is about.
 ///
 /// Given by [`GET /nodes/{node}/storage/{storage}/import-metadata`](NodeStorageStorageImportMetadataPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeStorageImportMetadataWarningsType {
     /// The value `cdrom-image-ignored`.
@@ -2973,13 +2963,12 @@ open_enum_impls!(NodeStorageImportMetadataWarningsType {
 /// One element of the answer to `GET /nodes/{node}/storage`, which lists the storages of a node with their state and space usage.
 ///
 /// Given by [`GET /nodes/{node}/storage`](NodeStorageGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStorageItem {
     /// Whether the storage can be reached right now.
     pub active: Option<bool>,
     /// Space still available, in bytes.
-    pub avail: Option<i64>,
+    pub avail: Option<u64>,
     /// Content types the storage may hold.
     pub content: List,
     /// Whether the storage is enabled.
@@ -2995,11 +2984,11 @@ pub struct NodeStorageItem {
     /// Storage identifier.
     pub storage: StorageId,
     /// Total space in bytes.
-    pub total: Option<i64>,
+    pub total: Option<u64>,
     /// Storage type, such as `dir`, `nfs` or `zfspool`.
     pub type_: String,
     /// Space in use, in bytes.
-    pub used: Option<i64>,
+    pub used: Option<u64>,
     /// Share of the space in use, from 0 to 1. A fraction; 1 is the whole.
     pub used_fraction: Option<f64>,
     /// Members that are not declared here, and values that did not fit their field.
@@ -3036,11 +3025,10 @@ object!(NodeStorageItem {
 /// One element of the answer to `GET /nodes/{node}/storage/{storage}/prunebackups`, which previews which backups a prune would keep or remove at this moment.
 ///
 /// Given by [`GET /nodes/{node}/storage/{storage}/prunebackups`](NodeStorageStoragePrunebackupsGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStoragePrunebackupsItem {
     /// When the backup was made, as Unix time in seconds.
-    pub ctime: i64,
+    pub ctime: Timestamp,
     /// What a prune would do: `keep` or `remove`; `protected` and `renamed` backups stay as well.
     pub mark: Option<NodeStoragePrunebackupsMark>,
     /// Guest type of a backup: `qemu`, `lxc`, or in answers also `openvz` or `unknown`.
@@ -3048,7 +3036,7 @@ pub struct NodeStoragePrunebackupsItem {
     /// Guest the backup was made of.
     pub vmid: Option<u32>,
     /// Volume identifier of the backup.
-    pub volid: String,
+    pub volid: VolumeId,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -3072,7 +3060,7 @@ object!(NodeStoragePrunebackupsItem {
 /// What a prune would do: `keep` or `remove`; `protected` and `renamed` backups stay as well.
 ///
 /// Given by [`GET /nodes/{node}/storage/{storage}/prunebackups`](NodeStorageStoragePrunebackupsGet).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeStoragePrunebackupsMark {
     /// The value `keep`.
@@ -3094,11 +3082,10 @@ open_enum_impls!(NodeStoragePrunebackupsMark {
 /// One element of the answer to `GET /nodes/{node}/storage/{storage}/rrddata`, which reads the usage history of a storage as data points.
 ///
 /// Given by [`GET /nodes/{node}/storage/{storage}/rrddata`](NodeStorageStorageRrddataGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStorageRrddataItem {
     /// Unix time of the data point, in seconds.
-    pub time: i64,
+    pub time: Timestamp,
     /// Total space in bytes.
     pub total: Option<f64>,
     /// Space in use, in bytes.
@@ -3111,7 +3098,7 @@ impl NodeStorageRrddataItem {
     /// A value of what always comes in an answer.
     #[inline]
     #[must_use]
-    pub fn new<How0>(time: impl IntoValue<i64, How0>) -> Self {
+    pub fn new<How0>(time: impl IntoValue<Timestamp, How0>) -> Self {
         let mut new = <Self as Object>::empty();
         set::put(&mut new.time, &mut new.extra, "time", time);
         new
@@ -3127,13 +3114,12 @@ object!(NodeStorageRrddataItem {
 /// The answer to `GET /nodes/{node}/storage/{storage}/status`, which reads the state and space usage of one storage on a node.
 ///
 /// Given by [`GET /nodes/{node}/storage/{storage}/status`](NodeStorageStorageStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStorageStatus {
     /// Whether the storage can be reached right now.
     pub active: Option<bool>,
     /// Space still available, in bytes.
-    pub avail: Option<i64>,
+    pub avail: Option<u64>,
     /// Content types the storage may hold, separated by commas.
     pub content: List,
     /// Whether the storage is enabled in the configuration.
@@ -3141,11 +3127,11 @@ pub struct NodeStorageStatus {
     /// Whether all nodes see the same content here.
     pub shared: Option<bool>,
     /// Total space in bytes.
-    pub total: Option<i64>,
+    pub total: Option<u64>,
     /// Storage type, such as `dir`, `nfs` or `zfspool`.
     pub type_: String,
     /// Space in use, in bytes.
-    pub used: Option<i64>,
+    pub used: Option<u64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -3171,7 +3157,7 @@ object!(NodeStorageStatus {
 /// One element of `supported`: formats the storage can hold.
 ///
 /// Given by [`GET /nodes/{node}/storage`](NodeStorageGet).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeStorageSupported {
     /// The value `qcow2`.

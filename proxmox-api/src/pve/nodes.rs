@@ -2604,8 +2604,8 @@ impl NodeJournalGet {
     }
     /// Only entries from this Unix time on; excludes `startcursor`. At least 0.
     #[inline]
-    pub fn since<How>(mut self, since: impl IntoSetting<i64, How>) -> Self {
-        self.0.call.set_some::<i64, How>("since", since);
+    pub fn since<How>(mut self, since: impl IntoSetting<Timestamp, How>) -> Self {
+        self.0.call.set_some::<Timestamp, How>("since", since);
         self
     }
     /// Only entries behind this journal cursor; excludes `since`.
@@ -2619,8 +2619,8 @@ impl NodeJournalGet {
     }
     /// Only entries up to this Unix time; excludes `endcursor`. At least 0.
     #[inline]
-    pub fn until<How>(mut self, until: impl IntoSetting<i64, How>) -> Self {
-        self.0.call.set_some::<i64, How>("until", until);
+    pub fn until<How>(mut self, until: impl IntoSetting<Timestamp, How>) -> Self {
+        self.0.call.set_some::<Timestamp, How>("until", until);
         self
     }
 }
@@ -6311,8 +6311,8 @@ impl NodeTasksGet {
     }
     /// Only tasks started at this Unix time or later.
     #[inline]
-    pub fn since<How>(mut self, since: impl IntoSetting<i64, How>) -> Self {
-        self.0.call.set_some::<i64, How>("since", since);
+    pub fn since<How>(mut self, since: impl IntoSetting<Timestamp, How>) -> Self {
+        self.0.call.set_some::<Timestamp, How>("since", since);
         self
     }
     /// Whether to list finished (`archive`), running (`active`) or all tasks. Default: `archive`.
@@ -6347,8 +6347,8 @@ impl NodeTasksGet {
     }
     /// Only tasks started at this Unix time or earlier.
     #[inline]
-    pub fn until<How>(mut self, until: impl IntoSetting<i64, How>) -> Self {
-        self.0.call.set_some::<i64, How>("until", until);
+    pub fn until<How>(mut self, until: impl IntoSetting<Timestamp, How>) -> Self {
+        self.0.call.set_some::<Timestamp, How>("until", until);
         self
     }
     /// Only tasks of this user.
@@ -7700,7 +7700,6 @@ impl NodeWakeonlanPath {
 ///
 /// Given by [`GET /nodes/{node}/config`](NodeConfigGet).
 /// Taken by [`PUT /nodes/{node}/config`](NodeConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AcmeDomain {
     /// Other domain in which the DNS challenge is answered.
@@ -7763,7 +7762,6 @@ property_string_impls!(AcmeDomain);
 /// One element of `repositories`: repositories the file defines, in order.
 ///
 /// Given by [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AptRepository {
     /// Comment in the file that belongs to the repository.
@@ -7807,7 +7805,6 @@ object!(AptRepository {
 /// One element of `files`: repository files that were parsed.
 ///
 /// Given by [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AptRepositoryFile {
     /// Digest of this file, as an array of byte values.
@@ -7842,7 +7839,7 @@ object!(AptRepositoryFile {
 /// Syntax of the file: one-line (`list`) or deb822 (`sources`).
 ///
 /// Given by [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum AptRepositoryFileFormat {
     /// The value `list`.
@@ -7860,7 +7857,7 @@ open_enum_impls!(AptRepositoryFileFormat {
 /// Syntax of the file that defines the repository.
 ///
 /// Given by [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum AptRepositoryFormat {
     /// The value `list`.
@@ -7878,7 +7875,6 @@ open_enum_impls!(AptRepositoryFormat {
 /// One element of `Options`: further options of the repository.
 ///
 /// Given by [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct AptRepositoryOption {
     /// Name of the option.
@@ -7907,7 +7903,7 @@ object!(AptRepositoryOption {
 /// One element of `Types`: package types offered: `deb`, `deb-src` or both.
 ///
 /// Given by [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum AptRepositoryPackageType {
     /// The value `deb`.
@@ -7926,7 +7922,6 @@ open_enum_impls!(AptRepositoryPackageType {
 /// One element of the answer to `GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}`, which lists the sub-resources of a PCI device.
 ///
 /// Given by [`GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}`](NodeHardwarePciPciIdOrMappingPath::get), [`GET /nodes/{node}/hardware/pci/{pciid}`](NodeHardwarePciPciidPath::get), [`GET /nodes/{node}/scan`](NodeScanPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct MethodEntry {
     /// Name of a sub-resource.
@@ -7957,7 +7952,6 @@ object!(MethodEntry {
 ///
 /// Given by [`GET /nodes/{node}/config`](NodeConfigGet).
 /// Taken by [`PUT /nodes/{node}/config`](NodeConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeAcme {
     /// ACME account to order certificates with. Default: `default`.
@@ -8015,7 +8009,6 @@ property_string_impls!(NodeAcme);
 /// One element of the answer to `GET /nodes/{node}/aplinfo`, which lists the container templates that can be downloaded.
 ///
 /// Given by [`GET /nodes/{node}/aplinfo`](NodeAplinfoPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeAplinfoItem {
     /// Processor architecture, such as `amd64`.
@@ -8093,7 +8086,7 @@ object!(NodeAplinfoItem {
 /// Architecture the package is built for.
 ///
 /// Given by [`GET /nodes/{node}/apt/update`](NodeAptUpdatePath::get), [`GET /nodes/{node}/apt/versions`](NodeAptVersionsPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeAptArch {
     /// The value `armhf`.
@@ -8127,7 +8120,6 @@ open_enum_impls!(NodeAptArch {
 /// The answer to `GET /nodes/{node}/apt/repositories`, which returns the package repositories of the node.
 ///
 /// Given by [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeAptRepositories {
     /// Digest over all repository files; a write with an outdated digest is refused.
@@ -8165,7 +8157,6 @@ object!(NodeAptRepositories {
 /// One element of `errors`: repository files that could not be parsed.
 ///
 /// Given by [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeAptRepositoriesErrorsItem {
     /// What is wrong with the file.
@@ -8194,7 +8185,6 @@ object!(NodeAptRepositoriesErrorsItem {
 /// One element of `infos`: remarks about single repositories, such as warnings.
 ///
 /// Given by [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeAptRepositoriesInfosItem {
     /// Position of that repository in the file, counted from 0.
@@ -8230,7 +8220,6 @@ object!(NodeAptRepositoriesInfosItem {
 /// One element of `standard-repos`: repositories Proxmox VE knows by handle, with their state here.
 ///
 /// Given by [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeAptRepositoriesStandardReposItem {
     /// What the repository is for, in a sentence or two.
@@ -8264,7 +8253,6 @@ object!(NodeAptRepositoriesStandardReposItem {
 /// One element of the answer to `GET /nodes/{node}/apt/update`, which lists packages with a pending update.
 ///
 /// Given by [`GET /nodes/{node}/apt/update`](NodeAptUpdatePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeAptUpdateItem {
     /// Architecture the package is built for.
@@ -8321,7 +8309,7 @@ object!(NodeAptUpdateItem {
 /// Installation state of the package.
 ///
 /// Given by [`GET /nodes/{node}/apt/versions`](NodeAptVersionsPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeAptVersionsCurrentState {
     /// The value `Installed`.
@@ -8352,7 +8340,6 @@ open_enum_impls!(NodeAptVersionsCurrentState {
 /// One element of the answer to `GET /nodes/{node}/apt/versions`, which lists the versions of the packages that matter to Proxmox VE.
 ///
 /// Given by [`GET /nodes/{node}/apt/versions`](NodeAptVersionsPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeAptVersionsItem {
     /// Architecture the package is built for.
@@ -8418,7 +8405,6 @@ object!(NodeAptVersionsItem {
 /// One element of the answer to `GET /nodes/{node}/capabilities/qemu/cpu`, which lists the CPU models a virtual machine can use.
 ///
 /// Given by [`GET /nodes/{node}/capabilities/qemu/cpu`](NodeCapabilitiesQemuCpuGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCapabilitiesQemuCpuItem {
     /// Set for profiles of Proxmox VE itself, such as `x86-64-v2`, on which no custom model can be based. Since 9.2.
@@ -8452,7 +8438,6 @@ object!(NodeCapabilitiesQemuCpuItem {
 /// One element of the answer to `GET /nodes/{node}/capabilities/qemu/machines`, which lists the machine types QEMU offers on the node.
 ///
 /// Given by [`GET /nodes/{node}/capabilities/qemu/machines`](NodeCapabilitiesQemuMachinesGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCapabilitiesQemuMachinesItem {
     /// What the version changed; given for Proxmox VE's own `+pve` revisions. Since 8.4.
@@ -8487,7 +8472,7 @@ object!(NodeCapabilitiesQemuMachinesItem {
 /// Machine family.
 ///
 /// Given by [`GET /nodes/{node}/capabilities/qemu/machines`](NodeCapabilitiesQemuMachinesGet).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeCapabilitiesQemuMachinesType {
     /// The value `q35`.
@@ -8505,7 +8490,6 @@ open_enum_impls!(NodeCapabilitiesQemuMachinesType {
 /// The answer to `GET /nodes/{node}/capabilities/qemu/migration`, which tells what the node supports when it live-migrates virtual machines.
 ///
 /// Given by [`GET /nodes/{node}/capabilities/qemu/migration`](NodeCapabilitiesQemuMigrationPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCapabilitiesQemuMigration {
     /// Whether live migration can carry extra state by way of the `dbus-vmstate` helper. Until 9.0.
@@ -8542,7 +8526,6 @@ impl Default for NodeCapabilitiesQemuMigration {
 /// The answer to `POST /nodes/{node}/certificates/custom`, which installs a custom certificate for the web interface and API of the node.
 ///
 /// Given by [`POST /nodes/{node}/certificates/custom`](NodeCertificatesCustomPost), [`GET /nodes/{node}/certificates/info`](NodeCertificatesInfoPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCertificatesInfoItem {
     /// Name of the certificate file.
@@ -8552,9 +8535,9 @@ pub struct NodeCertificatesInfoItem {
     /// Distinguished name of the issuer.
     pub issuer: Option<String>,
     /// Unix time at which the certificate expires.
-    pub notafter: Option<i64>,
+    pub notafter: Option<Timestamp>,
     /// Unix time from which the certificate is valid.
-    pub notbefore: Option<i64>,
+    pub notbefore: Option<Timestamp>,
     /// The certificate in PEM form.
     pub pem: Option<String>,
     /// Size of the public key, in bits.
@@ -8606,7 +8589,6 @@ impl Default for NodeCertificatesInfoItem {
 /// The answer to `GET /nodes/{node}/config`, which returns the settings of the node.
 ///
 /// Given by [`GET /nodes/{node}/config`](NodeConfigGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeConfig {
     /// ACME settings of the node.
@@ -8757,7 +8739,7 @@ impl Default for NodeConfig {
 /// Only this setting is returned.
 ///
 /// Taken by [`GET /nodes/{node}/config`](NodeConfigGet).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeConfigProperty {
     /// The value `acme`.
@@ -8808,7 +8790,6 @@ open_enum_impls!(NodeConfigProperty {
 /// The answer to `GET /nodes/{node}/dns`, which returns the resolver settings of the node.
 ///
 /// Given by [`GET /nodes/{node}/dns`](NodeDnsPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDns {
     /// IP address of the first name server.
@@ -8886,7 +8867,6 @@ impl Default for NodeDns {
 /// One element of the answer to `POST /nodes/{node}/execute`, which runs several API calls on the node.
 ///
 /// Given by [`POST /nodes/{node}/execute`](NodeExecutePath::post).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeExecuteItem {
     /// What the call returned, if it worked.
@@ -8921,7 +8901,6 @@ object!(NodeExecuteItem {
 /// One element of the answer to `GET /nodes/{node}/hardware`, which lists the kinds of hardware that can be inspected.
 ///
 /// Given by [`GET /nodes/{node}/hardware`](NodeHardwarePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeHardwareItem {
     /// Name of the hardware kind: `pci` or `usb`.
@@ -8949,7 +8928,6 @@ object!(NodeHardwareItem {
 /// One element of the answer to `GET /nodes/{node}/hardware/pci`, which lists the PCI devices of the node.
 ///
 /// Given by [`GET /nodes/{node}/hardware/pci`](NodeHardwarePciGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeHardwarePciItem {
     /// PCI class code, in hexadecimal.
@@ -9009,7 +8987,6 @@ object!(NodeHardwarePciItem {
 /// One element of the answer to `GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev`, which lists the mediated device types a PCI device or mapping offers.
 ///
 /// Given by [`GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev`](NodeHardwarePciPciIdOrMappingMdevPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeHardwarePciPciIdOrMappingMdevItem {
     /// How many more instances of this type can be created.
@@ -9043,7 +9020,6 @@ object!(NodeHardwarePciPciIdOrMappingMdevItem {
 /// One element of the answer to `GET /nodes/{node}/hardware/pci/{pciid}/mdev`, which lists the mediated device types a PCI device offers.
 ///
 /// Given by [`GET /nodes/{node}/hardware/pci/{pciid}/mdev`](NodeHardwarePciPciidMdevPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeHardwarePciPciidMdevItem {
     /// How many more instances of this type can be created.
@@ -9074,7 +9050,6 @@ object!(NodeHardwarePciPciidMdevItem {
 /// One element of the answer to `GET /nodes/{node}/hardware/usb`, which lists the USB devices plugged into the node.
 ///
 /// Given by [`GET /nodes/{node}/hardware/usb`](NodeHardwareUsbPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeHardwareUsbItem {
     /// Number of the USB bus.
@@ -9132,7 +9107,6 @@ object!(NodeHardwareUsbItem {
 /// The answer to `GET /nodes/{node}/hosts`, which returns the `/etc/hosts` file of the node.
 ///
 /// Given by [`GET /nodes/{node}/hosts`](NodeHostsPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeHosts {
     /// Text of the `/etc/hosts` file.
@@ -9188,15 +9162,14 @@ object!(NodeHosts {
 /// One element of the answer to `GET /nodes/{node}/netstat`, which returns the traffic counters of the guests' network devices.
 ///
 /// Given by [`GET /nodes/{node}/netstat`](NodeNetstatPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeNetstatItem {
     /// Network card of the guest, such as `net0`.
     pub dev: String,
     /// Data the guest has received on the card. In bytes.
-    pub in_: i64,
+    pub in_: u64,
     /// Data the guest has sent on the card. In bytes.
-    pub out: i64,
+    pub out: u64,
     /// ID of the guest.
     pub vmid: u32,
     /// Members that are not declared here, and values that did not fit their field.
@@ -9221,7 +9194,6 @@ object!(NodeNetstatItem {
 /// The answer to `GET /nodes/{node}/network/{iface}`, which returns the configuration of one network interface.
 ///
 /// Given by [`GET /nodes/{node}/network/{iface}`](NodeNetworkIfacePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeNetwork {
     /// Whether the interface is up.
@@ -9888,7 +9860,7 @@ impl Default for NodeNetwork {
 ///
 /// Given by [`GET /nodes/{node}/network`](NodeNetworkGet), [`GET /nodes/{node}/network/{iface}`](NodeNetworkIfacePath::get).
 /// Taken by [`POST /nodes/{node}/network`](NodeNetworkPost), [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeNetworkBondMode {
     /// The value `balance-rr`.
@@ -9941,7 +9913,7 @@ open_enum_impls!(NodeNetworkBondMode {
 ///
 /// Given by [`GET /nodes/{node}/network`](NodeNetworkGet), [`GET /nodes/{node}/network/{iface}`](NodeNetworkIfacePath::get).
 /// Taken by [`POST /nodes/{node}/network`](NodeNetworkPost), [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeNetworkBondXmitHashPolicy {
     /// The value `layer2`.
@@ -9963,7 +9935,7 @@ open_enum_impls!(NodeNetworkBondXmitHashPolicy {
 /// One element of `families`: address families configured on the interface, `inet` and `inet6`.
 ///
 /// Given by [`GET /nodes/{node}/network`](NodeNetworkGet), [`GET /nodes/{node}/network/{iface}`](NodeNetworkIfacePath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeNetworkFamilies {
     /// The value `inet`.
@@ -9982,7 +9954,7 @@ open_enum_impls!(NodeNetworkFamilies {
 ///
 /// Given by [`GET /nodes/{node}/network`](NodeNetworkGet), [`GET /nodes/{node}/network/{iface}`](NodeNetworkIfacePath::get).
 /// Taken by [`POST /nodes/{node}/network`](NodeNetworkPost), [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeNetworkGetResultType {
     /// The value `bridge`.
@@ -10031,7 +10003,7 @@ open_enum_impls!(NodeNetworkGetResultType {
 /// Lists only interfaces of this kind; the `any_` values and `include_sdn` stand for several.
 ///
 /// Taken by [`GET /nodes/{node}/network`](NodeNetworkGet).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeNetworkGetType {
     /// The value `bridge`.
@@ -10086,7 +10058,6 @@ open_enum_impls!(NodeNetworkGetType {
 /// One element of the answer to `GET /nodes/{node}/network`, which lists the network interfaces of the node as configured.
 ///
 /// Given by [`GET /nodes/{node}/network`](NodeNetworkGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeNetworkItem {
     /// Whether the interface is up.
@@ -10765,7 +10736,7 @@ object!(NodeNetworkItem {
 /// How the IPv4 address is configured.
 ///
 /// Given by [`GET /nodes/{node}/network`](NodeNetworkGet), [`GET /nodes/{node}/network/{iface}`](NodeNetworkIfacePath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeNetworkMethod {
     /// The value `loopback`.
@@ -10789,7 +10760,7 @@ open_enum_impls!(NodeNetworkMethod {
 /// How the IPv6 address is configured.
 ///
 /// Given by [`GET /nodes/{node}/network`](NodeNetworkGet), [`GET /nodes/{node}/network/{iface}`](NodeNetworkIfacePath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeNetworkMethod6 {
     /// The value `loopback`.
@@ -10813,7 +10784,6 @@ open_enum_impls!(NodeNetworkMethod6 {
 /// The answer to `GET /nodes/{node}/query-url-metadata`, which asks a web server for the size.
 ///
 /// Given by [`GET /nodes/{node}/query-url-metadata`](NodeQueryUrlMetadataGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeQueryUrlMetadata {
     /// Name the server or the address gives to the file.
@@ -10821,7 +10791,7 @@ pub struct NodeQueryUrlMetadata {
     /// Media type the server states.
     pub mimetype: Option<String>,
     /// Size of the file in bytes.
-    pub size: Option<i64>,
+    pub size: Option<u64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -10850,7 +10820,6 @@ impl Default for NodeQueryUrlMetadata {
 /// One element of the answer to `GET /nodes/{node}/replication`, which lists the replication jobs that start on the node.
 ///
 /// Given by [`GET /nodes/{node}/replication`](NodeReplicationGet), [`GET /nodes/{node}/replication/{id}/status`](NodeReplicationIdStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeReplicationItem {
     /// Free text about the job.
@@ -10870,11 +10839,11 @@ pub struct NodeReplicationItem {
     /// Number of the job among those of the guest.
     pub jobnum: Option<i64>,
     /// When the last successful run began; 0 if there was none. In seconds since 1970.
-    pub last_sync: Option<i64>,
+    pub last_sync: Option<Timestamp>,
     /// When the last run began; 0 if there was none. In seconds since 1970.
-    pub last_try: Option<i64>,
+    pub last_try: Option<Timestamp>,
     /// When the job is due next. In seconds since 1970.
-    pub next_sync: Option<i64>,
+    pub next_sync: Option<Timestamp>,
     /// Process id of the run that is under way; absent if there is none.
     pub pid: Option<i64>,
     /// Bandwidth limit in megabytes per second.
@@ -10934,7 +10903,7 @@ object!(NodeReplicationItem {
 /// Period the figures cover, back from now.
 ///
 /// Taken by [`GET /nodes/{node}/rrd`](NodeRrdGet), [`GET /nodes/{node}/rrddata`](NodeRrddataGet).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeRrdTimeframe {
     /// The value `hour`.
@@ -10960,7 +10929,6 @@ open_enum_impls!(NodeRrdTimeframe {
 /// One element of the answer to `GET /nodes/{node}/rrddata`, which returns the node's recorded figures over a time frame.
 ///
 /// Given by [`GET /nodes/{node}/rrddata`](NodeRrddataGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeRrddataItem {
     /// Size of the ZFS cache (ARC). In bytes.
@@ -11006,7 +10974,7 @@ pub struct NodeRrddataItem {
     /// Swap space in use. In bytes.
     pub swapused: Option<f64>,
     /// Time of the data point. In seconds since 1970.
-    pub time: i64,
+    pub time: Timestamp,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -11015,7 +10983,7 @@ impl NodeRrddataItem {
     /// A value of what always comes in an answer.
     #[inline]
     #[must_use]
-    pub fn new<How0>(time: impl IntoValue<i64, How0>) -> Self {
+    pub fn new<How0>(time: impl IntoValue<Timestamp, How0>) -> Self {
         let mut new = <Self as Object>::empty();
         set::put(&mut new.time, &mut new.extra, "time", time);
         new
@@ -11053,7 +11021,6 @@ object!(NodeRrddataItem {
 /// One element of the answer to `GET /nodes/{node}/scan/cifs`, which asks an SMB/CIFS server for its shares.
 ///
 /// Given by [`GET /nodes/{node}/scan/cifs`](NodeScanCifsGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeScanCifsItem {
     /// Text the server gives for the share.
@@ -11082,7 +11049,6 @@ object!(NodeScanCifsItem {
 /// One element of the answer to `GET /nodes/{node}/scan/glusterfs`, which asks a GlusterFS server for its volumes.
 ///
 /// Given by [`GET /nodes/{node}/scan/glusterfs`](NodeScanGlusterfsPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeScanGlusterfsItem {
     /// Name of a GlusterFS volume.
@@ -11115,7 +11081,6 @@ impl Default for NodeScanGlusterfsItem {
 /// One element of the answer to `GET /nodes/{node}/scan/iscsi`, which asks an iSCSI portal for its targets.
 ///
 /// Given by [`GET /nodes/{node}/scan/iscsi`](NodeScanIscsiPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeScanIscsiItem {
     /// iSCSI portal as host or IP address, with the port after a colon if it is not the usual one.
@@ -11144,15 +11109,14 @@ object!(NodeScanIscsiItem {
 /// One element of the answer to `GET /nodes/{node}/scan/lvm`, which lists the LVM volume groups present on a node.
 ///
 /// Given by [`GET /nodes/{node}/scan/lvm`](NodeScanLvmPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeScanLvmItem {
     /// Space of the volume group that is not given to any volume. In bytes.
-    pub free: Option<i64>,
+    pub free: Option<u64>,
     /// Number of logical volumes in the volume group.
     pub lvcount: Option<i64>,
     /// Size of the volume group. In bytes.
-    pub size: Option<i64>,
+    pub size: Option<u64>,
     /// Name of a volume group.
     pub vg: String,
     /// Members that are not declared here, and values that did not fit their field.
@@ -11179,29 +11143,28 @@ object!(NodeScanLvmItem {
 /// One element of the answer to `GET /nodes/{node}/scan/lvmthin`, which lists the thin pools in one LVM volume group of a node.
 ///
 /// Given by [`GET /nodes/{node}/scan/lvmthin`](NodeScanLvmthinPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeScanLvmthinItem {
     /// When the thin pool was created. In seconds since 1970.
-    pub ctime: Option<i64>,
+    pub ctime: Option<Timestamp>,
     /// Name of a thin pool.
     pub lv: String,
     /// Size of the thin pool. In bytes.
-    pub lv_size: Option<i64>,
+    pub lv_size: Option<u64>,
     /// State of the volume as `lvs` codes it, such as `a` for active.
     pub lv_state: Option<String>,
     /// Type of the volume as `lvs` codes it; `t` for a thin pool.
     pub lv_type: Option<String>,
     /// Size of the pool's metadata. In bytes.
-    pub metadata_size: Option<i64>,
+    pub metadata_size: Option<u64>,
     /// Metadata space in use. In bytes.
-    pub metadata_used: Option<i64>,
+    pub metadata_used: Option<u64>,
     /// Thin pool the volume itself belongs to; empty for a pool.
     pub pool_lv: Option<String>,
     /// LVM tags, separated by commas.
     pub tags: Option<String>,
     /// Space in use in the thin pool. In bytes.
-    pub used: Option<i64>,
+    pub used: Option<u64>,
     /// Volume group to look into.
     pub vg: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
@@ -11239,7 +11202,6 @@ object!(NodeScanLvmthinItem {
 /// One element of the answer to `GET /nodes/{node}/scan/nfs`, which asks an NFS server for its exports.
 ///
 /// Given by [`GET /nodes/{node}/scan/nfs`](NodeScanNfsPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeScanNfsItem {
     /// Clients or networks the export is open to, as the server states them.
@@ -11268,7 +11230,6 @@ object!(NodeScanNfsItem {
 /// One element of the answer to `GET /nodes/{node}/scan/pbs`, which asks a Proxmox Backup Server for the datastores the given user can see.
 ///
 /// Given by [`GET /nodes/{node}/scan/pbs`](NodeScanPbsGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeScanPbsItem {
     /// Comment the server keeps on the datastore.
@@ -11303,15 +11264,14 @@ impl Default for NodeScanPbsItem {
 /// One element of the answer to `GET /nodes/{node}/scan/zfs`, which lists the ZFS pools and datasets present on a node.
 ///
 /// Given by [`GET /nodes/{node}/scan/zfs`](NodeScanZfsPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeScanZfsItem {
     /// Space that is still available to the dataset. In bytes.
-    pub free: Option<i64>,
+    pub free: Option<u64>,
     /// Name of a pool, or of a dataset as `pool/dataset`.
     pub pool: String,
     /// Used and available space of the dataset together. In bytes.
-    pub size: Option<i64>,
+    pub size: Option<u64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -11336,7 +11296,7 @@ object!(NodeScanZfsItem {
 /// Name of the service, such as `pveproxy`.
 ///
 /// Taken by [`GET /nodes/{node}/services/{service}`](NodeServicesServicePath::get), [`POST /nodes/{node}/services/{service}/reload`](NodeServicesServiceReloadPath::post), [`POST /nodes/{node}/services/{service}/restart`](NodeServicesServiceRestartPath::post), [`POST /nodes/{node}/services/{service}/start`](NodeServicesServiceStartPath::post), [`GET /nodes/{node}/services/{service}/state`](NodeServicesServiceStatePath::get), [`POST /nodes/{node}/services/{service}/stop`](NodeServicesServiceStopPath::post).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeServiceService {
     /// The value `chrony`.
@@ -11427,7 +11387,7 @@ open_enum_impls!(NodeServiceService {
 /// Run state of the unit, the ActiveState of systemd.
 ///
 /// Given by [`GET /nodes/{node}/services`](NodeServicesPath::get), [`GET /nodes/{node}/services/{service}/state`](NodeServicesServiceStatePath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeServicesActiveState {
     /// The value `active`.
@@ -11467,7 +11427,6 @@ open_enum_impls!(NodeServicesActiveState {
 /// One element of the answer to `GET /nodes/{node}/services`, which lists the system services of the node that the API manages.
 ///
 /// Given by [`GET /nodes/{node}/services`](NodeServicesPath::get), [`GET /nodes/{node}/services/{service}/state`](NodeServicesServiceStatePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeServicesItem {
     /// Run state of the unit, the ActiveState of systemd.
@@ -11509,7 +11468,7 @@ object!(NodeServicesItem {
 /// Detailed run state, the SubState of systemd.
 ///
 /// Given by [`GET /nodes/{node}/services`](NodeServicesPath::get), [`GET /nodes/{node}/services/{service}/state`](NodeServicesServiceStatePath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeServicesState {
     /// The value `dead`.
@@ -11619,7 +11578,7 @@ open_enum_impls!(NodeServicesState {
 /// Whether the unit starts at boot, the UnitFileState of systemd.
 ///
 /// Given by [`GET /nodes/{node}/services`](NodeServicesPath::get), [`GET /nodes/{node}/services/{service}/state`](NodeServicesServiceStatePath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeServicesUnitState {
     /// The value `enabled`.
@@ -11681,7 +11640,7 @@ open_enum_impls!(NodeServicesUnitState {
 /// What runs in the session; anything but `login` is reserved for `root@pam`.
 ///
 /// Taken by [`POST /nodes/{node}/spiceshell`](NodeSpiceshellPost), [`POST /nodes/{node}/termproxy`](NodeTermproxyPost), [`POST /nodes/{node}/vncshell`](NodeVncshellPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeSpiceshellCmd {
     /// The value `ceph_install`.
@@ -11701,7 +11660,6 @@ open_enum_impls!(NodeSpiceshellCmd {
 /// The answer to `GET /nodes/{node}/status`, which returns live figures of the node: load.
 ///
 /// Given by [`GET /nodes/{node}/status`](NodeStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStatus {
     /// How the system was booted.
@@ -11773,7 +11731,6 @@ object!(NodeStatus {
 /// How the system was booted.
 ///
 /// Given by [`GET /nodes/{node}/status`](NodeStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStatusBootInfo {
     /// Firmware kind the system was booted with.
@@ -11804,7 +11761,7 @@ object!(NodeStatusBootInfo {
 /// What the node is to do.
 ///
 /// Taken by [`POST /nodes/{node}/status`](NodeStatusPath::post).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeStatusCommand {
     /// The value `reboot`.
@@ -11822,7 +11779,6 @@ open_enum_impls!(NodeStatusCommand {
 /// CPUs of the node.
 ///
 /// Given by [`GET /nodes/{node}/status`](NodeStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStatusCpuinfo {
     /// Number of physical CPU cores.
@@ -11870,7 +11826,6 @@ object!(NodeStatusCpuinfo {
 /// The running kernel.
 ///
 /// Given by [`GET /nodes/{node}/status`](NodeStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStatusCurrentKernel {
     /// Hardware architecture.
@@ -11903,11 +11858,10 @@ object!(NodeStatusCurrentKernel {
 /// Merging of identical memory pages (KSM).
 ///
 /// Given by [`GET /nodes/{node}/status`](NodeStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStatusKsm {
     /// Memory shared by way of KSM. In bytes.
-    pub shared: Option<i64>,
+    pub shared: Option<u64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -11936,17 +11890,16 @@ impl Default for NodeStatusKsm {
 /// Main memory.
 ///
 /// Given by [`GET /nodes/{node}/status`](NodeStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStatusMemory {
     /// Memory that programs could still get, reclaimable caches included, in bytes. Since 9.0.
-    pub available: Option<i64>,
+    pub available: Option<u64>,
     /// Free memory, in bytes.
-    pub free: i64,
+    pub free: u64,
     /// Installed memory, in bytes.
-    pub total: i64,
+    pub total: u64,
     /// Memory in use, in bytes.
-    pub used: i64,
+    pub used: u64,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -11956,9 +11909,9 @@ impl NodeStatusMemory {
     #[inline]
     #[must_use]
     pub fn new<How0, How1, How2>(
-        free: impl IntoValue<i64, How0>,
-        total: impl IntoValue<i64, How1>,
-        used: impl IntoValue<i64, How2>,
+        free: impl IntoValue<u64, How0>,
+        total: impl IntoValue<u64, How1>,
+        used: impl IntoValue<u64, How2>,
     ) -> Self {
         let mut new = <Self as Object>::empty();
         set::put(&mut new.free, &mut new.extra, "free", free);
@@ -11977,7 +11930,7 @@ object!(NodeStatusMemory {
 /// Firmware kind the system was booted with.
 ///
 /// Given by [`GET /nodes/{node}/status`](NodeStatusPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeStatusMode {
     /// The value `efi`.
@@ -11996,17 +11949,16 @@ open_enum_impls!(NodeStatusMode {
 /// Root file system.
 ///
 /// Given by [`GET /nodes/{node}/status`](NodeStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStatusRootfs {
     /// Bytes of the root file system that can still be written.
-    pub avail: i64,
+    pub avail: u64,
     /// Unused bytes on the root file system.
-    pub free: i64,
+    pub free: u64,
     /// Size of the root file system, in bytes.
-    pub total: i64,
+    pub total: u64,
     /// Bytes in use on the root file system.
-    pub used: i64,
+    pub used: u64,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -12029,15 +11981,14 @@ object!(NodeStatusRootfs {
 /// Swap space.
 ///
 /// Given by [`GET /nodes/{node}/status`](NodeStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStatusSwap {
     /// Swap space that is free. In bytes.
-    pub free: Option<i64>,
+    pub free: Option<u64>,
     /// Size of the swap space. In bytes.
-    pub total: Option<i64>,
+    pub total: Option<u64>,
     /// Swap space in use. In bytes.
-    pub used: Option<i64>,
+    pub used: Option<u64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -12066,11 +12017,10 @@ impl Default for NodeStatusSwap {
 /// The answer to `GET /nodes/{node}/subscription`, which returns what the node knows about its subscription.
 ///
 /// Given by [`GET /nodes/{node}/subscription`](NodeSubscriptionPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeSubscription {
     /// Unix time of the last check.
-    pub checktime: Option<i64>,
+    pub checktime: Option<Timestamp>,
     /// Subscription key; hidden from callers who may not see it.
     pub key: Option<Secret>,
     /// Short code of the subscription level.
@@ -12129,7 +12079,7 @@ object!(NodeSubscription {
 /// Validity of the subscription.
 ///
 /// Given by [`GET /nodes/{node}/subscription`](NodeSubscriptionPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeSubscriptionStatus {
     /// The value `new`.
@@ -12160,11 +12110,10 @@ open_enum_impls!(NodeSubscriptionStatus {
 /// One element of the answer to `GET /nodes/{node}/tasks`, which lists tasks of the node.
 ///
 /// Given by [`GET /nodes/{node}/tasks`](NodeTasksGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeTasksItem {
     /// Unix time at which the task ended; absent while it runs.
-    pub endtime: Option<i64>,
+    pub endtime: Option<Timestamp>,
     /// What the task works on, often a guest id; may be empty.
     pub id: String,
     /// Name of the cluster node the call is for.
@@ -12176,7 +12125,7 @@ pub struct NodeTasksItem {
     /// Whether the finished task has been moved to the archive.
     pub saved: Option<bool>,
     /// Unix time at which the task started.
-    pub starttime: i64,
+    pub starttime: Timestamp,
     /// Result of a finished task: `OK`, a note about warnings or the error message.
     pub status: Option<String>,
     /// Name of the API token that started the task; absent for a user.
@@ -12219,7 +12168,7 @@ object!(NodeTasksItem {
 /// Whether to list finished (`archive`), running (`active`) or all tasks.
 ///
 /// Taken by [`GET /nodes/{node}/tasks`](NodeTasksGet).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeTasksSource {
     /// The value `archive`.
@@ -12239,7 +12188,6 @@ open_enum_impls!(NodeTasksSource {
 /// The answer to `GET /nodes/{node}/tasks/{upid}/status`, which tells whether a task still runs and how it ended.
 ///
 /// Given by [`GET /nodes/{node}/tasks/{upid}/status`](NodeTasksUpidStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeTasksStatus {
     /// Result of a finished task: `OK`, a note about warnings or the error message; absent while it runs.
@@ -12253,7 +12201,7 @@ pub struct NodeTasksStatus {
     /// Start time of the worker process in clock ticks since boot; tells reused process ids apart.
     pub pstart: i64,
     /// Unix time at which the task started.
-    pub starttime: i64,
+    pub starttime: Timestamp,
     /// Whether the task still runs.
     pub status: super::types::GuestStatus,
     /// Name of the API token that started the task; absent for a user.
@@ -12297,13 +12245,12 @@ object!(NodeTasksStatus {
 /// The answer to `GET /nodes/{node}/time`, which returns the clock and time zone of the node.
 ///
 /// Given by [`GET /nodes/{node}/time`](NodeTimePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeTime {
     /// Current time as the local clock shows it, in seconds: Unix time shifted by the zone's offset. At least 1297163644.
-    pub localtime: i64,
+    pub localtime: Timestamp,
     /// Current Unix time (UTC), in seconds. At least 1297163644.
-    pub time: i64,
+    pub time: Timestamp,
     /// Name of the time zone, such as `Europe/Vienna`.
     pub timezone: String,
     /// Members that are not declared here, and values that did not fit their field.
@@ -12315,8 +12262,8 @@ impl NodeTime {
     #[inline]
     #[must_use]
     pub fn new<How0, How1, How2>(
-        localtime: impl IntoValue<i64, How0>,
-        time: impl IntoValue<i64, How1>,
+        localtime: impl IntoValue<Timestamp, How0>,
+        time: impl IntoValue<Timestamp, How1>,
         timezone: impl IntoValue<String, How2>,
     ) -> Self {
         let mut new = <Self as Object>::empty();
@@ -12335,7 +12282,6 @@ object!(NodeTime {
 /// The answer to `GET /nodes/{node}/version`, which returns the Proxmox VE version installed on the node.
 ///
 /// Given by [`GET /nodes/{node}/version`](NodeVersionPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeVersion {
     /// Proxmox VE release.
@@ -12366,7 +12312,6 @@ object!(NodeVersion {
 /// The answer to `GET /nodes/{node}/vzdump/defaults`, which returns the backup settings that apply on the node when a job does not set them.
 ///
 /// Given by [`GET /nodes/{node}/vzdump/defaults`](NodeVzdumpDefaultsGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeVzdumpDefaults {
     /// Backs up every guest of the node. Default: `false`.
@@ -12507,7 +12452,6 @@ impl Default for NodeVzdumpDefaults {
 /// Backup fleecing for virtual machines: guest writes are not held up by a slow backup target.
 ///
 /// Given by [`GET /nodes/{node}/vzdump/defaults`](NodeVzdumpDefaultsGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeVzdumpDefaultsFleecing {
     /// Turns backup fleecing on. Default: `false`.
@@ -12542,7 +12486,6 @@ impl Default for NodeVzdumpDefaultsFleecing {
 /// Performance tuning of the backup.
 ///
 /// Given by [`GET /nodes/{node}/vzdump/defaults`](NodeVzdumpDefaultsGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeVzdumpDefaultsPerformance {
     /// Most parallel I/O workers a virtual machine backup uses. From 1 to 256. Default: `16`.
@@ -12579,7 +12522,6 @@ impl Default for NodeVzdumpDefaultsPerformance {
 /// One element of the answer to `GET /nodes`, which lists the nodes of the cluster with their state and load.
 ///
 /// Given by [`GET /nodes`](NodesPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodesItem {
     /// Control group version of the node, 1 or 2.
@@ -12588,7 +12530,7 @@ pub struct NodesItem {
     /// CPU load as a fraction: 1.0 means all CPUs are busy. A fraction; 1 is the whole.
     pub cpu: Option<f64>,
     /// Space in use on the root file system. In bytes.
-    pub disk: Option<i64>,
+    pub disk: Option<u64>,
     /// Unique id, such as `node/pve1`.
     pub id: Option<String>,
     /// Short code of the subscription level; empty without a subscription.
@@ -12596,11 +12538,11 @@ pub struct NodesItem {
     /// Number of logical CPUs.
     pub maxcpu: Option<i64>,
     /// Size of the root file system. In bytes.
-    pub maxdisk: Option<i64>,
+    pub maxdisk: Option<u64>,
     /// Installed memory, in bytes.
-    pub maxmem: Option<i64>,
+    pub maxmem: Option<u64>,
     /// Memory in use, in bytes.
-    pub mem: Option<i64>,
+    pub mem: Option<u64>,
     /// Name of the node.
     pub node: NodeName,
     /// SHA-256 fingerprint of the certificate the node serves.
@@ -12647,7 +12589,7 @@ object!(NodesItem {
 /// Whether the node is reachable in the cluster.
 ///
 /// Given by [`GET /nodes`](NodesPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodesStatus {
     /// The value `unknown`.
@@ -12670,7 +12612,6 @@ open_enum_impls!(NodesStatus {
 ///
 /// Given by [`GET /nodes/{node}/config`](NodeConfigGet).
 /// Taken by [`PUT /nodes/{node}/config`](NodeConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct WakeOnLan {
     /// Interface the wake-on-LAN packet leaves by.

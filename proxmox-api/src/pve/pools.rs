@@ -541,7 +541,6 @@ impl Settings<PoolsPoolidPut> for PoolsItem {
 /// The answer to `GET /pools/{poolid}`, which reads a pool and its members.
 ///
 /// Given by [`GET /pools/{poolid}`](PoolsPoolidGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct Pool {
     /// Free text about the pool.
@@ -609,7 +608,6 @@ object!(Pool {
 /// One element of the answer to `GET /pools`, which lists resource pools.
 ///
 /// Given by [`GET /pools`](PoolsGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct PoolsItem {
     /// Free text about the pool. Since 8.1.
@@ -677,7 +675,6 @@ object!(PoolsItem {
 /// One element of `members`: guests and storages in the pool.
 ///
 /// Given by [`GET /pools`](PoolsGet), [`GET /pools/{poolid}`](PoolsPoolidGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct PoolsMembersItem {
     /// Content kinds a storage may hold, separated by commas.
@@ -685,29 +682,29 @@ pub struct PoolsMembersItem {
     /// CPU utilization of a guest, relative to `maxcpu`. A fraction; 1 is the whole.
     pub cpu: Option<f64>,
     /// Space in use on a storage, or on the root disk of a guest. In bytes.
-    pub disk: Option<i64>,
+    pub disk: Option<u64>,
     /// Data a guest has read from its disks since its start. In bytes.
-    pub diskread: Option<i64>,
+    pub diskread: Option<u64>,
     /// Data a guest has written to its disks since its start. In bytes.
-    pub diskwrite: Option<i64>,
+    pub diskwrite: Option<u64>,
     /// Resource ID, such as `qemu/100` or `storage/node1/local`.
     pub id: String,
     /// CPUs a guest may use.
     pub maxcpu: Option<f64>,
     /// Size of a storage, or of the root disk of a guest. In bytes.
-    pub maxdisk: Option<i64>,
+    pub maxdisk: Option<u64>,
     /// Memory a guest may use. In bytes.
-    pub maxmem: Option<i64>,
+    pub maxmem: Option<u64>,
     /// Memory a guest uses. In bytes.
-    pub mem: Option<i64>,
+    pub mem: Option<u64>,
     /// Host memory that a virtual machine takes up. In bytes.
-    pub memhost: Option<i64>,
+    pub memhost: Option<u64>,
     /// Name of the guest.
     pub name: Option<String>,
     /// Data a guest has received from the network since its start. In bytes.
-    pub netin: Option<i64>,
+    pub netin: Option<u64>,
     /// Data a guest has sent to the network since its start. In bytes.
-    pub netout: Option<i64>,
+    pub netout: Option<u64>,
     /// Node the member is on.
     pub node: String,
     /// Storage type, such as `dir` or `zfspool`.
@@ -770,7 +767,7 @@ object!(PoolsMembersItem {
 /// Kind of the member.
 ///
 /// Given by [`GET /pools`](PoolsGet), [`GET /pools/{poolid}`](PoolsPoolidGet).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum PoolsMembersType {
     /// The value `qemu`.
@@ -792,7 +789,7 @@ open_enum_impls!(PoolsMembersType {
 /// Returns only members of this kind.
 ///
 /// Taken by [`GET /pools`](PoolsGet), [`GET /pools/{poolid}`](PoolsPoolidGet).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum PoolsType {
     /// The value `qemu`.

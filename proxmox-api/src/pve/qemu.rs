@@ -1440,10 +1440,10 @@ impl QemuPost {
             >("spice_enhancements", spice_enhancements);
         self
     }
-    /// SSH public keys cloud-init installs, one a line, the whole URL-encoded.
+    /// SSH public keys cloud-init installs, one a line.
     #[inline]
-    pub fn sshkeys<How>(mut self, sshkeys: impl IntoSetting<String, How>) -> Self {
-        self.0.call.set_some::<String, How>("sshkeys", sshkeys);
+    pub fn sshkeys<How>(mut self, sshkeys: impl IntoSetting<EncodedText, How>) -> Self {
+        self.0.call.set_some::<EncodedText, How>("sshkeys", sshkeys);
         self
     }
     /// Starts the virtual machine once it was created. Default: `false`.
@@ -5596,10 +5596,10 @@ impl QemuVmidConfigPost {
             >("spice_enhancements", spice_enhancements);
         self
     }
-    /// SSH public keys cloud-init installs, one a line, the whole URL-encoded.
+    /// SSH public keys cloud-init installs, one a line.
     #[inline]
-    pub fn sshkeys<How>(mut self, sshkeys: impl IntoSetting<String, How>) -> Self {
-        self.0.call.set_some::<String, How>("sshkeys", sshkeys);
+    pub fn sshkeys<How>(mut self, sshkeys: impl IntoSetting<EncodedText, How>) -> Self {
+        self.0.call.set_some::<EncodedText, How>("sshkeys", sshkeys);
         self
     }
     /// Date at which the hardware clock starts: `now`, `2006-06-17` or `2006-06-17T16:01:21`. Default: `now`.
@@ -6362,10 +6362,10 @@ impl QemuVmidConfigPut {
             >("spice_enhancements", spice_enhancements);
         self
     }
-    /// SSH public keys cloud-init installs, one a line, the whole URL-encoded.
+    /// SSH public keys cloud-init installs, one a line.
     #[inline]
-    pub fn sshkeys<How>(mut self, sshkeys: impl IntoSetting<String, How>) -> Self {
-        self.0.call.set_some::<String, How>("sshkeys", sshkeys);
+    pub fn sshkeys<How>(mut self, sshkeys: impl IntoSetting<EncodedText, How>) -> Self {
+        self.0.call.set_some::<EncodedText, How>("sshkeys", sshkeys);
         self
     }
     /// Date at which the hardware clock starts: `now`, `2006-06-17` or `2006-06-17T16:01:21`. Default: `now`.
@@ -7743,8 +7743,8 @@ impl QemuVmidFirewallLogGet {
     }
     /// Leaves out lines from before this Unix time, in seconds. At least 0.
     #[inline]
-    pub fn since<How>(mut self, since: impl IntoSetting<i64, How>) -> Self {
-        self.0.call.set_some::<i64, How>("since", since);
+    pub fn since<How>(mut self, since: impl IntoSetting<Timestamp, How>) -> Self {
+        self.0.call.set_some::<Timestamp, How>("since", since);
         self
     }
     /// Number of the first line to return, counted from 0. At least 0.
@@ -7755,8 +7755,8 @@ impl QemuVmidFirewallLogGet {
     }
     /// Leaves out lines from after this Unix time, in seconds. At least 0.
     #[inline]
-    pub fn until<How>(mut self, until: impl IntoSetting<i64, How>) -> Self {
-        self.0.call.set_some::<i64, How>("until", until);
+    pub fn until<How>(mut self, until: impl IntoSetting<Timestamp, How>) -> Self {
+        self.0.call.set_some::<Timestamp, How>("until", until);
         self
     }
 }
@@ -11910,7 +11910,6 @@ impl QemuVmidVncwebsocketPath {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgent {
     /// Expects a guest agent in the guest and talks to it. Default: `false`.
@@ -12003,7 +12002,6 @@ property_string_impls!(QemuAgent);
 /// Address of the controller on a channel subsystem (s390x).
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`](QemuVmidAgentGetFsinfoPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentCcwAddress {
     /// Channel subsystem ID.
@@ -12042,7 +12040,7 @@ impl Default for QemuAgentCcwAddress {
 /// Guest agent command to run.
 ///
 /// Taken by [`POST /nodes/{node}/qemu/{vmid}/agent`](QemuVmidAgentPath::post).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuAgentCommand {
     /// The value `fsfreeze-freeze`.
@@ -12131,7 +12129,6 @@ open_enum_impls!(QemuAgentCommand {
 /// Error the agent answered with in place of a result.
 ///
 /// Given by [`POST /nodes/{node}/qemu/{vmid}/agent/fstrim`](QemuVmidAgentFstrimPath::post), [`GET /nodes/{node}/qemu/{vmid}/agent/get-host-name`](QemuVmidAgentGetHostNamePath::get), [`GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`](QemuVmidAgentGetMemoryBlockInfoPath::get), [`GET /nodes/{node}/qemu/{vmid}/agent/get-osinfo`](QemuVmidAgentGetOsinfoPath::get), [`GET /nodes/{node}/qemu/{vmid}/agent/get-timezone`](QemuVmidAgentGetTimezonePath::get), [`GET /nodes/{node}/qemu/{vmid}/agent/info`](QemuVmidAgentInfoPath::get), [`POST /nodes/{node}/qemu/{vmid}/agent/ping`](QemuVmidAgentPingPath::post), [`POST /nodes/{node}/qemu/{vmid}/agent/set-user-password`](QemuVmidAgentSetUserPasswordPost) and 4 more.
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentError {
     /// Kind of the error, such as `CommandNotFound`.
@@ -12166,7 +12163,6 @@ impl Default for QemuAgentError {
 /// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/exec`, which starts a program inside the guest and returns its PID without waiting for it to end.
 ///
 /// Given by [`POST /nodes/{node}/qemu/{vmid}/agent/exec`](QemuVmidAgentExecPost).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentExec {
     /// PID of the process inside the guest.
@@ -12194,7 +12190,6 @@ object!(QemuAgentExec {
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/exec-status`, which returns state and output of a program started through the guest agent.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/exec-status`](QemuVmidAgentExecStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentExecStatus {
     /// What the process wrote to standard error.
@@ -12246,12 +12241,11 @@ object!(QemuAgentExecStatus {
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/file-read`, which reads a file inside the guest.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/file-read`](QemuVmidAgentFileReadGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentFileRead {
     /// Number of bytes read.
     #[cfg_attr(doc, doc(alias("bytes-read")))]
-    pub bytes_read: Option<i64>,
+    pub bytes_read: Option<u64>,
     /// Content of the file, at most 16 MiB.
     pub content: String,
     /// Whether the content is incomplete because the file goes on.
@@ -12280,7 +12274,6 @@ object!(QemuAgentFileRead {
 /// One element of `result`: mounted file systems.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`](QemuVmidAgentGetFsinfoPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentFilesystem {
     /// Disks the file system lies on; empty if the agent cannot tell.
@@ -12291,15 +12284,15 @@ pub struct QemuAgentFilesystem {
     pub name: Option<String>,
     /// Size in bytes as far as ordinary users can fill it.
     #[cfg_attr(doc, doc(alias("total-bytes")))]
-    pub total_bytes: Option<i64>,
+    pub total_bytes: Option<u64>,
     /// Size in bytes with the part reserved for privileged users.
     #[cfg_attr(doc, doc(alias("total-bytes-privileged")))]
-    pub total_bytes_privileged: Option<i64>,
+    pub total_bytes_privileged: Option<u64>,
     /// Type of the file system.
     pub type_: Option<String>,
     /// Space in use, in bytes.
     #[cfg_attr(doc, doc(alias("used-bytes")))]
-    pub used_bytes: Option<i64>,
+    pub used_bytes: Option<u64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -12336,7 +12329,6 @@ impl Default for QemuAgentFilesystem {
 /// One element of `disk`: disks the file system lies on; empty if the agent cannot tell.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`](QemuVmidAgentGetFsinfoPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentFilesystemDisk {
     /// Number of the bus the disk is on.
@@ -12395,7 +12387,6 @@ impl Default for QemuAgentFilesystemDisk {
 /// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-status`, which tells whether the guest's file systems are frozen.
 ///
 /// Given by [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-status`](QemuVmidAgentFsfreezeStatusPath::post).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentFsfreezeStatus {
     /// Whether the file systems are frozen or thawed.
@@ -12428,7 +12419,7 @@ impl Default for QemuAgentFsfreezeStatus {
 /// Whether the file systems are frozen or thawed.
 ///
 /// Given by [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-status`](QemuVmidAgentFsfreezeStatusPath::post).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuAgentFsfreezeStatusResult {
     /// The value `thawed`.
@@ -12446,7 +12437,6 @@ open_enum_impls!(QemuAgentFsfreezeStatusResult {
 /// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/fstrim`, which has the guest discard the unused blocks of its mounted file systems.
 ///
 /// Given by [`POST /nodes/{node}/qemu/{vmid}/agent/fstrim`](QemuVmidAgentFstrimPath::post).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentFstrim {
     /// Answer of the guest agent.
@@ -12479,7 +12469,6 @@ impl Default for QemuAgentFstrim {
 /// Answer of the guest agent.
 ///
 /// Given by [`POST /nodes/{node}/qemu/{vmid}/agent/fstrim`](QemuVmidAgentFstrimPath::post).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentFstrimResult {
     /// Error the agent answered with in place of a result.
@@ -12514,17 +12503,16 @@ impl Default for QemuAgentFstrimResult {
 /// One element of `paths`: outcome per file system.
 ///
 /// Given by [`POST /nodes/{node}/qemu/{vmid}/agent/fstrim`](QemuVmidAgentFstrimPath::post).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentFstrimResultPathsItem {
     /// Why this file system could not be trimmed.
     pub error: Option<String>,
     /// Smallest run of free bytes that was discarded.
-    pub minimum: Option<i64>,
+    pub minimum: Option<u64>,
     /// Mount point of the file system.
     pub path: Option<String>,
     /// Bytes discarded. In bytes.
-    pub trimmed: Option<i64>,
+    pub trimmed: Option<u64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -12553,7 +12541,6 @@ impl Default for QemuAgentFstrimResultPathsItem {
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`, which lists the file systems mounted in the guest and the disks they lie on.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`](QemuVmidAgentGetFsinfoPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetFsinfo {
     /// Mounted file systems.
@@ -12586,7 +12573,6 @@ impl Default for QemuAgentGetFsinfo {
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-host-name`, which returns the host name the guest uses.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-host-name`](QemuVmidAgentGetHostNamePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetHostName {
     /// Answer of the guest agent.
@@ -12619,7 +12605,6 @@ impl Default for QemuAgentGetHostName {
 /// Answer of the guest agent.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-host-name`](QemuVmidAgentGetHostNamePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetHostNameResult {
     /// Error the agent answered with in place of a result.
@@ -12655,7 +12640,6 @@ impl Default for QemuAgentGetHostNameResult {
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`, which returns the size of the guest's memory blocks.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`](QemuVmidAgentGetMemoryBlockInfoPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetMemoryBlockInfo {
     /// Answer of the guest agent.
@@ -12688,13 +12672,12 @@ impl Default for QemuAgentGetMemoryBlockInfo {
 /// Answer of the guest agent.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`](QemuVmidAgentGetMemoryBlockInfoPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetMemoryBlockInfoResult {
     /// Error the agent answered with in place of a result.
     pub error: Option<QemuAgentError>,
     /// Size of a memory block in bytes.
-    pub size: Option<i64>,
+    pub size: Option<u64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -12723,7 +12706,6 @@ impl Default for QemuAgentGetMemoryBlockInfoResult {
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-blocks`, which lists the guest's memory blocks and whether each is online.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-memory-blocks`](QemuVmidAgentGetMemoryBlocksPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetMemoryBlocks {
     /// Memory blocks of the guest.
@@ -12756,7 +12738,6 @@ impl Default for QemuAgentGetMemoryBlocks {
 /// One element of `result`: memory blocks of the guest.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-memory-blocks`](QemuVmidAgentGetMemoryBlocksPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetMemoryBlocksResultItem {
     /// Whether the block can be taken offline.
@@ -12795,7 +12776,6 @@ impl Default for QemuAgentGetMemoryBlocksResultItem {
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-osinfo`, which returns name.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-osinfo`](QemuVmidAgentGetOsinfoPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetOsinfo {
     /// Answer of the guest agent.
@@ -12828,7 +12808,6 @@ impl Default for QemuAgentGetOsinfo {
 /// Answer of the guest agent.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-osinfo`](QemuVmidAgentGetOsinfoPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetOsinfoResult {
     /// Error the agent answered with in place of a result.
@@ -12898,7 +12877,6 @@ impl Default for QemuAgentGetOsinfoResult {
 /// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze`, which flushes and freezes the guest's file systems.
 ///
 /// Given by [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze`](QemuVmidAgentFsfreezeFreezePath::post), [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-thaw`](QemuVmidAgentFsfreezeThawPath::post), [`GET /nodes/{node}/qemu/{vmid}/agent/get-time`](QemuVmidAgentGetTimePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetTime {
     /// What came of it: a number of file systems, or the time in nanoseconds since 1970.
@@ -12931,7 +12909,6 @@ impl Default for QemuAgentGetTime {
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-timezone`, which returns the guest's time zone and its offset from UTC.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-timezone`](QemuVmidAgentGetTimezonePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetTimezone {
     /// Answer of the guest agent.
@@ -12964,7 +12941,6 @@ impl Default for QemuAgentGetTimezone {
 /// Answer of the guest agent.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-timezone`](QemuVmidAgentGetTimezonePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetTimezoneResult {
     /// Error the agent answered with in place of a result.
@@ -13001,7 +12977,6 @@ impl Default for QemuAgentGetTimezoneResult {
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-users`, which lists the users logged in to the guest.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-users`](QemuVmidAgentGetUsersPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetUsers {
     /// Users logged in.
@@ -13034,7 +13009,6 @@ impl Default for QemuAgentGetUsers {
 /// One element of `result`: users logged in.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-users`](QemuVmidAgentGetUsersPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetUsersResultItem {
     /// Login domain of the user; only on Windows.
@@ -13072,7 +13046,6 @@ impl Default for QemuAgentGetUsersResultItem {
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-vcpus`, which lists the guest's virtual CPUs and whether each is online.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-vcpus`](QemuVmidAgentGetVcpusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetVcpus {
     /// Virtual CPUs of the guest.
@@ -13105,7 +13078,6 @@ impl Default for QemuAgentGetVcpus {
 /// One element of `result`: virtual CPUs of the guest.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-vcpus`](QemuVmidAgentGetVcpusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetVcpusResultItem {
     /// Whether the CPU can be taken offline.
@@ -13144,7 +13116,6 @@ impl Default for QemuAgentGetVcpusResultItem {
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/info`, which returns the guest agent's version and the commands it supports.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/info`](QemuVmidAgentInfoPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentInfo {
     /// Answer of the guest agent.
@@ -13177,7 +13148,6 @@ impl Default for QemuAgentInfo {
 /// Answer of the guest agent.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/info`](QemuVmidAgentInfoPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentInfoResult {
     /// Error the agent answered with in place of a result.
@@ -13214,7 +13184,6 @@ impl Default for QemuAgentInfoResult {
 /// One element of `supported_commands`: commands the agent knows.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/info`](QemuVmidAgentInfoPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentInfoResultSupportedCommandsItem {
     /// Whether the agent's configuration allows the command.
@@ -13252,7 +13221,6 @@ impl Default for QemuAgentInfoResultSupportedCommandsItem {
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`, which lists the guest's network interfaces with their addresses and counters.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`](QemuVmidAgentNetworkGetInterfacesPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentNetworkGetInterfaces {
     /// Network interfaces of the guest.
@@ -13285,7 +13253,6 @@ impl Default for QemuAgentNetworkGetInterfaces {
 /// One element of `result`: network interfaces of the guest.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`](QemuVmidAgentNetworkGetInterfacesPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentNetworkInterface {
     /// MAC address of the interface.
@@ -13331,12 +13298,11 @@ impl Default for QemuAgentNetworkInterface {
 /// Traffic counters of the interface.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`](QemuVmidAgentNetworkGetInterfacesPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentNetworkStatistics {
     /// Bytes received. In bytes.
     #[cfg_attr(doc, doc(alias("rx-bytes")))]
-    pub rx_bytes: Option<i64>,
+    pub rx_bytes: Option<u64>,
     /// Packets dropped on receipt.
     #[cfg_attr(doc, doc(alias("rx-dropped")))]
     pub rx_dropped: Option<i64>,
@@ -13348,7 +13314,7 @@ pub struct QemuAgentNetworkStatistics {
     pub rx_packets: Option<i64>,
     /// Bytes sent. In bytes.
     #[cfg_attr(doc, doc(alias("tx-bytes")))]
-    pub tx_bytes: Option<i64>,
+    pub tx_bytes: Option<u64>,
     /// Packets dropped on sending.
     #[cfg_attr(doc, doc(alias("tx-dropped")))]
     pub tx_dropped: Option<i64>,
@@ -13395,7 +13361,6 @@ impl Default for QemuAgentNetworkStatistics {
 /// PCI address of the disk's controller; values of -1 if unknown.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`](QemuVmidAgentGetFsinfoPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentPciAddress {
     /// PCI bus.
@@ -13434,7 +13399,6 @@ impl Default for QemuAgentPciAddress {
 /// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/ping`, which checks that the guest agent answers.
 ///
 /// Given by [`POST /nodes/{node}/qemu/{vmid}/agent/ping`](QemuVmidAgentPingPath::post), [`POST /nodes/{node}/qemu/{vmid}/agent/set-user-password`](QemuVmidAgentSetUserPasswordPost), [`POST /nodes/{node}/qemu/{vmid}/agent/shutdown`](QemuVmidAgentShutdownPath::post), [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-disk`](QemuVmidAgentSuspendDiskPath::post), [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-hybrid`](QemuVmidAgentSuspendHybridPath::post), [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-ram`](QemuVmidAgentSuspendRamPath::post).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentPing {
     /// Answer of the guest agent.
@@ -13467,7 +13431,6 @@ impl Default for QemuAgentPing {
 /// Answer of the guest agent.
 ///
 /// Given by [`POST /nodes/{node}/qemu/{vmid}/agent/ping`](QemuVmidAgentPingPath::post), [`POST /nodes/{node}/qemu/{vmid}/agent/set-user-password`](QemuVmidAgentSetUserPasswordPost), [`POST /nodes/{node}/qemu/{vmid}/agent/shutdown`](QemuVmidAgentShutdownPath::post), [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-disk`](QemuVmidAgentSuspendDiskPath::post), [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-hybrid`](QemuVmidAgentSuspendHybridPath::post), [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-ram`](QemuVmidAgentSuspendRamPath::post).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentPingResult {
     /// Error the agent answered with in place of a result.
@@ -13500,7 +13463,6 @@ impl Default for QemuAgentPingResult {
 /// The answer to `POST /nodes/{node}/qemu/{vmid}/agent`, which runs one of the parameterless guest agent commands.
 ///
 /// Given by [`POST /nodes/{node}/qemu/{vmid}/agent`](QemuVmidAgentPath::post).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentPost {
     /// Answer of the guest agent; its shape depends on `command`.
@@ -13534,7 +13496,7 @@ impl Default for QemuAgentPost {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuAgentType {
     /// The value `virtio`.
@@ -13555,7 +13517,6 @@ open_enum_impls!(QemuAgentType {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAudio {
     /// Sound card model.
@@ -13613,7 +13574,7 @@ property_string_impls!(QemuAudio);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuAudioDevice {
     /// The value `ich9-intel-hda`.
@@ -13636,7 +13597,7 @@ open_enum_impls!(QemuAudioDevice {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuAudioDriver {
     /// The value `spice`.
@@ -13654,27 +13615,26 @@ open_enum_impls!(QemuAudioDriver {
 /// What the balloon device reports.
 ///
 /// Given by [`GET /nodes/{node}/qemu`](QemuGet), [`GET /nodes/{node}/qemu/{vmid}/status/current`](QemuVmidStatusCurrentPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuBallooninfo {
     /// Memory the guest has at present. In bytes.
-    pub actual: Option<i64>,
+    pub actual: Option<u64>,
     /// Memory that is free inside the guest; needs a balloon driver there. In bytes.
-    pub free_mem: Option<i64>,
+    pub free_mem: Option<u64>,
     /// When the guest last reported its figures. In seconds since 1970.
-    pub last_update: Option<i64>,
+    pub last_update: Option<Timestamp>,
     /// Page faults of the guest that needed its disk.
     pub major_page_faults: Option<i64>,
     /// Memory the guest can have at most. In bytes.
-    pub max_mem: Option<i64>,
+    pub max_mem: Option<u64>,
     /// Data the guest has read back from its swap space. In bytes.
-    pub mem_swapped_in: Option<i64>,
+    pub mem_swapped_in: Option<u64>,
     /// Data the guest has written to its swap space. In bytes.
-    pub mem_swapped_out: Option<i64>,
+    pub mem_swapped_out: Option<u64>,
     /// Page faults of the guest that needed no disk.
     pub minor_page_faults: Option<i64>,
     /// Memory that the guest's system sees. In bytes.
-    pub total_mem: Option<i64>,
+    pub total_mem: Option<u64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -13714,7 +13674,7 @@ impl Default for QemuBallooninfo {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuBios {
     /// The value `seabios`.
@@ -13732,7 +13692,6 @@ open_enum_impls!(QemuBios {
 /// Counters of one drive.
 ///
 /// Given by [`GET /nodes/{node}/qemu`](QemuGet), [`GET /nodes/{node}/qemu/{vmid}/status/current`](QemuVmidStatusCurrentPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuBlockstatValue {
     /// Whether failed operations count for the latency figures.
@@ -13766,7 +13725,7 @@ pub struct QemuBlockstatValue {
     /// Zone append operations refused as invalid.
     pub invalid_zone_append_operations: Option<i64>,
     /// Data read. In bytes.
-    pub rd_bytes: Option<i64>,
+    pub rd_bytes: Option<u64>,
     /// Read requests merged into others.
     pub rd_merged: Option<i64>,
     /// Read operations done.
@@ -13776,7 +13735,7 @@ pub struct QemuBlockstatValue {
     /// Figures over the latest interval, for each interval that is set up.
     pub timed_stats: Option<Vec<QemuBlockstatValueTimedStatsItem>>,
     /// Data discarded. In bytes.
-    pub unmap_bytes: Option<i64>,
+    pub unmap_bytes: Option<u64>,
     /// Discard requests merged into others.
     pub unmap_merged: Option<i64>,
     /// Discard operations done.
@@ -13784,9 +13743,9 @@ pub struct QemuBlockstatValue {
     /// Nanoseconds spent on discard operations.
     pub unmap_total_time_ns: Option<i64>,
     /// Data written. In bytes.
-    pub wr_bytes: Option<i64>,
+    pub wr_bytes: Option<u64>,
     /// Offset behind the farthest byte ever written, in bytes.
-    pub wr_highest_offset: Option<i64>,
+    pub wr_highest_offset: Option<u64>,
     /// Write requests merged into others.
     pub wr_merged: Option<i64>,
     /// Write operations done.
@@ -13794,7 +13753,7 @@ pub struct QemuBlockstatValue {
     /// Nanoseconds spent on write operations.
     pub wr_total_time_ns: Option<i64>,
     /// Data appended to zones. In bytes.
-    pub zone_append_bytes: Option<i64>,
+    pub zone_append_bytes: Option<u64>,
     /// Zone append requests merged into others.
     pub zone_append_merged: Option<i64>,
     /// Zone append operations done.
@@ -13863,7 +13822,6 @@ impl Default for QemuBlockstatValue {
 /// One element of `timed_stats`: figures over the latest interval, for each interval that is set up.
 ///
 /// Given by [`GET /nodes/{node}/qemu`](QemuGet), [`GET /nodes/{node}/qemu/{vmid}/status/current`](QemuVmidStatusCurrentPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuBlockstatValueTimedStatsItem {
     /// Average time of a flush operation in nanoseconds.
@@ -13946,7 +13904,6 @@ impl Default for QemuBlockstatValueTimedStatsItem {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuBoot {
     /// Old style boot order: floppy (a), disk (c), CD-ROM (d), network (n); deprecated in favour of `order`.
@@ -14015,7 +13972,7 @@ property_string_impls!(QemuBoot);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuCitype {
     /// The value `configdrive2`.
@@ -14036,7 +13993,7 @@ open_enum_impls!(QemuCitype {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get), [`GET /nodes/{node}/qemu/{vmid}/status/current`](QemuVmidStatusCurrentPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuClipboard {
     /// The value `vnc`.
@@ -14053,7 +14010,7 @@ open_enum_impls!(QemuClipboard {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/clone`](QemuVmidClonePost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut), [`POST /nodes/{node}/qemu/{vmid}/move_disk`](QemuVmidMoveDiskPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuCloneFormat {
     /// The value `raw`.
@@ -14076,17 +14033,16 @@ open_enum_impls!(QemuCloneFormat {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuCloudInitCustom {
     /// Volume ID of the snippet used as meta data.
-    pub meta: Option<String>,
+    pub meta: Option<VolumeId>,
     /// Volume ID of the snippet used as network configuration.
-    pub network: Option<String>,
+    pub network: Option<VolumeId>,
     /// Volume ID of the snippet used as user data.
-    pub user: Option<String>,
+    pub user: Option<VolumeId>,
     /// Volume ID of the snippet used as vendor data.
-    pub vendor: Option<String>,
+    pub vendor: Option<VolumeId>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
     pub unknown: UnknownKeys,
 }
@@ -14101,28 +14057,28 @@ impl QemuCloudInitCustom {
     /// Volume ID of the snippet used as meta data.
     #[inline]
     #[must_use]
-    pub fn meta<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+    pub fn meta<How>(mut self, value: impl IntoSetting<VolumeId, How>) -> Self {
         set::set(&mut self.meta, &mut self.unknown, "meta", value);
         self
     }
     /// Volume ID of the snippet used as network configuration.
     #[inline]
     #[must_use]
-    pub fn network<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+    pub fn network<How>(mut self, value: impl IntoSetting<VolumeId, How>) -> Self {
         set::set(&mut self.network, &mut self.unknown, "network", value);
         self
     }
     /// Volume ID of the snippet used as user data.
     #[inline]
     #[must_use]
-    pub fn user<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+    pub fn user<How>(mut self, value: impl IntoSetting<VolumeId, How>) -> Self {
         set::set(&mut self.user, &mut self.unknown, "user", value);
         self
     }
     /// Volume ID of the snippet used as vendor data.
     #[inline]
     #[must_use]
-    pub fn vendor<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+    pub fn vendor<How>(mut self, value: impl IntoSetting<VolumeId, How>) -> Self {
         set::set(&mut self.vendor, &mut self.unknown, "vendor", value);
         self
     }
@@ -14157,7 +14113,7 @@ property_string_impls!(QemuCloudInitCustom);
 /// Document to return.
 ///
 /// Taken by [`GET /nodes/{node}/qemu/{vmid}/cloudinit/dump`](QemuVmidCloudinitDumpPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuCloudinitDumpType {
     /// The value `user`.
@@ -14177,7 +14133,6 @@ open_enum_impls!(QemuCloudinitDumpType {
 /// One element of the answer to `GET /nodes/{node}/qemu/{vmid}/cloudinit`, which lists the cloud-init options with the value in the current image and the pending one.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/cloudinit`](QemuVmidCloudinitPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuCloudinitItem {
     /// Present and not 0 if the option will be removed. From 0 to 1. Since 8.0.
@@ -14216,7 +14171,6 @@ object!(QemuCloudinitItem {
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/config`, which returns the configuration with pending changes included.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuConfig {
     /// Gives the guest ACPI; without it, a shutdown needs the guest agent. Default: `true`.
@@ -14363,13 +14317,13 @@ pub struct QemuConfig {
     /// What is under way with the snapshot or was broken off; only when one is asked for. Such a snapshot cannot be rolled back to.
     pub snapstate: Option<super::types::LxcConfigSnapstate>,
     /// Time of the snapshot as Unix time. At least 0. Since 9.1.
-    pub snaptime: Option<i64>,
+    pub snaptime: Option<Timestamp>,
     /// CPU sockets. At least 1. Default: `1`.
     pub sockets: Option<i64>,
     /// Extras for SPICE sessions.
     pub spice_enhancements: Option<QemuSpiceEnhancements>,
-    /// SSH public keys cloud-init installs, one a line, the whole URL-encoded.
-    pub sshkeys: Option<String>,
+    /// SSH public keys cloud-init installs, one a line.
+    pub sshkeys: Option<EncodedText>,
     /// Date at which the hardware clock starts: `now`, `2006-06-17` or `2006-06-17T16:01:21`. Default: `now`.
     pub startdate: Option<String>,
     /// Place in the node's start and shutdown sequence.
@@ -14966,7 +14920,7 @@ impl QemuConfig {
     ///Sets `snaptime`.
     #[inline]
     #[must_use]
-    pub fn snaptime<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+    pub fn snaptime<How>(mut self, value: impl IntoSetting<Timestamp, How>) -> Self {
         set::set(&mut self.snaptime, &mut self.extra, "snaptime", value);
         self
     }
@@ -14995,7 +14949,7 @@ impl QemuConfig {
     ///Sets `sshkeys`.
     #[inline]
     #[must_use]
-    pub fn sshkeys<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+    pub fn sshkeys<How>(mut self, value: impl IntoSetting<EncodedText, How>) -> Self {
         set::set(&mut self.sshkeys, &mut self.extra, "sshkeys", value);
         self
     }
@@ -15264,7 +15218,6 @@ impl Default for QemuConfig {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuCpu {
     /// CPU model: a built-in name, or `custom-` followed by the name of a custom model.
@@ -15406,7 +15359,7 @@ property_string_impls!(QemuCpu);
 /// Whether to start or to stop the helper.
 ///
 /// Taken by [`POST /nodes/{node}/qemu/{vmid}/dbus-vmstate`](QemuVmidDbusVmstatePath::post).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuDbusVmstateAction {
     /// The value `start`.
@@ -15424,7 +15377,7 @@ open_enum_impls!(QemuDbusVmstateAction {
 /// Key of the disk to enlarge, such as `scsi0`.
 ///
 /// Taken by [`PUT /nodes/{node}/qemu/{vmid}/resize`](QemuVmidResizePut), [`POST /nodes/{node}/qemu/{vmid}/template`](QemuVmidTemplatePost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuDisk {
     /// The value `ide0`. Set by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
@@ -15617,7 +15570,6 @@ open_enum_impls!(QemuDisk {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuDrive {
     /// Way in which QEMU issues the drive's I/O.
@@ -15686,8 +15638,8 @@ pub struct QemuDrive {
     pub mbps_wr_max: Option<f64>,
     /// Whether the drive is a disk or a CD-ROM. Default: `disk`.
     pub media: Option<QemuDriveMedia>,
-    /// Model name the guest sees, URL-encoded, up to 40 bytes. At most 120 characters.
-    pub model: Option<String>,
+    /// Model name the guest sees, up to 40 bytes. At most 120 characters.
+    pub model: Option<EncodedText>,
     /// Product name the guest sees, up to 16 bytes. Since 8.1.
     pub product: Option<String>,
     /// Request queues of the drive's controller. At least 2.
@@ -15702,8 +15654,8 @@ pub struct QemuDrive {
     pub scsiblock: Option<bool>,
     /// Sectors of a fixed drive geometry. Until 8.4.
     pub secs: Option<i64>,
-    /// Serial number the guest sees, URL-encoded, up to 20 bytes. At most 60 characters.
-    pub serial: Option<String>,
+    /// Serial number the guest sees, up to 20 bytes. At most 60 characters.
+    pub serial: Option<EncodedText>,
     /// Declares the volume present on every node; it does not make it so. Default: `false`.
     pub shared: Option<bool>,
     /// Size of the disk; informational, setting it does not resize anything.
@@ -15988,10 +15940,10 @@ impl QemuDrive {
         set::set(&mut self.media, &mut self.unknown, "media", value);
         self
     }
-    /// Model name the guest sees, URL-encoded, up to 40 bytes. At most 120 characters.
+    /// Model name the guest sees, up to 40 bytes. At most 120 characters.
     #[inline]
     #[must_use]
-    pub fn model<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+    pub fn model<How>(mut self, value: impl IntoSetting<EncodedText, How>) -> Self {
         set::set(&mut self.model, &mut self.unknown, "model", value);
         self
     }
@@ -16044,10 +15996,10 @@ impl QemuDrive {
         set::set(&mut self.secs, &mut self.unknown, "secs", value);
         self
     }
-    /// Serial number the guest sees, URL-encoded, up to 20 bytes. At most 60 characters.
+    /// Serial number the guest sees, up to 20 bytes. At most 60 characters.
     #[inline]
     #[must_use]
-    pub fn serial<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+    pub fn serial<How>(mut self, value: impl IntoSetting<EncodedText, How>) -> Self {
         set::set(&mut self.serial, &mut self.unknown, "serial", value);
         self
     }
@@ -16210,7 +16162,7 @@ property_string_impls!(QemuDrive);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuDriveAio {
     /// The value `native`.
@@ -16231,7 +16183,7 @@ open_enum_impls!(QemuDriveAio {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuDriveCache {
     /// The value `none`.
@@ -16260,7 +16212,7 @@ open_enum_impls!(QemuDriveCache {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuDriveDiscard {
     /// The value `ignore`.
@@ -16279,7 +16231,7 @@ open_enum_impls!(QemuDriveDiscard {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuDriveMedia {
     /// The value `cdrom`.
@@ -16298,7 +16250,7 @@ open_enum_impls!(QemuDriveMedia {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuDriveRerror {
     /// The value `ignore`.
@@ -16319,7 +16271,7 @@ open_enum_impls!(QemuDriveRerror {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuDriveTrans {
     /// The value `none`.
@@ -16340,7 +16292,7 @@ open_enum_impls!(QemuDriveTrans {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuDriveWerror {
     /// The value `enospc`.
@@ -16365,7 +16317,6 @@ open_enum_impls!(QemuDriveWerror {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuEfiDisk {
     /// Size of the variable store; `4m` is the newer one and needed for Secure Boot. Ignored for ARM guests. Default: `2m`.
@@ -16493,7 +16444,7 @@ property_string_impls!(QemuEfiDisk);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuEfiDiskEfitype {
     /// The value `2m`.
@@ -16514,7 +16465,7 @@ open_enum_impls!(QemuEfiDiskEfitype {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuEfiDiskMsCert {
     /// The value `2011`.
@@ -16540,7 +16491,6 @@ open_enum_impls!(QemuEfiDiskMsCert {
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/feature`, which tells whether all disks of a virtual machine support snapshot.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/feature`](QemuVmidFeatureGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuFeature {
     /// Whether it is possible.
@@ -16575,7 +16525,7 @@ object!(QemuFeature {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuFormat {
     /// The value `raw`.
@@ -16606,7 +16556,6 @@ open_enum_impls!(QemuFormat {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuHostPci {
     /// PCI device ID shown to the guest in place of the real one.
@@ -16804,7 +16753,7 @@ property_string_impls!(QemuHostPci);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuHostPciDriver {
     /// The value `vfio`.
@@ -16823,7 +16772,7 @@ open_enum_impls!(QemuHostPciDriver {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuHugepages {
     /// The value `any`.
@@ -16848,7 +16797,6 @@ open_enum_impls!(QemuHugepages {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuIpConfig {
     /// IPv4 gateway; needs `ip` to hold an address.
@@ -16924,13 +16872,12 @@ property_string_impls!(QemuIpConfig);
 /// One element of the answer to `GET /nodes/{node}/qemu`, which lists the virtual machines of a node with their live figures.
 ///
 /// Given by [`GET /nodes/{node}/qemu`](QemuGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuItem {
     /// Memory the guest has at present by way of ballooning. In bytes.
-    pub balloon: Option<i64>,
+    pub balloon: Option<u64>,
     /// Memory the guest keeps at least when the host reclaims some. In bytes.
-    pub balloon_min: Option<i64>,
+    pub balloon_min: Option<u64>,
     /// What the balloon device reports.
     pub ballooninfo: Option<QemuBallooninfo>,
     /// Counters of QEMU for each drive, by drive; they start with the QEMU process.
@@ -16940,29 +16887,29 @@ pub struct QemuItem {
     /// CPUs the guest can use at most.
     pub cpus: Option<f64>,
     /// Not measured for virtual machines; 0. In bytes.
-    pub disk: Option<i64>,
+    pub disk: Option<u64>,
     /// Bytes the guest has read from its disks since its start; not available for every kind of storage. In bytes. Since 8.3.
-    pub diskread: Option<i64>,
+    pub diskread: Option<u64>,
     /// Bytes the guest has written to its disks since its start; not available for every kind of storage. In bytes. Since 8.3.
-    pub diskwrite: Option<i64>,
+    pub diskwrite: Option<u64>,
     /// Memory that is free inside the guest; needs a balloon driver there. In bytes.
-    pub freemem: Option<i64>,
+    pub freemem: Option<u64>,
     /// Lock on the configuration, if there is one.
     pub lock: Option<String>,
     /// Size of the boot disk in bytes.
-    pub maxdisk: Option<i64>,
+    pub maxdisk: Option<u64>,
     /// Most memory the guest can have, in bytes.
-    pub maxmem: Option<i64>,
+    pub maxmem: Option<u64>,
     /// Memory in use in bytes, as the guest reports it through its balloon device if it can. Since 8.4.
-    pub mem: Option<i64>,
+    pub mem: Option<u64>,
     /// Memory the virtual machine takes up on the host, in bytes. Since 9.0.
-    pub memhost: Option<i64>,
+    pub memhost: Option<u64>,
     /// Name of the virtual machine.
     pub name: Option<String>,
     /// Data received over the network since the guest's start. In bytes. Since 8.3.
-    pub netin: Option<i64>,
+    pub netin: Option<u64>,
     /// Data sent over the network since the guest's start. In bytes. Since 8.3.
-    pub netout: Option<i64>,
+    pub netout: Option<u64>,
     /// Traffic of each network card, by its device on the host such as `tap100i0`.
     pub nics: Option<BTreeMap<String, QemuNicsValue>>,
     /// PID of the QEMU process on the host, while it runs.
@@ -16997,7 +16944,7 @@ pub struct QemuItem {
     /// Whether the QEMU process runs.
     pub status: super::types::GuestStatus,
     /// Labels of the virtual machine, separated by `;`.
-    pub tags: Option<String>,
+    pub tags: Option<List>,
     /// Whether the virtual machine is a template; a template cannot be started. Default: `false`. Since 8.3.
     pub template: Option<bool>,
     /// Seconds since the start; 0 when stopped. In seconds.
@@ -17071,7 +17018,6 @@ object!(QemuItem {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuIvshmem {
     /// Name of the shared memory file, prefixed with `pve-shm-`; the VM ID if absent. Deleted at stop.
@@ -17128,7 +17074,7 @@ property_string_impls!(QemuIvshmem);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuLock {
     /// The value `backup`.
@@ -17172,7 +17118,6 @@ open_enum_impls!(QemuLock {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut), [`POST /nodes/{node}/qemu/{vmid}/status/start`](QemuVmidStatusStartPost).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuMachine {
     /// Address width of the virtual IOMMU in bits; Intel's knows 39 and 48, that of VirtIO 32 to 64. From 32 to 64. Since 9.1.
@@ -17278,7 +17223,7 @@ property_string_impls!(QemuMachine);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut), [`POST /nodes/{node}/qemu/{vmid}/status/start`](QemuVmidStatusStartPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuMachineViommu {
     /// The value `intel`.
@@ -17299,7 +17244,6 @@ open_enum_impls!(QemuMachineViommu {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuMemory {
     /// Memory of the guest in MiB; with ballooning this is the most it can get. At least 16. Default: `512`.
@@ -17362,13 +17306,12 @@ property_string_impls!(QemuMemory);
 /// A property string: it is written and read as one text.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuMeta {
     /// QEMU version with which the virtual machine was created.
     pub creation_qemu: Option<String>,
     /// Creation time as Unix time. At least 0.
-    pub ctime: Option<i64>,
+    pub ctime: Option<Timestamp>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
     pub unknown: UnknownKeys,
 }
@@ -17391,7 +17334,7 @@ impl QemuMeta {
     /// Creation time as Unix time. At least 0.
     #[inline]
     #[must_use]
-    pub fn ctime<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+    pub fn ctime<How>(mut self, value: impl IntoSetting<Timestamp, How>) -> Self {
         set::set(&mut self.ctime, &mut self.unknown, "ctime", value);
         self
     }
@@ -17424,7 +17367,6 @@ property_string_impls!(QemuMeta);
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/migrate`, which checks what allows or hinders migrating the virtual machine.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/migrate`](QemuVmidMigrateGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuMigrate {
     /// Nodes to which the virtual machine can go; older releases name them only while it is stopped.
@@ -17483,7 +17425,6 @@ object!(QemuMigrate {
 /// One element of `local_disks`: disks on local storage, which must be copied; includes CD-ROMs and unused ones.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/migrate`](QemuVmidMigrateGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuMigrateLocalDisksItem {
     /// Whether the disk is a CD-ROM.
@@ -17509,9 +17450,9 @@ pub struct QemuMigrateLocalDisksItem {
     /// Whether the disk is marked as present on every node; such a disk is not listed.
     pub shared: Option<bool>,
     /// Size of the disk in bytes.
-    pub size: Option<i64>,
+    pub size: Option<u64>,
     /// Volume ID of the disk.
-    pub volid: String,
+    pub volid: VolumeId,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -17520,7 +17461,7 @@ impl QemuMigrateLocalDisksItem {
     /// A value of what always comes in an answer.
     #[inline]
     #[must_use]
-    pub fn new<How0>(volid: impl IntoValue<String, How0>) -> Self {
+    pub fn new<How0>(volid: impl IntoValue<VolumeId, How0>) -> Self {
         let mut new = <Self as Object>::empty();
         set::put(&mut new.volid, &mut new.extra, "volid", volid);
         new
@@ -17549,7 +17490,6 @@ object!(QemuMigrateLocalDisksItem {
 /// Part of `mapped-resource-info.*` in `GET /nodes/{node}/qemu/{vmid}/migrate`.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/migrate`](QemuVmidMigrateGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuMigrateMappedResourceInfoValue {
     /// Whether the device can move along in a live migration.
@@ -17585,7 +17525,6 @@ impl Default for QemuMigrateMappedResourceInfoValue {
 /// Part of `not_allowed_nodes.*` in `GET /nodes/{node}/qemu/{vmid}/migrate`.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/migrate`](QemuVmidMigrateGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuMigrateNotAllowedNodesValue {
     /// High availability resources that keep the virtual machine off the node.
@@ -17628,7 +17567,7 @@ impl Default for QemuMigrateNotAllowedNodesValue {
 /// Whether migration traffic is encrypted by SSH; `insecure` is faster but only for trusted networks.
 ///
 /// Taken by [`POST /nodes/{node}/qemu/{vmid}/migrate`](QemuVmidMigratePost), [`POST /nodes/{node}/qemu/{vmid}/status/start`](QemuVmidStatusStartPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuMigrationType {
     /// The value `secure`.
@@ -17646,7 +17585,7 @@ open_enum_impls!(QemuMigrationType {
 /// Key of the disk to move, such as `scsi0`.
 ///
 /// Taken by [`POST /nodes/{node}/qemu/{vmid}/move_disk`](QemuVmidMoveDiskPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuMoveDiskDisk {
     /// The value `ide0`. Set by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
@@ -18604,7 +18543,7 @@ open_enum_impls!(QemuMoveDiskDisk {
 /// Key the disk gets in the receiving configuration; the same one if absent.
 ///
 /// Taken by [`POST /nodes/{node}/qemu/{vmid}/move_disk`](QemuVmidMoveDiskPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuMoveDiskTargetDisk {
     /// The value `ide0`. Set by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
@@ -19565,7 +19504,6 @@ open_enum_impls!(QemuMoveDiskTargetDisk {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuNet {
     /// Network bridge the card is plugged into; without one, QEMU gives the guest NAT with DHCP in 10.0.2.0/24.
@@ -19809,7 +19747,7 @@ property_string_impls!(QemuNet);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuNetModel {
     /// The value `e1000`.
@@ -19867,13 +19805,12 @@ open_enum_impls!(QemuNetModel {
 /// Traffic of one network card.
 ///
 /// Given by [`GET /nodes/{node}/qemu`](QemuGet), [`GET /nodes/{node}/qemu/{vmid}/status/current`](QemuVmidStatusCurrentPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuNicsValue {
     /// Data the guest has received on the card since its start. In bytes.
-    pub netin: Option<i64>,
+    pub netin: Option<u64>,
     /// Data the guest has sent on the card since its start. In bytes.
-    pub netout: Option<i64>,
+    pub netout: Option<u64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -19905,7 +19842,6 @@ impl Default for QemuNicsValue {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuNuma {
     /// Virtual CPUs of this node, as numbers and ranges.
@@ -19982,7 +19918,7 @@ property_string_impls!(QemuNuma);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuNumaPolicy {
     /// The value `preferred`.
@@ -20003,7 +19939,7 @@ open_enum_impls!(QemuNumaPolicy {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuOstype {
     /// The value `other`.
@@ -20055,7 +19991,6 @@ open_enum_impls!(QemuOstype {
 /// What this QEMU process can do beyond a plain QEMU.
 ///
 /// Given by [`GET /nodes/{node}/qemu`](QemuGet), [`GET /nodes/{node}/qemu/{vmid}/status/current`](QemuVmidStatusCurrentPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuProxmoxSupport {
     /// Whether outside backup software can be given access to the disks.
@@ -20126,7 +20061,6 @@ impl Default for QemuProxmoxSupport {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuRng {
     /// Bytes of randomness the guest gets per period; 0 lifts the limit, which can starve the host.
@@ -20190,7 +20124,7 @@ property_string_impls!(QemuRng);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuRngSource {
     /// The value `/dev/urandom`.
@@ -20214,7 +20148,7 @@ open_enum_impls!(QemuRngSource {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuScsihw {
     /// The value `lsi`.
@@ -20250,7 +20184,6 @@ open_enum_impls!(QemuScsihw {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuSev {
     /// Allows the guest on hosts with simultaneous multithreading enabled; for `snp`. Since 8.4.
@@ -20343,7 +20276,6 @@ property_string_impls!(QemuSev);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuSmbios1 {
     /// Marks the text values as Base64; needed when they hold spaces or commas.
@@ -20474,7 +20406,6 @@ property_string_impls!(QemuSmbios1);
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`, which returns the configuration saved with a snapshot.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuSnapshotConfig {
     /// Gives the guest ACPI; without it, a shutdown needs the guest agent. Default: `true`.
@@ -20619,13 +20550,13 @@ pub struct QemuSnapshotConfig {
     /// Work in progress on the snapshot, such as `prepare` or `delete`; absent when it is complete.
     pub snapstate: Option<String>,
     /// When the snapshot was taken, as Unix time.
-    pub snaptime: Option<i64>,
+    pub snaptime: Option<Timestamp>,
     /// CPU sockets. At least 1. Default: `1`.
     pub sockets: Option<i64>,
     /// Extras for SPICE sessions.
     pub spice_enhancements: Option<QemuSpiceEnhancements>,
-    /// SSH public keys cloud-init installs, one a line, the whole URL-encoded.
-    pub sshkeys: Option<String>,
+    /// SSH public keys cloud-init installs, one a line.
+    pub sshkeys: Option<EncodedText>,
     /// Date at which the hardware clock starts: `now`, `2006-06-17` or `2006-06-17T16:01:21`. Default: `now`.
     pub startdate: Option<String>,
     /// Place in the node's start and shutdown sequence.
@@ -21210,7 +21141,7 @@ impl QemuSnapshotConfig {
     ///Sets `snaptime`.
     #[inline]
     #[must_use]
-    pub fn snaptime<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+    pub fn snaptime<How>(mut self, value: impl IntoSetting<Timestamp, How>) -> Self {
         set::set(&mut self.snaptime, &mut self.extra, "snaptime", value);
         self
     }
@@ -21239,7 +21170,7 @@ impl QemuSnapshotConfig {
     ///Sets `sshkeys`.
     #[inline]
     #[must_use]
-    pub fn sshkeys<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+    pub fn sshkeys<How>(mut self, value: impl IntoSetting<EncodedText, How>) -> Self {
         set::set(&mut self.sshkeys, &mut self.extra, "sshkeys", value);
         self
     }
@@ -21496,7 +21427,6 @@ impl Default for QemuSnapshotConfig {
 /// One element of the answer to `GET /nodes/{node}/qemu/{vmid}/snapshot`, which lists the snapshots.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/snapshot`](QemuVmidSnapshotPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuSnapshotItem {
     /// Notes about the snapshot.
@@ -21510,7 +21440,7 @@ pub struct QemuSnapshotItem {
     /// Whether the guest runs; in the entry `current` only.
     pub running: Option<bool>,
     /// When the snapshot was taken, as Unix time.
-    pub snaptime: Option<i64>,
+    pub snaptime: Option<Timestamp>,
     /// Whether the snapshot holds the RAM as well.
     pub vmstate: Option<bool>,
     /// Members that are not declared here, and values that did not fit their field.
@@ -21547,7 +21477,6 @@ object!(QemuSnapshotItem {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuSpiceEnhancements {
     /// Lets the SPICE viewer share a folder; the guest must run `spice-webdavd`. Default: `false`.
@@ -21614,7 +21543,7 @@ property_string_impls!(QemuSpiceEnhancements);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuSpiceEnhancementsVideostreaming {
     /// The value `off`.
@@ -21634,15 +21563,14 @@ open_enum_impls!(QemuSpiceEnhancementsVideostreaming {
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/status/current`, which returns the run state and live figures of a virtual machine.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/status/current`](QemuVmidStatusCurrentPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuStatusCurrent {
     /// Whether the guest agent is enabled in the configuration.
     pub agent: Option<bool>,
     /// Memory the guest has at present by way of ballooning. In bytes.
-    pub balloon: Option<i64>,
+    pub balloon: Option<u64>,
     /// Memory the guest keeps at least when the host reclaims some. In bytes.
-    pub balloon_min: Option<i64>,
+    pub balloon_min: Option<u64>,
     /// What the balloon device reports.
     pub ballooninfo: Option<QemuBallooninfo>,
     /// Counters of QEMU for each drive, by drive; they start with the QEMU process.
@@ -21654,31 +21582,31 @@ pub struct QemuStatusCurrent {
     /// CPUs the guest can use at most.
     pub cpus: Option<f64>,
     /// Not measured for virtual machines; 0. In bytes.
-    pub disk: Option<i64>,
+    pub disk: Option<u64>,
     /// Bytes the guest has read from its disks since its start; not available for every kind of storage. In bytes. Since 8.3.
-    pub diskread: Option<i64>,
+    pub diskread: Option<u64>,
     /// Bytes the guest has written to its disks since its start; not available for every kind of storage. In bytes. Since 8.3.
-    pub diskwrite: Option<i64>,
+    pub diskwrite: Option<u64>,
     /// Memory that is free inside the guest; needs a balloon driver there. In bytes.
-    pub freemem: Option<i64>,
+    pub freemem: Option<u64>,
     /// State of the virtual machine in the high availability manager.
     pub ha: Option<super::types::GuestHaState>,
     /// Lock on the configuration, if there is one.
     pub lock: Option<String>,
     /// Size of the boot disk in bytes.
-    pub maxdisk: Option<i64>,
+    pub maxdisk: Option<u64>,
     /// Most memory the guest can have, in bytes.
-    pub maxmem: Option<i64>,
+    pub maxmem: Option<u64>,
     /// Memory in use in bytes, as the guest reports it through its balloon device if it can. Since 8.4.
-    pub mem: Option<i64>,
+    pub mem: Option<u64>,
     /// Memory the virtual machine takes up on the host, in bytes. Since 9.0.
-    pub memhost: Option<i64>,
+    pub memhost: Option<u64>,
     /// Name of the virtual machine.
     pub name: Option<String>,
     /// Data received over the network since the guest's start. In bytes. Since 8.3.
-    pub netin: Option<i64>,
+    pub netin: Option<u64>,
     /// Data sent over the network since the guest's start. In bytes. Since 8.3.
-    pub netout: Option<i64>,
+    pub netout: Option<u64>,
     /// Traffic of each network card, by its device on the host such as `tap100i0`.
     pub nics: Option<BTreeMap<String, QemuNicsValue>>,
     /// PID of the QEMU process on the host, while it runs.
@@ -21715,7 +21643,7 @@ pub struct QemuStatusCurrent {
     /// Whether the QEMU process runs.
     pub status: super::types::GuestStatus,
     /// Labels of the virtual machine, separated by `;`.
-    pub tags: Option<String>,
+    pub tags: Option<List>,
     /// Whether the virtual machine is a template; a template cannot be started. Default: `false`. Since 8.3.
     pub template: Option<bool>,
     /// Seconds since the start; 0 when stopped. In seconds.
@@ -21790,7 +21718,6 @@ object!(QemuStatusCurrent {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuTdx {
     /// Lets the guest obtain attestation quotes from the host's quote generation service.
@@ -21872,7 +21799,7 @@ property_string_impls!(QemuTdx);
 /// Serial port to open as a terminal; without it, the one that serves as display.
 ///
 /// Taken by [`POST /nodes/{node}/qemu/{vmid}/termproxy`](QemuVmidTermproxyPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuTermproxySerial {
     /// The value `serial0`. Set by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
@@ -21897,7 +21824,6 @@ open_enum_impls!(QemuTermproxySerial {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuTpmState {
     /// Volume ID of the disk; `STORAGE:0` allocates a new one.
@@ -21989,7 +21915,7 @@ property_string_impls!(QemuTpmState);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuTpmStateVersion {
     /// The value `v1.2`.
@@ -22012,7 +21938,6 @@ open_enum_impls!(QemuTpmStateVersion {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuUnused {
     /// Volume ID of the detached volume.
@@ -22059,7 +21984,6 @@ property_string_impls!(QemuUnused);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuUsb {
     /// Host device as `vendor:product` or `bus-port`, which hinders migration; or `spice` for redirection from the viewer.
@@ -22137,7 +22061,6 @@ property_string_impls!(QemuUsb);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuVga {
     /// Clipboard for the console: `vnc`; when absent, SPICE displays get theirs. Since 8.1.
@@ -22212,7 +22135,7 @@ property_string_impls!(QemuVga);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuVgaType {
     /// The value `cirrus`.
@@ -22271,7 +22194,6 @@ open_enum_impls!(QemuVgaType {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuVirtiofs {
     /// How the guest may cache: data and metadata (`always`), metadata only, nothing, or the default (`auto`). Default: `auto`.
@@ -22364,7 +22286,7 @@ property_string_impls!(QemuVirtiofs);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuVirtiofsCache {
     /// The value `auto`.
@@ -22389,7 +22311,6 @@ open_enum_impls!(QemuVirtiofsCache {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuWatchdog {
     /// What happens to the virtual machine when the watchdog expires.
@@ -22456,7 +22377,7 @@ property_string_impls!(QemuWatchdog);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuWatchdogModel {
     /// The value `i6300esb`.

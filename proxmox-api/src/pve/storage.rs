@@ -1310,7 +1310,6 @@ impl Settings<StorageStoragePut> for StorageItem {
 /// The answer to `POST /storage`, which adds a storage definition to the cluster.
 ///
 /// Given by [`POST /storage`](StoragePost), [`PUT /storage/{storage}`](StorageStoragePut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct Storage {
     /// Settings the server made up, such as a generated key.
@@ -1342,7 +1341,6 @@ object!(Storage {
 /// Settings the server made up, such as a generated key.
 ///
 /// Given by [`POST /storage`](StoragePost), [`PUT /storage/{storage}`](StorageStoragePut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct StorageConfig {
     /// Encryption key that was set or generated; the one chance to save it.
@@ -1376,7 +1374,6 @@ impl Default for StorageConfig {
 /// One element of the answer to `GET /storage`, which lists the storage definitions of the cluster.
 ///
 /// Given by [`GET /storage`](StorageGet), [`GET /storage/{storage}`](StorageStoragePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct StorageItem {
     /// Authentication methods for RBD.
@@ -1394,13 +1391,8 @@ pub struct StorageItem {
     /// Comma-separated content types to allow; `images` is for virtual machines, `rootdir` for containers.
     pub content: Option<List>,
     /// Subdirectories per content type that differ from the usual ones, as `type=path` pairs.
-<<<<<<< HEAD
     #[cfg_attr(doc, doc(alias("content-dirs")))]
-    pub content_dirs: Option<List>,
-=======
-    #[doc(alias("content-dirs"))]
     pub content_dirs: Option<BTreeMap<String, String>>,
->>>>>>> 74af378 (Generate again)
     /// Creates the base directory if it is missing.
     #[cfg_attr(doc, doc(alias("create-base-path")))]
     pub create_base_path: Option<bool>,
@@ -2142,7 +2134,7 @@ object!(StorageItem {
 ///
 /// Given by [`GET /storage`](StorageGet), [`GET /storage/{storage}`](StorageStoragePath::get).
 /// Taken by [`POST /storage`](StoragePost), [`PUT /storage/{storage}`](StorageStoragePut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum StoragePreallocation {
     /// The value `off`.
@@ -2165,7 +2157,7 @@ open_enum_impls!(StoragePreallocation {
 ///
 /// Given by [`GET /storage`](StorageGet), [`GET /storage/{storage}`](StorageStoragePath::get).
 /// Taken by [`POST /storage`](StoragePost), [`PUT /storage/{storage}`](StorageStoragePut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum StorageSmbversion {
     /// The value `default`.
@@ -2197,7 +2189,7 @@ open_enum_impls!(StorageSmbversion {
 ///
 /// Given by [`GET /storage`](StorageGet), [`GET /storage/{storage}`](StorageStoragePath::get).
 /// Taken by [`POST /storage`](StoragePost), [`PUT /storage/{storage}`](StorageStoragePut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum StorageTransport {
     /// The value `tcp`.
@@ -2218,7 +2210,7 @@ open_enum_impls!(StorageTransport {
 ///
 /// Given by [`GET /storage`](StorageGet), [`POST /storage`](StoragePost), [`GET /storage/{storage}`](StorageStoragePath::get), [`PUT /storage/{storage}`](StorageStoragePut).
 /// Taken by [`GET /storage`](StorageGet), [`POST /storage`](StoragePost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum StorageType {
     /// The value `btrfs`.

@@ -7,7 +7,7 @@ use crate::support::*;
 ///
 /// Given by [`GET /cluster/backup`](super::cluster::ClusterBackupPath::get), [`GET /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::get), [`GET /nodes/{node}/vzdump/defaults`](super::nodes::NodeVzdumpDefaultsGet).
 /// Taken by [`POST /cluster/backup`](super::cluster::ClusterBackupPost), [`PUT /cluster/backup/{id}`](super::cluster::ClusterBackupIdPut), [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum BackupChangeDetection {
     /// The value `legacy`.
@@ -28,7 +28,7 @@ open_enum_impls!(BackupChangeDetection {
 ///
 /// Given by [`GET /cluster/backup`](super::cluster::ClusterBackupPath::get), [`GET /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::get), [`GET /nodes/{node}/vzdump/defaults`](super::nodes::NodeVzdumpDefaultsGet).
 /// Taken by [`POST /cluster/backup`](super::cluster::ClusterBackupPost), [`PUT /cluster/backup/{id}`](super::cluster::ClusterBackupIdPut), [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum BackupCompression {
     /// The value `0`.
@@ -57,7 +57,6 @@ open_enum_impls!(BackupCompression {
 ///
 /// Given by [`GET /cluster/backup`](super::cluster::ClusterBackupPath::get), [`GET /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::get).
 /// Taken by [`POST /cluster/backup`](super::cluster::ClusterBackupPost), [`PUT /cluster/backup/{id}`](super::cluster::ClusterBackupIdPut), [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct BackupFleecing {
     /// Whether data the guest overwrites is first set aside on a faster storage than the target.
@@ -126,7 +125,7 @@ property_string_impls!(BackupFleecing);
 ///
 /// Given by [`GET /cluster/backup`](super::cluster::ClusterBackupPath::get), [`GET /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::get), [`GET /nodes/{node}/vzdump/defaults`](super::nodes::NodeVzdumpDefaultsGet).
 /// Taken by [`POST /cluster/backup`](super::cluster::ClusterBackupPost), [`PUT /cluster/backup/{id}`](super::cluster::ClusterBackupIdPut), [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum BackupMailNotification {
     /// The value `always`.
@@ -145,7 +144,7 @@ open_enum_impls!(BackupMailNotification {
 ///
 /// Given by [`GET /cluster/backup`](super::cluster::ClusterBackupPath::get), [`GET /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::get), [`GET /nodes/{node}/vzdump/defaults`](super::nodes::NodeVzdumpDefaultsGet).
 /// Taken by [`POST /cluster/backup`](super::cluster::ClusterBackupPost), [`PUT /cluster/backup/{id}`](super::cluster::ClusterBackupIdPut), [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum BackupMode {
     /// The value `snapshot`.
@@ -166,7 +165,7 @@ open_enum_impls!(BackupMode {
 ///
 /// Given by [`GET /cluster/backup`](super::cluster::ClusterBackupPath::get), [`GET /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::get), [`GET /nodes/{node}/vzdump/defaults`](super::nodes::NodeVzdumpDefaultsGet).
 /// Taken by [`POST /cluster/backup`](super::cluster::ClusterBackupPost), [`PUT /cluster/backup/{id}`](super::cluster::ClusterBackupIdPut), [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum BackupNotificationMode {
     /// The value `auto`.
@@ -189,7 +188,7 @@ open_enum_impls!(BackupNotificationMode {
 ///
 /// Given by [`GET /cluster/backup`](super::cluster::ClusterBackupPath::get), [`GET /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::get), [`GET /nodes/{node}/vzdump/defaults`](super::nodes::NodeVzdumpDefaultsGet).
 /// Taken by [`POST /cluster/backup`](super::cluster::ClusterBackupPost), [`PUT /cluster/backup/{id}`](super::cluster::ClusterBackupIdPut), [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum BackupNotificationPolicy {
     /// The value `always`.
@@ -212,7 +211,6 @@ open_enum_impls!(BackupNotificationPolicy {
 ///
 /// Given by [`GET /cluster/backup`](super::cluster::ClusterBackupPath::get), [`GET /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::get).
 /// Taken by [`POST /cluster/backup`](super::cluster::ClusterBackupPost), [`PUT /cluster/backup/{id}`](super::cluster::ClusterBackupIdPut), [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct BackupPerformance {
     /// I/O requests a VM backup may have under way at once.
@@ -277,7 +275,6 @@ property_string_impls!(BackupPerformance);
 ///
 /// Given by [`GET /cluster/options`](super::cluster::ClusterOptionsPath::get), [`GET /storage`](super::storage::StorageGet), [`GET /storage/{storage}`](super::storage::StorageStoragePath::get).
 /// Taken by [`PUT /cluster/options`](super::cluster::ClusterOptionsPut), [`POST /storage`](super::storage::StoragePost), [`PUT /storage/{storage}`](super::storage::StorageStoragePut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct BandwidthLimits {
     /// Limit in KiB/s for cloning disks. At least 0.
@@ -370,7 +367,6 @@ property_string_impls!(BandwidthLimits);
 /// The answer to `GET /cluster/ceph/status`, which returns the state of the Ceph cluster as `ceph status` reports it.
 ///
 /// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatus {
     /// Number of the monitor election that formed the present quorum.
@@ -441,7 +437,6 @@ impl Default for CephStatus {
 /// One element of `addrvec`: the addresses, one for each protocol.
 ///
 /// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatusAddress {
     /// Address and port.
@@ -478,7 +473,6 @@ impl Default for CephStatusAddress {
 /// The addresses of the daemon, one for each protocol.
 ///
 /// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatusAddresses {
     /// The addresses, one for each protocol.
@@ -511,7 +505,6 @@ impl Default for CephStatusAddresses {
 /// Summary of the CephFS file systems and their metadata servers.
 ///
 /// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatusFsmap {
     /// Metadata servers that hold a rank.
@@ -565,7 +558,6 @@ impl Default for CephStatusFsmap {
 /// One element of `by_rank`: metadata servers that hold a rank.
 ///
 /// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatusFsmapByRankItem {
     /// Number of the file system the metadata server works for.
@@ -608,7 +600,6 @@ impl Default for CephStatusFsmapByRankItem {
 /// Health of the cluster.
 ///
 /// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatusHealth {
     /// Health checks that found something, by code such as `OSD_DOWN`.
@@ -645,7 +636,6 @@ impl Default for CephStatusHealth {
 /// A health check that found something.
 ///
 /// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatusHealthChecksValue {
     /// What was found, piece by piece.
@@ -684,7 +674,6 @@ impl Default for CephStatusHealthChecksValue {
 /// One element of `detail`: what was found, piece by piece.
 ///
 /// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatusHealthChecksValueDetailItem {
     /// Text about one finding.
@@ -717,7 +706,6 @@ impl Default for CephStatusHealthChecksValueDetailItem {
 /// What was found, in short.
 ///
 /// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatusHealthChecksValueSummary {
     /// Number of things concerned.
@@ -752,7 +740,6 @@ impl Default for CephStatusHealthChecksValueSummary {
 /// One element of `mutes`: health checks that were muted.
 ///
 /// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatusHealthMutesItem {
     /// Code of the muted check.
@@ -793,7 +780,6 @@ impl Default for CephStatusHealthMutesItem {
 /// Managers of the cluster.
 ///
 /// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatusMgrmap {
     /// Address of the active manager, in Ceph's notation.
@@ -876,7 +862,6 @@ impl Default for CephStatusMgrmap {
 /// One element of `active_clients`: connections that modules of the active manager hold.
 ///
 /// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatusMgrmapClient {
     /// The addresses, one for each protocol.
@@ -911,7 +896,6 @@ impl Default for CephStatusMgrmapClient {
 /// One element of `available_modules`: modules that are installed.
 ///
 /// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatusMgrmapModule {
     /// Whether what it needs is installed.
@@ -948,7 +932,6 @@ impl Default for CephStatusMgrmapModule {
 /// One element of `standbys`: managers on standby.
 ///
 /// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatusMgrmapStandbysItem {
     /// Global id of the manager; a restart changes it.
@@ -983,7 +966,6 @@ impl Default for CephStatusMgrmapStandbysItem {
 /// Monitors of the cluster.
 ///
 /// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatusMonmap {
     /// When the monitor map was first made, as Ceph writes times.
@@ -1060,7 +1042,6 @@ impl Default for CephStatusMonmap {
 /// What the monitors can do and all have to be able to do.
 ///
 /// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatusMonmapFeatures {
     /// Names of abilities that monitors may lack.
@@ -1095,7 +1076,6 @@ impl Default for CephStatusMonmapFeatures {
 /// One element of `mons`: the monitors, in order of rank.
 ///
 /// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatusMonmapMonsItem {
     /// Address of the monitor, in Ceph's notation.
@@ -1151,7 +1131,6 @@ impl Default for CephStatusMonmapMonsItem {
 /// Counts of the OSDs.
 ///
 /// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatusOsdmap {
     /// Version of the OSD map.
@@ -1169,9 +1148,9 @@ pub struct CephStatusOsdmap {
     /// Number of OSDs that run (`up`).
     pub num_up_osds: Option<i64>,
     /// When the number of `in` OSDs last changed. In seconds since 1970.
-    pub osd_in_since: Option<i64>,
+    pub osd_in_since: Option<Timestamp>,
     /// When the number of `up` OSDs last changed. In seconds since 1970.
-    pub osd_up_since: Option<i64>,
+    pub osd_up_since: Option<Timestamp>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -1210,17 +1189,16 @@ impl Default for CephStatusOsdmap {
 /// Placement groups, space, and present traffic.
 ///
 /// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatusPgmap {
     /// Raw space that is free. In bytes.
-    pub bytes_avail: Option<i64>,
+    pub bytes_avail: Option<u64>,
     /// Raw space of all OSDs. In bytes.
-    pub bytes_total: Option<i64>,
+    pub bytes_total: Option<u64>,
     /// Raw space in use. In bytes.
-    pub bytes_used: Option<i64>,
+    pub bytes_used: Option<u64>,
     /// Data stored, every object counted once. In bytes.
-    pub data_bytes: Option<i64>,
+    pub data_bytes: Option<u64>,
     /// Object copies that are missing; absent if there are none.
     pub degraded_objects: Option<i64>,
     /// Share of object copies that are missing, from 0 to 1.
@@ -1236,7 +1214,7 @@ pub struct CephStatusPgmap {
     /// Object copies there should be, the base of `misplaced_ratio`.
     pub misplaced_total: Option<i64>,
     /// Data recovered of late. In bytes.
-    pub num_bytes_recovered: Option<i64>,
+    pub num_bytes_recovered: Option<u64>,
     /// Keys recovered of late.
     pub num_keys_recovered: Option<i64>,
     /// Number of objects stored.
@@ -1250,11 +1228,11 @@ pub struct CephStatusPgmap {
     /// How many placement groups are in which state.
     pub pgs_by_state: Option<Vec<CephStatusPgmapPgsByStateItem>>,
     /// Data clients read per second; absent when idle. In bytes.
-    pub read_bytes_sec: Option<i64>,
+    pub read_bytes_sec: Option<u64>,
     /// Read operations of clients per second; absent when idle.
     pub read_op_per_sec: Option<i64>,
     /// Data recovered per second; absent when nothing is recovered. In bytes.
-    pub recovering_bytes_per_sec: Option<i64>,
+    pub recovering_bytes_per_sec: Option<u64>,
     /// Keys recovered per second; absent when nothing is recovered.
     pub recovering_keys_per_sec: Option<i64>,
     /// Objects recovered per second; absent when nothing is recovered.
@@ -1268,7 +1246,7 @@ pub struct CephStatusPgmap {
     /// Share of placement groups whose state is not known, from 0 to 1.
     pub unknown_pgs_ratio: Option<f64>,
     /// Data clients write per second; absent when idle. In bytes.
-    pub write_bytes_sec: Option<i64>,
+    pub write_bytes_sec: Option<u64>,
     /// Write operations of clients per second; absent when idle.
     pub write_op_per_sec: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
@@ -1329,7 +1307,6 @@ impl Default for CephStatusPgmap {
 /// One element of `pgs_by_state`: how many placement groups are in which state.
 ///
 /// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatusPgmapPgsByStateItem {
     /// Number of placement groups in the state.
@@ -1364,7 +1341,6 @@ impl Default for CephStatusPgmapPgsByStateItem {
 /// A long operation under way.
 ///
 /// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatusProgressEventsValue {
     /// Whether `ceph -s` shows the operation.
@@ -1401,7 +1377,6 @@ impl Default for CephStatusProgressEventsValue {
 /// Further daemons that have registered with the managers.
 ///
 /// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatusServicemap {
     /// Version of the service map.
@@ -1438,7 +1413,6 @@ impl Default for CephStatusServicemap {
 /// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}`, which lists the sub-resources of a snapshot.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}`](super::lxc::LxcVmidSnapshotSnapnamePath::get), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}`](super::qemu::QemuVmidSnapshotSnapnamePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct CmdEntry {
     /// Name of the sub-resource.
@@ -1467,7 +1441,7 @@ object!(CmdEntry {
 ///
 /// Given by [`GET /cluster/options`](super::cluster::ClusterOptionsPath::get), [`GET /version`](super::version::VersionPath::get).
 /// Taken by [`PUT /cluster/options`](super::cluster::ClusterOptionsPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ConsoleViewer {
     /// The value `applet`.
@@ -1489,7 +1463,6 @@ open_enum_impls!(ConsoleViewer {
 /// One element of the answer to `GET /cluster`, which lists the sub-resources of `/cluster`.
 ///
 /// Given by [`GET /cluster`](super::cluster::ClusterPath::get), [`GET /cluster/acme`](super::cluster_acme::ClusterAcmePath::get), [`GET /cluster/acme/account`](super::cluster_acme::ClusterAcmeAccountPath::get), [`GET /cluster/bulk-action`](super::cluster::ClusterBulkActionPath::get), [`GET /cluster/bulk-action/guest`](super::cluster::ClusterBulkActionGuestPath::get), [`GET /cluster/ceph`](super::cluster_ceph::ClusterCephPath::get), [`GET /cluster/config`](super::cluster::ClusterConfigPath::get), [`GET /cluster/firewall`](super::cluster_firewall::ClusterFirewallPath::get) and 26 more.
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct DirectoryEntry {
     /// Local name of the account.
@@ -1536,7 +1509,7 @@ object!(DirectoryEntry {
 ///
 /// Given by [`GET /storage`](super::storage::StorageGet), [`GET /storage/{storage}`](super::storage::StorageStoragePath::get).
 /// Taken by [`POST /nodes/{node}/storage/{storage}/content`](super::node_storage::NodeStorageStorageContentPost), [`POST /storage`](super::storage::StoragePost), [`PUT /storage/{storage}`](super::storage::StorageStoragePut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum DiskFormat {
     /// The value `raw`.
@@ -1558,7 +1531,6 @@ open_enum_impls!(DiskFormat {
 /// The answer to `GET /cluster/firewall/aliases/{name}`, which reads one address alias of the cluster.
 ///
 /// Given by [`GET /cluster/firewall/aliases/{name}`](super::cluster_firewall::ClusterFirewallAliasesNamePath::get), [`GET /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`](super::lxc::LxcVmidFirewallAliasesNamePath::get), [`GET /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`](super::qemu::QemuVmidFirewallAliasesNamePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct FirewallAlias {
     /// Address or network the alias stands for.
@@ -1647,7 +1619,6 @@ impl Default for FirewallAlias {
 /// One element of the answer to `GET /cluster/firewall/aliases`, which lists the address aliases of the cluster.
 ///
 /// Given by [`GET /cluster/firewall/aliases`](super::cluster_firewall::ClusterFirewallAliasesPath::get), [`GET /nodes/{node}/lxc/{vmid}/firewall/aliases`](super::lxc::LxcVmidFirewallAliasesPath::get), [`GET /nodes/{node}/qemu/{vmid}/firewall/aliases`](super::qemu::QemuVmidFirewallAliasesPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct FirewallAliasesItem {
     /// Address or network the alias stands for.
@@ -1729,7 +1700,6 @@ object!(FirewallAliasesItem {
 /// One element of the answer to `GET /cluster/firewall/ipset`, which lists the IP sets of the cluster.
 ///
 /// Given by [`GET /cluster/firewall/ipset`](super::cluster_firewall::ClusterFirewallIpsetPath::get), [`GET /nodes/{node}/lxc/{vmid}/firewall/ipset`](super::lxc::LxcVmidFirewallIpsetPath::get), [`GET /nodes/{node}/qemu/{vmid}/firewall/ipset`](super::qemu::QemuVmidFirewallIpsetPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct FirewallIpset {
     /// Comment on the entry.
@@ -1761,7 +1731,6 @@ object!(FirewallIpset {
 /// The answer to `GET /cluster/firewall/ipset/{name}/{cidr}`, which reads one entry of an IP set of the cluster.
 ///
 /// Given by [`GET /cluster/firewall/ipset/{name}/{cidr}`](super::cluster_firewall::ClusterFirewallIpsetNameCidrPath::get), [`GET /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`](super::lxc::LxcVmidFirewallIpsetNameCidrPath::get), [`GET /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`](super::qemu::QemuVmidFirewallIpsetNameCidrPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct FirewallIpsetEntry {
     /// Address or network in CIDR notation.
@@ -1850,7 +1819,6 @@ impl Default for FirewallIpsetEntry {
 /// One element of the answer to `GET /cluster/firewall/ipset/{name}`, which lists the entries of an IP set of the cluster.
 ///
 /// Given by [`GET /cluster/firewall/ipset/{name}`](super::cluster_firewall::ClusterFirewallIpsetNamePath::get), [`GET /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`](super::lxc::LxcVmidFirewallIpsetNamePath::get), [`GET /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`](super::qemu::QemuVmidFirewallIpsetNamePath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct FirewallIpsetItem {
     /// Address or network in CIDR notation.
@@ -1925,7 +1893,7 @@ object!(FirewallIpsetItem {
 ///
 /// Given by [`GET /cluster/firewall/groups/{group}`](super::cluster_firewall::ClusterFirewallGroupsGroupPath::get), [`GET /cluster/firewall/groups/{group}/{pos}`](super::cluster_firewall::ClusterFirewallGroupsGroupPosPath::get), [`GET /cluster/firewall/rules`](super::cluster_firewall::ClusterFirewallRulesPath::get), [`GET /cluster/firewall/rules/{pos}`](super::cluster_firewall::ClusterFirewallRulesPosPath::get), [`GET /cluster/sdn/vnets/{vnet}/firewall/rules`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPath::get), [`GET /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosPath::get), [`GET /nodes/{node}/firewall/rules`](super::node_firewall::NodeFirewallRulesPath::get), [`GET /nodes/{node}/firewall/rules/{pos}`](super::node_firewall::NodeFirewallRulesPosPath::get) and 4 more.
 /// Taken by [`POST /cluster/firewall/groups/{group}`](super::cluster_firewall::ClusterFirewallGroupsGroupPost), [`PUT /cluster/firewall/groups/{group}/{pos}`](super::cluster_firewall::ClusterFirewallGroupsGroupPosPut), [`POST /cluster/firewall/rules`](super::cluster_firewall::ClusterFirewallRulesPost), [`PUT /cluster/firewall/rules/{pos}`](super::cluster_firewall::ClusterFirewallRulesPosPut), [`POST /cluster/sdn/vnets/{vnet}/firewall/rules`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPost), [`PUT /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosPut), [`POST /nodes/{node}/firewall/rules`](super::node_firewall::NodeFirewallRulesPost), [`PUT /nodes/{node}/firewall/rules/{pos}`](super::node_firewall::NodeFirewallRulesPosPut) and 4 more.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum FirewallLogLevel {
     /// The value `emerg`.
@@ -1966,7 +1934,7 @@ open_enum_impls!(FirewallLogLevel {
 ///
 /// Given by [`GET /cluster/sdn/vnets/{vnet}/firewall/options`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallOptionsPath::get), [`GET /nodes/{node}/firewall/options`](super::node_firewall::NodeFirewallOptionsPath::get).
 /// Taken by [`PUT /cluster/sdn/vnets/{vnet}/firewall/options`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallOptionsPut), [`PUT /nodes/{node}/firewall/options`](super::node_firewall::NodeFirewallOptionsPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum FirewallLogLevelForward {
     /// The value `emerg`.
@@ -2007,7 +1975,7 @@ open_enum_impls!(FirewallLogLevelForward {
 ///
 /// Given by [`GET /nodes/{node}/firewall/options`](super::node_firewall::NodeFirewallOptionsPath::get), [`GET /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPath::get), [`GET /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPath::get).
 /// Taken by [`PUT /nodes/{node}/firewall/options`](super::node_firewall::NodeFirewallOptionsPut), [`PUT /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPut), [`PUT /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum FirewallLogLevelIn {
     /// The value `emerg`.
@@ -2048,7 +2016,7 @@ open_enum_impls!(FirewallLogLevelIn {
 ///
 /// Given by [`GET /nodes/{node}/firewall/options`](super::node_firewall::NodeFirewallOptionsPath::get), [`GET /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPath::get), [`GET /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPath::get).
 /// Taken by [`PUT /nodes/{node}/firewall/options`](super::node_firewall::NodeFirewallOptionsPut), [`PUT /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPut), [`PUT /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum FirewallLogLevelOut {
     /// The value `emerg`.
@@ -2089,7 +2057,7 @@ open_enum_impls!(FirewallLogLevelOut {
 ///
 /// Given by [`GET /cluster/firewall/options`](super::cluster_firewall::ClusterFirewallOptionsPath::get), [`GET /cluster/sdn/vnets/{vnet}/firewall/options`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallOptionsPath::get).
 /// Taken by [`PUT /cluster/firewall/options`](super::cluster_firewall::ClusterFirewallOptionsPut), [`PUT /cluster/sdn/vnets/{vnet}/firewall/options`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallOptionsPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum FirewallPolicyForward {
     /// The value `ACCEPT`.
@@ -2108,7 +2076,7 @@ open_enum_impls!(FirewallPolicyForward {
 ///
 /// Given by [`GET /cluster/firewall/options`](super::cluster_firewall::ClusterFirewallOptionsPath::get), [`GET /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPath::get), [`GET /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPath::get).
 /// Taken by [`PUT /cluster/firewall/options`](super::cluster_firewall::ClusterFirewallOptionsPut), [`PUT /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPut), [`PUT /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum FirewallPolicyIn {
     /// The value `ACCEPT`.
@@ -2129,7 +2097,7 @@ open_enum_impls!(FirewallPolicyIn {
 ///
 /// Given by [`GET /cluster/firewall/options`](super::cluster_firewall::ClusterFirewallOptionsPath::get), [`GET /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPath::get), [`GET /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPath::get).
 /// Taken by [`PUT /cluster/firewall/options`](super::cluster_firewall::ClusterFirewallOptionsPut), [`PUT /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPut), [`PUT /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum FirewallPolicyOut {
     /// The value `ACCEPT`.
@@ -2149,7 +2117,6 @@ open_enum_impls!(FirewallPolicyOut {
 /// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/firewall/refs`, which lists the aliases and IP sets that firewall rules of a container can name.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/firewall/refs`](super::lxc::LxcVmidFirewallRefsGet), [`GET /nodes/{node}/qemu/{vmid}/firewall/refs`](super::qemu::QemuVmidFirewallRefsGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct FirewallRef {
     /// Comment on the entry.
@@ -2186,7 +2153,7 @@ object!(FirewallRef {
 ///
 /// Given by [`GET /cluster/firewall/refs`](super::cluster_firewall::ClusterFirewallRefsGet), [`GET /nodes/{node}/lxc/{vmid}/firewall/refs`](super::lxc::LxcVmidFirewallRefsGet), [`GET /nodes/{node}/qemu/{vmid}/firewall/refs`](super::qemu::QemuVmidFirewallRefsGet).
 /// Taken by [`GET /cluster/firewall/refs`](super::cluster_firewall::ClusterFirewallRefsGet), [`GET /nodes/{node}/lxc/{vmid}/firewall/refs`](super::lxc::LxcVmidFirewallRefsGet), [`GET /nodes/{node}/qemu/{vmid}/firewall/refs`](super::qemu::QemuVmidFirewallRefsGet).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum FirewallRefType {
     /// The value `alias`.
@@ -2204,7 +2171,6 @@ open_enum_impls!(FirewallRefType {
 /// One element of the answer to `GET /cluster/firewall/groups/{group}`, which lists the rules of a security group in order.
 ///
 /// Given by [`GET /cluster/firewall/groups/{group}`](super::cluster_firewall::ClusterFirewallGroupsGroupPath::get), [`GET /cluster/firewall/groups/{group}/{pos}`](super::cluster_firewall::ClusterFirewallGroupsGroupPosPath::get), [`GET /cluster/firewall/rules`](super::cluster_firewall::ClusterFirewallRulesPath::get), [`GET /cluster/firewall/rules/{pos}`](super::cluster_firewall::ClusterFirewallRulesPosPath::get), [`GET /cluster/sdn/vnets/{vnet}/firewall/rules`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPath::get), [`GET /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosPath::get), [`GET /nodes/{node}/firewall/rules`](super::node_firewall::NodeFirewallRulesPath::get), [`GET /nodes/{node}/firewall/rules/{pos}`](super::node_firewall::NodeFirewallRulesPosPath::get) and 4 more.
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct FirewallRule {
     /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group.
@@ -2402,7 +2368,7 @@ object!(FirewallRule {
 ///
 /// Given by [`GET /cluster/firewall/groups/{group}`](super::cluster_firewall::ClusterFirewallGroupsGroupPath::get), [`GET /cluster/firewall/groups/{group}/{pos}`](super::cluster_firewall::ClusterFirewallGroupsGroupPosPath::get), [`GET /cluster/firewall/rules`](super::cluster_firewall::ClusterFirewallRulesPath::get), [`GET /cluster/firewall/rules/{pos}`](super::cluster_firewall::ClusterFirewallRulesPosPath::get), [`GET /cluster/sdn/vnets/{vnet}/firewall/rules`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPath::get), [`GET /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosPath::get), [`GET /nodes/{node}/firewall/rules`](super::node_firewall::NodeFirewallRulesPath::get), [`GET /nodes/{node}/firewall/rules/{pos}`](super::node_firewall::NodeFirewallRulesPosPath::get) and 4 more.
 /// Taken by [`POST /cluster/firewall/groups/{group}`](super::cluster_firewall::ClusterFirewallGroupsGroupPost), [`PUT /cluster/firewall/groups/{group}/{pos}`](super::cluster_firewall::ClusterFirewallGroupsGroupPosPut), [`POST /cluster/firewall/rules`](super::cluster_firewall::ClusterFirewallRulesPost), [`PUT /cluster/firewall/rules/{pos}`](super::cluster_firewall::ClusterFirewallRulesPosPut), [`POST /cluster/sdn/vnets/{vnet}/firewall/rules`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPost), [`PUT /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosPut), [`POST /nodes/{node}/firewall/rules`](super::node_firewall::NodeFirewallRulesPost), [`PUT /nodes/{node}/firewall/rules/{pos}`](super::node_firewall::NodeFirewallRulesPosPut) and 4 more.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum FirewallRuleType {
     /// The value `in`.
@@ -2424,7 +2390,7 @@ open_enum_impls!(FirewallRuleType {
 /// What is wanted: taking a snapshot, a linked clone, or a full copy.
 ///
 /// Taken by [`GET /nodes/{node}/lxc/{vmid}/feature`](super::lxc::LxcVmidFeatureGet), [`GET /nodes/{node}/qemu/{vmid}/feature`](super::qemu::QemuVmidFeatureGet).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum GuestFeature {
     /// The value `snapshot`.
@@ -2444,7 +2410,6 @@ open_enum_impls!(GuestFeature {
 /// The answer to `GET /nodes/{node}/lxc/{vmid}/firewall/options`, which reads the firewall options of a container.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPath::get), [`GET /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct GuestFirewallOptions {
     /// Lets DHCP through. Default: `false`.
@@ -2609,7 +2574,6 @@ impl Default for GuestFirewallOptions {
 /// State of the guest in the high availability manager.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/status/current`](super::lxc::LxcVmidStatusCurrentPath::get), [`GET /nodes/{node}/qemu/{vmid}/status/current`](super::qemu::QemuVmidStatusCurrentPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct GuestHaState {
     /// High availability group the guest belongs to, if any.
@@ -2646,7 +2610,6 @@ impl Default for GuestHaState {
 /// One element of `ip-addresses`: all addresses of the interface.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/interfaces`](super::lxc::LxcVmidInterfacesPath::get), [`GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`](super::qemu::QemuVmidAgentNetworkGetInterfacesPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct GuestIpAddress {
     /// IP address, without prefix length.
@@ -2686,7 +2649,7 @@ impl Default for GuestIpAddress {
 ///
 /// Given by [`GET /cluster/backup-info/not-backed-up`](super::cluster::ClusterBackupInfoNotBackedUpPath::get).
 /// Taken by [`GET /nodes/{node}/storage/{storage}/prunebackups`](super::node_storage::NodeStorageStoragePrunebackupsGet), [`DELETE /nodes/{node}/storage/{storage}/prunebackups`](super::node_storage::NodeStorageStoragePrunebackupsDelete).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum GuestKind {
     /// The value `qemu`.
@@ -2704,7 +2667,6 @@ open_enum_impls!(GuestKind {
 /// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/rrddata`, which returns a container's recorded statistics as data points.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/rrddata`](super::lxc::LxcVmidRrddataGet), [`GET /nodes/{node}/qemu/{vmid}/rrddata`](super::qemu::QemuVmidRrddataGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct GuestRrdSample {
     /// CPU load as a fraction of all the guest's CPUs: 0.5 is half busy. A fraction; 1 is the whole.
@@ -2742,7 +2704,7 @@ pub struct GuestRrdSample {
     /// Share of time in which at least one task was short of memory, in percent.
     pub pressurememorysome: Option<f64>,
     /// Time of the data point as Unix time.
-    pub time: i64,
+    pub time: Timestamp,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -2751,7 +2713,7 @@ impl GuestRrdSample {
     /// A value of what always comes in an answer.
     #[inline]
     #[must_use]
-    pub fn new<How0>(time: impl IntoValue<i64, How0>) -> Self {
+    pub fn new<How0>(time: impl IntoValue<Timestamp, How0>) -> Self {
         let mut new = <Self as Object>::empty();
         set::put(&mut new.time, &mut new.extra, "time", time);
         new
@@ -2785,7 +2747,7 @@ object!(GuestRrdSample {
 /// Whether it runs.
 ///
 /// Given by [`GET /nodes/{node}/lxc`](super::lxc::LxcPath::get), [`GET /nodes/{node}/lxc/{vmid}/status/current`](super::lxc::LxcVmidStatusCurrentPath::get), [`GET /nodes/{node}/qemu`](super::qemu::QemuGet), [`GET /nodes/{node}/qemu/{vmid}/status/current`](super::qemu::QemuVmidStatusCurrentPath::get), [`GET /nodes/{node}/tasks/{upid}/status`](super::nodes::NodeTasksUpidStatusPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum GuestStatus {
     /// The value `stopped`.
@@ -2803,7 +2765,7 @@ open_enum_impls!(GuestStatus {
 /// Kind of rule that stands in the way.
 ///
 /// Given by [`POST /cluster/ha/resources/{sid}/migrate`](super::cluster_ha::ClusterHaResourcesSidMigratePath::post), [`POST /cluster/ha/resources/{sid}/relocate`](super::cluster_ha::ClusterHaResourcesSidRelocatePath::post), [`GET /nodes/{node}/lxc/{vmid}/migrate`](super::lxc::LxcVmidMigrateGet), [`GET /nodes/{node}/qemu/{vmid}/migrate`](super::qemu::QemuVmidMigrateGet).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum HaBlockingCause {
     /// The value `node-affinity`.
@@ -2823,7 +2785,6 @@ open_enum_impls!(HaBlockingCause {
 /// One element of `blocking-ha-resources`: high availability resources that keep the guest off the node.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/migrate`](super::lxc::LxcVmidMigrateGet), [`GET /nodes/{node}/qemu/{vmid}/migrate`](super::qemu::QemuVmidMigrateGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct HaBlockingResource {
     /// Kind of affinity rule that keeps the guest off.
@@ -2858,7 +2819,6 @@ impl Default for HaBlockingResource {
 /// One element of the answer to `GET /cluster/ha`, which lists the sub-resources for high availability.
 ///
 /// Given by [`GET /cluster/ha`](super::cluster_ha::ClusterHaPath::get), [`GET /cluster/sdn`](super::cluster_sdn::ClusterSdnPath::get), [`GET /nodes/{node}/apt`](super::nodes::NodeAptPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct IdEntry {
     /// Name of the sub-resource, the next path segment.
@@ -2887,7 +2847,7 @@ object!(IdEntry {
 ///
 /// Given by [`GET /cluster/options`](super::cluster::ClusterOptionsPath::get), [`GET /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](super::qemu::QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`PUT /cluster/options`](super::cluster::ClusterOptionsPut), [`POST /nodes/{node}/qemu`](super::qemu::QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum KeyboardLayout {
     /// The value `de`.
@@ -2985,7 +2945,6 @@ open_enum_impls!(KeyboardLayout {
 ///
 /// Given by [`GET /cluster/options`](super::cluster::ClusterOptionsPath::get), [`GET /nodes/{node}/config`](super::nodes::NodeConfigGet).
 /// Taken by [`PUT /cluster/options`](super::cluster::ClusterOptionsPut), [`PUT /nodes/{node}/config`](super::nodes::NodeConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct Location {
     /// Latitude in degrees, north positive. From -90 to 90.
@@ -3056,7 +3015,6 @@ property_string_impls!(Location);
 /// One element of the answer to `GET /nodes/{node}/ceph/log`, which returns lines of the Ceph cluster log.
 ///
 /// Given by [`GET /nodes/{node}/ceph/log`](super::node_ceph::NodeCephLogGet), [`GET /nodes/{node}/firewall/log`](super::node_firewall::NodeFirewallLogGet), [`GET /nodes/{node}/lxc/{vmid}/firewall/log`](super::lxc::LxcVmidFirewallLogGet), [`GET /nodes/{node}/qemu/{vmid}/firewall/log`](super::qemu::QemuVmidFirewallLogGet), [`GET /nodes/{node}/replication/{id}/log`](super::nodes::NodeReplicationIdLogGet), [`GET /nodes/{node}/syslog`](super::nodes::NodeSyslogGet), [`GET /nodes/{node}/tasks/{upid}/log`](super::nodes::NodeTasksUpidLogGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct LogLine {
     /// Line number, counted from 1.
@@ -3090,7 +3048,7 @@ object!(LogLine {
 /// What is under way with the snapshot or was broken off; only when one is asked for. Such a snapshot cannot be rolled back to.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](super::lxc::LxcVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigGet).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum LxcConfigSnapstate {
     /// The value `prepare`.
@@ -3108,7 +3066,6 @@ open_enum_impls!(LxcConfigSnapstate {
 /// The answer to `POST /nodes/{node}/lxc/{vmid}/mtunnel`, which opens a migration tunnel.
 ///
 /// Given by [`POST /nodes/{node}/lxc/{vmid}/mtunnel`](super::lxc::LxcVmidMtunnelPost), [`POST /nodes/{node}/qemu/{vmid}/mtunnel`](super::qemu::QemuVmidMtunnelPost).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct Mtunnel {
     /// Unix socket on the node to which the traffic is forwarded.
@@ -3139,7 +3096,6 @@ object!(Mtunnel {
 /// The answer to `GET /nodes/{node}/lxc/{vmid}/mtunnelwebsocket`, which upgrades to the migration tunnel's WebSocket.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/mtunnelwebsocket`](super::lxc::LxcVmidMtunnelwebsocketPath::get), [`GET /nodes/{node}/qemu/{vmid}/mtunnelwebsocket`](super::qemu::QemuVmidMtunnelwebsocketPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct MtunnelWebsocket {
     /// Port of the tunnel.
@@ -3174,7 +3130,6 @@ impl Default for MtunnelWebsocket {
 /// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/pending`, which lists every configuration option with its active and its pending value.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/pending`](super::lxc::LxcVmidPendingPath::get), [`GET /nodes/{node}/qemu/{vmid}/pending`](super::qemu::QemuVmidPendingPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct PendingSetting {
     /// Present and not 0 if the option will be removed. From 0 to 2.
@@ -3212,7 +3167,6 @@ object!(PendingSetting {
 ///
 /// Given by [`GET /cluster/backup`](super::cluster::ClusterBackupPath::get), [`GET /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::get), [`GET /nodes/{node}/vzdump/defaults`](super::nodes::NodeVzdumpDefaultsGet), [`GET /storage`](super::storage::StorageGet), [`GET /storage/{storage}`](super::storage::StorageStoragePath::get).
 /// Taken by [`POST /cluster/backup`](super::cluster::ClusterBackupPost), [`PUT /cluster/backup/{id}`](super::cluster::ClusterBackupIdPut), [`GET /nodes/{node}/storage/{storage}/prunebackups`](super::node_storage::NodeStorageStoragePrunebackupsGet), [`DELETE /nodes/{node}/storage/{storage}/prunebackups`](super::node_storage::NodeStorageStoragePrunebackupsDelete), [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost), [`POST /storage`](super::storage::StoragePost), [`PUT /storage/{storage}`](super::storage::StorageStoragePut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct PruneBackups {
     /// Keeps all backups; excludes the other rules.
@@ -3337,7 +3291,7 @@ property_string_impls!(PruneBackups);
 /// Acceleration for which the nodes' support is checked: hardware (`kvm`) or emulation (`tcg`).
 ///
 /// Taken by [`GET /cluster/qemu/cpu-flags`](super::cluster::ClusterQemuCpuFlagsGet), [`GET /nodes/{node}/capabilities/qemu/cpu-flags`](super::nodes::NodeCapabilitiesQemuCpuFlagsGet).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuAccelerator {
     /// The value `kvm`.
@@ -3356,7 +3310,7 @@ open_enum_impls!(QemuAccelerator {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](super::qemu::QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`GET /cluster/qemu/cpu-flags`](super::cluster::ClusterQemuCpuFlagsGet), [`GET /nodes/{node}/capabilities/qemu/cpu`](super::nodes::NodeCapabilitiesQemuCpuGet), [`GET /nodes/{node}/capabilities/qemu/cpu-flags`](super::nodes::NodeCapabilitiesQemuCpuFlagsGet), [`GET /nodes/{node}/capabilities/qemu/machines`](super::nodes::NodeCapabilitiesQemuMachinesGet), [`POST /nodes/{node}/qemu`](super::qemu::QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuArch {
     /// The value `x86_64`.
@@ -3374,7 +3328,6 @@ open_enum_impls!(QemuArch {
 /// One element of the answer to `GET /cluster/qemu/cpu-flags`, which lists the CPU flags a virtual machine may set and the nodes that support each.
 ///
 /// Given by [`GET /cluster/qemu/cpu-flags`](super::cluster::ClusterQemuCpuFlagsGet), [`GET /nodes/{node}/capabilities/qemu/cpu-flags`](super::nodes::NodeCapabilitiesQemuCpuFlagsGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuCpuFlag {
     /// What the CPU flag does.
@@ -3409,7 +3362,7 @@ object!(QemuCpuFlag {
 ///
 /// Given by [`GET /access/domains/{realm}`](super::access::AccessDomainsRealmPath::get), [`GET /cluster/jobs/realm-sync`](super::cluster::ClusterJobsRealmSyncPath::get), [`GET /cluster/jobs/realm-sync/{id}`](super::cluster::ClusterJobsRealmSyncIdPath::get).
 /// Taken by [`POST /access/domains`](super::access::AccessDomainsPost), [`PUT /access/domains/{realm}`](super::access::AccessDomainsRealmPut), [`POST /access/domains/{realm}/sync`](super::access::AccessDomainsRealmSyncPost), [`POST /cluster/jobs/realm-sync/{id}`](super::cluster::ClusterJobsRealmSyncIdPost), [`PUT /cluster/jobs/realm-sync/{id}`](super::cluster::ClusterJobsRealmSyncIdPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum RealmSyncScope {
     /// The value `users`.
@@ -3431,7 +3384,6 @@ open_enum_impls!(RealmSyncScope {
 /// A property string: it is written and read as one text.
 ///
 /// Taken by [`POST /nodes/{node}/lxc/{vmid}/remote_migrate`](super::lxc::LxcVmidRemoteMigratePost), [`POST /nodes/{node}/qemu/{vmid}/remote_migrate`](super::qemu::QemuVmidRemoteMigratePost).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct RemoteEndpoint {
     /// API token for the other cluster, in the form of an `Authorization` header value.
@@ -3509,7 +3461,7 @@ property_string_impls!(RemoteEndpoint);
 /// How several recorded values are merged into one point: average or maximum.
 ///
 /// Taken by [`GET /nodes/{node}/lxc/{vmid}/rrd`](super::lxc::LxcVmidRrdGet), [`GET /nodes/{node}/lxc/{vmid}/rrddata`](super::lxc::LxcVmidRrddataGet), [`GET /nodes/{node}/qemu/{vmid}/rrd`](super::qemu::QemuVmidRrdGet), [`GET /nodes/{node}/qemu/{vmid}/rrddata`](super::qemu::QemuVmidRrddataGet), [`GET /nodes/{node}/rrd`](super::nodes::NodeRrdGet), [`GET /nodes/{node}/rrddata`](super::nodes::NodeRrddataGet), [`GET /nodes/{node}/storage/{storage}/rrd`](super::node_storage::NodeStorageStorageRrdGet), [`GET /nodes/{node}/storage/{storage}/rrddata`](super::node_storage::NodeStorageStorageRrddataGet).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum RrdConsolidation {
     /// The value `AVERAGE`.
@@ -3527,7 +3479,6 @@ open_enum_impls!(RrdConsolidation {
 /// The answer to `GET /nodes/{node}/lxc/{vmid}/rrd`, which renders a PNG graph of a container's recorded statistics.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/rrd`](super::lxc::LxcVmidRrdGet), [`GET /nodes/{node}/qemu/{vmid}/rrd`](super::qemu::QemuVmidRrdGet), [`GET /nodes/{node}/rrd`](super::nodes::NodeRrdGet), [`GET /nodes/{node}/storage/{storage}/rrd`](super::node_storage::NodeStorageStorageRrdGet).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct RrdImage {
     /// Path of the rendered PNG file on the node.
@@ -3558,7 +3509,7 @@ object!(RrdImage {
 /// Period the statistics cover, up to now.
 ///
 /// Taken by [`GET /nodes/{node}/lxc/{vmid}/rrd`](super::lxc::LxcVmidRrdGet), [`GET /nodes/{node}/lxc/{vmid}/rrddata`](super::lxc::LxcVmidRrddataGet), [`GET /nodes/{node}/qemu/{vmid}/rrd`](super::qemu::QemuVmidRrdGet), [`GET /nodes/{node}/qemu/{vmid}/rrddata`](super::qemu::QemuVmidRrddataGet), [`GET /nodes/{node}/storage/{storage}/rrd`](super::node_storage::NodeStorageStorageRrdGet), [`GET /nodes/{node}/storage/{storage}/rrddata`](super::node_storage::NodeStorageStorageRrddataGet).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum RrdTimeframe {
     /// The value `hour`.
@@ -3582,7 +3533,6 @@ open_enum_impls!(RrdTimeframe {
 /// The answer to `POST /nodes/{node}/lxc/{vmid}/spiceproxy`, which returns the settings a SPICE viewer needs to open the console.
 ///
 /// Given by [`POST /nodes/{node}/lxc/{vmid}/spiceproxy`](super::lxc::LxcVmidSpiceproxyPost), [`POST /nodes/{node}/qemu/{vmid}/spiceproxy`](super::qemu::QemuVmidSpiceproxyPost), [`POST /nodes/{node}/spiceshell`](super::nodes::NodeSpiceshellPost).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct SpiceConfig {
     /// CA certificate of the server in PEM form, its line breaks written as `\n`.
@@ -3651,7 +3601,6 @@ object!(SpiceConfig {
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](super::lxc::LxcVmidConfigGet), [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](super::lxc::LxcVmidSnapshotSnapnameConfigPath::get), [`GET /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](super::qemu::QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`POST /nodes/{node}/lxc`](super::lxc::LxcPost), [`PUT /nodes/{node}/lxc/{vmid}/config`](super::lxc::LxcVmidConfigPut), [`POST /nodes/{node}/qemu`](super::qemu::QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigPut).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct StartupOrder {
     /// Seconds to wait for this shutdown before the next guest's turn.
@@ -3735,7 +3684,6 @@ property_string_impls!(StartupOrder);
 /// One element of the answer to `GET /access`, which lists the sub-resources of `/access`.
 ///
 /// Given by [`GET /access`](super::access::AccessPath::get), [`GET /access/openid`](super::access::AccessOpenidPath::get), [`GET /cluster/backup-info`](super::cluster::ClusterBackupInfoPath::get), [`GET /cluster/jobs`](super::cluster::ClusterJobsPath::get), [`GET /cluster/sdn/fabrics`](super::cluster_sdn::ClusterSdnFabricsPath::get), [`GET /nodes/{node}/lxc/{vmid}`](super::lxc::LxcVmidPath::get), [`GET /nodes/{node}/lxc/{vmid}/status`](super::lxc::LxcVmidStatusPath::get), [`GET /nodes/{node}/qemu/{vmid}`](super::qemu::QemuVmidPath::get) and 6 more.
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct SubdirEntry {
     /// Name of the sub-resource, the next path segment.
@@ -3763,7 +3711,6 @@ object!(SubdirEntry {
 /// The answer to `POST /nodes/{node}/lxc/{vmid}/termproxy`, which opens a terminal proxy to the console and returns the port and the ticket for connecting.
 ///
 /// Given by [`POST /nodes/{node}/lxc/{vmid}/termproxy`](super::lxc::LxcVmidTermproxyPath::post), [`POST /nodes/{node}/qemu/{vmid}/termproxy`](super::qemu::QemuVmidTermproxyPost), [`POST /nodes/{node}/termproxy`](super::nodes::NodeTermproxyPost).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct Termproxy {
     /// TCP port of the proxy on the node.
@@ -3797,7 +3744,7 @@ object!(Termproxy {
 ///
 /// Given by [`GET /cluster/sdn/zones`](super::cluster_sdn::ClusterSdnZonesGet), [`GET /cluster/sdn/zones/{zone}`](super::cluster_sdn::ClusterSdnZonesZoneGet), [`GET /nodes/{node}/network`](super::nodes::NodeNetworkGet), [`GET /nodes/{node}/network/{iface}`](super::nodes::NodeNetworkIfacePath::get).
 /// Taken by [`POST /cluster/sdn/zones`](super::cluster_sdn::ClusterSdnZonesPost), [`PUT /cluster/sdn/zones/{zone}`](super::cluster_sdn::ClusterSdnZonesZonePut).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum VlanProtocol {
     /// The value `802.1q`.
@@ -3817,7 +3764,6 @@ open_enum_impls!(VlanProtocol {
 /// The answer to `GET /nodes/{node}/lxc/{vmid}/vncwebsocket`, which upgrades the connection to a WebSocket that carries VNC or terminal traffic.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/vncwebsocket`](super::lxc::LxcVmidVncwebsocketPath::get), [`GET /nodes/{node}/qemu/{vmid}/vncwebsocket`](super::qemu::QemuVmidVncwebsocketPath::get), [`GET /nodes/{node}/vncwebsocket`](super::nodes::NodeVncwebsocketPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct VncWebsocket {
     /// Port that the call that opened the proxy returned.
@@ -3845,7 +3791,6 @@ object!(VncWebsocket {
 /// The answer to `POST /nodes/{node}/lxc/{vmid}/vncproxy`, which opens a VNC proxy to the console and returns the port and the ticket for connecting.
 ///
 /// Given by [`POST /nodes/{node}/lxc/{vmid}/vncproxy`](super::lxc::LxcVmidVncproxyPost), [`POST /nodes/{node}/qemu/{vmid}/vncproxy`](super::qemu::QemuVmidVncproxyPost), [`POST /nodes/{node}/vncshell`](super::nodes::NodeVncshellPost).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct Vncproxy {
     /// TLS certificate of the console's server.

@@ -73,7 +73,6 @@ impl VersionPath {
 /// The answer to `GET /version`, which returns the version of the answering node.
 ///
 /// Given by [`GET /version`](VersionPath::get).
-#[derive(Clone)]
 #[non_exhaustive]
 pub struct Version {
     /// Console viewer the datacenter prefers.

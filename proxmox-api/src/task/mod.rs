@@ -6,7 +6,7 @@ mod wait;
 
 use std::fmt;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::bounds::{Bound, Exceeded};
 use crate::client::request::{Request, exchange};
@@ -15,6 +15,7 @@ use crate::error::{Error, Name};
 use crate::value::decode::{DecodeError, Extra, count, decode_answer, decode_data};
 use crate::value::encode::escape;
 use crate::value::endpoint::Method;
+use crate::value::serialize::record_serde;
 use crate::value::text::{OneLine, shortened};
 use crate::value::upid::{Upid, UpidError};
 
@@ -309,12 +310,18 @@ impl fmt::Display for Task {
 }
 
 /// How a task is doing.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskStatus {
     running: bool,
     exit: Option<String>,
     data: Value,
 }
+
+record_serde!(TaskStatus {
+    running,
+    exit,
+    data,
+});
 
 impl TaskStatus {
     /// That of work that was done at once.
@@ -392,6 +399,36 @@ pub enum TaskOutcome {
     /// It was stopped or killed before it was through, or nothing says how it ended; the server's words for
     /// that, such as `received interrupt` or `unexpected status` ([wire protocol §8](crate::guide::wire_protocol)).
     Interrupted(String),
+}
+
+/// `"ok"`, `{"warnings":2}`, `{"failed":"…"}` or `{"interrupted":"…"}`.
+impl serde::Serialize for TaskOutcome {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Ok => Value::from("ok"),
+            Self::Warnings(count) => json!({ "warnings": count }),
+            Self::Failed(text) => json!({ "failed": text }),
+            Self::Interrupted(text) => json!({ "interrupted": text }),
+        }
+        .serialize(serializer)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for TaskOutcome {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let json = Value::deserialize(deserializer)?;
+        let text = |name: &str| json.get(name)?.as_str().map(str::to_owned);
+        let count = json.get("warnings").and_then(Value::as_u64);
+        let found = match json.as_str() {
+            Some("ok") => Some(Self::Ok),
+            _ => (count
+                .and_then(|count| count.try_into().ok())
+                .map(Self::Warnings))
+            .or_else(|| text("failed").map(Self::Failed))
+            .or_else(|| text("interrupted").map(Self::Interrupted)),
+        };
+        found.ok_or_else(|| serde::de::Error::custom("this is no outcome of a task"))
+    }
 }
 
 impl TaskOutcome {

@@ -4,10 +4,13 @@
 
 mod plain;
 
+use std::any::Any;
 use std::borrow::Cow;
 
 use serde_json::Value;
 
+use crate::value::encode::ParamValue;
+use crate::value::problem::Problem;
 use crate::value::unknown_keys::{PropertyStringRules, UnknownKeys};
 
 pub use crate::value::extra::Extra;
@@ -82,7 +85,7 @@ pub(crate) const COPIES: usize = 2;
 /// A type of values that the API has: in answers, in parameters, or in both.
 ///
 /// All generated types have it, and so do the types of their members. It cannot be implemented outside of this crate.
-pub trait ApiValue {
+pub trait ApiValue: Copied {
     /// A value to be filled.
     #[doc(hidden)]
     fn empty() -> Self
@@ -119,6 +122,60 @@ pub trait ApiValue {
         View::Absent
     }
 }
+
+/// Copies of values whose type is not known where they are made.
+#[doc(hidden)]
+pub trait Copied: 'static {
+    /// Puts a copy into a value of the same type.
+    fn copy_into(&self, target: &mut dyn Copied);
+
+    fn any_mut(&mut self) -> &mut dyn Any;
+}
+
+impl<T: Clone + 'static> Copied for T {
+    fn copy_into(&self, target: &mut dyn Copied) {
+        if let Some(target) = target.any_mut().downcast_mut::<T>() {
+            target.clone_from(self);
+        }
+    }
+
+    fn any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+}
+
+/// A generated type.
+#[doc(hidden)]
+pub trait Generated: Clone + 'static {
+    type Kind: Kind<Self>;
+}
+
+/// What all generated types of one kind have in common, so that it is not compiled for each of them.
+#[doc(hidden)]
+pub trait Kind<T> {
+    fn empty() -> T;
+
+    fn set_scalar(target: &mut T, value: &Scalar<'_>) -> Result<(), Expected>;
+
+    fn target(value: &mut T) -> Target<'_>;
+
+    fn view(value: &T) -> View<'_>;
+}
+
+/// A kind of which each value is one text.
+#[doc(hidden)]
+pub trait OneText<T>: Kind<T> {
+    fn read(text: &str) -> T;
+
+    fn to_param(value: &T) -> ParamValue;
+
+    fn problem(value: &T) -> Option<Problem>;
+}
+
+/// The kind of structs.
+#[doc(hidden)]
+#[expect(missing_debug_implementations, reason = "never made")]
+pub enum Objects {}
 
 /// What a value takes besides scalars.
 #[doc(hidden)]
@@ -180,6 +237,27 @@ pub trait Object {
         &mut self,
         visit: &mut dyn FnMut(&'static ObjectSchema, &mut [&mut dyn ApiValue]),
     );
+}
+
+/// A copy of an object.
+#[doc(hidden)]
+#[inline]
+pub fn copy<T: Object>(value: &T) -> T {
+    let mut copy = T::empty();
+    copy_fields(value, &mut copy);
+    copy
+}
+
+/// Compiled once, for all objects.
+fn copy_fields(value: &dyn Object, copy: &mut dyn Object) {
+    value.fields(&mut |_, fields| {
+        copy.fields_mut(&mut |_, copies| {
+            for (field, copy) in fields.iter().zip(copies) {
+                let (field, copy): (&dyn Copied, &mut dyn Copied) = (*field, *copy);
+                field.copy_into(copy);
+            }
+        });
+    });
 }
 
 /// The names of an object's members.
@@ -339,6 +417,12 @@ pub(crate) fn extra_of_mut<'a>(fields: &'a mut [&mut dyn ApiValue]) -> Option<&'
 
 /// Makes a struct an [`Object`], from one list of its members: their names on the wire and their fields.
 macro_rules! object {
+    (@kind) => {
+        Objects
+    };
+    (@kind $($rule:tt)+) => {
+        property_string::PropertyStrings
+    };
     (@rules) => {
         None
     };
@@ -352,6 +436,17 @@ macro_rules! object {
         $(property_string: { $($rule:tt)+ },)?
         others: $others:ident,
     }) => {
+        impl Generated for $name {
+            type Kind = object!(@kind $($($rule)+)?);
+        }
+
+        impl Clone for $name {
+            #[inline]
+            fn clone(&self) -> Self {
+                api_value::copy(self)
+            }
+        }
+
         impl Object for $name {
             #[inline]
             fn empty() -> Self {

@@ -289,6 +289,7 @@ pub(crate) fn decode_beside<'a>(received: impl Into<Received<'a>>) -> Result<Ext
 
 /// Takes anything and keeps nothing.
 #[allow(dead_code, reason = "without features there is nobody to use it")]
+#[derive(Clone)]
 struct Skip;
 
 impl ApiValue for Skip {

@@ -8,7 +8,10 @@ use std::cmp::Ordering;
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 
+use percent_encoding::percent_decode_str;
+
 use crate::value::api_value::{ApiValue, Expected, Scalar, View};
+use crate::value::encode::escape;
 use crate::value::serialize::serde_impls;
 
 /// Declares a text type.
@@ -65,6 +68,12 @@ macro_rules! text_type {
         impl From<$name> for String {
             fn from(text: $name) -> Self {
                 text.0
+            }
+        }
+
+        impl From<&$name> for String {
+            fn from(text: &$name) -> Self {
+                text.0.clone()
             }
         }
 
@@ -162,6 +171,177 @@ impl VolumeId {
         })
     }
 }
+
+/// A text that is percent-encoded once more within its parameter, such as SSH keys or the serial number of a disk.
+///
+/// It is made of the plain text and gives the plain text; what the server sends and is sent is encoded.
+///
+/// ```
+/// use proxmox_api::value::formats::EncodedText;
+///
+/// let serial = EncodedText::from("shelf 4, bay 2");
+/// assert_eq!(serial.encoded(), "shelf%204%2C%20bay%202");
+/// assert_eq!(serial, "shelf 4, bay 2");
+/// assert_eq!(EncodedText::from_encoded("shelf%204%2c%20bay 2"), serial);
+/// ```
+#[derive(Clone)]
+pub struct EncodedText {
+    /// As it came or goes.
+    encoded: String,
+    plain: String,
+}
+
+impl EncodedText {
+    /// A text that is encoded already.
+    #[must_use]
+    pub fn from_encoded(text: impl Into<String>) -> Self {
+        let encoded = text.into();
+        let plain = percent_decode_str(&encoded).decode_utf8_lossy();
+        Self {
+            plain: plain.into_owned(),
+            encoded,
+        }
+    }
+
+    /// Several lines, such as SSH keys.
+    #[must_use]
+    pub fn lines<T: AsRef<str>>(lines: impl IntoIterator<Item = T>) -> Self {
+        let lines = lines.into_iter();
+        let lines: Vec<String> = lines.map(|line| line.as_ref().trim().to_owned()).collect();
+        lines.join("\n").into()
+    }
+
+    /// The plain text. What is not UTF-8 once it is decoded is replaced by U+FFFD; [`EncodedText::encoded`] has it all.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.plain
+    }
+
+    /// The text as it is sent.
+    #[must_use]
+    pub fn encoded(&self) -> &str {
+        &self.encoded
+    }
+}
+
+impl From<&str> for EncodedText {
+    fn from(text: &str) -> Self {
+        Self {
+            encoded: escape(text).to_string(),
+            plain: text.to_owned(),
+        }
+    }
+}
+
+impl From<String> for EncodedText {
+    fn from(text: String) -> Self {
+        text.as_str().into()
+    }
+}
+
+impl From<&String> for EncodedText {
+    fn from(text: &String) -> Self {
+        text.as_str().into()
+    }
+}
+
+impl From<&Self> for EncodedText {
+    fn from(text: &Self) -> Self {
+        text.clone()
+    }
+}
+
+impl From<EncodedText> for String {
+    fn from(text: EncodedText) -> Self {
+        text.plain
+    }
+}
+
+/// Each is a line.
+impl<T: AsRef<str>> FromIterator<T> for EncodedText {
+    fn from_iter<I: IntoIterator<Item = T>>(lines: I) -> Self {
+        Self::lines(lines)
+    }
+}
+
+impl std::str::FromStr for EncodedText {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(text.into())
+    }
+}
+
+impl AsRef<str> for EncodedText {
+    fn as_ref(&self) -> &str {
+        &self.plain
+    }
+}
+
+/// The plain text.
+impl std::fmt::Display for EncodedText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(&self.plain)
+    }
+}
+
+impl std::fmt::Debug for EncodedText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Debug::fmt(&self.plain, f)
+    }
+}
+
+/// Texts are equal if they read the same; how they are encoded does not matter.
+impl PartialEq for EncodedText {
+    fn eq(&self, other: &Self) -> bool {
+        percent_decode_str(&self.encoded).eq(percent_decode_str(&other.encoded))
+    }
+}
+
+impl Eq for EncodedText {}
+
+impl Hash for EncodedText {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.plain.hash(state);
+    }
+}
+
+impl PartialEq<str> for EncodedText {
+    fn eq(&self, other: &str) -> bool {
+        self.plain == other
+    }
+}
+
+impl PartialEq<&str> for EncodedText {
+    fn eq(&self, other: &&str) -> bool {
+        self.plain == *other
+    }
+}
+
+impl crate::value::encode::ToParam for EncodedText {
+    fn to_param(&self) -> crate::value::encode::ParamValue {
+        self.encoded.to_param()
+    }
+}
+
+impl ApiValue for EncodedText {
+    fn empty() -> Self {
+        Self::from_encoded("")
+    }
+
+    fn set_scalar(&mut self, value: &Scalar<'_>) -> Result<(), Expected> {
+        let mut encoded = String::new();
+        encoded.set_scalar(value)?;
+        *self = Self::from_encoded(encoded);
+        Ok(())
+    }
+
+    fn view(&self) -> View<'_> {
+        View::Scalar(self.encoded().into())
+    }
+}
+
+serde_impls!(EncodedText);
 
 plain_text_type! {
     /// A user, `name@realm`; a token of one reads `name@realm!token`.

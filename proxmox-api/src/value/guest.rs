@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::value::serialize::{record_serde, word_serde};
+
 mod name;
 
 pub use name::ParseNameError;
@@ -58,6 +60,8 @@ impl fmt::Display for Kind {
     }
 }
 
+word_serde!(Kind);
+
 /// Where a guest is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Place {
@@ -66,3 +70,5 @@ pub struct Place {
     /// What it is.
     pub kind: Kind,
 }
+
+record_serde!(Place { node, kind });

@@ -1,5 +1,6 @@
 //! Numbered members of one name.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::ops::{Index, IndexMut};
 
@@ -8,7 +9,7 @@ use crate::value::serialize::generic_serde_impls;
 
 /// The members of a numbered family, such as `net0` and `net2`, by their number.
 ///
-/// It is read and changed as a [`BTreeMap`](std::collections::BTreeMap) is. Families are small, and a sorted list
+/// It is read and changed as a [`BTreeMap`](std::collections::BTreeMap) is; numbers need no reference. Families are small, and a sorted list
 /// is far less code for each type of value, in this crate and in every program that reads a configuration.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct IndexedMap<T>(Vec<(u8, T)>);
@@ -26,21 +27,21 @@ impl<T> IndexedMap<T> {
 
     /// The member of that number.
     #[must_use]
-    pub fn get(&self, number: &u8) -> Option<&T> {
-        let position = self.position(*number).ok()?;
+    pub fn get(&self, number: impl Borrow<u8>) -> Option<&T> {
+        let position = self.position(*number.borrow()).ok()?;
         Some(&self.0[position].1)
     }
 
     /// The member of that number, to be changed.
-    pub fn get_mut(&mut self, number: &u8) -> Option<&mut T> {
-        let position = self.position(*number).ok()?;
+    pub fn get_mut(&mut self, number: impl Borrow<u8>) -> Option<&mut T> {
+        let position = self.position(*number.borrow()).ok()?;
         Some(&mut self.0[position].1)
     }
 
     /// Whether there is a member of that number.
     #[must_use]
-    pub fn contains_key(&self, number: &u8) -> bool {
-        self.position(*number).is_ok()
+    pub fn contains_key(&self, number: impl Borrow<u8>) -> bool {
+        self.position(*number.borrow()).is_ok()
     }
 
     /// Adds a member; gives the one that had the number before.
@@ -55,8 +56,8 @@ impl<T> IndexedMap<T> {
     }
 
     /// Takes a member out.
-    pub fn remove(&mut self, number: &u8) -> Option<T> {
-        let position = self.position(*number).ok()?;
+    pub fn remove(&mut self, number: impl Borrow<u8>) -> Option<T> {
+        let position = self.position(*number.borrow()).ok()?;
         Some(self.0.remove(position).1)
     }
 
@@ -122,6 +123,26 @@ impl<T> Index<&u8> for IndexedMap<T> {
 }
 
 /// # Panics
+/// There is no member of that number; [`IndexedMap::get`] does not panic.
+impl<T> Index<u8> for IndexedMap<T> {
+    type Output = T;
+
+    #[track_caller]
+    fn index(&self, number: u8) -> &T {
+        &self[&number]
+    }
+}
+
+/// # Panics
+/// There is no member of that number; [`IndexedMap::get_mut`] does not panic.
+impl<T> IndexMut<u8> for IndexedMap<T> {
+    #[track_caller]
+    fn index_mut(&mut self, number: u8) -> &mut T {
+        &mut self[&number]
+    }
+}
+
+/// # Panics
 /// There is no member of that number; [`IndexedMap::get_mut`] does not panic.
 impl<T> IndexMut<&u8> for IndexedMap<T> {
     #[track_caller]
@@ -167,7 +188,7 @@ impl<'a, T> IntoIterator for &'a IndexedMap<T> {
     }
 }
 
-impl<T: ApiValue> ApiValue for IndexedMap<T> {
+impl<T: ApiValue + Clone> ApiValue for IndexedMap<T> {
     fn empty() -> Self {
         Self::new()
     }
@@ -185,7 +206,7 @@ impl<T: ApiValue> ApiValue for IndexedMap<T> {
     }
 }
 
-impl<T: ApiValue> Indexed for IndexedMap<T> {
+impl<T: ApiValue + Clone> Indexed for IndexedMap<T> {
     fn each<'a>(&'a self, visit: &mut dyn FnMut(u8, &'a dyn ApiValue)) {
         for (number, value) in &self.0 {
             visit(*number, value);
@@ -219,10 +240,10 @@ mod tests {
                 if insert {
                     prop_assert_eq!(family.insert(number, value), map.insert(number, value));
                 } else {
-                    prop_assert_eq!(family.remove(&number), map.remove(&number));
+                    prop_assert_eq!(family.remove(number), map.remove(&number));
                 }
-                prop_assert_eq!(family.get(&number), map.get(&number));
-                prop_assert_eq!(family.contains_key(&number), map.contains_key(&number));
+                prop_assert_eq!(family.get(number), map.get(&number));
+                prop_assert_eq!(family.contains_key(number), map.contains_key(&number));
             }
             prop_assert!(family.iter().eq(map.iter()));
             prop_assert!((&family).into_iter().eq(&map));

@@ -5,7 +5,10 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::time::SystemTime;
 
+use crate::value::Timestamp;
+use crate::value::api_value::{Generated, OneText};
 use crate::value::list::{self, List};
 use crate::value::problem::Problem;
 
@@ -69,6 +72,10 @@ pub mod how {
 
     /// By `Into`.
     pub enum Plain {}
+    /// As a text of a type that has one.
+    pub enum Words {}
+    /// As a copy.
+    pub enum Copied {}
     /// As a number of another width.
     pub enum Number {}
     pub struct ByRef<M>(PhantomData<M>);
@@ -84,7 +91,7 @@ pub mod how {
     pub enum Text {}
 }
 
-use how::{ByRef, Each, Maybe, MaybeRef, Number, One, Plain, Text, Whole, WholeRef};
+use how::{ByRef, Copied, Each, Maybe, MaybeRef, Number, One, Plain, Text, Whole, WholeRef, Words};
 
 impl<M> Several for Each<M> {}
 impl<M> Several for Whole<M> {}
@@ -97,6 +104,29 @@ impl<P, T: Into<P>> IntoValue<P, Plain> for T {
     #[inline]
     fn into_value(self) -> Result<P, Problem> {
         Ok(self.into())
+    }
+}
+
+macro_rules! words {
+    ($($ty:ty)*) => {$(
+        impl<P: Generated> IntoValue<P, Words> for $ty
+        where
+            P::Kind: OneText<P>,
+        {
+            #[inline]
+            fn into_value(self) -> Result<P, Problem> {
+                Ok(P::Kind::read(&self))
+            }
+        }
+    )*};
+}
+
+words!(String &String Cow<'_, str>);
+
+impl<P: Generated> IntoValue<P, Copied> for &P {
+    #[inline]
+    fn into_value(self) -> Result<P, Problem> {
+        Ok(self.clone())
     }
 }
 
@@ -125,6 +155,7 @@ macro_rules! numbers {
 }
 
 numbers!(i64, "integers of 64 bits with a sign": u64 i128 u128 isize usize);
+numbers!(u64, "integers from 0 to 18446744073709551615": i8 i16 i32 i64 i128 isize u128 usize);
 numbers!(u32, "integers from 0 to 4294967295": i8 i16 i32 i64 i128 isize u64 u128 usize);
 numbers!(u8, "integers from 0 to 255": i8 i16 i32 i64 i128 isize u16 u32 u64 u128 usize);
 
@@ -168,7 +199,7 @@ macro_rules! by_reference {
     )*};
 }
 
-by_reference!(bool f64 i8 i16 i32 i64 i128 isize u8 u16 u32 u64 u128 usize);
+by_reference!(bool f64 i8 i16 i32 i64 i128 isize u8 u16 u32 u64 u128 usize Timestamp SystemTime);
 
 impl<'a, P, M> IntoValue<P, ByRef<M>> for &&'a str
 where

@@ -145,7 +145,7 @@ impl<T: fmt::Display> ToParam for List<T> {
     }
 }
 
-impl<T: ApiValue> ApiValue for List<T> {
+impl<T: ApiValue + Clone> ApiValue for List<T> {
     fn empty() -> Self {
         Self(Vec::new())
     }

@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::value::serialize::record_serde;
+
 /// A line of a task's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -11,6 +13,8 @@ pub struct LogLine {
     /// Its text, without a line break.
     pub text: String,
 }
+
+record_serde!(LogLine { number, text });
 
 impl LogLine {
     pub(crate) fn read(place: u64, row: &Value) -> Self {

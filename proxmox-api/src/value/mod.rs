@@ -29,6 +29,7 @@ pub(crate) mod serialize;
 pub mod set;
 pub mod settings;
 pub(crate) mod text;
+mod timestamp;
 mod unknown_keys;
 pub mod upid;
 
@@ -39,3 +40,4 @@ pub use pending::Pending;
 pub use secret::Secret;
 pub use serialize::{WithSecrets, with_secrets};
 pub use settings::{Change, Changes, Settings};
+pub use timestamp::Timestamp;

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use crate::value::api_value::{Expected, Scalar};
-use crate::value::encode::{ParamValue, ToParam};
+use crate::value::api_value::{Expected, Kind, OneText, Scalar, Target, View};
+use crate::value::encode::ParamValue;
+use crate::value::problem::Problem;
 
 /// A value that this version of the crate has no variant for, kept as the server sent it.
 ///
@@ -76,18 +77,54 @@ fn position(texts: &[&str], text: &str) -> Option<usize> {
     texts.iter().position(|known| *known == text)
 }
 
-/// Fills a value.
+/// The kind of open enums.
 #[doc(hidden)]
-#[inline]
-pub fn set_scalar<T: OpenEnum>(target: &mut T, scalar: &Scalar<'_>) -> Result<(), Expected> {
-    *target = value(&scalar.text().ok_or("string")?);
-    Ok(())
+#[expect(missing_debug_implementations, reason = "never made")]
+pub enum Enums {}
+
+impl<T: OpenEnum> Kind<T> for Enums {
+    fn empty() -> T {
+        T::unknown(UnknownValue::new(""))
+    }
+
+    fn set_scalar(target: &mut T, scalar: &Scalar<'_>) -> Result<(), Expected> {
+        *target = value(&scalar.text().ok_or("string")?);
+        Ok(())
+    }
+
+    fn target(_: &mut T) -> Target<'_> {
+        Target::Scalar
+    }
+
+    fn view(value: &T) -> View<'_> {
+        View::Scalar(text(value).into())
+    }
+}
+
+impl<T: OpenEnum> OneText<T> for Enums {
+    fn read(text: &str) -> T {
+        value(text)
+    }
+
+    fn to_param(value: &T) -> ParamValue {
+        ParamValue::One(text(value).to_owned())
+    }
+
+    fn problem(_: &T) -> Option<Problem> {
+        None
+    }
 }
 
 /// What every open enum has, apart from its variants. Of traits that are implemented several times over, for owned and
 /// borrowed texts, the documentation shows one.
 macro_rules! open_enum_impls {
     ($name:ident { $($text:literal $variant:ident),* $(,)? }) => {
+        impl Generated for $name {
+            type Kind = open_enum::Enums;
+        }
+
+        impl Eq for $name {}
+
         #[doc(hidden)]
         impl OpenEnum for $name {
             const KNOWN_VALUES: (&'static [&'static str], &'static [Self]) =
@@ -123,30 +160,6 @@ macro_rules! open_enum_impls {
             #[inline]
             fn from(text: &str) -> Self {
                 open_enum::value(text)
-            }
-        }
-
-        #[doc(hidden)]
-        impl From<String> for $name {
-            #[inline]
-            fn from(text: String) -> Self {
-                open_enum::value(&text)
-            }
-        }
-
-        #[doc(hidden)]
-        impl From<&String> for $name {
-            #[inline]
-            fn from(text: &String) -> Self {
-                open_enum::value(text)
-            }
-        }
-
-        #[doc(hidden)]
-        impl From<&$name> for $name {
-            #[inline]
-            fn from(value: &$name) -> Self {
-                value.clone()
             }
         }
 
@@ -213,44 +226,18 @@ macro_rules! open_enum_impls {
             }
         }
 
-        #[doc(hidden)]
-        impl ApiValue for $name {
-            #[inline]
-            fn empty() -> Self {
-                Self::UnknownValue(UnknownValue::new(""))
-            }
-
-            #[inline]
-            fn set_scalar(&mut self, value: &Scalar<'_>) -> Result<(), Expected> {
-                open_enum::set_scalar(self, value)
-            }
-
-            #[inline]
-            fn view(&self) -> View<'_> {
-                View::Scalar(self.as_str().into())
-            }
-        }
-
         serde_impls!($name);
     };
 }
 
 pub(crate) use open_enum_impls;
 
-#[doc(hidden)]
-impl<T: OpenEnum> ToParam for T {
-    #[inline]
-    fn to_param(&self) -> ParamValue {
-        ParamValue::One(text(self).to_owned())
-    }
-}
-
 #[cfg(test)]
 #[expect(unreachable_pub, reason = "what the macro declares is public")]
 mod tests {
     use crate::support::*;
 
-    #[derive(Clone, PartialEq, Eq)]
+    #[derive(Clone, PartialEq)]
     enum Colour {
         Red,
         Blue,

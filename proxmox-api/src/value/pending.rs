@@ -51,7 +51,7 @@ impl<T> Pending<T> {
     }
 }
 
-impl<T: ApiValue> ApiValue for Pending<T> {
+impl<T: ApiValue + Clone> ApiValue for Pending<T> {
     fn empty() -> Self {
         Self::Set(T::empty())
     }

@@ -6,7 +6,7 @@ use std::fmt;
 use serde_json::Value;
 
 use crate::value::api_value::{
-    ApiValue, Expected, Extra, Object, ObjectSchema, Scalar, Target, View, text_of,
+    ApiValue, Expected, Extra, Kind, Object, ObjectSchema, OneText, Scalar, Target, View, text_of,
 };
 use crate::value::compare;
 use crate::value::encode::ParamValue;
@@ -47,11 +47,51 @@ pub fn parse(text: &str, into: &mut dyn Object) -> Result<(), PropertyError> {
     }
 }
 
-/// Reads `text` into an empty value, and keeps it as it is where it does not parse.
+/// Reads `text`, and keeps it as it is where it does not parse.
 #[doc(hidden)]
-pub fn read(text: &str, into: &mut dyn Object) {
+#[inline]
+pub fn read<T: Object>(text: &str) -> T {
+    let mut value = T::empty();
     // A text always fits.
-    let _ = set_scalar(into, &text.into());
+    let _ = set_scalar(&mut value, &text.into());
+    value
+}
+
+/// The kind of property strings.
+#[doc(hidden)]
+#[expect(missing_debug_implementations, reason = "never made")]
+pub enum PropertyStrings {}
+
+impl<T: Object + 'static> Kind<T> for PropertyStrings {
+    fn empty() -> T {
+        T::empty()
+    }
+
+    fn set_scalar(target: &mut T, value: &Scalar<'_>) -> Result<(), Expected> {
+        set_scalar(target, value)
+    }
+
+    fn target(value: &mut T) -> Target<'_> {
+        Target::Object(value)
+    }
+
+    fn view(value: &T) -> View<'_> {
+        View::Object(value)
+    }
+}
+
+impl<T: Object + 'static> OneText<T> for PropertyStrings {
+    fn read(text: &str) -> T {
+        read(text)
+    }
+
+    fn to_param(value: &T) -> ParamValue {
+        to_param(value)
+    }
+
+    fn problem(value: &T) -> Option<Problem> {
+        problem(value)
+    }
 }
 
 /// A text fits an object that is a property string.
@@ -195,8 +235,7 @@ pub fn write(value: &dyn Object, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 }
 
 /// `value` as the server reads it.
-#[doc(hidden)]
-pub fn to_param(value: &dyn Object) -> ParamValue {
+fn to_param(value: &dyn Object) -> ParamValue {
     ParamValue::One(text(value).unwrap_or_default())
 }
 
@@ -521,33 +560,7 @@ macro_rules! property_string_impls {
         impl From<&str> for $name {
             #[inline]
             fn from(text: &str) -> Self {
-                let mut value = <Self as Object>::empty();
-                property_string::read(text, &mut value);
-                value
-            }
-        }
-
-        #[doc(hidden)]
-        impl From<String> for $name {
-            #[inline]
-            fn from(text: String) -> Self {
-                text.as_str().into()
-            }
-        }
-
-        #[doc(hidden)]
-        impl From<&String> for $name {
-            #[inline]
-            fn from(text: &String) -> Self {
-                text.as_str().into()
-            }
-        }
-
-        #[doc(hidden)]
-        impl From<&$name> for $name {
-            #[inline]
-            fn from(value: &$name) -> Self {
-                value.clone()
+                property_string::read(text)
             }
         }
 
@@ -556,19 +569,6 @@ macro_rules! property_string_impls {
             #[inline]
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 property_string::write(self, f)
-            }
-        }
-
-        #[doc(hidden)]
-        impl ToParam for $name {
-            #[inline]
-            fn to_param(&self) -> ParamValue {
-                property_string::to_param(self)
-            }
-
-            #[inline]
-            fn problem(&self) -> Option<Problem> {
-                property_string::problem(self)
             }
         }
     };

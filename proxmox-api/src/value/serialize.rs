@@ -1,7 +1,7 @@
 //! serde's traits for values of the API, by way of JSON.
 
-use serde::de::{Deserialize, Deserializer, Error as _};
-use serde::ser::{Serialize, Serializer};
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _};
+use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use serde_json::{Map, Value};
 
 use crate::value::api_value::{ApiValue, Object, Scalar, View, extra_of};
@@ -215,13 +215,15 @@ macro_rules! serde_impls {
 /// As `serde_impls`, for a type with a parameter.
 macro_rules! generic_serde_impls {
     ($name:ident) => {
-        impl<T: crate::value::api_value::ApiValue> serde::Serialize for $name<T> {
+        impl<T: crate::value::api_value::ApiValue + Clone> serde::Serialize for $name<T> {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 crate::value::serialize::serialize(self, serializer)
             }
         }
 
-        impl<'de, T: crate::value::api_value::ApiValue> serde::Deserialize<'de> for $name<T> {
+        impl<'de, T: crate::value::api_value::ApiValue + Clone> serde::Deserialize<'de>
+            for $name<T>
+        {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 crate::value::serialize::deserialize(deserializer)
             }
@@ -229,7 +231,91 @@ macro_rules! generic_serde_impls {
     };
 }
 
-pub(crate) use {generic_serde_impls, serde_impls};
+/// serde's traits for a struct of the everyday layer: its fields by their names.
+#[allow(unused_macros, reason = "without features there is little to use it")]
+macro_rules! record_serde {
+    ($name:ident { $($field:ident),* $(,)? }) => {
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                let fields: &[(&str, &dyn $crate::value::serialize::Field)] =
+                    &[$((stringify!($field), &self.$field),)*];
+                $crate::value::serialize::record(fields, serializer)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let mut fields = $crate::value::serialize::Fields::read(deserializer)?;
+                Ok(Self { $($field: fields.take(stringify!($field))?,)* })
+            }
+        }
+    };
+}
+
+/// serde's traits for what is one word, by `Display` and `FromStr`.
+#[allow(unused_macros, reason = "without features there is little to use it")]
+macro_rules! word_serde {
+    ($name:ident) => {
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = <String as serde::Deserialize>::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+#[allow(
+    unused_imports,
+    reason = "without features there is little to use them"
+)]
+pub(crate) use {generic_serde_impls, record_serde, serde_impls, word_serde};
+
+/// A field of a record.
+pub(crate) trait Field {
+    fn to_json(&self) -> Result<Value, serde_json::Error>;
+}
+
+impl<T: Serialize> Field for T {
+    fn to_json(&self) -> Result<Value, serde_json::Error> {
+        serde_json::to_value(self)
+    }
+}
+
+pub(crate) fn record<S: Serializer>(
+    fields: &[(&str, &dyn Field)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let mut record = serializer.serialize_map(Some(fields.len()))?;
+    for (name, field) in fields {
+        let value = field.to_json().map_err(serde::ser::Error::custom)?;
+        record.serialize_entry(name, &value)?;
+    }
+    record.end()
+}
+
+/// The fields of a record that is read. One that is not there is as good as null; others are passed over.
+pub(crate) struct Fields(Map<String, Value>);
+
+impl Fields {
+    pub(crate) fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Map::deserialize(deserializer).map(Self)
+    }
+
+    pub(crate) fn take<T: DeserializeOwned, E: serde::de::Error>(
+        &mut self,
+        name: &str,
+    ) -> Result<T, E> {
+        let value = self.0.remove(name).unwrap_or_default();
+        serde_json::from_value(value).map_err(|error| E::custom(format!("{name}: {error}")))
+    }
+}
 
 generic_serde_impls!(List);
 serde_impls!(Secret);

@@ -10,6 +10,8 @@ use serde_json::Value;
 pub enum Ty {
     Boolean,
     Integer,
+    /// A number of bytes, which has no sign.
+    Bytes,
     Vmid,
     Number,
     Text,
@@ -170,6 +172,7 @@ fn ty(json: &Value) -> Ty {
     match json.as_str() {
         Some("boolean") => Ty::Boolean,
         Some("integer") => Ty::Integer,
+        Some("bytes") => Ty::Bytes,
         Some("vmid") => Ty::Vmid,
         Some("number") => Ty::Number,
         Some("text" | "secret") => Ty::Text,

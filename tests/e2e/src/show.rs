@@ -5,9 +5,10 @@
 
 use std::collections::BTreeMap;
 
+use proxmox_api::value::Timestamp;
 use proxmox_api::value::decode::Extra;
 use proxmox_api::value::formats::{
-    Cidr, DiskSize, IpAddress, MacAddr, NodeName, Realm, StorageId, UserId, VolumeId,
+    Cidr, DiskSize, EncodedText, IpAddress, MacAddr, NodeName, Realm, StorageId, UserId, VolumeId,
 };
 use proxmox_api::value::property_string::UnknownKeys;
 use proxmox_api::{IndexedMap, List, Pending, Secret, Value};
@@ -96,7 +97,7 @@ macro_rules! show_as_json {
     )*};
 }
 
-show_as_json!(bool, i64, u32, f64, String, Value);
+show_as_json!(bool, i64, u32, u64, f64, String, Timestamp, Value);
 
 macro_rules! show_as_text {
     ($($ty:ty),*) => {$(
@@ -111,6 +112,13 @@ macro_rules! show_as_text {
 show_as_text!(
     Cidr, DiskSize, IpAddress, MacAddr, NodeName, Realm, StorageId, UserId, VolumeId
 );
+
+/// As it came.
+impl Show for EncodedText {
+    fn show(&self) -> Option<Value> {
+        Some(json!(self.encoded()))
+    }
+}
 
 impl Show for Secret {
     fn show(&self) -> Option<Value> {

@@ -565,7 +565,7 @@ async fn an_upload_arrives_whole_and_becomes_a_volume() {
     let volume = (volumes.iter())
         .find(|volume| volume.volid == "local:iso/debian-13.iso")
         .expect("it is listed");
-    assert_eq!(volume.size, Some(size as i64));
+    assert_eq!(volume.size, Some(size as u64));
 
     for (storage, name, content) in [
         ("local-lvm", "x.iso", UploadContent::Iso),

@@ -107,6 +107,24 @@ proptest! {
     }
 
     #[test]
+    fn events_and_states_are_read_as_they_were_written(history in history(), origin in 0..9_u64) {
+        let mut before = State { origin, ..State::default() };
+        for moment in history {
+            for change in before.changes_to(&moment) {
+                let event = Event::after(&before, 1_768_471_200 + origin, change);
+                let text = serde_json::to_string(&event).expect("JSON");
+                let back: Event = serde_json::from_str(&text).expect(&text);
+                prop_assert_eq!(back.id(), event.id());
+                prop_assert_eq!(back, event);
+            }
+            let text = serde_json::to_string(&moment).expect("JSON");
+            let back: State = serde_json::from_str(&text).expect("a state");
+            prop_assert_eq!(&back, &moment);
+            before = State { origin, ..moment };
+        }
+    }
+
+    #[test]
     fn no_json_makes_a_cursor_panic(text in "\\PC{0,60}") {
         let json = serde_json::from_str(&text).unwrap_or(Value::String(text));
         let _ = State::from_json(&json);

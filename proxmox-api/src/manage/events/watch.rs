@@ -17,6 +17,7 @@ use crate::client::Client;
 use crate::error::{Error, ErrorKind};
 use crate::manage::guest::{Acting, Kind, unsigned};
 use crate::request::ApiRequest;
+use crate::value::Timestamp;
 use crate::value::encode::escape;
 use crate::value::endpoint::Method;
 use crate::value::upid::Upid;
@@ -535,7 +536,7 @@ const ROUND: Duration = Duration::from_secs(5);
 const PAGE: u32 = 500;
 
 /// How a listed task ended. The list writes `RUNNING`, or nothing, for one that has not.
-fn ended(endtime: Option<i64>, status: Option<String>) -> Option<String> {
+fn ended(endtime: Option<Timestamp>, status: Option<String>) -> Option<String> {
     endtime?;
     Some(status.unwrap_or_else(|| UNKNOWN.to_owned()))
 }

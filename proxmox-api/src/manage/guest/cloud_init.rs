@@ -1,14 +1,12 @@
 //! What cloud-init does inside a new virtual machine.
 
-use percent_encoding::percent_decode_str;
-
 use super::{Guest, Kind};
 use crate::error::Error;
 use crate::pve::qemu::{QemuConfig, QemuDrive, QemuIpConfig};
 use crate::value::IndexedMap;
 use crate::value::List;
 use crate::value::Secret;
-use crate::value::encode::escape;
+use crate::value::formats::EncodedText;
 
 /// Settings for cloud-init; what is not set here stays as it is. See [`Guest::set_cloud_init`].
 ///
@@ -131,15 +129,11 @@ impl CloudInit {
         }
     }
 
-    /// The keys as the server wants them: one a line, and the whole percent-encoded once more than any
-    /// other parameter.
+    /// The keys as the server wants them: one a line.
     #[inline]
-    fn ssh_keys_text(&self) -> String {
-        let keys: Vec<&str> = (self.ssh_keys.iter())
-            .map(|key| key.trim())
-            .filter(|key| !key.is_empty())
-            .collect();
-        escape(&keys.join("\n")).to_string()
+    fn ssh_keys_text(&self) -> EncodedText {
+        let keys = self.ssh_keys.iter().map(|key| key.trim());
+        keys.filter(|key| !key.is_empty()).collect()
     }
 }
 
@@ -203,12 +197,10 @@ impl Guest {
     }
 }
 
-/// The public SSH keys that cloud-init gives to a virtual machine, one a line of `authorized_keys`. The configuration
-/// has them percent-encoded as one text; [`CloudInit::ssh_key`] writes them so.
+/// The public SSH keys that cloud-init gives to a virtual machine, each a line of `authorized_keys`.
 #[must_use]
 pub fn ssh_keys(config: &QemuConfig) -> Vec<String> {
-    let text = config.sshkeys.as_deref().unwrap_or_default();
-    let keys = percent_decode_str(text).decode_utf8_lossy();
+    let keys = config.sshkeys.as_ref().map_or("", EncodedText::as_str);
     (keys.lines().map(str::trim))
         .filter(|key| !key.is_empty())
         .map(str::to_owned)
@@ -231,7 +223,7 @@ mod tests {
             .ssh_key("ssh-rsa AAA+b/c== me@host \n")
             .ssh_key("ssh-ed25519 X y");
         assert_eq!(
-            settings.ssh_keys_text(),
+            settings.ssh_keys_text().encoded(),
             "ssh-rsa%20AAA%2Bb%2Fc%3D%3D%20me%40host%0Assh-ed25519%20X%20y"
         );
     }

@@ -578,7 +578,7 @@ impl Guest {
         mut change: impl FnMut(&mut QemuNet) + Send,
     ) -> Result<(), Error> {
         self.put_qemu(&mut |config, request| {
-            let mut card = self.present(config.net.get(&index), "net", index)?.clone();
+            let mut card = self.present(config.net.get(index), "net", index)?.clone();
             change(&mut card);
             Ok(request.net(index, card))
         })
@@ -596,7 +596,7 @@ impl Guest {
         mut change: impl FnMut(&mut LxcNet) + Send,
     ) -> Result<(), Error> {
         self.put_lxc(&mut |config, request| {
-            let mut card = self.present(config.net.get(&index), "net", index)?.clone();
+            let mut card = self.present(config.net.get(index), "net", index)?.clone();
             change(&mut card);
             Ok(request.net(index, card))
         })

@@ -3,6 +3,7 @@
 use super::{Guest, Kind};
 use crate::error::Error;
 use crate::value::formats::{DiskSize, VolumeId};
+use crate::value::serialize::record_serde;
 
 /// A disk or mount point of a guest; see [`Guest::disks`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +20,14 @@ pub struct Disk {
     /// Whether it is the drive that hands settings to cloud-init.
     pub cloud_init: bool,
 }
+
+record_serde!(Disk {
+    key,
+    volume,
+    storage,
+    size,
+    cloud_init,
+});
 
 impl Guest {
     /// Its disks as the configuration has them: without CD-ROMs, unused disks and directories of the node.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use crate::value::serialize::record_serde;
+
 /// How many of each kind to keep; everything is counted from the newest on.
 ///
 /// Each rule keeps the newest item of every period, up to its number, and looks only at periods for which no
@@ -22,6 +24,15 @@ pub struct Retention {
     /// One for each year that has any.
     pub yearly: u32,
 }
+
+record_serde!(Retention {
+    last,
+    hourly,
+    daily,
+    weekly,
+    monthly,
+    yearly,
+});
 
 /// What is to become of one item; see [`Retention::judge`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,6 +5,7 @@ use super::started::Goal;
 use super::{DeleteSnapshot, Guest, Kind, Place, Rollback, Started, order};
 use crate::error::Error;
 use crate::request::{ApiRequest, Sending};
+use crate::value::serialize::record_serde;
 
 /// A snapshot of a guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +22,14 @@ pub struct Snapshot {
     /// Whether it holds the memory of a running virtual machine.
     pub memory: bool,
 }
+
+record_serde!(Snapshot {
+    name,
+    description,
+    parent,
+    time,
+    memory,
+});
 
 /// Taking a snapshot; made by [`Guest::snapshot`], awaiting it gives a [`Started`].
 #[derive(Clone, Debug)]

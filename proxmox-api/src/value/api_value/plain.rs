@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{ApiValue, Array, Expected, Extra, Map, Object, Scalar, Target, View};
+use super::{
+    ApiValue, Array, Expected, Extra, Generated, Kind, Map, Object, Objects, Scalar, Target, View,
+};
 use crate::Secret;
-use crate::value::property_string;
 
 impl ApiValue for bool {
     fn empty() -> Self {
@@ -70,6 +71,32 @@ impl ApiValue for i64 {
 
     fn view(&self) -> View<'_> {
         View::Scalar(Scalar::Int(*self))
+    }
+}
+
+impl ApiValue for u64 {
+    fn empty() -> Self {
+        Self::default()
+    }
+
+    fn set_scalar(&mut self, value: &Scalar<'_>) -> Result<(), Expected> {
+        *self = match value {
+            Scalar::UInt(value) => *value,
+            Scalar::Text(text) if text.trim().parse::<Self>().is_ok() => {
+                text.trim().parse().map_err(|_| "integer from 0")?
+            }
+            value => integer(value)
+                .and_then(|value| value.try_into().ok())
+                .ok_or("integer from 0")?,
+        };
+        Ok(())
+    }
+
+    fn view(&self) -> View<'_> {
+        View::Scalar(match i64::try_from(*self) {
+            Ok(value) => Scalar::Int(value),
+            Err(_) => Scalar::UInt(*self),
+        })
     }
 }
 
@@ -191,13 +218,13 @@ impl ApiValue for Extra {
     }
 }
 
-impl<T: Object> ApiValue for T {
+impl<T: Generated> ApiValue for T {
     fn empty() -> Self {
-        T::empty()
+        T::Kind::empty()
     }
 
     fn set_scalar(&mut self, value: &Scalar<'_>) -> Result<(), Expected> {
-        property_string::set_scalar(self, value)
+        T::Kind::set_scalar(self, value)
     }
 
     fn cost_of(&self, text: &str) -> usize {
@@ -207,15 +234,33 @@ impl<T: Object> ApiValue for T {
     }
 
     fn target(&mut self) -> Target<'_> {
-        Target::Object(self)
+        T::Kind::target(self)
     }
 
     fn view(&self) -> View<'_> {
-        View::Object(self)
+        T::Kind::view(self)
     }
 }
 
-impl<T: ApiValue> ApiValue for Option<T> {
+impl<T: Object + 'static> Kind<T> for Objects {
+    fn empty() -> T {
+        T::empty()
+    }
+
+    fn set_scalar(_: &mut T, _: &Scalar<'_>) -> Result<(), Expected> {
+        Err("object")
+    }
+
+    fn target(value: &mut T) -> Target<'_> {
+        Target::Object(value)
+    }
+
+    fn view(value: &T) -> View<'_> {
+        View::Object(value)
+    }
+}
+
+impl<T: ApiValue + Clone> ApiValue for Option<T> {
     fn empty() -> Self {
         None
     }
@@ -253,7 +298,7 @@ impl<T: ApiValue> ApiValue for Option<T> {
     }
 }
 
-impl<T: ApiValue> ApiValue for Vec<T> {
+impl<T: ApiValue + Clone> ApiValue for Vec<T> {
     fn empty() -> Self {
         Self::new()
     }
@@ -279,7 +324,7 @@ impl<T: ApiValue> ApiValue for Vec<T> {
     }
 }
 
-impl<T: ApiValue> Array for Vec<T> {
+impl<T: ApiValue + Clone> Array for Vec<T> {
     fn count(&self) -> usize {
         self.len()
     }
@@ -310,7 +355,7 @@ impl<T: ApiValue> Array for Vec<T> {
     }
 }
 
-impl<T: ApiValue> ApiValue for BTreeMap<String, T> {
+impl<T: ApiValue + Clone> ApiValue for BTreeMap<String, T> {
     fn empty() -> Self {
         Self::new()
     }
@@ -336,7 +381,7 @@ impl<T: ApiValue> ApiValue for BTreeMap<String, T> {
     }
 }
 
-impl<T: ApiValue> Map for BTreeMap<String, T> {
+impl<T: ApiValue + Clone> Map for BTreeMap<String, T> {
     fn each<'a>(&'a self, visit: &mut dyn FnMut(&'a str, &'a dyn ApiValue)) {
         for (key, value) in self {
             visit(key, value);

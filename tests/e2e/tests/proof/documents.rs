@@ -118,6 +118,19 @@ impl<'a> Maker<'a> {
                 ),
                 to(json!("12.0"), json!(12)),
             ],
+            Ty::Bytes => vec![
+                same(json!(5)),
+                same(json!(0)),
+                same(json!(i64::MAX)),
+                same(json!(u64::MAX)),
+                to(json!("1790324416"), json!(1_790_324_416_i64)),
+                to(json!("18446744073709551615"), json!(u64::MAX)),
+                to(json!(3.0), json!(3)),
+                to(
+                    json!(3.477_266_734_514_18e15),
+                    json!(3_477_266_734_514_180_i64),
+                ),
+            ],
             Ty::Vmid => vec![
                 same(json!(100)),
                 to(json!("999999999"), json!(999_999_999)),
@@ -188,7 +201,7 @@ impl<'a> Maker<'a> {
         let inside = format!("{place}[]");
         let alone = matches!(
             of,
-            Ty::Boolean | Ty::Integer | Ty::Vmid | Ty::Number | Ty::Text
+            Ty::Boolean | Ty::Integer | Ty::Bytes | Ty::Vmid | Ty::Number | Ty::Text
         );
         let count = match self.kind {
             Kind::Minimal => 0,
@@ -346,6 +359,7 @@ impl<'a> Maker<'a> {
                 json!({ "a": 1 }),
                 json!(""),
             ],
+            Ty::Bytes => vec![json!(-1), json!("-7"), json!(0.5), json!("abc"), json!([])],
             Ty::Vmid => vec![json!(-1), json!("x"), json!([100])],
             Ty::Number => vec![json!("abc"), json!({}), json!([0.5])],
             Ty::Text => vec![json!(["a"]), json!({ "a": "b" })],
@@ -358,7 +372,9 @@ impl<'a> Maker<'a> {
                 Ty::Item(name) if matches!(self.shapes.items[name], Item::Struct(_)) => {
                     vec![json!("x"), json!({ "a": 1 })]
                 }
-                Ty::Boolean | Ty::Integer | Ty::Vmid => vec![json!("x"), json!({ "a": 1 })],
+                Ty::Boolean | Ty::Integer | Ty::Bytes | Ty::Vmid => {
+                    vec![json!("x"), json!({ "a": 1 })]
+                }
                 _ => vec![json!({ "a": 1 })],
             },
             Ty::Map(_) => vec![json!(5), json!("x"), json!([1])],
@@ -426,6 +442,7 @@ impl<'a> Maker<'a> {
                 ("no", json!(false)),
             ],
             Ty::Integer => vec![("5", json!(5)), ("-3", json!(-3))],
+            Ty::Bytes => vec![("5", json!(5))],
             Ty::Vmid => vec![("100", json!(100))],
             Ty::Number => vec![("0.5", json!(0.5)), ("3", json!(3.0))],
             Ty::List(_) => vec![("a;b", json!(["a", "b"])), ("a", json!(["a"]))],

@@ -58,7 +58,9 @@ fn normal(value: &str, of: &Properties, key: &str) -> Option<String> {
             "" | "0" | "off" | "no" | "false" => "0".to_owned(),
             _ => return None,
         },
-        Some(Ty::Integer | Ty::Vmid | Ty::Number) => value.trim().parse::<f64>().ok()?.to_string(),
+        Some(Ty::Integer | Ty::Bytes | Ty::Vmid | Ty::Number) => {
+            value.trim().parse::<f64>().ok()?.to_string()
+        }
         Some(Ty::List(_)) => {
             let items = value.split([';', ' ']).filter(|item| !item.is_empty());
             items.collect::<Vec<_>>().join(";")

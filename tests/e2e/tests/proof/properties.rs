@@ -41,7 +41,7 @@ fn value(member: &Member, chance: &Chance, shapes: &Shapes) -> String {
     let among = |values: &[&str]| values[chance.pick % values.len()].to_owned();
     match &member.ty {
         Ty::Boolean => among(&["0", "1", "on", "off", "yes", "No", "true", "FALSE", ""]),
-        Ty::Integer => chance.number.to_string(),
+        Ty::Integer | Ty::Bytes => chance.number.to_string(),
         Ty::Vmid => (i64::from(chance.number) + 5_100).to_string(),
         Ty::Number => (f64::from(chance.number) / 8.0).to_string(),
         Ty::List(_) => among(&["a", "a;b", "a;b;c", "", "a;;b"]),

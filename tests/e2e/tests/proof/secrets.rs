@@ -53,7 +53,7 @@ impl Planter<'_> {
     fn value(&mut self, ty: &Ty, place: &str, depth: usize) -> Value {
         match ty {
             Ty::Boolean => json!(true),
-            Ty::Integer | Ty::Number => json!(7),
+            Ty::Integer | Ty::Bytes | Ty::Number => json!(7),
             Ty::Vmid => json!(100),
             Ty::Json => json!({ "inner": [{ "password": self.secret() }] }),
             Ty::Text | Ty::List(_) if self.overlay.is_secret(place) => self.secret(),
@@ -105,7 +105,9 @@ impl Planter<'_> {
                     self.planted += 1;
                     PLANTED.to_owned()
                 }
-                (_, Ty::Boolean | Ty::Integer | Ty::Number | Ty::Vmid) => "1".to_owned(),
+                (_, Ty::Boolean | Ty::Integer | Ty::Bytes | Ty::Number | Ty::Vmid) => {
+                    "1".to_owned()
+                }
                 _ => "plain".to_owned(),
             };
             parts.push(format!("{}={value}", key.name));

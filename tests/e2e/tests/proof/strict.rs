@@ -151,7 +151,7 @@ fn variations(parts: &[&str], of: &Properties) -> Vec<(String, bool)> {
                 }
                 all.push((with(&format!("{key}=perhaps")), false));
             }
-            Some(Ty::Integer | Ty::Vmid | Ty::Number) => {
+            Some(Ty::Integer | Ty::Bytes | Ty::Vmid | Ty::Number) => {
                 if !value.starts_with('-') {
                     all.push((with(&format!("{key}=+{value}")), true));
                 }
