@@ -651,7 +651,7 @@ impl App {
             return Ok(());
         };
         let Some(node) = params.get(name).and_then(Param::text).map(str::to_owned) else {
-            return Ok(());
+            return Err(ApiError::parameter(name, "proxyto parameter does not exist").into());
         };
         if node == "localhost" {
             if let Some(first) = world.nodes.first() {
@@ -934,8 +934,8 @@ fn directory(
         Some(told) => {
             let there = schema.children(segments);
             let told = told.split_whitespace().map(str::to_owned);
-            // This one was renamed, but not here.
-            told.filter(|name| name == "move" || there.contains(name))
+            // These are elsewhere, but not here.
+            told.filter(|name| matches!(name.as_str(), "move" | "migrate") || there.contains(name))
                 .collect()
         }
         None => schema.children(segments),

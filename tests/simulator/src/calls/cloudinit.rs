@@ -45,7 +45,7 @@ fn is_setting(key: &str) -> bool {
             | "nameserver"
             | "searchdomain"
             | "sshkeys"
-    ) || key.starts_with("ipconfig")
+    )
 }
 
 /// What is set, and what is to be set.

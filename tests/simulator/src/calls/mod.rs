@@ -276,6 +276,12 @@ fn with_state(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
         (Get, "/nodes/{node}/storage") => storage::storage_list(call),
         (Get, "/nodes/{node}/storage/{storage}/status") => storage::storage_status(call),
         (Get, "/nodes/{node}/storage/{storage}/identity") => return storage::identity(call),
+        (
+            Get,
+            "/nodes/{node}/storage/{storage}/file-restore/download"
+            | "/nodes/{node}/storage/{storage}/file-restore/list"
+            | "/nodes/{node}/storage/{storage}/import-metadata",
+        ) => return storage::no_volume(call),
         (Get, "/nodes/{node}/storage/{storage}/rrddata") => storage::storage_samples(call),
         (Get, "/nodes/{node}/storage/{storage}/content") => storage::content(call),
         (Post, "/nodes/{node}/storage/{storage}/content") => storage::allocate(call),

@@ -13,6 +13,7 @@ use super::shown::{self, View};
 use super::{Call, Reply, ha, network, notified, ports, rules, sdn, sections};
 use crate::error::{ApiError, ApiResult};
 use crate::formats::split_list;
+use crate::guest::Kind;
 use crate::params::Param;
 use crate::propstring;
 use crate::schema::{is_task, lookup, returns_type};
@@ -1232,6 +1233,17 @@ fn other(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
             }
             Ok(Reply::data(row))
         }
+        (Method::Get, "/nodes/{node}/syslog") => Ok(Reply {
+            total: Some(1),
+            ..Reply::data(json!([{ "n": 1, "t": "-- No entries --" }]))
+        }),
+        (Method::Get, "/cluster/backup/{id}/included_volumes") => {
+            let id = call.owned("id");
+            match rows("/cluster/backup").iter().find(|(own, _)| *own == id) {
+                Some((_, job)) => Ok(Reply::data(json!({ "children": included(call, job) }))),
+                None => Err(ApiError::parameter("id", format!("No such job '{id}'"))),
+            }
+        }
         // Nothing was logged, which has a line of its own.
         (Method::Get, path) if path.ends_with("/firewall/log") => Ok(Reply {
             total: Some(1),
@@ -1280,6 +1292,51 @@ fn other(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
         }
         _ => return None,
     })
+}
+
+/// The guests that a backup job takes, with their volumes and why these are in it or not.
+fn included(call: &Call<'_>, job: &Row) -> Vec<Value> {
+    let part = |value: &str, key: &str| {
+        let mut parts = value.split(',').filter_map(|part| part.split_once('='));
+        parts.find_map(|(own, value)| (own == key).then(|| value.to_owned()))
+    };
+    let guests = call.world.guests.iter();
+    let taken = guests.filter(|(vmid, guest)| {
+        covers(job, **vmid, guest) && call.may(&format!("/vms/{vmid}"), "VM.Audit")
+    });
+    taken
+        .map(|(vmid, guest)| {
+            let disks = guest.config.iter().filter(|(key, value)| {
+                guest.kind.is_disk(key)
+                    && !key.starts_with("unused")
+                    && part(value, "media").as_deref() != Some("cdrom")
+            });
+            let children: Vec<Value> = disks
+                .map(|(key, value)| {
+                    let backup = part(value, "backup");
+                    let volume = crate::guest::volume_of(value);
+                    let (taken, why) = match guest.kind {
+                        Kind::Qemu => {
+                            let why = if backup.is_some() { "backup=no" } else { "backup=yes" };
+                            (backup.as_deref() != Some("0"), why)
+                        }
+                        Kind::Lxc if key == "rootfs" => (true, "rootfs"),
+                        Kind::Lxc if volume.starts_with('/') => (false, "not a volume"),
+                        Kind::Lxc if backup.as_deref() == Some("1") => (true, "enabled"),
+                        Kind::Lxc => (false, "disabled"),
+                    };
+                    json!({
+                        "id": format!("{vmid}:{key}"), "name": volume, "included": u8::from(taken), "reason": why,
+                        "leaf": 1,
+                    })
+                })
+                .collect();
+            json!({
+                "id": vmid, "type": guest.kind.api(), "name": guest.name(*vmid), "leaf": u8::from(children.is_empty()),
+                "children": children,
+            })
+        })
+        .collect()
 }
 
 /// Whether a backup job takes a guest.

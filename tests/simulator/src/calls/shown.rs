@@ -41,6 +41,9 @@ pub(super) fn complete(
         return;
     }
     match list {
+        "/cluster/sdn/ipams" => {
+            row.insert("digest".into(), json!(stamp));
+        }
         "/cluster/metrics/server" if alone => {
             row.remove("id");
             row.remove("digest");

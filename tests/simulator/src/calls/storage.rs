@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::{Call, Reply, cluster, sections};
 use crate::error::{ApiError, ApiResult};
 use crate::formats::split_list;
+use crate::guest::is_file_name;
 use crate::sample::{mix, number};
 use crate::upload::{checksum, extension_fits, stored_name};
 use crate::world::{Effect, GIB, Storage, Volume, World};
@@ -233,6 +234,17 @@ pub(super) fn storage_samples(call: &Call<'_>) -> ApiResult<Reply> {
     Ok(Reply::data(
         cluster::sample_times(call).map(sample).collect::<Value>(),
     ))
+}
+
+/// Refuses a volume whose name no file on the storage can have; `None` where it may.
+pub(super) fn no_volume(call: &Call<'_>) -> Option<ApiResult<Reply>> {
+    let storage = call.world.storage(&call.owned("storage")).ok()?;
+    let volume = call.owned("volume");
+    let name = volume
+        .split_once(':')
+        .map_or(volume.as_str(), |(_, name)| name);
+    let text = format!("unable to parse directory volume name '{name}'");
+    (storage.is_file_based() && !is_file_name(name)).then(|| Err(ApiError::die(text)))
 }
 
 /// Only backup servers tell who they are.

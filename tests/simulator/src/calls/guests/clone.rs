@@ -92,6 +92,14 @@ fn check(call: &Call<'_>, kind: Kind) -> ApiResult<Source> {
         }
         let volid = volume_of(value);
         let Some((own, _)) = volid.split_once(':') else {
+            if kind == Kind::Lxc && volid.starts_with('/') {
+                let what = match volid.starts_with("/dev/") {
+                    true => "device",
+                    false => "bind",
+                };
+                let text = format!("unable to clone mountpoint '{key}' (type {what})");
+                return Err(ApiError::die(text));
+            }
             continue;
         };
         local |= !world

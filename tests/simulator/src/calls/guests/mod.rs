@@ -205,13 +205,7 @@ fn elsewhere(call: &mut Call<'_>, kind: Kind, rest: &str) -> Option<ApiResult<Re
         (Kind::Lxc, Post, "/{vmid}/status/stop") => later(call, "vzstop", &no_file),
         (Kind::Lxc, Post, "/{vmid}/status/shutdown") => later(call, "vzshutdown", &no_file),
         (Kind::Lxc, Post, "/{vmid}/status/reboot") => at_once(format!("VM {vmid} not running")),
-        (Kind::Lxc, Post, "/{vmid}/status/resume") => later(
-            call,
-            "vzresume",
-            &format!(
-                "command 'lxc-checkpoint -n {vmid} -r --foreground -D /var/lib/vz/dump' failed: exit code 1"
-            ),
-        ),
+        (Kind::Lxc, Post, "/{vmid}/status/resume") => later(call, "vzresume", &no_checkpoint(vmid)),
         (Kind::Lxc, Post, "/{vmid}/snapshot/{snapname}/rollback") => {
             later(call, "vzrollback", &no_file)
         }
@@ -225,6 +219,13 @@ fn elsewhere(call: &mut Call<'_>, kind: Kind, rest: &str) -> Option<ApiResult<Re
         }
         _ => None,
     }
+}
+
+/// What becomes of resuming a container that was not suspended.
+fn no_checkpoint(vmid: u32) -> String {
+    format!(
+        "command 'lxc-checkpoint -n {vmid} -r --foreground -D /var/lib/vz/dump' failed: exit code 1"
+    )
 }
 
 fn running(call: &Call<'_>, kind: Kind) -> ApiResult<bool> {
@@ -522,7 +523,9 @@ pub(super) fn current(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
     let guest = call.world.guest(kind, &node, vmid)?;
     let mut row = call.world.guest_json(vmid, guest);
     let mut ha = json!({ "managed": 0 });
-    if let Some(resource) = call.world.ha_resource(vmid) {
+    if let Some(resource) =
+        (call.world.ha_resource(vmid)).filter(|_| call.world.ha_state(vmid).is_some())
+    {
         ha["managed"] = json!(1);
         for key in ["state", "group"] {
             if let Some(value) = resource.get(key) {
@@ -624,6 +627,11 @@ pub(super) fn power(
         return Err(ApiError::die(format!("{noun} {vmid} not running")));
     }
     let resuming = matches!(effect, GuestEffect::Resume);
+    if resuming && kind == Kind::Lxc && !guest.running() {
+        // Nobody looks before the task does.
+        let text = no_checkpoint(vmid);
+        return Ok(call.fail(task, vmid, text));
+    }
     if resuming && !guest.running() && guest.lock.as_deref() != Some("suspended") {
         return Err(ApiError::die(format!("{} {vmid} not running", kind.noun())));
     }
