@@ -463,7 +463,7 @@ fn number(value: Option<impl fmt::Display>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
 
-fn bytes(value: Option<i64>) -> String {
+fn bytes(value: Option<u64>) -> String {
     let Some(value) = value else {
         return "-".to_owned();
     };

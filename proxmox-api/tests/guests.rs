@@ -280,14 +280,14 @@ async fn settings_are_changed_and_removed_and_conflicts_repeated() {
     guest
         .update_qemu(|config| {
             config.balloon = None;
-            let card = config.net.remove(&3).expect("it was added");
+            let card = config.net.remove(3).expect("it was added");
             assert_eq!(card.bridge.as_deref(), Some("vmbr9"));
         })
         .await
         .unwrap();
     let config = guest.qemu_config().await.unwrap();
     assert_eq!((config.cores, config.balloon), (Some(6), None));
-    assert!(!config.net.contains_key(&3));
+    assert!(!config.net.contains_key(3));
     assert_eq!(config.tags.unwrap().0, ["blue", "red"]);
 
     let container = pve.guest(201);
@@ -343,7 +343,7 @@ async fn disks_and_network_cards() {
     assert_eq!(config.scsi[&1].iothread, Some(true));
     guest.detach(&key).await.unwrap();
     let config = guest.qemu_config().await.unwrap();
-    assert!(!config.scsi.contains_key(&1));
+    assert!(!config.scsi.contains_key(1));
     assert_eq!(config.unused.len(), 1, "the volume is kept");
 
     let card = QemuNet::virtio().bridge("vmbr1").tag(7);

@@ -43,7 +43,7 @@ fn a_program_makes_answers_and_does_with_them_what_it_does_with_values() {
         .tags(&vec!["a".to_owned(), "b".to_owned()])
         .net(0, QemuNet::virtio());
     assert_eq!(config.ostype.as_ref().map(QemuOstype::as_str), Some("l26"));
-    assert_eq!(config.net.get(&0), Some(&QemuNet::virtio()));
+    assert_eq!(config.net.get(0), Some(&QemuNet::virtio()));
     let os: QemuOstype = "l26".parse().expect("any text is one");
     assert_eq!(BTreeMap::from([(os.clone(), 1)])[&QemuOstype::L26], 1);
     assert!(HashSet::from([os]).contains(&QemuOstype::from("l26")));
@@ -172,7 +172,7 @@ fn what_people_write_compiles() {
     let lines = read.sshkeys.as_ref().map(EncodedText::as_str);
     assert_eq!(lines, Some(keys.join("\n").as_str()));
     assert!(read.scsi[0].serial.as_ref().expect("there") == "bay 2, left");
-    assert_eq!(config.net.get(0), config.net.get(&0));
+    assert_eq!(config.net[0], QemuNet::virtio());
     let family: &IndexedMap<QemuNet> = &config.net;
     assert!(family.contains_key(0) && family[0] == QemuNet::virtio());
 
@@ -205,7 +205,7 @@ async fn a_configuration_makes_changes_and_is_compared() {
     let config = || qemu.vmid(101).config();
     let found = config().get().await.expect("there");
     assert!(found.drift(&wanted).is_empty(), "{}", found.drift(&wanted));
-    assert!(found.net[&0].macaddr.is_some() && found.scsi.contains_key(&0));
+    assert!(found.net[0].macaddr.is_some() && found.scsi.contains_key(0));
 
     let wanted = wanted.cores(4).net(0, QemuNet::virtio().bridge("vmbr1"));
     let drift = found.drift(&wanted);

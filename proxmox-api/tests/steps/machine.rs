@@ -86,7 +86,7 @@ async fn an_image_becomes_a_machine_that_runs_and_is_found_again() {
         assert_eq!(begun, wanted, "{release}");
         let config = made.guest.qemu_config().await.unwrap();
         assert_eq!(config.ciuser.as_deref(), Some("admin"));
-        let disk = config.scsi.get(&0).unwrap();
+        let disk = config.scsi.get(0).unwrap();
         assert_eq!(disk.size.as_ref().unwrap().bytes(), Some(10 * GIB));
         assert_eq!(made.guest.place().await.unwrap().node, "pve2");
 
@@ -107,7 +107,7 @@ async fn an_image_becomes_a_machine_that_runs_and_is_found_again() {
         pve.carry_out(more).await.unwrap();
         let config = made.guest.qemu_config().await.unwrap();
         assert_eq!(config.ciuser.as_deref(), Some("root"));
-        let disk = config.scsi.get(&0).unwrap();
+        let disk = config.scsi.get(0).unwrap();
         assert_eq!(disk.size.as_ref().unwrap().bytes(), Some(12 * GIB));
         assert_eq!(
             made.guest.status().await.unwrap().state,
@@ -144,7 +144,7 @@ async fn a_file_that_is_packed_is_unpacked_on_the_way() {
         let rows = content.get().await.unwrap();
         let row = rows
             .iter()
-            .find(|row| row.volid.contains("small.raw"))
+            .find(|row| row.volid.as_str().contains("small.raw"))
             .unwrap();
         assert_eq!(row.size, Some(1 << 20), "{release}");
         // There already: it is not sent again.
