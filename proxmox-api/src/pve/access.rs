@@ -2464,8 +2464,8 @@ impl AccessTfaPath {
     /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
     ///   * It shows users only with one of `User.Modify`, `Sys.Audit` on path `/access/groups` or one of `User.Modify`, `Sys.Audit` on path `/access/groups/{groupid}` or being that user.
     #[cfg_attr(doc, doc(alias(
-        "GET /access/tfa", "two factor authentication", "totp", "2fa", "list 2fa", "tfas", "list a tfa", "list tfas",
-        "show tfas", "all tfas", "two factors", "list two factors", "show two factors", "all two factors",
+        "GET /access/tfa", "two factor", "two factor authentication", "totp", "2fa", "list 2fa", "tfas", "list a tfa",
+        "list tfas", "show tfas", "all tfas", "two factors", "list two factors", "show two factors", "all two factors",
         "second factors", "list second factors", "show second factors", "all second factors", "GET tfa",
         "pvesh get /access/tfa"
     )))]

@@ -3725,8 +3725,8 @@ impl QemuVmidClonePath {
 #[cfg_attr(doc, doc(alias(
     "POST /nodes/{node}/qemu/{vmid}/clone", "clone vm", "full clone", "linked clone", "copy vm", "duplicate vm",
     "clone virtual machine", "clone template", "clone from template", "full copy", "copy template",
-    "deploy from template", "create vm from template", "copy a vm", "qm clone", "vm clone", "clone a vm",
-    "virtual machine clone", "qemu clone", "clone qemu", "guest clone", "clone guest", "POST clone",
+    "deploy from template", "create vm from template", "copy a vm", "copy template to new vm", "qm clone", "vm clone",
+    "clone a vm", "virtual machine clone", "qemu clone", "clone qemu", "guest clone", "clone guest", "POST clone",
     "pvesh create /nodes/{node}/qemu/{vmid}/clone", "newid", "VM.Clone", "VM.Allocate"
 )))]
 #[derive(Clone)]
