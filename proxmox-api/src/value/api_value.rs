@@ -9,8 +9,6 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use crate::value::encode::ParamValue;
-use crate::value::problem::Problem;
 use crate::value::unknown_keys::{PropertyStringRules, UnknownKeys};
 
 pub use crate::value::extra::Extra;
@@ -160,16 +158,6 @@ pub trait Kind<T> {
     fn target(value: &mut T) -> Target<'_>;
 
     fn view(value: &T) -> View<'_>;
-}
-
-/// A kind of which each value is one text.
-#[doc(hidden)]
-pub trait OneText<T>: Kind<T> {
-    fn read(text: &str) -> T;
-
-    fn to_param(value: &T) -> ParamValue;
-
-    fn problem(value: &T) -> Option<Problem>;
 }
 
 /// The kind of structs.

@@ -6,7 +6,6 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 use crate::Secret;
-use crate::value::api_value::{Generated, OneText};
 
 pub use crate::value::problem::Problem;
 
@@ -220,19 +219,6 @@ impl<T: ToParam> ToParam for Option<T> {
 }
 
 /// Null sets nothing, an array is sent as one, and an object has no form as a parameter.
-impl<T: Generated> ToParam for T
-where
-    T::Kind: OneText<T>,
-{
-    fn to_param(&self) -> ParamValue {
-        T::Kind::to_param(self)
-    }
-
-    fn problem(&self) -> Option<Problem> {
-        T::Kind::problem(self)
-    }
-}
-
 impl ToParam for Value {
     fn is_absent(&self) -> bool {
         self.is_null()

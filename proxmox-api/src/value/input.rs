@@ -8,8 +8,9 @@ use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::time::SystemTime;
 
 use crate::value::Timestamp;
-use crate::value::api_value::{Generated, OneText};
+use crate::value::api_value::Generated;
 use crate::value::list::{self, List};
+use crate::value::parameter::OneText;
 use crate::value::problem::Problem;
 
 /// One value of type `P`, made of whatever converts to it.

@@ -19,6 +19,7 @@ pub(crate) mod list;
 pub(crate) mod log_line;
 mod one_text;
 pub mod open_enum;
+mod parameter;
 mod pending;
 mod problem;
 pub(crate) mod product;

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use crate::value::api_value::{Expected, Kind, OneText, Scalar, Target, View};
+use crate::value::api_value::{Expected, Kind, Scalar, Target, View};
 use crate::value::encode::ParamValue;
+use crate::value::parameter::OneText;
 use crate::value::problem::Problem;
 
 /// A value that this version of the crate has no variant for, kept as the server sent it.

@@ -6,11 +6,12 @@ use std::fmt;
 use serde_json::Value;
 
 use crate::value::api_value::{
-    ApiValue, Expected, Extra, Kind, Object, ObjectSchema, OneText, Scalar, Target, View, text_of,
+    ApiValue, Expected, Extra, Kind, Object, ObjectSchema, Scalar, Target, View, text_of,
 };
 use crate::value::compare;
 use crate::value::encode::ParamValue;
 use crate::value::limits;
+use crate::value::parameter::OneText;
 use crate::value::problem::Problem;
 use crate::value::secret::{is_secret, is_secret_text};
 
