@@ -123,7 +123,7 @@ pub struct ClusterLogItem {
     /// The member `tag`.
     pub tag: String,
     /// The member `time`. In seconds since 1970.
-    pub time: i64,
+    pub time: Timestamp,
     /// The member `uid`.
     pub uid: i64,
     /// The member `user`.

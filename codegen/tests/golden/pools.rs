@@ -137,29 +137,29 @@ pub struct PoolMembersItem {
     /// The member `cpu`. A fraction; 1 is the whole.
     pub cpu: Option<f64>,
     /// The member `disk`. In bytes.
-    pub disk: Option<i64>,
+    pub disk: Option<u64>,
     /// The member `diskread`. In bytes.
-    pub diskread: Option<i64>,
+    pub diskread: Option<u64>,
     /// The member `diskwrite`. In bytes.
-    pub diskwrite: Option<i64>,
+    pub diskwrite: Option<u64>,
     /// The member `id`.
     pub id: String,
     /// The member `maxcpu`.
     pub maxcpu: Option<f64>,
     /// The member `maxdisk`. In bytes.
-    pub maxdisk: Option<i64>,
+    pub maxdisk: Option<u64>,
     /// The member `maxmem`. In bytes.
-    pub maxmem: Option<i64>,
+    pub maxmem: Option<u64>,
     /// The member `mem`. In bytes.
-    pub mem: Option<i64>,
+    pub mem: Option<u64>,
     /// The member `memhost`. In bytes.
-    pub memhost: Option<i64>,
+    pub memhost: Option<u64>,
     /// The member `name`.
     pub name: Option<String>,
     /// The member `netin`. In bytes.
-    pub netin: Option<i64>,
+    pub netin: Option<u64>,
     /// The member `netout`. In bytes.
-    pub netout: Option<i64>,
+    pub netout: Option<u64>,
     /// The member `node`.
     pub node: String,
     /// The member `plugintype`.
