@@ -223,7 +223,7 @@ impl Tour {
         let digest = config
             .digest
             .ok_or("the configuration came without a digest")?;
-        let mut card = (config.net.get(&0).cloned()).ok_or("the network card is gone")?;
+        let mut card = (config.net.get(0).cloned()).ok_or("the network card is gone")?;
         // The MAC address, and whatever else the card has, goes back as it came.
         card.tag = Some(42);
         let request = vm
@@ -281,7 +281,7 @@ impl Tour {
         show(request.call());
         self.follow(&request.await?).await?;
         let config = vm.config().get().await?;
-        let card = config.net.get(&0).map(ToString::to_string);
+        let card = config.net.get(0).map(ToString::to_string);
         say(format_args!(
             "   Now again: {} cores and the card {}",
             number(config.cores),

@@ -599,9 +599,7 @@ mod tests {
     }
 
     /// "proxmox\n".
-    #[cfg(feature = "unpack")]
     const XZ: &[u8] = b"\xfd7zXZ\0\0\x04\xe6\xd6\xb4F\x02\0!\x01\x16\0\0\0t/\xe5\xa3\x01\0\x07proxmox\n\x001\x93\xc4\x8e\xd9\xa0\x8ds\0\x01 \x08\xbb\x19\xd9\xbb\x1f\xb6\xf3}\x01\0\0\0\0\x04YZ";
-    #[cfg(feature = "unpack")]
     const ZSTD: &[u8] = b"(\xb5/\xfd$\x08A\0\0proxmox\n\xfa\xa9\xd5\xf0";
 
     #[cfg(feature = "unpack")]

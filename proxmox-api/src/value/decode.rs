@@ -180,6 +180,7 @@ struct Failure {
     /// The text is JSON, but not of the declared shape.
     is_shape: bool,
     /// Where it is, with stars for the keys that the server chose.
+    #[cfg(feature = "tracing")]
     declared: String,
 }
 
@@ -204,6 +205,7 @@ fn pass(
         let path = context.path.into_inner();
         Failure {
             is_shape: path.problem.is_some() && !is_over,
+            #[cfg(feature = "tracing")]
             declared: path.text(Some("*")),
             error: path.explain(&error),
         }
