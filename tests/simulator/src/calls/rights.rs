@@ -852,14 +852,15 @@ const HOST_COMMANDS: &str = "xen-event-list xen-event-inject wavcapture watchdog
     chardev-remove chardev-change chardev-add change block_stream backup";
 
 /// Those that an administrator of the whole cluster may give (qemu-server `API2/Qemu/HMPPerms.pm`).
-const MACHINE_COMMANDS: &str = "gpa2hpa gpa2hva i announce_self backup_cancel balloon block_job_cancel block_job_complete \
-    block_job_pause block_job_resume block_job_set_speed block_resize block_set_io_throttle boot_set calc_dirty_rate \
-    cancel_vcpu_dirty_limit chardev-send-break closefd commit cont c cpu delvm eject exit_preconfig expire_password getfd \
-    gva2gpa loadvm log migrate_cancel migrate_continue migrate_pause migrate_set_capability migrate_set_parameter \
-    migrate_start_postcopy mouse_button mouse_move mouse_set one-insn-per-tb print p qemu-io qom-get qom-list quit q \
-    replay_break replay_delete_break replay_seek ringbuf_read ringbuf_write savevm sendkey set_link set_password \
-    set_vcpu_dirty_limit snapshot_blkdev_internal snapshot_delete_blkdev_internal stopcapture stop s sum sync-profile \
-    system_powerdown system_reset system_wakeup trace-event x x_colo_lost_heartbeat xp";
+const MACHINE_COMMANDS: &str = "xp x_colo_lost_heartbeat x trace-event system_wakeup system_reset system_powerdown sync-profile sum s stop \
+    stopcapture snapshot_delete_blkdev_internal snapshot_blkdev_internal set_vcpu_dirty_limit set_password \
+    set_link sendkey savevm ringbuf_write ringbuf_read replay_seek replay_delete_break replay_break q quit \
+    qom-list qom-get qemu-io p print one-insn-per-tb mouse_set mouse_move mouse_button migrate_start_postcopy \
+    migrate_set_parameter migrate_set_capability migrate_pause migrate_continue migrate_cancel log loadvm \
+    gva2gpa getfd expire_password exit_preconfig eject delvm cpu c cont commit closefd chardev-send-break \
+    cancel_vcpu_dirty_limit calc_dirty_rate boot_set block_set_io_throttle block_resize block_job_set_speed \
+    block_job_resume block_job_pause block_job_complete block_job_cancel balloon backup_cancel announce_self i \
+    gpa2hva gpa2hpa";
 
 fn monitor(call: &Call<'_>) -> ApiResult<()> {
     let command = call.owned("command");
