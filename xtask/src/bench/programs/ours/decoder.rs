@@ -6,9 +6,7 @@ use std::future::{Future, IntoFuture};
 use std::sync::Arc;
 
 use proxmox_api::Client;
-use proxmox_api::client::Reply;
-use proxmox_api::value::ApiValue;
-use proxmox_api::request::{ApiRequest, reply};
+use proxmox_api::client::limit::RateLimit;
 use proxmox_api::transport::{Exchange, Transport, WireRequest, WireResponse};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -25,38 +23,27 @@ impl Transport for Canned {
 pub struct Decoder {
     kind: String,
     client: Client,
-    reply: Reply,
 }
 
 impl Decoder {
     pub fn new(_way: &str, kind: &str, body: Vec<u8>) -> Result<Self> {
         let client = Client::builder("https://localhost")
             .transport(Arc::new(Canned(body)))
+            .rate_limit(RateLimit::none())
             .build()?;
-        let reply = ready(client.fetch("/document"))?;
         Ok(Self {
             kind: kind.to_owned(),
             client,
-            reply,
         })
     }
 
     pub fn run(&self) -> Result<Box<dyn Any>> {
         let node = || self.client.nodes().node("node00");
-        match &*self.kind {
-            "resources" => self.decode(|| self.client.cluster().resources().get()),
-            "guests" => self.decode(|| node().qemu().get()),
-            _ => self.decode(|| node().qemu().vmid(100_u32).config().get()),
-        }
-    }
-
-    /// The request only says what type its answer has.
-    fn decode<R>(&self, _: impl FnOnce() -> R) -> Result<Box<dyn Any>>
-    where
-        R: ApiRequest,
-        R::Output: ApiValue,
-    {
-        Ok(Box::new(reply::data::<R::Output>(&self.client, &self.reply, &mut Default::default())?))
+        Ok(match &*self.kind {
+            "resources" => Box::new(ready(self.client.cluster().resources().get())?),
+            "guests" => Box::new(ready(node().qemu().get())?),
+            _ => Box::new(ready(node().qemu().vmid(100_u32).config().get())?),
+        })
     }
 }
 
