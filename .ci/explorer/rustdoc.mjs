@@ -38,7 +38,8 @@ try {
   const start = pathToFileURL(`${folder}/proxmox_api/index.html`).href;
   for (const [query, wanted, where] of queries) {
     if (!wanted || where === "explorer") continue;
-    await tab.goto(`${start}?search=${encodeURIComponent(query)}`);
+    // Beside the crate the folder may hold others of the workspace, which no reader of its documentation has.
+    await tab.goto(`${start}?search=${encodeURIComponent(query)}&filter-crate=proxmox_api`);
     await tab.waitForFunction(() => document.querySelector(".search-results a, .search-failed, #search h3.error"), null, { timeout: 30000 });
     // Results come one after the other.
     await tab.waitForFunction(() => document.querySelectorAll(".search-results.active a").length > 2 || !document.querySelector("#search .count.loading"), null, { timeout: 30000 }).catch(() => {});
