@@ -80,7 +80,7 @@ def drain():
 def migration():
     vm, node = guest(102)
     check = vm.migrate.get(target="pve3")
-    if check["local_resources"] or "pve3" in check.get("not_allowed_nodes", {}):
+    if check["local_resources"] or check.get("not_allowed_nodes", {}).get("pve3"):
         raise RuntimeError(check)
     if node != "pve3":
         wait(vm.migrate.post(target="pve3", online=check["running"], **{"with-local-disks": 1}))
