@@ -346,6 +346,14 @@ fn whole(stream: &mut TcpStream, head: &str, body: &[u8]) -> std::io::Result<()>
     stream.write_all(&[head.as_bytes(), body].concat())
 }
 
+/// Members of gzip with nothing in them, one after the other.
+fn empty_chunks(stream: &mut TcpStream) -> std::io::Result<()> {
+    let empty = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let empty = empty.finish()?;
+    let head = "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n";
+    for_ever(stream, head, &empty)
+}
+
 /// A megabyte that unpacks to a gigabyte.
 fn bomb() -> &'static [u8] {
     static BOMB: OnceLock<Vec<u8>> = OnceLock::new();
@@ -581,12 +589,7 @@ fn attacks() -> Vec<Attack> {
         attack(
             "empty chunks in gzip without an end",
             Victim::Call,
-            |stream, _| {
-                let empty = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-                let empty = empty.finish()?;
-                let head = "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n";
-                for_ever(stream, head, &empty)
-            },
+            |stream, _| empty_chunks(stream),
         ),
         #[cfg(feature = "console")]
         attack(
@@ -618,6 +621,11 @@ fn attacks() -> Vec<Attack> {
             "a stream that unpacks to a gigabyte",
             Victim::Stream,
             |stream, _| whole(stream, "200 OK\r\nContent-Encoding: gzip", bomb()),
+        ),
+        attack(
+            "a stream of empty chunks in gzip without an end",
+            Victim::Stream,
+            |stream, _| empty_chunks(stream),
         ),
         attack("a line without an end", Victim::Lines, |stream, _| {
             for_ever(

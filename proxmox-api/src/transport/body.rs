@@ -85,7 +85,29 @@ impl hyper::body::Body for Outgoing {
 /// An answer's body as it is put together, unpacked, up to a length.
 pub(super) enum Plain {
     AsIs(Room),
-    Packed(Box<flate2::write::MultiGzDecoder<Room>>),
+    Packed(Box<flate2::write::MultiGzDecoder<Room>>, Ratio),
+}
+
+/// How much came packed, against what became of it. Packing saves nearly always and costs an eighth at worst, so what
+/// goes beyond is there to keep the client busy: empty members of gzip, one after the other.
+#[derive(Default)]
+pub(super) struct Ratio {
+    packed: u64,
+    unpacked: u64,
+}
+
+impl Ratio {
+    /// What the decoder may hold back.
+    const SLACK: u64 = 64 * 1024;
+
+    fn check(&self) -> Result<(), TransportError> {
+        if self.packed <= self.unpacked + self.unpacked / 4 + Self::SLACK {
+            return Ok(());
+        }
+        Err(TransportError::interrupted(
+            "the answer does not unpack: it is longer packed than unpacked".to_owned(),
+        ))
+    }
 }
 
 /// Bytes up to a limit.
@@ -118,31 +140,42 @@ impl Plain {
             most,
         };
         match packed {
-            true => Self::Packed(Box::new(flate2::write::MultiGzDecoder::new(room))),
+            true => {
+                let unpack = flate2::write::MultiGzDecoder::new(room);
+                Self::Packed(Box::new(unpack), Ratio::default())
+            }
             false => Self::AsIs(room),
         }
     }
 
     pub(super) fn take(&mut self, data: &[u8]) -> Result<(), TransportError> {
         match self {
-            Self::AsIs(room) => room.write_all(data),
-            Self::Packed(unpack) => unpack.write_all(data),
+            Self::AsIs(room) => room.write_all(data).map_err(|error| no_gzip(&error)),
+            Self::Packed(unpack, ratio) => {
+                // A piece may be large: it is looked at before all of it is unpacked.
+                for piece in data.chunks(PACKED_PIECE) {
+                    unpack.write_all(piece).map_err(|error| no_gzip(&error))?;
+                    ratio.packed += piece.len() as u64;
+                    ratio.unpacked = unpack.get_ref().bytes.len() as u64;
+                    ratio.check()?;
+                }
+                Ok(())
+            }
         }
-        .map_err(|error| no_gzip(&error))
     }
 
     /// What was taken so far.
     pub(super) fn so_far(self) -> Bytes {
         match self {
             Self::AsIs(room) => room.bytes.into(),
-            Self::Packed(mut unpack) => std::mem::take(&mut unpack.get_mut().bytes).into(),
+            Self::Packed(mut unpack, _) => std::mem::take(&mut unpack.get_mut().bytes).into(),
         }
     }
 
     pub(super) fn end(self) -> Result<Bytes, TransportError> {
         match self {
             Self::AsIs(room) => Ok(room.bytes.into()),
-            Self::Packed(unpack) => match unpack.finish() {
+            Self::Packed(unpack, _) => match unpack.finish() {
                 Ok(room) => Ok(room.bytes.into()),
                 Err(error) => Err(no_gzip(&error)),
             },
@@ -157,6 +190,7 @@ const PACKED_PIECE: usize = 8 * 1024;
 pub(super) struct Flow {
     body: Incoming,
     unpack: Option<flate2::write::MultiGzDecoder<Vec<u8>>>,
+    ratio: Ratio,
     /// What came and is not unpacked yet.
     packed: Bytes,
     /// How long the server may keep still.
@@ -170,6 +204,7 @@ impl Flow {
         Self {
             body,
             unpack: packed.then(|| flate2::write::MultiGzDecoder::new(Vec::new())),
+            ratio: Ratio::default(),
             packed: Bytes::new(),
             limit,
             pause: None,
@@ -182,7 +217,11 @@ impl Flow {
             return Ok(data);
         };
         unpack.write_all(&data).map_err(|error| no_gzip(&error))?;
-        Ok(Bytes::from(std::mem::take(unpack.get_mut())))
+        let unpacked = std::mem::take(unpack.get_mut());
+        self.ratio.packed += data.len() as u64;
+        self.ratio.unpacked += unpacked.len() as u64;
+        self.ratio.check()?;
+        Ok(Bytes::from(unpacked))
     }
 
     fn end(&mut self) -> Option<Result<Bytes, TransportError>> {
