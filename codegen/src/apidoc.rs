@@ -90,7 +90,7 @@ impl FromStr for Product {
     }
 }
 
-/// What the dump itself does not say.
+/// Facts that are not in the dump.
 #[derive(Clone, Debug)]
 pub struct Origin {
     pub product: Product,

@@ -30,7 +30,7 @@ pub struct Call {
     pub request: Option<String>,
     /// Where it is documented, below its area.
     pub page: String,
-    /// What awaiting it gives.
+    /// The type of its answer.
     pub answer: String,
     /// Where the type of the answer is documented: module, and page such as `struct.QemuConfig`.
     #[serde(skip_serializing_if = "Option::is_none")]

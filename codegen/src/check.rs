@@ -1,4 +1,4 @@
-//! What would be no Rust, found before anything is written.
+//! Names that would be no valid Rust, found before anything is written.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What changed between two releases of a product.
+//! Changes between two releases of a product.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -133,7 +133,7 @@ pub struct Parameters {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Permissions {
-    /// `all`: any authenticated user; `world`: nobody needs to be logged in.
+    /// `all`: any authenticated user; `world`: no login needed.
     pub user: Option<String>,
     pub check: Option<Check>,
     /// The dump describes a further rule in prose, which is not kept.

@@ -5,7 +5,7 @@
 //! common is left out: `allowtoken` is written where it is false, `additional_parameters` where it is
 //! not false (`null`: the dump does not say), `returns` always.
 //!
-//! Reading is strict: a key nobody knows, a duplicate or a wrong type is an error with its JSON pointer.
+//! Reading is strict: an unknown key, a duplicate or a wrong type is an error with its JSON pointer.
 
 use std::collections::BTreeMap;
 use std::fmt;

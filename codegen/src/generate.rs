@@ -25,13 +25,13 @@ pub struct Input {
     pub partial: bool,
 }
 
-/// What was generated.
+/// The generated files.
 #[derive(Debug)]
 pub struct Output {
     /// By path below `src/generated`.
     pub files: BTreeMap<String, String>,
-    /// What the tests hold the crate against, by path below `src/generated` of `tests/e2e`.
-    pub proof: BTreeMap<String, String>,
+    /// The expectations of the tests, by path below `src/generated` of `tests/e2e`.
+    pub expectations: BTreeMap<String, String>,
     pub lock: String,
     /// Features of the crate and what they need.
     pub features: BTreeMap<String, Vec<String>>,
@@ -70,7 +70,7 @@ pub struct Report {
     pub documented: usize,
     pub undocumented: usize,
     /// Their places.
-    pub wordless: BTreeSet<String>,
+    pub undocumented_places: BTreeSet<String>,
     /// Endpoints without a summary.
     pub undescribed: BTreeSet<String>,
     /// Members of answers that always come, for a reason.
@@ -126,7 +126,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// Generates everything, or says everything that stands in the way.
+/// Generates everything, or returns all problems.
 ///
 /// # Errors
 /// All problems of the run, each naming its file and place.
@@ -141,7 +141,7 @@ pub fn generate(input: &Input) -> Result<Output, Vec<String>> {
     check::check(&api, &names, &overlay);
     // Goes on whatever was found: the rest of the overlay is asked for while the crate is written.
     let emitted = emit::emit(&api, &names, &overlay, &releases);
-    let proof = emit::proof(&api, &names, &overlay, &releases);
+    let expectations = emit::expectations(&api, &names, &overlay, &releases);
     let mut report = count(&api, &overlay);
     for (format, mapped) in formats(&union, &overlay) {
         match mapped {
@@ -151,7 +151,7 @@ pub fn generate(input: &Input) -> Result<Output, Vec<String>> {
     }
     report.documented = emitted.documented;
     report.undocumented = emitted.undocumented;
-    report.wordless = emitted.wordless;
+    report.undocumented_places = emitted.undocumented_places;
     report.undescribed = emitted.undescribed;
     let mut problems = overlay.finish();
     if let Some(manifest) = &input.manifest {
@@ -162,7 +162,7 @@ pub fn generate(input: &Input) -> Result<Output, Vec<String>> {
     }
     Ok(Output {
         files: emitted.files,
-        proof,
+        expectations,
         lock: names.lock,
         features: emitted.features,
         report,
@@ -207,7 +207,7 @@ pub fn catalog(input: &Input) -> Result<Catalog, Vec<String>> {
     })
 }
 
-/// What is said of one endpoint.
+/// The explanation of one endpoint.
 #[derive(Debug)]
 pub struct Explanation {
     /// The entries of the overlay that were of use for it: entry, file below the overlay's folder, and line.

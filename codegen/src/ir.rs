@@ -1,4 +1,4 @@
-//! What is to be generated, apart from names and text: endpoints, and the items they share.
+//! The intermediate representation: endpoints and the items they share, without names and text.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,7 +20,7 @@ pub(crate) struct Api {
     pub(crate) items: Vec<Item>,
     /// How many members of answers always come, for a reason that the overlay gives.
     pub(crate) vouched: usize,
-    /// Those that the dumps require without anybody having looked.
+    /// Those that the dumps require without a reason in the overlay.
     pub(crate) unvouched: BTreeSet<String>,
 }
 
@@ -59,7 +59,7 @@ pub(crate) struct Endpoint {
     pub(crate) permissions: Option<Permissions>,
     /// What the handler checks besides.
     pub(crate) privileges: Vec<Privilege>,
-    /// Nobody has looked what the handler checks, although the dump does not say it.
+    /// The checks of the handler are unknown, and the dump does not declare them.
     pub(crate) untold: bool,
     /// In the order of the path.
     pub(crate) placeholders: Vec<Parameter>,
@@ -98,14 +98,14 @@ pub(crate) struct Parameter {
     pub(crate) required: bool,
     pub(crate) presence: Presence,
     pub(crate) secret: bool,
-    /// What stands between the items, if it is a list in one text.
+    /// The separator, if it is a list in one text.
     pub(crate) separator: Option<char>,
     /// For an array, of its elements.
     pub(crate) limits: Limits,
     pub(crate) facts: ValueFacts,
 }
 
-/// What is worth saying about a value besides its type.
+/// Facts about a value besides its type.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct ValueFacts {
     pub(crate) default: Option<Value>,
@@ -144,7 +144,7 @@ impl ValueFacts {
     }
 }
 
-/// What awaiting a request gives.
+/// The type of an answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Returns {
     Nothing,
@@ -239,7 +239,7 @@ impl Member {
     }
 }
 
-/// What makes two items one.
+/// The key by which equal items become one.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Shape {
     /// The same values under the same name.
@@ -562,6 +562,9 @@ impl Lowering<'_> {
             Kind::Properties(_) => self.property_string(at, node),
             Kind::Array(items) => Ty::Array(Box::new(self.ty(&at.element(), items))),
             Kind::Map(values) => Ty::Map(Box::new(self.ty(&at.down("*"), values))),
+            Kind::Object(fields) if self.overlay.recursion(at).is_some() => {
+                self.recursive(at, fields)
+            }
             Kind::Object(fields) => {
                 let whole = fields
                     .values()
@@ -594,6 +597,52 @@ impl Lowering<'_> {
                 Ty::Item(id)
             }
         }
+    }
+
+    /// An object that holds others of its kind: one type with the members of all levels that the dumps spell out.
+    fn recursive(&mut self, at: &Use, fields: &Fields) -> Ty {
+        let below = self.overlay.recursion(at).unwrap_or_default().to_owned();
+        let whole = fields
+            .values()
+            .fold(Presence::default(), |all, field| all.or(field.presence));
+        let mut all = fields.clone();
+        let holder = all.remove(&below);
+        let mut deeper = holder.clone();
+        while let Some(field) = deeper.take() {
+            if let Kind::Array(items) = field.node.kind
+                && let Kind::Object(mut fields) = items.kind
+            {
+                deeper = fields.remove(&below);
+                absorb_fields(&mut all, &fields);
+            }
+        }
+        let mut members = self.members(at, &all, whole);
+        let id = self.items.len();
+        match holder {
+            Some(holder) => {
+                let member = Member {
+                    code: None,
+                    name: below.clone(),
+                    family: false,
+                    ty: Ty::Array(Box::new(Ty::Item(id))),
+                    required: false,
+                    presence: holder.presence,
+                    whole,
+                    limits: limits(&holder.node),
+                    facts: ValueFacts::of(&holder.node),
+                };
+                let place = members.partition_point(|member| member.name < below);
+                members.insert(place, member);
+            }
+            None => self
+                .overlay
+                .mismatch(format!("{}: has no member {below}", at.key())),
+        }
+        self.items.push(Item {
+            kind: ItemKind::Struct(members),
+            uses: vec![at.clone()],
+        });
+        Ty::Item(id)
     }
 
     /// What an integer counts.
@@ -846,8 +895,27 @@ fn collect(at: &Use, node: &Node, overlay: &Overlay, found: &mut BTreeMap<String
 
 /// Adds the keys of `more`; a key that only one side has is optional.
 fn absorb(known: &mut Properties, more: &Properties) {
-    for (name, field) in &mut known.fields {
-        match more.fields.get(name) {
+    absorb_fields(&mut known.fields, &more.fields);
+    known.default_key = known
+        .default_key
+        .take()
+        .or_else(|| more.default_key.clone());
+    for alias in &more.aliases {
+        if !known.aliases.contains(alias) {
+            known.aliases.push(alias.clone());
+        }
+    }
+    for alias in &more.key_aliases {
+        if !known.key_aliases.contains(alias) {
+            known.key_aliases.push(alias.clone());
+        }
+    }
+}
+
+/// Adds the fields of `more`; one that only one side has is optional.
+fn absorb_fields(known: &mut Fields, more: &Fields) {
+    for (name, field) in known.iter_mut() {
+        match more.get(name) {
             Some(other) => {
                 field.node.optional |= other.node.optional;
                 let limits = std::mem::take(&mut field.node.limits);
@@ -872,25 +940,11 @@ fn absorb(known: &mut Properties, more: &Properties) {
             None => field.node.optional = true,
         }
     }
-    for (name, field) in &more.fields {
-        if !known.fields.contains_key(name) {
+    for (name, field) in more {
+        if !known.contains_key(name) {
             let mut field = field.clone();
             field.node.optional = true;
-            known.fields.insert(name.clone(), field);
-        }
-    }
-    known.default_key = known
-        .default_key
-        .take()
-        .or_else(|| more.default_key.clone());
-    for alias in &more.aliases {
-        if !known.aliases.contains(alias) {
-            known.aliases.push(alias.clone());
-        }
-    }
-    for alias in &more.key_aliases {
-        if !known.key_aliases.contains(alias) {
-            known.key_aliases.push(alias.clone());
+            known.insert(name.clone(), field);
         }
     }
 }

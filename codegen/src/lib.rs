@@ -12,7 +12,7 @@ mod ir;
 mod json;
 mod limits;
 mod names;
-mod overlay;
+pub mod overlay;
 mod place;
 mod privileges;
 pub mod recorded;

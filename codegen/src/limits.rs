@@ -1,4 +1,4 @@
-//! What values are held against before they are sent: what at least one release takes.
+//! Limits that values are checked against before they are sent: the values that at least one release takes.
 
 use serde_json::Number;
 

@@ -1,4 +1,4 @@
-//! Where a value stands in the API.
+//! The place of a value in the API.
 
 use heck::ToUpperCamelCase;
 

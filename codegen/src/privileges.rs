@@ -1,4 +1,4 @@
-//! What handlers check beside what the dumps declare: `[[privilege]]` of the overlay.
+//! Checks of handlers that the dumps do not declare: `[[privilege]]` of the overlay.
 
 use serde::Deserialize;
 
@@ -17,7 +17,7 @@ pub(crate) struct Privilege {
     pub(crate) when: Option<String>,
     /// Nothing is refused: these parts of the answer are left out, or these things not acted on.
     pub(crate) rows: Option<String>,
-    /// What has to hold.
+    /// The condition.
     pub(crate) check: Need,
     /// The line it was read from.
     #[expect(
@@ -27,7 +27,7 @@ pub(crate) struct Privilege {
     pub(crate) source: String,
 }
 
-/// What has to hold for a caller.
+/// A condition for a caller.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(try_from = "Raw")]
 pub(crate) enum Need {

@@ -6,15 +6,19 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use crate::overlay;
+
 /// The generated shapes, and what the overlay lists as open by nature.
 #[derive(Debug)]
 pub struct Shapes {
     json: Value,
     /// Places, with the reason.
     open: BTreeMap<String, String>,
+    /// Members that always come, with the reason.
+    required: BTreeMap<String, String>,
 }
 
-/// What a set of answers shows. Places are spelled as `GET /path#name.name[]`.
+/// The statistics of a set of answers. Places are spelled as `GET /path#name.name[]`.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
     pub answers: usize,
@@ -34,30 +38,28 @@ pub struct Presence {
     pub present: usize,
 }
 
-/// `open.toml`, as far as it matters here.
+/// The overlay, as far as it matters here.
 #[derive(Deserialize)]
-struct Open {
+struct Entries {
     #[serde(default)]
     members: BTreeMap<String, String>,
-}
-
-/// `required.toml`
-#[derive(Deserialize)]
-struct Required {
+    #[serde(default)]
     required: BTreeMap<String, String>,
 }
 
 impl Shapes {
-    /// From the generated `shapes.json` and the overlay's `open.toml`.
+    /// From the generated `shapes.json` and the overlay's files.
     ///
     /// # Errors
     /// Which of them cannot be read.
-    pub fn read(shapes: &str, open: &str) -> Result<Self, String> {
+    pub fn read(shapes: &str, files: &BTreeMap<String, String>) -> Result<Self, String> {
         let json = serde_json::from_str(shapes).map_err(|error| format!("shapes.json: {error}"))?;
-        let open: Open = toml::from_str(open).map_err(|error| format!("open.toml: {error}"))?;
+        let entries: Result<Entries, _> = overlay::merged(files)?.try_into();
+        let entries = entries.map_err(|error| format!("overlay: {error}"))?;
         Ok(Self {
             json,
-            open: open.members,
+            open: entries.members,
+            required: entries.required,
         })
     }
 
@@ -115,13 +117,9 @@ impl Shapes {
         }
     }
 
-    /// The members that `required.toml` calls required because recordings show it, as far as these do not.
-    ///
-    /// # Errors
-    /// Why the file cannot be read.
-    pub fn unproved(&self, required: &str, observed: &Observed) -> Result<Vec<String>, String> {
-        let required: Required =
-            toml::from_str(required).map_err(|error| format!("required.toml: {error}"))?;
+    /// The members that the overlay calls required because recordings show it, as far as these do not.
+    #[must_use]
+    pub fn unproved(&self, observed: &Observed) -> Vec<String> {
         // The overlay's places do not tell elements.
         let mut seen: BTreeMap<String, Presence> = BTreeMap::new();
         for (place, presence) in &observed.members {
@@ -132,8 +130,8 @@ impl Shapes {
             all.present += presence.present;
         }
         let mut problems = Vec::new();
-        for (place, reason) in required.required {
-            let presence = seen.get(&place).copied().unwrap_or_default();
+        for (place, reason) in &self.required {
+            let presence = seen.get(place).copied().unwrap_or_default();
             if presence.present < presence.objects {
                 problems.push(format!(
                     "{place}: called required, but recorded in {} of {} objects",
@@ -150,7 +148,7 @@ impl Shapes {
                 ));
             }
         }
-        Ok(problems)
+        problems
     }
 
     fn value(&self, ty: &Value, json: &Value, place: &str, observed: &mut Observed) {
@@ -244,7 +242,18 @@ mod tests {
             },
         });
         let open = "[open]\n[members]\n\"GET /things#[].free\" = \"says who made it\"\n";
-        let shapes = Shapes::read(&shapes.to_string(), open).unwrap();
+        let required = r#"
+            [required]
+            "GET /things#id" = "things Things.pm:1"
+            "GET /things#parts.id" = "recorded 2"
+            "GET /things/{id}#id" = "things Things.pm:2"
+        "#;
+        let files = [
+            ("things/open.toml", open),
+            ("things/required.toml", required),
+        ];
+        let files = files.map(|(name, text)| (name.to_owned(), text.to_owned()));
+        let shapes = Shapes::read(&shapes.to_string(), &files.into()).unwrap();
         assert_eq!(
             shapes.endpoint("GET", "/things/all?x=1"),
             Some("GET /things/all")
@@ -279,14 +288,8 @@ mod tests {
         let id = observed.members["GET /things#[].id"];
         assert_eq!((id.objects, id.present), (2, 1));
         assert!(!observed.members.contains_key("GET /things/all#*.id"));
-        let required = r#"
-            [required]
-            "GET /things#id" = "things Things.pm:1"
-            "GET /things#parts.id" = "recorded 2"
-            "GET /things/{id}#id" = "things Things.pm:2"
-        "#;
         assert_eq!(
-            shapes.unproved(required, &observed).unwrap(),
+            shapes.unproved(&observed),
             [
                 "GET /things#id: called required, but recorded in 1 of 2 objects",
                 "GET /things#parts.id: said to be recorded 2 times, but is so 1 times",

@@ -161,7 +161,6 @@ fn inline(part: &[TokenTree]) -> String {
     out
 }
 
-/// A blank line before every item at the outermost level; the layout has none.
 /// Names for the search fill their lines; the printer gives each a line of its own.
 fn fill_aliases(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -199,19 +198,123 @@ fn fill_aliases(text: &str) -> String {
     out
 }
 
+/// A blank line before every item and every method, where the printer has none; long lines of documentation in several.
 fn space_out(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + text.len() / 16);
-    let mut inside_item = true;
+    let mut code = false;
+    let mut before = "";
     for line in text.lines() {
-        let opens = !line.is_empty() && !line.starts_with([' ', '}', ')']);
-        if opens && !inside_item {
+        // Attributes and doc comments belong to what is below them.
+        let alone = before.is_empty()
+            || before.starts_with('#')
+            || before.starts_with("//")
+            || (before.starts_with(')') && before.ends_with(")]"));
+        let item = !line.is_empty() && !line.starts_with([' ', '}', ')']);
+        let method = before == "    }" && line.starts_with("    ") && !line.starts_with("     ");
+        if !out.is_empty() && ((item && !alone) || method) {
             out.push('\n');
         }
-        out.push_str(line);
-        out.push('\n');
-        // Attributes and doc comments belong to the item below them.
-        inside_item = line.starts_with('#') || line.starts_with("//");
-        inside_item |= line.is_empty() || (line.starts_with(')') && line.ends_with(")]"));
+        let doc = line.trim_start().starts_with("///");
+        let fence = doc && line.contains("```");
+        match doc && !fence && !code {
+            true => wrap(line, &mut out),
+            false => out.extend([line, "\n"]),
+        }
+        code ^= fence;
+        before = line;
     }
     out
+}
+
+/// A line of documentation, broken between words. Rows of tables and whatever has no space stay as they are.
+fn wrap(line: &str, out: &mut String) {
+    let start = line.len() - line.trim_start().len();
+    let text = line[start..].trim_start_matches('/');
+    let inside = text.len() - text.trim_start().len();
+    let words = text.trim_start();
+    if line.chars().count() <= WIDTH || words.starts_with('|') {
+        out.extend([line, "\n"]);
+        return;
+    }
+    let head = &line[..line.len() - words.len()];
+    let marker = if words.starts_with("* ") { 2 } else { 0 };
+    let deeper = format!(
+        "{}///{:width$}",
+        &line[..start],
+        "",
+        width = inside + marker
+    );
+    let mut row = head.to_owned();
+    let mut empty = true;
+    for piece in pieces(words) {
+        // At the start of a line it would be read as a list, a heading, a quote or a table.
+        let means_more = piece.starts_with(['*', '-', '+', '#', '>', '|', '='])
+            || piece.trim_end_matches(['.', ')']).parse::<u64>().is_ok();
+        let fits = row.chars().count() + 1 + piece.chars().count() <= WIDTH;
+        if !empty && !fits && !means_more {
+            out.extend([row.trim_end(), "\n"]);
+            row.clone_from(&deeper);
+            empty = true;
+        }
+        if !empty {
+            row.push(' ');
+        }
+        row.push_str(piece);
+        empty = false;
+    }
+    out.extend([row.trim_end(), "\n"]);
+}
+
+/// The words of a line; code and links are one each.
+fn pieces(text: &str) -> impl Iterator<Item = &str> {
+    let mut code = false;
+    let mut brackets = 0_i32;
+    text.split(move |c: char| {
+        match c {
+            '`' => code = !code,
+            '[' if !code => brackets += 1,
+            ']' if !code => brackets -= 1,
+            _ => {}
+        }
+        c == ' ' && !code && brackets <= 0
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_lines_of_documentation_are_broken_between_words() {
+        let long = "word ".repeat(30);
+        let text = format!(
+            "    /// * `a b`: {long}[`c d`](E) `f g`\n    fn x() {{\n    }}\n    fn y() {{\n    }}\n"
+        );
+        let spaced = space_out(&text);
+        let lines: Vec<&str> = spaced.lines().collect();
+        assert!(lines.iter().all(|line| line.len() <= WIDTH), "{spaced}");
+        assert!(
+            lines[0].starts_with("    /// * `a b`: word") && lines[1].starts_with("    ///   word")
+        );
+        assert!(
+            spaced.contains("[`c d`](E)") && spaced.contains("`f g`"),
+            "{spaced}"
+        );
+        assert!(spaced.contains("    }\n\n    fn y"), "{spaced}");
+        let words = |text: &str| {
+            text.split_whitespace()
+                .filter(|w| *w != "///")
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        assert_eq!(words(&spaced), words(&text));
+    }
+
+    #[test]
+    fn what_would_mean_something_else_starts_no_line() {
+        let text = format!("/// {} 1. - * x\n", "a".repeat(95));
+        assert_eq!(space_out(&text), text);
+        let table = format!("/// | {} |\n", "a b ".repeat(40));
+        assert_eq!(space_out(&table), table);
+    }
 }

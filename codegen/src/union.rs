@@ -102,7 +102,7 @@ pub(crate) struct Node {
     pub(crate) minimum: Option<Number>,
     pub(crate) maximum: Option<Number>,
     pub(crate) max_length: Option<u64>,
-    /// What at least one release takes.
+    /// The values that at least one release takes.
     pub(crate) limits: Limits,
     /// The named format, where it has one.
     pub(crate) format: Option<String>,

@@ -75,8 +75,8 @@ fn input() -> Input {
     let overlay = schema.join("overlay");
     read_below(&overlay, &overlay, &mut input.overlay);
     let is_prose = |name: &str| {
-        let folder = name.split('/').next().unwrap_or_default();
-        ["words", "examples", "aliases.toml"].contains(&folder)
+        let file = name.rsplit('/').next().unwrap_or_default();
+        ["docs.toml", "examples.toml", "aliases.toml"].contains(&file)
     };
     input.overlay.retain(|name, _| !is_prose(name));
     for release in RELEASES {

@@ -33,7 +33,7 @@ async fn main() -> Fallible<()> {
     let simulator = Simulator::builder()
         .node("node1")
         .node("node2")
-        .herd(50)
+        .many_guests(50)
         .start()
         .await?;
     let mut config = Config::default();

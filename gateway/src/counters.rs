@@ -4,7 +4,7 @@ use std::array;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use proxmox_api::manage::metrics::{Family, MetricType};
+use proxmox_api::manage::metrics::{MetricFamily, MetricType};
 
 use crate::limits::Class;
 
@@ -44,11 +44,12 @@ impl Counters {
     }
 
     /// The counts for Prometheus.
-    pub(crate) fn families(&self) -> Vec<Family> {
+    pub(crate) fn families(&self) -> Vec<MetricFamily> {
         let help = "Requests that were answered.";
-        let mut requests = Family::new("gateway_requests_total", MetricType::Counter, help);
+        let mut requests = MetricFamily::new("gateway_requests_total", MetricType::Counter, help);
         let help = "Time until the heads of answers, in all.";
-        let mut seconds = Family::new("gateway_request_seconds_total", MetricType::Counter, help);
+        let mut seconds =
+            MetricFamily::new("gateway_request_seconds_total", MetricType::Counter, help);
         for (row, (_, class)) in CLASSES.iter().enumerate() {
             for (column, count) in self.requests[row].iter().enumerate() {
                 let count = count.load(Ordering::Relaxed);

@@ -118,7 +118,7 @@ async fn simulated(
     let simulator = Simulator::builder()
         .node("node1")
         .node("node2")
-        .herd(8)
+        .many_guests(8)
         .qemu(
             TEMPLATE,
             "node1",

@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderValue};
-use proxmox_api::manage::metrics::{CONTENT_TYPE as PROMETHEUS, Family, MetricType, render};
+use proxmox_api::manage::metrics::{CONTENT_TYPE as PROMETHEUS, MetricFamily, MetricType, render};
 use proxmox_api::transport::WireRequest;
 use proxmox_api::value::endpoint::Method;
 
@@ -35,7 +35,7 @@ pub(crate) async fn ready(State(app): State<App>) -> Result<&'static str, Refusa
 pub(crate) async fn metrics(State(app): State<App>) -> Response {
     let mut families = app.counters.families();
     let gauge = |name, help: &str, value: f64| {
-        let mut family = Family::new(name, MetricType::Gauge, help);
+        let mut family = MetricFamily::new(name, MetricType::Gauge, help);
         family.add(&[], value);
         family
     };

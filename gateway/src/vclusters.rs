@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use http::StatusCode;
-use proxmox_api::manage::guest::{Guest, Started};
+use proxmox_api::manage::guest::{Guest, StartedOperation};
 use proxmox_api::manage::inventory::{Inventory, Resource};
 use proxmox_api::{Client, Error};
 use serde::{Deserialize, Serialize};
@@ -253,7 +253,7 @@ impl Vclusters<'_> {
     pub(crate) async fn create(
         &self,
         new: &NewVcluster,
-    ) -> Result<(Vcluster, Started, Guest), Refusal> {
+    ) -> Result<(Vcluster, StartedOperation, Guest), Refusal> {
         let version = new.k8s_version.as_ref().unwrap_or(&self.config.version);
         if *version != self.config.version {
             let problem = format!("the template has {}", self.config.version);
@@ -340,7 +340,7 @@ impl Vclusters<'_> {
     }
 
     /// Stops and deletes it.
-    pub(crate) async fn delete(&self, id: &str) -> Result<Started, Refusal> {
+    pub(crate) async fn delete(&self, id: &str) -> Result<StartedOperation, Refusal> {
         let guest = self.guest(id).await?;
         Ok(guest.destroy().stop_first().purge().await?)
     }
@@ -362,7 +362,7 @@ async fn resize(guest: &Guest, resources: &Resources) -> Result<(), Refusal> {
 
 /// Waits for the clone, gives it its size and starts it.
 pub(crate) async fn finish(
-    started: Started,
+    started: StartedOperation,
     guest: Guest,
     resources: Resources,
 ) -> Result<(), Refusal> {

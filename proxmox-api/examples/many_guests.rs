@@ -6,7 +6,7 @@ use common::{Outcome, open};
 
 #[tokio::main]
 async fn main() -> Outcome {
-    let (simulator, pve) = open(|builder| builder.herd(2000)).await?;
+    let (simulator, pve) = open(|builder| builder.many_guests(2000)).await?;
     let guests = pve.listed_guests().await?;
     let running = guests.iter().filter(|guest| guest.is_running()).count();
     println!("{} guests, {running} of them run", guests.len());

@@ -96,7 +96,7 @@ async fn prune(guest: &Guest) -> Result<(), Error> {
         .filter_map(|snapshot| Some((snapshot.time?, snapshot.name)))
         .collect();
     let times: Vec<u64> = own.iter().map(|(time, _)| *time).collect();
-    for ((_, name), verdict) in own.iter().zip(KEEP.judge(&times)) {
+    for ((_, name), verdict) in own.iter().zip(KEEP.evaluate(&times)) {
         if verdict == Verdict::Remove {
             println!("guest {}: {name} can go", guest.vmid());
             guest.delete_snapshot(name).await?.wait().await?;

@@ -84,7 +84,7 @@ fn start() -> io::Result<Arc<Runtime>> {
 }
 
 impl<T: 'static> Items<T> {
-    /// The items for a `for` loop. After an error the iterator goes on with the same page.
+    /// The items for a `for` loop. After an error the iterator continues with the same page.
     pub fn blocking(self) -> BlockingItems<T> {
         BlockingItems(self)
     }
@@ -104,7 +104,7 @@ impl<T: 'static> Iterator for BlockingItems<T> {
 }
 
 impl<T: 'static> Pages<T> {
-    /// The pages for a `for` loop. After an error the iterator goes on with the same page.
+    /// The pages for a `for` loop. After an error the iterator continues with the same page.
     pub fn blocking(self) -> BlockingPages<T> {
         BlockingPages(self)
     }
@@ -171,7 +171,7 @@ pub struct BlockingDownload {
 }
 
 impl BlockingDownload {
-    /// What the server told about the file.
+    /// The headers about the file.
     pub fn download(&self) -> &Download {
         &self.download
     }

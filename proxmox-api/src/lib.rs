@@ -66,4 +66,4 @@ pub use client::{Client, ClientBuilder};
 pub use error::Error;
 #[doc(no_inline)]
 pub use serde_json::Value;
-pub use value::{IndexedMap, List, Pending, Secret};
+pub use value::{BoxFuture, IndexedMap, List, Pending, Secret};

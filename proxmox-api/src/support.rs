@@ -14,11 +14,12 @@ pub(crate) use bytes::Bytes;
 pub(crate) use crate::Value;
 pub(crate) use crate::client::Client;
 pub(crate) use crate::client::call::Call;
-pub(crate) use crate::client::path::At;
-pub(crate) use crate::client::request::{Request, Sending};
+pub(crate) use crate::client::path::PathNode;
+pub(crate) use crate::client::request::Request;
 pub(crate) use crate::error::Error;
 pub(crate) use crate::request::{ApiRequest, request_impls};
 pub(crate) use crate::task::Task;
+pub(crate) use crate::value::BoxFuture;
 pub(crate) use crate::value::IndexedMap;
 pub(crate) use crate::value::List;
 pub(crate) use crate::value::Pending;
@@ -30,7 +31,8 @@ pub(crate) use crate::value::api_value::{
 pub(crate) use crate::value::encode::{ParamValue, Problem, ToParam};
 pub(crate) use crate::value::endpoint::{Endpoint, Method, Partial, Permission, Release, Renamed};
 pub(crate) use crate::value::formats::{
-    Cidr, DiskSize, EncodedText, IpAddress, MacAddr, NodeName, Realm, StorageId, UserId, VolumeId,
+    Cidr, DiskKey, DiskSize, EncodedText, IpAddress, MacAddr, NodeName, Realm, StorageId, UserId,
+    VolumeId,
 };
 pub(crate) use crate::value::input::{
     FromInteger, IntoItems, IntoItemsSetting, IntoSetting, IntoValue, Several,
@@ -46,11 +48,21 @@ pub(crate) use crate::value::{compare, debug, decode, property_string, set};
 
 /// How answers are read.
 pub(crate) mod reply {
+    #[cfg(feature = "node-storage")]
+    pub(crate) use crate::client::request::reply::bytes;
     #[allow(
         unused_imports,
         reason = "which of them are used depends on the chosen areas"
     )]
-    pub(crate) use crate::client::request::reply::{bytes, data, nothing};
+    pub(crate) use crate::client::request::reply::data;
+    #[cfg(any(
+        feature = "access",
+        feature = "cluster",
+        feature = "nodes",
+        feature = "pools",
+        feature = "storage"
+    ))]
+    pub(crate) use crate::client::request::reply::nothing;
     #[allow(
         unused_imports,
         reason = "which of them are used depends on the chosen areas"

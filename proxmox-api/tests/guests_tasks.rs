@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use proxmox_api::error::ErrorKind;
-use proxmox_api::manage::guest::{Guest, Kind, PowerState, Started};
+use proxmox_api::manage::guest::{Guest, Kind, PowerState, StartedOperation};
 use proxmox_api::manage::tasks::wait_all;
 use proxmox_api::task::{TaskErrorKind, TaskOutcome};
 use proxmox_api::{Client, Error};
@@ -159,7 +159,12 @@ async fn a_guest_that_high_availability_manages_is_followed_to_its_state() {
 }
 
 /// Waits for an order, with a clock that goes on a little with every look. Its task ends before that of the manager.
-async fn follow(simulator: &Simulator, order: &Started, order_type: &str, task_type: &str) {
+async fn follow(
+    simulator: &Simulator,
+    order: &StartedOperation,
+    order_type: &str,
+    task_type: &str,
+) {
     assert_eq!(order.upid().expect("a task").task_type(), order_type);
     let clock = simulator.clock();
     let ended = std::cell::Cell::new(false);

@@ -40,7 +40,7 @@ async fn connection_test_with_valid_and_invalid_credentials() {
         .get()
         .await
         .expect("the token is valid");
-    assert_eq!(version.release, "9.2");
+    assert_eq!(version.release, proxmox_simulator::newest_release());
     let user = built(to(&pve).password("root@pam", ROOT_PASSWORD));
     user.login().await.expect("the password is right");
 

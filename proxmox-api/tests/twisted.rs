@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use percent_encoding::percent_decode_str;
+use proxmox_api::BoxFuture;
 use proxmox_api::client::limit::RateLimit;
 use proxmox_api::client::retry::RetryPolicy;
 use proxmox_api::manage::events::Watch;
 use proxmox_api::manage::guest::{PowerAction, Retention};
 use proxmox_api::manage::inventory::Inventory;
 use proxmox_api::manage::metrics;
-use proxmox_api::transport::{Exchange, Transport, TransportError, WireRequest, WireResponse};
+use proxmox_api::transport::{Transport, TransportError, WireRequest, WireResponse};
 use proxmox_api::{Client, Error};
 use proxmox_simulator::{Simulator, TOKEN_ID, TOKEN_SECRET};
 use serde_json::{Value, json};
@@ -204,7 +205,7 @@ impl Twisted {
 }
 
 impl Transport for Twisted {
-    fn send(&self, request: WireRequest) -> Exchange<'_> {
+    fn send(&self, request: WireRequest) -> BoxFuture<'_, Result<WireResponse, TransportError>> {
         Box::pin(self.ask(request))
     }
 }
@@ -261,7 +262,7 @@ async fn use_all(client: &Client) {
                 yearly: 1,
                 ..Retention::default()
             };
-            let _ = rule.judge(&times);
+            let _ = rule.evaluate(&times);
         }
         let _ = guest.interfaces().await;
         let _ = guest.wait_for_address(SOON).await;
@@ -313,7 +314,7 @@ async fn run(seed: u64, how: Twist) -> Option<String> {
             &[("hostname", "ct"), ("rootfs", "local-lvm:8")],
         )
         .running(201)
-        .herd(8)
+        .many_guests(8)
         .start()
         .await
         .expect("it starts");

@@ -109,7 +109,7 @@ pub(crate) fn lag(root: &std::path::Path, output: &Output) -> Result<Vec<String>
 struct Refusals {
     kinds: BTreeMap<&'static str, usize>,
     other: Vec<String>,
-    /// Those of no kind that nobody said of why.
+    /// Refusals without a kind and without a reason.
     unexplained: Vec<String>,
     texts: usize,
 }
@@ -343,7 +343,7 @@ fn describe(report: &Report, recorded: Option<&Recorded>) -> String {
     section(
         &mut text,
         "Fields and parameters without words",
-        &names(&report.wordless),
+        &names(&report.undocumented_places),
     );
     text
 }

@@ -88,7 +88,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     say(&format!("{}{}{note}\n", summary(&facts), target.display()))
 }
 
-/// What speaks against a dump being of the product and release it is said to be of.
+/// Signs that a dump is of another product or release than named.
 fn doubts(facts: &Facts, product: Product, folder: &Path) -> Vec<String> {
     let mut doubts = Vec::new();
     match Product::of(facts.endpoints.keys().map(String::as_str)) {

@@ -52,7 +52,7 @@ enum Command {
     Words(words::Args),
 }
 
-/// What a command ends with: nothing, or a message for people.
+/// The result of a command: success, or a message.
 type Outcome = Result<(), String>;
 
 fn main() -> ExitCode {

@@ -250,7 +250,7 @@ fn describe(output: &Output, fresh: &[diff::Name]) -> Step {
         ));
     }
     let mut told: Vec<(&str, &str)> = Vec::new();
-    let mut places: Vec<(&str, &str, &String)> = (report.wordless.iter())
+    let mut places: Vec<(&str, &str, &String)> = (report.undocumented_places.iter())
         .map(|place| {
             let (endpoint, field) = place.split_once(['?', '#']).unwrap_or((place, ""));
             let path = endpoint.split_once(' ').map_or(endpoint, |(_, path)| path);

@@ -17,8 +17,8 @@ pub(crate) struct Product {
     pub(crate) lock: &'static str,
     /// The generated part of the crate.
     pub(crate) code: &'static str,
-    /// What the generated tests hold the crate against.
-    pub(crate) proof: &'static str,
+    /// The expectations of the tests.
+    pub(crate) expectations: &'static str,
 }
 
 pub(crate) const PVE: Product = Product {
@@ -27,7 +27,7 @@ pub(crate) const PVE: Product = Product {
     overlay: "schema/pve/overlay",
     lock: "schema/pve/names.lock",
     code: "proxmox-api/src/pve",
-    proof: "tests/e2e/src/generated",
+    expectations: "tests/e2e/src/generated",
 };
 
 impl Product {
@@ -58,7 +58,7 @@ impl Product {
         root.join(self.code)
     }
 
-    pub(crate) fn proof(&self, root: &Path) -> PathBuf {
-        root.join(self.proof)
+    pub(crate) fn expectations(&self, root: &Path) -> PathBuf {
+        root.join(self.expectations)
     }
 }

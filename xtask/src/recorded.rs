@@ -7,13 +7,12 @@ use proxmox_codegen::generate::Output;
 use proxmox_codegen::recorded::{Observed, Shapes};
 use serde_json::Value;
 
-use crate::files;
-use crate::product::PVE;
+use crate::{files, regen};
 
-/// What recorded answers show.
+/// The statistics of recorded answers.
 pub(crate) struct Recorded {
     pub(crate) observed: Observed,
-    /// What `required.toml` says of them and is not so.
+    /// Claims of the overlay that the recordings disprove.
     pub(crate) unproved: Vec<String>,
 }
 
@@ -24,13 +23,10 @@ pub(crate) fn observe(root: &Path, output: &Output) -> Result<Option<Recorded>, 
         return Ok(None);
     }
     let shapes = output
-        .proof
+        .expectations
         .get("shapes.json")
         .ok_or("no shapes.json is generated")?;
-    let overlay = |name: &str| {
-        fs::read_to_string(PVE.overlay(root).join(name)).map_err(|error| format!("{name}: {error}"))
-    };
-    let shapes = Shapes::read(shapes, &overlay("open.toml")?)?;
+    let shapes = Shapes::read(shapes, &regen::read_input(root)?.overlay)?;
     let mut observed = Observed::default();
     for path in files::files_below(&folder)? {
         if path.extension().is_none_or(|extension| extension != "json") {
@@ -50,6 +46,6 @@ pub(crate) fn observe(root: &Path, output: &Output) -> Result<Option<Recorded>, 
             shapes.observe(endpoint, data, real, &mut observed);
         }
     }
-    let unproved = shapes.unproved(&overlay("required.toml")?, &observed)?;
+    let unproved = shapes.unproved(&observed);
     Ok(Some(Recorded { observed, unproved }))
 }

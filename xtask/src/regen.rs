@@ -71,12 +71,12 @@ impl<'a> Plan<'a> {
         let mut wanted: BTreeMap<PathBuf, &str> = (output.files.iter())
             .map(|(name, text)| (generated.join(name), text.as_str()))
             .collect();
-        let proof = PVE.proof(root);
-        let proofs = output.proof.iter();
-        wanted.extend(proofs.map(|(name, text)| (proof.join(name), text.as_str())));
+        let expectations = PVE.expectations(root);
+        let proofs = output.expectations.iter();
+        wanted.extend(proofs.map(|(name, text)| (expectations.join(name), text.as_str())));
         wanted.insert(PVE.lock(root), &output.lock);
         let mut present = files_below(&generated)?;
-        present.extend(files_below(&proof)?);
+        present.extend(files_below(&expectations)?);
         present.retain(|path| !wanted.contains_key(path));
         let mut differing = Vec::new();
         for (path, text) in &wanted {

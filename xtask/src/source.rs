@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use proxmox_codegen::apidoc::Product;
 
-/// Whom to trust as a server.
+/// How the server is verified.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Tls {
     /// SHA-256 fingerprint of the server's certificate

@@ -3,6 +3,7 @@
 mod circles;
 mod imports;
 mod layers;
+mod signatures;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,8 +12,9 @@ use crate::{Outcome, files, say, workspace};
 use layers::Table;
 
 const PICTURE: &str = "ARCHITECTURE.md";
+const LIBRARY: &str = "proxmox-api/src";
 
-/// Check that imports follow the layers of ARCHITECTURE.md
+/// Check that imports follow the layers of ARCHITECTURE.md, and public signatures name no type of an internal crate
 ///
 /// A fenced block `layers <folder>` lists the modules of one source folder, the highest layer first. A module may import what
 /// stands on lower lines only; modules on one line are independent. No more than two files may import each other in a circle.
@@ -29,6 +31,12 @@ pub(crate) fn run(_: &Args) -> Outcome {
         counted += count;
         problems.extend(found);
     }
+    let named = signatures::violations(&sources(&root.join(LIBRARY))?)?;
+    problems.extend(
+        named
+            .into_iter()
+            .map(|problem| format!("{LIBRARY}/{problem}")),
+    );
     match problems.is_empty() {
         true => say(&format!(
             "{counted} imports in {} folders follow {PICTURE}\n",

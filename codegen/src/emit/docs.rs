@@ -124,7 +124,7 @@ impl Emitter<'_> {
             None => {
                 self.undocumented += 1;
                 if let Some(at) = uses.first() {
-                    self.wordless.insert(at.key());
+                    self.undocumented_places.insert(at.key());
                 }
                 format!("The member `{wire}`.")
             }

@@ -53,7 +53,7 @@ impl Emitter<'_> {
             #about
             #aliases
             #[derive(Clone, Debug)]
-            pub struct #name(pub(crate) At);
+            pub struct #name(pub(crate) PathNode);
             #way
             #verbs
             #(#requests)*
@@ -332,7 +332,7 @@ impl Emitter<'_> {
         }
     }
 
-    /// What awaiting a request gives.
+    /// The type of an answer.
     pub(super) fn output(&self, endpoint: &Endpoint) -> TokenStream {
         match &endpoint.returns {
             Returns::Nothing => quote!(()),
@@ -749,7 +749,7 @@ fn below(path: &str, above: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// What reads the answer.
+/// The function that reads the answer.
 fn reply(returns: &Returns) -> TokenStream {
     match returns {
         Returns::Nothing => quote!(reply::nothing),

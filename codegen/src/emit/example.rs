@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use quote::quote;
 
 use super::docs::example_block;
-use super::proof::Scene;
+use super::expectations::SampleContext;
 use super::{Emitter, ident};
 use crate::facts::Schemas;
 use crate::ir::{Endpoint, Returns, Ty};
@@ -22,7 +22,7 @@ impl Emitter<'_> {
         let known = known.and_then(|methods| methods.get(&endpoint.method));
         let empty = Schemas::new();
         let used = RefCell::new(BTreeSet::new());
-        let scene = Scene {
+        let context = SampleContext {
             formats: &facts.formats,
             siblings: known.map_or(&empty, |endpoint| &endpoint.parameters.properties),
             earlier: self.releases,
@@ -41,7 +41,7 @@ impl Emitter<'_> {
             code = match placeholder {
                 None => quote!(#code.#method()),
                 Some(name) => {
-                    let value = self.placeholder(endpoint, name, &scene).code;
+                    let value = self.placeholder(endpoint, name, &context).code;
                     quote!(#code.#method(#value))
                 }
             };
@@ -54,7 +54,8 @@ impl Emitter<'_> {
         let steps = required
             .clone()
             .map(|parameter| ident(&names::setter_of(self.overlay, parameter)));
-        let arguments = required.map(|parameter| self.parameter(endpoint, parameter, &scene).code);
+        let arguments =
+            required.map(|parameter| self.parameter(endpoint, parameter, &context).code);
         let code = match self.api.is_named(endpoint) {
             true => quote!(#code.#verb()#(.#steps(#arguments))*.await?),
             false => quote!(#code.#verb(#(#arguments),*).await?),

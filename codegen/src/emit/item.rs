@@ -190,7 +190,7 @@ impl Emitter<'_> {
         }
     }
 
-    /// What the keys of a property string take.
+    /// The accepted values of the keys of a property string.
     fn key_limits(&self, string: &PropertyString) -> Vec<TokenStream> {
         let members = string.members.iter();
         let mut limits: Vec<TokenStream> = members
@@ -247,7 +247,7 @@ impl Emitter<'_> {
         limits
     }
 
-    /// What the server wants of keys together.
+    /// Rules that concern several keys.
     fn between(&self, string: &PropertyString) -> Vec<TokenStream> {
         let members = string.members.iter();
         let mut found: Vec<TokenStream> = members
@@ -523,13 +523,13 @@ impl Emitter<'_> {
         });
         let difference = is_settings.then(|| {
             quote! {
-                /// What has to change for this to be `other`; the digests do not count.
+                /// The changes that turn this into `other`; the digests do not count.
                 #[must_use]
                 pub fn diff(&self, other: &Self) -> Changes<Self> {
                     settings::diff(self, other)
                 }
 
-                /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+                /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be anything, and so
                 /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
                 #[must_use]
                 pub fn drift(&self, wanted: &Self) -> Changes<Self> {

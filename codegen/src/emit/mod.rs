@@ -4,10 +4,10 @@ mod catalog;
 mod docs;
 mod endpoint;
 mod example;
+mod expectations;
 mod item;
 mod links;
 mod openapi;
-mod proof;
 mod sample;
 mod search;
 
@@ -26,8 +26,8 @@ use crate::union::Presence;
 
 pub(crate) use catalog::catalog;
 pub(crate) use endpoint::has_setters;
+pub(crate) use expectations::expectations;
 pub(crate) use openapi::openapi;
-pub(crate) use proof::proof;
 
 /// The home of items that several areas share.
 const SHARED: &str = "types";
@@ -38,7 +38,7 @@ const INDEX: &str = "index";
 /// Where code stands that is not part of the generated crate.
 const OUTSIDE: &str = "";
 
-/// What was written.
+/// The emitted files.
 #[derive(Debug)]
 pub(crate) struct Emitted {
     /// By path below the generated folder.
@@ -52,7 +52,7 @@ pub(crate) struct Emitted {
     /// Those of them without words.
     pub(crate) undocumented: usize,
     /// Their places.
-    pub(crate) wordless: BTreeSet<String>,
+    pub(crate) undocumented_places: BTreeSet<String>,
 }
 
 pub(crate) struct Emitter<'a> {
@@ -67,7 +67,7 @@ pub(crate) struct Emitter<'a> {
     undescribed: BTreeSet<String>,
     documented: usize,
     undocumented: usize,
-    wordless: BTreeSet<String>,
+    undocumented_places: BTreeSet<String>,
 }
 
 /// Writes every file.
@@ -143,21 +143,21 @@ pub(crate) fn emit(api: &Api, names: &Names, overlay: &Overlay, releases: &[Fact
         #[cfg(doc)]
         pub mod #index;
 
-        use crate::support::{At, Client, Release};
+        use crate::support::{PathNode, Client, Release};
 
         /// The Proxmox VE releases whose schemas this crate is made of, oldest first.
         pub const RELEASES: &[Release] = &[#(#releases),*];
 
         /// The root of the path tree.
         #[derive(Clone, Debug)]
-        pub struct Root(pub(crate) At);
+        pub struct Root(pub(crate) PathNode);
 
         impl Root {
             /// A tree without a client: its requests are plain values, to be sent with
             /// [`Client::send`](crate::Client::send).
             #[must_use]
             pub fn detached() -> Self {
-                Self(At::root(None))
+                Self(PathNode::root(None))
             }
         }
 
@@ -165,7 +165,7 @@ pub(crate) fn emit(api: &Api, names: &Names, overlay: &Overlay, releases: &[Fact
             /// The path tree, bound to this client.
             #[must_use]
             pub fn api(&self) -> Root {
-                Root(At::root(Some(self)))
+                Root(PathNode::root(Some(self)))
             }
         }
     };
@@ -182,7 +182,7 @@ pub(crate) fn emit(api: &Api, names: &Names, overlay: &Overlay, releases: &[Fact
         undescribed: emitter.undescribed,
         documented: emitter.documented,
         undocumented: emitter.undocumented,
-        wordless: emitter.wordless,
+        undocumented_places: emitter.undocumented_places,
     }
 }
 
@@ -207,7 +207,7 @@ impl<'a> Emitter<'a> {
             undescribed: BTreeSet::new(),
             documented: 0,
             undocumented: 0,
-            wordless: BTreeSet::new(),
+            undocumented_places: BTreeSet::new(),
         };
         emitter.item_areas = api
             .items

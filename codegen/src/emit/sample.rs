@@ -28,6 +28,7 @@ const FORMATS: &[(&str, &str)] = &[
     ("ipv6", "2001:db8::10"),
     ("ldap-simple-attr", "uid"),
     ("lxc-ip-with-ll-iface", "192.0.2.10"),
+    ("lxc-disk-key", "mp0"),
     ("mac-addr", "BC:24:11:00:00:01"),
     ("mac-prefix", "BC:24:11"),
     (
@@ -96,6 +97,7 @@ const FORMATS: &[(&str, &str)] = &[
     ("pve-volume-id", "local:iso/debian-13.iso"),
     ("pve-volume-id-or-absolute-path", "local:iso/debian-13.iso"),
     ("pve-volume-id-or-qm-path", "local:iso/debian-13.iso"),
+    ("qemu-disk-key", "scsi0"),
     ("storage-pair", "local:other"),
     ("string", "text"),
     ("string-a", "text"),

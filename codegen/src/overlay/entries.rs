@@ -29,6 +29,8 @@ pub(super) struct Entries {
     pub(super) renamed: Map<Map<String>>,
     /// Enum text to variant name, likewise.
     pub(super) variants: Map<String>,
+    /// Objects that hold others of their kind, with the member that does.
+    pub(super) recursive: Map<String>,
     /// Endpoint to the order of its required parameters; the others follow by name.
     pub(super) argument_order: Map<Vec<String>>,
     pub(super) tasks: Vec<String>,
@@ -58,7 +60,7 @@ pub(super) struct Entries {
     /// Requests about something else than what their path answers, and parameters that are something else than what the
     /// answer calls so, as `POST /path?name`, with what they are.
     pub(super) apart: Map<String>,
-    /// What each call does.
+    /// Summaries of calls.
     pub(super) endpoints: Map<String>,
     /// Endpoint to other words by which people look for it.
     pub(super) aliases: Map<Vec<String>>,
@@ -68,14 +70,14 @@ pub(super) struct Entries {
     pub(super) objects: Map<Vec<String>>,
     /// Endpoint to code that shows it in use.
     pub(super) examples: Map<String>,
-    /// What fields mean, by scope.
+    /// Documentation of fields, by scope.
     pub(super) words: Map<Map<String>>,
     pub(super) patch: Vec<Patch>,
 }
 
 type Map<T> = BTreeMap<String, T>;
 
-/// What one file may hold.
+/// The entries of one file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct File {
@@ -88,6 +90,7 @@ struct File {
     names: Map<Map<String>>,
     renamed: Map<Map<String>>,
     variants: Map<String>,
+    recursive: Map<String>,
     argument_order: Map<Vec<String>>,
     tasks: Vec<String>,
     optional_tasks: Vec<String>,
@@ -328,6 +331,7 @@ impl Entries {
             ("items", &mut self.items, from.items),
             ("fields", &mut self.names, names),
             ("variants", &mut self.variants, from.variants),
+            ("recursive", &mut self.recursive, from.recursive),
             ("texts", &mut self.texts, from.texts),
             ("bytes", &mut self.bytes, from.bytes),
             ("open", &mut self.open, from.open),

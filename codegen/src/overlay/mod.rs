@@ -1,4 +1,4 @@
-//! What the dumps lack or get wrong, written by hand in `schema/<product>/overlay`.
+//! Corrections and additions to the dumps, written by hand in `schema/<product>/overlay`.
 //!
 //! Every entry has to matter: one that matches nothing is a problem that fails the run.
 
@@ -31,7 +31,7 @@ pub(crate) struct Overlay {
     renamed: RefCell<BTreeMap<String, Vec<Renamed>>>,
 }
 
-/// What a string result is.
+/// The meaning of a string result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StringResult {
     Task { optional: bool },
@@ -44,6 +44,29 @@ fn holds_text(node: &Node) -> bool {
         Kind::String | Kind::Any => true,
         Kind::Array(of) | Kind::Map(of) => holds_text(of),
         _ => false,
+    }
+}
+
+/// The entries of all files in one table, for programs that need a few of them as they stand.
+///
+/// # Errors
+/// Which file cannot be read.
+pub fn merged(files: &BTreeMap<String, String>) -> Result<toml::Table, String> {
+    let mut all = toml::Table::new();
+    for (file, text) in files {
+        let table = toml::from_str(text).map_err(|error| format!("{file}: {error}"))?;
+        merge(&mut all, table);
+    }
+    Ok(all)
+}
+
+fn merge(into: &mut toml::Table, from: toml::Table) {
+    for (key, value) in from {
+        match (into.get_mut(&key), value) {
+            (Some(toml::Value::Table(into)), toml::Value::Table(from)) => merge(into, from),
+            (Some(toml::Value::Array(into)), toml::Value::Array(from)) => into.extend(from),
+            (_, value) => drop(into.insert(key, value)),
+        }
     }
 }
 
@@ -390,6 +413,14 @@ impl Overlay {
         })?;
         self.mark(format!("names {scope} {leaf}"), &endpoint);
         Some(name.clone())
+    }
+
+    /// The member of an object that holds further objects of its kind.
+    pub(crate) fn recursion(&self, at: &Use) -> Option<&str> {
+        let key = at.key();
+        let member = self.entries.recursive.get(&key)?;
+        self.mark(format!("recursive {key}"), &at.endpoint());
+        Some(member)
     }
 
     pub(crate) fn variant_name(&self, text: &str) -> Option<&str> {

@@ -1,4 +1,4 @@
-//! What a run notes about the overlay: which entries were of use, for what, and what is wrong.
+//! Diagnostics of the overlay: which entries were of use and for what, and problems.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};

@@ -9,7 +9,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use http::HeaderMap;
 use proxmox_api::error::ErrorKind;
-use proxmox_api::manage::guest::{GuestErrorKind, Started};
+use proxmox_api::manage::guest::{GuestErrorKind, StartedOperation};
 use proxmox_api::{Client, Error};
 use tonic::{Code, Request, Status};
 
@@ -181,7 +181,7 @@ pub(super) fn plain<'a>(field: &str, text: &'a str) -> Result<&'a str, Status> {
 }
 
 /// What was begun.
-pub(super) fn operation(started: &Started, vmid: u32) -> Operation {
+pub(super) fn operation(started: &StartedOperation, vmid: u32) -> Operation {
     Operation {
         name: started.upid().map(ToString::to_string).unwrap_or_default(),
         done: started.task().is_done(),

@@ -5,7 +5,7 @@ use axum::response::{IntoResponse, Response};
 use http::HeaderMap;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use proxmox_api::manage::metrics::{
-    CONTENT_TYPE as PROMETHEUS, Family, MetricType, NodeMetrics, node_metrics, render,
+    CONTENT_TYPE as PROMETHEUS, MetricFamily, MetricType, NodeMetrics, node_metrics, render,
 };
 
 use crate::app::App;
@@ -43,7 +43,7 @@ pub(super) async fn of_node(
     Ok(response)
 }
 
-fn families(node: &str, metrics: &NodeMetrics) -> Vec<Family> {
+fn families(node: &str, metrics: &NodeMetrics) -> Vec<MetricFamily> {
     let whole = |number: u64| Some(number as f64);
     let [one, five, fifteen] = metrics.load.map(Some);
     let figures = [
@@ -121,7 +121,7 @@ fn families(node: &str, metrics: &NodeMetrics) -> Vec<Family> {
         ),
     ];
     let figures = figures.into_iter().filter_map(|(name, help, value)| {
-        let mut family = Family::new(&format!("pve_node_{name}"), MetricType::Gauge, help);
+        let mut family = MetricFamily::new(&format!("pve_node_{name}"), MetricType::Gauge, help);
         family.add(&[("node", node)], value?);
         Some(family)
     });

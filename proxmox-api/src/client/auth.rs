@@ -1,7 +1,6 @@
-//! Who the client is to the server: an API token, or a ticket that it renews ([wire protocol §7](crate::guide::wire_protocol)).
+//! Authentication: an API token, or a ticket that is renewed ([wire protocol §7](crate::guide::wire_protocol)).
 
 use std::fmt;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -14,6 +13,7 @@ use tokio::time::Instant;
 use super::call::Call;
 use crate::error::Error;
 use crate::error::api::ErrorKind;
+use crate::value::BoxFuture;
 use crate::value::Secret;
 use crate::value::decode::DecodeError;
 use crate::value::encode::ParamValue;
@@ -44,7 +44,7 @@ const RENEW_AFTER: Duration = Duration::from_secs(60 * 60);
 const LIFETIME: Duration = Duration::from_secs(2 * 60 * 60);
 /// How long to go on with the old ticket after renewing it failed.
 const RENEW_AGAIN: Duration = Duration::from_secs(60);
-/// How long a refused password is not tried again: each try costs the server, and may lock the account.
+/// How long a refused password is not tried again: each attempt takes server time and may lock the account.
 const REFUSAL_COUNTS: Duration = Duration::from_secs(30);
 
 /// What a cookie or the Authorization field cannot hold as it is. The server percent-decodes both.
@@ -117,9 +117,9 @@ pub(crate) struct OpenId {
     pub(crate) redirect_url: String,
 }
 
-/// What goes with a request, and which session it came from.
+/// Authentication headers of a request, and the session they belong to.
 #[derive(Clone, Default)]
-pub(crate) struct Grant {
+pub(crate) struct AuthHeaders {
     pub(crate) headers: Vec<(&'static str, Secret)>,
     pub(crate) session: Option<Arc<Session>>,
 }
@@ -154,9 +154,7 @@ pub(crate) trait Login: Send + Sync + 'static {
     fn post(self: Arc<Self>, call: Call) -> BoxFuture<'static, Result<Value, Error>>;
 }
 
-type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
-/// A login under way. All who wait for it share what comes of it.
+/// A login in progress. All waiting calls share its result.
 type Running = BoxFuture<'static, Result<Arc<Session>, Error>>;
 
 static LOG_IN: Endpoint = Endpoint::new(Method::Post, PVE.login, Permission::World)
@@ -170,13 +168,13 @@ static OPENID_LOGIN: Endpoint =
 pub(crate) struct Auth {
     /// With OpenID it is the server that says who logged in.
     user: OnceLock<String>,
-    way: Way,
+    way: Credential,
     openid: Option<OpenId>,
     handler: Option<Handler>,
     clock: Clock,
 }
 
-enum Way {
+enum Credential {
     Nothing,
     Token {
         header: Secret,
@@ -191,7 +189,7 @@ enum Way {
 #[derive(Default)]
 struct State {
     session: Option<Arc<Session>>,
-    /// Not before this time is renewing tried again.
+    /// Renewal is not tried again before this time.
     pause: Option<SystemTime>,
     refusal: Option<Refusal>,
     running: Option<WeakShared<Running>>,
@@ -199,13 +197,13 @@ struct State {
 
 /// A login that the server refused.
 struct Refusal {
-    /// By the client's clock and by one that nobody sets.
+    /// By the client's clock, and by the monotonic one.
     when: (SystemTime, Instant),
     error: AuthError,
 }
 
 impl Refusal {
-    /// Whether it is too early to try again. A clock that stands still or was set back prolongs nothing.
+    /// Whether it is too early to try again. A clock that stands still or was set back does not prolong this.
     fn counts(&self, now: SystemTime) -> bool {
         let (when, since) = self.when;
         let by_the_clock = now
@@ -225,7 +223,7 @@ fn settings(error: ApiTokenError) -> Error {
     Error::config(error.to_string())
 }
 
-impl Way {
+impl Credential {
     /// The id, and what goes with each request.
     fn token(token: &ApiToken) -> (String, Self) {
         let text = format!(
@@ -260,19 +258,19 @@ impl Auth {
     ) -> Result<Self, Error> {
         let mut openid = None;
         let (user, way) = match credentials {
-            Credentials::None if saved.is_some() => (None, Way::session(None)),
+            Credentials::None if saved.is_some() => (None, Credential::session(None)),
             Credentials::OpenId(settings) => {
                 openid = Some(settings);
-                (None, Way::session(None))
+                (None, Credential::session(None))
             }
-            Credentials::None => (None, Way::Nothing),
+            Credentials::None => (None, Credential::Nothing),
             Credentials::Token { id, secret } => {
-                let (id, way) = Way::token(&ApiToken::new(id, secret).map_err(settings)?);
+                let (id, way) = Credential::token(&ApiToken::new(id, secret).map_err(settings)?);
                 (Some(id), way)
             }
             Credentials::TokenText(text) => {
                 let token = text.expose().parse().map_err(settings)?;
-                let (id, way) = Way::token(&token);
+                let (id, way) = Credential::token(&token);
                 (Some(id), way)
             }
             Credentials::Password { user, password } => {
@@ -280,7 +278,7 @@ impl Auth {
                 if password.expose().is_empty() {
                     return Err(Error::config(format!("the password of {user} is empty")));
                 }
-                (Some(user), Way::session(Some(password)))
+                (Some(user), Credential::session(Some(password)))
             }
             Credentials::Ticket { ticket, csrf } => {
                 let (user, issued) = read_ticket(ticket.expose()).ok_or_else(|| {
@@ -299,7 +297,7 @@ impl Auth {
                 });
                 (
                     Some(user),
-                    Way::Session {
+                    Credential::Session {
                         password: None,
                         state,
                     },
@@ -322,8 +320,10 @@ impl Auth {
     /// Starts with a session of an earlier process.
     fn restore(&mut self, saved: SavedSession) -> Result<(), Error> {
         let state = match &mut self.way {
-            Way::Session { state, .. } => state.get_mut().unwrap_or_else(PoisonError::into_inner),
-            Way::Nothing | Way::Token { .. } => {
+            Credential::Session { state, .. } => {
+                state.get_mut().unwrap_or_else(PoisonError::into_inner)
+            }
+            Credential::Nothing | Credential::Token { .. } => {
                 return Err(Error::config("an API token has no session to go on with"));
             }
         };
@@ -423,17 +423,17 @@ impl Auth {
         self.user.get().map(String::as_str)
     }
 
-    /// What may be behind a refusal, as far as it is about who calls.
+    /// A hint for a refusal that concerns the credentials.
     pub(crate) fn hint(&self, kind: ErrorKind) -> Option<String> {
         let user = self.user().unwrap_or_default();
         match (&self.way, kind) {
-            (Way::Nothing, ErrorKind::Unauthorized) => Some(
+            (Credential::Nothing, ErrorKind::Unauthorized) => Some(
                 "the client has no login: give it an API token or a password, as by PROXMOX_API_TOKEN".to_owned(),
             ),
-            (Way::Token { .. }, ErrorKind::Unauthorized) => Some(format!(
+            (Credential::Token { .. }, ErrorKind::Unauthorized) => Some(format!(
                 "API token {user}: it does not exist, its secret is another, or it expired; the server does not tell which"
             )),
-            (Way::Token { .. }, ErrorKind::PermissionDenied) => Some(format!(
+            (Credential::Token { .. }, ErrorKind::PermissionDenied) => Some(format!(
                 "API token {user}: unless its privilege separation is off, it has only the rights given to the token itself"
             )),
             _ => None,
@@ -442,32 +442,32 @@ impl Auth {
 
     pub(crate) fn has_password(&self) -> bool {
         let password = match &self.way {
-            Way::Session { password, .. } => password.as_ref(),
+            Credential::Session { password, .. } => password.as_ref(),
             _ => None,
         };
         password.is_some()
     }
 
     pub(crate) fn is_token(&self) -> bool {
-        matches!(self.way, Way::Token { .. })
+        matches!(self.way, Credential::Token { .. })
     }
 
     /// Values that must not appear in any text.
     pub(crate) fn secrets(&self) -> impl Iterator<Item = &str> {
         match &self.way {
-            Way::Nothing => None,
-            Way::Token { secret, .. } => Some(secret.expose()),
-            Way::Session { password, .. } => password.as_ref().map(Secret::expose),
+            Credential::Nothing => None,
+            Credential::Token { secret, .. } => Some(secret.expose()),
+            Credential::Session { password, .. } => password.as_ref().map(Secret::expose),
         }
         .into_iter()
     }
 
     fn state(&self) -> Option<MutexGuard<'_, State>> {
         match &self.way {
-            Way::Session { state, .. } => {
+            Credential::Session { state, .. } => {
                 Some(state.lock().unwrap_or_else(PoisonError::into_inner))
             }
-            Way::Nothing | Way::Token { .. } => None,
+            Credential::Nothing | Credential::Token { .. } => None,
         }
     }
 
@@ -476,16 +476,16 @@ impl Auth {
         &self,
         login: &Arc<L>,
         writes: bool,
-    ) -> Result<Grant, Error> {
+    ) -> Result<AuthHeaders, Error> {
         let source = match &self.way {
-            Way::Nothing => return Ok(Grant::default()),
-            Way::Token { header, .. } => {
-                return Ok(Grant {
+            Credential::Nothing => return Ok(AuthHeaders::default()),
+            Credential::Token { header, .. } => {
+                return Ok(AuthHeaders {
                     headers: vec![("Authorization", header.clone())],
                     session: None,
                 });
             }
-            Way::Session { password, state } => {
+            Credential::Session { password, state } => {
                 let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
                 self.source(&mut state, login, password.as_ref())?
             }
@@ -503,8 +503,8 @@ impl Auth {
         login: &Arc<L>,
         old: &Arc<Session>,
         writes: bool,
-    ) -> Result<Option<Grant>, Error> {
-        let Way::Session {
+    ) -> Result<Option<AuthHeaders>, Error> {
+        let Credential::Session {
             password: Some(password),
             state,
         } = &self.way
@@ -530,7 +530,7 @@ impl Auth {
 
     /// Logs in now, whether or not there is a ticket.
     pub(crate) async fn log_in_now<L: Login>(&self, login: &Arc<L>) -> Result<(), Error> {
-        let Way::Session {
+        let Credential::Session {
             password: Some(password),
             state,
         } = &self.way
@@ -555,7 +555,7 @@ impl Auth {
         challenge: &TfaChallenge,
         answer: &Secret,
     ) -> Result<(), Error> {
-        if !matches!(self.way, Way::Session { .. }) {
+        if !matches!(self.way, Credential::Session { .. }) {
             return Err(Error::config(
                 "only a login with a password can be asked for a second factor",
             ));
@@ -569,7 +569,7 @@ impl Auth {
         self.run(Box::pin(work)).await.map(drop)
     }
 
-    /// Asks the handler of the second factor, and the server whether its answer is the right one.
+    /// Calls the handler for the second factor, and sends its answer to the server.
     async fn second_factor<L: Login>(
         &self,
         login: &Arc<L>,
@@ -618,7 +618,7 @@ impl Auth {
                 start(state, Box::pin(work))
             }
         };
-        // While the ticket is good, nobody has to wait for another one that somebody else works at.
+        // While the ticket is valid, calls do not wait for a renewal in progress.
         match lives && tokio::runtime::Handle::try_current().is_ok() {
             true => Ok(Source::Session(session)),
             false => Ok(Source::Login(renewal)),
@@ -722,9 +722,9 @@ impl Auth {
 impl fmt::Debug for Auth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let way = match self.way {
-            Way::Nothing => "nobody",
-            Way::Token { .. } => "API token",
-            Way::Session { .. } => "ticket",
+            Credential::Nothing => "nobody",
+            Credential::Token { .. } => "API token",
+            Credential::Session { .. } => "ticket",
         };
         write!(f, "{way} {}", self.user().unwrap_or_default())
     }
@@ -733,7 +733,7 @@ impl fmt::Debug for Auth {
 /// The login under way, if there is one.
 fn running(state: &State) -> Option<Shared<Running>> {
     let running = state.running.as_ref()?.upgrade()?;
-    // Whoever waits for it sees to it that it ends, and what it gave is in the state by then.
+    // A waiting call drives it to its end, and its result is then in the state.
     running.peek().is_none().then_some(running)
 }
 
@@ -808,7 +808,7 @@ async fn renew<L: Login>(
             state.session = None;
         }
         return match &auth.way {
-            Way::Session {
+            Credential::Session {
                 password: Some(password),
                 ..
             } => log_in(Arc::clone(&login), password.clone()).await,
@@ -845,14 +845,14 @@ async fn respond<L: Login>(
     auth.session(&data)
 }
 
-fn grant(session: Arc<Session>, writes: bool) -> Grant {
+fn grant(session: Arc<Session>, writes: bool) -> AuthHeaders {
     let ticket = utf8_percent_encode(session.ticket.expose(), HEADER_ESCAPES);
     let cookie = format!("{}={ticket}", PVE.cookie);
     let mut headers = vec![("Cookie", Secret::new(cookie))];
     if let (true, Some(csrf)) = (writes, &session.csrf) {
         headers.push((PVE.csrf, csrf.clone()));
     }
-    Grant {
+    AuthHeaders {
         headers,
         session: Some(session),
     }

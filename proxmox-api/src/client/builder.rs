@@ -1,4 +1,4 @@
-//! What a client is made of.
+//! Settings of a client.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::client::auth::{
 };
 use crate::client::hosts::{Base, Host, Hosts};
 use crate::client::limit::{Limits, RateLimit, Settings};
-use crate::client::retry::{Retries, RetryPolicy};
+use crate::client::retry::{RetryBudget, RetryPolicy};
 use crate::error::Error;
 use crate::tls::{Fingerprint, Identity, Trust, TrustStore};
 use crate::transport::{HttpSettings, HttpTransport, Proxies, Proxy, Transport};
@@ -37,7 +37,7 @@ impl Client {
     }
 }
 
-/// Header fields that the client or the way of sending decides on.
+/// Header fields that the client or the transport sets.
 const OWN_HEADERS: &[&str] = &[
     "accept-encoding",
     "authorization",
@@ -67,7 +67,7 @@ fn check_header(name: &str, value: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// How to reach a server and who to be there; made by [`Client::builder`].
+/// The settings of a client: addresses, credentials, TLS, limits; made by [`Client::builder`].
 #[derive(Clone)]
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct ClientBuilder {
@@ -82,7 +82,7 @@ pub struct ClientBuilder {
     trust: Trust,
     authorities: Vec<Authority>,
     identity: Option<(Vec<u8>, Secret)>,
-    proxy: Way,
+    proxy: ProxyMode,
     allow_http: bool,
     /// `None` while nothing was set.
     timeout: Option<Duration>,
@@ -108,7 +108,7 @@ pub struct ClientBuilder {
 }
 
 #[derive(Clone)]
-enum Way {
+enum ProxyMode {
     Environment,
     Direct,
     Proxy(Secret),
@@ -133,7 +133,7 @@ impl ClientBuilder {
             trust: Trust::default(),
             authorities: Vec::new(),
             identity: None,
-            proxy: Way::Environment,
+            proxy: ProxyMode::Environment,
             allow_http: false,
             timeout: None,
             attempt_timeout: None,
@@ -228,7 +228,7 @@ impl ClientBuilder {
         self
     }
 
-    /// Whom to ask when a login with a password needs a second factor. All calls wait meanwhile, each until its
+    /// The handler that is called when a login with a password needs a second factor. All calls wait meanwhile, each until its
     /// [`ClientBuilder::timeout`], and it is asked once for all of them; [`Client::login`] waits as long as it takes. Without this, the login ends with
     /// [`AuthErrorKind::SecondFactor`](crate::client::auth::AuthErrorKind).
     ///
@@ -331,13 +331,13 @@ impl ClientBuilder {
     /// servers in `NO_PROXY` and on this machine; for a server without encryption `http_proxy` comes first. In
     /// small letters they come before those in capitals. [`ClientBuilder::build`] reads them.
     pub fn proxy(mut self, url: impl Into<Secret>) -> Self {
-        self.proxy = Way::Proxy(url.into());
+        self.proxy = ProxyMode::Proxy(url.into());
         self
     }
 
     /// Goes through no proxy, whatever the environment says.
     pub fn no_proxy(mut self) -> Self {
-        self.proxy = Way::Direct;
+        self.proxy = ProxyMode::Direct;
         self
     }
 
@@ -528,9 +528,9 @@ impl ClientBuilder {
             trust.identity = Some(Arc::new(identity));
         }
         let proxies = match &self.proxy {
-            Way::Environment => Proxies::from_environment()?,
-            Way::Direct => Proxies::default(),
-            Way::Proxy(url) => Proxies::one(Proxy::parse(url.expose())?),
+            ProxyMode::Environment => Proxies::from_environment()?,
+            ProxyMode::Direct => Proxies::default(),
+            ProxyMode::Proxy(url) => Proxies::one(Proxy::parse(url.expose())?),
         };
         let settings = HttpSettings {
             trust,
@@ -556,7 +556,7 @@ impl ClientBuilder {
         }
         for Host { base, .. } in &hosts {
             base.check(self.allow_http)?;
-            if let Way::Proxy(url) = &self.proxy
+            if let ProxyMode::Proxy(url) = &self.proxy
                 && base.is_plain()
                 && !self.allow_http
                 && !Proxy::parse(url.expose())?.is_on_this_machine()
@@ -620,7 +620,7 @@ impl ClientBuilder {
             base,
             hosts: Hosts::new(hosts, self.allow_http),
             transport,
-            retries: Retries::new(self.retry),
+            retries: RetryBudget::new(self.retry),
             limits,
             auth,
             clock: self.clock,
@@ -637,7 +637,7 @@ impl ClientBuilder {
             release: OnceCell::new(),
             numbered: AtomicU64::new(0),
             #[cfg(feature = "guests")]
-            kept: super::kept::Kept::default(),
+            kept: super::extensions::Extensions::default(),
             task_poll: self.task_poll,
             #[cfg(feature = "guests")]
             guest_places: self.guest_places,

@@ -5,7 +5,7 @@ use std::fmt;
 
 use percent_encoding::percent_decode_str;
 
-use crate::error::{Name, RequestErrorKind};
+use crate::error::{CallId, RequestErrorKind};
 use crate::value::api_value::Object;
 use crate::value::encode::{ParamValue, Params, Problem, ToParam};
 use crate::value::endpoint::{Endpoint, Method};
@@ -99,9 +99,9 @@ impl Call {
     }
 
     /// What errors call it: verb and path, as a person would write them.
-    pub(crate) fn error_name(&self) -> Name {
+    pub(crate) fn id(&self) -> CallId {
         let path = percent_decode_str(&self.path).decode_utf8_lossy();
-        Name::new(self.method, &path).repeatable(self.is_repeatable())
+        CallId::new(self.method, &path).repeatable(self.is_repeatable())
     }
 
     /// What names the call where values do not belong, such as in logs: the verb and the template.

@@ -6,7 +6,7 @@ use super::call::{Call, Scope};
 use super::hosts::HostInfo;
 use super::reply::Reply;
 use super::state::Client;
-use crate::error::{Error, Name};
+use crate::error::{CallId, Error};
 use crate::value::decode::decode_data;
 use crate::value::endpoint::Method;
 
@@ -25,7 +25,7 @@ impl Client {
     /// in then. Those of `GET /cluster/status`, which takes the privilege `Sys.Audit` on `/`.
     pub async fn discover_hosts(&self) -> Result<Vec<HostInfo>, Error> {
         let call = Call::new(Method::Get, "/cluster/status");
-        let name = self.name(&call);
+        let name = self.call_id(&call);
         let reply = self.reply(&name, &call).await?;
         let data: Value =
             decode_data(&reply).map_err(|error| self.undecodable(name, &reply.secrets, error))?;
@@ -36,7 +36,7 @@ impl Client {
             .filter(|entry| text(entry, "type").as_deref() == Some("node"))
             .filter_map(|entry| Some((text(entry, "name")?, address(entry))))
             .collect();
-        self.0.hosts.learn(&nodes)?;
+        self.0.hosts.update(&nodes)?;
         Ok(self.hosts())
     }
 
@@ -44,12 +44,12 @@ impl Client {
     /// `/pve-docs/api-viewer/apidoc.js`. Goes without authentication.
     ///
     /// # Errors
-    /// As for every call; [`Error::Api`] for any status but 2xx; [`Error::Request`] for a path that does not start with a
+    /// Those of every request; [`Error::Api`] for any status but 2xx; [`Error::Request`] for a path that does not start with a
     /// slash or leaves its place.
     pub async fn fetch(&self, path: &str) -> Result<Reply, Error> {
         // A query may hold secrets.
         let shown = path.split('?').next().unwrap_or_default();
-        let name = self.number(Name::new(Method::Get, shown));
+        let name = self.number(CallId::new(Method::Get, shown));
         let call = Call {
             scope: Scope::Outside,
             ..Call::new(Method::Get, path)

@@ -157,7 +157,7 @@ pub struct HostInfo {
     pub up: bool,
 }
 
-/// An address and how it fares.
+/// An address and its health.
 #[derive(Debug)]
 pub(crate) struct Host {
     pub(crate) base: Base,
@@ -200,7 +200,7 @@ impl Host {
     }
 
     /// Remembers how an attempt went.
-    pub(crate) fn note(&self, outcome: &Outcome<'_>) {
+    pub(crate) fn record(&self, outcome: &Outcome<'_>) {
         let mut state = self.state();
         let failed = match outcome {
             Ok(answer) => matches!(answer.status, 502..=504),
@@ -247,7 +247,7 @@ impl Hosts {
 
     /// In which order to try them for a call about a node. What failed comes last; once its pause is over,
     /// one caller gets it at its place again to find out.
-    pub(crate) fn order(&self, node: Option<&str>) -> Vec<Arc<Host>> {
+    pub(crate) fn candidates(&self, node: Option<&str>) -> Vec<Arc<Host>> {
         let mut hosts = self.all();
         if hosts.len() < 2 {
             return hosts;
@@ -296,8 +296,8 @@ impl Hosts {
     /// Takes in the nodes of a cluster by name and address, and forgets those that came from the cluster
     /// earlier and are in it no more, or elsewhere. What the caller named stays. An address that the client could not have
     /// been built with is an error, and then nothing is taken in.
-    pub(crate) fn learn(&self, nodes: &[(String, Option<String>)]) -> Result<(), Error> {
-        // No cluster is without nodes, so such an answer tells nothing.
+    pub(crate) fn update(&self, nodes: &[(String, Option<String>)]) -> Result<(), Error> {
+        // An empty node list is invalid; ignore it.
         if nodes.is_empty() {
             return Ok(());
         }

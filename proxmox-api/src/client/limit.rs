@@ -1,4 +1,4 @@
-//! How much is asked of the servers at once and in a row.
+//! Limits on concurrent requests and on their rate.
 //!
 //! A Proxmox VE serves its API from three processes, each of which does one thing at a time (wire protocol
 //! §1). Asking more of them only makes everybody wait, other users included.
@@ -16,7 +16,7 @@ use crate::value::endpoint::Method;
 
 mod queue;
 
-use queue::{Lane, Queue, Standing};
+use queue::{Lane, Queue, QueueStatus};
 
 /// A number of requests for each unit of time, with room for a burst.
 ///
@@ -214,8 +214,8 @@ impl Limits {
     }
 
     /// Waits until a request may go out, at most until `deadline`; it counts as under way until the permit is
-    /// dropped. Whoever drops the future leaves the queue as if it had never been there.
-    pub(crate) async fn admit(
+    /// dropped. Dropping the future leaves the queue.
+    pub(crate) async fn acquire(
         &self,
         method: Method,
         node: Option<&str>,
@@ -236,7 +236,7 @@ impl Limits {
         let Some(number) = entered else {
             return Ok(permit(Duration::ZERO));
         };
-        let mut place = Place {
+        let mut position = QueuePosition {
             limits: self.clone(),
             lane,
             number,
@@ -247,11 +247,11 @@ impl Limits {
         let mut sleep: Option<Pin<Box<Sleep>>> = None;
         let admitted = std::future::poll_fn(|context| {
             loop {
-                match place.look(context, deadline) {
-                    Standing::Granted => return Poll::Ready(Ok(())),
-                    Standing::Held(pause) => return Poll::Ready(Err(NotAdmitted::Asked(pause))),
-                    Standing::TooLate => return Poll::Ready(Err(NotAdmitted::TooLate)),
-                    Standing::Waiting(until) => {
+                match position.look(context, deadline) {
+                    QueueStatus::Granted => return Poll::Ready(Ok(())),
+                    QueueStatus::Held(pause) => return Poll::Ready(Err(NotAdmitted::Asked(pause))),
+                    QueueStatus::TooLate => return Poll::Ready(Err(NotAdmitted::TooLate)),
+                    QueueStatus::Waiting(until) => {
                         let until = [until, deadline].into_iter().flatten().min();
                         let Some(until) = until else {
                             return Poll::Pending;
@@ -267,7 +267,7 @@ impl Limits {
             }
         });
         admitted.await?;
-        place.granted = true;
+        position.granted = true;
         Ok(permit(start.elapsed()))
     }
 
@@ -292,8 +292,8 @@ impl Drop for Permit {
     }
 }
 
-/// A request's place in the queue.
-struct Place {
+/// A request's position in the queue.
+struct QueuePosition {
     limits: Limits,
     lane: Lane,
     number: u64,
@@ -302,8 +302,8 @@ struct Place {
     granted: bool,
 }
 
-impl Place {
-    fn look(&self, context: &mut Context<'_>, deadline: Option<Instant>) -> Standing {
+impl QueuePosition {
+    fn look(&self, context: &mut Context<'_>, deadline: Option<Instant>) -> QueueStatus {
         let now = Instant::now();
         self.limits.change(|queue, wakers| {
             queue.look(&self.lane, self.number, now, deadline, context, wakers)
@@ -311,7 +311,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for QueuePosition {
     fn drop(&mut self) {
         let now = Instant::now();
         let shared = &self.limits.0;

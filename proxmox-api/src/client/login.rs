@@ -6,9 +6,9 @@ use serde_json::Value;
 
 use super::auth::{Auth, Login, SavedSession, TfaChallenge, read_redirect};
 use super::call::Call;
-use super::send::BoxFuture;
 use super::state::{Client, Inner};
 use crate::error::Error;
+use crate::value::BoxFuture;
 use crate::value::Secret;
 use crate::value::decode::decode_data;
 
@@ -45,7 +45,7 @@ impl Client {
     /// Where the user's browser has to go to log in; see [`ClientBuilder::openid`](crate::ClientBuilder::openid).
     ///
     /// # Errors
-    /// As for every call; [`Error::Config`] for a client that logs in otherwise.
+    /// Those of every request; [`Error::Config`] for a client that logs in otherwise.
     pub async fn openid_url(&self) -> Result<String, Error> {
         self.0.auth.openid_url(&self.0).await
     }
@@ -70,7 +70,7 @@ impl Login for Inner {
     fn post(self: Arc<Self>, call: Call) -> BoxFuture<'static, Result<Value, Error>> {
         Box::pin(async move {
             let client = Client(self);
-            let name = client.name(&call);
+            let name = client.call_id(&call);
             let reply = client.reply(&name, &call).await?;
             decode_data(&reply).map_err(|error| client.undecodable(name, &reply.secrets, error))
         })

@@ -6,9 +6,9 @@ mod builder;
 pub(crate) mod call;
 mod calls;
 mod environment;
-pub mod hosts;
 #[cfg(feature = "guests")]
-mod kept;
+mod extensions;
+pub mod hosts;
 pub mod limit;
 mod login;
 pub(crate) mod path;

@@ -11,15 +11,15 @@ use crate::value::endpoint::Endpoint;
 #[cfg(feature = "console")]
 use crate::value::endpoint::Method;
 
-/// A place in the path tree.
+/// A node of the path tree.
 #[derive(Clone)]
-pub(crate) struct At {
+pub(crate) struct PathNode {
     client: Option<Client>,
     path: String,
     invalid: Option<Box<RequestErrorKind>>,
 }
 
-impl At {
+impl PathNode {
     pub(crate) fn root(client: Option<&Client>) -> Self {
         Self {
             client: client.cloned(),
@@ -44,8 +44,13 @@ impl At {
     }
 
     /// One value down that may hold slashes: the server reads the rest of the path as one value there.
+    #[cfg(any(
+        feature = "cluster-firewall",
+        feature = "lxc",
+        feature = "node-storage",
+        feature = "qemu"
+    ))]
     #[must_use]
-    #[allow(dead_code, reason = "without features there is nobody to use it")]
     pub(crate) fn rest(&self, name: &str, value: &dyn fmt::Display) -> Self {
         self.segment(name, &value.to_string(), true)
     }
@@ -102,7 +107,7 @@ impl At {
     }
 }
 
-impl fmt::Debug for At {
+impl fmt::Debug for PathNode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.path.is_empty() {
             "/"

@@ -3,7 +3,7 @@
 use super::availability;
 use super::call::Call;
 use super::state::Client;
-use crate::error::{Error, Name};
+use crate::error::{CallId, Error};
 use crate::value::endpoint::Release;
 
 impl Client {
@@ -30,21 +30,21 @@ impl Client {
     /// # Errors
     /// [`Error::Request`] with [`RequestErrorKind::Unavailable`](crate::error::RequestErrorKind::Unavailable) if it does not; those of `GET /version`.
     pub async fn check(&self, call: &Call) -> Result<(), Error> {
-        let name = call.error_name();
+        let name = call.id();
         self.check_call(&name, call).await
     }
 
     pub(crate) async fn release(&self) -> Result<Release, Error> {
         let ask = async || {
             let call = availability::version_call();
-            let name = self.name(&call);
+            let name = self.call_id(&call);
             let reply = self.reply(&name, &call).await?;
             availability::release_of(&reply).map_err(|error| Error::decode(name, error))
         };
         self.0.release.get_or_try_init(ask).await.copied()
     }
 
-    pub(crate) async fn check_call(&self, name: &Name, call: &Call) -> Result<(), Error> {
+    pub(crate) async fn check_call(&self, name: &CallId, call: &Call) -> Result<(), Error> {
         if !availability::is_in_doubt(call) {
             return Ok(());
         }

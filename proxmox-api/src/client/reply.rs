@@ -8,7 +8,7 @@ use bytes::Bytes;
 #[cfg(feature = "guests")]
 use crate::bounds::Bounds;
 use crate::error::api::ApiError;
-use crate::error::{Error, Name};
+use crate::error::{CallId, Error};
 use crate::transport::WireResponse;
 use crate::value::Secret;
 use crate::value::decode::Received;
@@ -69,7 +69,7 @@ impl fmt::Debug for Reply {
 
 /// The answer if its status is one of success, the refusal otherwise.
 pub(super) fn accept(
-    name: &Name,
+    name: &CallId,
     response: WireResponse,
     secrets: impl FnOnce() -> Scrubber,
     kept: Kept,

@@ -1,8 +1,7 @@
 //! A call with the type of its answer, and how it is sent.
 
 use std::fmt;
-use std::future::{Future, IntoFuture};
-use std::pin::Pin;
+use std::future::IntoFuture;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -10,9 +9,10 @@ use serde_json::Value;
 use super::call::Call;
 use super::reply::Reply;
 use super::state::Client;
-use crate::error::{Error, Name};
+use crate::error::{CallId, Error};
+use crate::value::BoxFuture;
 use crate::value::api_value::ApiValue;
-use crate::value::decode::{DecodeError, Extra, decode_answer, decode_beside, problem_of};
+use crate::value::decode::{DecodeError, Extra, decode_answer, problem_of};
 use crate::value::encode::ToParam;
 use crate::value::endpoint::Method;
 
@@ -28,9 +28,6 @@ pub struct Request<T> {
 
 /// How an answer is read; what stands beside its data goes to the last argument.
 pub(crate) type Decode<T> = fn(&Client, &Reply, &mut Extra) -> Result<T, DecodeError>;
-
-/// The future of a request under way.
-pub type Sending<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
 
 impl<T> Request<T> {
     /// Sets any parameter by its wire name, for what this crate does not know yet.
@@ -99,10 +96,10 @@ impl<T> fmt::Debug for Request<T> {
 
 impl<T: 'static> IntoFuture for Request<T> {
     type Output = Result<T, Error>;
-    type IntoFuture = Sending<T>;
+    type IntoFuture = BoxFuture<'static, Result<T, Error>>;
 
     #[inline]
-    fn into_future(self) -> Sending<T> {
+    fn into_future(self) -> BoxFuture<'static, Result<T, Error>> {
         let Self {
             client,
             call,
@@ -117,12 +114,15 @@ impl<T: 'static> IntoFuture for Request<T> {
 }
 
 /// Everything about sending that does not depend on the answer's type.
-pub(crate) fn exchange(client: Option<Client>, call: Call) -> Sending<(Client, Name, Reply)> {
+pub(crate) fn exchange(
+    client: Option<Client>,
+    call: Call,
+) -> BoxFuture<'static, Result<(Client, CallId, Reply), Error>> {
     Box::pin(async move {
         let Some(client) = client else {
-            return Err(Error::detached(call.error_name()));
+            return Err(Error::detached(call.id()));
         };
-        let name = client.name(&call);
+        let name = client.call_id(&call);
         let reply = client.execute_as(name.clone(), call).await?;
         Ok((client, name, reply))
     })
@@ -175,17 +175,23 @@ pub(crate) mod reply {
 
     use super::{
         ApiValue, Client, DecodeError, DeserializeOwned, Extra, Reply, Value, decode_answer,
-        decode_beside, problem_of,
+        problem_of,
     };
 
-    /// Whatever comes is as good as nothing.
-    #[allow(dead_code, reason = "without features there is nobody to use it")]
+    /// Accepts any answer and reads nothing of it.
+    #[cfg(any(
+        feature = "access",
+        feature = "cluster",
+        feature = "nodes",
+        feature = "pools",
+        feature = "storage"
+    ))]
     pub(crate) fn nothing(_: &Client, reply: &Reply, extra: &mut Extra) -> Result<(), DecodeError> {
-        *extra = decode_beside(reply).unwrap_or_default();
+        *extra = crate::value::decode::decode_beside(reply).unwrap_or_default();
         Ok(())
     }
 
-    /// Whatever serde can read.
+    /// Reads any type of serde.
     pub(crate) fn any<T: DeserializeOwned + 'static>(
         _: &Client,
         reply: &Reply,
@@ -208,7 +214,7 @@ pub(crate) mod reply {
         decode_answer(reply, extra)
     }
 
-    #[allow(dead_code, reason = "without features there is nobody to use it")]
+    #[cfg(feature = "node-storage")]
     pub(crate) fn bytes(
         _: &Client,
         reply: &Reply,

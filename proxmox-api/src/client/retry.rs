@@ -44,19 +44,19 @@ pub struct RetryPolicy {
     first: Duration,
     longest: Duration,
     within: Duration,
-    reserve: u32,
+    budget: u32,
 }
 
 impl RetryPolicy {
     /// The usual one: 3 attempts with pauses of up to 100 ms at first and 5 s at most, within 30 seconds,
-    /// and a reserve of 20.
+    /// and a budget of 20.
     pub const fn new() -> Self {
         Self {
             attempts: 3,
             first: Duration::from_millis(100),
             longest: Duration::from_secs(5),
             within: Duration::from_secs(30),
-            reserve: 20,
+            budget: 20,
         }
     }
 
@@ -89,10 +89,10 @@ impl RetryPolicy {
         self
     }
 
-    /// How many repetitions the client has in reserve, over all its calls. Each takes one away, and ten
+    /// How many repetitions the client has in its budget, over all its calls. Each takes one away, and ten
     /// answered requests give one back: a server that is down is not asked three times as much.
-    pub const fn reserve(mut self, reserve: u32) -> Self {
-        self.reserve = reserve;
+    pub const fn budget(mut self, budget: u32) -> Self {
+        self.budget = budget;
         self
     }
 
@@ -114,9 +114,9 @@ impl Default for RetryPolicy {
 /// What became of one attempt.
 pub(crate) type Outcome<'a> = Result<&'a WireResponse, &'a TransportError>;
 
-/// A policy and what is left of its reserve.
+/// A policy and what is left of its budget.
 #[derive(Clone, Debug)]
-pub(crate) struct Retries(Arc<Shared>);
+pub(crate) struct RetryBudget(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -125,11 +125,11 @@ struct Shared {
     left: AtomicU32,
 }
 
-/// A repetition that is to come. It goes back into the reserve unless it is used.
+/// A repetition that is to come. It goes back into the budget unless it is used.
 #[derive(Debug)]
 pub(crate) struct Repetition {
     pub(crate) pause: Duration,
-    reserve: Retries,
+    budget: RetryBudget,
     used: bool,
 }
 
@@ -143,16 +143,16 @@ impl Repetition {
 impl Drop for Repetition {
     fn drop(&mut self) {
         if !self.used {
-            self.reserve.put_back(ONE);
+            self.budget.refund(ONE);
         }
     }
 }
 
 const ONE: u32 = 10;
 
-impl Retries {
+impl RetryBudget {
     pub(crate) fn new(policy: RetryPolicy) -> Self {
-        let left = AtomicU32::new(policy.reserve.saturating_mul(ONE));
+        let left = AtomicU32::new(policy.budget.saturating_mul(ONE));
         Self(Arc::new(Shared { policy, left }))
     }
 
@@ -168,7 +168,7 @@ impl Retries {
         left: Option<Duration>,
         elsewhere: bool,
     ) -> Option<Repetition> {
-        let asked = worth_repeating(outcome, repeatable)?;
+        let asked = retry_delay(outcome, repeatable)?;
         if attempts >= self.0.policy.attempts {
             return None;
         }
@@ -181,9 +181,9 @@ impl Retries {
             .checked_add(pause)
             .is_some_and(|then| then <= self.0.policy.within)
             && left.is_none_or(|left| pause < left);
-        (fits && self.take()).then(|| Repetition {
+        (fits && self.withdraw()).then(|| Repetition {
             pause,
-            reserve: self.clone(),
+            budget: self.clone(),
             used: false,
         })
     }
@@ -194,7 +194,7 @@ impl Retries {
         Duration::from_nanos(random() % bound.saturating_add(1).max(1))
     }
 
-    fn take(&self) -> bool {
+    fn withdraw(&self) -> bool {
         self.0
             .left
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
@@ -204,13 +204,13 @@ impl Retries {
     }
 
     /// A request was answered.
-    pub(crate) fn give(&self) {
-        self.put_back(1);
+    pub(crate) fn deposit(&self) {
+        self.refund(1);
     }
 
-    fn put_back(&self, tenths: u32) {
-        let most = self.0.policy.reserve.saturating_mul(ONE);
-        // Fails where the reserve is full.
+    fn refund(&self, tenths: u32) {
+        let most = self.0.policy.budget.saturating_mul(ONE);
+        // Fails where the budget is full.
         let _ = (self.0.left).fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
             (left < most).then(|| left.saturating_add(tenths).min(most))
         });
@@ -218,7 +218,7 @@ impl Retries {
 }
 
 /// Whether another attempt can succeed and do no harm, and the pause the server asks for before it.
-pub(crate) fn worth_repeating(outcome: &Outcome<'_>, repeatable: bool) -> Option<Option<Duration>> {
+pub(crate) fn retry_delay(outcome: &Outcome<'_>, repeatable: bool) -> Option<Option<Duration>> {
     let (failure, asked) = match outcome {
         Ok(answer) => (Failure::Refused(answer.status), retry_after(answer)),
         Err(error) => (Failure::of(error), None),

@@ -3,7 +3,7 @@
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
-use super::auth::Grant;
+use super::auth::AuthHeaders;
 use super::call::Call;
 use super::hosts::Base;
 use super::reply::Kept;
@@ -24,7 +24,7 @@ pub(super) fn place(request: &WireRequest, base: &Base) -> WireRequest {
     }
 }
 
-pub(super) fn signed(request: &WireRequest, grant: &Grant) -> WireRequest {
+pub(super) fn with_auth_headers(request: &WireRequest, grant: &AuthHeaders) -> WireRequest {
     let mut request = request.clone();
     for (name, value) in &grant.headers {
         let header = ((*name).to_owned(), value.expose().to_owned());
@@ -56,7 +56,7 @@ pub(crate) fn kept_secrets(call: &Call) -> Kept {
 }
 
 /// What the server answers without knowing who asks ([wire protocol §7](crate::guide::wire_protocol)).
-pub(super) fn open_to_all(method: Method, path: &str) -> bool {
+pub(super) fn is_unauthenticated(method: Method, path: &str) -> bool {
     matches!(
         (method, path),
         (Method::Get, "/access/domains")

@@ -5,7 +5,6 @@
 
 use std::borrow::Cow;
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -14,27 +13,28 @@ use tokio::time::Instant;
 
 use super::call::{Call, Scope};
 use super::reply::{Kept, Reply, accept};
-use super::rules::{check_path, check_query, is_page, open_to_all, place, refuses_session, signed};
+use super::rules::{
+    check_path, check_query, is_page, is_unauthenticated, place, refuses_session, with_auth_headers,
+};
 use super::state::{Client, Inner};
 use crate::bounds::{Bound, Bounds, Exceeded, is_deeper};
-use crate::client::auth::{Grant, Session};
+use crate::client::auth::{AuthHeaders, Session};
 use crate::client::availability;
 use crate::client::hosts::{Host, node_of};
 use crate::client::limit::NotAdmitted;
-use crate::client::retry::{Outcome, Repetition, worth_repeating};
+use crate::client::retry::{Outcome, Repetition, retry_delay};
 use crate::client::trace::Trace;
 use crate::error::api::{ApiError, ErrorKind};
-use crate::error::{Error, Name, RequestErrorKind, WaitingFor};
+use crate::error::{CallId, Error, RequestErrorKind, WaitingFor};
 use crate::transport::{
     Duplex, OpenResponse, TimeLimit, Transport, TransportError, WireRequest, WireResponse,
 };
+use crate::value::BoxFuture;
 use crate::value::Secret;
 use crate::value::decode::DecodeError;
 use crate::value::encode::Params;
 use crate::value::endpoint::{Endpoint, Method, Release};
 use crate::value::product::PVE;
-
-pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A longer body is refused, and the connection closed while it may still be on its way ([wire protocol §2](crate::guide::wire_protocol)).
 pub(super) const BODY_LIMIT: usize = 512 * 1024;
@@ -123,7 +123,7 @@ impl Client {
     /// Sends a call and gives what an accepted answer holds.
     pub(crate) fn deliver<'a>(
         &'a self,
-        name: &'a Name,
+        name: &'a CallId,
         call: &'a Call,
         exchange: &'a mut dyn Exchange,
     ) -> BoxFuture<'a, Result<Delivery, Error>> {
@@ -153,12 +153,12 @@ impl Client {
     }
 
     /// The error for an answer that did not decode. What is wrong is said with names that the server chose.
-    pub(crate) fn undecodable(&self, name: Name, call: &Kept, error: DecodeError) -> Error {
+    pub(crate) fn undecodable(&self, name: CallId, call: &Kept, error: DecodeError) -> Error {
         Error::decode(name, error.each(|text| self.without_secrets(call, text)))
     }
 
     /// Sends a call that is one request and one answer.
-    pub(crate) async fn reply(&self, name: &Name, call: &Call) -> Result<Reply, Error> {
+    pub(crate) async fn reply(&self, name: &CallId, call: &Call) -> Result<Reply, Error> {
         match self.deliver(name, call, &mut Plain).await?.delivered {
             Delivered::Reply(reply) => Ok(reply),
             Delivered::Open(_) | Delivered::Switched(..) => {
@@ -167,19 +167,21 @@ impl Client {
         }
     }
 
-    pub(crate) fn execute(&self, call: Call) -> Executing {
-        self.execute_as(self.name(&call), call)
+    pub(crate) fn execute(&self, call: Call) -> BoxFuture<'static, Result<Reply, Error>> {
+        self.execute_as(self.call_id(&call), call)
     }
 
-    pub(crate) fn execute_as(&self, name: Name, call: Call) -> Executing {
+    pub(crate) fn execute_as(
+        &self,
+        name: CallId,
+        call: Call,
+    ) -> BoxFuture<'static, Result<Reply, Error>> {
         let client = self.clone();
         Box::pin(async move { client.reply(&name, &call).await })
     }
 }
 
 /// The future of an untyped call.
-type Executing = Pin<Box<dyn Future<Output = Result<Reply, Error>> + Send>>;
-
 /// When a call has to be over.
 #[derive(Clone, Copy)]
 struct Deadline {
@@ -208,7 +210,7 @@ impl Deadline {
 }
 
 /// A host that was tried, how that went, and the hosts before it that could not be connected to.
-struct Tried {
+struct Attempt {
     host: Arc<Host>,
     outcome: Result<Received, TransportError>,
     unreached: Vec<(String, TransportError)>,
@@ -216,7 +218,7 @@ struct Tried {
 
 struct Sender<'a> {
     inner: &'a Arc<Inner>,
-    name: &'a Name,
+    name: &'a CallId,
     call: &'a Call,
     trace: &'a Trace,
     deadline: Deadline,
@@ -225,24 +227,26 @@ struct Sender<'a> {
 impl Sender<'_> {
     async fn run(&mut self, exchange: &mut dyn Exchange) -> Result<Delivery, Error> {
         let (inner, call) = (self.inner, self.call);
-        let open = call.scope == Scope::Outside || open_to_all(call.method, &call.path);
+        let open = call.scope == Scope::Outside || is_unauthenticated(call.method, &call.path);
         let request = self.prepare(open).await?;
         // What is open to everybody goes without: a ticket or token that is out of date would only get in the way.
-        let mut grant = Grant::default();
+        let mut grant = AuthHeaders::default();
         if !open {
             let granted = inner.auth.authorize(inner, call.method != Method::Get);
             grant = self.logged_in(granted).await?;
         }
         let mut renewed = false;
         loop {
-            let (received, origin) = self.attempts(signed(&request, &grant), exchange).await?;
+            let (received, origin) = self
+                .attempts(with_auth_headers(&request, &grant), exchange)
+                .await?;
             let answer = match received {
                 Received::Switched(head, connection) => {
                     let delivered = Delivered::Switched(head, connection);
                     return Ok(Delivery { delivered, origin });
                 }
                 Received::Open(answer) => {
-                    self.judge(answer.head().clone(), grant.session.as_deref())?;
+                    self.check_response(answer.head().clone(), grant.session.as_deref())?;
                     let delivered = Delivered::Open(answer);
                     return Ok(Delivery { delivered, origin });
                 }
@@ -268,7 +272,7 @@ impl Sender<'_> {
                 // right before.
                 expired = inner.auth.has_password() || refused.is_over((inner.clock)());
             }
-            let reply = match self.judge(answer, grant.session.as_deref()) {
+            let reply = match self.check_response(answer, grant.session.as_deref()) {
                 Err(Error::Api(error)) if expired && error.kind() == ErrorKind::Unauthorized => {
                     return Err(error.with_kind(ErrorKind::TicketExpired).into());
                 }
@@ -376,7 +380,7 @@ impl Sender<'_> {
             Poll::Pending => self.deadline.within(login).await,
         };
         match result {
-            Some(result) => result.map_err(|error| error.during(self.name)),
+            Some(result) => result.map_err(|error| error.for_call(self.name)),
             None => Err(self.too_late(WaitingFor::Login)),
         }
     }
@@ -396,15 +400,15 @@ impl Sender<'_> {
         let node = node_of(&request.path);
         let start = Instant::now();
         let repeatable = self.call.is_repeatable();
-        let mut hosts = inner.hosts.order(node.as_deref());
+        let mut hosts = inner.hosts.candidates(node.as_deref());
         let mut repetition: Option<Repetition> = None;
-        let mut before: Option<Tried> = None;
+        let mut before: Option<Attempt> = None;
         for attempt in 1.. {
             let mut unreached = Vec::new();
-            let mut tried: Option<Tried> = None;
+            let mut tried: Option<Attempt> = None;
             for (i, host) in hosts.iter().enumerate() {
                 let admitted =
-                    (inner.limits).admit(request.method, node.as_deref(), self.deadline.at);
+                    (inner.limits).acquire(request.method, node.as_deref(), self.deadline.at);
                 let permit = match admitted.await {
                     Ok(permit) => permit,
                     Err(why) => return self.not_admitted(why, unreached, before),
@@ -417,7 +421,7 @@ impl Sender<'_> {
                 let outcome = self.exchange(request, exchange).await?;
                 drop(permit);
                 let head: Outcome<'_> = outcome.as_ref().map(Received::head);
-                host.note(&head);
+                host.record(&head);
                 let status = head.ok().map(|answer| answer.status);
                 self.trace.attempt(&host.base.origin, attempt, status);
                 let another = exchange.can_repeat() && i + 1 < hosts.len();
@@ -426,7 +430,7 @@ impl Sender<'_> {
                         unreached.push((host.base.origin.clone(), error));
                     }
                     outcome => {
-                        tried = Some(Tried {
+                        tried = Some(Attempt {
                             host: Arc::clone(host),
                             outcome,
                             unreached: std::mem::take(&mut unreached),
@@ -441,11 +445,11 @@ impl Sender<'_> {
             if let Ok(answer) = head {
                 inner.limits.observe(answer, (inner.clock)());
             }
-            if !exchange.can_repeat() || worth_repeating(&head, repeatable).is_none() {
+            if !exchange.can_repeat() || retry_delay(&head, repeatable).is_none() {
                 return self.finish(tried);
             }
             // Asking for the order may take a host's turn to be tried, so not without need.
-            hosts = inner.hosts.order(node.as_deref());
+            hosts = inner.hosts.candidates(node.as_deref());
             let elsewhere = (hosts.first()).is_some_and(|next| !Arc::ptr_eq(next, &tried.host));
             let (spent, left) = (start.elapsed(), self.deadline.left());
             let next = (inner.retries).next(&head, repeatable, attempt, spent, left, elsewhere);
@@ -516,11 +520,11 @@ impl Sender<'_> {
         &self,
         why: NotAdmitted,
         mut unreached: Vec<(String, TransportError)>,
-        before: Option<Tried>,
+        before: Option<Attempt>,
     ) -> Result<(Received, String), Error> {
         if !unreached.is_empty() {
             let (origin, first) = unreached.remove(0);
-            return Err(Error::nowhere(self.name, origin, first, unreached));
+            return Err(Error::connect(self.name, origin, first, unreached));
         }
         if let Some(before) = before {
             return self.finish(before);
@@ -532,8 +536,8 @@ impl Sender<'_> {
     }
 
     /// The answer, or the error for an exchange that is not to be made again.
-    fn finish(&self, tried: Tried) -> Result<(Received, String), Error> {
-        let Tried {
+    fn finish(&self, tried: Attempt) -> Result<(Received, String), Error> {
+        let Attempt {
             host,
             outcome,
             mut unreached,
@@ -541,20 +545,24 @@ impl Sender<'_> {
         let origin = host.base.origin.clone();
         match outcome {
             Ok(received) => {
-                self.inner.retries.give();
+                self.inner.retries.deposit();
                 Ok((received, origin))
             }
             Err(last) if last.is_never_sent() && !unreached.is_empty() => {
                 let (first_origin, first) = unreached.remove(0);
                 unreached.push((origin, last));
-                Err(Error::nowhere(self.name, first_origin, first, unreached))
+                Err(Error::connect(self.name, first_origin, first, unreached))
             }
             Err(error) => Err(Error::transport(self.name, &origin, error)),
         }
     }
 
     /// Whether an answer is one, and what it refuses if not.
-    fn judge(&self, response: WireResponse, session: Option<&Session>) -> Result<Reply, Error> {
+    fn check_response(
+        &self,
+        response: WireResponse,
+        session: Option<&Session>,
+    ) -> Result<Reply, Error> {
         let (inner, call) = (self.inner, self.call);
         let secrets = || {
             let session = session.into_iter().flat_map(Session::secrets);

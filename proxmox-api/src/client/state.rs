@@ -12,14 +12,14 @@ use tokio::sync::OnceCell;
 
 use super::auth::{Auth, Clock};
 use super::call::Call;
-use super::hosts::{Base, HostInfo, Hosts};
 #[cfg(feature = "guests")]
-use super::kept::Kept;
+use super::extensions::Extensions;
+use super::hosts::{Base, HostInfo, Hosts};
 use super::limit::{LimitWaits, Limits};
-use super::retry::Retries;
+use super::retry::RetryBudget;
 use super::settings::ClientSettings;
 use crate::bounds::Bounds;
-use crate::error::Name;
+use crate::error::CallId;
 use crate::transport::{Transport, WireRequest};
 use crate::value::Secret;
 use crate::value::encode::Params;
@@ -69,7 +69,7 @@ pub(crate) struct Inner {
     pub(super) base: Base,
     pub(super) hosts: Hosts,
     pub(super) transport: Arc<dyn Transport>,
-    pub(super) retries: Retries,
+    pub(super) retries: RetryBudget,
     pub(super) limits: Limits,
     pub(super) auth: Auth,
     pub(super) clock: Clock,
@@ -91,7 +91,7 @@ pub(crate) struct Inner {
     pub(super) numbered: AtomicU64,
     /// What layers above keep with the client.
     #[cfg(feature = "guests")]
-    pub(super) kept: Kept,
+    pub(super) kept: Extensions,
     pub(super) task_poll: Option<Duration>,
     #[cfg(feature = "guests")]
     pub(super) guest_places: Duration,
@@ -117,7 +117,7 @@ impl Client {
         self.0.node.as_deref()
     }
 
-    /// The addresses the client sends to, in the order of preference, and how they fare.
+    /// The addresses the client sends to, in the order of preference, with their health.
     #[must_use]
     pub fn hosts(&self) -> Vec<HostInfo> {
         self.0.hosts.list()
@@ -140,8 +140,8 @@ impl Client {
     }
 
     /// What a call is called in errors, from now on.
-    pub(crate) fn name(&self, call: &Call) -> Name {
-        self.number(call.error_name())
+    pub(crate) fn call_id(&self, call: &Call) -> CallId {
+        self.number(call.id())
     }
 
     #[cfg(feature = "guests")]
@@ -153,7 +153,7 @@ impl Client {
         &self.0.bounds
     }
 
-    pub(super) fn number(&self, name: Name) -> Name {
+    pub(super) fn number(&self, name: CallId) -> CallId {
         name.numbered(self.0.numbered.fetch_add(1, Ordering::Relaxed) + 1)
     }
 

@@ -1,7 +1,6 @@
 //! The client against scripted answers, and against a socket where the bytes matter.
 
 use std::fmt;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -16,6 +15,7 @@ use crate::client::retry::RetryPolicy;
 use crate::error::{ApiError, Error, ErrorKind, RequestErrorKind, WaitingFor};
 use crate::testing::{Fake, TOKEN_SECRET, json, ok};
 use crate::transport::{Transport, TransportError, WireRequest, WireResponse};
+use crate::value::BoxFuture;
 use crate::value::Secret;
 use crate::value::encode::ParamValue;
 use crate::value::endpoint::{Endpoint, Method, Permission};
@@ -1215,12 +1215,13 @@ fn everything_can_move_between_threads() {
     sent(&Error::config("x"));
 }
 
-type Answering = Pin<Box<dyn Future<Output = Result<WireResponse, TransportError>> + Send>>;
+/// The future of an answer.
+type Exchange = BoxFuture<'static, Result<WireResponse, TransportError>>;
 
 /// Answers by a function that may wait, and counts what it was asked for.
-struct Waiting<F>(F, Mutex<Vec<String>>);
+struct SlowTransport<F>(F, Mutex<Vec<String>>);
 
-impl<F: Fn(String) -> Answering + Send + Sync + 'static> Waiting<F> {
+impl<F: Fn(String) -> Exchange + Send + Sync + 'static> SlowTransport<F> {
     fn new(answer: F) -> Arc<Self> {
         Arc::new(Self(answer, Mutex::default()))
     }
@@ -1231,14 +1232,14 @@ impl<F: Fn(String) -> Answering + Send + Sync + 'static> Waiting<F> {
     }
 }
 
-impl<F> fmt::Debug for Waiting<F> {
+impl<F> fmt::Debug for SlowTransport<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Waiting")
+        f.write_str("SlowTransport")
     }
 }
 
-impl<F: Fn(String) -> Answering + Send + Sync> Transport for Waiting<F> {
-    fn send(&self, request: WireRequest) -> crate::transport::Exchange<'_> {
+impl<F: Fn(String) -> Exchange + Send + Sync> Transport for SlowTransport<F> {
+    fn send(&self, request: WireRequest) -> BoxFuture<'_, Result<WireResponse, TransportError>> {
         let path = request.path;
         self.1.lock().expect("no panic").push(path.clone());
         (self.0)(path)
@@ -1249,9 +1250,9 @@ impl<F: Fn(String) -> Answering + Send + Sync> Transport for Waiting<F> {
 fn slow_login(
     time: Duration,
     login: impl Fn() -> Result<WireResponse, TransportError> + Send + Sync + 'static,
-) -> Arc<Waiting<impl Fn(String) -> Answering + Send + Sync + 'static>> {
+) -> Arc<SlowTransport<impl Fn(String) -> Exchange + Send + Sync + 'static>> {
     let login = Arc::new(login);
-    Waiting::new(move |path| {
+    SlowTransport::new(move |path| {
         let login = Arc::clone(&login);
         Box::pin(async move {
             if path.ends_with("/access/ticket") {
@@ -1368,7 +1369,7 @@ async fn a_refused_login_counts_for_half_a_minute_even_if_the_clock_stands_still
 async fn a_renewal_that_hangs_keeps_nobody_waiting_while_the_ticket_is_good() {
     let hands = Hands::default();
     let logins = Arc::new(AtomicU64::new(0));
-    let server = Waiting::new(move |path| {
+    let server = SlowTransport::new(move |path| {
         let logins = Arc::clone(&logins);
         Box::pin(async move {
             if path.ends_with("/access/ticket") && logins.fetch_add(1, Ordering::SeqCst) > 0 {
@@ -1392,8 +1393,8 @@ async fn a_renewal_that_hangs_keeps_nobody_waiting_while_the_ticket_is_good() {
 
 #[tokio::test(start_paused = true)]
 async fn the_time_of_a_call_covers_the_queue_and_every_attempt() {
-    let hangs = |_: String| -> Answering { Box::pin(std::future::pending()) };
-    let server = Waiting::new(hangs);
+    let hangs = |_: String| -> Exchange { Box::pin(std::future::pending()) };
+    let server = SlowTransport::new(hangs);
     let client = Client::builder("pve1")
         .transport(server.clone())
         .concurrency(2, 2)
@@ -1414,7 +1415,7 @@ async fn the_time_of_a_call_covers_the_queue_and_every_attempt() {
     assert_eq!((unsent, server.count("/version")), (8, 2));
 
     let answers = AtomicU64::new(0);
-    let server = Waiting::new(move |_| match answers.fetch_add(1, Ordering::SeqCst) {
+    let server = SlowTransport::new(move |_| match answers.fetch_add(1, Ordering::SeqCst) {
         0 | 1 => Box::pin(std::future::pending()),
         _ => Box::pin(async { ok(r#"{"data":null}"#) }),
     });
@@ -1465,4 +1466,14 @@ async fn a_pause_beyond_the_time_of_a_call_ends_it_at_once() {
     assert!(error.never_sent());
     assert!(took < 0.1, "{took}");
     assert_eq!(fake.lines().len(), 1);
+}
+
+/// Without any runtime: an exchange that is answered at once asks for no timer.
+#[test]
+fn a_call_that_waits_for_nothing_needs_no_runtime() {
+    let client = friendly().token_client();
+    let mut sent = client.execute(call(Method::Get, "/nodes", &[]));
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    let polled = sent.as_mut().poll(&mut context);
+    assert!(matches!(polled, std::task::Poll::Ready(Ok(_))));
 }

@@ -3,7 +3,7 @@
 //! A span holds the verb, the path's template, the number that errors show, and how it went. Nothing of what was sent or answered gets in:
 //! neither parameters nor texts of the server.
 
-use crate::error::{Error, Name};
+use crate::error::{CallId, Error};
 use crate::value::endpoint::Method;
 
 /// The span of one call, `proxmox_api.call`.
@@ -12,7 +12,7 @@ pub(crate) struct Trace(tracing::Span);
 
 #[cfg(feature = "tracing")]
 impl Trace {
-    pub(crate) fn new(method: Method, template: &str, name: &Name) -> Self {
+    pub(crate) fn new(method: Method, template: &str, name: &CallId) -> Self {
         use tracing::field::Empty;
         Self(tracing::debug_span!(
             target: "proxmox_api",
@@ -86,7 +86,7 @@ pub(crate) struct Trace;
 
 #[cfg(not(feature = "tracing"))]
 impl Trace {
-    pub(crate) fn new(_: Method, _: &str, _: &Name) -> Self {
+    pub(crate) fn new(_: Method, _: &str, _: &CallId) -> Self {
         Self
     }
 

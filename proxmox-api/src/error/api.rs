@@ -1,6 +1,6 @@
-//! A refusal by the server: what it said, and what that means.
+//! A refusal by the server: its text, status and meaning.
 //!
-//! The server says almost everything with status 500 and a sentence, and where the sentence stands
+//! The server reports almost every failure with status 500 and a sentence, whose location
 //! depends on its age ([wire protocol §5-7](crate::guide::wire_protocol)). What an endpoint says stands in the JSON body since 2025, and before
 //! that only in the reason phrase. What goes wrong before an endpoint is reached stands in a body of plain text since
 //! then. An answer that refuses a ticket or token, and one with a status of 595 and above, has only the phrase in every
@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::Value;
 
-use crate::error::Name;
+use crate::error::CallId;
 use crate::transport::{WireResponse, retry_after};
 use crate::value::decode::read_any;
 use crate::value::secret::Scrubber;
@@ -29,7 +29,7 @@ pub struct ApiError(Box<Parts>);
 
 #[derive(Clone)]
 struct Parts {
-    name: Name,
+    name: CallId,
     status: u16,
     reason: Bytes,
     message: String,
@@ -41,9 +41,9 @@ struct Parts {
 }
 
 impl ApiError {
-    /// Reads everything an answer other than 2xx can hold. The server may quote what was sent with the request, so
+    /// Reads an answer with a status other than 2xx. The server may quote what was sent with the request, so
     /// the secrets among it are taken out before anything is read.
-    pub(crate) fn new(name: &Name, response: &WireResponse, secrets: &Scrubber) -> Self {
+    pub(crate) fn new(name: &CallId, response: &WireResponse, secrets: &Scrubber) -> Self {
         let clean = without_secrets(response, secrets);
         let shown = clean.as_ref().unwrap_or(response);
         // What JSON holds is looked through once it is decoded: a secret may be encoded in what is encoded. Of anything
@@ -59,7 +59,7 @@ impl ApiError {
             .collect();
         let kind = match &clean {
             None => ErrorKind::of(response.status, &message, &errors),
-            // A secret may have been a part of a word that tells.
+            // A secret may have been part of a word that the classification needs.
             Some(_) => {
                 let (message, errors) = texts(response);
                 ErrorKind::of(response.status, &message, &errors)
@@ -89,11 +89,11 @@ impl ApiError {
     /// how it is named in texts: `GET /nodes`. What the answer repeats of the request stays in it.
     #[must_use]
     pub fn read(endpoint: &str, response: &WireResponse) -> Self {
-        Self::new(&Name::from(endpoint), response, &Scrubber::new([]))
+        Self::new(&CallId::from(endpoint), response, &Scrubber::new([]))
     }
 
     /// A page where JSON was to be: some other server, or a proxy's login form.
-    pub(crate) fn not_the_api(name: &Name, response: &WireResponse, secrets: &Scrubber) -> Self {
+    pub(crate) fn not_the_api(name: &CallId, response: &WireResponse, secrets: &Scrubber) -> Self {
         let clean = without_secrets(response, secrets);
         let response = clean.as_ref().unwrap_or(response);
         let title = html_title(&response.body).map_or_else(
@@ -136,7 +136,7 @@ impl ApiError {
         self.0.name.number()
     }
 
-    pub(crate) fn name(&self) -> &Name {
+    pub(crate) fn name(&self) -> &CallId {
         &self.0.name
     }
 
@@ -147,13 +147,13 @@ impl ApiError {
         self.0.status
     }
 
-    /// What the refusal means.
+    /// The meaning of the refusal.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// What the server said, without the line break at its end: the `message` of the body, or else the
+    /// The text of the server, without the line break at its end: the `message` of the body, or else the
     /// reason phrase. Can have several lines, can be empty.
     #[must_use]
     pub fn message(&self) -> &str {
@@ -251,7 +251,7 @@ impl ApiError {
     }
 }
 
-/// What a caller lacks. See [`ApiError::missing_permission`].
+/// The permission that the caller lacks. See [`ApiError::missing_permission`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MissingPermission<'a> {
@@ -344,7 +344,7 @@ fn texts(response: &WireResponse) -> (String, BTreeMap<String, String>) {
     Body::read(response).texts(response)
 }
 
-/// What can be read out of an error's body, whatever it is.
+/// The parts of an error's body, which may be of any kind.
 #[derive(Default)]
 struct Body {
     message: Option<String>,

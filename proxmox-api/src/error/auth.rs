@@ -6,7 +6,7 @@ use std::sync::Arc;
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
-use super::Name;
+use super::CallId;
 use super::api::{ApiError, ErrorKind};
 use crate::value::Secret;
 use crate::value::product::PVE;
@@ -21,7 +21,7 @@ struct Parts {
     user: String,
     kind: AuthErrorKind,
     /// The call that needed the login.
-    call: Option<Name>,
+    call: Option<CallId>,
 }
 
 /// Why logging in did not work.
@@ -41,7 +41,7 @@ pub enum AuthErrorKind {
         /// What it said instead.
         problem: String,
     },
-    /// Nobody logged in yet; a client of OpenID starts with
+    /// There was no login yet; a client with OpenID starts with
     /// [`Client::openid_url`](crate::Client::openid_url).
     NotYet,
     /// The ticket the client was given ran out and there is no password to get another.
@@ -60,20 +60,20 @@ impl AuthError {
     }
 
     /// Notes which call came to nothing.
-    pub(crate) fn during(mut self, call: &Name) -> Self {
+    pub(crate) fn for_call(mut self, call: &CallId) -> Self {
         self.0.call = Some(call.clone());
         self
     }
 
     /// The login if the server refused it, otherwise the call that needed one.
-    pub(crate) fn name(&self) -> Option<&Name> {
+    pub(crate) fn name(&self) -> Option<&CallId> {
         match &self.0.kind {
             AuthErrorKind::Refused(error) => Some(error.name()),
             _ => self.0.call.as_ref(),
         }
     }
 
-    /// Who tried to log in.
+    /// The user of the login.
     #[must_use]
     pub fn user(&self) -> &str {
         &self.0.user
@@ -168,7 +168,7 @@ pub(crate) struct Challenge {
 }
 
 impl TfaChallenge {
-    /// Who is asked.
+    /// The user.
     #[must_use]
     pub fn user(&self) -> &str {
         &self.0.user

@@ -1,13 +1,13 @@
-//! What can be wrong with a guest beyond what a single call tells.
+//! Errors of operations on guests that no single call reports.
 
 use std::fmt;
 use std::time::Duration;
 
 use super::api::ErrorKind;
-use crate::value::guest::{Kind, Place};
+use crate::value::guest::{GuestLocation, Kind};
 use crate::value::text::OneLine;
 
-/// Something with a guest did not work, for a reason that no single call tells. See [`Error::Guest`](crate::Error::Guest).
+/// An operation on a guest failed, for a reason that no single call reports. See [`Error::Guest`](crate::Error::Guest).
 #[derive(Clone, Debug)]
 pub struct GuestError(Box<GuestErrorKind>);
 
@@ -25,10 +25,10 @@ pub enum GuestErrorKind {
     AnotherGuest {
         /// The number.
         vmid: u32,
-        /// What the guest that is meant was.
+        /// The identity of the guest that was meant.
         kind: Kind,
         /// Where the other one is, and what.
-        now: Place,
+        now: GuestLocation,
         /// Whether it is certainly another one. If not, the guest is elsewhere, nothing shows that it is the
         /// same, and what was to be done cannot be undone.
         certain: bool,
@@ -67,10 +67,10 @@ pub enum GuestErrorKind {
     HighAvailability {
         /// The guest's number.
         vmid: u32,
-        /// What it made of the guest, such as `error`.
+        /// The state that high availability reports, such as `error`.
         state: String,
     },
-    /// It was not done within this time. What was started goes on.
+    /// It was not done within this time. The operation continues on the server.
     TimedOut {
         /// The guest's number.
         vmid: u32,
@@ -99,7 +99,7 @@ pub enum GuestErrorKind {
     InvalidInput {
         /// The guest's number.
         vmid: u32,
-        /// What it was given for.
+        /// The setting that it was given for.
         input: &'static str,
         /// What is wrong with it, and the way out.
         problem: String,

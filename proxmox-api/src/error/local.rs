@@ -1,9 +1,9 @@
-//! What goes wrong on this side of the connection.
+//! Failures on the client's side.
 
 use std::fmt;
 use std::sync::Arc;
 
-use super::Name;
+use super::CallId;
 
 /// A request that was built without a client and then awaited. See [`Error::Detached`](crate::Error::Detached).
 #[derive(Clone, Debug)]
@@ -39,7 +39,7 @@ pub struct LocalError(pub(super) Box<LocalParts>);
 
 #[derive(Clone, Debug)]
 pub(super) struct LocalParts {
-    pub(super) name: Name,
+    pub(super) name: CallId,
     pub(super) what: &'static str,
     pub(super) cause: Arc<std::io::Error>,
 }
@@ -51,7 +51,7 @@ impl LocalError {
         self.0.name.endpoint()
     }
 
-    /// What the system says.
+    /// The error of the system.
     #[must_use]
     pub fn cause(&self) -> &std::io::Error {
         &self.0.cause

@@ -1,4 +1,4 @@
-//! Everything that can go wrong, sorted by what a program can do about it.
+//! All errors, sorted by what a program can do about them.
 //!
 //! The first question after a failed call is whether the server may have acted on it, so "never sent"
 //! ([`Error::Connect`], [`Error::Request`], [`Error::Config`], [`Error::Auth`]) is kept apart from "may have been
@@ -19,12 +19,12 @@ use crate::value::upid::UpidError;
 
 pub(crate) mod api;
 pub(crate) mod auth;
+mod call_id;
 #[cfg(feature = "guests")]
 pub(crate) mod delivery;
 #[cfg(feature = "guests")]
 pub(crate) mod guest;
 mod local;
-mod name;
 mod repetition;
 pub(crate) mod task;
 #[cfg(feature = "guests")]
@@ -32,13 +32,13 @@ pub(crate) mod work;
 
 pub use api::{ApiError, ErrorKind, MissingPermission};
 use auth::AuthError;
+pub(crate) use call_id::CallId;
 #[cfg(feature = "guests")]
 pub use delivery::DeliveryError;
 #[cfg(feature = "guests")]
 pub use guest::{GuestError, GuestErrorKind};
 use local::LocalParts;
 pub use local::{ConfigError, DetachedError, LocalError};
-pub(crate) use name::Name;
 pub(crate) use repetition::Failure;
 use task::TaskError;
 #[cfg(feature = "guests")]
@@ -94,11 +94,11 @@ pub enum Error {
     /// A text that was to name a task does not.
     #[error(transparent)]
     Upid(#[from] UpidError),
-    /// Something with a guest did not work, for a reason that no single call tells.
+    /// An operation on a guest failed, for a reason that no single call reports.
     #[cfg(feature = "guests")]
     #[error(transparent)]
     Guest(GuestError),
-    /// What is wanted cannot be made so, for a reason that no single call tells.
+    /// The wanted state cannot be reached, for a reason that no single call reports.
     #[cfg(feature = "guests")]
     #[error(transparent)]
     Work(#[from] WorkError),
@@ -133,18 +133,18 @@ impl From<GuestErrorKind> for Error {
 
 impl Error {
     /// An answer that is beyond a limit.
-    pub(crate) fn exceeded(name: &Name, exceeded: Exceeded) -> Self {
+    pub(crate) fn exceeded(name: &CallId, exceeded: Exceeded) -> Self {
         let name = name.clone();
         Self::Exceeded(ExceededError(Box::new((name, exceeded))))
     }
 
     /// An answer that did not decode.
-    pub(crate) fn decode(name: Name, cause: DecodeError) -> Self {
+    pub(crate) fn decode(name: CallId, cause: DecodeError) -> Self {
         Self::Decode(DecodeFailure(Box::new(DecodeParts { name, cause })))
     }
 
     /// A request without a client.
-    pub(crate) fn detached(name: Name) -> Self {
+    pub(crate) fn detached(name: CallId) -> Self {
         let endpoint = name.endpoint().to_owned();
         Self::Detached(DetachedError { endpoint })
     }
@@ -153,12 +153,12 @@ impl Error {
         Self::Config(ConfigError::new(text.into()))
     }
 
-    pub(crate) fn request(name: &Name, kind: RequestErrorKind) -> Self {
+    pub(crate) fn request(name: &CallId, kind: RequestErrorKind) -> Self {
         let name = name.clone();
         Self::Request(RequestError(Box::new(RequestParts { name, kind })))
     }
 
-    pub(crate) fn local(name: &Name, what: &'static str, cause: std::io::Error) -> Self {
+    pub(crate) fn local(name: &CallId, what: &'static str, cause: std::io::Error) -> Self {
         Self::Local(LocalError(Box::new(LocalParts {
             name: name.clone(),
             what,
@@ -167,22 +167,22 @@ impl Error {
     }
 
     /// Says of a failed login which call it was for.
-    pub(crate) fn during(self, call: &Name) -> Self {
+    pub(crate) fn for_call(self, call: &CallId) -> Self {
         match self {
-            Self::Auth(error) => Self::Auth(error.during(call)),
+            Self::Auth(error) => Self::Auth(error.for_call(call)),
             other => other,
         }
     }
 
     /// Sorts what a transport reports by whether the request may have arrived.
-    pub(crate) fn transport(name: &Name, origin: &str, cause: TransportError) -> Self {
+    pub(crate) fn transport(name: &CallId, origin: &str, cause: TransportError) -> Self {
         if cause.is_unscripted() {
             let name = name.clone();
             let text = cause.text().to_owned();
             return Self::Unscripted(UnscriptedError(Box::new((name, text))));
         }
         if cause.is_never_sent() {
-            return Self::nowhere(name, origin.to_owned(), cause, Vec::new());
+            return Self::connect(name, origin.to_owned(), cause, Vec::new());
         }
         if let Some(exceeded) = cause.exceeded() {
             return Self::exceeded(name, exceeded);
@@ -207,7 +207,7 @@ impl Error {
     }
 
     /// The time of a call was over before it was sent.
-    pub(crate) fn late(name: &Name, after: Duration, waiting_for: WaitingFor) -> Self {
+    pub(crate) fn late(name: &CallId, after: Duration, waiting_for: WaitingFor) -> Self {
         Self::Timeout(TimeoutError(Box::new(TimeoutParts {
             name: name.clone(),
             origin: String::new(),
@@ -217,8 +217,8 @@ impl Error {
     }
 
     /// None of several hosts could be connected to; the causes in the order they were tried.
-    pub(crate) fn nowhere(
-        name: &Name,
+    pub(crate) fn connect(
+        name: &CallId,
         origin: String,
         cause: TransportError,
         others: Vec<(String, TransportError)>,
@@ -270,7 +270,7 @@ impl Error {
             Self::Task(_) => None,
             #[cfg(feature = "guests")]
             Self::Unfinished(error) => error.cause().endpoint(),
-            other => other.name().map(Name::endpoint),
+            other => other.name().map(CallId::endpoint),
         }
     }
 
@@ -281,10 +281,10 @@ impl Error {
     /// task it is the request that told, if there was one.
     #[must_use]
     pub fn request_id(&self) -> Option<u64> {
-        self.name().and_then(Name::number)
+        self.name().and_then(CallId::number)
     }
 
-    fn name(&self) -> Option<&Name> {
+    fn name(&self) -> Option<&CallId> {
         match self {
             Self::Api(error) => Some(error.name()),
             Self::Connect(error) => Some(&error.0.name),
@@ -335,7 +335,7 @@ impl Error {
             Self::Interrupted(_) | Self::Timeout(_) => Failure::Lost,
             Self::Api(error) => match error.kind() {
                 ErrorKind::LockTimeout => Failure::LockTaken,
-                // What was asked for may have been done.
+                // The operation may have been carried out.
                 ErrorKind::AgentTimeout | ErrorKind::MonitorTimeout => Failure::Lost,
                 ErrorKind::RateLimited | ErrorKind::Unavailable | ErrorKind::NodeUnreachable => {
                     Failure::Refused(error.status())
@@ -344,7 +344,7 @@ impl Error {
             },
             _ => return false,
         };
-        let repeatable = self.name().is_some_and(Name::is_repeatable);
+        let repeatable = self.name().is_some_and(CallId::is_repeatable);
         failure.repetition(repeatable).by_the_program
     }
 }
@@ -356,7 +356,7 @@ pub struct ConnectError(Box<ConnectParts>);
 
 #[derive(Clone, Debug)]
 struct ConnectParts {
-    name: Name,
+    name: CallId,
     origin: String,
     cause: TransportError,
     others: Vec<(String, TransportError)>,
@@ -449,7 +449,7 @@ impl std::error::Error for ConnectError {
 
 /// A request that a script for tests does not expect. See [`Error::Unscripted`].
 #[derive(Clone, Debug)]
-pub struct UnscriptedError(Box<(Name, String)>);
+pub struct UnscriptedError(Box<(CallId, String)>);
 
 impl UnscriptedError {
     /// The call, as `GET /version`.
@@ -474,7 +474,7 @@ pub struct InterruptedError(Box<InterruptedParts>);
 
 #[derive(Clone, Debug)]
 struct InterruptedParts {
-    name: Name,
+    name: CallId,
     origin: String,
     text: String,
 }
@@ -511,13 +511,13 @@ pub struct TimeoutError(Box<TimeoutParts>);
 
 #[derive(Clone, Debug)]
 struct TimeoutParts {
-    name: Name,
+    name: CallId,
     origin: String,
     after: Duration,
     waiting_for: WaitingFor,
 }
 
-/// What a call was waiting for when its time was over.
+/// The phase of a call in which its time was over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WaitingFor {
@@ -528,7 +528,7 @@ pub enum WaitingFor {
     /// A pause the server asked for, which is longer than the call had time. It was not sent, nor was the end of its
     /// time waited for.
     ServerPause(Duration),
-    /// The login, which goes on without it. It was not sent.
+    /// The login, which continues without it. The call was not sent.
     Login,
     /// The server's release, for [`ClientBuilder::check_availability`](crate::ClientBuilder::check_availability). It was
     /// not sent.
@@ -598,7 +598,7 @@ impl std::error::Error for TimeoutError {}
 
 /// An answer that is beyond a limit of the client. See [`Error::Exceeded`].
 #[derive(Clone, Debug)]
-pub struct ExceededError(Box<(Name, Exceeded)>);
+pub struct ExceededError(Box<(CallId, Exceeded)>);
 
 impl ExceededError {
     /// The call, as `GET /nodes/pve1/qemu`.
@@ -629,7 +629,7 @@ pub struct DecodeFailure(Box<DecodeParts>);
 
 #[derive(Clone, Debug)]
 struct DecodeParts {
-    name: Name,
+    name: CallId,
     cause: DecodeError,
 }
 
@@ -669,7 +669,7 @@ pub struct RequestError(Box<RequestParts>);
 
 #[derive(Clone, Debug)]
 struct RequestParts {
-    name: Name,
+    name: CallId,
     kind: RequestErrorKind,
 }
 

@@ -21,10 +21,10 @@ pub(crate) enum Failure {
     LockTaken,
 }
 
-/// Who may repeat a request that failed.
+/// Who may repeat a failed request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Repetition {
-    /// The client, by itself.
+    /// The client, automatically.
     pub(crate) by_the_client: bool,
     /// The program, which can know more and waits longer.
     pub(crate) by_the_program: bool,

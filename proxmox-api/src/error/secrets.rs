@@ -13,7 +13,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::Error;
 use crate::bounds::Bounds;
-use crate::client::path::At;
+use crate::client::path::PathNode;
 use crate::client::request::{Request, reply};
 use crate::client::retry::RetryPolicy;
 use crate::client::{Client, ClientBuilder};
@@ -284,7 +284,7 @@ async fn calls(told: &mut Told) {
         told.shown(end, &request);
         told.shown(end, request.call());
     }
-    let at = At::root(Some(&told.client)).literal("x");
+    let at = PathNode::root(Some(&told.client)).literal("x");
     let typed: Request<BTreeMap<String, i64>> = at.request(&ENDPOINT, reply::data);
     let result = told.request("shape", typed).await;
     told.failed("a shape", result);
@@ -328,7 +328,7 @@ async fn calls(told: &mut Told) {
 }
 
 async fn tasks(told: &mut Told) {
-    let at = At::root(Some(&told.client)).literal("x");
+    let at = PathNode::root(Some(&told.client)).literal("x");
     let begin =
         |told: &Told, end: &str| told.request(end, at.request::<Task>(&ENDPOINT, read_task));
     let task = begin(told, "begin").await.expect("it begins");

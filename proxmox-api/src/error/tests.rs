@@ -37,7 +37,7 @@ fn never_sent_stays_apart_from_maybe_processed() {
 fn what_says_that_it_does_no_harm_may_be_repeated_after_an_interruption() {
     let lost = |call: &Call| {
         let cause = TransportError::interrupted("connection reset");
-        Error::transport(&call.error_name(), "https://pve1:8006", cause)
+        Error::transport(&call.id(), "https://pve1:8006", cause)
     };
     let read = Call::new(Method::Get, "/version");
     let mut write = Call::new(Method::Post, "/access/ticket");
@@ -73,7 +73,7 @@ fn a_program_may_repeat_all_that_the_client_would() {
 
 #[test]
 fn a_call_that_waited_in_vain_was_not_sent() {
-    let name = Call::new(Method::Post, "/pools").error_name();
+    let name = Call::new(Method::Post, "/pools").id();
     for waiting_for in [
         WaitingFor::Limits,
         WaitingFor::ServerPause(Duration::from_secs(60)),

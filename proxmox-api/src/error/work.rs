@@ -5,7 +5,7 @@ use std::fmt;
 use super::Error;
 use crate::value::upid::Upid;
 
-/// What a step is about.
+/// The subject of a step.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Subject {
@@ -50,17 +50,17 @@ impl fmt::Display for Left {
 
 /// Work that failed in the middle and left something behind. See [`Error::Unfinished`].
 #[derive(Clone, Debug)]
-pub struct UnfinishedError(Box<Unfinished>);
+pub struct UnfinishedError(Box<UnfinishedParts>);
 
 #[derive(Clone, Debug)]
-struct Unfinished {
+struct UnfinishedParts {
     cause: Error,
     left: Vec<Left>,
 }
 
 impl UnfinishedError {
     pub(crate) fn new(cause: Error, left: Vec<Left>) -> Self {
-        Self(Box::new(Unfinished { cause, left }))
+        Self(Box::new(UnfinishedParts { cause, left }))
     }
 
     /// Why it did not go on.
@@ -69,7 +69,7 @@ impl UnfinishedError {
         &self.0.cause
     }
 
-    /// What is there or is different now and was not before, in the order it came about.
+    /// Things that were made or changed and are still there, in that order.
     #[must_use]
     pub fn left(&self) -> &[Left] {
         &self.0.left
@@ -96,7 +96,7 @@ impl std::error::Error for UnfinishedError {
     }
 }
 
-/// What is wanted cannot be made so, for a reason that no single call tells. See [`Error::Work`].
+/// The wanted state cannot be reached, for a reason that no single call reports. See [`Error::Work`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkError(Box<(Subject, String)>);
 
@@ -107,13 +107,13 @@ impl WorkError {
         Self(Box::new((subject, problem.into())))
     }
 
-    /// What it is about.
+    /// The subject.
     #[must_use]
     pub fn subject(&self) -> &Subject {
         &self.0.0
     }
 
-    /// What is in the way, and the way out where there is one.
+    /// The obstacle, and a remedy where there is one.
     #[must_use]
     pub fn problem(&self) -> &str {
         &self.0.1

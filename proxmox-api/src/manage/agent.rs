@@ -28,10 +28,13 @@ use crate::client::Reply;
 use crate::client::request::exchange;
 use crate::error::Error;
 use crate::error::api::ErrorKind;
-use crate::manage::guest::{Acting, Guest, GuestErrorKind, Kind, Place, awaits, unsigned};
+use crate::manage::guest::{
+    Guest, GuestErrorKind, GuestLocation, Kind, impl_into_future, unsigned,
+};
 use crate::pve::qemu::QemuVmidPath;
-use crate::request::{ApiRequest, Request, Sending};
-use crate::task::Looks;
+use crate::request::{ApiRequest, Request};
+use crate::task::PollSchedule;
+use crate::value::BoxFuture;
 use crate::value::decode::{DecodeError, Extra, read_any};
 use crate::value::text::shortened;
 
@@ -47,6 +50,9 @@ const READ_CHUNK: i64 = 4 * 1024 * 1024;
 const READ_AT_ONCE: usize = 16 * 1024 * 1024;
 /// What an answer in which the agent refuses may take once it is read.
 const SAID: usize = 8 * 1024 * 1024;
+
+/// What one call read of a file, and whether that is all of it; or the refusal of the agent.
+type Part = Result<(bool, Vec<u8>), GuestErrorKind>;
 
 /// The guest agent of a virtual machine; made by [`Guest::agent`].
 ///
@@ -87,7 +93,7 @@ impl Guest {
                 })
                 .collect());
         }
-        let ask = |place: &Place| self.lxc_at(place).interfaces().get().into_future();
+        let ask = |place: &GuestLocation| self.lxc_at(place).interfaces().get().into_future();
         let from = self.place().await?;
         let mut rows = self.call(Some(Kind::Lxc), &ask).await?;
         if rows.is_none() {
@@ -157,9 +163,9 @@ impl Guest {
     pub(crate) fn ask_agent<'a, T: 'static>(
         &'a self,
         request: impl Fn(&QemuVmidPath) -> Request<T> + Send + Sync + 'a,
-    ) -> Acting<'a, T> {
+    ) -> BoxFuture<'a, Result<T, Error>> {
         Box::pin(async move {
-            let send = |place: &Place| -> Sending<Result<T, GuestErrorKind>> {
+            let send = |place: &GuestLocation| -> BoxFuture<'static, Result<Result<T, GuestErrorKind>, Error>> {
                 let Request {
                     client,
                     call,
@@ -196,7 +202,7 @@ impl Guest {
 
 const POLL: Duration = Duration::from_secs(2);
 
-/// Whether a failure goes away by itself while a machine starts up.
+/// Whether a failure passes while a machine starts up.
 #[inline]
 fn passes(error: &Error) -> bool {
     match error {
@@ -328,7 +334,7 @@ impl WaitForAddress {
             Some(index) => Some(self.guest.mac_of_card(index).await?),
             None => None,
         };
-        let mut looks = Looks::new(Some(self.timeout), POLL, POLL);
+        let mut schedule = PollSchedule::new(Some(self.timeout), POLL, POLL);
         loop {
             let refused = match self.guest.interfaces().await {
                 Ok(interfaces) => {
@@ -346,7 +352,7 @@ impl WaitForAddress {
                 Err(error) if passes(&error) => Some(error),
                 Err(error) => return Err(error),
             };
-            if !looks.again().await {
+            if !schedule.again().await {
                 return Err(match refused {
                     Some(Error::Guest(refused)) => Error::Guest(refused),
                     _ => self.guest.timed_out("address", self.timeout),
@@ -356,7 +362,7 @@ impl WaitForAddress {
     }
 }
 
-awaits!(WaitForAddress => Vec<IpAddr>);
+impl_into_future!(WaitForAddress => Vec<IpAddr>);
 
 impl Guest {
     async fn mac_of_card(&self, index: u8) -> Result<String, Error> {
@@ -504,7 +510,7 @@ impl Agent {
     /// [`GuestErrorKind::TimedOut`] if it is not within the time; at once if the machine is off or has no agent
     /// configured, and with [`GuestErrorKind::AgentRefused`] if it is there and may not be asked; see [`Guest`].
     pub async fn wait_until_up(&self, timeout: Duration) -> Result<(), Error> {
-        let mut looks = Looks::new(Some(timeout), POLL, POLL);
+        let mut schedule = PollSchedule::new(Some(timeout), POLL, POLL);
         loop {
             match self.ping().await {
                 Ok(()) => return Ok(()),
@@ -512,7 +518,7 @@ impl Agent {
                 Err(error) if passes(&error) => {}
                 Err(error) => return Err(error),
             }
-            if !looks.again().await {
+            if !schedule.again().await {
                 return Err(self.guest.timed_out("answer of the guest agent", timeout));
             }
         }
@@ -574,7 +580,7 @@ impl Agent {
     /// Reads a file from a release that gives it whole.
     async fn read_file_at_once(&self, path: &str, most: usize) -> Result<Vec<u8>, Error> {
         let guest = &self.guest;
-        let send = |place: &Place| -> Sending<Result<(bool, Vec<u8>), GuestErrorKind>> {
+        let send = |place: &GuestLocation| -> BoxFuture<'static, Result<Part, Error>> {
             let request = guest.qemu_at(place).agent().file_read().get(path);
             let request = request.into_request();
             let decode = request.decode;
@@ -621,7 +627,7 @@ impl Agent {
             Err(error) => return error,
         };
         let request = self.guest.qemu_at(&place).agent().file_read().get(path);
-        let name = self.guest.client().name(&request.into_request().call);
+        let name = self.guest.client().call_id(&request.into_request().call);
         Error::exceeded(&name, exceeded)
     }
 
@@ -781,14 +787,14 @@ impl Exec {
         self
     }
 
-    /// Stops waiting after this time. The program goes on.
+    /// Stops waiting after this time. The program continues.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
     async fn run(self) -> Result<Output, Error> {
-        let mut looks = Looks::new(self.timeout, Duration::from_millis(100), POLL);
+        let mut schedule = PollSchedule::new(self.timeout, Duration::from_millis(100), POLL);
         let guest = &self.guest;
         let started = guest
             .ask_agent(|vm| {
@@ -820,7 +826,7 @@ impl Exec {
                 Err(error) if passes(&error) && failures < 5 => failures += 1,
                 Err(error) => return Err(error),
             }
-            if !looks.again().await {
+            if !schedule.again().await {
                 let limit = self.timeout.unwrap_or_default();
                 return Err(guest.timed_out("end of the program", limit));
             }
@@ -838,19 +844,19 @@ impl fmt::Debug for Exec {
     }
 }
 
-awaits!(Exec => Output);
+impl_into_future!(Exec => Output);
 
-/// What a program left behind.
+/// The result of a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Output {
-    /// Its exit code, if it ended by itself.
+    /// Its exit code, unless it was killed.
     pub exit_code: Option<i64>,
     /// The signal, or on Windows the exception, that ended it.
     pub signal: Option<i64>,
-    /// What it wrote to its standard output.
+    /// Its standard output.
     pub stdout: Vec<u8>,
-    /// What it wrote to its standard error.
+    /// Its standard error.
     pub stderr: Vec<u8>,
     /// Whether it wrote more than the agent keeps.
     pub truncated: bool,

@@ -427,7 +427,7 @@ impl Archive {
     /// Keeps it from being pruned or removed, or takes that back.
     ///
     /// # Errors
-    /// As for every call.
+    /// Those of every request.
     pub async fn protect(&self, pve: &Client, protected: bool) -> Result<(), Error> {
         let at = pve
             .api()
@@ -446,7 +446,7 @@ impl Archive {
     /// opened.
     ///
     /// # Errors
-    /// As for every call.
+    /// Those of every request.
     pub async fn config(&self, pve: &Client) -> Result<String, Error> {
         let at = pve.api().nodes().node(&self.node).vzdump().extractconfig();
         at.get(&self.volume).await
@@ -822,12 +822,12 @@ impl Work for Recover {
 ///
 /// ```no_run
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
-/// use proxmox_api::manage::backups::{Fate, Prune};
+/// use proxmox_api::manage::backups::{PruneOutcome, Prune};
 /// use proxmox_api::manage::guest::Retention;
 ///
 /// let rule = Retention { last: 3, ..Retention::default() };
 /// for (volume, fate) in pve.carry_out(Prune::of("pve1", "local", rule).dry_run()).await? {
-///     if fate == Fate::Remove {
+///     if fate == PruneOutcome::Remove {
 ///         println!("{volume} would go");
 ///     }
 /// }
@@ -843,10 +843,10 @@ pub struct Prune {
     dry: bool,
 }
 
-/// What becomes of a backup.
+/// The result of a pruning rule for a backup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Fate {
+pub enum PruneOutcome {
     /// The rule keeps it.
     Keep,
     /// It goes.
@@ -855,7 +855,7 @@ pub enum Fate {
     Exempt,
 }
 
-impl fmt::Display for Fate {
+impl fmt::Display for PruneOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Keep => "keep",
@@ -885,7 +885,7 @@ impl Prune {
         self
     }
 
-    /// Only tells what would become of them.
+    /// Only reports what would happen to them.
     #[must_use]
     pub fn dry_run(mut self) -> Self {
         self.dry = true;
@@ -894,7 +894,7 @@ impl Prune {
 }
 
 impl Work for Prune {
-    type Done = Vec<(String, Fate)>;
+    type Done = Vec<(String, PruneOutcome)>;
 
     async fn run(self, pve: &Client, track: &Track<'_>) -> Result<Self::Done, Error> {
         let at = pve
@@ -909,14 +909,14 @@ impl Work for Prune {
         let fates: Self::Done = (rows.into_iter())
             .map(|row| {
                 let fate = match row.mark.as_ref().map(|mark| mark.as_str()) {
-                    Some("keep") => Fate::Keep,
-                    Some("remove") => Fate::Remove,
-                    _ => Fate::Exempt,
+                    Some("keep") => PruneOutcome::Keep,
+                    Some("remove") => PruneOutcome::Remove,
+                    _ => PruneOutcome::Exempt,
                 };
                 (row.volid.to_string(), fate)
             })
             .collect();
-        if self.dry || !fates.iter().any(|(_, fate)| *fate == Fate::Remove) {
+        if self.dry || !fates.iter().any(|(_, fate)| *fate == PruneOutcome::Remove) {
             return Ok(fates);
         }
         let subject = Subject::Other(format!("backups on {}", self.storage));

@@ -30,9 +30,11 @@ use crate::Value;
 use crate::client::Client;
 use crate::error::Error;
 use crate::error::api::ErrorKind;
-use crate::manage::guest::{Acting, Guest, GuestErrorKind, Places, PowerAction, Started, order};
-use crate::request::Sending;
+use crate::manage::guest::{
+    Guest, GuestErrorKind, Places, PowerAction, StartedOperation, start_task,
+};
 use crate::task::Task;
+use crate::value::BoxFuture;
 use crate::value::serialize::record_serde;
 use crate::value::upid::Upid;
 
@@ -129,7 +131,7 @@ impl Batch<'_> {
     /// Changes the guests' power.
     ///
     /// # Errors
-    /// Only if the guests' places cannot be asked for; what goes wrong with a guest stands in the report.
+    /// Only if the guests' places cannot be asked for; failures of guests are in the report.
     pub async fn power(self, action: PowerAction) -> Result<BatchReport, Error> {
         self.run(move |guest| guest.power(action)).await
     }
@@ -144,7 +146,7 @@ impl Batch<'_> {
     /// ```
     ///
     /// # Errors
-    /// Only if the guests' places cannot be asked for; what goes wrong with a guest stands in the report.
+    /// Only if the guests' places cannot be asked for; failures of guests are in the report.
     #[inline]
     pub async fn run<F, T>(self, act: impl Fn(Guest) -> F + Sync) -> Result<BatchReport, Error>
     where
@@ -160,7 +162,7 @@ impl Batch<'_> {
 
     async fn work<'f>(
         mut self,
-        act: &(dyn Fn(Guest) -> Acting<'f, Option<Started>> + Sync),
+        act: &(dyn Fn(Guest) -> BoxFuture<'f, Result<Option<StartedOperation>, Error>> + Sync),
     ) -> Result<BatchReport, Error> {
         let table = Places::fresh(&self.client).await?;
         let vmids = std::mem::take(&mut self.vmids);
@@ -257,21 +259,21 @@ impl Batch<'_> {
     /// The task's log says what became of each guest.
     ///
     /// # Errors
-    /// As for every call.
+    /// Those of every request.
     pub async fn on_server(&self, action: PowerAction) -> Result<Option<Task>, Error> {
         let (vms, workers) = (self.vmids.clone(), self.workers());
         let seconds = self.timeout.map(|timeout| timeout.as_secs());
         let seconds = seconds.map(|seconds| i64::try_from(seconds).unwrap_or(i64::MAX));
         let bulk = self.client.api().cluster().bulk_action().guest();
         let sending = match action {
-            PowerAction::Start => order!(bulk.start().post().vms(vms).max_workers(workers)),
+            PowerAction::Start => start_task!(bulk.start().post().vms(vms).max_workers(workers)),
             PowerAction::Shutdown => {
                 let request = bulk.shutdown().post().vms(vms).max_workers(workers);
-                order!(request, timeout: seconds)
+                start_task!(request, timeout: seconds)
             }
             PowerAction::Suspend | PowerAction::Hibernate => {
                 let request = bulk.suspend().post().vms(vms).max_workers(workers);
-                order!(request, to_disk: (action == PowerAction::Hibernate).then_some(true))
+                start_task!(request, to_disk: (action == PowerAction::Hibernate).then_some(true))
             }
             _ => return Ok(None),
         };
@@ -282,19 +284,23 @@ impl Batch<'_> {
     /// [`Batch::on_server`] does for power: [`POST /cluster/bulk-action/guest/migrate`](crate::pve::cluster::ClusterBulkActionGuestMigratePost).
     ///
     /// # Errors
-    /// As for every call.
+    /// Those of every request.
     pub async fn migrate_on_server(&self, target: &str) -> Result<Option<Task>, Error> {
         let migrate = (self.client.api().cluster().bulk_action().guest()).migrate();
         let request = migrate.post(target).vms(self.vmids.clone());
         let request = request.max_workers(self.workers()).online(true);
-        self.if_known(order!(request.with_local_disks(true))).await
+        self.if_known(start_task!(request.with_local_disks(true)))
+            .await
     }
 
     fn workers(&self) -> i64 {
         i64::try_from(self.parallel).unwrap_or(i64::MAX).min(64)
     }
 
-    async fn if_known(&self, sending: Sending<Option<Task>>) -> Result<Option<Task>, Error> {
+    async fn if_known(
+        &self,
+        sending: BoxFuture<'static, Result<Option<Task>, Error>>,
+    ) -> Result<Option<Task>, Error> {
         if self.vmids.is_empty() {
             return Ok(None);
         }
@@ -317,7 +323,7 @@ impl fmt::Debug for Batch<'_> {
 }
 
 async fn one(
-    acting: Acting<'_, Option<Started>>,
+    acting: BoxFuture<'_, Result<Option<StartedOperation>, Error>>,
     wait: bool,
     timeout: Option<Duration>,
     interval: Option<Duration>,
@@ -343,18 +349,18 @@ async fn one(
     }
 }
 
-/// What is done to a guest of a batch ends in a [`Started`] to be waited for, in one where there is any, or in `()`.
+/// What is done to a guest of a batch ends in a [`StartedOperation`] to be waited for, in one where there is any, or in `()`.
 #[derive(Debug)]
-pub struct Operation(Option<Started>);
+pub struct Operation(Option<StartedOperation>);
 
-impl From<Started> for Operation {
-    fn from(started: Started) -> Self {
+impl From<StartedOperation> for Operation {
+    fn from(started: StartedOperation) -> Self {
         Self(Some(started))
     }
 }
 
-impl From<Option<Started>> for Operation {
-    fn from(started: Option<Started>) -> Self {
+impl From<Option<StartedOperation>> for Operation {
+    fn from(started: Option<StartedOperation>) -> Self {
         Self(started)
     }
 }
@@ -373,11 +379,11 @@ pub struct Progress<'a> {
     pub done: usize,
     /// How many guests there are.
     pub total: usize,
-    /// What became of the guest that was done with last.
+    /// The result of the guest that was completed last.
     pub result: &'a BatchResult,
 }
 
-/// What became of one guest of a batch.
+/// The result of one guest of a batch.
 #[derive(Debug)]
 pub struct BatchResult {
     vmid: u32,
@@ -419,7 +425,7 @@ impl BatchResult {
         }
     }
 
-    /// What went wrong; `None` for a guest that worked or was not tried.
+    /// The error; `None` for a guest that succeeded or was not tried.
     #[must_use]
     pub fn error(&self) -> Option<&Error> {
         match &self.outcome {
@@ -428,7 +434,7 @@ impl BatchResult {
         }
     }
 
-    /// What went wrong, in words.
+    /// The error as text.
     #[must_use]
     #[inline]
     pub fn problem(&self) -> Option<String> {
@@ -474,7 +480,7 @@ record_serde!(Summary {
     failed,
 });
 
-/// What became of a batch.
+/// The result of a batch.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct BatchReport {

@@ -87,7 +87,7 @@ impl Clones {
         self
     }
 
-    /// What they are called, with `{n}` for the count from [`Clones::first`] on, which is added at the end where it is
+    /// Their names, with `{n}` for the count from [`Clones::first`] on, which is added at the end where it is
     /// missing.
     #[must_use]
     pub fn name(mut self, pattern: impl Into<String>) -> Self {
@@ -218,7 +218,7 @@ impl Clones {
     }
 }
 
-/// What is cloned.
+/// The guest that is cloned.
 struct Base {
     guest: Guest,
     node: String,

@@ -19,7 +19,7 @@ use crate::value::endpoint::Release;
 /// Since when nodes pull OCI images.
 const OCI: Release = Release::new(9, 1);
 
-/// What a container is made from.
+/// The source of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
     source: Source,
@@ -108,7 +108,7 @@ fn compare(a: &str, b: &str) -> Ordering {
     parts(a).cmp(&parts(b))
 }
 
-/// What an image is called as a file: the server does the same.
+/// The file name of an image, as the server chooses it.
 fn file_of(reference: &str) -> String {
     let name = reference.rsplit('/').next().unwrap_or(reference);
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -209,7 +209,7 @@ impl Work for HaveTemplate {
 /// The tags that a registry has for an OCI image, as `docker.io/library/nginx`. Needs release 9.1.
 ///
 /// # Errors
-/// As for every call.
+/// Those of every request.
 pub async fn oci_tags(pve: &Client, node: &str, image: &str) -> Result<Vec<String>, Error> {
     let at = pve.api().nodes().node(node);
     at.query_oci_repo_tags().get(image).await

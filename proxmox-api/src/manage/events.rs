@@ -1,4 +1,4 @@
-//! What changes in a cluster, as a stream of typed events.
+//! Changes in a cluster, as a stream of typed events.
 //!
 //! The server has no such stream; [`Watch`] makes one by looking at [`GET /cluster/resources`](crate::pve::cluster::ClusterResourcesGet) and
 //! [`GET /cluster/tasks`](crate::pve::cluster::ClusterTasksPath::get) again and again and comparing ([`State::changes_to`]). It can be stopped at any event and
@@ -10,7 +10,7 @@
 //!
 //! [`Watch`] is a [`Stream`](futures_core::Stream); without the traits for streams, [`Watch::next_event`] does as well.
 //!
-//! Each event tells of a difference between two looks. A guest that was stopped and started in between shows no
+//! Each event tells of a difference between two polls. A guest that was stopped and started in between shows no
 //! difference, but the tasks that did it do.
 //!
 //! # Names
@@ -34,7 +34,7 @@
 //!   node that blinks is told of by `node.offline` and `node.online` alone.
 //! * What is missing from the server's list was removed, or this user may not see it any more. The server is asked
 //!   about it by itself: for a guest's number whether it is free, for a node by the list of nodes, for a storage by its
-//!   configuration. What remains open stays as it was known last, and is asked about again at later looks.
+//!   configuration. What remains open stays as it was known last, and is asked about again at later polls.
 //! * A task that dropped out of the server's list is not told of again when it is listed once more. A task that
 //!   ran and dropped out is looked up on its node; if even that does not know it, it has ended with the status
 //!   `unknown`.
@@ -684,7 +684,7 @@ impl Change {
         }
     }
 
-    /// What it is about: a guest, a node, a storage on a node, or a task.
+    /// The subject: a guest, a node, a storage on a node, or a task.
     fn about(&self) -> String {
         match self {
             Self::GuestCreated { vmid, .. }
@@ -704,7 +704,7 @@ impl Change {
         matches!(self, Self::TaskStarted { .. } | Self::TaskEnded { .. })
     }
 
-    /// What there is to say about it, as JSON.
+    /// The details, as JSON.
     #[must_use]
     #[inline]
     pub fn data(&self) -> Value {
@@ -768,7 +768,7 @@ fn task_data(upid: &str) -> Value {
     data
 }
 
-/// How a task ended of which nobody knows.
+/// The end of a task whose outcome is unknown.
 const UNKNOWN: &str = "unknown";
 
 /// A change, and when it was seen.
@@ -777,7 +777,7 @@ const UNKNOWN: &str = "unknown";
 pub struct Event {
     /// When it was seen, in seconds since 1970, by this machine's clock.
     pub time: u64,
-    /// What changed.
+    /// The change.
     pub change: Change,
     /// When the watch began, and which change of the same thing this is.
     occurrence: (u64, u64),

@@ -234,7 +234,7 @@ impl fmt::Display for Rule {
     }
 }
 
-/// What the rules of a scope are to be; see [`Client::carry_out`].
+/// The wanted rules of a scope; see [`Client::carry_out`].
 ///
 /// ```no_run
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
@@ -296,7 +296,7 @@ impl fmt::Display for RuleChange {
     }
 }
 
-/// What is sent next to get from one list to another.
+/// The next request on the way from one list to another.
 #[derive(Debug, PartialEq, Eq)]
 enum Next {
     Remove(usize),
@@ -435,10 +435,10 @@ impl Rules {
         list
     }
 
-    /// What would be changed now.
+    /// The changes that would be made now.
     ///
     /// # Errors
-    /// As for every call.
+    /// Those of every request.
     pub async fn plan(&self, pve: &Client) -> Result<Vec<RuleChange>, Error> {
         let path = self.scope.rules(pve).await?;
         let mut now = match read(pve, &path).await {
@@ -776,7 +776,7 @@ mod tests {
 
     use super::*;
 
-    /// What the server makes of a change.
+    /// The list after a change.
     fn apply(now: &mut Vec<Rule>, wanted: &[Rule], change: &Next) {
         match *change {
             Next::Remove(at) => {

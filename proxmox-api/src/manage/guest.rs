@@ -1,7 +1,7 @@
 //! Guests as people think of them: by number, wherever they run.
 //!
-//! [`Client::guest`] gives a handle that finds the guest's node and kind by itself, remembers them, and finds
-//! them again when the guest was migrated. What takes time gives a [`Started`], which is waited for on demand.
+//! [`Client::guest`] gives a handle that finds the guest's node and kind, remembers them, and finds
+//! them again when the guest was migrated. What takes time gives a [`StartedOperation`], which is waited for on demand.
 //!
 //! ```no_run
 //! # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
@@ -36,23 +36,23 @@ pub(super) mod started;
 mod tests;
 
 use std::fmt;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::client::Client;
 use crate::client::request::exchange;
 use crate::error::Error;
+use crate::value::BoxFuture;
 
 use crate::error::api::ErrorKind;
 use crate::pve::lxc::LxcVmidPath;
 use crate::pve::qemu::QemuVmidPath;
-use crate::request::{ApiRequest, Request, Sending};
-use crate::task::{Looks, Task, TaskErrorKind};
+use crate::request::{ApiRequest, Request};
+use crate::task::{PollSchedule, Task, TaskErrorKind};
 use crate::value::decode::Extra;
 use crate::value::serialize::{record_serde, word_serde};
-use identity::{Identity, Likeness};
-use started::Goal;
+use identity::{Identity, IdentityMatch};
+use started::TargetState;
 
 pub use apply::{Applied, Apply, ApplyStep, PendingChange};
 pub use backup::{Backup, Restore};
@@ -70,23 +70,21 @@ pub(crate) use places::Places;
 pub use power::{Power, PowerAction};
 pub use retention::{Retention, Verdict};
 pub use snapshot::{Snapshot, TakeSnapshot};
-pub use started::{Started, WaitStarted};
+pub use started::{StartedOperation, WaitOperation};
 
 pub use crate::error::{GuestError, GuestErrorKind};
-pub use crate::value::guest::{Kind, ParseNameError, Place};
-
-/// What is done with a guest, under way.
-pub(crate) type Acting<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
+pub use crate::value::guest::{GuestLocation, Kind, ParseNameError};
 
 /// A call for wherever the guest is.
-pub(crate) type Calling<'a, T> = &'a (dyn Fn(&Place) -> Sending<T> + Sync);
+pub(crate) type LocatedCall<'a, T> =
+    &'a (dyn Fn(&GuestLocation) -> BoxFuture<'static, Result<T, Error>> + Sync);
 
 /// Lets a description of an operation be awaited. Inline, so that only programs that do so compile it.
-macro_rules! awaits {
+macro_rules! impl_into_future {
     ($operation:ty => $output:ty) => {
         impl IntoFuture for $operation {
             type Output = Result<$output, $crate::error::Error>;
-            type IntoFuture = $crate::manage::guest::Acting<'static, $output>;
+            type IntoFuture = $crate::BoxFuture<'static, Result<$output, Error>>;
 
             #[inline]
             fn into_future(self) -> Self::IntoFuture {
@@ -95,15 +93,15 @@ macro_rules! awaits {
         }
     };
 }
-pub(crate) use awaits;
+pub(crate) use impl_into_future;
 
-/// The same for what ends in a [`Started`], which begins anew where that helps.
-macro_rules! starts {
+/// The same for what ends in a [`StartedOperation`], which begins anew where that helps.
+macro_rules! impl_into_started {
     ($operation:ty) => {
         impl IntoFuture for $operation {
-            type Output = Result<$crate::manage::guest::Started, $crate::error::Error>;
+            type Output = Result<$crate::manage::guest::StartedOperation, $crate::error::Error>;
             type IntoFuture =
-                $crate::manage::guest::Acting<'static, $crate::manage::guest::Started>;
+                $crate::BoxFuture<'static, Result<$crate::manage::guest::StartedOperation, Error>>;
 
             #[inline]
             fn into_future(self) -> Self::IntoFuture {
@@ -113,10 +111,10 @@ macro_rules! starts {
         }
     };
 }
-pub(crate) use starts;
+pub(crate) use impl_into_started;
 
 /// A request that may start a task, with those of its settings that have a value.
-macro_rules! order {
+macro_rules! start_task {
     ($request:expr $(, $setter:ident: $value:expr)* $(,)?) => {{
         let request = $request;
         $(
@@ -128,7 +126,7 @@ macro_rules! order {
         $crate::manage::guest::task(request)
     }};
 }
-pub(crate) use order;
+pub(crate) use start_task;
 
 /// How often a change of configuration is tried when others change it at the same time.
 const ATTEMPTS: u32 = 5;
@@ -159,10 +157,10 @@ pub struct Guest {
     locks: Option<Duration>,
 }
 
-/// What a handle knows about its guest.
+/// The state of a handle.
 #[derive(Clone, Default)]
 struct Memory {
-    place: Option<Place>,
+    place: Option<GuestLocation>,
     /// What it is; once known, a guest of the other kind is another guest.
     kind: Option<Kind>,
     /// Whether it was there, rather than expected to be.
@@ -179,11 +177,11 @@ const SKEW: u64 = 5;
 
 /// How sure a call has to be that the guest is the one that is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Care {
+pub(crate) enum IdentityCheck {
     /// Nothing may say that it is another one.
-    Usual,
+    Lenient,
     /// Something has to say that it is the same.
-    Utmost,
+    Strict,
 }
 
 impl Client {
@@ -206,13 +204,13 @@ impl Client {
         let node = node.into();
         guest.remember(|memory| {
             memory.kind = Some(kind);
-            memory.place = Some(Place { node, kind });
+            memory.place = Some(GuestLocation { node, kind });
         });
         guest
     }
 
     /// A handle for a guest that a list shows.
-    pub(crate) fn guest_seen(&self, vmid: u32, place: Place, since: Option<u64>) -> Guest {
+    pub(crate) fn guest_seen(&self, vmid: u32, place: GuestLocation, since: Option<u64>) -> Guest {
         let guest = self.guest(vmid);
         guest.remember(|memory| memory.see(place, since));
         guest
@@ -220,7 +218,7 @@ impl Client {
 }
 
 impl Memory {
-    fn see(&mut self, place: Place, time: Option<u64>) {
+    fn see(&mut self, place: GuestLocation, time: Option<u64>) {
         self.kind = Some(place.kind);
         self.place = Some(place);
         self.seen = true;
@@ -286,10 +284,10 @@ impl Guest {
     /// # Errors
     /// [`GuestErrorKind::NoSuchGuest`] if the cluster has no such guest, or none this user may see;
     /// [`GuestErrorKind::AnotherGuest`] if it is not the one this handle saw before.
-    pub async fn place(&self) -> Result<Place, Error> {
+    pub async fn place(&self) -> Result<GuestLocation, Error> {
         match self.memory().place {
             Some(place) => Ok(place),
-            None => self.find(Care::Usual, true).await,
+            None => self.find(IdentityCheck::Lenient, true).await,
         }
     }
 
@@ -298,14 +296,18 @@ impl Guest {
     ///
     /// # Errors
     /// [`GuestErrorKind::NoSuchGuest`] if the cluster has no such guest, or none this user may see.
-    pub async fn locate(&self) -> Result<Place, Error> {
+    pub async fn locate(&self) -> Result<GuestLocation, Error> {
         self.remember(|memory| *memory = Memory::default());
-        self.find(Care::Usual, false).await
+        self.find(IdentityCheck::Lenient, false).await
     }
 
     /// Where the guest is that this handle is for, as far as can be told. `recent` is whether a list will do that
     /// was asked for before.
-    fn find(&self, care: Care, recent: bool) -> Acting<'_, Place> {
+    fn find(
+        &self,
+        check: IdentityCheck,
+        recent: bool,
+    ) -> BoxFuture<'_, Result<GuestLocation, Error>> {
         Box::pin(async move {
             let mut table = match recent {
                 true => Places::recent(&self.client).await?,
@@ -321,14 +323,14 @@ impl Guest {
                 });
                 return Err(GuestErrorKind::NoSuchGuest { vmid: self.vmid }.into());
             };
-            self.check(place, care).await?;
+            self.check(place, check).await?;
             self.remember(|memory| memory.see(place.clone(), table.now()));
             Ok(place.clone())
         })
     }
 
     /// Whether the guest that has the number at this place is, as far as can be told, the one this handle is for.
-    async fn check(&self, now: &Place, care: Care) -> Result<(), Error> {
+    async fn check(&self, now: &GuestLocation, check: IdentityCheck) -> Result<(), Error> {
         let memory = self.memory();
         let Some(kind) = memory.kind else {
             return Ok(());
@@ -357,22 +359,24 @@ impl Guest {
             Err(error) => return Err(error),
         };
         let likeness = match memory.is_made_since(&identity) {
-            true => Likeness::Other,
+            true => IdentityMatch::Other,
             false => memory.identity.compare(&identity),
         };
         match likeness {
-            Likeness::Other => return other(true),
-            Likeness::Unknown if memory.seen && (memory.gone || care == Care::Utmost) => {
+            IdentityMatch::Other => return other(true),
+            IdentityMatch::Unknown
+                if memory.seen && (memory.gone || check == IdentityCheck::Strict) =>
+            {
                 return other(false);
             }
-            Likeness::Unknown | Likeness::Same => {}
+            IdentityMatch::Unknown | IdentityMatch::Same => {}
         }
         self.remember(|memory| memory.identity = identity);
         Ok(())
     }
 
     /// What the configuration at this place says about which guest it is of.
-    fn identify(&self, place: &Place) -> Sending<Identity> {
+    fn identify(&self, place: &GuestLocation) -> BoxFuture<'static, Result<Identity, Error>> {
         let call = match place.kind {
             Kind::Qemu => self.qemu_at(place).config().get().into_request().call,
             Kind::Lxc => self.lxc_at(place).config().get().into_request().call,
@@ -388,9 +392,9 @@ impl Guest {
     pub(crate) async fn read<C: Send + 'static>(
         &self,
         kind: Kind,
-        config: fn(&Self, &Place) -> Request<C>,
+        config: fn(&Self, &GuestLocation) -> Request<C>,
     ) -> Result<C, Error> {
-        let send = |place: &Place| -> Sending<(C, Identity, Place)> {
+        let send = |place: &GuestLocation| -> BoxFuture<'static, Result<(C, Identity, GuestLocation), Error>> {
             let request = config(self, place);
             let place = place.clone();
             Box::pin(async move {
@@ -406,7 +410,7 @@ impl Guest {
     }
 
     /// Takes in which guest is at a place where it was expected to be.
-    fn learn(&self, identity: Identity, place: &Place) -> Result<(), Error> {
+    fn learn(&self, identity: Identity, place: &GuestLocation) -> Result<(), Error> {
         if self.memory().is_made_since(&identity) {
             let another = GuestErrorKind::AnotherGuest {
                 vmid: self.vmid,
@@ -425,12 +429,12 @@ impl Guest {
 
     /// Makes sure, before something that cannot be undone, that the guest is the one that is meant.
     async fn secure(&self, kind: Option<Kind>) -> Result<(), Error> {
-        let send = |place: &Place| -> Sending<(Identity, Place)> {
+        let send = |place: &GuestLocation| -> BoxFuture<'static, Result<(Identity, GuestLocation), Error>> {
             let identity = self.identify(place);
             let place = place.clone();
             Box::pin(async move { Ok((identity.await?, place)) })
         };
-        match self.call_with(kind, Care::Utmost, &send).await {
+        match self.call_with(kind, IdentityCheck::Strict, &send).await {
             Ok((identity, place)) => self.learn(identity, &place),
             Err(error) if error.kind() == Some(ErrorKind::PermissionDenied) => Ok(()),
             Err(error) => Err(error),
@@ -472,19 +476,19 @@ impl Guest {
     }
 
     #[inline]
-    pub(crate) fn qemu_at(&self, place: &Place) -> QemuVmidPath {
+    pub(crate) fn qemu_at(&self, place: &GuestLocation) -> QemuVmidPath {
         let node = self.client.api().nodes().node(&place.node);
         node.qemu().vmid(self.vmid)
     }
 
     #[inline]
-    pub(crate) fn lxc_at(&self, place: &Place) -> LxcVmidPath {
+    pub(crate) fn lxc_at(&self, place: &GuestLocation) -> LxcVmidPath {
         let node = self.client.api().nodes().node(&place.node);
         node.lxc().vmid(self.vmid)
     }
 
     /// Its place, if it is of this kind.
-    async fn place_as(&self, kind: Kind) -> Result<Place, Error> {
+    async fn place_as(&self, kind: Kind) -> Result<GuestLocation, Error> {
         let place = self.place().await?;
         if place.kind == kind {
             return Ok(place);
@@ -511,19 +515,19 @@ impl Guest {
     pub(crate) fn call<'a, T: 'a>(
         &'a self,
         kind: Option<Kind>,
-        send: Calling<'a, T>,
-    ) -> Acting<'a, T> {
-        self.call_with(kind, Care::Usual, send)
+        send: LocatedCall<'a, T>,
+    ) -> BoxFuture<'a, Result<T, Error>> {
+        self.call_with(kind, IdentityCheck::Lenient, send)
     }
 
     fn call_with<'a, T: 'a>(
         &'a self,
         kind: Option<Kind>,
-        care: Care,
-        send: Calling<'a, T>,
-    ) -> Acting<'a, T> {
+        check: IdentityCheck,
+        send: LocatedCall<'a, T>,
+    ) -> BoxFuture<'a, Result<T, Error>> {
         Box::pin(async move {
-            let mut looks = Looks::every(None, self.locks);
+            let mut schedule = PollSchedule::every(None, self.locks);
             loop {
                 let place = match kind {
                     Some(kind) => self.place_as(kind).await?,
@@ -533,14 +537,14 @@ impl Guest {
                     Ok(done) => return Ok(done),
                     Err(error) => error,
                 };
-                let error = match self.moved(&place, care, error).await {
+                let error = match self.moved(&place, check, error).await {
                     Ok(now) => match send(&now).await {
                         Ok(done) => return Ok(done),
                         Err(error) => error,
                     },
                     Err(error) => error,
                 };
-                if !(self.waits_for(&error) && looks.again().await) {
+                if !(self.waits_for(&error) && schedule.again().await) {
                     return Err(error);
                 }
             }
@@ -558,44 +562,52 @@ impl Guest {
 
     /// [`Guest::call`] for what may go on after the answer.
     #[inline]
-    fn order<'a>(
+    fn start_operation<'a>(
         &'a self,
         kind: Option<Kind>,
-        goal: Goal,
-        send: Calling<'a, Option<Task>>,
-    ) -> Acting<'a, Started> {
-        self.order_with(kind, Care::Usual, goal, send)
+        target: TargetState,
+        send: LocatedCall<'a, Option<Task>>,
+    ) -> BoxFuture<'a, Result<StartedOperation, Error>> {
+        self.start_with(kind, IdentityCheck::Lenient, target, send)
     }
 
     /// [`Guest::order`] for what cannot be undone.
-    fn order_surely<'a>(&'a self, send: Calling<'a, Option<Task>>) -> Acting<'a, Started> {
+    fn start_irreversible<'a>(
+        &'a self,
+        send: LocatedCall<'a, Option<Task>>,
+    ) -> BoxFuture<'a, Result<StartedOperation, Error>> {
         Box::pin(async move {
             self.secure(None).await?;
-            (self.order_with(None, Care::Utmost, Goal::Nothing, send)).await
+            (self.start_with(None, IdentityCheck::Strict, TargetState::Nothing, send)).await
         })
     }
 
-    fn order_with<'a>(
+    fn start_with<'a>(
         &'a self,
         kind: Option<Kind>,
-        care: Care,
-        goal: Goal,
-        send: Calling<'a, Option<Task>>,
-    ) -> Acting<'a, Started> {
+        check: IdentityCheck,
+        target: TargetState,
+        send: LocatedCall<'a, Option<Task>>,
+    ) -> BoxFuture<'a, Result<StartedOperation, Error>> {
         Box::pin(async move {
-            let task = self.call_with(kind, care, send).await?;
-            Ok(Started::new(self, task, goal))
+            let task = self.call_with(kind, check, send).await?;
+            Ok(StartedOperation::new(self, task, target))
         })
     }
 
     /// Where the guest is by now, if the error comes from its being elsewhere; otherwise the error.
     #[inline]
-    fn moved<'a>(&'a self, from: &'a Place, care: Care, error: Error) -> Acting<'a, Place> {
+    fn moved<'a>(
+        &'a self,
+        from: &'a GuestLocation,
+        check: IdentityCheck,
+        error: Error,
+    ) -> BoxFuture<'a, Result<GuestLocation, Error>> {
         Box::pin(async move {
             if !may_have_moved(&error, from.kind) {
                 return Err(error);
             }
-            match self.find(care, false).await {
+            match self.find(check, false).await {
                 Ok(now) if now != *from => Ok(now),
                 Err(Error::Guest(gone)) => Err(Error::Guest(gone)),
                 _ => Err(error),
@@ -635,7 +647,7 @@ fn may_have_moved(error: &Error, kind: Kind) -> bool {
     }
 }
 
-/// What calls answer that start a task, on some releases, or never.
+/// Answers of calls that start a task always, on some releases, or never.
 pub(crate) trait IntoTask: 'static {
     fn into_task(self) -> Option<Task>;
 }
@@ -653,16 +665,20 @@ impl IntoTask for () {
 }
 
 /// The future of a request that may start a task.
-pub(crate) fn task(request: impl ApiRequest<Output: IntoTask>) -> Sending<Option<Task>> {
+pub(crate) fn task(
+    request: impl ApiRequest<Output: IntoTask>,
+) -> BoxFuture<'static, Result<Option<Task>, Error>> {
     optional(request.into_request().into_future())
 }
 
 #[inline]
-fn optional<T: IntoTask>(sending: Sending<T>) -> Sending<Option<Task>> {
+fn optional<T: IntoTask>(
+    sending: BoxFuture<'static, Result<T, Error>>,
+) -> BoxFuture<'static, Result<Option<Task>, Error>> {
     Box::pin(async move { Ok(sending.await?.into_task()) })
 }
 
-/// What a guest is doing.
+/// The power state of a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PowerState {
@@ -670,7 +686,7 @@ pub enum PowerState {
     Running,
     /// It is in memory and gets no processor time.
     Paused,
-    /// Its memory is on disk; starting it goes on from there.
+    /// Its memory is on disk; starting it resumes from there.
     Suspended,
     /// It does not run.
     Stopped,
@@ -716,7 +732,7 @@ word_serde!(PowerState);
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct GuestStatus {
-    /// What it is doing.
+    /// The power state.
     pub state: PowerState,
     /// Its name.
     pub name: Option<String>,
@@ -724,7 +740,7 @@ pub struct GuestStatus {
     pub lock: Option<String>,
     /// Whether high availability looks after it.
     pub ha_managed: bool,
-    /// What high availability makes of it, such as `started` or `error`.
+    /// The state that high availability reports, such as `started` or `error`.
     pub ha_state: Option<String>,
     /// How long it has been running; zero if it does not.
     pub uptime: Duration,

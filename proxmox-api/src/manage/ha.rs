@@ -23,7 +23,7 @@ pub struct Nodes {
     pub strict: bool,
 }
 
-/// What high availability is told about a guest.
+/// The high availability settings of a guest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HaGuest {
@@ -45,7 +45,7 @@ pub struct HaGuest {
     pub comment: Option<String>,
 }
 
-/// What high availability is told about all guests, by their numbers; the same on every release.
+/// The high availability settings of all guests, by their numbers; the same on every release.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct HaView {
@@ -180,7 +180,7 @@ impl HaView {
     /// Asks for resources, and for groups or rules.
     ///
     /// # Errors
-    /// As for every call.
+    /// Those of every request.
     pub async fn fetch(pve: &Client) -> Result<Self, Error> {
         Ok(Known::read(pve).await?.view())
     }
@@ -196,7 +196,7 @@ impl HaView {
     }
 }
 
-/// What high availability is to be told about a guest; see [`Client::carry_out`].
+/// The wanted high availability settings of a guest; see [`Client::carry_out`].
 ///
 /// ```no_run
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {

@@ -5,7 +5,7 @@ use std::fmt;
 use super::backups::reachable_nodes;
 use super::guest::{Kind, unsigned};
 use super::inventory::{Inventory, ResourceType};
-use super::metrics::{Family, MetricType};
+use super::metrics::{MetricFamily, MetricType};
 use super::work::{Action, State, Subject, Track, Work, some_at_once};
 use crate::client::Client;
 use crate::error::Error;
@@ -47,9 +47,9 @@ pub struct DiskHealth {
     pub serial: Option<String>,
     /// Its size in bytes.
     pub size: u64,
-    /// What it is used for, as `ZFS` or `LVM`; `None` if it is free.
+    /// Its use, such as `ZFS` or `LVM`; `None` if it is free.
     pub used: Option<String>,
-    /// What its self-assessment (SMART) says.
+    /// The result of its self-assessment (SMART).
     pub health: Health,
     /// How much of its life is left, in percent; `None` for disks that do not wear out or do not tell.
     pub life_left: Option<f64>,
@@ -100,7 +100,7 @@ impl NodeHealth {
         disks.chain(pools).max().unwrap_or(Health::Good)
     }
 
-    /// What is not in order, in words.
+    /// The problems, as text.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
@@ -325,7 +325,7 @@ impl FileSystemMetrics {
 }
 
 impl Work for FileSystemMetrics {
-    type Done = Vec<Family>;
+    type Done = Vec<MetricFamily>;
 
     async fn run(self, pve: &Client, track: &Track<'_>) -> Result<Self::Done, Error> {
         let inventory = Inventory::fetch(pve).await?;
@@ -364,7 +364,7 @@ impl Work for FileSystemMetrics {
             }
         };
         let (rows, _) = some_at_once(8, running, one).await;
-        let gauge = |name, help| Family::new(name, MetricType::Gauge, help);
+        let gauge = |name, help| MetricFamily::new(name, MetricType::Gauge, help);
         let mut size = gauge(
             "pve_guest_file_system_size_bytes",
             "Size of a guest's file system.",

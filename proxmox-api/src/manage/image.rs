@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::work::{Action, Subject, Track, Work, WorkError};
 use crate::bounds::{Bound, Bounds, Exceeded};
 use crate::client::Client;
-use crate::error::{Error, Name};
+use crate::error::{CallId, Error};
 use crate::pve::node_storage::NodeStorageChecksumAlgorithm;
 use crate::stream::upload::{ChecksumAlgorithm, UploadContent};
 use crate::value::Secret;
@@ -46,7 +46,7 @@ enum Source {
 }
 
 impl Image {
-    /// An image that the node downloads by itself: [`POST /nodes/{node}/storage/{storage}/download-url`](crate::pve::node_storage::NodeStorageStorageDownloadUrlPost). It cannot be
+    /// An image that the node downloads: [`POST /nodes/{node}/storage/{storage}/download-url`](crate::pve::node_storage::NodeStorageStorageDownloadUrlPost). It cannot be
     /// compressed: the server unpacks only what is no image to import.
     #[must_use]
     pub fn url(url: impl Into<Secret>) -> Self {
@@ -139,7 +139,7 @@ impl Image {
     /// What it is called on the storage of a release.
     fn name_for(&self, content: UploadContent) -> Result<String, Error> {
         let given = self.given_name()?;
-        let plain = match Packing::of(&given) {
+        let plain = match Compression::of(&given) {
             Some((plain, _)) => plain.to_owned(),
             None => given,
         };
@@ -176,13 +176,13 @@ fn refuse(problem: impl Into<String>) -> Error {
 
 /// How a file is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Packing {
+enum Compression {
     Gzip,
     Xz,
     Zstd,
 }
 
-impl Packing {
+impl Compression {
     /// The name without the ending that tells.
     fn of(name: &str) -> Option<(&str, Self)> {
         [(".gz", Self::Gzip), (".xz", Self::Xz), (".zst", Self::Zstd)]
@@ -224,7 +224,7 @@ impl Work for HaveImage {
         let there = listed.iter().any(|row| row.volid == *volume);
         match &image.source {
             Source::Url(url) if !there || image.checksum.is_some() => {
-                if Packing::of(&image.given_name()?).is_some() {
+                if Compression::of(&image.given_name()?).is_some() {
                     return Err(refuse(
                         "the server unpacks no image to import; download it here and use `Image::file`",
                     ));
@@ -273,21 +273,21 @@ async fn upload(
     name: &str,
 ) -> Result<(), Error> {
     let given = image.given_name()?;
-    let packing = Packing::of(&given).map(|(_, packing)| packing);
+    let compression = Compression::of(&given).map(|(_, compression)| compression);
     // It has to be there until the upload is over.
     let mut unpacked = None;
-    if let Some(packing) = packing {
+    if let Some(compression) = compression {
         let from = path.to_owned();
         let wanted = image.checksum.clone();
         let bounds = *pve.bounds();
         let place = format!("/nodes/{node}/storage/{}/upload", image.storage);
         let doing = async move {
-            let doing = move || unpack(&from, packing, wanted, &bounds);
+            let doing = move || unpack(&from, compression, wanted, &bounds);
             let done = tokio::task::spawn_blocking(doing).await;
             done.unwrap_or(Err(Unusable::Stopped))
                 .map_err(|why| match why {
                     Unusable::TooLarge(exceeded) => {
-                        Error::exceeded(&Name::new(Method::Post, &place), exceeded)
+                        Error::exceeded(&CallId::new(Method::Post, &place), exceeded)
                     }
                     Unusable::Other(problem) => refuse(problem),
                     Unusable::Stopped => refuse("unpacking stopped"),
@@ -301,7 +301,7 @@ async fn upload(
             let upload = pve.upload(node, &image.storage);
             let upload = upload.path(path).name(name).content(content);
             match &image.checksum {
-                Some((algorithm, digits)) if packing.is_none() => {
+                Some((algorithm, digits)) if compression.is_none() => {
                     upload.checksum(*algorithm, digits)
                 }
                 _ => upload.verified(),
@@ -322,7 +322,7 @@ enum Unusable {
 /// Unpacks a file into a temporary one, which goes with what this gives.
 fn unpack(
     from: &Path,
-    packing: Packing,
+    compression: Compression,
     wanted: Option<(ChecksumAlgorithm, String)>,
     bounds: &Bounds,
 ) -> Result<tempfile::NamedTempFile, Unusable> {
@@ -353,7 +353,7 @@ fn unpack(
         left: bounds.image,
         most: bounds.image,
     };
-    copy_unpacked(&mut input, packing, &mut output, bounds.window).map_err(failed)?;
+    copy_unpacked(&mut input, compression, &mut output, bounds.window).map_err(failed)?;
     // What comes after the packed data belongs to the file as well.
     let mut rest = [0; 1 << 14];
     while input.read(&mut rest).map_err(failed)? > 0 {}
@@ -403,16 +403,16 @@ fn beyond(bound: Bound, limit: usize) -> std::io::Error {
 )]
 fn copy_unpacked(
     input: &mut impl std::io::Read,
-    packing: Packing,
+    compression: Compression,
     output: &mut impl std::io::Write,
     window: usize,
 ) -> std::io::Result<()> {
-    match packing {
-        Packing::Gzip => {
+    match compression {
+        Compression::Gzip => {
             std::io::copy(&mut flate2::read::MultiGzDecoder::new(input), output)?;
         }
         #[cfg(feature = "unpack")]
-        Packing::Xz => {
+        Compression::Xz => {
             // What the decoder has beside the window.
             const OWN: usize = 256;
             let kibibytes = (window / 1024).saturating_add(OWN);
@@ -424,9 +424,9 @@ fn copy_unpacked(
             })?;
         }
         #[cfg(feature = "unpack")]
-        Packing::Zstd => zstd_frames(input, output, window)?,
+        Compression::Zstd => zstd_frames(input, output, window)?,
         #[cfg(not(feature = "unpack"))]
-        Packing::Xz | Packing::Zstd => {
+        Compression::Xz | Compression::Zstd => {
             return Err(std::io::Error::other(
                 "this takes the feature `unpack` of the crate",
             ));
@@ -563,8 +563,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join(name);
         std::fs::write(&path, data).expect("writable");
-        let (_, packing) = Packing::of(name).expect("packed");
-        let file = unpack(&path, packing, None, bounds)?;
+        let (_, compression) = Compression::of(name).expect("packed");
+        let file = unpack(&path, compression, None, bounds)?;
         Ok(std::fs::read(file.path()).expect("readable"))
     }
 

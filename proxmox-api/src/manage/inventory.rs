@@ -1,4 +1,4 @@
-//! What a cluster has, how full it is, and where there is room.
+//! Nodes, guests and storages of a cluster, with their usage and free capacity.
 //!
 //! ```no_run
 //! # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
@@ -160,7 +160,7 @@ record_serde!(Resource {
 });
 
 impl Resource {
-    /// What it is called: a guest's name or number, a node's or storage's name.
+    /// The name of a guest, node or storage; the number of a guest without a name.
     #[must_use]
     pub fn name(&self) -> &str {
         let own = match self.resource_type {
@@ -228,7 +228,7 @@ impl Inventory {
     /// Asks for everything: [`GET /cluster/resources`](crate::pve::cluster::ClusterResourcesGet). The server's figures are some seconds old.
     ///
     /// # Errors
-    /// As for every call.
+    /// Those of every request.
     pub async fn fetch(client: &Client) -> Result<Self, Error> {
         let rows = client.api().cluster().resources().get().await?;
         Ok(Self {
@@ -349,7 +349,7 @@ impl Capacity {
     }
 }
 
-/// What a selection is sorted by.
+/// The order of a selection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SortBy {
@@ -420,7 +420,7 @@ impl<'a> Selection<'a> {
         self.matching(|resource| resource.pool.as_deref() == Some(wanted))
     }
 
-    /// Keeps guests with this tag, whatever its case.
+    /// Keeps guests with this tag, in any case.
     pub fn tag(self, wanted: &str) -> Self {
         self.matching(|resource| (resource.tags.iter()).any(|tag| tag.eq_ignore_ascii_case(wanted)))
     }

@@ -12,7 +12,7 @@ use super::work::{Action, State, Subject, Track, Work, WorkError, some_at_once};
 use crate::client::Client;
 use crate::error::Error;
 use crate::error::api::ErrorKind;
-use crate::task::Looks;
+use crate::task::PollSchedule;
 
 /// A node without running guests, as it is wanted; see [`Client::carry_out`].
 ///
@@ -58,7 +58,7 @@ enum Rest {
     Stop(Duration),
 }
 
-/// What [`Drain`] is going to do.
+/// The plan of [`Drain`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DrainPlan {
@@ -148,10 +148,10 @@ impl Drain {
         self
     }
 
-    /// What would be done now.
+    /// The plan at present.
     ///
     /// # Errors
-    /// As for every call.
+    /// Those of every request.
     pub async fn plan(&self, pve: &Client) -> Result<DrainPlan, Error> {
         let inventory = Inventory::fetch(pve).await?;
         // Who may not read about it can still do without it.
@@ -486,8 +486,8 @@ impl RollingReboot {
             .await?;
         track.leave(&subject, "was told to start anew, and is not back");
         let interval = pve.task_poll().unwrap_or(Duration::from_secs(5));
-        let mut looks = Looks::every(Some(interval), Some(self.patience));
-        while looks.again().await {
+        let mut schedule = PollSchedule::every(Some(interval), Some(self.patience));
+        while schedule.again().await {
             match uptime(pve, node).await {
                 Ok(Some(now)) if now < before => {
                     track.settle(&subject);

@@ -20,7 +20,7 @@ use crate::manage::events::{unix_now, utc};
 use crate::manage::guest::{Guest, Kind, unsigned};
 use crate::value::serialize::record_serde;
 
-pub use prometheus::{CONTENT_TYPE, Family, MetricType, families, render, scrape};
+pub use prometheus::{CONTENT_TYPE, MetricFamily, MetricType, families, render, scrape};
 pub use series::{Consolidation, Series, SeriesSet, Timeframe, Unit, node_series, storage_series};
 
 /// Figures of a node; see [`node_metrics`]. What the server does not tell is `None`.
@@ -116,7 +116,7 @@ impl NodeMetrics {
 /// too young to have such data has `None` there.
 ///
 /// # Errors
-/// As for every call.
+/// Those of every request.
 pub async fn node_metrics(client: &Client, node: &str) -> Result<NodeMetrics, Error> {
     let at = client.api().nodes().node(node);
     let status = at.status().get().await?;
@@ -197,7 +197,7 @@ record_serde!(NodeSample {
 /// [`GET /nodes/{node}/rrddata`](crate::pve::nodes::NodeRrddataGet). See [`Guest::history`].
 ///
 /// # Errors
-/// As for every call.
+/// Those of every request.
 pub async fn node_history(
     client: &Client,
     node: &str,
@@ -244,7 +244,7 @@ record_serde!(StorageMetrics {
 /// Figures of a storage as one node sees it: [`GET /nodes/{node}/storage/{storage}/status`](crate::pve::node_storage::NodeStorageStorageStatusPath::get).
 ///
 /// # Errors
-/// As for every call.
+/// Those of every request.
 pub async fn storage_metrics(
     client: &Client,
     node: &str,
@@ -278,7 +278,7 @@ record_serde!(StorageSample { time, size, used });
 /// [`GET /nodes/{node}/storage/{storage}/rrddata`](crate::pve::node_storage::NodeStorageStorageRrddataGet). See [`Guest::history`].
 ///
 /// # Errors
-/// As for every call.
+/// Those of every request.
 pub async fn storage_history(
     client: &Client,
     node: &str,

@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::error::api::ErrorKind;
 use crate::pve::types::RemoteEndpoint;
 use crate::task::Task;
+use crate::value::BoxFuture;
 use crate::value::Secret;
 
 /// A guest on another node of its cluster, as it is wanted; see [`Client::carry_out`].
@@ -489,7 +490,7 @@ impl Work for RemoteMigration {
                 self.storages.clone(),
                 self.bridges.clone(),
             );
-            let sending: crate::request::Sending<Task> = match place.kind {
+            let sending: BoxFuture<'static, Result<Task, Error>> = match place.kind {
                 Kind::Qemu => {
                     let at = guest.qemu_at(&place).remote_migrate();
                     let request = at

@@ -8,7 +8,7 @@ use crate::Value;
 use crate::client::Client;
 use crate::error::Error;
 use crate::request::Request;
-use crate::task::{Looks, Task};
+use crate::task::{PollSchedule, Task};
 use crate::value::encode::escape;
 use crate::value::endpoint::{Method, Release};
 
@@ -421,7 +421,7 @@ impl Network {
         track: &Track<'_>,
         subject: &Subject,
     ) -> Result<String, Error> {
-        let mut looks = Looks::every(pve.task_poll(), track.locks());
+        let mut schedule = PollSchedule::every(pve.task_poll(), track.locks());
         loop {
             let request = pve.api().cluster().sdn().lock().post();
             let error = match request.allow_pending(self.others.then_some(true)).await {
@@ -435,7 +435,7 @@ impl Network {
                 return Err(error);
             }
             track.step(subject, Action::Wait, State::Line(error.to_string()));
-            if !looks.again().await {
+            if !schedule.again().await {
                 return Err(error);
             }
         }

@@ -8,9 +8,9 @@ use futures_util::stream::{StreamExt, iter};
 
 use crate::client::Client;
 use crate::error::Error;
-use crate::manage::guest::Acting;
 pub use crate::manage::guest::started::GUEST_TIMEOUT;
-use crate::task::{Looks, Patience, Task, TaskErrorKind, TaskOutcome, or_error};
+use crate::task::{PollSchedule, PollTolerance, Task, TaskErrorKind, TaskOutcome, or_error};
+use crate::value::BoxFuture;
 
 /// How long operations that copy disks commonly take at most: clones, migrations, backups. A suggestion
 /// for timeouts; nothing uses it unasked.
@@ -98,7 +98,7 @@ impl<'a> WaitAll<'a> {
     }
 
     async fn run(self) -> Result<Vec<TaskEnd>, Error> {
-        let mut rounds = Looks::every(
+        let mut rounds = PollSchedule::every(
             self.interval.or_else(|| self.client.task_poll()),
             self.timeout,
         );
@@ -110,7 +110,7 @@ impl<'a> WaitAll<'a> {
             .map(|(index, task)| Open {
                 index,
                 task,
-                patience: Patience::default(),
+                tolerance: PollTolerance::default(),
             })
             .collect();
         loop {
@@ -120,8 +120,8 @@ impl<'a> WaitAll<'a> {
                 upid.is_some_and(|upid| running.contains(upid.as_str()))
             });
             open = busy;
-            let mut looks = iter(asked).map(Open::look).buffer_unordered(AT_ONCE);
-            while let Some((one, end)) = looks.next().await {
+            let mut schedule = iter(asked).map(Open::look).buffer_unordered(AT_ONCE);
+            while let Some((one, end)) = schedule.next().await {
                 match end {
                     None => open.push(one),
                     Some(outcome) => ends.add(one, outcome),
@@ -145,7 +145,7 @@ impl<'a> WaitAll<'a> {
 
 impl<'a> IntoFuture for WaitAll<'a> {
     type Output = Result<Vec<TaskEnd>, Error>;
-    type IntoFuture = Acting<'a, Vec<TaskEnd>>;
+    type IntoFuture = BoxFuture<'a, Result<Vec<TaskEnd>, Error>>;
 
     #[inline]
     fn into_future(self) -> Self::IntoFuture {
@@ -190,13 +190,13 @@ impl Ends<'_> {
 struct Open {
     index: usize,
     task: Task,
-    patience: Patience,
+    tolerance: PollTolerance,
 }
 
 impl Open {
     async fn look(mut self) -> (Self, Option<Result<TaskOutcome, Error>>) {
         let look = (self.task.status().await).map(|status| status.outcome());
-        let end = match self.patience.judge(&self.task, look) {
+        let end = match self.tolerance.accept(&self.task, look) {
             Ok(None) => None,
             Ok(Some(outcome)) => Some(or_error(&self.task, outcome).await),
             Err(error) => Some(Err(error)),

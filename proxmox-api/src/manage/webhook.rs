@@ -280,7 +280,7 @@ impl Webhook {
         self.enabled && (self.events.is_empty() || self.events.iter().any(fits))
     }
 
-    /// What is posted for an event:
+    /// The body of a request:
     /// `{"id":"evt-…","timestamp":"2026-01-15T10:00:00Z","type":"guest.started","data":{…}}`.
     #[must_use]
     #[inline]

@@ -40,12 +40,12 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use crate::client::Client;
 use crate::error::Error;
 use crate::error::api::ErrorKind;
-use crate::task::{Looks, Waitable, Waiting};
+use crate::task::{PollSchedule, Waitable, Waiting};
 use crate::value::upid::Upid;
 
 pub use crate::error::work::{Left, Subject, UnfinishedError, WorkError};
 
-/// What is done in a step.
+/// The action of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Action {
@@ -135,9 +135,9 @@ pub enum State {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Step {
-    /// What it is about.
+    /// The subject.
     pub subject: Subject,
-    /// What is done.
+    /// The action.
     pub action: Action,
     /// How far that is.
     pub state: State,
@@ -158,7 +158,7 @@ impl fmt::Display for Step {
     }
 }
 
-/// What became of something that was to be as it is wanted.
+/// The result of reaching a wanted state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Ensured {
@@ -232,14 +232,14 @@ impl Track<'_> {
         F: IntoFuture<Output = Result<T, Error>, IntoFuture: Send> + Send,
         T: Waitable + Send,
     {
-        let mut looks = Looks::every(None, self.locks);
+        let mut schedule = PollSchedule::every(None, self.locks);
         loop {
             let beginning = begin().into_future();
             match self.once(subject, action, beginning).await {
                 Ok(end) => return Ok(end),
                 Err(error) if self.waits_for(&error) => {
                     self.step(subject, action, State::Line(error.to_string()));
-                    if !looks.again().await {
+                    if !schedule.again().await {
                         return Err(self.failed(subject, action, error));
                     }
                 }
@@ -370,7 +370,7 @@ impl fmt::Debug for Track<'_> {
 
 /// What is wanted, and how it is made so; see [the module](self).
 pub trait Work: Send {
-    /// What is there in the end.
+    /// The result.
     type Done;
 
     /// Makes it so. Tells of every step through `track`, and notes there what is left behind if it stops.

@@ -29,9 +29,9 @@
 //! | [`DELETE /access/roles/{roleid}`](AccessRolesRoleidPath::delete)<br><code>access()<wbr>.roles()<wbr>.roleid(roleid)<wbr>.delete()</code> | `()` | Sys.Modify |  |
 //! | [`GET /access/tfa`](AccessTfaPath::get)<br><code>access()<wbr>.tfa()<wbr>.get()</code> | list of [`AccessTfaItem`] | … |  |
 //! | [`POST /access/tfa`](AccessTfaPath::post)<br><code>access()<wbr>.tfa()<wbr>.post(response)</code> | [`AccessTfa`] |  | Until 7.4 |
-//! | [`GET /access/tfa/{userid}`](AccessTfaUseridPath::get)<br><code>access()<wbr>.tfa()<wbr>.userid(userid)<wbr>.get()</code> | list of [`AccessTfaUseridItem`] | own user or User.Modify or Sys.Audit |  |
-//! | [`POST /access/tfa/{userid}`](AccessTfaUseridPost)<br><code>access()<wbr>.tfa()<wbr>.userid(userid)<wbr>.post(type_)</code> | [`AccessTfaUserid`] | own user or User.Modify |  |
-//! | [`GET /access/tfa/{userid}/{id}`](AccessTfaUseridIdPath::get)<br><code>access()<wbr>.tfa()<wbr>.userid(userid)<wbr>.id(id)<wbr>.get()</code> | [`AccessTfaUseridItem`] | own user or User.Modify or Sys.Audit |  |
+//! | [`GET /access/tfa/{userid}`](AccessTfaUseridPath::get)<br><code>access()<wbr>.tfa()<wbr>.userid(userid)<wbr>.get()</code> | list of [`AccessTfaEntry`] | own user or User.Modify or Sys.Audit |  |
+//! | [`POST /access/tfa/{userid}`](AccessTfaUseridPost)<br><code>access()<wbr>.tfa()<wbr>.userid(userid)<wbr>.post(type_)</code> | [`AccessTfaAdded`] | own user or User.Modify |  |
+//! | [`GET /access/tfa/{userid}/{id}`](AccessTfaUseridIdPath::get)<br><code>access()<wbr>.tfa()<wbr>.userid(userid)<wbr>.id(id)<wbr>.get()</code> | [`AccessTfaEntry`] | own user or User.Modify or Sys.Audit |  |
 //! | [`PUT /access/tfa/{userid}/{id}`](AccessTfaUseridIdPut)<br><code>access()<wbr>.tfa()<wbr>.userid(userid)<wbr>.id(id)<wbr>.put()</code> | `()` | own user or User.Modify |  |
 //! | [`DELETE /access/tfa/{userid}/{id}`](AccessTfaUseridIdDelete)<br><code>access()<wbr>.tfa()<wbr>.userid(userid)<wbr>.id(id)<wbr>.delete()</code> | `()` | own user or User.Modify |  |
 //! | [`GET /access/ticket`](AccessTicketPath::get)<br><code>access()<wbr>.ticket()<wbr>.get()</code> | `()` | no login |  |
@@ -42,10 +42,10 @@
 //! | [`PUT /access/users/{userid}`](AccessUsersUseridPut)<br><code>access()<wbr>.users()<wbr>.userid(userid)<wbr>.put()</code> | `()` | User.Modify |  |
 //! | [`DELETE /access/users/{userid}`](AccessUsersUseridPath::delete)<br><code>access()<wbr>.users()<wbr>.userid(userid)<wbr>.delete()</code> | `()` | Realm.AllocateUser, User.Modify |  |
 //! | [`GET /access/users/{userid}/tfa`](AccessUsersUseridTfaGet)<br><code>access()<wbr>.users()<wbr>.userid(userid)<wbr>.tfa()<wbr>.get()</code> | [`AccessUsersTfa`] | own user or User.Modify or Sys.Audit |  |
-//! | [`GET /access/users/{userid}/token`](AccessUsersUseridTokenPath::get)<br><code>access()<wbr>.users()<wbr>.userid(userid)<wbr>.token()<wbr>.get()</code> | list of [`AccessUsersTokenItem`] | own user or User.Modify |  |
-//! | [`GET /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPath::get)<br><code>access()<wbr>.users()<wbr>.userid(userid)<wbr>.token()<wbr>.tokenid(tokenid)<wbr>.get()</code> | [`AccessUsersTokenGet`] | own user or User.Modify |  |
-//! | [`POST /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPost)<br><code>access()<wbr>.users()<wbr>.userid(userid)<wbr>.token()<wbr>.tokenid(tokenid)<wbr>.post()</code> | [`AccessUsersTokenPost`] | own user or User.Modify |  |
-//! | [`PUT /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPut)<br><code>access()<wbr>.users()<wbr>.userid(userid)<wbr>.token()<wbr>.tokenid(tokenid)<wbr>.put()</code> | [`AccessUsersTokenPut`] | own user or User.Modify |  |
+//! | [`GET /access/users/{userid}/token`](AccessUsersUseridTokenPath::get)<br><code>access()<wbr>.users()<wbr>.userid(userid)<wbr>.token()<wbr>.get()</code> | list of [`AccessUserTokenItem`] | own user or User.Modify |  |
+//! | [`GET /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPath::get)<br><code>access()<wbr>.users()<wbr>.userid(userid)<wbr>.token()<wbr>.tokenid(tokenid)<wbr>.get()</code> | [`AccessUserToken`] | own user or User.Modify |  |
+//! | [`POST /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPost)<br><code>access()<wbr>.users()<wbr>.userid(userid)<wbr>.token()<wbr>.tokenid(tokenid)<wbr>.post()</code> | [`AccessUserTokenCreated`] | own user or User.Modify |  |
+//! | [`PUT /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPut)<br><code>access()<wbr>.users()<wbr>.userid(userid)<wbr>.token()<wbr>.tokenid(tokenid)<wbr>.put()</code> | [`AccessUserTokenChanged`] | own user or User.Modify |  |
 //! | [`DELETE /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPath::delete)<br><code>access()<wbr>.users()<wbr>.userid(userid)<wbr>.token()<wbr>.tokenid(tokenid)<wbr>.delete()</code> | `()` | own user or User.Modify |  |
 //! | [`PUT /access/users/{userid}/unlock-tfa`](AccessUsersUseridUnlockTfaPath::put)<br><code>access()<wbr>.users()<wbr>.userid(userid)<wbr>.unlock_tfa()<wbr>.put()</code> | `bool` | User.Modify | Since 8.0 |
 //! | [`POST /access/vncticket`](AccessVncticketPost)<br><code>access()<wbr>.vncticket()<wbr>.post()<wbr>.authid(authid)<wbr>.vncticket(vncticket)<wbr>.path(path)<wbr>.privs(privs)</code> | `()` | no login | Since 9.1 |
@@ -57,7 +57,7 @@ use crate::support::*;
 /// Its calls: [`GET /access`](AccessPath::get).
 #[cfg_attr(doc, doc(alias("/access")))]
 #[derive(Clone, Debug)]
-pub struct AccessPath(pub(crate) At);
+pub struct AccessPath(pub(crate) PathNode);
 
 impl Client {
     /// Leads to [`GET /access`](AccessPath::get).
@@ -108,7 +108,7 @@ impl AccessPath {
 /// Its calls: [`GET /access/acl`](AccessAclPath::get), [`PUT /access/acl`](AccessAclPut).
 #[cfg_attr(doc, doc(alias("/access/acl")))]
 #[derive(Clone, Debug)]
-pub struct AccessAclPath(pub(crate) At);
+pub struct AccessAclPath(pub(crate) PathNode);
 
 impl AccessPath {
     /// Leads to [`GET /access/acl`](AccessAclPath::get), [`PUT /access/acl`](AccessAclPut).
@@ -133,7 +133,9 @@ impl AccessAclPath {
     /// * Gives: list of [`AccessAclItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
-    ///   * It shows entries only with `Sys.Audit` on path `/access` or `Permissions.Modify` (for a guest also `VM.Allocate`, for a storage `Datastore.Allocate`, for a pool `Pool.Allocate`) on path `{path}`.
+    ///   * It shows entries only with `Sys.Audit` on path `/access` or `Permissions.Modify` (for a
+    ///     guest also `VM.Allocate`, for a storage `Datastore.Allocate`, for a pool
+    ///     `Pool.Allocate`) on path `{path}`.
     #[cfg_attr(doc, doc(alias(
         "GET /access/acl", "list permissions", "acl", "permissions", "permissions list", "show permissions",
         "list acls", "pveum acl list", "GET acl", "pvesh get /access/acl"
@@ -155,6 +157,7 @@ impl AccessAclPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Grants or revokes roles of users, groups and tokens on an object path.
     ///
     /// `PUT /access/acl` → `()`
@@ -185,7 +188,8 @@ impl AccessAclPath {
 
 /// `PUT /access/acl` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct AccessAclPutRequired<const GIVEN: usize>(Request<()>);
@@ -225,8 +229,10 @@ impl AccessAclPutRequired<1> {
 /// * `roles`: Roles to grant or revoke, separated by commas.
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
-/// * Needs: `Permissions.Modify` (for a guest also `VM.Allocate`, for a storage `Datastore.Allocate`, for a pool `Pool.Allocate`) on path `{path}`.
-///   * When the caller lacks `Permissions.Modify` on the path: every privilege of each role there, propagated if the entry is; `NoAccess` is not theirs to give.
+/// * Needs: `Permissions.Modify` (for a guest also `VM.Allocate`, for a storage
+///   `Datastore.Allocate`, for a pool `Pool.Allocate`) on path `{path}`.
+///   * When the caller lacks `Permissions.Modify` on the path: every privilege of each role there,
+///     propagated if the entry is; `NoAccess` is not theirs to give.
 ///
 /// # Example
 ///
@@ -256,24 +262,28 @@ impl AccessAclPut {
         self.0.call.set_some::<bool, How>("delete", delete);
         self
     }
+
     /// Groups the change applies to, separated by commas.
     #[inline]
     pub fn groups<How>(mut self, groups: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("groups", groups);
         self
     }
+
     /// Whether objects below the path inherit the role. Default: `true`.
     #[inline]
     pub fn propagate<How>(mut self, propagate: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("propagate", propagate);
         self
     }
+
     /// Full token IDs the change applies to, separated by commas.
     #[inline]
     pub fn tokens<How>(mut self, tokens: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("tokens", tokens);
         self
     }
+
     /// Users the change applies to, separated by commas.
     #[inline]
     pub fn users<How>(mut self, users: impl IntoItemsSetting<UserId, How>) -> Self {
@@ -284,13 +294,15 @@ impl AccessAclPut {
 
 /// The path `/access/domains`.
 ///
-/// Its calls: [`GET /access/domains`](AccessDomainsPath::get), [`POST /access/domains`](AccessDomainsPost).
+/// Its calls: [`GET /access/domains`](AccessDomainsPath::get),
+/// [`POST /access/domains`](AccessDomainsPost).
 #[cfg_attr(doc, doc(alias("/access/domains")))]
 #[derive(Clone, Debug)]
-pub struct AccessDomainsPath(pub(crate) At);
+pub struct AccessDomainsPath(pub(crate) PathNode);
 
 impl AccessPath {
-    /// Leads to [`GET /access/domains`](AccessDomainsPath::get), [`POST /access/domains`](AccessDomainsPost).
+    /// Leads to [`GET /access/domains`](AccessDomainsPath::get),
+    /// [`POST /access/domains`](AccessDomainsPost).
     #[inline]
     #[must_use]
     pub fn domains(&self) -> AccessDomainsPath {
@@ -326,6 +338,7 @@ impl AccessDomainsPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Adds an authentication realm.
     ///
     /// `POST /access/domains` → `()`
@@ -395,7 +408,8 @@ impl AccessDomainsPath {
 
 /// `POST /access/domains` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct AccessDomainsPostRequired<const GIVEN: usize>(Request<()>);
@@ -450,43 +464,51 @@ pub struct AccessDomainsPost(pub(crate) Request<()>);
 request_impls!(AccessDomainsPost:());
 
 impl AccessDomainsPost {
-    /// Authentication context classes asked of the OpenID provider (`acr_values`). Several are separated by commas.
+    /// Authentication context classes asked of the OpenID provider (`acr_values`). Several are
+    /// separated by commas.
     #[cfg_attr(doc, doc(alias("acr-values")))]
     #[inline]
     pub fn acr_values<How>(mut self, acr_values: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("acr-values", acr_values);
         self
     }
-    /// Audiences of OpenID tokens accepted besides the client ID. Several are separated by commas. Since 9.2.
+
+    /// Audiences of OpenID tokens accepted besides the client ID. Several are separated by commas.
+    /// Since 9.2.
     #[inline]
     pub fn audiences<How>(mut self, audiences: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("audiences", audiences);
         self
     }
+
     /// Creates the user at the first OpenID login. Default: `false`.
     #[inline]
     pub fn autocreate<How>(mut self, autocreate: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("autocreate", autocreate);
         self
     }
+
     /// LDAP entry below which users are searched. At most 256 characters.
     #[inline]
     pub fn base_dn<How>(mut self, base_dn: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("base_dn", base_dn);
         self
     }
+
     /// LDAP entry used to log in to the directory for searches. At most 256 characters.
     #[inline]
     pub fn bind_dn<How>(mut self, bind_dn: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("bind_dn", bind_dn);
         self
     }
+
     /// Path on the node of the CA certificates that are trusted. Default: `/etc/ssl/certs`.
     #[inline]
     pub fn capath<How>(mut self, capath: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("capath", capath);
         self
     }
+
     /// Whether upper and lower case of user names differ. Default: `true`.
     #[cfg_attr(doc, doc(alias("case-sensitive")))]
     #[inline]
@@ -497,18 +519,21 @@ impl AccessDomainsPost {
         self.0.call.set_some::<bool, How>("case-sensitive", case_sensitive);
         self
     }
+
     /// Path on the node of the client certificate shown to the LDAP server.
     #[inline]
     pub fn cert<How>(mut self, cert: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("cert", cert);
         self
     }
+
     /// Path on the node of the private key for the client certificate.
     #[inline]
     pub fn certkey<How>(mut self, certkey: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("certkey", certkey);
         self
     }
+
     /// Tries a login to the directory before the settings are saved. Default: `false`. Since 8.1.
     #[cfg_attr(doc, doc(alias("check-connection")))]
     #[inline]
@@ -519,6 +544,7 @@ impl AccessDomainsPost {
         self.0.call.set_some::<bool, How>("check-connection", check_connection);
         self
     }
+
     /// Client ID registered at the OpenID provider. At most 256 characters.
     #[cfg_attr(doc, doc(alias("client-id")))]
     #[inline]
@@ -526,6 +552,7 @@ impl AccessDomainsPost {
         self.0.call.set_some::<String, How>("client-id", client_id);
         self
     }
+
     /// Client secret registered at the OpenID provider. At most 256 characters.
     #[cfg_attr(doc, doc(alias("client-key")))]
     #[inline]
@@ -533,30 +560,36 @@ impl AccessDomainsPost {
         self.0.call.set_some::<Secret, How>("client-key", client_key);
         self
     }
-    /// Free text about the realm, shown in the realm selection of the login dialog. At most 4096 characters.
+
+    /// Free text about the realm, shown in the realm selection of the login dialog. At most 4096
+    /// characters.
     #[inline]
     pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
+
     /// Preselects this realm in the login dialog.
     #[inline]
     pub fn default<How>(mut self, default: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("default", default);
         self
     }
+
     /// Active Directory domain. At most 256 characters.
     #[inline]
     pub fn domain<How>(mut self, domain: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("domain", domain);
         self
     }
+
     /// LDAP filter that selects the users of a sync. At most 2048 characters.
     #[inline]
     pub fn filter<How>(mut self, filter: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("filter", filter);
         self
     }
+
     /// LDAP object classes that count as groups, separated by commas.
     #[inline]
     pub fn group_classes<How>(
@@ -566,12 +599,14 @@ impl AccessDomainsPost {
         self.0.call.set_some_list::<String, How>("group_classes", group_classes);
         self
     }
+
     /// LDAP entry below which a sync searches groups; `base_dn` if not set. At most 256 characters.
     #[inline]
     pub fn group_dn<How>(mut self, group_dn: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("group_dn", group_dn);
         self
     }
+
     /// LDAP filter that selects the groups of a sync. At most 2048 characters.
     #[inline]
     pub fn group_filter<How>(
@@ -581,7 +616,9 @@ impl AccessDomainsPost {
         self.0.call.set_some::<String, How>("group_filter", group_filter);
         self
     }
-    /// LDAP attribute that names a group; otherwise the first part of the DN is taken. At most 256 characters.
+
+    /// LDAP attribute that names a group; otherwise the first part of the DN is taken. At most 256
+    /// characters.
     #[inline]
     pub fn group_name_attr<How>(
         mut self,
@@ -590,7 +627,9 @@ impl AccessDomainsPost {
         self.0.call.set_some::<String, How>("group_name_attr", group_name_attr);
         self
     }
-    /// Creates groups named in the OpenID claim that are not known yet. Default: `false`. Since 8.4.
+
+    /// Creates groups named in the OpenID claim that are not known yet. Default: `false`. Since
+    /// 8.4.
     #[cfg_attr(doc, doc(alias("groups-autocreate")))]
     #[inline]
     pub fn groups_autocreate<How>(
@@ -600,6 +639,7 @@ impl AccessDomainsPost {
         self.0.call.set_some::<bool, How>("groups-autocreate", groups_autocreate);
         self
     }
+
     /// OpenID claim that holds the groups of the user. At most 256 characters. Since 8.4.
     #[cfg_attr(doc, doc(alias("groups-claim")))]
     #[inline]
@@ -610,7 +650,9 @@ impl AccessDomainsPost {
         self.0.call.set_some::<String, How>("groups-claim", groups_claim);
         self
     }
-    /// Replaces all memberships of the user by those in the claim at every OpenID login. Default: `false`. Since 8.4.
+
+    /// Replaces all memberships of the user by those in the claim at every OpenID login. Default:
+    /// `false`. Since 8.4.
     #[cfg_attr(doc, doc(alias("groups-overwrite")))]
     #[inline]
     pub fn groups_overwrite<How>(
@@ -620,6 +662,7 @@ impl AccessDomainsPost {
         self.0.call.set_some::<bool, How>("groups-overwrite", groups_overwrite);
         self
     }
+
     /// Address of the OpenID provider. At most 256 characters.
     #[cfg_attr(doc, doc(alias("issuer-url")))]
     #[inline]
@@ -627,30 +670,35 @@ impl AccessDomainsPost {
         self.0.call.set_some::<String, How>("issuer-url", issuer_url);
         self
     }
+
     /// How the LDAP connection is encrypted. Default: `ldap`.
     #[inline]
     pub fn mode<How>(mut self, mode: impl IntoSetting<AccessDomainsMode, How>) -> Self {
         self.0.call.set_some::<AccessDomainsMode, How>("mode", mode);
         self
     }
+
     /// Password for `bind_dn`; kept on the cluster in a file only root can read.
     #[inline]
     pub fn password<How>(mut self, password: impl IntoSetting<Secret, How>) -> Self {
         self.0.call.set_some::<Secret, How>("password", password);
         self
     }
+
     /// TCP port of the directory server. From 1 to 65535.
     #[inline]
     pub fn port<How>(mut self, port: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("port", port);
         self
     }
+
     /// Whether the OpenID provider asks the user to log in again or to consent.
     #[inline]
     pub fn prompt<How>(mut self, prompt: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("prompt", prompt);
         self
     }
+
     /// Also reads claims from the userinfo endpoint of the provider. Default: `true`. Since 8.4.
     #[cfg_attr(doc, doc(alias("query-userinfo")))]
     #[inline]
@@ -661,30 +709,35 @@ impl AccessDomainsPost {
         self.0.call.set_some::<bool, How>("query-userinfo", query_userinfo);
         self
     }
+
     /// OpenID scopes to request, separated by spaces.
     #[inline]
     pub fn scopes<How>(mut self, scopes: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("scopes", scopes);
         self
     }
+
     /// Uses LDAPS; superseded by `mode`.
     #[inline]
     pub fn secure<How>(mut self, secure: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("secure", secure);
         self
     }
+
     /// Host name or IP address of the directory server. At most 256 characters.
     #[inline]
     pub fn server1<How>(mut self, server1: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("server1", server1);
         self
     }
+
     /// Host name or IP address of the server to try if the first one fails. At most 256 characters.
     #[inline]
     pub fn server2<How>(mut self, server2: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("server2", server2);
         self
     }
+
     /// TLS version of LDAPS connections; choose 1.2 or later.
     #[inline]
     pub fn sslversion<How>(
@@ -694,6 +747,7 @@ impl AccessDomainsPost {
         self.0.call.set_some::<AccessDomainsSslversion, How>("sslversion", sslversion);
         self
     }
+
     /// Options a sync uses where the call does not give its own, as a property string.
     #[cfg_attr(doc, doc(alias("sync-defaults-options")))]
     #[inline]
@@ -709,7 +763,9 @@ impl AccessDomainsPost {
             >("sync-defaults-options", sync_defaults_options);
         self
     }
-    /// Which LDAP attribute fills which user property, as `property=attribute` pairs. Several are separated by commas.
+
+    /// Which LDAP attribute fills which user property, as `property=attribute` pairs. Several are
+    /// separated by commas.
     #[inline]
     pub fn sync_attributes<How>(
         mut self,
@@ -718,18 +774,21 @@ impl AccessDomainsPost {
         self.0.call.set_some::<String, How>("sync_attributes", sync_attributes);
         self
     }
+
     /// Second factor that all users of the realm have to present. At most 128 characters.
     #[inline]
     pub fn tfa<How>(mut self, tfa: impl IntoSetting<RealmTfa, How>) -> Self {
         self.0.call.set_some::<RealmTfa, How>("tfa", tfa);
         self
     }
+
     /// LDAP attribute that holds the user name. At most 256 characters.
     #[inline]
     pub fn user_attr<How>(mut self, user_attr: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("user_attr", user_attr);
         self
     }
+
     /// LDAP object classes that count as users, separated by commas.
     #[inline]
     pub fn user_classes<How>(
@@ -739,6 +798,7 @@ impl AccessDomainsPost {
         self.0.call.set_some_list::<String, How>("user_classes", user_classes);
         self
     }
+
     /// OpenID claim that becomes the user name; must be unique and stable.
     #[cfg_attr(doc, doc(alias("username-claim")))]
     #[inline]
@@ -749,19 +809,24 @@ impl AccessDomainsPost {
         self.0.call.set_some::<String, How>("username-claim", username_claim);
         self
     }
+
     /// Whether the certificate of the directory server is checked. Default: `false`.
     #[inline]
     pub fn verify<How>(mut self, verify: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("verify", verify);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -781,13 +846,17 @@ impl Settings<AccessDomainsPost> for AccessDomain {
 
 /// The path `/access/domains/{realm}`.
 ///
-/// Its calls: [`GET /access/domains/{realm}`](AccessDomainsRealmPath::get), [`PUT /access/domains/{realm}`](AccessDomainsRealmPut), [`DELETE /access/domains/{realm}`](AccessDomainsRealmPath::delete).
+/// Its calls: [`GET /access/domains/{realm}`](AccessDomainsRealmPath::get),
+/// [`PUT /access/domains/{realm}`](AccessDomainsRealmPut),
+/// [`DELETE /access/domains/{realm}`](AccessDomainsRealmPath::delete).
 #[cfg_attr(doc, doc(alias("/access/domains/{realm}")))]
 #[derive(Clone, Debug)]
-pub struct AccessDomainsRealmPath(pub(crate) At);
+pub struct AccessDomainsRealmPath(pub(crate) PathNode);
 
 impl AccessDomainsPath {
-    /// Leads to [`GET /access/domains/{realm}`](AccessDomainsRealmPath::get), [`PUT /access/domains/{realm}`](AccessDomainsRealmPut), [`DELETE /access/domains/{realm}`](AccessDomainsRealmPath::delete).
+    /// Leads to [`GET /access/domains/{realm}`](AccessDomainsRealmPath::get),
+    /// [`PUT /access/domains/{realm}`](AccessDomainsRealmPut),
+    /// [`DELETE /access/domains/{realm}`](AccessDomainsRealmPath::delete).
     ///
     /// Realm name, the part after `@` in user IDs.
     #[inline]
@@ -824,6 +893,7 @@ impl AccessDomainsRealmPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Changes the settings of an authentication realm.
     ///
     /// `PUT /access/domains/{realm}` → `()`
@@ -887,6 +957,7 @@ impl AccessDomainsRealmPath {
             );
         AccessDomainsRealmPut(self.0.request(ENDPOINT, reply::nothing))
     }
+
     /// Deletes an authentication realm.
     ///
     /// `DELETE /access/domains/{realm}`
@@ -942,43 +1013,51 @@ pub struct AccessDomainsRealmPut(pub(crate) Request<()>);
 request_impls!(AccessDomainsRealmPut:());
 
 impl AccessDomainsRealmPut {
-    /// Authentication context classes asked of the OpenID provider (`acr_values`). Several are separated by commas.
+    /// Authentication context classes asked of the OpenID provider (`acr_values`). Several are
+    /// separated by commas.
     #[cfg_attr(doc, doc(alias("acr-values")))]
     #[inline]
     pub fn acr_values<How>(mut self, acr_values: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("acr-values", acr_values);
         self
     }
-    /// Audiences of OpenID tokens accepted besides the client ID. Several are separated by commas. Since 9.2.
+
+    /// Audiences of OpenID tokens accepted besides the client ID. Several are separated by commas.
+    /// Since 9.2.
     #[inline]
     pub fn audiences<How>(mut self, audiences: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("audiences", audiences);
         self
     }
+
     /// Creates the user at the first OpenID login. Default: `false`.
     #[inline]
     pub fn autocreate<How>(mut self, autocreate: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("autocreate", autocreate);
         self
     }
+
     /// LDAP entry below which users are searched. At most 256 characters.
     #[inline]
     pub fn base_dn<How>(mut self, base_dn: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("base_dn", base_dn);
         self
     }
+
     /// LDAP entry used to log in to the directory for searches. At most 256 characters.
     #[inline]
     pub fn bind_dn<How>(mut self, bind_dn: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("bind_dn", bind_dn);
         self
     }
+
     /// Path on the node of the CA certificates that are trusted. Default: `/etc/ssl/certs`.
     #[inline]
     pub fn capath<How>(mut self, capath: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("capath", capath);
         self
     }
+
     /// Whether upper and lower case of user names differ. Default: `true`.
     #[cfg_attr(doc, doc(alias("case-sensitive")))]
     #[inline]
@@ -989,18 +1068,21 @@ impl AccessDomainsRealmPut {
         self.0.call.set_some::<bool, How>("case-sensitive", case_sensitive);
         self
     }
+
     /// Path on the node of the client certificate shown to the LDAP server.
     #[inline]
     pub fn cert<How>(mut self, cert: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("cert", cert);
         self
     }
+
     /// Path on the node of the private key for the client certificate.
     #[inline]
     pub fn certkey<How>(mut self, certkey: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("certkey", certkey);
         self
     }
+
     /// Tries a login to the directory before the settings are saved. Default: `false`. Since 8.1.
     #[cfg_attr(doc, doc(alias("check-connection")))]
     #[inline]
@@ -1011,6 +1093,7 @@ impl AccessDomainsRealmPut {
         self.0.call.set_some::<bool, How>("check-connection", check_connection);
         self
     }
+
     /// Client ID registered at the OpenID provider. At most 256 characters.
     #[cfg_attr(doc, doc(alias("client-id")))]
     #[inline]
@@ -1018,6 +1101,7 @@ impl AccessDomainsRealmPut {
         self.0.call.set_some::<String, How>("client-id", client_id);
         self
     }
+
     /// Client secret registered at the OpenID provider. At most 256 characters.
     #[cfg_attr(doc, doc(alias("client-key")))]
     #[inline]
@@ -1025,42 +1109,51 @@ impl AccessDomainsRealmPut {
         self.0.call.set_some::<Secret, How>("client-key", client_key);
         self
     }
-    /// Free text about the realm, shown in the realm selection of the login dialog. At most 4096 characters.
+
+    /// Free text about the realm, shown in the realm selection of the login dialog. At most 4096
+    /// characters.
     #[inline]
     pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
+
     /// Preselects this realm in the login dialog.
     #[inline]
     pub fn default<How>(mut self, default: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("default", default);
         self
     }
+
     /// Settings to reset, separated by commas. At most 4096 characters.
     #[inline]
     pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
-    /// SHA-1 of the configuration as last read; the change is refused if it no longer matches. At most 64 characters.
+
+    /// SHA-1 of the configuration as last read; the change is refused if it no longer matches. At
+    /// most 64 characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// Active Directory domain. At most 256 characters.
     #[inline]
     pub fn domain<How>(mut self, domain: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("domain", domain);
         self
     }
+
     /// LDAP filter that selects the users of a sync. At most 2048 characters.
     #[inline]
     pub fn filter<How>(mut self, filter: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("filter", filter);
         self
     }
+
     /// LDAP object classes that count as groups, separated by commas.
     #[inline]
     pub fn group_classes<How>(
@@ -1070,12 +1163,14 @@ impl AccessDomainsRealmPut {
         self.0.call.set_some_list::<String, How>("group_classes", group_classes);
         self
     }
+
     /// LDAP entry below which a sync searches groups; `base_dn` if not set. At most 256 characters.
     #[inline]
     pub fn group_dn<How>(mut self, group_dn: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("group_dn", group_dn);
         self
     }
+
     /// LDAP filter that selects the groups of a sync. At most 2048 characters.
     #[inline]
     pub fn group_filter<How>(
@@ -1085,7 +1180,9 @@ impl AccessDomainsRealmPut {
         self.0.call.set_some::<String, How>("group_filter", group_filter);
         self
     }
-    /// LDAP attribute that names a group; otherwise the first part of the DN is taken. At most 256 characters.
+
+    /// LDAP attribute that names a group; otherwise the first part of the DN is taken. At most 256
+    /// characters.
     #[inline]
     pub fn group_name_attr<How>(
         mut self,
@@ -1094,7 +1191,9 @@ impl AccessDomainsRealmPut {
         self.0.call.set_some::<String, How>("group_name_attr", group_name_attr);
         self
     }
-    /// Creates groups named in the OpenID claim that are not known yet. Default: `false`. Since 8.4.
+
+    /// Creates groups named in the OpenID claim that are not known yet. Default: `false`. Since
+    /// 8.4.
     #[cfg_attr(doc, doc(alias("groups-autocreate")))]
     #[inline]
     pub fn groups_autocreate<How>(
@@ -1104,6 +1203,7 @@ impl AccessDomainsRealmPut {
         self.0.call.set_some::<bool, How>("groups-autocreate", groups_autocreate);
         self
     }
+
     /// OpenID claim that holds the groups of the user. At most 256 characters. Since 8.4.
     #[cfg_attr(doc, doc(alias("groups-claim")))]
     #[inline]
@@ -1114,7 +1214,9 @@ impl AccessDomainsRealmPut {
         self.0.call.set_some::<String, How>("groups-claim", groups_claim);
         self
     }
-    /// Replaces all memberships of the user by those in the claim at every OpenID login. Default: `false`. Since 8.4.
+
+    /// Replaces all memberships of the user by those in the claim at every OpenID login. Default:
+    /// `false`. Since 8.4.
     #[cfg_attr(doc, doc(alias("groups-overwrite")))]
     #[inline]
     pub fn groups_overwrite<How>(
@@ -1124,6 +1226,7 @@ impl AccessDomainsRealmPut {
         self.0.call.set_some::<bool, How>("groups-overwrite", groups_overwrite);
         self
     }
+
     /// Address of the OpenID provider. At most 256 characters.
     #[cfg_attr(doc, doc(alias("issuer-url")))]
     #[inline]
@@ -1131,30 +1234,35 @@ impl AccessDomainsRealmPut {
         self.0.call.set_some::<String, How>("issuer-url", issuer_url);
         self
     }
+
     /// How the LDAP connection is encrypted. Default: `ldap`.
     #[inline]
     pub fn mode<How>(mut self, mode: impl IntoSetting<AccessDomainsMode, How>) -> Self {
         self.0.call.set_some::<AccessDomainsMode, How>("mode", mode);
         self
     }
+
     /// Password for `bind_dn`; kept on the cluster in a file only root can read.
     #[inline]
     pub fn password<How>(mut self, password: impl IntoSetting<Secret, How>) -> Self {
         self.0.call.set_some::<Secret, How>("password", password);
         self
     }
+
     /// TCP port of the directory server. From 1 to 65535.
     #[inline]
     pub fn port<How>(mut self, port: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("port", port);
         self
     }
+
     /// Whether the OpenID provider asks the user to log in again or to consent.
     #[inline]
     pub fn prompt<How>(mut self, prompt: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("prompt", prompt);
         self
     }
+
     /// Also reads claims from the userinfo endpoint of the provider. Default: `true`. Since 8.4.
     #[cfg_attr(doc, doc(alias("query-userinfo")))]
     #[inline]
@@ -1165,30 +1273,35 @@ impl AccessDomainsRealmPut {
         self.0.call.set_some::<bool, How>("query-userinfo", query_userinfo);
         self
     }
+
     /// OpenID scopes to request, separated by spaces.
     #[inline]
     pub fn scopes<How>(mut self, scopes: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("scopes", scopes);
         self
     }
+
     /// Uses LDAPS; superseded by `mode`.
     #[inline]
     pub fn secure<How>(mut self, secure: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("secure", secure);
         self
     }
+
     /// Host name or IP address of the directory server. At most 256 characters.
     #[inline]
     pub fn server1<How>(mut self, server1: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("server1", server1);
         self
     }
+
     /// Host name or IP address of the server to try if the first one fails. At most 256 characters.
     #[inline]
     pub fn server2<How>(mut self, server2: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("server2", server2);
         self
     }
+
     /// TLS version of LDAPS connections; choose 1.2 or later.
     #[inline]
     pub fn sslversion<How>(
@@ -1198,6 +1311,7 @@ impl AccessDomainsRealmPut {
         self.0.call.set_some::<AccessDomainsSslversion, How>("sslversion", sslversion);
         self
     }
+
     /// Options a sync uses where the call does not give its own, as a property string.
     #[cfg_attr(doc, doc(alias("sync-defaults-options")))]
     #[inline]
@@ -1213,7 +1327,9 @@ impl AccessDomainsRealmPut {
             >("sync-defaults-options", sync_defaults_options);
         self
     }
-    /// Which LDAP attribute fills which user property, as `property=attribute` pairs. Several are separated by commas.
+
+    /// Which LDAP attribute fills which user property, as `property=attribute` pairs. Several are
+    /// separated by commas.
     #[inline]
     pub fn sync_attributes<How>(
         mut self,
@@ -1222,18 +1338,21 @@ impl AccessDomainsRealmPut {
         self.0.call.set_some::<String, How>("sync_attributes", sync_attributes);
         self
     }
+
     /// Second factor that all users of the realm have to present. At most 128 characters.
     #[inline]
     pub fn tfa<How>(mut self, tfa: impl IntoSetting<RealmTfa, How>) -> Self {
         self.0.call.set_some::<RealmTfa, How>("tfa", tfa);
         self
     }
+
     /// LDAP attribute that holds the user name. At most 256 characters.
     #[inline]
     pub fn user_attr<How>(mut self, user_attr: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("user_attr", user_attr);
         self
     }
+
     /// LDAP object classes that count as users, separated by commas.
     #[inline]
     pub fn user_classes<How>(
@@ -1243,25 +1362,31 @@ impl AccessDomainsRealmPut {
         self.0.call.set_some_list::<String, How>("user_classes", user_classes);
         self
     }
+
     /// Whether the certificate of the directory server is checked. Default: `false`.
     #[inline]
     pub fn verify<How>(mut self, verify: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("verify", verify);
         self
     }
+
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
         self.0.call.unset(name.into());
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -1289,7 +1414,7 @@ impl Settings<AccessDomainsRealmPut> for AccessDomainsItem {
 /// Its calls: [`POST /access/domains/{realm}/sync`](AccessDomainsRealmSyncPost).
 #[cfg_attr(doc, doc(alias("/access/domains/{realm}/sync")))]
 #[derive(Clone, Debug)]
-pub struct AccessDomainsRealmSyncPath(pub(crate) At);
+pub struct AccessDomainsRealmSyncPath(pub(crate) PathNode);
 
 impl AccessDomainsRealmPath {
     /// Leads to [`POST /access/domains/{realm}/sync`](AccessDomainsRealmSyncPost).
@@ -1348,7 +1473,8 @@ impl AccessDomainsRealmSyncPath {
 ///
 /// * Gives: [`Task`]
 /// * Releases: 7.4 to 9.2
-/// * Needs: `Realm.AllocateUser` on path `/access/realm/{realm}` and `User.Modify` on path `/access/groups`.
+/// * Needs: `Realm.AllocateUser` on path `/access/realm/{realm}` and `User.Modify` on path
+///   `/access/groups`.
 ///
 /// # Example
 ///
@@ -1379,6 +1505,7 @@ impl AccessDomainsRealmSyncPost {
         self.0.call.set_some::<bool, How>("dry-run", dry_run);
         self
     }
+
     /// Whether imported users may log in right away. Default: `true`.
     #[cfg_attr(doc, doc(alias("enable-new")))]
     #[inline]
@@ -1386,19 +1513,23 @@ impl AccessDomainsRealmSyncPost {
         self.0.call.set_some::<bool, How>("enable-new", enable_new);
         self
     }
+
     /// Also removes what the directory no longer has; superseded by `remove-vanished`.
     #[inline]
     pub fn full<How>(mut self, full: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("full", full);
         self
     }
+
     /// Also removes grants of users and groups that are gone; superseded by `remove-vanished`.
     #[inline]
     pub fn purge<How>(mut self, purge: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("purge", purge);
         self
     }
-    /// What is dropped once gone from the directory: `entry`, `properties`, `acl` joined by `;`, or `none`. Default: `none`.
+
+    /// What is dropped once gone from the directory: `entry`, `properties`, `acl` joined by `;`, or
+    /// `none`. Default: `none`.
     #[cfg_attr(doc, doc(alias("remove-vanished")))]
     #[inline]
     pub fn remove_vanished<How>(
@@ -1408,6 +1539,7 @@ impl AccessDomainsRealmSyncPost {
         self.0.call.set_some::<String, How>("remove-vanished", remove_vanished);
         self
     }
+
     /// Whether users, groups or both are imported.
     #[inline]
     pub fn scope<How>(
@@ -1421,13 +1553,15 @@ impl AccessDomainsRealmSyncPost {
 
 /// The path `/access/groups`.
 ///
-/// Its calls: [`GET /access/groups`](AccessGroupsPath::get), [`POST /access/groups`](AccessGroupsPost).
+/// Its calls: [`GET /access/groups`](AccessGroupsPath::get),
+/// [`POST /access/groups`](AccessGroupsPost).
 #[cfg_attr(doc, doc(alias("/access/groups")))]
 #[derive(Clone, Debug)]
-pub struct AccessGroupsPath(pub(crate) At);
+pub struct AccessGroupsPath(pub(crate) PathNode);
 
 impl AccessPath {
-    /// Leads to [`GET /access/groups`](AccessGroupsPath::get), [`POST /access/groups`](AccessGroupsPost).
+    /// Leads to [`GET /access/groups`](AccessGroupsPath::get),
+    /// [`POST /access/groups`](AccessGroupsPost).
     #[inline]
     #[must_use]
     pub fn groups(&self) -> AccessGroupsPath {
@@ -1449,7 +1583,8 @@ impl AccessGroupsPath {
     /// * Gives: list of [`AccessGroupsItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
-    ///   * It shows groups only with one of `User.Modify`, `Sys.Audit`, `Group.Allocate` on path `/access/groups/{groupid}`.
+    ///   * It shows groups only with one of `User.Modify`, `Sys.Audit`, `Group.Allocate` on path
+    ///     `/access/groups/{groupid}`.
     #[cfg_attr(doc, doc(alias(
         "GET /access/groups", "pveum group list", "groups", "list a group", "list groups", "show groups", "all groups",
         "user groups", "list user groups", "show user groups", "all user groups", "GET groups",
@@ -1470,6 +1605,7 @@ impl AccessGroupsPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Creates a user group.
     ///
     /// `POST /access/groups` → `()`
@@ -1528,13 +1664,17 @@ impl AccessGroupsPost {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -1554,13 +1694,17 @@ impl Settings<AccessGroupsPost> for AccessGroup {
 
 /// The path `/access/groups/{groupid}`.
 ///
-/// Its calls: [`GET /access/groups/{groupid}`](AccessGroupsGroupidPath::get), [`PUT /access/groups/{groupid}`](AccessGroupsGroupidPut), [`DELETE /access/groups/{groupid}`](AccessGroupsGroupidPath::delete).
+/// Its calls: [`GET /access/groups/{groupid}`](AccessGroupsGroupidPath::get),
+/// [`PUT /access/groups/{groupid}`](AccessGroupsGroupidPut),
+/// [`DELETE /access/groups/{groupid}`](AccessGroupsGroupidPath::delete).
 #[cfg_attr(doc, doc(alias("/access/groups/{groupid}")))]
 #[derive(Clone, Debug)]
-pub struct AccessGroupsGroupidPath(pub(crate) At);
+pub struct AccessGroupsGroupidPath(pub(crate) PathNode);
 
 impl AccessGroupsPath {
-    /// Leads to [`GET /access/groups/{groupid}`](AccessGroupsGroupidPath::get), [`PUT /access/groups/{groupid}`](AccessGroupsGroupidPut), [`DELETE /access/groups/{groupid}`](AccessGroupsGroupidPath::delete).
+    /// Leads to [`GET /access/groups/{groupid}`](AccessGroupsGroupidPath::get),
+    /// [`PUT /access/groups/{groupid}`](AccessGroupsGroupidPut),
+    /// [`DELETE /access/groups/{groupid}`](AccessGroupsGroupidPath::delete).
     ///
     /// Group name.
     #[inline]
@@ -1597,6 +1741,7 @@ impl AccessGroupsGroupidPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Changes the comment of a user group.
     ///
     /// `PUT /access/groups/{groupid}` → `()`
@@ -1609,6 +1754,7 @@ impl AccessGroupsGroupidPath {
         );
         AccessGroupsGroupidPut(self.0.request(ENDPOINT, reply::nothing))
     }
+
     /// Deletes a user group.
     ///
     /// `DELETE /access/groups/{groupid}`
@@ -1669,13 +1815,17 @@ impl AccessGroupsGroupidPut {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -1698,7 +1848,7 @@ impl Settings<AccessGroupsGroupidPut> for AccessGroupsItem {
 /// Its calls: [`GET /access/openid`](AccessOpenidPath::get).
 #[cfg_attr(doc, doc(alias("/access/openid")))]
 #[derive(Clone, Debug)]
-pub struct AccessOpenidPath(pub(crate) At);
+pub struct AccessOpenidPath(pub(crate) PathNode);
 
 impl AccessPath {
     /// Leads to [`GET /access/openid`](AccessOpenidPath::get).
@@ -1742,7 +1892,7 @@ impl AccessOpenidPath {
 /// Its calls: [`POST /access/openid/auth-url`](AccessOpenidAuthUrlPath::post).
 #[cfg_attr(doc, doc(alias("/access/openid/auth-url")))]
 #[derive(Clone, Debug)]
-pub struct AccessOpenidAuthUrlPath(pub(crate) At);
+pub struct AccessOpenidAuthUrlPath(pub(crate) PathNode);
 
 impl AccessOpenidPath {
     /// Leads to [`POST /access/openid/auth-url`](AccessOpenidAuthUrlPath::post).
@@ -1773,7 +1923,8 @@ impl AccessOpenidAuthUrlPath {
     /// ```
     ///
     /// * `realm`: OpenID realm to log in to. At most 32 characters.
-    /// * `redirect_url`: Address the provider sends the browser back to; the same in both login steps. At most 255 characters.
+    /// * `redirect_url`: Address the provider sends the browser back to; the same in both login
+    ///   steps. At most 255 characters.
     /// * Gives: `String`
     /// * Releases: 7.4 to 9.2
     /// * Needs: no login.
@@ -1800,7 +1951,8 @@ impl AccessOpenidAuthUrlPath {
 
 /// `POST /access/openid/auth-url` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct AccessOpenidAuthUrlPostRequired<const GIVEN: usize>(Request<String>);
@@ -1818,7 +1970,8 @@ impl AccessOpenidAuthUrlPostRequired<0> {
 }
 
 impl AccessOpenidAuthUrlPostRequired<1> {
-    /// Address the provider sends the browser back to; the same in both login steps. At most 255 characters.
+    /// Address the provider sends the browser back to; the same in both login steps. At most 255
+    /// characters.
     #[inline]
     pub fn redirect_url<How>(
         mut self,
@@ -1834,7 +1987,7 @@ impl AccessOpenidAuthUrlPostRequired<1> {
 /// Its calls: [`POST /access/openid/login`](AccessOpenidLoginPath::post).
 #[cfg_attr(doc, doc(alias("/access/openid/login")))]
 #[derive(Clone, Debug)]
-pub struct AccessOpenidLoginPath(pub(crate) At);
+pub struct AccessOpenidLoginPath(pub(crate) PathNode);
 
 impl AccessOpenidPath {
     /// Leads to [`POST /access/openid/login`](AccessOpenidLoginPath::post).
@@ -1864,9 +2017,12 @@ impl AccessOpenidLoginPath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * `state`: Value of `state` the provider passed along with its redirect. At most 1024 characters.
-    /// * `code`: Authorization code the provider passed along with its redirect. At most 4096 characters.
-    /// * `redirect_url`: Address the provider sends the browser back to; the same in both login steps. At most 255 characters.
+    /// * `state`: Value of `state` the provider passed along with its redirect. At most 1024
+    ///   characters.
+    /// * `code`: Authorization code the provider passed along with its redirect. At most 4096
+    ///   characters.
+    /// * `redirect_url`: Address the provider sends the browser back to; the same in both login
+    ///   steps. At most 255 characters.
     /// * Gives: [`AccessOpenidLogin`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: no login.
@@ -1895,7 +2051,8 @@ impl AccessOpenidLoginPath {
 
 /// `POST /access/openid/login` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct AccessOpenidLoginPostRequired<const GIVEN: usize>(Request<AccessOpenidLogin>);
@@ -1925,7 +2082,8 @@ impl AccessOpenidLoginPostRequired<1> {
 }
 
 impl AccessOpenidLoginPostRequired<2> {
-    /// Address the provider sends the browser back to; the same in both login steps. At most 255 characters.
+    /// Address the provider sends the browser back to; the same in both login steps. At most 255
+    /// characters.
     #[inline]
     pub fn redirect_url<How>(
         mut self,
@@ -1941,7 +2099,7 @@ impl AccessOpenidLoginPostRequired<2> {
 /// Its calls: [`PUT /access/password`](AccessPasswordPut).
 #[cfg_attr(doc, doc(alias("/access/password")))]
 #[derive(Clone, Debug)]
-pub struct AccessPasswordPath(pub(crate) At);
+pub struct AccessPasswordPath(pub(crate) PathNode);
 
 impl AccessPath {
     /// Leads to [`PUT /access/password`](AccessPasswordPut).
@@ -2003,7 +2161,8 @@ impl AccessPasswordPath {
 
 /// `PUT /access/password` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct AccessPasswordPutRequired<const GIVEN: usize>(Request<()>);
@@ -2046,8 +2205,10 @@ impl AccessPasswordPutRequired<1> {
 /// * `password`: New password. At most 64 characters.
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
-/// * Needs: to be that user or (`Realm.AllocateUser` on the user's realm and `User.Modify` on path `/access/groups`, or on a group of the user).
-///   * When the password is that of `root@pam`, or that of another user of the realm `pam`: to be `root@pam` itself.
+/// * Needs: to be that user or (`Realm.AllocateUser` on the user's realm and `User.Modify` on path
+///   `/access/groups`, or on a group of the user).
+///   * When the password is that of `root@pam`, or that of another user of the realm `pam`: to be
+///     `root@pam` itself.
 ///
 /// Not with an API token: it wants a ticket.
 #[cfg_attr(doc, doc(alias(
@@ -2080,7 +2241,7 @@ impl AccessPasswordPut {
 /// Its calls: [`GET /access/permissions`](AccessPermissionsGet).
 #[cfg_attr(doc, doc(alias("/access/permissions")))]
 #[derive(Clone, Debug)]
-pub struct AccessPermissionsPath(pub(crate) At);
+pub struct AccessPermissionsPath(pub(crate) PathNode);
 
 impl AccessPath {
     /// Leads to [`GET /access/permissions`](AccessPermissionsGet).
@@ -2135,7 +2296,8 @@ impl AccessPermissionsPath {
 /// * Gives: map of map of `bool`
 /// * Releases: 7.4 to 9.2
 /// * Needs: What it needs depends on the request:
-///   * With `userid`, when `userid` is neither the caller nor a token of the caller: `Sys.Audit` on path `/access`.
+///   * With `userid`, when `userid` is neither the caller nor a token of the caller: `Sys.Audit` on
+///     path `/access`.
 ///
 /// # Example
 ///
@@ -2165,6 +2327,7 @@ impl AccessPermissionsGet {
         self.0.call.set_some::<String, How>("path", path);
         self
     }
+
     /// User or full token ID to report on; the caller if left out.
     #[inline]
     pub fn userid<How>(mut self, userid: impl IntoSetting<String, How>) -> Self {
@@ -2178,10 +2341,11 @@ impl AccessPermissionsGet {
 /// Its calls: [`GET /access/roles`](AccessRolesPath::get), [`POST /access/roles`](AccessRolesPost).
 #[cfg_attr(doc, doc(alias("/access/roles")))]
 #[derive(Clone, Debug)]
-pub struct AccessRolesPath(pub(crate) At);
+pub struct AccessRolesPath(pub(crate) PathNode);
 
 impl AccessPath {
-    /// Leads to [`GET /access/roles`](AccessRolesPath::get), [`POST /access/roles`](AccessRolesPost).
+    /// Leads to [`GET /access/roles`](AccessRolesPath::get),
+    /// [`POST /access/roles`](AccessRolesPost).
     #[inline]
     #[must_use]
     pub fn roles(&self) -> AccessRolesPath {
@@ -2216,6 +2380,7 @@ impl AccessRolesPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Creates a role.
     ///
     /// `POST /access/roles` → `()`
@@ -2273,13 +2438,17 @@ impl AccessRolesPost {
         self.0.call.set_some_list::<String, How>("privs", privs);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -2294,13 +2463,17 @@ impl Settings<AccessRolesPost> for AccessRolesItem {
 
 /// The path `/access/roles/{roleid}`.
 ///
-/// Its calls: [`GET /access/roles/{roleid}`](AccessRolesRoleidPath::get), [`PUT /access/roles/{roleid}`](AccessRolesRoleidPut), [`DELETE /access/roles/{roleid}`](AccessRolesRoleidPath::delete).
+/// Its calls: [`GET /access/roles/{roleid}`](AccessRolesRoleidPath::get),
+/// [`PUT /access/roles/{roleid}`](AccessRolesRoleidPut),
+/// [`DELETE /access/roles/{roleid}`](AccessRolesRoleidPath::delete).
 #[cfg_attr(doc, doc(alias("/access/roles/{roleid}")))]
 #[derive(Clone, Debug)]
-pub struct AccessRolesRoleidPath(pub(crate) At);
+pub struct AccessRolesRoleidPath(pub(crate) PathNode);
 
 impl AccessRolesPath {
-    /// Leads to [`GET /access/roles/{roleid}`](AccessRolesRoleidPath::get), [`PUT /access/roles/{roleid}`](AccessRolesRoleidPut), [`DELETE /access/roles/{roleid}`](AccessRolesRoleidPath::delete).
+    /// Leads to [`GET /access/roles/{roleid}`](AccessRolesRoleidPath::get),
+    /// [`PUT /access/roles/{roleid}`](AccessRolesRoleidPut),
+    /// [`DELETE /access/roles/{roleid}`](AccessRolesRoleidPath::delete).
     ///
     /// Role name.
     #[inline]
@@ -2337,6 +2510,7 @@ impl AccessRolesRoleidPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Changes the privileges of a role.
     ///
     /// `PUT /access/roles/{roleid}` → `()`
@@ -2349,6 +2523,7 @@ impl AccessRolesRoleidPath {
         );
         AccessRolesRoleidPut(self.0.request(ENDPOINT, reply::nothing))
     }
+
     /// Deletes a role that is not built in.
     ///
     /// `DELETE /access/roles/{roleid}`
@@ -2401,25 +2576,31 @@ pub struct AccessRolesRoleidPut(pub(crate) Request<()>);
 request_impls!(AccessRolesRoleidPut:());
 
 impl AccessRolesRoleidPut {
-    /// Adds the given privileges to the present ones instead of replacing them. Only together with `privs`.
+    /// Adds the given privileges to the present ones instead of replacing them. Only together with
+    /// `privs`.
     #[inline]
     pub fn append<How>(mut self, append: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("append", append);
         self
     }
+
     /// Privileges of the role, separated by commas.
     #[inline]
     pub fn privs<How>(mut self, privs: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("privs", privs);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -2437,7 +2618,7 @@ impl Settings<AccessRolesRoleidPut> for AccessRolesItem {
 /// Its calls: [`GET /access/tfa`](AccessTfaPath::get), [`POST /access/tfa`](AccessTfaPath::post).
 #[cfg_attr(doc, doc(alias("/access/tfa")))]
 #[derive(Clone, Debug)]
-pub struct AccessTfaPath(pub(crate) At);
+pub struct AccessTfaPath(pub(crate) PathNode);
 
 impl AccessPath {
     /// Leads to [`GET /access/tfa`](AccessTfaPath::get), [`POST /access/tfa`](AccessTfaPath::post).
@@ -2462,7 +2643,8 @@ impl AccessTfaPath {
     /// * Gives: list of [`AccessTfaItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
-    ///   * It shows users only with one of `User.Modify`, `Sys.Audit` on path `/access/groups` or one of `User.Modify`, `Sys.Audit` on path `/access/groups/{groupid}` or being that user.
+    ///   * It shows users only with one of `User.Modify`, `Sys.Audit` on path `/access/groups` or
+    ///     one of `User.Modify`, `Sys.Audit` on path `/access/groups/{groupid}` or being that user.
     #[cfg_attr(doc, doc(alias(
         "GET /access/tfa", "two factor", "two factor authentication", "totp", "2fa", "list 2fa", "tfas", "list a tfa",
         "list tfas", "show tfas", "all tfas", "two factors", "list two factors", "show two factors", "all two factors",
@@ -2490,6 +2672,7 @@ impl AccessTfaPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Answers the U2F challenge of a login that still lacks its second factor.
     ///
     /// `POST /access/tfa`
@@ -2532,13 +2715,15 @@ impl AccessTfaPath {
 
 /// The path `/access/tfa/{userid}`.
 ///
-/// Its calls: [`GET /access/tfa/{userid}`](AccessTfaUseridPath::get), [`POST /access/tfa/{userid}`](AccessTfaUseridPost).
+/// Its calls: [`GET /access/tfa/{userid}`](AccessTfaUseridPath::get),
+/// [`POST /access/tfa/{userid}`](AccessTfaUseridPost).
 #[cfg_attr(doc, doc(alias("/access/tfa/{userid}")))]
 #[derive(Clone, Debug)]
-pub struct AccessTfaUseridPath(pub(crate) At);
+pub struct AccessTfaUseridPath(pub(crate) PathNode);
 
 impl AccessTfaPath {
-    /// Leads to [`GET /access/tfa/{userid}`](AccessTfaUseridPath::get), [`POST /access/tfa/{userid}`](AccessTfaUseridPost).
+    /// Leads to [`GET /access/tfa/{userid}`](AccessTfaUseridPath::get),
+    /// [`POST /access/tfa/{userid}`](AccessTfaUseridPost).
     ///
     /// User ID in the form `name@realm`.
     #[inline]
@@ -2559,9 +2744,10 @@ impl AccessTfaUseridPath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: list of [`AccessTfaUseridItem`]
+    /// * Gives: list of [`AccessTfaEntry`]
     /// * Releases: 7.4 to 9.2
-    /// * Needs: to be that user or one of `User.Modify`, `Sys.Audit` on path `/access/groups`, or on a group of the user.
+    /// * Needs: to be that user or one of `User.Modify`, `Sys.Audit` on path `/access/groups`, or
+    ///   on a group of the user.
     #[cfg_attr(doc, doc(alias(
         "GET /access/tfa/{userid}", "pveum user tfa list", "tfa entries", "list a tfa entry", "list tfa entries",
         "show tfa entries", "all tfa entries", "get tfa", "show tfa", "read tfa", "get two factor", "show two factor",
@@ -2569,7 +2755,7 @@ impl AccessTfaUseridPath {
         "pvesh get /access/tfa/{userid}"
     )))]
     #[inline]
-    pub fn get(&self) -> Request<Vec<AccessTfaUseridItem>> {
+    pub fn get(&self) -> Request<Vec<AccessTfaEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/access/tfa/{userid}",
@@ -2582,9 +2768,10 @@ impl AccessTfaUseridPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Registers a second factor for a user; WebAuthn and U2F take two calls.
     ///
-    /// `POST /access/tfa/{userid}` → [`AccessTfaUserid`]
+    /// `POST /access/tfa/{userid}` → [`AccessTfaAdded`]
     ///
     /// * `type_`: Kind of second factor.
     #[inline]
@@ -2631,7 +2818,7 @@ impl AccessTfaUseridPath {
 /// ```
 ///
 /// * `type_`: Kind of second factor.
-/// * Gives: [`AccessTfaUserid`]
+/// * Gives: [`AccessTfaAdded`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: to be that user or `User.Modify` on path `/access/groups`, or on a group of the user.
 ///
@@ -2644,9 +2831,9 @@ impl AccessTfaUseridPath {
 )))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct AccessTfaUseridPost(pub(crate) Request<AccessTfaUserid>);
+pub struct AccessTfaUseridPost(pub(crate) Request<AccessTfaAdded>);
 
-request_impls!(AccessTfaUseridPost: AccessTfaUserid);
+request_impls!(AccessTfaUseridPost: AccessTfaAdded);
 
 impl AccessTfaUseridPost {
     /// WebAuthn or U2F challenge: returned by the first call, handed back by the second.
@@ -2655,6 +2842,7 @@ impl AccessTfaUseridPost {
         self.0.call.set_some::<Secret, How>("challenge", challenge);
         self
     }
+
     /// Text by which the user tells entries apart. At most 255 characters.
     #[inline]
     pub fn description<How>(
@@ -2664,31 +2852,38 @@ impl AccessTfaUseridPost {
         self.0.call.set_some::<String, How>("description", description);
         self
     }
+
     /// Password of the user who makes this call, as confirmation. At most 64 characters.
     #[inline]
     pub fn password<How>(mut self, password: impl IntoSetting<Secret, How>) -> Self {
         self.0.call.set_some::<Secret, How>("password", password);
         self
     }
+
     /// TOTP secret to register, as an `otpauth` URI.
     #[inline]
     pub fn totp<How>(mut self, totp: impl IntoSetting<Secret, How>) -> Self {
         self.0.call.set_some::<Secret, How>("totp", totp);
         self
     }
+
     /// Current code for `totp`, or the answer of the device to `challenge`.
     #[inline]
     pub fn value<How>(mut self, value: impl IntoSetting<Secret, How>) -> Self {
         self.0.call.set_some::<Secret, How>("value", value);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -2696,20 +2891,24 @@ impl AccessTfaUseridPost {
     }
 }
 
-impl Settings<AccessTfaUseridPost> for AccessTfaUseridItem {
+impl Settings<AccessTfaUseridPost> for AccessTfaEntry {
     const LEFT_OUT: &'static [&'static str] = &["created", "enable", "id"];
     const REMOVES: bool = false;
 }
 
 /// The path `/access/tfa/{userid}/{id}`.
 ///
-/// Its calls: [`GET /access/tfa/{userid}/{id}`](AccessTfaUseridIdPath::get), [`PUT /access/tfa/{userid}/{id}`](AccessTfaUseridIdPut), [`DELETE /access/tfa/{userid}/{id}`](AccessTfaUseridIdDelete).
+/// Its calls: [`GET /access/tfa/{userid}/{id}`](AccessTfaUseridIdPath::get),
+/// [`PUT /access/tfa/{userid}/{id}`](AccessTfaUseridIdPut),
+/// [`DELETE /access/tfa/{userid}/{id}`](AccessTfaUseridIdDelete).
 #[cfg_attr(doc, doc(alias("/access/tfa/{userid}/{id}")))]
 #[derive(Clone, Debug)]
-pub struct AccessTfaUseridIdPath(pub(crate) At);
+pub struct AccessTfaUseridIdPath(pub(crate) PathNode);
 
 impl AccessTfaUseridPath {
-    /// Leads to [`GET /access/tfa/{userid}/{id}`](AccessTfaUseridIdPath::get), [`PUT /access/tfa/{userid}/{id}`](AccessTfaUseridIdPut), [`DELETE /access/tfa/{userid}/{id}`](AccessTfaUseridIdDelete).
+    /// Leads to [`GET /access/tfa/{userid}/{id}`](AccessTfaUseridIdPath::get),
+    /// [`PUT /access/tfa/{userid}/{id}`](AccessTfaUseridIdPut),
+    /// [`DELETE /access/tfa/{userid}/{id}`](AccessTfaUseridIdDelete).
     ///
     /// ID of the second-factor entry.
     #[inline]
@@ -2730,15 +2929,16 @@ impl AccessTfaUseridIdPath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: [`AccessTfaUseridItem`]
+    /// * Gives: [`AccessTfaEntry`]
     /// * Releases: 7.4 to 9.2
-    /// * Needs: to be that user or one of `User.Modify`, `Sys.Audit` on path `/access/groups`, or on a group of the user.
+    /// * Needs: to be that user or one of `User.Modify`, `Sys.Audit` on path `/access/groups`, or
+    ///   on a group of the user.
     #[cfg_attr(doc, doc(alias(
         "GET /access/tfa/{userid}/{id}", "get tfa entry", "show tfa entry", "read tfa entry", "GET tfa",
         "pvesh get /access/tfa/{userid}/{id}"
     )))]
     #[inline]
-    pub fn get(&self) -> Request<AccessTfaUseridItem> {
+    pub fn get(&self) -> Request<AccessTfaEntry> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/access/tfa/{userid}/{id}",
@@ -2751,6 +2951,7 @@ impl AccessTfaUseridIdPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Changes the description or the enabled state of a second-factor entry.
     ///
     /// `PUT /access/tfa/{userid}/{id}` → `()`
@@ -2773,6 +2974,7 @@ impl AccessTfaUseridIdPath {
             );
         AccessTfaUseridIdPut(self.0.request(ENDPOINT, reply::nothing))
     }
+
     /// Deletes one second-factor entry of a user.
     ///
     /// `DELETE /access/tfa/{userid}/{id}` → `()`
@@ -2827,25 +3029,31 @@ impl AccessTfaUseridIdPut {
         self.0.call.set_some::<String, How>("description", description);
         self
     }
+
     /// Whether the entry can be used to log in.
     #[inline]
     pub fn enable<How>(mut self, enable: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("enable", enable);
         self
     }
+
     /// Password of the user who makes this call, as confirmation. At most 64 characters.
     #[inline]
     pub fn password<How>(mut self, password: impl IntoSetting<Secret, How>) -> Self {
         self.0.call.set_some::<Secret, How>("password", password);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -2853,7 +3061,7 @@ impl AccessTfaUseridIdPut {
     }
 }
 
-impl Settings<AccessTfaUseridIdPut> for AccessTfaUseridItem {
+impl Settings<AccessTfaUseridIdPut> for AccessTfaEntry {
     const LEFT_OUT: &'static [&'static str] = &["created", "id", "type"];
     const REMOVES: bool = false;
 }
@@ -2894,13 +3102,15 @@ impl AccessTfaUseridIdDelete {
 
 /// The path `/access/ticket`.
 ///
-/// Its calls: [`GET /access/ticket`](AccessTicketPath::get), [`POST /access/ticket`](AccessTicketPost).
+/// Its calls: [`GET /access/ticket`](AccessTicketPath::get),
+/// [`POST /access/ticket`](AccessTicketPost).
 #[cfg_attr(doc, doc(alias("/access/ticket")))]
 #[derive(Clone, Debug)]
-pub struct AccessTicketPath(pub(crate) At);
+pub struct AccessTicketPath(pub(crate) PathNode);
 
 impl AccessPath {
-    /// Leads to [`GET /access/ticket`](AccessTicketPath::get), [`POST /access/ticket`](AccessTicketPost).
+    /// Leads to [`GET /access/ticket`](AccessTicketPath::get),
+    /// [`POST /access/ticket`](AccessTicketPost).
     #[inline]
     #[must_use]
     pub fn ticket(&self) -> AccessTicketPath {
@@ -2934,12 +3144,14 @@ impl AccessTicketPath {
         );
         self.0.request(ENDPOINT, reply::nothing)
     }
+
     /// Logs in with a password, renews a ticket, or answers a second-factor challenge.
     ///
     /// `POST /access/ticket` → [`AccessTicket`]
     ///
     /// * `username`: User name, normally in the form `name@realm`. At most 64 characters.
-    /// * `password`: Password, a valid ticket to renew, or a challenge answer such as `totp:123456`.
+    /// * `password`: Password, a valid ticket to renew, or a challenge answer such as
+    ///   `totp:123456`.
     #[inline]
     pub fn post(&self) -> AccessTicketPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2963,7 +3175,8 @@ impl AccessTicketPath {
 
 /// `POST /access/ticket` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct AccessTicketPostRequired<const GIVEN: usize>(Request<AccessTicket>);
@@ -3026,37 +3239,45 @@ pub struct AccessTicketPost(pub(crate) Request<AccessTicket>);
 request_impls!(AccessTicketPost: AccessTicket);
 
 impl AccessTicketPost {
-    /// Asks for the newer form of challenge tickets; current servers use it anyway. Default: `true`.
+    /// Asks for the newer form of challenge tickets; current servers use it anyway. Default:
+    /// `true`.
     #[cfg_attr(doc, doc(alias("new-format")))]
     #[inline]
     pub fn new_format<How>(mut self, new_format: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("new-format", new_format);
         self
     }
+
     /// One-time code of the second factor.
     #[inline]
     pub fn otp<How>(mut self, otp: impl IntoSetting<Secret, How>) -> Self {
         self.0.call.set_some::<Secret, How>("otp", otp);
         self
     }
-    /// Object path on which `privs` are checked; makes the call test a ticket instead of issuing one. At most 64 characters. Only together with `privs`.
+
+    /// Object path on which `privs` are checked; makes the call test a ticket instead of issuing
+    /// one. At most 64 characters. Only together with `privs`.
     #[inline]
     pub fn path<How>(mut self, path: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("path", path);
         self
     }
-    /// Privileges to check on `path`, separated by commas. At most 64 characters. Only together with `path`.
+
+    /// Privileges to check on `path`, separated by commas. At most 64 characters. Only together
+    /// with `path`.
     #[inline]
     pub fn privs<How>(mut self, privs: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("privs", privs);
         self
     }
+
     /// Realm of the user, if it is not part of `username`. At most 32 characters.
     #[inline]
     pub fn realm<How>(mut self, realm: impl IntoSetting<Realm, How>) -> Self {
         self.0.call.set_some::<Realm, How>("realm", realm);
         self
     }
+
     /// The challenge ticket of the first login step, when this call answers it.
     #[cfg_attr(doc, doc(alias("tfa-challenge")))]
     #[inline]
@@ -3074,7 +3295,7 @@ impl AccessTicketPost {
 /// Its calls: [`GET /access/users`](AccessUsersGet), [`POST /access/users`](AccessUsersPost).
 #[cfg_attr(doc, doc(alias("/access/users")))]
 #[derive(Clone, Debug)]
-pub struct AccessUsersPath(pub(crate) At);
+pub struct AccessUsersPath(pub(crate) PathNode);
 
 impl AccessPath {
     /// Leads to [`GET /access/users`](AccessUsersGet), [`POST /access/users`](AccessUsersPost).
@@ -3110,6 +3331,7 @@ impl AccessUsersPath {
         );
         AccessUsersGet(self.0.request(ENDPOINT, reply::data))
     }
+
     /// Creates a user in a realm.
     ///
     /// `POST /access/users` → `()`
@@ -3154,7 +3376,8 @@ impl AccessUsersPath {
 /// * Gives: list of [`AccessUsersItem`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
-///   * It shows users only with one of `User.Modify`, `Sys.Audit` on path `/access/groups` or one of `User.Modify`, `Sys.Audit` on path `/access/groups/{groupid}` or being that user.
+///   * It shows users only with one of `User.Modify`, `Sys.Audit` on path `/access/groups` or one
+///     of `User.Modify`, `Sys.Audit` on path `/access/groups/{groupid}` or being that user.
 ///
 /// # Example
 ///
@@ -3182,6 +3405,7 @@ impl AccessUsersGet {
         self.0.call.set_some::<bool, How>("enabled", enabled);
         self
     }
+
     /// Adds group memberships and tokens to every entry. Default: `false`.
     #[inline]
     pub fn full<How>(mut self, full: impl IntoSetting<bool, How>) -> Self {
@@ -3203,7 +3427,8 @@ impl AccessUsersGet {
 /// * `userid`: User ID in the form `name@realm`. At most 64 characters.
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
-/// * Needs: `Realm.AllocateUser` on the user's realm and `User.Modify` on path `/access/groups`, or on each group in `groups`.
+/// * Needs: `Realm.AllocateUser` on the user's realm and `User.Modify` on path `/access/groups`, or
+///   on each group in `groups`.
 ///
 /// # Example
 ///
@@ -3229,61 +3454,74 @@ impl AccessUsersPost {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
+
     /// Mail address of the user. At most 254 characters.
     #[inline]
     pub fn email<How>(mut self, email: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("email", email);
         self
     }
+
     /// Whether the account may log in. Default: `true`.
     #[inline]
     pub fn enable<How>(mut self, enable: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("enable", enable);
         self
     }
+
     /// Unix time in seconds after which the account is invalid; 0 means never. At least 0.
     #[inline]
     pub fn expire<How>(mut self, expire: impl IntoSetting<Timestamp, How>) -> Self {
         self.0.call.set_some::<Timestamp, How>("expire", expire);
         self
     }
+
     /// Given name. At most 1024 characters.
     #[inline]
     pub fn firstname<How>(mut self, firstname: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("firstname", firstname);
         self
     }
+
     /// Groups the user is a member of.
     #[inline]
     pub fn groups<How>(mut self, groups: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("groups", groups);
         self
     }
+
     /// Second-factor keys kept in the account itself, as Yubico logins use them.
     #[inline]
     pub fn keys<How>(mut self, keys: impl IntoSetting<Secret, How>) -> Self {
         self.0.call.set_some::<Secret, How>("keys", keys);
         self
     }
+
     /// Family name. At most 1024 characters.
     #[inline]
     pub fn lastname<How>(mut self, lastname: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("lastname", lastname);
         self
     }
-    /// Password to start with; only for realms whose passwords can be set from here. At most 64 characters.
+
+    /// Password to start with; only for realms whose passwords can be set from here. At most 64
+    /// characters.
     #[inline]
     pub fn password<How>(mut self, password: impl IntoSetting<Secret, How>) -> Self {
         self.0.call.set_some::<Secret, How>("password", password);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -3309,13 +3547,17 @@ impl Settings<AccessUsersPost> for AccessUser {
 
 /// The path `/access/users/{userid}`.
 ///
-/// Its calls: [`GET /access/users/{userid}`](AccessUsersUseridPath::get), [`PUT /access/users/{userid}`](AccessUsersUseridPut), [`DELETE /access/users/{userid}`](AccessUsersUseridPath::delete).
+/// Its calls: [`GET /access/users/{userid}`](AccessUsersUseridPath::get),
+/// [`PUT /access/users/{userid}`](AccessUsersUseridPut),
+/// [`DELETE /access/users/{userid}`](AccessUsersUseridPath::delete).
 #[cfg_attr(doc, doc(alias("/access/users/{userid}")))]
 #[derive(Clone, Debug)]
-pub struct AccessUsersUseridPath(pub(crate) At);
+pub struct AccessUsersUseridPath(pub(crate) PathNode);
 
 impl AccessUsersPath {
-    /// Leads to [`GET /access/users/{userid}`](AccessUsersUseridPath::get), [`PUT /access/users/{userid}`](AccessUsersUseridPut), [`DELETE /access/users/{userid}`](AccessUsersUseridPath::delete).
+    /// Leads to [`GET /access/users/{userid}`](AccessUsersUseridPath::get),
+    /// [`PUT /access/users/{userid}`](AccessUsersUseridPut),
+    /// [`DELETE /access/users/{userid}`](AccessUsersUseridPath::delete).
     ///
     /// User ID in the form `name@realm`.
     #[inline]
@@ -3338,7 +3580,8 @@ impl AccessUsersUseridPath {
     ///
     /// * Gives: [`AccessUser`]
     /// * Releases: 7.4 to 9.2
-    /// * Needs: one of `User.Modify`, `Sys.Audit` on path `/access/groups`, or on a group of the user.
+    /// * Needs: one of `User.Modify`, `Sys.Audit` on path `/access/groups`, or on a group of the
+    ///   user.
     #[cfg_attr(doc, doc(alias(
         "GET /access/users/{userid}", "get user", "show user", "read user", "GET users",
         "pvesh get /access/users/{userid}"
@@ -3352,6 +3595,7 @@ impl AccessUsersUseridPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Changes the properties of a user.
     ///
     /// `PUT /access/users/{userid}` → `()`
@@ -3366,6 +3610,7 @@ impl AccessUsersUseridPath {
             .limits(&[("expire", Takes::Integer(0, i64::MAX))]);
         AccessUsersUseridPut(self.0.request(ENDPOINT, reply::nothing))
     }
+
     /// Deletes a user.
     ///
     /// `DELETE /access/users/{userid}`
@@ -3378,7 +3623,8 @@ impl AccessUsersUseridPath {
     ///
     /// * Gives: `()`
     /// * Releases: 7.4 to 9.2
-    /// * Needs: `Realm.AllocateUser` on the user's realm and `User.Modify` on path `/access/groups`, or on a group of the user.
+    /// * Needs: `Realm.AllocateUser` on the user's realm and `User.Modify` on path
+    ///   `/access/groups`, or on a group of the user.
     ///
     /// # Example
     ///
@@ -3419,7 +3665,8 @@ impl AccessUsersUseridPath {
 ///
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
-/// * Needs: `User.Modify` on path `/access/groups`, or on a group of the user and each group in `groups`.
+/// * Needs: `User.Modify` on path `/access/groups`, or on a group of the user and each group in
+///   `groups`.
 #[cfg_attr(doc, doc(alias(
     "PUT /access/users/{userid}", "disable user", "enable user", "expire user", "pveum user modify", "pveum usermod",
     "update user", "change user", "edit user", "set user", "modify user", "PUT users",
@@ -3432,67 +3679,80 @@ pub struct AccessUsersUseridPut(pub(crate) Request<()>);
 request_impls!(AccessUsersUseridPut:());
 
 impl AccessUsersUseridPut {
-    /// Adds the given groups to the present ones instead of replacing them. Only together with `groups`.
+    /// Adds the given groups to the present ones instead of replacing them. Only together with
+    /// `groups`.
     #[inline]
     pub fn append<How>(mut self, append: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("append", append);
         self
     }
+
     /// Free text about the user. At most 2048 characters.
     #[inline]
     pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
+
     /// Mail address of the user. At most 254 characters.
     #[inline]
     pub fn email<How>(mut self, email: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("email", email);
         self
     }
+
     /// Whether the account may log in. Default: `true`.
     #[inline]
     pub fn enable<How>(mut self, enable: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("enable", enable);
         self
     }
+
     /// Unix time in seconds after which the account is invalid; 0 means never. At least 0.
     #[inline]
     pub fn expire<How>(mut self, expire: impl IntoSetting<Timestamp, How>) -> Self {
         self.0.call.set_some::<Timestamp, How>("expire", expire);
         self
     }
+
     /// Given name. At most 1024 characters.
     #[inline]
     pub fn firstname<How>(mut self, firstname: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("firstname", firstname);
         self
     }
+
     /// Groups the user is a member of.
     #[inline]
     pub fn groups<How>(mut self, groups: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("groups", groups);
         self
     }
+
     /// Second-factor keys kept in the account itself, as Yubico logins use them.
     #[inline]
     pub fn keys<How>(mut self, keys: impl IntoSetting<Secret, How>) -> Self {
         self.0.call.set_some::<Secret, How>("keys", keys);
         self
     }
+
     /// Family name. At most 1024 characters.
     #[inline]
     pub fn lastname<How>(mut self, lastname: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("lastname", lastname);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -3522,7 +3782,7 @@ impl Settings<AccessUsersUseridPut> for AccessUsersItem {
 /// Its calls: [`GET /access/users/{userid}/tfa`](AccessUsersUseridTfaGet).
 #[cfg_attr(doc, doc(alias("/access/users/{userid}/tfa")))]
 #[derive(Clone, Debug)]
-pub struct AccessUsersUseridTfaPath(pub(crate) At);
+pub struct AccessUsersUseridTfaPath(pub(crate) PathNode);
 
 impl AccessUsersUseridPath {
     /// Leads to [`GET /access/users/{userid}/tfa`](AccessUsersUseridTfaGet).
@@ -3565,7 +3825,8 @@ impl AccessUsersUseridTfaPath {
 ///
 /// * Gives: [`AccessUsersTfa`]
 /// * Releases: 7.4 to 9.2
-/// * Needs: to be that user or one of `User.Modify`, `Sys.Audit` on path `/access/groups`, or on a group of the user.
+/// * Needs: to be that user or one of `User.Modify`, `Sys.Audit` on path `/access/groups`, or on a
+///   group of the user.
 #[cfg_attr(doc, doc(alias(
     "GET /access/users/{userid}/tfa", "user tfa", "tfa user", "tfa a user", "GET tfa",
     "pvesh get /access/users/{userid}/tfa"
@@ -3590,7 +3851,7 @@ impl AccessUsersUseridTfaGet {
 /// Its calls: [`GET /access/users/{userid}/token`](AccessUsersUseridTokenPath::get).
 #[cfg_attr(doc, doc(alias("/access/users/{userid}/token")))]
 #[derive(Clone, Debug)]
-pub struct AccessUsersUseridTokenPath(pub(crate) At);
+pub struct AccessUsersUseridTokenPath(pub(crate) PathNode);
 
 impl AccessUsersUseridPath {
     /// Leads to [`GET /access/users/{userid}/token`](AccessUsersUseridTokenPath::get).
@@ -3612,9 +3873,10 @@ impl AccessUsersUseridTokenPath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: list of [`AccessUsersTokenItem`]
+    /// * Gives: list of [`AccessUserTokenItem`]
     /// * Releases: 7.4 to 9.2
-    /// * Needs: to be that user or `User.Modify` on path `/access/groups`, or on a group of the user.
+    /// * Needs: to be that user or `User.Modify` on path `/access/groups`, or on a group of the
+    ///   user.
     #[cfg_attr(doc, doc(alias(
         "GET /access/users/{userid}/token", "list tokens", "api tokens", "pveum user token list", "tokens",
         "list a token", "show tokens", "all tokens", "list api tokens", "show api tokens", "all api tokens",
@@ -3622,7 +3884,7 @@ impl AccessUsersUseridTokenPath {
         "User.Modify"
     )))]
     #[inline]
-    pub fn get(&self) -> Request<Vec<AccessUsersTokenItem>> {
+    pub fn get(&self) -> Request<Vec<AccessUserTokenItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/access/users/{userid}/token",
@@ -3636,13 +3898,21 @@ impl AccessUsersUseridTokenPath {
 
 /// The path `/access/users/{userid}/token/{tokenid}`.
 ///
-/// Its calls: [`GET /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPath::get), [`POST /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPost), [`PUT /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPut), [`DELETE /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPath::delete).
+/// Its calls:
+/// [`GET /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPath::get),
+/// [`POST /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPost),
+/// [`PUT /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPut),
+/// [`DELETE /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPath::delete).
 #[cfg_attr(doc, doc(alias("/access/users/{userid}/token/{tokenid}")))]
 #[derive(Clone, Debug)]
-pub struct AccessUsersUseridTokenTokenidPath(pub(crate) At);
+pub struct AccessUsersUseridTokenTokenidPath(pub(crate) PathNode);
 
 impl AccessUsersUseridTokenPath {
-    /// Leads to [`GET /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPath::get), [`POST /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPost), [`PUT /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPut), [`DELETE /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPath::delete).
+    /// Leads to
+    /// [`GET /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPath::get),
+    /// [`POST /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPost),
+    /// [`PUT /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPut),
+    /// [`DELETE /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPath::delete).
     ///
     /// Token ID, without the user part; at least two characters.
     #[inline]
@@ -3673,15 +3943,16 @@ impl AccessUsersUseridTokenTokenidPath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: [`AccessUsersTokenGet`]
+    /// * Gives: [`AccessUserToken`]
     /// * Releases: 7.4 to 9.2
-    /// * Needs: to be that user or `User.Modify` on path `/access/groups`, or on a group of the user.
+    /// * Needs: to be that user or `User.Modify` on path `/access/groups`, or on a group of the
+    ///   user.
     #[cfg_attr(doc, doc(alias(
         "GET /access/users/{userid}/token/{tokenid}", "get token", "show token", "read token", "get api token",
         "show api token", "read api token", "pvesh get /access/users/{userid}/token/{tokenid}", "User.Modify"
     )))]
     #[inline]
-    pub fn get(&self) -> Request<AccessUsersTokenGet> {
+    pub fn get(&self) -> Request<AccessUserToken> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/access/users/{userid}/token/{tokenid}",
@@ -3691,9 +3962,10 @@ impl AccessUsersUseridTokenTokenidPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Creates an API token; only this answer contains its secret.
     ///
-    /// `POST /access/users/{userid}/token/{tokenid}` → [`AccessUsersTokenPost`]
+    /// `POST /access/users/{userid}/token/{tokenid}` → [`AccessUserTokenCreated`]
     #[inline]
     pub fn post(&self) -> AccessUsersUseridTokenTokenidPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3706,9 +3978,10 @@ impl AccessUsersUseridTokenTokenidPath {
             .limits(&[("expire", Takes::Integer(0, i64::MAX))]);
         AccessUsersUseridTokenTokenidPost(self.0.request(ENDPOINT, reply::data))
     }
+
     /// Changes an API token; a secret made with `regenerate` is only in this answer.
     ///
-    /// `PUT /access/users/{userid}/token/{tokenid}` → [`AccessUsersTokenPut`]
+    /// `PUT /access/users/{userid}/token/{tokenid}` → [`AccessUserTokenChanged`]
     #[inline]
     pub fn put(&self) -> AccessUsersUseridTokenTokenidPut {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3727,6 +4000,7 @@ impl AccessUsersUseridTokenTokenidPath {
             );
         AccessUsersUseridTokenTokenidPut(self.0.request(ENDPOINT, reply::data))
     }
+
     /// Deletes an API token of a user.
     ///
     /// `DELETE /access/users/{userid}/token/{tokenid}`
@@ -3739,7 +4013,8 @@ impl AccessUsersUseridTokenTokenidPath {
     ///
     /// * Gives: `()`
     /// * Releases: 7.4 to 9.2
-    /// * Needs: to be that user or `User.Modify` on path `/access/groups`, or on a group of the user.
+    /// * Needs: to be that user or `User.Modify` on path `/access/groups`, or on a group of the
+    ///   user.
     #[cfg_attr(doc, doc(alias(
         "DELETE /access/users/{userid}/token/{tokenid}", "revoke token", "delete api key", "pveum user token delete",
         "delete token", "remove token", "delete api token", "remove api token",
@@ -3775,7 +4050,7 @@ impl AccessUsersUseridTokenTokenidPath {
 /// # Ok(()) }
 /// ```
 ///
-/// * Gives: [`AccessUsersTokenPost`]
+/// * Gives: [`AccessUserTokenCreated`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: to be that user or `User.Modify` on path `/access/groups`, or on a group of the user.
 ///
@@ -3796,9 +4071,9 @@ impl AccessUsersUseridTokenTokenidPath {
 )))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct AccessUsersUseridTokenTokenidPost(pub(crate) Request<AccessUsersTokenPost>);
+pub struct AccessUsersUseridTokenTokenidPost(pub(crate) Request<AccessUserTokenCreated>);
 
-request_impls!(AccessUsersUseridTokenTokenidPost: AccessUsersTokenPost);
+request_impls!(AccessUsersUseridTokenTokenidPost: AccessUserTokenCreated);
 
 impl AccessUsersUseridTokenTokenidPost {
     /// Free text about the token.
@@ -3807,25 +4082,32 @@ impl AccessUsersUseridTokenTokenidPost {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
+
     /// Unix time in seconds after which the token is invalid; 0 means never. At least 0.
     #[inline]
     pub fn expire<How>(mut self, expire: impl IntoSetting<Timestamp, How>) -> Self {
         self.0.call.set_some::<Timestamp, How>("expire", expire);
         self
     }
-    /// Whether the token needs grants of its own; if not, it may do whatever its user may. Default: `true`.
+
+    /// Whether the token needs grants of its own; if not, it may do whatever its user may. Default:
+    /// `true`.
     #[inline]
     pub fn privsep<How>(mut self, privsep: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("privsep", privsep);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -3833,7 +4115,7 @@ impl AccessUsersUseridTokenTokenidPost {
     }
 }
 
-impl Settings<AccessUsersUseridTokenTokenidPost> for AccessUsersTokenGet {
+impl Settings<AccessUsersUseridTokenTokenidPost> for AccessUserToken {
     const LEFT_OUT: &'static [&'static str] = &[];
     const REMOVES: bool = false;
 }
@@ -3855,7 +4137,7 @@ impl Settings<AccessUsersUseridTokenTokenidPost> for AccessUsersTokenGet {
 /// # Ok(()) }
 /// ```
 ///
-/// * Gives: [`AccessUsersTokenPut`]
+/// * Gives: [`AccessUserTokenChanged`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: to be that user or `User.Modify` on path `/access/groups`, or on a group of the user.
 #[cfg_attr(doc, doc(alias(
@@ -3866,9 +4148,9 @@ impl Settings<AccessUsersUseridTokenTokenidPost> for AccessUsersTokenGet {
 )))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct AccessUsersUseridTokenTokenidPut(pub(crate) Request<AccessUsersTokenPut>);
+pub struct AccessUsersUseridTokenTokenidPut(pub(crate) Request<AccessUserTokenChanged>);
 
-request_impls!(AccessUsersUseridTokenTokenidPut: AccessUsersTokenPut);
+request_impls!(AccessUsersUseridTokenTokenidPut: AccessUserTokenChanged);
 
 impl AccessUsersUseridTokenTokenidPut {
     /// Free text about the token.
@@ -3877,43 +4159,54 @@ impl AccessUsersUseridTokenTokenidPut {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
+
     /// Settings to reset, separated by commas. Since 9.1.
     #[inline]
     pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
+
     /// Unix time in seconds after which the token is invalid; 0 means never. At least 0.
     #[inline]
     pub fn expire<How>(mut self, expire: impl IntoSetting<Timestamp, How>) -> Self {
         self.0.call.set_some::<Timestamp, How>("expire", expire);
         self
     }
-    /// Whether the token needs grants of its own; if not, it may do whatever its user may. Default: `true`.
+
+    /// Whether the token needs grants of its own; if not, it may do whatever its user may. Default:
+    /// `true`.
     #[inline]
     pub fn privsep<How>(mut self, privsep: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("privsep", privsep);
         self
     }
-    /// Replaces the secret; whoever still uses the old one is locked out at once. Default: `false`. Since 9.2.
+
+    /// Replaces the secret; whoever still uses the old one is locked out at once. Default: `false`.
+    /// Since 9.2.
     #[inline]
     pub fn regenerate<How>(mut self, regenerate: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("regenerate", regenerate);
         self
     }
+
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
         self.0.call.unset(name.into());
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -3921,12 +4214,12 @@ impl AccessUsersUseridTokenTokenidPut {
     }
 }
 
-impl Settings<AccessUsersUseridTokenTokenidPut> for AccessUsersTokenGet {
+impl Settings<AccessUsersUseridTokenTokenidPut> for AccessUserToken {
     const LEFT_OUT: &'static [&'static str] = &[];
     const REMOVES: bool = true;
 }
 
-impl Settings<AccessUsersUseridTokenTokenidPut> for AccessUsersTokenItem {
+impl Settings<AccessUsersUseridTokenTokenidPut> for AccessUserTokenItem {
     const LEFT_OUT: &'static [&'static str] = &["tokenid"];
     const REMOVES: bool = true;
 }
@@ -3936,7 +4229,7 @@ impl Settings<AccessUsersUseridTokenTokenidPut> for AccessUsersTokenItem {
 /// Its calls: [`PUT /access/users/{userid}/unlock-tfa`](AccessUsersUseridUnlockTfaPath::put).
 #[cfg_attr(doc, doc(alias("/access/users/{userid}/unlock-tfa")))]
 #[derive(Clone, Debug)]
-pub struct AccessUsersUseridUnlockTfaPath(pub(crate) At);
+pub struct AccessUsersUseridUnlockTfaPath(pub(crate) PathNode);
 
 impl AccessUsersUseridPath {
     /// Leads to [`PUT /access/users/{userid}/unlock-tfa`](AccessUsersUseridUnlockTfaPath::put).
@@ -3983,7 +4276,7 @@ impl AccessUsersUseridUnlockTfaPath {
 /// Its calls: [`POST /access/vncticket`](AccessVncticketPost).
 #[cfg_attr(doc, doc(alias("/access/vncticket")))]
 #[derive(Clone, Debug)]
-pub struct AccessVncticketPath(pub(crate) At);
+pub struct AccessVncticketPath(pub(crate) PathNode);
 
 impl AccessPath {
     /// Leads to [`POST /access/vncticket`](AccessVncticketPost).
@@ -4001,8 +4294,10 @@ impl AccessVncticketPath {
     ///
     /// * `authid`: User or full token ID the ticket was issued to. At most 64 characters.
     /// * `vncticket`: VNC ticket to check.
-    /// * `path`: Object path the ticket was issued for and the privileges are checked on. At most 64 characters.
-    /// * `privs`: Privileges the owner must have on `path`, separated by commas. At most 64 characters.
+    /// * `path`: Object path the ticket was issued for and the privileges are checked on. At most 64
+    ///   characters.
+    /// * `privs`: Privileges the owner must have on `path`, separated by commas. At most 64
+    ///   characters.
     #[inline]
     pub fn post(&self) -> AccessVncticketPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -4025,7 +4320,8 @@ impl AccessVncticketPath {
 
 /// `POST /access/vncticket` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct AccessVncticketPostRequired<const GIVEN: usize>(Request<()>);
@@ -4055,7 +4351,8 @@ impl AccessVncticketPostRequired<1> {
 }
 
 impl AccessVncticketPostRequired<2> {
-    /// Object path the ticket was issued for and the privileges are checked on. At most 64 characters.
+    /// Object path the ticket was issued for and the privileges are checked on. At most 64
+    /// characters.
     #[inline]
     pub fn path<How>(
         mut self,
@@ -4097,7 +4394,8 @@ impl AccessVncticketPostRequired<3> {
 ///
 /// * `authid`: User or full token ID the ticket was issued to. At most 64 characters.
 /// * `vncticket`: VNC ticket to check.
-/// * `path`: Object path the ticket was issued for and the privileges are checked on. At most 64 characters.
+/// * `path`: Object path the ticket was issued for and the privileges are checked on. At most 64
+///   characters.
 /// * `privs`: Privileges the owner must have on `path`, separated by commas. At most 64 characters.
 /// * Gives: `()`
 /// * Releases: since 9.1
@@ -4121,7 +4419,8 @@ impl AccessVncticketPost {
     }
 }
 
-/// One element of the answer to `GET /access/acl`, which lists the access control entries the caller may see.
+/// One element of the answer to `GET /access/acl`, which lists the access control entries the
+/// caller may see.
 ///
 /// Given by [`GET /access/acl`](AccessAclPath::get).
 #[non_exhaustive]
@@ -4176,12 +4475,14 @@ open_enum_impls!(AccessAclType {
     "user" User, "group" Group, "token" Token,
 });
 
-/// The answer to `GET /access/domains/{realm}`, which reads the settings of an authentication realm.
+/// The answer to `GET /access/domains/{realm}`, which reads the settings of an authentication
+/// realm.
 ///
 /// Given by [`GET /access/domains/{realm}`](AccessDomainsRealmPath::get).
 #[non_exhaustive]
 pub struct AccessDomain {
-    /// Authentication context classes asked of the OpenID provider (`acr_values`). Several are separated by commas.
+    /// Authentication context classes asked of the OpenID provider (`acr_values`). Several are
+    /// separated by commas.
     #[cfg_attr(doc, doc(alias("acr-values")))]
     pub acr_values: Option<String>,
     /// Audiences of OpenID tokens accepted besides the client ID. Several are separated by commas.
@@ -4207,7 +4508,8 @@ pub struct AccessDomain {
     /// Client secret registered at the OpenID provider. At most 256 characters.
     #[cfg_attr(doc, doc(alias("client-key")))]
     pub client_key: Option<Secret>,
-    /// Free text about the realm, shown in the realm selection of the login dialog. At most 4096 characters.
+    /// Free text about the realm, shown in the realm selection of the login dialog. At most 4096
+    /// characters.
     pub comment: Option<String>,
     /// Preselects this realm in the login dialog.
     pub default: Option<bool>,
@@ -4223,7 +4525,8 @@ pub struct AccessDomain {
     pub group_dn: Option<String>,
     /// LDAP filter that selects the groups of a sync. At most 2048 characters.
     pub group_filter: Option<String>,
-    /// LDAP attribute that names a group; otherwise the first part of the DN is taken. At most 256 characters.
+    /// LDAP attribute that names a group; otherwise the first part of the DN is taken. At most 256
+    /// characters.
     pub group_name_attr: Option<String>,
     /// Creates groups named in the OpenID claim that are not known yet.
     #[cfg_attr(doc, doc(alias("groups-autocreate")))]
@@ -4263,7 +4566,8 @@ pub struct AccessDomain {
     /// Options a sync uses where the call does not give its own, as a property string.
     #[cfg_attr(doc, doc(alias("sync-defaults-options")))]
     pub sync_defaults_options: Option<RealmSyncOptions>,
-    /// Which LDAP attribute fills which user property, as `property=attribute` pairs. Several are separated by commas.
+    /// Which LDAP attribute fills which user property, as `property=attribute` pairs. Several are
+    /// separated by commas.
     pub sync_attributes: Option<String>,
     /// Second factor that all users of the realm have to present. At most 128 characters.
     pub tfa: Option<RealmTfa>,
@@ -4289,6 +4593,7 @@ impl AccessDomain {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     ///Sets `acr-values`.
     #[inline]
     #[must_use]
@@ -4296,6 +4601,7 @@ impl AccessDomain {
         set::set(&mut self.acr_values, &mut self.extra, "acr-values", value);
         self
     }
+
     ///Sets `audiences`.
     #[inline]
     #[must_use]
@@ -4303,6 +4609,7 @@ impl AccessDomain {
         set::set(&mut self.audiences, &mut self.extra, "audiences", value);
         self
     }
+
     ///Sets `autocreate`.
     #[inline]
     #[must_use]
@@ -4310,6 +4617,7 @@ impl AccessDomain {
         set::set(&mut self.autocreate, &mut self.extra, "autocreate", value);
         self
     }
+
     ///Sets `base_dn`.
     #[inline]
     #[must_use]
@@ -4317,6 +4625,7 @@ impl AccessDomain {
         set::set(&mut self.base_dn, &mut self.extra, "base_dn", value);
         self
     }
+
     ///Sets `bind_dn`.
     #[inline]
     #[must_use]
@@ -4324,6 +4633,7 @@ impl AccessDomain {
         set::set(&mut self.bind_dn, &mut self.extra, "bind_dn", value);
         self
     }
+
     ///Sets `capath`.
     #[inline]
     #[must_use]
@@ -4331,6 +4641,7 @@ impl AccessDomain {
         set::set(&mut self.capath, &mut self.extra, "capath", value);
         self
     }
+
     ///Sets `case-sensitive`.
     #[inline]
     #[must_use]
@@ -4338,6 +4649,7 @@ impl AccessDomain {
         set::set(&mut self.case_sensitive, &mut self.extra, "case-sensitive", value);
         self
     }
+
     ///Sets `cert`.
     #[inline]
     #[must_use]
@@ -4345,6 +4657,7 @@ impl AccessDomain {
         set::set(&mut self.cert, &mut self.extra, "cert", value);
         self
     }
+
     ///Sets `certkey`.
     #[inline]
     #[must_use]
@@ -4352,6 +4665,7 @@ impl AccessDomain {
         set::set(&mut self.certkey, &mut self.extra, "certkey", value);
         self
     }
+
     ///Sets `client-id`.
     #[inline]
     #[must_use]
@@ -4359,6 +4673,7 @@ impl AccessDomain {
         set::set(&mut self.client_id, &mut self.extra, "client-id", value);
         self
     }
+
     ///Sets `client-key`.
     #[inline]
     #[must_use]
@@ -4366,6 +4681,7 @@ impl AccessDomain {
         set::set(&mut self.client_key, &mut self.extra, "client-key", value);
         self
     }
+
     ///Sets `comment`.
     #[inline]
     #[must_use]
@@ -4373,6 +4689,7 @@ impl AccessDomain {
         set::set(&mut self.comment, &mut self.extra, "comment", value);
         self
     }
+
     ///Sets `default`.
     #[inline]
     #[must_use]
@@ -4380,6 +4697,7 @@ impl AccessDomain {
         set::set(&mut self.default, &mut self.extra, "default", value);
         self
     }
+
     ///Sets `digest`.
     #[inline]
     #[must_use]
@@ -4387,6 +4705,7 @@ impl AccessDomain {
         set::set(&mut self.digest, &mut self.extra, "digest", value);
         self
     }
+
     ///Sets `domain`.
     #[inline]
     #[must_use]
@@ -4394,6 +4713,7 @@ impl AccessDomain {
         set::set(&mut self.domain, &mut self.extra, "domain", value);
         self
     }
+
     ///Sets `filter`.
     #[inline]
     #[must_use]
@@ -4401,6 +4721,7 @@ impl AccessDomain {
         set::set(&mut self.filter, &mut self.extra, "filter", value);
         self
     }
+
     ///Sets `group_classes`.
     #[inline]
     #[must_use]
@@ -4411,6 +4732,7 @@ impl AccessDomain {
         set::set_list(&mut self.group_classes, &mut self.extra, "group_classes", value);
         self
     }
+
     ///Sets `group_dn`.
     #[inline]
     #[must_use]
@@ -4418,6 +4740,7 @@ impl AccessDomain {
         set::set(&mut self.group_dn, &mut self.extra, "group_dn", value);
         self
     }
+
     ///Sets `group_filter`.
     #[inline]
     #[must_use]
@@ -4425,6 +4748,7 @@ impl AccessDomain {
         set::set(&mut self.group_filter, &mut self.extra, "group_filter", value);
         self
     }
+
     ///Sets `group_name_attr`.
     #[inline]
     #[must_use]
@@ -4432,6 +4756,7 @@ impl AccessDomain {
         set::set(&mut self.group_name_attr, &mut self.extra, "group_name_attr", value);
         self
     }
+
     ///Sets `groups-autocreate`.
     #[inline]
     #[must_use]
@@ -4444,6 +4769,7 @@ impl AccessDomain {
         );
         self
     }
+
     ///Sets `groups-claim`.
     #[inline]
     #[must_use]
@@ -4451,6 +4777,7 @@ impl AccessDomain {
         set::set(&mut self.groups_claim, &mut self.extra, "groups-claim", value);
         self
     }
+
     ///Sets `groups-overwrite`.
     #[inline]
     #[must_use]
@@ -4458,6 +4785,7 @@ impl AccessDomain {
         set::set(&mut self.groups_overwrite, &mut self.extra, "groups-overwrite", value);
         self
     }
+
     ///Sets `issuer-url`.
     #[inline]
     #[must_use]
@@ -4465,6 +4793,7 @@ impl AccessDomain {
         set::set(&mut self.issuer_url, &mut self.extra, "issuer-url", value);
         self
     }
+
     ///Sets `mode`.
     #[inline]
     #[must_use]
@@ -4472,6 +4801,7 @@ impl AccessDomain {
         set::set(&mut self.mode, &mut self.extra, "mode", value);
         self
     }
+
     ///Sets `plugin`.
     #[inline]
     #[must_use]
@@ -4479,6 +4809,7 @@ impl AccessDomain {
         set::set(&mut self.plugin, &mut self.extra, "plugin", value);
         self
     }
+
     ///Sets `port`.
     #[inline]
     #[must_use]
@@ -4486,6 +4817,7 @@ impl AccessDomain {
         set::set(&mut self.port, &mut self.extra, "port", value);
         self
     }
+
     ///Sets `prompt`.
     #[inline]
     #[must_use]
@@ -4493,6 +4825,7 @@ impl AccessDomain {
         set::set(&mut self.prompt, &mut self.extra, "prompt", value);
         self
     }
+
     ///Sets `query-userinfo`.
     #[inline]
     #[must_use]
@@ -4500,6 +4833,7 @@ impl AccessDomain {
         set::set(&mut self.query_userinfo, &mut self.extra, "query-userinfo", value);
         self
     }
+
     ///Sets `realm`.
     #[inline]
     #[must_use]
@@ -4507,6 +4841,7 @@ impl AccessDomain {
         set::set(&mut self.realm, &mut self.extra, "realm", value);
         self
     }
+
     ///Sets `scopes`.
     #[inline]
     #[must_use]
@@ -4514,6 +4849,7 @@ impl AccessDomain {
         set::set(&mut self.scopes, &mut self.extra, "scopes", value);
         self
     }
+
     ///Sets `secure`.
     #[inline]
     #[must_use]
@@ -4521,6 +4857,7 @@ impl AccessDomain {
         set::set(&mut self.secure, &mut self.extra, "secure", value);
         self
     }
+
     ///Sets `server1`.
     #[inline]
     #[must_use]
@@ -4528,6 +4865,7 @@ impl AccessDomain {
         set::set(&mut self.server1, &mut self.extra, "server1", value);
         self
     }
+
     ///Sets `server2`.
     #[inline]
     #[must_use]
@@ -4535,6 +4873,7 @@ impl AccessDomain {
         set::set(&mut self.server2, &mut self.extra, "server2", value);
         self
     }
+
     ///Sets `sslversion`.
     #[inline]
     #[must_use]
@@ -4545,6 +4884,7 @@ impl AccessDomain {
         set::set(&mut self.sslversion, &mut self.extra, "sslversion", value);
         self
     }
+
     ///Sets `sync-defaults-options`.
     #[inline]
     #[must_use]
@@ -4560,6 +4900,7 @@ impl AccessDomain {
         );
         self
     }
+
     ///Sets `sync_attributes`.
     #[inline]
     #[must_use]
@@ -4567,6 +4908,7 @@ impl AccessDomain {
         set::set(&mut self.sync_attributes, &mut self.extra, "sync_attributes", value);
         self
     }
+
     ///Sets `tfa`.
     #[inline]
     #[must_use]
@@ -4574,6 +4916,7 @@ impl AccessDomain {
         set::set(&mut self.tfa, &mut self.extra, "tfa", value);
         self
     }
+
     ///Sets `type`.
     #[inline]
     #[must_use]
@@ -4584,6 +4927,7 @@ impl AccessDomain {
         set::set(&mut self.type_, &mut self.extra, "type", value);
         self
     }
+
     ///Sets `user_attr`.
     #[inline]
     #[must_use]
@@ -4591,6 +4935,7 @@ impl AccessDomain {
         set::set(&mut self.user_attr, &mut self.extra, "user_attr", value);
         self
     }
+
     ///Sets `user_classes`.
     #[inline]
     #[must_use]
@@ -4601,6 +4946,7 @@ impl AccessDomain {
         set::set_list(&mut self.user_classes, &mut self.extra, "user_classes", value);
         self
     }
+
     ///Sets `username-claim`.
     #[inline]
     #[must_use]
@@ -4608,6 +4954,7 @@ impl AccessDomain {
         set::set(&mut self.username_claim, &mut self.extra, "username-claim", value);
         self
     }
+
     ///Sets `verify`.
     #[inline]
     #[must_use]
@@ -4615,13 +4962,17 @@ impl AccessDomain {
         set::set(&mut self.verify, &mut self.extra, "verify", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -4711,6 +5062,7 @@ impl AccessDomainsItem {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     ///Sets `comment`.
     #[inline]
     #[must_use]
@@ -4718,6 +5070,7 @@ impl AccessDomainsItem {
         set::set(&mut self.comment, &mut self.extra, "comment", value);
         self
     }
+
     ///Sets `default`.
     #[inline]
     #[must_use]
@@ -4725,6 +5078,7 @@ impl AccessDomainsItem {
         set::set(&mut self.default, &mut self.extra, "default", value);
         self
     }
+
     ///Sets `realm`.
     #[inline]
     #[must_use]
@@ -4732,6 +5086,7 @@ impl AccessDomainsItem {
         set::put(&mut self.realm, &mut self.extra, "realm", value);
         self
     }
+
     ///Sets `tfa`.
     #[inline]
     #[must_use]
@@ -4739,6 +5094,7 @@ impl AccessDomainsItem {
         set::set(&mut self.tfa, &mut self.extra, "tfa", value);
         self
     }
+
     ///Sets `type`.
     #[inline]
     #[must_use]
@@ -4746,13 +5102,17 @@ impl AccessDomainsItem {
         set::put(&mut self.type_, &mut self.extra, "type", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -4768,7 +5128,8 @@ object!(AccessDomainsItem {
 /// How the LDAP connection is encrypted.
 ///
 /// Given by [`GET /access/domains/{realm}`](AccessDomainsRealmPath::get).
-/// Taken by [`POST /access/domains`](AccessDomainsPost), [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
+/// Taken by [`POST /access/domains`](AccessDomainsPost),
+/// [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum AccessDomainsMode {
@@ -4790,7 +5151,8 @@ open_enum_impls!(AccessDomainsMode {
 /// TLS version of LDAPS connections; choose 1.2 or later.
 ///
 /// Given by [`GET /access/domains/{realm}`](AccessDomainsRealmPath::get).
-/// Taken by [`POST /access/domains`](AccessDomainsPost), [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
+/// Taken by [`POST /access/domains`](AccessDomainsPost),
+/// [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum AccessDomainsSslversion {
@@ -4830,7 +5192,8 @@ open_enum_impls!(AccessDomainsTfa {
 
 /// Kind of the realm.
 ///
-/// Given by [`GET /access/domains`](AccessDomainsPath::get), [`GET /access/domains/{realm}`](AccessDomainsRealmPath::get).
+/// Given by [`GET /access/domains`](AccessDomainsPath::get),
+/// [`GET /access/domains/{realm}`](AccessDomainsRealmPath::get).
 /// Taken by [`POST /access/domains`](AccessDomainsPost).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
@@ -4875,6 +5238,7 @@ impl AccessGroup {
         set::put_list(&mut new.members, &mut new.extra, "members", members);
         new
     }
+
     ///Sets `comment`.
     #[inline]
     #[must_use]
@@ -4882,6 +5246,7 @@ impl AccessGroup {
         set::set(&mut self.comment, &mut self.extra, "comment", value);
         self
     }
+
     ///Sets `members`.
     #[inline]
     #[must_use]
@@ -4889,13 +5254,17 @@ impl AccessGroup {
         set::put_list(&mut self.members, &mut self.extra, "members", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -4932,6 +5301,7 @@ impl AccessGroupsItem {
         set::put(&mut new.groupid, &mut new.extra, "groupid", groupid);
         new
     }
+
     ///Sets `comment`.
     #[inline]
     #[must_use]
@@ -4939,6 +5309,7 @@ impl AccessGroupsItem {
         set::set(&mut self.comment, &mut self.extra, "comment", value);
         self
     }
+
     ///Sets `groupid`.
     #[inline]
     #[must_use]
@@ -4946,6 +5317,7 @@ impl AccessGroupsItem {
         set::put(&mut self.groupid, &mut self.extra, "groupid", value);
         self
     }
+
     ///Sets `users`.
     #[inline]
     #[must_use]
@@ -4953,13 +5325,17 @@ impl AccessGroupsItem {
         set::set_list(&mut self.users, &mut self.extra, "users", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -4972,7 +5348,8 @@ object!(AccessGroupsItem {
     others: extra,
 });
 
-/// The answer to `POST /access/openid/login`, which turns the code from an OpenID provider into a login ticket.
+/// The answer to `POST /access/openid/login`, which turns the code from an OpenID provider into a
+/// login ticket.
 ///
 /// Given by [`POST /access/openid/login`](AccessOpenidLoginPath::post).
 #[non_exhaustive]
@@ -5131,7 +5508,8 @@ pub struct AccessRole {
     /// Permits reading files in guests through the guest agent. Since 9.0.
     #[cfg_attr(doc, doc(alias("VM.GuestAgent.FileRead")))]
     pub vm_guest_agent_file_read: Option<bool>,
-    /// Permits freezing, thawing and trimming guest file systems through the guest agent. Since 9.0.
+    /// Permits freezing, thawing and trimming guest file systems through the guest agent. Since
+    /// 9.0.
     #[cfg_attr(doc, doc(alias("VM.GuestAgent.FileSystemMgmt")))]
     pub vm_guest_agent_file_system_mgmt: Option<bool>,
     /// Permits writing files in guests through the guest agent. Since 9.0.
@@ -5256,6 +5634,7 @@ impl AccessRolesItem {
         set::put(&mut new.roleid, &mut new.extra, "roleid", roleid);
         new
     }
+
     ///Sets `privs`.
     #[inline]
     #[must_use]
@@ -5263,6 +5642,7 @@ impl AccessRolesItem {
         set::set_list(&mut self.privs, &mut self.extra, "privs", value);
         self
     }
+
     ///Sets `roleid`.
     #[inline]
     #[must_use]
@@ -5270,6 +5650,7 @@ impl AccessRolesItem {
         set::put(&mut self.roleid, &mut self.extra, "roleid", value);
         self
     }
+
     ///Sets `special`.
     #[inline]
     #[must_use]
@@ -5277,13 +5658,17 @@ impl AccessRolesItem {
         set::set(&mut self.special, &mut self.extra, "special", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -5296,7 +5681,8 @@ object!(AccessRolesItem {
     others: extra,
 });
 
-/// The answer to `POST /access/tfa`, which answers the U2F challenge of a login that still lacks its second factor.
+/// The answer to `POST /access/tfa`, which answers the U2F challenge of a login that still lacks
+/// its second factor.
 ///
 /// Given by [`POST /access/tfa`](AccessTfaPath::post).
 #[non_exhaustive]
@@ -5328,13 +5714,142 @@ impl Default for AccessTfa {
     }
 }
 
-/// One element of the answer to `GET /access/tfa`, which lists the second-factor entries of all users the caller may see.
+/// The answer to `POST /access/tfa/{userid}`, which registers a second factor for a user.
+///
+/// Given by [`POST /access/tfa/{userid}`](AccessTfaUseridPost).
+#[non_exhaustive]
+pub struct AccessTfaAdded {
+    /// WebAuthn or U2F challenge: returned by the first call, handed back by the second.
+    pub challenge: Option<Secret>,
+    /// ID of the second-factor entry.
+    pub id: Option<String>,
+    /// New recovery codes; cannot be read again later.
+    pub recovery: Option<Vec<Secret>>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl AccessTfaAdded {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(AccessTfaAdded {
+    optional: ["challenge" challenge, "id" id, "recovery" recovery],
+    others: extra,
+});
+
+impl Default for AccessTfaAdded {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+/// Second-factor entries of the user.
+///
+/// Given by [`GET /access/tfa`](AccessTfaPath::get),
+/// [`GET /access/tfa/{userid}`](AccessTfaUseridPath::get),
+/// [`GET /access/tfa/{userid}/{id}`](AccessTfaUseridIdPath::get).
+#[non_exhaustive]
+pub struct AccessTfaEntry {
+    /// Unix time in seconds at which the entry was made.
+    pub created: Timestamp,
+    /// Text by which the user tells entries apart.
+    pub description: Option<String>,
+    /// Whether the entry can be used to log in. Default: `true`.
+    pub enable: Option<bool>,
+    /// ID of the second-factor entry.
+    pub id: String,
+    /// Kind of second factor.
+    pub type_: AccessTfaType,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl AccessTfaEntry {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+
+    ///Sets `created`.
+    #[inline]
+    #[must_use]
+    pub fn created<How>(mut self, value: impl IntoValue<Timestamp, How>) -> Self {
+        set::put(&mut self.created, &mut self.extra, "created", value);
+        self
+    }
+
+    ///Sets `description`.
+    #[inline]
+    #[must_use]
+    pub fn description<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.description, &mut self.extra, "description", value);
+        self
+    }
+
+    ///Sets `enable`.
+    #[inline]
+    #[must_use]
+    pub fn enable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.enable, &mut self.extra, "enable", value);
+        self
+    }
+
+    ///Sets `id`.
+    #[inline]
+    #[must_use]
+    pub fn id<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.id, &mut self.extra, "id", value);
+        self
+    }
+
+    ///Sets `type`.
+    #[inline]
+    #[must_use]
+    pub fn type_<How>(mut self, value: impl IntoValue<AccessTfaType, How>) -> Self {
+        set::put(&mut self.type_, &mut self.extra, "type", value);
+        self
+    }
+
+    /// The changes that turn this into `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
+object!(AccessTfaEntry {
+    required: ["created" created, "id" id, "type" type_],
+    optional: ["description" description, "enable" enable],
+    others: extra,
+});
+
+/// One element of the answer to `GET /access/tfa`, which lists the second-factor entries of all
+/// users the caller may see.
 ///
 /// Given by [`GET /access/tfa`](AccessTfaPath::get).
 #[non_exhaustive]
 pub struct AccessTfaItem {
     /// Second-factor entries of the user.
-    pub entries: Vec<AccessTfaUseridItem>,
+    pub entries: Vec<AccessTfaEntry>,
     /// Unix time in seconds until which all second factors of the user are refused. Since 8.0.
     #[cfg_attr(doc, doc(alias("tfa-locked-until")))]
     pub tfa_locked_until: Option<Timestamp>,
@@ -5365,7 +5880,9 @@ object!(AccessTfaItem {
 
 /// Kind of second factor.
 ///
-/// Given by [`GET /access/tfa`](AccessTfaPath::get), [`GET /access/tfa/{userid}`](AccessTfaUseridPath::get), [`GET /access/tfa/{userid}/{id}`](AccessTfaUseridIdPath::get).
+/// Given by [`GET /access/tfa`](AccessTfaPath::get),
+/// [`GET /access/tfa/{userid}`](AccessTfaUseridPath::get),
+/// [`GET /access/tfa/{userid}/{id}`](AccessTfaUseridIdPath::get).
 /// Taken by [`POST /access/tfa/{userid}`](AccessTfaUseridPost).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
@@ -5388,123 +5905,6 @@ open_enum_impls!(AccessTfaType {
     "totp" Totp, "u2f" U2f, "webauthn" Webauthn, "recovery" Recovery, "yubico" Yubico,
 });
 
-/// The answer to `POST /access/tfa/{userid}`, which registers a second factor for a user.
-///
-/// Given by [`POST /access/tfa/{userid}`](AccessTfaUseridPost).
-#[non_exhaustive]
-pub struct AccessTfaUserid {
-    /// WebAuthn or U2F challenge: returned by the first call, handed back by the second.
-    pub challenge: Option<Secret>,
-    /// ID of the second-factor entry.
-    pub id: Option<String>,
-    /// New recovery codes; cannot be read again later.
-    pub recovery: Option<Vec<Secret>>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl AccessTfaUserid {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(AccessTfaUserid {
-    optional: ["challenge" challenge, "id" id, "recovery" recovery],
-    others: extra,
-});
-
-impl Default for AccessTfaUserid {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// Second-factor entries of the user.
-///
-/// Given by [`GET /access/tfa`](AccessTfaPath::get), [`GET /access/tfa/{userid}`](AccessTfaUseridPath::get), [`GET /access/tfa/{userid}/{id}`](AccessTfaUseridIdPath::get).
-#[non_exhaustive]
-pub struct AccessTfaUseridItem {
-    /// Unix time in seconds at which the entry was made.
-    pub created: Timestamp,
-    /// Text by which the user tells entries apart.
-    pub description: Option<String>,
-    /// Whether the entry can be used to log in. Default: `true`.
-    pub enable: Option<bool>,
-    /// ID of the second-factor entry.
-    pub id: String,
-    /// Kind of second factor.
-    pub type_: AccessTfaType,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl AccessTfaUseridItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
-    #[inline]
-    #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-    ///Sets `created`.
-    #[inline]
-    #[must_use]
-    pub fn created<How>(mut self, value: impl IntoValue<Timestamp, How>) -> Self {
-        set::put(&mut self.created, &mut self.extra, "created", value);
-        self
-    }
-    ///Sets `description`.
-    #[inline]
-    #[must_use]
-    pub fn description<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.description, &mut self.extra, "description", value);
-        self
-    }
-    ///Sets `enable`.
-    #[inline]
-    #[must_use]
-    pub fn enable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        set::set(&mut self.enable, &mut self.extra, "enable", value);
-        self
-    }
-    ///Sets `id`.
-    #[inline]
-    #[must_use]
-    pub fn id<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        set::put(&mut self.id, &mut self.extra, "id", value);
-        self
-    }
-    ///Sets `type`.
-    #[inline]
-    #[must_use]
-    pub fn type_<How>(mut self, value: impl IntoValue<AccessTfaType, How>) -> Self {
-        set::put(&mut self.type_, &mut self.extra, "type", value);
-        self
-    }
-    /// What has to change for this to be `other`; the digests do not count.
-    #[must_use]
-    pub fn diff(&self, other: &Self) -> Changes<Self> {
-        settings::diff(self, other)
-    }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
-    #[must_use]
-    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
-        settings::drift(self, wanted)
-    }
-}
-
-object!(AccessTfaUseridItem {
-    required: ["created" created, "id" id, "type" type_],
-    optional: ["description" description, "enable" enable],
-    others: extra,
-});
-
 /// The answer to `POST /access/ticket`, which logs in with a password.
 ///
 /// Given by [`POST /access/ticket`](AccessTicketPost).
@@ -5516,7 +5916,8 @@ pub struct AccessTicket {
     pub cap: Option<BTreeMap<String, BTreeMap<String, bool>>>,
     /// Name of the cluster, if there is one and the user may see it.
     pub clustername: Option<String>,
-    /// Login ticket, sent as `PVEAuthCookie`; if a second factor is due, a challenge and no login yet.
+    /// Login ticket, sent as `PVEAuthCookie`; if a second factor is due, a challenge and no login
+    /// yet.
     pub ticket: Option<Secret>,
     /// User name, normally in the form `name@realm`.
     pub username: Option<String>,
@@ -5573,7 +5974,7 @@ pub struct AccessUser {
     /// Family name. At most 1024 characters.
     pub lastname: Option<String>,
     /// API tokens of the user.
-    pub tokens: Option<BTreeMap<String, AccessUsersTokenGet>>,
+    pub tokens: Option<BTreeMap<String, AccessUserToken>>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -5585,6 +5986,7 @@ impl AccessUser {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     ///Sets `comment`.
     #[inline]
     #[must_use]
@@ -5592,6 +5994,7 @@ impl AccessUser {
         set::set(&mut self.comment, &mut self.extra, "comment", value);
         self
     }
+
     ///Sets `email`.
     #[inline]
     #[must_use]
@@ -5599,6 +6002,7 @@ impl AccessUser {
         set::set(&mut self.email, &mut self.extra, "email", value);
         self
     }
+
     ///Sets `enable`.
     #[inline]
     #[must_use]
@@ -5606,6 +6010,7 @@ impl AccessUser {
         set::set(&mut self.enable, &mut self.extra, "enable", value);
         self
     }
+
     ///Sets `expire`.
     #[inline]
     #[must_use]
@@ -5613,6 +6018,7 @@ impl AccessUser {
         set::set(&mut self.expire, &mut self.extra, "expire", value);
         self
     }
+
     ///Sets `firstname`.
     #[inline]
     #[must_use]
@@ -5620,6 +6026,7 @@ impl AccessUser {
         set::set(&mut self.firstname, &mut self.extra, "firstname", value);
         self
     }
+
     ///Sets `groups`.
     #[inline]
     #[must_use]
@@ -5630,6 +6037,7 @@ impl AccessUser {
         set::set_list(&mut self.groups, &mut self.extra, "groups", value);
         self
     }
+
     ///Sets `keys`.
     #[inline]
     #[must_use]
@@ -5637,6 +6045,7 @@ impl AccessUser {
         set::set(&mut self.keys, &mut self.extra, "keys", value);
         self
     }
+
     ///Sets `lastname`.
     #[inline]
     #[must_use]
@@ -5644,23 +6053,28 @@ impl AccessUser {
         set::set(&mut self.lastname, &mut self.extra, "lastname", value);
         self
     }
+
     ///Sets `tokens`.
     #[inline]
     #[must_use]
     pub fn tokens<How>(
         mut self,
-        value: impl IntoSetting<BTreeMap<String, AccessUsersTokenGet>, How>,
+        value: impl IntoSetting<BTreeMap<String, AccessUserToken>, How>,
     ) -> Self {
         set::set(&mut self.tokens, &mut self.extra, "tokens", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -5688,6 +6102,246 @@ impl Default for AccessUser {
         <Self as Object>::empty()
     }
 }
+
+/// Settings of one API token; the key is the token ID.
+///
+/// Given by [`GET /access/users/{userid}`](AccessUsersUseridPath::get),
+/// [`GET /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPath::get),
+/// [`POST /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPost).
+#[non_exhaustive]
+pub struct AccessUserToken {
+    /// Free text about the token.
+    pub comment: Option<String>,
+    /// Unix time in seconds after which the token is invalid; 0 means never. At least 0.
+    pub expire: Option<Timestamp>,
+    /// Whether the token needs grants of its own; if not, it may do whatever its user may. Default:
+    /// `true`.
+    pub privsep: Option<bool>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl AccessUserToken {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+
+    ///Sets `comment`.
+    #[inline]
+    #[must_use]
+    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comment, &mut self.extra, "comment", value);
+        self
+    }
+
+    ///Sets `expire`.
+    #[inline]
+    #[must_use]
+    pub fn expire<How>(mut self, value: impl IntoSetting<Timestamp, How>) -> Self {
+        set::set(&mut self.expire, &mut self.extra, "expire", value);
+        self
+    }
+
+    ///Sets `privsep`.
+    #[inline]
+    #[must_use]
+    pub fn privsep<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.privsep, &mut self.extra, "privsep", value);
+        self
+    }
+
+    /// The changes that turn this into `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
+object!(AccessUserToken {
+    optional: ["comment" comment, "expire" expire, "privsep" privsep],
+    others: extra,
+});
+
+impl Default for AccessUserToken {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+/// The answer to `PUT /access/users/{userid}/token/{tokenid}`, which changes an API token.
+///
+/// Given by [`PUT /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPut).
+#[non_exhaustive]
+pub struct AccessUserTokenChanged {
+    /// Free text about the token.
+    pub comment: Option<String>,
+    /// Unix time in seconds after which the token is invalid; 0 means never. At least 0.
+    pub expire: Option<Timestamp>,
+    /// Complete token ID in the form `name@realm!token`. Since 9.2.
+    #[cfg_attr(doc, doc(alias("full-tokenid")))]
+    pub full_tokenid: Option<String>,
+    /// Whether the token needs grants of its own; if not, it may do whatever its user may. Default:
+    /// `true`.
+    pub privsep: Option<bool>,
+    /// Secret of the token; cannot be read again later. Since 9.2.
+    pub value: Option<Secret>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl AccessUserTokenChanged {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(AccessUserTokenChanged {
+    optional: [
+        "comment" comment,
+        "expire" expire,
+        "full-tokenid" full_tokenid,
+        "privsep" privsep,
+        "value" value,
+    ],
+    others: extra,
+});
+
+impl Default for AccessUserTokenChanged {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+/// The answer to `POST /access/users/{userid}/token/{tokenid}`, which creates an API token.
+///
+/// Given by [`POST /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPost).
+#[non_exhaustive]
+pub struct AccessUserTokenCreated {
+    /// Complete token ID in the form `name@realm!token`.
+    #[cfg_attr(doc, doc(alias("full-tokenid")))]
+    pub full_tokenid: String,
+    /// Settings of the new token.
+    pub info: AccessUserToken,
+    /// Secret of the token; cannot be read again later.
+    pub value: Secret,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl AccessUserTokenCreated {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(AccessUserTokenCreated {
+    required: ["full-tokenid" full_tokenid, "info" info, "value" value],
+    others: extra,
+});
+
+/// One element of `tokens`: API tokens of the user.
+///
+/// Given by [`GET /access/users`](AccessUsersGet),
+/// [`GET /access/users/{userid}/token`](AccessUsersUseridTokenPath::get).
+#[non_exhaustive]
+pub struct AccessUserTokenItem {
+    /// Free text about the token.
+    pub comment: Option<String>,
+    /// Unix time in seconds after which the token is invalid; 0 means never. At least 0.
+    pub expire: Option<Timestamp>,
+    /// Whether the token needs grants of its own; if not, it may do whatever its user may. Default:
+    /// `true`.
+    pub privsep: Option<bool>,
+    /// Token ID, without the user part.
+    pub tokenid: String,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl AccessUserTokenItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(tokenid: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.tokenid, &mut new.extra, "tokenid", tokenid);
+        new
+    }
+
+    ///Sets `comment`.
+    #[inline]
+    #[must_use]
+    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comment, &mut self.extra, "comment", value);
+        self
+    }
+
+    ///Sets `expire`.
+    #[inline]
+    #[must_use]
+    pub fn expire<How>(mut self, value: impl IntoSetting<Timestamp, How>) -> Self {
+        set::set(&mut self.expire, &mut self.extra, "expire", value);
+        self
+    }
+
+    ///Sets `privsep`.
+    #[inline]
+    #[must_use]
+    pub fn privsep<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.privsep, &mut self.extra, "privsep", value);
+        self
+    }
+
+    ///Sets `tokenid`.
+    #[inline]
+    #[must_use]
+    pub fn tokenid<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.tokenid, &mut self.extra, "tokenid", value);
+        self
+    }
+
+    /// The changes that turn this into `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
+object!(AccessUserTokenItem {
+    required: ["tokenid" tokenid],
+    optional: ["comment" comment, "expire" expire, "privsep" privsep],
+    others: extra,
+});
 
 /// One element of the answer to `GET /access/users`, which lists users.
 ///
@@ -5717,7 +6371,7 @@ pub struct AccessUsersItem {
     #[cfg_attr(doc, doc(alias("tfa-locked-until")))]
     pub tfa_locked_until: Option<Timestamp>,
     /// API tokens of the user.
-    pub tokens: Option<Vec<AccessUsersTokenItem>>,
+    pub tokens: Option<Vec<AccessUserTokenItem>>,
     /// Whether TOTP codes of the user are refused after too many wrong ones. Since 8.0.
     #[cfg_attr(doc, doc(alias("totp-locked")))]
     pub totp_locked: Option<bool>,
@@ -5736,6 +6390,7 @@ impl AccessUsersItem {
         set::put(&mut new.userid, &mut new.extra, "userid", userid);
         new
     }
+
     ///Sets `comment`.
     #[inline]
     #[must_use]
@@ -5743,6 +6398,7 @@ impl AccessUsersItem {
         set::set(&mut self.comment, &mut self.extra, "comment", value);
         self
     }
+
     ///Sets `email`.
     #[inline]
     #[must_use]
@@ -5750,6 +6406,7 @@ impl AccessUsersItem {
         set::set(&mut self.email, &mut self.extra, "email", value);
         self
     }
+
     ///Sets `enable`.
     #[inline]
     #[must_use]
@@ -5757,6 +6414,7 @@ impl AccessUsersItem {
         set::set(&mut self.enable, &mut self.extra, "enable", value);
         self
     }
+
     ///Sets `expire`.
     #[inline]
     #[must_use]
@@ -5764,6 +6422,7 @@ impl AccessUsersItem {
         set::set(&mut self.expire, &mut self.extra, "expire", value);
         self
     }
+
     ///Sets `firstname`.
     #[inline]
     #[must_use]
@@ -5771,6 +6430,7 @@ impl AccessUsersItem {
         set::set(&mut self.firstname, &mut self.extra, "firstname", value);
         self
     }
+
     ///Sets `groups`.
     #[inline]
     #[must_use]
@@ -5778,6 +6438,7 @@ impl AccessUsersItem {
         set::set_list(&mut self.groups, &mut self.extra, "groups", value);
         self
     }
+
     ///Sets `keys`.
     #[inline]
     #[must_use]
@@ -5785,6 +6446,7 @@ impl AccessUsersItem {
         set::set(&mut self.keys, &mut self.extra, "keys", value);
         self
     }
+
     ///Sets `lastname`.
     #[inline]
     #[must_use]
@@ -5792,6 +6454,7 @@ impl AccessUsersItem {
         set::set(&mut self.lastname, &mut self.extra, "lastname", value);
         self
     }
+
     ///Sets `realm-type`.
     #[inline]
     #[must_use]
@@ -5799,6 +6462,7 @@ impl AccessUsersItem {
         set::set(&mut self.realm_type, &mut self.extra, "realm-type", value);
         self
     }
+
     ///Sets `tfa-locked-until`.
     #[inline]
     #[must_use]
@@ -5809,16 +6473,18 @@ impl AccessUsersItem {
         set::set(&mut self.tfa_locked_until, &mut self.extra, "tfa-locked-until", value);
         self
     }
+
     ///Sets `tokens`.
     #[inline]
     #[must_use]
     pub fn tokens<How: Several>(
         mut self,
-        value: impl IntoItemsSetting<AccessUsersTokenItem, How>,
+        value: impl IntoItemsSetting<AccessUserTokenItem, How>,
     ) -> Self {
         set::set_list(&mut self.tokens, &mut self.extra, "tokens", value);
         self
     }
+
     ///Sets `totp-locked`.
     #[inline]
     #[must_use]
@@ -5826,6 +6492,7 @@ impl AccessUsersItem {
         set::set(&mut self.totp_locked, &mut self.extra, "totp-locked", value);
         self
     }
+
     ///Sets `userid`.
     #[inline]
     #[must_use]
@@ -5833,13 +6500,17 @@ impl AccessUsersItem {
         set::put(&mut self.userid, &mut self.extra, "userid", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -5865,7 +6536,8 @@ object!(AccessUsersItem {
     others: extra,
 });
 
-/// The answer to `GET /access/users/{userid}/tfa`, which tells which second factors a user has and which one the realm demands.
+/// The answer to `GET /access/users/{userid}/tfa`, which tells which second factors a user has and
+/// which one the realm demands.
 ///
 /// Given by [`GET /access/users/{userid}/tfa`](AccessUsersUseridTfaGet).
 #[non_exhaustive]
@@ -5943,231 +6615,13 @@ open_enum_impls!(AccessUsersTfaTypes {
     "totp" Totp, "u2f" U2f, "yubico" Yubico, "webauthn" Webauthn, "recovery" Recovery,
 });
 
-/// Settings of one API token; the key is the token ID.
-///
-/// Given by [`GET /access/users/{userid}`](AccessUsersUseridPath::get), [`GET /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPath::get), [`POST /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPost).
-#[non_exhaustive]
-pub struct AccessUsersTokenGet {
-    /// Free text about the token.
-    pub comment: Option<String>,
-    /// Unix time in seconds after which the token is invalid; 0 means never. At least 0.
-    pub expire: Option<Timestamp>,
-    /// Whether the token needs grants of its own; if not, it may do whatever its user may. Default: `true`.
-    pub privsep: Option<bool>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl AccessUsersTokenGet {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-    ///Sets `comment`.
-    #[inline]
-    #[must_use]
-    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.comment, &mut self.extra, "comment", value);
-        self
-    }
-    ///Sets `expire`.
-    #[inline]
-    #[must_use]
-    pub fn expire<How>(mut self, value: impl IntoSetting<Timestamp, How>) -> Self {
-        set::set(&mut self.expire, &mut self.extra, "expire", value);
-        self
-    }
-    ///Sets `privsep`.
-    #[inline]
-    #[must_use]
-    pub fn privsep<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        set::set(&mut self.privsep, &mut self.extra, "privsep", value);
-        self
-    }
-    /// What has to change for this to be `other`; the digests do not count.
-    #[must_use]
-    pub fn diff(&self, other: &Self) -> Changes<Self> {
-        settings::diff(self, other)
-    }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
-    #[must_use]
-    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
-        settings::drift(self, wanted)
-    }
-}
-
-object!(AccessUsersTokenGet {
-    optional: ["comment" comment, "expire" expire, "privsep" privsep],
-    others: extra,
-});
-
-impl Default for AccessUsersTokenGet {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// One element of `tokens`: API tokens of the user.
-///
-/// Given by [`GET /access/users`](AccessUsersGet), [`GET /access/users/{userid}/token`](AccessUsersUseridTokenPath::get).
-#[non_exhaustive]
-pub struct AccessUsersTokenItem {
-    /// Free text about the token.
-    pub comment: Option<String>,
-    /// Unix time in seconds after which the token is invalid; 0 means never. At least 0.
-    pub expire: Option<Timestamp>,
-    /// Whether the token needs grants of its own; if not, it may do whatever its user may. Default: `true`.
-    pub privsep: Option<bool>,
-    /// Token ID, without the user part.
-    pub tokenid: String,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl AccessUsersTokenItem {
-    /// A value of what always comes in an answer.
-    #[inline]
-    #[must_use]
-    pub fn new<How0>(tokenid: impl IntoValue<String, How0>) -> Self {
-        let mut new = <Self as Object>::empty();
-        set::put(&mut new.tokenid, &mut new.extra, "tokenid", tokenid);
-        new
-    }
-    ///Sets `comment`.
-    #[inline]
-    #[must_use]
-    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.comment, &mut self.extra, "comment", value);
-        self
-    }
-    ///Sets `expire`.
-    #[inline]
-    #[must_use]
-    pub fn expire<How>(mut self, value: impl IntoSetting<Timestamp, How>) -> Self {
-        set::set(&mut self.expire, &mut self.extra, "expire", value);
-        self
-    }
-    ///Sets `privsep`.
-    #[inline]
-    #[must_use]
-    pub fn privsep<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        set::set(&mut self.privsep, &mut self.extra, "privsep", value);
-        self
-    }
-    ///Sets `tokenid`.
-    #[inline]
-    #[must_use]
-    pub fn tokenid<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        set::put(&mut self.tokenid, &mut self.extra, "tokenid", value);
-        self
-    }
-    /// What has to change for this to be `other`; the digests do not count.
-    #[must_use]
-    pub fn diff(&self, other: &Self) -> Changes<Self> {
-        settings::diff(self, other)
-    }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
-    #[must_use]
-    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
-        settings::drift(self, wanted)
-    }
-}
-
-object!(AccessUsersTokenItem {
-    required: ["tokenid" tokenid],
-    optional: ["comment" comment, "expire" expire, "privsep" privsep],
-    others: extra,
-});
-
-/// The answer to `POST /access/users/{userid}/token/{tokenid}`, which creates an API token.
-///
-/// Given by [`POST /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPost).
-#[non_exhaustive]
-pub struct AccessUsersTokenPost {
-    /// Complete token ID in the form `name@realm!token`.
-    #[cfg_attr(doc, doc(alias("full-tokenid")))]
-    pub full_tokenid: String,
-    /// Settings of the new token.
-    pub info: AccessUsersTokenGet,
-    /// Secret of the token; cannot be read again later.
-    pub value: Secret,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl AccessUsersTokenPost {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
-    #[inline]
-    #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(AccessUsersTokenPost {
-    required: ["full-tokenid" full_tokenid, "info" info, "value" value],
-    others: extra,
-});
-
-/// The answer to `PUT /access/users/{userid}/token/{tokenid}`, which changes an API token.
-///
-/// Given by [`PUT /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPut).
-#[non_exhaustive]
-pub struct AccessUsersTokenPut {
-    /// Free text about the token.
-    pub comment: Option<String>,
-    /// Unix time in seconds after which the token is invalid; 0 means never. At least 0.
-    pub expire: Option<Timestamp>,
-    /// Complete token ID in the form `name@realm!token`. Since 9.2.
-    #[cfg_attr(doc, doc(alias("full-tokenid")))]
-    pub full_tokenid: Option<String>,
-    /// Whether the token needs grants of its own; if not, it may do whatever its user may. Default: `true`.
-    pub privsep: Option<bool>,
-    /// Secret of the token; cannot be read again later. Since 9.2.
-    pub value: Option<Secret>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl AccessUsersTokenPut {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(AccessUsersTokenPut {
-    optional: [
-        "comment" comment,
-        "expire" expire,
-        "full-tokenid" full_tokenid,
-        "privsep" privsep,
-        "value" value,
-    ],
-    others: extra,
-});
-
-impl Default for AccessUsersTokenPut {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
 /// Options a sync uses where the call does not give its own, as a property string.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Given by [`GET /access/domains/{realm}`](AccessDomainsRealmPath::get).
-/// Taken by [`POST /access/domains`](AccessDomainsPost), [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
+/// Taken by [`POST /access/domains`](AccessDomainsPost),
+/// [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
 #[non_exhaustive]
 pub struct RealmSyncOptions {
     /// Whether imported users may log in right away.
@@ -6176,7 +6630,8 @@ pub struct RealmSyncOptions {
     pub full: Option<bool>,
     /// Also removes grants of users and groups that are gone; superseded by `remove-vanished`.
     pub purge: Option<bool>,
-    /// What is dropped once gone from the directory: `entry`, `properties`, `acl` joined by `;`, or `none`.
+    /// What is dropped once gone from the directory: `entry`, `properties`, `acl` joined by `;`, or
+    /// `none`.
     pub remove_vanished: Option<String>,
     /// Whether users, groups or both are imported.
     pub scope: Option<super::types::RealmSyncScope>,
@@ -6191,6 +6646,7 @@ impl RealmSyncOptions {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     /// Whether imported users may log in right away.
     #[cfg_attr(doc, doc(alias("enable-new")))]
     #[inline]
@@ -6199,6 +6655,7 @@ impl RealmSyncOptions {
         set::set(&mut self.enable_new, &mut self.unknown, "enable-new", value);
         self
     }
+
     /// Also removes what the directory no longer has; superseded by `remove-vanished`.
     #[inline]
     #[must_use]
@@ -6206,6 +6663,7 @@ impl RealmSyncOptions {
         set::set(&mut self.full, &mut self.unknown, "full", value);
         self
     }
+
     /// Also removes grants of users and groups that are gone; superseded by `remove-vanished`.
     #[inline]
     #[must_use]
@@ -6213,7 +6671,9 @@ impl RealmSyncOptions {
         set::set(&mut self.purge, &mut self.unknown, "purge", value);
         self
     }
-    /// What is dropped once gone from the directory: `entry`, `properties`, `acl` joined by `;`, or `none`.
+
+    /// What is dropped once gone from the directory: `entry`, `properties`, `acl` joined by `;`, or
+    /// `none`.
     #[cfg_attr(doc, doc(alias("remove-vanished")))]
     #[inline]
     #[must_use]
@@ -6221,6 +6681,7 @@ impl RealmSyncOptions {
         set::set(&mut self.remove_vanished, &mut self.unknown, "remove-vanished", value);
         self
     }
+
     /// Whether users, groups or both are imported.
     #[inline]
     #[must_use]
@@ -6275,7 +6736,8 @@ property_string_impls!(RealmSyncOptions);
 /// A property string: it is written and read as one text.
 ///
 /// Given by [`GET /access/domains/{realm}`](AccessDomainsRealmPath::get).
-/// Taken by [`POST /access/domains`](AccessDomainsPost), [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
+/// Taken by [`POST /access/domains`](AccessDomainsPost),
+/// [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
 #[non_exhaustive]
 pub struct RealmTfa {
     /// Number of digits of a one-time code; `oath` only.
@@ -6303,6 +6765,7 @@ impl RealmTfa {
         set::put(&mut new.type_, &mut new.unknown, "type", type_);
         new
     }
+
     /// Number of digits of a one-time code; `oath` only.
     #[inline]
     #[must_use]
@@ -6310,6 +6773,7 @@ impl RealmTfa {
         set::set(&mut self.digits, &mut self.unknown, "digits", value);
         self
     }
+
     /// ID under which the Yubico service knows this installation; `yubico` only.
     #[inline]
     #[must_use]
@@ -6317,6 +6781,7 @@ impl RealmTfa {
         set::set(&mut self.id, &mut self.unknown, "id", value);
         self
     }
+
     /// Secret key for requests to the Yubico service; `yubico` only.
     #[inline]
     #[must_use]
@@ -6324,6 +6789,7 @@ impl RealmTfa {
         set::set(&mut self.key, &mut self.unknown, "key", value);
         self
     }
+
     /// Seconds for which a one-time code holds; `oath` only.
     #[inline]
     #[must_use]
@@ -6331,6 +6797,7 @@ impl RealmTfa {
         set::set(&mut self.step, &mut self.unknown, "step", value);
         self
     }
+
     /// Kind of second factor.
     #[inline]
     #[must_use]
@@ -6338,6 +6805,7 @@ impl RealmTfa {
         set::put(&mut self.type_, &mut self.unknown, "type", value);
         self
     }
+
     /// Address of a validation service to ask instead of Yubico's own; `yubico` only.
     #[inline]
     #[must_use]

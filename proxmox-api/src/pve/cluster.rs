@@ -85,7 +85,7 @@ use crate::support::*;
 /// Its calls: [`GET /cluster`](ClusterPath::get).
 #[cfg_attr(doc, doc(alias("/cluster")))]
 #[derive(Clone, Debug)]
-pub struct ClusterPath(pub(crate) At);
+pub struct ClusterPath(pub(crate) PathNode);
 
 impl Client {
     /// Leads to [`GET /cluster`](ClusterPath::get).
@@ -133,13 +133,15 @@ impl ClusterPath {
 
 /// The path `/cluster/backup`.
 ///
-/// Its calls: [`GET /cluster/backup`](ClusterBackupPath::get), [`POST /cluster/backup`](ClusterBackupPost).
+/// Its calls: [`GET /cluster/backup`](ClusterBackupPath::get),
+/// [`POST /cluster/backup`](ClusterBackupPost).
 #[cfg_attr(doc, doc(alias("/cluster/backup")))]
 #[derive(Clone, Debug)]
-pub struct ClusterBackupPath(pub(crate) At);
+pub struct ClusterBackupPath(pub(crate) PathNode);
 
 impl ClusterPath {
-    /// Leads to [`GET /cluster/backup`](ClusterBackupPath::get), [`POST /cluster/backup`](ClusterBackupPost).
+    /// Leads to [`GET /cluster/backup`](ClusterBackupPath::get),
+    /// [`POST /cluster/backup`](ClusterBackupPost).
     #[inline]
     #[must_use]
     pub fn backup(&self) -> ClusterBackupPath {
@@ -187,6 +189,7 @@ impl ClusterBackupPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Creates a scheduled backup job.
     ///
     /// `POST /cluster/backup` → `()`
@@ -290,7 +293,8 @@ impl ClusterBackupPath {
 /// * Needs: `Sys.Modify` on path `/`.
 ///   * With `tmpdir`, `dumpdir`, `script`: to be `root@pam` itself.
 ///   * With `bwlimit`, `ionice`, `performance`: `Sys.Modify` on path `/`.
-///   * With `fleecing`, when `fleecing` names a storage: `Datastore.AllocateSpace` on path `/storage/{storage}`.
+///   * With `fleecing`, when `fleecing` names a storage: `Datastore.AllocateSpace` on path
+///     `/storage/{storage}`.
 ///   * When the backups go to a storage: `Datastore.Allocate` on path `/storage/{storage}`.
 ///   * With `pool`: `VM.Backup` on path `/pool/{pool}`.
 ///
@@ -328,18 +332,21 @@ impl ClusterBackupPost {
         self.0.call.set_some::<bool, How>("all", all);
         self
     }
+
     /// Read limit in KiB/s; 0 means none. At least 0. Default: `0`.
     #[inline]
     pub fn bwlimit<How>(mut self, bwlimit: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("bwlimit", bwlimit);
         self
     }
+
     /// Free text about the job. At most 512 characters.
     #[inline]
     pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
+
     /// How archives are compressed; `0` is off, and `1` is an older name for `lzo`. Default: `0`.
     #[inline]
     pub fn compress<How>(
@@ -351,30 +358,36 @@ impl ClusterBackupPost {
             .set_some::<super::types::BackupCompression, How>("compress", compress);
         self
     }
-    /// Weekdays on which the job runs; superseded by `schedule`. Default: `mon,tue,wed,thu,fri,sat,sun`. Only together with `starttime`.
+
+    /// Weekdays on which the job runs; superseded by `schedule`. Default:
+    /// `mon,tue,wed,thu,fri,sat,sun`. Only together with `starttime`.
     #[inline]
     pub fn dow<How>(mut self, dow: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("dow", dow);
         self
     }
+
     /// Directory that receives the archives, instead of a storage.
     #[inline]
     pub fn dumpdir<How>(mut self, dumpdir: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("dumpdir", dumpdir);
         self
     }
+
     /// Whether the job is run. Default: `true`.
     #[inline]
     pub fn enabled<How>(mut self, enabled: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("enabled", enabled);
         self
     }
+
     /// VMIDs that are left out when `all` is set, separated by commas.
     #[inline]
     pub fn exclude<How>(mut self, exclude: impl IntoItemsSetting<u32, How>) -> Self {
         self.0.call.set_some_list::<u32, How>("exclude", exclude);
         self
     }
+
     /// Shell patterns of container paths to skip; a leading `/` ties one to the root directory.
     #[cfg_attr(doc, doc(alias("exclude-path")))]
     #[inline]
@@ -385,6 +398,7 @@ impl ClusterBackupPost {
         self.0.call.set_some_all::<String, How>("exclude-path", exclude_path);
         self
     }
+
     /// Settings for backup fleecing, which only concerns virtual machines. Since 8.2.
     #[inline]
     pub fn fleecing<How>(
@@ -394,25 +408,31 @@ impl ClusterBackupPost {
         self.0.call.set_some::<super::types::BackupFleecing, How>("fleecing", fleecing);
         self
     }
+
     /// Job ID; made up by the server if not given at creation.
     #[inline]
     pub fn id<How>(mut self, id: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("id", id);
         self
     }
-    /// I/O priority under the BFQ scheduler; 8 means only when the disk is otherwise idle. From 0 to 8. Default: `7`.
+
+    /// I/O priority under the BFQ scheduler; 8 means only when the disk is otherwise idle. From 0
+    /// to 8. Default: `7`.
     #[inline]
     pub fn ionice<How>(mut self, ionice: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("ionice", ionice);
         self
     }
+
     /// Minutes to wait for another backup run on the same node to end. At least 0. Default: `180`.
     #[inline]
     pub fn lockwait<How>(mut self, lockwait: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("lockwait", lockwait);
         self
     }
-    /// Whether mail is sent after every run or only after failures; superseded by notification matchers. Default: `always`.
+
+    /// Whether mail is sent after every run or only after failures; superseded by notification
+    /// matchers. Default: `always`.
     #[inline]
     pub fn mailnotification<How>(
         mut self,
@@ -426,19 +446,23 @@ impl ClusterBackupPost {
             >("mailnotification", mailnotification);
         self
     }
+
     /// Mail addresses or users to notify, separated by commas; superseded by notification matchers.
     #[inline]
     pub fn mailto<How>(mut self, mailto: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("mailto", mailto);
         self
     }
+
     /// Archives to keep per guest; superseded by `prune-backups`. At least 1. Until 9.1.
     #[inline]
     pub fn maxfiles<How>(mut self, maxfiles: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("maxfiles", maxfiles);
         self
     }
-    /// Whether guests keep running, are suspended, or are stopped during the backup. Default: `snapshot`.
+
+    /// Whether guests keep running, are suspended, or are stopped during the backup. Default:
+    /// `snapshot`.
     #[inline]
     pub fn mode<How>(
         mut self,
@@ -447,13 +471,16 @@ impl ClusterBackupPost {
         self.0.call.set_some::<super::types::BackupMode, How>("mode", mode);
         self
     }
+
     /// Runs the job on this node only.
     #[inline]
     pub fn node<How>(mut self, node: impl IntoSetting<NodeName, How>) -> Self {
         self.0.call.set_some::<NodeName, How>("node", node);
         self
     }
-    /// Notes for the backup, on one line; `{{guestname}}`, `{{vmid}}`, `{{node}}`, `{{cluster}}` are filled in. At most 1024 characters. Only together with `storage`.
+
+    /// Notes for the backup, on one line; `{{guestname}}`, `{{vmid}}`, `{{node}}`, `{{cluster}}`
+    /// are filled in. At most 1024 characters. Only together with `storage`.
     #[cfg_attr(doc, doc(alias("notes-template")))]
     #[inline]
     pub fn notes_template<How>(
@@ -463,7 +490,9 @@ impl ClusterBackupPost {
         self.0.call.set_some::<String, How>("notes-template", notes_template);
         self
     }
-    /// Whether results are mailed to `mailto` or go through the notification system. Default: `auto`. Since 8.1.
+
+    /// Whether results are mailed to `mailto` or go through the notification system. Default:
+    /// `auto`. Since 8.1.
     #[cfg_attr(doc, doc(alias("notification-mode")))]
     #[inline]
     pub fn notification_mode<How>(
@@ -478,6 +507,7 @@ impl ClusterBackupPost {
             >("notification-mode", notification_mode);
         self
     }
+
     /// Without use today. Default: `always`. From 8.1 to 8.4.
     #[cfg_attr(doc, doc(alias("notification-policy")))]
     #[inline]
@@ -496,6 +526,7 @@ impl ClusterBackupPost {
             >("notification-policy", notification_policy);
         self
     }
+
     /// Without use today. From 8.1 to 8.4.
     #[cfg_attr(doc, doc(alias("notification-target")))]
     #[inline]
@@ -506,6 +537,7 @@ impl ClusterBackupPost {
         self.0.call.set_some::<String, How>("notification-target", notification_target);
         self
     }
+
     /// How container backups to Proxmox Backup Server recognize unchanged files. Since 8.2.
     #[cfg_attr(doc, doc(alias("pbs-change-detection-mode")))]
     #[inline]
@@ -524,6 +556,7 @@ impl ClusterBackupPost {
             >("pbs-change-detection-mode", pbs_change_detection_mode);
         self
     }
+
     /// Settings that affect the speed of backups.
     #[inline]
     pub fn performance<How>(
@@ -538,24 +571,29 @@ impl ClusterBackupPost {
             >("performance", performance);
         self
     }
-    /// Uses `pigz` for gzip if above 0: 1 takes half of the cores, more is the number of threads. Default: `0`.
+
+    /// Uses `pigz` for gzip if above 0: 1 takes half of the cores, more is the number of threads.
+    /// Default: `0`.
     #[inline]
     pub fn pigz<How>(mut self, pigz: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("pigz", pigz);
         self
     }
+
     /// Includes all guests in this pool.
     #[inline]
     pub fn pool<How>(mut self, pool: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("pool", pool);
         self
     }
+
     /// Whether new backups are protected against pruning and removal. Only together with `storage`.
     #[inline]
     pub fn protected<How>(mut self, protected: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("protected", protected);
         self
     }
+
     /// How many backups to keep, in place of the rule of the storage. Default: `keep-all=1`.
     #[cfg_attr(doc, doc(alias("prune-backups")))]
     #[inline]
@@ -568,19 +606,23 @@ impl ClusterBackupPost {
             .set_some::<super::types::PruneBackups, How>("prune-backups", prune_backups);
         self
     }
+
     /// Whether the output is reduced. Default: `false`.
     #[inline]
     pub fn quiet<How>(mut self, quiet: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("quiet", quiet);
         self
     }
+
     /// Whether older backups are pruned after a run. Default: `true`.
     #[inline]
     pub fn remove<How>(mut self, remove: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("remove", remove);
         self
     }
-    /// Makes up for runs missed while the scheduler was down, as soon as it is back. Default: `false`.
+
+    /// Makes up for runs missed while the scheduler was down, as soon as it is back. Default:
+    /// `false`.
     #[cfg_attr(doc, doc(alias("repeat-missed")))]
     #[inline]
     pub fn repeat_missed<How>(
@@ -590,73 +632,87 @@ impl ClusterBackupPost {
         self.0.call.set_some::<bool, How>("repeat-missed", repeat_missed);
         self
     }
+
     /// When the job runs, as a calendar event in systemd style. At most 128 characters.
     #[inline]
     pub fn schedule<How>(mut self, schedule: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("schedule", schedule);
         self
     }
+
     /// Path of a hook script on the node.
     #[inline]
     pub fn script<How>(mut self, script: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("script", script);
         self
     }
+
     /// Time of day at which the job runs, as `HH:MM`; superseded by `schedule`.
     #[inline]
     pub fn starttime<How>(mut self, starttime: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("starttime", starttime);
         self
     }
+
     /// Whether temporary files and logs of containers are skipped. Default: `true`.
     #[inline]
     pub fn stdexcludes<How>(mut self, stdexcludes: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("stdexcludes", stdexcludes);
         self
     }
+
     /// Ends backup runs that are under way on the node. Default: `false`.
     #[inline]
     pub fn stop<How>(mut self, stop: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("stop", stop);
         self
     }
+
     /// Minutes to wait for a guest to stop. At least 0. Default: `10`.
     #[inline]
     pub fn stopwait<How>(mut self, stopwait: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("stopwait", stopwait);
         self
     }
+
     /// Storage that receives the backups.
     #[inline]
     pub fn storage<How>(mut self, storage: impl IntoSetting<StorageId, How>) -> Self {
         self.0.call.set_some::<StorageId, How>("storage", storage);
         self
     }
+
     /// Directory for temporary files.
     #[inline]
     pub fn tmpdir<How>(mut self, tmpdir: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("tmpdir", tmpdir);
         self
     }
+
     /// VMIDs of the guests to back up, separated by commas.
     #[inline]
     pub fn vmid<How>(mut self, vmid: impl IntoItemsSetting<u32, How>) -> Self {
         self.0.call.set_some_list::<u32, How>("vmid", vmid);
         self
     }
+
     /// Threads for zstd compression; 0 takes half of the cores. Default: `1`.
     #[inline]
     pub fn zstd<How>(mut self, zstd: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("zstd", zstd);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -674,7 +730,7 @@ impl Settings<ClusterBackupPost> for ClusterBackupItem {
 /// Its calls: [`GET /cluster/backup-info`](ClusterBackupInfoPath::get).
 #[cfg_attr(doc, doc(alias("/cluster/backup-info")))]
 #[derive(Clone, Debug)]
-pub struct ClusterBackupInfoPath(pub(crate) At);
+pub struct ClusterBackupInfoPath(pub(crate) PathNode);
 
 impl ClusterPath {
     /// Leads to [`GET /cluster/backup-info`](ClusterBackupInfoPath::get).
@@ -719,7 +775,7 @@ impl ClusterBackupInfoPath {
 /// Its calls: [`GET /cluster/backup-info/not-backed-up`](ClusterBackupInfoNotBackedUpPath::get).
 #[cfg_attr(doc, doc(alias("/cluster/backup-info/not-backed-up")))]
 #[derive(Clone, Debug)]
-pub struct ClusterBackupInfoNotBackedUpPath(pub(crate) At);
+pub struct ClusterBackupInfoNotBackedUpPath(pub(crate) PathNode);
 
 impl ClusterBackupInfoPath {
     /// Leads to [`GET /cluster/backup-info/not-backed-up`](ClusterBackupInfoNotBackedUpPath::get).
@@ -765,13 +821,17 @@ impl ClusterBackupInfoNotBackedUpPath {
 
 /// The path `/cluster/backup/{id}`.
 ///
-/// Its calls: [`GET /cluster/backup/{id}`](ClusterBackupIdPath::get), [`PUT /cluster/backup/{id}`](ClusterBackupIdPut), [`DELETE /cluster/backup/{id}`](ClusterBackupIdPath::delete).
+/// Its calls: [`GET /cluster/backup/{id}`](ClusterBackupIdPath::get),
+/// [`PUT /cluster/backup/{id}`](ClusterBackupIdPut),
+/// [`DELETE /cluster/backup/{id}`](ClusterBackupIdPath::delete).
 #[cfg_attr(doc, doc(alias("/cluster/backup/{id}")))]
 #[derive(Clone, Debug)]
-pub struct ClusterBackupIdPath(pub(crate) At);
+pub struct ClusterBackupIdPath(pub(crate) PathNode);
 
 impl ClusterBackupPath {
-    /// Leads to [`GET /cluster/backup/{id}`](ClusterBackupIdPath::get), [`PUT /cluster/backup/{id}`](ClusterBackupIdPut), [`DELETE /cluster/backup/{id}`](ClusterBackupIdPath::delete).
+    /// Leads to [`GET /cluster/backup/{id}`](ClusterBackupIdPath::get),
+    /// [`PUT /cluster/backup/{id}`](ClusterBackupIdPut),
+    /// [`DELETE /cluster/backup/{id}`](ClusterBackupIdPath::delete).
     ///
     /// Job ID; made up by the server if not given at creation.
     #[inline]
@@ -808,6 +868,7 @@ impl ClusterBackupIdPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Changes a scheduled backup job.
     ///
     /// `PUT /cluster/backup/{id}` → `()`
@@ -898,6 +959,7 @@ impl ClusterBackupIdPath {
             );
         ClusterBackupIdPut(self.0.request(ENDPOINT, reply::nothing))
     }
+
     /// Deletes a scheduled backup job.
     ///
     /// `DELETE /cluster/backup/{id}`
@@ -941,7 +1003,8 @@ impl ClusterBackupIdPath {
 /// * Needs: `Sys.Modify` on path `/`.
 ///   * With `tmpdir`, `dumpdir`, `script`: to be `root@pam` itself.
 ///   * With `bwlimit`, `ionice`, `performance`: `Sys.Modify` on path `/`.
-///   * With `fleecing`, when `fleecing` names a storage: `Datastore.AllocateSpace` on path `/storage/{storage}`.
+///   * With `fleecing`, when `fleecing` names a storage: `Datastore.AllocateSpace` on path
+///     `/storage/{storage}`.
 ///   * When the backups go to a storage: `Datastore.Allocate` on path `/storage/{storage}`.
 ///   * When the job has a `dumpdir`: to be `root@pam` itself.
 ///   * With `pool`: `VM.Backup` on path `/pool/{pool}`.
@@ -963,18 +1026,21 @@ impl ClusterBackupIdPut {
         self.0.call.set_some::<bool, How>("all", all);
         self
     }
+
     /// Read limit in KiB/s; 0 means none. At least 0. Default: `0`.
     #[inline]
     pub fn bwlimit<How>(mut self, bwlimit: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("bwlimit", bwlimit);
         self
     }
+
     /// Free text about the job. At most 512 characters.
     #[inline]
     pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
+
     /// How archives are compressed; `0` is off, and `1` is an older name for `lzo`. Default: `0`.
     #[inline]
     pub fn compress<How>(
@@ -986,36 +1052,42 @@ impl ClusterBackupIdPut {
             .set_some::<super::types::BackupCompression, How>("compress", compress);
         self
     }
+
     /// Settings to reset, separated by commas.
     #[inline]
     pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
+
     /// Weekdays on which the job runs; superseded by `schedule`. Only together with `starttime`.
     #[inline]
     pub fn dow<How>(mut self, dow: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("dow", dow);
         self
     }
+
     /// Directory that receives the archives, instead of a storage.
     #[inline]
     pub fn dumpdir<How>(mut self, dumpdir: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("dumpdir", dumpdir);
         self
     }
+
     /// Whether the job is run. Default: `true`.
     #[inline]
     pub fn enabled<How>(mut self, enabled: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("enabled", enabled);
         self
     }
+
     /// VMIDs that are left out when `all` is set, separated by commas.
     #[inline]
     pub fn exclude<How>(mut self, exclude: impl IntoItemsSetting<u32, How>) -> Self {
         self.0.call.set_some_list::<u32, How>("exclude", exclude);
         self
     }
+
     /// Shell patterns of container paths to skip; a leading `/` ties one to the root directory.
     #[cfg_attr(doc, doc(alias("exclude-path")))]
     #[inline]
@@ -1026,6 +1098,7 @@ impl ClusterBackupIdPut {
         self.0.call.set_some_all::<String, How>("exclude-path", exclude_path);
         self
     }
+
     /// Settings for backup fleecing, which only concerns virtual machines. Since 8.2.
     #[inline]
     pub fn fleecing<How>(
@@ -1035,19 +1108,24 @@ impl ClusterBackupIdPut {
         self.0.call.set_some::<super::types::BackupFleecing, How>("fleecing", fleecing);
         self
     }
-    /// I/O priority under the BFQ scheduler; 8 means only when the disk is otherwise idle. From 0 to 8. Default: `7`.
+
+    /// I/O priority under the BFQ scheduler; 8 means only when the disk is otherwise idle. From 0
+    /// to 8. Default: `7`.
     #[inline]
     pub fn ionice<How>(mut self, ionice: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("ionice", ionice);
         self
     }
+
     /// Minutes to wait for another backup run on the same node to end. At least 0. Default: `180`.
     #[inline]
     pub fn lockwait<How>(mut self, lockwait: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("lockwait", lockwait);
         self
     }
-    /// Whether mail is sent after every run or only after failures; superseded by notification matchers. Default: `always`.
+
+    /// Whether mail is sent after every run or only after failures; superseded by notification
+    /// matchers. Default: `always`.
     #[inline]
     pub fn mailnotification<How>(
         mut self,
@@ -1061,19 +1139,23 @@ impl ClusterBackupIdPut {
             >("mailnotification", mailnotification);
         self
     }
+
     /// Mail addresses or users to notify, separated by commas; superseded by notification matchers.
     #[inline]
     pub fn mailto<How>(mut self, mailto: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("mailto", mailto);
         self
     }
+
     /// Archives to keep per guest; superseded by `prune-backups`. At least 1. Until 9.1.
     #[inline]
     pub fn maxfiles<How>(mut self, maxfiles: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("maxfiles", maxfiles);
         self
     }
-    /// Whether guests keep running, are suspended, or are stopped during the backup. Default: `snapshot`.
+
+    /// Whether guests keep running, are suspended, or are stopped during the backup. Default:
+    /// `snapshot`.
     #[inline]
     pub fn mode<How>(
         mut self,
@@ -1082,13 +1164,16 @@ impl ClusterBackupIdPut {
         self.0.call.set_some::<super::types::BackupMode, How>("mode", mode);
         self
     }
+
     /// Runs the job on this node only.
     #[inline]
     pub fn node<How>(mut self, node: impl IntoSetting<NodeName, How>) -> Self {
         self.0.call.set_some::<NodeName, How>("node", node);
         self
     }
-    /// Notes for the backup, on one line; `{{guestname}}`, `{{vmid}}`, `{{node}}`, `{{cluster}}` are filled in. At most 1024 characters. Only together with `storage`.
+
+    /// Notes for the backup, on one line; `{{guestname}}`, `{{vmid}}`, `{{node}}`, `{{cluster}}`
+    /// are filled in. At most 1024 characters. Only together with `storage`.
     #[cfg_attr(doc, doc(alias("notes-template")))]
     #[inline]
     pub fn notes_template<How>(
@@ -1098,7 +1183,9 @@ impl ClusterBackupIdPut {
         self.0.call.set_some::<String, How>("notes-template", notes_template);
         self
     }
-    /// Whether results are mailed to `mailto` or go through the notification system. Default: `auto`. Since 8.1.
+
+    /// Whether results are mailed to `mailto` or go through the notification system. Default:
+    /// `auto`. Since 8.1.
     #[cfg_attr(doc, doc(alias("notification-mode")))]
     #[inline]
     pub fn notification_mode<How>(
@@ -1113,6 +1200,7 @@ impl ClusterBackupIdPut {
             >("notification-mode", notification_mode);
         self
     }
+
     /// Without use today. Default: `always`. From 8.1 to 8.4.
     #[cfg_attr(doc, doc(alias("notification-policy")))]
     #[inline]
@@ -1131,6 +1219,7 @@ impl ClusterBackupIdPut {
             >("notification-policy", notification_policy);
         self
     }
+
     /// Without use today. From 8.1 to 8.4.
     #[cfg_attr(doc, doc(alias("notification-target")))]
     #[inline]
@@ -1141,6 +1230,7 @@ impl ClusterBackupIdPut {
         self.0.call.set_some::<String, How>("notification-target", notification_target);
         self
     }
+
     /// How container backups to Proxmox Backup Server recognize unchanged files. Since 8.2.
     #[cfg_attr(doc, doc(alias("pbs-change-detection-mode")))]
     #[inline]
@@ -1159,6 +1249,7 @@ impl ClusterBackupIdPut {
             >("pbs-change-detection-mode", pbs_change_detection_mode);
         self
     }
+
     /// Settings that affect the speed of backups.
     #[inline]
     pub fn performance<How>(
@@ -1173,24 +1264,29 @@ impl ClusterBackupIdPut {
             >("performance", performance);
         self
     }
-    /// Uses `pigz` for gzip if above 0: 1 takes half of the cores, more is the number of threads. Default: `0`.
+
+    /// Uses `pigz` for gzip if above 0: 1 takes half of the cores, more is the number of threads.
+    /// Default: `0`.
     #[inline]
     pub fn pigz<How>(mut self, pigz: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("pigz", pigz);
         self
     }
+
     /// Includes all guests in this pool.
     #[inline]
     pub fn pool<How>(mut self, pool: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("pool", pool);
         self
     }
+
     /// Whether new backups are protected against pruning and removal. Only together with `storage`.
     #[inline]
     pub fn protected<How>(mut self, protected: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("protected", protected);
         self
     }
+
     /// How many backups to keep, in place of the rule of the storage. Default: `keep-all=1`.
     #[cfg_attr(doc, doc(alias("prune-backups")))]
     #[inline]
@@ -1203,19 +1299,23 @@ impl ClusterBackupIdPut {
             .set_some::<super::types::PruneBackups, How>("prune-backups", prune_backups);
         self
     }
+
     /// Whether the output is reduced. Default: `false`.
     #[inline]
     pub fn quiet<How>(mut self, quiet: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("quiet", quiet);
         self
     }
+
     /// Whether older backups are pruned after a run. Default: `true`.
     #[inline]
     pub fn remove<How>(mut self, remove: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("remove", remove);
         self
     }
-    /// Makes up for runs missed while the scheduler was down, as soon as it is back. Default: `false`.
+
+    /// Makes up for runs missed while the scheduler was down, as soon as it is back. Default:
+    /// `false`.
     #[cfg_attr(doc, doc(alias("repeat-missed")))]
     #[inline]
     pub fn repeat_missed<How>(
@@ -1225,79 +1325,94 @@ impl ClusterBackupIdPut {
         self.0.call.set_some::<bool, How>("repeat-missed", repeat_missed);
         self
     }
+
     /// When the job runs, as a calendar event in systemd style. At most 128 characters.
     #[inline]
     pub fn schedule<How>(mut self, schedule: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("schedule", schedule);
         self
     }
+
     /// Path of a hook script on the node.
     #[inline]
     pub fn script<How>(mut self, script: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("script", script);
         self
     }
+
     /// Time of day at which the job runs, as `HH:MM`; superseded by `schedule`.
     #[inline]
     pub fn starttime<How>(mut self, starttime: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("starttime", starttime);
         self
     }
+
     /// Whether temporary files and logs of containers are skipped. Default: `true`.
     #[inline]
     pub fn stdexcludes<How>(mut self, stdexcludes: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("stdexcludes", stdexcludes);
         self
     }
+
     /// Ends backup runs that are under way on the node. Default: `false`.
     #[inline]
     pub fn stop<How>(mut self, stop: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("stop", stop);
         self
     }
+
     /// Minutes to wait for a guest to stop. At least 0. Default: `10`.
     #[inline]
     pub fn stopwait<How>(mut self, stopwait: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("stopwait", stopwait);
         self
     }
+
     /// Storage that receives the backups.
     #[inline]
     pub fn storage<How>(mut self, storage: impl IntoSetting<StorageId, How>) -> Self {
         self.0.call.set_some::<StorageId, How>("storage", storage);
         self
     }
+
     /// Directory for temporary files.
     #[inline]
     pub fn tmpdir<How>(mut self, tmpdir: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("tmpdir", tmpdir);
         self
     }
+
     /// VMIDs of the guests to back up, separated by commas.
     #[inline]
     pub fn vmid<How>(mut self, vmid: impl IntoItemsSetting<u32, How>) -> Self {
         self.0.call.set_some_list::<u32, How>("vmid", vmid);
         self
     }
+
     /// Threads for zstd compression; 0 takes half of the cores. Default: `1`.
     #[inline]
     pub fn zstd<How>(mut self, zstd: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("zstd", zstd);
         self
     }
+
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
         self.0.call.unset(name.into());
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -1312,13 +1427,15 @@ impl Settings<ClusterBackupIdPut> for ClusterBackupItem {
 
 /// The path `/cluster/backup/{id}/included_volumes`.
 ///
-/// Its calls: [`GET /cluster/backup/{id}/included_volumes`](ClusterBackupIdIncludedVolumesPath::get).
+/// Its calls:
+/// [`GET /cluster/backup/{id}/included_volumes`](ClusterBackupIdIncludedVolumesPath::get).
 #[cfg_attr(doc, doc(alias("/cluster/backup/{id}/included_volumes")))]
 #[derive(Clone, Debug)]
-pub struct ClusterBackupIdIncludedVolumesPath(pub(crate) At);
+pub struct ClusterBackupIdIncludedVolumesPath(pub(crate) PathNode);
 
 impl ClusterBackupIdPath {
-    /// Leads to [`GET /cluster/backup/{id}/included_volumes`](ClusterBackupIdIncludedVolumesPath::get).
+    /// Leads to
+    /// [`GET /cluster/backup/{id}/included_volumes`](ClusterBackupIdIncludedVolumesPath::get).
     #[inline]
     #[must_use]
     pub fn included_volumes(&self) -> ClusterBackupIdIncludedVolumesPath {
@@ -1361,7 +1478,7 @@ impl ClusterBackupIdIncludedVolumesPath {
 /// Its calls: [`GET /cluster/bulk-action`](ClusterBulkActionPath::get).
 #[cfg_attr(doc, doc(alias("/cluster/bulk-action")))]
 #[derive(Clone, Debug)]
-pub struct ClusterBulkActionPath(pub(crate) At);
+pub struct ClusterBulkActionPath(pub(crate) PathNode);
 
 impl ClusterPath {
     /// Leads to [`GET /cluster/bulk-action`](ClusterBulkActionPath::get).
@@ -1407,7 +1524,7 @@ impl ClusterBulkActionPath {
 /// Its calls: [`GET /cluster/bulk-action/guest`](ClusterBulkActionGuestPath::get).
 #[cfg_attr(doc, doc(alias("/cluster/bulk-action/guest")))]
 #[derive(Clone, Debug)]
-pub struct ClusterBulkActionGuestPath(pub(crate) At);
+pub struct ClusterBulkActionGuestPath(pub(crate) PathNode);
 
 impl ClusterBulkActionPath {
     /// Leads to [`GET /cluster/bulk-action/guest`](ClusterBulkActionGuestPath::get).
@@ -1452,7 +1569,7 @@ impl ClusterBulkActionGuestPath {
 /// Its calls: [`POST /cluster/bulk-action/guest/migrate`](ClusterBulkActionGuestMigratePost).
 #[cfg_attr(doc, doc(alias("/cluster/bulk-action/guest/migrate")))]
 #[derive(Clone, Debug)]
-pub struct ClusterBulkActionGuestMigratePath(pub(crate) At);
+pub struct ClusterBulkActionGuestMigratePath(pub(crate) PathNode);
 
 impl ClusterBulkActionGuestPath {
     /// Leads to [`POST /cluster/bulk-action/guest/migrate`](ClusterBulkActionGuestMigratePost).
@@ -1523,7 +1640,8 @@ impl ClusterBulkActionGuestMigratePath {
 /// * `target`: Node the guests go to.
 /// * Gives: [`Task`]
 /// * Releases: since 9.1
-/// * Needs: (`vms` names guests and `VM.Migrate` on path `/vms/{vmid}`) or (`vms` is left out and `VM.Migrate` on path `/`).
+/// * Needs: (`vms` names guests and `VM.Migrate` on path `/vms/{vmid}`) or (`vms` is left out and
+///   `VM.Migrate` on path `/`).
 #[cfg_attr(doc, doc(alias(
     "POST /cluster/bulk-action/guest/migrate", "bulk migrate", "migrate bulk", "migrate a bulk", "guests migrate",
     "migrate guests", "POST migrate", "pvesh create /cluster/bulk-action/guest/migrate", "target", "VM.Migrate"
@@ -1542,24 +1660,28 @@ impl ClusterBulkActionGuestMigratePost {
         self.0.call.set_some::<i64, How>("max-workers", max_workers);
         self
     }
+
     /// Older name of `max-workers`. From 1 to 64. Default: `1`.
     #[inline]
     pub fn maxworkers<How>(mut self, maxworkers: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("maxworkers", maxworkers);
         self
     }
+
     /// Migrates running virtual machines live, and restarts running containers on the target.
     #[inline]
     pub fn online<How>(mut self, online: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("online", online);
         self
     }
+
     /// VMIDs to act on.
     #[inline]
     pub fn vms<How: Several>(mut self, vms: impl IntoItemsSetting<u32, How>) -> Self {
         self.0.call.set_some_all::<u32, How>("vms", vms);
         self
     }
+
     /// Whether guests with local disks are migrated live, copying these disks.
     #[cfg_attr(doc, doc(alias("with-local-disks")))]
     #[inline]
@@ -1577,7 +1699,7 @@ impl ClusterBulkActionGuestMigratePost {
 /// Its calls: [`POST /cluster/bulk-action/guest/shutdown`](ClusterBulkActionGuestShutdownPost).
 #[cfg_attr(doc, doc(alias("/cluster/bulk-action/guest/shutdown")))]
 #[derive(Clone, Debug)]
-pub struct ClusterBulkActionGuestShutdownPath(pub(crate) At);
+pub struct ClusterBulkActionGuestShutdownPath(pub(crate) PathNode);
 
 impl ClusterBulkActionGuestPath {
     /// Leads to [`POST /cluster/bulk-action/guest/shutdown`](ClusterBulkActionGuestShutdownPost).
@@ -1639,7 +1761,8 @@ impl ClusterBulkActionGuestShutdownPath {
 ///
 /// * Gives: [`Task`]
 /// * Releases: since 9.1
-/// * Needs: (`vms` names guests and `VM.PowerMgmt` on path `/vms/{vmid}`) or (`vms` is left out and `VM.PowerMgmt` on path `/`).
+/// * Needs: (`vms` names guests and `VM.PowerMgmt` on path `/vms/{vmid}`) or (`vms` is left out and
+///   `VM.PowerMgmt` on path `/`).
 #[cfg_attr(doc, doc(alias(
     "POST /cluster/bulk-action/guest/shutdown", "bulk shutdown", "bulk stop", "shutdown bulk", "shutdown a bulk",
     "guests shutdown", "shutdown guests", "POST shutdown", "pvesh create /cluster/bulk-action/guest/shutdown",
@@ -1659,6 +1782,7 @@ impl ClusterBulkActionGuestShutdownPost {
         self.0.call.set_some::<bool, How>("force-stop", force_stop);
         self
     }
+
     /// How many guests are handled at the same time. From 1 to 64. Default: `4`.
     #[cfg_attr(doc, doc(alias("max-workers")))]
     #[inline]
@@ -1666,18 +1790,21 @@ impl ClusterBulkActionGuestShutdownPost {
         self.0.call.set_some::<i64, How>("max-workers", max_workers);
         self
     }
+
     /// Older name of `max-workers`. From 1 to 64. Default: `4`.
     #[inline]
     pub fn maxworkers<How>(mut self, maxworkers: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("maxworkers", maxworkers);
         self
     }
+
     /// Seconds a guest gets, unless its configuration sets another value. Default: `180`.
     #[inline]
     pub fn timeout<How>(mut self, timeout: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("timeout", timeout);
         self
     }
+
     /// VMIDs to act on.
     #[inline]
     pub fn vms<How: Several>(mut self, vms: impl IntoItemsSetting<u32, How>) -> Self {
@@ -1691,7 +1818,7 @@ impl ClusterBulkActionGuestShutdownPost {
 /// Its calls: [`POST /cluster/bulk-action/guest/start`](ClusterBulkActionGuestStartPost).
 #[cfg_attr(doc, doc(alias("/cluster/bulk-action/guest/start")))]
 #[derive(Clone, Debug)]
-pub struct ClusterBulkActionGuestStartPath(pub(crate) At);
+pub struct ClusterBulkActionGuestStartPath(pub(crate) PathNode);
 
 impl ClusterBulkActionGuestPath {
     /// Leads to [`POST /cluster/bulk-action/guest/start`](ClusterBulkActionGuestStartPost).
@@ -1753,7 +1880,8 @@ impl ClusterBulkActionGuestStartPath {
 ///
 /// * Gives: [`Task`]
 /// * Releases: since 9.1
-/// * Needs: (`vms` names guests and `VM.PowerMgmt` on path `/vms/{vmid}`) or (`vms` is left out and `VM.PowerMgmt` on path `/`).
+/// * Needs: (`vms` names guests and `VM.PowerMgmt` on path `/vms/{vmid}`) or (`vms` is left out and
+///   `VM.PowerMgmt` on path `/`).
 #[cfg_attr(doc, doc(alias(
     "POST /cluster/bulk-action/guest/start", "bulk start", "start bulk", "start a bulk", "guests start",
     "start guests", "POST start", "pvesh create /cluster/bulk-action/guest/start", "VM.PowerMgmt"
@@ -1772,18 +1900,21 @@ impl ClusterBulkActionGuestStartPost {
         self.0.call.set_some::<i64, How>("max-workers", max_workers);
         self
     }
+
     /// Older name of `max-workers`. From 1 to 64. Default: `4`.
     #[inline]
     pub fn maxworkers<How>(mut self, maxworkers: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("maxworkers", maxworkers);
         self
     }
+
     /// Seconds a virtual machine gets to start; without effect on containers.
     #[inline]
     pub fn timeout<How>(mut self, timeout: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("timeout", timeout);
         self
     }
+
     /// VMIDs to act on.
     #[inline]
     pub fn vms<How: Several>(mut self, vms: impl IntoItemsSetting<u32, How>) -> Self {
@@ -1797,7 +1928,7 @@ impl ClusterBulkActionGuestStartPost {
 /// Its calls: [`POST /cluster/bulk-action/guest/suspend`](ClusterBulkActionGuestSuspendPost).
 #[cfg_attr(doc, doc(alias("/cluster/bulk-action/guest/suspend")))]
 #[derive(Clone, Debug)]
-pub struct ClusterBulkActionGuestSuspendPath(pub(crate) At);
+pub struct ClusterBulkActionGuestSuspendPath(pub(crate) PathNode);
 
 impl ClusterBulkActionGuestPath {
     /// Leads to [`POST /cluster/bulk-action/guest/suspend`](ClusterBulkActionGuestSuspendPost).
@@ -1892,9 +2023,12 @@ impl ClusterBulkActionGuestSuspendPath {
 ///
 /// * Gives: [`Task`]
 /// * Releases: since 9.1
-/// * Needs: (`vms` names guests and `VM.PowerMgmt` on path `/vms/{vmid}`) or (`vms` is left out and `VM.PowerMgmt` on path `/`).
-///   * With `to-disk`: (`vms` names guests and `VM.Config.Disk` on path `/vms/{vmid}`) or (`vms` is left out and `VM.Config.Disk` on path `/`).
-///   * With `statestorage`, when `to-disk` is set too: `Datastore.AllocateSpace` on path `/storage/{statestorage}`.
+/// * Needs: (`vms` names guests and `VM.PowerMgmt` on path `/vms/{vmid}`) or (`vms` is left out and
+///   `VM.PowerMgmt` on path `/`).
+///   * With `to-disk`: (`vms` names guests and `VM.Config.Disk` on path `/vms/{vmid}`) or (`vms` is
+///     left out and `VM.Config.Disk` on path `/`).
+///   * With `statestorage`, when `to-disk` is set too: `Datastore.AllocateSpace` on path
+///     `/storage/{statestorage}`.
 #[cfg_attr(doc, doc(alias(
     "POST /cluster/bulk-action/guest/suspend", "bulk suspend", "suspend bulk", "suspend a bulk", "guests suspend",
     "suspend guests", "POST suspend", "pvesh create /cluster/bulk-action/guest/suspend", "VM.PowerMgmt"
@@ -1913,12 +2047,14 @@ impl ClusterBulkActionGuestSuspendPost {
         self.0.call.set_some::<i64, How>("max-workers", max_workers);
         self
     }
+
     /// Older name of `max-workers`. From 1 to 64. Default: `4`.
     #[inline]
     pub fn maxworkers<How>(mut self, maxworkers: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("maxworkers", maxworkers);
         self
     }
+
     /// Storage for the saved memory of virtual machines. Only together with `to-disk`.
     #[inline]
     pub fn statestorage<How>(
@@ -1928,13 +2064,16 @@ impl ClusterBulkActionGuestSuspendPost {
         self.0.call.set_some::<StorageId, How>("statestorage", statestorage);
         self
     }
-    /// Saves the memory to disk and powers off; the next start continues from there. Default: `false`.
+
+    /// Saves the memory to disk and powers off; the next start continues from there. Default:
+    /// `false`.
     #[cfg_attr(doc, doc(alias("to-disk")))]
     #[inline]
     pub fn to_disk<How>(mut self, to_disk: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("to-disk", to_disk);
         self
     }
+
     /// VMIDs to act on.
     #[inline]
     pub fn vms<How: Several>(mut self, vms: impl IntoItemsSetting<u32, How>) -> Self {
@@ -1945,13 +2084,15 @@ impl ClusterBulkActionGuestSuspendPost {
 
 /// The path `/cluster/config`.
 ///
-/// Its calls: [`GET /cluster/config`](ClusterConfigPath::get), [`POST /cluster/config`](ClusterConfigPost).
+/// Its calls: [`GET /cluster/config`](ClusterConfigPath::get),
+/// [`POST /cluster/config`](ClusterConfigPost).
 #[cfg_attr(doc, doc(alias("/cluster/config")))]
 #[derive(Clone, Debug)]
-pub struct ClusterConfigPath(pub(crate) At);
+pub struct ClusterConfigPath(pub(crate) PathNode);
 
 impl ClusterPath {
-    /// Leads to [`GET /cluster/config`](ClusterConfigPath::get), [`POST /cluster/config`](ClusterConfigPost).
+    /// Leads to [`GET /cluster/config`](ClusterConfigPath::get),
+    /// [`POST /cluster/config`](ClusterConfigPost).
     #[inline]
     #[must_use]
     pub fn config(&self) -> ClusterConfigPath {
@@ -1985,6 +2126,7 @@ impl ClusterConfigPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Creates a cluster with this node as its first member.
     ///
     /// `POST /cluster/config` → [`Task`]
@@ -2057,13 +2199,16 @@ impl ClusterConfigPost {
         self.0.call.set_member::<CorosyncLink, Which, How>("link", index, link);
         self
     }
+
     /// Corosync ID of the node; chosen by the cluster if not given. At least 1.
     #[inline]
     pub fn nodeid<How>(mut self, nodeid: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("nodeid", nodeid);
         self
     }
-    /// Milliseconds added to the corosync token timeout for each node beyond the second. At least 0. Default: `125`. Since 9.1.
+
+    /// Milliseconds added to the corosync token timeout for each node beyond the second. At least 0.
+    /// Default: `125`. Since 9.1.
     #[cfg_attr(doc, doc(alias("token-coefficient")))]
     #[inline]
     pub fn token_coefficient<How>(
@@ -2073,6 +2218,7 @@ impl ClusterConfigPost {
         self.0.call.set_some::<i64, How>("token-coefficient", token_coefficient);
         self
     }
+
     /// Votes of the node in quorum decisions. At least 1.
     #[inline]
     pub fn votes<How>(mut self, votes: impl IntoSetting<i64, How>) -> Self {
@@ -2086,7 +2232,7 @@ impl ClusterConfigPost {
 /// Its calls: [`GET /cluster/config/apiversion`](ClusterConfigApiversionPath::get).
 #[cfg_attr(doc, doc(alias("/cluster/config/apiversion")))]
 #[derive(Clone, Debug)]
-pub struct ClusterConfigApiversionPath(pub(crate) At);
+pub struct ClusterConfigApiversionPath(pub(crate) PathNode);
 
 impl ClusterConfigPath {
     /// Leads to [`GET /cluster/config/apiversion`](ClusterConfigApiversionPath::get).
@@ -2130,13 +2276,15 @@ impl ClusterConfigApiversionPath {
 
 /// The path `/cluster/config/join`.
 ///
-/// Its calls: [`GET /cluster/config/join`](ClusterConfigJoinGet), [`POST /cluster/config/join`](ClusterConfigJoinPost).
+/// Its calls: [`GET /cluster/config/join`](ClusterConfigJoinGet),
+/// [`POST /cluster/config/join`](ClusterConfigJoinPost).
 #[cfg_attr(doc, doc(alias("/cluster/config/join")))]
 #[derive(Clone, Debug)]
-pub struct ClusterConfigJoinPath(pub(crate) At);
+pub struct ClusterConfigJoinPath(pub(crate) PathNode);
 
 impl ClusterConfigPath {
-    /// Leads to [`GET /cluster/config/join`](ClusterConfigJoinGet), [`POST /cluster/config/join`](ClusterConfigJoinPost).
+    /// Leads to [`GET /cluster/config/join`](ClusterConfigJoinGet),
+    /// [`POST /cluster/config/join`](ClusterConfigJoinPost).
     #[inline]
     #[must_use]
     pub fn join(&self) -> ClusterConfigJoinPath {
@@ -2158,6 +2306,7 @@ impl ClusterConfigJoinPath {
             .limits(&[("node", Takes::Format("pve-node"))]);
         ClusterConfigJoinGet(self.0.request(ENDPOINT, reply::data))
     }
+
     /// Makes this node join an existing cluster, whose `/etc/pve` replaces its own.
     ///
     /// `POST /cluster/config/join` → [`Task`]
@@ -2228,7 +2377,8 @@ impl ClusterConfigJoinGet {
 
 /// `POST /cluster/config/join` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterConfigJoinPostRequired<const GIVEN: usize>(Request<Task>);
@@ -2316,6 +2466,7 @@ impl ClusterConfigJoinPost {
         self.0.call.set_some::<bool, How>("force", force);
         self
     }
+
     /// Address and priority of the node on corosync link n. Indexes 0 to 7.
     #[cfg_attr(doc, doc(alias("link0", "link1", "link2", "link3")))]
     #[inline]
@@ -2327,12 +2478,14 @@ impl ClusterConfigJoinPost {
         self.0.call.set_member::<CorosyncLink, Which, How>("link", index, link);
         self
     }
+
     /// Corosync ID of the node; chosen by the cluster if not given. At least 1.
     #[inline]
     pub fn nodeid<How>(mut self, nodeid: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("nodeid", nodeid);
         self
     }
+
     /// Votes of the node in quorum decisions. At least 0.
     #[inline]
     pub fn votes<How>(mut self, votes: impl IntoSetting<i64, How>) -> Self {
@@ -2346,7 +2499,7 @@ impl ClusterConfigJoinPost {
 /// Its calls: [`GET /cluster/config/nodes`](ClusterConfigNodesPath::get).
 #[cfg_attr(doc, doc(alias("/cluster/config/nodes")))]
 #[derive(Clone, Debug)]
-pub struct ClusterConfigNodesPath(pub(crate) At);
+pub struct ClusterConfigNodesPath(pub(crate) PathNode);
 
 impl ClusterConfigPath {
     /// Leads to [`GET /cluster/config/nodes`](ClusterConfigNodesPath::get).
@@ -2391,13 +2544,15 @@ impl ClusterConfigNodesPath {
 
 /// The path `/cluster/config/nodes/{node}`.
 ///
-/// Its calls: [`POST /cluster/config/nodes/{node}`](ClusterConfigNodesNodePost), [`DELETE /cluster/config/nodes/{node}`](ClusterConfigNodesNodePath::delete).
+/// Its calls: [`POST /cluster/config/nodes/{node}`](ClusterConfigNodesNodePost),
+/// [`DELETE /cluster/config/nodes/{node}`](ClusterConfigNodesNodePath::delete).
 #[cfg_attr(doc, doc(alias("/cluster/config/nodes/{node}")))]
 #[derive(Clone, Debug)]
-pub struct ClusterConfigNodesNodePath(pub(crate) At);
+pub struct ClusterConfigNodesNodePath(pub(crate) PathNode);
 
 impl ClusterConfigNodesPath {
-    /// Leads to [`POST /cluster/config/nodes/{node}`](ClusterConfigNodesNodePost), [`DELETE /cluster/config/nodes/{node}`](ClusterConfigNodesNodePath::delete).
+    /// Leads to [`POST /cluster/config/nodes/{node}`](ClusterConfigNodesNodePost),
+    /// [`DELETE /cluster/config/nodes/{node}`](ClusterConfigNodesNodePath::delete).
     ///
     /// Node name.
     #[inline]
@@ -2427,6 +2582,7 @@ impl ClusterConfigNodesNodePath {
             );
         ClusterConfigNodesNodePost(self.0.request(ENDPOINT, reply::data))
     }
+
     /// Removes a node from the corosync configuration; the node should be off for good.
     ///
     /// `DELETE /cluster/config/nodes/{node}`
@@ -2487,12 +2643,14 @@ impl ClusterConfigNodesNodePost {
         self.0.call.set_some::<i64, How>("apiversion", apiversion);
         self
     }
+
     /// Goes on although a node of that name is already configured.
     #[inline]
     pub fn force<How>(mut self, force: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("force", force);
         self
     }
+
     /// Address and priority of the node on corosync link n. Indexes 0 to 7.
     #[cfg_attr(doc, doc(alias("link0", "link1", "link2", "link3")))]
     #[inline]
@@ -2504,6 +2662,7 @@ impl ClusterConfigNodesNodePost {
         self.0.call.set_member::<CorosyncLink, Which, How>("link", index, link);
         self
     }
+
     /// Address of the new node for link 0 if no links are given.
     #[inline]
     pub fn new_node_ip<How>(
@@ -2513,12 +2672,14 @@ impl ClusterConfigNodesNodePost {
         self.0.call.set_some::<IpAddress, How>("new_node_ip", new_node_ip);
         self
     }
+
     /// Corosync ID of the node; chosen by the cluster if not given. At least 1.
     #[inline]
     pub fn nodeid<How>(mut self, nodeid: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("nodeid", nodeid);
         self
     }
+
     /// Votes of the node in quorum decisions. At least 0.
     #[inline]
     pub fn votes<How>(mut self, votes: impl IntoSetting<i64, How>) -> Self {
@@ -2532,7 +2693,7 @@ impl ClusterConfigNodesNodePost {
 /// Its calls: [`GET /cluster/config/qdevice`](ClusterConfigQdevicePath::get).
 #[cfg_attr(doc, doc(alias("/cluster/config/qdevice")))]
 #[derive(Clone, Debug)]
-pub struct ClusterConfigQdevicePath(pub(crate) At);
+pub struct ClusterConfigQdevicePath(pub(crate) PathNode);
 
 impl ClusterConfigPath {
     /// Leads to [`GET /cluster/config/qdevice`](ClusterConfigQdevicePath::get).
@@ -2578,7 +2739,7 @@ impl ClusterConfigQdevicePath {
 /// Its calls: [`GET /cluster/config/totem`](ClusterConfigTotemPath::get).
 #[cfg_attr(doc, doc(alias("/cluster/config/totem")))]
 #[derive(Clone, Debug)]
-pub struct ClusterConfigTotemPath(pub(crate) At);
+pub struct ClusterConfigTotemPath(pub(crate) PathNode);
 
 impl ClusterConfigPath {
     /// Leads to [`GET /cluster/config/totem`](ClusterConfigTotemPath::get).
@@ -2626,7 +2787,7 @@ impl ClusterConfigTotemPath {
 /// Its calls: [`GET /cluster/jobs`](ClusterJobsPath::get).
 #[cfg_attr(doc, doc(alias("/cluster/jobs")))]
 #[derive(Clone, Debug)]
-pub struct ClusterJobsPath(pub(crate) At);
+pub struct ClusterJobsPath(pub(crate) PathNode);
 
 impl ClusterPath {
     /// Leads to [`GET /cluster/jobs`](ClusterJobsPath::get).
@@ -2670,7 +2831,7 @@ impl ClusterJobsPath {
 /// Its calls: [`GET /cluster/jobs/realm-sync`](ClusterJobsRealmSyncPath::get).
 #[cfg_attr(doc, doc(alias("/cluster/jobs/realm-sync")))]
 #[derive(Clone, Debug)]
-pub struct ClusterJobsRealmSyncPath(pub(crate) At);
+pub struct ClusterJobsRealmSyncPath(pub(crate) PathNode);
 
 impl ClusterJobsPath {
     /// Leads to [`GET /cluster/jobs/realm-sync`](ClusterJobsRealmSyncPath::get).
@@ -2717,13 +2878,19 @@ impl ClusterJobsRealmSyncPath {
 
 /// The path `/cluster/jobs/realm-sync/{id}`.
 ///
-/// Its calls: [`GET /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPath::get), [`POST /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPost), [`PUT /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPut), [`DELETE /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPath::delete).
+/// Its calls: [`GET /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPath::get),
+/// [`POST /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPost),
+/// [`PUT /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPut),
+/// [`DELETE /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPath::delete).
 #[cfg_attr(doc, doc(alias("/cluster/jobs/realm-sync/{id}")))]
 #[derive(Clone, Debug)]
-pub struct ClusterJobsRealmSyncIdPath(pub(crate) At);
+pub struct ClusterJobsRealmSyncIdPath(pub(crate) PathNode);
 
 impl ClusterJobsRealmSyncPath {
-    /// Leads to [`GET /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPath::get), [`POST /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPost), [`PUT /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPut), [`DELETE /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPath::delete).
+    /// Leads to [`GET /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPath::get),
+    /// [`POST /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPost),
+    /// [`PUT /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPut),
+    /// [`DELETE /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPath::delete).
     ///
     /// Job ID.
     #[inline]
@@ -2761,11 +2928,13 @@ impl ClusterJobsRealmSyncIdPath {
             .since(8, 0);
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Creates a realm sync job.
     ///
     /// `POST /cluster/jobs/realm-sync/{id}` → `()`
     ///
-    /// * `schedule`: When the job runs, as a calendar event in systemd style. At most 128 characters.
+    /// * `schedule`: When the job runs, as a calendar event in systemd style. At most 128
+    ///   characters.
     #[inline]
     pub fn post<How0>(
         &self,
@@ -2804,11 +2973,13 @@ impl ClusterJobsRealmSyncIdPath {
         request.call.set_as::<String, How0>("schedule", schedule);
         ClusterJobsRealmSyncIdPost(request)
     }
+
     /// Changes a realm sync job.
     ///
     /// `PUT /cluster/jobs/realm-sync/{id}` → `()`
     ///
-    /// * `schedule`: When the job runs, as a calendar event in systemd style. At most 128 characters.
+    /// * `schedule`: When the job runs, as a calendar event in systemd style. At most 128
+    ///   characters.
     #[inline]
     pub fn put<How0>(
         &self,
@@ -2847,6 +3018,7 @@ impl ClusterJobsRealmSyncIdPath {
         request.call.set_as::<String, How0>("schedule", schedule);
         ClusterJobsRealmSyncIdPut(request)
     }
+
     /// Deletes a realm sync job.
     ///
     /// `DELETE /cluster/jobs/realm-sync/{id}`
@@ -2889,7 +3061,8 @@ impl ClusterJobsRealmSyncIdPath {
 /// * `schedule`: When the job runs, as a calendar event in systemd style. At most 128 characters.
 /// * Gives: `()`
 /// * Releases: since 8.0
-/// * Needs: `Realm.AllocateUser` on path `/access/realm/{realm}` and `User.Modify` on path `/access/groups`.
+/// * Needs: `Realm.AllocateUser` on path `/access/realm/{realm}` and `User.Modify` on path
+///   `/access/groups`.
 #[cfg_attr(doc, doc(alias(
     "POST /cluster/jobs/realm-sync/{id}", "create realm sync job", "add realm sync job", "new realm sync job",
     "POST realm-sync", "pvesh create /cluster/jobs/realm-sync/{id}", "schedule", "Realm.AllocateUser", "User.Modify"
@@ -2907,6 +3080,7 @@ impl ClusterJobsRealmSyncIdPost {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
+
     /// Whether imported users may log in right away. Default: `true`.
     #[cfg_attr(doc, doc(alias("enable-new")))]
     #[inline]
@@ -2914,19 +3088,23 @@ impl ClusterJobsRealmSyncIdPost {
         self.0.call.set_some::<bool, How>("enable-new", enable_new);
         self
     }
+
     /// Whether the job is run. Default: `true`.
     #[inline]
     pub fn enabled<How>(mut self, enabled: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("enabled", enabled);
         self
     }
+
     /// Realm that is synced. At most 32 characters.
     #[inline]
     pub fn realm<How>(mut self, realm: impl IntoSetting<Realm, How>) -> Self {
         self.0.call.set_some::<Realm, How>("realm", realm);
         self
     }
-    /// What is dropped once gone from the directory: `entry`, `properties`, `acl` joined by `;`, or `none`. Default: `none`.
+
+    /// What is dropped once gone from the directory: `entry`, `properties`, `acl` joined by `;`, or
+    /// `none`. Default: `none`.
     #[cfg_attr(doc, doc(alias("remove-vanished")))]
     #[inline]
     pub fn remove_vanished<How>(
@@ -2936,6 +3114,7 @@ impl ClusterJobsRealmSyncIdPost {
         self.0.call.set_some::<String, How>("remove-vanished", remove_vanished);
         self
     }
+
     /// Whether users, groups or both are imported.
     #[inline]
     pub fn scope<How>(
@@ -2945,13 +3124,17 @@ impl ClusterJobsRealmSyncIdPost {
         self.0.call.set_some::<super::types::RealmSyncScope, How>("scope", scope);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -2977,7 +3160,8 @@ impl Settings<ClusterJobsRealmSyncIdPost> for ClusterJobsRealmSync {
 /// * `schedule`: When the job runs, as a calendar event in systemd style. At most 128 characters.
 /// * Gives: `()`
 /// * Releases: since 8.0
-/// * Needs: `Realm.AllocateUser` on path `/access/realm/{realm}` and `User.Modify` on path `/access/groups`.
+/// * Needs: `Realm.AllocateUser` on path `/access/realm/{realm}` and `User.Modify` on path
+///   `/access/groups`.
 #[cfg_attr(doc, doc(alias(
     "PUT /cluster/jobs/realm-sync/{id}", "update realm sync job", "change realm sync job", "edit realm sync job",
     "set realm sync job", "modify realm sync job", "PUT realm-sync", "pvesh set /cluster/jobs/realm-sync/{id}",
@@ -2996,12 +3180,14 @@ impl ClusterJobsRealmSyncIdPut {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
+
     /// Settings to reset, separated by commas. At most 4096 characters.
     #[inline]
     pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
+
     /// Whether imported users may log in right away. Default: `true`.
     #[cfg_attr(doc, doc(alias("enable-new")))]
     #[inline]
@@ -3009,13 +3195,16 @@ impl ClusterJobsRealmSyncIdPut {
         self.0.call.set_some::<bool, How>("enable-new", enable_new);
         self
     }
+
     /// Whether the job is run. Default: `true`.
     #[inline]
     pub fn enabled<How>(mut self, enabled: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("enabled", enabled);
         self
     }
-    /// What is dropped once gone from the directory: `entry`, `properties`, `acl` joined by `;`, or `none`. Default: `none`.
+
+    /// What is dropped once gone from the directory: `entry`, `properties`, `acl` joined by `;`, or
+    /// `none`. Default: `none`.
     #[cfg_attr(doc, doc(alias("remove-vanished")))]
     #[inline]
     pub fn remove_vanished<How>(
@@ -3025,6 +3214,7 @@ impl ClusterJobsRealmSyncIdPut {
         self.0.call.set_some::<String, How>("remove-vanished", remove_vanished);
         self
     }
+
     /// Whether users, groups or both are imported.
     #[inline]
     pub fn scope<How>(
@@ -3034,19 +3224,24 @@ impl ClusterJobsRealmSyncIdPut {
         self.0.call.set_some::<super::types::RealmSyncScope, How>("scope", scope);
         self
     }
+
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
         self.0.call.unset(name.into());
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -3075,7 +3270,7 @@ impl Settings<ClusterJobsRealmSyncIdPut> for ClusterJobsRealmSyncItem {
 /// Its calls: [`GET /cluster/jobs/schedule-analyze`](ClusterJobsScheduleAnalyzeGet).
 #[cfg_attr(doc, doc(alias("/cluster/jobs/schedule-analyze")))]
 #[derive(Clone, Debug)]
-pub struct ClusterJobsScheduleAnalyzePath(pub(crate) At);
+pub struct ClusterJobsScheduleAnalyzePath(pub(crate) PathNode);
 
 impl ClusterJobsPath {
     /// Leads to [`GET /cluster/jobs/schedule-analyze`](ClusterJobsScheduleAnalyzeGet).
@@ -3150,6 +3345,7 @@ impl ClusterJobsScheduleAnalyzeGet {
         self.0.call.set_some::<i64, How>("iterations", iterations);
         self
     }
+
     /// Unix time in seconds to compute from; now if left out.
     #[inline]
     pub fn starttime<How>(
@@ -3166,7 +3362,7 @@ impl ClusterJobsScheduleAnalyzeGet {
 /// Its calls: [`GET /cluster/log`](ClusterLogGet).
 #[cfg_attr(doc, doc(alias("/cluster/log")))]
 #[derive(Clone, Debug)]
-pub struct ClusterLogPath(pub(crate) At);
+pub struct ClusterLogPath(pub(crate) PathNode);
 
 impl ClusterPath {
     /// Leads to [`GET /cluster/log`](ClusterLogGet).
@@ -3249,7 +3445,7 @@ impl ClusterLogGet {
 /// Its calls: [`GET /cluster/mapping`](ClusterMappingPath::get).
 #[cfg_attr(doc, doc(alias("/cluster/mapping")))]
 #[derive(Clone, Debug)]
-pub struct ClusterMappingPath(pub(crate) At);
+pub struct ClusterMappingPath(pub(crate) PathNode);
 
 impl ClusterPath {
     /// Leads to [`GET /cluster/mapping`](ClusterMappingPath::get).
@@ -3292,13 +3488,15 @@ impl ClusterMappingPath {
 
 /// The path `/cluster/mapping/dir`.
 ///
-/// Its calls: [`GET /cluster/mapping/dir`](ClusterMappingDirGet), [`POST /cluster/mapping/dir`](ClusterMappingDirPost).
+/// Its calls: [`GET /cluster/mapping/dir`](ClusterMappingDirGet),
+/// [`POST /cluster/mapping/dir`](ClusterMappingDirPost).
 #[cfg_attr(doc, doc(alias("/cluster/mapping/dir")))]
 #[derive(Clone, Debug)]
-pub struct ClusterMappingDirPath(pub(crate) At);
+pub struct ClusterMappingDirPath(pub(crate) PathNode);
 
 impl ClusterMappingPath {
-    /// Leads to [`GET /cluster/mapping/dir`](ClusterMappingDirGet), [`POST /cluster/mapping/dir`](ClusterMappingDirPost).
+    /// Leads to [`GET /cluster/mapping/dir`](ClusterMappingDirGet),
+    /// [`POST /cluster/mapping/dir`](ClusterMappingDirPost).
     #[inline]
     #[must_use]
     pub fn dir(&self) -> ClusterMappingDirPath {
@@ -3327,6 +3525,7 @@ impl ClusterMappingDirPath {
             .limits(&[("check-node", Takes::Format("pve-node"))]);
         ClusterMappingDirGet(self.0.request(ENDPOINT, reply::data))
     }
+
     /// Creates a directory mapping.
     ///
     /// `POST /cluster/mapping/dir` → `()`
@@ -3364,7 +3563,8 @@ impl ClusterMappingDirPath {
 /// * Gives: list of [`ClusterMappingDirItem`]
 /// * Releases: since 8.4
 /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
-///   * It shows mappings only with one of `Mapping.Modify`, `Mapping.Use`, `Mapping.Audit` on path `/mapping/dir/{id}`.
+///   * It shows mappings only with one of `Mapping.Modify`, `Mapping.Use`, `Mapping.Audit` on path
+///     `/mapping/dir/{id}`.
 #[cfg_attr(doc, doc(alias(
     "GET /cluster/mapping/dir", "directory mappings", "list a directory mapping", "list directory mappings",
     "show directory mappings", "all directory mappings", "dir mappings", "list dir mappings", "show dir mappings",
@@ -3395,7 +3595,8 @@ impl ClusterMappingDirGet {
 
 /// `POST /cluster/mapping/dir` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterMappingDirPostRequired<const GIVEN: usize>(Request<()>);
@@ -3471,13 +3672,17 @@ impl ClusterMappingDirPost {
         self.0.call.set_some::<String, How>("description", description);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -3497,13 +3702,17 @@ impl Settings<ClusterMappingDirPost> for ClusterMappingDir {
 
 /// The path `/cluster/mapping/dir/{id}`.
 ///
-/// Its calls: [`GET /cluster/mapping/dir/{id}`](ClusterMappingDirIdPath::get), [`PUT /cluster/mapping/dir/{id}`](ClusterMappingDirIdPut), [`DELETE /cluster/mapping/dir/{id}`](ClusterMappingDirIdPath::delete).
+/// Its calls: [`GET /cluster/mapping/dir/{id}`](ClusterMappingDirIdPath::get),
+/// [`PUT /cluster/mapping/dir/{id}`](ClusterMappingDirIdPut),
+/// [`DELETE /cluster/mapping/dir/{id}`](ClusterMappingDirIdPath::delete).
 #[cfg_attr(doc, doc(alias("/cluster/mapping/dir/{id}")))]
 #[derive(Clone, Debug)]
-pub struct ClusterMappingDirIdPath(pub(crate) At);
+pub struct ClusterMappingDirIdPath(pub(crate) PathNode);
 
 impl ClusterMappingDirPath {
-    /// Leads to [`GET /cluster/mapping/dir/{id}`](ClusterMappingDirIdPath::get), [`PUT /cluster/mapping/dir/{id}`](ClusterMappingDirIdPut), [`DELETE /cluster/mapping/dir/{id}`](ClusterMappingDirIdPath::delete).
+    /// Leads to [`GET /cluster/mapping/dir/{id}`](ClusterMappingDirIdPath::get),
+    /// [`PUT /cluster/mapping/dir/{id}`](ClusterMappingDirIdPut),
+    /// [`DELETE /cluster/mapping/dir/{id}`](ClusterMappingDirIdPath::delete).
     ///
     /// Name of the mapping, as guest configurations refer to it.
     #[inline]
@@ -3526,7 +3735,8 @@ impl ClusterMappingDirIdPath {
     ///
     /// * Gives: [`ClusterMappingDir`]
     /// * Releases: since 8.4
-    /// * Needs: `Mapping.Use` on path `/mapping/dir/{id}` or `Mapping.Modify` on path `/mapping/dir/{id}` or `Mapping.Audit` on path `/mapping/dir/{id}`.
+    /// * Needs: `Mapping.Use` on path `/mapping/dir/{id}` or `Mapping.Modify` on path
+    ///   `/mapping/dir/{id}` or `Mapping.Audit` on path `/mapping/dir/{id}`.
     #[cfg_attr(doc, doc(alias(
         "GET /cluster/mapping/dir/{id}", "get directory mapping", "show directory mapping", "read directory mapping",
         "get dir mapping", "show dir mapping", "read dir mapping", "GET dir", "pvesh get /cluster/mapping/dir/{id}"
@@ -3547,6 +3757,7 @@ impl ClusterMappingDirIdPath {
             .since(8, 4);
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Changes a directory mapping.
     ///
     /// `PUT /cluster/mapping/dir/{id}` → `()`
@@ -3567,6 +3778,7 @@ impl ClusterMappingDirIdPath {
             );
         ClusterMappingDirIdPut(self.0.request(ENDPOINT, reply::nothing))
     }
+
     /// Deletes a directory mapping.
     ///
     /// `DELETE /cluster/mapping/dir/{id}`
@@ -3629,6 +3841,7 @@ impl ClusterMappingDirIdPut {
         self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
+
     /// Free text about the directory. At most 4096 characters.
     #[inline]
     pub fn description<How>(
@@ -3638,12 +3851,15 @@ impl ClusterMappingDirIdPut {
         self.0.call.set_some::<String, How>("description", description);
         self
     }
-    /// SHA-1 of the configuration; a change that passes an outdated one is refused. At most 64 characters.
+
+    /// SHA-1 of the configuration; a change that passes an outdated one is refused. At most 64
+    /// characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// What the mapping stands for on each node, as property strings.
     #[inline]
     pub fn map<How: Several>(
@@ -3653,19 +3869,24 @@ impl ClusterMappingDirIdPut {
         self.0.call.set_some_all::<DirMapping, How>("map", map);
         self
     }
+
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
         self.0.call.unset(name.into());
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -3685,13 +3906,15 @@ impl Settings<ClusterMappingDirIdPut> for ClusterMappingDirItem {
 
 /// The path `/cluster/mapping/pci`.
 ///
-/// Its calls: [`GET /cluster/mapping/pci`](ClusterMappingPciGet), [`POST /cluster/mapping/pci`](ClusterMappingPciPost).
+/// Its calls: [`GET /cluster/mapping/pci`](ClusterMappingPciGet),
+/// [`POST /cluster/mapping/pci`](ClusterMappingPciPost).
 #[cfg_attr(doc, doc(alias("/cluster/mapping/pci")))]
 #[derive(Clone, Debug)]
-pub struct ClusterMappingPciPath(pub(crate) At);
+pub struct ClusterMappingPciPath(pub(crate) PathNode);
 
 impl ClusterMappingPath {
-    /// Leads to [`GET /cluster/mapping/pci`](ClusterMappingPciGet), [`POST /cluster/mapping/pci`](ClusterMappingPciPost).
+    /// Leads to [`GET /cluster/mapping/pci`](ClusterMappingPciGet),
+    /// [`POST /cluster/mapping/pci`](ClusterMappingPciPost).
     #[inline]
     #[must_use]
     pub fn pci(&self) -> ClusterMappingPciPath {
@@ -3720,6 +3943,7 @@ impl ClusterMappingPciPath {
             .limits(&[("check-node", Takes::Format("pve-node"))]);
         ClusterMappingPciGet(self.0.request(ENDPOINT, reply::data))
     }
+
     /// Creates a PCI device mapping.
     ///
     /// `POST /cluster/mapping/pci` → `()`
@@ -3760,7 +3984,8 @@ impl ClusterMappingPciPath {
 /// * Gives: list of [`ClusterMappingPciItem`]
 /// * Releases: since 8.0
 /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
-///   * It shows mappings only with one of `Mapping.Modify`, `Mapping.Use`, `Mapping.Audit` on path `/mapping/pci/{id}`.
+///   * It shows mappings only with one of `Mapping.Modify`, `Mapping.Use`, `Mapping.Audit` on path
+///     `/mapping/pci/{id}`.
 #[cfg_attr(doc, doc(alias(
     "GET /cluster/mapping/pci", "pci mappings", "list a pci mapping", "list pci mappings", "show pci mappings",
     "all pci mappings", "pci resource mappings", "list pci resource mappings", "show pci resource mappings",
@@ -3791,7 +4016,8 @@ impl ClusterMappingPciGet {
 
 /// `POST /cluster/mapping/pci` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterMappingPciPostRequired<const GIVEN: usize>(Request<()>);
@@ -3867,7 +4093,9 @@ impl ClusterMappingPciPost {
         self.0.call.set_some::<String, How>("description", description);
         self
     }
-    /// Whether guests with the device may be migrated live; experimental, needs driver support. Default: `false`. Since 8.4.
+
+    /// Whether guests with the device may be migrated live; experimental, needs driver support.
+    /// Default: `false`. Since 8.4.
     #[cfg_attr(doc, doc(alias("live-migration-capable")))]
     #[inline]
     pub fn live_migration_capable<How>(
@@ -3879,19 +4107,25 @@ impl ClusterMappingPciPost {
             .set_some::<bool, How>("live-migration-capable", live_migration_capable);
         self
     }
-    /// Whether the device offers mediated devices, which are then passed on in its place. Default: `false`.
+
+    /// Whether the device offers mediated devices, which are then passed on in its place. Default:
+    /// `false`.
     #[inline]
     pub fn mdev<How>(mut self, mdev: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("mdev", mdev);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -3911,13 +4145,17 @@ impl Settings<ClusterMappingPciPost> for ClusterMappingPci {
 
 /// The path `/cluster/mapping/pci/{id}`.
 ///
-/// Its calls: [`GET /cluster/mapping/pci/{id}`](ClusterMappingPciIdPath::get), [`PUT /cluster/mapping/pci/{id}`](ClusterMappingPciIdPut), [`DELETE /cluster/mapping/pci/{id}`](ClusterMappingPciIdPath::delete).
+/// Its calls: [`GET /cluster/mapping/pci/{id}`](ClusterMappingPciIdPath::get),
+/// [`PUT /cluster/mapping/pci/{id}`](ClusterMappingPciIdPut),
+/// [`DELETE /cluster/mapping/pci/{id}`](ClusterMappingPciIdPath::delete).
 #[cfg_attr(doc, doc(alias("/cluster/mapping/pci/{id}")))]
 #[derive(Clone, Debug)]
-pub struct ClusterMappingPciIdPath(pub(crate) At);
+pub struct ClusterMappingPciIdPath(pub(crate) PathNode);
 
 impl ClusterMappingPciPath {
-    /// Leads to [`GET /cluster/mapping/pci/{id}`](ClusterMappingPciIdPath::get), [`PUT /cluster/mapping/pci/{id}`](ClusterMappingPciIdPut), [`DELETE /cluster/mapping/pci/{id}`](ClusterMappingPciIdPath::delete).
+    /// Leads to [`GET /cluster/mapping/pci/{id}`](ClusterMappingPciIdPath::get),
+    /// [`PUT /cluster/mapping/pci/{id}`](ClusterMappingPciIdPut),
+    /// [`DELETE /cluster/mapping/pci/{id}`](ClusterMappingPciIdPath::delete).
     ///
     /// Name of the mapping, as guest configurations refer to it.
     #[inline]
@@ -3940,7 +4178,8 @@ impl ClusterMappingPciIdPath {
     ///
     /// * Gives: [`ClusterMappingPci`]
     /// * Releases: since 8.0
-    /// * Needs: `Mapping.Use` on path `/mapping/pci/{id}` or `Mapping.Modify` on path `/mapping/pci/{id}` or `Mapping.Audit` on path `/mapping/pci/{id}`.
+    /// * Needs: `Mapping.Use` on path `/mapping/pci/{id}` or `Mapping.Modify` on path
+    ///   `/mapping/pci/{id}` or `Mapping.Audit` on path `/mapping/pci/{id}`.
     #[cfg_attr(doc, doc(alias(
         "GET /cluster/mapping/pci/{id}", "get pci mapping", "show pci mapping", "read pci mapping",
         "get pci resource mapping", "show pci resource mapping", "read pci resource mapping", "GET pci",
@@ -3962,6 +4201,7 @@ impl ClusterMappingPciIdPath {
             .since(8, 0);
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Changes a PCI device mapping.
     ///
     /// `PUT /cluster/mapping/pci/{id}` → `()`
@@ -3985,6 +4225,7 @@ impl ClusterMappingPciIdPath {
             );
         ClusterMappingPciIdPut(self.0.request(ENDPOINT, reply::nothing))
     }
+
     /// Deletes a PCI device mapping.
     ///
     /// `DELETE /cluster/mapping/pci/{id}`
@@ -4046,6 +4287,7 @@ impl ClusterMappingPciIdPut {
         self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
+
     /// Free text about the device. At most 4096 characters.
     #[inline]
     pub fn description<How>(
@@ -4055,13 +4297,17 @@ impl ClusterMappingPciIdPut {
         self.0.call.set_some::<String, How>("description", description);
         self
     }
-    /// SHA-1 of the configuration; a change that passes an outdated one is refused. At most 64 characters.
+
+    /// SHA-1 of the configuration; a change that passes an outdated one is refused. At most 64
+    /// characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
-    /// Whether guests with the device may be migrated live; experimental, needs driver support. Default: `false`. Since 8.4.
+
+    /// Whether guests with the device may be migrated live; experimental, needs driver support.
+    /// Default: `false`. Since 8.4.
     #[cfg_attr(doc, doc(alias("live-migration-capable")))]
     #[inline]
     pub fn live_migration_capable<How>(
@@ -4073,6 +4319,7 @@ impl ClusterMappingPciIdPut {
             .set_some::<bool, How>("live-migration-capable", live_migration_capable);
         self
     }
+
     /// What the mapping stands for on each node, as property strings.
     #[inline]
     pub fn map<How: Several>(
@@ -4082,25 +4329,32 @@ impl ClusterMappingPciIdPut {
         self.0.call.set_some_all::<PciMapping, How>("map", map);
         self
     }
-    /// Whether the device offers mediated devices, which are then passed on in its place. Default: `false`.
+
+    /// Whether the device offers mediated devices, which are then passed on in its place. Default:
+    /// `false`.
     #[inline]
     pub fn mdev<How>(mut self, mdev: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("mdev", mdev);
         self
     }
+
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
         self.0.call.unset(name.into());
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -4120,13 +4374,15 @@ impl Settings<ClusterMappingPciIdPut> for ClusterMappingPciItem {
 
 /// The path `/cluster/mapping/usb`.
 ///
-/// Its calls: [`GET /cluster/mapping/usb`](ClusterMappingUsbGet), [`POST /cluster/mapping/usb`](ClusterMappingUsbPost).
+/// Its calls: [`GET /cluster/mapping/usb`](ClusterMappingUsbGet),
+/// [`POST /cluster/mapping/usb`](ClusterMappingUsbPost).
 #[cfg_attr(doc, doc(alias("/cluster/mapping/usb")))]
 #[derive(Clone, Debug)]
-pub struct ClusterMappingUsbPath(pub(crate) At);
+pub struct ClusterMappingUsbPath(pub(crate) PathNode);
 
 impl ClusterMappingPath {
-    /// Leads to [`GET /cluster/mapping/usb`](ClusterMappingUsbGet), [`POST /cluster/mapping/usb`](ClusterMappingUsbPost).
+    /// Leads to [`GET /cluster/mapping/usb`](ClusterMappingUsbGet),
+    /// [`POST /cluster/mapping/usb`](ClusterMappingUsbPost).
     #[inline]
     #[must_use]
     pub fn usb(&self) -> ClusterMappingUsbPath {
@@ -4155,6 +4411,7 @@ impl ClusterMappingUsbPath {
             .limits(&[("check-node", Takes::Format("pve-node"))]);
         ClusterMappingUsbGet(self.0.request(ENDPOINT, reply::data))
     }
+
     /// Creates a USB device mapping.
     ///
     /// `POST /cluster/mapping/usb` → `()`
@@ -4192,7 +4449,8 @@ impl ClusterMappingUsbPath {
 /// * Gives: list of [`ClusterMappingUsbItem`]
 /// * Releases: since 8.0
 /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
-///   * It shows mappings only with one of `Mapping.Modify`, `Mapping.Use`, `Mapping.Audit` on path `/mapping/usb/{id}`.
+///   * It shows mappings only with one of `Mapping.Modify`, `Mapping.Use`, `Mapping.Audit` on path
+///     `/mapping/usb/{id}`.
 #[cfg_attr(doc, doc(alias(
     "GET /cluster/mapping/usb", "usb mappings", "list a usb mapping", "list usb mappings", "show usb mappings",
     "all usb mappings", "usb resource mappings", "list usb resource mappings", "show usb resource mappings",
@@ -4223,7 +4481,8 @@ impl ClusterMappingUsbGet {
 
 /// `POST /cluster/mapping/usb` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterMappingUsbPostRequired<const GIVEN: usize>(Request<()>);
@@ -4299,13 +4558,17 @@ impl ClusterMappingUsbPost {
         self.0.call.set_some::<String, How>("description", description);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -4325,13 +4588,17 @@ impl Settings<ClusterMappingUsbPost> for ClusterMappingUsb {
 
 /// The path `/cluster/mapping/usb/{id}`.
 ///
-/// Its calls: [`GET /cluster/mapping/usb/{id}`](ClusterMappingUsbIdPath::get), [`PUT /cluster/mapping/usb/{id}`](ClusterMappingUsbIdPut), [`DELETE /cluster/mapping/usb/{id}`](ClusterMappingUsbIdPath::delete).
+/// Its calls: [`GET /cluster/mapping/usb/{id}`](ClusterMappingUsbIdPath::get),
+/// [`PUT /cluster/mapping/usb/{id}`](ClusterMappingUsbIdPut),
+/// [`DELETE /cluster/mapping/usb/{id}`](ClusterMappingUsbIdPath::delete).
 #[cfg_attr(doc, doc(alias("/cluster/mapping/usb/{id}")))]
 #[derive(Clone, Debug)]
-pub struct ClusterMappingUsbIdPath(pub(crate) At);
+pub struct ClusterMappingUsbIdPath(pub(crate) PathNode);
 
 impl ClusterMappingUsbPath {
-    /// Leads to [`GET /cluster/mapping/usb/{id}`](ClusterMappingUsbIdPath::get), [`PUT /cluster/mapping/usb/{id}`](ClusterMappingUsbIdPut), [`DELETE /cluster/mapping/usb/{id}`](ClusterMappingUsbIdPath::delete).
+    /// Leads to [`GET /cluster/mapping/usb/{id}`](ClusterMappingUsbIdPath::get),
+    /// [`PUT /cluster/mapping/usb/{id}`](ClusterMappingUsbIdPut),
+    /// [`DELETE /cluster/mapping/usb/{id}`](ClusterMappingUsbIdPath::delete).
     ///
     /// Name of the mapping, as guest configurations refer to it.
     #[inline]
@@ -4354,7 +4621,8 @@ impl ClusterMappingUsbIdPath {
     ///
     /// * Gives: [`ClusterMappingUsb`]
     /// * Releases: since 8.0
-    /// * Needs: `Mapping.Audit` on path `/mapping/usb/{id}` or `Mapping.Use` on path `/mapping/usb/{id}` or `Mapping.Modify` on path `/mapping/usb/{id}`.
+    /// * Needs: `Mapping.Audit` on path `/mapping/usb/{id}` or `Mapping.Use` on path
+    ///   `/mapping/usb/{id}` or `Mapping.Modify` on path `/mapping/usb/{id}`.
     #[cfg_attr(doc, doc(alias(
         "GET /cluster/mapping/usb/{id}", "get usb mapping", "show usb mapping", "read usb mapping",
         "get usb resource mapping", "show usb resource mapping", "read usb resource mapping", "GET usb",
@@ -4376,6 +4644,7 @@ impl ClusterMappingUsbIdPath {
             .since(8, 0);
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Changes a USB device mapping.
     ///
     /// `PUT /cluster/mapping/usb/{id}` → `()`
@@ -4403,6 +4672,7 @@ impl ClusterMappingUsbIdPath {
         request.call.set_all::<UsbMapping, How0>("map", map);
         ClusterMappingUsbIdPut(request)
     }
+
     /// Deletes a USB device mapping.
     ///
     /// `DELETE /cluster/mapping/usb/{id}`
@@ -4472,6 +4742,7 @@ impl ClusterMappingUsbIdPut {
         self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
+
     /// Free text about the device. At most 4096 characters.
     #[inline]
     pub fn description<How>(
@@ -4481,25 +4752,32 @@ impl ClusterMappingUsbIdPut {
         self.0.call.set_some::<String, How>("description", description);
         self
     }
-    /// SHA-1 of the configuration; a change that passes an outdated one is refused. At most 64 characters.
+
+    /// SHA-1 of the configuration; a change that passes an outdated one is refused. At most 64
+    /// characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
         self.0.call.unset(name.into());
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -4522,7 +4800,7 @@ impl Settings<ClusterMappingUsbIdPut> for ClusterMappingUsbItem {
 /// Its calls: [`GET /cluster/metrics`](ClusterMetricsPath::get).
 #[cfg_attr(doc, doc(alias("/cluster/metrics")))]
 #[derive(Clone, Debug)]
-pub struct ClusterMetricsPath(pub(crate) At);
+pub struct ClusterMetricsPath(pub(crate) PathNode);
 
 impl ClusterPath {
     /// Leads to [`GET /cluster/metrics`](ClusterMetricsPath::get).
@@ -4566,7 +4844,7 @@ impl ClusterMetricsPath {
 /// Its calls: [`GET /cluster/metrics/export`](ClusterMetricsExportGet).
 #[cfg_attr(doc, doc(alias("/cluster/metrics/export")))]
 #[derive(Clone, Debug)]
-pub struct ClusterMetricsExportPath(pub(crate) At);
+pub struct ClusterMetricsExportPath(pub(crate) PathNode);
 
 impl ClusterMetricsPath {
     /// Leads to [`GET /cluster/metrics/export`](ClusterMetricsExportGet).
@@ -4626,6 +4904,7 @@ impl ClusterMetricsExportGet {
         self.0.call.set_some::<bool, How>("history", history);
         self
     }
+
     /// Reports on the answering node only. Default: `false`.
     #[cfg_attr(doc, doc(alias("local-only")))]
     #[inline]
@@ -4633,6 +4912,7 @@ impl ClusterMetricsExportGet {
         self.0.call.set_some::<bool, How>("local-only", local_only);
         self
     }
+
     /// Reports on these nodes only, separated by commas. Since 9.1.
     #[cfg_attr(doc, doc(alias("node-list")))]
     #[inline]
@@ -4640,6 +4920,7 @@ impl ClusterMetricsExportGet {
         self.0.call.set_some::<String, How>("node-list", node_list);
         self
     }
+
     /// Leaves out values up to this Unix time in seconds. Default: `0`.
     #[cfg_attr(doc, doc(alias("start-time")))]
     #[inline]
@@ -4657,7 +4938,7 @@ impl ClusterMetricsExportGet {
 /// Its calls: [`GET /cluster/metrics/server`](ClusterMetricsServerPath::get).
 #[cfg_attr(doc, doc(alias("/cluster/metrics/server")))]
 #[derive(Clone, Debug)]
-pub struct ClusterMetricsServerPath(pub(crate) At);
+pub struct ClusterMetricsServerPath(pub(crate) PathNode);
 
 impl ClusterMetricsPath {
     /// Leads to [`GET /cluster/metrics/server`](ClusterMetricsServerPath::get).
@@ -4703,13 +4984,19 @@ impl ClusterMetricsServerPath {
 
 /// The path `/cluster/metrics/server/{id}`.
 ///
-/// Its calls: [`GET /cluster/metrics/server/{id}`](ClusterMetricsServerIdPath::get), [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost), [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut), [`DELETE /cluster/metrics/server/{id}`](ClusterMetricsServerIdPath::delete).
+/// Its calls: [`GET /cluster/metrics/server/{id}`](ClusterMetricsServerIdPath::get),
+/// [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost),
+/// [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut),
+/// [`DELETE /cluster/metrics/server/{id}`](ClusterMetricsServerIdPath::delete).
 #[cfg_attr(doc, doc(alias("/cluster/metrics/server/{id}")))]
 #[derive(Clone, Debug)]
-pub struct ClusterMetricsServerIdPath(pub(crate) At);
+pub struct ClusterMetricsServerIdPath(pub(crate) PathNode);
 
 impl ClusterMetricsServerPath {
-    /// Leads to [`GET /cluster/metrics/server/{id}`](ClusterMetricsServerIdPath::get), [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost), [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut), [`DELETE /cluster/metrics/server/{id}`](ClusterMetricsServerIdPath::delete).
+    /// Leads to [`GET /cluster/metrics/server/{id}`](ClusterMetricsServerIdPath::get),
+    /// [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost),
+    /// [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut),
+    /// [`DELETE /cluster/metrics/server/{id}`](ClusterMetricsServerIdPath::delete).
     ///
     /// Name of the metric server entry.
     #[inline]
@@ -4747,6 +5034,7 @@ impl ClusterMetricsServerIdPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Adds an external metric server, to which all nodes then send data.
     ///
     /// `POST /cluster/metrics/server/{id}` → `()`
@@ -4793,6 +5081,7 @@ impl ClusterMetricsServerIdPath {
             );
         ClusterMetricsServerIdPostRequired(self.0.request(ENDPOINT, reply::nothing))
     }
+
     /// Changes the settings of an external metric server.
     ///
     /// `PUT /cluster/metrics/server/{id}` → `()`
@@ -4847,6 +5136,7 @@ impl ClusterMetricsServerIdPath {
         request.call.set_as::<i64, How1>("port", port);
         ClusterMetricsServerIdPut(request)
     }
+
     /// Deletes an external metric server.
     ///
     /// `DELETE /cluster/metrics/server/{id}`
@@ -4877,7 +5167,8 @@ impl ClusterMetricsServerIdPath {
 
 /// `POST /cluster/metrics/server/{id}` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterMetricsServerIdPostRequired<const GIVEN: usize>(Request<()>);
@@ -4978,18 +5269,21 @@ impl ClusterMetricsServerIdPost {
         self.0.call.set_some::<String, How>("api-path-prefix", api_path_prefix);
         self
     }
+
     /// InfluxDB: bucket or database to write to over HTTP.
     #[inline]
     pub fn bucket<How>(mut self, bucket: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("bucket", bucket);
         self
     }
+
     /// Whether sending to this server is switched off.
     #[inline]
     pub fn disable<How>(mut self, disable: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("disable", disable);
         self
     }
+
     /// InfluxDB: protocol used to send data. Default: `udp`.
     #[inline]
     pub fn influxdbproto<How>(
@@ -5004,7 +5298,9 @@ impl ClusterMetricsServerIdPost {
             >("influxdbproto", influxdbproto);
         self
     }
-    /// InfluxDB: size in bytes up to which data is gathered into one HTTP request. At least 1. Default: `25000000`.
+
+    /// InfluxDB: size in bytes up to which data is gathered into one HTTP request. At least 1.
+    /// Default: `25000000`.
     #[cfg_attr(doc, doc(alias("max-body-size")))]
     #[inline]
     pub fn max_body_size<How>(
@@ -5014,12 +5310,14 @@ impl ClusterMetricsServerIdPost {
         self.0.call.set_some::<u64, How>("max-body-size", max_body_size);
         self
     }
+
     /// Size limit in bytes of UDP packets. From 512 to 65536. Default: `1500`.
     #[inline]
     pub fn mtu<How>(mut self, mtu: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("mtu", mtu);
         self
     }
+
     /// InfluxDB: organization to write to over HTTP; unused by servers older than version 2.
     #[inline]
     pub fn organization<How>(
@@ -5029,6 +5327,7 @@ impl ClusterMetricsServerIdPost {
         self.0.call.set_some::<String, How>("organization", organization);
         self
     }
+
     /// OpenTelemetry: how request bodies are compressed. Default: `gzip`. Since 9.0.
     #[cfg_attr(doc, doc(alias("otel-compression")))]
     #[inline]
@@ -5044,7 +5343,9 @@ impl ClusterMetricsServerIdPost {
             >("otel-compression", otel_compression);
         self
     }
-    /// OpenTelemetry: extra HTTP headers, a base64-encoded JSON object. At most 1024 characters. Since 9.0.
+
+    /// OpenTelemetry: extra HTTP headers, a base64-encoded JSON object. At most 1024 characters.
+    /// Since 9.0.
     #[cfg_attr(doc, doc(alias("otel-headers")))]
     #[inline]
     pub fn otel_headers<How>(
@@ -5054,7 +5355,9 @@ impl ClusterMetricsServerIdPost {
         self.0.call.set_some::<Secret, How>("otel-headers", otel_headers);
         self
     }
-    /// OpenTelemetry: size limit of a request body in bytes. At least 1024. Default: `10000000`. Since 9.0.
+
+    /// OpenTelemetry: size limit of a request body in bytes. At least 1024. Default: `10000000`.
+    /// Since 9.0.
     #[cfg_attr(doc, doc(alias("otel-max-body-size")))]
     #[inline]
     pub fn otel_max_body_size<How>(
@@ -5064,6 +5367,7 @@ impl ClusterMetricsServerIdPost {
         self.0.call.set_some::<u64, How>("otel-max-body-size", otel_max_body_size);
         self
     }
+
     /// OpenTelemetry: path that receives the metrics. Default: `/v1/metrics`. Since 9.0.
     #[cfg_attr(doc, doc(alias("otel-path")))]
     #[inline]
@@ -5071,6 +5375,7 @@ impl ClusterMetricsServerIdPost {
         self.0.call.set_some::<String, How>("otel-path", otel_path);
         self
     }
+
     /// OpenTelemetry: whether requests are encrypted. Default: `https`. Since 9.0.
     #[cfg_attr(doc, doc(alias("otel-protocol")))]
     #[inline]
@@ -5086,7 +5391,9 @@ impl ClusterMetricsServerIdPost {
             >("otel-protocol", otel_protocol);
         self
     }
-    /// OpenTelemetry: extra resource attributes, a base64-encoded JSON object. At most 1024 characters. Since 9.0.
+
+    /// OpenTelemetry: extra resource attributes, a base64-encoded JSON object. At most 1024
+    /// characters. Since 9.0.
     #[cfg_attr(doc, doc(alias("otel-resource-attributes")))]
     #[inline]
     pub fn otel_resource_attributes<How>(
@@ -5101,6 +5408,7 @@ impl ClusterMetricsServerIdPost {
             >("otel-resource-attributes", otel_resource_attributes);
         self
     }
+
     /// OpenTelemetry: time limit of a request in seconds. From 1 to 10. Default: `5`. Since 9.0.
     #[cfg_attr(doc, doc(alias("otel-timeout")))]
     #[inline]
@@ -5111,6 +5419,7 @@ impl ClusterMetricsServerIdPost {
         self.0.call.set_some::<i64, How>("otel-timeout", otel_timeout);
         self
     }
+
     /// OpenTelemetry: whether the server certificate is checked. Default: `true`. Since 9.0.
     #[cfg_attr(doc, doc(alias("otel-verify-ssl")))]
     #[inline]
@@ -5121,12 +5430,14 @@ impl ClusterMetricsServerIdPost {
         self.0.call.set_some::<bool, How>("otel-verify-ssl", otel_verify_ssl);
         self
     }
+
     /// Graphite: dotted prefix of all metric names.
     #[inline]
     pub fn path<How>(mut self, path: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("path", path);
         self
     }
+
     /// Graphite: protocol used to send data.
     #[inline]
     pub fn proto<How>(
@@ -5136,18 +5447,21 @@ impl ClusterMetricsServerIdPost {
         self.0.call.set_some::<ClusterMetricsServerProto, How>("proto", proto);
         self
     }
+
     /// Graphite: time limit in seconds for TCP connections. At least 0. Default: `1`.
     #[inline]
     pub fn timeout<How>(mut self, timeout: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("timeout", timeout);
         self
     }
+
     /// InfluxDB: access token for HTTP; `user:password` for servers older than version 2.
     #[inline]
     pub fn token<How>(mut self, token: impl IntoSetting<Secret, How>) -> Self {
         self.0.call.set_some::<Secret, How>("token", token);
         self
     }
+
     /// InfluxDB: whether the certificate is checked with HTTPS. Default: `true`.
     #[cfg_attr(doc, doc(alias("verify-certificate")))]
     #[inline]
@@ -5158,13 +5472,17 @@ impl ClusterMetricsServerIdPost {
         self.0.call.set_some::<bool, How>("verify-certificate", verify_certificate);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -5215,30 +5533,36 @@ impl ClusterMetricsServerIdPut {
         self.0.call.set_some::<String, How>("api-path-prefix", api_path_prefix);
         self
     }
+
     /// InfluxDB: bucket or database to write to over HTTP.
     #[inline]
     pub fn bucket<How>(mut self, bucket: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("bucket", bucket);
         self
     }
+
     /// Settings to reset, separated by commas. At most 4096 characters.
     #[inline]
     pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
-    /// SHA-1 of the configuration; a change that passes an outdated one is refused. At most 64 characters.
+
+    /// SHA-1 of the configuration; a change that passes an outdated one is refused. At most 64
+    /// characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// Whether sending to this server is switched off.
     #[inline]
     pub fn disable<How>(mut self, disable: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("disable", disable);
         self
     }
+
     /// InfluxDB: protocol used to send data. Default: `udp`.
     #[inline]
     pub fn influxdbproto<How>(
@@ -5253,7 +5577,9 @@ impl ClusterMetricsServerIdPut {
             >("influxdbproto", influxdbproto);
         self
     }
-    /// InfluxDB: size in bytes up to which data is gathered into one HTTP request. At least 1. Default: `25000000`.
+
+    /// InfluxDB: size in bytes up to which data is gathered into one HTTP request. At least 1.
+    /// Default: `25000000`.
     #[cfg_attr(doc, doc(alias("max-body-size")))]
     #[inline]
     pub fn max_body_size<How>(
@@ -5263,12 +5589,14 @@ impl ClusterMetricsServerIdPut {
         self.0.call.set_some::<u64, How>("max-body-size", max_body_size);
         self
     }
+
     /// Size limit in bytes of UDP packets. From 512 to 65536. Default: `1500`.
     #[inline]
     pub fn mtu<How>(mut self, mtu: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("mtu", mtu);
         self
     }
+
     /// InfluxDB: organization to write to over HTTP; unused by servers older than version 2.
     #[inline]
     pub fn organization<How>(
@@ -5278,6 +5606,7 @@ impl ClusterMetricsServerIdPut {
         self.0.call.set_some::<String, How>("organization", organization);
         self
     }
+
     /// OpenTelemetry: how request bodies are compressed. Default: `gzip`. Since 9.0.
     #[cfg_attr(doc, doc(alias("otel-compression")))]
     #[inline]
@@ -5293,7 +5622,9 @@ impl ClusterMetricsServerIdPut {
             >("otel-compression", otel_compression);
         self
     }
-    /// OpenTelemetry: extra HTTP headers, a base64-encoded JSON object. At most 1024 characters. Since 9.0.
+
+    /// OpenTelemetry: extra HTTP headers, a base64-encoded JSON object. At most 1024 characters.
+    /// Since 9.0.
     #[cfg_attr(doc, doc(alias("otel-headers")))]
     #[inline]
     pub fn otel_headers<How>(
@@ -5303,7 +5634,9 @@ impl ClusterMetricsServerIdPut {
         self.0.call.set_some::<Secret, How>("otel-headers", otel_headers);
         self
     }
-    /// OpenTelemetry: size limit of a request body in bytes. At least 1024. Default: `10000000`. Since 9.0.
+
+    /// OpenTelemetry: size limit of a request body in bytes. At least 1024. Default: `10000000`.
+    /// Since 9.0.
     #[cfg_attr(doc, doc(alias("otel-max-body-size")))]
     #[inline]
     pub fn otel_max_body_size<How>(
@@ -5313,6 +5646,7 @@ impl ClusterMetricsServerIdPut {
         self.0.call.set_some::<u64, How>("otel-max-body-size", otel_max_body_size);
         self
     }
+
     /// OpenTelemetry: path that receives the metrics. Default: `/v1/metrics`. Since 9.0.
     #[cfg_attr(doc, doc(alias("otel-path")))]
     #[inline]
@@ -5320,6 +5654,7 @@ impl ClusterMetricsServerIdPut {
         self.0.call.set_some::<String, How>("otel-path", otel_path);
         self
     }
+
     /// OpenTelemetry: whether requests are encrypted. Default: `https`. Since 9.0.
     #[cfg_attr(doc, doc(alias("otel-protocol")))]
     #[inline]
@@ -5335,7 +5670,9 @@ impl ClusterMetricsServerIdPut {
             >("otel-protocol", otel_protocol);
         self
     }
-    /// OpenTelemetry: extra resource attributes, a base64-encoded JSON object. At most 1024 characters. Since 9.0.
+
+    /// OpenTelemetry: extra resource attributes, a base64-encoded JSON object. At most 1024
+    /// characters. Since 9.0.
     #[cfg_attr(doc, doc(alias("otel-resource-attributes")))]
     #[inline]
     pub fn otel_resource_attributes<How>(
@@ -5350,6 +5687,7 @@ impl ClusterMetricsServerIdPut {
             >("otel-resource-attributes", otel_resource_attributes);
         self
     }
+
     /// OpenTelemetry: time limit of a request in seconds. From 1 to 10. Default: `5`. Since 9.0.
     #[cfg_attr(doc, doc(alias("otel-timeout")))]
     #[inline]
@@ -5360,6 +5698,7 @@ impl ClusterMetricsServerIdPut {
         self.0.call.set_some::<i64, How>("otel-timeout", otel_timeout);
         self
     }
+
     /// OpenTelemetry: whether the server certificate is checked. Default: `true`. Since 9.0.
     #[cfg_attr(doc, doc(alias("otel-verify-ssl")))]
     #[inline]
@@ -5370,12 +5709,14 @@ impl ClusterMetricsServerIdPut {
         self.0.call.set_some::<bool, How>("otel-verify-ssl", otel_verify_ssl);
         self
     }
+
     /// Graphite: dotted prefix of all metric names.
     #[inline]
     pub fn path<How>(mut self, path: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("path", path);
         self
     }
+
     /// Graphite: protocol used to send data.
     #[inline]
     pub fn proto<How>(
@@ -5385,18 +5726,21 @@ impl ClusterMetricsServerIdPut {
         self.0.call.set_some::<ClusterMetricsServerProto, How>("proto", proto);
         self
     }
+
     /// Graphite: time limit in seconds for TCP connections. At least 0. Default: `1`.
     #[inline]
     pub fn timeout<How>(mut self, timeout: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("timeout", timeout);
         self
     }
+
     /// InfluxDB: access token for HTTP; `user:password` for servers older than version 2.
     #[inline]
     pub fn token<How>(mut self, token: impl IntoSetting<Secret, How>) -> Self {
         self.0.call.set_some::<Secret, How>("token", token);
         self
     }
+
     /// InfluxDB: whether the certificate is checked with HTTPS. Default: `true`.
     #[cfg_attr(doc, doc(alias("verify-certificate")))]
     #[inline]
@@ -5407,19 +5751,24 @@ impl ClusterMetricsServerIdPut {
         self.0.call.set_some::<bool, How>("verify-certificate", verify_certificate);
         self
     }
+
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
         self.0.call.unset(name.into());
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -5442,7 +5791,7 @@ impl Settings<ClusterMetricsServerIdPut> for ClusterMetricsServerItem {
 /// Its calls: [`GET /cluster/nextid`](ClusterNextidGet).
 #[cfg_attr(doc, doc(alias("/cluster/nextid")))]
 #[derive(Clone, Debug)]
-pub struct ClusterNextidPath(pub(crate) At);
+pub struct ClusterNextidPath(pub(crate) PathNode);
 
 impl ClusterPath {
     /// Leads to [`GET /cluster/nextid`](ClusterNextidGet).
@@ -5513,13 +5862,15 @@ impl ClusterNextidGet {
 
 /// The path `/cluster/options`.
 ///
-/// Its calls: [`GET /cluster/options`](ClusterOptionsPath::get), [`PUT /cluster/options`](ClusterOptionsPut).
+/// Its calls: [`GET /cluster/options`](ClusterOptionsPath::get),
+/// [`PUT /cluster/options`](ClusterOptionsPut).
 #[cfg_attr(doc, doc(alias("/cluster/options")))]
 #[derive(Clone, Debug)]
-pub struct ClusterOptionsPath(pub(crate) At);
+pub struct ClusterOptionsPath(pub(crate) PathNode);
 
 impl ClusterPath {
-    /// Leads to [`GET /cluster/options`](ClusterOptionsPath::get), [`PUT /cluster/options`](ClusterOptionsPut).
+    /// Leads to [`GET /cluster/options`](ClusterOptionsPath::get),
+    /// [`PUT /cluster/options`](ClusterOptionsPut).
     #[inline]
     #[must_use]
     pub fn options(&self) -> ClusterOptionsPath {
@@ -5555,6 +5906,7 @@ impl ClusterOptionsPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Changes the datacenter options.
     ///
     /// `PUT /cluster/options` → `()`
@@ -5629,6 +5981,7 @@ impl ClusterOptionsPut {
         self.0.call.set_some::<super::types::BandwidthLimits, How>("bwlimit", bwlimit);
         self
     }
+
     /// Text that the web interface shows before the login. At most 65536 characters. Since 8.4.
     #[cfg_attr(doc, doc(alias("consent-text")))]
     #[inline]
@@ -5639,6 +5992,7 @@ impl ClusterOptionsPut {
         self.0.call.set_some::<String, How>("consent-text", consent_text);
         self
     }
+
     /// Console viewer to open; noVNC takes over where the chosen one cannot be used.
     #[inline]
     pub fn console<How>(
@@ -5648,18 +6002,21 @@ impl ClusterOptionsPut {
         self.0.call.set_some::<super::types::ConsoleViewer, How>("console", console);
         self
     }
+
     /// Settings of the scheduler that picks nodes for HA resources.
     #[inline]
     pub fn crs<How>(mut self, crs: impl IntoSetting<ResourceScheduling, How>) -> Self {
         self.0.call.set_some::<ResourceScheduling, How>("crs", crs);
         self
     }
+
     /// Settings to reset, separated by commas.
     #[inline]
     pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
+
     /// Notes about the datacenter, shown in the web interface. At most 65536 characters.
     #[inline]
     pub fn description<How>(
@@ -5669,13 +6026,16 @@ impl ClusterOptionsPut {
         self.0.call.set_some::<String, How>("description", description);
         self
     }
+
     /// Sender address of mails; `root@` and the host name if not set.
     #[inline]
     pub fn email_from<How>(mut self, email_from: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("email_from", email_from);
         self
     }
-    /// How failed nodes are fenced; everything but the watchdog is experimental. Default: `watchdog`.
+
+    /// How failed nodes are fenced; everything but the watchdog is experimental. Default:
+    /// `watchdog`.
     #[inline]
     pub fn fencing<How>(
         mut self,
@@ -5684,18 +6044,21 @@ impl ClusterOptionsPut {
         self.0.call.set_some::<ClusterOptionsFencing, How>("fencing", fencing);
         self
     }
+
     /// Settings of the HA stack.
     #[inline]
     pub fn ha<How>(mut self, ha: impl IntoSetting<HaSettings, How>) -> Self {
         self.0.call.set_some::<HaSettings, How>("ha", ha);
         self
     }
+
     /// HTTP proxy for downloads, as an `http://` address that may hold user name and password.
     #[inline]
     pub fn http_proxy<How>(mut self, http_proxy: impl IntoSetting<Secret, How>) -> Self {
         self.0.call.set_some::<Secret, How>("http_proxy", http_proxy);
         self
     }
+
     /// Default keyboard layout of VNC consoles.
     #[inline]
     pub fn keyboard<How>(
@@ -5705,6 +6068,7 @@ impl ClusterOptionsPut {
         self.0.call.set_some::<super::types::KeyboardLayout, How>("keyboard", keyboard);
         self
     }
+
     /// Default language of the web interface.
     #[inline]
     pub fn language<How>(
@@ -5714,6 +6078,7 @@ impl ClusterOptionsPut {
         self.0.call.set_some::<ClusterOptionsLanguage, How>("language", language);
         self
     }
+
     /// Where the cluster stands. Since 9.2.
     #[inline]
     pub fn location<How>(
@@ -5723,18 +6088,22 @@ impl ClusterOptionsPut {
         self.0.call.set_some::<super::types::Location, How>("location", location);
         self
     }
-    /// Start of all MAC addresses generated for guests; give clusters that share a network different ones. Default: `BC:24:11`.
+
+    /// Start of all MAC addresses generated for guests; give clusters that share a network
+    /// different ones. Default: `BC:24:11`.
     #[inline]
     pub fn mac_prefix<How>(mut self, mac_prefix: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("mac_prefix", mac_prefix);
         self
     }
+
     /// Tasks a node starts at once for bulk actions and for the HA manager. At least 1.
     #[inline]
     pub fn max_workers<How>(mut self, max_workers: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("max_workers", max_workers);
         self
     }
+
     /// Settings for migrating guests.
     #[inline]
     pub fn migration<How>(
@@ -5744,6 +6113,7 @@ impl ClusterOptionsPut {
         self.0.call.set_some::<MigrationSettings, How>("migration", migration);
         self
     }
+
     /// Sends migration traffic without encryption; superseded by `migration`.
     #[inline]
     pub fn migration_unsecure<How>(
@@ -5753,6 +6123,7 @@ impl ClusterOptionsPut {
         self.0.call.set_some::<bool, How>("migration_unsecure", migration_unsecure);
         self
     }
+
     /// Range from which free VMIDs are suggested.
     #[cfg_attr(doc, doc(alias("next-id")))]
     #[inline]
@@ -5760,6 +6131,7 @@ impl ClusterOptionsPut {
         self.0.call.set_some::<NextIdRange, How>("next-id", next_id);
         self
     }
+
     /// Which events are reported; superseded by notification matchers.
     #[inline]
     pub fn notify<How>(
@@ -5769,6 +6141,7 @@ impl ClusterOptionsPut {
         self.0.call.set_some::<NotificationSettings, How>("notify", notify);
         self
     }
+
     /// Tags that need `Sys.Modify` on `/` to be set or removed.
     #[cfg_attr(doc, doc(alias("registered-tags")))]
     #[inline]
@@ -5779,6 +6152,7 @@ impl ClusterOptionsPut {
         self.0.call.set_some_list::<String, How>("registered-tags", registered_tags);
         self
     }
+
     /// Settings for storage replication. Since 9.0.
     #[inline]
     pub fn replication<How>(
@@ -5788,6 +6162,7 @@ impl ClusterOptionsPut {
         self.0.call.set_some::<ReplicationSettings, How>("replication", replication);
         self
     }
+
     /// How tags look in the web interface.
     #[cfg_attr(doc, doc(alias("tag-style")))]
     #[inline]
@@ -5795,12 +6170,14 @@ impl ClusterOptionsPut {
         self.0.call.set_some::<TagStyle, How>("tag-style", tag_style);
         self
     }
+
     /// Settings for U2F keys.
     #[inline]
     pub fn u2f<How>(mut self, u2f: impl IntoSetting<U2fSettings, How>) -> Self {
         self.0.call.set_some::<U2fSettings, How>("u2f", u2f);
         self
     }
+
     /// Which tags users may set on guests they administer.
     #[cfg_attr(doc, doc(alias("user-tag-access")))]
     #[inline]
@@ -5811,6 +6188,7 @@ impl ClusterOptionsPut {
         self.0.call.set_some::<UserTagAccess, How>("user-tag-access", user_tag_access);
         self
     }
+
     /// Settings for WebAuthn.
     #[inline]
     pub fn webauthn<How>(
@@ -5820,19 +6198,24 @@ impl ClusterOptionsPut {
         self.0.call.set_some::<WebauthnSettings, How>("webauthn", webauthn);
         self
     }
+
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
         self.0.call.unset(name.into());
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -5851,7 +6234,7 @@ impl Settings<ClusterOptionsPut> for ClusterOptions {
 /// Its calls: [`GET /cluster/qemu`](ClusterQemuPath::get).
 #[cfg_attr(doc, doc(alias("/cluster/qemu")))]
 #[derive(Clone, Debug)]
-pub struct ClusterQemuPath(pub(crate) At);
+pub struct ClusterQemuPath(pub(crate) PathNode);
 
 impl ClusterPath {
     /// Leads to [`GET /cluster/qemu`](ClusterQemuPath::get).
@@ -5896,7 +6279,7 @@ impl ClusterQemuPath {
 /// Its calls: [`GET /cluster/qemu/cpu-flags`](ClusterQemuCpuFlagsGet).
 #[cfg_attr(doc, doc(alias("/cluster/qemu/cpu-flags")))]
 #[derive(Clone, Debug)]
-pub struct ClusterQemuCpuFlagsPath(pub(crate) At);
+pub struct ClusterQemuCpuFlagsPath(pub(crate) PathNode);
 
 impl ClusterQemuPath {
     /// Leads to [`GET /cluster/qemu/cpu-flags`](ClusterQemuCpuFlagsGet).
@@ -5909,7 +6292,8 @@ impl ClusterQemuPath {
 }
 
 impl ClusterQemuCpuFlagsPath {
-    /// Lists the CPU flags a virtual machine may set and the nodes that support each; x86-64 only, else empty.
+    /// Lists the CPU flags a virtual machine may set and the nodes that support each; x86-64 only,
+    /// else empty.
     ///
     /// `GET /cluster/qemu/cpu-flags` → list of [`QemuCpuFlag`](super::types::QemuCpuFlag)
     #[inline]
@@ -5932,7 +6316,8 @@ impl ClusterQemuCpuFlagsPath {
     }
 }
 
-/// Lists the CPU flags a virtual machine may set and the nodes that support each; x86-64 only, else empty.
+/// Lists the CPU flags a virtual machine may set and the nodes that support each; x86-64 only, else
+/// empty.
 ///
 /// `GET /cluster/qemu/cpu-flags`
 ///
@@ -5944,7 +6329,8 @@ impl ClusterQemuCpuFlagsPath {
 ///
 /// * Gives: list of [`QemuCpuFlag`](super::types::QemuCpuFlag)
 /// * Releases: since 9.2
-/// * Needs: `Sys.Audit` on path `/nodes` or one of `Mapping.Audit`, `Mapping.Use`, `Mapping.Modify` on path `/mapping/cpu`.
+/// * Needs: `Sys.Audit` on path `/nodes` or one of `Mapping.Audit`, `Mapping.Use`, `Mapping.Modify`
+///   on path `/mapping/cpu`.
 #[cfg_attr(doc, doc(alias(
     "GET /cluster/qemu/cpu-flags", "cluster qemu cpu flags", "qemu cpu flags cluster", "cluster cpu flags",
     "cpu flags cluster", "cpu flags a cluster", "datacenter qemu cpu flags", "qemu cpu flags datacenter",
@@ -5957,7 +6343,8 @@ pub struct ClusterQemuCpuFlagsGet(pub(crate) Request<Vec<super::types::QemuCpuFl
 request_impls!(ClusterQemuCpuFlagsGet: Vec<super::types::QemuCpuFlag>);
 
 impl ClusterQemuCpuFlagsGet {
-    /// Acceleration for which the nodes' support is checked: hardware (`kvm`) or emulation (`tcg`). Default: `kvm`.
+    /// Acceleration for which the nodes' support is checked: hardware (`kvm`) or emulation (`tcg`).
+    /// Default: `kvm`.
     #[inline]
     pub fn accel<How>(
         mut self,
@@ -5966,6 +6353,7 @@ impl ClusterQemuCpuFlagsGet {
         self.0.call.set_some::<super::types::QemuAccelerator, How>("accel", accel);
         self
     }
+
     /// Processor architecture whose flags are listed; the host's own when absent.
     #[inline]
     pub fn arch<How>(
@@ -5979,13 +6367,15 @@ impl ClusterQemuCpuFlagsGet {
 
 /// The path `/cluster/qemu/custom-cpu-models`.
 ///
-/// Its calls: [`GET /cluster/qemu/custom-cpu-models`](ClusterQemuCustomCpuModelsPath::get), [`POST /cluster/qemu/custom-cpu-models`](ClusterQemuCustomCpuModelsPost).
+/// Its calls: [`GET /cluster/qemu/custom-cpu-models`](ClusterQemuCustomCpuModelsPath::get),
+/// [`POST /cluster/qemu/custom-cpu-models`](ClusterQemuCustomCpuModelsPost).
 #[cfg_attr(doc, doc(alias("/cluster/qemu/custom-cpu-models")))]
 #[derive(Clone, Debug)]
-pub struct ClusterQemuCustomCpuModelsPath(pub(crate) At);
+pub struct ClusterQemuCustomCpuModelsPath(pub(crate) PathNode);
 
 impl ClusterQemuPath {
-    /// Leads to [`GET /cluster/qemu/custom-cpu-models`](ClusterQemuCustomCpuModelsPath::get), [`POST /cluster/qemu/custom-cpu-models`](ClusterQemuCustomCpuModelsPost).
+    /// Leads to [`GET /cluster/qemu/custom-cpu-models`](ClusterQemuCustomCpuModelsPath::get),
+    /// [`POST /cluster/qemu/custom-cpu-models`](ClusterQemuCustomCpuModelsPost).
     #[cfg_attr(doc, doc(alias("custom-cpu-models")))]
     #[inline]
     #[must_use]
@@ -6008,7 +6398,8 @@ impl ClusterQemuCustomCpuModelsPath {
     /// * Gives: list of [`ClusterQemuCustomCpuModelsItem`]
     /// * Releases: since 9.2
     /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
-    ///   * It shows models only with one of `Mapping.Modify`, `Mapping.Use`, `Mapping.Audit` on path `/mapping/cpu/{id}`.
+    ///   * It shows models only with one of `Mapping.Modify`, `Mapping.Use`, `Mapping.Audit` on
+    ///     path `/mapping/cpu/{id}`.
     #[cfg_attr(doc, doc(alias(
         "GET /cluster/qemu/custom-cpu-models", "custom cpu models", "list a custom cpu model",
         "list custom cpu models", "show custom cpu models", "all custom cpu models", "cpu models", "list cpu models",
@@ -6036,12 +6427,15 @@ impl ClusterQemuCustomCpuModelsPath {
             .since(9, 2);
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Creates a custom CPU model.
     ///
     /// `POST /cluster/qemu/custom-cpu-models` → `()`
     ///
-    /// * `cputype`: Name of the custom CPU model, with or without the `custom-` prefix. At most 40 characters.
-    /// * `reported_model`: QEMU CPU model on which this one builds and as which the guest sees it. Default: `kvm64`.
+    /// * `cputype`: Name of the custom CPU model, with or without the `custom-` prefix. At most 40
+    ///   characters.
+    /// * `reported_model`: QEMU CPU model on which this one builds and as which the guest sees it.
+    ///   Default: `kvm64`.
     #[inline]
     pub fn post(&self) -> ClusterQemuCustomCpuModelsPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -6073,7 +6467,8 @@ impl ClusterQemuCustomCpuModelsPath {
 
 /// `POST /cluster/qemu/custom-cpu-models` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterQemuCustomCpuModelsPostRequired<const GIVEN: usize>(Request<()>);
@@ -6095,14 +6490,11 @@ impl ClusterQemuCustomCpuModelsPostRequired<1> {
     #[inline]
     pub fn reported_model<How>(
         mut self,
-        reported_model: impl IntoValue<ClusterQemuCustomCpuModelsReportedModel, How>,
+        reported_model: impl IntoValue<QemuReportedCpuModel, How>,
     ) -> ClusterQemuCustomCpuModelsPost {
         self.0
             .call
-            .set_as::<
-                ClusterQemuCustomCpuModelsReportedModel,
-                How,
-            >("reported-model", reported_model);
+            .set_as::<QemuReportedCpuModel, How>("reported-model", reported_model);
         ClusterQemuCustomCpuModelsPost(self.0)
     }
 }
@@ -6112,7 +6504,7 @@ impl ClusterQemuCustomCpuModelsPostRequired<1> {
 /// `POST /cluster/qemu/custom-cpu-models`
 ///
 /// ```no_run
-/// use proxmox_api::pve::cluster::ClusterQemuCustomCpuModelsReportedModel;
+/// use proxmox_api::pve::cluster::QemuReportedCpuModel;
 ///
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
 /// pve.cluster()
@@ -6120,13 +6512,15 @@ impl ClusterQemuCustomCpuModelsPostRequired<1> {
 ///     .custom_cpu_models()
 ///     .post()
 ///     .cputype("custom-web")
-///     .reported_model(ClusterQemuCustomCpuModelsReportedModel::V486)
+///     .reported_model(QemuReportedCpuModel::V486)
 ///     .await?;
 /// # Ok(()) }
 /// ```
 ///
-/// * `cputype`: Name of the custom CPU model, with or without the `custom-` prefix. At most 40 characters.
-/// * `reported_model`: QEMU CPU model on which this one builds and as which the guest sees it. Default: `kvm64`.
+/// * `cputype`: Name of the custom CPU model, with or without the `custom-` prefix. At most 40
+///   characters.
+/// * `reported_model`: QEMU CPU model on which this one builds and as which the guest sees it.
+///   Default: `kvm64`.
 /// * Gives: `()`
 /// * Releases: since 9.2
 /// * Needs: `Mapping.Modify` on path `/mapping/cpu`.
@@ -6147,12 +6541,14 @@ pub struct ClusterQemuCustomCpuModelsPost(pub(crate) Request<()>);
 request_impls!(ClusterQemuCustomCpuModelsPost:());
 
 impl ClusterQemuCustomCpuModelsPost {
-    /// Extra CPU flags separated by `;`, each with `+` to enable or `-` to disable; any flag QEMU knows is allowed.
+    /// Extra CPU flags separated by `;`, each with `+` to enable or `-` to disable; any flag QEMU
+    /// knows is allowed.
     #[inline]
     pub fn flags<How>(mut self, flags: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("flags", flags);
         self
     }
+
     /// Physical address bits the guest may use. From 32 to 64.
     #[cfg_attr(doc, doc(alias("guest-phys-bits")))]
     #[inline]
@@ -6163,12 +6559,14 @@ impl ClusterQemuCustomCpuModelsPost {
         self.0.call.set_some::<i64, How>("guest-phys-bits", guest_phys_bits);
         self
     }
+
     /// Hides from an x86-64 guest that it runs under KVM. Default: `false`.
     #[inline]
     pub fn hidden<How>(mut self, hidden: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("hidden", hidden);
         self
     }
+
     /// Hyper-V vendor ID shown to the guest; some Windows drivers and programs want a certain one.
     #[cfg_attr(doc, doc(alias("hv-vendor-id")))]
     #[inline]
@@ -6179,26 +6577,34 @@ impl ClusterQemuCustomCpuModelsPost {
         self.0.call.set_some::<String, How>("hv-vendor-id", hv_vendor_id);
         self
     }
-    /// Highest basic CPUID leaf an x86-64 guest can read; `30` lets Windows with Hyper-V boot on recent Intel hosts. From 0 to 4294967295.
+
+    /// Highest basic CPUID leaf an x86-64 guest can read; `30` lets Windows with Hyper-V boot on
+    /// recent Intel hosts. From 0 to 4294967295.
     #[inline]
     pub fn level<How>(mut self, level: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("level", level);
         self
     }
-    /// Physical address bits reported to the guest, or `host` for the host's own, which hinders live migration.
+
+    /// Physical address bits reported to the guest, or `host` for the host's own, which hinders
+    /// live migration.
     #[cfg_attr(doc, doc(alias("phys-bits")))]
     #[inline]
     pub fn phys_bits<How>(mut self, phys_bits: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("phys-bits", phys_bits);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -6213,13 +6619,19 @@ impl Settings<ClusterQemuCustomCpuModelsPost> for ClusterQemuCustomCpuModelsItem
 
 /// The path `/cluster/qemu/custom-cpu-models/{cputype}`.
 ///
-/// Its calls: [`GET /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePath::get), [`PUT /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePut), [`DELETE /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePath::delete).
+/// Its calls:
+/// [`GET /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePath::get),
+/// [`PUT /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePut),
+/// [`DELETE /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePath::delete).
 #[cfg_attr(doc, doc(alias("/cluster/qemu/custom-cpu-models/{cputype}")))]
 #[derive(Clone, Debug)]
-pub struct ClusterQemuCustomCpuModelsCputypePath(pub(crate) At);
+pub struct ClusterQemuCustomCpuModelsCputypePath(pub(crate) PathNode);
 
 impl ClusterQemuCustomCpuModelsPath {
-    /// Leads to [`GET /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePath::get), [`PUT /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePut), [`DELETE /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePath::delete).
+    /// Leads to
+    /// [`GET /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePath::get),
+    /// [`PUT /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePut),
+    /// [`DELETE /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePath::delete).
     ///
     /// Name of the custom CPU model, with or without the `custom-` prefix.
     #[inline]
@@ -6251,7 +6663,8 @@ impl ClusterQemuCustomCpuModelsCputypePath {
     ///
     /// * Gives: [`ClusterQemuCustomCpuModelsItem`]
     /// * Releases: since 9.2
-    /// * Needs: `Mapping.Audit` on path `/mapping/cpu/{cputype}` or `Mapping.Use` on path `/mapping/cpu/{cputype}` or `Mapping.Modify` on path `/mapping/cpu/{cputype}`.
+    /// * Needs: `Mapping.Audit` on path `/mapping/cpu/{cputype}` or `Mapping.Use` on path
+    ///   `/mapping/cpu/{cputype}` or `Mapping.Modify` on path `/mapping/cpu/{cputype}`.
     #[cfg_attr(doc, doc(alias(
         "GET /cluster/qemu/custom-cpu-models/{cputype}", "get custom cpu model", "show custom cpu model",
         "read custom cpu model", "get cpu model", "show cpu model", "read cpu model", "GET custom-cpu-models",
@@ -6273,6 +6686,7 @@ impl ClusterQemuCustomCpuModelsCputypePath {
             .since(9, 2);
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Changes the definition of a custom CPU model.
     ///
     /// `PUT /cluster/qemu/custom-cpu-models/{cputype}` → `()`
@@ -6302,6 +6716,7 @@ impl ClusterQemuCustomCpuModelsCputypePath {
             );
         ClusterQemuCustomCpuModelsCputypePut(self.0.request(ENDPOINT, reply::nothing))
     }
+
     /// Deletes a custom CPU model.
     ///
     /// `DELETE /cluster/qemu/custom-cpu-models/{cputype}`
@@ -6364,18 +6779,23 @@ impl ClusterQemuCustomCpuModelsCputypePut {
         self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
-    /// SHA-1 digest the model definitions must still have; the change is refused otherwise. At most 64 characters.
+
+    /// SHA-1 digest the model definitions must still have; the change is refused otherwise. At most 64
+    /// characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
-    /// Extra CPU flags separated by `;`, each with `+` to enable or `-` to disable; any flag QEMU knows is allowed.
+
+    /// Extra CPU flags separated by `;`, each with `+` to enable or `-` to disable; any flag QEMU
+    /// knows is allowed.
     #[inline]
     pub fn flags<How>(mut self, flags: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("flags", flags);
         self
     }
+
     /// Physical address bits the guest may use. From 32 to 64.
     #[cfg_attr(doc, doc(alias("guest-phys-bits")))]
     #[inline]
@@ -6386,12 +6806,14 @@ impl ClusterQemuCustomCpuModelsCputypePut {
         self.0.call.set_some::<i64, How>("guest-phys-bits", guest_phys_bits);
         self
     }
+
     /// Hides from an x86-64 guest that it runs under KVM. Default: `false`.
     #[inline]
     pub fn hidden<How>(mut self, hidden: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("hidden", hidden);
         self
     }
+
     /// Hyper-V vendor ID shown to the guest; some Windows drivers and programs want a certain one.
     #[cfg_attr(doc, doc(alias("hv-vendor-id")))]
     #[inline]
@@ -6402,47 +6824,54 @@ impl ClusterQemuCustomCpuModelsCputypePut {
         self.0.call.set_some::<String, How>("hv-vendor-id", hv_vendor_id);
         self
     }
-    /// Highest basic CPUID leaf an x86-64 guest can read; `30` lets Windows with Hyper-V boot on recent Intel hosts. From 0 to 4294967295.
+
+    /// Highest basic CPUID leaf an x86-64 guest can read; `30` lets Windows with Hyper-V boot on
+    /// recent Intel hosts. From 0 to 4294967295.
     #[inline]
     pub fn level<How>(mut self, level: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("level", level);
         self
     }
-    /// Physical address bits reported to the guest, or `host` for the host's own, which hinders live migration.
+
+    /// Physical address bits reported to the guest, or `host` for the host's own, which hinders
+    /// live migration.
     #[cfg_attr(doc, doc(alias("phys-bits")))]
     #[inline]
     pub fn phys_bits<How>(mut self, phys_bits: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("phys-bits", phys_bits);
         self
     }
+
     /// QEMU CPU model on which this one builds and as which the guest sees it. Default: `kvm64`.
     #[cfg_attr(doc, doc(alias("reported-model")))]
     #[inline]
     pub fn reported_model<How>(
         mut self,
-        reported_model: impl IntoSetting<ClusterQemuCustomCpuModelsReportedModel, How>,
+        reported_model: impl IntoSetting<QemuReportedCpuModel, How>,
     ) -> Self {
         self.0
             .call
-            .set_some::<
-                ClusterQemuCustomCpuModelsReportedModel,
-                How,
-            >("reported-model", reported_model);
+            .set_some::<QemuReportedCpuModel, How>("reported-model", reported_model);
         self
     }
+
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
         self.0.call.unset(name.into());
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -6457,13 +6886,15 @@ impl Settings<ClusterQemuCustomCpuModelsCputypePut> for ClusterQemuCustomCpuMode
 
 /// The path `/cluster/replication`.
 ///
-/// Its calls: [`GET /cluster/replication`](ClusterReplicationPath::get), [`POST /cluster/replication`](ClusterReplicationPost).
+/// Its calls: [`GET /cluster/replication`](ClusterReplicationPath::get),
+/// [`POST /cluster/replication`](ClusterReplicationPost).
 #[cfg_attr(doc, doc(alias("/cluster/replication")))]
 #[derive(Clone, Debug)]
-pub struct ClusterReplicationPath(pub(crate) At);
+pub struct ClusterReplicationPath(pub(crate) PathNode);
 
 impl ClusterPath {
-    /// Leads to [`GET /cluster/replication`](ClusterReplicationPath::get), [`POST /cluster/replication`](ClusterReplicationPost).
+    /// Leads to [`GET /cluster/replication`](ClusterReplicationPath::get),
+    /// [`POST /cluster/replication`](ClusterReplicationPost).
     #[inline]
     #[must_use]
     pub fn replication(&self) -> ClusterReplicationPath {
@@ -6515,6 +6946,7 @@ impl ClusterReplicationPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Creates a storage replication job for a guest.
     ///
     /// `POST /cluster/replication` → `()`
@@ -6545,7 +6977,8 @@ impl ClusterReplicationPath {
 
 /// `POST /cluster/replication` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterReplicationPostRequired<const GIVEN: usize>(Request<()>);
@@ -6642,18 +7075,21 @@ impl ClusterReplicationPost {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
+
     /// Whether the job is switched off.
     #[inline]
     pub fn disable<How>(mut self, disable: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("disable", disable);
         self
     }
+
     /// Bandwidth limit in megabytes per second; may have a fraction. At least 1.
     #[inline]
     pub fn rate<How>(mut self, rate: impl IntoSetting<f64, How>) -> Self {
         self.0.call.set_some::<f64, How>("rate", rate);
         self
     }
+
     /// Marks the job for removal; `full` also deletes the copies on the target node.
     #[inline]
     pub fn remove_job<How>(
@@ -6665,25 +7101,32 @@ impl ClusterReplicationPost {
             .set_some::<ClusterReplicationRemoveJob, How>("remove_job", remove_job);
         self
     }
-    /// When the job runs, as a calendar event in systemd style. At most 128 characters. Default: `*/15`.
+
+    /// When the job runs, as a calendar event in systemd style. At most 128 characters. Default:
+    /// `*/15`.
     #[inline]
     pub fn schedule<How>(mut self, schedule: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("schedule", schedule);
         self
     }
+
     /// Internal: lets the server notice that the guest has changed its node.
     #[inline]
     pub fn source<How>(mut self, source: impl IntoSetting<NodeName, How>) -> Self {
         self.0.call.set_some::<NodeName, How>("source", source);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -6703,13 +7146,17 @@ impl Settings<ClusterReplicationPost> for ClusterReplication {
 
 /// The path `/cluster/replication/{id}`.
 ///
-/// Its calls: [`GET /cluster/replication/{id}`](ClusterReplicationIdPath::get), [`PUT /cluster/replication/{id}`](ClusterReplicationIdPut), [`DELETE /cluster/replication/{id}`](ClusterReplicationIdDelete).
+/// Its calls: [`GET /cluster/replication/{id}`](ClusterReplicationIdPath::get),
+/// [`PUT /cluster/replication/{id}`](ClusterReplicationIdPut),
+/// [`DELETE /cluster/replication/{id}`](ClusterReplicationIdDelete).
 #[cfg_attr(doc, doc(alias("/cluster/replication/{id}")))]
 #[derive(Clone, Debug)]
-pub struct ClusterReplicationIdPath(pub(crate) At);
+pub struct ClusterReplicationIdPath(pub(crate) PathNode);
 
 impl ClusterReplicationPath {
-    /// Leads to [`GET /cluster/replication/{id}`](ClusterReplicationIdPath::get), [`PUT /cluster/replication/{id}`](ClusterReplicationIdPut), [`DELETE /cluster/replication/{id}`](ClusterReplicationIdDelete).
+    /// Leads to [`GET /cluster/replication/{id}`](ClusterReplicationIdPath::get),
+    /// [`PUT /cluster/replication/{id}`](ClusterReplicationIdPut),
+    /// [`DELETE /cluster/replication/{id}`](ClusterReplicationIdDelete).
     ///
     /// Job ID: VMID and job number, joined by a hyphen.
     #[inline]
@@ -6746,6 +7193,7 @@ impl ClusterReplicationIdPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Changes the settings of a replication job.
     ///
     /// `PUT /cluster/replication/{id}` → `()`
@@ -6768,6 +7216,7 @@ impl ClusterReplicationIdPath {
             );
         ClusterReplicationIdPut(self.0.request(ENDPOINT, reply::nothing))
     }
+
     /// Marks a replication job for removal; its next run cleans up and removes it.
     ///
     /// `DELETE /cluster/replication/{id}` → `()`
@@ -6813,30 +7262,36 @@ impl ClusterReplicationIdPut {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
+
     /// Settings to reset, separated by commas. At most 4096 characters.
     #[inline]
     pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
-    /// SHA-1 of the configuration; a change that passes an outdated one is refused. At most 64 characters.
+
+    /// SHA-1 of the configuration; a change that passes an outdated one is refused. At most 64
+    /// characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// Whether the job is switched off.
     #[inline]
     pub fn disable<How>(mut self, disable: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("disable", disable);
         self
     }
+
     /// Bandwidth limit in megabytes per second; may have a fraction. At least 1.
     #[inline]
     pub fn rate<How>(mut self, rate: impl IntoSetting<f64, How>) -> Self {
         self.0.call.set_some::<f64, How>("rate", rate);
         self
     }
+
     /// Marks the job for removal; `full` also deletes the copies on the target node.
     #[inline]
     pub fn remove_job<How>(
@@ -6848,31 +7303,39 @@ impl ClusterReplicationIdPut {
             .set_some::<ClusterReplicationRemoveJob, How>("remove_job", remove_job);
         self
     }
-    /// When the job runs, as a calendar event in systemd style. At most 128 characters. Default: `*/15`.
+
+    /// When the job runs, as a calendar event in systemd style. At most 128 characters. Default:
+    /// `*/15`.
     #[inline]
     pub fn schedule<How>(mut self, schedule: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("schedule", schedule);
         self
     }
+
     /// Internal: lets the server notice that the guest has changed its node.
     #[inline]
     pub fn source<How>(mut self, source: impl IntoSetting<NodeName, How>) -> Self {
         self.0.call.set_some::<NodeName, How>("source", source);
         self
     }
+
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
         self.0.call.unset(name.into());
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -6932,6 +7395,7 @@ impl ClusterReplicationIdDelete {
         self.0.call.set_some::<bool, How>("force", force);
         self
     }
+
     /// Leaves the copies on the target node in place. Default: `false`.
     #[inline]
     pub fn keep<How>(mut self, keep: impl IntoSetting<bool, How>) -> Self {
@@ -6945,7 +7409,7 @@ impl ClusterReplicationIdDelete {
 /// Its calls: [`GET /cluster/resources`](ClusterResourcesGet).
 #[cfg_attr(doc, doc(alias("/cluster/resources")))]
 #[derive(Clone, Debug)]
-pub struct ClusterResourcesPath(pub(crate) At);
+pub struct ClusterResourcesPath(pub(crate) PathNode);
 
 impl ClusterPath {
     /// Leads to [`GET /cluster/resources`](ClusterResourcesGet).
@@ -7039,9 +7503,9 @@ impl ClusterResourcesGet {
     #[inline]
     pub fn type_<How>(
         mut self,
-        type_: impl IntoSetting<ClusterResourcesGetType, How>,
+        type_: impl IntoSetting<ClusterResourcesFilter, How>,
     ) -> Self {
-        self.0.call.set_some::<ClusterResourcesGetType, How>("type", type_);
+        self.0.call.set_some::<ClusterResourcesFilter, How>("type", type_);
         self
     }
 }
@@ -7051,7 +7515,7 @@ impl ClusterResourcesGet {
 /// Its calls: [`GET /cluster/status`](ClusterStatusPath::get).
 #[cfg_attr(doc, doc(alias("/cluster/status")))]
 #[derive(Clone, Debug)]
-pub struct ClusterStatusPath(pub(crate) At);
+pub struct ClusterStatusPath(pub(crate) PathNode);
 
 impl ClusterPath {
     /// Leads to [`GET /cluster/status`](ClusterStatusPath::get).
@@ -7106,7 +7570,7 @@ impl ClusterStatusPath {
 /// Its calls: [`GET /cluster/tasks`](ClusterTasksPath::get).
 #[cfg_attr(doc, doc(alias("/cluster/tasks")))]
 #[derive(Clone, Debug)]
-pub struct ClusterTasksPath(pub(crate) At);
+pub struct ClusterTasksPath(pub(crate) PathNode);
 
 impl ClusterPath {
     /// Leads to [`GET /cluster/tasks`](ClusterTasksPath::get).
@@ -7241,7 +7705,8 @@ object!(BackupIncludedVolume {
     others: extra,
 });
 
-/// The answer to `GET /cluster/backup/{id}/included_volumes`, which tells for every guest of a backup job which volumes are backed up.
+/// The answer to `GET /cluster/backup/{id}/included_volumes`, which tells for every guest of a
+/// backup job which volumes are backed up.
 ///
 /// Given by [`GET /cluster/backup/{id}/included_volumes`](ClusterBackupIdIncludedVolumesPath::get).
 #[non_exhaustive]
@@ -7290,7 +7755,8 @@ open_enum_impls!(ClusterBackupIncludedVolumesType {
     "qemu" Qemu, "lxc" Lxc, "unknown" Unknown,
 });
 
-/// One element of the answer to `GET /cluster/backup-info/not-backed-up`, which lists guests that no backup job includes.
+/// One element of the answer to `GET /cluster/backup-info/not-backed-up`, which lists guests that
+/// no backup job includes.
 ///
 /// Given by [`GET /cluster/backup-info/not-backed-up`](ClusterBackupInfoNotBackedUpPath::get).
 #[non_exhaustive]
@@ -7328,7 +7794,8 @@ object!(ClusterBackupInfoNotBackedUpItem {
 
 /// One element of the answer to `GET /cluster/backup`, which lists the scheduled backup jobs.
 ///
-/// Given by [`GET /cluster/backup`](ClusterBackupPath::get), [`GET /cluster/backup/{id}`](ClusterBackupIdPath::get).
+/// Given by [`GET /cluster/backup`](ClusterBackupPath::get),
+/// [`GET /cluster/backup/{id}`](ClusterBackupIdPath::get).
 #[non_exhaustive]
 pub struct ClusterBackupItem {
     /// Includes all guests of the node the job runs on. Default: `false`.
@@ -7352,33 +7819,40 @@ pub struct ClusterBackupItem {
     pub fleecing: Option<super::types::BackupFleecing>,
     /// Job ID; made up by the server if not given at creation. At most 50 characters.
     pub id: String,
-    /// I/O priority under the BFQ scheduler; 8 means only when the disk is otherwise idle. From 0 to 8. Default: `7`.
+    /// I/O priority under the BFQ scheduler; 8 means only when the disk is otherwise idle. From 0
+    /// to 8. Default: `7`.
     pub ionice: Option<i64>,
     /// Minutes to wait for another backup run on the same node to end. At least 0. Default: `180`.
     pub lockwait: Option<i64>,
-    /// Whether mail is sent after every run or only after failures; superseded by notification matchers. Default: `always`.
+    /// Whether mail is sent after every run or only after failures; superseded by notification
+    /// matchers. Default: `always`.
     pub mailnotification: Option<super::types::BackupMailNotification>,
     /// Mail addresses or users to notify, separated by commas; superseded by notification matchers.
     pub mailto: Option<List>,
     /// Archives to keep per guest; superseded by `prune-backups`. At least 1. Until 9.1.
     pub maxfiles: Option<i64>,
-    /// Whether guests keep running, are suspended, or are stopped during the backup. Default: `snapshot`.
+    /// Whether guests keep running, are suspended, or are stopped during the backup. Default:
+    /// `snapshot`.
     pub mode: Option<super::types::BackupMode>,
     /// Unix time in seconds of the next run.
     #[cfg_attr(doc, doc(alias("next-run")))]
     pub next_run: Option<Timestamp>,
     /// Runs the job on this node only.
     pub node: Option<NodeName>,
-    /// Notes for the backup, on one line; `{{guestname}}`, `{{vmid}}`, `{{node}}`, `{{cluster}}` are filled in. At most 1024 characters. Only together with `storage`.
+    /// Notes for the backup, on one line; `{{guestname}}`, `{{vmid}}`, `{{node}}`, `{{cluster}}`
+    /// are filled in. At most 1024 characters. Only together with `storage`.
     #[cfg_attr(doc, doc(alias("notes-template")))]
     pub notes_template: Option<String>,
-    /// Whether results are mailed to `mailto` or go through the notification system. Default: `auto`.
+    /// Whether results are mailed to `mailto` or go through the notification system. Default:
+    /// `auto`.
     #[cfg_attr(doc, doc(alias("notification-mode")))]
     pub notification_mode: Option<super::types::BackupNotificationMode>,
-    /// When the job sends its result; jobs that a server before 9.0 wrote may still hold it. Since 8.1.
+    /// When the job sends its result; jobs that a server before 9.0 wrote may still hold it. Since
+    /// 8.1.
     #[cfg_attr(doc, doc(alias("notification-policy")))]
     pub notification_policy: Option<super::types::BackupNotificationPolicy>,
-    /// Where the job sends its result; jobs that a server before 9.0 wrote may still hold it. Since 8.1.
+    /// Where the job sends its result; jobs that a server before 9.0 wrote may still hold it. Since
+    /// 8.1.
     #[cfg_attr(doc, doc(alias("notification-target")))]
     pub notification_target: Option<String>,
     /// How container backups to Proxmox Backup Server recognize unchanged files.
@@ -7386,7 +7860,8 @@ pub struct ClusterBackupItem {
     pub pbs_change_detection_mode: Option<super::types::BackupChangeDetection>,
     /// Settings that affect the speed of backups.
     pub performance: Option<super::types::BackupPerformance>,
-    /// Uses `pigz` for gzip if above 0: 1 takes half of the cores, more is the number of threads. Default: `0`.
+    /// Uses `pigz` for gzip if above 0: 1 takes half of the cores, more is the number of threads.
+    /// Default: `0`.
     pub pigz: Option<i64>,
     /// Includes all guests in this pool.
     pub pool: Option<String>,
@@ -7399,7 +7874,8 @@ pub struct ClusterBackupItem {
     pub quiet: Option<bool>,
     /// Whether older backups are pruned after a run. Default: `true`.
     pub remove: Option<bool>,
-    /// Makes up for runs missed while the scheduler was down, as soon as it is back. Default: `false`.
+    /// Makes up for runs missed while the scheduler was down, as soon as it is back. Default:
+    /// `false`.
     #[cfg_attr(doc, doc(alias("repeat-missed")))]
     pub repeat_missed: Option<bool>,
     /// When the job runs, as a calendar event in systemd style. At most 128 characters.
@@ -7435,6 +7911,7 @@ impl ClusterBackupItem {
         set::put(&mut new.id, &mut new.extra, "id", id);
         new
     }
+
     ///Sets `all`.
     #[inline]
     #[must_use]
@@ -7442,6 +7919,7 @@ impl ClusterBackupItem {
         set::set(&mut self.all, &mut self.extra, "all", value);
         self
     }
+
     ///Sets `bwlimit`.
     #[inline]
     #[must_use]
@@ -7449,6 +7927,7 @@ impl ClusterBackupItem {
         set::set(&mut self.bwlimit, &mut self.extra, "bwlimit", value);
         self
     }
+
     ///Sets `comment`.
     #[inline]
     #[must_use]
@@ -7456,6 +7935,7 @@ impl ClusterBackupItem {
         set::set(&mut self.comment, &mut self.extra, "comment", value);
         self
     }
+
     ///Sets `compress`.
     #[inline]
     #[must_use]
@@ -7466,6 +7946,7 @@ impl ClusterBackupItem {
         set::set(&mut self.compress, &mut self.extra, "compress", value);
         self
     }
+
     ///Sets `dumpdir`.
     #[inline]
     #[must_use]
@@ -7473,6 +7954,7 @@ impl ClusterBackupItem {
         set::set(&mut self.dumpdir, &mut self.extra, "dumpdir", value);
         self
     }
+
     ///Sets `enabled`.
     #[inline]
     #[must_use]
@@ -7480,6 +7962,7 @@ impl ClusterBackupItem {
         set::set(&mut self.enabled, &mut self.extra, "enabled", value);
         self
     }
+
     ///Sets `exclude`.
     #[inline]
     #[must_use]
@@ -7487,6 +7970,7 @@ impl ClusterBackupItem {
         set::set_list(&mut self.exclude, &mut self.extra, "exclude", value);
         self
     }
+
     ///Sets `exclude-path`.
     #[inline]
     #[must_use]
@@ -7497,6 +7981,7 @@ impl ClusterBackupItem {
         set::set_list(&mut self.exclude_path, &mut self.extra, "exclude-path", value);
         self
     }
+
     ///Sets `fleecing`.
     #[inline]
     #[must_use]
@@ -7507,6 +7992,7 @@ impl ClusterBackupItem {
         set::set(&mut self.fleecing, &mut self.extra, "fleecing", value);
         self
     }
+
     ///Sets `id`.
     #[inline]
     #[must_use]
@@ -7514,6 +8000,7 @@ impl ClusterBackupItem {
         set::put(&mut self.id, &mut self.extra, "id", value);
         self
     }
+
     ///Sets `ionice`.
     #[inline]
     #[must_use]
@@ -7521,6 +8008,7 @@ impl ClusterBackupItem {
         set::set(&mut self.ionice, &mut self.extra, "ionice", value);
         self
     }
+
     ///Sets `lockwait`.
     #[inline]
     #[must_use]
@@ -7528,6 +8016,7 @@ impl ClusterBackupItem {
         set::set(&mut self.lockwait, &mut self.extra, "lockwait", value);
         self
     }
+
     ///Sets `mailnotification`.
     #[inline]
     #[must_use]
@@ -7538,6 +8027,7 @@ impl ClusterBackupItem {
         set::set(&mut self.mailnotification, &mut self.extra, "mailnotification", value);
         self
     }
+
     ///Sets `mailto`.
     #[inline]
     #[must_use]
@@ -7545,6 +8035,7 @@ impl ClusterBackupItem {
         set::set_list(&mut self.mailto, &mut self.extra, "mailto", value);
         self
     }
+
     ///Sets `maxfiles`.
     #[inline]
     #[must_use]
@@ -7552,6 +8043,7 @@ impl ClusterBackupItem {
         set::set(&mut self.maxfiles, &mut self.extra, "maxfiles", value);
         self
     }
+
     ///Sets `mode`.
     #[inline]
     #[must_use]
@@ -7562,6 +8054,7 @@ impl ClusterBackupItem {
         set::set(&mut self.mode, &mut self.extra, "mode", value);
         self
     }
+
     ///Sets `next-run`.
     #[inline]
     #[must_use]
@@ -7569,6 +8062,7 @@ impl ClusterBackupItem {
         set::set(&mut self.next_run, &mut self.extra, "next-run", value);
         self
     }
+
     ///Sets `node`.
     #[inline]
     #[must_use]
@@ -7576,6 +8070,7 @@ impl ClusterBackupItem {
         set::set(&mut self.node, &mut self.extra, "node", value);
         self
     }
+
     ///Sets `notes-template`.
     #[inline]
     #[must_use]
@@ -7583,6 +8078,7 @@ impl ClusterBackupItem {
         set::set(&mut self.notes_template, &mut self.extra, "notes-template", value);
         self
     }
+
     ///Sets `notification-mode`.
     #[inline]
     #[must_use]
@@ -7598,6 +8094,7 @@ impl ClusterBackupItem {
         );
         self
     }
+
     ///Sets `notification-policy`.
     #[inline]
     #[must_use]
@@ -7613,6 +8110,7 @@ impl ClusterBackupItem {
         );
         self
     }
+
     ///Sets `notification-target`.
     #[inline]
     #[must_use]
@@ -7628,6 +8126,7 @@ impl ClusterBackupItem {
         );
         self
     }
+
     ///Sets `pbs-change-detection-mode`.
     #[inline]
     #[must_use]
@@ -7643,6 +8142,7 @@ impl ClusterBackupItem {
         );
         self
     }
+
     ///Sets `performance`.
     #[inline]
     #[must_use]
@@ -7653,6 +8153,7 @@ impl ClusterBackupItem {
         set::set(&mut self.performance, &mut self.extra, "performance", value);
         self
     }
+
     ///Sets `pigz`.
     #[inline]
     #[must_use]
@@ -7660,6 +8161,7 @@ impl ClusterBackupItem {
         set::set(&mut self.pigz, &mut self.extra, "pigz", value);
         self
     }
+
     ///Sets `pool`.
     #[inline]
     #[must_use]
@@ -7667,6 +8169,7 @@ impl ClusterBackupItem {
         set::set(&mut self.pool, &mut self.extra, "pool", value);
         self
     }
+
     ///Sets `protected`.
     #[inline]
     #[must_use]
@@ -7674,6 +8177,7 @@ impl ClusterBackupItem {
         set::set(&mut self.protected, &mut self.extra, "protected", value);
         self
     }
+
     ///Sets `prune-backups`.
     #[inline]
     #[must_use]
@@ -7684,6 +8188,7 @@ impl ClusterBackupItem {
         set::set(&mut self.prune_backups, &mut self.extra, "prune-backups", value);
         self
     }
+
     ///Sets `quiet`.
     #[inline]
     #[must_use]
@@ -7691,6 +8196,7 @@ impl ClusterBackupItem {
         set::set(&mut self.quiet, &mut self.extra, "quiet", value);
         self
     }
+
     ///Sets `remove`.
     #[inline]
     #[must_use]
@@ -7698,6 +8204,7 @@ impl ClusterBackupItem {
         set::set(&mut self.remove, &mut self.extra, "remove", value);
         self
     }
+
     ///Sets `repeat-missed`.
     #[inline]
     #[must_use]
@@ -7705,6 +8212,7 @@ impl ClusterBackupItem {
         set::set(&mut self.repeat_missed, &mut self.extra, "repeat-missed", value);
         self
     }
+
     ///Sets `schedule`.
     #[inline]
     #[must_use]
@@ -7712,6 +8220,7 @@ impl ClusterBackupItem {
         set::set(&mut self.schedule, &mut self.extra, "schedule", value);
         self
     }
+
     ///Sets `script`.
     #[inline]
     #[must_use]
@@ -7719,6 +8228,7 @@ impl ClusterBackupItem {
         set::set(&mut self.script, &mut self.extra, "script", value);
         self
     }
+
     ///Sets `stdexcludes`.
     #[inline]
     #[must_use]
@@ -7726,6 +8236,7 @@ impl ClusterBackupItem {
         set::set(&mut self.stdexcludes, &mut self.extra, "stdexcludes", value);
         self
     }
+
     ///Sets `stop`.
     #[inline]
     #[must_use]
@@ -7733,6 +8244,7 @@ impl ClusterBackupItem {
         set::set(&mut self.stop, &mut self.extra, "stop", value);
         self
     }
+
     ///Sets `stopwait`.
     #[inline]
     #[must_use]
@@ -7740,6 +8252,7 @@ impl ClusterBackupItem {
         set::set(&mut self.stopwait, &mut self.extra, "stopwait", value);
         self
     }
+
     ///Sets `storage`.
     #[inline]
     #[must_use]
@@ -7747,6 +8260,7 @@ impl ClusterBackupItem {
         set::set(&mut self.storage, &mut self.extra, "storage", value);
         self
     }
+
     ///Sets `tmpdir`.
     #[inline]
     #[must_use]
@@ -7754,6 +8268,7 @@ impl ClusterBackupItem {
         set::set(&mut self.tmpdir, &mut self.extra, "tmpdir", value);
         self
     }
+
     ///Sets `type`.
     #[inline]
     #[must_use]
@@ -7761,6 +8276,7 @@ impl ClusterBackupItem {
         set::set(&mut self.type_, &mut self.extra, "type", value);
         self
     }
+
     ///Sets `vmid`.
     #[inline]
     #[must_use]
@@ -7768,6 +8284,7 @@ impl ClusterBackupItem {
         set::set_list(&mut self.vmid, &mut self.extra, "vmid", value);
         self
     }
+
     ///Sets `zstd`.
     #[inline]
     #[must_use]
@@ -7775,13 +8292,17 @@ impl ClusterBackupItem {
         set::set(&mut self.zstd, &mut self.extra, "zstd", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -7835,7 +8356,8 @@ object!(ClusterBackupItem {
     others: extra,
 });
 
-/// The answer to `GET /cluster/config/join`, which returns what another node needs to know to join this cluster.
+/// The answer to `GET /cluster/config/join`, which returns what another node needs to know to join
+/// this cluster.
 ///
 /// Given by [`GET /cluster/config/join`](ClusterConfigJoinGet).
 #[non_exhaustive]
@@ -7937,7 +8459,8 @@ object!(ClusterConfigJoinNodelistItem {
     others: extra,
 });
 
-/// The answer to `POST /cluster/config/nodes/{node}`, which adds a node to the corosync configuration.
+/// The answer to `POST /cluster/config/nodes/{node}`, which adds a node to the corosync
+/// configuration.
 ///
 /// Given by [`POST /cluster/config/nodes/{node}`](ClusterConfigNodesNodePost).
 #[non_exhaustive]
@@ -7969,7 +8492,8 @@ object!(ClusterConfigNode {
     others: extra,
 });
 
-/// One element of the answer to `GET /cluster/config/nodes`, which lists the nodes in the corosync configuration.
+/// One element of the answer to `GET /cluster/config/nodes`, which lists the nodes in the corosync
+/// configuration.
 ///
 /// Given by [`GET /cluster/config/nodes`](ClusterConfigNodesPath::get).
 #[non_exhaustive]
@@ -8031,7 +8555,8 @@ object!(ClusterConfigNodesItem {
     others: extra,
 });
 
-/// The answer to `GET /cluster/config/qdevice`, which reads the state of the external quorum device.
+/// The answer to `GET /cluster/config/qdevice`, which reads the state of the external quorum
+/// device.
 ///
 /// Given by [`GET /cluster/config/qdevice`](ClusterConfigQdevicePath::get).
 #[non_exhaustive]
@@ -8089,7 +8614,8 @@ impl Default for ClusterConfigQdevice {
 
 /// Totem section of the corosync configuration.
 ///
-/// Given by [`GET /cluster/config/join`](ClusterConfigJoinGet), [`GET /cluster/config/totem`](ClusterConfigTotemPath::get).
+/// Given by [`GET /cluster/config/join`](ClusterConfigJoinGet),
+/// [`GET /cluster/config/totem`](ClusterConfigTotemPath::get).
 #[non_exhaustive]
 pub struct ClusterConfigTotem {
     /// Name of the cluster.
@@ -8103,7 +8629,7 @@ pub struct ClusterConfigTotem {
     /// Hash that authenticates the cluster communication.
     pub crypto_hash: Option<String>,
     /// Settings of the corosync links, by link number.
-    pub interface: Option<BTreeMap<String, ClusterConfigTotemInterfaceValue>>,
+    pub interface: Option<BTreeMap<String, ClusterConfigTotemInterface>>,
     /// IP version that host names are resolved to.
     pub ip_version: Option<String>,
     /// How several links are used, such as `passive`.
@@ -8165,9 +8691,10 @@ impl Default for ClusterConfigTotem {
 
 /// Settings of one corosync link.
 ///
-/// Given by [`GET /cluster/config/join`](ClusterConfigJoinGet), [`GET /cluster/config/totem`](ClusterConfigTotemPath::get).
+/// Given by [`GET /cluster/config/join`](ClusterConfigJoinGet),
+/// [`GET /cluster/config/totem`](ClusterConfigTotemPath::get).
 #[non_exhaustive]
-pub struct ClusterConfigTotemInterfaceValue {
+pub struct ClusterConfigTotemInterface {
     /// Address or network the link is bound to.
     pub bindnetaddr: Option<String>,
     /// Priority of the link; in mode `passive` the highest available one is used.
@@ -8190,7 +8717,7 @@ pub struct ClusterConfigTotemInterfaceValue {
     pub extra: Extra,
 }
 
-impl ClusterConfigTotemInterfaceValue {
+impl ClusterConfigTotemInterface {
     /// A value with nothing set.
     #[inline]
     #[must_use]
@@ -8199,7 +8726,7 @@ impl ClusterConfigTotemInterfaceValue {
     }
 }
 
-object!(ClusterConfigTotemInterfaceValue {
+object!(ClusterConfigTotemInterface {
     optional: [
         "bindnetaddr" bindnetaddr,
         "knet_link_priority" knet_link_priority,
@@ -8214,7 +8741,7 @@ object!(ClusterConfigTotemInterfaceValue {
     others: extra,
 });
 
-impl Default for ClusterConfigTotemInterfaceValue {
+impl Default for ClusterConfigTotemInterface {
     #[inline]
     fn default() -> Self {
         <Self as Object>::empty()
@@ -8237,7 +8764,8 @@ pub struct ClusterJobsRealmSync {
     pub id: Option<String>,
     /// Realm that is synced. At most 32 characters.
     pub realm: Option<Realm>,
-    /// What is dropped once gone from the directory: `entry`, `properties`, `acl` joined by `;`, or `none`.
+    /// What is dropped once gone from the directory: `entry`, `properties`, `acl` joined by `;`, or
+    /// `none`.
     #[cfg_attr(doc, doc(alias("remove-vanished")))]
     pub remove_vanished: Option<String>,
     /// When the job runs, as a calendar event in systemd style. At most 128 characters.
@@ -8257,6 +8785,7 @@ impl ClusterJobsRealmSync {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     ///Sets `comment`.
     #[inline]
     #[must_use]
@@ -8264,6 +8793,7 @@ impl ClusterJobsRealmSync {
         set::set(&mut self.comment, &mut self.extra, "comment", value);
         self
     }
+
     ///Sets `enable-new`.
     #[inline]
     #[must_use]
@@ -8271,6 +8801,7 @@ impl ClusterJobsRealmSync {
         set::set(&mut self.enable_new, &mut self.extra, "enable-new", value);
         self
     }
+
     ///Sets `enabled`.
     #[inline]
     #[must_use]
@@ -8278,6 +8809,7 @@ impl ClusterJobsRealmSync {
         set::set(&mut self.enabled, &mut self.extra, "enabled", value);
         self
     }
+
     ///Sets `id`.
     #[inline]
     #[must_use]
@@ -8285,6 +8817,7 @@ impl ClusterJobsRealmSync {
         set::set(&mut self.id, &mut self.extra, "id", value);
         self
     }
+
     ///Sets `realm`.
     #[inline]
     #[must_use]
@@ -8292,6 +8825,7 @@ impl ClusterJobsRealmSync {
         set::set(&mut self.realm, &mut self.extra, "realm", value);
         self
     }
+
     ///Sets `remove-vanished`.
     #[inline]
     #[must_use]
@@ -8299,6 +8833,7 @@ impl ClusterJobsRealmSync {
         set::set(&mut self.remove_vanished, &mut self.extra, "remove-vanished", value);
         self
     }
+
     ///Sets `schedule`.
     #[inline]
     #[must_use]
@@ -8306,6 +8841,7 @@ impl ClusterJobsRealmSync {
         set::set(&mut self.schedule, &mut self.extra, "schedule", value);
         self
     }
+
     ///Sets `scope`.
     #[inline]
     #[must_use]
@@ -8316,6 +8852,7 @@ impl ClusterJobsRealmSync {
         set::set(&mut self.scope, &mut self.extra, "scope", value);
         self
     }
+
     ///Sets `type`.
     #[inline]
     #[must_use]
@@ -8323,13 +8860,17 @@ impl ClusterJobsRealmSync {
         set::set(&mut self.type_, &mut self.extra, "type", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -8358,7 +8899,8 @@ impl Default for ClusterJobsRealmSync {
     }
 }
 
-/// One element of the answer to `GET /cluster/jobs/realm-sync`, which lists the jobs that sync authentication realms.
+/// One element of the answer to `GET /cluster/jobs/realm-sync`, which lists the jobs that sync
+/// authentication realms.
 ///
 /// Given by [`GET /cluster/jobs/realm-sync`](ClusterJobsRealmSyncPath::get).
 #[non_exhaustive]
@@ -8380,7 +8922,8 @@ pub struct ClusterJobsRealmSyncItem {
     pub next_run: Option<Timestamp>,
     /// Realm that is synced. At most 32 characters.
     pub realm: Option<Realm>,
-    /// What is dropped once gone from the directory: `entry`, `properties`, `acl` joined by `;`, or `none`. Default: `none`.
+    /// What is dropped once gone from the directory: `entry`, `properties`, `acl` joined by `;`, or
+    /// `none`. Default: `none`.
     #[cfg_attr(doc, doc(alias("remove-vanished")))]
     pub remove_vanished: Option<String>,
     /// When the job runs, as a calendar event in systemd style.
@@ -8402,6 +8945,7 @@ impl ClusterJobsRealmSyncItem {
         set::put(&mut new.id, &mut new.extra, "id", id);
         new
     }
+
     ///Sets `comment`.
     #[inline]
     #[must_use]
@@ -8409,6 +8953,7 @@ impl ClusterJobsRealmSyncItem {
         set::set(&mut self.comment, &mut self.extra, "comment", value);
         self
     }
+
     ///Sets `enable-new`.
     #[inline]
     #[must_use]
@@ -8416,6 +8961,7 @@ impl ClusterJobsRealmSyncItem {
         set::set(&mut self.enable_new, &mut self.extra, "enable-new", value);
         self
     }
+
     ///Sets `enabled`.
     #[inline]
     #[must_use]
@@ -8423,6 +8969,7 @@ impl ClusterJobsRealmSyncItem {
         set::set(&mut self.enabled, &mut self.extra, "enabled", value);
         self
     }
+
     ///Sets `id`.
     #[inline]
     #[must_use]
@@ -8430,6 +8977,7 @@ impl ClusterJobsRealmSyncItem {
         set::put(&mut self.id, &mut self.extra, "id", value);
         self
     }
+
     ///Sets `last-run`.
     #[inline]
     #[must_use]
@@ -8437,6 +8985,7 @@ impl ClusterJobsRealmSyncItem {
         set::set(&mut self.last_run, &mut self.extra, "last-run", value);
         self
     }
+
     ///Sets `next-run`.
     #[inline]
     #[must_use]
@@ -8444,6 +8993,7 @@ impl ClusterJobsRealmSyncItem {
         set::set(&mut self.next_run, &mut self.extra, "next-run", value);
         self
     }
+
     ///Sets `realm`.
     #[inline]
     #[must_use]
@@ -8451,6 +9001,7 @@ impl ClusterJobsRealmSyncItem {
         set::set(&mut self.realm, &mut self.extra, "realm", value);
         self
     }
+
     ///Sets `remove-vanished`.
     #[inline]
     #[must_use]
@@ -8458,6 +9009,7 @@ impl ClusterJobsRealmSyncItem {
         set::set(&mut self.remove_vanished, &mut self.extra, "remove-vanished", value);
         self
     }
+
     ///Sets `schedule`.
     #[inline]
     #[must_use]
@@ -8465,6 +9017,7 @@ impl ClusterJobsRealmSyncItem {
         set::set(&mut self.schedule, &mut self.extra, "schedule", value);
         self
     }
+
     ///Sets `scope`.
     #[inline]
     #[must_use]
@@ -8475,6 +9028,7 @@ impl ClusterJobsRealmSyncItem {
         set::set(&mut self.scope, &mut self.extra, "scope", value);
         self
     }
+
     ///Sets `type`.
     #[inline]
     #[must_use]
@@ -8482,13 +9036,17 @@ impl ClusterJobsRealmSyncItem {
         set::set(&mut self.type_, &mut self.extra, "type", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -8512,7 +9070,8 @@ object!(ClusterJobsRealmSyncItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /cluster/jobs/schedule-analyze`, which computes the next times at which a schedule fires.
+/// One element of the answer to `GET /cluster/jobs/schedule-analyze`, which computes the next times
+/// at which a schedule fires.
 ///
 /// Given by [`GET /cluster/jobs/schedule-analyze`](ClusterJobsScheduleAnalyzeGet).
 #[non_exhaustive]
@@ -8545,7 +9104,8 @@ object!(ClusterJobsScheduleAnalyzeItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /cluster/log`, which reads the most recent entries of the cluster log.
+/// One element of the answer to `GET /cluster/log`, which reads the most recent entries of the
+/// cluster log.
 ///
 /// Given by [`GET /cluster/log`](ClusterLogGet).
 #[non_exhaustive]
@@ -8616,6 +9176,7 @@ impl ClusterMappingDir {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     ///Sets `description`.
     #[inline]
     #[must_use]
@@ -8623,6 +9184,7 @@ impl ClusterMappingDir {
         set::set(&mut self.description, &mut self.extra, "description", value);
         self
     }
+
     ///Sets `digest`.
     #[inline]
     #[must_use]
@@ -8630,6 +9192,7 @@ impl ClusterMappingDir {
         set::set(&mut self.digest, &mut self.extra, "digest", value);
         self
     }
+
     ///Sets `id`.
     #[inline]
     #[must_use]
@@ -8637,6 +9200,7 @@ impl ClusterMappingDir {
         set::set(&mut self.id, &mut self.extra, "id", value);
         self
     }
+
     ///Sets `map`.
     #[inline]
     #[must_use]
@@ -8647,6 +9211,7 @@ impl ClusterMappingDir {
         set::set_list(&mut self.map, &mut self.extra, "map", value);
         self
     }
+
     ///Sets `type`.
     #[inline]
     #[must_use]
@@ -8654,13 +9219,17 @@ impl ClusterMappingDir {
         set::set(&mut self.type_, &mut self.extra, "type", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -8683,7 +9252,8 @@ impl Default for ClusterMappingDir {
 
 /// One element of `checks`: problems found with `check-node`.
 ///
-/// Given by [`GET /cluster/mapping/dir`](ClusterMappingDirGet), [`GET /cluster/mapping/pci`](ClusterMappingPciGet).
+/// Given by [`GET /cluster/mapping/dir`](ClusterMappingDirGet),
+/// [`GET /cluster/mapping/pci`](ClusterMappingPciGet).
 #[non_exhaustive]
 pub struct ClusterMappingDirChecksItem {
     /// Text of the problem.
@@ -8738,6 +9308,7 @@ impl ClusterMappingDirItem {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     ///Sets `checks`.
     #[inline]
     #[must_use]
@@ -8748,6 +9319,7 @@ impl ClusterMappingDirItem {
         set::set_list(&mut self.checks, &mut self.extra, "checks", value);
         self
     }
+
     ///Sets `description`.
     #[inline]
     #[must_use]
@@ -8755,6 +9327,7 @@ impl ClusterMappingDirItem {
         set::set(&mut self.description, &mut self.extra, "description", value);
         self
     }
+
     ///Sets `digest`.
     #[inline]
     #[must_use]
@@ -8762,6 +9335,7 @@ impl ClusterMappingDirItem {
         set::set(&mut self.digest, &mut self.extra, "digest", value);
         self
     }
+
     ///Sets `id`.
     #[inline]
     #[must_use]
@@ -8769,6 +9343,7 @@ impl ClusterMappingDirItem {
         set::put(&mut self.id, &mut self.extra, "id", value);
         self
     }
+
     ///Sets `map`.
     #[inline]
     #[must_use]
@@ -8776,6 +9351,7 @@ impl ClusterMappingDirItem {
         set::put_list(&mut self.map, &mut self.extra, "map", value);
         self
     }
+
     ///Sets `type`.
     #[inline]
     #[must_use]
@@ -8783,13 +9359,17 @@ impl ClusterMappingDirItem {
         set::set(&mut self.type_, &mut self.extra, "type", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -8833,6 +9413,7 @@ impl ClusterMappingPci {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     ///Sets `description`.
     #[inline]
     #[must_use]
@@ -8840,6 +9421,7 @@ impl ClusterMappingPci {
         set::set(&mut self.description, &mut self.extra, "description", value);
         self
     }
+
     ///Sets `digest`.
     #[inline]
     #[must_use]
@@ -8847,6 +9429,7 @@ impl ClusterMappingPci {
         set::set(&mut self.digest, &mut self.extra, "digest", value);
         self
     }
+
     ///Sets `id`.
     #[inline]
     #[must_use]
@@ -8854,6 +9437,7 @@ impl ClusterMappingPci {
         set::set(&mut self.id, &mut self.extra, "id", value);
         self
     }
+
     ///Sets `live-migration-capable`.
     #[inline]
     #[must_use]
@@ -8869,6 +9453,7 @@ impl ClusterMappingPci {
         );
         self
     }
+
     ///Sets `map`.
     #[inline]
     #[must_use]
@@ -8879,6 +9464,7 @@ impl ClusterMappingPci {
         set::set_list(&mut self.map, &mut self.extra, "map", value);
         self
     }
+
     ///Sets `mdev`.
     #[inline]
     #[must_use]
@@ -8886,6 +9472,7 @@ impl ClusterMappingPci {
         set::set(&mut self.mdev, &mut self.extra, "mdev", value);
         self
     }
+
     ///Sets `type`.
     #[inline]
     #[must_use]
@@ -8893,13 +9480,17 @@ impl ClusterMappingPci {
         set::set(&mut self.type_, &mut self.extra, "type", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -8960,6 +9551,7 @@ impl ClusterMappingPciItem {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     ///Sets `checks`.
     #[inline]
     #[must_use]
@@ -8970,6 +9562,7 @@ impl ClusterMappingPciItem {
         set::set_list(&mut self.checks, &mut self.extra, "checks", value);
         self
     }
+
     ///Sets `description`.
     #[inline]
     #[must_use]
@@ -8977,6 +9570,7 @@ impl ClusterMappingPciItem {
         set::set(&mut self.description, &mut self.extra, "description", value);
         self
     }
+
     ///Sets `digest`.
     #[inline]
     #[must_use]
@@ -8984,6 +9578,7 @@ impl ClusterMappingPciItem {
         set::set(&mut self.digest, &mut self.extra, "digest", value);
         self
     }
+
     ///Sets `id`.
     #[inline]
     #[must_use]
@@ -8991,6 +9586,7 @@ impl ClusterMappingPciItem {
         set::put(&mut self.id, &mut self.extra, "id", value);
         self
     }
+
     ///Sets `live-migration-capable`.
     #[inline]
     #[must_use]
@@ -9006,6 +9602,7 @@ impl ClusterMappingPciItem {
         );
         self
     }
+
     ///Sets `map`.
     #[inline]
     #[must_use]
@@ -9013,6 +9610,7 @@ impl ClusterMappingPciItem {
         set::put_list(&mut self.map, &mut self.extra, "map", value);
         self
     }
+
     ///Sets `mdev`.
     #[inline]
     #[must_use]
@@ -9020,6 +9618,7 @@ impl ClusterMappingPciItem {
         set::set(&mut self.mdev, &mut self.extra, "mdev", value);
         self
     }
+
     ///Sets `type`.
     #[inline]
     #[must_use]
@@ -9027,13 +9626,17 @@ impl ClusterMappingPciItem {
         set::set(&mut self.type_, &mut self.extra, "type", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -9055,7 +9658,8 @@ object!(ClusterMappingPciItem {
 
 /// How serious the problem is.
 ///
-/// Given by [`GET /cluster/mapping/dir`](ClusterMappingDirGet), [`GET /cluster/mapping/pci`](ClusterMappingPciGet).
+/// Given by [`GET /cluster/mapping/dir`](ClusterMappingDirGet),
+/// [`GET /cluster/mapping/pci`](ClusterMappingPciGet).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterMappingSeverity {
@@ -9097,6 +9701,7 @@ impl ClusterMappingUsb {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     ///Sets `description`.
     #[inline]
     #[must_use]
@@ -9104,6 +9709,7 @@ impl ClusterMappingUsb {
         set::set(&mut self.description, &mut self.extra, "description", value);
         self
     }
+
     ///Sets `digest`.
     #[inline]
     #[must_use]
@@ -9111,6 +9717,7 @@ impl ClusterMappingUsb {
         set::set(&mut self.digest, &mut self.extra, "digest", value);
         self
     }
+
     ///Sets `id`.
     #[inline]
     #[must_use]
@@ -9118,6 +9725,7 @@ impl ClusterMappingUsb {
         set::set(&mut self.id, &mut self.extra, "id", value);
         self
     }
+
     ///Sets `map`.
     #[inline]
     #[must_use]
@@ -9128,6 +9736,7 @@ impl ClusterMappingUsb {
         set::set_list(&mut self.map, &mut self.extra, "map", value);
         self
     }
+
     ///Sets `type`.
     #[inline]
     #[must_use]
@@ -9135,13 +9744,17 @@ impl ClusterMappingUsb {
         set::set(&mut self.type_, &mut self.extra, "type", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -9227,6 +9840,7 @@ impl ClusterMappingUsbItem {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     ///Sets `description`.
     #[inline]
     #[must_use]
@@ -9234,6 +9848,7 @@ impl ClusterMappingUsbItem {
         set::set(&mut self.description, &mut self.extra, "description", value);
         self
     }
+
     ///Sets `digest`.
     #[inline]
     #[must_use]
@@ -9241,6 +9856,7 @@ impl ClusterMappingUsbItem {
         set::set(&mut self.digest, &mut self.extra, "digest", value);
         self
     }
+
     ///Sets `error`.
     #[inline]
     #[must_use]
@@ -9251,6 +9867,7 @@ impl ClusterMappingUsbItem {
         set::set_list(&mut self.error, &mut self.extra, "error", value);
         self
     }
+
     ///Sets `errors`.
     #[inline]
     #[must_use]
@@ -9261,6 +9878,7 @@ impl ClusterMappingUsbItem {
         set::set_list(&mut self.errors, &mut self.extra, "errors", value);
         self
     }
+
     ///Sets `id`.
     #[inline]
     #[must_use]
@@ -9268,6 +9886,7 @@ impl ClusterMappingUsbItem {
         set::put(&mut self.id, &mut self.extra, "id", value);
         self
     }
+
     ///Sets `map`.
     #[inline]
     #[must_use]
@@ -9275,6 +9894,7 @@ impl ClusterMappingUsbItem {
         set::put_list(&mut self.map, &mut self.extra, "map", value);
         self
     }
+
     ///Sets `type`.
     #[inline]
     #[must_use]
@@ -9282,13 +9902,17 @@ impl ClusterMappingUsbItem {
         set::set(&mut self.type_, &mut self.extra, "type", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -9388,7 +10012,8 @@ open_enum_impls!(ClusterMetricsExportType {
     "gauge" Gauge, "counter" Counter, "derive" Derive,
 });
 
-/// The answer to `GET /cluster/metrics/server/{id}`, which reads the settings of an external metric server.
+/// The answer to `GET /cluster/metrics/server/{id}`, which reads the settings of an external metric
+/// server.
 ///
 /// Given by [`GET /cluster/metrics/server/{id}`](ClusterMetricsServerIdPath::get).
 #[non_exhaustive]
@@ -9428,7 +10053,8 @@ pub struct ClusterMetricsServer {
     /// OpenTelemetry: whether requests are encrypted.
     #[cfg_attr(doc, doc(alias("otel-protocol")))]
     pub otel_protocol: Option<ClusterMetricsServerOtelProtocol>,
-    /// OpenTelemetry: extra resource attributes, a base64-encoded JSON object. At most 1024 characters.
+    /// OpenTelemetry: extra resource attributes, a base64-encoded JSON object. At most 1024
+    /// characters.
     #[cfg_attr(doc, doc(alias("otel-resource-attributes")))]
     pub otel_resource_attributes: Option<String>,
     /// OpenTelemetry: time limit of a request in seconds. From 1 to 10.
@@ -9465,6 +10091,7 @@ impl ClusterMetricsServer {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     ///Sets `api-path-prefix`.
     #[inline]
     #[must_use]
@@ -9472,6 +10099,7 @@ impl ClusterMetricsServer {
         set::set(&mut self.api_path_prefix, &mut self.extra, "api-path-prefix", value);
         self
     }
+
     ///Sets `bucket`.
     #[inline]
     #[must_use]
@@ -9479,6 +10107,7 @@ impl ClusterMetricsServer {
         set::set(&mut self.bucket, &mut self.extra, "bucket", value);
         self
     }
+
     ///Sets `digest`.
     #[inline]
     #[must_use]
@@ -9486,6 +10115,7 @@ impl ClusterMetricsServer {
         set::set(&mut self.digest, &mut self.extra, "digest", value);
         self
     }
+
     ///Sets `disable`.
     #[inline]
     #[must_use]
@@ -9493,6 +10123,7 @@ impl ClusterMetricsServer {
         set::set(&mut self.disable, &mut self.extra, "disable", value);
         self
     }
+
     ///Sets `id`.
     #[inline]
     #[must_use]
@@ -9500,6 +10131,7 @@ impl ClusterMetricsServer {
         set::set(&mut self.id, &mut self.extra, "id", value);
         self
     }
+
     ///Sets `influxdbproto`.
     #[inline]
     #[must_use]
@@ -9510,6 +10142,7 @@ impl ClusterMetricsServer {
         set::set(&mut self.influxdbproto, &mut self.extra, "influxdbproto", value);
         self
     }
+
     ///Sets `max-body-size`.
     #[inline]
     #[must_use]
@@ -9517,6 +10150,7 @@ impl ClusterMetricsServer {
         set::set(&mut self.max_body_size, &mut self.extra, "max-body-size", value);
         self
     }
+
     ///Sets `mtu`.
     #[inline]
     #[must_use]
@@ -9524,6 +10158,7 @@ impl ClusterMetricsServer {
         set::set(&mut self.mtu, &mut self.extra, "mtu", value);
         self
     }
+
     ///Sets `organization`.
     #[inline]
     #[must_use]
@@ -9531,6 +10166,7 @@ impl ClusterMetricsServer {
         set::set(&mut self.organization, &mut self.extra, "organization", value);
         self
     }
+
     ///Sets `otel-compression`.
     #[inline]
     #[must_use]
@@ -9541,6 +10177,7 @@ impl ClusterMetricsServer {
         set::set(&mut self.otel_compression, &mut self.extra, "otel-compression", value);
         self
     }
+
     ///Sets `otel-headers`.
     #[inline]
     #[must_use]
@@ -9548,6 +10185,7 @@ impl ClusterMetricsServer {
         set::set(&mut self.otel_headers, &mut self.extra, "otel-headers", value);
         self
     }
+
     ///Sets `otel-max-body-size`.
     #[inline]
     #[must_use]
@@ -9560,6 +10198,7 @@ impl ClusterMetricsServer {
         );
         self
     }
+
     ///Sets `otel-path`.
     #[inline]
     #[must_use]
@@ -9567,6 +10206,7 @@ impl ClusterMetricsServer {
         set::set(&mut self.otel_path, &mut self.extra, "otel-path", value);
         self
     }
+
     ///Sets `otel-protocol`.
     #[inline]
     #[must_use]
@@ -9577,6 +10217,7 @@ impl ClusterMetricsServer {
         set::set(&mut self.otel_protocol, &mut self.extra, "otel-protocol", value);
         self
     }
+
     ///Sets `otel-resource-attributes`.
     #[inline]
     #[must_use]
@@ -9592,6 +10233,7 @@ impl ClusterMetricsServer {
         );
         self
     }
+
     ///Sets `otel-timeout`.
     #[inline]
     #[must_use]
@@ -9599,6 +10241,7 @@ impl ClusterMetricsServer {
         set::set(&mut self.otel_timeout, &mut self.extra, "otel-timeout", value);
         self
     }
+
     ///Sets `otel-verify-ssl`.
     #[inline]
     #[must_use]
@@ -9606,6 +10249,7 @@ impl ClusterMetricsServer {
         set::set(&mut self.otel_verify_ssl, &mut self.extra, "otel-verify-ssl", value);
         self
     }
+
     ///Sets `path`.
     #[inline]
     #[must_use]
@@ -9613,6 +10257,7 @@ impl ClusterMetricsServer {
         set::set(&mut self.path, &mut self.extra, "path", value);
         self
     }
+
     ///Sets `port`.
     #[inline]
     #[must_use]
@@ -9620,6 +10265,7 @@ impl ClusterMetricsServer {
         set::set(&mut self.port, &mut self.extra, "port", value);
         self
     }
+
     ///Sets `proto`.
     #[inline]
     #[must_use]
@@ -9630,6 +10276,7 @@ impl ClusterMetricsServer {
         set::set(&mut self.proto, &mut self.extra, "proto", value);
         self
     }
+
     ///Sets `server`.
     #[inline]
     #[must_use]
@@ -9637,6 +10284,7 @@ impl ClusterMetricsServer {
         set::set(&mut self.server, &mut self.extra, "server", value);
         self
     }
+
     ///Sets `timeout`.
     #[inline]
     #[must_use]
@@ -9644,6 +10292,7 @@ impl ClusterMetricsServer {
         set::set(&mut self.timeout, &mut self.extra, "timeout", value);
         self
     }
+
     ///Sets `token`.
     #[inline]
     #[must_use]
@@ -9651,6 +10300,7 @@ impl ClusterMetricsServer {
         set::set(&mut self.token, &mut self.extra, "token", value);
         self
     }
+
     ///Sets `type`.
     #[inline]
     #[must_use]
@@ -9661,6 +10311,7 @@ impl ClusterMetricsServer {
         set::set(&mut self.type_, &mut self.extra, "type", value);
         self
     }
+
     ///Sets `verify-certificate`.
     #[inline]
     #[must_use]
@@ -9676,13 +10327,17 @@ impl ClusterMetricsServer {
         );
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -9730,7 +10385,8 @@ impl Default for ClusterMetricsServer {
 /// InfluxDB: protocol used to send data.
 ///
 /// Given by [`GET /cluster/metrics/server/{id}`](ClusterMetricsServerIdPath::get).
-/// Taken by [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost), [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut).
+/// Taken by [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost),
+/// [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterMetricsServerInfluxdbproto {
@@ -9748,7 +10404,8 @@ open_enum_impls!(ClusterMetricsServerInfluxdbproto {
     "udp" Udp, "http" Http, "https" Https,
 });
 
-/// One element of the answer to `GET /cluster/metrics/server`, which lists the external metric servers that receive data.
+/// One element of the answer to `GET /cluster/metrics/server`, which lists the external metric
+/// servers that receive data.
 ///
 /// Given by [`GET /cluster/metrics/server`](ClusterMetricsServerPath::get).
 #[non_exhaustive]
@@ -9775,6 +10432,7 @@ impl ClusterMetricsServerItem {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     ///Sets `disable`.
     #[inline]
     #[must_use]
@@ -9782,6 +10440,7 @@ impl ClusterMetricsServerItem {
         set::put(&mut self.disable, &mut self.extra, "disable", value);
         self
     }
+
     ///Sets `id`.
     #[inline]
     #[must_use]
@@ -9789,6 +10448,7 @@ impl ClusterMetricsServerItem {
         set::put(&mut self.id, &mut self.extra, "id", value);
         self
     }
+
     ///Sets `port`.
     #[inline]
     #[must_use]
@@ -9796,6 +10456,7 @@ impl ClusterMetricsServerItem {
         set::set(&mut self.port, &mut self.extra, "port", value);
         self
     }
+
     ///Sets `server`.
     #[inline]
     #[must_use]
@@ -9803,6 +10464,7 @@ impl ClusterMetricsServerItem {
         set::set(&mut self.server, &mut self.extra, "server", value);
         self
     }
+
     ///Sets `type`.
     #[inline]
     #[must_use]
@@ -9810,13 +10472,17 @@ impl ClusterMetricsServerItem {
         set::put(&mut self.type_, &mut self.extra, "type", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -9832,7 +10498,8 @@ object!(ClusterMetricsServerItem {
 /// OpenTelemetry: how request bodies are compressed.
 ///
 /// Given by [`GET /cluster/metrics/server/{id}`](ClusterMetricsServerIdPath::get).
-/// Taken by [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost), [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut).
+/// Taken by [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost),
+/// [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterMetricsServerOtelCompression {
@@ -9851,7 +10518,8 @@ open_enum_impls!(ClusterMetricsServerOtelCompression {
 /// OpenTelemetry: whether requests are encrypted.
 ///
 /// Given by [`GET /cluster/metrics/server/{id}`](ClusterMetricsServerIdPath::get).
-/// Taken by [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost), [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut).
+/// Taken by [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost),
+/// [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterMetricsServerOtelProtocol {
@@ -9870,7 +10538,8 @@ open_enum_impls!(ClusterMetricsServerOtelProtocol {
 /// Graphite: protocol used to send data.
 ///
 /// Given by [`GET /cluster/metrics/server/{id}`](ClusterMetricsServerIdPath::get).
-/// Taken by [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost), [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut).
+/// Taken by [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost),
+/// [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterMetricsServerProto {
@@ -9940,7 +10609,8 @@ pub struct ClusterOptions {
     pub language: Option<ClusterOptionsLanguage>,
     /// Where it stands.
     pub location: Option<super::types::Location>,
-    /// Start of all MAC addresses generated for guests; give clusters that share a network different ones.
+    /// Start of all MAC addresses generated for guests; give clusters that share a network
+    /// different ones.
     pub mac_prefix: Option<String>,
     /// Tasks a node starts at once for bulk actions and for the HA manager. At least 1.
     pub max_workers: Option<i64>,
@@ -9979,6 +10649,7 @@ impl ClusterOptions {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     ///Sets `allowed-tags`.
     #[inline]
     #[must_use]
@@ -9989,6 +10660,7 @@ impl ClusterOptions {
         set::set_list(&mut self.allowed_tags, &mut self.extra, "allowed-tags", value);
         self
     }
+
     ///Sets `bwlimit`.
     #[inline]
     #[must_use]
@@ -9999,6 +10671,7 @@ impl ClusterOptions {
         set::set(&mut self.bwlimit, &mut self.extra, "bwlimit", value);
         self
     }
+
     ///Sets `consent-text`.
     #[inline]
     #[must_use]
@@ -10006,6 +10679,7 @@ impl ClusterOptions {
         set::set(&mut self.consent_text, &mut self.extra, "consent-text", value);
         self
     }
+
     ///Sets `console`.
     #[inline]
     #[must_use]
@@ -10016,6 +10690,7 @@ impl ClusterOptions {
         set::set(&mut self.console, &mut self.extra, "console", value);
         self
     }
+
     ///Sets `crs`.
     #[inline]
     #[must_use]
@@ -10023,6 +10698,7 @@ impl ClusterOptions {
         set::set(&mut self.crs, &mut self.extra, "crs", value);
         self
     }
+
     ///Sets `description`.
     #[inline]
     #[must_use]
@@ -10030,6 +10706,7 @@ impl ClusterOptions {
         set::set(&mut self.description, &mut self.extra, "description", value);
         self
     }
+
     ///Sets `email_from`.
     #[inline]
     #[must_use]
@@ -10037,6 +10714,7 @@ impl ClusterOptions {
         set::set(&mut self.email_from, &mut self.extra, "email_from", value);
         self
     }
+
     ///Sets `fencing`.
     #[inline]
     #[must_use]
@@ -10047,6 +10725,7 @@ impl ClusterOptions {
         set::set(&mut self.fencing, &mut self.extra, "fencing", value);
         self
     }
+
     ///Sets `ha`.
     #[inline]
     #[must_use]
@@ -10054,6 +10733,7 @@ impl ClusterOptions {
         set::set(&mut self.ha, &mut self.extra, "ha", value);
         self
     }
+
     ///Sets `http_proxy`.
     #[inline]
     #[must_use]
@@ -10061,6 +10741,7 @@ impl ClusterOptions {
         set::set(&mut self.http_proxy, &mut self.extra, "http_proxy", value);
         self
     }
+
     ///Sets `keyboard`.
     #[inline]
     #[must_use]
@@ -10071,6 +10752,7 @@ impl ClusterOptions {
         set::set(&mut self.keyboard, &mut self.extra, "keyboard", value);
         self
     }
+
     ///Sets `language`.
     #[inline]
     #[must_use]
@@ -10081,6 +10763,7 @@ impl ClusterOptions {
         set::set(&mut self.language, &mut self.extra, "language", value);
         self
     }
+
     ///Sets `location`.
     #[inline]
     #[must_use]
@@ -10091,6 +10774,7 @@ impl ClusterOptions {
         set::set(&mut self.location, &mut self.extra, "location", value);
         self
     }
+
     ///Sets `mac_prefix`.
     #[inline]
     #[must_use]
@@ -10098,6 +10782,7 @@ impl ClusterOptions {
         set::set(&mut self.mac_prefix, &mut self.extra, "mac_prefix", value);
         self
     }
+
     ///Sets `max_workers`.
     #[inline]
     #[must_use]
@@ -10105,6 +10790,7 @@ impl ClusterOptions {
         set::set(&mut self.max_workers, &mut self.extra, "max_workers", value);
         self
     }
+
     ///Sets `migration`.
     #[inline]
     #[must_use]
@@ -10115,6 +10801,7 @@ impl ClusterOptions {
         set::set(&mut self.migration, &mut self.extra, "migration", value);
         self
     }
+
     ///Sets `migration_unsecure`.
     #[inline]
     #[must_use]
@@ -10130,6 +10817,7 @@ impl ClusterOptions {
         );
         self
     }
+
     ///Sets `next-id`.
     #[inline]
     #[must_use]
@@ -10137,6 +10825,7 @@ impl ClusterOptions {
         set::set(&mut self.next_id, &mut self.extra, "next-id", value);
         self
     }
+
     ///Sets `notify`.
     #[inline]
     #[must_use]
@@ -10147,6 +10836,7 @@ impl ClusterOptions {
         set::set(&mut self.notify, &mut self.extra, "notify", value);
         self
     }
+
     ///Sets `registered-tags`.
     #[inline]
     #[must_use]
@@ -10162,6 +10852,7 @@ impl ClusterOptions {
         );
         self
     }
+
     ///Sets `replication`.
     #[inline]
     #[must_use]
@@ -10172,6 +10863,7 @@ impl ClusterOptions {
         set::set(&mut self.replication, &mut self.extra, "replication", value);
         self
     }
+
     ///Sets `tag-style`.
     #[inline]
     #[must_use]
@@ -10179,6 +10871,7 @@ impl ClusterOptions {
         set::set(&mut self.tag_style, &mut self.extra, "tag-style", value);
         self
     }
+
     ///Sets `u2f`.
     #[inline]
     #[must_use]
@@ -10186,6 +10879,7 @@ impl ClusterOptions {
         set::set(&mut self.u2f, &mut self.extra, "u2f", value);
         self
     }
+
     ///Sets `user-tag-access`.
     #[inline]
     #[must_use]
@@ -10196,6 +10890,7 @@ impl ClusterOptions {
         set::set(&mut self.user_tag_access, &mut self.extra, "user-tag-access", value);
         self
     }
+
     ///Sets `webauthn`.
     #[inline]
     #[must_use]
@@ -10206,13 +10901,17 @@ impl ClusterOptions {
         set::set(&mut self.webauthn, &mut self.extra, "webauthn", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -10278,7 +10977,8 @@ open_enum_impls!(ClusterOptionsFencing {
     "watchdog" Watchdog, "hardware" Hardware, "both" Both,
 });
 
-/// What counts when nodes are picked: number of resources, their configured size, or also their actual load.
+/// What counts when nodes are picked: number of resources, their configured size, or also their
+/// actual load.
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
@@ -10579,16 +11279,19 @@ open_enum_impls!(ClusterOptionsUserAllow {
     "none" None, "list" List, "existing" Existing, "free" Free,
 });
 
-/// One element of the answer to `GET /cluster/qemu/custom-cpu-models`, which lists the custom CPU models of the cluster that the caller may see.
+/// One element of the answer to `GET /cluster/qemu/custom-cpu-models`, which lists the custom CPU
+/// models of the cluster that the caller may see.
 ///
-/// Given by [`GET /cluster/qemu/custom-cpu-models`](ClusterQemuCustomCpuModelsPath::get), [`GET /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePath::get).
+/// Given by [`GET /cluster/qemu/custom-cpu-models`](ClusterQemuCustomCpuModelsPath::get),
+/// [`GET /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePath::get).
 #[non_exhaustive]
 pub struct ClusterQemuCustomCpuModelsItem {
     /// Name of the custom CPU model, as used in a virtual machine's `cpu` option. Default: `kvm64`.
     pub cputype: Option<String>,
     /// SHA-1 digest of the model definitions, to send back with a change. At most 64 characters.
     pub digest: Option<String>,
-    /// Extra CPU flags separated by `;`, each with `+` to enable or `-` to disable; any flag QEMU knows is allowed.
+    /// Extra CPU flags separated by `;`, each with `+` to enable or `-` to disable; any flag QEMU
+    /// knows is allowed.
     pub flags: Option<String>,
     /// Physical address bits the guest may use. From 32 to 64.
     #[cfg_attr(doc, doc(alias("guest-phys-bits")))]
@@ -10598,14 +11301,16 @@ pub struct ClusterQemuCustomCpuModelsItem {
     /// Hyper-V vendor ID shown to the guest; some Windows drivers and programs want a certain one.
     #[cfg_attr(doc, doc(alias("hv-vendor-id")))]
     pub hv_vendor_id: Option<String>,
-    /// Highest basic CPUID leaf an x86-64 guest can read; `30` lets Windows with Hyper-V boot on recent Intel hosts. From 0 to 4294967295.
+    /// Highest basic CPUID leaf an x86-64 guest can read; `30` lets Windows with Hyper-V boot on
+    /// recent Intel hosts. From 0 to 4294967295.
     pub level: Option<i64>,
-    /// Physical address bits reported to the guest, or `host` for the host's own, which hinders live migration.
+    /// Physical address bits reported to the guest, or `host` for the host's own, which hinders
+    /// live migration.
     #[cfg_attr(doc, doc(alias("phys-bits")))]
     pub phys_bits: Option<String>,
     /// QEMU CPU model on which this one builds and as which the guest sees it. Default: `kvm64`.
     #[cfg_attr(doc, doc(alias("reported-model")))]
-    pub reported_model: Option<ClusterQemuCustomCpuModelsReportedModel>,
+    pub reported_model: Option<QemuReportedCpuModel>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -10617,6 +11322,7 @@ impl ClusterQemuCustomCpuModelsItem {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     ///Sets `cputype`.
     #[inline]
     #[must_use]
@@ -10624,6 +11330,7 @@ impl ClusterQemuCustomCpuModelsItem {
         set::set(&mut self.cputype, &mut self.extra, "cputype", value);
         self
     }
+
     ///Sets `digest`.
     #[inline]
     #[must_use]
@@ -10631,6 +11338,7 @@ impl ClusterQemuCustomCpuModelsItem {
         set::set(&mut self.digest, &mut self.extra, "digest", value);
         self
     }
+
     ///Sets `flags`.
     #[inline]
     #[must_use]
@@ -10638,6 +11346,7 @@ impl ClusterQemuCustomCpuModelsItem {
         set::set(&mut self.flags, &mut self.extra, "flags", value);
         self
     }
+
     ///Sets `guest-phys-bits`.
     #[inline]
     #[must_use]
@@ -10645,6 +11354,7 @@ impl ClusterQemuCustomCpuModelsItem {
         set::set(&mut self.guest_phys_bits, &mut self.extra, "guest-phys-bits", value);
         self
     }
+
     ///Sets `hidden`.
     #[inline]
     #[must_use]
@@ -10652,6 +11362,7 @@ impl ClusterQemuCustomCpuModelsItem {
         set::set(&mut self.hidden, &mut self.extra, "hidden", value);
         self
     }
+
     ///Sets `hv-vendor-id`.
     #[inline]
     #[must_use]
@@ -10659,6 +11370,7 @@ impl ClusterQemuCustomCpuModelsItem {
         set::set(&mut self.hv_vendor_id, &mut self.extra, "hv-vendor-id", value);
         self
     }
+
     ///Sets `level`.
     #[inline]
     #[must_use]
@@ -10666,6 +11378,7 @@ impl ClusterQemuCustomCpuModelsItem {
         set::set(&mut self.level, &mut self.extra, "level", value);
         self
     }
+
     ///Sets `phys-bits`.
     #[inline]
     #[must_use]
@@ -10673,23 +11386,28 @@ impl ClusterQemuCustomCpuModelsItem {
         set::set(&mut self.phys_bits, &mut self.extra, "phys-bits", value);
         self
     }
+
     ///Sets `reported-model`.
     #[inline]
     #[must_use]
     pub fn reported_model<How>(
         mut self,
-        value: impl IntoSetting<ClusterQemuCustomCpuModelsReportedModel, How>,
+        value: impl IntoSetting<QemuReportedCpuModel, How>,
     ) -> Self {
         set::set(&mut self.reported_model, &mut self.extra, "reported-model", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -10718,13 +11436,1358 @@ impl Default for ClusterQemuCustomCpuModelsItem {
     }
 }
 
-/// QEMU CPU model on which this one builds and as which the guest sees it.
+/// The answer to `GET /cluster/replication/{id}`, which reads the settings of a replication job.
 ///
-/// Given by [`GET /cluster/qemu/custom-cpu-models`](ClusterQemuCustomCpuModelsPath::get), [`GET /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePath::get).
-/// Taken by [`POST /cluster/qemu/custom-cpu-models`](ClusterQemuCustomCpuModelsPost), [`PUT /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePut).
+/// Given by [`GET /cluster/replication/{id}`](ClusterReplicationIdPath::get).
+#[non_exhaustive]
+pub struct ClusterReplication {
+    /// Free text about the job. At most 4096 characters.
+    pub comment: Option<String>,
+    /// SHA-1 of the configuration; a change that passes an outdated one is refused. At most 64
+    /// characters.
+    pub digest: Option<String>,
+    /// Whether the job is switched off.
+    pub disable: Option<bool>,
+    /// VMID of the replicated guest.
+    pub guest: i64,
+    /// Job ID: VMID and job number, joined by a hyphen.
+    pub id: String,
+    /// Number of the job among those of the guest.
+    pub jobnum: i64,
+    /// Bandwidth limit in megabytes per second; may have a fraction. At least 1.
+    pub rate: Option<f64>,
+    /// Marks the job for removal; `full` also deletes the copies on the target node.
+    pub remove_job: Option<ClusterReplicationRemoveJob>,
+    /// When the job runs, as a calendar event in systemd style. At most 128 characters. Default:
+    /// `*/15`.
+    pub schedule: Option<String>,
+    /// Internal: lets the server notice that the guest has changed its node.
+    pub source: Option<NodeName>,
+    /// Node that receives the copies.
+    pub target: NodeName,
+    /// Kind of replication.
+    pub type_: ClusterReplicationType,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl ClusterReplication {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+
+    ///Sets `comment`.
+    #[inline]
+    #[must_use]
+    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comment, &mut self.extra, "comment", value);
+        self
+    }
+
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+
+    ///Sets `disable`.
+    #[inline]
+    #[must_use]
+    pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.disable, &mut self.extra, "disable", value);
+        self
+    }
+
+    ///Sets `guest`.
+    #[inline]
+    #[must_use]
+    pub fn guest<How>(mut self, value: impl IntoValue<i64, How>) -> Self {
+        set::put(&mut self.guest, &mut self.extra, "guest", value);
+        self
+    }
+
+    ///Sets `id`.
+    #[inline]
+    #[must_use]
+    pub fn id<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.id, &mut self.extra, "id", value);
+        self
+    }
+
+    ///Sets `jobnum`.
+    #[inline]
+    #[must_use]
+    pub fn jobnum<How>(mut self, value: impl IntoValue<i64, How>) -> Self {
+        set::put(&mut self.jobnum, &mut self.extra, "jobnum", value);
+        self
+    }
+
+    ///Sets `rate`.
+    #[inline]
+    #[must_use]
+    pub fn rate<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
+        set::set(&mut self.rate, &mut self.extra, "rate", value);
+        self
+    }
+
+    ///Sets `remove_job`.
+    #[inline]
+    #[must_use]
+    pub fn remove_job<How>(
+        mut self,
+        value: impl IntoSetting<ClusterReplicationRemoveJob, How>,
+    ) -> Self {
+        set::set(&mut self.remove_job, &mut self.extra, "remove_job", value);
+        self
+    }
+
+    ///Sets `schedule`.
+    #[inline]
+    #[must_use]
+    pub fn schedule<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.schedule, &mut self.extra, "schedule", value);
+        self
+    }
+
+    ///Sets `source`.
+    #[inline]
+    #[must_use]
+    pub fn source<How>(mut self, value: impl IntoSetting<NodeName, How>) -> Self {
+        set::set(&mut self.source, &mut self.extra, "source", value);
+        self
+    }
+
+    ///Sets `target`.
+    #[inline]
+    #[must_use]
+    pub fn target<How>(mut self, value: impl IntoValue<NodeName, How>) -> Self {
+        set::put(&mut self.target, &mut self.extra, "target", value);
+        self
+    }
+
+    ///Sets `type`.
+    #[inline]
+    #[must_use]
+    pub fn type_<How>(
+        mut self,
+        value: impl IntoValue<ClusterReplicationType, How>,
+    ) -> Self {
+        set::put(&mut self.type_, &mut self.extra, "type", value);
+        self
+    }
+
+    /// The changes that turn this into `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
+object!(ClusterReplication {
+    required: ["guest" guest, "id" id, "jobnum" jobnum, "target" target, "type" type_],
+    optional: [
+        "comment" comment,
+        "digest" digest,
+        "disable" disable,
+        "rate" rate,
+        "remove_job" remove_job,
+        "schedule" schedule,
+        "source" source,
+    ],
+    others: extra,
+});
+
+/// One element of the answer to `GET /cluster/replication`, which lists the storage replication
+/// jobs the caller may see.
+///
+/// Given by [`GET /cluster/replication`](ClusterReplicationPath::get).
+#[non_exhaustive]
+pub struct ClusterReplicationItem {
+    /// Free text about the job. At most 4096 characters.
+    pub comment: Option<String>,
+    /// Whether the job is switched off.
+    pub disable: Option<bool>,
+    /// VMID of the replicated guest.
+    pub guest: i64,
+    /// Job ID: VMID and job number, joined by a hyphen.
+    pub id: String,
+    /// Number of the job among those of the guest.
+    pub jobnum: i64,
+    /// Bandwidth limit in megabytes per second; may have a fraction. At least 1.
+    pub rate: Option<f64>,
+    /// Marks the job for removal; `full` also deletes the copies on the target node.
+    pub remove_job: Option<ClusterReplicationRemoveJob>,
+    /// When the job runs, as a calendar event in systemd style. At most 128 characters. Default:
+    /// `*/15`.
+    pub schedule: Option<String>,
+    /// Internal: lets the server notice that the guest has changed its node.
+    pub source: Option<NodeName>,
+    /// Node that receives the copies.
+    pub target: NodeName,
+    /// Kind of replication.
+    pub type_: ClusterReplicationType,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl ClusterReplicationItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+
+    ///Sets `comment`.
+    #[inline]
+    #[must_use]
+    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comment, &mut self.extra, "comment", value);
+        self
+    }
+
+    ///Sets `disable`.
+    #[inline]
+    #[must_use]
+    pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.disable, &mut self.extra, "disable", value);
+        self
+    }
+
+    ///Sets `guest`.
+    #[inline]
+    #[must_use]
+    pub fn guest<How>(mut self, value: impl IntoValue<i64, How>) -> Self {
+        set::put(&mut self.guest, &mut self.extra, "guest", value);
+        self
+    }
+
+    ///Sets `id`.
+    #[inline]
+    #[must_use]
+    pub fn id<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.id, &mut self.extra, "id", value);
+        self
+    }
+
+    ///Sets `jobnum`.
+    #[inline]
+    #[must_use]
+    pub fn jobnum<How>(mut self, value: impl IntoValue<i64, How>) -> Self {
+        set::put(&mut self.jobnum, &mut self.extra, "jobnum", value);
+        self
+    }
+
+    ///Sets `rate`.
+    #[inline]
+    #[must_use]
+    pub fn rate<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
+        set::set(&mut self.rate, &mut self.extra, "rate", value);
+        self
+    }
+
+    ///Sets `remove_job`.
+    #[inline]
+    #[must_use]
+    pub fn remove_job<How>(
+        mut self,
+        value: impl IntoSetting<ClusterReplicationRemoveJob, How>,
+    ) -> Self {
+        set::set(&mut self.remove_job, &mut self.extra, "remove_job", value);
+        self
+    }
+
+    ///Sets `schedule`.
+    #[inline]
+    #[must_use]
+    pub fn schedule<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.schedule, &mut self.extra, "schedule", value);
+        self
+    }
+
+    ///Sets `source`.
+    #[inline]
+    #[must_use]
+    pub fn source<How>(mut self, value: impl IntoSetting<NodeName, How>) -> Self {
+        set::set(&mut self.source, &mut self.extra, "source", value);
+        self
+    }
+
+    ///Sets `target`.
+    #[inline]
+    #[must_use]
+    pub fn target<How>(mut self, value: impl IntoValue<NodeName, How>) -> Self {
+        set::put(&mut self.target, &mut self.extra, "target", value);
+        self
+    }
+
+    ///Sets `type`.
+    #[inline]
+    #[must_use]
+    pub fn type_<How>(
+        mut self,
+        value: impl IntoValue<ClusterReplicationType, How>,
+    ) -> Self {
+        set::put(&mut self.type_, &mut self.extra, "type", value);
+        self
+    }
+
+    /// The changes that turn this into `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
+object!(ClusterReplicationItem {
+    required: ["guest" guest, "id" id, "jobnum" jobnum, "target" target, "type" type_],
+    optional: [
+        "comment" comment,
+        "disable" disable,
+        "rate" rate,
+        "remove_job" remove_job,
+        "schedule" schedule,
+        "source" source,
+    ],
+    others: extra,
+});
+
+/// Marks the job for removal; `full` also deletes the copies on the target node.
+///
+/// Given by [`GET /cluster/replication`](ClusterReplicationPath::get),
+/// [`GET /cluster/replication/{id}`](ClusterReplicationIdPath::get).
+/// Taken by [`POST /cluster/replication`](ClusterReplicationPost),
+/// [`PUT /cluster/replication/{id}`](ClusterReplicationIdPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
-pub enum ClusterQemuCustomCpuModelsReportedModel {
+pub enum ClusterReplicationRemoveJob {
+    /// The value `local`.
+    Local,
+    /// The value `full`.
+    Full,
+    /// Any other value; `as_str` tells which.
+    UnknownValue(UnknownValue),
+}
+
+open_enum_impls!(ClusterReplicationRemoveJob {
+    "local" Local, "full" Full,
+});
+
+/// Kind of replication.
+///
+/// Given by [`GET /cluster/replication`](ClusterReplicationPath::get),
+/// [`GET /cluster/replication/{id}`](ClusterReplicationIdPath::get).
+/// Taken by [`POST /cluster/replication`](ClusterReplicationPost).
+#[derive(Clone, PartialEq, Hash)]
+#[non_exhaustive]
+pub enum ClusterReplicationType {
+    /// The value `local`.
+    Local,
+    /// Any other value; `as_str` tells which.
+    UnknownValue(UnknownValue),
+}
+
+open_enum_impls!(ClusterReplicationType {
+    "local" Local,
+});
+
+/// Kind of resource.
+///
+/// Given by [`GET /cluster/resources`](ClusterResourcesGet).
+#[derive(Clone, PartialEq, Hash)]
+#[non_exhaustive]
+pub enum ClusterResourceType {
+    /// The value `node`.
+    Node,
+    /// The value `storage`.
+    Storage,
+    /// The value `pool`.
+    Pool,
+    /// The value `qemu`.
+    Qemu,
+    /// The value `lxc`.
+    Lxc,
+    /// The value `openvz`.
+    Openvz,
+    /// The value `sdn`.
+    Sdn,
+    /// The value `network`. Since 9.1.
+    Network,
+    /// Any other value; `as_str` tells which.
+    UnknownValue(UnknownValue),
+}
+
+open_enum_impls!(ClusterResourceType {
+    "node" Node,
+    "storage" Storage,
+    "pool" Pool,
+    "qemu" Qemu,
+    "lxc" Lxc,
+    "openvz" Openvz,
+    "sdn" Sdn,
+    "network" Network,
+});
+
+/// Lists only entries of this kind (`vm` means all guests).
+///
+/// Taken by [`GET /cluster/resources`](ClusterResourcesGet).
+#[derive(Clone, PartialEq, Hash)]
+#[non_exhaustive]
+pub enum ClusterResourcesFilter {
+    /// The value `vm`.
+    Vm,
+    /// The value `storage`.
+    Storage,
+    /// The value `node`.
+    Node,
+    /// The value `sdn`.
+    Sdn,
+    /// Any other value; `as_str` tells which.
+    UnknownValue(UnknownValue),
+}
+
+open_enum_impls!(ClusterResourcesFilter {
+    "vm" Vm, "storage" Storage, "node" Node, "sdn" Sdn,
+});
+
+/// CPU architecture of the node.
+///
+/// Given by [`GET /cluster/resources`](ClusterResourcesGet).
+#[derive(Clone, PartialEq, Hash)]
+#[non_exhaustive]
+pub enum ClusterResourcesHostArch {
+    /// The value `x86_64`.
+    X8664,
+    /// The value `aarch64`.
+    Aarch64,
+    /// Any other value; `as_str` tells which.
+    UnknownValue(UnknownValue),
+}
+
+open_enum_impls!(ClusterResourcesHostArch {
+    "x86_64" X8664, "aarch64" Aarch64,
+});
+
+/// One element of the answer to `GET /cluster/resources`, which lists nodes.
+///
+/// Given by [`GET /cluster/resources`](ClusterResourcesGet).
+#[non_exhaustive]
+pub struct ClusterResourcesItem {
+    /// Control group version of the node, 1 or 2.
+    #[cfg_attr(doc, doc(alias("cgroup-mode")))]
+    pub cgroup_mode: Option<i64>,
+    /// Content kinds the storage may hold, separated by commas.
+    pub content: Option<List>,
+    /// CPU utilization of the node or guest, where 1 means that all of `maxcpu` is busy. A
+    /// fraction; 1 is the whole. At least 0.
+    pub cpu: Option<f64>,
+    /// Bytes in use on the storage, or on the root disk of the guest. In bytes. At least 0.
+    pub disk: Option<u64>,
+    /// Bytes the guest has read from its disks since its start; not known for every storage. In
+    /// bytes. Since 8.3.
+    pub diskread: Option<u64>,
+    /// Bytes the guest has written to its disks since its start; not known for every storage. In
+    /// bytes. Since 8.3.
+    pub diskwrite: Option<u64>,
+    /// HA state of the guest, if it is under HA control.
+    pub hastate: Option<String>,
+    /// CPU architecture of the node. Default: `x86_64`. Since 9.2.
+    #[cfg_attr(doc, doc(alias("host-arch")))]
+    pub host_arch: Option<ClusterResourcesHostArch>,
+    /// Unique ID, such as `node/pve1`, `qemu/100` or `storage/pve1/local`.
+    pub id: String,
+    /// Subscription level of the node.
+    pub level: Option<String>,
+    /// Operation that has locked the guest configuration, such as `backup`. Since 8.3.
+    pub lock: Option<String>,
+    /// CPUs of the node, or CPUs the guest may use. At least 0.
+    pub maxcpu: Option<f64>,
+    /// Size in bytes of the storage, or of the root disk of the guest. At least 0.
+    pub maxdisk: Option<u64>,
+    /// Memory in bytes of the node, or of the guest.
+    pub maxmem: Option<u64>,
+    /// Memory in use, in bytes. At least 0.
+    pub mem: Option<u64>,
+    /// Host memory in bytes that the virtual machine takes up. At least 0. Since 9.0.
+    pub memhost: Option<u64>,
+    /// Name of the resource.
+    pub name: Option<String>,
+    /// Bytes the guest has received from the network since its start. In bytes. Since 8.3.
+    pub netin: Option<u64>,
+    /// Bytes the guest has sent to the network since its start. In bytes. Since 8.3.
+    pub netout: Option<u64>,
+    /// Name of the network, for networks. Since 9.1.
+    pub network: Option<String>,
+    /// Kind of network, for networks. Since 9.1.
+    #[cfg_attr(doc, doc(alias("network-type")))]
+    pub network_type: Option<ClusterResourcesNetworkType>,
+    /// Node the resource is on.
+    pub node: Option<NodeName>,
+    /// Storage type or another finer type of the resource.
+    pub plugintype: Option<String>,
+    /// Pool name, for pools and for guests in a pool.
+    pub pool: Option<String>,
+    /// Routing protocol, for fabrics. Since 9.1.
+    pub protocol: Option<String>,
+    /// Name of the SDN object, for such entries. Since 9.1.
+    pub sdn: Option<String>,
+    /// Whether all nodes see the same content of the storage. Since 9.1.
+    pub shared: Option<bool>,
+    /// State of the resource; which values there are depends on `type`.
+    pub status: Option<String>,
+    /// Storage ID, for storages.
+    pub storage: Option<StorageId>,
+    /// Tags of the guest, separated by semicolons. Since 8.3.
+    pub tags: Option<List>,
+    /// Whether the guest is a template. Default: `false`. Since 8.3.
+    pub template: Option<bool>,
+    /// Kind of resource.
+    pub type_: ClusterResourceType,
+    /// Seconds since the node or guest was started. In seconds.
+    pub uptime: Option<i64>,
+    /// VMID, for guests. From 100 to 999999999.
+    pub vmid: Option<u32>,
+    /// Kind of zone, for SDN zones. Since 9.1.
+    #[cfg_attr(doc, doc(alias("zone-type")))]
+    pub zone_type: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl ClusterResourcesItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(ClusterResourcesItem {
+    required: ["id" id, "type" type_],
+    optional: [
+        "cgroup-mode" cgroup_mode,
+        "content" content,
+        "cpu" cpu,
+        "disk" disk,
+        "diskread" diskread,
+        "diskwrite" diskwrite,
+        "hastate" hastate,
+        "host-arch" host_arch,
+        "level" level,
+        "lock" lock,
+        "maxcpu" maxcpu,
+        "maxdisk" maxdisk,
+        "maxmem" maxmem,
+        "mem" mem,
+        "memhost" memhost,
+        "name" name,
+        "netin" netin,
+        "netout" netout,
+        "network" network,
+        "network-type" network_type,
+        "node" node,
+        "plugintype" plugintype,
+        "pool" pool,
+        "protocol" protocol,
+        "sdn" sdn,
+        "shared" shared,
+        "status" status,
+        "storage" storage,
+        "tags" tags,
+        "template" template,
+        "uptime" uptime,
+        "vmid" vmid,
+        "zone-type" zone_type,
+    ],
+    others: extra,
+});
+
+/// Kind of network, for networks.
+///
+/// Given by [`GET /cluster/resources`](ClusterResourcesGet).
+#[derive(Clone, PartialEq, Hash)]
+#[non_exhaustive]
+pub enum ClusterResourcesNetworkType {
+    /// The value `fabric`.
+    Fabric,
+    /// The value `zone`.
+    Zone,
+    /// Any other value; `as_str` tells which.
+    UnknownValue(UnknownValue),
+}
+
+open_enum_impls!(ClusterResourcesNetworkType {
+    "fabric" Fabric, "zone" Zone,
+});
+
+/// One element of the answer to `GET /cluster/status`, which lists the cluster and its nodes.
+///
+/// Given by [`GET /cluster/status`](ClusterStatusPath::get).
+#[non_exhaustive]
+pub struct ClusterStatusItem {
+    /// ID of the entry: `cluster`, or `node/` and the node name.
+    pub id: String,
+    /// IP address that the node name resolves to; for nodes.
+    pub ip: Option<String>,
+    /// Subscription level; for nodes, empty without a subscription.
+    pub level: Option<String>,
+    /// Whether this is the node that answered; for nodes.
+    pub local: Option<bool>,
+    /// Name of the cluster or node.
+    pub name: String,
+    /// Corosync ID; for nodes.
+    pub nodeid: Option<i64>,
+    /// Number of configured nodes, online or not; for the cluster.
+    pub nodes: Option<i64>,
+    /// Whether the node is online; for nodes.
+    pub online: Option<bool>,
+    /// Whether enough nodes are online for the cluster to act; for the cluster.
+    pub quorate: Option<bool>,
+    /// Whether the entry is the cluster or a node, which decides what other fields it has.
+    pub type_: ClusterStatusType,
+    /// Version number of the corosync configuration; for the cluster.
+    pub version: Option<i64>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl ClusterStatusItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(ClusterStatusItem {
+    required: ["id" id, "name" name, "type" type_],
+    optional: [
+        "ip" ip,
+        "level" level,
+        "local" local,
+        "nodeid" nodeid,
+        "nodes" nodes,
+        "online" online,
+        "quorate" quorate,
+        "version" version,
+    ],
+    others: extra,
+});
+
+/// Whether the entry is the cluster or a node, which decides what other fields it has.
+///
+/// Given by [`GET /cluster/status`](ClusterStatusPath::get).
+#[derive(Clone, PartialEq, Hash)]
+#[non_exhaustive]
+pub enum ClusterStatusType {
+    /// The value `cluster`.
+    Cluster,
+    /// The value `node`.
+    Node,
+    /// Any other value; `as_str` tells which.
+    UnknownValue(UnknownValue),
+}
+
+open_enum_impls!(ClusterStatusType {
+    "cluster" Cluster, "node" Node,
+});
+
+/// One element of the answer to `GET /cluster/tasks`, which lists recent tasks of all nodes.
+///
+/// Given by [`GET /cluster/tasks`](ClusterTasksPath::get).
+#[non_exhaustive]
+pub struct ClusterTasksItem {
+    /// When the task ended; absent while it runs. In seconds since 1970.
+    pub endtime: Option<Timestamp>,
+    /// What the task works on, often a guest id; may be empty.
+    pub id: Option<String>,
+    /// Node the task runs on.
+    pub node: Option<String>,
+    /// Process id of the task's worker.
+    pub pid: Option<i64>,
+    /// Start of the worker process in clock ticks since boot; tells reused process ids apart.
+    pub pstart: Option<i64>,
+    /// Whether the finished task has been moved to the archive of its node.
+    pub saved: Option<bool>,
+    /// When the task started. In seconds since 1970.
+    pub starttime: Option<Timestamp>,
+    /// Result of a finished task: `OK`, a note about warnings or the error message.
+    pub status: Option<String>,
+    /// Name of the API token that started the task; absent for a user.
+    pub tokenid: Option<String>,
+    /// Kind of task, such as `qmstart` or `vzdump`.
+    pub type_: Option<String>,
+    /// Unique task ID (UPID).
+    pub upid: String,
+    /// User that started the task.
+    pub user: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl ClusterTasksItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(upid: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.upid, &mut new.extra, "upid", upid);
+        new
+    }
+}
+
+object!(ClusterTasksItem {
+    required: ["upid" upid],
+    optional: [
+        "endtime" endtime,
+        "id" id,
+        "node" node,
+        "pid" pid,
+        "pstart" pstart,
+        "saved" saved,
+        "starttime" starttime,
+        "status" status,
+        "tokenid" tokenid,
+        "type" type_,
+        "user" user,
+    ],
+    others: extra,
+});
+
+/// Address of the node on a corosync link.
+///
+/// A property string: it is written and read as one text.
+///
+/// Given by [`GET /cluster/config/join`](ClusterConfigJoinGet).
+/// Taken by [`POST /cluster/config`](ClusterConfigPost),
+/// [`POST /cluster/config/join`](ClusterConfigJoinPost),
+/// [`POST /cluster/config/nodes/{node}`](ClusterConfigNodesNodePost).
+#[non_exhaustive]
+pub struct CorosyncLink {
+    /// Host name or IP address of the node on this link.
+    pub address: String,
+    /// Ranks the links where only one is in use at a time; counts only when the cluster is created.
+    /// From 0 to 255. Default: `0`.
+    pub priority: Option<i64>,
+    /// Keys that are not declared here, or the whole text where it could not be understood.
+    pub unknown: UnknownKeys,
+}
+
+impl CorosyncLink {
+    /// Starts a value from what it cannot do without.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(address: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.address, &mut new.unknown, "address", address);
+        new
+    }
+
+    /// Host name or IP address of the node on this link.
+    #[inline]
+    #[must_use]
+    pub fn address<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.address, &mut self.unknown, "address", value);
+        self
+    }
+
+    /// Ranks the links where only one is in use at a time; counts only when the cluster is created.
+    /// From 0 to 255. Default: `0`.
+    #[inline]
+    #[must_use]
+    pub fn priority<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.priority, &mut self.unknown, "priority", value);
+        self
+    }
+}
+
+object!(CorosyncLink {
+    required: ["address" address],
+    optional: ["priority" priority],
+    property_string: {
+        default_key: Some("address"),
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[
+            ("address", Takes::Format("address")), ("priority", Takes::Integer(0, 255)),
+        ],
+        between: &[],
+    },
+    others: unknown,
+});
+
+property_string_impls!(CorosyncLink);
+
+/// One element of `map`: what the mapping stands for on each node, as property strings.
+///
+/// A property string: it is written and read as one text.
+///
+/// Given by [`GET /cluster/mapping/dir`](ClusterMappingDirGet),
+/// [`GET /cluster/mapping/dir/{id}`](ClusterMappingDirIdPath::get).
+/// Taken by [`POST /cluster/mapping/dir`](ClusterMappingDirPost),
+/// [`PUT /cluster/mapping/dir/{id}`](ClusterMappingDirIdPut).
+#[non_exhaustive]
+pub struct DirMapping {
+    /// Node this entry is for.
+    pub node: NodeName,
+    /// Absolute path of the directory on the node.
+    pub path: String,
+    /// Keys that are not declared here, or the whole text where it could not be understood.
+    pub unknown: UnknownKeys,
+}
+
+impl DirMapping {
+    /// Starts a value from what it cannot do without.
+    #[inline]
+    #[must_use]
+    pub fn new<How0, How1>(
+        node: impl IntoValue<NodeName, How0>,
+        path: impl IntoValue<String, How1>,
+    ) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.node, &mut new.unknown, "node", node);
+        set::put(&mut new.path, &mut new.unknown, "path", path);
+        new
+    }
+
+    /// Node this entry is for.
+    #[inline]
+    #[must_use]
+    pub fn node<How>(mut self, value: impl IntoValue<NodeName, How>) -> Self {
+        set::put(&mut self.node, &mut self.unknown, "node", value);
+        self
+    }
+
+    /// Absolute path of the directory on the node.
+    #[inline]
+    #[must_use]
+    pub fn path<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.path, &mut self.unknown, "path", value);
+        self
+    }
+}
+
+object!(DirMapping {
+    required: ["node" node, "path" path],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[("node", Takes::Format("pve-node"))],
+        between: &[],
+    },
+    others: unknown,
+});
+
+property_string_impls!(DirMapping);
+
+/// Settings of the HA stack.
+///
+/// A property string: it is written and read as one text.
+///
+/// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
+/// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
+#[non_exhaustive]
+pub struct HaSettings {
+    /// What becomes of HA resources when their node is shut down or rebooted. Default:
+    /// `conditional`.
+    pub shutdown_policy: ClusterOptionsShutdownPolicy,
+    /// Keys that are not declared here, or the whole text where it could not be understood.
+    pub unknown: UnknownKeys,
+}
+
+impl HaSettings {
+    /// Starts a value from what it cannot do without.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(
+        shutdown_policy: impl IntoValue<ClusterOptionsShutdownPolicy, How0>,
+    ) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(
+            &mut new.shutdown_policy,
+            &mut new.unknown,
+            "shutdown_policy",
+            shutdown_policy,
+        );
+        new
+    }
+
+    /// What becomes of HA resources when their node is shut down or rebooted. Default:
+    /// `conditional`.
+    #[inline]
+    #[must_use]
+    pub fn shutdown_policy<How>(
+        mut self,
+        value: impl IntoValue<ClusterOptionsShutdownPolicy, How>,
+    ) -> Self {
+        set::put(&mut self.shutdown_policy, &mut self.unknown, "shutdown_policy", value);
+        self
+    }
+}
+
+object!(HaSettings {
+    required: ["shutdown_policy" shutdown_policy],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[
+            (
+            "shutdown_policy", Takes::OneOf(<ClusterOptionsShutdownPolicy as OpenEnum>::KNOWN_VALUES.0),
+        ),
+        ],
+        between: &[],
+    },
+    others: unknown,
+});
+
+property_string_impls!(HaSettings);
+
+/// Settings for one kind of traffic: that of migrations, or of storage replication.
+///
+/// A property string: it is written and read as one text.
+///
+/// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
+/// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
+#[non_exhaustive]
+pub struct MigrationSettings {
+    /// Network in CIDR notation that carries the traffic; that of migrations also carries
+    /// replication, unless it has its own.
+    pub network: Option<Cidr>,
+    /// Whether the traffic is encrypted; switch that off only on private networks. Default:
+    /// `secure`.
+    pub type_: ClusterOptionsType,
+    /// Keys that are not declared here, or the whole text where it could not be understood.
+    pub unknown: UnknownKeys,
+}
+
+impl MigrationSettings {
+    /// Starts a value from what it cannot do without.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(type_: impl IntoValue<ClusterOptionsType, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.type_, &mut new.unknown, "type", type_);
+        new
+    }
+
+    /// Network in CIDR notation that carries the traffic; that of migrations also carries
+    /// replication, unless it has its own.
+    #[inline]
+    #[must_use]
+    pub fn network<How>(mut self, value: impl IntoSetting<Cidr, How>) -> Self {
+        set::set(&mut self.network, &mut self.unknown, "network", value);
+        self
+    }
+
+    /// Whether the traffic is encrypted; switch that off only on private networks. Default:
+    /// `secure`.
+    #[inline]
+    #[must_use]
+    pub fn type_<How>(mut self, value: impl IntoValue<ClusterOptionsType, How>) -> Self {
+        set::put(&mut self.type_, &mut self.unknown, "type", value);
+        self
+    }
+}
+
+object!(MigrationSettings {
+    required: ["type" type_],
+    optional: ["network" network],
+    property_string: {
+        default_key: Some("type"),
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[
+            ("network", Takes::Format("CIDR")),
+            ("type", Takes::OneOf(<ClusterOptionsType as OpenEnum>::KNOWN_VALUES.0)),
+        ],
+        between: &[],
+    },
+    others: unknown,
+});
+
+property_string_impls!(MigrationSettings);
+
+/// Range from which free VMIDs are suggested.
+///
+/// A property string: it is written and read as one text.
+///
+/// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
+/// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
+#[non_exhaustive]
+pub struct NextIdRange {
+    /// First VMID of the range. Default: `100`.
+    pub lower: Option<i64>,
+    /// End of the range; not part of it. Default: `1000000`.
+    pub upper: Option<i64>,
+    /// Keys that are not declared here, or the whole text where it could not be understood.
+    pub unknown: UnknownKeys,
+}
+
+impl NextIdRange {
+    /// Starts a value from what it cannot do without.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+
+    /// First VMID of the range. Default: `100`.
+    #[inline]
+    #[must_use]
+    pub fn lower<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.lower, &mut self.unknown, "lower", value);
+        self
+    }
+
+    /// End of the range; not part of it. Default: `1000000`.
+    #[inline]
+    #[must_use]
+    pub fn upper<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.upper, &mut self.unknown, "upper", value);
+        self
+    }
+}
+
+object!(NextIdRange {
+    optional: ["lower" lower, "upper" upper],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[],
+        between: &[],
+    },
+    others: unknown,
+});
+
+impl Default for NextIdRange {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+property_string_impls!(NextIdRange);
+
+/// Which events are reported; superseded by notification matchers.
+///
+/// A property string: it is written and read as one text.
+///
+/// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
+/// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
+#[non_exhaustive]
+pub struct NotificationSettings {
+    /// Whether fenced nodes are reported; superseded by notification matchers. Since 8.1.
+    pub fencing: Option<ClusterOptionsNotifyFencing>,
+    /// When pending package updates are reported; superseded by notification matchers. Default:
+    /// `auto`.
+    pub package_updates: Option<ClusterOptionsPackageUpdates>,
+    /// Whether failed replications are reported; superseded by notification matchers. Since 8.1.
+    pub replication: Option<ClusterOptionsReplication>,
+    /// Target for notifications about fenced nodes; superseded by notification matchers. Since 8.1.
+    pub target_fencing: Option<String>,
+    /// Target for notifications about package updates; superseded by notification matchers. Since
+    /// 8.1.
+    pub target_package_updates: Option<String>,
+    /// Target for notifications about failed replications; superseded by notification matchers.
+    /// Since 8.1.
+    pub target_replication: Option<String>,
+    /// Keys that are not declared here, or the whole text where it could not be understood.
+    pub unknown: UnknownKeys,
+}
+
+impl NotificationSettings {
+    /// Starts a value from what it cannot do without.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+
+    /// Whether fenced nodes are reported; superseded by notification matchers. Since 8.1.
+    #[inline]
+    #[must_use]
+    pub fn fencing<How>(
+        mut self,
+        value: impl IntoSetting<ClusterOptionsNotifyFencing, How>,
+    ) -> Self {
+        set::set(&mut self.fencing, &mut self.unknown, "fencing", value);
+        self
+    }
+
+    /// When pending package updates are reported; superseded by notification matchers. Default:
+    /// `auto`.
+    #[cfg_attr(doc, doc(alias("package-updates")))]
+    #[inline]
+    #[must_use]
+    pub fn package_updates<How>(
+        mut self,
+        value: impl IntoSetting<ClusterOptionsPackageUpdates, How>,
+    ) -> Self {
+        set::set(&mut self.package_updates, &mut self.unknown, "package-updates", value);
+        self
+    }
+
+    /// Whether failed replications are reported; superseded by notification matchers. Since 8.1.
+    #[inline]
+    #[must_use]
+    pub fn replication<How>(
+        mut self,
+        value: impl IntoSetting<ClusterOptionsReplication, How>,
+    ) -> Self {
+        set::set(&mut self.replication, &mut self.unknown, "replication", value);
+        self
+    }
+
+    /// Target for notifications about fenced nodes; superseded by notification matchers. Since 8.1.
+    #[cfg_attr(doc, doc(alias("target-fencing")))]
+    #[inline]
+    #[must_use]
+    pub fn target_fencing<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.target_fencing, &mut self.unknown, "target-fencing", value);
+        self
+    }
+
+    /// Target for notifications about package updates; superseded by notification matchers. Since
+    /// 8.1.
+    #[cfg_attr(doc, doc(alias("target-package-updates")))]
+    #[inline]
+    #[must_use]
+    pub fn target_package_updates<How>(
+        mut self,
+        value: impl IntoSetting<String, How>,
+    ) -> Self {
+        set::set(
+            &mut self.target_package_updates,
+            &mut self.unknown,
+            "target-package-updates",
+            value,
+        );
+        self
+    }
+
+    /// Target for notifications about failed replications; superseded by notification matchers.
+    /// Since 8.1.
+    #[cfg_attr(doc, doc(alias("target-replication")))]
+    #[inline]
+    #[must_use]
+    pub fn target_replication<How>(
+        mut self,
+        value: impl IntoSetting<String, How>,
+    ) -> Self {
+        set::set(
+            &mut self.target_replication,
+            &mut self.unknown,
+            "target-replication",
+            value,
+        );
+        self
+    }
+}
+
+object!(NotificationSettings {
+    optional: [
+        "fencing" fencing,
+        "package-updates" package_updates,
+        "replication" replication,
+        "target-fencing" target_fencing,
+        "target-package-updates" target_package_updates,
+        "target-replication" target_replication,
+    ],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[
+            (
+                "fencing", Takes::OneOf(<ClusterOptionsNotifyFencing as OpenEnum>::KNOWN_VALUES.0),
+            ),
+            (
+                "package-updates",
+                Takes::OneOf(<ClusterOptionsPackageUpdates as OpenEnum>::KNOWN_VALUES.0),
+            ),
+            (
+                "replication", Takes::OneOf(<ClusterOptionsReplication as OpenEnum>::KNOWN_VALUES.0),
+            ),
+        ],
+        between: &[],
+    },
+    others: unknown,
+});
+
+impl Default for NotificationSettings {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+property_string_impls!(NotificationSettings);
+
+/// One element of `map`: what the mapping stands for on each node, as property strings.
+///
+/// A property string: it is written and read as one text.
+///
+/// Given by [`GET /cluster/mapping/pci`](ClusterMappingPciGet),
+/// [`GET /cluster/mapping/pci/{id}`](ClusterMappingPciIdPath::get).
+/// Taken by [`POST /cluster/mapping/pci`](ClusterMappingPciPost),
+/// [`PUT /cluster/mapping/pci/{id}`](ClusterMappingPciIdPut).
+#[non_exhaustive]
+pub struct PciMapping {
+    /// Free text about the device on this node. At most 4096 characters.
+    pub description: Option<String>,
+    /// Vendor and device ID that has to be found there, such as `8086:1572`.
+    pub id: String,
+    /// IOMMU group that the device has to be found in.
+    pub iommugroup: Option<i64>,
+    /// Node this entry is for.
+    pub node: NodeName,
+    /// PCI address, without the function for a whole device; of several, joined by `;`, a free one
+    /// is used.
+    pub path: String,
+    /// Subsystem vendor and device ID that has to be found there.
+    pub subsystem_id: Option<String>,
+    /// Keys that are not declared here, or the whole text where it could not be understood.
+    pub unknown: UnknownKeys,
+}
+
+impl PciMapping {
+    /// Starts a value from what it cannot do without.
+    #[inline]
+    #[must_use]
+    pub fn new<How0, How1, How2>(
+        id: impl IntoValue<String, How0>,
+        node: impl IntoValue<NodeName, How1>,
+        path: impl IntoValue<String, How2>,
+    ) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.id, &mut new.unknown, "id", id);
+        set::put(&mut new.node, &mut new.unknown, "node", node);
+        set::put(&mut new.path, &mut new.unknown, "path", path);
+        new
+    }
+
+    /// Free text about the device on this node. At most 4096 characters.
+    #[inline]
+    #[must_use]
+    pub fn description<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.description, &mut self.unknown, "description", value);
+        self
+    }
+
+    /// Vendor and device ID that has to be found there, such as `8086:1572`.
+    #[inline]
+    #[must_use]
+    pub fn id<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.id, &mut self.unknown, "id", value);
+        self
+    }
+
+    /// IOMMU group that the device has to be found in.
+    #[inline]
+    #[must_use]
+    pub fn iommugroup<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.iommugroup, &mut self.unknown, "iommugroup", value);
+        self
+    }
+
+    /// Node this entry is for.
+    #[inline]
+    #[must_use]
+    pub fn node<How>(mut self, value: impl IntoValue<NodeName, How>) -> Self {
+        set::put(&mut self.node, &mut self.unknown, "node", value);
+        self
+    }
+
+    /// PCI address, without the function for a whole device; of several, joined by `;`, a free one
+    /// is used.
+    #[inline]
+    #[must_use]
+    pub fn path<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.path, &mut self.unknown, "path", value);
+        self
+    }
+
+    /// Subsystem vendor and device ID that has to be found there.
+    #[cfg_attr(doc, doc(alias("subsystem-id")))]
+    #[inline]
+    #[must_use]
+    pub fn subsystem_id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.subsystem_id, &mut self.unknown, "subsystem-id", value);
+        self
+    }
+}
+
+object!(PciMapping {
+    required: ["id" id, "node" node, "path" path],
+    optional: [
+        "description" description, "iommugroup" iommugroup, "subsystem-id" subsystem_id,
+    ],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[
+            ("description", Takes::Length(0, 4096)),
+            ("id", Takes::Pattern(&["(?:^[0-9A-Fa-f]{4}:[0-9A-Fa-f]{4}$)"])),
+            ("node", Takes::Format("pve-node")),
+            (
+                "path",
+                Takes::Pattern(
+                    &[
+                    "(?:[a-f0-9]{4,}:[a-f0-9]{2}:[a-f0-9]{2}(?:.[a-f0-9])?;)*[a-f0-9]{4,}:[a-f0-9]{2}:[a-f0-9]{2}(?:.[a-f0-9])?",
+                ],
+                ),
+            ),
+            ("subsystem-id", Takes::Pattern(&["(?:^[0-9A-Fa-f]{4}:[0-9A-Fa-f]{4}$)"])),
+        ],
+        between: &[],
+    },
+    others: unknown,
+});
+
+property_string_impls!(PciMapping);
+
+/// QEMU CPU model on which this one builds and as which the guest sees it.
+///
+/// Given by [`GET /cluster/qemu/custom-cpu-models`](ClusterQemuCustomCpuModelsPath::get),
+/// [`GET /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePath::get).
+/// Taken by [`POST /cluster/qemu/custom-cpu-models`](ClusterQemuCustomCpuModelsPost),
+/// [`PUT /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePut).
+#[derive(Clone, PartialEq, Hash)]
+#[non_exhaustive]
+pub enum QemuReportedCpuModel {
     /// The value `486`.
     #[cfg_attr(doc, doc(alias("486")))]
     V486,
@@ -11027,7 +13090,7 @@ pub enum ClusterQemuCustomCpuModelsReportedModel {
     UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(ClusterQemuCustomCpuModelsReportedModel {
+open_enum_impls!(QemuReportedCpuModel {
     "486" V486,
     "a64fx" A64fx,
     "athlon" Athlon,
@@ -11141,1265 +13204,6 @@ open_enum_impls!(ClusterQemuCustomCpuModelsReportedModel {
     "Westmere-IBRS" WestmereIbrs,
 });
 
-/// The answer to `GET /cluster/replication/{id}`, which reads the settings of a replication job.
-///
-/// Given by [`GET /cluster/replication/{id}`](ClusterReplicationIdPath::get).
-#[non_exhaustive]
-pub struct ClusterReplication {
-    /// Free text about the job. At most 4096 characters.
-    pub comment: Option<String>,
-    /// SHA-1 of the configuration; a change that passes an outdated one is refused. At most 64 characters.
-    pub digest: Option<String>,
-    /// Whether the job is switched off.
-    pub disable: Option<bool>,
-    /// VMID of the replicated guest.
-    pub guest: i64,
-    /// Job ID: VMID and job number, joined by a hyphen.
-    pub id: String,
-    /// Number of the job among those of the guest.
-    pub jobnum: i64,
-    /// Bandwidth limit in megabytes per second; may have a fraction. At least 1.
-    pub rate: Option<f64>,
-    /// Marks the job for removal; `full` also deletes the copies on the target node.
-    pub remove_job: Option<ClusterReplicationRemoveJob>,
-    /// When the job runs, as a calendar event in systemd style. At most 128 characters. Default: `*/15`.
-    pub schedule: Option<String>,
-    /// Internal: lets the server notice that the guest has changed its node.
-    pub source: Option<NodeName>,
-    /// Node that receives the copies.
-    pub target: NodeName,
-    /// Kind of replication.
-    pub type_: ClusterReplicationType,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterReplication {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
-    #[inline]
-    #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-    ///Sets `comment`.
-    #[inline]
-    #[must_use]
-    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.comment, &mut self.extra, "comment", value);
-        self
-    }
-    ///Sets `digest`.
-    #[inline]
-    #[must_use]
-    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.digest, &mut self.extra, "digest", value);
-        self
-    }
-    ///Sets `disable`.
-    #[inline]
-    #[must_use]
-    pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        set::set(&mut self.disable, &mut self.extra, "disable", value);
-        self
-    }
-    ///Sets `guest`.
-    #[inline]
-    #[must_use]
-    pub fn guest<How>(mut self, value: impl IntoValue<i64, How>) -> Self {
-        set::put(&mut self.guest, &mut self.extra, "guest", value);
-        self
-    }
-    ///Sets `id`.
-    #[inline]
-    #[must_use]
-    pub fn id<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        set::put(&mut self.id, &mut self.extra, "id", value);
-        self
-    }
-    ///Sets `jobnum`.
-    #[inline]
-    #[must_use]
-    pub fn jobnum<How>(mut self, value: impl IntoValue<i64, How>) -> Self {
-        set::put(&mut self.jobnum, &mut self.extra, "jobnum", value);
-        self
-    }
-    ///Sets `rate`.
-    #[inline]
-    #[must_use]
-    pub fn rate<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
-        set::set(&mut self.rate, &mut self.extra, "rate", value);
-        self
-    }
-    ///Sets `remove_job`.
-    #[inline]
-    #[must_use]
-    pub fn remove_job<How>(
-        mut self,
-        value: impl IntoSetting<ClusterReplicationRemoveJob, How>,
-    ) -> Self {
-        set::set(&mut self.remove_job, &mut self.extra, "remove_job", value);
-        self
-    }
-    ///Sets `schedule`.
-    #[inline]
-    #[must_use]
-    pub fn schedule<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.schedule, &mut self.extra, "schedule", value);
-        self
-    }
-    ///Sets `source`.
-    #[inline]
-    #[must_use]
-    pub fn source<How>(mut self, value: impl IntoSetting<NodeName, How>) -> Self {
-        set::set(&mut self.source, &mut self.extra, "source", value);
-        self
-    }
-    ///Sets `target`.
-    #[inline]
-    #[must_use]
-    pub fn target<How>(mut self, value: impl IntoValue<NodeName, How>) -> Self {
-        set::put(&mut self.target, &mut self.extra, "target", value);
-        self
-    }
-    ///Sets `type`.
-    #[inline]
-    #[must_use]
-    pub fn type_<How>(
-        mut self,
-        value: impl IntoValue<ClusterReplicationType, How>,
-    ) -> Self {
-        set::put(&mut self.type_, &mut self.extra, "type", value);
-        self
-    }
-    /// What has to change for this to be `other`; the digests do not count.
-    #[must_use]
-    pub fn diff(&self, other: &Self) -> Changes<Self> {
-        settings::diff(self, other)
-    }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
-    #[must_use]
-    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
-        settings::drift(self, wanted)
-    }
-}
-
-object!(ClusterReplication {
-    required: ["guest" guest, "id" id, "jobnum" jobnum, "target" target, "type" type_],
-    optional: [
-        "comment" comment,
-        "digest" digest,
-        "disable" disable,
-        "rate" rate,
-        "remove_job" remove_job,
-        "schedule" schedule,
-        "source" source,
-    ],
-    others: extra,
-});
-
-/// One element of the answer to `GET /cluster/replication`, which lists the storage replication jobs the caller may see.
-///
-/// Given by [`GET /cluster/replication`](ClusterReplicationPath::get).
-#[non_exhaustive]
-pub struct ClusterReplicationItem {
-    /// Free text about the job. At most 4096 characters.
-    pub comment: Option<String>,
-    /// Whether the job is switched off.
-    pub disable: Option<bool>,
-    /// VMID of the replicated guest.
-    pub guest: i64,
-    /// Job ID: VMID and job number, joined by a hyphen.
-    pub id: String,
-    /// Number of the job among those of the guest.
-    pub jobnum: i64,
-    /// Bandwidth limit in megabytes per second; may have a fraction. At least 1.
-    pub rate: Option<f64>,
-    /// Marks the job for removal; `full` also deletes the copies on the target node.
-    pub remove_job: Option<ClusterReplicationRemoveJob>,
-    /// When the job runs, as a calendar event in systemd style. At most 128 characters. Default: `*/15`.
-    pub schedule: Option<String>,
-    /// Internal: lets the server notice that the guest has changed its node.
-    pub source: Option<NodeName>,
-    /// Node that receives the copies.
-    pub target: NodeName,
-    /// Kind of replication.
-    pub type_: ClusterReplicationType,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterReplicationItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
-    #[inline]
-    #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-    ///Sets `comment`.
-    #[inline]
-    #[must_use]
-    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.comment, &mut self.extra, "comment", value);
-        self
-    }
-    ///Sets `disable`.
-    #[inline]
-    #[must_use]
-    pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        set::set(&mut self.disable, &mut self.extra, "disable", value);
-        self
-    }
-    ///Sets `guest`.
-    #[inline]
-    #[must_use]
-    pub fn guest<How>(mut self, value: impl IntoValue<i64, How>) -> Self {
-        set::put(&mut self.guest, &mut self.extra, "guest", value);
-        self
-    }
-    ///Sets `id`.
-    #[inline]
-    #[must_use]
-    pub fn id<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        set::put(&mut self.id, &mut self.extra, "id", value);
-        self
-    }
-    ///Sets `jobnum`.
-    #[inline]
-    #[must_use]
-    pub fn jobnum<How>(mut self, value: impl IntoValue<i64, How>) -> Self {
-        set::put(&mut self.jobnum, &mut self.extra, "jobnum", value);
-        self
-    }
-    ///Sets `rate`.
-    #[inline]
-    #[must_use]
-    pub fn rate<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
-        set::set(&mut self.rate, &mut self.extra, "rate", value);
-        self
-    }
-    ///Sets `remove_job`.
-    #[inline]
-    #[must_use]
-    pub fn remove_job<How>(
-        mut self,
-        value: impl IntoSetting<ClusterReplicationRemoveJob, How>,
-    ) -> Self {
-        set::set(&mut self.remove_job, &mut self.extra, "remove_job", value);
-        self
-    }
-    ///Sets `schedule`.
-    #[inline]
-    #[must_use]
-    pub fn schedule<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.schedule, &mut self.extra, "schedule", value);
-        self
-    }
-    ///Sets `source`.
-    #[inline]
-    #[must_use]
-    pub fn source<How>(mut self, value: impl IntoSetting<NodeName, How>) -> Self {
-        set::set(&mut self.source, &mut self.extra, "source", value);
-        self
-    }
-    ///Sets `target`.
-    #[inline]
-    #[must_use]
-    pub fn target<How>(mut self, value: impl IntoValue<NodeName, How>) -> Self {
-        set::put(&mut self.target, &mut self.extra, "target", value);
-        self
-    }
-    ///Sets `type`.
-    #[inline]
-    #[must_use]
-    pub fn type_<How>(
-        mut self,
-        value: impl IntoValue<ClusterReplicationType, How>,
-    ) -> Self {
-        set::put(&mut self.type_, &mut self.extra, "type", value);
-        self
-    }
-    /// What has to change for this to be `other`; the digests do not count.
-    #[must_use]
-    pub fn diff(&self, other: &Self) -> Changes<Self> {
-        settings::diff(self, other)
-    }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
-    #[must_use]
-    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
-        settings::drift(self, wanted)
-    }
-}
-
-object!(ClusterReplicationItem {
-    required: ["guest" guest, "id" id, "jobnum" jobnum, "target" target, "type" type_],
-    optional: [
-        "comment" comment,
-        "disable" disable,
-        "rate" rate,
-        "remove_job" remove_job,
-        "schedule" schedule,
-        "source" source,
-    ],
-    others: extra,
-});
-
-/// Marks the job for removal; `full` also deletes the copies on the target node.
-///
-/// Given by [`GET /cluster/replication`](ClusterReplicationPath::get), [`GET /cluster/replication/{id}`](ClusterReplicationIdPath::get).
-/// Taken by [`POST /cluster/replication`](ClusterReplicationPost), [`PUT /cluster/replication/{id}`](ClusterReplicationIdPut).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum ClusterReplicationRemoveJob {
-    /// The value `local`.
-    Local,
-    /// The value `full`.
-    Full,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(ClusterReplicationRemoveJob {
-    "local" Local, "full" Full,
-});
-
-/// Kind of replication.
-///
-/// Given by [`GET /cluster/replication`](ClusterReplicationPath::get), [`GET /cluster/replication/{id}`](ClusterReplicationIdPath::get).
-/// Taken by [`POST /cluster/replication`](ClusterReplicationPost).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum ClusterReplicationType {
-    /// The value `local`.
-    Local,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(ClusterReplicationType {
-    "local" Local,
-});
-
-/// Kind of resource.
-///
-/// Given by [`GET /cluster/resources`](ClusterResourcesGet).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum ClusterResourcesGetResultType {
-    /// The value `node`.
-    Node,
-    /// The value `storage`.
-    Storage,
-    /// The value `pool`.
-    Pool,
-    /// The value `qemu`.
-    Qemu,
-    /// The value `lxc`.
-    Lxc,
-    /// The value `openvz`.
-    Openvz,
-    /// The value `sdn`.
-    Sdn,
-    /// The value `network`. Since 9.1.
-    Network,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(ClusterResourcesGetResultType {
-    "node" Node,
-    "storage" Storage,
-    "pool" Pool,
-    "qemu" Qemu,
-    "lxc" Lxc,
-    "openvz" Openvz,
-    "sdn" Sdn,
-    "network" Network,
-});
-
-/// Lists only entries of this kind (`vm` means all guests).
-///
-/// Taken by [`GET /cluster/resources`](ClusterResourcesGet).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum ClusterResourcesGetType {
-    /// The value `vm`.
-    Vm,
-    /// The value `storage`.
-    Storage,
-    /// The value `node`.
-    Node,
-    /// The value `sdn`.
-    Sdn,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(ClusterResourcesGetType {
-    "vm" Vm, "storage" Storage, "node" Node, "sdn" Sdn,
-});
-
-/// CPU architecture of the node.
-///
-/// Given by [`GET /cluster/resources`](ClusterResourcesGet).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum ClusterResourcesHostArch {
-    /// The value `x86_64`.
-    X8664,
-    /// The value `aarch64`.
-    Aarch64,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(ClusterResourcesHostArch {
-    "x86_64" X8664, "aarch64" Aarch64,
-});
-
-/// One element of the answer to `GET /cluster/resources`, which lists nodes.
-///
-/// Given by [`GET /cluster/resources`](ClusterResourcesGet).
-#[non_exhaustive]
-pub struct ClusterResourcesItem {
-    /// Control group version of the node, 1 or 2.
-    #[cfg_attr(doc, doc(alias("cgroup-mode")))]
-    pub cgroup_mode: Option<i64>,
-    /// Content kinds the storage may hold, separated by commas.
-    pub content: Option<List>,
-    /// CPU utilization of the node or guest, where 1 means that all of `maxcpu` is busy. A fraction; 1 is the whole. At least 0.
-    pub cpu: Option<f64>,
-    /// Bytes in use on the storage, or on the root disk of the guest. In bytes. At least 0.
-    pub disk: Option<u64>,
-    /// Bytes the guest has read from its disks since its start; not known for every storage. In bytes. Since 8.3.
-    pub diskread: Option<u64>,
-    /// Bytes the guest has written to its disks since its start; not known for every storage. In bytes. Since 8.3.
-    pub diskwrite: Option<u64>,
-    /// HA state of the guest, if it is under HA control.
-    pub hastate: Option<String>,
-    /// CPU architecture of the node. Default: `x86_64`. Since 9.2.
-    #[cfg_attr(doc, doc(alias("host-arch")))]
-    pub host_arch: Option<ClusterResourcesHostArch>,
-    /// Unique ID, such as `node/pve1`, `qemu/100` or `storage/pve1/local`.
-    pub id: String,
-    /// Subscription level of the node.
-    pub level: Option<String>,
-    /// Operation that has locked the guest configuration, such as `backup`. Since 8.3.
-    pub lock: Option<String>,
-    /// CPUs of the node, or CPUs the guest may use. At least 0.
-    pub maxcpu: Option<f64>,
-    /// Size in bytes of the storage, or of the root disk of the guest. At least 0.
-    pub maxdisk: Option<u64>,
-    /// Memory in bytes of the node, or of the guest.
-    pub maxmem: Option<u64>,
-    /// Memory in use, in bytes. At least 0.
-    pub mem: Option<u64>,
-    /// Host memory in bytes that the virtual machine takes up. At least 0. Since 9.0.
-    pub memhost: Option<u64>,
-    /// Name of the resource.
-    pub name: Option<String>,
-    /// Bytes the guest has received from the network since its start. In bytes. Since 8.3.
-    pub netin: Option<u64>,
-    /// Bytes the guest has sent to the network since its start. In bytes. Since 8.3.
-    pub netout: Option<u64>,
-    /// Name of the network, for networks. Since 9.1.
-    pub network: Option<String>,
-    /// Kind of network, for networks. Since 9.1.
-    #[cfg_attr(doc, doc(alias("network-type")))]
-    pub network_type: Option<ClusterResourcesNetworkType>,
-    /// Node the resource is on.
-    pub node: Option<NodeName>,
-    /// Storage type or another finer type of the resource.
-    pub plugintype: Option<String>,
-    /// Pool name, for pools and for guests in a pool.
-    pub pool: Option<String>,
-    /// Routing protocol, for fabrics. Since 9.1.
-    pub protocol: Option<String>,
-    /// Name of the SDN object, for such entries. Since 9.1.
-    pub sdn: Option<String>,
-    /// Whether all nodes see the same content of the storage. Since 9.1.
-    pub shared: Option<bool>,
-    /// State of the resource; which values there are depends on `type`.
-    pub status: Option<String>,
-    /// Storage ID, for storages.
-    pub storage: Option<StorageId>,
-    /// Tags of the guest, separated by semicolons. Since 8.3.
-    pub tags: Option<List>,
-    /// Whether the guest is a template. Default: `false`. Since 8.3.
-    pub template: Option<bool>,
-    /// Kind of resource.
-    pub type_: ClusterResourcesGetResultType,
-    /// Seconds since the node or guest was started. In seconds.
-    pub uptime: Option<i64>,
-    /// VMID, for guests. From 100 to 999999999.
-    pub vmid: Option<u32>,
-    /// Kind of zone, for SDN zones. Since 9.1.
-    #[cfg_attr(doc, doc(alias("zone-type")))]
-    pub zone_type: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterResourcesItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
-    #[inline]
-    #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(ClusterResourcesItem {
-    required: ["id" id, "type" type_],
-    optional: [
-        "cgroup-mode" cgroup_mode,
-        "content" content,
-        "cpu" cpu,
-        "disk" disk,
-        "diskread" diskread,
-        "diskwrite" diskwrite,
-        "hastate" hastate,
-        "host-arch" host_arch,
-        "level" level,
-        "lock" lock,
-        "maxcpu" maxcpu,
-        "maxdisk" maxdisk,
-        "maxmem" maxmem,
-        "mem" mem,
-        "memhost" memhost,
-        "name" name,
-        "netin" netin,
-        "netout" netout,
-        "network" network,
-        "network-type" network_type,
-        "node" node,
-        "plugintype" plugintype,
-        "pool" pool,
-        "protocol" protocol,
-        "sdn" sdn,
-        "shared" shared,
-        "status" status,
-        "storage" storage,
-        "tags" tags,
-        "template" template,
-        "uptime" uptime,
-        "vmid" vmid,
-        "zone-type" zone_type,
-    ],
-    others: extra,
-});
-
-/// Kind of network, for networks.
-///
-/// Given by [`GET /cluster/resources`](ClusterResourcesGet).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum ClusterResourcesNetworkType {
-    /// The value `fabric`.
-    Fabric,
-    /// The value `zone`.
-    Zone,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(ClusterResourcesNetworkType {
-    "fabric" Fabric, "zone" Zone,
-});
-
-/// One element of the answer to `GET /cluster/status`, which lists the cluster and its nodes.
-///
-/// Given by [`GET /cluster/status`](ClusterStatusPath::get).
-#[non_exhaustive]
-pub struct ClusterStatusItem {
-    /// ID of the entry: `cluster`, or `node/` and the node name.
-    pub id: String,
-    /// IP address that the node name resolves to; for nodes.
-    pub ip: Option<String>,
-    /// Subscription level; for nodes, empty without a subscription.
-    pub level: Option<String>,
-    /// Whether this is the node that answered; for nodes.
-    pub local: Option<bool>,
-    /// Name of the cluster or node.
-    pub name: String,
-    /// Corosync ID; for nodes.
-    pub nodeid: Option<i64>,
-    /// Number of configured nodes, online or not; for the cluster.
-    pub nodes: Option<i64>,
-    /// Whether the node is online; for nodes.
-    pub online: Option<bool>,
-    /// Whether enough nodes are online for the cluster to act; for the cluster.
-    pub quorate: Option<bool>,
-    /// Whether the entry is the cluster or a node, which decides what other fields it has.
-    pub type_: ClusterStatusType,
-    /// Version number of the corosync configuration; for the cluster.
-    pub version: Option<i64>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterStatusItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
-    #[inline]
-    #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(ClusterStatusItem {
-    required: ["id" id, "name" name, "type" type_],
-    optional: [
-        "ip" ip,
-        "level" level,
-        "local" local,
-        "nodeid" nodeid,
-        "nodes" nodes,
-        "online" online,
-        "quorate" quorate,
-        "version" version,
-    ],
-    others: extra,
-});
-
-/// Whether the entry is the cluster or a node, which decides what other fields it has.
-///
-/// Given by [`GET /cluster/status`](ClusterStatusPath::get).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum ClusterStatusType {
-    /// The value `cluster`.
-    Cluster,
-    /// The value `node`.
-    Node,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(ClusterStatusType {
-    "cluster" Cluster, "node" Node,
-});
-
-/// One element of the answer to `GET /cluster/tasks`, which lists recent tasks of all nodes.
-///
-/// Given by [`GET /cluster/tasks`](ClusterTasksPath::get).
-#[non_exhaustive]
-pub struct ClusterTasksItem {
-    /// When the task ended; absent while it runs. In seconds since 1970.
-    pub endtime: Option<Timestamp>,
-    /// What the task works on, often a guest id; may be empty.
-    pub id: Option<String>,
-    /// Node the task runs on.
-    pub node: Option<String>,
-    /// Process id of the task's worker.
-    pub pid: Option<i64>,
-    /// Start of the worker process in clock ticks since boot; tells reused process ids apart.
-    pub pstart: Option<i64>,
-    /// Whether the finished task has been moved to the archive of its node.
-    pub saved: Option<bool>,
-    /// When the task started. In seconds since 1970.
-    pub starttime: Option<Timestamp>,
-    /// Result of a finished task: `OK`, a note about warnings or the error message.
-    pub status: Option<String>,
-    /// Name of the API token that started the task; absent for a user.
-    pub tokenid: Option<String>,
-    /// Kind of task, such as `qmstart` or `vzdump`.
-    pub type_: Option<String>,
-    /// Unique task ID (UPID).
-    pub upid: String,
-    /// User that started the task.
-    pub user: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterTasksItem {
-    /// A value of what always comes in an answer.
-    #[inline]
-    #[must_use]
-    pub fn new<How0>(upid: impl IntoValue<String, How0>) -> Self {
-        let mut new = <Self as Object>::empty();
-        set::put(&mut new.upid, &mut new.extra, "upid", upid);
-        new
-    }
-}
-
-object!(ClusterTasksItem {
-    required: ["upid" upid],
-    optional: [
-        "endtime" endtime,
-        "id" id,
-        "node" node,
-        "pid" pid,
-        "pstart" pstart,
-        "saved" saved,
-        "starttime" starttime,
-        "status" status,
-        "tokenid" tokenid,
-        "type" type_,
-        "user" user,
-    ],
-    others: extra,
-});
-
-/// Address of the node on a corosync link.
-///
-/// A property string: it is written and read as one text.
-///
-/// Given by [`GET /cluster/config/join`](ClusterConfigJoinGet).
-/// Taken by [`POST /cluster/config`](ClusterConfigPost), [`POST /cluster/config/join`](ClusterConfigJoinPost), [`POST /cluster/config/nodes/{node}`](ClusterConfigNodesNodePost).
-#[non_exhaustive]
-pub struct CorosyncLink {
-    /// Host name or IP address of the node on this link.
-    pub address: String,
-    /// Ranks the links where only one is in use at a time; counts only when the cluster is created. From 0 to 255. Default: `0`.
-    pub priority: Option<i64>,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
-}
-
-impl CorosyncLink {
-    /// Starts a value from what it cannot do without.
-    #[inline]
-    #[must_use]
-    pub fn new<How0>(address: impl IntoValue<String, How0>) -> Self {
-        let mut new = <Self as Object>::empty();
-        set::put(&mut new.address, &mut new.unknown, "address", address);
-        new
-    }
-    /// Host name or IP address of the node on this link.
-    #[inline]
-    #[must_use]
-    pub fn address<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        set::put(&mut self.address, &mut self.unknown, "address", value);
-        self
-    }
-    /// Ranks the links where only one is in use at a time; counts only when the cluster is created. From 0 to 255. Default: `0`.
-    #[inline]
-    #[must_use]
-    pub fn priority<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        set::set(&mut self.priority, &mut self.unknown, "priority", value);
-        self
-    }
-}
-
-object!(CorosyncLink {
-    required: ["address" address],
-    optional: ["priority" priority],
-    property_string: {
-        default_key: Some("address"),
-        aliases: &[],
-        key_aliases: &[],
-        limits: &[
-            ("address", Takes::Format("address")), ("priority", Takes::Integer(0, 255)),
-        ],
-        between: &[],
-    },
-    others: unknown,
-});
-
-property_string_impls!(CorosyncLink);
-
-/// One element of `map`: what the mapping stands for on each node, as property strings.
-///
-/// A property string: it is written and read as one text.
-///
-/// Given by [`GET /cluster/mapping/dir`](ClusterMappingDirGet), [`GET /cluster/mapping/dir/{id}`](ClusterMappingDirIdPath::get).
-/// Taken by [`POST /cluster/mapping/dir`](ClusterMappingDirPost), [`PUT /cluster/mapping/dir/{id}`](ClusterMappingDirIdPut).
-#[non_exhaustive]
-pub struct DirMapping {
-    /// Node this entry is for.
-    pub node: NodeName,
-    /// Absolute path of the directory on the node.
-    pub path: String,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
-}
-
-impl DirMapping {
-    /// Starts a value from what it cannot do without.
-    #[inline]
-    #[must_use]
-    pub fn new<How0, How1>(
-        node: impl IntoValue<NodeName, How0>,
-        path: impl IntoValue<String, How1>,
-    ) -> Self {
-        let mut new = <Self as Object>::empty();
-        set::put(&mut new.node, &mut new.unknown, "node", node);
-        set::put(&mut new.path, &mut new.unknown, "path", path);
-        new
-    }
-    /// Node this entry is for.
-    #[inline]
-    #[must_use]
-    pub fn node<How>(mut self, value: impl IntoValue<NodeName, How>) -> Self {
-        set::put(&mut self.node, &mut self.unknown, "node", value);
-        self
-    }
-    /// Absolute path of the directory on the node.
-    #[inline]
-    #[must_use]
-    pub fn path<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        set::put(&mut self.path, &mut self.unknown, "path", value);
-        self
-    }
-}
-
-object!(DirMapping {
-    required: ["node" node, "path" path],
-    property_string: {
-        default_key: None,
-        aliases: &[],
-        key_aliases: &[],
-        limits: &[("node", Takes::Format("pve-node"))],
-        between: &[],
-    },
-    others: unknown,
-});
-
-property_string_impls!(DirMapping);
-
-/// Settings of the HA stack.
-///
-/// A property string: it is written and read as one text.
-///
-/// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
-/// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[non_exhaustive]
-pub struct HaSettings {
-    /// What becomes of HA resources when their node is shut down or rebooted. Default: `conditional`.
-    pub shutdown_policy: ClusterOptionsShutdownPolicy,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
-}
-
-impl HaSettings {
-    /// Starts a value from what it cannot do without.
-    #[inline]
-    #[must_use]
-    pub fn new<How0>(
-        shutdown_policy: impl IntoValue<ClusterOptionsShutdownPolicy, How0>,
-    ) -> Self {
-        let mut new = <Self as Object>::empty();
-        set::put(
-            &mut new.shutdown_policy,
-            &mut new.unknown,
-            "shutdown_policy",
-            shutdown_policy,
-        );
-        new
-    }
-    /// What becomes of HA resources when their node is shut down or rebooted. Default: `conditional`.
-    #[inline]
-    #[must_use]
-    pub fn shutdown_policy<How>(
-        mut self,
-        value: impl IntoValue<ClusterOptionsShutdownPolicy, How>,
-    ) -> Self {
-        set::put(&mut self.shutdown_policy, &mut self.unknown, "shutdown_policy", value);
-        self
-    }
-}
-
-object!(HaSettings {
-    required: ["shutdown_policy" shutdown_policy],
-    property_string: {
-        default_key: None,
-        aliases: &[],
-        key_aliases: &[],
-        limits: &[
-            (
-            "shutdown_policy", Takes::OneOf(<ClusterOptionsShutdownPolicy as OpenEnum>::KNOWN_VALUES.0),
-        ),
-        ],
-        between: &[],
-    },
-    others: unknown,
-});
-
-property_string_impls!(HaSettings);
-
-/// Settings for one kind of traffic: that of migrations, or of storage replication.
-///
-/// A property string: it is written and read as one text.
-///
-/// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
-/// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[non_exhaustive]
-pub struct MigrationSettings {
-    /// Network in CIDR notation that carries the traffic; that of migrations also carries replication, unless it has its own.
-    pub network: Option<Cidr>,
-    /// Whether the traffic is encrypted; switch that off only on private networks. Default: `secure`.
-    pub type_: ClusterOptionsType,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
-}
-
-impl MigrationSettings {
-    /// Starts a value from what it cannot do without.
-    #[inline]
-    #[must_use]
-    pub fn new<How0>(type_: impl IntoValue<ClusterOptionsType, How0>) -> Self {
-        let mut new = <Self as Object>::empty();
-        set::put(&mut new.type_, &mut new.unknown, "type", type_);
-        new
-    }
-    /// Network in CIDR notation that carries the traffic; that of migrations also carries replication, unless it has its own.
-    #[inline]
-    #[must_use]
-    pub fn network<How>(mut self, value: impl IntoSetting<Cidr, How>) -> Self {
-        set::set(&mut self.network, &mut self.unknown, "network", value);
-        self
-    }
-    /// Whether the traffic is encrypted; switch that off only on private networks. Default: `secure`.
-    #[inline]
-    #[must_use]
-    pub fn type_<How>(mut self, value: impl IntoValue<ClusterOptionsType, How>) -> Self {
-        set::put(&mut self.type_, &mut self.unknown, "type", value);
-        self
-    }
-}
-
-object!(MigrationSettings {
-    required: ["type" type_],
-    optional: ["network" network],
-    property_string: {
-        default_key: Some("type"),
-        aliases: &[],
-        key_aliases: &[],
-        limits: &[
-            ("network", Takes::Format("CIDR")),
-            ("type", Takes::OneOf(<ClusterOptionsType as OpenEnum>::KNOWN_VALUES.0)),
-        ],
-        between: &[],
-    },
-    others: unknown,
-});
-
-property_string_impls!(MigrationSettings);
-
-/// Range from which free VMIDs are suggested.
-///
-/// A property string: it is written and read as one text.
-///
-/// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
-/// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[non_exhaustive]
-pub struct NextIdRange {
-    /// First VMID of the range. Default: `100`.
-    pub lower: Option<i64>,
-    /// End of the range; not part of it. Default: `1000000`.
-    pub upper: Option<i64>,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
-}
-
-impl NextIdRange {
-    /// Starts a value from what it cannot do without.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-    /// First VMID of the range. Default: `100`.
-    #[inline]
-    #[must_use]
-    pub fn lower<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        set::set(&mut self.lower, &mut self.unknown, "lower", value);
-        self
-    }
-    /// End of the range; not part of it. Default: `1000000`.
-    #[inline]
-    #[must_use]
-    pub fn upper<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        set::set(&mut self.upper, &mut self.unknown, "upper", value);
-        self
-    }
-}
-
-object!(NextIdRange {
-    optional: ["lower" lower, "upper" upper],
-    property_string: {
-        default_key: None,
-        aliases: &[],
-        key_aliases: &[],
-        limits: &[],
-        between: &[],
-    },
-    others: unknown,
-});
-
-impl Default for NextIdRange {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-property_string_impls!(NextIdRange);
-
-/// Which events are reported; superseded by notification matchers.
-///
-/// A property string: it is written and read as one text.
-///
-/// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
-/// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[non_exhaustive]
-pub struct NotificationSettings {
-    /// Whether fenced nodes are reported; superseded by notification matchers. Since 8.1.
-    pub fencing: Option<ClusterOptionsNotifyFencing>,
-    /// When pending package updates are reported; superseded by notification matchers. Default: `auto`.
-    pub package_updates: Option<ClusterOptionsPackageUpdates>,
-    /// Whether failed replications are reported; superseded by notification matchers. Since 8.1.
-    pub replication: Option<ClusterOptionsReplication>,
-    /// Target for notifications about fenced nodes; superseded by notification matchers. Since 8.1.
-    pub target_fencing: Option<String>,
-    /// Target for notifications about package updates; superseded by notification matchers. Since 8.1.
-    pub target_package_updates: Option<String>,
-    /// Target for notifications about failed replications; superseded by notification matchers. Since 8.1.
-    pub target_replication: Option<String>,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
-}
-
-impl NotificationSettings {
-    /// Starts a value from what it cannot do without.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-    /// Whether fenced nodes are reported; superseded by notification matchers. Since 8.1.
-    #[inline]
-    #[must_use]
-    pub fn fencing<How>(
-        mut self,
-        value: impl IntoSetting<ClusterOptionsNotifyFencing, How>,
-    ) -> Self {
-        set::set(&mut self.fencing, &mut self.unknown, "fencing", value);
-        self
-    }
-    /// When pending package updates are reported; superseded by notification matchers. Default: `auto`.
-    #[cfg_attr(doc, doc(alias("package-updates")))]
-    #[inline]
-    #[must_use]
-    pub fn package_updates<How>(
-        mut self,
-        value: impl IntoSetting<ClusterOptionsPackageUpdates, How>,
-    ) -> Self {
-        set::set(&mut self.package_updates, &mut self.unknown, "package-updates", value);
-        self
-    }
-    /// Whether failed replications are reported; superseded by notification matchers. Since 8.1.
-    #[inline]
-    #[must_use]
-    pub fn replication<How>(
-        mut self,
-        value: impl IntoSetting<ClusterOptionsReplication, How>,
-    ) -> Self {
-        set::set(&mut self.replication, &mut self.unknown, "replication", value);
-        self
-    }
-    /// Target for notifications about fenced nodes; superseded by notification matchers. Since 8.1.
-    #[cfg_attr(doc, doc(alias("target-fencing")))]
-    #[inline]
-    #[must_use]
-    pub fn target_fencing<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.target_fencing, &mut self.unknown, "target-fencing", value);
-        self
-    }
-    /// Target for notifications about package updates; superseded by notification matchers. Since 8.1.
-    #[cfg_attr(doc, doc(alias("target-package-updates")))]
-    #[inline]
-    #[must_use]
-    pub fn target_package_updates<How>(
-        mut self,
-        value: impl IntoSetting<String, How>,
-    ) -> Self {
-        set::set(
-            &mut self.target_package_updates,
-            &mut self.unknown,
-            "target-package-updates",
-            value,
-        );
-        self
-    }
-    /// Target for notifications about failed replications; superseded by notification matchers. Since 8.1.
-    #[cfg_attr(doc, doc(alias("target-replication")))]
-    #[inline]
-    #[must_use]
-    pub fn target_replication<How>(
-        mut self,
-        value: impl IntoSetting<String, How>,
-    ) -> Self {
-        set::set(
-            &mut self.target_replication,
-            &mut self.unknown,
-            "target-replication",
-            value,
-        );
-        self
-    }
-}
-
-object!(NotificationSettings {
-    optional: [
-        "fencing" fencing,
-        "package-updates" package_updates,
-        "replication" replication,
-        "target-fencing" target_fencing,
-        "target-package-updates" target_package_updates,
-        "target-replication" target_replication,
-    ],
-    property_string: {
-        default_key: None,
-        aliases: &[],
-        key_aliases: &[],
-        limits: &[
-            (
-                "fencing", Takes::OneOf(<ClusterOptionsNotifyFencing as OpenEnum>::KNOWN_VALUES.0),
-            ),
-            (
-                "package-updates",
-                Takes::OneOf(<ClusterOptionsPackageUpdates as OpenEnum>::KNOWN_VALUES.0),
-            ),
-            (
-                "replication", Takes::OneOf(<ClusterOptionsReplication as OpenEnum>::KNOWN_VALUES.0),
-            ),
-        ],
-        between: &[],
-    },
-    others: unknown,
-});
-
-impl Default for NotificationSettings {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-property_string_impls!(NotificationSettings);
-
-/// One element of `map`: what the mapping stands for on each node, as property strings.
-///
-/// A property string: it is written and read as one text.
-///
-/// Given by [`GET /cluster/mapping/pci`](ClusterMappingPciGet), [`GET /cluster/mapping/pci/{id}`](ClusterMappingPciIdPath::get).
-/// Taken by [`POST /cluster/mapping/pci`](ClusterMappingPciPost), [`PUT /cluster/mapping/pci/{id}`](ClusterMappingPciIdPut).
-#[non_exhaustive]
-pub struct PciMapping {
-    /// Free text about the device on this node. At most 4096 characters.
-    pub description: Option<String>,
-    /// Vendor and device ID that has to be found there, such as `8086:1572`.
-    pub id: String,
-    /// IOMMU group that the device has to be found in.
-    pub iommugroup: Option<i64>,
-    /// Node this entry is for.
-    pub node: NodeName,
-    /// PCI address, without the function for a whole device; of several, joined by `;`, a free one is used.
-    pub path: String,
-    /// Subsystem vendor and device ID that has to be found there.
-    pub subsystem_id: Option<String>,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
-}
-
-impl PciMapping {
-    /// Starts a value from what it cannot do without.
-    #[inline]
-    #[must_use]
-    pub fn new<How0, How1, How2>(
-        id: impl IntoValue<String, How0>,
-        node: impl IntoValue<NodeName, How1>,
-        path: impl IntoValue<String, How2>,
-    ) -> Self {
-        let mut new = <Self as Object>::empty();
-        set::put(&mut new.id, &mut new.unknown, "id", id);
-        set::put(&mut new.node, &mut new.unknown, "node", node);
-        set::put(&mut new.path, &mut new.unknown, "path", path);
-        new
-    }
-    /// Free text about the device on this node. At most 4096 characters.
-    #[inline]
-    #[must_use]
-    pub fn description<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.description, &mut self.unknown, "description", value);
-        self
-    }
-    /// Vendor and device ID that has to be found there, such as `8086:1572`.
-    #[inline]
-    #[must_use]
-    pub fn id<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        set::put(&mut self.id, &mut self.unknown, "id", value);
-        self
-    }
-    /// IOMMU group that the device has to be found in.
-    #[inline]
-    #[must_use]
-    pub fn iommugroup<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        set::set(&mut self.iommugroup, &mut self.unknown, "iommugroup", value);
-        self
-    }
-    /// Node this entry is for.
-    #[inline]
-    #[must_use]
-    pub fn node<How>(mut self, value: impl IntoValue<NodeName, How>) -> Self {
-        set::put(&mut self.node, &mut self.unknown, "node", value);
-        self
-    }
-    /// PCI address, without the function for a whole device; of several, joined by `;`, a free one is used.
-    #[inline]
-    #[must_use]
-    pub fn path<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        set::put(&mut self.path, &mut self.unknown, "path", value);
-        self
-    }
-    /// Subsystem vendor and device ID that has to be found there.
-    #[cfg_attr(doc, doc(alias("subsystem-id")))]
-    #[inline]
-    #[must_use]
-    pub fn subsystem_id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.subsystem_id, &mut self.unknown, "subsystem-id", value);
-        self
-    }
-}
-
-object!(PciMapping {
-    required: ["id" id, "node" node, "path" path],
-    optional: [
-        "description" description, "iommugroup" iommugroup, "subsystem-id" subsystem_id,
-    ],
-    property_string: {
-        default_key: None,
-        aliases: &[],
-        key_aliases: &[],
-        limits: &[
-            ("description", Takes::Length(0, 4096)),
-            ("id", Takes::Pattern(&["(?:^[0-9A-Fa-f]{4}:[0-9A-Fa-f]{4}$)"])),
-            ("node", Takes::Format("pve-node")),
-            (
-                "path",
-                Takes::Pattern(
-                    &[
-                    "(?:[a-f0-9]{4,}:[a-f0-9]{2}:[a-f0-9]{2}(?:.[a-f0-9])?;)*[a-f0-9]{4,}:[a-f0-9]{2}:[a-f0-9]{2}(?:.[a-f0-9])?",
-                ],
-                ),
-            ),
-            ("subsystem-id", Takes::Pattern(&["(?:^[0-9A-Fa-f]{4}:[0-9A-Fa-f]{4}$)"])),
-        ],
-        between: &[],
-    },
-    others: unknown,
-});
-
-property_string_impls!(PciMapping);
-
 /// Settings for storage replication.
 ///
 /// A property string: it is written and read as one text.
@@ -12410,7 +13214,8 @@ property_string_impls!(PciMapping);
 pub struct ReplicationSettings {
     /// Network in CIDR notation that carries replication.
     pub network: Option<Cidr>,
-    /// Whether replication traffic is encrypted; switch that off only on private networks. Default: `secure`.
+    /// Whether replication traffic is encrypted; switch that off only on private networks. Default:
+    /// `secure`.
     pub type_: ClusterOptionsType,
     /// Keys that are not declared here, or the whole text where it could not be understood.
     pub unknown: UnknownKeys,
@@ -12425,6 +13230,7 @@ impl ReplicationSettings {
         set::put(&mut new.type_, &mut new.unknown, "type", type_);
         new
     }
+
     /// Network in CIDR notation that carries replication.
     #[inline]
     #[must_use]
@@ -12432,7 +13238,9 @@ impl ReplicationSettings {
         set::set(&mut self.network, &mut self.unknown, "network", value);
         self
     }
-    /// Whether replication traffic is encrypted; switch that off only on private networks. Default: `secure`.
+
+    /// Whether replication traffic is encrypted; switch that off only on private networks. Default:
+    /// `secure`.
     #[inline]
     #[must_use]
     pub fn type_<How>(mut self, value: impl IntoValue<ClusterOptionsType, How>) -> Self {
@@ -12467,17 +13275,23 @@ property_string_impls!(ReplicationSettings);
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
 #[non_exhaustive]
 pub struct ResourceScheduling {
-    /// What counts when nodes are picked: number of resources, their configured size, or also their actual load. Default: `basic`.
+    /// What counts when nodes are picked: number of resources, their configured size, or also their
+    /// actual load. Default: `basic`.
     pub ha: Option<ClusterOptionsHa>,
-    /// Whether HA resources are moved on their own when the load of the nodes differs too much. Default: `false`. Since 9.1.
+    /// Whether HA resources are moved on their own when the load of the nodes differs too much.
+    /// Default: `false`. Since 9.1.
     pub ha_auto_rebalance: Option<bool>,
-    /// HA manager rounds that the imbalance has to last before resources are moved. At least 0. Default: `3`. Only together with `ha-auto-rebalance`. Since 9.1.
+    /// HA manager rounds that the imbalance has to last before resources are moved. At least 0.
+    /// Default: `3`. Only together with `ha-auto-rebalance`. Since 9.1.
     pub ha_auto_rebalance_hold_duration: Option<f64>,
-    /// Least gain in balance that is worth a move: percent since 9.2, a fraction in 9.1. From 0 to 100. Default: `10`. Only together with `ha-auto-rebalance`. Since 9.1.
+    /// Least gain in balance that is worth a move: percent since 9.2, a fraction in 9.1. From 0 to 100.
+    /// Default: `10`. Only together with `ha-auto-rebalance`. Since 9.1.
     pub ha_auto_rebalance_margin: Option<f64>,
-    /// How possible moves are rated. Default: `bruteforce`. Only together with `ha-auto-rebalance`. Since 9.1.
+    /// How possible moves are rated. Default: `bruteforce`. Only together with `ha-auto-rebalance`.
+    /// Since 9.1.
     pub ha_auto_rebalance_method: Option<ClusterOptionsHaAutoRebalanceMethod>,
-    /// Imbalance above which resources are moved: percent since 9.2, a fraction in 9.1. From 0 to 100. Default: `30`. Only together with `ha-auto-rebalance`. Since 9.1.
+    /// Imbalance above which resources are moved: percent since 9.2, a fraction in 9.1. From 0 to 100.
+    /// Default: `30`. Only together with `ha-auto-rebalance`. Since 9.1.
     pub ha_auto_rebalance_threshold: Option<f64>,
     /// Whether a node is picked anew when a stopped HA resource is started. Default: `false`.
     pub ha_rebalance_on_start: Option<bool>,
@@ -12492,14 +13306,18 @@ impl ResourceScheduling {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
-    /// What counts when nodes are picked: number of resources, their configured size, or also their actual load. Default: `basic`.
+
+    /// What counts when nodes are picked: number of resources, their configured size, or also their
+    /// actual load. Default: `basic`.
     #[inline]
     #[must_use]
     pub fn ha<How>(mut self, value: impl IntoSetting<ClusterOptionsHa, How>) -> Self {
         set::set(&mut self.ha, &mut self.unknown, "ha", value);
         self
     }
-    /// Whether HA resources are moved on their own when the load of the nodes differs too much. Default: `false`. Since 9.1.
+
+    /// Whether HA resources are moved on their own when the load of the nodes differs too much.
+    /// Default: `false`. Since 9.1.
     #[cfg_attr(doc, doc(alias("ha-auto-rebalance")))]
     #[inline]
     #[must_use]
@@ -12512,7 +13330,9 @@ impl ResourceScheduling {
         );
         self
     }
-    /// HA manager rounds that the imbalance has to last before resources are moved. At least 0. Default: `3`. Only together with `ha-auto-rebalance`. Since 9.1.
+
+    /// HA manager rounds that the imbalance has to last before resources are moved. At least 0.
+    /// Default: `3`. Only together with `ha-auto-rebalance`. Since 9.1.
     #[cfg_attr(doc, doc(alias("ha-auto-rebalance-hold-duration")))]
     #[inline]
     #[must_use]
@@ -12528,7 +13348,9 @@ impl ResourceScheduling {
         );
         self
     }
-    /// Least gain in balance that is worth a move: percent since 9.2, a fraction in 9.1. From 0 to 100. Default: `10`. Only together with `ha-auto-rebalance`. Since 9.1.
+
+    /// Least gain in balance that is worth a move: percent since 9.2, a fraction in 9.1. From 0 to 100.
+    /// Default: `10`. Only together with `ha-auto-rebalance`. Since 9.1.
     #[cfg_attr(doc, doc(alias("ha-auto-rebalance-margin")))]
     #[inline]
     #[must_use]
@@ -12544,7 +13366,9 @@ impl ResourceScheduling {
         );
         self
     }
-    /// How possible moves are rated. Default: `bruteforce`. Only together with `ha-auto-rebalance`. Since 9.1.
+
+    /// How possible moves are rated. Default: `bruteforce`. Only together with `ha-auto-rebalance`.
+    /// Since 9.1.
     #[cfg_attr(doc, doc(alias("ha-auto-rebalance-method")))]
     #[inline]
     #[must_use]
@@ -12560,7 +13384,9 @@ impl ResourceScheduling {
         );
         self
     }
-    /// Imbalance above which resources are moved: percent since 9.2, a fraction in 9.1. From 0 to 100. Default: `30`. Only together with `ha-auto-rebalance`. Since 9.1.
+
+    /// Imbalance above which resources are moved: percent since 9.2, a fraction in 9.1. From 0 to 100.
+    /// Default: `30`. Only together with `ha-auto-rebalance`. Since 9.1.
     #[cfg_attr(doc, doc(alias("ha-auto-rebalance-threshold")))]
     #[inline]
     #[must_use]
@@ -12576,6 +13402,7 @@ impl ResourceScheduling {
         );
         self
     }
+
     /// Whether a node is picked anew when a stopped HA resource is started. Default: `false`.
     #[cfg_attr(doc, doc(alias("ha-rebalance-on-start")))]
     #[inline]
@@ -12666,6 +13493,7 @@ impl TagStyle {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     /// Whether tags that differ only in upper and lower case count as different. Default: `false`.
     #[cfg_attr(doc, doc(alias("case-sensitive")))]
     #[inline]
@@ -12674,6 +13502,7 @@ impl TagStyle {
         set::set(&mut self.case_sensitive, &mut self.unknown, "case-sensitive", value);
         self
     }
+
     /// Colors of tags: `tag:background` or `tag:background:text` in hexadecimal, separated by `;`.
     #[cfg_attr(doc, doc(alias("color-map")))]
     #[inline]
@@ -12682,6 +13511,7 @@ impl TagStyle {
         set::set(&mut self.color_map, &mut self.unknown, "color-map", value);
         self
     }
+
     /// Whether tags are sorted or keep their configured order. Default: `alphabetical`.
     #[inline]
     #[must_use]
@@ -12692,6 +13522,7 @@ impl TagStyle {
         set::set(&mut self.ordering, &mut self.unknown, "ordering", value);
         self
     }
+
     /// Form in which the resource tree draws tags. Default: `circle`.
     #[inline]
     #[must_use]
@@ -12763,6 +13594,7 @@ impl U2fSettings {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     /// U2F application ID; the origin if not set.
     #[inline]
     #[must_use]
@@ -12770,6 +13602,7 @@ impl U2fSettings {
         set::set(&mut self.appid, &mut self.unknown, "appid", value);
         self
     }
+
     /// U2F origin, where it is not the address the web interface is reached at.
     #[inline]
     #[must_use]
@@ -12804,8 +13637,10 @@ property_string_impls!(U2fSettings);
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Given by [`GET /cluster/mapping/usb`](ClusterMappingUsbGet), [`GET /cluster/mapping/usb/{id}`](ClusterMappingUsbIdPath::get).
-/// Taken by [`POST /cluster/mapping/usb`](ClusterMappingUsbPost), [`PUT /cluster/mapping/usb/{id}`](ClusterMappingUsbIdPut).
+/// Given by [`GET /cluster/mapping/usb`](ClusterMappingUsbGet),
+/// [`GET /cluster/mapping/usb/{id}`](ClusterMappingUsbIdPath::get).
+/// Taken by [`POST /cluster/mapping/usb`](ClusterMappingUsbPost),
+/// [`PUT /cluster/mapping/usb/{id}`](ClusterMappingUsbIdPut).
 #[non_exhaustive]
 pub struct UsbMapping {
     /// Free text about the device on this node. At most 4096 characters.
@@ -12833,6 +13668,7 @@ impl UsbMapping {
         set::put(&mut new.node, &mut new.unknown, "node", node);
         new
     }
+
     /// Free text about the device on this node. At most 4096 characters.
     #[inline]
     #[must_use]
@@ -12840,6 +13676,7 @@ impl UsbMapping {
         set::set(&mut self.description, &mut self.unknown, "description", value);
         self
     }
+
     /// Vendor and product ID that selects the device, or is only checked if `path` is given.
     #[inline]
     #[must_use]
@@ -12847,6 +13684,7 @@ impl UsbMapping {
         set::put(&mut self.id, &mut self.unknown, "id", value);
         self
     }
+
     /// Node this entry is for.
     #[inline]
     #[must_use]
@@ -12854,6 +13692,7 @@ impl UsbMapping {
         set::put(&mut self.node, &mut self.unknown, "node", value);
         self
     }
+
     /// USB port that selects the device, as bus and port numbers such as `1-2.3`.
     #[inline]
     #[must_use]
@@ -12891,7 +13730,8 @@ property_string_impls!(UsbMapping);
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
 #[non_exhaustive]
 pub struct UserTagAccess {
-    /// Whether users may set no tags, listed ones, also those already in use, or any. Default: `free`.
+    /// Whether users may set no tags, listed ones, also those already in use, or any. Default:
+    /// `free`.
     pub user_allow: Option<ClusterOptionsUserAllow>,
     /// Tags that count for `list` and `existing`.
     pub user_allow_list: Option<List>,
@@ -12906,7 +13746,9 @@ impl UserTagAccess {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
-    /// Whether users may set no tags, listed ones, also those already in use, or any. Default: `free`.
+
+    /// Whether users may set no tags, listed ones, also those already in use, or any. Default:
+    /// `free`.
     #[cfg_attr(doc, doc(alias("user-allow")))]
     #[inline]
     #[must_use]
@@ -12917,6 +13759,7 @@ impl UserTagAccess {
         set::set(&mut self.user_allow, &mut self.unknown, "user-allow", value);
         self
     }
+
     /// Tags that count for `list` and `existing`.
     #[cfg_attr(doc, doc(alias("user-allow-list")))]
     #[inline]
@@ -12980,7 +13823,8 @@ pub struct WebauthnSettings {
     pub allow_subdomains: Option<bool>,
     /// Relying party ID, a plain domain name; registered keys stop working when it changes.
     pub id: Option<String>,
-    /// Address the web interface is opened at, with `https://`; changing it may break registered keys.
+    /// Address the web interface is opened at, with `https://`; changing it may break registered
+    /// keys.
     pub origin: Option<String>,
     /// Relying party name, any text; changing it may break registered keys.
     pub rp: Option<String>,
@@ -12995,6 +13839,7 @@ impl WebauthnSettings {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     /// Whether subdomains of the origin are accepted as well. Default: `true`.
     #[cfg_attr(doc, doc(alias("allow-subdomains")))]
     #[inline]
@@ -13008,6 +13853,7 @@ impl WebauthnSettings {
         );
         self
     }
+
     /// Relying party ID, a plain domain name; registered keys stop working when it changes.
     #[inline]
     #[must_use]
@@ -13015,13 +13861,16 @@ impl WebauthnSettings {
         set::set(&mut self.id, &mut self.unknown, "id", value);
         self
     }
-    /// Address the web interface is opened at, with `https://`; changing it may break registered keys.
+
+    /// Address the web interface is opened at, with `https://`; changing it may break registered
+    /// keys.
     #[inline]
     #[must_use]
     pub fn origin<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
         set::set(&mut self.origin, &mut self.unknown, "origin", value);
         self
     }
+
     /// Relying party name, any text; changing it may break registered keys.
     #[inline]
     #[must_use]

@@ -26,7 +26,7 @@ use crate::support::*;
 /// Its calls: [`GET /cluster/acme`](ClusterAcmePath::get).
 #[cfg_attr(doc, doc(alias("/cluster/acme")))]
 #[derive(Clone, Debug)]
-pub struct ClusterAcmePath(pub(crate) At);
+pub struct ClusterAcmePath(pub(crate) PathNode);
 
 impl super::cluster::ClusterPath {
     /// Leads to [`GET /cluster/acme`](ClusterAcmePath::get).
@@ -67,13 +67,15 @@ impl ClusterAcmePath {
 
 /// The path `/cluster/acme/account`.
 ///
-/// Its calls: [`GET /cluster/acme/account`](ClusterAcmeAccountPath::get), [`POST /cluster/acme/account`](ClusterAcmeAccountPost).
+/// Its calls: [`GET /cluster/acme/account`](ClusterAcmeAccountPath::get),
+/// [`POST /cluster/acme/account`](ClusterAcmeAccountPost).
 #[cfg_attr(doc, doc(alias("/cluster/acme/account")))]
 #[derive(Clone, Debug)]
-pub struct ClusterAcmeAccountPath(pub(crate) At);
+pub struct ClusterAcmeAccountPath(pub(crate) PathNode);
 
 impl ClusterAcmePath {
-    /// Leads to [`GET /cluster/acme/account`](ClusterAcmeAccountPath::get), [`POST /cluster/acme/account`](ClusterAcmeAccountPost).
+    /// Leads to [`GET /cluster/acme/account`](ClusterAcmeAccountPath::get),
+    /// [`POST /cluster/acme/account`](ClusterAcmeAccountPost).
     #[inline]
     #[must_use]
     pub fn account(&self) -> ClusterAcmeAccountPath {
@@ -113,6 +115,7 @@ impl ClusterAcmeAccountPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Registers an ACME account at a certificate authority.
     ///
     /// `POST /cluster/acme/account` → [`Task`]
@@ -177,12 +180,14 @@ pub struct ClusterAcmeAccountPost(pub(crate) Request<Task>);
 request_impls!(ClusterAcmeAccountPost: Task);
 
 impl ClusterAcmeAccountPost {
-    /// Address (URL) of the ACME directory of the CA. Default: `https://acme-v02.api.letsencrypt.org/directory`.
+    /// Address (URL) of the ACME directory of the CA. Default:
+    /// `https://acme-v02.api.letsencrypt.org/directory`.
     #[inline]
     pub fn directory<How>(mut self, directory: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("directory", directory);
         self
     }
+
     /// Secret key of the external account binding. Only together with `eab-kid`. Since 8.1.
     #[cfg_attr(doc, doc(alias("eab-hmac-key")))]
     #[inline]
@@ -193,6 +198,7 @@ impl ClusterAcmeAccountPost {
         self.0.call.set_some::<Secret, How>("eab-hmac-key", eab_hmac_key);
         self
     }
+
     /// Key ID of the external account binding. Only together with `eab-hmac-key`. Since 8.1.
     #[cfg_attr(doc, doc(alias("eab-kid")))]
     #[inline]
@@ -200,25 +206,31 @@ impl ClusterAcmeAccountPost {
         self.0.call.set_some::<String, How>("eab-kid", eab_kid);
         self
     }
+
     /// Local name of the account. Default: `default`.
     #[inline]
     pub fn name<How>(mut self, name: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("name", name);
         self
     }
+
     /// Address (URL) of the terms of service; passing it means accepting them.
     #[inline]
     pub fn tos_url<How>(mut self, tos_url: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("tos_url", tos_url);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -238,13 +250,17 @@ impl Settings<ClusterAcmeAccountPost> for ClusterAcmeAccount {
 
 /// The path `/cluster/acme/account/{name}`.
 ///
-/// Its calls: [`GET /cluster/acme/account/{name}`](ClusterAcmeAccountNamePath::get), [`PUT /cluster/acme/account/{name}`](ClusterAcmeAccountNamePut), [`DELETE /cluster/acme/account/{name}`](ClusterAcmeAccountNamePath::delete).
+/// Its calls: [`GET /cluster/acme/account/{name}`](ClusterAcmeAccountNamePath::get),
+/// [`PUT /cluster/acme/account/{name}`](ClusterAcmeAccountNamePut),
+/// [`DELETE /cluster/acme/account/{name}`](ClusterAcmeAccountNamePath::delete).
 #[cfg_attr(doc, doc(alias("/cluster/acme/account/{name}")))]
 #[derive(Clone, Debug)]
-pub struct ClusterAcmeAccountNamePath(pub(crate) At);
+pub struct ClusterAcmeAccountNamePath(pub(crate) PathNode);
 
 impl ClusterAcmeAccountPath {
-    /// Leads to [`GET /cluster/acme/account/{name}`](ClusterAcmeAccountNamePath::get), [`PUT /cluster/acme/account/{name}`](ClusterAcmeAccountNamePut), [`DELETE /cluster/acme/account/{name}`](ClusterAcmeAccountNamePath::delete).
+    /// Leads to [`GET /cluster/acme/account/{name}`](ClusterAcmeAccountNamePath::get),
+    /// [`PUT /cluster/acme/account/{name}`](ClusterAcmeAccountNamePut),
+    /// [`DELETE /cluster/acme/account/{name}`](ClusterAcmeAccountNamePath::delete).
     ///
     /// Local name of the account.
     #[inline]
@@ -283,6 +299,7 @@ impl ClusterAcmeAccountNamePath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Changes the contacts of an ACME account, or fetches its data anew if none are given.
     ///
     /// `PUT /cluster/acme/account/{name}` → [`Task`]
@@ -295,6 +312,7 @@ impl ClusterAcmeAccountNamePath {
         );
         ClusterAcmeAccountNamePut(self.0.request(ENDPOINT, reply::task))
     }
+
     /// Deactivates an ACME account at its certificate authority.
     ///
     /// `DELETE /cluster/acme/account/{name}`
@@ -363,7 +381,7 @@ impl ClusterAcmeAccountNamePut {
 /// Its calls: [`GET /cluster/acme/challenge-schema`](ClusterAcmeChallengeSchemaPath::get).
 #[cfg_attr(doc, doc(alias("/cluster/acme/challenge-schema")))]
 #[derive(Clone, Debug)]
-pub struct ClusterAcmeChallengeSchemaPath(pub(crate) At);
+pub struct ClusterAcmeChallengeSchemaPath(pub(crate) PathNode);
 
 impl ClusterAcmePath {
     /// Leads to [`GET /cluster/acme/challenge-schema`](ClusterAcmeChallengeSchemaPath::get).
@@ -413,7 +431,7 @@ impl ClusterAcmeChallengeSchemaPath {
 /// Its calls: [`GET /cluster/acme/directories`](ClusterAcmeDirectoriesPath::get).
 #[cfg_attr(doc, doc(alias("/cluster/acme/directories")))]
 #[derive(Clone, Debug)]
-pub struct ClusterAcmeDirectoriesPath(pub(crate) At);
+pub struct ClusterAcmeDirectoriesPath(pub(crate) PathNode);
 
 impl ClusterAcmePath {
     /// Leads to [`GET /cluster/acme/directories`](ClusterAcmeDirectoriesPath::get).
@@ -459,7 +477,7 @@ impl ClusterAcmeDirectoriesPath {
 /// Its calls: [`GET /cluster/acme/meta`](ClusterAcmeMetaGet).
 #[cfg_attr(doc, doc(alias("/cluster/acme/meta")))]
 #[derive(Clone, Debug)]
-pub struct ClusterAcmeMetaPath(pub(crate) At);
+pub struct ClusterAcmeMetaPath(pub(crate) PathNode);
 
 impl ClusterAcmePath {
     /// Leads to [`GET /cluster/acme/meta`](ClusterAcmeMetaGet).
@@ -512,7 +530,8 @@ pub struct ClusterAcmeMetaGet(pub(crate) Request<ClusterAcmeMeta>);
 request_impls!(ClusterAcmeMetaGet: ClusterAcmeMeta);
 
 impl ClusterAcmeMetaGet {
-    /// Address (URL) of the ACME directory of the CA. Default: `https://acme-v02.api.letsencrypt.org/directory`.
+    /// Address (URL) of the ACME directory of the CA. Default:
+    /// `https://acme-v02.api.letsencrypt.org/directory`.
     #[inline]
     pub fn directory<How>(mut self, directory: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("directory", directory);
@@ -522,13 +541,15 @@ impl ClusterAcmeMetaGet {
 
 /// The path `/cluster/acme/plugins`.
 ///
-/// Its calls: [`GET /cluster/acme/plugins`](ClusterAcmePluginsGet), [`POST /cluster/acme/plugins`](ClusterAcmePluginsPost).
+/// Its calls: [`GET /cluster/acme/plugins`](ClusterAcmePluginsGet),
+/// [`POST /cluster/acme/plugins`](ClusterAcmePluginsPost).
 #[cfg_attr(doc, doc(alias("/cluster/acme/plugins")))]
 #[derive(Clone, Debug)]
-pub struct ClusterAcmePluginsPath(pub(crate) At);
+pub struct ClusterAcmePluginsPath(pub(crate) PathNode);
 
 impl ClusterAcmePath {
-    /// Leads to [`GET /cluster/acme/plugins`](ClusterAcmePluginsGet), [`POST /cluster/acme/plugins`](ClusterAcmePluginsPost).
+    /// Leads to [`GET /cluster/acme/plugins`](ClusterAcmePluginsGet),
+    /// [`POST /cluster/acme/plugins`](ClusterAcmePluginsPost).
     #[inline]
     #[must_use]
     pub fn plugins(&self) -> ClusterAcmePluginsPath {
@@ -549,6 +570,7 @@ impl ClusterAcmePluginsPath {
         );
         ClusterAcmePluginsGet(self.0.request(ENDPOINT, reply::data))
     }
+
     /// Adds an ACME challenge plugin.
     ///
     /// `POST /cluster/acme/plugins` → `()`
@@ -615,7 +637,8 @@ impl ClusterAcmePluginsGet {
 
 /// `POST /cluster/acme/plugins` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterAcmePluginsPostRequired<const GIVEN: usize>(Request<()>);
@@ -681,32 +704,34 @@ request_impls!(ClusterAcmePluginsPost:());
 impl ClusterAcmePluginsPost {
     /// Name of the DNS provider interface.
     #[inline]
-    pub fn api<How>(
-        mut self,
-        api: impl IntoSetting<ClusterAcmePluginsGetApi, How>,
-    ) -> Self {
-        self.0.call.set_some::<ClusterAcmePluginsGetApi, How>("api", api);
+    pub fn api<How>(mut self, api: impl IntoSetting<AcmeDnsApi, How>) -> Self {
+        self.0.call.set_some::<AcmeDnsApi, How>("api", api);
         self
     }
+
     /// Settings and credentials for the DNS provider, base64-encoded.
     #[inline]
     pub fn data<How>(mut self, data: impl IntoSetting<Secret, How>) -> Self {
         self.0.call.set_some::<Secret, How>("data", data);
         self
     }
+
     /// Whether the plugin is switched off.
     #[inline]
     pub fn disable<How>(mut self, disable: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("disable", disable);
         self
     }
+
     /// Nodes the plugin is meant for, separated by commas.
     #[inline]
     pub fn nodes<How>(mut self, nodes: impl IntoItemsSetting<NodeName, How>) -> Self {
         self.0.call.set_some_list::<NodeName, How>("nodes", nodes);
         self
     }
-    /// Seconds to wait before the CA is asked to validate, so that DNS changes can spread. From 0 to 172800. Default: `30`.
+
+    /// Seconds to wait before the CA is asked to validate, so that DNS changes can spread. From 0
+    /// to 172800. Default: `30`.
     #[cfg_attr(doc, doc(alias("validation-delay")))]
     #[inline]
     pub fn validation_delay<How>(
@@ -716,13 +741,17 @@ impl ClusterAcmePluginsPost {
         self.0.call.set_some::<i64, How>("validation-delay", validation_delay);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -737,13 +766,17 @@ impl Settings<ClusterAcmePluginsPost> for ClusterAcmePluginsItem {
 
 /// The path `/cluster/acme/plugins/{id}`.
 ///
-/// Its calls: [`GET /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPath::get), [`PUT /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPut), [`DELETE /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPath::delete).
+/// Its calls: [`GET /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPath::get),
+/// [`PUT /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPut),
+/// [`DELETE /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPath::delete).
 #[cfg_attr(doc, doc(alias("/cluster/acme/plugins/{id}")))]
 #[derive(Clone, Debug)]
-pub struct ClusterAcmePluginsIdPath(pub(crate) At);
+pub struct ClusterAcmePluginsIdPath(pub(crate) PathNode);
 
 impl ClusterAcmePluginsPath {
-    /// Leads to [`GET /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPath::get), [`PUT /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPut), [`DELETE /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPath::delete).
+    /// Leads to [`GET /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPath::get),
+    /// [`PUT /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPut),
+    /// [`DELETE /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPath::delete).
     ///
     /// Plugin name.
     #[inline]
@@ -781,6 +814,7 @@ impl ClusterAcmePluginsIdPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Changes an ACME challenge plugin.
     ///
     /// `PUT /cluster/acme/plugins/{id}` → `()`
@@ -801,6 +835,7 @@ impl ClusterAcmePluginsIdPath {
             );
         ClusterAcmePluginsIdPut(self.0.request(ENDPOINT, reply::nothing))
     }
+
     /// Deletes an ACME challenge plugin.
     ///
     /// `DELETE /cluster/acme/plugins/{id}`
@@ -858,44 +893,49 @@ request_impls!(ClusterAcmePluginsIdPut:());
 impl ClusterAcmePluginsIdPut {
     /// Name of the DNS provider interface.
     #[inline]
-    pub fn api<How>(
-        mut self,
-        api: impl IntoSetting<ClusterAcmePluginsGetApi, How>,
-    ) -> Self {
-        self.0.call.set_some::<ClusterAcmePluginsGetApi, How>("api", api);
+    pub fn api<How>(mut self, api: impl IntoSetting<AcmeDnsApi, How>) -> Self {
+        self.0.call.set_some::<AcmeDnsApi, How>("api", api);
         self
     }
+
     /// Settings and credentials for the DNS provider, base64-encoded.
     #[inline]
     pub fn data<How>(mut self, data: impl IntoSetting<Secret, How>) -> Self {
         self.0.call.set_some::<Secret, How>("data", data);
         self
     }
+
     /// Settings to reset, separated by commas. At most 4096 characters.
     #[inline]
     pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
-    /// SHA-1 of the configuration; a change that passes an outdated one is refused. At most 64 characters.
+
+    /// SHA-1 of the configuration; a change that passes an outdated one is refused. At most 64
+    /// characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// Whether the plugin is switched off.
     #[inline]
     pub fn disable<How>(mut self, disable: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("disable", disable);
         self
     }
+
     /// Nodes the plugin is meant for, separated by commas.
     #[inline]
     pub fn nodes<How>(mut self, nodes: impl IntoItemsSetting<NodeName, How>) -> Self {
         self.0.call.set_some_list::<NodeName, How>("nodes", nodes);
         self
     }
-    /// Seconds to wait before the CA is asked to validate, so that DNS changes can spread. From 0 to 172800. Default: `30`.
+
+    /// Seconds to wait before the CA is asked to validate, so that DNS changes can spread. From 0
+    /// to 172800. Default: `30`.
     #[cfg_attr(doc, doc(alias("validation-delay")))]
     #[inline]
     pub fn validation_delay<How>(
@@ -905,19 +945,24 @@ impl ClusterAcmePluginsIdPut {
         self.0.call.set_some::<i64, How>("validation-delay", validation_delay);
         self
     }
+
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
         self.0.call.unset(name.into());
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -935,7 +980,7 @@ impl Settings<ClusterAcmePluginsIdPut> for ClusterAcmePluginsItem {
 /// Its calls: [`GET /cluster/acme/tos`](ClusterAcmeTosGet).
 #[cfg_attr(doc, doc(alias("/cluster/acme/tos")))]
 #[derive(Clone, Debug)]
-pub struct ClusterAcmeTosPath(pub(crate) At);
+pub struct ClusterAcmeTosPath(pub(crate) PathNode);
 
 impl ClusterAcmePath {
     /// Leads to [`GET /cluster/acme/tos`](ClusterAcmeTosGet).
@@ -987,7 +1032,8 @@ pub struct ClusterAcmeTosGet(pub(crate) Request<Option<String>>);
 request_impls!(ClusterAcmeTosGet: Option<String>);
 
 impl ClusterAcmeTosGet {
-    /// Address (URL) of the ACME directory of the CA. Default: `https://acme-v02.api.letsencrypt.org/directory`.
+    /// Address (URL) of the ACME directory of the CA. Default:
+    /// `https://acme-v02.api.letsencrypt.org/directory`.
     #[inline]
     pub fn directory<How>(mut self, directory: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("directory", directory);
@@ -1050,275 +1096,15 @@ impl Default for AcmeAccountDetails {
     }
 }
 
-/// Description of the settings the plugin takes.
-///
-/// Given by [`GET /cluster/acme/challenge-schema`](ClusterAcmeChallengeSchemaPath::get).
-#[non_exhaustive]
-pub struct AcmePluginSchema {
-    /// Settings of the plugin, by name.
-    pub fields: Option<BTreeMap<String, AcmePluginSchemaField>>,
-    /// Name of the plugin's DNS provider.
-    pub name: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl AcmePluginSchema {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(AcmePluginSchema {
-    optional: ["fields" fields, "name" name],
-    others: extra,
-});
-
-impl Default for AcmePluginSchema {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// One setting of a plugin.
-///
-/// Given by [`GET /cluster/acme/challenge-schema`](ClusterAcmeChallengeSchemaPath::get).
-#[non_exhaustive]
-pub struct AcmePluginSchemaField {
-    /// Value that counts when the setting is left out.
-    pub default: Option<String>,
-    /// What the setting is for.
-    pub description: Option<String>,
-    /// Name of the setting for display.
-    pub name: Option<String>,
-    /// Whether the setting may be left out.
-    pub optional: Option<bool>,
-    /// Type of the setting's value, such as `string`.
-    pub type_: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl AcmePluginSchemaField {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(AcmePluginSchemaField {
-    optional: [
-        "default" default, "description" description, "name" name, "optional" optional, "type" type_,
-    ],
-    others: extra,
-});
-
-impl Default for AcmePluginSchemaField {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// The answer to `GET /cluster/acme/account/{name}`, which reads an ACME account.
-///
-/// Given by [`GET /cluster/acme/account/{name}`](ClusterAcmeAccountNamePath::get).
-#[non_exhaustive]
-pub struct ClusterAcmeAccount {
-    /// Account object as the CA returned it.
-    pub account: Option<AcmeAccountDetails>,
-    /// Address (URL) of the ACME directory of the CA.
-    pub directory: Option<String>,
-    /// Address (URL) of the account at the CA.
-    pub location: Option<String>,
-    /// Address (URL) of the terms of service that were accepted.
-    pub tos: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterAcmeAccount {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-    ///Sets `account`.
-    #[inline]
-    #[must_use]
-    pub fn account<How>(
-        mut self,
-        value: impl IntoSetting<AcmeAccountDetails, How>,
-    ) -> Self {
-        set::set(&mut self.account, &mut self.extra, "account", value);
-        self
-    }
-    ///Sets `directory`.
-    #[inline]
-    #[must_use]
-    pub fn directory<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.directory, &mut self.extra, "directory", value);
-        self
-    }
-    ///Sets `location`.
-    #[inline]
-    #[must_use]
-    pub fn location<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.location, &mut self.extra, "location", value);
-        self
-    }
-    ///Sets `tos`.
-    #[inline]
-    #[must_use]
-    pub fn tos<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.tos, &mut self.extra, "tos", value);
-        self
-    }
-    /// What has to change for this to be `other`; the digests do not count.
-    #[must_use]
-    pub fn diff(&self, other: &Self) -> Changes<Self> {
-        settings::diff(self, other)
-    }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
-    #[must_use]
-    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
-        settings::drift(self, wanted)
-    }
-}
-
-object!(ClusterAcmeAccount {
-    optional: ["account" account, "directory" directory, "location" location, "tos" tos],
-    others: extra,
-});
-
-impl Default for ClusterAcmeAccount {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// One element of the answer to `GET /cluster/acme/challenge-schema`, which lists the challenge plugins that can be set up and the settings each of them takes.
-///
-/// Given by [`GET /cluster/acme/challenge-schema`](ClusterAcmeChallengeSchemaPath::get).
-#[non_exhaustive]
-pub struct ClusterAcmeChallengeSchemaItem {
-    /// ID of the plugin, as `api` takes it.
-    pub id: String,
-    /// Name for display; the ID if there is no better one.
-    pub name: String,
-    /// Description of the settings the plugin takes.
-    pub schema: AcmePluginSchema,
-    /// Kind of challenge.
-    pub type_: String,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterAcmeChallengeSchemaItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
-    #[inline]
-    #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(ClusterAcmeChallengeSchemaItem {
-    required: ["id" id, "name" name, "schema" schema, "type" type_],
-    others: extra,
-});
-
-/// One element of the answer to `GET /cluster/acme/directories`, which lists the ACME directories known by name.
-///
-/// Given by [`GET /cluster/acme/directories`](ClusterAcmeDirectoriesPath::get).
-#[non_exhaustive]
-pub struct ClusterAcmeDirectoriesItem {
-    /// Name of the CA.
-    pub name: String,
-    /// Address (URL) of the ACME directory.
-    pub url: String,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterAcmeDirectoriesItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
-    #[inline]
-    #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(ClusterAcmeDirectoriesItem {
-    required: ["name" name, "url" url],
-    others: extra,
-});
-
-/// The answer to `GET /cluster/acme/meta`, which returns what an ACME directory says about itself.
-///
-/// Given by [`GET /cluster/acme/meta`](ClusterAcmeMetaGet).
-#[non_exhaustive]
-pub struct ClusterAcmeMeta {
-    /// Host names by which CAA records refer to the CA.
-    pub caa_identities: Option<Vec<String>>,
-    /// Whether new accounts need an external account binding.
-    pub external_account_required: Option<bool>,
-    /// Certificate profiles the CA offers: name, mapped to a description or the address of one.
-    pub profiles: Option<BTreeMap<String, String>>,
-    /// Address (URL) of the terms of service.
-    pub terms_of_service: Option<String>,
-    /// Address (URL) of a page about the CA.
-    pub website: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterAcmeMeta {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(ClusterAcmeMeta {
-    optional: [
-        "caaIdentities" caa_identities,
-        "externalAccountRequired" external_account_required,
-        "profiles" profiles,
-        "termsOfService" terms_of_service,
-        "website" website,
-    ],
-    others: extra,
-});
-
-impl Default for ClusterAcmeMeta {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
 /// Name of the DNS provider interface.
 ///
-/// Given by [`GET /cluster/acme/plugins`](ClusterAcmePluginsGet), [`GET /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPath::get).
-/// Taken by [`POST /cluster/acme/plugins`](ClusterAcmePluginsPost), [`PUT /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPut).
+/// Given by [`GET /cluster/acme/plugins`](ClusterAcmePluginsGet),
+/// [`GET /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPath::get).
+/// Taken by [`POST /cluster/acme/plugins`](ClusterAcmePluginsPost),
+/// [`PUT /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
-pub enum ClusterAcmePluginsGetApi {
+pub enum AcmeDnsApi {
     /// The value `1984hosting`.
     #[cfg_attr(doc, doc(alias("1984hosting")))]
     V1984hosting,
@@ -1648,7 +1434,7 @@ pub enum ClusterAcmePluginsGetApi {
     UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(ClusterAcmePluginsGetApi {
+open_enum_impls!(AcmeDnsApi {
     "1984hosting" V1984hosting,
     "acmedns" Acmedns,
     "acmeproxy" Acmeproxy,
@@ -1813,16 +1599,291 @@ open_enum_impls!(ClusterAcmePluginsGetApi {
     "yandex" Yandex,
 });
 
-/// One element of the answer to `GET /cluster/acme/plugins`, which lists the ACME challenge plugins.
+/// Description of the settings the plugin takes.
 ///
-/// Given by [`GET /cluster/acme/plugins`](ClusterAcmePluginsGet), [`GET /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPath::get).
+/// Given by [`GET /cluster/acme/challenge-schema`](ClusterAcmeChallengeSchemaPath::get).
+#[non_exhaustive]
+pub struct AcmePluginSchema {
+    /// Settings of the plugin, by name.
+    pub fields: Option<BTreeMap<String, AcmePluginSchemaField>>,
+    /// Name of the plugin's DNS provider.
+    pub name: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl AcmePluginSchema {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(AcmePluginSchema {
+    optional: ["fields" fields, "name" name],
+    others: extra,
+});
+
+impl Default for AcmePluginSchema {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+/// One setting of a plugin.
+///
+/// Given by [`GET /cluster/acme/challenge-schema`](ClusterAcmeChallengeSchemaPath::get).
+#[non_exhaustive]
+pub struct AcmePluginSchemaField {
+    /// Value that counts when the setting is left out.
+    pub default: Option<String>,
+    /// What the setting is for.
+    pub description: Option<String>,
+    /// Name of the setting for display.
+    pub name: Option<String>,
+    /// Whether the setting may be left out.
+    pub optional: Option<bool>,
+    /// Type of the setting's value, such as `string`.
+    pub type_: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl AcmePluginSchemaField {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(AcmePluginSchemaField {
+    optional: [
+        "default" default, "description" description, "name" name, "optional" optional, "type" type_,
+    ],
+    others: extra,
+});
+
+impl Default for AcmePluginSchemaField {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+/// The answer to `GET /cluster/acme/account/{name}`, which reads an ACME account.
+///
+/// Given by [`GET /cluster/acme/account/{name}`](ClusterAcmeAccountNamePath::get).
+#[non_exhaustive]
+pub struct ClusterAcmeAccount {
+    /// Account object as the CA returned it.
+    pub account: Option<AcmeAccountDetails>,
+    /// Address (URL) of the ACME directory of the CA.
+    pub directory: Option<String>,
+    /// Address (URL) of the account at the CA.
+    pub location: Option<String>,
+    /// Address (URL) of the terms of service that were accepted.
+    pub tos: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl ClusterAcmeAccount {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+
+    ///Sets `account`.
+    #[inline]
+    #[must_use]
+    pub fn account<How>(
+        mut self,
+        value: impl IntoSetting<AcmeAccountDetails, How>,
+    ) -> Self {
+        set::set(&mut self.account, &mut self.extra, "account", value);
+        self
+    }
+
+    ///Sets `directory`.
+    #[inline]
+    #[must_use]
+    pub fn directory<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.directory, &mut self.extra, "directory", value);
+        self
+    }
+
+    ///Sets `location`.
+    #[inline]
+    #[must_use]
+    pub fn location<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.location, &mut self.extra, "location", value);
+        self
+    }
+
+    ///Sets `tos`.
+    #[inline]
+    #[must_use]
+    pub fn tos<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.tos, &mut self.extra, "tos", value);
+        self
+    }
+
+    /// The changes that turn this into `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
+object!(ClusterAcmeAccount {
+    optional: ["account" account, "directory" directory, "location" location, "tos" tos],
+    others: extra,
+});
+
+impl Default for ClusterAcmeAccount {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+/// One element of the answer to `GET /cluster/acme/challenge-schema`, which lists the challenge
+/// plugins that can be set up and the settings each of them takes.
+///
+/// Given by [`GET /cluster/acme/challenge-schema`](ClusterAcmeChallengeSchemaPath::get).
+#[non_exhaustive]
+pub struct ClusterAcmeChallengeSchemaItem {
+    /// ID of the plugin, as `api` takes it.
+    pub id: String,
+    /// Name for display; the ID if there is no better one.
+    pub name: String,
+    /// Description of the settings the plugin takes.
+    pub schema: AcmePluginSchema,
+    /// Kind of challenge.
+    pub type_: String,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl ClusterAcmeChallengeSchemaItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(ClusterAcmeChallengeSchemaItem {
+    required: ["id" id, "name" name, "schema" schema, "type" type_],
+    others: extra,
+});
+
+/// One element of the answer to `GET /cluster/acme/directories`, which lists the ACME directories
+/// known by name.
+///
+/// Given by [`GET /cluster/acme/directories`](ClusterAcmeDirectoriesPath::get).
+#[non_exhaustive]
+pub struct ClusterAcmeDirectoriesItem {
+    /// Name of the CA.
+    pub name: String,
+    /// Address (URL) of the ACME directory.
+    pub url: String,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl ClusterAcmeDirectoriesItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(ClusterAcmeDirectoriesItem {
+    required: ["name" name, "url" url],
+    others: extra,
+});
+
+/// The answer to `GET /cluster/acme/meta`, which returns what an ACME directory says about itself.
+///
+/// Given by [`GET /cluster/acme/meta`](ClusterAcmeMetaGet).
+#[non_exhaustive]
+pub struct ClusterAcmeMeta {
+    /// Host names by which CAA records refer to the CA.
+    pub caa_identities: Option<Vec<String>>,
+    /// Whether new accounts need an external account binding.
+    pub external_account_required: Option<bool>,
+    /// Certificate profiles the CA offers: name, mapped to a description or the address of one.
+    pub profiles: Option<BTreeMap<String, String>>,
+    /// Address (URL) of the terms of service.
+    pub terms_of_service: Option<String>,
+    /// Address (URL) of a page about the CA.
+    pub website: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl ClusterAcmeMeta {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(ClusterAcmeMeta {
+    optional: [
+        "caaIdentities" caa_identities,
+        "externalAccountRequired" external_account_required,
+        "profiles" profiles,
+        "termsOfService" terms_of_service,
+        "website" website,
+    ],
+    others: extra,
+});
+
+impl Default for ClusterAcmeMeta {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+/// One element of the answer to `GET /cluster/acme/plugins`, which lists the ACME challenge
+/// plugins.
+///
+/// Given by [`GET /cluster/acme/plugins`](ClusterAcmePluginsGet),
+/// [`GET /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPath::get).
 #[non_exhaustive]
 pub struct ClusterAcmePluginsItem {
     /// Name of the DNS provider interface.
-    pub api: Option<ClusterAcmePluginsGetApi>,
+    pub api: Option<AcmeDnsApi>,
     /// Settings and credentials for the DNS provider, base64-encoded.
     pub data: Option<Secret>,
-    /// SHA-1 of the configuration; a change that passes an outdated one is refused. At most 64 characters.
+    /// SHA-1 of the configuration; a change that passes an outdated one is refused. At most 64
+    /// characters.
     pub digest: Option<String>,
     /// Whether the plugin is switched off.
     pub disable: Option<bool>,
@@ -1832,7 +1893,8 @@ pub struct ClusterAcmePluginsItem {
     pub plugin: String,
     /// Kind of challenge.
     pub type_: ClusterAcmePluginsType,
-    /// Seconds to wait before the CA is asked to validate, so that DNS changes can spread. From 0 to 172800. Default: `30`.
+    /// Seconds to wait before the CA is asked to validate, so that DNS changes can spread. From 0
+    /// to 172800. Default: `30`.
     #[cfg_attr(doc, doc(alias("validation-delay")))]
     pub validation_delay: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
@@ -1847,16 +1909,15 @@ impl ClusterAcmePluginsItem {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     ///Sets `api`.
     #[inline]
     #[must_use]
-    pub fn api<How>(
-        mut self,
-        value: impl IntoSetting<ClusterAcmePluginsGetApi, How>,
-    ) -> Self {
+    pub fn api<How>(mut self, value: impl IntoSetting<AcmeDnsApi, How>) -> Self {
         set::set(&mut self.api, &mut self.extra, "api", value);
         self
     }
+
     ///Sets `data`.
     #[inline]
     #[must_use]
@@ -1864,6 +1925,7 @@ impl ClusterAcmePluginsItem {
         set::set(&mut self.data, &mut self.extra, "data", value);
         self
     }
+
     ///Sets `digest`.
     #[inline]
     #[must_use]
@@ -1871,6 +1933,7 @@ impl ClusterAcmePluginsItem {
         set::set(&mut self.digest, &mut self.extra, "digest", value);
         self
     }
+
     ///Sets `disable`.
     #[inline]
     #[must_use]
@@ -1878,6 +1941,7 @@ impl ClusterAcmePluginsItem {
         set::set(&mut self.disable, &mut self.extra, "disable", value);
         self
     }
+
     ///Sets `nodes`.
     #[inline]
     #[must_use]
@@ -1885,6 +1949,7 @@ impl ClusterAcmePluginsItem {
         set::set_list(&mut self.nodes, &mut self.extra, "nodes", value);
         self
     }
+
     ///Sets `plugin`.
     #[inline]
     #[must_use]
@@ -1892,6 +1957,7 @@ impl ClusterAcmePluginsItem {
         set::put(&mut self.plugin, &mut self.extra, "plugin", value);
         self
     }
+
     ///Sets `type`.
     #[inline]
     #[must_use]
@@ -1902,6 +1968,7 @@ impl ClusterAcmePluginsItem {
         set::put(&mut self.type_, &mut self.extra, "type", value);
         self
     }
+
     ///Sets `validation-delay`.
     #[inline]
     #[must_use]
@@ -1909,13 +1976,17 @@ impl ClusterAcmePluginsItem {
         set::set(&mut self.validation_delay, &mut self.extra, "validation-delay", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -1937,8 +2008,10 @@ object!(ClusterAcmePluginsItem {
 
 /// Kind of challenge.
 ///
-/// Given by [`GET /cluster/acme/plugins`](ClusterAcmePluginsGet), [`GET /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPath::get).
-/// Taken by [`GET /cluster/acme/plugins`](ClusterAcmePluginsGet), [`POST /cluster/acme/plugins`](ClusterAcmePluginsPost).
+/// Given by [`GET /cluster/acme/plugins`](ClusterAcmePluginsGet),
+/// [`GET /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPath::get).
+/// Taken by [`GET /cluster/acme/plugins`](ClusterAcmePluginsGet),
+/// [`POST /cluster/acme/plugins`](ClusterAcmePluginsPost).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterAcmePluginsType {

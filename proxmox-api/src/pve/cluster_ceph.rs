@@ -18,7 +18,7 @@ use crate::support::*;
 /// Its calls: [`GET /cluster/ceph`](ClusterCephPath::get).
 #[cfg_attr(doc, doc(alias("/cluster/ceph")))]
 #[derive(Clone, Debug)]
-pub struct ClusterCephPath(pub(crate) At);
+pub struct ClusterCephPath(pub(crate) PathNode);
 
 impl super::cluster::ClusterPath {
     /// Leads to [`GET /cluster/ceph`](ClusterCephPath::get).
@@ -59,13 +59,15 @@ impl ClusterCephPath {
 
 /// The path `/cluster/ceph/flags`.
 ///
-/// Its calls: [`GET /cluster/ceph/flags`](ClusterCephFlagsPath::get), [`PUT /cluster/ceph/flags`](ClusterCephFlagsPut).
+/// Its calls: [`GET /cluster/ceph/flags`](ClusterCephFlagsPath::get),
+/// [`PUT /cluster/ceph/flags`](ClusterCephFlagsPut).
 #[cfg_attr(doc, doc(alias("/cluster/ceph/flags")))]
 #[derive(Clone, Debug)]
-pub struct ClusterCephFlagsPath(pub(crate) At);
+pub struct ClusterCephFlagsPath(pub(crate) PathNode);
 
 impl ClusterCephPath {
-    /// Leads to [`GET /cluster/ceph/flags`](ClusterCephFlagsPath::get), [`PUT /cluster/ceph/flags`](ClusterCephFlagsPut).
+    /// Leads to [`GET /cluster/ceph/flags`](ClusterCephFlagsPath::get),
+    /// [`PUT /cluster/ceph/flags`](ClusterCephFlagsPut).
     #[inline]
     #[must_use]
     pub fn flags(&self) -> ClusterCephFlagsPath {
@@ -104,6 +106,7 @@ impl ClusterCephFlagsPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Sets and clears several OSD flags; flags left out stay as they are.
     ///
     /// `PUT /cluster/ceph/flags` → [`Task`]
@@ -155,6 +158,7 @@ impl ClusterCephFlagsPut {
         self.0.call.set_some::<bool, How>("nobackfill", nobackfill);
         self
     }
+
     /// Starts no deep scrubs.
     #[cfg_attr(doc, doc(alias("nodeep-scrub")))]
     #[inline]
@@ -165,54 +169,63 @@ impl ClusterCephFlagsPut {
         self.0.call.set_some::<bool, How>("nodeep-scrub", nodeep_scrub);
         self
     }
+
     /// Keeps OSDs up on the map even when others report them as failed.
     #[inline]
     pub fn nodown<How>(mut self, nodown: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("nodown", nodown);
         self
     }
+
     /// Leaves OSDs that were out as they are when they start, instead of marking them in.
     #[inline]
     pub fn noin<How>(mut self, noin: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("noin", noin);
         self
     }
+
     /// Never marks OSDs out by itself, however long they are down.
     #[inline]
     pub fn noout<How>(mut self, noout: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("noout", noout);
         self
     }
+
     /// Holds back moving placement groups for balance.
     #[inline]
     pub fn norebalance<How>(mut self, norebalance: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("norebalance", norebalance);
         self
     }
+
     /// Holds back the recovery of placement groups.
     #[inline]
     pub fn norecover<How>(mut self, norecover: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("norecover", norecover);
         self
     }
+
     /// Starts no scrubs.
     #[inline]
     pub fn noscrub<How>(mut self, noscrub: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("noscrub", noscrub);
         self
     }
+
     /// Holds back flushing and evicting in cache tiers.
     #[inline]
     pub fn notieragent<How>(mut self, notieragent: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("notieragent", notieragent);
         self
     }
+
     /// Keeps OSDs that start from being marked up.
     #[inline]
     pub fn noup<How>(mut self, noup: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("noup", noup);
         self
     }
+
     /// Stops all client reads and writes.
     #[inline]
     pub fn pause<How>(mut self, pause: impl IntoSetting<bool, How>) -> Self {
@@ -223,13 +236,15 @@ impl ClusterCephFlagsPut {
 
 /// The path `/cluster/ceph/flags/{flag}`.
 ///
-/// Its calls: [`GET /cluster/ceph/flags/{flag}`](ClusterCephFlagsFlagPath::get), [`PUT /cluster/ceph/flags/{flag}`](ClusterCephFlagsFlagPath::put).
+/// Its calls: [`GET /cluster/ceph/flags/{flag}`](ClusterCephFlagsFlagPath::get),
+/// [`PUT /cluster/ceph/flags/{flag}`](ClusterCephFlagsFlagPath::put).
 #[cfg_attr(doc, doc(alias("/cluster/ceph/flags/{flag}")))]
 #[derive(Clone, Debug)]
-pub struct ClusterCephFlagsFlagPath(pub(crate) At);
+pub struct ClusterCephFlagsFlagPath(pub(crate) PathNode);
 
 impl ClusterCephFlagsPath {
-    /// Leads to [`GET /cluster/ceph/flags/{flag}`](ClusterCephFlagsFlagPath::get), [`PUT /cluster/ceph/flags/{flag}`](ClusterCephFlagsFlagPath::put).
+    /// Leads to [`GET /cluster/ceph/flags/{flag}`](ClusterCephFlagsFlagPath::get),
+    /// [`PUT /cluster/ceph/flags/{flag}`](ClusterCephFlagsFlagPath::put).
     ///
     /// Name of the OSD flag.
     #[inline]
@@ -266,6 +281,7 @@ impl ClusterCephFlagsFlagPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Sets or clears one OSD flag; done when the call returns.
     ///
     /// `PUT /cluster/ceph/flags/{flag}`
@@ -302,7 +318,7 @@ impl ClusterCephFlagsFlagPath {
 /// Its calls: [`GET /cluster/ceph/metadata`](ClusterCephMetadataGet).
 #[cfg_attr(doc, doc(alias("/cluster/ceph/metadata")))]
 #[derive(Clone, Debug)]
-pub struct ClusterCephMetadataPath(pub(crate) At);
+pub struct ClusterCephMetadataPath(pub(crate) PathNode);
 
 impl ClusterCephPath {
     /// Leads to [`GET /cluster/ceph/metadata`](ClusterCephMetadataGet).
@@ -371,7 +387,7 @@ impl ClusterCephMetadataGet {
 /// Its calls: [`GET /cluster/ceph/status`](ClusterCephStatusPath::get).
 #[cfg_attr(doc, doc(alias("/cluster/ceph/status")))]
 #[derive(Clone, Debug)]
-pub struct ClusterCephStatusPath(pub(crate) At);
+pub struct ClusterCephStatusPath(pub(crate) PathNode);
 
 impl ClusterCephPath {
     /// Leads to [`GET /cluster/ceph/status`](ClusterCephStatusPath::get).
@@ -417,10 +433,11 @@ impl ClusterCephStatusPath {
 
 /// Name of the OSD flag.
 ///
-/// Taken by [`GET /cluster/ceph/flags/{flag}`](ClusterCephFlagsFlagPath::get), [`PUT /cluster/ceph/flags/{flag}`](ClusterCephFlagsFlagPath::put).
+/// Taken by [`GET /cluster/ceph/flags/{flag}`](ClusterCephFlagsFlagPath::get),
+/// [`PUT /cluster/ceph/flags/{flag}`](ClusterCephFlagsFlagPath::put).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
-pub enum ClusterCephFlagFlag {
+pub enum CephFlag {
     /// The value `nobackfill`.
     Nobackfill,
     /// The value `nodeep-scrub`.
@@ -448,7 +465,7 @@ pub enum ClusterCephFlagFlag {
     UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(ClusterCephFlagFlag {
+open_enum_impls!(CephFlag {
     "nobackfill" Nobackfill,
     "nodeep-scrub" NodeepScrub,
     "nodown" Nodown,
@@ -462,7 +479,262 @@ open_enum_impls!(ClusterCephFlagFlag {
     "pause" Pause,
 });
 
-/// One element of the answer to `GET /cluster/ceph/flags`, which lists the cluster-wide OSD flags and whether each is set.
+/// One metadata server; further properties may be present.
+///
+/// Given by [`GET /cluster/ceph/metadata`](ClusterCephMetadataGet).
+#[non_exhaustive]
+pub struct CephMdsMetadata {
+    /// Addresses and ports the daemon listens on.
+    pub addr: Option<String>,
+    /// Code name of the Ceph release the daemon runs.
+    pub ceph_release: Option<String>,
+    /// Full version text of the running daemon.
+    pub ceph_version: Option<String>,
+    /// Version number of the running daemon.
+    pub ceph_version_short: Option<String>,
+    /// Host the daemon runs on.
+    pub hostname: Option<String>,
+    /// Swap space of the daemon's host, in KiB.
+    pub mem_swap_kb: Option<i64>,
+    /// Memory of the daemon's host, in KiB.
+    pub mem_total_kb: Option<i64>,
+    /// Name of the daemon.
+    pub name: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl CephMdsMetadata {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(CephMdsMetadata {
+    optional: [
+        "addr" addr,
+        "ceph_release" ceph_release,
+        "ceph_version" ceph_version,
+        "ceph_version_short" ceph_version_short,
+        "hostname" hostname,
+        "mem_swap_kb" mem_swap_kb,
+        "mem_total_kb" mem_total_kb,
+        "name" name,
+    ],
+    others: extra,
+});
+
+impl Default for CephMdsMetadata {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+/// One monitor; further properties may be present.
+///
+/// Given by [`GET /cluster/ceph/metadata`](ClusterCephMetadataGet).
+#[non_exhaustive]
+pub struct CephMonMetadata {
+    /// Addresses and ports the daemon listens on.
+    pub addrs: Option<String>,
+    /// Code name of the Ceph release the daemon runs.
+    pub ceph_release: Option<String>,
+    /// Full version text of the running daemon.
+    pub ceph_version: Option<String>,
+    /// Version number of the running daemon.
+    pub ceph_version_short: Option<String>,
+    /// Host the daemon runs on.
+    pub hostname: Option<String>,
+    /// Swap space of the daemon's host, in KiB.
+    pub mem_swap_kb: Option<i64>,
+    /// Memory of the daemon's host, in KiB.
+    pub mem_total_kb: Option<i64>,
+    /// Name of the daemon.
+    pub name: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl CephMonMetadata {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(CephMonMetadata {
+    optional: [
+        "addrs" addrs,
+        "ceph_release" ceph_release,
+        "ceph_version" ceph_version,
+        "ceph_version_short" ceph_version_short,
+        "hostname" hostname,
+        "mem_swap_kb" mem_swap_kb,
+        "mem_total_kb" mem_total_kb,
+        "name" name,
+    ],
+    others: extra,
+});
+
+impl Default for CephMonMetadata {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+/// Ceph version of one node.
+///
+/// Given by [`GET /cluster/ceph/metadata`](ClusterCephMetadataGet).
+#[non_exhaustive]
+pub struct CephNodeMetadata {
+    /// Source commit the installed Ceph was built from.
+    pub buildcommit: Option<String>,
+    /// Installed Ceph version.
+    pub version: Option<CephNodeVersion>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl CephNodeMetadata {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(CephNodeMetadata {
+    optional: ["buildcommit" buildcommit, "version" version],
+    others: extra,
+});
+
+impl Default for CephNodeMetadata {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+/// Installed Ceph version.
+///
+/// Given by [`GET /cluster/ceph/metadata`](ClusterCephMetadataGet).
+#[non_exhaustive]
+pub struct CephNodeVersion {
+    /// Major, minor and patch number.
+    pub parts: Option<Vec<String>>,
+    /// The version as text.
+    pub str: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl CephNodeVersion {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(CephNodeVersion {
+    optional: ["parts" parts, "str" str],
+    others: extra,
+});
+
+impl Default for CephNodeVersion {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+/// One element of `osd`: OSDs with their properties.
+///
+/// Given by [`GET /cluster/ceph/metadata`](ClusterCephMetadataGet).
+#[non_exhaustive]
+pub struct CephOsdMetadata {
+    /// Addresses and ports for traffic between OSDs.
+    pub back_addr: Option<String>,
+    /// Code name of the Ceph release the daemon runs.
+    pub ceph_release: Option<String>,
+    /// Full version text of the running daemon.
+    pub ceph_version: Option<String>,
+    /// Version number of the running daemon.
+    pub ceph_version_short: Option<String>,
+    /// Devices of the OSD, by model and serial number.
+    pub device_id: Option<String>,
+    /// Devices of the OSD with model and serial number, separated by commas.
+    pub device_ids: Option<String>,
+    /// Devices of the OSD by the path they are attached at, separated by commas.
+    pub device_paths: Option<String>,
+    /// Names of the OSD's devices, separated by commas.
+    pub devices: Option<String>,
+    /// Addresses and ports for traffic with clients.
+    pub front_addr: Option<String>,
+    /// Host the daemon runs on.
+    pub hostname: Option<String>,
+    /// Number of the OSD.
+    pub id: Option<i64>,
+    /// Swap space of the daemon's host, in KiB.
+    pub mem_swap_kb: Option<i64>,
+    /// Memory of the daemon's host, in KiB.
+    pub mem_total_kb: Option<i64>,
+    /// Data directory of the OSD.
+    pub osd_data: Option<String>,
+    /// Kind of object store the OSD uses.
+    pub osd_objectstore: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl CephOsdMetadata {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(CephOsdMetadata {
+    optional: [
+        "back_addr" back_addr,
+        "ceph_release" ceph_release,
+        "ceph_version" ceph_version,
+        "ceph_version_short" ceph_version_short,
+        "device_id" device_id,
+        "device_ids" device_ids,
+        "device_paths" device_paths,
+        "devices" devices,
+        "front_addr" front_addr,
+        "hostname" hostname,
+        "id" id,
+        "mem_swap_kb" mem_swap_kb,
+        "mem_total_kb" mem_total_kb,
+        "osd_data" osd_data,
+        "osd_objectstore" osd_objectstore,
+    ],
+    others: extra,
+});
+
+impl Default for CephOsdMetadata {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+/// One element of the answer to `GET /cluster/ceph/flags`, which lists the cluster-wide OSD flags
+/// and whether each is set.
 ///
 /// Given by [`GET /cluster/ceph/flags`](ClusterCephFlagsPath::get).
 #[non_exhaustive]
@@ -545,15 +817,15 @@ open_enum_impls!(ClusterCephFlagsName {
 #[non_exhaustive]
 pub struct ClusterCephMetadata {
     /// Metadata servers, keyed by name and host as `name@host`.
-    pub mds: Option<BTreeMap<String, ClusterCephMetadataMdsValue>>,
+    pub mds: Option<BTreeMap<String, CephMdsMetadata>>,
     /// Managers, keyed by name and host as `name@host`.
-    pub mgr: Option<BTreeMap<String, ClusterCephMetadataMdsValue>>,
+    pub mgr: Option<BTreeMap<String, CephMdsMetadata>>,
     /// Monitors, keyed by name and host as `name@host`.
-    pub mon: Option<BTreeMap<String, ClusterCephMetadataMonValue>>,
+    pub mon: Option<BTreeMap<String, CephMonMetadata>>,
     /// Ceph version of each node, keyed by node name.
-    pub node: Option<BTreeMap<String, ClusterCephMetadataNodeValue>>,
+    pub node: Option<BTreeMap<String, CephNodeMetadata>>,
     /// OSDs with their properties.
-    pub osd: Option<Vec<ClusterCephMetadataOsdItem>>,
+    pub osd: Option<Vec<CephOsdMetadata>>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -573,260 +845,6 @@ object!(ClusterCephMetadata {
 });
 
 impl Default for ClusterCephMetadata {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// One metadata server; further properties may be present.
-///
-/// Given by [`GET /cluster/ceph/metadata`](ClusterCephMetadataGet).
-#[non_exhaustive]
-pub struct ClusterCephMetadataMdsValue {
-    /// Addresses and ports the daemon listens on.
-    pub addr: Option<String>,
-    /// Code name of the Ceph release the daemon runs.
-    pub ceph_release: Option<String>,
-    /// Full version text of the running daemon.
-    pub ceph_version: Option<String>,
-    /// Version number of the running daemon.
-    pub ceph_version_short: Option<String>,
-    /// Host the daemon runs on.
-    pub hostname: Option<String>,
-    /// Swap space of the daemon's host, in KiB.
-    pub mem_swap_kb: Option<i64>,
-    /// Memory of the daemon's host, in KiB.
-    pub mem_total_kb: Option<i64>,
-    /// Name of the daemon.
-    pub name: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterCephMetadataMdsValue {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(ClusterCephMetadataMdsValue {
-    optional: [
-        "addr" addr,
-        "ceph_release" ceph_release,
-        "ceph_version" ceph_version,
-        "ceph_version_short" ceph_version_short,
-        "hostname" hostname,
-        "mem_swap_kb" mem_swap_kb,
-        "mem_total_kb" mem_total_kb,
-        "name" name,
-    ],
-    others: extra,
-});
-
-impl Default for ClusterCephMetadataMdsValue {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// One monitor; further properties may be present.
-///
-/// Given by [`GET /cluster/ceph/metadata`](ClusterCephMetadataGet).
-#[non_exhaustive]
-pub struct ClusterCephMetadataMonValue {
-    /// Addresses and ports the daemon listens on.
-    pub addrs: Option<String>,
-    /// Code name of the Ceph release the daemon runs.
-    pub ceph_release: Option<String>,
-    /// Full version text of the running daemon.
-    pub ceph_version: Option<String>,
-    /// Version number of the running daemon.
-    pub ceph_version_short: Option<String>,
-    /// Host the daemon runs on.
-    pub hostname: Option<String>,
-    /// Swap space of the daemon's host, in KiB.
-    pub mem_swap_kb: Option<i64>,
-    /// Memory of the daemon's host, in KiB.
-    pub mem_total_kb: Option<i64>,
-    /// Name of the daemon.
-    pub name: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterCephMetadataMonValue {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(ClusterCephMetadataMonValue {
-    optional: [
-        "addrs" addrs,
-        "ceph_release" ceph_release,
-        "ceph_version" ceph_version,
-        "ceph_version_short" ceph_version_short,
-        "hostname" hostname,
-        "mem_swap_kb" mem_swap_kb,
-        "mem_total_kb" mem_total_kb,
-        "name" name,
-    ],
-    others: extra,
-});
-
-impl Default for ClusterCephMetadataMonValue {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// Ceph version of one node.
-///
-/// Given by [`GET /cluster/ceph/metadata`](ClusterCephMetadataGet).
-#[non_exhaustive]
-pub struct ClusterCephMetadataNodeValue {
-    /// Source commit the installed Ceph was built from.
-    pub buildcommit: Option<String>,
-    /// Installed Ceph version.
-    pub version: Option<ClusterCephMetadataNodeValueVersion>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterCephMetadataNodeValue {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(ClusterCephMetadataNodeValue {
-    optional: ["buildcommit" buildcommit, "version" version],
-    others: extra,
-});
-
-impl Default for ClusterCephMetadataNodeValue {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// Installed Ceph version.
-///
-/// Given by [`GET /cluster/ceph/metadata`](ClusterCephMetadataGet).
-#[non_exhaustive]
-pub struct ClusterCephMetadataNodeValueVersion {
-    /// Major, minor and patch number.
-    pub parts: Option<Vec<String>>,
-    /// The version as text.
-    pub str: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterCephMetadataNodeValueVersion {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(ClusterCephMetadataNodeValueVersion {
-    optional: ["parts" parts, "str" str],
-    others: extra,
-});
-
-impl Default for ClusterCephMetadataNodeValueVersion {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// One element of `osd`: OSDs with their properties.
-///
-/// Given by [`GET /cluster/ceph/metadata`](ClusterCephMetadataGet).
-#[non_exhaustive]
-pub struct ClusterCephMetadataOsdItem {
-    /// Addresses and ports for traffic between OSDs.
-    pub back_addr: Option<String>,
-    /// Code name of the Ceph release the daemon runs.
-    pub ceph_release: Option<String>,
-    /// Full version text of the running daemon.
-    pub ceph_version: Option<String>,
-    /// Version number of the running daemon.
-    pub ceph_version_short: Option<String>,
-    /// Devices of the OSD, by model and serial number.
-    pub device_id: Option<String>,
-    /// Devices of the OSD with model and serial number, separated by commas.
-    pub device_ids: Option<String>,
-    /// Devices of the OSD by the path they are attached at, separated by commas.
-    pub device_paths: Option<String>,
-    /// Names of the OSD's devices, separated by commas.
-    pub devices: Option<String>,
-    /// Addresses and ports for traffic with clients.
-    pub front_addr: Option<String>,
-    /// Host the daemon runs on.
-    pub hostname: Option<String>,
-    /// Number of the OSD.
-    pub id: Option<i64>,
-    /// Swap space of the daemon's host, in KiB.
-    pub mem_swap_kb: Option<i64>,
-    /// Memory of the daemon's host, in KiB.
-    pub mem_total_kb: Option<i64>,
-    /// Data directory of the OSD.
-    pub osd_data: Option<String>,
-    /// Kind of object store the OSD uses.
-    pub osd_objectstore: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterCephMetadataOsdItem {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(ClusterCephMetadataOsdItem {
-    optional: [
-        "back_addr" back_addr,
-        "ceph_release" ceph_release,
-        "ceph_version" ceph_version,
-        "ceph_version_short" ceph_version_short,
-        "device_id" device_id,
-        "device_ids" device_ids,
-        "device_paths" device_paths,
-        "devices" devices,
-        "front_addr" front_addr,
-        "hostname" hostname,
-        "id" id,
-        "mem_swap_kb" mem_swap_kb,
-        "mem_total_kb" mem_total_kb,
-        "osd_data" osd_data,
-        "osd_objectstore" osd_objectstore,
-    ],
-    others: extra,
-});
-
-impl Default for ClusterCephMetadataOsdItem {
     #[inline]
     fn default() -> Self {
         <Self as Object>::empty()

@@ -42,7 +42,7 @@ use crate::support::*;
 /// Its calls: [`GET /cluster/firewall`](ClusterFirewallPath::get).
 #[cfg_attr(doc, doc(alias("/cluster/firewall")))]
 #[derive(Clone, Debug)]
-pub struct ClusterFirewallPath(pub(crate) At);
+pub struct ClusterFirewallPath(pub(crate) PathNode);
 
 impl super::cluster::ClusterPath {
     /// Leads to [`GET /cluster/firewall`](ClusterFirewallPath::get).
@@ -83,13 +83,15 @@ impl ClusterFirewallPath {
 
 /// The path `/cluster/firewall/aliases`.
 ///
-/// Its calls: [`GET /cluster/firewall/aliases`](ClusterFirewallAliasesPath::get), [`POST /cluster/firewall/aliases`](ClusterFirewallAliasesPost).
+/// Its calls: [`GET /cluster/firewall/aliases`](ClusterFirewallAliasesPath::get),
+/// [`POST /cluster/firewall/aliases`](ClusterFirewallAliasesPost).
 #[cfg_attr(doc, doc(alias("/cluster/firewall/aliases")))]
 #[derive(Clone, Debug)]
-pub struct ClusterFirewallAliasesPath(pub(crate) At);
+pub struct ClusterFirewallAliasesPath(pub(crate) PathNode);
 
 impl ClusterFirewallPath {
-    /// Leads to [`GET /cluster/firewall/aliases`](ClusterFirewallAliasesPath::get), [`POST /cluster/firewall/aliases`](ClusterFirewallAliasesPost).
+    /// Leads to [`GET /cluster/firewall/aliases`](ClusterFirewallAliasesPath::get),
+    /// [`POST /cluster/firewall/aliases`](ClusterFirewallAliasesPost).
     #[inline]
     #[must_use]
     pub fn aliases(&self) -> ClusterFirewallAliasesPath {
@@ -129,6 +131,7 @@ impl ClusterFirewallAliasesPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Creates an address alias for the cluster.
     ///
     /// `POST /cluster/firewall/aliases` → `()`
@@ -154,7 +157,8 @@ impl ClusterFirewallAliasesPath {
 
 /// `POST /cluster/firewall/aliases` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterFirewallAliasesPostRequired<const GIVEN: usize>(Request<()>);
@@ -220,13 +224,17 @@ impl ClusterFirewallAliasesPost {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -246,13 +254,17 @@ impl Settings<ClusterFirewallAliasesPost> for super::types::FirewallAlias {
 
 /// The path `/cluster/firewall/aliases/{name}`.
 ///
-/// Its calls: [`GET /cluster/firewall/aliases/{name}`](ClusterFirewallAliasesNamePath::get), [`PUT /cluster/firewall/aliases/{name}`](ClusterFirewallAliasesNamePut), [`DELETE /cluster/firewall/aliases/{name}`](ClusterFirewallAliasesNameDelete).
+/// Its calls: [`GET /cluster/firewall/aliases/{name}`](ClusterFirewallAliasesNamePath::get),
+/// [`PUT /cluster/firewall/aliases/{name}`](ClusterFirewallAliasesNamePut),
+/// [`DELETE /cluster/firewall/aliases/{name}`](ClusterFirewallAliasesNameDelete).
 #[cfg_attr(doc, doc(alias("/cluster/firewall/aliases/{name}")))]
 #[derive(Clone, Debug)]
-pub struct ClusterFirewallAliasesNamePath(pub(crate) At);
+pub struct ClusterFirewallAliasesNamePath(pub(crate) PathNode);
 
 impl ClusterFirewallAliasesPath {
-    /// Leads to [`GET /cluster/firewall/aliases/{name}`](ClusterFirewallAliasesNamePath::get), [`PUT /cluster/firewall/aliases/{name}`](ClusterFirewallAliasesNamePut), [`DELETE /cluster/firewall/aliases/{name}`](ClusterFirewallAliasesNameDelete).
+    /// Leads to [`GET /cluster/firewall/aliases/{name}`](ClusterFirewallAliasesNamePath::get),
+    /// [`PUT /cluster/firewall/aliases/{name}`](ClusterFirewallAliasesNamePut),
+    /// [`DELETE /cluster/firewall/aliases/{name}`](ClusterFirewallAliasesNameDelete).
     ///
     /// Name of the alias.
     #[inline]
@@ -290,6 +302,7 @@ impl ClusterFirewallAliasesNamePath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Changes or renames an address alias of the cluster.
     ///
     /// `PUT /cluster/firewall/aliases/{name}` → `()`
@@ -316,6 +329,7 @@ impl ClusterFirewallAliasesNamePath {
         request.call.set_as::<Cidr, How0>("cidr", cidr);
         ClusterFirewallAliasesNamePut(request)
     }
+
     /// Deletes an address alias of the cluster.
     ///
     /// `DELETE /cluster/firewall/aliases/{name}` → `()`
@@ -364,25 +378,32 @@ impl ClusterFirewallAliasesNamePut {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
-    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
+
+    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At
+    /// most 64 characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// New name for the alias. At most 64 characters.
     #[inline]
     pub fn rename<How>(mut self, rename: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("rename", rename);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -425,7 +446,8 @@ pub struct ClusterFirewallAliasesNameDelete(pub(crate) Request<()>);
 request_impls!(ClusterFirewallAliasesNameDelete:());
 
 impl ClusterFirewallAliasesNameDelete {
-    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
+    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At
+    /// most 64 characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
@@ -435,13 +457,15 @@ impl ClusterFirewallAliasesNameDelete {
 
 /// The path `/cluster/firewall/groups`.
 ///
-/// Its calls: [`GET /cluster/firewall/groups`](ClusterFirewallGroupsPath::get), [`POST /cluster/firewall/groups`](ClusterFirewallGroupsPost).
+/// Its calls: [`GET /cluster/firewall/groups`](ClusterFirewallGroupsPath::get),
+/// [`POST /cluster/firewall/groups`](ClusterFirewallGroupsPost).
 #[cfg_attr(doc, doc(alias("/cluster/firewall/groups")))]
 #[derive(Clone, Debug)]
-pub struct ClusterFirewallGroupsPath(pub(crate) At);
+pub struct ClusterFirewallGroupsPath(pub(crate) PathNode);
 
 impl ClusterFirewallPath {
-    /// Leads to [`GET /cluster/firewall/groups`](ClusterFirewallGroupsPath::get), [`POST /cluster/firewall/groups`](ClusterFirewallGroupsPost).
+    /// Leads to [`GET /cluster/firewall/groups`](ClusterFirewallGroupsPath::get),
+    /// [`POST /cluster/firewall/groups`](ClusterFirewallGroupsPost).
     #[inline]
     #[must_use]
     pub fn groups(&self) -> ClusterFirewallGroupsPath {
@@ -482,6 +506,7 @@ impl ClusterFirewallGroupsPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Creates a security group, or renames one.
     ///
     /// `POST /cluster/firewall/groups` → `()`
@@ -556,13 +581,17 @@ impl ClusterFirewallGroupsPost {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
-    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
+
+    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At
+    /// most 64 characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
-    /// Present name of a group that gets the name in `group`; the same name changes just the comment. At most 18 characters.
+
+    /// Present name of a group that gets the name in `group`; the same name changes just the
+    /// comment. At most 18 characters.
     #[inline]
     pub fn rename<How>(mut self, rename: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("rename", rename);
@@ -572,13 +601,17 @@ impl ClusterFirewallGroupsPost {
 
 /// The path `/cluster/firewall/groups/{group}`.
 ///
-/// Its calls: [`GET /cluster/firewall/groups/{group}`](ClusterFirewallGroupsGroupPath::get), [`POST /cluster/firewall/groups/{group}`](ClusterFirewallGroupsGroupPost), [`DELETE /cluster/firewall/groups/{group}`](ClusterFirewallGroupsGroupPath::delete).
+/// Its calls: [`GET /cluster/firewall/groups/{group}`](ClusterFirewallGroupsGroupPath::get),
+/// [`POST /cluster/firewall/groups/{group}`](ClusterFirewallGroupsGroupPost),
+/// [`DELETE /cluster/firewall/groups/{group}`](ClusterFirewallGroupsGroupPath::delete).
 #[cfg_attr(doc, doc(alias("/cluster/firewall/groups/{group}")))]
 #[derive(Clone, Debug)]
-pub struct ClusterFirewallGroupsGroupPath(pub(crate) At);
+pub struct ClusterFirewallGroupsGroupPath(pub(crate) PathNode);
 
 impl ClusterFirewallGroupsPath {
-    /// Leads to [`GET /cluster/firewall/groups/{group}`](ClusterFirewallGroupsGroupPath::get), [`POST /cluster/firewall/groups/{group}`](ClusterFirewallGroupsGroupPost), [`DELETE /cluster/firewall/groups/{group}`](ClusterFirewallGroupsGroupPath::delete).
+    /// Leads to [`GET /cluster/firewall/groups/{group}`](ClusterFirewallGroupsGroupPath::get),
+    /// [`POST /cluster/firewall/groups/{group}`](ClusterFirewallGroupsGroupPost),
+    /// [`DELETE /cluster/firewall/groups/{group}`](ClusterFirewallGroupsGroupPath::delete).
     ///
     /// Name of the security group.
     #[inline]
@@ -620,12 +653,15 @@ impl ClusterFirewallGroupsGroupPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Adds a rule at the top of a security group.
     ///
     /// `POST /cluster/firewall/groups/{group}` → `()`
     ///
-    /// * `type_`: Direction the rule applies to, or `group` for a rule that pulls in a security group.
-    /// * `action`: `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
+    /// * `type_`: Direction the rule applies to, or `group` for a rule that pulls in a security
+    ///   group.
+    /// * `action`: `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group.
+    ///   At most 20 characters.
     #[inline]
     pub fn post(&self) -> ClusterFirewallGroupsGroupPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -647,6 +683,7 @@ impl ClusterFirewallGroupsGroupPath {
             );
         ClusterFirewallGroupsGroupPostRequired(self.0.request(ENDPOINT, reply::nothing))
     }
+
     /// Deletes a security group, which must hold no rules.
     ///
     /// `DELETE /cluster/firewall/groups/{group}`
@@ -678,7 +715,8 @@ impl ClusterFirewallGroupsGroupPath {
 
 /// `POST /cluster/firewall/groups/{group}` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterFirewallGroupsGroupPostRequired<const GIVEN: usize>(Request<()>);
@@ -696,7 +734,8 @@ impl ClusterFirewallGroupsGroupPostRequired<0> {
 }
 
 impl ClusterFirewallGroupsGroupPostRequired<1> {
-    /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
+    /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20
+    /// characters.
     #[inline]
     pub fn action<How>(
         mut self,
@@ -727,7 +766,8 @@ impl ClusterFirewallGroupsGroupPostRequired<1> {
 /// ```
 ///
 /// * `type_`: Direction the rule applies to, or `group` for a rule that pulls in a security group.
-/// * `action`: `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
+/// * `action`: `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At
+///   most 20 characters.
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/`.
@@ -750,30 +790,37 @@ impl ClusterFirewallGroupsGroupPost {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
-    /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
+
+    /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an
+    /// IP set. At most 512 characters.
     #[inline]
     pub fn dest<How>(mut self, dest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("dest", dest);
         self
     }
-    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
+
+    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At
+    /// most 64 characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// Target ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
     pub fn dport<How>(mut self, dport: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("dport", dport);
         self
     }
+
     /// Whether the rule is in force: any number but 0; a rule added without this is off.
     #[inline]
     pub fn enable<How>(mut self, enable: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("enable", enable);
         self
     }
+
     /// ICMP type to match, by name or number; only with an ICMP protocol.
     #[cfg_attr(doc, doc(alias("icmp-type")))]
     #[inline]
@@ -781,12 +828,15 @@ impl ClusterFirewallGroupsGroupPost {
         self.0.call.set_some::<String, How>("icmp-type", icmp_type);
         self
     }
-    /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for hosts. At most 20 characters.
+
+    /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for
+    /// hosts. At most 20 characters.
     #[inline]
     pub fn iface<How>(mut self, iface: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("iface", iface);
         self
     }
+
     /// Level to log matching packets at; `nolog` logs nothing.
     #[inline]
     pub fn log<How>(
@@ -796,43 +846,53 @@ impl ClusterFirewallGroupsGroupPost {
         self.0.call.set_some::<super::types::FirewallLogLevel, How>("log", log);
         self
     }
+
     /// Predefined macro that brings protocol and ports along. At most 128 characters.
     #[inline]
     pub fn macro_<How>(mut self, macro_: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("macro", macro_);
         self
     }
+
     /// Without effect here, as new rules go to the top. At least 0.
     #[inline]
     pub fn pos<How>(mut self, pos: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("pos", pos);
         self
     }
+
     /// Protocol to match, by name or number.
     #[inline]
     pub fn proto<How>(mut self, proto: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("proto", proto);
         self
     }
-    /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
+
+    /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an
+    /// IP set. At most 512 characters.
     #[inline]
     pub fn source<How>(mut self, source: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("source", source);
         self
     }
+
     /// Source ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
     pub fn sport<How>(mut self, sport: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("sport", sport);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -847,13 +907,19 @@ impl Settings<ClusterFirewallGroupsGroupPost> for super::types::FirewallRule {
 
 /// The path `/cluster/firewall/groups/{group}/{pos}`.
 ///
-/// Its calls: [`GET /cluster/firewall/groups/{group}/{pos}`](ClusterFirewallGroupsGroupPosPath::get), [`PUT /cluster/firewall/groups/{group}/{pos}`](ClusterFirewallGroupsGroupPosPut), [`DELETE /cluster/firewall/groups/{group}/{pos}`](ClusterFirewallGroupsGroupPosDelete).
+/// Its calls:
+/// [`GET /cluster/firewall/groups/{group}/{pos}`](ClusterFirewallGroupsGroupPosPath::get),
+/// [`PUT /cluster/firewall/groups/{group}/{pos}`](ClusterFirewallGroupsGroupPosPut),
+/// [`DELETE /cluster/firewall/groups/{group}/{pos}`](ClusterFirewallGroupsGroupPosDelete).
 #[cfg_attr(doc, doc(alias("/cluster/firewall/groups/{group}/{pos}")))]
 #[derive(Clone, Debug)]
-pub struct ClusterFirewallGroupsGroupPosPath(pub(crate) At);
+pub struct ClusterFirewallGroupsGroupPosPath(pub(crate) PathNode);
 
 impl ClusterFirewallGroupsGroupPath {
-    /// Leads to [`GET /cluster/firewall/groups/{group}/{pos}`](ClusterFirewallGroupsGroupPosPath::get), [`PUT /cluster/firewall/groups/{group}/{pos}`](ClusterFirewallGroupsGroupPosPut), [`DELETE /cluster/firewall/groups/{group}/{pos}`](ClusterFirewallGroupsGroupPosDelete).
+    /// Leads to
+    /// [`GET /cluster/firewall/groups/{group}/{pos}`](ClusterFirewallGroupsGroupPosPath::get),
+    /// [`PUT /cluster/firewall/groups/{group}/{pos}`](ClusterFirewallGroupsGroupPosPut),
+    /// [`DELETE /cluster/firewall/groups/{group}/{pos}`](ClusterFirewallGroupsGroupPosDelete).
     ///
     /// Position of the rule, counted from 0; rules are checked in this order.
     #[inline]
@@ -890,6 +956,7 @@ impl ClusterFirewallGroupsGroupPosPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Changes or moves a rule of a security group.
     ///
     /// `PUT /cluster/firewall/groups/{group}/{pos}` → `()`
@@ -914,6 +981,7 @@ impl ClusterFirewallGroupsGroupPosPath {
             );
         ClusterFirewallGroupsGroupPosPut(self.0.request(ENDPOINT, reply::nothing))
     }
+
     /// Deletes a rule of a security group; later rules move up.
     ///
     /// `DELETE /cluster/firewall/groups/{group}/{pos}` → `()`
@@ -954,48 +1022,58 @@ pub struct ClusterFirewallGroupsGroupPosPut(pub(crate) Request<()>);
 request_impls!(ClusterFirewallGroupsGroupPosPut:());
 
 impl ClusterFirewallGroupsGroupPosPut {
-    /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
+    /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20
+    /// characters.
     #[inline]
     pub fn action<How>(mut self, action: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("action", action);
         self
     }
+
     /// Comment on the entry.
     #[inline]
     pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
+
     /// Comma-separated names of settings to remove.
     #[inline]
     pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
-    /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
+
+    /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an
+    /// IP set. At most 512 characters.
     #[inline]
     pub fn dest<How>(mut self, dest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("dest", dest);
         self
     }
-    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
+
+    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At
+    /// most 64 characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// Target ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
     pub fn dport<How>(mut self, dport: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("dport", dport);
         self
     }
+
     /// Whether the rule is in force: 0 switches it off, any other number on.
     #[inline]
     pub fn enable<How>(mut self, enable: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("enable", enable);
         self
     }
+
     /// ICMP type to match, by name or number; only with an ICMP protocol.
     #[cfg_attr(doc, doc(alias("icmp-type")))]
     #[inline]
@@ -1003,12 +1081,15 @@ impl ClusterFirewallGroupsGroupPosPut {
         self.0.call.set_some::<String, How>("icmp-type", icmp_type);
         self
     }
-    /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for hosts. At most 20 characters.
+
+    /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for
+    /// hosts. At most 20 characters.
     #[inline]
     pub fn iface<How>(mut self, iface: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("iface", iface);
         self
     }
+
     /// Level to log matching packets at; `nolog` logs nothing.
     #[inline]
     pub fn log<How>(
@@ -1018,36 +1099,44 @@ impl ClusterFirewallGroupsGroupPosPut {
         self.0.call.set_some::<super::types::FirewallLogLevel, How>("log", log);
         self
     }
+
     /// Predefined macro that brings protocol and ports along. At most 128 characters.
     #[inline]
     pub fn macro_<How>(mut self, macro_: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("macro", macro_);
         self
     }
-    /// Moves the rule ahead of the one now at this position; other settings in the call are then ignored. At least 0.
+
+    /// Moves the rule ahead of the one now at this position; other settings in the call are then
+    /// ignored. At least 0.
     #[inline]
     pub fn moveto<How>(mut self, moveto: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("moveto", moveto);
         self
     }
+
     /// Protocol to match, by name or number.
     #[inline]
     pub fn proto<How>(mut self, proto: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("proto", proto);
         self
     }
-    /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
+
+    /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an
+    /// IP set. At most 512 characters.
     #[inline]
     pub fn source<How>(mut self, source: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("source", source);
         self
     }
+
     /// Source ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
     pub fn sport<How>(mut self, sport: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("sport", sport);
         self
     }
+
     /// Direction the rule applies to, or `group` for a rule that pulls in a security group.
     #[inline]
     pub fn type_<How>(
@@ -1057,19 +1146,24 @@ impl ClusterFirewallGroupsGroupPosPut {
         self.0.call.set_some::<super::types::FirewallRuleType, How>("type", type_);
         self
     }
+
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
         self.0.call.unset(name.into());
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -1106,7 +1200,8 @@ pub struct ClusterFirewallGroupsGroupPosDelete(pub(crate) Request<()>);
 request_impls!(ClusterFirewallGroupsGroupPosDelete:());
 
 impl ClusterFirewallGroupsGroupPosDelete {
-    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
+    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At
+    /// most 64 characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
@@ -1116,13 +1211,15 @@ impl ClusterFirewallGroupsGroupPosDelete {
 
 /// The path `/cluster/firewall/ipset`.
 ///
-/// Its calls: [`GET /cluster/firewall/ipset`](ClusterFirewallIpsetPath::get), [`POST /cluster/firewall/ipset`](ClusterFirewallIpsetPost).
+/// Its calls: [`GET /cluster/firewall/ipset`](ClusterFirewallIpsetPath::get),
+/// [`POST /cluster/firewall/ipset`](ClusterFirewallIpsetPost).
 #[cfg_attr(doc, doc(alias("/cluster/firewall/ipset")))]
 #[derive(Clone, Debug)]
-pub struct ClusterFirewallIpsetPath(pub(crate) At);
+pub struct ClusterFirewallIpsetPath(pub(crate) PathNode);
 
 impl ClusterFirewallPath {
-    /// Leads to [`GET /cluster/firewall/ipset`](ClusterFirewallIpsetPath::get), [`POST /cluster/firewall/ipset`](ClusterFirewallIpsetPost).
+    /// Leads to [`GET /cluster/firewall/ipset`](ClusterFirewallIpsetPath::get),
+    /// [`POST /cluster/firewall/ipset`](ClusterFirewallIpsetPost).
     #[inline]
     #[must_use]
     pub fn ipset(&self) -> ClusterFirewallIpsetPath {
@@ -1162,6 +1259,7 @@ impl ClusterFirewallIpsetPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Creates an IP set for the cluster, or renames one.
     ///
     /// `POST /cluster/firewall/ipset` → `()`
@@ -1227,13 +1325,17 @@ impl ClusterFirewallIpsetPost {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
-    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
+
+    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At
+    /// most 64 characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
-    /// Present name of a set that gets the name in `name`; the same name changes just the comment. At most 64 characters.
+
+    /// Present name of a set that gets the name in `name`; the same name changes just the comment.
+    /// At most 64 characters.
     #[inline]
     pub fn rename<How>(mut self, rename: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("rename", rename);
@@ -1243,13 +1345,17 @@ impl ClusterFirewallIpsetPost {
 
 /// The path `/cluster/firewall/ipset/{name}`.
 ///
-/// Its calls: [`GET /cluster/firewall/ipset/{name}`](ClusterFirewallIpsetNamePath::get), [`POST /cluster/firewall/ipset/{name}`](ClusterFirewallIpsetNamePost), [`DELETE /cluster/firewall/ipset/{name}`](ClusterFirewallIpsetNameDelete).
+/// Its calls: [`GET /cluster/firewall/ipset/{name}`](ClusterFirewallIpsetNamePath::get),
+/// [`POST /cluster/firewall/ipset/{name}`](ClusterFirewallIpsetNamePost),
+/// [`DELETE /cluster/firewall/ipset/{name}`](ClusterFirewallIpsetNameDelete).
 #[cfg_attr(doc, doc(alias("/cluster/firewall/ipset/{name}")))]
 #[derive(Clone, Debug)]
-pub struct ClusterFirewallIpsetNamePath(pub(crate) At);
+pub struct ClusterFirewallIpsetNamePath(pub(crate) PathNode);
 
 impl ClusterFirewallIpsetPath {
-    /// Leads to [`GET /cluster/firewall/ipset/{name}`](ClusterFirewallIpsetNamePath::get), [`POST /cluster/firewall/ipset/{name}`](ClusterFirewallIpsetNamePost), [`DELETE /cluster/firewall/ipset/{name}`](ClusterFirewallIpsetNameDelete).
+    /// Leads to [`GET /cluster/firewall/ipset/{name}`](ClusterFirewallIpsetNamePath::get),
+    /// [`POST /cluster/firewall/ipset/{name}`](ClusterFirewallIpsetNamePost),
+    /// [`DELETE /cluster/firewall/ipset/{name}`](ClusterFirewallIpsetNameDelete).
     ///
     /// Name of the IP set.
     #[inline]
@@ -1288,6 +1394,7 @@ impl ClusterFirewallIpsetNamePath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Adds an address or network to an IP set of the cluster.
     ///
     /// `POST /cluster/firewall/ipset/{name}` → `()`
@@ -1307,6 +1414,7 @@ impl ClusterFirewallIpsetNamePath {
         request.call.set_as::<Cidr, How0>("cidr", cidr);
         ClusterFirewallIpsetNamePost(request)
     }
+
     /// Deletes an IP set of the cluster; without `force` only an empty one.
     ///
     /// `DELETE /cluster/firewall/ipset/{name}` → `()`
@@ -1354,19 +1462,24 @@ impl ClusterFirewallIpsetNamePost {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
+
     /// Takes the address or network out of the set, as an exception from a larger entry.
     #[inline]
     pub fn nomatch<How>(mut self, nomatch: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("nomatch", nomatch);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -1419,13 +1532,18 @@ impl ClusterFirewallIpsetNameDelete {
 
 /// The path `/cluster/firewall/ipset/{name}/{cidr}`.
 ///
-/// Its calls: [`GET /cluster/firewall/ipset/{name}/{cidr}`](ClusterFirewallIpsetNameCidrPath::get), [`PUT /cluster/firewall/ipset/{name}/{cidr}`](ClusterFirewallIpsetNameCidrPut), [`DELETE /cluster/firewall/ipset/{name}/{cidr}`](ClusterFirewallIpsetNameCidrDelete).
+/// Its calls: [`GET /cluster/firewall/ipset/{name}/{cidr}`](ClusterFirewallIpsetNameCidrPath::get),
+/// [`PUT /cluster/firewall/ipset/{name}/{cidr}`](ClusterFirewallIpsetNameCidrPut),
+/// [`DELETE /cluster/firewall/ipset/{name}/{cidr}`](ClusterFirewallIpsetNameCidrDelete).
 #[cfg_attr(doc, doc(alias("/cluster/firewall/ipset/{name}/{cidr}")))]
 #[derive(Clone, Debug)]
-pub struct ClusterFirewallIpsetNameCidrPath(pub(crate) At);
+pub struct ClusterFirewallIpsetNameCidrPath(pub(crate) PathNode);
 
 impl ClusterFirewallIpsetNamePath {
-    /// Leads to [`GET /cluster/firewall/ipset/{name}/{cidr}`](ClusterFirewallIpsetNameCidrPath::get), [`PUT /cluster/firewall/ipset/{name}/{cidr}`](ClusterFirewallIpsetNameCidrPut), [`DELETE /cluster/firewall/ipset/{name}/{cidr}`](ClusterFirewallIpsetNameCidrDelete).
+    /// Leads to
+    /// [`GET /cluster/firewall/ipset/{name}/{cidr}`](ClusterFirewallIpsetNameCidrPath::get),
+    /// [`PUT /cluster/firewall/ipset/{name}/{cidr}`](ClusterFirewallIpsetNameCidrPut),
+    /// [`DELETE /cluster/firewall/ipset/{name}/{cidr}`](ClusterFirewallIpsetNameCidrDelete).
     ///
     /// Address or network in CIDR notation.
     #[inline]
@@ -1472,6 +1590,7 @@ impl ClusterFirewallIpsetNameCidrPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Changes one entry of an IP set of the cluster.
     ///
     /// `PUT /cluster/firewall/ipset/{name}/{cidr}` → `()`
@@ -1485,6 +1604,7 @@ impl ClusterFirewallIpsetNameCidrPath {
             .limits(&[("digest", Takes::Length(0, 64))]);
         ClusterFirewallIpsetNameCidrPut(self.0.request(ENDPOINT, reply::nothing))
     }
+
     /// Takes an address or network out of an IP set of the cluster.
     ///
     /// `DELETE /cluster/firewall/ipset/{name}/{cidr}` → `()`
@@ -1531,25 +1651,32 @@ impl ClusterFirewallIpsetNameCidrPut {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
-    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
+
+    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At
+    /// most 64 characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// Takes the address or network out of the set, as an exception from a larger entry.
     #[inline]
     pub fn nomatch<How>(mut self, nomatch: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("nomatch", nomatch);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -1591,7 +1718,8 @@ pub struct ClusterFirewallIpsetNameCidrDelete(pub(crate) Request<()>);
 request_impls!(ClusterFirewallIpsetNameCidrDelete:());
 
 impl ClusterFirewallIpsetNameCidrDelete {
-    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
+    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At
+    /// most 64 characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
@@ -1604,7 +1732,7 @@ impl ClusterFirewallIpsetNameCidrDelete {
 /// Its calls: [`GET /cluster/firewall/macros`](ClusterFirewallMacrosPath::get).
 #[cfg_attr(doc, doc(alias("/cluster/firewall/macros")))]
 #[derive(Clone, Debug)]
-pub struct ClusterFirewallMacrosPath(pub(crate) At);
+pub struct ClusterFirewallMacrosPath(pub(crate) PathNode);
 
 impl ClusterFirewallPath {
     /// Leads to [`GET /cluster/firewall/macros`](ClusterFirewallMacrosPath::get).
@@ -1648,13 +1776,15 @@ impl ClusterFirewallMacrosPath {
 
 /// The path `/cluster/firewall/options`.
 ///
-/// Its calls: [`GET /cluster/firewall/options`](ClusterFirewallOptionsPath::get), [`PUT /cluster/firewall/options`](ClusterFirewallOptionsPut).
+/// Its calls: [`GET /cluster/firewall/options`](ClusterFirewallOptionsPath::get),
+/// [`PUT /cluster/firewall/options`](ClusterFirewallOptionsPut).
 #[cfg_attr(doc, doc(alias("/cluster/firewall/options")))]
 #[derive(Clone, Debug)]
-pub struct ClusterFirewallOptionsPath(pub(crate) At);
+pub struct ClusterFirewallOptionsPath(pub(crate) PathNode);
 
 impl ClusterFirewallPath {
-    /// Leads to [`GET /cluster/firewall/options`](ClusterFirewallOptionsPath::get), [`PUT /cluster/firewall/options`](ClusterFirewallOptionsPut).
+    /// Leads to [`GET /cluster/firewall/options`](ClusterFirewallOptionsPath::get),
+    /// [`PUT /cluster/firewall/options`](ClusterFirewallOptionsPut).
     #[inline]
     #[must_use]
     pub fn options(&self) -> ClusterFirewallOptionsPath {
@@ -1693,6 +1823,7 @@ impl ClusterFirewallOptionsPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Changes the firewall options of the cluster.
     ///
     /// `PUT /cluster/firewall/options` → `()`
@@ -1745,24 +1876,29 @@ impl ClusterFirewallOptionsPut {
         self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
-    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
+
+    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At
+    /// most 64 characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// Whether rules on the Ethernet level are set up in the cluster. Default: `true`.
     #[inline]
     pub fn ebtables<How>(mut self, ebtables: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("ebtables", ebtables);
         self
     }
+
     /// Main switch of the firewall: 0 is off everywhere, any other number on. Default: `false`.
     #[inline]
     pub fn enable<How>(mut self, enable: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("enable", enable);
         self
     }
+
     /// Limit on how much is logged.
     #[inline]
     pub fn log_ratelimit<How>(
@@ -1774,6 +1910,7 @@ impl ClusterFirewallOptionsPut {
             .set_some::<FirewallLogRatelimit, How>("log_ratelimit", log_ratelimit);
         self
     }
+
     /// What happens to forwarded traffic that no rule matches. Since 8.3.
     #[inline]
     pub fn policy_forward<How>(
@@ -1788,6 +1925,7 @@ impl ClusterFirewallOptionsPut {
             >("policy_forward", policy_forward);
         self
     }
+
     /// What happens to incoming traffic that no rule matches.
     #[inline]
     pub fn policy_in<How>(
@@ -1799,6 +1937,7 @@ impl ClusterFirewallOptionsPut {
             .set_some::<super::types::FirewallPolicyIn, How>("policy_in", policy_in);
         self
     }
+
     /// What happens to outgoing traffic that no rule matches.
     #[inline]
     pub fn policy_out<How>(
@@ -1810,19 +1949,24 @@ impl ClusterFirewallOptionsPut {
             .set_some::<super::types::FirewallPolicyOut, How>("policy_out", policy_out);
         self
     }
+
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
         self.0.call.unset(name.into());
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -1840,7 +1984,7 @@ impl Settings<ClusterFirewallOptionsPut> for ClusterFirewallOptions {
 /// Its calls: [`GET /cluster/firewall/refs`](ClusterFirewallRefsGet).
 #[cfg_attr(doc, doc(alias("/cluster/firewall/refs")))]
 #[derive(Clone, Debug)]
-pub struct ClusterFirewallRefsPath(pub(crate) At);
+pub struct ClusterFirewallRefsPath(pub(crate) PathNode);
 
 impl ClusterFirewallPath {
     /// Leads to [`GET /cluster/firewall/refs`](ClusterFirewallRefsGet).
@@ -1904,13 +2048,15 @@ impl ClusterFirewallRefsGet {
 
 /// The path `/cluster/firewall/rules`.
 ///
-/// Its calls: [`GET /cluster/firewall/rules`](ClusterFirewallRulesPath::get), [`POST /cluster/firewall/rules`](ClusterFirewallRulesPost).
+/// Its calls: [`GET /cluster/firewall/rules`](ClusterFirewallRulesPath::get),
+/// [`POST /cluster/firewall/rules`](ClusterFirewallRulesPost).
 #[cfg_attr(doc, doc(alias("/cluster/firewall/rules")))]
 #[derive(Clone, Debug)]
-pub struct ClusterFirewallRulesPath(pub(crate) At);
+pub struct ClusterFirewallRulesPath(pub(crate) PathNode);
 
 impl ClusterFirewallPath {
-    /// Leads to [`GET /cluster/firewall/rules`](ClusterFirewallRulesPath::get), [`POST /cluster/firewall/rules`](ClusterFirewallRulesPost).
+    /// Leads to [`GET /cluster/firewall/rules`](ClusterFirewallRulesPath::get),
+    /// [`POST /cluster/firewall/rules`](ClusterFirewallRulesPost).
     #[inline]
     #[must_use]
     pub fn rules(&self) -> ClusterFirewallRulesPath {
@@ -1949,12 +2095,15 @@ impl ClusterFirewallRulesPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Adds a firewall rule at the top of those of the cluster.
     ///
     /// `POST /cluster/firewall/rules` → `()`
     ///
-    /// * `type_`: Direction the rule applies to, or `group` for a rule that pulls in a security group.
-    /// * `action`: `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
+    /// * `type_`: Direction the rule applies to, or `group` for a rule that pulls in a security
+    ///   group.
+    /// * `action`: `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group.
+    ///   At most 20 characters.
     #[inline]
     pub fn post(&self) -> ClusterFirewallRulesPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1980,7 +2129,8 @@ impl ClusterFirewallRulesPath {
 
 /// `POST /cluster/firewall/rules` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterFirewallRulesPostRequired<const GIVEN: usize>(Request<()>);
@@ -1998,7 +2148,8 @@ impl ClusterFirewallRulesPostRequired<0> {
 }
 
 impl ClusterFirewallRulesPostRequired<1> {
-    /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
+    /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20
+    /// characters.
     #[inline]
     pub fn action<How>(
         mut self,
@@ -2028,7 +2179,8 @@ impl ClusterFirewallRulesPostRequired<1> {
 /// ```
 ///
 /// * `type_`: Direction the rule applies to, or `group` for a rule that pulls in a security group.
-/// * `action`: `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
+/// * `action`: `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At
+///   most 20 characters.
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/`.
@@ -2053,30 +2205,37 @@ impl ClusterFirewallRulesPost {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
-    /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
+
+    /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an
+    /// IP set. At most 512 characters.
     #[inline]
     pub fn dest<How>(mut self, dest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("dest", dest);
         self
     }
-    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
+
+    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At
+    /// most 64 characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// Target ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
     pub fn dport<How>(mut self, dport: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("dport", dport);
         self
     }
+
     /// Whether the rule is in force: any number but 0; a rule added without this is off.
     #[inline]
     pub fn enable<How>(mut self, enable: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("enable", enable);
         self
     }
+
     /// ICMP type to match, by name or number; only with an ICMP protocol.
     #[cfg_attr(doc, doc(alias("icmp-type")))]
     #[inline]
@@ -2084,12 +2243,15 @@ impl ClusterFirewallRulesPost {
         self.0.call.set_some::<String, How>("icmp-type", icmp_type);
         self
     }
-    /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for hosts. At most 20 characters.
+
+    /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for
+    /// hosts. At most 20 characters.
     #[inline]
     pub fn iface<How>(mut self, iface: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("iface", iface);
         self
     }
+
     /// Level to log matching packets at; `nolog` logs nothing.
     #[inline]
     pub fn log<How>(
@@ -2099,43 +2261,53 @@ impl ClusterFirewallRulesPost {
         self.0.call.set_some::<super::types::FirewallLogLevel, How>("log", log);
         self
     }
+
     /// Predefined macro that brings protocol and ports along. At most 128 characters.
     #[inline]
     pub fn macro_<How>(mut self, macro_: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("macro", macro_);
         self
     }
+
     /// Without effect here, as new rules go to the top. At least 0.
     #[inline]
     pub fn pos<How>(mut self, pos: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("pos", pos);
         self
     }
+
     /// Protocol to match, by name or number.
     #[inline]
     pub fn proto<How>(mut self, proto: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("proto", proto);
         self
     }
-    /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
+
+    /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an
+    /// IP set. At most 512 characters.
     #[inline]
     pub fn source<How>(mut self, source: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("source", source);
         self
     }
+
     /// Source ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
     pub fn sport<How>(mut self, sport: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("sport", sport);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -2150,13 +2322,17 @@ impl Settings<ClusterFirewallRulesPost> for super::types::FirewallRule {
 
 /// The path `/cluster/firewall/rules/{pos}`.
 ///
-/// Its calls: [`GET /cluster/firewall/rules/{pos}`](ClusterFirewallRulesPosPath::get), [`PUT /cluster/firewall/rules/{pos}`](ClusterFirewallRulesPosPut), [`DELETE /cluster/firewall/rules/{pos}`](ClusterFirewallRulesPosDelete).
+/// Its calls: [`GET /cluster/firewall/rules/{pos}`](ClusterFirewallRulesPosPath::get),
+/// [`PUT /cluster/firewall/rules/{pos}`](ClusterFirewallRulesPosPut),
+/// [`DELETE /cluster/firewall/rules/{pos}`](ClusterFirewallRulesPosDelete).
 #[cfg_attr(doc, doc(alias("/cluster/firewall/rules/{pos}")))]
 #[derive(Clone, Debug)]
-pub struct ClusterFirewallRulesPosPath(pub(crate) At);
+pub struct ClusterFirewallRulesPosPath(pub(crate) PathNode);
 
 impl ClusterFirewallRulesPath {
-    /// Leads to [`GET /cluster/firewall/rules/{pos}`](ClusterFirewallRulesPosPath::get), [`PUT /cluster/firewall/rules/{pos}`](ClusterFirewallRulesPosPut), [`DELETE /cluster/firewall/rules/{pos}`](ClusterFirewallRulesPosDelete).
+    /// Leads to [`GET /cluster/firewall/rules/{pos}`](ClusterFirewallRulesPosPath::get),
+    /// [`PUT /cluster/firewall/rules/{pos}`](ClusterFirewallRulesPosPut),
+    /// [`DELETE /cluster/firewall/rules/{pos}`](ClusterFirewallRulesPosDelete).
     ///
     /// Position of the rule, counted from 0; rules are checked in this order.
     #[inline]
@@ -2193,6 +2369,7 @@ impl ClusterFirewallRulesPosPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Changes or moves a firewall rule of the cluster.
     ///
     /// `PUT /cluster/firewall/rules/{pos}` → `()`
@@ -2217,6 +2394,7 @@ impl ClusterFirewallRulesPosPath {
             );
         ClusterFirewallRulesPosPut(self.0.request(ENDPOINT, reply::nothing))
     }
+
     /// Deletes a firewall rule of the cluster; later rules move up.
     ///
     /// `DELETE /cluster/firewall/rules/{pos}` → `()`
@@ -2257,48 +2435,58 @@ pub struct ClusterFirewallRulesPosPut(pub(crate) Request<()>);
 request_impls!(ClusterFirewallRulesPosPut:());
 
 impl ClusterFirewallRulesPosPut {
-    /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
+    /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20
+    /// characters.
     #[inline]
     pub fn action<How>(mut self, action: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("action", action);
         self
     }
+
     /// Comment on the entry.
     #[inline]
     pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
+
     /// Comma-separated names of settings to remove.
     #[inline]
     pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
-    /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
+
+    /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an
+    /// IP set. At most 512 characters.
     #[inline]
     pub fn dest<How>(mut self, dest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("dest", dest);
         self
     }
-    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
+
+    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At
+    /// most 64 characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// Target ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
     pub fn dport<How>(mut self, dport: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("dport", dport);
         self
     }
+
     /// Whether the rule is in force: 0 switches it off, any other number on.
     #[inline]
     pub fn enable<How>(mut self, enable: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("enable", enable);
         self
     }
+
     /// ICMP type to match, by name or number; only with an ICMP protocol.
     #[cfg_attr(doc, doc(alias("icmp-type")))]
     #[inline]
@@ -2306,12 +2494,15 @@ impl ClusterFirewallRulesPosPut {
         self.0.call.set_some::<String, How>("icmp-type", icmp_type);
         self
     }
-    /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for hosts. At most 20 characters.
+
+    /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for
+    /// hosts. At most 20 characters.
     #[inline]
     pub fn iface<How>(mut self, iface: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("iface", iface);
         self
     }
+
     /// Level to log matching packets at; `nolog` logs nothing.
     #[inline]
     pub fn log<How>(
@@ -2321,36 +2512,44 @@ impl ClusterFirewallRulesPosPut {
         self.0.call.set_some::<super::types::FirewallLogLevel, How>("log", log);
         self
     }
+
     /// Predefined macro that brings protocol and ports along. At most 128 characters.
     #[inline]
     pub fn macro_<How>(mut self, macro_: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("macro", macro_);
         self
     }
-    /// Moves the rule ahead of the one now at this position; other settings in the call are then ignored. At least 0.
+
+    /// Moves the rule ahead of the one now at this position; other settings in the call are then
+    /// ignored. At least 0.
     #[inline]
     pub fn moveto<How>(mut self, moveto: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("moveto", moveto);
         self
     }
+
     /// Protocol to match, by name or number.
     #[inline]
     pub fn proto<How>(mut self, proto: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("proto", proto);
         self
     }
-    /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
+
+    /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an
+    /// IP set. At most 512 characters.
     #[inline]
     pub fn source<How>(mut self, source: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("source", source);
         self
     }
+
     /// Source ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
     pub fn sport<How>(mut self, sport: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("sport", sport);
         self
     }
+
     /// Direction the rule applies to, or `group` for a rule that pulls in a security group.
     #[inline]
     pub fn type_<How>(
@@ -2360,19 +2559,24 @@ impl ClusterFirewallRulesPosPut {
         self.0.call.set_some::<super::types::FirewallRuleType, How>("type", type_);
         self
     }
+
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
         self.0.call.unset(name.into());
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -2409,7 +2613,8 @@ pub struct ClusterFirewallRulesPosDelete(pub(crate) Request<()>);
 request_impls!(ClusterFirewallRulesPosDelete:());
 
 impl ClusterFirewallRulesPosDelete {
-    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
+    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At
+    /// most 64 characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
@@ -2424,7 +2629,8 @@ impl ClusterFirewallRulesPosDelete {
 pub struct ClusterFirewallGroupsItem {
     /// Comment on the entry.
     pub comment: Option<String>,
-    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
+    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At
+    /// most 64 characters.
     pub digest: String,
     /// Name of the security group. At most 18 characters.
     pub group: String,
@@ -2448,7 +2654,8 @@ object!(ClusterFirewallGroupsItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /cluster/firewall/macros`, which lists the predefined rule macros.
+/// One element of the answer to `GET /cluster/firewall/macros`, which lists the predefined rule
+/// macros.
 ///
 /// Given by [`GET /cluster/firewall/macros`](ClusterFirewallMacrosPath::get).
 #[non_exhaustive]
@@ -2506,6 +2713,7 @@ impl ClusterFirewallOptions {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     ///Sets `digest`.
     #[inline]
     #[must_use]
@@ -2513,6 +2721,7 @@ impl ClusterFirewallOptions {
         set::set(&mut self.digest, &mut self.extra, "digest", value);
         self
     }
+
     ///Sets `ebtables`.
     #[inline]
     #[must_use]
@@ -2520,6 +2729,7 @@ impl ClusterFirewallOptions {
         set::set(&mut self.ebtables, &mut self.extra, "ebtables", value);
         self
     }
+
     ///Sets `enable`.
     #[inline]
     #[must_use]
@@ -2527,6 +2737,7 @@ impl ClusterFirewallOptions {
         set::set(&mut self.enable, &mut self.extra, "enable", value);
         self
     }
+
     ///Sets `log_ratelimit`.
     #[inline]
     #[must_use]
@@ -2537,6 +2748,7 @@ impl ClusterFirewallOptions {
         set::set(&mut self.log_ratelimit, &mut self.extra, "log_ratelimit", value);
         self
     }
+
     ///Sets `policy_forward`.
     #[inline]
     #[must_use]
@@ -2547,6 +2759,7 @@ impl ClusterFirewallOptions {
         set::set(&mut self.policy_forward, &mut self.extra, "policy_forward", value);
         self
     }
+
     ///Sets `policy_in`.
     #[inline]
     #[must_use]
@@ -2557,6 +2770,7 @@ impl ClusterFirewallOptions {
         set::set(&mut self.policy_in, &mut self.extra, "policy_in", value);
         self
     }
+
     ///Sets `policy_out`.
     #[inline]
     #[must_use]
@@ -2567,13 +2781,17 @@ impl ClusterFirewallOptions {
         set::set(&mut self.policy_out, &mut self.extra, "policy_out", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -2600,7 +2818,8 @@ impl Default for ClusterFirewallOptions {
     }
 }
 
-/// One element of the answer to `GET /cluster/firewall/refs`, which lists the aliases and IP sets that firewall rules of the cluster can name.
+/// One element of the answer to `GET /cluster/firewall/refs`, which lists the aliases and IP sets
+/// that firewall rules of the cluster can name.
 ///
 /// Given by [`GET /cluster/firewall/refs`](ClusterFirewallRefsGet).
 #[non_exhaustive]
@@ -2662,6 +2881,7 @@ impl FirewallLogRatelimit {
         set::put(&mut new.enable, &mut new.unknown, "enable", enable);
         new
     }
+
     /// How many packets are logged before the rate counts. At least 0. Default: `5`.
     #[inline]
     #[must_use]
@@ -2669,6 +2889,7 @@ impl FirewallLogRatelimit {
         set::set(&mut self.burst, &mut self.unknown, "burst", value);
         self
     }
+
     /// Whether logging is limited. Default: `true`.
     #[inline]
     #[must_use]
@@ -2676,6 +2897,7 @@ impl FirewallLogRatelimit {
         set::put(&mut self.enable, &mut self.unknown, "enable", value);
         self
     }
+
     /// How many packets may be logged in a span of time, as `1/second`. Default: `1/second`.
     #[inline]
     #[must_use]

@@ -34,7 +34,7 @@ use crate::support::*;
 /// Its calls: [`GET /cluster/ha`](ClusterHaPath::get).
 #[cfg_attr(doc, doc(alias("/cluster/ha")))]
 #[derive(Clone, Debug)]
-pub struct ClusterHaPath(pub(crate) At);
+pub struct ClusterHaPath(pub(crate) PathNode);
 
 impl super::cluster::ClusterPath {
     /// Leads to [`GET /cluster/ha`](ClusterHaPath::get).
@@ -75,13 +75,15 @@ impl ClusterHaPath {
 
 /// The path `/cluster/ha/groups`.
 ///
-/// Its calls: [`GET /cluster/ha/groups`](ClusterHaGroupsPath::get), [`POST /cluster/ha/groups`](ClusterHaGroupsPost).
+/// Its calls: [`GET /cluster/ha/groups`](ClusterHaGroupsPath::get),
+/// [`POST /cluster/ha/groups`](ClusterHaGroupsPost).
 #[cfg_attr(doc, doc(alias("/cluster/ha/groups")))]
 #[derive(Clone, Debug)]
-pub struct ClusterHaGroupsPath(pub(crate) At);
+pub struct ClusterHaGroupsPath(pub(crate) PathNode);
 
 impl ClusterHaPath {
-    /// Leads to [`GET /cluster/ha/groups`](ClusterHaGroupsPath::get), [`POST /cluster/ha/groups`](ClusterHaGroupsPost).
+    /// Leads to [`GET /cluster/ha/groups`](ClusterHaGroupsPath::get),
+    /// [`POST /cluster/ha/groups`](ClusterHaGroupsPost).
     #[inline]
     #[must_use]
     pub fn groups(&self) -> ClusterHaGroupsPath {
@@ -120,12 +122,14 @@ impl ClusterHaGroupsPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Creates an HA group; replaced by HA rules.
     ///
     /// `POST /cluster/ha/groups` → `()`
     ///
     /// * `group`: Name of the HA group.
-    /// * `nodes`: Nodes of the group, separated by commas, each with an optional priority as in `node1:2`.
+    /// * `nodes`: Nodes of the group, separated by commas, each with an optional priority as in
+    ///   `node1:2`.
     #[inline]
     pub fn post(&self) -> ClusterHaGroupsPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -145,7 +149,8 @@ impl ClusterHaGroupsPath {
 
 /// `POST /cluster/ha/groups` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterHaGroupsPostRequired<const GIVEN: usize>(Request<()>);
@@ -185,7 +190,8 @@ impl ClusterHaGroupsPostRequired<1> {
 /// ```
 ///
 /// * `group`: Name of the HA group.
-/// * `nodes`: Nodes of the group, separated by commas, each with an optional priority as in `node1:2`.
+/// * `nodes`: Nodes of the group, separated by commas, each with an optional priority as in
+///   `node1:2`.
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Console` on path `/`.
@@ -209,18 +215,23 @@ impl ClusterHaGroupsPost {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
-    /// Leaves resources where they are when a node of higher priority comes online. Default: `false`.
+
+    /// Leaves resources where they are when a node of higher priority comes online. Default:
+    /// `false`.
     #[inline]
     pub fn nofailback<How>(mut self, nofailback: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("nofailback", nofailback);
         self
     }
-    /// Confines resources to nodes of the group; they stop when none of these is online. Default: `false`.
+
+    /// Confines resources to nodes of the group; they stop when none of these is online. Default:
+    /// `false`.
     #[inline]
     pub fn restricted<How>(mut self, restricted: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("restricted", restricted);
         self
     }
+
     /// Kind of section in the configuration.
     #[inline]
     pub fn type_<How>(
@@ -230,13 +241,17 @@ impl ClusterHaGroupsPost {
         self.0.call.set_some::<ClusterHaGroupsType, How>("type", type_);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -251,13 +266,17 @@ impl Settings<ClusterHaGroupsPost> for ClusterHaGroupsItem {
 
 /// The path `/cluster/ha/groups/{group}`.
 ///
-/// Its calls: [`GET /cluster/ha/groups/{group}`](ClusterHaGroupsGroupPath::get), [`PUT /cluster/ha/groups/{group}`](ClusterHaGroupsGroupPut), [`DELETE /cluster/ha/groups/{group}`](ClusterHaGroupsGroupPath::delete).
+/// Its calls: [`GET /cluster/ha/groups/{group}`](ClusterHaGroupsGroupPath::get),
+/// [`PUT /cluster/ha/groups/{group}`](ClusterHaGroupsGroupPut),
+/// [`DELETE /cluster/ha/groups/{group}`](ClusterHaGroupsGroupPath::delete).
 #[cfg_attr(doc, doc(alias("/cluster/ha/groups/{group}")))]
 #[derive(Clone, Debug)]
-pub struct ClusterHaGroupsGroupPath(pub(crate) At);
+pub struct ClusterHaGroupsGroupPath(pub(crate) PathNode);
 
 impl ClusterHaGroupsPath {
-    /// Leads to [`GET /cluster/ha/groups/{group}`](ClusterHaGroupsGroupPath::get), [`PUT /cluster/ha/groups/{group}`](ClusterHaGroupsGroupPut), [`DELETE /cluster/ha/groups/{group}`](ClusterHaGroupsGroupPath::delete).
+    /// Leads to [`GET /cluster/ha/groups/{group}`](ClusterHaGroupsGroupPath::get),
+    /// [`PUT /cluster/ha/groups/{group}`](ClusterHaGroupsGroupPut),
+    /// [`DELETE /cluster/ha/groups/{group}`](ClusterHaGroupsGroupPath::delete).
     ///
     /// Name of the HA group.
     #[inline]
@@ -294,6 +313,7 @@ impl ClusterHaGroupsGroupPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Changes an HA group; replaced by HA rules.
     ///
     /// `PUT /cluster/ha/groups/{group}` → `()`
@@ -313,6 +333,7 @@ impl ClusterHaGroupsGroupPath {
             );
         ClusterHaGroupsGroupPut(self.0.request(ENDPOINT, reply::nothing))
     }
+
     /// Deletes an HA group; replaced by HA rules.
     ///
     /// `DELETE /cluster/ha/groups/{group}`
@@ -371,49 +392,62 @@ impl ClusterHaGroupsGroupPut {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
+
     /// Settings to reset, separated by commas. At most 4096 characters.
     #[inline]
     pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
-    /// SHA-1 of the configuration; a change that passes an outdated one is refused. At most 64 characters.
+
+    /// SHA-1 of the configuration; a change that passes an outdated one is refused. At most 64
+    /// characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// Nodes of the group, separated by commas, each with an optional priority as in `node1:2`.
     #[inline]
     pub fn nodes<How>(mut self, nodes: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("nodes", nodes);
         self
     }
-    /// Leaves resources where they are when a node of higher priority comes online. Default: `false`.
+
+    /// Leaves resources where they are when a node of higher priority comes online. Default:
+    /// `false`.
     #[inline]
     pub fn nofailback<How>(mut self, nofailback: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("nofailback", nofailback);
         self
     }
-    /// Confines resources to nodes of the group; they stop when none of these is online. Default: `false`.
+
+    /// Confines resources to nodes of the group; they stop when none of these is online. Default:
+    /// `false`.
     #[inline]
     pub fn restricted<How>(mut self, restricted: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("restricted", restricted);
         self
     }
+
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
         self.0.call.unset(name.into());
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -428,13 +462,15 @@ impl Settings<ClusterHaGroupsGroupPut> for ClusterHaGroupsItem {
 
 /// The path `/cluster/ha/resources`.
 ///
-/// Its calls: [`GET /cluster/ha/resources`](ClusterHaResourcesGet), [`POST /cluster/ha/resources`](ClusterHaResourcesPost).
+/// Its calls: [`GET /cluster/ha/resources`](ClusterHaResourcesGet),
+/// [`POST /cluster/ha/resources`](ClusterHaResourcesPost).
 #[cfg_attr(doc, doc(alias("/cluster/ha/resources")))]
 #[derive(Clone, Debug)]
-pub struct ClusterHaResourcesPath(pub(crate) At);
+pub struct ClusterHaResourcesPath(pub(crate) PathNode);
 
 impl ClusterHaPath {
-    /// Leads to [`GET /cluster/ha/resources`](ClusterHaResourcesGet), [`POST /cluster/ha/resources`](ClusterHaResourcesPost).
+    /// Leads to [`GET /cluster/ha/resources`](ClusterHaResourcesGet),
+    /// [`POST /cluster/ha/resources`](ClusterHaResourcesPost).
     #[inline]
     #[must_use]
     pub fn resources(&self) -> ClusterHaResourcesPath {
@@ -455,6 +491,7 @@ impl ClusterHaResourcesPath {
         );
         ClusterHaResourcesGet(self.0.request(ENDPOINT, reply::data))
     }
+
     /// Puts a guest under HA control.
     ///
     /// `POST /cluster/ha/resources` → `()`
@@ -588,24 +625,29 @@ impl ClusterHaResourcesPost {
         self.0.call.set_some::<bool, How>("auto-rebalance", auto_rebalance);
         self
     }
+
     /// Free text about the resource. At most 4096 characters.
     #[inline]
     pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
-    /// Whether the resource goes back when a node that rules rank higher comes online. Default: `true`. Since 9.0.
+
+    /// Whether the resource goes back when a node that rules rank higher comes online. Default:
+    /// `true`. Since 9.0.
     #[inline]
     pub fn failback<How>(mut self, failback: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("failback", failback);
         self
     }
+
     /// HA group of the resource; replaced by HA rules.
     #[inline]
     pub fn group<How>(mut self, group: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("group", group);
         self
     }
+
     /// How many other nodes are tried if the resource does not start. At least 0. Default: `1`.
     #[inline]
     pub fn max_relocate<How>(
@@ -615,13 +657,17 @@ impl ClusterHaResourcesPost {
         self.0.call.set_some::<i64, How>("max_relocate", max_relocate);
         self
     }
-    /// How often a failed start is tried again on the same node, before another one is tried. At least 0. Default: `1`.
+
+    /// How often a failed start is tried again on the same node, before another one is tried. At
+    /// least 0. Default: `1`.
     #[inline]
     pub fn max_restart<How>(mut self, max_restart: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("max_restart", max_restart);
         self
     }
-    /// State the HA manager aims for; `enabled` means `started`, and `ignored` makes it leave the guest alone. Default: `started`.
+
+    /// State the HA manager aims for; `enabled` means `started`, and `ignored` makes it leave the
+    /// guest alone. Default: `started`.
     #[inline]
     pub fn state<How>(
         mut self,
@@ -630,6 +676,7 @@ impl ClusterHaResourcesPost {
         self.0.call.set_some::<ClusterHaResourcesState, How>("state", state);
         self
     }
+
     /// Kind of resource.
     #[inline]
     pub fn type_<How>(
@@ -639,13 +686,17 @@ impl ClusterHaResourcesPost {
         self.0.call.set_some::<ClusterHaResourcesType, How>("type", type_);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -665,13 +716,17 @@ impl Settings<ClusterHaResourcesPost> for ClusterHaResource {
 
 /// The path `/cluster/ha/resources/{sid}`.
 ///
-/// Its calls: [`GET /cluster/ha/resources/{sid}`](ClusterHaResourcesSidPath::get), [`PUT /cluster/ha/resources/{sid}`](ClusterHaResourcesSidPut), [`DELETE /cluster/ha/resources/{sid}`](ClusterHaResourcesSidDelete).
+/// Its calls: [`GET /cluster/ha/resources/{sid}`](ClusterHaResourcesSidPath::get),
+/// [`PUT /cluster/ha/resources/{sid}`](ClusterHaResourcesSidPut),
+/// [`DELETE /cluster/ha/resources/{sid}`](ClusterHaResourcesSidDelete).
 #[cfg_attr(doc, doc(alias("/cluster/ha/resources/{sid}")))]
 #[derive(Clone, Debug)]
-pub struct ClusterHaResourcesSidPath(pub(crate) At);
+pub struct ClusterHaResourcesSidPath(pub(crate) PathNode);
 
 impl ClusterHaResourcesPath {
-    /// Leads to [`GET /cluster/ha/resources/{sid}`](ClusterHaResourcesSidPath::get), [`PUT /cluster/ha/resources/{sid}`](ClusterHaResourcesSidPut), [`DELETE /cluster/ha/resources/{sid}`](ClusterHaResourcesSidDelete).
+    /// Leads to [`GET /cluster/ha/resources/{sid}`](ClusterHaResourcesSidPath::get),
+    /// [`PUT /cluster/ha/resources/{sid}`](ClusterHaResourcesSidPut),
+    /// [`DELETE /cluster/ha/resources/{sid}`](ClusterHaResourcesSidDelete).
     ///
     /// Resource ID, such as `vm:100` or `ct:101`; requests may give just the VMID.
     #[inline]
@@ -708,6 +763,7 @@ impl ClusterHaResourcesSidPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Changes the HA settings of a guest, the requested state among them.
     ///
     /// `PUT /cluster/ha/resources/{sid}` → `()`
@@ -736,6 +792,7 @@ impl ClusterHaResourcesSidPath {
             );
         ClusterHaResourcesSidPut(self.0.request(ENDPOINT, reply::nothing))
     }
+
     /// Takes a guest out of HA control; the guest itself stays.
     ///
     /// `DELETE /cluster/ha/resources/{sid}` → `()`
@@ -787,36 +844,44 @@ impl ClusterHaResourcesSidPut {
         self.0.call.set_some::<bool, How>("auto-rebalance", auto_rebalance);
         self
     }
+
     /// Free text about the resource. At most 4096 characters.
     #[inline]
     pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
+
     /// Settings to reset, separated by commas. At most 4096 characters.
     #[inline]
     pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
-    /// SHA-1 of the configuration; a change that passes an outdated one is refused. At most 64 characters.
+
+    /// SHA-1 of the configuration; a change that passes an outdated one is refused. At most 64
+    /// characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
-    /// Whether the resource goes back when a node that rules rank higher comes online. Default: `true`. Since 9.0.
+
+    /// Whether the resource goes back when a node that rules rank higher comes online. Default:
+    /// `true`. Since 9.0.
     #[inline]
     pub fn failback<How>(mut self, failback: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("failback", failback);
         self
     }
+
     /// HA group of the resource; replaced by HA rules.
     #[inline]
     pub fn group<How>(mut self, group: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("group", group);
         self
     }
+
     /// How many other nodes are tried if the resource does not start. At least 0. Default: `1`.
     #[inline]
     pub fn max_relocate<How>(
@@ -826,13 +891,17 @@ impl ClusterHaResourcesSidPut {
         self.0.call.set_some::<i64, How>("max_relocate", max_relocate);
         self
     }
-    /// How often a failed start is tried again on the same node, before another one is tried. At least 0. Default: `1`.
+
+    /// How often a failed start is tried again on the same node, before another one is tried. At
+    /// least 0. Default: `1`.
     #[inline]
     pub fn max_restart<How>(mut self, max_restart: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("max_restart", max_restart);
         self
     }
-    /// State the HA manager aims for; `enabled` means `started`, and `ignored` makes it leave the guest alone. Default: `started`.
+
+    /// State the HA manager aims for; `enabled` means `started`, and `ignored` makes it leave the
+    /// guest alone. Default: `started`.
     #[inline]
     pub fn state<How>(
         mut self,
@@ -841,19 +910,24 @@ impl ClusterHaResourcesSidPut {
         self.0.call.set_some::<ClusterHaResourcesState, How>("state", state);
         self
     }
+
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
         self.0.call.unset(name.into());
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -896,7 +970,8 @@ pub struct ClusterHaResourcesSidDelete(pub(crate) Request<()>);
 request_impls!(ClusterHaResourcesSidDelete:());
 
 impl ClusterHaResourcesSidDelete {
-    /// Also takes the resource out of all rules, and deletes rules left empty by that. Default: `true`. Since 9.1.
+    /// Also takes the resource out of all rules, and deletes rules left empty by that. Default:
+    /// `true`. Since 9.1.
     #[inline]
     pub fn purge<How>(mut self, purge: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("purge", purge);
@@ -909,10 +984,11 @@ impl ClusterHaResourcesSidDelete {
 /// Its calls: [`POST /cluster/ha/resources/{sid}/migrate`](ClusterHaResourcesSidMigratePath::post).
 #[cfg_attr(doc, doc(alias("/cluster/ha/resources/{sid}/migrate")))]
 #[derive(Clone, Debug)]
-pub struct ClusterHaResourcesSidMigratePath(pub(crate) At);
+pub struct ClusterHaResourcesSidMigratePath(pub(crate) PathNode);
 
 impl ClusterHaResourcesSidPath {
-    /// Leads to [`POST /cluster/ha/resources/{sid}/migrate`](ClusterHaResourcesSidMigratePath::post).
+    /// Leads to
+    /// [`POST /cluster/ha/resources/{sid}/migrate`](ClusterHaResourcesSidMigratePath::post).
     #[inline]
     #[must_use]
     pub fn migrate(&self) -> ClusterHaResourcesSidMigratePath {
@@ -967,13 +1043,15 @@ impl ClusterHaResourcesSidMigratePath {
 
 /// The path `/cluster/ha/resources/{sid}/relocate`.
 ///
-/// Its calls: [`POST /cluster/ha/resources/{sid}/relocate`](ClusterHaResourcesSidRelocatePath::post).
+/// Its calls:
+/// [`POST /cluster/ha/resources/{sid}/relocate`](ClusterHaResourcesSidRelocatePath::post).
 #[cfg_attr(doc, doc(alias("/cluster/ha/resources/{sid}/relocate")))]
 #[derive(Clone, Debug)]
-pub struct ClusterHaResourcesSidRelocatePath(pub(crate) At);
+pub struct ClusterHaResourcesSidRelocatePath(pub(crate) PathNode);
 
 impl ClusterHaResourcesSidPath {
-    /// Leads to [`POST /cluster/ha/resources/{sid}/relocate`](ClusterHaResourcesSidRelocatePath::post).
+    /// Leads to
+    /// [`POST /cluster/ha/resources/{sid}/relocate`](ClusterHaResourcesSidRelocatePath::post).
     #[inline]
     #[must_use]
     pub fn relocate(&self) -> ClusterHaResourcesSidRelocatePath {
@@ -1028,13 +1106,15 @@ impl ClusterHaResourcesSidRelocatePath {
 
 /// The path `/cluster/ha/rules`.
 ///
-/// Its calls: [`GET /cluster/ha/rules`](ClusterHaRulesGet), [`POST /cluster/ha/rules`](ClusterHaRulesPost).
+/// Its calls: [`GET /cluster/ha/rules`](ClusterHaRulesGet),
+/// [`POST /cluster/ha/rules`](ClusterHaRulesPost).
 #[cfg_attr(doc, doc(alias("/cluster/ha/rules")))]
 #[derive(Clone, Debug)]
-pub struct ClusterHaRulesPath(pub(crate) At);
+pub struct ClusterHaRulesPath(pub(crate) PathNode);
 
 impl ClusterHaPath {
-    /// Leads to [`GET /cluster/ha/rules`](ClusterHaRulesGet), [`POST /cluster/ha/rules`](ClusterHaRulesPost).
+    /// Leads to [`GET /cluster/ha/rules`](ClusterHaRulesGet),
+    /// [`POST /cluster/ha/rules`](ClusterHaRulesPost).
     #[inline]
     #[must_use]
     pub fn rules(&self) -> ClusterHaRulesPath {
@@ -1056,6 +1136,7 @@ impl ClusterHaRulesPath {
             .since(9, 0);
         ClusterHaRulesGet(self.0.request(ENDPOINT, reply::data))
     }
+
     /// Creates an HA rule.
     ///
     /// `POST /cluster/ha/rules` → `()`
@@ -1115,6 +1196,7 @@ impl ClusterHaRulesGet {
         self.0.call.set_some::<String, How>("resource", resource);
         self
     }
+
     /// Lists only rules of this kind.
     #[inline]
     pub fn type_<How>(
@@ -1128,7 +1210,8 @@ impl ClusterHaRulesGet {
 
 /// `POST /cluster/ha/rules` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterHaRulesPostRequired<const GIVEN: usize>(Request<()>);
@@ -1218,37 +1301,46 @@ impl ClusterHaRulesPost {
         self.0.call.set_some::<ClusterHaRulesAffinity, How>("affinity", affinity);
         self
     }
+
     /// Free text about the rule. At most 4096 characters.
     #[inline]
     pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
+
     /// Whether the rule is ignored.
     #[inline]
     pub fn disable<How>(mut self, disable: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("disable", disable);
         self
     }
+
     /// Nodes of the rule, separated by commas, each with an optional priority as in `node1:2`.
     #[inline]
     pub fn nodes<How>(mut self, nodes: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("nodes", nodes);
         self
     }
-    /// Stops resources when none of the nodes is available, instead of using other nodes. Default: `false`.
+
+    /// Stops resources when none of the nodes is available, instead of using other nodes. Default:
+    /// `false`.
     #[inline]
     pub fn strict<How>(mut self, strict: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("strict", strict);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -1263,13 +1355,17 @@ impl Settings<ClusterHaRulesPost> for ClusterHaRulesItem {
 
 /// The path `/cluster/ha/rules/{rule}`.
 ///
-/// Its calls: [`GET /cluster/ha/rules/{rule}`](ClusterHaRulesRulePath::get), [`PUT /cluster/ha/rules/{rule}`](ClusterHaRulesRulePut), [`DELETE /cluster/ha/rules/{rule}`](ClusterHaRulesRulePath::delete).
+/// Its calls: [`GET /cluster/ha/rules/{rule}`](ClusterHaRulesRulePath::get),
+/// [`PUT /cluster/ha/rules/{rule}`](ClusterHaRulesRulePut),
+/// [`DELETE /cluster/ha/rules/{rule}`](ClusterHaRulesRulePath::delete).
 #[cfg_attr(doc, doc(alias("/cluster/ha/rules/{rule}")))]
 #[derive(Clone, Debug)]
-pub struct ClusterHaRulesRulePath(pub(crate) At);
+pub struct ClusterHaRulesRulePath(pub(crate) PathNode);
 
 impl ClusterHaRulesPath {
-    /// Leads to [`GET /cluster/ha/rules/{rule}`](ClusterHaRulesRulePath::get), [`PUT /cluster/ha/rules/{rule}`](ClusterHaRulesRulePut), [`DELETE /cluster/ha/rules/{rule}`](ClusterHaRulesRulePath::delete).
+    /// Leads to [`GET /cluster/ha/rules/{rule}`](ClusterHaRulesRulePath::get),
+    /// [`PUT /cluster/ha/rules/{rule}`](ClusterHaRulesRulePut),
+    /// [`DELETE /cluster/ha/rules/{rule}`](ClusterHaRulesRulePath::delete).
     ///
     /// Rule name.
     #[inline]
@@ -1307,6 +1403,7 @@ impl ClusterHaRulesRulePath {
             .since(9, 0);
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Changes an HA rule.
     ///
     /// `PUT /cluster/ha/rules/{rule}` → `()`
@@ -1334,6 +1431,7 @@ impl ClusterHaRulesRulePath {
         request.call.set_as::<ClusterHaRulesType, How0>("type", type_);
         ClusterHaRulesRulePut(request)
     }
+
     /// Deletes an HA rule.
     ///
     /// `DELETE /cluster/ha/rules/{rule}`
@@ -1402,36 +1500,43 @@ impl ClusterHaRulesRulePut {
         self.0.call.set_some::<ClusterHaRulesAffinity, How>("affinity", affinity);
         self
     }
+
     /// Free text about the rule. At most 4096 characters.
     #[inline]
     pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
+
     /// Settings to reset, separated by commas. At most 4096 characters.
     #[inline]
     pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
-    /// SHA-1 of the configuration; a change that passes an outdated one is refused. At most 64 characters.
+
+    /// SHA-1 of the configuration; a change that passes an outdated one is refused. At most 64
+    /// characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// Whether the rule is ignored.
     #[inline]
     pub fn disable<How>(mut self, disable: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("disable", disable);
         self
     }
+
     /// Nodes of the rule, separated by commas, each with an optional priority as in `node1:2`.
     #[inline]
     pub fn nodes<How>(mut self, nodes: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("nodes", nodes);
         self
     }
+
     /// IDs of the resources under the rule, such as `vm:100`, separated by commas.
     #[inline]
     pub fn resources<How>(
@@ -1441,25 +1546,32 @@ impl ClusterHaRulesRulePut {
         self.0.call.set_some_list::<String, How>("resources", resources);
         self
     }
-    /// Stops resources when none of the nodes is available, instead of using other nodes. Default: `false`.
+
+    /// Stops resources when none of the nodes is available, instead of using other nodes. Default:
+    /// `false`.
     #[inline]
     pub fn strict<How>(mut self, strict: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("strict", strict);
         self
     }
+
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
         self.0.call.unset(name.into());
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -1477,7 +1589,7 @@ impl Settings<ClusterHaRulesRulePut> for ClusterHaRulesItem {
 /// Its calls: [`GET /cluster/ha/status`](ClusterHaStatusPath::get).
 #[cfg_attr(doc, doc(alias("/cluster/ha/status")))]
 #[derive(Clone, Debug)]
-pub struct ClusterHaStatusPath(pub(crate) At);
+pub struct ClusterHaStatusPath(pub(crate) PathNode);
 
 impl ClusterHaPath {
     /// Leads to [`GET /cluster/ha/status`](ClusterHaStatusPath::get).
@@ -1521,7 +1633,7 @@ impl ClusterHaStatusPath {
 /// Its calls: [`POST /cluster/ha/status/arm-ha`](ClusterHaStatusArmHaPath::post).
 #[cfg_attr(doc, doc(alias("/cluster/ha/status/arm-ha")))]
 #[derive(Clone, Debug)]
-pub struct ClusterHaStatusArmHaPath(pub(crate) At);
+pub struct ClusterHaStatusArmHaPath(pub(crate) PathNode);
 
 impl ClusterHaStatusPath {
     /// Leads to [`POST /cluster/ha/status/arm-ha`](ClusterHaStatusArmHaPath::post).
@@ -1570,7 +1682,7 @@ impl ClusterHaStatusArmHaPath {
 /// Its calls: [`GET /cluster/ha/status/current`](ClusterHaStatusCurrentPath::get).
 #[cfg_attr(doc, doc(alias("/cluster/ha/status/current")))]
 #[derive(Clone, Debug)]
-pub struct ClusterHaStatusCurrentPath(pub(crate) At);
+pub struct ClusterHaStatusCurrentPath(pub(crate) PathNode);
 
 impl ClusterHaStatusPath {
     /// Leads to [`GET /cluster/ha/status/current`](ClusterHaStatusCurrentPath::get).
@@ -1617,7 +1729,7 @@ impl ClusterHaStatusCurrentPath {
 /// Its calls: [`POST /cluster/ha/status/disarm-ha`](ClusterHaStatusDisarmHaPath::post).
 #[cfg_attr(doc, doc(alias("/cluster/ha/status/disarm-ha")))]
 #[derive(Clone, Debug)]
-pub struct ClusterHaStatusDisarmHaPath(pub(crate) At);
+pub struct ClusterHaStatusDisarmHaPath(pub(crate) PathNode);
 
 impl ClusterHaStatusPath {
     /// Leads to [`POST /cluster/ha/status/disarm-ha`](ClusterHaStatusDisarmHaPath::post).
@@ -1647,7 +1759,8 @@ impl ClusterHaStatusDisarmHaPath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * `resource_mode`: Whether resources are frozen meanwhile, or can be handled as if HA did not exist.
+    /// * `resource_mode`: Whether resources are frozen meanwhile, or can be handled as if HA did
+    ///   not exist.
     /// * Gives: `()`
     /// * Releases: since 9.1
     /// * Needs: `Sys.Console` on path `/`.
@@ -1685,7 +1798,7 @@ impl ClusterHaStatusDisarmHaPath {
 /// Its calls: [`GET /cluster/ha/status/manager_status`](ClusterHaStatusManagerStatusPath::get).
 #[cfg_attr(doc, doc(alias("/cluster/ha/status/manager_status")))]
 #[derive(Clone, Debug)]
-pub struct ClusterHaStatusManagerStatusPath(pub(crate) At);
+pub struct ClusterHaStatusManagerStatusPath(pub(crate) PathNode);
 
 impl ClusterHaStatusPath {
     /// Leads to [`GET /cluster/ha/status/manager_status`](ClusterHaStatusManagerStatusPath::get).
@@ -1732,7 +1845,8 @@ impl ClusterHaStatusManagerStatusPath {
 
 /// One element of the answer to `GET /cluster/ha/groups`, which lists HA groups.
 ///
-/// Given by [`GET /cluster/ha/groups`](ClusterHaGroupsPath::get), [`GET /cluster/ha/groups/{group}`](ClusterHaGroupsGroupPath::get).
+/// Given by [`GET /cluster/ha/groups`](ClusterHaGroupsPath::get),
+/// [`GET /cluster/ha/groups/{group}`](ClusterHaGroupsGroupPath::get).
 #[non_exhaustive]
 pub struct ClusterHaGroupsItem {
     /// Free text about the group.
@@ -1762,6 +1876,7 @@ impl ClusterHaGroupsItem {
         set::put(&mut new.group, &mut new.extra, "group", group);
         new
     }
+
     ///Sets `comment`.
     #[inline]
     #[must_use]
@@ -1769,6 +1884,7 @@ impl ClusterHaGroupsItem {
         set::set(&mut self.comment, &mut self.extra, "comment", value);
         self
     }
+
     ///Sets `digest`.
     #[inline]
     #[must_use]
@@ -1776,6 +1892,7 @@ impl ClusterHaGroupsItem {
         set::set(&mut self.digest, &mut self.extra, "digest", value);
         self
     }
+
     ///Sets `group`.
     #[inline]
     #[must_use]
@@ -1783,6 +1900,7 @@ impl ClusterHaGroupsItem {
         set::put(&mut self.group, &mut self.extra, "group", value);
         self
     }
+
     ///Sets `nodes`.
     #[inline]
     #[must_use]
@@ -1790,6 +1908,7 @@ impl ClusterHaGroupsItem {
         set::set_list(&mut self.nodes, &mut self.extra, "nodes", value);
         self
     }
+
     ///Sets `nofailback`.
     #[inline]
     #[must_use]
@@ -1797,6 +1916,7 @@ impl ClusterHaGroupsItem {
         set::set(&mut self.nofailback, &mut self.extra, "nofailback", value);
         self
     }
+
     ///Sets `restricted`.
     #[inline]
     #[must_use]
@@ -1804,6 +1924,7 @@ impl ClusterHaGroupsItem {
         set::set(&mut self.restricted, &mut self.extra, "restricted", value);
         self
     }
+
     ///Sets `type`.
     #[inline]
     #[must_use]
@@ -1814,13 +1935,17 @@ impl ClusterHaGroupsItem {
         set::set(&mut self.type_, &mut self.extra, "type", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -1842,7 +1967,8 @@ object!(ClusterHaGroupsItem {
 
 /// Kind of section in the configuration.
 ///
-/// Given by [`GET /cluster/ha/groups`](ClusterHaGroupsPath::get), [`GET /cluster/ha/groups/{group}`](ClusterHaGroupsGroupPath::get).
+/// Given by [`GET /cluster/ha/groups`](ClusterHaGroupsPath::get),
+/// [`GET /cluster/ha/groups/{group}`](ClusterHaGroupsGroupPath::get).
 /// Taken by [`POST /cluster/ha/groups`](ClusterHaGroupsPost).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
@@ -1869,7 +1995,8 @@ pub struct ClusterHaResource {
     pub comment: Option<String>,
     /// SHA-1 of the configuration; a change that passes an outdated one is refused.
     pub digest: Option<String>,
-    /// Whether the resource goes back when a node that rules rank higher comes online. Default: `true`. Since 9.0.
+    /// Whether the resource goes back when a node that rules rank higher comes online. Default:
+    /// `true`. Since 9.0.
     pub failback: Option<bool>,
     /// HA group of the resource; replaced by HA rules.
     pub group: Option<String>,
@@ -1879,7 +2006,8 @@ pub struct ClusterHaResource {
     pub max_restart: Option<i64>,
     /// Resource ID, such as `vm:100` or `ct:101`; requests may give just the VMID.
     pub sid: String,
-    /// State the HA manager aims for; `enabled` means `started`, and `ignored` makes it leave the guest alone.
+    /// State the HA manager aims for; `enabled` means `started`, and `ignored` makes it leave the
+    /// guest alone.
     pub state: Option<ClusterHaResourcesState>,
     /// Kind of resource.
     pub type_: ClusterHaResourcesType,
@@ -1895,6 +2023,7 @@ impl ClusterHaResource {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     ///Sets `auto-rebalance`.
     #[inline]
     #[must_use]
@@ -1902,6 +2031,7 @@ impl ClusterHaResource {
         set::set(&mut self.auto_rebalance, &mut self.extra, "auto-rebalance", value);
         self
     }
+
     ///Sets `comment`.
     #[inline]
     #[must_use]
@@ -1909,6 +2039,7 @@ impl ClusterHaResource {
         set::set(&mut self.comment, &mut self.extra, "comment", value);
         self
     }
+
     ///Sets `digest`.
     #[inline]
     #[must_use]
@@ -1916,6 +2047,7 @@ impl ClusterHaResource {
         set::set(&mut self.digest, &mut self.extra, "digest", value);
         self
     }
+
     ///Sets `failback`.
     #[inline]
     #[must_use]
@@ -1923,6 +2055,7 @@ impl ClusterHaResource {
         set::set(&mut self.failback, &mut self.extra, "failback", value);
         self
     }
+
     ///Sets `group`.
     #[inline]
     #[must_use]
@@ -1930,6 +2063,7 @@ impl ClusterHaResource {
         set::set(&mut self.group, &mut self.extra, "group", value);
         self
     }
+
     ///Sets `max_relocate`.
     #[inline]
     #[must_use]
@@ -1937,6 +2071,7 @@ impl ClusterHaResource {
         set::set(&mut self.max_relocate, &mut self.extra, "max_relocate", value);
         self
     }
+
     ///Sets `max_restart`.
     #[inline]
     #[must_use]
@@ -1944,6 +2079,7 @@ impl ClusterHaResource {
         set::set(&mut self.max_restart, &mut self.extra, "max_restart", value);
         self
     }
+
     ///Sets `sid`.
     #[inline]
     #[must_use]
@@ -1951,6 +2087,7 @@ impl ClusterHaResource {
         set::put(&mut self.sid, &mut self.extra, "sid", value);
         self
     }
+
     ///Sets `state`.
     #[inline]
     #[must_use]
@@ -1961,6 +2098,7 @@ impl ClusterHaResource {
         set::set(&mut self.state, &mut self.extra, "state", value);
         self
     }
+
     ///Sets `type`.
     #[inline]
     #[must_use]
@@ -1971,13 +2109,17 @@ impl ClusterHaResource {
         set::put(&mut self.type_, &mut self.extra, "type", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -1999,7 +2141,8 @@ object!(ClusterHaResource {
     others: extra,
 });
 
-/// One element of the answer to `GET /cluster/ha/resources`, which lists the guests under HA control.
+/// One element of the answer to `GET /cluster/ha/resources`, which lists the guests under HA
+/// control.
 ///
 /// Given by [`GET /cluster/ha/resources`](ClusterHaResourcesGet).
 #[non_exhaustive]
@@ -2011,7 +2154,8 @@ pub struct ClusterHaResourcesItem {
     pub comment: Option<String>,
     /// SHA-1 of the configuration; a change that passes an outdated one is refused.
     pub digest: Option<String>,
-    /// Whether the resource goes back when a node that rules rank higher comes online. Default: `true`.
+    /// Whether the resource goes back when a node that rules rank higher comes online. Default:
+    /// `true`.
     pub failback: Option<bool>,
     /// HA group of the resource; replaced by HA rules.
     pub group: Option<String>,
@@ -2021,7 +2165,8 @@ pub struct ClusterHaResourcesItem {
     pub max_restart: Option<i64>,
     /// Resource ID, such as `vm:100` or `ct:101`; requests may give just the VMID.
     pub sid: String,
-    /// State the HA manager aims for; `enabled` means `started`, and `ignored` makes it leave the guest alone.
+    /// State the HA manager aims for; `enabled` means `started`, and `ignored` makes it leave the
+    /// guest alone.
     pub state: Option<ClusterHaResourcesState>,
     /// Lists only resources of this kind.
     pub type_: Option<ClusterHaResourcesType>,
@@ -2038,6 +2183,7 @@ impl ClusterHaResourcesItem {
         set::put(&mut new.sid, &mut new.extra, "sid", sid);
         new
     }
+
     ///Sets `auto-rebalance`.
     #[inline]
     #[must_use]
@@ -2045,6 +2191,7 @@ impl ClusterHaResourcesItem {
         set::set(&mut self.auto_rebalance, &mut self.extra, "auto-rebalance", value);
         self
     }
+
     ///Sets `comment`.
     #[inline]
     #[must_use]
@@ -2052,6 +2199,7 @@ impl ClusterHaResourcesItem {
         set::set(&mut self.comment, &mut self.extra, "comment", value);
         self
     }
+
     ///Sets `digest`.
     #[inline]
     #[must_use]
@@ -2059,6 +2207,7 @@ impl ClusterHaResourcesItem {
         set::set(&mut self.digest, &mut self.extra, "digest", value);
         self
     }
+
     ///Sets `failback`.
     #[inline]
     #[must_use]
@@ -2066,6 +2215,7 @@ impl ClusterHaResourcesItem {
         set::set(&mut self.failback, &mut self.extra, "failback", value);
         self
     }
+
     ///Sets `group`.
     #[inline]
     #[must_use]
@@ -2073,6 +2223,7 @@ impl ClusterHaResourcesItem {
         set::set(&mut self.group, &mut self.extra, "group", value);
         self
     }
+
     ///Sets `max_relocate`.
     #[inline]
     #[must_use]
@@ -2080,6 +2231,7 @@ impl ClusterHaResourcesItem {
         set::set(&mut self.max_relocate, &mut self.extra, "max_relocate", value);
         self
     }
+
     ///Sets `max_restart`.
     #[inline]
     #[must_use]
@@ -2087,6 +2239,7 @@ impl ClusterHaResourcesItem {
         set::set(&mut self.max_restart, &mut self.extra, "max_restart", value);
         self
     }
+
     ///Sets `sid`.
     #[inline]
     #[must_use]
@@ -2094,6 +2247,7 @@ impl ClusterHaResourcesItem {
         set::put(&mut self.sid, &mut self.extra, "sid", value);
         self
     }
+
     ///Sets `state`.
     #[inline]
     #[must_use]
@@ -2104,6 +2258,7 @@ impl ClusterHaResourcesItem {
         set::set(&mut self.state, &mut self.extra, "state", value);
         self
     }
+
     ///Sets `type`.
     #[inline]
     #[must_use]
@@ -2114,13 +2269,17 @@ impl ClusterHaResourcesItem {
         set::set(&mut self.type_, &mut self.extra, "type", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -2143,9 +2302,11 @@ object!(ClusterHaResourcesItem {
     others: extra,
 });
 
-/// The answer to `POST /cluster/ha/resources/{sid}/migrate`, which asks the HA manager to migrate a resource to another node.
+/// The answer to `POST /cluster/ha/resources/{sid}/migrate`, which asks the HA manager to migrate a
+/// resource to another node.
 ///
-/// Given by [`POST /cluster/ha/resources/{sid}/migrate`](ClusterHaResourcesSidMigratePath::post), [`POST /cluster/ha/resources/{sid}/relocate`](ClusterHaResourcesSidRelocatePath::post).
+/// Given by [`POST /cluster/ha/resources/{sid}/migrate`](ClusterHaResourcesSidMigratePath::post),
+/// [`POST /cluster/ha/resources/{sid}/relocate`](ClusterHaResourcesSidRelocatePath::post).
 #[non_exhaustive]
 pub struct ClusterHaResourcesMigrate {
     /// Resources that keep this one from going to the requested node.
@@ -2181,10 +2342,13 @@ object!(ClusterHaResourcesMigrate {
     others: extra,
 });
 
-/// State the HA manager aims for; `enabled` means `started`, and `ignored` makes it leave the guest alone.
+/// State the HA manager aims for; `enabled` means `started`, and `ignored` makes it leave the guest
+/// alone.
 ///
-/// Given by [`GET /cluster/ha/resources`](ClusterHaResourcesGet), [`GET /cluster/ha/resources/{sid}`](ClusterHaResourcesSidPath::get).
-/// Taken by [`POST /cluster/ha/resources`](ClusterHaResourcesPost), [`PUT /cluster/ha/resources/{sid}`](ClusterHaResourcesSidPut).
+/// Given by [`GET /cluster/ha/resources`](ClusterHaResourcesGet),
+/// [`GET /cluster/ha/resources/{sid}`](ClusterHaResourcesSidPath::get).
+/// Taken by [`POST /cluster/ha/resources`](ClusterHaResourcesPost),
+/// [`PUT /cluster/ha/resources/{sid}`](ClusterHaResourcesSidPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterHaResourcesState {
@@ -2208,8 +2372,10 @@ open_enum_impls!(ClusterHaResourcesState {
 
 /// Lists only resources of this kind.
 ///
-/// Given by [`GET /cluster/ha/resources`](ClusterHaResourcesGet), [`GET /cluster/ha/resources/{sid}`](ClusterHaResourcesSidPath::get).
-/// Taken by [`GET /cluster/ha/resources`](ClusterHaResourcesGet), [`POST /cluster/ha/resources`](ClusterHaResourcesPost).
+/// Given by [`GET /cluster/ha/resources`](ClusterHaResourcesGet),
+/// [`GET /cluster/ha/resources/{sid}`](ClusterHaResourcesSidPath::get).
+/// Taken by [`GET /cluster/ha/resources`](ClusterHaResourcesGet),
+/// [`POST /cluster/ha/resources`](ClusterHaResourcesPost).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterHaResourcesType {
@@ -2227,8 +2393,10 @@ open_enum_impls!(ClusterHaResourcesType {
 
 /// Whether the resources have to share a node (`positive`) or stay apart (`negative`).
 ///
-/// Given by [`GET /cluster/ha/rules`](ClusterHaRulesGet), [`GET /cluster/ha/rules/{rule}`](ClusterHaRulesRulePath::get).
-/// Taken by [`POST /cluster/ha/rules`](ClusterHaRulesPost), [`PUT /cluster/ha/rules/{rule}`](ClusterHaRulesRulePut).
+/// Given by [`GET /cluster/ha/rules`](ClusterHaRulesGet),
+/// [`GET /cluster/ha/rules/{rule}`](ClusterHaRulesRulePath::get).
+/// Taken by [`POST /cluster/ha/rules`](ClusterHaRulesPost),
+/// [`PUT /cluster/ha/rules/{rule}`](ClusterHaRulesRulePut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterHaRulesAffinity {
@@ -2246,7 +2414,8 @@ open_enum_impls!(ClusterHaRulesAffinity {
 
 /// One element of the answer to `GET /cluster/ha/rules`, which lists HA rules.
 ///
-/// Given by [`GET /cluster/ha/rules`](ClusterHaRulesGet), [`GET /cluster/ha/rules/{rule}`](ClusterHaRulesRulePath::get).
+/// Given by [`GET /cluster/ha/rules`](ClusterHaRulesGet),
+/// [`GET /cluster/ha/rules/{rule}`](ClusterHaRulesRulePath::get).
 #[non_exhaustive]
 pub struct ClusterHaRulesItem {
     /// Whether the resources have to share a node (`positive`) or stay apart (`negative`).
@@ -2267,7 +2436,8 @@ pub struct ClusterHaRulesItem {
     pub resources: Option<List>,
     /// Rule name.
     pub rule: String,
-    /// Stops resources when none of the nodes is available, instead of using other nodes. Default: `false`.
+    /// Stops resources when none of the nodes is available, instead of using other nodes. Default:
+    /// `false`.
     pub strict: Option<bool>,
     /// Lists only rules of this kind.
     pub type_: ClusterHaRulesType,
@@ -2283,6 +2453,7 @@ impl ClusterHaRulesItem {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     ///Sets `affinity`.
     #[inline]
     #[must_use]
@@ -2293,6 +2464,7 @@ impl ClusterHaRulesItem {
         set::set(&mut self.affinity, &mut self.extra, "affinity", value);
         self
     }
+
     ///Sets `comment`.
     #[inline]
     #[must_use]
@@ -2300,6 +2472,7 @@ impl ClusterHaRulesItem {
         set::set(&mut self.comment, &mut self.extra, "comment", value);
         self
     }
+
     ///Sets `digest`.
     #[inline]
     #[must_use]
@@ -2307,6 +2480,7 @@ impl ClusterHaRulesItem {
         set::set(&mut self.digest, &mut self.extra, "digest", value);
         self
     }
+
     ///Sets `disable`.
     #[inline]
     #[must_use]
@@ -2314,6 +2488,7 @@ impl ClusterHaRulesItem {
         set::set(&mut self.disable, &mut self.extra, "disable", value);
         self
     }
+
     ///Sets `errors`.
     #[inline]
     #[must_use]
@@ -2324,6 +2499,7 @@ impl ClusterHaRulesItem {
         set::set(&mut self.errors, &mut self.extra, "errors", value);
         self
     }
+
     ///Sets `nodes`.
     #[inline]
     #[must_use]
@@ -2331,6 +2507,7 @@ impl ClusterHaRulesItem {
         set::set_list(&mut self.nodes, &mut self.extra, "nodes", value);
         self
     }
+
     ///Sets `order`.
     #[inline]
     #[must_use]
@@ -2338,6 +2515,7 @@ impl ClusterHaRulesItem {
         set::set(&mut self.order, &mut self.extra, "order", value);
         self
     }
+
     ///Sets `resources`.
     #[inline]
     #[must_use]
@@ -2345,6 +2523,7 @@ impl ClusterHaRulesItem {
         set::set_list(&mut self.resources, &mut self.extra, "resources", value);
         self
     }
+
     ///Sets `rule`.
     #[inline]
     #[must_use]
@@ -2352,6 +2531,7 @@ impl ClusterHaRulesItem {
         set::put(&mut self.rule, &mut self.extra, "rule", value);
         self
     }
+
     ///Sets `strict`.
     #[inline]
     #[must_use]
@@ -2359,6 +2539,7 @@ impl ClusterHaRulesItem {
         set::set(&mut self.strict, &mut self.extra, "strict", value);
         self
     }
+
     ///Sets `type`.
     #[inline]
     #[must_use]
@@ -2366,13 +2547,17 @@ impl ClusterHaRulesItem {
         set::put(&mut self.type_, &mut self.extra, "type", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -2397,8 +2582,11 @@ object!(ClusterHaRulesItem {
 
 /// Lists only rules of this kind.
 ///
-/// Given by [`GET /cluster/ha/rules`](ClusterHaRulesGet), [`GET /cluster/ha/rules/{rule}`](ClusterHaRulesRulePath::get).
-/// Taken by [`GET /cluster/ha/rules`](ClusterHaRulesGet), [`POST /cluster/ha/rules`](ClusterHaRulesPost), [`PUT /cluster/ha/rules/{rule}`](ClusterHaRulesRulePut).
+/// Given by [`GET /cluster/ha/rules`](ClusterHaRulesGet),
+/// [`GET /cluster/ha/rules/{rule}`](ClusterHaRulesRulePath::get).
+/// Taken by [`GET /cluster/ha/rules`](ClusterHaRulesGet),
+/// [`POST /cluster/ha/rules`](ClusterHaRulesPost),
+/// [`PUT /cluster/ha/rules/{rule}`](ClusterHaRulesRulePut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterHaRulesType {
@@ -2438,7 +2626,8 @@ open_enum_impls!(ClusterHaStatusCurrentArmedState {
     "armed" Armed, "standby" Standby, "disarming" Disarming, "disarmed" Disarmed,
 });
 
-/// One element of the answer to `GET /cluster/ha/status/current`, which lists the HA state of quorum.
+/// One element of the answer to `GET /cluster/ha/status/current`, which lists the HA state of
+/// quorum.
 ///
 /// Given by [`GET /cluster/ha/status/current`](ClusterHaStatusCurrentPath::get).
 #[non_exhaustive]
@@ -2453,7 +2642,8 @@ pub struct ClusterHaStatusCurrentItem {
     pub comment: Option<String>,
     /// State of the resource as its cluster-wide manager knows it.
     pub crm_state: Option<String>,
-    /// Whether the resource goes back when a node that rules rank higher comes online. Default: `true`. Since 9.0.
+    /// Whether the resource goes back when a node that rules rank higher comes online. Default:
+    /// `true`. Since 9.0.
     pub failback: Option<bool>,
     /// HA group of the resource, if it has one.
     pub group: Option<String>,
@@ -2576,7 +2766,8 @@ open_enum_impls!(ClusterHaStatusDisarmHaResourceMode {
     "freeze" Freeze, "ignore" Ignore,
 });
 
-/// The answer to `GET /cluster/ha/status/manager_status`, which returns the raw state of the HA manager and of the local managers on the nodes.
+/// The answer to `GET /cluster/ha/status/manager_status`, which returns the raw state of the HA
+/// manager and of the local managers on the nodes.
 ///
 /// Given by [`GET /cluster/ha/status/manager_status`](ClusterHaStatusManagerStatusPath::get).
 #[non_exhaustive]
@@ -2721,7 +2912,8 @@ impl Default for HaLrmResult {
 /// Given by [`GET /cluster/ha/status/manager_status`](ClusterHaStatusManagerStatusPath::get).
 #[non_exhaustive]
 pub struct HaLrmStatus {
-    /// What the LRM is set to: `active`, `maintenance`, or `restart` and `shutdown` while the node goes down.
+    /// What the LRM is set to: `active`, `maintenance`, or `restart` and `shutdown` while the node
+    /// goes down.
     pub mode: Option<String>,
     /// Results of finished commands, by the id of the command.
     pub results: Option<BTreeMap<String, HaLrmResult>>,
@@ -2803,9 +2995,11 @@ impl Default for HaManagerStatus {
     }
 }
 
-/// One element of `blocking-resources`: resources that keep this one from going to the requested node.
+/// One element of `blocking-resources`: resources that keep this one from going to the requested
+/// node.
 ///
-/// Given by [`POST /cluster/ha/resources/{sid}/migrate`](ClusterHaResourcesSidMigratePath::post), [`POST /cluster/ha/resources/{sid}/relocate`](ClusterHaResourcesSidRelocatePath::post).
+/// Given by [`POST /cluster/ha/resources/{sid}/migrate`](ClusterHaResourcesSidMigratePath::post),
+/// [`POST /cluster/ha/resources/{sid}/relocate`](ClusterHaResourcesSidRelocatePath::post).
 #[non_exhaustive]
 pub struct HaMigrationBlocker {
     /// Kind of rule that stands in the way.

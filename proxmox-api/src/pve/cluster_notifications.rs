@@ -42,7 +42,7 @@ use crate::support::*;
 /// Its calls: [`GET /cluster/notifications`](ClusterNotificationsPath::get).
 #[cfg_attr(doc, doc(alias("/cluster/notifications")))]
 #[derive(Clone, Debug)]
-pub struct ClusterNotificationsPath(pub(crate) At);
+pub struct ClusterNotificationsPath(pub(crate) PathNode);
 
 impl super::cluster::ClusterPath {
     /// Leads to [`GET /cluster/notifications`](ClusterNotificationsPath::get).
@@ -88,7 +88,7 @@ impl ClusterNotificationsPath {
 /// Its calls: [`GET /cluster/notifications/endpoints`](ClusterNotificationsEndpointsPath::get).
 #[cfg_attr(doc, doc(alias("/cluster/notifications/endpoints")))]
 #[derive(Clone, Debug)]
-pub struct ClusterNotificationsEndpointsPath(pub(crate) At);
+pub struct ClusterNotificationsEndpointsPath(pub(crate) PathNode);
 
 impl ClusterNotificationsPath {
     /// Leads to [`GET /cluster/notifications/endpoints`](ClusterNotificationsEndpointsPath::get).
@@ -130,13 +130,17 @@ impl ClusterNotificationsEndpointsPath {
 
 /// The path `/cluster/notifications/endpoints/gotify`.
 ///
-/// Its calls: [`GET /cluster/notifications/endpoints/gotify`](ClusterNotificationsEndpointsGotifyPath::get), [`POST /cluster/notifications/endpoints/gotify`](ClusterNotificationsEndpointsGotifyPost).
+/// Its calls:
+/// [`GET /cluster/notifications/endpoints/gotify`](ClusterNotificationsEndpointsGotifyPath::get),
+/// [`POST /cluster/notifications/endpoints/gotify`](ClusterNotificationsEndpointsGotifyPost).
 #[cfg_attr(doc, doc(alias("/cluster/notifications/endpoints/gotify")))]
 #[derive(Clone, Debug)]
-pub struct ClusterNotificationsEndpointsGotifyPath(pub(crate) At);
+pub struct ClusterNotificationsEndpointsGotifyPath(pub(crate) PathNode);
 
 impl ClusterNotificationsEndpointsPath {
-    /// Leads to [`GET /cluster/notifications/endpoints/gotify`](ClusterNotificationsEndpointsGotifyPath::get), [`POST /cluster/notifications/endpoints/gotify`](ClusterNotificationsEndpointsGotifyPost).
+    /// Leads to
+    /// [`GET /cluster/notifications/endpoints/gotify`](ClusterNotificationsEndpointsGotifyPath::get),
+    /// [`POST /cluster/notifications/endpoints/gotify`](ClusterNotificationsEndpointsGotifyPost).
     #[inline]
     #[must_use]
     pub fn gotify(&self) -> ClusterNotificationsEndpointsGotifyPath {
@@ -181,6 +185,7 @@ impl ClusterNotificationsEndpointsGotifyPath {
             .since(8, 1);
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Creates an endpoint that sends to a Gotify server.
     ///
     /// `POST /cluster/notifications/endpoints/gotify` → `()`
@@ -216,7 +221,8 @@ impl ClusterNotificationsEndpointsGotifyPath {
 
 /// `POST /cluster/notifications/endpoints/gotify` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterNotificationsEndpointsGotifyPostRequired<const GIVEN: usize>(
@@ -282,7 +288,8 @@ impl ClusterNotificationsEndpointsGotifyPostRequired<2> {
 /// * `token`: Application token of the Gotify server.
 /// * Gives: `()`
 /// * Releases: since 8.1
-/// * Needs: `Mapping.Modify` on path `/mapping/notifications` and (`Sys.Audit` and `Sys.Modify` on path `/` or `Sys.AccessNetwork` on path `/`).
+/// * Needs: `Mapping.Modify` on path `/mapping/notifications` and (`Sys.Audit` and `Sys.Modify` on
+///   path `/` or `Sys.AccessNetwork` on path `/`).
 #[cfg_attr(doc, doc(alias(
     "POST /cluster/notifications/endpoints/gotify", "create a gotify endpoint", "create gotify endpoint",
     "add gotify endpoint", "new gotify endpoint", "create gotify target", "add gotify target", "new gotify target",
@@ -308,19 +315,24 @@ impl ClusterNotificationsEndpointsGotifyPost {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
+
     /// Whether nothing is sent through this endpoint. Default: `false`.
     #[inline]
     pub fn disable<How>(mut self, disable: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("disable", disable);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -340,13 +352,19 @@ impl Settings<ClusterNotificationsEndpointsGotifyPost> for NotificationGotify {
 
 /// The path `/cluster/notifications/endpoints/gotify/{name}`.
 ///
-/// Its calls: [`GET /cluster/notifications/endpoints/gotify/{name}`](ClusterNotificationsEndpointsGotifyNamePath::get), [`PUT /cluster/notifications/endpoints/gotify/{name}`](ClusterNotificationsEndpointsGotifyNamePut), [`DELETE /cluster/notifications/endpoints/gotify/{name}`](ClusterNotificationsEndpointsGotifyNamePath::delete).
+/// Its calls:
+/// [`GET /cluster/notifications/endpoints/gotify/{name}`](ClusterNotificationsEndpointsGotifyNamePath::get),
+/// [`PUT /cluster/notifications/endpoints/gotify/{name}`](ClusterNotificationsEndpointsGotifyNamePut),
+/// [`DELETE /cluster/notifications/endpoints/gotify/{name}`](ClusterNotificationsEndpointsGotifyNamePath::delete).
 #[cfg_attr(doc, doc(alias("/cluster/notifications/endpoints/gotify/{name}")))]
 #[derive(Clone, Debug)]
-pub struct ClusterNotificationsEndpointsGotifyNamePath(pub(crate) At);
+pub struct ClusterNotificationsEndpointsGotifyNamePath(pub(crate) PathNode);
 
 impl ClusterNotificationsEndpointsGotifyPath {
-    /// Leads to [`GET /cluster/notifications/endpoints/gotify/{name}`](ClusterNotificationsEndpointsGotifyNamePath::get), [`PUT /cluster/notifications/endpoints/gotify/{name}`](ClusterNotificationsEndpointsGotifyNamePut), [`DELETE /cluster/notifications/endpoints/gotify/{name}`](ClusterNotificationsEndpointsGotifyNamePath::delete).
+    /// Leads to
+    /// [`GET /cluster/notifications/endpoints/gotify/{name}`](ClusterNotificationsEndpointsGotifyNamePath::get),
+    /// [`PUT /cluster/notifications/endpoints/gotify/{name}`](ClusterNotificationsEndpointsGotifyNamePut),
+    /// [`DELETE /cluster/notifications/endpoints/gotify/{name}`](ClusterNotificationsEndpointsGotifyNamePath::delete).
     ///
     /// Endpoint name, used as a target by matchers.
     #[inline]
@@ -379,7 +397,8 @@ impl ClusterNotificationsEndpointsGotifyNamePath {
     ///
     /// * Gives: [`NotificationGotify`]
     /// * Releases: since 8.1
-    /// * Needs: `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path `/mapping/notifications`.
+    /// * Needs: `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path
+    ///   `/mapping/notifications`.
     #[cfg_attr(doc, doc(alias(
         "GET /cluster/notifications/endpoints/gotify/{name}", "get gotify endpoint", "show gotify endpoint",
         "read gotify endpoint", "get gotify target", "show gotify target", "read gotify target", "get gotify",
@@ -400,6 +419,7 @@ impl ClusterNotificationsEndpointsGotifyNamePath {
             .since(8, 1);
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Changes a Gotify endpoint.
     ///
     /// `PUT /cluster/notifications/endpoints/gotify/{name}` → `()`
@@ -432,6 +452,7 @@ impl ClusterNotificationsEndpointsGotifyNamePath {
             self.0.request(ENDPOINT, reply::nothing),
         )
     }
+
     /// Deletes a Gotify endpoint.
     ///
     /// `DELETE /cluster/notifications/endpoints/gotify/{name}`
@@ -474,7 +495,8 @@ impl ClusterNotificationsEndpointsGotifyNamePath {
 ///
 /// * Gives: `()`
 /// * Releases: since 8.1
-/// * Needs: `Mapping.Modify` on path `/mapping/notifications` and (`Sys.Audit` and `Sys.Modify` on path `/` or `Sys.AccessNetwork` on path `/`).
+/// * Needs: `Mapping.Modify` on path `/mapping/notifications` and (`Sys.Audit` and `Sys.Modify` on
+///   path `/` or `Sys.AccessNetwork` on path `/`).
 #[cfg_attr(doc, doc(alias(
     "PUT /cluster/notifications/endpoints/gotify/{name}", "update gotify endpoint", "change gotify endpoint",
     "edit gotify endpoint", "set gotify endpoint", "modify gotify endpoint", "update gotify target",
@@ -496,6 +518,7 @@ impl ClusterNotificationsEndpointsGotifyNamePut {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
+
     /// Settings to reset.
     #[inline]
     pub fn delete<How: Several>(
@@ -505,43 +528,53 @@ impl ClusterNotificationsEndpointsGotifyNamePut {
         self.0.call.set_some_all::<String, How>("delete", delete);
         self
     }
-    /// Digest of the configuration; a change that passes an outdated one is refused. At most 64 characters.
+
+    /// Digest of the configuration; a change that passes an outdated one is refused. At most 64
+    /// characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// Whether nothing is sent through this endpoint. Default: `false`.
     #[inline]
     pub fn disable<How>(mut self, disable: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("disable", disable);
         self
     }
+
     /// Address (URL) of the Gotify server.
     #[inline]
     pub fn server<How>(mut self, server: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("server", server);
         self
     }
+
     /// Application token of the Gotify server.
     #[inline]
     pub fn token<How>(mut self, token: impl IntoSetting<Secret, How>) -> Self {
         self.0.call.set_some::<Secret, How>("token", token);
         self
     }
+
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
         self.0.call.unset(name.into());
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -561,13 +594,17 @@ impl Settings<ClusterNotificationsEndpointsGotifyNamePut> for NotificationGotify
 
 /// The path `/cluster/notifications/endpoints/sendmail`.
 ///
-/// Its calls: [`GET /cluster/notifications/endpoints/sendmail`](ClusterNotificationsEndpointsSendmailPath::get), [`POST /cluster/notifications/endpoints/sendmail`](ClusterNotificationsEndpointsSendmailPost).
+/// Its calls:
+/// [`GET /cluster/notifications/endpoints/sendmail`](ClusterNotificationsEndpointsSendmailPath::get),
+/// [`POST /cluster/notifications/endpoints/sendmail`](ClusterNotificationsEndpointsSendmailPost).
 #[cfg_attr(doc, doc(alias("/cluster/notifications/endpoints/sendmail")))]
 #[derive(Clone, Debug)]
-pub struct ClusterNotificationsEndpointsSendmailPath(pub(crate) At);
+pub struct ClusterNotificationsEndpointsSendmailPath(pub(crate) PathNode);
 
 impl ClusterNotificationsEndpointsPath {
-    /// Leads to [`GET /cluster/notifications/endpoints/sendmail`](ClusterNotificationsEndpointsSendmailPath::get), [`POST /cluster/notifications/endpoints/sendmail`](ClusterNotificationsEndpointsSendmailPost).
+    /// Leads to
+    /// [`GET /cluster/notifications/endpoints/sendmail`](ClusterNotificationsEndpointsSendmailPath::get),
+    /// [`POST /cluster/notifications/endpoints/sendmail`](ClusterNotificationsEndpointsSendmailPost).
     #[inline]
     #[must_use]
     pub fn sendmail(&self) -> ClusterNotificationsEndpointsSendmailPath {
@@ -588,7 +625,8 @@ impl ClusterNotificationsEndpointsSendmailPath {
     ///
     /// * Gives: list of [`NotificationSendmailItem`]
     /// * Releases: since 8.1
-    /// * Needs: `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path `/mapping/notifications`.
+    /// * Needs: `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path
+    ///   `/mapping/notifications`.
     #[cfg_attr(doc, doc(alias(
         "GET /cluster/notifications/endpoints/sendmail", "sendmail endpoints", "list a sendmail endpoint",
         "list sendmail endpoints", "show sendmail endpoints", "all sendmail endpoints", "sendmail targets",
@@ -617,6 +655,7 @@ impl ClusterNotificationsEndpointsSendmailPath {
             .since(8, 1);
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Creates an endpoint that mails through the local `sendmail`.
     ///
     /// `POST /cluster/notifications/endpoints/sendmail` → `()`
@@ -663,7 +702,8 @@ impl ClusterNotificationsEndpointsSendmailPath {
 /// * `name`: Endpoint name, used as a target by matchers.
 /// * Gives: `()`
 /// * Releases: since 8.1
-/// * Needs: `Mapping.Modify` on path `/mapping/notifications` and (`Sys.Audit` and `Sys.Modify` on path `/` or `Sys.AccessNetwork` on path `/`).
+/// * Needs: `Mapping.Modify` on path `/mapping/notifications` and (`Sys.Audit` and `Sys.Modify` on
+///   path `/` or `Sys.AccessNetwork` on path `/`).
 #[cfg_attr(doc, doc(alias(
     "POST /cluster/notifications/endpoints/sendmail", "create a sendmail endpoint", "create sendmail endpoint",
     "add sendmail endpoint", "new sendmail endpoint", "create sendmail target", "add sendmail target",
@@ -690,18 +730,21 @@ impl ClusterNotificationsEndpointsSendmailPost {
         self.0.call.set_some::<String, How>("author", author);
         self
     }
+
     /// Free text about the endpoint.
     #[inline]
     pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
+
     /// Whether nothing is sent through this endpoint. Default: `false`.
     #[inline]
     pub fn disable<How>(mut self, disable: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("disable", disable);
         self
     }
+
     /// Sender address of the mails.
     #[cfg_attr(doc, doc(alias("from-address")))]
     #[inline]
@@ -712,6 +755,7 @@ impl ClusterNotificationsEndpointsSendmailPost {
         self.0.call.set_some::<String, How>("from-address", from_address);
         self
     }
+
     /// Mail addresses that receive the notifications.
     #[inline]
     pub fn mailto<How: Several>(
@@ -721,6 +765,7 @@ impl ClusterNotificationsEndpointsSendmailPost {
         self.0.call.set_some_all::<String, How>("mailto", mailto);
         self
     }
+
     /// Users who receive the notifications at the address in their account.
     #[cfg_attr(doc, doc(alias("mailto-user")))]
     #[inline]
@@ -731,13 +776,17 @@ impl ClusterNotificationsEndpointsSendmailPost {
         self.0.call.set_some_all::<UserId, How>("mailto-user", mailto_user);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -757,13 +806,19 @@ impl Settings<ClusterNotificationsEndpointsSendmailPost> for NotificationSendmai
 
 /// The path `/cluster/notifications/endpoints/sendmail/{name}`.
 ///
-/// Its calls: [`GET /cluster/notifications/endpoints/sendmail/{name}`](ClusterNotificationsEndpointsSendmailNamePath::get), [`PUT /cluster/notifications/endpoints/sendmail/{name}`](ClusterNotificationsEndpointsSendmailNamePut), [`DELETE /cluster/notifications/endpoints/sendmail/{name}`](ClusterNotificationsEndpointsSendmailNamePath::delete).
+/// Its calls:
+/// [`GET /cluster/notifications/endpoints/sendmail/{name}`](ClusterNotificationsEndpointsSendmailNamePath::get),
+/// [`PUT /cluster/notifications/endpoints/sendmail/{name}`](ClusterNotificationsEndpointsSendmailNamePut),
+/// [`DELETE /cluster/notifications/endpoints/sendmail/{name}`](ClusterNotificationsEndpointsSendmailNamePath::delete).
 #[cfg_attr(doc, doc(alias("/cluster/notifications/endpoints/sendmail/{name}")))]
 #[derive(Clone, Debug)]
-pub struct ClusterNotificationsEndpointsSendmailNamePath(pub(crate) At);
+pub struct ClusterNotificationsEndpointsSendmailNamePath(pub(crate) PathNode);
 
 impl ClusterNotificationsEndpointsSendmailPath {
-    /// Leads to [`GET /cluster/notifications/endpoints/sendmail/{name}`](ClusterNotificationsEndpointsSendmailNamePath::get), [`PUT /cluster/notifications/endpoints/sendmail/{name}`](ClusterNotificationsEndpointsSendmailNamePut), [`DELETE /cluster/notifications/endpoints/sendmail/{name}`](ClusterNotificationsEndpointsSendmailNamePath::delete).
+    /// Leads to
+    /// [`GET /cluster/notifications/endpoints/sendmail/{name}`](ClusterNotificationsEndpointsSendmailNamePath::get),
+    /// [`PUT /cluster/notifications/endpoints/sendmail/{name}`](ClusterNotificationsEndpointsSendmailNamePut),
+    /// [`DELETE /cluster/notifications/endpoints/sendmail/{name}`](ClusterNotificationsEndpointsSendmailNamePath::delete).
     ///
     /// Endpoint name, used as a target by matchers.
     #[inline]
@@ -796,7 +851,8 @@ impl ClusterNotificationsEndpointsSendmailNamePath {
     ///
     /// * Gives: [`NotificationSendmail`]
     /// * Releases: since 8.1
-    /// * Needs: `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path `/mapping/notifications`.
+    /// * Needs: `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path
+    ///   `/mapping/notifications`.
     #[cfg_attr(doc, doc(alias(
         "GET /cluster/notifications/endpoints/sendmail/{name}", "get sendmail endpoint", "show sendmail endpoint",
         "read sendmail endpoint", "get sendmail target", "show sendmail target", "read sendmail target",
@@ -817,6 +873,7 @@ impl ClusterNotificationsEndpointsSendmailNamePath {
             .since(8, 1);
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Changes a `sendmail` endpoint.
     ///
     /// `PUT /cluster/notifications/endpoints/sendmail/{name}` → `()`
@@ -848,6 +905,7 @@ impl ClusterNotificationsEndpointsSendmailNamePath {
             self.0.request(ENDPOINT, reply::nothing),
         )
     }
+
     /// Deletes a `sendmail` endpoint.
     ///
     /// `DELETE /cluster/notifications/endpoints/sendmail/{name}`
@@ -890,7 +948,8 @@ impl ClusterNotificationsEndpointsSendmailNamePath {
 ///
 /// * Gives: `()`
 /// * Releases: since 8.1
-/// * Needs: `Mapping.Modify` on path `/mapping/notifications` and (`Sys.Audit` and `Sys.Modify` on path `/` or `Sys.AccessNetwork` on path `/`).
+/// * Needs: `Mapping.Modify` on path `/mapping/notifications` and (`Sys.Audit` and `Sys.Modify` on
+///   path `/` or `Sys.AccessNetwork` on path `/`).
 #[cfg_attr(doc, doc(alias(
     "PUT /cluster/notifications/endpoints/sendmail/{name}", "update sendmail endpoint", "change sendmail endpoint",
     "edit sendmail endpoint", "set sendmail endpoint", "modify sendmail endpoint", "update sendmail target",
@@ -912,12 +971,14 @@ impl ClusterNotificationsEndpointsSendmailNamePut {
         self.0.call.set_some::<String, How>("author", author);
         self
     }
+
     /// Free text about the endpoint.
     #[inline]
     pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
+
     /// Settings to reset.
     #[inline]
     pub fn delete<How: Several>(
@@ -927,18 +988,22 @@ impl ClusterNotificationsEndpointsSendmailNamePut {
         self.0.call.set_some_all::<String, How>("delete", delete);
         self
     }
-    /// Digest of the configuration; a change that passes an outdated one is refused. At most 64 characters.
+
+    /// Digest of the configuration; a change that passes an outdated one is refused. At most 64
+    /// characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// Whether nothing is sent through this endpoint. Default: `false`.
     #[inline]
     pub fn disable<How>(mut self, disable: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("disable", disable);
         self
     }
+
     /// Sender address of the mails.
     #[cfg_attr(doc, doc(alias("from-address")))]
     #[inline]
@@ -949,6 +1014,7 @@ impl ClusterNotificationsEndpointsSendmailNamePut {
         self.0.call.set_some::<String, How>("from-address", from_address);
         self
     }
+
     /// Mail addresses that receive the notifications.
     #[inline]
     pub fn mailto<How: Several>(
@@ -958,6 +1024,7 @@ impl ClusterNotificationsEndpointsSendmailNamePut {
         self.0.call.set_some_all::<String, How>("mailto", mailto);
         self
     }
+
     /// Users who receive the notifications at the address in their account.
     #[cfg_attr(doc, doc(alias("mailto-user")))]
     #[inline]
@@ -968,19 +1035,24 @@ impl ClusterNotificationsEndpointsSendmailNamePut {
         self.0.call.set_some_all::<UserId, How>("mailto-user", mailto_user);
         self
     }
+
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
         self.0.call.unset(name.into());
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -1002,13 +1074,17 @@ for NotificationSendmailItem {
 
 /// The path `/cluster/notifications/endpoints/smtp`.
 ///
-/// Its calls: [`GET /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPath::get), [`POST /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPost).
+/// Its calls:
+/// [`GET /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPath::get),
+/// [`POST /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPost).
 #[cfg_attr(doc, doc(alias("/cluster/notifications/endpoints/smtp")))]
 #[derive(Clone, Debug)]
-pub struct ClusterNotificationsEndpointsSmtpPath(pub(crate) At);
+pub struct ClusterNotificationsEndpointsSmtpPath(pub(crate) PathNode);
 
 impl ClusterNotificationsEndpointsPath {
-    /// Leads to [`GET /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPath::get), [`POST /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPost).
+    /// Leads to
+    /// [`GET /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPath::get),
+    /// [`POST /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPost).
     #[inline]
     #[must_use]
     pub fn smtp(&self) -> ClusterNotificationsEndpointsSmtpPath {
@@ -1029,7 +1105,8 @@ impl ClusterNotificationsEndpointsSmtpPath {
     ///
     /// * Gives: list of [`NotificationSmtpItem`]
     /// * Releases: since 8.1
-    /// * Needs: `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path `/mapping/notifications`.
+    /// * Needs: `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path
+    ///   `/mapping/notifications`.
     #[cfg_attr(doc, doc(alias(
         "GET /cluster/notifications/endpoints/smtp", "smtp endpoints", "list a smtp endpoint", "list smtp endpoints",
         "show smtp endpoints", "all smtp endpoints", "smtp targets", "list smtp targets", "show smtp targets",
@@ -1056,6 +1133,7 @@ impl ClusterNotificationsEndpointsSmtpPath {
             .since(8, 1);
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Creates an endpoint that mails through an SMTP server.
     ///
     /// `POST /cluster/notifications/endpoints/smtp` → `()`
@@ -1091,7 +1169,8 @@ impl ClusterNotificationsEndpointsSmtpPath {
 
 /// `POST /cluster/notifications/endpoints/smtp` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterNotificationsEndpointsSmtpPostRequired<const GIVEN: usize>(
@@ -1157,7 +1236,8 @@ impl ClusterNotificationsEndpointsSmtpPostRequired<2> {
 /// * `from_address`: Sender address of the mails.
 /// * Gives: `()`
 /// * Releases: since 8.1
-/// * Needs: `Mapping.Modify` on path `/mapping/notifications` and (`Sys.Audit` and `Sys.Modify` on path `/` or `Sys.AccessNetwork` on path `/`).
+/// * Needs: `Mapping.Modify` on path `/mapping/notifications` and (`Sys.Audit` and `Sys.Modify` on
+///   path `/` or `Sys.AccessNetwork` on path `/`).
 #[cfg_attr(doc, doc(alias(
     "POST /cluster/notifications/endpoints/smtp", "create a smtp endpoint", "create smtp endpoint",
     "add smtp endpoint", "new smtp endpoint", "create smtp target", "add smtp target", "new smtp target",
@@ -1182,18 +1262,21 @@ impl ClusterNotificationsEndpointsSmtpPost {
         self.0.call.set_some::<String, How>("author", author);
         self
     }
+
     /// Free text about the endpoint.
     #[inline]
     pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
+
     /// Whether nothing is sent through this endpoint. Default: `false`.
     #[inline]
     pub fn disable<How>(mut self, disable: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("disable", disable);
         self
     }
+
     /// Mail addresses that receive the notifications.
     #[inline]
     pub fn mailto<How: Several>(
@@ -1203,6 +1286,7 @@ impl ClusterNotificationsEndpointsSmtpPost {
         self.0.call.set_some_all::<String, How>("mailto", mailto);
         self
     }
+
     /// Users who receive the notifications at the address in their account.
     #[cfg_attr(doc, doc(alias("mailto-user")))]
     #[inline]
@@ -1213,6 +1297,7 @@ impl ClusterNotificationsEndpointsSmtpPost {
         self.0.call.set_some_all::<UserId, How>("mailto-user", mailto_user);
         self
     }
+
     /// How the connection is encrypted. Default: `tls`.
     #[inline]
     pub fn mode<How>(
@@ -1222,31 +1307,38 @@ impl ClusterNotificationsEndpointsSmtpPost {
         self.0.call.set_some::<NotificationSmtpMode, How>("mode", mode);
         self
     }
+
     /// Password for the login at the SMTP server.
     #[inline]
     pub fn password<How>(mut self, password: impl IntoSetting<Secret, How>) -> Self {
         self.0.call.set_some::<Secret, How>("password", password);
         self
     }
+
     /// TCP port of the SMTP server; if not set, the usual one for `mode`.
     #[inline]
     pub fn port<How>(mut self, port: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("port", port);
         self
     }
+
     /// User name for the login at the SMTP server; no login without it.
     #[inline]
     pub fn username<How>(mut self, username: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("username", username);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -1266,13 +1358,19 @@ impl Settings<ClusterNotificationsEndpointsSmtpPost> for NotificationSmtp {
 
 /// The path `/cluster/notifications/endpoints/smtp/{name}`.
 ///
-/// Its calls: [`GET /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePath::get), [`PUT /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePut), [`DELETE /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePath::delete).
+/// Its calls:
+/// [`GET /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePath::get),
+/// [`PUT /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePut),
+/// [`DELETE /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePath::delete).
 #[cfg_attr(doc, doc(alias("/cluster/notifications/endpoints/smtp/{name}")))]
 #[derive(Clone, Debug)]
-pub struct ClusterNotificationsEndpointsSmtpNamePath(pub(crate) At);
+pub struct ClusterNotificationsEndpointsSmtpNamePath(pub(crate) PathNode);
 
 impl ClusterNotificationsEndpointsSmtpPath {
-    /// Leads to [`GET /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePath::get), [`PUT /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePut), [`DELETE /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePath::delete).
+    /// Leads to
+    /// [`GET /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePath::get),
+    /// [`PUT /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePut),
+    /// [`DELETE /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePath::delete).
     ///
     /// Endpoint name, used as a target by matchers.
     #[inline]
@@ -1305,7 +1403,8 @@ impl ClusterNotificationsEndpointsSmtpNamePath {
     ///
     /// * Gives: [`NotificationSmtp`]
     /// * Releases: since 8.1
-    /// * Needs: `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path `/mapping/notifications`.
+    /// * Needs: `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path
+    ///   `/mapping/notifications`.
     #[cfg_attr(doc, doc(alias(
         "GET /cluster/notifications/endpoints/smtp/{name}", "get smtp endpoint", "show smtp endpoint",
         "read smtp endpoint", "get smtp target", "show smtp target", "read smtp target", "get smtp", "show smtp",
@@ -1326,6 +1425,7 @@ impl ClusterNotificationsEndpointsSmtpNamePath {
             .since(8, 1);
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Changes an SMTP endpoint.
     ///
     /// `PUT /cluster/notifications/endpoints/smtp/{name}` → `()`
@@ -1358,6 +1458,7 @@ impl ClusterNotificationsEndpointsSmtpNamePath {
             self.0.request(ENDPOINT, reply::nothing),
         )
     }
+
     /// Deletes an SMTP endpoint.
     ///
     /// `DELETE /cluster/notifications/endpoints/smtp/{name}`
@@ -1400,7 +1501,8 @@ impl ClusterNotificationsEndpointsSmtpNamePath {
 ///
 /// * Gives: `()`
 /// * Releases: since 8.1
-/// * Needs: `Mapping.Modify` on path `/mapping/notifications` and (`Sys.Audit` and `Sys.Modify` on path `/` or `Sys.AccessNetwork` on path `/`).
+/// * Needs: `Mapping.Modify` on path `/mapping/notifications` and (`Sys.Audit` and `Sys.Modify` on
+///   path `/` or `Sys.AccessNetwork` on path `/`).
 #[cfg_attr(doc, doc(alias(
     "PUT /cluster/notifications/endpoints/smtp/{name}", "update smtp endpoint", "change smtp endpoint",
     "edit smtp endpoint", "set smtp endpoint", "modify smtp endpoint", "update smtp target", "change smtp target",
@@ -1421,12 +1523,14 @@ impl ClusterNotificationsEndpointsSmtpNamePut {
         self.0.call.set_some::<String, How>("author", author);
         self
     }
+
     /// Free text about the endpoint.
     #[inline]
     pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
+
     /// Settings to reset.
     #[inline]
     pub fn delete<How: Several>(
@@ -1436,18 +1540,22 @@ impl ClusterNotificationsEndpointsSmtpNamePut {
         self.0.call.set_some_all::<String, How>("delete", delete);
         self
     }
-    /// Digest of the configuration; a change that passes an outdated one is refused. At most 64 characters.
+
+    /// Digest of the configuration; a change that passes an outdated one is refused. At most 64
+    /// characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// Whether nothing is sent through this endpoint. Default: `false`.
     #[inline]
     pub fn disable<How>(mut self, disable: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("disable", disable);
         self
     }
+
     /// Sender address of the mails.
     #[cfg_attr(doc, doc(alias("from-address")))]
     #[inline]
@@ -1458,6 +1566,7 @@ impl ClusterNotificationsEndpointsSmtpNamePut {
         self.0.call.set_some::<String, How>("from-address", from_address);
         self
     }
+
     /// Mail addresses that receive the notifications.
     #[inline]
     pub fn mailto<How: Several>(
@@ -1467,6 +1576,7 @@ impl ClusterNotificationsEndpointsSmtpNamePut {
         self.0.call.set_some_all::<String, How>("mailto", mailto);
         self
     }
+
     /// Users who receive the notifications at the address in their account.
     #[cfg_attr(doc, doc(alias("mailto-user")))]
     #[inline]
@@ -1477,6 +1587,7 @@ impl ClusterNotificationsEndpointsSmtpNamePut {
         self.0.call.set_some_all::<UserId, How>("mailto-user", mailto_user);
         self
     }
+
     /// How the connection is encrypted. Default: `tls`.
     #[inline]
     pub fn mode<How>(
@@ -1486,43 +1597,52 @@ impl ClusterNotificationsEndpointsSmtpNamePut {
         self.0.call.set_some::<NotificationSmtpMode, How>("mode", mode);
         self
     }
+
     /// Password for the login at the SMTP server.
     #[inline]
     pub fn password<How>(mut self, password: impl IntoSetting<Secret, How>) -> Self {
         self.0.call.set_some::<Secret, How>("password", password);
         self
     }
+
     /// TCP port of the SMTP server; if not set, the usual one for `mode`.
     #[inline]
     pub fn port<How>(mut self, port: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("port", port);
         self
     }
+
     /// Host name or IP address of the SMTP server.
     #[inline]
     pub fn server<How>(mut self, server: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("server", server);
         self
     }
+
     /// User name for the login at the SMTP server; no login without it.
     #[inline]
     pub fn username<How>(mut self, username: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("username", username);
         self
     }
+
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
         self.0.call.unset(name.into());
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -1542,13 +1662,17 @@ impl Settings<ClusterNotificationsEndpointsSmtpNamePut> for NotificationSmtpItem
 
 /// The path `/cluster/notifications/endpoints/webhook`.
 ///
-/// Its calls: [`GET /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPath::get), [`POST /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPost).
+/// Its calls:
+/// [`GET /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPath::get),
+/// [`POST /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPost).
 #[cfg_attr(doc, doc(alias("/cluster/notifications/endpoints/webhook")))]
 #[derive(Clone, Debug)]
-pub struct ClusterNotificationsEndpointsWebhookPath(pub(crate) At);
+pub struct ClusterNotificationsEndpointsWebhookPath(pub(crate) PathNode);
 
 impl ClusterNotificationsEndpointsPath {
-    /// Leads to [`GET /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPath::get), [`POST /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPost).
+    /// Leads to
+    /// [`GET /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPath::get),
+    /// [`POST /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPost).
     #[inline]
     #[must_use]
     pub fn webhook(&self) -> ClusterNotificationsEndpointsWebhookPath {
@@ -1593,6 +1717,7 @@ impl ClusterNotificationsEndpointsWebhookPath {
             .since(8, 3);
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Creates an endpoint that makes an HTTP request per notification.
     ///
     /// `POST /cluster/notifications/endpoints/webhook` → `()`
@@ -1628,7 +1753,8 @@ impl ClusterNotificationsEndpointsWebhookPath {
 
 /// `POST /cluster/notifications/endpoints/webhook` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterNotificationsEndpointsWebhookPostRequired<const GIVEN: usize>(
@@ -1696,7 +1822,8 @@ impl ClusterNotificationsEndpointsWebhookPostRequired<2> {
 /// * `url`: Address (URL) the request goes to.
 /// * Gives: `()`
 /// * Releases: since 8.3
-/// * Needs: `Mapping.Modify` on path `/mapping/notifications` and (`Sys.Audit` and `Sys.Modify` on path `/` or `Sys.AccessNetwork` on path `/`).
+/// * Needs: `Mapping.Modify` on path `/mapping/notifications` and (`Sys.Audit` and `Sys.Modify` on
+///   path `/` or `Sys.AccessNetwork` on path `/`).
 #[cfg_attr(doc, doc(alias(
     "POST /cluster/notifications/endpoints/webhook", "create a webhook endpoint", "create webhook endpoint",
     "add webhook endpoint", "new webhook endpoint", "create webhook target", "add webhook target",
@@ -1723,18 +1850,21 @@ impl ClusterNotificationsEndpointsWebhookPost {
         self.0.call.set_some::<String, How>("body", body);
         self
     }
+
     /// Free text about the endpoint.
     #[inline]
     pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
+
     /// Whether nothing is sent through this endpoint. Default: `false`.
     #[inline]
     pub fn disable<How>(mut self, disable: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("disable", disable);
         self
     }
+
     /// Request headers, each written `name=<name>,value=<base64>`.
     #[inline]
     pub fn header<How: Several>(
@@ -1744,6 +1874,7 @@ impl ClusterNotificationsEndpointsWebhookPost {
         self.0.call.set_some_all::<Secret, How>("header", header);
         self
     }
+
     /// Secrets that templates may refer to, each written `name=<name>,value=<base64>`.
     #[inline]
     pub fn secret<How: Several>(
@@ -1753,13 +1884,17 @@ impl ClusterNotificationsEndpointsWebhookPost {
         self.0.call.set_some_all::<Secret, How>("secret", secret);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -1779,13 +1914,19 @@ impl Settings<ClusterNotificationsEndpointsWebhookPost> for NotificationWebhook 
 
 /// The path `/cluster/notifications/endpoints/webhook/{name}`.
 ///
-/// Its calls: [`GET /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePath::get), [`PUT /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePut), [`DELETE /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePath::delete).
+/// Its calls:
+/// [`GET /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePath::get),
+/// [`PUT /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePut),
+/// [`DELETE /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePath::delete).
 #[cfg_attr(doc, doc(alias("/cluster/notifications/endpoints/webhook/{name}")))]
 #[derive(Clone, Debug)]
-pub struct ClusterNotificationsEndpointsWebhookNamePath(pub(crate) At);
+pub struct ClusterNotificationsEndpointsWebhookNamePath(pub(crate) PathNode);
 
 impl ClusterNotificationsEndpointsWebhookPath {
-    /// Leads to [`GET /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePath::get), [`PUT /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePut), [`DELETE /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePath::delete).
+    /// Leads to
+    /// [`GET /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePath::get),
+    /// [`PUT /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePut),
+    /// [`DELETE /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePath::delete).
     ///
     /// Endpoint name, used as a target by matchers.
     #[inline]
@@ -1818,7 +1959,8 @@ impl ClusterNotificationsEndpointsWebhookNamePath {
     ///
     /// * Gives: [`NotificationWebhook`]
     /// * Releases: since 8.3
-    /// * Needs: `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path `/mapping/notifications`.
+    /// * Needs: `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path
+    ///   `/mapping/notifications`.
     #[cfg_attr(doc, doc(alias(
         "GET /cluster/notifications/endpoints/webhook/{name}", "get webhook endpoint", "show webhook endpoint",
         "read webhook endpoint", "get webhook target", "show webhook target", "read webhook target", "get webhook",
@@ -1839,6 +1981,7 @@ impl ClusterNotificationsEndpointsWebhookNamePath {
             .since(8, 3);
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Changes a webhook endpoint.
     ///
     /// `PUT /cluster/notifications/endpoints/webhook/{name}` → `()`
@@ -1871,6 +2014,7 @@ impl ClusterNotificationsEndpointsWebhookNamePath {
             self.0.request(ENDPOINT, reply::nothing),
         )
     }
+
     /// Deletes a webhook endpoint.
     ///
     /// `DELETE /cluster/notifications/endpoints/webhook/{name}`
@@ -1913,7 +2057,8 @@ impl ClusterNotificationsEndpointsWebhookNamePath {
 ///
 /// * Gives: `()`
 /// * Releases: since 8.3
-/// * Needs: `Mapping.Modify` on path `/mapping/notifications` and (`Sys.Audit` and `Sys.Modify` on path `/` or `Sys.AccessNetwork` on path `/`).
+/// * Needs: `Mapping.Modify` on path `/mapping/notifications` and (`Sys.Audit` and `Sys.Modify` on
+///   path `/` or `Sys.AccessNetwork` on path `/`).
 #[cfg_attr(doc, doc(alias(
     "PUT /cluster/notifications/endpoints/webhook/{name}", "update webhook endpoint", "change webhook endpoint",
     "edit webhook endpoint", "set webhook endpoint", "modify webhook endpoint", "update webhook target",
@@ -1935,12 +2080,14 @@ impl ClusterNotificationsEndpointsWebhookNamePut {
         self.0.call.set_some::<String, How>("body", body);
         self
     }
+
     /// Free text about the endpoint.
     #[inline]
     pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
+
     /// Settings to reset.
     #[inline]
     pub fn delete<How: Several>(
@@ -1950,18 +2097,22 @@ impl ClusterNotificationsEndpointsWebhookNamePut {
         self.0.call.set_some_all::<String, How>("delete", delete);
         self
     }
-    /// Digest of the configuration; a change that passes an outdated one is refused. At most 64 characters.
+
+    /// Digest of the configuration; a change that passes an outdated one is refused. At most 64
+    /// characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// Whether nothing is sent through this endpoint. Default: `false`.
     #[inline]
     pub fn disable<How>(mut self, disable: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("disable", disable);
         self
     }
+
     /// Request headers, each written `name=<name>,value=<base64>`.
     #[inline]
     pub fn header<How: Several>(
@@ -1971,6 +2122,7 @@ impl ClusterNotificationsEndpointsWebhookNamePut {
         self.0.call.set_some_all::<Secret, How>("header", header);
         self
     }
+
     /// HTTP method of the request.
     #[inline]
     pub fn method<How>(
@@ -1980,6 +2132,7 @@ impl ClusterNotificationsEndpointsWebhookNamePut {
         self.0.call.set_some::<NotificationWebhookMethod, How>("method", method);
         self
     }
+
     /// Secrets that templates may refer to, each written `name=<name>,value=<base64>`.
     #[inline]
     pub fn secret<How: Several>(
@@ -1989,25 +2142,31 @@ impl ClusterNotificationsEndpointsWebhookNamePut {
         self.0.call.set_some_all::<Secret, How>("secret", secret);
         self
     }
+
     /// Address (URL) the request goes to.
     #[inline]
     pub fn url<How>(mut self, url: impl IntoSetting<Secret, How>) -> Self {
         self.0.call.set_some::<Secret, How>("url", url);
         self
     }
+
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
         self.0.call.unset(name.into());
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -2027,13 +2186,15 @@ impl Settings<ClusterNotificationsEndpointsWebhookNamePut> for NotificationWebho
 
 /// The path `/cluster/notifications/matcher-field-values`.
 ///
-/// Its calls: [`GET /cluster/notifications/matcher-field-values`](ClusterNotificationsMatcherFieldValuesPath::get).
+/// Its calls:
+/// [`GET /cluster/notifications/matcher-field-values`](ClusterNotificationsMatcherFieldValuesPath::get).
 #[cfg_attr(doc, doc(alias("/cluster/notifications/matcher-field-values")))]
 #[derive(Clone, Debug)]
-pub struct ClusterNotificationsMatcherFieldValuesPath(pub(crate) At);
+pub struct ClusterNotificationsMatcherFieldValuesPath(pub(crate) PathNode);
 
 impl ClusterNotificationsPath {
-    /// Leads to [`GET /cluster/notifications/matcher-field-values`](ClusterNotificationsMatcherFieldValuesPath::get).
+    /// Leads to
+    /// [`GET /cluster/notifications/matcher-field-values`](ClusterNotificationsMatcherFieldValuesPath::get).
     #[cfg_attr(doc, doc(alias("matcher-field-values")))]
     #[inline]
     #[must_use]
@@ -2057,7 +2218,8 @@ impl ClusterNotificationsMatcherFieldValuesPath {
     ///
     /// * Gives: list of [`NotificationMatcherFieldValue`]
     /// * Releases: since 8.2
-    /// * Needs: `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path `/mapping/notifications`.
+    /// * Needs: `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path
+    ///   `/mapping/notifications`.
     #[cfg_attr(doc, doc(alias(
         "GET /cluster/notifications/matcher-field-values", "cluster notifications matcher field values",
         "notifications matcher field values cluster", "cluster matcher field values", "matcher field values cluster",
@@ -2085,13 +2247,15 @@ impl ClusterNotificationsMatcherFieldValuesPath {
 
 /// The path `/cluster/notifications/matcher-fields`.
 ///
-/// Its calls: [`GET /cluster/notifications/matcher-fields`](ClusterNotificationsMatcherFieldsPath::get).
+/// Its calls:
+/// [`GET /cluster/notifications/matcher-fields`](ClusterNotificationsMatcherFieldsPath::get).
 #[cfg_attr(doc, doc(alias("/cluster/notifications/matcher-fields")))]
 #[derive(Clone, Debug)]
-pub struct ClusterNotificationsMatcherFieldsPath(pub(crate) At);
+pub struct ClusterNotificationsMatcherFieldsPath(pub(crate) PathNode);
 
 impl ClusterNotificationsPath {
-    /// Leads to [`GET /cluster/notifications/matcher-fields`](ClusterNotificationsMatcherFieldsPath::get).
+    /// Leads to
+    /// [`GET /cluster/notifications/matcher-fields`](ClusterNotificationsMatcherFieldsPath::get).
     #[cfg_attr(doc, doc(alias("matcher-fields")))]
     #[inline]
     #[must_use]
@@ -2113,7 +2277,8 @@ impl ClusterNotificationsMatcherFieldsPath {
     ///
     /// * Gives: list of [`DirectoryEntry`](super::types::DirectoryEntry)
     /// * Releases: since 8.2
-    /// * Needs: `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path `/mapping/notifications`.
+    /// * Needs: `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path
+    ///   `/mapping/notifications`.
     #[cfg_attr(doc, doc(alias(
         "GET /cluster/notifications/matcher-fields", "cluster notifications matcher fields",
         "notifications matcher fields cluster", "cluster matcher fields", "matcher fields cluster",
@@ -2140,13 +2305,15 @@ impl ClusterNotificationsMatcherFieldsPath {
 
 /// The path `/cluster/notifications/matchers`.
 ///
-/// Its calls: [`GET /cluster/notifications/matchers`](ClusterNotificationsMatchersPath::get), [`POST /cluster/notifications/matchers`](ClusterNotificationsMatchersPost).
+/// Its calls: [`GET /cluster/notifications/matchers`](ClusterNotificationsMatchersPath::get),
+/// [`POST /cluster/notifications/matchers`](ClusterNotificationsMatchersPost).
 #[cfg_attr(doc, doc(alias("/cluster/notifications/matchers")))]
 #[derive(Clone, Debug)]
-pub struct ClusterNotificationsMatchersPath(pub(crate) At);
+pub struct ClusterNotificationsMatchersPath(pub(crate) PathNode);
 
 impl ClusterNotificationsPath {
-    /// Leads to [`GET /cluster/notifications/matchers`](ClusterNotificationsMatchersPath::get), [`POST /cluster/notifications/matchers`](ClusterNotificationsMatchersPost).
+    /// Leads to [`GET /cluster/notifications/matchers`](ClusterNotificationsMatchersPath::get),
+    /// [`POST /cluster/notifications/matchers`](ClusterNotificationsMatchersPost).
     #[inline]
     #[must_use]
     pub fn matchers(&self) -> ClusterNotificationsMatchersPath {
@@ -2167,7 +2334,8 @@ impl ClusterNotificationsMatchersPath {
     ///
     /// * Gives: list of [`ClusterNotificationsMatchersItem`]
     /// * Releases: since 8.1
-    /// * Needs: `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path `/mapping/notifications` or `Mapping.Use` on path `/mapping/notifications`.
+    /// * Needs: `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path
+    ///   `/mapping/notifications` or `Mapping.Use` on path `/mapping/notifications`.
     #[cfg_attr(doc, doc(alias(
         "GET /cluster/notifications/matchers", "notification matchers", "list a notification matcher",
         "list notification matchers", "show notification matchers", "all notification matchers", "matchers",
@@ -2195,6 +2363,7 @@ impl ClusterNotificationsMatchersPath {
             .since(8, 1);
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Creates a matcher.
     ///
     /// `POST /cluster/notifications/matchers` → `()`
@@ -2259,12 +2428,14 @@ impl ClusterNotificationsMatchersPost {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
+
     /// Whether the matcher is ignored. Default: `false`.
     #[inline]
     pub fn disable<How>(mut self, disable: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("disable", disable);
         self
     }
+
     /// Turns the overall result of the matcher around.
     #[cfg_attr(doc, doc(alias("invert-match")))]
     #[inline]
@@ -2275,6 +2446,7 @@ impl ClusterNotificationsMatchersPost {
         self.0.call.set_some::<bool, How>("invert-match", invert_match);
         self
     }
+
     /// Calendar expressions that the time of the notification has to meet.
     #[cfg_attr(doc, doc(alias("match-calendar")))]
     #[inline]
@@ -2285,6 +2457,7 @@ impl ClusterNotificationsMatchersPost {
         self.0.call.set_some_all::<String, How>("match-calendar", match_calendar);
         self
     }
+
     /// Conditions on metadata fields: `exact:<field>=<value>` or `regex:<field>=<pattern>`.
     #[cfg_attr(doc, doc(alias("match-field")))]
     #[inline]
@@ -2295,6 +2468,7 @@ impl ClusterNotificationsMatchersPost {
         self.0.call.set_some_all::<String, How>("match-field", match_field);
         self
     }
+
     /// Severities that match; one condition may list several, separated by commas.
     #[cfg_attr(doc, doc(alias("match-severity")))]
     #[inline]
@@ -2305,6 +2479,7 @@ impl ClusterNotificationsMatchersPost {
         self.0.call.set_some_all::<String, How>("match-severity", match_severity);
         self
     }
+
     /// Whether all conditions have to be met or one is enough. Default: `all`.
     #[inline]
     pub fn mode<How>(
@@ -2314,6 +2489,7 @@ impl ClusterNotificationsMatchersPost {
         self.0.call.set_some::<ClusterNotificationsMatchersMode, How>("mode", mode);
         self
     }
+
     /// Targets that receive the matching notifications.
     #[inline]
     pub fn target<How: Several>(
@@ -2323,13 +2499,17 @@ impl ClusterNotificationsMatchersPost {
         self.0.call.set_some_all::<String, How>("target", target);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -2349,13 +2529,19 @@ impl Settings<ClusterNotificationsMatchersPost> for ClusterNotificationsMatcher 
 
 /// The path `/cluster/notifications/matchers/{name}`.
 ///
-/// Its calls: [`GET /cluster/notifications/matchers/{name}`](ClusterNotificationsMatchersNamePath::get), [`PUT /cluster/notifications/matchers/{name}`](ClusterNotificationsMatchersNamePut), [`DELETE /cluster/notifications/matchers/{name}`](ClusterNotificationsMatchersNamePath::delete).
+/// Its calls:
+/// [`GET /cluster/notifications/matchers/{name}`](ClusterNotificationsMatchersNamePath::get),
+/// [`PUT /cluster/notifications/matchers/{name}`](ClusterNotificationsMatchersNamePut),
+/// [`DELETE /cluster/notifications/matchers/{name}`](ClusterNotificationsMatchersNamePath::delete).
 #[cfg_attr(doc, doc(alias("/cluster/notifications/matchers/{name}")))]
 #[derive(Clone, Debug)]
-pub struct ClusterNotificationsMatchersNamePath(pub(crate) At);
+pub struct ClusterNotificationsMatchersNamePath(pub(crate) PathNode);
 
 impl ClusterNotificationsMatchersPath {
-    /// Leads to [`GET /cluster/notifications/matchers/{name}`](ClusterNotificationsMatchersNamePath::get), [`PUT /cluster/notifications/matchers/{name}`](ClusterNotificationsMatchersNamePut), [`DELETE /cluster/notifications/matchers/{name}`](ClusterNotificationsMatchersNamePath::delete).
+    /// Leads to
+    /// [`GET /cluster/notifications/matchers/{name}`](ClusterNotificationsMatchersNamePath::get),
+    /// [`PUT /cluster/notifications/matchers/{name}`](ClusterNotificationsMatchersNamePut),
+    /// [`DELETE /cluster/notifications/matchers/{name}`](ClusterNotificationsMatchersNamePath::delete).
     ///
     /// Matcher name.
     #[inline]
@@ -2381,7 +2567,8 @@ impl ClusterNotificationsMatchersNamePath {
     ///
     /// * Gives: [`ClusterNotificationsMatcher`]
     /// * Releases: since 8.1
-    /// * Needs: `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path `/mapping/notifications`.
+    /// * Needs: `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path
+    ///   `/mapping/notifications`.
     #[cfg_attr(doc, doc(alias(
         "GET /cluster/notifications/matchers/{name}", "get notification matcher", "show notification matcher",
         "read notification matcher", "get matcher", "show matcher", "read matcher", "GET matchers",
@@ -2402,6 +2589,7 @@ impl ClusterNotificationsMatchersNamePath {
             .since(8, 1);
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Changes a matcher.
     ///
     /// `PUT /cluster/notifications/matchers/{name}` → `()`
@@ -2422,6 +2610,7 @@ impl ClusterNotificationsMatchersNamePath {
             );
         ClusterNotificationsMatchersNamePut(self.0.request(ENDPOINT, reply::nothing))
     }
+
     /// Deletes a matcher.
     ///
     /// `DELETE /cluster/notifications/matchers/{name}`
@@ -2484,6 +2673,7 @@ impl ClusterNotificationsMatchersNamePut {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
+
     /// Settings to reset.
     #[inline]
     pub fn delete<How: Several>(
@@ -2493,18 +2683,22 @@ impl ClusterNotificationsMatchersNamePut {
         self.0.call.set_some_all::<String, How>("delete", delete);
         self
     }
-    /// Digest of the configuration; a change that passes an outdated one is refused. At most 64 characters.
+
+    /// Digest of the configuration; a change that passes an outdated one is refused. At most 64
+    /// characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// Whether the matcher is ignored. Default: `false`.
     #[inline]
     pub fn disable<How>(mut self, disable: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("disable", disable);
         self
     }
+
     /// Turns the overall result of the matcher around.
     #[cfg_attr(doc, doc(alias("invert-match")))]
     #[inline]
@@ -2515,6 +2709,7 @@ impl ClusterNotificationsMatchersNamePut {
         self.0.call.set_some::<bool, How>("invert-match", invert_match);
         self
     }
+
     /// Calendar expressions that the time of the notification has to meet.
     #[cfg_attr(doc, doc(alias("match-calendar")))]
     #[inline]
@@ -2525,6 +2720,7 @@ impl ClusterNotificationsMatchersNamePut {
         self.0.call.set_some_all::<String, How>("match-calendar", match_calendar);
         self
     }
+
     /// Conditions on metadata fields: `exact:<field>=<value>` or `regex:<field>=<pattern>`.
     #[cfg_attr(doc, doc(alias("match-field")))]
     #[inline]
@@ -2535,6 +2731,7 @@ impl ClusterNotificationsMatchersNamePut {
         self.0.call.set_some_all::<String, How>("match-field", match_field);
         self
     }
+
     /// Severities that match; one condition may list several, separated by commas.
     #[cfg_attr(doc, doc(alias("match-severity")))]
     #[inline]
@@ -2545,6 +2742,7 @@ impl ClusterNotificationsMatchersNamePut {
         self.0.call.set_some_all::<String, How>("match-severity", match_severity);
         self
     }
+
     /// Whether all conditions have to be met or one is enough. Default: `all`.
     #[inline]
     pub fn mode<How>(
@@ -2554,6 +2752,7 @@ impl ClusterNotificationsMatchersNamePut {
         self.0.call.set_some::<ClusterNotificationsMatchersMode, How>("mode", mode);
         self
     }
+
     /// Targets that receive the matching notifications.
     #[inline]
     pub fn target<How: Several>(
@@ -2563,19 +2762,24 @@ impl ClusterNotificationsMatchersNamePut {
         self.0.call.set_some_all::<String, How>("target", target);
         self
     }
+
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
         self.0.call.unset(name.into());
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -2598,7 +2802,7 @@ impl Settings<ClusterNotificationsMatchersNamePut> for ClusterNotificationsMatch
 /// Its calls: [`GET /cluster/notifications/targets`](ClusterNotificationsTargetsPath::get).
 #[cfg_attr(doc, doc(alias("/cluster/notifications/targets")))]
 #[derive(Clone, Debug)]
-pub struct ClusterNotificationsTargetsPath(pub(crate) At);
+pub struct ClusterNotificationsTargetsPath(pub(crate) PathNode);
 
 impl ClusterNotificationsPath {
     /// Leads to [`GET /cluster/notifications/targets`](ClusterNotificationsTargetsPath::get).
@@ -2622,7 +2826,8 @@ impl ClusterNotificationsTargetsPath {
     ///
     /// * Gives: list of [`ClusterNotificationsTargetsItem`]
     /// * Releases: since 8.1
-    /// * Needs: `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path `/mapping/notifications` or `Mapping.Use` on path `/mapping/notifications`.
+    /// * Needs: `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path
+    ///   `/mapping/notifications` or `Mapping.Use` on path `/mapping/notifications`.
     #[cfg_attr(doc, doc(alias(
         "GET /cluster/notifications/targets", "list notification targets", "notification targets",
         "list a notification target", "show notification targets", "all notification targets", "notifications",
@@ -2654,7 +2859,7 @@ impl ClusterNotificationsTargetsPath {
 /// Its methods lead further down.
 #[cfg_attr(doc, doc(alias("/cluster/notifications/targets/{name}")))]
 #[derive(Clone, Debug)]
-pub struct ClusterNotificationsTargetsNamePath(pub(crate) At);
+pub struct ClusterNotificationsTargetsNamePath(pub(crate) PathNode);
 
 impl ClusterNotificationsTargetsPath {
     /// Leads to `/cluster/notifications/targets/{name}`.
@@ -2672,13 +2877,15 @@ impl ClusterNotificationsTargetsPath {
 
 /// The path `/cluster/notifications/targets/{name}/test`.
 ///
-/// Its calls: [`POST /cluster/notifications/targets/{name}/test`](ClusterNotificationsTargetsNameTestPath::post).
+/// Its calls:
+/// [`POST /cluster/notifications/targets/{name}/test`](ClusterNotificationsTargetsNameTestPath::post).
 #[cfg_attr(doc, doc(alias("/cluster/notifications/targets/{name}/test")))]
 #[derive(Clone, Debug)]
-pub struct ClusterNotificationsTargetsNameTestPath(pub(crate) At);
+pub struct ClusterNotificationsTargetsNameTestPath(pub(crate) PathNode);
 
 impl ClusterNotificationsTargetsNamePath {
-    /// Leads to [`POST /cluster/notifications/targets/{name}/test`](ClusterNotificationsTargetsNameTestPath::post).
+    /// Leads to
+    /// [`POST /cluster/notifications/targets/{name}/test`](ClusterNotificationsTargetsNameTestPath::post).
     #[inline]
     #[must_use]
     pub fn test(&self) -> ClusterNotificationsTargetsNameTestPath {
@@ -2699,7 +2906,8 @@ impl ClusterNotificationsTargetsNameTestPath {
     ///
     /// * Gives: `()`
     /// * Releases: since 8.1
-    /// * Needs: `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path `/mapping/notifications` or `Mapping.Use` on path `/mapping/notifications`.
+    /// * Needs: `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path
+    ///   `/mapping/notifications` or `Mapping.Use` on path `/mapping/notifications`.
     #[cfg_attr(doc, doc(alias(
         "POST /cluster/notifications/targets/{name}/test", "test notification", "send test mail", "test email",
         "send notification", "test target", "notification target test", "test notification target",
@@ -2726,12 +2934,14 @@ impl ClusterNotificationsTargetsNameTestPath {
 
 /// The answer to `GET /cluster/notifications/matchers/{name}`, which reads a matcher.
 ///
-/// Given by [`GET /cluster/notifications/matchers/{name}`](ClusterNotificationsMatchersNamePath::get).
+/// Given by
+/// [`GET /cluster/notifications/matchers/{name}`](ClusterNotificationsMatchersNamePath::get).
 #[non_exhaustive]
 pub struct ClusterNotificationsMatcher {
     /// Free text about the matcher.
     pub comment: Option<String>,
-    /// Digest of the configuration; a change that passes an outdated one is refused. At most 64 characters.
+    /// Digest of the configuration; a change that passes an outdated one is refused. At most 64
+    /// characters.
     pub digest: Option<String>,
     /// Whether the matcher is ignored. Default: `false`.
     pub disable: Option<bool>,
@@ -2768,6 +2978,7 @@ impl ClusterNotificationsMatcher {
         set::put(&mut new.name, &mut new.extra, "name", name);
         new
     }
+
     ///Sets `comment`.
     #[inline]
     #[must_use]
@@ -2775,6 +2986,7 @@ impl ClusterNotificationsMatcher {
         set::set(&mut self.comment, &mut self.extra, "comment", value);
         self
     }
+
     ///Sets `digest`.
     #[inline]
     #[must_use]
@@ -2782,6 +2994,7 @@ impl ClusterNotificationsMatcher {
         set::set(&mut self.digest, &mut self.extra, "digest", value);
         self
     }
+
     ///Sets `disable`.
     #[inline]
     #[must_use]
@@ -2789,6 +3002,7 @@ impl ClusterNotificationsMatcher {
         set::set(&mut self.disable, &mut self.extra, "disable", value);
         self
     }
+
     ///Sets `invert-match`.
     #[inline]
     #[must_use]
@@ -2796,6 +3010,7 @@ impl ClusterNotificationsMatcher {
         set::set(&mut self.invert_match, &mut self.extra, "invert-match", value);
         self
     }
+
     ///Sets `match-calendar`.
     #[inline]
     #[must_use]
@@ -2811,6 +3026,7 @@ impl ClusterNotificationsMatcher {
         );
         self
     }
+
     ///Sets `match-field`.
     #[inline]
     #[must_use]
@@ -2821,6 +3037,7 @@ impl ClusterNotificationsMatcher {
         set::set_list(&mut self.match_field, &mut self.extra, "match-field", value);
         self
     }
+
     ///Sets `match-severity`.
     #[inline]
     #[must_use]
@@ -2836,6 +3053,7 @@ impl ClusterNotificationsMatcher {
         );
         self
     }
+
     ///Sets `mode`.
     #[inline]
     #[must_use]
@@ -2846,6 +3064,7 @@ impl ClusterNotificationsMatcher {
         set::set(&mut self.mode, &mut self.extra, "mode", value);
         self
     }
+
     ///Sets `name`.
     #[inline]
     #[must_use]
@@ -2853,6 +3072,7 @@ impl ClusterNotificationsMatcher {
         set::put(&mut self.name, &mut self.extra, "name", value);
         self
     }
+
     ///Sets `origin`.
     #[inline]
     #[must_use]
@@ -2863,6 +3083,7 @@ impl ClusterNotificationsMatcher {
         set::set(&mut self.origin, &mut self.extra, "origin", value);
         self
     }
+
     ///Sets `target`.
     #[inline]
     #[must_use]
@@ -2873,13 +3094,17 @@ impl ClusterNotificationsMatcher {
         set::set_list(&mut self.target, &mut self.extra, "target", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -2945,6 +3170,7 @@ impl ClusterNotificationsMatchersItem {
         set::put(&mut new.name, &mut new.extra, "name", name);
         new
     }
+
     ///Sets `comment`.
     #[inline]
     #[must_use]
@@ -2952,6 +3178,7 @@ impl ClusterNotificationsMatchersItem {
         set::set(&mut self.comment, &mut self.extra, "comment", value);
         self
     }
+
     ///Sets `disable`.
     #[inline]
     #[must_use]
@@ -2959,6 +3186,7 @@ impl ClusterNotificationsMatchersItem {
         set::set(&mut self.disable, &mut self.extra, "disable", value);
         self
     }
+
     ///Sets `invert-match`.
     #[inline]
     #[must_use]
@@ -2966,6 +3194,7 @@ impl ClusterNotificationsMatchersItem {
         set::set(&mut self.invert_match, &mut self.extra, "invert-match", value);
         self
     }
+
     ///Sets `match-calendar`.
     #[inline]
     #[must_use]
@@ -2981,6 +3210,7 @@ impl ClusterNotificationsMatchersItem {
         );
         self
     }
+
     ///Sets `match-field`.
     #[inline]
     #[must_use]
@@ -2991,6 +3221,7 @@ impl ClusterNotificationsMatchersItem {
         set::set_list(&mut self.match_field, &mut self.extra, "match-field", value);
         self
     }
+
     ///Sets `match-severity`.
     #[inline]
     #[must_use]
@@ -3006,6 +3237,7 @@ impl ClusterNotificationsMatchersItem {
         );
         self
     }
+
     ///Sets `mode`.
     #[inline]
     #[must_use]
@@ -3016,6 +3248,7 @@ impl ClusterNotificationsMatchersItem {
         set::set(&mut self.mode, &mut self.extra, "mode", value);
         self
     }
+
     ///Sets `name`.
     #[inline]
     #[must_use]
@@ -3023,6 +3256,7 @@ impl ClusterNotificationsMatchersItem {
         set::put(&mut self.name, &mut self.extra, "name", value);
         self
     }
+
     ///Sets `origin`.
     #[inline]
     #[must_use]
@@ -3033,6 +3267,7 @@ impl ClusterNotificationsMatchersItem {
         set::set(&mut self.origin, &mut self.extra, "origin", value);
         self
     }
+
     ///Sets `target`.
     #[inline]
     #[must_use]
@@ -3043,13 +3278,17 @@ impl ClusterNotificationsMatchersItem {
         set::set_list(&mut self.target, &mut self.extra, "target", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -3074,8 +3313,10 @@ object!(ClusterNotificationsMatchersItem {
 
 /// Whether all conditions have to be met or one is enough.
 ///
-/// Given by [`GET /cluster/notifications/matchers`](ClusterNotificationsMatchersPath::get), [`GET /cluster/notifications/matchers/{name}`](ClusterNotificationsMatchersNamePath::get).
-/// Taken by [`POST /cluster/notifications/matchers`](ClusterNotificationsMatchersPost), [`PUT /cluster/notifications/matchers/{name}`](ClusterNotificationsMatchersNamePut).
+/// Given by [`GET /cluster/notifications/matchers`](ClusterNotificationsMatchersPath::get),
+/// [`GET /cluster/notifications/matchers/{name}`](ClusterNotificationsMatchersNamePath::get).
+/// Taken by [`POST /cluster/notifications/matchers`](ClusterNotificationsMatchersPost),
+/// [`PUT /cluster/notifications/matchers/{name}`](ClusterNotificationsMatchersNamePut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterNotificationsMatchersMode {
@@ -3093,7 +3334,16 @@ open_enum_impls!(ClusterNotificationsMatchersMode {
 
 /// Whether a user created the entry, or it is built in, changed or not.
 ///
-/// Given by [`GET /cluster/notifications/endpoints/gotify`](ClusterNotificationsEndpointsGotifyPath::get), [`GET /cluster/notifications/endpoints/gotify/{name}`](ClusterNotificationsEndpointsGotifyNamePath::get), [`GET /cluster/notifications/endpoints/sendmail`](ClusterNotificationsEndpointsSendmailPath::get), [`GET /cluster/notifications/endpoints/sendmail/{name}`](ClusterNotificationsEndpointsSendmailNamePath::get), [`GET /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPath::get), [`GET /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePath::get), [`GET /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPath::get), [`GET /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePath::get) and 3 more.
+/// Given by
+/// [`GET /cluster/notifications/endpoints/gotify`](ClusterNotificationsEndpointsGotifyPath::get),
+/// [`GET /cluster/notifications/endpoints/gotify/{name}`](ClusterNotificationsEndpointsGotifyNamePath::get),
+/// [`GET /cluster/notifications/endpoints/sendmail`](ClusterNotificationsEndpointsSendmailPath::get),
+/// [`GET /cluster/notifications/endpoints/sendmail/{name}`](ClusterNotificationsEndpointsSendmailNamePath::get),
+/// [`GET /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPath::get),
+/// [`GET /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePath::get),
+/// [`GET /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPath::get),
+/// [`GET /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePath::get)
+/// and 3 more.
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterNotificationsOrigin {
@@ -3113,7 +3363,8 @@ open_enum_impls!(ClusterNotificationsOrigin {
     "user-created" UserCreated, "builtin" Builtin, "modified-builtin" ModifiedBuiltin,
 });
 
-/// One element of the answer to `GET /cluster/notifications/targets`, which lists notification targets of every kind.
+/// One element of the answer to `GET /cluster/notifications/targets`, which lists notification
+/// targets of every kind.
 ///
 /// Given by [`GET /cluster/notifications/targets`](ClusterNotificationsTargetsPath::get).
 #[non_exhaustive]
@@ -3170,14 +3421,17 @@ open_enum_impls!(ClusterNotificationsTargetsType {
     "sendmail" Sendmail, "gotify" Gotify, "smtp" Smtp, "webhook" Webhook,
 });
 
-/// The answer to `GET /cluster/notifications/endpoints/gotify/{name}`, which reads a Gotify endpoint.
+/// The answer to `GET /cluster/notifications/endpoints/gotify/{name}`, which reads a Gotify
+/// endpoint.
 ///
-/// Given by [`GET /cluster/notifications/endpoints/gotify/{name}`](ClusterNotificationsEndpointsGotifyNamePath::get).
+/// Given by
+/// [`GET /cluster/notifications/endpoints/gotify/{name}`](ClusterNotificationsEndpointsGotifyNamePath::get).
 #[non_exhaustive]
 pub struct NotificationGotify {
     /// Free text about the endpoint.
     pub comment: Option<String>,
-    /// Digest of the configuration; a change that passes an outdated one is refused. At most 64 characters.
+    /// Digest of the configuration; a change that passes an outdated one is refused. At most 64
+    /// characters.
     pub digest: Option<String>,
     /// Whether nothing is sent through this endpoint. Default: `false`.
     pub disable: Option<bool>,
@@ -3199,6 +3453,7 @@ impl NotificationGotify {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     ///Sets `comment`.
     #[inline]
     #[must_use]
@@ -3206,6 +3461,7 @@ impl NotificationGotify {
         set::set(&mut self.comment, &mut self.extra, "comment", value);
         self
     }
+
     ///Sets `digest`.
     #[inline]
     #[must_use]
@@ -3213,6 +3469,7 @@ impl NotificationGotify {
         set::set(&mut self.digest, &mut self.extra, "digest", value);
         self
     }
+
     ///Sets `disable`.
     #[inline]
     #[must_use]
@@ -3220,6 +3477,7 @@ impl NotificationGotify {
         set::set(&mut self.disable, &mut self.extra, "disable", value);
         self
     }
+
     ///Sets `name`.
     #[inline]
     #[must_use]
@@ -3227,6 +3485,7 @@ impl NotificationGotify {
         set::put(&mut self.name, &mut self.extra, "name", value);
         self
     }
+
     ///Sets `origin`.
     #[inline]
     #[must_use]
@@ -3237,6 +3496,7 @@ impl NotificationGotify {
         set::set(&mut self.origin, &mut self.extra, "origin", value);
         self
     }
+
     ///Sets `server`.
     #[inline]
     #[must_use]
@@ -3244,13 +3504,17 @@ impl NotificationGotify {
         set::put(&mut self.server, &mut self.extra, "server", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -3263,9 +3527,11 @@ object!(NotificationGotify {
     others: extra,
 });
 
-/// One element of the answer to `GET /cluster/notifications/endpoints/gotify`, which lists endpoints that send to a Gotify server.
+/// One element of the answer to `GET /cluster/notifications/endpoints/gotify`, which lists
+/// endpoints that send to a Gotify server.
 ///
-/// Given by [`GET /cluster/notifications/endpoints/gotify`](ClusterNotificationsEndpointsGotifyPath::get).
+/// Given by
+/// [`GET /cluster/notifications/endpoints/gotify`](ClusterNotificationsEndpointsGotifyPath::get).
 #[non_exhaustive]
 pub struct NotificationGotifyItem {
     /// Free text about the endpoint.
@@ -3290,6 +3556,7 @@ impl NotificationGotifyItem {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     ///Sets `comment`.
     #[inline]
     #[must_use]
@@ -3297,6 +3564,7 @@ impl NotificationGotifyItem {
         set::set(&mut self.comment, &mut self.extra, "comment", value);
         self
     }
+
     ///Sets `disable`.
     #[inline]
     #[must_use]
@@ -3304,6 +3572,7 @@ impl NotificationGotifyItem {
         set::set(&mut self.disable, &mut self.extra, "disable", value);
         self
     }
+
     ///Sets `name`.
     #[inline]
     #[must_use]
@@ -3311,6 +3580,7 @@ impl NotificationGotifyItem {
         set::put(&mut self.name, &mut self.extra, "name", value);
         self
     }
+
     ///Sets `origin`.
     #[inline]
     #[must_use]
@@ -3321,6 +3591,7 @@ impl NotificationGotifyItem {
         set::set(&mut self.origin, &mut self.extra, "origin", value);
         self
     }
+
     ///Sets `server`.
     #[inline]
     #[must_use]
@@ -3328,13 +3599,17 @@ impl NotificationGotifyItem {
         set::put(&mut self.server, &mut self.extra, "server", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -3347,9 +3622,11 @@ object!(NotificationGotifyItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /cluster/notifications/matcher-field-values`, which lists values that occur in the metadata fields of notifications.
+/// One element of the answer to `GET /cluster/notifications/matcher-field-values`, which lists
+/// values that occur in the metadata fields of notifications.
 ///
-/// Given by [`GET /cluster/notifications/matcher-field-values`](ClusterNotificationsMatcherFieldValuesPath::get).
+/// Given by
+/// [`GET /cluster/notifications/matcher-field-values`](ClusterNotificationsMatcherFieldValuesPath::get).
 #[non_exhaustive]
 pub struct NotificationMatcherFieldValue {
     /// Explanation of the value.
@@ -3378,16 +3655,19 @@ object!(NotificationMatcherFieldValue {
     others: extra,
 });
 
-/// The answer to `GET /cluster/notifications/endpoints/sendmail/{name}`, which reads a `sendmail` endpoint.
+/// The answer to `GET /cluster/notifications/endpoints/sendmail/{name}`, which reads a `sendmail`
+/// endpoint.
 ///
-/// Given by [`GET /cluster/notifications/endpoints/sendmail/{name}`](ClusterNotificationsEndpointsSendmailNamePath::get).
+/// Given by
+/// [`GET /cluster/notifications/endpoints/sendmail/{name}`](ClusterNotificationsEndpointsSendmailNamePath::get).
 #[non_exhaustive]
 pub struct NotificationSendmail {
     /// Sender name in the `From` header.
     pub author: Option<String>,
     /// Free text about the endpoint.
     pub comment: Option<String>,
-    /// Digest of the configuration; a change that passes an outdated one is refused. At most 64 characters.
+    /// Digest of the configuration; a change that passes an outdated one is refused. At most 64
+    /// characters.
     pub digest: Option<String>,
     /// Whether nothing is sent through this endpoint. Default: `false`.
     pub disable: Option<bool>,
@@ -3416,6 +3696,7 @@ impl NotificationSendmail {
         set::put(&mut new.name, &mut new.extra, "name", name);
         new
     }
+
     ///Sets `author`.
     #[inline]
     #[must_use]
@@ -3423,6 +3704,7 @@ impl NotificationSendmail {
         set::set(&mut self.author, &mut self.extra, "author", value);
         self
     }
+
     ///Sets `comment`.
     #[inline]
     #[must_use]
@@ -3430,6 +3712,7 @@ impl NotificationSendmail {
         set::set(&mut self.comment, &mut self.extra, "comment", value);
         self
     }
+
     ///Sets `digest`.
     #[inline]
     #[must_use]
@@ -3437,6 +3720,7 @@ impl NotificationSendmail {
         set::set(&mut self.digest, &mut self.extra, "digest", value);
         self
     }
+
     ///Sets `disable`.
     #[inline]
     #[must_use]
@@ -3444,6 +3728,7 @@ impl NotificationSendmail {
         set::set(&mut self.disable, &mut self.extra, "disable", value);
         self
     }
+
     ///Sets `from-address`.
     #[inline]
     #[must_use]
@@ -3451,6 +3736,7 @@ impl NotificationSendmail {
         set::set(&mut self.from_address, &mut self.extra, "from-address", value);
         self
     }
+
     ///Sets `mailto`.
     #[inline]
     #[must_use]
@@ -3461,6 +3747,7 @@ impl NotificationSendmail {
         set::set_list(&mut self.mailto, &mut self.extra, "mailto", value);
         self
     }
+
     ///Sets `mailto-user`.
     #[inline]
     #[must_use]
@@ -3471,6 +3758,7 @@ impl NotificationSendmail {
         set::set_list(&mut self.mailto_user, &mut self.extra, "mailto-user", value);
         self
     }
+
     ///Sets `name`.
     #[inline]
     #[must_use]
@@ -3478,6 +3766,7 @@ impl NotificationSendmail {
         set::put(&mut self.name, &mut self.extra, "name", value);
         self
     }
+
     ///Sets `origin`.
     #[inline]
     #[must_use]
@@ -3488,13 +3777,17 @@ impl NotificationSendmail {
         set::set(&mut self.origin, &mut self.extra, "origin", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -3516,9 +3809,11 @@ object!(NotificationSendmail {
     others: extra,
 });
 
-/// One element of the answer to `GET /cluster/notifications/endpoints/sendmail`, which lists endpoints that mail through the local `sendmail`.
+/// One element of the answer to `GET /cluster/notifications/endpoints/sendmail`, which lists
+/// endpoints that mail through the local `sendmail`.
 ///
-/// Given by [`GET /cluster/notifications/endpoints/sendmail`](ClusterNotificationsEndpointsSendmailPath::get).
+/// Given by
+/// [`GET /cluster/notifications/endpoints/sendmail`](ClusterNotificationsEndpointsSendmailPath::get).
 #[non_exhaustive]
 pub struct NotificationSendmailItem {
     /// Sender name in the `From` header.
@@ -3552,6 +3847,7 @@ impl NotificationSendmailItem {
         set::put(&mut new.name, &mut new.extra, "name", name);
         new
     }
+
     ///Sets `author`.
     #[inline]
     #[must_use]
@@ -3559,6 +3855,7 @@ impl NotificationSendmailItem {
         set::set(&mut self.author, &mut self.extra, "author", value);
         self
     }
+
     ///Sets `comment`.
     #[inline]
     #[must_use]
@@ -3566,6 +3863,7 @@ impl NotificationSendmailItem {
         set::set(&mut self.comment, &mut self.extra, "comment", value);
         self
     }
+
     ///Sets `disable`.
     #[inline]
     #[must_use]
@@ -3573,6 +3871,7 @@ impl NotificationSendmailItem {
         set::set(&mut self.disable, &mut self.extra, "disable", value);
         self
     }
+
     ///Sets `from-address`.
     #[inline]
     #[must_use]
@@ -3580,6 +3879,7 @@ impl NotificationSendmailItem {
         set::set(&mut self.from_address, &mut self.extra, "from-address", value);
         self
     }
+
     ///Sets `mailto`.
     #[inline]
     #[must_use]
@@ -3590,6 +3890,7 @@ impl NotificationSendmailItem {
         set::set_list(&mut self.mailto, &mut self.extra, "mailto", value);
         self
     }
+
     ///Sets `mailto-user`.
     #[inline]
     #[must_use]
@@ -3600,6 +3901,7 @@ impl NotificationSendmailItem {
         set::set_list(&mut self.mailto_user, &mut self.extra, "mailto-user", value);
         self
     }
+
     ///Sets `name`.
     #[inline]
     #[must_use]
@@ -3607,6 +3909,7 @@ impl NotificationSendmailItem {
         set::put(&mut self.name, &mut self.extra, "name", value);
         self
     }
+
     ///Sets `origin`.
     #[inline]
     #[must_use]
@@ -3617,13 +3920,17 @@ impl NotificationSendmailItem {
         set::set(&mut self.origin, &mut self.extra, "origin", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -3646,14 +3953,16 @@ object!(NotificationSendmailItem {
 
 /// The answer to `GET /cluster/notifications/endpoints/smtp/{name}`, which reads an SMTP endpoint.
 ///
-/// Given by [`GET /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePath::get).
+/// Given by
+/// [`GET /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePath::get).
 #[non_exhaustive]
 pub struct NotificationSmtp {
     /// Sender name in the `From` header.
     pub author: Option<String>,
     /// Free text about the endpoint.
     pub comment: Option<String>,
-    /// Digest of the configuration; a change that passes an outdated one is refused. At most 64 characters.
+    /// Digest of the configuration; a change that passes an outdated one is refused. At most 64
+    /// characters.
     pub digest: Option<String>,
     /// Whether nothing is sent through this endpoint. Default: `false`.
     pub disable: Option<bool>,
@@ -3689,6 +3998,7 @@ impl NotificationSmtp {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     ///Sets `author`.
     #[inline]
     #[must_use]
@@ -3696,6 +4006,7 @@ impl NotificationSmtp {
         set::set(&mut self.author, &mut self.extra, "author", value);
         self
     }
+
     ///Sets `comment`.
     #[inline]
     #[must_use]
@@ -3703,6 +4014,7 @@ impl NotificationSmtp {
         set::set(&mut self.comment, &mut self.extra, "comment", value);
         self
     }
+
     ///Sets `digest`.
     #[inline]
     #[must_use]
@@ -3710,6 +4022,7 @@ impl NotificationSmtp {
         set::set(&mut self.digest, &mut self.extra, "digest", value);
         self
     }
+
     ///Sets `disable`.
     #[inline]
     #[must_use]
@@ -3717,6 +4030,7 @@ impl NotificationSmtp {
         set::set(&mut self.disable, &mut self.extra, "disable", value);
         self
     }
+
     ///Sets `from-address`.
     #[inline]
     #[must_use]
@@ -3724,6 +4038,7 @@ impl NotificationSmtp {
         set::put(&mut self.from_address, &mut self.extra, "from-address", value);
         self
     }
+
     ///Sets `mailto`.
     #[inline]
     #[must_use]
@@ -3734,6 +4049,7 @@ impl NotificationSmtp {
         set::set_list(&mut self.mailto, &mut self.extra, "mailto", value);
         self
     }
+
     ///Sets `mailto-user`.
     #[inline]
     #[must_use]
@@ -3744,6 +4060,7 @@ impl NotificationSmtp {
         set::set_list(&mut self.mailto_user, &mut self.extra, "mailto-user", value);
         self
     }
+
     ///Sets `mode`.
     #[inline]
     #[must_use]
@@ -3754,6 +4071,7 @@ impl NotificationSmtp {
         set::set(&mut self.mode, &mut self.extra, "mode", value);
         self
     }
+
     ///Sets `name`.
     #[inline]
     #[must_use]
@@ -3761,6 +4079,7 @@ impl NotificationSmtp {
         set::put(&mut self.name, &mut self.extra, "name", value);
         self
     }
+
     ///Sets `origin`.
     #[inline]
     #[must_use]
@@ -3771,6 +4090,7 @@ impl NotificationSmtp {
         set::set(&mut self.origin, &mut self.extra, "origin", value);
         self
     }
+
     ///Sets `port`.
     #[inline]
     #[must_use]
@@ -3778,6 +4098,7 @@ impl NotificationSmtp {
         set::set(&mut self.port, &mut self.extra, "port", value);
         self
     }
+
     ///Sets `server`.
     #[inline]
     #[must_use]
@@ -3785,6 +4106,7 @@ impl NotificationSmtp {
         set::put(&mut self.server, &mut self.extra, "server", value);
         self
     }
+
     ///Sets `username`.
     #[inline]
     #[must_use]
@@ -3792,13 +4114,17 @@ impl NotificationSmtp {
         set::set(&mut self.username, &mut self.extra, "username", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -3822,9 +4148,11 @@ object!(NotificationSmtp {
     others: extra,
 });
 
-/// One element of the answer to `GET /cluster/notifications/endpoints/smtp`, which lists endpoints that mail through an SMTP server.
+/// One element of the answer to `GET /cluster/notifications/endpoints/smtp`, which lists endpoints
+/// that mail through an SMTP server.
 ///
-/// Given by [`GET /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPath::get).
+/// Given by
+/// [`GET /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPath::get).
 #[non_exhaustive]
 pub struct NotificationSmtpItem {
     /// Sender name in the `From` header.
@@ -3865,6 +4193,7 @@ impl NotificationSmtpItem {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     ///Sets `author`.
     #[inline]
     #[must_use]
@@ -3872,6 +4201,7 @@ impl NotificationSmtpItem {
         set::set(&mut self.author, &mut self.extra, "author", value);
         self
     }
+
     ///Sets `comment`.
     #[inline]
     #[must_use]
@@ -3879,6 +4209,7 @@ impl NotificationSmtpItem {
         set::set(&mut self.comment, &mut self.extra, "comment", value);
         self
     }
+
     ///Sets `disable`.
     #[inline]
     #[must_use]
@@ -3886,6 +4217,7 @@ impl NotificationSmtpItem {
         set::set(&mut self.disable, &mut self.extra, "disable", value);
         self
     }
+
     ///Sets `from-address`.
     #[inline]
     #[must_use]
@@ -3893,6 +4225,7 @@ impl NotificationSmtpItem {
         set::put(&mut self.from_address, &mut self.extra, "from-address", value);
         self
     }
+
     ///Sets `mailto`.
     #[inline]
     #[must_use]
@@ -3903,6 +4236,7 @@ impl NotificationSmtpItem {
         set::set_list(&mut self.mailto, &mut self.extra, "mailto", value);
         self
     }
+
     ///Sets `mailto-user`.
     #[inline]
     #[must_use]
@@ -3913,6 +4247,7 @@ impl NotificationSmtpItem {
         set::set_list(&mut self.mailto_user, &mut self.extra, "mailto-user", value);
         self
     }
+
     ///Sets `mode`.
     #[inline]
     #[must_use]
@@ -3923,6 +4258,7 @@ impl NotificationSmtpItem {
         set::set(&mut self.mode, &mut self.extra, "mode", value);
         self
     }
+
     ///Sets `name`.
     #[inline]
     #[must_use]
@@ -3930,6 +4266,7 @@ impl NotificationSmtpItem {
         set::put(&mut self.name, &mut self.extra, "name", value);
         self
     }
+
     ///Sets `origin`.
     #[inline]
     #[must_use]
@@ -3940,6 +4277,7 @@ impl NotificationSmtpItem {
         set::set(&mut self.origin, &mut self.extra, "origin", value);
         self
     }
+
     ///Sets `port`.
     #[inline]
     #[must_use]
@@ -3947,6 +4285,7 @@ impl NotificationSmtpItem {
         set::set(&mut self.port, &mut self.extra, "port", value);
         self
     }
+
     ///Sets `server`.
     #[inline]
     #[must_use]
@@ -3954,6 +4293,7 @@ impl NotificationSmtpItem {
         set::put(&mut self.server, &mut self.extra, "server", value);
         self
     }
+
     ///Sets `username`.
     #[inline]
     #[must_use]
@@ -3961,13 +4301,17 @@ impl NotificationSmtpItem {
         set::set(&mut self.username, &mut self.extra, "username", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -3992,8 +4336,11 @@ object!(NotificationSmtpItem {
 
 /// How the connection is encrypted.
 ///
-/// Given by [`GET /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPath::get), [`GET /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePath::get).
-/// Taken by [`POST /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPost), [`PUT /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePut).
+/// Given by
+/// [`GET /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPath::get),
+/// [`GET /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePath::get).
+/// Taken by [`POST /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPost),
+/// [`PUT /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NotificationSmtpMode {
@@ -4011,16 +4358,19 @@ open_enum_impls!(NotificationSmtpMode {
     "insecure" Insecure, "starttls" Starttls, "tls" Tls,
 });
 
-/// The answer to `GET /cluster/notifications/endpoints/webhook/{name}`, which reads a webhook endpoint.
+/// The answer to `GET /cluster/notifications/endpoints/webhook/{name}`, which reads a webhook
+/// endpoint.
 ///
-/// Given by [`GET /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePath::get).
+/// Given by
+/// [`GET /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePath::get).
 #[non_exhaustive]
 pub struct NotificationWebhook {
     /// Template of the request body, base64-encoded.
     pub body: Option<String>,
     /// Free text about the endpoint.
     pub comment: Option<String>,
-    /// Digest of the configuration; a change that passes an outdated one is refused. At most 64 characters.
+    /// Digest of the configuration; a change that passes an outdated one is refused. At most 64
+    /// characters.
     pub digest: Option<String>,
     /// Whether nothing is sent through this endpoint. Default: `false`.
     pub disable: Option<bool>,
@@ -4048,6 +4398,7 @@ impl NotificationWebhook {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     ///Sets `body`.
     #[inline]
     #[must_use]
@@ -4055,6 +4406,7 @@ impl NotificationWebhook {
         set::set(&mut self.body, &mut self.extra, "body", value);
         self
     }
+
     ///Sets `comment`.
     #[inline]
     #[must_use]
@@ -4062,6 +4414,7 @@ impl NotificationWebhook {
         set::set(&mut self.comment, &mut self.extra, "comment", value);
         self
     }
+
     ///Sets `digest`.
     #[inline]
     #[must_use]
@@ -4069,6 +4422,7 @@ impl NotificationWebhook {
         set::set(&mut self.digest, &mut self.extra, "digest", value);
         self
     }
+
     ///Sets `disable`.
     #[inline]
     #[must_use]
@@ -4076,6 +4430,7 @@ impl NotificationWebhook {
         set::set(&mut self.disable, &mut self.extra, "disable", value);
         self
     }
+
     ///Sets `header`.
     #[inline]
     #[must_use]
@@ -4086,6 +4441,7 @@ impl NotificationWebhook {
         set::set_list(&mut self.header, &mut self.extra, "header", value);
         self
     }
+
     ///Sets `method`.
     #[inline]
     #[must_use]
@@ -4096,6 +4452,7 @@ impl NotificationWebhook {
         set::put(&mut self.method, &mut self.extra, "method", value);
         self
     }
+
     ///Sets `name`.
     #[inline]
     #[must_use]
@@ -4103,6 +4460,7 @@ impl NotificationWebhook {
         set::put(&mut self.name, &mut self.extra, "name", value);
         self
     }
+
     ///Sets `origin`.
     #[inline]
     #[must_use]
@@ -4113,6 +4471,7 @@ impl NotificationWebhook {
         set::set(&mut self.origin, &mut self.extra, "origin", value);
         self
     }
+
     ///Sets `secret`.
     #[inline]
     #[must_use]
@@ -4123,6 +4482,7 @@ impl NotificationWebhook {
         set::set_list(&mut self.secret, &mut self.extra, "secret", value);
         self
     }
+
     ///Sets `url`.
     #[inline]
     #[must_use]
@@ -4130,13 +4490,17 @@ impl NotificationWebhook {
         set::put(&mut self.url, &mut self.extra, "url", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -4157,9 +4521,11 @@ object!(NotificationWebhook {
     others: extra,
 });
 
-/// One element of the answer to `GET /cluster/notifications/endpoints/webhook`, which lists endpoints that make HTTP requests.
+/// One element of the answer to `GET /cluster/notifications/endpoints/webhook`, which lists
+/// endpoints that make HTTP requests.
 ///
-/// Given by [`GET /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPath::get).
+/// Given by
+/// [`GET /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPath::get).
 #[non_exhaustive]
 pub struct NotificationWebhookItem {
     /// Template of the request body, base64-encoded.
@@ -4192,6 +4558,7 @@ impl NotificationWebhookItem {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     ///Sets `body`.
     #[inline]
     #[must_use]
@@ -4199,6 +4566,7 @@ impl NotificationWebhookItem {
         set::set(&mut self.body, &mut self.extra, "body", value);
         self
     }
+
     ///Sets `comment`.
     #[inline]
     #[must_use]
@@ -4206,6 +4574,7 @@ impl NotificationWebhookItem {
         set::set(&mut self.comment, &mut self.extra, "comment", value);
         self
     }
+
     ///Sets `disable`.
     #[inline]
     #[must_use]
@@ -4213,6 +4582,7 @@ impl NotificationWebhookItem {
         set::set(&mut self.disable, &mut self.extra, "disable", value);
         self
     }
+
     ///Sets `header`.
     #[inline]
     #[must_use]
@@ -4223,6 +4593,7 @@ impl NotificationWebhookItem {
         set::set_list(&mut self.header, &mut self.extra, "header", value);
         self
     }
+
     ///Sets `method`.
     #[inline]
     #[must_use]
@@ -4233,6 +4604,7 @@ impl NotificationWebhookItem {
         set::put(&mut self.method, &mut self.extra, "method", value);
         self
     }
+
     ///Sets `name`.
     #[inline]
     #[must_use]
@@ -4240,6 +4612,7 @@ impl NotificationWebhookItem {
         set::put(&mut self.name, &mut self.extra, "name", value);
         self
     }
+
     ///Sets `origin`.
     #[inline]
     #[must_use]
@@ -4250,6 +4623,7 @@ impl NotificationWebhookItem {
         set::set(&mut self.origin, &mut self.extra, "origin", value);
         self
     }
+
     ///Sets `secret`.
     #[inline]
     #[must_use]
@@ -4260,6 +4634,7 @@ impl NotificationWebhookItem {
         set::set_list(&mut self.secret, &mut self.extra, "secret", value);
         self
     }
+
     ///Sets `url`.
     #[inline]
     #[must_use]
@@ -4267,13 +4642,17 @@ impl NotificationWebhookItem {
         set::put(&mut self.url, &mut self.extra, "url", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -4295,8 +4674,12 @@ object!(NotificationWebhookItem {
 
 /// HTTP method of the request.
 ///
-/// Given by [`GET /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPath::get), [`GET /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePath::get).
-/// Taken by [`POST /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPost), [`PUT /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePut).
+/// Given by
+/// [`GET /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPath::get),
+/// [`GET /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePath::get).
+/// Taken by
+/// [`POST /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPost),
+/// [`PUT /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NotificationWebhookMethod {

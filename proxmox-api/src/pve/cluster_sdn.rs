@@ -89,7 +89,7 @@ use crate::support::*;
 /// Its calls: [`GET /cluster/sdn`](ClusterSdnPath::get), [`PUT /cluster/sdn`](ClusterSdnPut).
 #[cfg_attr(doc, doc(alias("/cluster/sdn")))]
 #[derive(Clone, Debug)]
-pub struct ClusterSdnPath(pub(crate) At);
+pub struct ClusterSdnPath(pub(crate) PathNode);
 
 impl super::cluster::ClusterPath {
     /// Leads to [`GET /cluster/sdn`](ClusterSdnPath::get), [`PUT /cluster/sdn`](ClusterSdnPut).
@@ -126,6 +126,7 @@ impl ClusterSdnPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Applies pending network changes and reloads the network on all nodes.
     ///
     /// `PUT /cluster/sdn` → [`Task`]
@@ -187,7 +188,9 @@ impl ClusterSdnPut {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
-    /// Gives the lock back once the call succeeded; matters only with `lock-token`. Default: `true`. Since 9.0.
+
+    /// Gives the lock back once the call succeeded; matters only with `lock-token`. Default:
+    /// `true`. Since 9.0.
     #[cfg_attr(doc, doc(alias("release-lock")))]
     #[inline]
     pub fn release_lock<How>(
@@ -201,13 +204,15 @@ impl ClusterSdnPut {
 
 /// The path `/cluster/sdn/controllers`.
 ///
-/// Its calls: [`GET /cluster/sdn/controllers`](ClusterSdnControllersGet), [`POST /cluster/sdn/controllers`](ClusterSdnControllersPost).
+/// Its calls: [`GET /cluster/sdn/controllers`](ClusterSdnControllersGet),
+/// [`POST /cluster/sdn/controllers`](ClusterSdnControllersPost).
 #[cfg_attr(doc, doc(alias("/cluster/sdn/controllers")))]
 #[derive(Clone, Debug)]
-pub struct ClusterSdnControllersPath(pub(crate) At);
+pub struct ClusterSdnControllersPath(pub(crate) PathNode);
 
 impl ClusterSdnPath {
-    /// Leads to [`GET /cluster/sdn/controllers`](ClusterSdnControllersGet), [`POST /cluster/sdn/controllers`](ClusterSdnControllersPost).
+    /// Leads to [`GET /cluster/sdn/controllers`](ClusterSdnControllersGet),
+    /// [`POST /cluster/sdn/controllers`](ClusterSdnControllersPost).
     #[inline]
     #[must_use]
     pub fn controllers(&self) -> ClusterSdnControllersPath {
@@ -234,6 +239,7 @@ impl ClusterSdnControllersPath {
         );
         ClusterSdnControllersGet(self.0.request(ENDPOINT, reply::data))
     }
+
     /// Adds a routing controller to the pending configuration.
     ///
     /// `POST /cluster/sdn/controllers` → `()`
@@ -285,7 +291,8 @@ impl ClusterSdnControllersPath {
 /// * Gives: list of [`ClusterSdnControllersItem`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
-///   * It shows controllers only with one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/controllers/{controller}`.
+///   * It shows controllers only with one of `SDN.Audit`, `SDN.Allocate` on path
+///     `/sdn/controllers/{controller}`.
 #[cfg_attr(doc, doc(alias(
     "GET /cluster/sdn/controllers", "sdn controllers", "list a sdn controller", "list sdn controllers",
     "show sdn controllers", "all sdn controllers", "controllers", "list controllers", "show controllers",
@@ -305,12 +312,14 @@ impl ClusterSdnControllersGet {
         self.0.call.set_some::<bool, How>("pending", pending);
         self
     }
+
     /// Shows the configuration in force and not the edited one.
     #[inline]
     pub fn running<How>(mut self, running: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("running", running);
         self
     }
+
     /// Lists only controllers of this kind.
     #[inline]
     pub fn type_<How>(
@@ -324,7 +333,8 @@ impl ClusterSdnControllersGet {
 
 /// `POST /cluster/sdn/controllers` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterSdnControllersPostRequired<const GIVEN: usize>(Request<()>);
@@ -395,7 +405,9 @@ impl ClusterSdnControllersPost {
         self.0.call.set_some::<i64, How>("asn", asn);
         self
     }
-    /// Whether sessions are external or internal BGP; `auto` follows a BGP controller, else internal. Default: `auto`. Since 9.2.
+
+    /// Whether sessions are external or internal BGP; `auto` follows a BGP controller, else
+    /// internal. Default: `auto`. Since 9.2.
     #[cfg_attr(doc, doc(alias("bgp-mode")))]
     #[inline]
     pub fn bgp_mode<How>(
@@ -405,6 +417,7 @@ impl ClusterSdnControllersPost {
         self.0.call.set_some::<ClusterSdnControllersBgpMode, How>("bgp-mode", bgp_mode);
         self
     }
+
     /// Uses paths through different systems at once if they are equally long; BGP.
     #[cfg_attr(doc, doc(alias("bgp-multipath-as-path-relax")))]
     #[inline]
@@ -420,12 +433,14 @@ impl ClusterSdnControllersPost {
             >("bgp-multipath-as-path-relax", bgp_multipath_as_path_relax);
         self
     }
+
     /// Treats the peers as external ones (eBGP); BGP.
     #[inline]
     pub fn ebgp<How>(mut self, ebgp: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("ebgp", ebgp);
         self
     }
+
     /// How many hops an external peer may be away; BGP with `ebgp`.
     #[cfg_attr(doc, doc(alias("ebgp-multihop")))]
     #[inline]
@@ -436,12 +451,14 @@ impl ClusterSdnControllersPost {
         self.0.call.set_some::<i64, How>("ebgp-multihop", ebgp_multihop);
         self
     }
+
     /// Fabric whose members become the peers; EVPN. Since 9.0.
     #[inline]
     pub fn fabric<How>(mut self, fabric: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("fabric", fabric);
         self
     }
+
     /// Domain the IS-IS controller routes in. Since 8.1.
     #[cfg_attr(doc, doc(alias("isis-domain")))]
     #[inline]
@@ -452,6 +469,7 @@ impl ClusterSdnControllersPost {
         self.0.call.set_some::<String, How>("isis-domain", isis_domain);
         self
     }
+
     /// Comma-separated interfaces that speak IS-IS; IS-IS. Since 8.1.
     #[cfg_attr(doc, doc(alias("isis-ifaces")))]
     #[inline]
@@ -462,6 +480,7 @@ impl ClusterSdnControllersPost {
         self.0.call.set_some_list::<String, How>("isis-ifaces", isis_ifaces);
         self
     }
+
     /// Network entity title of the node; IS-IS. At most 50 characters. Since 8.1.
     #[cfg_attr(doc, doc(alias("isis-net")))]
     #[inline]
@@ -469,6 +488,7 @@ impl ClusterSdnControllersPost {
         self.0.call.set_some::<String, How>("isis-net", isis_net);
         self
     }
+
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
     #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
@@ -476,24 +496,28 @@ impl ClusterSdnControllersPost {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
+
     /// Loopback or dummy interface that holds the router address; BGP.
     #[inline]
     pub fn loopback<How>(mut self, loopback: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("loopback", loopback);
         self
     }
+
     /// Node the controller runs on.
     #[inline]
     pub fn node<How>(mut self, node: impl IntoSetting<NodeName, How>) -> Self {
         self.0.call.set_some::<NodeName, How>("node", node);
         self
     }
+
     /// Comma-separated nodes the controller runs on. Since 9.2.
     #[inline]
     pub fn nodes<How>(mut self, nodes: impl IntoItemsSetting<NodeName, How>) -> Self {
         self.0.call.set_some_list::<NodeName, How>("nodes", nodes);
         self
     }
+
     /// Name of the peer group in the FRR configuration; EVPN. Default: `VTEP`. Since 9.2.
     #[cfg_attr(doc, doc(alias("peer-group-name")))]
     #[inline]
@@ -504,12 +528,14 @@ impl ClusterSdnControllersPost {
         self.0.call.set_some::<String, How>("peer-group-name", peer_group_name);
         self
     }
+
     /// Comma-separated addresses of the peers.
     #[inline]
     pub fn peers<How>(mut self, peers: impl IntoItemsSetting<IpAddress, How>) -> Self {
         self.0.call.set_some_list::<IpAddress, How>("peers", peers);
         self
     }
+
     /// Route map applied to routes that are received. Since 9.2.
     #[cfg_attr(doc, doc(alias("route-map-in")))]
     #[inline]
@@ -520,6 +546,7 @@ impl ClusterSdnControllersPost {
         self.0.call.set_some::<String, How>("route-map-in", route_map_in);
         self
     }
+
     /// Route map applied to routes that are announced. Since 9.2.
     #[cfg_attr(doc, doc(alias("route-map-out")))]
     #[inline]
@@ -530,13 +557,17 @@ impl ClusterSdnControllersPost {
         self.0.call.set_some::<String, How>("route-map-out", route_map_out);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -556,13 +587,17 @@ impl Settings<ClusterSdnControllersPost> for ClusterSdnControllersItem {
 
 /// The path `/cluster/sdn/controllers/{controller}`.
 ///
-/// Its calls: [`GET /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerGet), [`PUT /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerPut), [`DELETE /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerDelete).
+/// Its calls: [`GET /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerGet),
+/// [`PUT /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerPut),
+/// [`DELETE /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerDelete).
 #[cfg_attr(doc, doc(alias("/cluster/sdn/controllers/{controller}")))]
 #[derive(Clone, Debug)]
-pub struct ClusterSdnControllersControllerPath(pub(crate) At);
+pub struct ClusterSdnControllersControllerPath(pub(crate) PathNode);
 
 impl ClusterSdnControllersPath {
-    /// Leads to [`GET /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerGet), [`PUT /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerPut), [`DELETE /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerDelete).
+    /// Leads to [`GET /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerGet),
+    /// [`PUT /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerPut),
+    /// [`DELETE /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerDelete).
     ///
     /// Name of the controller.
     #[inline]
@@ -588,6 +623,7 @@ impl ClusterSdnControllersControllerPath {
         );
         ClusterSdnControllersControllerGet(self.0.request(ENDPOINT, reply::data))
     }
+
     /// Changes the pending configuration of a routing controller.
     ///
     /// `PUT /cluster/sdn/controllers/{controller}` → `()`
@@ -623,6 +659,7 @@ impl ClusterSdnControllersControllerPath {
             );
         ClusterSdnControllersControllerPut(self.0.request(ENDPOINT, reply::nothing))
     }
+
     /// Removes a routing controller from the pending configuration.
     ///
     /// `DELETE /cluster/sdn/controllers/{controller}` → `()`
@@ -671,6 +708,7 @@ impl ClusterSdnControllersControllerGet {
         self.0.call.set_some::<bool, How>("pending", pending);
         self
     }
+
     /// Shows the configuration in force and not the edited one.
     #[inline]
     pub fn running<How>(mut self, running: impl IntoSetting<bool, How>) -> Self {
@@ -711,7 +749,9 @@ impl ClusterSdnControllersControllerPut {
         self.0.call.set_some::<i64, How>("asn", asn);
         self
     }
-    /// Whether sessions are external or internal BGP; `auto` follows a BGP controller, else internal. Default: `auto`. Since 9.2.
+
+    /// Whether sessions are external or internal BGP; `auto` follows a BGP controller, else
+    /// internal. Default: `auto`. Since 9.2.
     #[cfg_attr(doc, doc(alias("bgp-mode")))]
     #[inline]
     pub fn bgp_mode<How>(
@@ -721,6 +761,7 @@ impl ClusterSdnControllersControllerPut {
         self.0.call.set_some::<ClusterSdnControllersBgpMode, How>("bgp-mode", bgp_mode);
         self
     }
+
     /// Uses paths through different systems at once if they are equally long; BGP.
     #[cfg_attr(doc, doc(alias("bgp-multipath-as-path-relax")))]
     #[inline]
@@ -736,24 +777,29 @@ impl ClusterSdnControllersControllerPut {
             >("bgp-multipath-as-path-relax", bgp_multipath_as_path_relax);
         self
     }
+
     /// Names of settings to remove. At most 4096 characters.
     #[inline]
     pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
-    /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
+
+    /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64
+    /// characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// Treats the peers as external ones (eBGP); BGP.
     #[inline]
     pub fn ebgp<How>(mut self, ebgp: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("ebgp", ebgp);
         self
     }
+
     /// How many hops an external peer may be away; BGP with `ebgp`.
     #[cfg_attr(doc, doc(alias("ebgp-multihop")))]
     #[inline]
@@ -764,12 +810,14 @@ impl ClusterSdnControllersControllerPut {
         self.0.call.set_some::<i64, How>("ebgp-multihop", ebgp_multihop);
         self
     }
+
     /// Fabric whose members become the peers; EVPN. Since 9.0.
     #[inline]
     pub fn fabric<How>(mut self, fabric: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("fabric", fabric);
         self
     }
+
     /// Domain the IS-IS controller routes in. Since 8.1.
     #[cfg_attr(doc, doc(alias("isis-domain")))]
     #[inline]
@@ -780,6 +828,7 @@ impl ClusterSdnControllersControllerPut {
         self.0.call.set_some::<String, How>("isis-domain", isis_domain);
         self
     }
+
     /// Comma-separated interfaces that speak IS-IS; IS-IS. Since 8.1.
     #[cfg_attr(doc, doc(alias("isis-ifaces")))]
     #[inline]
@@ -790,6 +839,7 @@ impl ClusterSdnControllersControllerPut {
         self.0.call.set_some_list::<String, How>("isis-ifaces", isis_ifaces);
         self
     }
+
     /// Network entity title of the node; IS-IS. At most 50 characters. Since 8.1.
     #[cfg_attr(doc, doc(alias("isis-net")))]
     #[inline]
@@ -797,6 +847,7 @@ impl ClusterSdnControllersControllerPut {
         self.0.call.set_some::<String, How>("isis-net", isis_net);
         self
     }
+
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
     #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
@@ -804,24 +855,28 @@ impl ClusterSdnControllersControllerPut {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
+
     /// Loopback or dummy interface that holds the router address; BGP.
     #[inline]
     pub fn loopback<How>(mut self, loopback: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("loopback", loopback);
         self
     }
+
     /// Node the controller runs on.
     #[inline]
     pub fn node<How>(mut self, node: impl IntoSetting<NodeName, How>) -> Self {
         self.0.call.set_some::<NodeName, How>("node", node);
         self
     }
+
     /// Comma-separated nodes the controller runs on. Since 9.2.
     #[inline]
     pub fn nodes<How>(mut self, nodes: impl IntoItemsSetting<NodeName, How>) -> Self {
         self.0.call.set_some_list::<NodeName, How>("nodes", nodes);
         self
     }
+
     /// Name of the peer group in the FRR configuration; EVPN. Default: `VTEP`. Since 9.2.
     #[cfg_attr(doc, doc(alias("peer-group-name")))]
     #[inline]
@@ -832,12 +887,14 @@ impl ClusterSdnControllersControllerPut {
         self.0.call.set_some::<String, How>("peer-group-name", peer_group_name);
         self
     }
+
     /// Comma-separated addresses of the peers.
     #[inline]
     pub fn peers<How>(mut self, peers: impl IntoItemsSetting<IpAddress, How>) -> Self {
         self.0.call.set_some_list::<IpAddress, How>("peers", peers);
         self
     }
+
     /// Route map applied to routes that are received. Since 9.2.
     #[cfg_attr(doc, doc(alias("route-map-in")))]
     #[inline]
@@ -848,6 +905,7 @@ impl ClusterSdnControllersControllerPut {
         self.0.call.set_some::<String, How>("route-map-in", route_map_in);
         self
     }
+
     /// Route map applied to routes that are announced. Since 9.2.
     #[cfg_attr(doc, doc(alias("route-map-out")))]
     #[inline]
@@ -858,19 +916,24 @@ impl ClusterSdnControllersControllerPut {
         self.0.call.set_some::<String, How>("route-map-out", route_map_out);
         self
     }
+
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
         self.0.call.unset(name.into());
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -925,13 +988,15 @@ impl ClusterSdnControllersControllerDelete {
 
 /// The path `/cluster/sdn/dns`.
 ///
-/// Its calls: [`GET /cluster/sdn/dns`](ClusterSdnDnsGet), [`POST /cluster/sdn/dns`](ClusterSdnDnsPost).
+/// Its calls: [`GET /cluster/sdn/dns`](ClusterSdnDnsGet),
+/// [`POST /cluster/sdn/dns`](ClusterSdnDnsPost).
 #[cfg_attr(doc, doc(alias("/cluster/sdn/dns")))]
 #[derive(Clone, Debug)]
-pub struct ClusterSdnDnsPath(pub(crate) At);
+pub struct ClusterSdnDnsPath(pub(crate) PathNode);
 
 impl ClusterSdnPath {
-    /// Leads to [`GET /cluster/sdn/dns`](ClusterSdnDnsGet), [`POST /cluster/sdn/dns`](ClusterSdnDnsPost).
+    /// Leads to [`GET /cluster/sdn/dns`](ClusterSdnDnsGet),
+    /// [`POST /cluster/sdn/dns`](ClusterSdnDnsPost).
     #[inline]
     #[must_use]
     pub fn dns(&self) -> ClusterSdnDnsPath {
@@ -955,6 +1020,7 @@ impl ClusterSdnDnsPath {
         );
         ClusterSdnDnsGet(self.0.request(ENDPOINT, reply::data))
     }
+
     /// Adds a DNS server to register names with.
     ///
     /// `POST /cluster/sdn/dns` → `()`
@@ -1028,7 +1094,8 @@ impl ClusterSdnDnsGet {
 
 /// `POST /cluster/sdn/dns` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterSdnDnsPostRequired<const GIVEN: usize>(Request<()>);
@@ -1117,7 +1184,8 @@ pub struct ClusterSdnDnsPost(pub(crate) Request<()>);
 request_impls!(ClusterSdnDnsPost:());
 
 impl ClusterSdnDnsPost {
-    /// SHA-256 fingerprint of the server's certificate, needed if no trusted CA signed it. Since 8.4.
+    /// SHA-256 fingerprint of the server's certificate, needed if no trusted CA signed it. Since
+    /// 8.4.
     #[inline]
     pub fn fingerprint<How>(
         mut self,
@@ -1126,6 +1194,7 @@ impl ClusterSdnDnsPost {
         self.0.call.set_some::<String, How>("fingerprint", fingerprint);
         self
     }
+
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
     #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
@@ -1133,6 +1202,7 @@ impl ClusterSdnDnsPost {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
+
     /// Prefix length that picks the reverse zone of an IPv6 address.
     #[inline]
     pub fn reversemaskv6<How>(
@@ -1142,6 +1212,7 @@ impl ClusterSdnDnsPost {
         self.0.call.set_some::<i64, How>("reversemaskv6", reversemaskv6);
         self
     }
+
     /// Prefix length for reverse zones of IPv6; see also `reversemaskv6`.
     #[inline]
     pub fn reversev6mask<How>(
@@ -1151,19 +1222,24 @@ impl ClusterSdnDnsPost {
         self.0.call.set_some::<i64, How>("reversev6mask", reversev6mask);
         self
     }
+
     /// Time to live of the records, in seconds.
     #[inline]
     pub fn ttl<How>(mut self, ttl: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("ttl", ttl);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -1178,13 +1254,17 @@ impl Settings<ClusterSdnDnsPost> for ClusterSdnDnsItem {
 
 /// The path `/cluster/sdn/dns/{dns}`.
 ///
-/// Its calls: [`GET /cluster/sdn/dns/{dns}`](ClusterSdnDnsDnsPath::get), [`PUT /cluster/sdn/dns/{dns}`](ClusterSdnDnsDnsPut), [`DELETE /cluster/sdn/dns/{dns}`](ClusterSdnDnsDnsDelete).
+/// Its calls: [`GET /cluster/sdn/dns/{dns}`](ClusterSdnDnsDnsPath::get),
+/// [`PUT /cluster/sdn/dns/{dns}`](ClusterSdnDnsDnsPut),
+/// [`DELETE /cluster/sdn/dns/{dns}`](ClusterSdnDnsDnsDelete).
 #[cfg_attr(doc, doc(alias("/cluster/sdn/dns/{dns}")))]
 #[derive(Clone, Debug)]
-pub struct ClusterSdnDnsDnsPath(pub(crate) At);
+pub struct ClusterSdnDnsDnsPath(pub(crate) PathNode);
 
 impl ClusterSdnDnsPath {
-    /// Leads to [`GET /cluster/sdn/dns/{dns}`](ClusterSdnDnsDnsPath::get), [`PUT /cluster/sdn/dns/{dns}`](ClusterSdnDnsDnsPut), [`DELETE /cluster/sdn/dns/{dns}`](ClusterSdnDnsDnsDelete).
+    /// Leads to [`GET /cluster/sdn/dns/{dns}`](ClusterSdnDnsDnsPath::get),
+    /// [`PUT /cluster/sdn/dns/{dns}`](ClusterSdnDnsDnsPut),
+    /// [`DELETE /cluster/sdn/dns/{dns}`](ClusterSdnDnsDnsDelete).
     ///
     /// Name of the DNS server entry.
     #[inline]
@@ -1221,6 +1301,7 @@ impl ClusterSdnDnsDnsPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Changes the configuration of a DNS server.
     ///
     /// `PUT /cluster/sdn/dns/{dns}` → `()`
@@ -1250,6 +1331,7 @@ impl ClusterSdnDnsDnsPath {
             );
         ClusterSdnDnsDnsPut(self.0.request(ENDPOINT, reply::nothing))
     }
+
     /// Removes a DNS server.
     ///
     /// `DELETE /cluster/sdn/dns/{dns}` → `()`
@@ -1296,13 +1378,17 @@ impl ClusterSdnDnsDnsPut {
         self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
-    /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
+
+    /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64
+    /// characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
-    /// SHA-256 fingerprint of the server's certificate, needed if no trusted CA signed it. Since 8.4.
+
+    /// SHA-256 fingerprint of the server's certificate, needed if no trusted CA signed it. Since
+    /// 8.4.
     #[inline]
     pub fn fingerprint<How>(
         mut self,
@@ -1311,12 +1397,14 @@ impl ClusterSdnDnsDnsPut {
         self.0.call.set_some::<String, How>("fingerprint", fingerprint);
         self
     }
+
     /// API key for the server.
     #[inline]
     pub fn key<How>(mut self, key: impl IntoSetting<Secret, How>) -> Self {
         self.0.call.set_some::<Secret, How>("key", key);
         self
     }
+
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
     #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
@@ -1324,6 +1412,7 @@ impl ClusterSdnDnsDnsPut {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
+
     /// Prefix length that picks the reverse zone of an IPv6 address.
     #[inline]
     pub fn reversemaskv6<How>(
@@ -1333,31 +1422,38 @@ impl ClusterSdnDnsDnsPut {
         self.0.call.set_some::<i64, How>("reversemaskv6", reversemaskv6);
         self
     }
+
     /// Time to live of the records, in seconds.
     #[inline]
     pub fn ttl<How>(mut self, ttl: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("ttl", ttl);
         self
     }
+
     /// Base address of the server's API.
     #[inline]
     pub fn url<How>(mut self, url: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("url", url);
         self
     }
+
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
         self.0.call.unset(name.into());
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -1408,7 +1504,7 @@ impl ClusterSdnDnsDnsDelete {
 /// Its calls: [`GET /cluster/sdn/dry-run`](ClusterSdnDryRunPath::get).
 #[cfg_attr(doc, doc(alias("/cluster/sdn/dry-run")))]
 #[derive(Clone, Debug)]
-pub struct ClusterSdnDryRunPath(pub(crate) At);
+pub struct ClusterSdnDryRunPath(pub(crate) PathNode);
 
 impl ClusterSdnPath {
     /// Leads to [`GET /cluster/sdn/dry-run`](ClusterSdnDryRunPath::get).
@@ -1462,7 +1558,7 @@ impl ClusterSdnDryRunPath {
 /// Its calls: [`GET /cluster/sdn/fabrics`](ClusterSdnFabricsPath::get).
 #[cfg_attr(doc, doc(alias("/cluster/sdn/fabrics")))]
 #[derive(Clone, Debug)]
-pub struct ClusterSdnFabricsPath(pub(crate) At);
+pub struct ClusterSdnFabricsPath(pub(crate) PathNode);
 
 impl ClusterSdnPath {
     /// Leads to [`GET /cluster/sdn/fabrics`](ClusterSdnFabricsPath::get).
@@ -1507,7 +1603,7 @@ impl ClusterSdnFabricsPath {
 /// Its calls: [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet).
 #[cfg_attr(doc, doc(alias("/cluster/sdn/fabrics/all")))]
 #[derive(Clone, Debug)]
-pub struct ClusterSdnFabricsAllPath(pub(crate) At);
+pub struct ClusterSdnFabricsAllPath(pub(crate) PathNode);
 
 impl ClusterSdnFabricsPath {
     /// Leads to [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet).
@@ -1573,7 +1669,8 @@ impl ClusterSdnFabricsAllPath {
 /// * Releases: since 9.0
 /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
 ///   * It shows fabrics only with one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/fabrics/{id}`.
-///   * It shows nodes only with one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/fabrics/{fabric_id}` and one of `Sys.Audit`, `Sys.Modify` on path `/nodes/{node_id}`.
+///   * It shows nodes only with one of `SDN.Audit`, `SDN.Allocate` on path
+///     `/sdn/fabrics/{fabric_id}` and one of `Sys.Audit`, `Sys.Modify` on path `/nodes/{node_id}`.
 #[cfg_attr(doc, doc(alias(
     "GET /cluster/sdn/fabrics/all", "sdn fabrics all", "fabrics all sdn", "sdn all", "all sdn", "all a sdn", "GET all",
     "pvesh get /cluster/sdn/fabrics/all"
@@ -1591,6 +1688,7 @@ impl ClusterSdnFabricsAllGet {
         self.0.call.set_some::<bool, How>("pending", pending);
         self
     }
+
     /// Shows the configuration in force and not the edited one.
     #[inline]
     pub fn running<How>(mut self, running: impl IntoSetting<bool, How>) -> Self {
@@ -1601,13 +1699,15 @@ impl ClusterSdnFabricsAllGet {
 
 /// The path `/cluster/sdn/fabrics/fabric`.
 ///
-/// Its calls: [`GET /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricGet), [`POST /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricPost).
+/// Its calls: [`GET /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricGet),
+/// [`POST /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricPost).
 #[cfg_attr(doc, doc(alias("/cluster/sdn/fabrics/fabric")))]
 #[derive(Clone, Debug)]
-pub struct ClusterSdnFabricsFabricPath(pub(crate) At);
+pub struct ClusterSdnFabricsFabricPath(pub(crate) PathNode);
 
 impl ClusterSdnFabricsPath {
-    /// Leads to [`GET /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricGet), [`POST /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricPost).
+    /// Leads to [`GET /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricGet),
+    /// [`POST /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricPost).
     #[inline]
     #[must_use]
     pub fn fabric(&self) -> ClusterSdnFabricsFabricPath {
@@ -1632,6 +1732,7 @@ impl ClusterSdnFabricsFabricPath {
             .since(9, 0);
         ClusterSdnFabricsFabricGet(self.0.request(ENDPOINT, reply::data))
     }
+
     /// Adds a fabric to the pending configuration.
     ///
     /// `POST /cluster/sdn/fabrics/fabric` → `()`
@@ -1702,6 +1803,7 @@ impl ClusterSdnFabricsFabricGet {
         self.0.call.set_some::<bool, How>("pending", pending);
         self
     }
+
     /// Shows the configuration in force and not the edited one.
     #[inline]
     pub fn running<How>(mut self, running: impl IntoSetting<bool, How>) -> Self {
@@ -1712,7 +1814,8 @@ impl ClusterSdnFabricsFabricGet {
 
 /// `POST /cluster/sdn/fabrics/fabric` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterSdnFabricsFabricPostRequired<const GIVEN: usize>(Request<()>);
@@ -1784,6 +1887,7 @@ impl ClusterSdnFabricsFabricPost {
         self.0.call.set_some::<String, How>("area", area);
         self
     }
+
     /// Seconds between complete database summaries (CSNP); OpenFabric. From 1 to 600.
     #[inline]
     pub fn csnp_interval<How>(
@@ -1793,12 +1897,15 @@ impl ClusterSdnFabricsFabricPost {
         self.0.call.set_some::<i64, How>("csnp_interval", csnp_interval);
         self
     }
-    /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
+
+    /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64
+    /// characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// Seconds between hello packets; OpenFabric. From 1 to 600.
     #[inline]
     pub fn hello_interval<How>(
@@ -1808,18 +1915,21 @@ impl ClusterSdnFabricsFabricPost {
         self.0.call.set_some::<i64, How>("hello_interval", hello_interval);
         self
     }
+
     /// IPv6 network that the node addresses are taken from, in CIDR notation.
     #[inline]
     pub fn ip6_prefix<How>(mut self, ip6_prefix: impl IntoSetting<Cidr, How>) -> Self {
         self.0.call.set_some::<Cidr, How>("ip6_prefix", ip6_prefix);
         self
     }
+
     /// IPv4 network that the node addresses are taken from, in CIDR notation.
     #[inline]
     pub fn ip_prefix<How>(mut self, ip_prefix: impl IntoSetting<Cidr, How>) -> Self {
         self.0.call.set_some::<Cidr, How>("ip_prefix", ip_prefix);
         self
     }
+
     /// Token from taking the configuration lock; needed while the lock is held.
     #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
@@ -1827,7 +1937,9 @@ impl ClusterSdnFabricsFabricPost {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
-    /// Seconds between keepalive packets, which hold NAT mappings open; 0 sends none; WireGuard. From 0 to 65535. Since 9.2.
+
+    /// Seconds between keepalive packets, which hold NAT mappings open; 0 sends none; WireGuard.
+    /// From 0 to 65535. Since 9.2.
     #[inline]
     pub fn persistent_keepalive<How>(
         mut self,
@@ -1836,6 +1948,7 @@ impl ClusterSdnFabricsFabricPost {
         self.0.call.set_some::<i64, How>("persistent_keepalive", persistent_keepalive);
         self
     }
+
     /// Routes from other sources to announce in the fabric; OSPF and BGP. Since 9.2.
     #[inline]
     pub fn redistribute<How: Several>(
@@ -1847,6 +1960,7 @@ impl ClusterSdnFabricsFabricPost {
             .set_some_all::<FabricRedistribute, How>("redistribute", redistribute);
         self
     }
+
     /// Prefix list that decides which routes reach the kernel; OSPF and OpenFabric. Since 9.2.
     #[inline]
     pub fn route_filter<How>(
@@ -1856,13 +1970,17 @@ impl ClusterSdnFabricsFabricPost {
         self.0.call.set_some::<String, How>("route_filter", route_filter);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -1882,13 +2000,17 @@ impl Settings<ClusterSdnFabricsFabricPost> for ClusterSdnFabricsFabric {
 
 /// The path `/cluster/sdn/fabrics/fabric/{id}`.
 ///
-/// Its calls: [`GET /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPath::get), [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut), [`DELETE /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPath::delete).
+/// Its calls: [`GET /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPath::get),
+/// [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut),
+/// [`DELETE /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPath::delete).
 #[cfg_attr(doc, doc(alias("/cluster/sdn/fabrics/fabric/{id}")))]
 #[derive(Clone, Debug)]
-pub struct ClusterSdnFabricsFabricIdPath(pub(crate) At);
+pub struct ClusterSdnFabricsFabricIdPath(pub(crate) PathNode);
 
 impl ClusterSdnFabricsFabricPath {
-    /// Leads to [`GET /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPath::get), [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut), [`DELETE /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPath::delete).
+    /// Leads to [`GET /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPath::get),
+    /// [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut),
+    /// [`DELETE /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPath::delete).
     ///
     /// Identifier of the fabric.
     #[inline]
@@ -1926,6 +2048,7 @@ impl ClusterSdnFabricsFabricIdPath {
             .since(9, 0);
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Changes the pending configuration of a fabric.
     ///
     /// `PUT /cluster/sdn/fabrics/fabric/{id}` → `()`
@@ -1963,6 +2086,7 @@ impl ClusterSdnFabricsFabricIdPath {
         request.call.set_as::<ClusterSdnFabricsProtocol, How0>("protocol", protocol);
         ClusterSdnFabricsFabricIdPut(request)
     }
+
     /// Removes a fabric from the pending configuration.
     ///
     /// `DELETE /cluster/sdn/fabrics/fabric/{id}`
@@ -2042,6 +2166,7 @@ impl ClusterSdnFabricsFabricIdPut {
         self.0.call.set_some::<String, How>("area", area);
         self
     }
+
     /// Seconds between complete database summaries (CSNP); OpenFabric. From 1 to 600.
     #[inline]
     pub fn csnp_interval<How>(
@@ -2051,21 +2176,25 @@ impl ClusterSdnFabricsFabricIdPut {
         self.0.call.set_some::<i64, How>("csnp_interval", csnp_interval);
         self
     }
+
     /// Names of settings to remove.
     #[inline]
     pub fn delete<How: Several>(
         mut self,
-        delete: impl IntoItemsSetting<ClusterSdnFabricsFabricDelete, How>,
+        delete: impl IntoItemsSetting<SdnFabricDelete, How>,
     ) -> Self {
-        self.0.call.set_some_all::<ClusterSdnFabricsFabricDelete, How>("delete", delete);
+        self.0.call.set_some_all::<SdnFabricDelete, How>("delete", delete);
         self
     }
-    /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
+
+    /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64
+    /// characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// Seconds between hello packets; OpenFabric. From 1 to 600.
     #[inline]
     pub fn hello_interval<How>(
@@ -2075,18 +2204,21 @@ impl ClusterSdnFabricsFabricIdPut {
         self.0.call.set_some::<i64, How>("hello_interval", hello_interval);
         self
     }
+
     /// IPv6 network that the node addresses are taken from, in CIDR notation.
     #[inline]
     pub fn ip6_prefix<How>(mut self, ip6_prefix: impl IntoSetting<Cidr, How>) -> Self {
         self.0.call.set_some::<Cidr, How>("ip6_prefix", ip6_prefix);
         self
     }
+
     /// IPv4 network that the node addresses are taken from, in CIDR notation.
     #[inline]
     pub fn ip_prefix<How>(mut self, ip_prefix: impl IntoSetting<Cidr, How>) -> Self {
         self.0.call.set_some::<Cidr, How>("ip_prefix", ip_prefix);
         self
     }
+
     /// Token from taking the configuration lock; needed while the lock is held.
     #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
@@ -2094,7 +2226,9 @@ impl ClusterSdnFabricsFabricIdPut {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
-    /// Seconds between keepalive packets, which hold NAT mappings open; 0 sends none; WireGuard. From 0 to 65535. Since 9.2.
+
+    /// Seconds between keepalive packets, which hold NAT mappings open; 0 sends none; WireGuard.
+    /// From 0 to 65535. Since 9.2.
     #[inline]
     pub fn persistent_keepalive<How>(
         mut self,
@@ -2103,6 +2237,7 @@ impl ClusterSdnFabricsFabricIdPut {
         self.0.call.set_some::<i64, How>("persistent_keepalive", persistent_keepalive);
         self
     }
+
     /// Routes from other sources to announce in the fabric; OSPF and BGP. Since 9.2.
     #[inline]
     pub fn redistribute<How: Several>(
@@ -2114,6 +2249,7 @@ impl ClusterSdnFabricsFabricIdPut {
             .set_some_all::<FabricRedistribute, How>("redistribute", redistribute);
         self
     }
+
     /// Prefix list that decides which routes reach the kernel; OSPF and OpenFabric. Since 9.2.
     #[inline]
     pub fn route_filter<How>(
@@ -2123,19 +2259,24 @@ impl ClusterSdnFabricsFabricIdPut {
         self.0.call.set_some::<String, How>("route_filter", route_filter);
         self
     }
+
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
         self.0.call.unset(name.into());
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -2158,7 +2299,7 @@ impl Settings<ClusterSdnFabricsFabricIdPut> for ClusterSdnFabricsFabricItem {
 /// Its calls: [`GET /cluster/sdn/fabrics/node`](ClusterSdnFabricsNodeGet).
 #[cfg_attr(doc, doc(alias("/cluster/sdn/fabrics/node")))]
 #[derive(Clone, Debug)]
-pub struct ClusterSdnFabricsNodePath(pub(crate) At);
+pub struct ClusterSdnFabricsNodePath(pub(crate) PathNode);
 
 impl ClusterSdnFabricsPath {
     /// Leads to [`GET /cluster/sdn/fabrics/node`](ClusterSdnFabricsNodeGet).
@@ -2212,7 +2353,8 @@ impl ClusterSdnFabricsNodePath {
 /// * Gives: list of [`ClusterSdnFabricsNodeItem`]
 /// * Releases: since 9.0
 /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
-///   * It shows nodes only with one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/fabrics/{fabric_id}` and one of `Sys.Audit`, `Sys.Modify` on path `/nodes/{node_id}`.
+///   * It shows nodes only with one of `SDN.Audit`, `SDN.Allocate` on path
+///     `/sdn/fabrics/{fabric_id}` and one of `Sys.Audit`, `Sys.Modify` on path `/nodes/{node_id}`.
 #[cfg_attr(doc, doc(alias(
     "GET /cluster/sdn/fabrics/node", "sdn fabrics node", "fabrics node sdn", "sdn node", "node sdn", "node a sdn",
     "GET node", "pvesh get /cluster/sdn/fabrics/node"
@@ -2230,6 +2372,7 @@ impl ClusterSdnFabricsNodeGet {
         self.0.call.set_some::<bool, How>("pending", pending);
         self
     }
+
     /// Shows the configuration in force and not the edited one.
     #[inline]
     pub fn running<How>(mut self, running: impl IntoSetting<bool, How>) -> Self {
@@ -2240,13 +2383,15 @@ impl ClusterSdnFabricsNodeGet {
 
 /// The path `/cluster/sdn/fabrics/node/{fabric_id}`.
 ///
-/// Its calls: [`GET /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdGet), [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost).
+/// Its calls: [`GET /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdGet),
+/// [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost).
 #[cfg_attr(doc, doc(alias("/cluster/sdn/fabrics/node/{fabric_id}")))]
 #[derive(Clone, Debug)]
-pub struct ClusterSdnFabricsNodeFabricIdPath(pub(crate) At);
+pub struct ClusterSdnFabricsNodeFabricIdPath(pub(crate) PathNode);
 
 impl ClusterSdnFabricsNodePath {
-    /// Leads to [`GET /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdGet), [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost).
+    /// Leads to [`GET /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdGet),
+    /// [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost).
     ///
     /// Identifier of the fabric.
     #[inline]
@@ -2284,6 +2429,7 @@ impl ClusterSdnFabricsNodeFabricIdPath {
             .since(9, 0);
         ClusterSdnFabricsNodeFabricIdGet(self.0.request(ENDPOINT, reply::data))
     }
+
     /// Adds a node to a fabric.
     ///
     /// `POST /cluster/sdn/fabrics/node/{fabric_id}` → `()`
@@ -2362,6 +2508,7 @@ impl ClusterSdnFabricsNodeFabricIdGet {
         self.0.call.set_some::<bool, How>("pending", pending);
         self
     }
+
     /// Shows the configuration in force and not the edited one.
     #[inline]
     pub fn running<How>(mut self, running: impl IntoSetting<bool, How>) -> Self {
@@ -2372,7 +2519,8 @@ impl ClusterSdnFabricsNodeFabricIdGet {
 
 /// `POST /cluster/sdn/fabrics/node/{fabric_id}` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterSdnFabricsNodeFabricIdPostRequired<const GIVEN: usize>(Request<()>);
@@ -2425,7 +2573,8 @@ impl ClusterSdnFabricsNodeFabricIdPostRequired<1> {
 /// * `node_id`: Name of the member node.
 /// * Gives: `()`
 /// * Releases: since 9.0
-/// * Needs: `SDN.Allocate` on path `/sdn/fabrics/{fabric_id}` and `Sys.Modify` on path `/nodes/{node_id}`.
+/// * Needs: `SDN.Allocate` on path `/sdn/fabrics/{fabric_id}` and `Sys.Modify` on path
+///   `/nodes/{node_id}`.
 #[cfg_attr(doc, doc(alias(
     "POST /cluster/sdn/fabrics/node/{fabric_id}", "create a fabric node", "create fabric node", "add fabric node",
     "new fabric node", "create sdn fabrics node", "create sdn node", "add sdn fabrics node", "add sdn node",
@@ -2448,18 +2597,22 @@ impl ClusterSdnFabricsNodeFabricIdPost {
         self.0.call.set_some_all::<Cidr, How>("allowed_ips", allowed_ips);
         self
     }
-    /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
+
+    /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64
+    /// characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// Address and port that peers reach the member at; WireGuard. Since 9.2.
     #[inline]
     pub fn endpoint<How>(mut self, endpoint: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("endpoint", endpoint);
         self
     }
+
     /// Interfaces of the node that take part.
     #[inline]
     pub fn interfaces<How: Several>(
@@ -2469,18 +2622,21 @@ impl ClusterSdnFabricsNodeFabricIdPost {
         self.0.call.set_some_all::<FabricInterface, How>("interfaces", interfaces);
         self
     }
+
     /// IPv4 address of the node in the fabric.
     #[inline]
     pub fn ip<How>(mut self, ip: impl IntoSetting<IpAddress, How>) -> Self {
         self.0.call.set_some::<IpAddress, How>("ip", ip);
         self
     }
+
     /// IPv6 address of the node in the fabric.
     #[inline]
     pub fn ip6<How>(mut self, ip6: impl IntoSetting<IpAddress, How>) -> Self {
         self.0.call.set_some::<IpAddress, How>("ip6", ip6);
         self
     }
+
     /// Token from taking the configuration lock; needed while the lock is held.
     #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
@@ -2488,6 +2644,7 @@ impl ClusterSdnFabricsNodeFabricIdPost {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
+
     /// Other members that this one has tunnels to; WireGuard. Since 9.2.
     #[inline]
     pub fn peers<How: Several>(
@@ -2497,13 +2654,16 @@ impl ClusterSdnFabricsNodeFabricIdPost {
         self.0.call.set_some_all::<FabricPeer, How>("peers", peers);
         self
     }
+
     /// Public key of an external member; WireGuard. Since 9.2.
     #[inline]
     pub fn public_key<How>(mut self, public_key: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("public_key", public_key);
         self
     }
-    /// Whether the member is a cluster node (`internal`) or a foreign machine (`external`); WireGuard. Since 9.2.
+
+    /// Whether the member is a cluster node (`internal`) or a foreign machine (`external`);
+    /// WireGuard. Since 9.2.
     #[inline]
     pub fn role<How>(
         mut self,
@@ -2512,13 +2672,17 @@ impl ClusterSdnFabricsNodeFabricIdPost {
         self.0.call.set_some::<ClusterSdnFabricsRole, How>("role", role);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -2538,13 +2702,19 @@ impl Settings<ClusterSdnFabricsNodeFabricIdPost> for ClusterSdnFabricsNode {
 
 /// The path `/cluster/sdn/fabrics/node/{fabric_id}/{node_id}`.
 ///
-/// Its calls: [`GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::get), [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut), [`DELETE /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::delete).
+/// Its calls:
+/// [`GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::get),
+/// [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut),
+/// [`DELETE /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::delete).
 #[cfg_attr(doc, doc(alias("/cluster/sdn/fabrics/node/{fabric_id}/{node_id}")))]
 #[derive(Clone, Debug)]
-pub struct ClusterSdnFabricsNodeFabricIdNodeIdPath(pub(crate) At);
+pub struct ClusterSdnFabricsNodeFabricIdNodeIdPath(pub(crate) PathNode);
 
 impl ClusterSdnFabricsNodeFabricIdPath {
-    /// Leads to [`GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::get), [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut), [`DELETE /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::delete).
+    /// Leads to
+    /// [`GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::get),
+    /// [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut),
+    /// [`DELETE /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::delete).
     ///
     /// Name of the member node.
     #[inline]
@@ -2578,7 +2748,8 @@ impl ClusterSdnFabricsNodeFabricIdNodeIdPath {
     ///
     /// * Gives: [`ClusterSdnFabricsNode`]
     /// * Releases: since 9.0
-    /// * Needs: one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/fabrics/{fabric_id}` and one of `Sys.Audit`, `Sys.Modify` on path `/nodes/{node_id}`.
+    /// * Needs: one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/fabrics/{fabric_id}` and one of
+    ///   `Sys.Audit`, `Sys.Modify` on path `/nodes/{node_id}`.
     #[cfg_attr(doc, doc(alias(
         "GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}", "get fabric node", "show fabric node",
         "read fabric node", "GET node", "pvesh get /cluster/sdn/fabrics/node/{fabric_id}/{node_id}"
@@ -2601,6 +2772,7 @@ impl ClusterSdnFabricsNodeFabricIdNodeIdPath {
             .since(9, 0);
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Changes how a node takes part in a fabric.
     ///
     /// `PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}` → `()`
@@ -2643,6 +2815,7 @@ impl ClusterSdnFabricsNodeFabricIdNodeIdPath {
         request.call.set_as::<ClusterSdnFabricsProtocol, How0>("protocol", protocol);
         ClusterSdnFabricsNodeFabricIdNodeIdPut(request)
     }
+
     /// Removes a node from a fabric.
     ///
     /// `DELETE /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`
@@ -2662,7 +2835,8 @@ impl ClusterSdnFabricsNodeFabricIdNodeIdPath {
     ///
     /// * Gives: `()`
     /// * Releases: since 9.0
-    /// * Needs: `SDN.Allocate` on path `/sdn/fabrics/{fabric_id}` and `Sys.Modify` on path `/nodes/{node_id}`.
+    /// * Needs: `SDN.Allocate` on path `/sdn/fabrics/{fabric_id}` and `Sys.Modify` on path
+    ///   `/nodes/{node_id}`.
     #[cfg_attr(doc, doc(alias(
         "DELETE /cluster/sdn/fabrics/node/{fabric_id}/{node_id}", "delete fabric node", "remove fabric node",
         "DELETE node", "pvesh delete /cluster/sdn/fabrics/node/{fabric_id}/{node_id}", "SDN.Allocate", "Sys.Modify"
@@ -2706,7 +2880,8 @@ impl ClusterSdnFabricsNodeFabricIdNodeIdPath {
 /// * `protocol`: Routing protocol of the fabric; decides which other settings apply.
 /// * Gives: `()`
 /// * Releases: since 9.0
-/// * Needs: `SDN.Allocate` on path `/sdn/fabrics/{fabric_id}` and `Sys.Modify` on path `/nodes/{node_id}`.
+/// * Needs: `SDN.Allocate` on path `/sdn/fabrics/{fabric_id}` and `Sys.Modify` on path
+///   `/nodes/{node_id}`.
 #[cfg_attr(doc, doc(alias(
     "PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}", "update fabric node", "change fabric node",
     "edit fabric node", "set fabric node", "modify fabric node", "PUT node",
@@ -2728,27 +2903,32 @@ impl ClusterSdnFabricsNodeFabricIdNodeIdPut {
         self.0.call.set_some_all::<Cidr, How>("allowed_ips", allowed_ips);
         self
     }
+
     /// Names of settings to remove.
     #[inline]
     pub fn delete<How: Several>(
         mut self,
-        delete: impl IntoItemsSetting<ClusterSdnFabricsNodeDelete, How>,
+        delete: impl IntoItemsSetting<SdnFabricNodeDelete, How>,
     ) -> Self {
-        self.0.call.set_some_all::<ClusterSdnFabricsNodeDelete, How>("delete", delete);
+        self.0.call.set_some_all::<SdnFabricNodeDelete, How>("delete", delete);
         self
     }
-    /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
+
+    /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64
+    /// characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// Address and port that peers reach the member at; WireGuard. Since 9.2.
     #[inline]
     pub fn endpoint<How>(mut self, endpoint: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("endpoint", endpoint);
         self
     }
+
     /// Interfaces of the node that take part.
     #[inline]
     pub fn interfaces<How: Several>(
@@ -2758,18 +2938,21 @@ impl ClusterSdnFabricsNodeFabricIdNodeIdPut {
         self.0.call.set_some_all::<FabricInterface, How>("interfaces", interfaces);
         self
     }
+
     /// IPv4 address of the node in the fabric.
     #[inline]
     pub fn ip<How>(mut self, ip: impl IntoSetting<IpAddress, How>) -> Self {
         self.0.call.set_some::<IpAddress, How>("ip", ip);
         self
     }
+
     /// IPv6 address of the node in the fabric.
     #[inline]
     pub fn ip6<How>(mut self, ip6: impl IntoSetting<IpAddress, How>) -> Self {
         self.0.call.set_some::<IpAddress, How>("ip6", ip6);
         self
     }
+
     /// Token from taking the configuration lock; needed while the lock is held.
     #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
@@ -2777,6 +2960,7 @@ impl ClusterSdnFabricsNodeFabricIdNodeIdPut {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
+
     /// Other members that this one has tunnels to; WireGuard. Since 9.2.
     #[inline]
     pub fn peers<How: Several>(
@@ -2786,13 +2970,16 @@ impl ClusterSdnFabricsNodeFabricIdNodeIdPut {
         self.0.call.set_some_all::<FabricPeer, How>("peers", peers);
         self
     }
+
     /// Public key of an external member; WireGuard. Since 9.2.
     #[inline]
     pub fn public_key<How>(mut self, public_key: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("public_key", public_key);
         self
     }
-    /// Whether the member is a cluster node (`internal`) or a foreign machine (`external`); WireGuard. Since 9.2.
+
+    /// Whether the member is a cluster node (`internal`) or a foreign machine (`external`);
+    /// WireGuard. Since 9.2.
     #[inline]
     pub fn role<How>(
         mut self,
@@ -2801,19 +2988,24 @@ impl ClusterSdnFabricsNodeFabricIdNodeIdPut {
         self.0.call.set_some::<ClusterSdnFabricsRole, How>("role", role);
         self
     }
+
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
         self.0.call.unset(name.into());
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -2838,13 +3030,15 @@ impl Settings<ClusterSdnFabricsNodeFabricIdNodeIdPut> for ClusterSdnFabricsNodeI
 
 /// The path `/cluster/sdn/ipams`.
 ///
-/// Its calls: [`GET /cluster/sdn/ipams`](ClusterSdnIpamsGet), [`POST /cluster/sdn/ipams`](ClusterSdnIpamsPost).
+/// Its calls: [`GET /cluster/sdn/ipams`](ClusterSdnIpamsGet),
+/// [`POST /cluster/sdn/ipams`](ClusterSdnIpamsPost).
 #[cfg_attr(doc, doc(alias("/cluster/sdn/ipams")))]
 #[derive(Clone, Debug)]
-pub struct ClusterSdnIpamsPath(pub(crate) At);
+pub struct ClusterSdnIpamsPath(pub(crate) PathNode);
 
 impl ClusterSdnPath {
-    /// Leads to [`GET /cluster/sdn/ipams`](ClusterSdnIpamsGet), [`POST /cluster/sdn/ipams`](ClusterSdnIpamsPost).
+    /// Leads to [`GET /cluster/sdn/ipams`](ClusterSdnIpamsGet),
+    /// [`POST /cluster/sdn/ipams`](ClusterSdnIpamsPost).
     #[inline]
     #[must_use]
     pub fn ipams(&self) -> ClusterSdnIpamsPath {
@@ -2868,6 +3062,7 @@ impl ClusterSdnIpamsPath {
         );
         ClusterSdnIpamsGet(self.0.request(ENDPOINT, reply::data))
     }
+
     /// Adds an IP address manager.
     ///
     /// `POST /cluster/sdn/ipams` → `()`
@@ -2938,7 +3133,8 @@ impl ClusterSdnIpamsGet {
 
 /// `POST /cluster/sdn/ipams` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterSdnIpamsPostRequired<const GIVEN: usize>(Request<()>);
@@ -3001,7 +3197,8 @@ pub struct ClusterSdnIpamsPost(pub(crate) Request<()>);
 request_impls!(ClusterSdnIpamsPost:());
 
 impl ClusterSdnIpamsPost {
-    /// SHA-256 fingerprint of the server's certificate, needed if no trusted CA signed it. Since 8.4.
+    /// SHA-256 fingerprint of the server's certificate, needed if no trusted CA signed it. Since
+    /// 8.4.
     #[inline]
     pub fn fingerprint<How>(
         mut self,
@@ -3010,6 +3207,7 @@ impl ClusterSdnIpamsPost {
         self.0.call.set_some::<String, How>("fingerprint", fingerprint);
         self
     }
+
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
     #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
@@ -3017,31 +3215,38 @@ impl ClusterSdnIpamsPost {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
+
     /// Number of the section to use; phpIPAM only.
     #[inline]
     pub fn section<How>(mut self, section: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("section", section);
         self
     }
+
     /// API token for the server.
     #[inline]
     pub fn token<How>(mut self, token: impl IntoSetting<Secret, How>) -> Self {
         self.0.call.set_some::<Secret, How>("token", token);
         self
     }
+
     /// Base address of the server's API.
     #[inline]
     pub fn url<How>(mut self, url: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("url", url);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -3056,13 +3261,17 @@ impl Settings<ClusterSdnIpamsPost> for ClusterSdnIpamsItem {
 
 /// The path `/cluster/sdn/ipams/{ipam}`.
 ///
-/// Its calls: [`GET /cluster/sdn/ipams/{ipam}`](ClusterSdnIpamsIpamPath::get), [`PUT /cluster/sdn/ipams/{ipam}`](ClusterSdnIpamsIpamPut), [`DELETE /cluster/sdn/ipams/{ipam}`](ClusterSdnIpamsIpamDelete).
+/// Its calls: [`GET /cluster/sdn/ipams/{ipam}`](ClusterSdnIpamsIpamPath::get),
+/// [`PUT /cluster/sdn/ipams/{ipam}`](ClusterSdnIpamsIpamPut),
+/// [`DELETE /cluster/sdn/ipams/{ipam}`](ClusterSdnIpamsIpamDelete).
 #[cfg_attr(doc, doc(alias("/cluster/sdn/ipams/{ipam}")))]
 #[derive(Clone, Debug)]
-pub struct ClusterSdnIpamsIpamPath(pub(crate) At);
+pub struct ClusterSdnIpamsIpamPath(pub(crate) PathNode);
 
 impl ClusterSdnIpamsPath {
-    /// Leads to [`GET /cluster/sdn/ipams/{ipam}`](ClusterSdnIpamsIpamPath::get), [`PUT /cluster/sdn/ipams/{ipam}`](ClusterSdnIpamsIpamPut), [`DELETE /cluster/sdn/ipams/{ipam}`](ClusterSdnIpamsIpamDelete).
+    /// Leads to [`GET /cluster/sdn/ipams/{ipam}`](ClusterSdnIpamsIpamPath::get),
+    /// [`PUT /cluster/sdn/ipams/{ipam}`](ClusterSdnIpamsIpamPut),
+    /// [`DELETE /cluster/sdn/ipams/{ipam}`](ClusterSdnIpamsIpamDelete).
     ///
     /// Name of the IP address manager.
     #[inline]
@@ -3099,6 +3308,7 @@ impl ClusterSdnIpamsIpamPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Changes the configuration of an IP address manager.
     ///
     /// `PUT /cluster/sdn/ipams/{ipam}` → `()`
@@ -3128,6 +3338,7 @@ impl ClusterSdnIpamsIpamPath {
             );
         ClusterSdnIpamsIpamPut(self.0.request(ENDPOINT, reply::nothing))
     }
+
     /// Removes an IP address manager.
     ///
     /// `DELETE /cluster/sdn/ipams/{ipam}` → `()`
@@ -3173,13 +3384,17 @@ impl ClusterSdnIpamsIpamPut {
         self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
-    /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
+
+    /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64
+    /// characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
-    /// SHA-256 fingerprint of the server's certificate, needed if no trusted CA signed it. Since 8.4.
+
+    /// SHA-256 fingerprint of the server's certificate, needed if no trusted CA signed it. Since
+    /// 8.4.
     #[inline]
     pub fn fingerprint<How>(
         mut self,
@@ -3188,6 +3403,7 @@ impl ClusterSdnIpamsIpamPut {
         self.0.call.set_some::<String, How>("fingerprint", fingerprint);
         self
     }
+
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
     #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
@@ -3195,37 +3411,45 @@ impl ClusterSdnIpamsIpamPut {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
+
     /// Number of the section to use; phpIPAM only.
     #[inline]
     pub fn section<How>(mut self, section: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("section", section);
         self
     }
+
     /// API token for the server.
     #[inline]
     pub fn token<How>(mut self, token: impl IntoSetting<Secret, How>) -> Self {
         self.0.call.set_some::<Secret, How>("token", token);
         self
     }
+
     /// Base address of the server's API.
     #[inline]
     pub fn url<How>(mut self, url: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("url", url);
         self
     }
+
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
         self.0.call.unset(name.into());
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -3276,7 +3500,7 @@ impl ClusterSdnIpamsIpamDelete {
 /// Its calls: [`GET /cluster/sdn/ipams/{ipam}/status`](ClusterSdnIpamsIpamStatusPath::get).
 #[cfg_attr(doc, doc(alias("/cluster/sdn/ipams/{ipam}/status")))]
 #[derive(Clone, Debug)]
-pub struct ClusterSdnIpamsIpamStatusPath(pub(crate) At);
+pub struct ClusterSdnIpamsIpamStatusPath(pub(crate) PathNode);
 
 impl ClusterSdnIpamsIpamPath {
     /// Leads to [`GET /cluster/sdn/ipams/{ipam}/status`](ClusterSdnIpamsIpamStatusPath::get).
@@ -3301,7 +3525,8 @@ impl ClusterSdnIpamsIpamStatusPath {
     /// * Gives: list of [`ClusterSdnIpamsStatusItem`]
     /// * Releases: since 8.1
     /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
-    ///   * It shows addresses only with one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/zones/{zone}/{vnet}`.
+    ///   * It shows addresses only with one of `SDN.Audit`, `SDN.Allocate` on path
+    ///     `/sdn/zones/{zone}/{vnet}`.
     #[cfg_attr(doc, doc(alias(
         "GET /cluster/sdn/ipams/{ipam}/status", "ipam status", "status ipam", "status an ipam", "GET status",
         "pvesh get /cluster/sdn/ipams/{ipam}/status"
@@ -3326,13 +3551,15 @@ impl ClusterSdnIpamsIpamStatusPath {
 
 /// The path `/cluster/sdn/lock`.
 ///
-/// Its calls: [`POST /cluster/sdn/lock`](ClusterSdnLockPost), [`DELETE /cluster/sdn/lock`](ClusterSdnLockDelete).
+/// Its calls: [`POST /cluster/sdn/lock`](ClusterSdnLockPost),
+/// [`DELETE /cluster/sdn/lock`](ClusterSdnLockDelete).
 #[cfg_attr(doc, doc(alias("/cluster/sdn/lock")))]
 #[derive(Clone, Debug)]
-pub struct ClusterSdnLockPath(pub(crate) At);
+pub struct ClusterSdnLockPath(pub(crate) PathNode);
 
 impl ClusterSdnPath {
-    /// Leads to [`POST /cluster/sdn/lock`](ClusterSdnLockPost), [`DELETE /cluster/sdn/lock`](ClusterSdnLockDelete).
+    /// Leads to [`POST /cluster/sdn/lock`](ClusterSdnLockPost),
+    /// [`DELETE /cluster/sdn/lock`](ClusterSdnLockDelete).
     #[inline]
     #[must_use]
     pub fn lock(&self) -> ClusterSdnLockPath {
@@ -3354,6 +3581,7 @@ impl ClusterSdnLockPath {
             .since(9, 0);
         ClusterSdnLockPost(self.0.request(ENDPOINT, reply::data))
     }
+
     /// Gives the cluster-wide lock on the network configuration back.
     ///
     /// `DELETE /cluster/sdn/lock` → `()`
@@ -3435,6 +3663,7 @@ impl ClusterSdnLockDelete {
         self.0.call.set_some::<bool, How>("force", force);
         self
     }
+
     /// Token from taking the configuration lock; needed while the lock is held.
     #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
@@ -3446,13 +3675,15 @@ impl ClusterSdnLockDelete {
 
 /// The path `/cluster/sdn/prefix-lists`.
 ///
-/// Its calls: [`GET /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsGet), [`POST /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsPost).
+/// Its calls: [`GET /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsGet),
+/// [`POST /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsPost).
 #[cfg_attr(doc, doc(alias("/cluster/sdn/prefix-lists")))]
 #[derive(Clone, Debug)]
-pub struct ClusterSdnPrefixListsPath(pub(crate) At);
+pub struct ClusterSdnPrefixListsPath(pub(crate) PathNode);
 
 impl ClusterSdnPath {
-    /// Leads to [`GET /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsGet), [`POST /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsPost).
+    /// Leads to [`GET /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsGet),
+    /// [`POST /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsPost).
     #[cfg_attr(doc, doc(alias("prefix-lists")))]
     #[inline]
     #[must_use]
@@ -3481,6 +3712,7 @@ impl ClusterSdnPrefixListsPath {
             .since(9, 2);
         ClusterSdnPrefixListsGet(self.0.request(ENDPOINT, reply::data))
     }
+
     /// Adds a prefix list, optionally with its entries.
     ///
     /// `POST /cluster/sdn/prefix-lists` → `()`
@@ -3517,7 +3749,8 @@ impl ClusterSdnPrefixListsPath {
 /// * Gives: list of [`ClusterSdnPrefixListsItem`]
 /// * Releases: since 9.2
 /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
-///   * It shows lists only with one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/prefix-lists/{id}`.
+///   * It shows lists only with one of `SDN.Audit`, `SDN.Allocate` on path
+///     `/sdn/prefix-lists/{id}`.
 #[cfg_attr(doc, doc(alias(
     "GET /cluster/sdn/prefix-lists", "prefix lists", "list a prefix list", "list prefix lists", "show prefix lists",
     "all prefix lists", "sdn prefix lists", "prefix lists sdn", "get sdn prefix lists", "show sdn prefix lists",
@@ -3536,12 +3769,14 @@ impl ClusterSdnPrefixListsGet {
         self.0.call.set_some::<bool, How>("pending", pending);
         self
     }
+
     /// Shows the configuration in force and not the edited one.
     #[inline]
     pub fn running<How>(mut self, running: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("running", running);
         self
     }
+
     /// Answers with whole lists; if off, with names alone.
     #[inline]
     pub fn verbose<How>(mut self, verbose: impl IntoSetting<bool, How>) -> Self {
@@ -3576,12 +3811,14 @@ pub struct ClusterSdnPrefixListsPost(pub(crate) Request<()>);
 request_impls!(ClusterSdnPrefixListsPost:());
 
 impl ClusterSdnPrefixListsPost {
-    /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
+    /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64
+    /// characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// Entries of the list, checked in the order of their numbers.
     #[inline]
     pub fn entries<How: Several>(
@@ -3591,6 +3828,7 @@ impl ClusterSdnPrefixListsPost {
         self.0.call.set_some_all::<PrefixListRule, How>("entries", entries);
         self
     }
+
     /// Token from taking the configuration lock; needed while the lock is held.
     #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
@@ -3598,13 +3836,17 @@ impl ClusterSdnPrefixListsPost {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -3619,13 +3861,17 @@ impl Settings<ClusterSdnPrefixListsPost> for ClusterSdnPrefixListsItem {
 
 /// The path `/cluster/sdn/prefix-lists/{id}`.
 ///
-/// Its calls: [`GET /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPath::get), [`PUT /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPut), [`DELETE /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdDelete).
+/// Its calls: [`GET /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPath::get),
+/// [`PUT /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPut),
+/// [`DELETE /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdDelete).
 #[cfg_attr(doc, doc(alias("/cluster/sdn/prefix-lists/{id}")))]
 #[derive(Clone, Debug)]
-pub struct ClusterSdnPrefixListsIdPath(pub(crate) At);
+pub struct ClusterSdnPrefixListsIdPath(pub(crate) PathNode);
 
 impl ClusterSdnPrefixListsPath {
-    /// Leads to [`GET /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPath::get), [`PUT /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPut), [`DELETE /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdDelete).
+    /// Leads to [`GET /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPath::get),
+    /// [`PUT /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPut),
+    /// [`DELETE /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdDelete).
     ///
     /// Name of the prefix list.
     #[inline]
@@ -3663,6 +3909,7 @@ impl ClusterSdnPrefixListsIdPath {
             .since(9, 2);
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Changes a prefix list.
     ///
     /// `PUT /cluster/sdn/prefix-lists/{id}` → `()`
@@ -3677,6 +3924,7 @@ impl ClusterSdnPrefixListsIdPath {
             .limits(&[("digest", Takes::Length(0, 64))]);
         ClusterSdnPrefixListsIdPut(self.0.request(ENDPOINT, reply::nothing))
     }
+
     /// Removes a prefix list with all its entries.
     ///
     /// `DELETE /cluster/sdn/prefix-lists/{id}` → `()`
@@ -3721,17 +3969,20 @@ impl ClusterSdnPrefixListsIdPut {
     #[inline]
     pub fn delete<How: Several>(
         mut self,
-        delete: impl IntoItemsSetting<ClusterSdnPrefixListDelete, How>,
+        delete: impl IntoItemsSetting<SdnPrefixListDelete, How>,
     ) -> Self {
-        self.0.call.set_some_all::<ClusterSdnPrefixListDelete, How>("delete", delete);
+        self.0.call.set_some_all::<SdnPrefixListDelete, How>("delete", delete);
         self
     }
-    /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
+
+    /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64
+    /// characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// Entries of the list, checked in the order of their numbers.
     #[inline]
     pub fn entries<How: Several>(
@@ -3741,6 +3992,7 @@ impl ClusterSdnPrefixListsIdPut {
         self.0.call.set_some_all::<PrefixListRule, How>("entries", entries);
         self
     }
+
     /// Token from taking the configuration lock; needed while the lock is held.
     #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
@@ -3748,19 +4000,24 @@ impl ClusterSdnPrefixListsIdPut {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
+
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
         self.0.call.unset(name.into());
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -3808,13 +4065,17 @@ impl ClusterSdnPrefixListsIdDelete {
 
 /// The path `/cluster/sdn/prefix-lists/{id}/entries`.
 ///
-/// Its calls: [`GET /cluster/sdn/prefix-lists/{id}/entries`](ClusterSdnPrefixListsIdEntriesPath::get), [`POST /cluster/sdn/prefix-lists/{id}/entries`](ClusterSdnPrefixListsIdEntriesPost).
+/// Its calls:
+/// [`GET /cluster/sdn/prefix-lists/{id}/entries`](ClusterSdnPrefixListsIdEntriesPath::get),
+/// [`POST /cluster/sdn/prefix-lists/{id}/entries`](ClusterSdnPrefixListsIdEntriesPost).
 #[cfg_attr(doc, doc(alias("/cluster/sdn/prefix-lists/{id}/entries")))]
 #[derive(Clone, Debug)]
-pub struct ClusterSdnPrefixListsIdEntriesPath(pub(crate) At);
+pub struct ClusterSdnPrefixListsIdEntriesPath(pub(crate) PathNode);
 
 impl ClusterSdnPrefixListsIdPath {
-    /// Leads to [`GET /cluster/sdn/prefix-lists/{id}/entries`](ClusterSdnPrefixListsIdEntriesPath::get), [`POST /cluster/sdn/prefix-lists/{id}/entries`](ClusterSdnPrefixListsIdEntriesPost).
+    /// Leads to
+    /// [`GET /cluster/sdn/prefix-lists/{id}/entries`](ClusterSdnPrefixListsIdEntriesPath::get),
+    /// [`POST /cluster/sdn/prefix-lists/{id}/entries`](ClusterSdnPrefixListsIdEntriesPost).
     #[inline]
     #[must_use]
     pub fn entries(&self) -> ClusterSdnPrefixListsIdEntriesPath {
@@ -3851,6 +4112,7 @@ impl ClusterSdnPrefixListsIdEntriesPath {
             .since(9, 2);
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Adds an entry to a prefix list.
     ///
     /// `POST /cluster/sdn/prefix-lists/{id}/entries` → `()`
@@ -3881,7 +4143,8 @@ impl ClusterSdnPrefixListsIdEntriesPath {
 
 /// `POST /cluster/sdn/prefix-lists/{id}/entries` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterSdnPrefixListsIdEntriesPostRequired<const GIVEN: usize>(Request<()>);
@@ -3954,12 +4217,14 @@ impl ClusterSdnPrefixListsIdEntriesPost {
         self.0.call.set_some::<i64, How>("ge", ge);
         self
     }
+
     /// Largest prefix length that still matches. From 0 to 128.
     #[inline]
     pub fn le<How>(mut self, le: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("le", le);
         self
     }
+
     /// Token from taking the configuration lock; needed while the lock is held.
     #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
@@ -3967,19 +4232,24 @@ impl ClusterSdnPrefixListsIdEntriesPost {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
+
     /// Number of the entry; lower ones are checked first. From 1 to 4294967295.
     #[inline]
     pub fn seq<How>(mut self, seq: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("seq", seq);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -3994,13 +4264,19 @@ impl Settings<ClusterSdnPrefixListsIdEntriesPost> for ClusterSdnPrefixListsEntri
 
 /// The path `/cluster/sdn/prefix-lists/{id}/entries/{url_seq}`.
 ///
-/// Its calls: [`GET /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqPath::get), [`PUT /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqPut), [`DELETE /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqDelete).
+/// Its calls:
+/// [`GET /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqPath::get),
+/// [`PUT /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqPut),
+/// [`DELETE /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqDelete).
 #[cfg_attr(doc, doc(alias("/cluster/sdn/prefix-lists/{id}/entries/{url_seq}")))]
 #[derive(Clone, Debug)]
-pub struct ClusterSdnPrefixListsIdEntriesUrlSeqPath(pub(crate) At);
+pub struct ClusterSdnPrefixListsIdEntriesUrlSeqPath(pub(crate) PathNode);
 
 impl ClusterSdnPrefixListsIdEntriesPath {
-    /// Leads to [`GET /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqPath::get), [`PUT /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqPut), [`DELETE /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqDelete).
+    /// Leads to
+    /// [`GET /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqPath::get),
+    /// [`PUT /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqPut),
+    /// [`DELETE /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqDelete).
     ///
     /// Number of the entry.
     #[inline]
@@ -4047,6 +4323,7 @@ impl ClusterSdnPrefixListsIdEntriesUrlSeqPath {
             .since(9, 2);
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Changes an entry of a prefix list.
     ///
     /// `PUT /cluster/sdn/prefix-lists/{id}/entries/{url_seq}` → `()`
@@ -4069,6 +4346,7 @@ impl ClusterSdnPrefixListsIdEntriesUrlSeqPath {
             );
         ClusterSdnPrefixListsIdEntriesUrlSeqPut(self.0.request(ENDPOINT, reply::nothing))
     }
+
     /// Removes an entry from a prefix list.
     ///
     /// `DELETE /cluster/sdn/prefix-lists/{id}/entries/{url_seq}` → `()`
@@ -4120,35 +4398,39 @@ impl ClusterSdnPrefixListsIdEntriesUrlSeqPut {
         self.0.call.set_some::<ClusterSdnAction, How>("action", action);
         self
     }
+
     /// Names of settings to remove.
     #[inline]
     pub fn delete<How: Several>(
         mut self,
-        delete: impl IntoItemsSetting<ClusterSdnPrefixListsEntryDelete, How>,
+        delete: impl IntoItemsSetting<SdnPrefixListEntryDelete, How>,
     ) -> Self {
-        self.0
-            .call
-            .set_some_all::<ClusterSdnPrefixListsEntryDelete, How>("delete", delete);
+        self.0.call.set_some_all::<SdnPrefixListEntryDelete, How>("delete", delete);
         self
     }
-    /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
+
+    /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64
+    /// characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// Smallest prefix length that still matches. From 0 to 128.
     #[inline]
     pub fn ge<How>(mut self, ge: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("ge", ge);
         self
     }
+
     /// Largest prefix length that still matches. From 0 to 128.
     #[inline]
     pub fn le<How>(mut self, le: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("le", le);
         self
     }
+
     /// Token from taking the configuration lock; needed while the lock is held.
     #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
@@ -4156,31 +4438,38 @@ impl ClusterSdnPrefixListsIdEntriesUrlSeqPut {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
+
     /// Network to match, in CIDR notation.
     #[inline]
     pub fn prefix<How>(mut self, prefix: impl IntoSetting<Cidr, How>) -> Self {
         self.0.call.set_some::<Cidr, How>("prefix", prefix);
         self
     }
+
     /// Number of the entry; lower ones are checked first. From 1 to 4294967295.
     #[inline]
     pub fn seq<How>(mut self, seq: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("seq", seq);
         self
     }
+
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
         self.0.call.unset(name.into());
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -4240,7 +4529,7 @@ impl ClusterSdnPrefixListsIdEntriesUrlSeqDelete {
 /// Its calls: [`POST /cluster/sdn/rollback`](ClusterSdnRollbackPost).
 #[cfg_attr(doc, doc(alias("/cluster/sdn/rollback")))]
 #[derive(Clone, Debug)]
-pub struct ClusterSdnRollbackPath(pub(crate) At);
+pub struct ClusterSdnRollbackPath(pub(crate) PathNode);
 
 impl ClusterSdnPath {
     /// Leads to [`POST /cluster/sdn/rollback`](ClusterSdnRollbackPost).
@@ -4298,7 +4587,9 @@ impl ClusterSdnRollbackPost {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
-    /// Gives the lock back once the call succeeded; matters only with `lock-token`. Default: `true`.
+
+    /// Gives the lock back once the call succeeded; matters only with `lock-token`. Default:
+    /// `true`.
     #[cfg_attr(doc, doc(alias("release-lock")))]
     #[inline]
     pub fn release_lock<How>(
@@ -4315,7 +4606,7 @@ impl ClusterSdnRollbackPost {
 /// Its calls: [`GET /cluster/sdn/route-maps`](ClusterSdnRouteMapsGet).
 #[cfg_attr(doc, doc(alias("/cluster/sdn/route-maps")))]
 #[derive(Clone, Debug)]
-pub struct ClusterSdnRouteMapsPath(pub(crate) At);
+pub struct ClusterSdnRouteMapsPath(pub(crate) PathNode);
 
 impl ClusterSdnPath {
     /// Leads to [`GET /cluster/sdn/route-maps`](ClusterSdnRouteMapsGet).
@@ -4362,7 +4653,8 @@ impl ClusterSdnRouteMapsPath {
 /// * Gives: list of [`ClusterSdnRouteMapsItem`]
 /// * Releases: since 9.2
 /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
-///   * It shows route maps only with one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/route-maps/{id}`.
+///   * It shows route maps only with one of `SDN.Audit`, `SDN.Allocate` on path
+///     `/sdn/route-maps/{id}`.
 #[cfg_attr(doc, doc(alias(
     "GET /cluster/sdn/route-maps", "GET route-maps", "pvesh get /cluster/sdn/route-maps"
 )))]
@@ -4383,13 +4675,15 @@ impl ClusterSdnRouteMapsGet {
 
 /// The path `/cluster/sdn/route-maps/entries`.
 ///
-/// Its calls: [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet), [`POST /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesPost).
+/// Its calls: [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet),
+/// [`POST /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesPost).
 #[cfg_attr(doc, doc(alias("/cluster/sdn/route-maps/entries")))]
 #[derive(Clone, Debug)]
-pub struct ClusterSdnRouteMapsEntriesPath(pub(crate) At);
+pub struct ClusterSdnRouteMapsEntriesPath(pub(crate) PathNode);
 
 impl ClusterSdnRouteMapsPath {
-    /// Leads to [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet), [`POST /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesPost).
+    /// Leads to [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet),
+    /// [`POST /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesPost).
     #[inline]
     #[must_use]
     pub fn entries(&self) -> ClusterSdnRouteMapsEntriesPath {
@@ -4417,6 +4711,7 @@ impl ClusterSdnRouteMapsEntriesPath {
             .since(9, 2);
         ClusterSdnRouteMapsEntriesGet(self.0.request(ENDPOINT, reply::data))
     }
+
     /// Adds an entry to a route map.
     ///
     /// `POST /cluster/sdn/route-maps/entries` → `()`
@@ -4452,7 +4747,8 @@ impl ClusterSdnRouteMapsEntriesPath {
 /// * Gives: list of [`ClusterSdnRouteMapsEntriesItem`]
 /// * Releases: since 9.2
 /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
-///   * It shows entries only with one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/route-maps/{route-map-id}`.
+///   * It shows entries only with one of `SDN.Audit`, `SDN.Allocate` on path
+///     `/sdn/route-maps/{route-map-id}`.
 #[cfg_attr(doc, doc(alias(
     "GET /cluster/sdn/route-maps/entries", "sdn route maps entries", "route maps entries sdn", "sdn entries",
     "entries sdn", "get sdn route maps entries", "get sdn entries", "show sdn route maps entries", "show sdn entries",
@@ -4473,6 +4769,7 @@ impl ClusterSdnRouteMapsEntriesGet {
         self.0.call.set_some::<bool, How>("pending", pending);
         self
     }
+
     /// Shows the configuration in force and not the edited one.
     #[inline]
     pub fn running<How>(mut self, running: impl IntoSetting<bool, How>) -> Self {
@@ -4483,7 +4780,8 @@ impl ClusterSdnRouteMapsEntriesGet {
 
 /// `POST /cluster/sdn/route-maps/entries` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterSdnRouteMapsEntriesPostRequired<const GIVEN: usize>(Request<()>);
@@ -4568,12 +4866,15 @@ impl ClusterSdnRouteMapsEntriesPost {
         self.0.call.set_some::<String, How>("call", call_);
         self
     }
-    /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
+
+    /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64
+    /// characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// Where to go on after a match; without it, a match ends the route map.
     #[cfg_attr(doc, doc(alias("exit-action")))]
     #[inline]
@@ -4584,6 +4885,7 @@ impl ClusterSdnRouteMapsEntriesPost {
         self.0.call.set_some::<RouteMapExitAction, How>("exit-action", exit_action);
         self
     }
+
     /// Token from taking the configuration lock; needed while the lock is held.
     #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
@@ -4591,6 +4893,7 @@ impl ClusterSdnRouteMapsEntriesPost {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
+
     /// Conditions a route must meet, each as `key=NAME,value=VALUE`.
     #[inline]
     pub fn match_<How: Several>(
@@ -4600,6 +4903,7 @@ impl ClusterSdnRouteMapsEntriesPost {
         self.0.call.set_some_all::<RouteMapMatch, How>("match", match_);
         self
     }
+
     /// Changes to make to a route that matches, each as `key=NAME,value=VALUE`.
     #[inline]
     pub fn set<How: Several>(
@@ -4613,13 +4917,15 @@ impl ClusterSdnRouteMapsEntriesPost {
 
 /// The path `/cluster/sdn/route-maps/entries/{route-map-id}`.
 ///
-/// Its calls: [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet).
+/// Its calls:
+/// [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet).
 #[cfg_attr(doc, doc(alias("/cluster/sdn/route-maps/entries/{route-map-id}")))]
 #[derive(Clone, Debug)]
-pub struct ClusterSdnRouteMapsEntriesRouteMapIdPath(pub(crate) At);
+pub struct ClusterSdnRouteMapsEntriesRouteMapIdPath(pub(crate) PathNode);
 
 impl ClusterSdnRouteMapsEntriesPath {
-    /// Leads to [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet).
+    /// Leads to
+    /// [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet).
     ///
     /// Name of the route map.
     #[cfg_attr(doc, doc(alias("route-map-id")))]
@@ -4638,7 +4944,8 @@ impl ClusterSdnRouteMapsEntriesPath {
 impl ClusterSdnRouteMapsEntriesRouteMapIdPath {
     /// Lists the entries of one route map.
     ///
-    /// `GET /cluster/sdn/route-maps/entries/{route-map-id}` → list of [`ClusterSdnRouteMapsEntriesItem`]
+    /// `GET /cluster/sdn/route-maps/entries/{route-map-id}` → list of
+    /// [`ClusterSdnRouteMapsEntriesItem`]
     #[inline]
     pub fn get(&self) -> ClusterSdnRouteMapsEntriesRouteMapIdGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -4694,6 +5001,7 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdGet {
         self.0.call.set_some::<bool, How>("pending", pending);
         self
     }
+
     /// Shows the configuration in force and not the edited one.
     #[inline]
     pub fn running<How>(mut self, running: impl IntoSetting<bool, How>) -> Self {
@@ -4707,7 +5015,7 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdGet {
 /// Its methods lead further down.
 #[cfg_attr(doc, doc(alias("/cluster/sdn/route-maps/entries/{route-map-id}/entry")))]
 #[derive(Clone, Debug)]
-pub struct ClusterSdnRouteMapsEntriesRouteMapIdEntryPath(pub(crate) At);
+pub struct ClusterSdnRouteMapsEntriesRouteMapIdEntryPath(pub(crate) PathNode);
 
 impl ClusterSdnRouteMapsEntriesRouteMapIdPath {
     /// Leads to `/cluster/sdn/route-maps/entries/{route-map-id}/entry`.
@@ -4720,15 +5028,21 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdPath {
 
 /// The path `/cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`.
 ///
-/// Its calls: [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get), [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut), [`DELETE /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderDelete).
+/// Its calls:
+/// [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get),
+/// [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut),
+/// [`DELETE /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderDelete).
 #[cfg_attr(doc, doc(alias(
     
 )))]
 #[derive(Clone, Debug)]
-pub struct ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath(pub(crate) At);
+pub struct ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath(pub(crate) PathNode);
 
 impl ClusterSdnRouteMapsEntriesRouteMapIdEntryPath {
-    /// Leads to [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get), [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut), [`DELETE /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderDelete).
+    /// Leads to
+    /// [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get),
+    /// [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut),
+    /// [`DELETE /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderDelete).
     ///
     /// Number of the entry; lower ones are checked first.
     #[inline]
@@ -4782,6 +5096,7 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath {
             .since(9, 2);
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Changes an entry of a route map.
     ///
     /// `PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}` → `()`
@@ -4798,6 +5113,7 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath {
             self.0.request(ENDPOINT, reply::nothing),
         )
     }
+
     /// Removes an entry from a route map.
     ///
     /// `DELETE /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}` → `()`
@@ -4857,32 +5173,32 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut {
         self.0.call.set_some::<ClusterSdnAction, How>("action", action);
         self
     }
+
     /// Route map to run next on a route that matches.
     #[inline]
     pub fn call_<How>(mut self, call_: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("call", call_);
         self
     }
+
     /// Names of settings to remove.
     #[inline]
     pub fn delete<How: Several>(
         mut self,
-        delete: impl IntoItemsSetting<ClusterSdnRouteMapsEntriesEntryDelete, How>,
+        delete: impl IntoItemsSetting<SdnRouteMapEntryDelete, How>,
     ) -> Self {
-        self.0
-            .call
-            .set_some_all::<
-                ClusterSdnRouteMapsEntriesEntryDelete,
-                How,
-            >("delete", delete);
+        self.0.call.set_some_all::<SdnRouteMapEntryDelete, How>("delete", delete);
         self
     }
-    /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
+
+    /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64
+    /// characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// Where to go on after a match; without it, a match ends the route map.
     #[cfg_attr(doc, doc(alias("exit-action")))]
     #[inline]
@@ -4893,6 +5209,7 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut {
         self.0.call.set_some::<RouteMapExitAction, How>("exit-action", exit_action);
         self
     }
+
     /// Token from taking the configuration lock; needed while the lock is held.
     #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
@@ -4900,6 +5217,7 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
+
     /// Conditions a route must meet, each as `key=NAME,value=VALUE`.
     #[inline]
     pub fn match_<How: Several>(
@@ -4909,6 +5227,7 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut {
         self.0.call.set_some_all::<RouteMapMatch, How>("match", match_);
         self
     }
+
     /// Changes to make to a route that matches, each as `key=NAME,value=VALUE`.
     #[inline]
     pub fn set<How: Several>(
@@ -4918,19 +5237,24 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut {
         self.0.call.set_some_all::<RouteMapSet, How>("set", set);
         self
     }
+
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
         self.0.call.unset(name.into());
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -4989,13 +5313,15 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderDelete {
 
 /// The path `/cluster/sdn/vnets`.
 ///
-/// Its calls: [`GET /cluster/sdn/vnets`](ClusterSdnVnetsGet), [`POST /cluster/sdn/vnets`](ClusterSdnVnetsPost).
+/// Its calls: [`GET /cluster/sdn/vnets`](ClusterSdnVnetsGet),
+/// [`POST /cluster/sdn/vnets`](ClusterSdnVnetsPost).
 #[cfg_attr(doc, doc(alias("/cluster/sdn/vnets")))]
 #[derive(Clone, Debug)]
-pub struct ClusterSdnVnetsPath(pub(crate) At);
+pub struct ClusterSdnVnetsPath(pub(crate) PathNode);
 
 impl ClusterSdnPath {
-    /// Leads to [`GET /cluster/sdn/vnets`](ClusterSdnVnetsGet), [`POST /cluster/sdn/vnets`](ClusterSdnVnetsPost).
+    /// Leads to [`GET /cluster/sdn/vnets`](ClusterSdnVnetsGet),
+    /// [`POST /cluster/sdn/vnets`](ClusterSdnVnetsPost).
     #[inline]
     #[must_use]
     pub fn vnets(&self) -> ClusterSdnVnetsPath {
@@ -5022,6 +5348,7 @@ impl ClusterSdnVnetsPath {
         );
         ClusterSdnVnetsGet(self.0.request(ENDPOINT, reply::data))
     }
+
     /// Adds a VNet to the pending configuration.
     ///
     /// `POST /cluster/sdn/vnets` → `()`
@@ -5069,7 +5396,8 @@ impl ClusterSdnVnetsPath {
 /// * Gives: list of [`ClusterSdnVnetsItem`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
-///   * It shows VNets only with one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/zones/{zone}/{vnet}`.
+///   * It shows VNets only with one of `SDN.Audit`, `SDN.Allocate` on path
+///     `/sdn/zones/{zone}/{vnet}`.
 #[cfg_attr(doc, doc(alias(
     "GET /cluster/sdn/vnets", "list vnets", "sdn vnets", "vnets", "list a vnet", "show vnets", "all vnets",
     "list sdn vnets", "show sdn vnets", "all sdn vnets", "vnets sdn", "get sdn vnets", "GET vnets",
@@ -5088,6 +5416,7 @@ impl ClusterSdnVnetsGet {
         self.0.call.set_some::<bool, How>("pending", pending);
         self
     }
+
     /// Shows the configuration in force and not the edited one.
     #[inline]
     pub fn running<How>(mut self, running: impl IntoSetting<bool, How>) -> Self {
@@ -5098,7 +5427,8 @@ impl ClusterSdnVnetsGet {
 
 /// `POST /cluster/sdn/vnets` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterSdnVnetsPostRequired<const GIVEN: usize>(Request<()>);
@@ -5168,6 +5498,7 @@ impl ClusterSdnVnetsPost {
         self.0.call.set_some::<String, How>("alias", alias);
         self
     }
+
     /// Keeps guests on the VNet from reaching each other on the same node. Since 8.3.
     #[cfg_attr(doc, doc(alias("isolate-ports")))]
     #[inline]
@@ -5178,6 +5509,7 @@ impl ClusterSdnVnetsPost {
         self.0.call.set_some::<bool, How>("isolate-ports", isolate_ports);
         self
     }
+
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
     #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
@@ -5185,12 +5517,15 @@ impl ClusterSdnVnetsPost {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
-    /// VLAN number in VLAN and QinQ zones, VXLAN network identifier in VXLAN and EVPN zones. From 1 to 16777215.
+
+    /// VLAN number in VLAN and QinQ zones, VXLAN network identifier in VXLAN and EVPN zones. From 1
+    /// to 16777215.
     #[inline]
     pub fn tag<How>(mut self, tag: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("tag", tag);
         self
     }
+
     /// Kind of the object; always `vnet`.
     #[inline]
     pub fn type_<How>(
@@ -5200,19 +5535,24 @@ impl ClusterSdnVnetsPost {
         self.0.call.set_some::<ClusterSdnVnetsType, How>("type", type_);
         self
     }
+
     /// Lets guests send VLAN tags of their own through the VNet.
     #[inline]
     pub fn vlanaware<How>(mut self, vlanaware: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("vlanaware", vlanaware);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -5227,13 +5567,17 @@ impl Settings<ClusterSdnVnetsPost> for ClusterSdnVnetsItem {
 
 /// The path `/cluster/sdn/vnets/{vnet}`.
 ///
-/// Its calls: [`GET /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetGet), [`PUT /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetPut), [`DELETE /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetDelete).
+/// Its calls: [`GET /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetGet),
+/// [`PUT /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetPut),
+/// [`DELETE /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetDelete).
 #[cfg_attr(doc, doc(alias("/cluster/sdn/vnets/{vnet}")))]
 #[derive(Clone, Debug)]
-pub struct ClusterSdnVnetsVnetPath(pub(crate) At);
+pub struct ClusterSdnVnetsVnetPath(pub(crate) PathNode);
 
 impl ClusterSdnVnetsPath {
-    /// Leads to [`GET /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetGet), [`PUT /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetPut), [`DELETE /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetDelete).
+    /// Leads to [`GET /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetGet),
+    /// [`PUT /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetPut),
+    /// [`DELETE /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetDelete).
     ///
     /// Name of the VNet.
     #[inline]
@@ -5256,6 +5600,7 @@ impl ClusterSdnVnetsVnetPath {
         );
         ClusterSdnVnetsVnetGet(self.0.request(ENDPOINT, reply::data))
     }
+
     /// Changes the pending configuration of a VNet.
     ///
     /// `PUT /cluster/sdn/vnets/{vnet}` → `()`
@@ -5287,6 +5632,7 @@ impl ClusterSdnVnetsVnetPath {
             );
         ClusterSdnVnetsVnetPut(self.0.request(ENDPOINT, reply::nothing))
     }
+
     /// Removes a VNet from the pending configuration.
     ///
     /// `DELETE /cluster/sdn/vnets/{vnet}` → `()`
@@ -5332,6 +5678,7 @@ impl ClusterSdnVnetsVnetGet {
         self.0.call.set_some::<bool, How>("pending", pending);
         self
     }
+
     /// Shows the configuration in force and not the edited one.
     #[inline]
     pub fn running<How>(mut self, running: impl IntoSetting<bool, How>) -> Self {
@@ -5371,18 +5718,22 @@ impl ClusterSdnVnetsVnetPut {
         self.0.call.set_some::<String, How>("alias", alias);
         self
     }
+
     /// Names of settings to remove. At most 4096 characters.
     #[inline]
     pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
-    /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
+
+    /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64
+    /// characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// Keeps guests on the VNet from reaching each other on the same node. Since 8.3.
     #[cfg_attr(doc, doc(alias("isolate-ports")))]
     #[inline]
@@ -5393,6 +5744,7 @@ impl ClusterSdnVnetsVnetPut {
         self.0.call.set_some::<bool, How>("isolate-ports", isolate_ports);
         self
     }
+
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
     #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
@@ -5400,37 +5752,46 @@ impl ClusterSdnVnetsVnetPut {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
-    /// VLAN number in VLAN and QinQ zones, VXLAN network identifier in VXLAN and EVPN zones. From 1 to 16777215.
+
+    /// VLAN number in VLAN and QinQ zones, VXLAN network identifier in VXLAN and EVPN zones. From 1
+    /// to 16777215.
     #[inline]
     pub fn tag<How>(mut self, tag: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("tag", tag);
         self
     }
+
     /// Lets guests send VLAN tags of their own through the VNet.
     #[inline]
     pub fn vlanaware<How>(mut self, vlanaware: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("vlanaware", vlanaware);
         self
     }
+
     /// Zone the VNet belongs to.
     #[inline]
     pub fn zone<How>(mut self, zone: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("zone", zone);
         self
     }
+
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
         self.0.call.unset(name.into());
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -5481,7 +5842,7 @@ impl ClusterSdnVnetsVnetDelete {
 /// Its calls: [`GET /cluster/sdn/vnets/{vnet}/firewall`](ClusterSdnVnetsVnetFirewallPath::get).
 #[cfg_attr(doc, doc(alias("/cluster/sdn/vnets/{vnet}/firewall")))]
 #[derive(Clone, Debug)]
-pub struct ClusterSdnVnetsVnetFirewallPath(pub(crate) At);
+pub struct ClusterSdnVnetsVnetFirewallPath(pub(crate) PathNode);
 
 impl ClusterSdnVnetsVnetPath {
     /// Leads to [`GET /cluster/sdn/vnets/{vnet}/firewall`](ClusterSdnVnetsVnetFirewallPath::get).
@@ -5523,13 +5884,17 @@ impl ClusterSdnVnetsVnetFirewallPath {
 
 /// The path `/cluster/sdn/vnets/{vnet}/firewall/options`.
 ///
-/// Its calls: [`GET /cluster/sdn/vnets/{vnet}/firewall/options`](ClusterSdnVnetsVnetFirewallOptionsPath::get), [`PUT /cluster/sdn/vnets/{vnet}/firewall/options`](ClusterSdnVnetsVnetFirewallOptionsPut).
+/// Its calls:
+/// [`GET /cluster/sdn/vnets/{vnet}/firewall/options`](ClusterSdnVnetsVnetFirewallOptionsPath::get),
+/// [`PUT /cluster/sdn/vnets/{vnet}/firewall/options`](ClusterSdnVnetsVnetFirewallOptionsPut).
 #[cfg_attr(doc, doc(alias("/cluster/sdn/vnets/{vnet}/firewall/options")))]
 #[derive(Clone, Debug)]
-pub struct ClusterSdnVnetsVnetFirewallOptionsPath(pub(crate) At);
+pub struct ClusterSdnVnetsVnetFirewallOptionsPath(pub(crate) PathNode);
 
 impl ClusterSdnVnetsVnetFirewallPath {
-    /// Leads to [`GET /cluster/sdn/vnets/{vnet}/firewall/options`](ClusterSdnVnetsVnetFirewallOptionsPath::get), [`PUT /cluster/sdn/vnets/{vnet}/firewall/options`](ClusterSdnVnetsVnetFirewallOptionsPut).
+    /// Leads to
+    /// [`GET /cluster/sdn/vnets/{vnet}/firewall/options`](ClusterSdnVnetsVnetFirewallOptionsPath::get),
+    /// [`PUT /cluster/sdn/vnets/{vnet}/firewall/options`](ClusterSdnVnetsVnetFirewallOptionsPut).
     #[inline]
     #[must_use]
     pub fn options(&self) -> ClusterSdnVnetsVnetFirewallOptionsPath {
@@ -5579,6 +5944,7 @@ impl ClusterSdnVnetsVnetFirewallOptionsPath {
             .since(8, 3);
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Changes the firewall options of a VNet.
     ///
     /// `PUT /cluster/sdn/vnets/{vnet}/firewall/options` → `()`
@@ -5630,18 +5996,22 @@ impl ClusterSdnVnetsVnetFirewallOptionsPut {
         self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
-    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
+
+    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At
+    /// most 64 characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// Whether the firewall of the VNet is on. Default: `false`.
     #[inline]
     pub fn enable<How>(mut self, enable: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("enable", enable);
         self
     }
+
     /// Level to log forwarded traffic at; `nolog` logs nothing.
     #[inline]
     pub fn log_level_forward<How>(
@@ -5656,6 +6026,7 @@ impl ClusterSdnVnetsVnetFirewallOptionsPut {
             >("log_level_forward", log_level_forward);
         self
     }
+
     /// What happens to forwarded traffic that no rule matches.
     #[inline]
     pub fn policy_forward<How>(
@@ -5670,19 +6041,24 @@ impl ClusterSdnVnetsVnetFirewallOptionsPut {
             >("policy_forward", policy_forward);
         self
     }
+
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
         self.0.call.unset(name.into());
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -5697,13 +6073,17 @@ impl Settings<ClusterSdnVnetsVnetFirewallOptionsPut> for ClusterSdnVnetsFirewall
 
 /// The path `/cluster/sdn/vnets/{vnet}/firewall/rules`.
 ///
-/// Its calls: [`GET /cluster/sdn/vnets/{vnet}/firewall/rules`](ClusterSdnVnetsVnetFirewallRulesPath::get), [`POST /cluster/sdn/vnets/{vnet}/firewall/rules`](ClusterSdnVnetsVnetFirewallRulesPost).
+/// Its calls:
+/// [`GET /cluster/sdn/vnets/{vnet}/firewall/rules`](ClusterSdnVnetsVnetFirewallRulesPath::get),
+/// [`POST /cluster/sdn/vnets/{vnet}/firewall/rules`](ClusterSdnVnetsVnetFirewallRulesPost).
 #[cfg_attr(doc, doc(alias("/cluster/sdn/vnets/{vnet}/firewall/rules")))]
 #[derive(Clone, Debug)]
-pub struct ClusterSdnVnetsVnetFirewallRulesPath(pub(crate) At);
+pub struct ClusterSdnVnetsVnetFirewallRulesPath(pub(crate) PathNode);
 
 impl ClusterSdnVnetsVnetFirewallPath {
-    /// Leads to [`GET /cluster/sdn/vnets/{vnet}/firewall/rules`](ClusterSdnVnetsVnetFirewallRulesPath::get), [`POST /cluster/sdn/vnets/{vnet}/firewall/rules`](ClusterSdnVnetsVnetFirewallRulesPost).
+    /// Leads to
+    /// [`GET /cluster/sdn/vnets/{vnet}/firewall/rules`](ClusterSdnVnetsVnetFirewallRulesPath::get),
+    /// [`POST /cluster/sdn/vnets/{vnet}/firewall/rules`](ClusterSdnVnetsVnetFirewallRulesPost).
     #[inline]
     #[must_use]
     pub fn rules(&self) -> ClusterSdnVnetsVnetFirewallRulesPath {
@@ -5746,12 +6126,15 @@ impl ClusterSdnVnetsVnetFirewallRulesPath {
             .since(8, 3);
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Adds a firewall rule at the top of those of a VNet.
     ///
     /// `POST /cluster/sdn/vnets/{vnet}/firewall/rules` → `()`
     ///
-    /// * `type_`: Direction the rule applies to, or `group` for a rule that pulls in a security group.
-    /// * `action`: `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
+    /// * `type_`: Direction the rule applies to, or `group` for a rule that pulls in a security
+    ///   group.
+    /// * `action`: `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group.
+    ///   At most 20 characters.
     #[inline]
     pub fn post(&self) -> ClusterSdnVnetsVnetFirewallRulesPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -5780,7 +6163,8 @@ impl ClusterSdnVnetsVnetFirewallRulesPath {
 
 /// `POST /cluster/sdn/vnets/{vnet}/firewall/rules` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterSdnVnetsVnetFirewallRulesPostRequired<const GIVEN: usize>(Request<()>);
@@ -5798,7 +6182,8 @@ impl ClusterSdnVnetsVnetFirewallRulesPostRequired<0> {
 }
 
 impl ClusterSdnVnetsVnetFirewallRulesPostRequired<1> {
-    /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
+    /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20
+    /// characters.
     #[inline]
     pub fn action<How>(
         mut self,
@@ -5831,7 +6216,8 @@ impl ClusterSdnVnetsVnetFirewallRulesPostRequired<1> {
 /// ```
 ///
 /// * `type_`: Direction the rule applies to, or `group` for a rule that pulls in a security group.
-/// * `action`: `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
+/// * `action`: `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At
+///   most 20 characters.
 /// * Gives: `()`
 /// * Releases: since 8.3
 /// * Needs: `SDN.Allocate` on path `/sdn/zones/{zone}/{vnet}`.
@@ -5856,30 +6242,37 @@ impl ClusterSdnVnetsVnetFirewallRulesPost {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
-    /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
+
+    /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an
+    /// IP set. At most 512 characters.
     #[inline]
     pub fn dest<How>(mut self, dest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("dest", dest);
         self
     }
-    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
+
+    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At
+    /// most 64 characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// Target ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
     pub fn dport<How>(mut self, dport: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("dport", dport);
         self
     }
+
     /// Whether the rule is in force: any number but 0; a rule added without this is off.
     #[inline]
     pub fn enable<How>(mut self, enable: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("enable", enable);
         self
     }
+
     /// ICMP type to match, by name or number; only with an ICMP protocol.
     #[cfg_attr(doc, doc(alias("icmp-type")))]
     #[inline]
@@ -5887,12 +6280,15 @@ impl ClusterSdnVnetsVnetFirewallRulesPost {
         self.0.call.set_some::<String, How>("icmp-type", icmp_type);
         self
     }
-    /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for hosts. At most 20 characters.
+
+    /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for
+    /// hosts. At most 20 characters.
     #[inline]
     pub fn iface<How>(mut self, iface: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("iface", iface);
         self
     }
+
     /// Level to log matching packets at; `nolog` logs nothing.
     #[inline]
     pub fn log<How>(
@@ -5902,43 +6298,53 @@ impl ClusterSdnVnetsVnetFirewallRulesPost {
         self.0.call.set_some::<super::types::FirewallLogLevel, How>("log", log);
         self
     }
+
     /// Predefined macro that brings protocol and ports along. At most 128 characters.
     #[inline]
     pub fn macro_<How>(mut self, macro_: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("macro", macro_);
         self
     }
+
     /// Without effect here, as new rules go to the top. At least 0.
     #[inline]
     pub fn pos<How>(mut self, pos: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("pos", pos);
         self
     }
+
     /// Protocol to match, by name or number.
     #[inline]
     pub fn proto<How>(mut self, proto: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("proto", proto);
         self
     }
-    /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
+
+    /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an
+    /// IP set. At most 512 characters.
     #[inline]
     pub fn source<How>(mut self, source: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("source", source);
         self
     }
+
     /// Source ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
     pub fn sport<How>(mut self, sport: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("sport", sport);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -5953,13 +6359,19 @@ impl Settings<ClusterSdnVnetsVnetFirewallRulesPost> for super::types::FirewallRu
 
 /// The path `/cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`.
 ///
-/// Its calls: [`GET /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](ClusterSdnVnetsVnetFirewallRulesPosPath::get), [`PUT /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](ClusterSdnVnetsVnetFirewallRulesPosPut), [`DELETE /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](ClusterSdnVnetsVnetFirewallRulesPosDelete).
+/// Its calls:
+/// [`GET /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](ClusterSdnVnetsVnetFirewallRulesPosPath::get),
+/// [`PUT /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](ClusterSdnVnetsVnetFirewallRulesPosPut),
+/// [`DELETE /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](ClusterSdnVnetsVnetFirewallRulesPosDelete).
 #[cfg_attr(doc, doc(alias("/cluster/sdn/vnets/{vnet}/firewall/rules/{pos}")))]
 #[derive(Clone, Debug)]
-pub struct ClusterSdnVnetsVnetFirewallRulesPosPath(pub(crate) At);
+pub struct ClusterSdnVnetsVnetFirewallRulesPosPath(pub(crate) PathNode);
 
 impl ClusterSdnVnetsVnetFirewallRulesPath {
-    /// Leads to [`GET /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](ClusterSdnVnetsVnetFirewallRulesPosPath::get), [`PUT /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](ClusterSdnVnetsVnetFirewallRulesPosPut), [`DELETE /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](ClusterSdnVnetsVnetFirewallRulesPosDelete).
+    /// Leads to
+    /// [`GET /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](ClusterSdnVnetsVnetFirewallRulesPosPath::get),
+    /// [`PUT /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](ClusterSdnVnetsVnetFirewallRulesPosPut),
+    /// [`DELETE /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](ClusterSdnVnetsVnetFirewallRulesPosDelete).
     ///
     /// Position of the rule, counted from 0; rules are checked in this order.
     #[inline]
@@ -6009,6 +6421,7 @@ impl ClusterSdnVnetsVnetFirewallRulesPosPath {
             .since(8, 3);
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Changes or moves a firewall rule of a VNet.
     ///
     /// `PUT /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}` → `()`
@@ -6034,6 +6447,7 @@ impl ClusterSdnVnetsVnetFirewallRulesPosPath {
             );
         ClusterSdnVnetsVnetFirewallRulesPosPut(self.0.request(ENDPOINT, reply::nothing))
     }
+
     /// Deletes a firewall rule of a VNet; later rules move up.
     ///
     /// `DELETE /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}` → `()`
@@ -6077,48 +6491,58 @@ pub struct ClusterSdnVnetsVnetFirewallRulesPosPut(pub(crate) Request<()>);
 request_impls!(ClusterSdnVnetsVnetFirewallRulesPosPut:());
 
 impl ClusterSdnVnetsVnetFirewallRulesPosPut {
-    /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
+    /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20
+    /// characters.
     #[inline]
     pub fn action<How>(mut self, action: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("action", action);
         self
     }
+
     /// Comment on the entry.
     #[inline]
     pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
+
     /// Comma-separated names of settings to remove.
     #[inline]
     pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
-    /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
+
+    /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an
+    /// IP set. At most 512 characters.
     #[inline]
     pub fn dest<How>(mut self, dest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("dest", dest);
         self
     }
-    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
+
+    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At
+    /// most 64 characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// Target ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
     pub fn dport<How>(mut self, dport: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("dport", dport);
         self
     }
+
     /// Whether the rule is in force: 0 switches it off, any other number on.
     #[inline]
     pub fn enable<How>(mut self, enable: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("enable", enable);
         self
     }
+
     /// ICMP type to match, by name or number; only with an ICMP protocol.
     #[cfg_attr(doc, doc(alias("icmp-type")))]
     #[inline]
@@ -6126,12 +6550,15 @@ impl ClusterSdnVnetsVnetFirewallRulesPosPut {
         self.0.call.set_some::<String, How>("icmp-type", icmp_type);
         self
     }
-    /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for hosts. At most 20 characters.
+
+    /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for
+    /// hosts. At most 20 characters.
     #[inline]
     pub fn iface<How>(mut self, iface: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("iface", iface);
         self
     }
+
     /// Level to log matching packets at; `nolog` logs nothing.
     #[inline]
     pub fn log<How>(
@@ -6141,36 +6568,44 @@ impl ClusterSdnVnetsVnetFirewallRulesPosPut {
         self.0.call.set_some::<super::types::FirewallLogLevel, How>("log", log);
         self
     }
+
     /// Predefined macro that brings protocol and ports along. At most 128 characters.
     #[inline]
     pub fn macro_<How>(mut self, macro_: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("macro", macro_);
         self
     }
-    /// Moves the rule ahead of the one now at this position; other settings in the call are then ignored. At least 0.
+
+    /// Moves the rule ahead of the one now at this position; other settings in the call are then
+    /// ignored. At least 0.
     #[inline]
     pub fn moveto<How>(mut self, moveto: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("moveto", moveto);
         self
     }
+
     /// Protocol to match, by name or number.
     #[inline]
     pub fn proto<How>(mut self, proto: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("proto", proto);
         self
     }
-    /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
+
+    /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an
+    /// IP set. At most 512 characters.
     #[inline]
     pub fn source<How>(mut self, source: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("source", source);
         self
     }
+
     /// Source ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
     pub fn sport<How>(mut self, sport: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("sport", sport);
         self
     }
+
     /// Direction the rule applies to, or `group` for a rule that pulls in a security group.
     #[inline]
     pub fn type_<How>(
@@ -6180,19 +6615,24 @@ impl ClusterSdnVnetsVnetFirewallRulesPosPut {
         self.0.call.set_some::<super::types::FirewallRuleType, How>("type", type_);
         self
     }
+
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
         self.0.call.unset(name.into());
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -6229,7 +6669,8 @@ pub struct ClusterSdnVnetsVnetFirewallRulesPosDelete(pub(crate) Request<()>);
 request_impls!(ClusterSdnVnetsVnetFirewallRulesPosDelete:());
 
 impl ClusterSdnVnetsVnetFirewallRulesPosDelete {
-    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
+    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At
+    /// most 64 characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
@@ -6239,13 +6680,17 @@ impl ClusterSdnVnetsVnetFirewallRulesPosDelete {
 
 /// The path `/cluster/sdn/vnets/{vnet}/ips`.
 ///
-/// Its calls: [`POST /cluster/sdn/vnets/{vnet}/ips`](ClusterSdnVnetsVnetIpsPost), [`PUT /cluster/sdn/vnets/{vnet}/ips`](ClusterSdnVnetsVnetIpsPut), [`DELETE /cluster/sdn/vnets/{vnet}/ips`](ClusterSdnVnetsVnetIpsDelete).
+/// Its calls: [`POST /cluster/sdn/vnets/{vnet}/ips`](ClusterSdnVnetsVnetIpsPost),
+/// [`PUT /cluster/sdn/vnets/{vnet}/ips`](ClusterSdnVnetsVnetIpsPut),
+/// [`DELETE /cluster/sdn/vnets/{vnet}/ips`](ClusterSdnVnetsVnetIpsDelete).
 #[cfg_attr(doc, doc(alias("/cluster/sdn/vnets/{vnet}/ips")))]
 #[derive(Clone, Debug)]
-pub struct ClusterSdnVnetsVnetIpsPath(pub(crate) At);
+pub struct ClusterSdnVnetsVnetIpsPath(pub(crate) PathNode);
 
 impl ClusterSdnVnetsVnetPath {
-    /// Leads to [`POST /cluster/sdn/vnets/{vnet}/ips`](ClusterSdnVnetsVnetIpsPost), [`PUT /cluster/sdn/vnets/{vnet}/ips`](ClusterSdnVnetsVnetIpsPut), [`DELETE /cluster/sdn/vnets/{vnet}/ips`](ClusterSdnVnetsVnetIpsDelete).
+    /// Leads to [`POST /cluster/sdn/vnets/{vnet}/ips`](ClusterSdnVnetsVnetIpsPost),
+    /// [`PUT /cluster/sdn/vnets/{vnet}/ips`](ClusterSdnVnetsVnetIpsPut),
+    /// [`DELETE /cluster/sdn/vnets/{vnet}/ips`](ClusterSdnVnetsVnetIpsDelete).
     #[inline]
     #[must_use]
     pub fn ips(&self) -> ClusterSdnVnetsVnetIpsPath {
@@ -6271,6 +6716,7 @@ impl ClusterSdnVnetsVnetIpsPath {
             .limits(&[("mac", Takes::Format("mac-addr"))]);
         ClusterSdnVnetsVnetIpsPostRequired(self.0.request(ENDPOINT, reply::nothing))
     }
+
     /// Changes the IP address mapped to a MAC address in the IPAM of a VNet.
     ///
     /// `PUT /cluster/sdn/vnets/{vnet}/ips` → `()`
@@ -6293,6 +6739,7 @@ impl ClusterSdnVnetsVnetIpsPath {
             );
         ClusterSdnVnetsVnetIpsPutRequired(self.0.request(ENDPOINT, reply::nothing))
     }
+
     /// Removes the address mapping of a MAC address from the IPAM of a VNet.
     ///
     /// `DELETE /cluster/sdn/vnets/{vnet}/ips` → `()`
@@ -6314,7 +6761,8 @@ impl ClusterSdnVnetsVnetIpsPath {
 
 /// `POST /cluster/sdn/vnets/{vnet}/ips` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterSdnVnetsVnetIpsPostRequired<const GIVEN: usize>(Request<()>);
@@ -6388,7 +6836,8 @@ impl ClusterSdnVnetsVnetIpsPost {
 
 /// `PUT /cluster/sdn/vnets/{vnet}/ips` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterSdnVnetsVnetIpsPutRequired<const GIVEN: usize>(Request<()>);
@@ -6458,6 +6907,7 @@ impl ClusterSdnVnetsVnetIpsPut {
         self.0.call.set_some::<MacAddr, How>("mac", mac);
         self
     }
+
     /// Guest the card belongs to. From 100 to 999999999.
     #[inline]
     pub fn vmid<How>(mut self, vmid: impl IntoSetting<u32, How>) -> Self {
@@ -6468,7 +6918,8 @@ impl ClusterSdnVnetsVnetIpsPut {
 
 /// `DELETE /cluster/sdn/vnets/{vnet}/ips` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterSdnVnetsVnetIpsDeleteRequired<const GIVEN: usize>(Request<()>);
@@ -6541,13 +6992,15 @@ impl ClusterSdnVnetsVnetIpsDelete {
 
 /// The path `/cluster/sdn/vnets/{vnet}/subnets`.
 ///
-/// Its calls: [`GET /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsGet), [`POST /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsPost).
+/// Its calls: [`GET /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsGet),
+/// [`POST /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsPost).
 #[cfg_attr(doc, doc(alias("/cluster/sdn/vnets/{vnet}/subnets")))]
 #[derive(Clone, Debug)]
-pub struct ClusterSdnVnetsVnetSubnetsPath(pub(crate) At);
+pub struct ClusterSdnVnetsVnetSubnetsPath(pub(crate) PathNode);
 
 impl ClusterSdnVnetsVnetPath {
-    /// Leads to [`GET /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsGet), [`POST /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsPost).
+    /// Leads to [`GET /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsGet),
+    /// [`POST /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsPost).
     #[inline]
     #[must_use]
     pub fn subnets(&self) -> ClusterSdnVnetsVnetSubnetsPath {
@@ -6568,6 +7021,7 @@ impl ClusterSdnVnetsVnetSubnetsPath {
         );
         ClusterSdnVnetsVnetSubnetsGet(self.0.request(ENDPOINT, reply::data))
     }
+
     /// Adds a subnet to a VNet.
     ///
     /// `POST /cluster/sdn/vnets/{vnet}/subnets` → `()`
@@ -6626,6 +7080,7 @@ impl ClusterSdnVnetsVnetSubnetsGet {
         self.0.call.set_some::<bool, How>("pending", pending);
         self
     }
+
     /// Shows the configuration in force and not the edited one.
     #[inline]
     pub fn running<How>(mut self, running: impl IntoSetting<bool, How>) -> Self {
@@ -6636,7 +7091,8 @@ impl ClusterSdnVnetsVnetSubnetsGet {
 
 /// `POST /cluster/sdn/vnets/{vnet}/subnets` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterSdnVnetsVnetSubnetsPostRequired<const GIVEN: usize>(Request<()>);
@@ -6713,6 +7169,7 @@ impl ClusterSdnVnetsVnetSubnetsPost {
         self.0.call.set_some::<IpAddress, How>("dhcp-dns-server", dhcp_dns_server);
         self
     }
+
     /// Address ranges for DHCP, each as `start-address=IP,end-address=IP`. Since 8.1.
     #[cfg_attr(doc, doc(alias("dhcp-range")))]
     #[inline]
@@ -6723,6 +7180,7 @@ impl ClusterSdnVnetsVnetSubnetsPost {
         self.0.call.set_some_all::<DhcpRange, How>("dhcp-range", dhcp_range);
         self
     }
+
     /// Label put between host name and zone domain in DNS names.
     #[inline]
     pub fn dnszoneprefix<How>(
@@ -6732,12 +7190,14 @@ impl ClusterSdnVnetsVnetSubnetsPost {
         self.0.call.set_some::<String, How>("dnszoneprefix", dnszoneprefix);
         self
     }
+
     /// Gateway address; in routed zones the VNet's bridge on the nodes gets it.
     #[inline]
     pub fn gateway<How>(mut self, gateway: impl IntoSetting<IpAddress, How>) -> Self {
         self.0.call.set_some::<IpAddress, How>("gateway", gateway);
         self
     }
+
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
     #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
@@ -6745,19 +7205,24 @@ impl ClusterSdnVnetsVnetSubnetsPost {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
+
     /// Rewrites the source address of traffic that leaves the subnet (masquerading).
     #[inline]
     pub fn snat<How>(mut self, snat: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("snat", snat);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -6782,13 +7247,19 @@ impl Settings<ClusterSdnVnetsVnetSubnetsPost> for ClusterSdnVnetsSubnetsItem {
 
 /// The path `/cluster/sdn/vnets/{vnet}/subnets/{subnet}`.
 ///
-/// Its calls: [`GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetGet), [`PUT /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetPut), [`DELETE /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetDelete).
+/// Its calls:
+/// [`GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetGet),
+/// [`PUT /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetPut),
+/// [`DELETE /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetDelete).
 #[cfg_attr(doc, doc(alias("/cluster/sdn/vnets/{vnet}/subnets/{subnet}")))]
 #[derive(Clone, Debug)]
-pub struct ClusterSdnVnetsVnetSubnetsSubnetPath(pub(crate) At);
+pub struct ClusterSdnVnetsVnetSubnetsSubnetPath(pub(crate) PathNode);
 
 impl ClusterSdnVnetsVnetSubnetsPath {
-    /// Leads to [`GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetGet), [`PUT /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetPut), [`DELETE /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetDelete).
+    /// Leads to
+    /// [`GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetGet),
+    /// [`PUT /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetPut),
+    /// [`DELETE /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetDelete).
     ///
     /// Subnet: in paths as `zone-address-length`, on creation in CIDR notation.
     #[inline]
@@ -6814,6 +7285,7 @@ impl ClusterSdnVnetsVnetSubnetsSubnetPath {
         );
         ClusterSdnVnetsVnetSubnetsSubnetGet(self.0.request(ENDPOINT, reply::data))
     }
+
     /// Changes the pending configuration of a subnet.
     ///
     /// `PUT /cluster/sdn/vnets/{vnet}/subnets/{subnet}` → `()`
@@ -6836,6 +7308,7 @@ impl ClusterSdnVnetsVnetSubnetsSubnetPath {
             );
         ClusterSdnVnetsVnetSubnetsSubnetPut(self.0.request(ENDPOINT, reply::nothing))
     }
+
     /// Removes a subnet from a VNet.
     ///
     /// `DELETE /cluster/sdn/vnets/{vnet}/subnets/{subnet}` → `()`
@@ -6891,6 +7364,7 @@ impl ClusterSdnVnetsVnetSubnetsSubnetGet {
         self.0.call.set_some::<bool, How>("pending", pending);
         self
     }
+
     /// Shows the configuration in force and not the edited one.
     #[inline]
     pub fn running<How>(mut self, running: impl IntoSetting<bool, How>) -> Self {
@@ -6937,6 +7411,7 @@ impl ClusterSdnVnetsVnetSubnetsSubnetPut {
         self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
+
     /// Address of the DNS server that DHCP clients are told. Since 8.1.
     #[cfg_attr(doc, doc(alias("dhcp-dns-server")))]
     #[inline]
@@ -6947,6 +7422,7 @@ impl ClusterSdnVnetsVnetSubnetsSubnetPut {
         self.0.call.set_some::<IpAddress, How>("dhcp-dns-server", dhcp_dns_server);
         self
     }
+
     /// Address ranges for DHCP, each as `start-address=IP,end-address=IP`. Since 8.1.
     #[cfg_attr(doc, doc(alias("dhcp-range")))]
     #[inline]
@@ -6957,12 +7433,15 @@ impl ClusterSdnVnetsVnetSubnetsSubnetPut {
         self.0.call.set_some_all::<DhcpRange, How>("dhcp-range", dhcp_range);
         self
     }
-    /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
+
+    /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64
+    /// characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// Label put between host name and zone domain in DNS names.
     #[inline]
     pub fn dnszoneprefix<How>(
@@ -6972,12 +7451,14 @@ impl ClusterSdnVnetsVnetSubnetsSubnetPut {
         self.0.call.set_some::<String, How>("dnszoneprefix", dnszoneprefix);
         self
     }
+
     /// Gateway address; in routed zones the VNet's bridge on the nodes gets it.
     #[inline]
     pub fn gateway<How>(mut self, gateway: impl IntoSetting<IpAddress, How>) -> Self {
         self.0.call.set_some::<IpAddress, How>("gateway", gateway);
         self
     }
+
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
     #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
@@ -6985,25 +7466,31 @@ impl ClusterSdnVnetsVnetSubnetsSubnetPut {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
+
     /// Rewrites the source address of traffic that leaves the subnet (masquerading).
     #[inline]
     pub fn snat<How>(mut self, snat: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("snat", snat);
         self
     }
+
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
         self.0.call.unset(name.into());
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -7069,13 +7556,15 @@ impl ClusterSdnVnetsVnetSubnetsSubnetDelete {
 
 /// The path `/cluster/sdn/zones`.
 ///
-/// Its calls: [`GET /cluster/sdn/zones`](ClusterSdnZonesGet), [`POST /cluster/sdn/zones`](ClusterSdnZonesPost).
+/// Its calls: [`GET /cluster/sdn/zones`](ClusterSdnZonesGet),
+/// [`POST /cluster/sdn/zones`](ClusterSdnZonesPost).
 #[cfg_attr(doc, doc(alias("/cluster/sdn/zones")))]
 #[derive(Clone, Debug)]
-pub struct ClusterSdnZonesPath(pub(crate) At);
+pub struct ClusterSdnZonesPath(pub(crate) PathNode);
 
 impl ClusterSdnPath {
-    /// Leads to [`GET /cluster/sdn/zones`](ClusterSdnZonesGet), [`POST /cluster/sdn/zones`](ClusterSdnZonesPost).
+    /// Leads to [`GET /cluster/sdn/zones`](ClusterSdnZonesGet),
+    /// [`POST /cluster/sdn/zones`](ClusterSdnZonesPost).
     #[inline]
     #[must_use]
     pub fn zones(&self) -> ClusterSdnZonesPath {
@@ -7099,6 +7588,7 @@ impl ClusterSdnZonesPath {
         );
         ClusterSdnZonesGet(self.0.request(ENDPOINT, reply::data))
     }
+
     /// Adds a zone to the pending configuration.
     ///
     /// `POST /cluster/sdn/zones` → `()`
@@ -7174,12 +7664,14 @@ impl ClusterSdnZonesGet {
         self.0.call.set_some::<bool, How>("pending", pending);
         self
     }
+
     /// Shows the configuration in force and not the edited one.
     #[inline]
     pub fn running<How>(mut self, running: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("running", running);
         self
     }
+
     /// Lists only zones of this kind.
     #[inline]
     pub fn type_<How>(
@@ -7193,7 +7685,8 @@ impl ClusterSdnZonesGet {
 
 /// `POST /cluster/sdn/zones` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterSdnZonesPostRequired<const GIVEN: usize>(Request<()>);
@@ -7279,12 +7772,14 @@ impl ClusterSdnZonesPost {
         self.0.call.set_some::<bool, How>("advertise-subnets", advertise_subnets);
         self
     }
+
     /// Bridge on the nodes that carries the VLANs; VLAN and QinQ zones.
     #[inline]
     pub fn bridge<How>(mut self, bridge: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("bridge", bridge);
         self
     }
+
     /// Turns the learning of MAC addresses on the bridge off.
     #[cfg_attr(doc, doc(alias("bridge-disable-mac-learning")))]
     #[inline]
@@ -7300,12 +7795,14 @@ impl ClusterSdnZonesPost {
             >("bridge-disable-mac-learning", bridge_disable_mac_learning);
         self
     }
+
     /// Controller that routes for the zone; EVPN zones.
     #[inline]
     pub fn controller<How>(mut self, controller: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("controller", controller);
         self
     }
+
     /// DHCP server that serves the subnets of the zone. Since 8.1.
     #[inline]
     pub fn dhcp<How>(
@@ -7315,6 +7812,7 @@ impl ClusterSdnZonesPost {
         self.0.call.set_some::<ClusterSdnZonesDhcp, How>("dhcp", dhcp);
         self
     }
+
     /// Lets ARP and neighbor discovery pass and does not answer them locally; EVPN zones.
     #[cfg_attr(doc, doc(alias("disable-arp-nd-suppression")))]
     #[inline]
@@ -7330,18 +7828,21 @@ impl ClusterSdnZonesPost {
             >("disable-arp-nd-suppression", disable_arp_nd_suppression);
         self
     }
+
     /// DNS server entry that guest names are registered with.
     #[inline]
     pub fn dns<How>(mut self, dns: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("dns", dns);
         self
     }
+
     /// Domain that names of guests are registered in.
     #[inline]
     pub fn dnszone<How>(mut self, dnszone: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("dnszone", dnszone);
         self
     }
+
     /// Datapath number; Faucet zones.
     #[cfg_attr(doc, doc(alias("dp-id")))]
     #[inline]
@@ -7349,6 +7850,7 @@ impl ClusterSdnZonesPost {
         self.0.call.set_some::<i64, How>("dp-id", dp_id);
         self
     }
+
     /// Comma-separated nodes through which guests reach networks outside; EVPN zones.
     #[inline]
     pub fn exitnodes<How>(
@@ -7358,6 +7860,7 @@ impl ClusterSdnZonesPost {
         self.0.call.set_some_list::<NodeName, How>("exitnodes", exitnodes);
         self
     }
+
     /// Lets the exit nodes themselves reach the guests; EVPN zones.
     #[cfg_attr(doc, doc(alias("exitnodes-local-routing")))]
     #[inline]
@@ -7370,6 +7873,7 @@ impl ClusterSdnZonesPost {
             .set_some::<bool, How>("exitnodes-local-routing", exitnodes_local_routing);
         self
     }
+
     /// Exit node to prefer, with the others as a fallback; EVPN zones.
     #[cfg_attr(doc, doc(alias("exitnodes-primary")))]
     #[inline]
@@ -7380,18 +7884,21 @@ impl ClusterSdnZonesPost {
         self.0.call.set_some::<NodeName, How>("exitnodes-primary", exitnodes_primary);
         self
     }
+
     /// Fabric whose members serve as tunnel end points; VXLAN zones. Since 9.0.
     #[inline]
     pub fn fabric<How>(mut self, fabric: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("fabric", fabric);
         self
     }
+
     /// IP address manager the zone uses.
     #[inline]
     pub fn ipam<How>(mut self, ipam: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("ipam", ipam);
         self
     }
+
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
     #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
@@ -7399,36 +7906,42 @@ impl ClusterSdnZonesPost {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
+
     /// MAC address that the gateway of the zone has on every node; EVPN zones.
     #[inline]
     pub fn mac<How>(mut self, mac: impl IntoSetting<MacAddr, How>) -> Self {
         self.0.call.set_some::<MacAddr, How>("mac", mac);
         self
     }
+
     /// MTU in bytes for the bridges of the zone's VNets.
     #[inline]
     pub fn mtu<How>(mut self, mtu: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("mtu", mtu);
         self
     }
+
     /// Comma-separated nodes the zone exists on; all of them if unset.
     #[inline]
     pub fn nodes<How>(mut self, nodes: impl IntoItemsSetting<NodeName, How>) -> Self {
         self.0.call.set_some_list::<NodeName, How>("nodes", nodes);
         self
     }
+
     /// Comma-separated addresses of the tunnel end points, usually those of the nodes; VXLAN zones.
     #[inline]
     pub fn peers<How>(mut self, peers: impl IntoItemsSetting<IpAddress, How>) -> Self {
         self.0.call.set_some_list::<IpAddress, How>("peers", peers);
         self
     }
+
     /// DNS server entry for reverse lookups.
     #[inline]
     pub fn reversedns<How>(mut self, reversedns: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("reversedns", reversedns);
         self
     }
+
     /// Comma-separated route targets to import into the zone's routing table; EVPN zones.
     #[cfg_attr(doc, doc(alias("rt-import")))]
     #[inline]
@@ -7439,6 +7952,7 @@ impl ClusterSdnZonesPost {
         self.0.call.set_some_list::<String, How>("rt-import", rt_import);
         self
     }
+
     /// Further controllers besides the main one; EVPN zones. Since 9.2.
     #[cfg_attr(doc, doc(alias("secondary-controllers")))]
     #[inline]
@@ -7451,12 +7965,14 @@ impl ClusterSdnZonesPost {
             .set_some_all::<String, How>("secondary-controllers", secondary_controllers);
         self
     }
+
     /// Outer (service) VLAN number; QinQ zones. At least 0.
     #[inline]
     pub fn tag<How>(mut self, tag: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("tag", tag);
         self
     }
+
     /// Tag format of the outer VLAN; QinQ zones. Default: `802.1q`.
     #[cfg_attr(doc, doc(alias("vlan-protocol")))]
     #[inline]
@@ -7469,6 +7985,7 @@ impl ClusterSdnZonesPost {
             .set_some::<super::types::VlanProtocol, How>("vlan-protocol", vlan_protocol);
         self
     }
+
     /// VXLAN network identifier of the zone's routing table; EVPN zones. From 1 to 16777215.
     #[cfg_attr(doc, doc(alias("vrf-vxlan")))]
     #[inline]
@@ -7476,6 +7993,7 @@ impl ClusterSdnZonesPost {
         self.0.call.set_some::<i64, How>("vrf-vxlan", vrf_vxlan);
         self
     }
+
     /// UDP port of the tunnels; VXLAN and EVPN zones. From 1 to 65536. Default: `4789`. Since 8.0.
     #[cfg_attr(doc, doc(alias("vxlan-port")))]
     #[inline]
@@ -7483,13 +8001,17 @@ impl ClusterSdnZonesPost {
         self.0.call.set_some::<i64, How>("vxlan-port", vxlan_port);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -7504,13 +8026,17 @@ impl Settings<ClusterSdnZonesPost> for ClusterSdnZonesItem {
 
 /// The path `/cluster/sdn/zones/{zone}`.
 ///
-/// Its calls: [`GET /cluster/sdn/zones/{zone}`](ClusterSdnZonesZoneGet), [`PUT /cluster/sdn/zones/{zone}`](ClusterSdnZonesZonePut), [`DELETE /cluster/sdn/zones/{zone}`](ClusterSdnZonesZoneDelete).
+/// Its calls: [`GET /cluster/sdn/zones/{zone}`](ClusterSdnZonesZoneGet),
+/// [`PUT /cluster/sdn/zones/{zone}`](ClusterSdnZonesZonePut),
+/// [`DELETE /cluster/sdn/zones/{zone}`](ClusterSdnZonesZoneDelete).
 #[cfg_attr(doc, doc(alias("/cluster/sdn/zones/{zone}")))]
 #[derive(Clone, Debug)]
-pub struct ClusterSdnZonesZonePath(pub(crate) At);
+pub struct ClusterSdnZonesZonePath(pub(crate) PathNode);
 
 impl ClusterSdnZonesPath {
-    /// Leads to [`GET /cluster/sdn/zones/{zone}`](ClusterSdnZonesZoneGet), [`PUT /cluster/sdn/zones/{zone}`](ClusterSdnZonesZonePut), [`DELETE /cluster/sdn/zones/{zone}`](ClusterSdnZonesZoneDelete).
+    /// Leads to [`GET /cluster/sdn/zones/{zone}`](ClusterSdnZonesZoneGet),
+    /// [`PUT /cluster/sdn/zones/{zone}`](ClusterSdnZonesZonePut),
+    /// [`DELETE /cluster/sdn/zones/{zone}`](ClusterSdnZonesZoneDelete).
     ///
     /// Name of the zone.
     #[inline]
@@ -7533,6 +8059,7 @@ impl ClusterSdnZonesZonePath {
         );
         ClusterSdnZonesZoneGet(self.0.request(ENDPOINT, reply::data))
     }
+
     /// Changes the pending configuration of a zone.
     ///
     /// `PUT /cluster/sdn/zones/{zone}` → `()`
@@ -7573,6 +8100,7 @@ impl ClusterSdnZonesZonePath {
             );
         ClusterSdnZonesZonePut(self.0.request(ENDPOINT, reply::nothing))
     }
+
     /// Removes a zone from the pending configuration.
     ///
     /// `DELETE /cluster/sdn/zones/{zone}` → `()`
@@ -7618,6 +8146,7 @@ impl ClusterSdnZonesZoneGet {
         self.0.call.set_some::<bool, How>("pending", pending);
         self
     }
+
     /// Shows the configuration in force and not the edited one.
     #[inline]
     pub fn running<How>(mut self, running: impl IntoSetting<bool, How>) -> Self {
@@ -7661,12 +8190,14 @@ impl ClusterSdnZonesZonePut {
         self.0.call.set_some::<bool, How>("advertise-subnets", advertise_subnets);
         self
     }
+
     /// Bridge on the nodes that carries the VLANs; VLAN and QinQ zones.
     #[inline]
     pub fn bridge<How>(mut self, bridge: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("bridge", bridge);
         self
     }
+
     /// Turns the learning of MAC addresses on the bridge off.
     #[cfg_attr(doc, doc(alias("bridge-disable-mac-learning")))]
     #[inline]
@@ -7682,18 +8213,21 @@ impl ClusterSdnZonesZonePut {
             >("bridge-disable-mac-learning", bridge_disable_mac_learning);
         self
     }
+
     /// Controller that routes for the zone; EVPN zones.
     #[inline]
     pub fn controller<How>(mut self, controller: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("controller", controller);
         self
     }
+
     /// Names of settings to remove. At most 4096 characters.
     #[inline]
     pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
+
     /// DHCP server that serves the subnets of the zone. Since 8.1.
     #[inline]
     pub fn dhcp<How>(
@@ -7703,12 +8237,15 @@ impl ClusterSdnZonesZonePut {
         self.0.call.set_some::<ClusterSdnZonesDhcp, How>("dhcp", dhcp);
         self
     }
-    /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
+
+    /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64
+    /// characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// Lets ARP and neighbor discovery pass and does not answer them locally; EVPN zones.
     #[cfg_attr(doc, doc(alias("disable-arp-nd-suppression")))]
     #[inline]
@@ -7724,18 +8261,21 @@ impl ClusterSdnZonesZonePut {
             >("disable-arp-nd-suppression", disable_arp_nd_suppression);
         self
     }
+
     /// DNS server entry that guest names are registered with.
     #[inline]
     pub fn dns<How>(mut self, dns: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("dns", dns);
         self
     }
+
     /// Domain that names of guests are registered in.
     #[inline]
     pub fn dnszone<How>(mut self, dnszone: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("dnszone", dnszone);
         self
     }
+
     /// Datapath number; Faucet zones.
     #[cfg_attr(doc, doc(alias("dp-id")))]
     #[inline]
@@ -7743,6 +8283,7 @@ impl ClusterSdnZonesZonePut {
         self.0.call.set_some::<i64, How>("dp-id", dp_id);
         self
     }
+
     /// Comma-separated nodes through which guests reach networks outside; EVPN zones.
     #[inline]
     pub fn exitnodes<How>(
@@ -7752,6 +8293,7 @@ impl ClusterSdnZonesZonePut {
         self.0.call.set_some_list::<NodeName, How>("exitnodes", exitnodes);
         self
     }
+
     /// Lets the exit nodes themselves reach the guests; EVPN zones.
     #[cfg_attr(doc, doc(alias("exitnodes-local-routing")))]
     #[inline]
@@ -7764,6 +8306,7 @@ impl ClusterSdnZonesZonePut {
             .set_some::<bool, How>("exitnodes-local-routing", exitnodes_local_routing);
         self
     }
+
     /// Exit node to prefer, with the others as a fallback; EVPN zones.
     #[cfg_attr(doc, doc(alias("exitnodes-primary")))]
     #[inline]
@@ -7774,18 +8317,21 @@ impl ClusterSdnZonesZonePut {
         self.0.call.set_some::<NodeName, How>("exitnodes-primary", exitnodes_primary);
         self
     }
+
     /// Fabric whose members serve as tunnel end points; VXLAN zones. Since 9.0.
     #[inline]
     pub fn fabric<How>(mut self, fabric: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("fabric", fabric);
         self
     }
+
     /// IP address manager the zone uses.
     #[inline]
     pub fn ipam<How>(mut self, ipam: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("ipam", ipam);
         self
     }
+
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
     #[cfg_attr(doc, doc(alias("lock-token")))]
     #[inline]
@@ -7793,36 +8339,42 @@ impl ClusterSdnZonesZonePut {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
+
     /// MAC address that the gateway of the zone has on every node; EVPN zones.
     #[inline]
     pub fn mac<How>(mut self, mac: impl IntoSetting<MacAddr, How>) -> Self {
         self.0.call.set_some::<MacAddr, How>("mac", mac);
         self
     }
+
     /// MTU in bytes for the bridges of the zone's VNets.
     #[inline]
     pub fn mtu<How>(mut self, mtu: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("mtu", mtu);
         self
     }
+
     /// Comma-separated nodes the zone exists on; all of them if unset.
     #[inline]
     pub fn nodes<How>(mut self, nodes: impl IntoItemsSetting<NodeName, How>) -> Self {
         self.0.call.set_some_list::<NodeName, How>("nodes", nodes);
         self
     }
+
     /// Comma-separated addresses of the tunnel end points, usually those of the nodes; VXLAN zones.
     #[inline]
     pub fn peers<How>(mut self, peers: impl IntoItemsSetting<IpAddress, How>) -> Self {
         self.0.call.set_some_list::<IpAddress, How>("peers", peers);
         self
     }
+
     /// DNS server entry for reverse lookups.
     #[inline]
     pub fn reversedns<How>(mut self, reversedns: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("reversedns", reversedns);
         self
     }
+
     /// Comma-separated route targets to import into the zone's routing table; EVPN zones.
     #[cfg_attr(doc, doc(alias("rt-import")))]
     #[inline]
@@ -7833,6 +8385,7 @@ impl ClusterSdnZonesZonePut {
         self.0.call.set_some_list::<String, How>("rt-import", rt_import);
         self
     }
+
     /// Further controllers besides the main one; EVPN zones. Since 9.2.
     #[cfg_attr(doc, doc(alias("secondary-controllers")))]
     #[inline]
@@ -7845,12 +8398,14 @@ impl ClusterSdnZonesZonePut {
             .set_some_all::<String, How>("secondary-controllers", secondary_controllers);
         self
     }
+
     /// Outer (service) VLAN number; QinQ zones. At least 0.
     #[inline]
     pub fn tag<How>(mut self, tag: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("tag", tag);
         self
     }
+
     /// Tag format of the outer VLAN; QinQ zones. Default: `802.1q`.
     #[cfg_attr(doc, doc(alias("vlan-protocol")))]
     #[inline]
@@ -7863,6 +8418,7 @@ impl ClusterSdnZonesZonePut {
             .set_some::<super::types::VlanProtocol, How>("vlan-protocol", vlan_protocol);
         self
     }
+
     /// VXLAN network identifier of the zone's routing table; EVPN zones. From 1 to 16777215.
     #[cfg_attr(doc, doc(alias("vrf-vxlan")))]
     #[inline]
@@ -7870,6 +8426,7 @@ impl ClusterSdnZonesZonePut {
         self.0.call.set_some::<i64, How>("vrf-vxlan", vrf_vxlan);
         self
     }
+
     /// UDP port of the tunnels; VXLAN and EVPN zones. From 1 to 65536. Default: `4789`. Since 8.0.
     #[cfg_attr(doc, doc(alias("vxlan-port")))]
     #[inline]
@@ -7877,19 +8434,24 @@ impl ClusterSdnZonesZonePut {
         self.0.call.set_some::<i64, How>("vxlan-port", vxlan_port);
         self
     }
+
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
         self.0.call.unset(name.into());
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -7937,8 +8499,19 @@ impl ClusterSdnZonesZoneDelete {
 
 /// What happens to routes that match: `permit` or `deny`.
 ///
-/// Given by [`GET /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsGet), [`GET /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPath::get), [`GET /cluster/sdn/prefix-lists/{id}/entries`](ClusterSdnPrefixListsIdEntriesPath::get), [`GET /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqPath::get), [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet), [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet), [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get).
-/// Taken by [`POST /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsPost), [`PUT /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPut), [`POST /cluster/sdn/prefix-lists/{id}/entries`](ClusterSdnPrefixListsIdEntriesPost), [`PUT /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqPut), [`POST /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesPost), [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut).
+/// Given by [`GET /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsGet),
+/// [`GET /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPath::get),
+/// [`GET /cluster/sdn/prefix-lists/{id}/entries`](ClusterSdnPrefixListsIdEntriesPath::get),
+/// [`GET /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqPath::get),
+/// [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet),
+/// [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet),
+/// [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get).
+/// Taken by [`POST /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsPost),
+/// [`PUT /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPut),
+/// [`POST /cluster/sdn/prefix-lists/{id}/entries`](ClusterSdnPrefixListsIdEntriesPost),
+/// [`PUT /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqPut),
+/// [`POST /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesPost),
+/// [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnAction {
@@ -7956,8 +8529,10 @@ open_enum_impls!(ClusterSdnAction {
 
 /// Whether sessions are external or internal BGP; `auto` follows a BGP controller, else internal.
 ///
-/// Given by [`GET /cluster/sdn/controllers`](ClusterSdnControllersGet), [`GET /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerGet).
-/// Taken by [`POST /cluster/sdn/controllers`](ClusterSdnControllersPost), [`PUT /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerPut).
+/// Given by [`GET /cluster/sdn/controllers`](ClusterSdnControllersGet),
+/// [`GET /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerGet).
+/// Taken by [`POST /cluster/sdn/controllers`](ClusterSdnControllersPost),
+/// [`PUT /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnControllersBgpMode {
@@ -7975,14 +8550,17 @@ open_enum_impls!(ClusterSdnControllersBgpMode {
     "auto" Auto, "external" External, "internal" Internal,
 });
 
-/// One element of the answer to `GET /cluster/sdn/controllers`, which lists the routing controllers.
+/// One element of the answer to `GET /cluster/sdn/controllers`, which lists the routing
+/// controllers.
 ///
-/// Given by [`GET /cluster/sdn/controllers`](ClusterSdnControllersGet), [`GET /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerGet).
+/// Given by [`GET /cluster/sdn/controllers`](ClusterSdnControllersGet),
+/// [`GET /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerGet).
 #[non_exhaustive]
 pub struct ClusterSdnControllersItem {
     /// Own autonomous system number; BGP and EVPN. From 0 to 4294967295.
     pub asn: Option<i64>,
-    /// Whether sessions are external or internal BGP; `auto` follows a BGP controller, else internal. Default: `auto`. Since 9.2.
+    /// Whether sessions are external or internal BGP; `auto` follows a BGP controller, else
+    /// internal. Default: `auto`. Since 9.2.
     #[cfg_attr(doc, doc(alias("bgp-mode")))]
     pub bgp_mode: Option<ClusterSdnControllersBgpMode>,
     /// Uses paths through different systems at once if they are equally long; BGP.
@@ -8030,7 +8608,8 @@ pub struct ClusterSdnControllersItem {
     /// Route map applied to routes that are announced. Since 9.2.
     #[cfg_attr(doc, doc(alias("route-map-out")))]
     pub route_map_out: Option<String>,
-    /// Whether the object is new, changed or deleted compared with what is applied; absent if it is neither.
+    /// Whether the object is new, changed or deleted compared with what is applied; absent if it is
+    /// neither.
     pub state: Option<ClusterSdnState>,
     /// Kind of the controller.
     pub type_: ClusterSdnControllersType,
@@ -8046,6 +8625,7 @@ impl ClusterSdnControllersItem {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     ///Sets `asn`.
     #[inline]
     #[must_use]
@@ -8053,6 +8633,7 @@ impl ClusterSdnControllersItem {
         set::set(&mut self.asn, &mut self.extra, "asn", value);
         self
     }
+
     ///Sets `bgp-mode`.
     #[inline]
     #[must_use]
@@ -8063,6 +8644,7 @@ impl ClusterSdnControllersItem {
         set::set(&mut self.bgp_mode, &mut self.extra, "bgp-mode", value);
         self
     }
+
     ///Sets `bgp-multipath-as-path-relax`.
     #[inline]
     #[must_use]
@@ -8078,6 +8660,7 @@ impl ClusterSdnControllersItem {
         );
         self
     }
+
     ///Sets `bgp-multipath-as-relax`.
     #[inline]
     #[must_use]
@@ -8093,6 +8676,7 @@ impl ClusterSdnControllersItem {
         );
         self
     }
+
     ///Sets `controller`.
     #[inline]
     #[must_use]
@@ -8100,6 +8684,7 @@ impl ClusterSdnControllersItem {
         set::put(&mut self.controller, &mut self.extra, "controller", value);
         self
     }
+
     ///Sets `digest`.
     #[inline]
     #[must_use]
@@ -8107,6 +8692,7 @@ impl ClusterSdnControllersItem {
         set::set(&mut self.digest, &mut self.extra, "digest", value);
         self
     }
+
     ///Sets `ebgp`.
     #[inline]
     #[must_use]
@@ -8114,6 +8700,7 @@ impl ClusterSdnControllersItem {
         set::set(&mut self.ebgp, &mut self.extra, "ebgp", value);
         self
     }
+
     ///Sets `ebgp-multihop`.
     #[inline]
     #[must_use]
@@ -8121,6 +8708,7 @@ impl ClusterSdnControllersItem {
         set::set(&mut self.ebgp_multihop, &mut self.extra, "ebgp-multihop", value);
         self
     }
+
     ///Sets `fabric`.
     #[inline]
     #[must_use]
@@ -8128,6 +8716,7 @@ impl ClusterSdnControllersItem {
         set::set(&mut self.fabric, &mut self.extra, "fabric", value);
         self
     }
+
     ///Sets `isis-domain`.
     #[inline]
     #[must_use]
@@ -8135,6 +8724,7 @@ impl ClusterSdnControllersItem {
         set::set(&mut self.isis_domain, &mut self.extra, "isis-domain", value);
         self
     }
+
     ///Sets `isis-ifaces`.
     #[inline]
     #[must_use]
@@ -8145,6 +8735,7 @@ impl ClusterSdnControllersItem {
         set::set_list(&mut self.isis_ifaces, &mut self.extra, "isis-ifaces", value);
         self
     }
+
     ///Sets `isis-net`.
     #[inline]
     #[must_use]
@@ -8152,6 +8743,7 @@ impl ClusterSdnControllersItem {
         set::set(&mut self.isis_net, &mut self.extra, "isis-net", value);
         self
     }
+
     ///Sets `loopback`.
     #[inline]
     #[must_use]
@@ -8159,6 +8751,7 @@ impl ClusterSdnControllersItem {
         set::set(&mut self.loopback, &mut self.extra, "loopback", value);
         self
     }
+
     ///Sets `node`.
     #[inline]
     #[must_use]
@@ -8166,6 +8759,7 @@ impl ClusterSdnControllersItem {
         set::set(&mut self.node, &mut self.extra, "node", value);
         self
     }
+
     ///Sets `nodes`.
     #[inline]
     #[must_use]
@@ -8173,6 +8767,7 @@ impl ClusterSdnControllersItem {
         set::set_list(&mut self.nodes, &mut self.extra, "nodes", value);
         self
     }
+
     ///Sets `peer-group-name`.
     #[inline]
     #[must_use]
@@ -8180,6 +8775,7 @@ impl ClusterSdnControllersItem {
         set::set(&mut self.peer_group_name, &mut self.extra, "peer-group-name", value);
         self
     }
+
     ///Sets `peers`.
     #[inline]
     #[must_use]
@@ -8187,6 +8783,7 @@ impl ClusterSdnControllersItem {
         set::set_list(&mut self.peers, &mut self.extra, "peers", value);
         self
     }
+
     ///Sets `pending`.
     #[inline]
     #[must_use]
@@ -8197,6 +8794,7 @@ impl ClusterSdnControllersItem {
         set::set(&mut self.pending, &mut self.extra, "pending", value);
         self
     }
+
     ///Sets `route-map-in`.
     #[inline]
     #[must_use]
@@ -8204,6 +8802,7 @@ impl ClusterSdnControllersItem {
         set::set(&mut self.route_map_in, &mut self.extra, "route-map-in", value);
         self
     }
+
     ///Sets `route-map-out`.
     #[inline]
     #[must_use]
@@ -8211,6 +8810,7 @@ impl ClusterSdnControllersItem {
         set::set(&mut self.route_map_out, &mut self.extra, "route-map-out", value);
         self
     }
+
     ///Sets `state`.
     #[inline]
     #[must_use]
@@ -8218,6 +8818,7 @@ impl ClusterSdnControllersItem {
         set::set(&mut self.state, &mut self.extra, "state", value);
         self
     }
+
     ///Sets `type`.
     #[inline]
     #[must_use]
@@ -8228,13 +8829,17 @@ impl ClusterSdnControllersItem {
         set::put(&mut self.type_, &mut self.extra, "type", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -8270,12 +8875,14 @@ object!(ClusterSdnControllersItem {
 
 /// In the request, shows changes not applied yet; in the answer, the settings they alter.
 ///
-/// Given by [`GET /cluster/sdn/controllers`](ClusterSdnControllersGet), [`GET /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerGet).
+/// Given by [`GET /cluster/sdn/controllers`](ClusterSdnControllersGet),
+/// [`GET /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerGet).
 #[non_exhaustive]
 pub struct ClusterSdnControllersPending {
     /// Own autonomous system number; BGP and EVPN. From 0 to 4294967295.
     pub asn: Option<Pending<i64>>,
-    /// Whether sessions are external or internal BGP; `auto` follows a BGP controller, else internal. Default: `auto`. Since 9.2.
+    /// Whether sessions are external or internal BGP; `auto` follows a BGP controller, else
+    /// internal. Default: `auto`. Since 9.2.
     #[cfg_attr(doc, doc(alias("bgp-mode")))]
     pub bgp_mode: Option<Pending<ClusterSdnControllersBgpMode>>,
     /// Uses paths through different systems at once if they are equally long; BGP.
@@ -8362,8 +8969,10 @@ impl Default for ClusterSdnControllersPending {
 
 /// Kind of the controller.
 ///
-/// Given by [`GET /cluster/sdn/controllers`](ClusterSdnControllersGet), [`GET /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerGet).
-/// Taken by [`GET /cluster/sdn/controllers`](ClusterSdnControllersGet), [`POST /cluster/sdn/controllers`](ClusterSdnControllersPost).
+/// Given by [`GET /cluster/sdn/controllers`](ClusterSdnControllersGet),
+/// [`GET /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerGet).
+/// Taken by [`GET /cluster/sdn/controllers`](ClusterSdnControllersGet),
+/// [`POST /cluster/sdn/controllers`](ClusterSdnControllersPost).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnControllersType {
@@ -8383,9 +8992,11 @@ open_enum_impls!(ClusterSdnControllersType {
     "bgp" Bgp, "evpn" Evpn, "faucet" Faucet, "isis" Isis,
 });
 
-/// One element of the answer to `GET /cluster/sdn/dns`, which lists the DNS servers that names are registered with.
+/// One element of the answer to `GET /cluster/sdn/dns`, which lists the DNS servers that names are
+/// registered with.
 ///
-/// Given by [`GET /cluster/sdn/dns`](ClusterSdnDnsGet), [`GET /cluster/sdn/dns/{dns}`](ClusterSdnDnsDnsPath::get).
+/// Given by [`GET /cluster/sdn/dns`](ClusterSdnDnsGet),
+/// [`GET /cluster/sdn/dns/{dns}`](ClusterSdnDnsDnsPath::get).
 #[non_exhaustive]
 pub struct ClusterSdnDnsItem {
     /// Checksum of the configuration; on a write, the call fails if it changed since.
@@ -8419,6 +9030,7 @@ impl ClusterSdnDnsItem {
         set::put(&mut new.dns, &mut new.extra, "dns", dns);
         new
     }
+
     ///Sets `digest`.
     #[inline]
     #[must_use]
@@ -8426,6 +9038,7 @@ impl ClusterSdnDnsItem {
         set::set(&mut self.digest, &mut self.extra, "digest", value);
         self
     }
+
     ///Sets `dns`.
     #[inline]
     #[must_use]
@@ -8433,6 +9046,7 @@ impl ClusterSdnDnsItem {
         set::put(&mut self.dns, &mut self.extra, "dns", value);
         self
     }
+
     ///Sets `fingerprint`.
     #[inline]
     #[must_use]
@@ -8440,6 +9054,7 @@ impl ClusterSdnDnsItem {
         set::set(&mut self.fingerprint, &mut self.extra, "fingerprint", value);
         self
     }
+
     ///Sets `key`.
     #[inline]
     #[must_use]
@@ -8447,6 +9062,7 @@ impl ClusterSdnDnsItem {
         set::set(&mut self.key, &mut self.extra, "key", value);
         self
     }
+
     ///Sets `reversemaskv6`.
     #[inline]
     #[must_use]
@@ -8454,6 +9070,7 @@ impl ClusterSdnDnsItem {
         set::set(&mut self.reversemaskv6, &mut self.extra, "reversemaskv6", value);
         self
     }
+
     ///Sets `reversev6mask`.
     #[inline]
     #[must_use]
@@ -8461,6 +9078,7 @@ impl ClusterSdnDnsItem {
         set::set(&mut self.reversev6mask, &mut self.extra, "reversev6mask", value);
         self
     }
+
     ///Sets `ttl`.
     #[inline]
     #[must_use]
@@ -8468,6 +9086,7 @@ impl ClusterSdnDnsItem {
         set::set(&mut self.ttl, &mut self.extra, "ttl", value);
         self
     }
+
     ///Sets `type`.
     #[inline]
     #[must_use]
@@ -8478,6 +9097,7 @@ impl ClusterSdnDnsItem {
         set::set(&mut self.type_, &mut self.extra, "type", value);
         self
     }
+
     ///Sets `url`.
     #[inline]
     #[must_use]
@@ -8485,13 +9105,17 @@ impl ClusterSdnDnsItem {
         set::set(&mut self.url, &mut self.extra, "url", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -8515,8 +9139,10 @@ object!(ClusterSdnDnsItem {
 
 /// Kind of the DNS server.
 ///
-/// Given by [`GET /cluster/sdn/dns`](ClusterSdnDnsGet), [`GET /cluster/sdn/dns/{dns}`](ClusterSdnDnsDnsPath::get).
-/// Taken by [`GET /cluster/sdn/dns`](ClusterSdnDnsGet), [`POST /cluster/sdn/dns`](ClusterSdnDnsPost).
+/// Given by [`GET /cluster/sdn/dns`](ClusterSdnDnsGet),
+/// [`GET /cluster/sdn/dns/{dns}`](ClusterSdnDnsDnsPath::get).
+/// Taken by [`GET /cluster/sdn/dns`](ClusterSdnDnsGet),
+/// [`POST /cluster/sdn/dns`](ClusterSdnDnsPost).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnDnsType {
@@ -8530,7 +9156,8 @@ open_enum_impls!(ClusterSdnDnsType {
     "powerdns" Powerdns,
 });
 
-/// The answer to `GET /cluster/sdn/dry-run`, which shows what applying the pending changes would alter on a node.
+/// The answer to `GET /cluster/sdn/dry-run`, which shows what applying the pending changes would
+/// alter on a node.
 ///
 /// Given by [`GET /cluster/sdn/dry-run`](ClusterSdnDryRunPath::get).
 #[non_exhaustive]
@@ -8566,7 +9193,8 @@ impl Default for ClusterSdnDryRun {
     }
 }
 
-/// The answer to `GET /cluster/sdn/fabrics/all`, which lists all fabrics and all their member nodes in one answer.
+/// The answer to `GET /cluster/sdn/fabrics/all`, which lists all fabrics and all their member nodes
+/// in one answer.
 ///
 /// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet).
 #[non_exhaustive]
@@ -8603,7 +9231,8 @@ pub struct ClusterSdnFabricsFabric {
     pub area: Option<String>,
     /// Seconds between complete database summaries (CSNP); OpenFabric. From 1 to 600.
     pub csnp_interval: Option<i64>,
-    /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
+    /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64
+    /// characters.
     pub digest: Option<String>,
     /// Seconds between hello packets; OpenFabric. From 1 to 600.
     pub hello_interval: Option<i64>,
@@ -8616,7 +9245,8 @@ pub struct ClusterSdnFabricsFabric {
     /// Token from taking the configuration lock; needed while the lock is held.
     #[cfg_attr(doc, doc(alias("lock-token")))]
     pub lock_token: Option<String>,
-    /// Seconds between keepalive packets, which hold NAT mappings open; 0 sends none; WireGuard. From 0 to 65535. Since 9.2.
+    /// Seconds between keepalive packets, which hold NAT mappings open; 0 sends none; WireGuard.
+    /// From 0 to 65535. Since 9.2.
     pub persistent_keepalive: Option<i64>,
     /// Routing protocol of the fabric; decides which other settings apply.
     pub protocol: Option<ClusterSdnFabricsProtocol>,
@@ -8637,6 +9267,7 @@ impl ClusterSdnFabricsFabric {
         set::put(&mut new.id, &mut new.extra, "id", id);
         new
     }
+
     ///Sets `area`.
     #[inline]
     #[must_use]
@@ -8644,6 +9275,7 @@ impl ClusterSdnFabricsFabric {
         set::set(&mut self.area, &mut self.extra, "area", value);
         self
     }
+
     ///Sets `csnp_interval`.
     #[inline]
     #[must_use]
@@ -8651,6 +9283,7 @@ impl ClusterSdnFabricsFabric {
         set::set(&mut self.csnp_interval, &mut self.extra, "csnp_interval", value);
         self
     }
+
     ///Sets `digest`.
     #[inline]
     #[must_use]
@@ -8658,6 +9291,7 @@ impl ClusterSdnFabricsFabric {
         set::set(&mut self.digest, &mut self.extra, "digest", value);
         self
     }
+
     ///Sets `hello_interval`.
     #[inline]
     #[must_use]
@@ -8665,6 +9299,7 @@ impl ClusterSdnFabricsFabric {
         set::set(&mut self.hello_interval, &mut self.extra, "hello_interval", value);
         self
     }
+
     ///Sets `id`.
     #[inline]
     #[must_use]
@@ -8672,6 +9307,7 @@ impl ClusterSdnFabricsFabric {
         set::put(&mut self.id, &mut self.extra, "id", value);
         self
     }
+
     ///Sets `ip6_prefix`.
     #[inline]
     #[must_use]
@@ -8679,6 +9315,7 @@ impl ClusterSdnFabricsFabric {
         set::set(&mut self.ip6_prefix, &mut self.extra, "ip6_prefix", value);
         self
     }
+
     ///Sets `ip_prefix`.
     #[inline]
     #[must_use]
@@ -8686,6 +9323,7 @@ impl ClusterSdnFabricsFabric {
         set::set(&mut self.ip_prefix, &mut self.extra, "ip_prefix", value);
         self
     }
+
     ///Sets `lock-token`.
     #[inline]
     #[must_use]
@@ -8693,6 +9331,7 @@ impl ClusterSdnFabricsFabric {
         set::set(&mut self.lock_token, &mut self.extra, "lock-token", value);
         self
     }
+
     ///Sets `persistent_keepalive`.
     #[inline]
     #[must_use]
@@ -8708,6 +9347,7 @@ impl ClusterSdnFabricsFabric {
         );
         self
     }
+
     ///Sets `protocol`.
     #[inline]
     #[must_use]
@@ -8718,6 +9358,7 @@ impl ClusterSdnFabricsFabric {
         set::set(&mut self.protocol, &mut self.extra, "protocol", value);
         self
     }
+
     ///Sets `redistribute`.
     #[inline]
     #[must_use]
@@ -8728,6 +9369,7 @@ impl ClusterSdnFabricsFabric {
         set::set_list(&mut self.redistribute, &mut self.extra, "redistribute", value);
         self
     }
+
     ///Sets `route_filter`.
     #[inline]
     #[must_use]
@@ -8735,13 +9377,17 @@ impl ClusterSdnFabricsFabric {
         set::set(&mut self.route_filter, &mut self.extra, "route_filter", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -8766,59 +9412,18 @@ object!(ClusterSdnFabricsFabric {
     others: extra,
 });
 
-/// One element of `delete`: names of settings to remove.
-///
-/// Taken by [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum ClusterSdnFabricsFabricDelete {
-    /// The value `ip_prefix`. Since 9.2.
-    IpPrefix,
-    /// The value `ip6_prefix`. Since 9.2.
-    Ip6Prefix,
-    /// The value `hello_interval`.
-    HelloInterval,
-    /// The value `csnp_interval`.
-    CsnpInterval,
-    /// The value `route_filter`. Since 9.2.
-    RouteFilter,
-    /// The value `redistribute`. Since 9.2.
-    Redistribute,
-    /// The value `route_map_in`. Since 9.2.
-    RouteMapIn,
-    /// The value `route_map_out`. Since 9.2.
-    RouteMapOut,
-    /// The value `area`.
-    Area,
-    /// The value `persistent_keepalive`. Since 9.2.
-    PersistentKeepalive,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(ClusterSdnFabricsFabricDelete {
-    "ip_prefix" IpPrefix,
-    "ip6_prefix" Ip6Prefix,
-    "hello_interval" HelloInterval,
-    "csnp_interval" CsnpInterval,
-    "route_filter" RouteFilter,
-    "redistribute" Redistribute,
-    "route_map_in" RouteMapIn,
-    "route_map_out" RouteMapOut,
-    "area" Area,
-    "persistent_keepalive" PersistentKeepalive,
-});
-
 /// One element of `fabrics`: all fabrics.
 ///
-/// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet), [`GET /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricGet).
+/// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet),
+/// [`GET /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricGet).
 #[non_exhaustive]
 pub struct ClusterSdnFabricsFabricItem {
     /// Area as a number or in dotted form; OSPF.
     pub area: Option<String>,
     /// Seconds between complete database summaries (CSNP); OpenFabric. From 1 to 600.
     pub csnp_interval: Option<i64>,
-    /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
+    /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64
+    /// characters.
     pub digest: Option<String>,
     /// Seconds between hello packets; OpenFabric. From 1 to 600.
     pub hello_interval: Option<i64>,
@@ -8833,7 +9438,8 @@ pub struct ClusterSdnFabricsFabricItem {
     pub lock_token: Option<String>,
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     pub pending: Option<ClusterSdnFabricsFabricPending>,
-    /// Seconds between keepalive packets, which hold NAT mappings open; 0 sends none; WireGuard. From 0 to 65535. Since 9.2.
+    /// Seconds between keepalive packets, which hold NAT mappings open; 0 sends none; WireGuard.
+    /// From 0 to 65535. Since 9.2.
     pub persistent_keepalive: Option<i64>,
     /// Routing protocol of the fabric; decides which other settings apply.
     pub protocol: Option<ClusterSdnFabricsProtocol>,
@@ -8841,7 +9447,8 @@ pub struct ClusterSdnFabricsFabricItem {
     pub redistribute: Option<Vec<FabricRedistribute>>,
     /// Prefix list that decides which routes reach the kernel; OSPF and OpenFabric. Since 9.2.
     pub route_filter: Option<String>,
-    /// Whether the object is new, changed or deleted compared with what is applied; absent if it is neither.
+    /// Whether the object is new, changed or deleted compared with what is applied; absent if it is
+    /// neither.
     pub state: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -8854,6 +9461,7 @@ impl ClusterSdnFabricsFabricItem {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     ///Sets `area`.
     #[inline]
     #[must_use]
@@ -8861,6 +9469,7 @@ impl ClusterSdnFabricsFabricItem {
         set::set(&mut self.area, &mut self.extra, "area", value);
         self
     }
+
     ///Sets `csnp_interval`.
     #[inline]
     #[must_use]
@@ -8868,6 +9477,7 @@ impl ClusterSdnFabricsFabricItem {
         set::set(&mut self.csnp_interval, &mut self.extra, "csnp_interval", value);
         self
     }
+
     ///Sets `digest`.
     #[inline]
     #[must_use]
@@ -8875,6 +9485,7 @@ impl ClusterSdnFabricsFabricItem {
         set::set(&mut self.digest, &mut self.extra, "digest", value);
         self
     }
+
     ///Sets `hello_interval`.
     #[inline]
     #[must_use]
@@ -8882,6 +9493,7 @@ impl ClusterSdnFabricsFabricItem {
         set::set(&mut self.hello_interval, &mut self.extra, "hello_interval", value);
         self
     }
+
     ///Sets `id`.
     #[inline]
     #[must_use]
@@ -8889,6 +9501,7 @@ impl ClusterSdnFabricsFabricItem {
         set::set(&mut self.id, &mut self.extra, "id", value);
         self
     }
+
     ///Sets `ip6_prefix`.
     #[inline]
     #[must_use]
@@ -8896,6 +9509,7 @@ impl ClusterSdnFabricsFabricItem {
         set::set(&mut self.ip6_prefix, &mut self.extra, "ip6_prefix", value);
         self
     }
+
     ///Sets `ip_prefix`.
     #[inline]
     #[must_use]
@@ -8903,6 +9517,7 @@ impl ClusterSdnFabricsFabricItem {
         set::set(&mut self.ip_prefix, &mut self.extra, "ip_prefix", value);
         self
     }
+
     ///Sets `lock-token`.
     #[inline]
     #[must_use]
@@ -8910,6 +9525,7 @@ impl ClusterSdnFabricsFabricItem {
         set::set(&mut self.lock_token, &mut self.extra, "lock-token", value);
         self
     }
+
     ///Sets `pending`.
     #[inline]
     #[must_use]
@@ -8920,6 +9536,7 @@ impl ClusterSdnFabricsFabricItem {
         set::set(&mut self.pending, &mut self.extra, "pending", value);
         self
     }
+
     ///Sets `persistent_keepalive`.
     #[inline]
     #[must_use]
@@ -8935,6 +9552,7 @@ impl ClusterSdnFabricsFabricItem {
         );
         self
     }
+
     ///Sets `protocol`.
     #[inline]
     #[must_use]
@@ -8945,6 +9563,7 @@ impl ClusterSdnFabricsFabricItem {
         set::set(&mut self.protocol, &mut self.extra, "protocol", value);
         self
     }
+
     ///Sets `redistribute`.
     #[inline]
     #[must_use]
@@ -8955,6 +9574,7 @@ impl ClusterSdnFabricsFabricItem {
         set::set_list(&mut self.redistribute, &mut self.extra, "redistribute", value);
         self
     }
+
     ///Sets `route_filter`.
     #[inline]
     #[must_use]
@@ -8962,6 +9582,7 @@ impl ClusterSdnFabricsFabricItem {
         set::set(&mut self.route_filter, &mut self.extra, "route_filter", value);
         self
     }
+
     ///Sets `state`.
     #[inline]
     #[must_use]
@@ -8969,13 +9590,17 @@ impl ClusterSdnFabricsFabricItem {
         set::set(&mut self.state, &mut self.extra, "state", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -9011,7 +9636,8 @@ impl Default for ClusterSdnFabricsFabricItem {
 
 /// In the request, shows changes not applied yet; in the answer, the settings they alter.
 ///
-/// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet), [`GET /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricGet).
+/// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet),
+/// [`GET /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricGet).
 #[non_exhaustive]
 pub struct ClusterSdnFabricsFabricPending {
     /// Area as a number or in dotted form; OSPF.
@@ -9070,14 +9696,17 @@ impl Default for ClusterSdnFabricsFabricPending {
     }
 }
 
-/// The answer to `GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`, which reads how a node takes part in a fabric.
+/// The answer to `GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`, which reads how a node
+/// takes part in a fabric.
 ///
-/// Given by [`GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::get).
+/// Given by
+/// [`GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::get).
 #[non_exhaustive]
 pub struct ClusterSdnFabricsNode {
     /// Networks that can be reached through the member; WireGuard. Since 9.2.
     pub allowed_ips: Option<Vec<Cidr>>,
-    /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
+    /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64
+    /// characters.
     pub digest: Option<String>,
     /// Address and port that peers reach the member at; WireGuard. Since 9.2.
     pub endpoint: Option<String>,
@@ -9100,7 +9729,8 @@ pub struct ClusterSdnFabricsNode {
     pub protocol: Option<ClusterSdnFabricsProtocol>,
     /// Public key of an external member; WireGuard. Since 9.2.
     pub public_key: Option<String>,
-    /// Whether the member is a cluster node (`internal`) or a foreign machine (`external`); WireGuard. Since 9.2.
+    /// Whether the member is a cluster node (`internal`) or a foreign machine (`external`);
+    /// WireGuard. Since 9.2.
     pub role: Option<ClusterSdnFabricsRole>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -9114,6 +9744,7 @@ impl ClusterSdnFabricsNode {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     ///Sets `allowed_ips`.
     #[inline]
     #[must_use]
@@ -9124,6 +9755,7 @@ impl ClusterSdnFabricsNode {
         set::set_list(&mut self.allowed_ips, &mut self.extra, "allowed_ips", value);
         self
     }
+
     ///Sets `digest`.
     #[inline]
     #[must_use]
@@ -9131,6 +9763,7 @@ impl ClusterSdnFabricsNode {
         set::set(&mut self.digest, &mut self.extra, "digest", value);
         self
     }
+
     ///Sets `endpoint`.
     #[inline]
     #[must_use]
@@ -9138,6 +9771,7 @@ impl ClusterSdnFabricsNode {
         set::set(&mut self.endpoint, &mut self.extra, "endpoint", value);
         self
     }
+
     ///Sets `fabric_id`.
     #[inline]
     #[must_use]
@@ -9145,6 +9779,7 @@ impl ClusterSdnFabricsNode {
         set::put(&mut self.fabric_id, &mut self.extra, "fabric_id", value);
         self
     }
+
     ///Sets `interfaces`.
     #[inline]
     #[must_use]
@@ -9155,6 +9790,7 @@ impl ClusterSdnFabricsNode {
         set::set_list(&mut self.interfaces, &mut self.extra, "interfaces", value);
         self
     }
+
     ///Sets `ip`.
     #[inline]
     #[must_use]
@@ -9162,6 +9798,7 @@ impl ClusterSdnFabricsNode {
         set::set(&mut self.ip, &mut self.extra, "ip", value);
         self
     }
+
     ///Sets `ip6`.
     #[inline]
     #[must_use]
@@ -9169,6 +9806,7 @@ impl ClusterSdnFabricsNode {
         set::set(&mut self.ip6, &mut self.extra, "ip6", value);
         self
     }
+
     ///Sets `lock-token`.
     #[inline]
     #[must_use]
@@ -9176,6 +9814,7 @@ impl ClusterSdnFabricsNode {
         set::set(&mut self.lock_token, &mut self.extra, "lock-token", value);
         self
     }
+
     ///Sets `node_id`.
     #[inline]
     #[must_use]
@@ -9183,6 +9822,7 @@ impl ClusterSdnFabricsNode {
         set::put(&mut self.node_id, &mut self.extra, "node_id", value);
         self
     }
+
     ///Sets `peers`.
     #[inline]
     #[must_use]
@@ -9193,6 +9833,7 @@ impl ClusterSdnFabricsNode {
         set::set_list(&mut self.peers, &mut self.extra, "peers", value);
         self
     }
+
     ///Sets `protocol`.
     #[inline]
     #[must_use]
@@ -9203,6 +9844,7 @@ impl ClusterSdnFabricsNode {
         set::set(&mut self.protocol, &mut self.extra, "protocol", value);
         self
     }
+
     ///Sets `public_key`.
     #[inline]
     #[must_use]
@@ -9210,6 +9852,7 @@ impl ClusterSdnFabricsNode {
         set::set(&mut self.public_key, &mut self.extra, "public_key", value);
         self
     }
+
     ///Sets `role`.
     #[inline]
     #[must_use]
@@ -9220,13 +9863,17 @@ impl ClusterSdnFabricsNode {
         set::set(&mut self.role, &mut self.extra, "role", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -9251,45 +9898,17 @@ object!(ClusterSdnFabricsNode {
     others: extra,
 });
 
-/// One element of `delete`: names of settings to remove.
-///
-/// Taken by [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum ClusterSdnFabricsNodeDelete {
-    /// The value `interfaces`.
-    Interfaces,
-    /// The value `ip`.
-    Ip,
-    /// The value `ip6`.
-    Ip6,
-    /// The value `allowed_ips`. Since 9.2.
-    AllowedIps,
-    /// The value `endpoint`. Since 9.2.
-    Endpoint,
-    /// The value `peers`. Since 9.2.
-    Peers,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(ClusterSdnFabricsNodeDelete {
-    "interfaces" Interfaces,
-    "ip" Ip,
-    "ip6" Ip6,
-    "allowed_ips" AllowedIps,
-    "endpoint" Endpoint,
-    "peers" Peers,
-});
-
 /// One element of `nodes`: all member nodes of all fabrics.
 ///
-/// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet), [`GET /cluster/sdn/fabrics/node`](ClusterSdnFabricsNodeGet), [`GET /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdGet).
+/// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet),
+/// [`GET /cluster/sdn/fabrics/node`](ClusterSdnFabricsNodeGet),
+/// [`GET /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdGet).
 #[non_exhaustive]
 pub struct ClusterSdnFabricsNodeItem {
     /// Networks that can be reached through the member; WireGuard. Since 9.2.
     pub allowed_ips: Option<Vec<Cidr>>,
-    /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
+    /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64
+    /// characters.
     pub digest: Option<String>,
     /// Address and port that peers reach the member at; WireGuard. Since 9.2.
     pub endpoint: Option<String>,
@@ -9314,9 +9933,11 @@ pub struct ClusterSdnFabricsNodeItem {
     pub protocol: Option<ClusterSdnFabricsProtocol>,
     /// Public key of an external member; WireGuard. Since 9.2.
     pub public_key: Option<String>,
-    /// Whether the member is a cluster node (`internal`) or a foreign machine (`external`); WireGuard. Since 9.2.
+    /// Whether the member is a cluster node (`internal`) or a foreign machine (`external`);
+    /// WireGuard. Since 9.2.
     pub role: Option<ClusterSdnFabricsRole>,
-    /// Whether the object is new, changed or deleted compared with what is applied; absent if it is neither.
+    /// Whether the object is new, changed or deleted compared with what is applied; absent if it is
+    /// neither.
     pub state: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -9329,6 +9950,7 @@ impl ClusterSdnFabricsNodeItem {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     ///Sets `allowed_ips`.
     #[inline]
     #[must_use]
@@ -9339,6 +9961,7 @@ impl ClusterSdnFabricsNodeItem {
         set::set_list(&mut self.allowed_ips, &mut self.extra, "allowed_ips", value);
         self
     }
+
     ///Sets `digest`.
     #[inline]
     #[must_use]
@@ -9346,6 +9969,7 @@ impl ClusterSdnFabricsNodeItem {
         set::set(&mut self.digest, &mut self.extra, "digest", value);
         self
     }
+
     ///Sets `endpoint`.
     #[inline]
     #[must_use]
@@ -9353,6 +9977,7 @@ impl ClusterSdnFabricsNodeItem {
         set::set(&mut self.endpoint, &mut self.extra, "endpoint", value);
         self
     }
+
     ///Sets `fabric_id`.
     #[inline]
     #[must_use]
@@ -9360,6 +9985,7 @@ impl ClusterSdnFabricsNodeItem {
         set::set(&mut self.fabric_id, &mut self.extra, "fabric_id", value);
         self
     }
+
     ///Sets `interfaces`.
     #[inline]
     #[must_use]
@@ -9370,6 +9996,7 @@ impl ClusterSdnFabricsNodeItem {
         set::set_list(&mut self.interfaces, &mut self.extra, "interfaces", value);
         self
     }
+
     ///Sets `ip`.
     #[inline]
     #[must_use]
@@ -9377,6 +10004,7 @@ impl ClusterSdnFabricsNodeItem {
         set::set(&mut self.ip, &mut self.extra, "ip", value);
         self
     }
+
     ///Sets `ip6`.
     #[inline]
     #[must_use]
@@ -9384,6 +10012,7 @@ impl ClusterSdnFabricsNodeItem {
         set::set(&mut self.ip6, &mut self.extra, "ip6", value);
         self
     }
+
     ///Sets `lock-token`.
     #[inline]
     #[must_use]
@@ -9391,6 +10020,7 @@ impl ClusterSdnFabricsNodeItem {
         set::set(&mut self.lock_token, &mut self.extra, "lock-token", value);
         self
     }
+
     ///Sets `node_id`.
     #[inline]
     #[must_use]
@@ -9398,6 +10028,7 @@ impl ClusterSdnFabricsNodeItem {
         set::set(&mut self.node_id, &mut self.extra, "node_id", value);
         self
     }
+
     ///Sets `peers`.
     #[inline]
     #[must_use]
@@ -9408,6 +10039,7 @@ impl ClusterSdnFabricsNodeItem {
         set::set_list(&mut self.peers, &mut self.extra, "peers", value);
         self
     }
+
     ///Sets `pending`.
     #[inline]
     #[must_use]
@@ -9418,6 +10050,7 @@ impl ClusterSdnFabricsNodeItem {
         set::set(&mut self.pending, &mut self.extra, "pending", value);
         self
     }
+
     ///Sets `protocol`.
     #[inline]
     #[must_use]
@@ -9428,6 +10061,7 @@ impl ClusterSdnFabricsNodeItem {
         set::set(&mut self.protocol, &mut self.extra, "protocol", value);
         self
     }
+
     ///Sets `public_key`.
     #[inline]
     #[must_use]
@@ -9435,6 +10069,7 @@ impl ClusterSdnFabricsNodeItem {
         set::set(&mut self.public_key, &mut self.extra, "public_key", value);
         self
     }
+
     ///Sets `role`.
     #[inline]
     #[must_use]
@@ -9445,6 +10080,7 @@ impl ClusterSdnFabricsNodeItem {
         set::set(&mut self.role, &mut self.extra, "role", value);
         self
     }
+
     ///Sets `state`.
     #[inline]
     #[must_use]
@@ -9452,13 +10088,17 @@ impl ClusterSdnFabricsNodeItem {
         set::set(&mut self.state, &mut self.extra, "state", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -9495,7 +10135,9 @@ impl Default for ClusterSdnFabricsNodeItem {
 
 /// In the request, shows changes not applied yet; in the answer, the settings they alter.
 ///
-/// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet), [`GET /cluster/sdn/fabrics/node`](ClusterSdnFabricsNodeGet), [`GET /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdGet).
+/// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet),
+/// [`GET /cluster/sdn/fabrics/node`](ClusterSdnFabricsNodeGet),
+/// [`GET /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdGet).
 #[non_exhaustive]
 pub struct ClusterSdnFabricsNodePending {
     /// Networks that can be reached through the member; WireGuard.
@@ -9518,7 +10160,8 @@ pub struct ClusterSdnFabricsNodePending {
     pub protocol: Option<String>,
     /// Public key of an external member; WireGuard.
     pub public_key: Option<String>,
-    /// Whether the member is a cluster node (`internal`) or a foreign machine (`external`); WireGuard.
+    /// Whether the member is a cluster node (`internal`) or a foreign machine (`external`);
+    /// WireGuard.
     pub role: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -9559,8 +10202,16 @@ impl Default for ClusterSdnFabricsNodePending {
 
 /// Routing protocol of the fabric; decides which other settings apply.
 ///
-/// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet), [`GET /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricGet), [`GET /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPath::get), [`GET /cluster/sdn/fabrics/node`](ClusterSdnFabricsNodeGet), [`GET /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdGet), [`GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::get).
-/// Taken by [`POST /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricPost), [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut), [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost), [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
+/// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet),
+/// [`GET /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricGet),
+/// [`GET /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPath::get),
+/// [`GET /cluster/sdn/fabrics/node`](ClusterSdnFabricsNodeGet),
+/// [`GET /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdGet),
+/// [`GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::get).
+/// Taken by [`POST /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricPost),
+/// [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut),
+/// [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost),
+/// [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnFabricsProtocol {
@@ -9582,8 +10233,12 @@ open_enum_impls!(ClusterSdnFabricsProtocol {
 
 /// Whether the member is a cluster node (`internal`) or a foreign machine (`external`); WireGuard.
 ///
-/// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet), [`GET /cluster/sdn/fabrics/node`](ClusterSdnFabricsNodeGet), [`GET /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdGet), [`GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::get).
-/// Taken by [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost), [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
+/// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet),
+/// [`GET /cluster/sdn/fabrics/node`](ClusterSdnFabricsNodeGet),
+/// [`GET /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdGet),
+/// [`GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::get).
+/// Taken by [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost),
+/// [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnFabricsRole {
@@ -9599,9 +10254,11 @@ open_enum_impls!(ClusterSdnFabricsRole {
     "internal" Internal, "external" External,
 });
 
-/// One element of the answer to `GET /cluster/sdn/ipams`, which lists the IP address managers (IPAMs).
+/// One element of the answer to `GET /cluster/sdn/ipams`, which lists the IP address managers
+/// (IPAMs).
 ///
-/// Given by [`GET /cluster/sdn/ipams`](ClusterSdnIpamsGet), [`GET /cluster/sdn/ipams/{ipam}`](ClusterSdnIpamsIpamPath::get).
+/// Given by [`GET /cluster/sdn/ipams`](ClusterSdnIpamsGet),
+/// [`GET /cluster/sdn/ipams/{ipam}`](ClusterSdnIpamsIpamPath::get).
 #[non_exhaustive]
 pub struct ClusterSdnIpamsItem {
     /// Checksum of the configuration; on a write, the call fails if it changed since.
@@ -9631,6 +10288,7 @@ impl ClusterSdnIpamsItem {
         set::put(&mut new.ipam, &mut new.extra, "ipam", ipam);
         new
     }
+
     ///Sets `digest`.
     #[inline]
     #[must_use]
@@ -9638,6 +10296,7 @@ impl ClusterSdnIpamsItem {
         set::set(&mut self.digest, &mut self.extra, "digest", value);
         self
     }
+
     ///Sets `fingerprint`.
     #[inline]
     #[must_use]
@@ -9645,6 +10304,7 @@ impl ClusterSdnIpamsItem {
         set::set(&mut self.fingerprint, &mut self.extra, "fingerprint", value);
         self
     }
+
     ///Sets `ipam`.
     #[inline]
     #[must_use]
@@ -9652,6 +10312,7 @@ impl ClusterSdnIpamsItem {
         set::put(&mut self.ipam, &mut self.extra, "ipam", value);
         self
     }
+
     ///Sets `section`.
     #[inline]
     #[must_use]
@@ -9659,6 +10320,7 @@ impl ClusterSdnIpamsItem {
         set::set(&mut self.section, &mut self.extra, "section", value);
         self
     }
+
     ///Sets `token`.
     #[inline]
     #[must_use]
@@ -9666,6 +10328,7 @@ impl ClusterSdnIpamsItem {
         set::set(&mut self.token, &mut self.extra, "token", value);
         self
     }
+
     ///Sets `type`.
     #[inline]
     #[must_use]
@@ -9676,6 +10339,7 @@ impl ClusterSdnIpamsItem {
         set::set(&mut self.type_, &mut self.extra, "type", value);
         self
     }
+
     ///Sets `url`.
     #[inline]
     #[must_use]
@@ -9683,13 +10347,17 @@ impl ClusterSdnIpamsItem {
         set::set(&mut self.url, &mut self.extra, "url", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -9709,7 +10377,8 @@ object!(ClusterSdnIpamsItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /cluster/sdn/ipams/{ipam}/status`, which lists the addresses given out.
+/// One element of the answer to `GET /cluster/sdn/ipams/{ipam}/status`, which lists the addresses
+/// given out.
 ///
 /// Given by [`GET /cluster/sdn/ipams/{ipam}/status`](ClusterSdnIpamsIpamStatusPath::get).
 #[non_exhaustive]
@@ -9752,8 +10421,10 @@ object!(ClusterSdnIpamsStatusItem {
 
 /// Kind of the IP address manager.
 ///
-/// Given by [`GET /cluster/sdn/ipams`](ClusterSdnIpamsGet), [`GET /cluster/sdn/ipams/{ipam}`](ClusterSdnIpamsIpamPath::get).
-/// Taken by [`GET /cluster/sdn/ipams`](ClusterSdnIpamsGet), [`POST /cluster/sdn/ipams`](ClusterSdnIpamsPost).
+/// Given by [`GET /cluster/sdn/ipams`](ClusterSdnIpamsGet),
+/// [`GET /cluster/sdn/ipams/{ipam}`](ClusterSdnIpamsIpamPath::get).
+/// Taken by [`GET /cluster/sdn/ipams`](ClusterSdnIpamsGet),
+/// [`POST /cluster/sdn/ipams`](ClusterSdnIpamsPost).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnIpamsType {
@@ -9771,25 +10442,12 @@ open_enum_impls!(ClusterSdnIpamsType {
     "netbox" Netbox, "phpipam" Phpipam, "pve" Pve,
 });
 
-/// One element of `delete`: names of settings to remove.
+/// One element of the answer to `GET /cluster/sdn/prefix-lists/{id}/entries`, which lists the
+/// entries of a prefix list.
 ///
-/// Taken by [`PUT /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPut).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum ClusterSdnPrefixListDelete {
-    /// The value `entries`.
-    Entries,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(ClusterSdnPrefixListDelete {
-    "entries" Entries,
-});
-
-/// One element of the answer to `GET /cluster/sdn/prefix-lists/{id}/entries`, which lists the entries of a prefix list.
-///
-/// Given by [`GET /cluster/sdn/prefix-lists/{id}/entries`](ClusterSdnPrefixListsIdEntriesPath::get), [`GET /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqPath::get).
+/// Given by
+/// [`GET /cluster/sdn/prefix-lists/{id}/entries`](ClusterSdnPrefixListsIdEntriesPath::get),
+/// [`GET /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqPath::get).
 #[non_exhaustive]
 pub struct ClusterSdnPrefixListsEntriesItem {
     /// What happens to routes that match: `permit` or `deny`.
@@ -9815,6 +10473,7 @@ impl ClusterSdnPrefixListsEntriesItem {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     ///Sets `action`.
     #[inline]
     #[must_use]
@@ -9825,6 +10484,7 @@ impl ClusterSdnPrefixListsEntriesItem {
         set::set(&mut self.action, &mut self.extra, "action", value);
         self
     }
+
     ///Sets `digest`.
     #[inline]
     #[must_use]
@@ -9832,6 +10492,7 @@ impl ClusterSdnPrefixListsEntriesItem {
         set::set(&mut self.digest, &mut self.extra, "digest", value);
         self
     }
+
     ///Sets `ge`.
     #[inline]
     #[must_use]
@@ -9839,6 +10500,7 @@ impl ClusterSdnPrefixListsEntriesItem {
         set::set(&mut self.ge, &mut self.extra, "ge", value);
         self
     }
+
     ///Sets `le`.
     #[inline]
     #[must_use]
@@ -9846,6 +10508,7 @@ impl ClusterSdnPrefixListsEntriesItem {
         set::set(&mut self.le, &mut self.extra, "le", value);
         self
     }
+
     ///Sets `prefix`.
     #[inline]
     #[must_use]
@@ -9853,6 +10516,7 @@ impl ClusterSdnPrefixListsEntriesItem {
         set::set(&mut self.prefix, &mut self.extra, "prefix", value);
         self
     }
+
     ///Sets `seq`.
     #[inline]
     #[must_use]
@@ -9860,13 +10524,17 @@ impl ClusterSdnPrefixListsEntriesItem {
         set::set(&mut self.seq, &mut self.extra, "seq", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -9887,29 +10555,10 @@ impl Default for ClusterSdnPrefixListsEntriesItem {
     }
 }
 
-/// One element of `delete`: names of settings to remove.
-///
-/// Taken by [`PUT /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqPut).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum ClusterSdnPrefixListsEntryDelete {
-    /// The value `le`.
-    Le,
-    /// The value `ge`.
-    Ge,
-    /// The value `seq`.
-    Seq,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(ClusterSdnPrefixListsEntryDelete {
-    "le" Le, "ge" Ge, "seq" Seq,
-});
-
 /// One element of the answer to `GET /cluster/sdn/prefix-lists`, which lists the prefix lists.
 ///
-/// Given by [`GET /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsGet), [`GET /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPath::get).
+/// Given by [`GET /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsGet),
+/// [`GET /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPath::get).
 #[non_exhaustive]
 pub struct ClusterSdnPrefixListsItem {
     /// Checksum of the configuration; on a write, the call fails if it changed since.
@@ -9920,7 +10569,8 @@ pub struct ClusterSdnPrefixListsItem {
     pub id: Option<String>,
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     pub pending: Option<ClusterSdnPrefixListsPending>,
-    /// Whether the object is new, changed or deleted compared with what is applied; absent if it is neither.
+    /// Whether the object is new, changed or deleted compared with what is applied; absent if it is
+    /// neither.
     pub state: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -9933,6 +10583,7 @@ impl ClusterSdnPrefixListsItem {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     ///Sets `digest`.
     #[inline]
     #[must_use]
@@ -9940,6 +10591,7 @@ impl ClusterSdnPrefixListsItem {
         set::set(&mut self.digest, &mut self.extra, "digest", value);
         self
     }
+
     ///Sets `entries`.
     #[inline]
     #[must_use]
@@ -9950,6 +10602,7 @@ impl ClusterSdnPrefixListsItem {
         set::set_list(&mut self.entries, &mut self.extra, "entries", value);
         self
     }
+
     ///Sets `id`.
     #[inline]
     #[must_use]
@@ -9957,6 +10610,7 @@ impl ClusterSdnPrefixListsItem {
         set::set(&mut self.id, &mut self.extra, "id", value);
         self
     }
+
     ///Sets `pending`.
     #[inline]
     #[must_use]
@@ -9967,6 +10621,7 @@ impl ClusterSdnPrefixListsItem {
         set::set(&mut self.pending, &mut self.extra, "pending", value);
         self
     }
+
     ///Sets `state`.
     #[inline]
     #[must_use]
@@ -9974,13 +10629,17 @@ impl ClusterSdnPrefixListsItem {
         set::set(&mut self.state, &mut self.extra, "state", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -10003,7 +10662,8 @@ impl Default for ClusterSdnPrefixListsItem {
 
 /// In the request, shows changes not applied yet; in the answer, the settings they alter.
 ///
-/// Given by [`GET /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsGet), [`GET /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPath::get).
+/// Given by [`GET /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsGet),
+/// [`GET /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPath::get).
 #[non_exhaustive]
 pub struct ClusterSdnPrefixListsPending {
     /// Entries of the list, checked in the order of their numbers.
@@ -10033,39 +10693,20 @@ impl Default for ClusterSdnPrefixListsPending {
     }
 }
 
-/// One element of `delete`: names of settings to remove.
+/// One element of the answer to `GET /cluster/sdn/route-maps/entries`, which lists the entries of
+/// all route maps.
 ///
-/// Taken by [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum ClusterSdnRouteMapsEntriesEntryDelete {
-    /// The value `set`.
-    Set,
-    /// The value `match`.
-    Match,
-    /// The value `call`.
-    Call,
-    /// The value `exit-action`.
-    #[cfg_attr(doc, doc(alias("exit-action")))]
-    ExitAction,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(ClusterSdnRouteMapsEntriesEntryDelete {
-    "set" Set, "match" Match, "call" Call, "exit-action" ExitAction,
-});
-
-/// One element of the answer to `GET /cluster/sdn/route-maps/entries`, which lists the entries of all route maps.
-///
-/// Given by [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet), [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet), [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get).
+/// Given by [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet),
+/// [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet),
+/// [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get).
 #[non_exhaustive]
 pub struct ClusterSdnRouteMapsEntriesItem {
     /// What happens to routes that match: `permit` or `deny`.
     pub action: ClusterSdnAction,
     /// Route map to run next on a route that matches.
     pub call: Option<String>,
-    /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
+    /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64
+    /// characters.
     pub digest: Option<String>,
     /// Where to go on after a match; without it, a match ends the route map.
     #[cfg_attr(doc, doc(alias("exit-action")))]
@@ -10091,6 +10732,7 @@ impl ClusterSdnRouteMapsEntriesItem {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     ///Sets `action`.
     #[inline]
     #[must_use]
@@ -10098,6 +10740,7 @@ impl ClusterSdnRouteMapsEntriesItem {
         set::put(&mut self.action, &mut self.extra, "action", value);
         self
     }
+
     ///Sets `call`.
     #[inline]
     #[must_use]
@@ -10105,6 +10748,7 @@ impl ClusterSdnRouteMapsEntriesItem {
         set::set(&mut self.call, &mut self.extra, "call", value);
         self
     }
+
     ///Sets `digest`.
     #[inline]
     #[must_use]
@@ -10112,6 +10756,7 @@ impl ClusterSdnRouteMapsEntriesItem {
         set::set(&mut self.digest, &mut self.extra, "digest", value);
         self
     }
+
     ///Sets `exit-action`.
     #[inline]
     #[must_use]
@@ -10122,6 +10767,7 @@ impl ClusterSdnRouteMapsEntriesItem {
         set::set(&mut self.exit_action, &mut self.extra, "exit-action", value);
         self
     }
+
     ///Sets `match`.
     #[inline]
     #[must_use]
@@ -10132,6 +10778,7 @@ impl ClusterSdnRouteMapsEntriesItem {
         set::set_list(&mut self.match_, &mut self.extra, "match", value);
         self
     }
+
     ///Sets `order`.
     #[inline]
     #[must_use]
@@ -10139,6 +10786,7 @@ impl ClusterSdnRouteMapsEntriesItem {
         set::put(&mut self.order, &mut self.extra, "order", value);
         self
     }
+
     ///Sets `route-map-id`.
     #[inline]
     #[must_use]
@@ -10146,6 +10794,7 @@ impl ClusterSdnRouteMapsEntriesItem {
         set::put(&mut self.route_map_id, &mut self.extra, "route-map-id", value);
         self
     }
+
     ///Sets `set`.
     #[inline]
     #[must_use]
@@ -10156,13 +10805,17 @@ impl ClusterSdnRouteMapsEntriesItem {
         set::set_list(&mut self.set, &mut self.extra, "set", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -10209,9 +10862,15 @@ impl Default for ClusterSdnRouteMapsItem {
     }
 }
 
-/// Whether the object is new, changed or deleted compared with what is applied; absent if it is neither.
+/// Whether the object is new, changed or deleted compared with what is applied; absent if it is
+/// neither.
 ///
-/// Given by [`GET /cluster/sdn/controllers`](ClusterSdnControllersGet), [`GET /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerGet), [`GET /cluster/sdn/vnets`](ClusterSdnVnetsGet), [`GET /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetGet), [`GET /cluster/sdn/zones`](ClusterSdnZonesGet), [`GET /cluster/sdn/zones/{zone}`](ClusterSdnZonesZoneGet).
+/// Given by [`GET /cluster/sdn/controllers`](ClusterSdnControllersGet),
+/// [`GET /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerGet),
+/// [`GET /cluster/sdn/vnets`](ClusterSdnVnetsGet),
+/// [`GET /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetGet),
+/// [`GET /cluster/sdn/zones`](ClusterSdnZonesGet),
+/// [`GET /cluster/sdn/zones/{zone}`](ClusterSdnZonesZoneGet).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnState {
@@ -10229,9 +10888,11 @@ open_enum_impls!(ClusterSdnState {
     "new" New, "changed" Changed, "deleted" Deleted,
 });
 
-/// The answer to `GET /cluster/sdn/vnets/{vnet}/firewall/options`, which reads the firewall options of a VNet.
+/// The answer to `GET /cluster/sdn/vnets/{vnet}/firewall/options`, which reads the firewall options
+/// of a VNet.
 ///
-/// Given by [`GET /cluster/sdn/vnets/{vnet}/firewall/options`](ClusterSdnVnetsVnetFirewallOptionsPath::get).
+/// Given by
+/// [`GET /cluster/sdn/vnets/{vnet}/firewall/options`](ClusterSdnVnetsVnetFirewallOptionsPath::get).
 #[non_exhaustive]
 pub struct ClusterSdnVnetsFirewallOptions {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since.
@@ -10253,6 +10914,7 @@ impl ClusterSdnVnetsFirewallOptions {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     ///Sets `digest`.
     #[inline]
     #[must_use]
@@ -10260,6 +10922,7 @@ impl ClusterSdnVnetsFirewallOptions {
         set::set(&mut self.digest, &mut self.extra, "digest", value);
         self
     }
+
     ///Sets `enable`.
     #[inline]
     #[must_use]
@@ -10267,6 +10930,7 @@ impl ClusterSdnVnetsFirewallOptions {
         set::set(&mut self.enable, &mut self.extra, "enable", value);
         self
     }
+
     ///Sets `log_level_forward`.
     #[inline]
     #[must_use]
@@ -10282,6 +10946,7 @@ impl ClusterSdnVnetsFirewallOptions {
         );
         self
     }
+
     ///Sets `policy_forward`.
     #[inline]
     #[must_use]
@@ -10292,13 +10957,17 @@ impl ClusterSdnVnetsFirewallOptions {
         set::set(&mut self.policy_forward, &mut self.extra, "policy_forward", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -10324,7 +10993,8 @@ impl Default for ClusterSdnVnetsFirewallOptions {
 
 /// One element of the answer to `GET /cluster/sdn/vnets`, which lists the virtual networks (VNets).
 ///
-/// Given by [`GET /cluster/sdn/vnets`](ClusterSdnVnetsGet), [`GET /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetGet).
+/// Given by [`GET /cluster/sdn/vnets`](ClusterSdnVnetsGet),
+/// [`GET /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetGet).
 #[non_exhaustive]
 pub struct ClusterSdnVnetsItem {
     /// Free text that describes the VNet. At most 256 characters.
@@ -10336,9 +11006,11 @@ pub struct ClusterSdnVnetsItem {
     pub isolate_ports: Option<bool>,
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     pub pending: Option<ClusterSdnVnetsPending>,
-    /// Whether the object is new, changed or deleted compared with what is applied; absent if it is neither.
+    /// Whether the object is new, changed or deleted compared with what is applied; absent if it is
+    /// neither.
     pub state: Option<ClusterSdnState>,
-    /// VLAN number in VLAN and QinQ zones, VXLAN network identifier in VXLAN and EVPN zones. From 1 to 16777215.
+    /// VLAN number in VLAN and QinQ zones, VXLAN network identifier in VXLAN and EVPN zones. From 1
+    /// to 16777215.
     pub tag: Option<i64>,
     /// Kind of the object; always `vnet`.
     pub type_: ClusterSdnVnetsType,
@@ -10360,6 +11032,7 @@ impl ClusterSdnVnetsItem {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     ///Sets `alias`.
     #[inline]
     #[must_use]
@@ -10367,6 +11040,7 @@ impl ClusterSdnVnetsItem {
         set::set(&mut self.alias, &mut self.extra, "alias", value);
         self
     }
+
     ///Sets `digest`.
     #[inline]
     #[must_use]
@@ -10374,6 +11048,7 @@ impl ClusterSdnVnetsItem {
         set::set(&mut self.digest, &mut self.extra, "digest", value);
         self
     }
+
     ///Sets `isolate-ports`.
     #[inline]
     #[must_use]
@@ -10381,6 +11056,7 @@ impl ClusterSdnVnetsItem {
         set::set(&mut self.isolate_ports, &mut self.extra, "isolate-ports", value);
         self
     }
+
     ///Sets `pending`.
     #[inline]
     #[must_use]
@@ -10391,6 +11067,7 @@ impl ClusterSdnVnetsItem {
         set::set(&mut self.pending, &mut self.extra, "pending", value);
         self
     }
+
     ///Sets `state`.
     #[inline]
     #[must_use]
@@ -10398,6 +11075,7 @@ impl ClusterSdnVnetsItem {
         set::set(&mut self.state, &mut self.extra, "state", value);
         self
     }
+
     ///Sets `tag`.
     #[inline]
     #[must_use]
@@ -10405,6 +11083,7 @@ impl ClusterSdnVnetsItem {
         set::set(&mut self.tag, &mut self.extra, "tag", value);
         self
     }
+
     ///Sets `type`.
     #[inline]
     #[must_use]
@@ -10415,6 +11094,7 @@ impl ClusterSdnVnetsItem {
         set::put(&mut self.type_, &mut self.extra, "type", value);
         self
     }
+
     ///Sets `vlanaware`.
     #[inline]
     #[must_use]
@@ -10422,6 +11102,7 @@ impl ClusterSdnVnetsItem {
         set::set(&mut self.vlanaware, &mut self.extra, "vlanaware", value);
         self
     }
+
     ///Sets `vnet`.
     #[inline]
     #[must_use]
@@ -10429,6 +11110,7 @@ impl ClusterSdnVnetsItem {
         set::put(&mut self.vnet, &mut self.extra, "vnet", value);
         self
     }
+
     ///Sets `zone`.
     #[inline]
     #[must_use]
@@ -10436,13 +11118,17 @@ impl ClusterSdnVnetsItem {
         set::set(&mut self.zone, &mut self.extra, "zone", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -10466,7 +11152,8 @@ object!(ClusterSdnVnetsItem {
 
 /// In the request, shows changes not applied yet; in the answer, the settings they alter.
 ///
-/// Given by [`GET /cluster/sdn/vnets`](ClusterSdnVnetsGet), [`GET /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetGet).
+/// Given by [`GET /cluster/sdn/vnets`](ClusterSdnVnetsGet),
+/// [`GET /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetGet).
 #[non_exhaustive]
 pub struct ClusterSdnVnetsPending {
     /// Free text that describes the VNet. At most 256 characters.
@@ -10474,7 +11161,8 @@ pub struct ClusterSdnVnetsPending {
     /// Keeps guests on the VNet from reaching each other on the same node.
     #[cfg_attr(doc, doc(alias("isolate-ports")))]
     pub isolate_ports: Option<Pending<bool>>,
-    /// VLAN number in VLAN and QinQ zones, VXLAN network identifier in VXLAN and EVPN zones. From 1 to 16777215.
+    /// VLAN number in VLAN and QinQ zones, VXLAN network identifier in VXLAN and EVPN zones. From 1
+    /// to 16777215.
     pub tag: Option<Pending<i64>>,
     /// Lets guests send VLAN tags of their own through the VNet.
     pub vlanaware: Option<Pending<bool>>,
@@ -10507,9 +11195,11 @@ impl Default for ClusterSdnVnetsPending {
     }
 }
 
-/// One element of the answer to `GET /cluster/sdn/vnets/{vnet}/subnets`, which lists the subnets of a VNet.
+/// One element of the answer to `GET /cluster/sdn/vnets/{vnet}/subnets`, which lists the subnets of
+/// a VNet.
 ///
-/// Given by [`GET /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsGet), [`GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetGet).
+/// Given by [`GET /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsGet),
+/// [`GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetGet).
 #[non_exhaustive]
 pub struct ClusterSdnVnetsSubnetsItem {
     /// Subnet in CIDR notation.
@@ -10536,7 +11226,8 @@ pub struct ClusterSdnVnetsSubnetsItem {
     pub pending: Option<ClusterSdnVnetsSubnetsPending>,
     /// Rewrites the source address of traffic that leaves the subnet (masquerading).
     pub snat: Option<bool>,
-    /// Whether the object is new, changed or deleted compared with what is applied; absent if it is neither.
+    /// Whether the object is new, changed or deleted compared with what is applied; absent if it is
+    /// neither.
     pub state: Option<String>,
     /// Subnet: in paths as `zone-address-length`, on creation in CIDR notation.
     pub subnet: String,
@@ -10559,6 +11250,7 @@ impl ClusterSdnVnetsSubnetsItem {
         set::put(&mut new.subnet, &mut new.extra, "subnet", subnet);
         new
     }
+
     ///Sets `cidr`.
     #[inline]
     #[must_use]
@@ -10566,6 +11258,7 @@ impl ClusterSdnVnetsSubnetsItem {
         set::set(&mut self.cidr, &mut self.extra, "cidr", value);
         self
     }
+
     ///Sets `dhcp-dns-server`.
     #[inline]
     #[must_use]
@@ -10576,6 +11269,7 @@ impl ClusterSdnVnetsSubnetsItem {
         set::set(&mut self.dhcp_dns_server, &mut self.extra, "dhcp-dns-server", value);
         self
     }
+
     ///Sets `dhcp-range`.
     #[inline]
     #[must_use]
@@ -10586,6 +11280,7 @@ impl ClusterSdnVnetsSubnetsItem {
         set::set_list(&mut self.dhcp_range, &mut self.extra, "dhcp-range", value);
         self
     }
+
     ///Sets `digest`.
     #[inline]
     #[must_use]
@@ -10593,6 +11288,7 @@ impl ClusterSdnVnetsSubnetsItem {
         set::set(&mut self.digest, &mut self.extra, "digest", value);
         self
     }
+
     ///Sets `dnszoneprefix`.
     #[inline]
     #[must_use]
@@ -10600,6 +11296,7 @@ impl ClusterSdnVnetsSubnetsItem {
         set::set(&mut self.dnszoneprefix, &mut self.extra, "dnszoneprefix", value);
         self
     }
+
     ///Sets `gateway`.
     #[inline]
     #[must_use]
@@ -10607,6 +11304,7 @@ impl ClusterSdnVnetsSubnetsItem {
         set::set(&mut self.gateway, &mut self.extra, "gateway", value);
         self
     }
+
     ///Sets `id`.
     #[inline]
     #[must_use]
@@ -10614,6 +11312,7 @@ impl ClusterSdnVnetsSubnetsItem {
         set::set(&mut self.id, &mut self.extra, "id", value);
         self
     }
+
     ///Sets `mask`.
     #[inline]
     #[must_use]
@@ -10621,6 +11320,7 @@ impl ClusterSdnVnetsSubnetsItem {
         set::set(&mut self.mask, &mut self.extra, "mask", value);
         self
     }
+
     ///Sets `network`.
     #[inline]
     #[must_use]
@@ -10628,6 +11328,7 @@ impl ClusterSdnVnetsSubnetsItem {
         set::set(&mut self.network, &mut self.extra, "network", value);
         self
     }
+
     ///Sets `pending`.
     #[inline]
     #[must_use]
@@ -10638,6 +11339,7 @@ impl ClusterSdnVnetsSubnetsItem {
         set::set(&mut self.pending, &mut self.extra, "pending", value);
         self
     }
+
     ///Sets `snat`.
     #[inline]
     #[must_use]
@@ -10645,6 +11347,7 @@ impl ClusterSdnVnetsSubnetsItem {
         set::set(&mut self.snat, &mut self.extra, "snat", value);
         self
     }
+
     ///Sets `state`.
     #[inline]
     #[must_use]
@@ -10652,6 +11355,7 @@ impl ClusterSdnVnetsSubnetsItem {
         set::set(&mut self.state, &mut self.extra, "state", value);
         self
     }
+
     ///Sets `subnet`.
     #[inline]
     #[must_use]
@@ -10659,6 +11363,7 @@ impl ClusterSdnVnetsSubnetsItem {
         set::put(&mut self.subnet, &mut self.extra, "subnet", value);
         self
     }
+
     ///Sets `type`.
     #[inline]
     #[must_use]
@@ -10669,6 +11374,7 @@ impl ClusterSdnVnetsSubnetsItem {
         set::set(&mut self.type_, &mut self.extra, "type", value);
         self
     }
+
     ///Sets `vnet`.
     #[inline]
     #[must_use]
@@ -10676,6 +11382,7 @@ impl ClusterSdnVnetsSubnetsItem {
         set::set(&mut self.vnet, &mut self.extra, "vnet", value);
         self
     }
+
     ///Sets `zone`.
     #[inline]
     #[must_use]
@@ -10683,13 +11390,17 @@ impl ClusterSdnVnetsSubnetsItem {
         set::set(&mut self.zone, &mut self.extra, "zone", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -10720,7 +11431,8 @@ object!(ClusterSdnVnetsSubnetsItem {
 
 /// In the request, shows changes not applied yet; in the answer, the settings they alter.
 ///
-/// Given by [`GET /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsGet), [`GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetGet).
+/// Given by [`GET /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsGet),
+/// [`GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetGet).
 #[non_exhaustive]
 pub struct ClusterSdnVnetsSubnetsPending {
     /// Address of the DNS server that DHCP clients are told.
@@ -10771,7 +11483,8 @@ impl Default for ClusterSdnVnetsSubnetsPending {
 
 /// Kind of the object; always `subnet`.
 ///
-/// Given by [`GET /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsGet), [`GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetGet).
+/// Given by [`GET /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsGet),
+/// [`GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetGet).
 /// Taken by [`POST /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsPost).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
@@ -10788,7 +11501,8 @@ open_enum_impls!(ClusterSdnVnetsSubnetsType {
 
 /// Kind of the object; always `vnet`.
 ///
-/// Given by [`GET /cluster/sdn/vnets`](ClusterSdnVnetsGet), [`GET /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetGet).
+/// Given by [`GET /cluster/sdn/vnets`](ClusterSdnVnetsGet),
+/// [`GET /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetGet).
 /// Taken by [`POST /cluster/sdn/vnets`](ClusterSdnVnetsPost).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
@@ -10805,8 +11519,10 @@ open_enum_impls!(ClusterSdnVnetsType {
 
 /// DHCP server that serves the subnets of the zone.
 ///
-/// Given by [`GET /cluster/sdn/zones`](ClusterSdnZonesGet), [`GET /cluster/sdn/zones/{zone}`](ClusterSdnZonesZoneGet).
-/// Taken by [`POST /cluster/sdn/zones`](ClusterSdnZonesPost), [`PUT /cluster/sdn/zones/{zone}`](ClusterSdnZonesZonePut).
+/// Given by [`GET /cluster/sdn/zones`](ClusterSdnZonesGet),
+/// [`GET /cluster/sdn/zones/{zone}`](ClusterSdnZonesZoneGet).
+/// Taken by [`POST /cluster/sdn/zones`](ClusterSdnZonesPost),
+/// [`PUT /cluster/sdn/zones/{zone}`](ClusterSdnZonesZonePut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnZonesDhcp {
@@ -10822,7 +11538,8 @@ open_enum_impls!(ClusterSdnZonesDhcp {
 
 /// One element of the answer to `GET /cluster/sdn/zones`, which lists the zones.
 ///
-/// Given by [`GET /cluster/sdn/zones`](ClusterSdnZonesGet), [`GET /cluster/sdn/zones/{zone}`](ClusterSdnZonesZoneGet).
+/// Given by [`GET /cluster/sdn/zones`](ClusterSdnZonesGet),
+/// [`GET /cluster/sdn/zones/{zone}`](ClusterSdnZonesZoneGet).
 #[non_exhaustive]
 pub struct ClusterSdnZonesItem {
     /// Announces whole subnets (type 5 routes), which helps with silent guests; EVPN zones.
@@ -10879,7 +11596,8 @@ pub struct ClusterSdnZonesItem {
     /// Further controllers besides the main one; EVPN zones. Since 9.2.
     #[cfg_attr(doc, doc(alias("secondary-controllers")))]
     pub secondary_controllers: Option<Vec<String>>,
-    /// Whether the object is new, changed or deleted compared with what is applied; absent if it is neither.
+    /// Whether the object is new, changed or deleted compared with what is applied; absent if it is
+    /// neither.
     pub state: Option<ClusterSdnState>,
     /// Outer (service) VLAN number; QinQ zones. At least 0.
     pub tag: Option<i64>,
@@ -10908,6 +11626,7 @@ impl ClusterSdnZonesItem {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     ///Sets `advertise-subnets`.
     #[inline]
     #[must_use]
@@ -10920,6 +11639,7 @@ impl ClusterSdnZonesItem {
         );
         self
     }
+
     ///Sets `bridge`.
     #[inline]
     #[must_use]
@@ -10927,6 +11647,7 @@ impl ClusterSdnZonesItem {
         set::set(&mut self.bridge, &mut self.extra, "bridge", value);
         self
     }
+
     ///Sets `bridge-disable-mac-learning`.
     #[inline]
     #[must_use]
@@ -10942,6 +11663,7 @@ impl ClusterSdnZonesItem {
         );
         self
     }
+
     ///Sets `controller`.
     #[inline]
     #[must_use]
@@ -10949,6 +11671,7 @@ impl ClusterSdnZonesItem {
         set::set(&mut self.controller, &mut self.extra, "controller", value);
         self
     }
+
     ///Sets `dhcp`.
     #[inline]
     #[must_use]
@@ -10959,6 +11682,7 @@ impl ClusterSdnZonesItem {
         set::set(&mut self.dhcp, &mut self.extra, "dhcp", value);
         self
     }
+
     ///Sets `digest`.
     #[inline]
     #[must_use]
@@ -10966,6 +11690,7 @@ impl ClusterSdnZonesItem {
         set::set(&mut self.digest, &mut self.extra, "digest", value);
         self
     }
+
     ///Sets `disable-arp-nd-suppression`.
     #[inline]
     #[must_use]
@@ -10981,6 +11706,7 @@ impl ClusterSdnZonesItem {
         );
         self
     }
+
     ///Sets `dns`.
     #[inline]
     #[must_use]
@@ -10988,6 +11714,7 @@ impl ClusterSdnZonesItem {
         set::set(&mut self.dns, &mut self.extra, "dns", value);
         self
     }
+
     ///Sets `dnszone`.
     #[inline]
     #[must_use]
@@ -10995,6 +11722,7 @@ impl ClusterSdnZonesItem {
         set::set(&mut self.dnszone, &mut self.extra, "dnszone", value);
         self
     }
+
     ///Sets `dp-id`.
     #[inline]
     #[must_use]
@@ -11002,6 +11730,7 @@ impl ClusterSdnZonesItem {
         set::set(&mut self.dp_id, &mut self.extra, "dp-id", value);
         self
     }
+
     ///Sets `exitnodes`.
     #[inline]
     #[must_use]
@@ -11012,6 +11741,7 @@ impl ClusterSdnZonesItem {
         set::set_list(&mut self.exitnodes, &mut self.extra, "exitnodes", value);
         self
     }
+
     ///Sets `exitnodes-local-routing`.
     #[inline]
     #[must_use]
@@ -11027,6 +11757,7 @@ impl ClusterSdnZonesItem {
         );
         self
     }
+
     ///Sets `exitnodes-primary`.
     #[inline]
     #[must_use]
@@ -11042,6 +11773,7 @@ impl ClusterSdnZonesItem {
         );
         self
     }
+
     ///Sets `fabric`.
     #[inline]
     #[must_use]
@@ -11049,6 +11781,7 @@ impl ClusterSdnZonesItem {
         set::set(&mut self.fabric, &mut self.extra, "fabric", value);
         self
     }
+
     ///Sets `ipam`.
     #[inline]
     #[must_use]
@@ -11056,6 +11789,7 @@ impl ClusterSdnZonesItem {
         set::set(&mut self.ipam, &mut self.extra, "ipam", value);
         self
     }
+
     ///Sets `mac`.
     #[inline]
     #[must_use]
@@ -11063,6 +11797,7 @@ impl ClusterSdnZonesItem {
         set::set(&mut self.mac, &mut self.extra, "mac", value);
         self
     }
+
     ///Sets `mtu`.
     #[inline]
     #[must_use]
@@ -11070,6 +11805,7 @@ impl ClusterSdnZonesItem {
         set::set(&mut self.mtu, &mut self.extra, "mtu", value);
         self
     }
+
     ///Sets `nodes`.
     #[inline]
     #[must_use]
@@ -11077,6 +11813,7 @@ impl ClusterSdnZonesItem {
         set::set_list(&mut self.nodes, &mut self.extra, "nodes", value);
         self
     }
+
     ///Sets `peers`.
     #[inline]
     #[must_use]
@@ -11084,6 +11821,7 @@ impl ClusterSdnZonesItem {
         set::set_list(&mut self.peers, &mut self.extra, "peers", value);
         self
     }
+
     ///Sets `pending`.
     #[inline]
     #[must_use]
@@ -11094,6 +11832,7 @@ impl ClusterSdnZonesItem {
         set::set(&mut self.pending, &mut self.extra, "pending", value);
         self
     }
+
     ///Sets `reversedns`.
     #[inline]
     #[must_use]
@@ -11101,6 +11840,7 @@ impl ClusterSdnZonesItem {
         set::set(&mut self.reversedns, &mut self.extra, "reversedns", value);
         self
     }
+
     ///Sets `rt-import`.
     #[inline]
     #[must_use]
@@ -11108,6 +11848,7 @@ impl ClusterSdnZonesItem {
         set::set_list(&mut self.rt_import, &mut self.extra, "rt-import", value);
         self
     }
+
     ///Sets `secondary-controllers`.
     #[inline]
     #[must_use]
@@ -11123,6 +11864,7 @@ impl ClusterSdnZonesItem {
         );
         self
     }
+
     ///Sets `state`.
     #[inline]
     #[must_use]
@@ -11130,6 +11872,7 @@ impl ClusterSdnZonesItem {
         set::set(&mut self.state, &mut self.extra, "state", value);
         self
     }
+
     ///Sets `tag`.
     #[inline]
     #[must_use]
@@ -11137,6 +11880,7 @@ impl ClusterSdnZonesItem {
         set::set(&mut self.tag, &mut self.extra, "tag", value);
         self
     }
+
     ///Sets `type`.
     #[inline]
     #[must_use]
@@ -11147,6 +11891,7 @@ impl ClusterSdnZonesItem {
         set::put(&mut self.type_, &mut self.extra, "type", value);
         self
     }
+
     ///Sets `vlan-protocol`.
     #[inline]
     #[must_use]
@@ -11157,6 +11902,7 @@ impl ClusterSdnZonesItem {
         set::set(&mut self.vlan_protocol, &mut self.extra, "vlan-protocol", value);
         self
     }
+
     ///Sets `vrf-vxlan`.
     #[inline]
     #[must_use]
@@ -11164,6 +11910,7 @@ impl ClusterSdnZonesItem {
         set::set(&mut self.vrf_vxlan, &mut self.extra, "vrf-vxlan", value);
         self
     }
+
     ///Sets `vxlan-port`.
     #[inline]
     #[must_use]
@@ -11171,6 +11918,7 @@ impl ClusterSdnZonesItem {
         set::set(&mut self.vxlan_port, &mut self.extra, "vxlan-port", value);
         self
     }
+
     ///Sets `zone`.
     #[inline]
     #[must_use]
@@ -11178,13 +11926,17 @@ impl ClusterSdnZonesItem {
         set::put(&mut self.zone, &mut self.extra, "zone", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -11228,7 +11980,8 @@ object!(ClusterSdnZonesItem {
 
 /// In the request, shows changes not applied yet; in the answer, the settings they alter.
 ///
-/// Given by [`GET /cluster/sdn/zones`](ClusterSdnZonesGet), [`GET /cluster/sdn/zones/{zone}`](ClusterSdnZonesZoneGet).
+/// Given by [`GET /cluster/sdn/zones`](ClusterSdnZonesGet),
+/// [`GET /cluster/sdn/zones/{zone}`](ClusterSdnZonesZoneGet).
 #[non_exhaustive]
 pub struct ClusterSdnZonesPending {
     /// Announces whole subnets (type 5 routes), which helps with silent guests; EVPN zones.
@@ -11345,8 +12098,10 @@ impl Default for ClusterSdnZonesPending {
 
 /// Kind of the zone.
 ///
-/// Given by [`GET /cluster/sdn/zones`](ClusterSdnZonesGet), [`GET /cluster/sdn/zones/{zone}`](ClusterSdnZonesZoneGet).
-/// Taken by [`GET /cluster/sdn/zones`](ClusterSdnZonesGet), [`POST /cluster/sdn/zones`](ClusterSdnZonesPost).
+/// Given by [`GET /cluster/sdn/zones`](ClusterSdnZonesGet),
+/// [`GET /cluster/sdn/zones/{zone}`](ClusterSdnZonesZoneGet).
+/// Taken by [`GET /cluster/sdn/zones`](ClusterSdnZonesGet),
+/// [`POST /cluster/sdn/zones`](ClusterSdnZonesPost).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnZonesType {
@@ -11374,8 +12129,10 @@ open_enum_impls!(ClusterSdnZonesType {
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Given by [`GET /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsGet), [`GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetGet).
-/// Taken by [`POST /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsPost), [`PUT /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetPut).
+/// Given by [`GET /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsGet),
+/// [`GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetGet).
+/// Taken by [`POST /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsPost),
+/// [`PUT /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetPut).
 #[non_exhaustive]
 pub struct DhcpRange {
     /// Last address of the range.
@@ -11404,6 +12161,7 @@ impl DhcpRange {
         );
         new
     }
+
     /// Last address of the range.
     #[cfg_attr(doc, doc(alias("end-address")))]
     #[inline]
@@ -11412,6 +12170,7 @@ impl DhcpRange {
         set::put(&mut self.end_address, &mut self.unknown, "end-address", value);
         self
     }
+
     /// First address of the range.
     #[cfg_attr(doc, doc(alias("start-address")))]
     #[inline]
@@ -11440,8 +12199,12 @@ property_string_impls!(DhcpRange);
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet), [`GET /cluster/sdn/fabrics/node`](ClusterSdnFabricsNodeGet), [`GET /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdGet), [`GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::get).
-/// Taken by [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost), [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
+/// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet),
+/// [`GET /cluster/sdn/fabrics/node`](ClusterSdnFabricsNodeGet),
+/// [`GET /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdGet),
+/// [`GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::get).
+/// Taken by [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost),
+/// [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
 #[non_exhaustive]
 pub struct FabricInterface {
     /// How many missed hello packets end a neighborhood; OpenFabric. From 2 to 100.
@@ -11473,6 +12236,7 @@ impl FabricInterface {
         set::put(&mut new.name, &mut new.unknown, "name", name);
         new
     }
+
     /// How many missed hello packets end a neighborhood; OpenFabric. From 2 to 100.
     #[inline]
     #[must_use]
@@ -11485,6 +12249,7 @@ impl FabricInterface {
         );
         self
     }
+
     /// IPv4 address of the interface, in CIDR notation.
     #[inline]
     #[must_use]
@@ -11492,6 +12257,7 @@ impl FabricInterface {
         set::set(&mut self.ip, &mut self.unknown, "ip", value);
         self
     }
+
     /// IPv6 address of the interface, in CIDR notation.
     #[inline]
     #[must_use]
@@ -11499,6 +12265,7 @@ impl FabricInterface {
         set::set(&mut self.ip6, &mut self.unknown, "ip6", value);
         self
     }
+
     /// Whether the interface gets an IPv6 link-local address; WireGuard. Since 9.2.
     #[inline]
     #[must_use]
@@ -11506,6 +12273,7 @@ impl FabricInterface {
         set::set(&mut self.ip6_ll, &mut self.unknown, "ip6_ll", value);
         self
     }
+
     /// UDP port the interface listens on; WireGuard. From 0 to 65535. Since 9.2.
     #[inline]
     #[must_use]
@@ -11513,6 +12281,7 @@ impl FabricInterface {
         set::set(&mut self.listen_port, &mut self.unknown, "listen_port", value);
         self
     }
+
     /// Name of the interface.
     #[inline]
     #[must_use]
@@ -11520,6 +12289,7 @@ impl FabricInterface {
         set::put(&mut self.name, &mut self.unknown, "name", value);
         self
     }
+
     /// How OSPF treats the network behind the interface. Since 9.2.
     #[inline]
     #[must_use]
@@ -11530,6 +12300,7 @@ impl FabricInterface {
         set::set(&mut self.network_type, &mut self.unknown, "network_type", value);
         self
     }
+
     /// Public key of the interface; WireGuard. Since 9.2.
     #[inline]
     #[must_use]
@@ -11570,8 +12341,12 @@ property_string_impls!(FabricInterface);
 
 /// How OSPF treats the network behind the interface.
 ///
-/// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet), [`GET /cluster/sdn/fabrics/node`](ClusterSdnFabricsNodeGet), [`GET /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdGet), [`GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::get).
-/// Taken by [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost), [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
+/// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet),
+/// [`GET /cluster/sdn/fabrics/node`](ClusterSdnFabricsNodeGet),
+/// [`GET /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdGet),
+/// [`GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::get).
+/// Taken by [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost),
+/// [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum FabricInterfaceNetworkType {
@@ -11601,8 +12376,12 @@ open_enum_impls!(FabricInterfaceNetworkType {
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet), [`GET /cluster/sdn/fabrics/node`](ClusterSdnFabricsNodeGet), [`GET /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdGet), [`GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::get).
-/// Taken by [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost), [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
+/// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet),
+/// [`GET /cluster/sdn/fabrics/node`](ClusterSdnFabricsNodeGet),
+/// [`GET /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdGet),
+/// [`GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::get).
+/// Taken by [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost),
+/// [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
 #[non_exhaustive]
 pub struct FabricPeer {
     /// Address and port to reach the peer at, in place of the peer's own setting.
@@ -11636,6 +12415,7 @@ impl FabricPeer {
         set::put(&mut new.type_, &mut new.unknown, "type", type_);
         new
     }
+
     /// Address and port to reach the peer at, in place of the peer's own setting.
     #[inline]
     #[must_use]
@@ -11643,6 +12423,7 @@ impl FabricPeer {
         set::set(&mut self.endpoint, &mut self.unknown, "endpoint", value);
         self
     }
+
     /// Interface on this node that the tunnel uses.
     #[inline]
     #[must_use]
@@ -11650,6 +12431,7 @@ impl FabricPeer {
         set::put(&mut self.iface, &mut self.unknown, "iface", value);
         self
     }
+
     /// Name of the peer among the fabric's members.
     #[inline]
     #[must_use]
@@ -11657,6 +12439,7 @@ impl FabricPeer {
         set::put(&mut self.node, &mut self.unknown, "node", value);
         self
     }
+
     /// Interface on the peer, if that is a cluster node.
     #[inline]
     #[must_use]
@@ -11664,6 +12447,7 @@ impl FabricPeer {
         set::set(&mut self.node_iface, &mut self.unknown, "node_iface", value);
         self
     }
+
     /// Skips the kernel routes to the networks behind this peer. Default: `false`.
     #[inline]
     #[must_use]
@@ -11679,6 +12463,7 @@ impl FabricPeer {
         );
         self
     }
+
     /// Whether the peer is a cluster node or a foreign machine.
     #[inline]
     #[must_use]
@@ -11707,8 +12492,12 @@ property_string_impls!(FabricPeer);
 
 /// Whether the peer is a cluster node or a foreign machine.
 ///
-/// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet), [`GET /cluster/sdn/fabrics/node`](ClusterSdnFabricsNodeGet), [`GET /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdGet), [`GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::get).
-/// Taken by [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost), [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
+/// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet),
+/// [`GET /cluster/sdn/fabrics/node`](ClusterSdnFabricsNodeGet),
+/// [`GET /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdGet),
+/// [`GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::get).
+/// Taken by [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost),
+/// [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum FabricPeerType {
@@ -11724,12 +12513,16 @@ open_enum_impls!(FabricPeerType {
     "internal" Internal, "external" External,
 });
 
-/// One element of `redistribute`: routes from other sources to announce in the fabric; OSPF and BGP.
+/// One element of `redistribute`: routes from other sources to announce in the fabric; OSPF and
+/// BGP.
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet), [`GET /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricGet), [`GET /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPath::get).
-/// Taken by [`POST /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricPost), [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut).
+/// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet),
+/// [`GET /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricGet),
+/// [`GET /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPath::get).
+/// Taken by [`POST /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricPost),
+/// [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut).
 #[non_exhaustive]
 pub struct FabricRedistribute {
     /// Route map that filters or alters these routes.
@@ -11749,6 +12542,7 @@ impl FabricRedistribute {
         set::put(&mut new.source, &mut new.unknown, "source", source);
         new
     }
+
     /// Route map that filters or alters these routes.
     #[cfg_attr(doc, doc(alias("route-map")))]
     #[inline]
@@ -11757,6 +12551,7 @@ impl FabricRedistribute {
         set::set(&mut self.route_map, &mut self.unknown, "route-map", value);
         self
     }
+
     /// Where the routes come from.
     #[inline]
     #[must_use]
@@ -11788,8 +12583,11 @@ property_string_impls!(FabricRedistribute);
 
 /// Where the routes come from.
 ///
-/// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet), [`GET /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricGet), [`GET /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPath::get).
-/// Taken by [`POST /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricPost), [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut).
+/// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet),
+/// [`GET /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricGet),
+/// [`GET /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPath::get).
+/// Taken by [`POST /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricPost),
+/// [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum FabricRedistributeSource {
@@ -11815,8 +12613,10 @@ open_enum_impls!(FabricRedistributeSource {
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Given by [`GET /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsGet), [`GET /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPath::get).
-/// Taken by [`POST /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsPost), [`PUT /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPut).
+/// Given by [`GET /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsGet),
+/// [`GET /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPath::get).
+/// Taken by [`POST /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsPost),
+/// [`PUT /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPut).
 #[non_exhaustive]
 pub struct PrefixListRule {
     /// What happens to routes that match: `permit` or `deny`.
@@ -11840,6 +12640,7 @@ impl PrefixListRule {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     /// What happens to routes that match: `permit` or `deny`.
     #[inline]
     #[must_use]
@@ -11850,6 +12651,7 @@ impl PrefixListRule {
         set::set(&mut self.action, &mut self.unknown, "action", value);
         self
     }
+
     /// Smallest prefix length that still matches. From 0 to 128.
     #[inline]
     #[must_use]
@@ -11857,6 +12659,7 @@ impl PrefixListRule {
         set::set(&mut self.ge, &mut self.unknown, "ge", value);
         self
     }
+
     /// Largest prefix length that still matches. From 0 to 128.
     #[inline]
     #[must_use]
@@ -11864,6 +12667,7 @@ impl PrefixListRule {
         set::set(&mut self.le, &mut self.unknown, "le", value);
         self
     }
+
     /// Network to match, in CIDR notation.
     #[inline]
     #[must_use]
@@ -11871,6 +12675,7 @@ impl PrefixListRule {
         set::set(&mut self.prefix, &mut self.unknown, "prefix", value);
         self
     }
+
     /// Number of the entry; lower ones are checked first. From 1 to 4294967295.
     #[inline]
     #[must_use]
@@ -11911,8 +12716,11 @@ property_string_impls!(PrefixListRule);
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Given by [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet), [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet), [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get).
-/// Taken by [`POST /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesPost), [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut).
+/// Given by [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet),
+/// [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet),
+/// [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get).
+/// Taken by [`POST /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesPost),
+/// [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut).
 #[non_exhaustive]
 pub struct RouteMapExitAction {
     /// How to go on: with the next entry or with a later one.
@@ -11932,6 +12740,7 @@ impl RouteMapExitAction {
         set::put(&mut new.key, &mut new.unknown, "key", key);
         new
     }
+
     /// How to go on: with the next entry or with a later one.
     #[inline]
     #[must_use]
@@ -11942,6 +12751,7 @@ impl RouteMapExitAction {
         set::put(&mut self.key, &mut self.unknown, "key", value);
         self
     }
+
     /// Number of the entry to go on with. From 0 to 65535.
     #[inline]
     #[must_use]
@@ -11971,8 +12781,11 @@ property_string_impls!(RouteMapExitAction);
 
 /// How to go on: with the next entry or with a later one.
 ///
-/// Given by [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet), [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet), [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get).
-/// Taken by [`POST /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesPost), [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut).
+/// Given by [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet),
+/// [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet),
+/// [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get).
+/// Taken by [`POST /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesPost),
+/// [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum RouteMapExitActionKey {
@@ -11996,8 +12809,11 @@ open_enum_impls!(RouteMapExitActionKey {
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Given by [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet), [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet), [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get).
-/// Taken by [`POST /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesPost), [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut).
+/// Given by [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet),
+/// [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet),
+/// [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get).
+/// Taken by [`POST /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesPost),
+/// [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut).
 #[non_exhaustive]
 pub struct RouteMapMatch {
     /// Property of the route to look at.
@@ -12017,6 +12833,7 @@ impl RouteMapMatch {
         set::put(&mut new.key, &mut new.unknown, "key", key);
         new
     }
+
     /// Property of the route to look at.
     #[inline]
     #[must_use]
@@ -12024,6 +12841,7 @@ impl RouteMapMatch {
         set::put(&mut self.key, &mut self.unknown, "key", value);
         self
     }
+
     /// Value the property must have.
     #[inline]
     #[must_use]
@@ -12050,8 +12868,11 @@ property_string_impls!(RouteMapMatch);
 
 /// Property of the route to look at.
 ///
-/// Given by [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet), [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet), [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get).
-/// Taken by [`POST /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesPost), [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut).
+/// Given by [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet),
+/// [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet),
+/// [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get).
+/// Taken by [`POST /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesPost),
+/// [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum RouteMapMatchKey {
@@ -12110,8 +12931,11 @@ open_enum_impls!(RouteMapMatchKey {
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Given by [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet), [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet), [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get).
-/// Taken by [`POST /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesPost), [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut).
+/// Given by [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet),
+/// [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet),
+/// [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get).
+/// Taken by [`POST /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesPost),
+/// [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut).
 #[non_exhaustive]
 pub struct RouteMapSet {
     /// Property of the route to change.
@@ -12131,6 +12955,7 @@ impl RouteMapSet {
         set::put(&mut new.key, &mut new.unknown, "key", key);
         new
     }
+
     /// Property of the route to change.
     #[inline]
     #[must_use]
@@ -12138,6 +12963,7 @@ impl RouteMapSet {
         set::put(&mut self.key, &mut self.unknown, "key", value);
         self
     }
+
     /// Value the property gets.
     #[inline]
     #[must_use]
@@ -12164,8 +12990,11 @@ property_string_impls!(RouteMapSet);
 
 /// Property of the route to change.
 ///
-/// Given by [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet), [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet), [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get).
-/// Taken by [`POST /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesPost), [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut).
+/// Given by [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet),
+/// [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet),
+/// [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get).
+/// Taken by [`POST /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesPost),
+/// [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum RouteMapSetKey {
@@ -12214,4 +13043,140 @@ open_enum_impls!(RouteMapSetKey {
     "weight" Weight,
     "metric" Metric,
     "src" Src,
+});
+
+/// One element of `delete`: names of settings to remove.
+///
+/// Taken by [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut).
+#[derive(Clone, PartialEq, Hash)]
+#[non_exhaustive]
+pub enum SdnFabricDelete {
+    /// The value `ip_prefix`. Since 9.2.
+    IpPrefix,
+    /// The value `ip6_prefix`. Since 9.2.
+    Ip6Prefix,
+    /// The value `hello_interval`.
+    HelloInterval,
+    /// The value `csnp_interval`.
+    CsnpInterval,
+    /// The value `route_filter`. Since 9.2.
+    RouteFilter,
+    /// The value `redistribute`. Since 9.2.
+    Redistribute,
+    /// The value `route_map_in`. Since 9.2.
+    RouteMapIn,
+    /// The value `route_map_out`. Since 9.2.
+    RouteMapOut,
+    /// The value `area`.
+    Area,
+    /// The value `persistent_keepalive`. Since 9.2.
+    PersistentKeepalive,
+    /// Any other value; `as_str` tells which.
+    UnknownValue(UnknownValue),
+}
+
+open_enum_impls!(SdnFabricDelete {
+    "ip_prefix" IpPrefix,
+    "ip6_prefix" Ip6Prefix,
+    "hello_interval" HelloInterval,
+    "csnp_interval" CsnpInterval,
+    "route_filter" RouteFilter,
+    "redistribute" Redistribute,
+    "route_map_in" RouteMapIn,
+    "route_map_out" RouteMapOut,
+    "area" Area,
+    "persistent_keepalive" PersistentKeepalive,
+});
+
+/// One element of `delete`: names of settings to remove.
+///
+/// Taken by
+/// [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
+#[derive(Clone, PartialEq, Hash)]
+#[non_exhaustive]
+pub enum SdnFabricNodeDelete {
+    /// The value `interfaces`.
+    Interfaces,
+    /// The value `ip`.
+    Ip,
+    /// The value `ip6`.
+    Ip6,
+    /// The value `allowed_ips`. Since 9.2.
+    AllowedIps,
+    /// The value `endpoint`. Since 9.2.
+    Endpoint,
+    /// The value `peers`. Since 9.2.
+    Peers,
+    /// Any other value; `as_str` tells which.
+    UnknownValue(UnknownValue),
+}
+
+open_enum_impls!(SdnFabricNodeDelete {
+    "interfaces" Interfaces,
+    "ip" Ip,
+    "ip6" Ip6,
+    "allowed_ips" AllowedIps,
+    "endpoint" Endpoint,
+    "peers" Peers,
+});
+
+/// One element of `delete`: names of settings to remove.
+///
+/// Taken by [`PUT /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPut).
+#[derive(Clone, PartialEq, Hash)]
+#[non_exhaustive]
+pub enum SdnPrefixListDelete {
+    /// The value `entries`.
+    Entries,
+    /// Any other value; `as_str` tells which.
+    UnknownValue(UnknownValue),
+}
+
+open_enum_impls!(SdnPrefixListDelete {
+    "entries" Entries,
+});
+
+/// One element of `delete`: names of settings to remove.
+///
+/// Taken by
+/// [`PUT /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqPut).
+#[derive(Clone, PartialEq, Hash)]
+#[non_exhaustive]
+pub enum SdnPrefixListEntryDelete {
+    /// The value `le`.
+    Le,
+    /// The value `ge`.
+    Ge,
+    /// The value `seq`.
+    Seq,
+    /// Any other value; `as_str` tells which.
+    UnknownValue(UnknownValue),
+}
+
+open_enum_impls!(SdnPrefixListEntryDelete {
+    "le" Le, "ge" Ge, "seq" Seq,
+});
+
+/// One element of `delete`: names of settings to remove.
+///
+/// Taken by
+/// [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut).
+#[derive(Clone, PartialEq, Hash)]
+#[non_exhaustive]
+pub enum SdnRouteMapEntryDelete {
+    /// The value `set`.
+    Set,
+    /// The value `match`.
+    Match,
+    /// The value `call`.
+    Call,
+    /// The value `exit-action`.
+    #[cfg_attr(doc, doc(alias("exit-action")))]
+    ExitAction,
+    /// Any other value; `as_str` tells which.
+    UnknownValue(UnknownValue),
+}
+
+open_enum_impls!(SdnRouteMapEntryDelete {
+    "set" Set, "match" Match, "call" Call, "exit-action" ExitAction,
 });

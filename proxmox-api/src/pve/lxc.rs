@@ -45,7 +45,7 @@
 //! | [`PUT /nodes/{node}/lxc/{vmid}/resize`](LxcVmidResizePut)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.resize()<wbr>.put()<wbr>.disk(disk)<wbr>.size(size)</code> | [`Task`] | VM.Config.Disk, VM.Config.Options, Datastore.AllocateSpace |  |
 //! | [`GET /nodes/{node}/lxc/{vmid}/rrd`](LxcVmidRrdGet)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.rrd()<wbr>.get()<wbr>.ds(ds)<wbr>.timeframe(timeframe)</code> | [`RrdImage`](super::types::RrdImage) | VM.Audit |  |
 //! | [`GET /nodes/{node}/lxc/{vmid}/rrddata`](LxcVmidRrddataGet)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.rrddata()<wbr>.get(timeframe)</code> | list of [`GuestRrdSample`](super::types::GuestRrdSample) | VM.Audit |  |
-//! | [`GET /nodes/{node}/lxc/{vmid}/snapshot`](LxcVmidSnapshotPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.snapshot()<wbr>.get()</code> | list of [`LxcVmidSnapshotItem`] | VM.Audit |  |
+//! | [`GET /nodes/{node}/lxc/{vmid}/snapshot`](LxcVmidSnapshotPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.snapshot()<wbr>.get()</code> | list of [`LxcSnapshotItem`] | VM.Audit |  |
 //! | [`POST /nodes/{node}/lxc/{vmid}/snapshot`](LxcVmidSnapshotPost)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.snapshot()<wbr>.post(snapname)</code> | [`Task`] | VM.Snapshot |  |
 //! | [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}`](LxcVmidSnapshotSnapnamePath::get)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.snapshot()<wbr>.snapname(snapname)<wbr>.get()</code> | list of [`CmdEntry`](super::types::CmdEntry) |  |  |
 //! | [`DELETE /nodes/{node}/lxc/{vmid}/snapshot/{snapname}`](LxcVmidSnapshotSnapnameDelete)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.snapshot()<wbr>.snapname(snapname)<wbr>.delete()</code> | [`Task`] | VM.Snapshot |  |
@@ -73,7 +73,7 @@ use crate::support::*;
 /// Its calls: [`GET /nodes/{node}/lxc`](LxcPath::get), [`POST /nodes/{node}/lxc`](LxcPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/lxc")))]
 #[derive(Clone, Debug)]
-pub struct LxcPath(pub(crate) At);
+pub struct LxcPath(pub(crate) PathNode);
 
 impl super::nodes::NodePath {
     /// Leads to [`GET /nodes/{node}/lxc`](LxcPath::get), [`POST /nodes/{node}/lxc`](LxcPost).
@@ -128,12 +128,15 @@ impl LxcPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Creates a container from a template, or restores one from a backup with `restore`.
     ///
     /// `POST /nodes/{node}/lxc` → [`Task`]
     ///
-    /// * `vmid`: ID for the container; must be free, or with `force` one that the restore overwrites. From 100 to 999999999.
-    /// * `ostemplate`: Volume ID of the template to unpack, or with `restore` of the backup. At most 255 characters.
+    /// * `vmid`: ID for the container; must be free, or with `force` one that the restore
+    ///   overwrites. From 100 to 999999999.
+    /// * `ostemplate`: Volume ID of the template to unpack, or with `restore` of the backup. At
+    ///   most 255 characters.
     #[inline]
     pub fn post<How0, How1>(
         &self,
@@ -526,30 +529,66 @@ impl LxcPath {
 /// # Ok(()) }
 /// ```
 ///
-/// * `vmid`: ID for the container; must be free, or with `force` one that the restore overwrites. From 100 to 999999999.
-/// * `ostemplate`: Volume ID of the template to unpack, or with `restore` of the backup. At most 255 characters.
+/// * `vmid`: ID for the container; must be free, or with `force` one that the restore overwrites.
+///   From 100 to 999999999.
+/// * `ostemplate`: Volume ID of the template to unpack, or with `restore` of the backup. At most 255
+///   characters.
 /// * Gives: [`Task`]
 /// * Releases: 7.4 to 9.2
-/// * Needs: `VM.Allocate` on path `/vms/{vmid}` or `VM.Allocate` on path `/pool/{pool}` (when `pool` is given) or (the container exists and is restored with `restore` and `force` and `VM.Backup` on path `/vms/{vmid}`).
-///   * With `restore`, when a network card of the backup, which the request does not set, is on a bridge or VNet: (the card has neither `tag` nor `trunks` and `SDN.Use` on path `/sdn/zones/{zone}/{bridge}`) or `SDN.Use` on path `/sdn/zones/{zone}/{bridge}/{tag}`.
-///   * When the container is made privileged (`unprivileged` is off), or becomes so by a restore: `Sys.Modify` on path `/`.
+/// * Needs: `VM.Allocate` on path `/vms/{vmid}` or `VM.Allocate` on path `/pool/{pool}` (when
+///   `pool` is given) or (the container exists and is restored with `restore` and `force` and
+///   `VM.Backup` on path `/vms/{vmid}`).
+///   * With `restore`, when a network card of the backup, which the request does not set, is on a
+///     bridge or VNet: (the card has neither `tag` nor `trunks` and `SDN.Use` on path
+///     `/sdn/zones/{zone}/{bridge}`) or `SDN.Use` on path `/sdn/zones/{zone}/{bridge}/{tag}`.
+///   * When the container is made privileged (`unprivileged` is off), or becomes so by a restore:
+///     `Sys.Modify` on path `/`.
 ///   * With `ha-managed`: `Sys.Console` on path `/`.
-///   * With `ostemplate`, when always, for `ostemplate`: `Datastore.Allocate` on path `/storage/{storage}` or (the volume is an ISO image, a template or a disk image to import and one of `Datastore.AllocateSpace`, `Datastore.Audit` on path `/storage/{storage}`) or the volume belongs to the guest of the request or (the volume is a backup of the guest {vmid} and `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or (the volume is a disk of the guest {vmid} and `Datastore.Audit` on path `/storage/{storage}` and `VM.Config.Disk` on path `/vms/{vmid}`).
-///   * When always, for `storage` (`local` if left out) or each storage of `rootfs` and `mp[n]`: `Datastore.AllocateSpace` on path `/storage/{storage}`.
-///   * With `rootfs`, `mp[n]`, when a volume is made on a storage: `Datastore.AllocateSpace` on path `/storage/{storage}`.
-///   * With `rootfs`, `mp[n]`, when an existing volume is attached: `Datastore.Allocate` on path `/storage/{storage}` or (the volume is an ISO image, a template or a disk image to import and one of `Datastore.AllocateSpace`, `Datastore.Audit` on path `/storage/{storage}`) or the volume belongs to the guest of the request or (the volume is a backup of the guest {vmid} and `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or (the volume is a disk of the guest {vmid} and `Datastore.Audit` on path `/storage/{storage}` and `VM.Config.Disk` on path `/vms/{vmid}`).
-///   * With `rootfs`, `mp[n]`, when a directory or device of the node is mounted: to be `root@pam` itself.
-///   * With `cores`, `cpulimit`, `cpuunits`: `VM.Config.CPU` on path `/vms/{vmid}` or `VM.Config.CPU` on path `/pool/{pool}` (when `pool` is given).
-///   * With `rootfs`, `mp[n]`: `VM.Config.Disk` on path `/vms/{vmid}` or `VM.Config.Disk` on path `/pool/{pool}` (when `pool` is given).
-///   * With `memory`, `swap`: `VM.Config.Memory` on path `/vms/{vmid}` or `VM.Config.Memory` on path `/pool/{pool}` (when `pool` is given).
-///   * With `net[n]`, `nameserver`, `searchdomain`, `hostname`: `VM.Config.Network` on path `/vms/{vmid}` or `VM.Config.Network` on path `/pool/{pool}` (when `pool` is given).
-///   * With `arch`, `cmode`, `console`, `debug`, `description`, `entrypoint`, `env`, `lock`, `onboot`, `ostype`, `protection`, `startup`, `template`, `timezone`, `tty`, `unused[n]`: `VM.Config.Options` on path `/vms/{vmid}` or `VM.Config.Options` on path `/pool/{pool}` (when `pool` is given).
-///   * With `net[n]`, when a network card is on a bridge or VNet (the zone of a plain bridge is `localnetwork`; each VLAN of `tag` and `trunks` counts): (the card has neither `tag` nor `trunks` and `SDN.Use` on path `/sdn/zones/{zone}/{bridge}`) or `SDN.Use` on path `/sdn/zones/{zone}/{bridge}/{tag}`.
+///   * With `ostemplate`, when always, for `ostemplate`: `Datastore.Allocate` on path
+///     `/storage/{storage}` or (the volume is an ISO image, a template or a disk image to import
+///     and one of `Datastore.AllocateSpace`, `Datastore.Audit` on path `/storage/{storage}`) or the
+///     volume belongs to the guest of the request or (the volume is a backup of the guest {vmid}
+///     and `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path
+///     `/vms/{vmid}`) or (the volume is a disk of the guest {vmid} and `Datastore.Audit` on path
+///     `/storage/{storage}` and `VM.Config.Disk` on path `/vms/{vmid}`).
+///   * When always, for `storage` (`local` if left out) or each storage of `rootfs` and `mp[n]`:
+///     `Datastore.AllocateSpace` on path `/storage/{storage}`.
+///   * With `rootfs`, `mp[n]`, when a volume is made on a storage: `Datastore.AllocateSpace` on
+///     path `/storage/{storage}`.
+///   * With `rootfs`, `mp[n]`, when an existing volume is attached: `Datastore.Allocate` on path
+///     `/storage/{storage}` or (the volume is an ISO image, a template or a disk image to import
+///     and one of `Datastore.AllocateSpace`, `Datastore.Audit` on path `/storage/{storage}`) or the
+///     volume belongs to the guest of the request or (the volume is a backup of the guest {vmid}
+///     and `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path
+///     `/vms/{vmid}`) or (the volume is a disk of the guest {vmid} and `Datastore.Audit` on path
+///     `/storage/{storage}` and `VM.Config.Disk` on path `/vms/{vmid}`).
+///   * With `rootfs`, `mp[n]`, when a directory or device of the node is mounted: to be `root@pam`
+///     itself.
+///   * With `cores`, `cpulimit`, `cpuunits`: `VM.Config.CPU` on path `/vms/{vmid}` or
+///     `VM.Config.CPU` on path `/pool/{pool}` (when `pool` is given).
+///   * With `rootfs`, `mp[n]`: `VM.Config.Disk` on path `/vms/{vmid}` or `VM.Config.Disk` on path
+///     `/pool/{pool}` (when `pool` is given).
+///   * With `memory`, `swap`: `VM.Config.Memory` on path `/vms/{vmid}` or `VM.Config.Memory` on
+///     path `/pool/{pool}` (when `pool` is given).
+///   * With `net[n]`, `nameserver`, `searchdomain`, `hostname`: `VM.Config.Network` on path
+///     `/vms/{vmid}` or `VM.Config.Network` on path `/pool/{pool}` (when `pool` is given).
+///   * With `arch`, `cmode`, `console`, `debug`, `description`, `entrypoint`, `env`, `lock`,
+///     `onboot`, `ostype`, `protection`, `startup`, `template`, `timezone`, `tty`, `unused[n]`:
+///     `VM.Config.Options` on path `/vms/{vmid}` or `VM.Config.Options` on path `/pool/{pool}`
+///     (when `pool` is given).
+///   * With `net[n]`, when a network card is on a bridge or VNet (the zone of a plain bridge is
+///     `localnetwork`; each VLAN of `tag` and `trunks` counts): (the card has neither `tag` nor
+///     `trunks` and `SDN.Use` on path `/sdn/zones/{zone}/{bridge}`) or `SDN.Use` on path
+///     `/sdn/zones/{zone}/{bridge}/{tag}`.
 ///   * With `dev[n]`, `hookscript`: to be `root@pam` itself.
-///   * With `features`, when the container is privileged, or another feature than `nesting` changes: to be `root@pam` itself.
-///   * With `features`, when only `nesting` changes: `VM.Allocate` on path `/vms/{vmid}` or `VM.Allocate` on path `/pool/{pool}` (when `pool` is given).
-///   * With `tags`: `VM.Config.Options` on path `/vms/{vmid}` and (everybody may set the tag or `Sys.Modify` on path `/`).
-///   * With `ostemplate`, when it is a file of the node, given by its path: to be `root@pam` itself.
+///   * With `features`, when the container is privileged, or another feature than `nesting`
+///     changes: to be `root@pam` itself.
+///   * With `features`, when only `nesting` changes: `VM.Allocate` on path `/vms/{vmid}` or
+///     `VM.Allocate` on path `/pool/{pool}` (when `pool` is given).
+///   * With `tags`: `VM.Config.Options` on path `/vms/{vmid}` and (everybody may set the tag or
+///     `Sys.Modify` on path `/`).
+///   * With `ostemplate`, when it is a file of the node, given by its path: to be `root@pam`
+///     itself.
 ///
 /// # Example
 ///
@@ -589,49 +628,62 @@ impl LxcPost {
         self.0.call.set_some::<LxcArch, How>("arch", arch);
         self
     }
-    /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
+
+    /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it.
+    /// At least 0.
     #[inline]
     pub fn bwlimit<How>(mut self, bwlimit: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("bwlimit", bwlimit);
         self
     }
-    /// What a console opens: a login on a `tty`, `/dev/console`, or a `shell` without login. Default: `tty`.
+
+    /// What a console opens: a login on a `tty`, `/dev/console`, or a `shell` without login.
+    /// Default: `tty`.
     #[inline]
     pub fn cmode<How>(mut self, cmode: impl IntoSetting<LxcCmode, How>) -> Self {
         self.0.call.set_some::<LxcCmode, How>("cmode", cmode);
         self
     }
+
     /// Gives the container a console device, `/dev/console`. Default: `true`.
     #[inline]
     pub fn console<How>(mut self, console: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("console", console);
         self
     }
+
     /// Host CPUs the container may use; all of them when absent. From 1 to 8192.
     #[inline]
     pub fn cores<How>(mut self, cores: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("cores", cores);
         self
     }
-    /// Cap on CPU time, in host CPUs; 1.5 allows one and a half, 0 means no cap. From 0 to 8192. Default: `0`.
+
+    /// Cap on CPU time, in host CPUs; 1.5 allows one and a half, 0 means no cap. From 0 to 8192.
+    /// Default: `0`.
     #[inline]
     pub fn cpulimit<How>(mut self, cpulimit: impl IntoSetting<f64, How>) -> Self {
         self.0.call.set_some::<f64, How>("cpulimit", cpulimit);
         self
     }
-    /// CPU weight against the other guests; who has more gets more time when CPUs are scarce. From 0 to 500000.
+
+    /// CPU weight against the other guests; who has more gets more time when CPUs are scarce. From 0
+    /// to 500000.
     #[inline]
     pub fn cpuunits<How>(mut self, cpuunits: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("cpuunits", cpuunits);
         self
     }
+
     /// Logs the start in debug detail. Default: `false`.
     #[inline]
     pub fn debug<How>(mut self, debug: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("debug", debug);
         self
     }
-    /// Notes about the container, in Markdown; kept as comments of the configuration. At most 8192 characters.
+
+    /// Notes about the container, in Markdown; kept as comments of the configuration. At most 8192
+    /// characters.
     #[inline]
     pub fn description<How>(
         mut self,
@@ -640,6 +692,7 @@ impl LxcPost {
         self.0.call.set_some::<String, How>("description", description);
         self
     }
+
     /// Device of the host given to the container. Indexes 0 to 255. Since 8.1.
     #[cfg_attr(doc, doc(alias("dev0", "dev1", "dev2", "dev3")))]
     #[inline]
@@ -651,18 +704,22 @@ impl LxcPost {
         self.0.call.set_member::<LxcDevice, Which, How>("dev", index, dev);
         self
     }
-    /// Command to run as init with its arguments: a path, or a program found in `PATH`. Default: `/sbin/init`. Since 9.1.
+
+    /// Command to run as init with its arguments: a path, or a program found in `PATH`. Default:
+    /// `/sbin/init`. Since 9.1.
     #[inline]
     pub fn entrypoint<How>(mut self, entrypoint: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("entrypoint", entrypoint);
         self
     }
+
     /// Environment of the init process: `NAME=value` entries separated by NUL bytes. Since 9.1.
     #[inline]
     pub fn env<How>(mut self, env: impl IntoSetting<Secret, How>) -> Self {
         self.0.call.set_some::<Secret, How>("env", env);
         self
     }
+
     /// Special capabilities of the container; some weaken its isolation.
     #[inline]
     pub fn features<How>(
@@ -672,12 +729,14 @@ impl LxcPost {
         self.0.call.set_some::<LxcFeatures, How>("features", features);
         self
     }
+
     /// Overwrites an existing container.
     #[inline]
     pub fn force<How>(mut self, force: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("force", force);
         self
     }
+
     /// Puts the new container under high availability. Default: `false`. Since 9.1.
     #[cfg_attr(doc, doc(alias("ha-managed")))]
     #[inline]
@@ -685,6 +744,7 @@ impl LxcPost {
         self.0.call.set_some::<bool, How>("ha-managed", ha_managed);
         self
     }
+
     /// Volume ID of a snippet, a script that is run before and after each start and stop.
     #[inline]
     pub fn hookscript<How>(
@@ -694,12 +754,14 @@ impl LxcPost {
         self.0.call.set_some::<VolumeId, How>("hookscript", hookscript);
         self
     }
+
     /// Host name of the container. At most 255 characters.
     #[inline]
     pub fn hostname<How>(mut self, hostname: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("hostname", hostname);
         self
     }
+
     /// Goes on when unpacking the template fails in parts.
     #[cfg_attr(doc, doc(alias("ignore-unpack-errors")))]
     #[inline]
@@ -710,19 +772,23 @@ impl LxcPost {
         self.0.call.set_some::<bool, How>("ignore-unpack-errors", ignore_unpack_errors);
         self
     }
+
     /// Lock that keeps other operations off the container.
     #[inline]
     pub fn lock<How>(mut self, lock: impl IntoSetting<LxcLock, How>) -> Self {
         self.0.call.set_some::<LxcLock, How>("lock", lock);
         self
     }
+
     /// Memory of the container in MiB. At least 16. Default: `512`.
     #[inline]
     pub fn memory<How>(mut self, memory: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("memory", memory);
         self
     }
-    /// Further volume, or directory of the host, to mount; `STORAGE:SIZE` allocates a volume of so many GiB. Indexes 0 to 255.
+
+    /// Further volume, or directory of the host, to mount; `STORAGE:SIZE` allocates a volume of so
+    /// many GiB. Indexes 0 to 255.
     #[cfg_attr(doc, doc(alias("mp0", "mp1", "mp2", "mp3")))]
     #[inline]
     pub fn mp<Which, How>(
@@ -733,6 +799,7 @@ impl LxcPost {
         self.0.call.set_member::<LxcMountPoint, Which, How>("mp", index, mp);
         self
     }
+
     /// DNS server addresses; those of the host unless this or `searchdomain` is set.
     #[inline]
     pub fn nameserver<How>(
@@ -742,6 +809,7 @@ impl LxcPost {
         self.0.call.set_some_list::<String, How>("nameserver", nameserver);
         self
     }
+
     /// Network interface of the container. Indexes 0 to 31.
     #[cfg_attr(doc, doc(alias("net0", "net1", "net2", "net3")))]
     #[inline]
@@ -753,48 +821,57 @@ impl LxcPost {
         self.0.call.set_member::<LxcNet, Which, How>("net", index, net);
         self
     }
+
     /// Starts the container when its node boots. Default: `false`.
     #[inline]
     pub fn onboot<How>(mut self, onboot: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("onboot", onboot);
         self
     }
-    /// Distribution in the container, by which its system files are set up; `unmanaged` leaves them alone.
+
+    /// Distribution in the container, by which its system files are set up; `unmanaged` leaves them
+    /// alone.
     #[inline]
     pub fn ostype<How>(mut self, ostype: impl IntoSetting<LxcOstype, How>) -> Self {
         self.0.call.set_some::<LxcOstype, How>("ostype", ostype);
         self
     }
+
     /// Password of root in the container.
     #[inline]
     pub fn password<How>(mut self, password: impl IntoSetting<Secret, How>) -> Self {
         self.0.call.set_some::<Secret, How>("password", password);
         self
     }
+
     /// Resource pool the new container joins.
     #[inline]
     pub fn pool<How>(mut self, pool: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("pool", pool);
         self
     }
+
     /// Refuses to delete the container or its volumes, and to change its volumes. Default: `false`.
     #[inline]
     pub fn protection<How>(mut self, protection: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("protection", protection);
         self
     }
+
     /// Treats `ostemplate` as a backup to restore.
     #[inline]
     pub fn restore<How>(mut self, restore: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("restore", restore);
         self
     }
+
     /// Root volume of the container; `STORAGE:SIZE` allocates a new one of so many GiB.
     #[inline]
     pub fn rootfs<How>(mut self, rootfs: impl IntoSetting<LxcRootfs, How>) -> Self {
         self.0.call.set_some::<LxcRootfs, How>("rootfs", rootfs);
         self
     }
+
     /// DNS search domains; those of the host unless this or `nameserver` is set.
     #[inline]
     pub fn searchdomain<How>(
@@ -804,6 +881,7 @@ impl LxcPost {
         self.0.call.set_some_list::<String, How>("searchdomain", searchdomain);
         self
     }
+
     /// SSH public keys that may log in as root, one a line, in OpenSSH form.
     #[cfg_attr(doc, doc(alias("ssh-public-keys")))]
     #[inline]
@@ -814,12 +892,14 @@ impl LxcPost {
         self.0.call.set_some::<String, How>("ssh-public-keys", ssh_public_keys);
         self
     }
+
     /// Starts the container once it was created. Default: `false`.
     #[inline]
     pub fn start<How>(mut self, start: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("start", start);
         self
     }
+
     /// Place in the node's start and shutdown sequence.
     #[inline]
     pub fn startup<How>(
@@ -829,49 +909,59 @@ impl LxcPost {
         self.0.call.set_some::<super::types::StartupOrder, How>("startup", startup);
         self
     }
+
     /// Storage for the root volume and restored volumes where none is given. Default: `local`.
     #[inline]
     pub fn storage<How>(mut self, storage: impl IntoSetting<StorageId, How>) -> Self {
         self.0.call.set_some::<StorageId, How>("storage", storage);
         self
     }
+
     /// Swap space of the container in MiB. At least 0. Default: `512`.
     #[inline]
     pub fn swap<How>(mut self, swap: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("swap", swap);
         self
     }
+
     /// Labels for people and tools, separated by `;`; they have no effect on the container.
     #[inline]
     pub fn tags<How>(mut self, tags: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("tags", tags);
         self
     }
+
     /// Whether the container is a template; a template cannot be started. Default: `false`.
     #[inline]
     pub fn template<How>(mut self, template: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("template", template);
         self
     }
-    /// Time zone set in the container: `host` for the node's, or a zone name; left alone when absent.
+
+    /// Time zone set in the container: `host` for the node's, or a zone name; left alone when
+    /// absent.
     #[inline]
     pub fn timezone<How>(mut self, timezone: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("timezone", timezone);
         self
     }
+
     /// Number of terminals (ttys) the container offers. From 0 to 6. Default: `2`.
     #[inline]
     pub fn tty<How>(mut self, tty: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("tty", tty);
         self
     }
+
     /// Gives restored network interfaces new random MAC addresses. Only together with `restore`.
     #[inline]
     pub fn unique<How>(mut self, unique: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("unique", unique);
         self
     }
-    /// Runs the container in a user namespace, its root being no root on the host; a restore keeps what the backup says. Default: `false`.
+
+    /// Runs the container in a user namespace, its root being no root on the host; a restore keeps
+    /// what the backup says. Default: `false`.
     #[inline]
     pub fn unprivileged<How>(
         mut self,
@@ -880,7 +970,9 @@ impl LxcPost {
         self.0.call.set_some::<bool, How>("unprivileged", unprivileged);
         self
     }
-    /// Volume that belongs to the container but is not attached; kept by the server, not to be set. Indexes 0 to 255.
+
+    /// Volume that belongs to the container but is not attached; kept by the server, not to be set.
+    /// Indexes 0 to 255.
     #[cfg_attr(doc, doc(alias("unused0", "unused1", "unused2", "unused3")))]
     #[inline]
     pub fn unused<Which, How>(
@@ -891,13 +983,17 @@ impl LxcPost {
         self.0.call.set_member::<LxcUnused, Which, How>("unused", index, unused);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -918,13 +1014,15 @@ impl Settings<LxcPost> for LxcConfig {
 
 /// The path `/nodes/{node}/lxc/{vmid}`.
 ///
-/// Its calls: [`GET /nodes/{node}/lxc/{vmid}`](LxcVmidPath::get), [`DELETE /nodes/{node}/lxc/{vmid}`](LxcVmidDelete).
+/// Its calls: [`GET /nodes/{node}/lxc/{vmid}`](LxcVmidPath::get),
+/// [`DELETE /nodes/{node}/lxc/{vmid}`](LxcVmidDelete).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}")))]
 #[derive(Clone, Debug)]
-pub struct LxcVmidPath(pub(crate) At);
+pub struct LxcVmidPath(pub(crate) PathNode);
 
 impl LxcPath {
-    /// Leads to [`GET /nodes/{node}/lxc/{vmid}`](LxcVmidPath::get), [`DELETE /nodes/{node}/lxc/{vmid}`](LxcVmidDelete).
+    /// Leads to [`GET /nodes/{node}/lxc/{vmid}`](LxcVmidPath::get),
+    /// [`DELETE /nodes/{node}/lxc/{vmid}`](LxcVmidDelete).
     ///
     /// ID of the container, unique in the cluster.
     #[inline]
@@ -960,6 +1058,7 @@ impl LxcVmidPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Deletes a container with its volumes, permissions and firewall rules.
     ///
     /// `DELETE /nodes/{node}/lxc/{vmid}` → [`Task`]
@@ -1008,7 +1107,8 @@ pub struct LxcVmidDelete(pub(crate) Request<Task>);
 request_impls!(LxcVmidDelete: Task);
 
 impl LxcVmidDelete {
-    /// Also deletes volumes with this ID that the configuration does not mention, on all enabled storages.
+    /// Also deletes volumes with this ID that the configuration does not mention, on all enabled
+    /// storages.
     #[cfg_attr(doc, doc(alias("destroy-unreferenced-disks")))]
     #[inline]
     pub fn destroy_unreferenced_disks<How>(
@@ -1023,13 +1123,16 @@ impl LxcVmidDelete {
             >("destroy-unreferenced-disks", destroy_unreferenced_disks);
         self
     }
+
     /// Deletes the container even if it runs, stopping it first. Default: `false`.
     #[inline]
     pub fn force<How>(mut self, force: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("force", force);
         self
     }
-    /// Also removes the container from backup and replication jobs and from high availability. Default: `false`.
+
+    /// Also removes the container from backup and replication jobs and from high availability.
+    /// Default: `false`.
     #[inline]
     pub fn purge<How>(mut self, purge: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("purge", purge);
@@ -1042,7 +1145,7 @@ impl LxcVmidDelete {
 /// Its calls: [`POST /nodes/{node}/lxc/{vmid}/clone`](LxcVmidClonePost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/clone")))]
 #[derive(Clone, Debug)]
-pub struct LxcVmidClonePath(pub(crate) At);
+pub struct LxcVmidClonePath(pub(crate) PathNode);
 
 impl LxcVmidPath {
     /// Leads to [`POST /nodes/{node}/lxc/{vmid}/clone`](LxcVmidClonePost).
@@ -1138,9 +1241,13 @@ impl LxcVmidClonePath {
 /// * `newid`: ID of the new container; must be free. From 100 to 999999999.
 /// * Gives: [`Task`]
 /// * Releases: 7.4 to 9.2
-/// * Needs: `VM.Clone` on path `/vms/{vmid}` and (`VM.Allocate` on path `/vms/{newid}` or `VM.Allocate` on path `/pool/{pool}` (when `pool` is given)).
-///   * When the container has a network card on a bridge or VNet: (the card has neither `tag` nor `trunks` and `SDN.Use` on path `/sdn/zones/{zone}/{bridge}`) or `SDN.Use` on path `/sdn/zones/{zone}/{bridge}/{tag}`.
-///   * When a volume is copied (`storage`, or where the volume lies): `Datastore.AllocateSpace` on path `/storage/{storage}`.
+/// * Needs: `VM.Clone` on path `/vms/{vmid}` and (`VM.Allocate` on path `/vms/{newid}` or
+///   `VM.Allocate` on path `/pool/{pool}` (when `pool` is given)).
+///   * When the container has a network card on a bridge or VNet: (the card has neither `tag` nor
+///     `trunks` and `SDN.Use` on path `/sdn/zones/{zone}/{bridge}`) or `SDN.Use` on path
+///     `/sdn/zones/{zone}/{bridge}/{tag}`.
+///   * When a volume is copied (`storage`, or where the volume lies): `Datastore.AllocateSpace` on
+///     path `/storage/{storage}`.
 ///
 /// # Example
 ///
@@ -1163,12 +1270,14 @@ pub struct LxcVmidClonePost(pub(crate) Request<Task>);
 request_impls!(LxcVmidClonePost: Task);
 
 impl LxcVmidClonePost {
-    /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
+    /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it.
+    /// At least 0.
     #[inline]
     pub fn bwlimit<How>(mut self, bwlimit: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("bwlimit", bwlimit);
         self
     }
+
     /// Notes about the new container.
     #[inline]
     pub fn description<How>(
@@ -1178,37 +1287,45 @@ impl LxcVmidClonePost {
         self.0.call.set_some::<String, How>("description", description);
         self
     }
-    /// Copies all volumes in full; always so unless the source is a template, where a linked clone is the default.
+
+    /// Copies all volumes in full; always so unless the source is a template, where a linked clone
+    /// is the default.
     #[inline]
     pub fn full<How>(mut self, full: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("full", full);
         self
     }
+
     /// Host name of the new container.
     #[inline]
     pub fn hostname<How>(mut self, hostname: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("hostname", hostname);
         self
     }
+
     /// Resource pool the new container joins.
     #[inline]
     pub fn pool<How>(mut self, pool: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("pool", pool);
         self
     }
+
     /// Snapshot to clone from instead of the present state. At most 40 characters.
     #[inline]
     pub fn snapname<How>(mut self, snapname: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("snapname", snapname);
         self
     }
+
     /// Storage for a full copy's volumes; by default each stays on the storage of its original.
     #[inline]
     pub fn storage<How>(mut self, storage: impl IntoSetting<StorageId, How>) -> Self {
         self.0.call.set_some::<StorageId, How>("storage", storage);
         self
     }
-    /// Node for the new container; another one is possible only if all volumes are on shared storage.
+
+    /// Node for the new container; another one is possible only if all volumes are on shared
+    /// storage.
     #[inline]
     pub fn target<How>(mut self, target: impl IntoSetting<NodeName, How>) -> Self {
         self.0.call.set_some::<NodeName, How>("target", target);
@@ -1218,13 +1335,15 @@ impl LxcVmidClonePost {
 
 /// The path `/nodes/{node}/lxc/{vmid}/config`.
 ///
-/// Its calls: [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet), [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
+/// Its calls: [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet),
+/// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/config")))]
 #[derive(Clone, Debug)]
-pub struct LxcVmidConfigPath(pub(crate) At);
+pub struct LxcVmidConfigPath(pub(crate) PathNode);
 
 impl LxcVmidPath {
-    /// Leads to [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet), [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
+    /// Leads to [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn config(&self) -> LxcVmidConfigPath {
@@ -1233,7 +1352,8 @@ impl LxcVmidPath {
 }
 
 impl LxcVmidConfigPath {
-    /// Returns the configuration with pending changes included, unless `current` or `snapshot` says otherwise.
+    /// Returns the configuration with pending changes included, unless `current` or `snapshot` says
+    /// otherwise.
     ///
     /// `GET /nodes/{node}/lxc/{vmid}/config` → [`LxcConfig`]
     #[inline]
@@ -1251,6 +1371,7 @@ impl LxcVmidConfigPath {
             );
         LxcVmidConfigGet(self.0.request(ENDPOINT, reply::data))
     }
+
     /// Changes the configuration; what cannot change while running is left pending.
     ///
     /// `PUT /nodes/{node}/lxc/{vmid}/config` → `()`
@@ -1480,7 +1601,8 @@ impl LxcVmidConfigPath {
     }
 }
 
-/// Returns the configuration with pending changes included, unless `current` or `snapshot` says otherwise.
+/// Returns the configuration with pending changes included, unless `current` or `snapshot` says
+/// otherwise.
 ///
 /// `GET /nodes/{node}/lxc/{vmid}/config`
 ///
@@ -1522,6 +1644,7 @@ impl LxcVmidConfigGet {
         self.0.call.set_some::<bool, How>("current", current);
         self
     }
+
     /// Snapshot whose saved configuration is returned instead. At most 40 characters.
     #[inline]
     pub fn snapshot<How>(mut self, snapshot: impl IntoSetting<String, How>) -> Self {
@@ -1542,20 +1665,37 @@ impl LxcVmidConfigGet {
 ///
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
-/// * Needs: one of `VM.Config.Disk`, `VM.Config.CPU`, `VM.Config.Memory`, `VM.Config.Network`, `VM.Config.Options` on path `/vms/{vmid}`.
-///   * With `rootfs`, `mp[n]`, when a volume is made on a storage: `Datastore.AllocateSpace` on path `/storage/{storage}`.
-///   * With `rootfs`, `mp[n]`, when an existing volume is attached: `Datastore.Allocate` on path `/storage/{storage}` or (the volume is an ISO image, a template or a disk image to import and one of `Datastore.AllocateSpace`, `Datastore.Audit` on path `/storage/{storage}`) or the volume belongs to the guest of the request or (the volume is a backup of the guest {vmid} and `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or (the volume is a disk of the guest {vmid} and `Datastore.Audit` on path `/storage/{storage}` and `VM.Config.Disk` on path `/vms/{vmid}`).
-///   * With `rootfs`, `mp[n]`, when a directory or device of the node is mounted: to be `root@pam` itself.
+/// * Needs: one of `VM.Config.Disk`, `VM.Config.CPU`, `VM.Config.Memory`, `VM.Config.Network`,
+///   `VM.Config.Options` on path `/vms/{vmid}`.
+///   * With `rootfs`, `mp[n]`, when a volume is made on a storage: `Datastore.AllocateSpace` on
+///     path `/storage/{storage}`.
+///   * With `rootfs`, `mp[n]`, when an existing volume is attached: `Datastore.Allocate` on path
+///     `/storage/{storage}` or (the volume is an ISO image, a template or a disk image to import
+///     and one of `Datastore.AllocateSpace`, `Datastore.Audit` on path `/storage/{storage}`) or the
+///     volume belongs to the guest of the request or (the volume is a backup of the guest {vmid}
+///     and `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path
+///     `/vms/{vmid}`) or (the volume is a disk of the guest {vmid} and `Datastore.Audit` on path
+///     `/storage/{storage}` and `VM.Config.Disk` on path `/vms/{vmid}`).
+///   * With `rootfs`, `mp[n]`, when a directory or device of the node is mounted: to be `root@pam`
+///     itself.
 ///   * With `cores`, `cpulimit`, `cpuunits`: `VM.Config.CPU` on path `/vms/{vmid}`.
 ///   * With `rootfs`, `mp[n]`: `VM.Config.Disk` on path `/vms/{vmid}`.
 ///   * With `memory`, `swap`: `VM.Config.Memory` on path `/vms/{vmid}`.
-///   * With `net[n]`, `nameserver`, `searchdomain`, `hostname`: `VM.Config.Network` on path `/vms/{vmid}`.
-///   * With `arch`, `cmode`, `console`, `debug`, `description`, `entrypoint`, `env`, `lock`, `onboot`, `ostype`, `protection`, `startup`, `template`, `timezone`, `tty`, `unprivileged`, `unused[n]`: `VM.Config.Options` on path `/vms/{vmid}`.
-///   * With `net[n]`, when a network card is on a bridge or VNet (the zone of a plain bridge is `localnetwork`; each VLAN of `tag` and `trunks` counts): (the card has neither `tag` nor `trunks` and `SDN.Use` on path `/sdn/zones/{zone}/{bridge}`) or `SDN.Use` on path `/sdn/zones/{zone}/{bridge}/{tag}`.
+///   * With `net[n]`, `nameserver`, `searchdomain`, `hostname`: `VM.Config.Network` on path
+///     `/vms/{vmid}`.
+///   * With `arch`, `cmode`, `console`, `debug`, `description`, `entrypoint`, `env`, `lock`,
+///     `onboot`, `ostype`, `protection`, `startup`, `template`, `timezone`, `tty`, `unprivileged`,
+///     `unused[n]`: `VM.Config.Options` on path `/vms/{vmid}`.
+///   * With `net[n]`, when a network card is on a bridge or VNet (the zone of a plain bridge is
+///     `localnetwork`; each VLAN of `tag` and `trunks` counts): (the card has neither `tag` nor
+///     `trunks` and `SDN.Use` on path `/sdn/zones/{zone}/{bridge}`) or `SDN.Use` on path
+///     `/sdn/zones/{zone}/{bridge}/{tag}`.
 ///   * With `dev[n]`, `hookscript`: to be `root@pam` itself.
-///   * With `features`, when the container is privileged, or another feature than `nesting` changes: to be `root@pam` itself.
+///   * With `features`, when the container is privileged, or another feature than `nesting`
+///     changes: to be `root@pam` itself.
 ///   * With `features`, when only `nesting` changes: `VM.Allocate` on path `/vms/{vmid}`.
-///   * With `tags`: `VM.Config.Options` on path `/vms/{vmid}` and (everybody may set the tag or `Sys.Modify` on path `/`).
+///   * With `tags`: `VM.Config.Options` on path `/vms/{vmid}` and (everybody may set the tag or
+///     `Sys.Modify` on path `/`).
 ///   * With `delete`, `revert`: what it takes to set them.
 ///
 /// # Example
@@ -1590,49 +1730,61 @@ impl LxcVmidConfigPut {
         self.0.call.set_some::<LxcArch, How>("arch", arch);
         self
     }
-    /// What a console opens: a login on a `tty`, `/dev/console`, or a `shell` without login. Default: `tty`.
+
+    /// What a console opens: a login on a `tty`, `/dev/console`, or a `shell` without login.
+    /// Default: `tty`.
     #[inline]
     pub fn cmode<How>(mut self, cmode: impl IntoSetting<LxcCmode, How>) -> Self {
         self.0.call.set_some::<LxcCmode, How>("cmode", cmode);
         self
     }
+
     /// Gives the container a console device, `/dev/console`. Default: `true`.
     #[inline]
     pub fn console<How>(mut self, console: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("console", console);
         self
     }
+
     /// Host CPUs the container may use; all of them when absent. From 1 to 8192.
     #[inline]
     pub fn cores<How>(mut self, cores: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("cores", cores);
         self
     }
-    /// Cap on CPU time, in host CPUs; 1.5 allows one and a half, 0 means no cap. From 0 to 8192. Default: `0`.
+
+    /// Cap on CPU time, in host CPUs; 1.5 allows one and a half, 0 means no cap. From 0 to 8192.
+    /// Default: `0`.
     #[inline]
     pub fn cpulimit<How>(mut self, cpulimit: impl IntoSetting<f64, How>) -> Self {
         self.0.call.set_some::<f64, How>("cpulimit", cpulimit);
         self
     }
-    /// CPU weight against the other guests; who has more gets more time when CPUs are scarce. From 0 to 500000.
+
+    /// CPU weight against the other guests; who has more gets more time when CPUs are scarce. From 0
+    /// to 500000.
     #[inline]
     pub fn cpuunits<How>(mut self, cpuunits: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("cpuunits", cpuunits);
         self
     }
+
     /// Logs the start in debug detail. Default: `false`.
     #[inline]
     pub fn debug<How>(mut self, debug: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("debug", debug);
         self
     }
+
     /// Comma-separated options to remove from the configuration.
     #[inline]
     pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
-    /// Notes about the container, in Markdown; kept as comments of the configuration. At most 8192 characters.
+
+    /// Notes about the container, in Markdown; kept as comments of the configuration. At most 8192
+    /// characters.
     #[inline]
     pub fn description<How>(
         mut self,
@@ -1641,6 +1793,7 @@ impl LxcVmidConfigPut {
         self.0.call.set_some::<String, How>("description", description);
         self
     }
+
     /// Device of the host given to the container. Indexes 0 to 255. Since 8.1.
     #[cfg_attr(doc, doc(alias("dev0", "dev1", "dev2", "dev3")))]
     #[inline]
@@ -1652,24 +1805,30 @@ impl LxcVmidConfigPut {
         self.0.call.set_member::<LxcDevice, Which, How>("dev", index, dev);
         self
     }
-    /// SHA-1 digest the configuration must still have; the change is refused otherwise. At most 40 characters.
+
+    /// SHA-1 digest the configuration must still have; the change is refused otherwise. At most 40
+    /// characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
-    /// Command to run as init with its arguments: a path, or a program found in `PATH`. Default: `/sbin/init`. Since 9.1.
+
+    /// Command to run as init with its arguments: a path, or a program found in `PATH`. Default:
+    /// `/sbin/init`. Since 9.1.
     #[inline]
     pub fn entrypoint<How>(mut self, entrypoint: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("entrypoint", entrypoint);
         self
     }
+
     /// Environment of the init process: `NAME=value` entries separated by NUL bytes. Since 9.1.
     #[inline]
     pub fn env<How>(mut self, env: impl IntoSetting<Secret, How>) -> Self {
         self.0.call.set_some::<Secret, How>("env", env);
         self
     }
+
     /// Special capabilities of the container; some weaken its isolation.
     #[inline]
     pub fn features<How>(
@@ -1679,6 +1838,7 @@ impl LxcVmidConfigPut {
         self.0.call.set_some::<LxcFeatures, How>("features", features);
         self
     }
+
     /// Volume ID of a snippet, a script that is run before and after each start and stop.
     #[inline]
     pub fn hookscript<How>(
@@ -1688,25 +1848,30 @@ impl LxcVmidConfigPut {
         self.0.call.set_some::<VolumeId, How>("hookscript", hookscript);
         self
     }
+
     /// Host name of the container. At most 255 characters.
     #[inline]
     pub fn hostname<How>(mut self, hostname: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("hostname", hostname);
         self
     }
+
     /// Lock that keeps other operations off the container.
     #[inline]
     pub fn lock<How>(mut self, lock: impl IntoSetting<LxcLock, How>) -> Self {
         self.0.call.set_some::<LxcLock, How>("lock", lock);
         self
     }
+
     /// Memory of the container in MiB. At least 16. Default: `512`.
     #[inline]
     pub fn memory<How>(mut self, memory: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("memory", memory);
         self
     }
-    /// Further volume, or directory of the host, to mount; `STORAGE:SIZE` allocates a volume of so many GiB. Indexes 0 to 255.
+
+    /// Further volume, or directory of the host, to mount; `STORAGE:SIZE` allocates a volume of so
+    /// many GiB. Indexes 0 to 255.
     #[cfg_attr(doc, doc(alias("mp0", "mp1", "mp2", "mp3")))]
     #[inline]
     pub fn mp<Which, How>(
@@ -1717,6 +1882,7 @@ impl LxcVmidConfigPut {
         self.0.call.set_member::<LxcMountPoint, Which, How>("mp", index, mp);
         self
     }
+
     /// DNS server addresses; those of the host unless this or `searchdomain` is set.
     #[inline]
     pub fn nameserver<How>(
@@ -1726,6 +1892,7 @@ impl LxcVmidConfigPut {
         self.0.call.set_some_list::<String, How>("nameserver", nameserver);
         self
     }
+
     /// Network interface of the container. Indexes 0 to 31.
     #[cfg_attr(doc, doc(alias("net0", "net1", "net2", "net3")))]
     #[inline]
@@ -1737,36 +1904,43 @@ impl LxcVmidConfigPut {
         self.0.call.set_member::<LxcNet, Which, How>("net", index, net);
         self
     }
+
     /// Starts the container when its node boots. Default: `false`.
     #[inline]
     pub fn onboot<How>(mut self, onboot: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("onboot", onboot);
         self
     }
-    /// Distribution in the container, by which its system files are set up; `unmanaged` leaves them alone.
+
+    /// Distribution in the container, by which its system files are set up; `unmanaged` leaves them
+    /// alone.
     #[inline]
     pub fn ostype<How>(mut self, ostype: impl IntoSetting<LxcOstype, How>) -> Self {
         self.0.call.set_some::<LxcOstype, How>("ostype", ostype);
         self
     }
+
     /// Refuses to delete the container or its volumes, and to change its volumes. Default: `false`.
     #[inline]
     pub fn protection<How>(mut self, protection: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("protection", protection);
         self
     }
+
     /// Comma-separated options whose pending changes are dropped.
     #[inline]
     pub fn revert<How>(mut self, revert: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("revert", revert);
         self
     }
+
     /// Root volume of the container; `STORAGE:SIZE` allocates a new one of so many GiB.
     #[inline]
     pub fn rootfs<How>(mut self, rootfs: impl IntoSetting<LxcRootfs, How>) -> Self {
         self.0.call.set_some::<LxcRootfs, How>("rootfs", rootfs);
         self
     }
+
     /// DNS search domains; those of the host unless this or `nameserver` is set.
     #[inline]
     pub fn searchdomain<How>(
@@ -1776,6 +1950,7 @@ impl LxcVmidConfigPut {
         self.0.call.set_some_list::<String, How>("searchdomain", searchdomain);
         self
     }
+
     /// Place in the node's start and shutdown sequence.
     #[inline]
     pub fn startup<How>(
@@ -1785,37 +1960,45 @@ impl LxcVmidConfigPut {
         self.0.call.set_some::<super::types::StartupOrder, How>("startup", startup);
         self
     }
+
     /// Swap space of the container in MiB. At least 0. Default: `512`.
     #[inline]
     pub fn swap<How>(mut self, swap: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("swap", swap);
         self
     }
+
     /// Labels for people and tools, separated by `;`; they have no effect on the container.
     #[inline]
     pub fn tags<How>(mut self, tags: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("tags", tags);
         self
     }
+
     /// Whether the container is a template; a template cannot be started. Default: `false`.
     #[inline]
     pub fn template<How>(mut self, template: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("template", template);
         self
     }
-    /// Time zone set in the container: `host` for the node's, or a zone name; left alone when absent.
+
+    /// Time zone set in the container: `host` for the node's, or a zone name; left alone when
+    /// absent.
     #[inline]
     pub fn timezone<How>(mut self, timezone: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("timezone", timezone);
         self
     }
+
     /// Number of terminals (ttys) the container offers. From 0 to 6. Default: `2`.
     #[inline]
     pub fn tty<How>(mut self, tty: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("tty", tty);
         self
     }
-    /// Runs the container in a user namespace, its root being no root on the host; fixed at creation. Default: `false`.
+
+    /// Runs the container in a user namespace, its root being no root on the host; fixed at
+    /// creation. Default: `false`.
     #[inline]
     pub fn unprivileged<How>(
         mut self,
@@ -1824,7 +2007,9 @@ impl LxcVmidConfigPut {
         self.0.call.set_some::<bool, How>("unprivileged", unprivileged);
         self
     }
-    /// Volume that belongs to the container but is not attached; kept by the server, not to be set. Indexes 0 to 255.
+
+    /// Volume that belongs to the container but is not attached; kept by the server, not to be set.
+    /// Indexes 0 to 255.
     #[cfg_attr(doc, doc(alias("unused0", "unused1", "unused2", "unused3")))]
     #[inline]
     pub fn unused<Which, How>(
@@ -1835,19 +2020,24 @@ impl LxcVmidConfigPut {
         self.0.call.set_member::<LxcUnused, Which, How>("unused", index, unused);
         self
     }
+
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
         self.0.call.unset(name.into());
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -1870,7 +2060,7 @@ impl Settings<LxcVmidConfigPut> for LxcConfig {
 /// Its calls: [`GET /nodes/{node}/lxc/{vmid}/feature`](LxcVmidFeatureGet).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/feature")))]
 #[derive(Clone, Debug)]
-pub struct LxcVmidFeaturePath(pub(crate) At);
+pub struct LxcVmidFeaturePath(pub(crate) PathNode);
 
 impl LxcVmidPath {
     /// Leads to [`GET /nodes/{node}/lxc/{vmid}/feature`](LxcVmidFeatureGet).
@@ -1957,7 +2147,7 @@ impl LxcVmidFeatureGet {
 /// Its calls: [`GET /nodes/{node}/lxc/{vmid}/firewall`](LxcVmidFirewallPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/firewall")))]
 #[derive(Clone, Debug)]
-pub struct LxcVmidFirewallPath(pub(crate) At);
+pub struct LxcVmidFirewallPath(pub(crate) PathNode);
 
 impl LxcVmidPath {
     /// Leads to [`GET /nodes/{node}/lxc/{vmid}/firewall`](LxcVmidFirewallPath::get).
@@ -1998,13 +2188,15 @@ impl LxcVmidFirewallPath {
 
 /// The path `/nodes/{node}/lxc/{vmid}/firewall/aliases`.
 ///
-/// Its calls: [`GET /nodes/{node}/lxc/{vmid}/firewall/aliases`](LxcVmidFirewallAliasesPath::get), [`POST /nodes/{node}/lxc/{vmid}/firewall/aliases`](LxcVmidFirewallAliasesPost).
+/// Its calls: [`GET /nodes/{node}/lxc/{vmid}/firewall/aliases`](LxcVmidFirewallAliasesPath::get),
+/// [`POST /nodes/{node}/lxc/{vmid}/firewall/aliases`](LxcVmidFirewallAliasesPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/firewall/aliases")))]
 #[derive(Clone, Debug)]
-pub struct LxcVmidFirewallAliasesPath(pub(crate) At);
+pub struct LxcVmidFirewallAliasesPath(pub(crate) PathNode);
 
 impl LxcVmidFirewallPath {
-    /// Leads to [`GET /nodes/{node}/lxc/{vmid}/firewall/aliases`](LxcVmidFirewallAliasesPath::get), [`POST /nodes/{node}/lxc/{vmid}/firewall/aliases`](LxcVmidFirewallAliasesPost).
+    /// Leads to [`GET /nodes/{node}/lxc/{vmid}/firewall/aliases`](LxcVmidFirewallAliasesPath::get),
+    /// [`POST /nodes/{node}/lxc/{vmid}/firewall/aliases`](LxcVmidFirewallAliasesPost).
     #[inline]
     #[must_use]
     pub fn aliases(&self) -> LxcVmidFirewallAliasesPath {
@@ -2056,6 +2248,7 @@ impl LxcVmidFirewallAliasesPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Creates an address alias for a container.
     ///
     /// `POST /nodes/{node}/lxc/{vmid}/firewall/aliases` → `()`
@@ -2081,7 +2274,8 @@ impl LxcVmidFirewallAliasesPath {
 
 /// `POST /nodes/{node}/lxc/{vmid}/firewall/aliases` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct LxcVmidFirewallAliasesPostRequired<const GIVEN: usize>(Request<()>);
@@ -2159,13 +2353,17 @@ impl LxcVmidFirewallAliasesPost {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -2185,13 +2383,19 @@ impl Settings<LxcVmidFirewallAliasesPost> for super::types::FirewallAlias {
 
 /// The path `/nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`.
 ///
-/// Its calls: [`GET /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`](LxcVmidFirewallAliasesNamePath::get), [`PUT /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`](LxcVmidFirewallAliasesNamePut), [`DELETE /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`](LxcVmidFirewallAliasesNameDelete).
+/// Its calls:
+/// [`GET /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`](LxcVmidFirewallAliasesNamePath::get),
+/// [`PUT /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`](LxcVmidFirewallAliasesNamePut),
+/// [`DELETE /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`](LxcVmidFirewallAliasesNameDelete).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/firewall/aliases/{name}")))]
 #[derive(Clone, Debug)]
-pub struct LxcVmidFirewallAliasesNamePath(pub(crate) At);
+pub struct LxcVmidFirewallAliasesNamePath(pub(crate) PathNode);
 
 impl LxcVmidFirewallAliasesPath {
-    /// Leads to [`GET /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`](LxcVmidFirewallAliasesNamePath::get), [`PUT /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`](LxcVmidFirewallAliasesNamePut), [`DELETE /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`](LxcVmidFirewallAliasesNameDelete).
+    /// Leads to
+    /// [`GET /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`](LxcVmidFirewallAliasesNamePath::get),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`](LxcVmidFirewallAliasesNamePut),
+    /// [`DELETE /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`](LxcVmidFirewallAliasesNameDelete).
     ///
     /// Name of the alias.
     #[inline]
@@ -2238,6 +2442,7 @@ impl LxcVmidFirewallAliasesNamePath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Changes or renames an address alias of a container.
     ///
     /// `PUT /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}` → `()`
@@ -2264,6 +2469,7 @@ impl LxcVmidFirewallAliasesNamePath {
         request.call.set_as::<Cidr, How0>("cidr", cidr);
         LxcVmidFirewallAliasesNamePut(request)
     }
+
     /// Deletes an address alias of a container.
     ///
     /// `DELETE /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}` → `()`
@@ -2320,25 +2526,32 @@ impl LxcVmidFirewallAliasesNamePut {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
-    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
+
+    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At
+    /// most 64 characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// New name for the alias. At most 64 characters.
     #[inline]
     pub fn rename<How>(mut self, rename: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("rename", rename);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -2389,7 +2602,8 @@ pub struct LxcVmidFirewallAliasesNameDelete(pub(crate) Request<()>);
 request_impls!(LxcVmidFirewallAliasesNameDelete:());
 
 impl LxcVmidFirewallAliasesNameDelete {
-    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
+    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At
+    /// most 64 characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
@@ -2399,13 +2613,15 @@ impl LxcVmidFirewallAliasesNameDelete {
 
 /// The path `/nodes/{node}/lxc/{vmid}/firewall/ipset`.
 ///
-/// Its calls: [`GET /nodes/{node}/lxc/{vmid}/firewall/ipset`](LxcVmidFirewallIpsetPath::get), [`POST /nodes/{node}/lxc/{vmid}/firewall/ipset`](LxcVmidFirewallIpsetPost).
+/// Its calls: [`GET /nodes/{node}/lxc/{vmid}/firewall/ipset`](LxcVmidFirewallIpsetPath::get),
+/// [`POST /nodes/{node}/lxc/{vmid}/firewall/ipset`](LxcVmidFirewallIpsetPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/firewall/ipset")))]
 #[derive(Clone, Debug)]
-pub struct LxcVmidFirewallIpsetPath(pub(crate) At);
+pub struct LxcVmidFirewallIpsetPath(pub(crate) PathNode);
 
 impl LxcVmidFirewallPath {
-    /// Leads to [`GET /nodes/{node}/lxc/{vmid}/firewall/ipset`](LxcVmidFirewallIpsetPath::get), [`POST /nodes/{node}/lxc/{vmid}/firewall/ipset`](LxcVmidFirewallIpsetPost).
+    /// Leads to [`GET /nodes/{node}/lxc/{vmid}/firewall/ipset`](LxcVmidFirewallIpsetPath::get),
+    /// [`POST /nodes/{node}/lxc/{vmid}/firewall/ipset`](LxcVmidFirewallIpsetPost).
     #[inline]
     #[must_use]
     pub fn ipset(&self) -> LxcVmidFirewallIpsetPath {
@@ -2448,6 +2664,7 @@ impl LxcVmidFirewallIpsetPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Creates an IP set for a container, or renames one.
     ///
     /// `POST /nodes/{node}/lxc/{vmid}/firewall/ipset` → `()`
@@ -2515,13 +2732,17 @@ impl LxcVmidFirewallIpsetPost {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
-    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
+
+    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At
+    /// most 64 characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
-    /// Present name of a set that gets the name in `name`; the same name changes just the comment. At most 64 characters.
+
+    /// Present name of a set that gets the name in `name`; the same name changes just the comment.
+    /// At most 64 characters.
     #[inline]
     pub fn rename<How>(mut self, rename: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("rename", rename);
@@ -2531,13 +2752,19 @@ impl LxcVmidFirewallIpsetPost {
 
 /// The path `/nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`.
 ///
-/// Its calls: [`GET /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`](LxcVmidFirewallIpsetNamePath::get), [`POST /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`](LxcVmidFirewallIpsetNamePost), [`DELETE /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`](LxcVmidFirewallIpsetNameDelete).
+/// Its calls:
+/// [`GET /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`](LxcVmidFirewallIpsetNamePath::get),
+/// [`POST /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`](LxcVmidFirewallIpsetNamePost),
+/// [`DELETE /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`](LxcVmidFirewallIpsetNameDelete).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/firewall/ipset/{name}")))]
 #[derive(Clone, Debug)]
-pub struct LxcVmidFirewallIpsetNamePath(pub(crate) At);
+pub struct LxcVmidFirewallIpsetNamePath(pub(crate) PathNode);
 
 impl LxcVmidFirewallIpsetPath {
-    /// Leads to [`GET /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`](LxcVmidFirewallIpsetNamePath::get), [`POST /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`](LxcVmidFirewallIpsetNamePost), [`DELETE /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`](LxcVmidFirewallIpsetNameDelete).
+    /// Leads to
+    /// [`GET /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`](LxcVmidFirewallIpsetNamePath::get),
+    /// [`POST /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`](LxcVmidFirewallIpsetNamePost),
+    /// [`DELETE /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`](LxcVmidFirewallIpsetNameDelete).
     ///
     /// Name of the IP set.
     #[inline]
@@ -2585,6 +2812,7 @@ impl LxcVmidFirewallIpsetNamePath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Adds an address or network to an IP set of a container.
     ///
     /// `POST /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}` → `()`
@@ -2604,6 +2832,7 @@ impl LxcVmidFirewallIpsetNamePath {
         request.call.set_as::<Cidr, How0>("cidr", cidr);
         LxcVmidFirewallIpsetNamePost(request)
     }
+
     /// Deletes an IP set of a container; without `force` only an empty one.
     ///
     /// `DELETE /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}` → `()`
@@ -2659,19 +2888,24 @@ impl LxcVmidFirewallIpsetNamePost {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
+
     /// Takes the address or network out of the set, as an exception from a larger entry.
     #[inline]
     pub fn nomatch<How>(mut self, nomatch: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("nomatch", nomatch);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -2732,13 +2966,19 @@ impl LxcVmidFirewallIpsetNameDelete {
 
 /// The path `/nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`.
 ///
-/// Its calls: [`GET /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`](LxcVmidFirewallIpsetNameCidrPath::get), [`PUT /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`](LxcVmidFirewallIpsetNameCidrPut), [`DELETE /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`](LxcVmidFirewallIpsetNameCidrDelete).
+/// Its calls:
+/// [`GET /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`](LxcVmidFirewallIpsetNameCidrPath::get),
+/// [`PUT /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`](LxcVmidFirewallIpsetNameCidrPut),
+/// [`DELETE /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`](LxcVmidFirewallIpsetNameCidrDelete).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}")))]
 #[derive(Clone, Debug)]
-pub struct LxcVmidFirewallIpsetNameCidrPath(pub(crate) At);
+pub struct LxcVmidFirewallIpsetNameCidrPath(pub(crate) PathNode);
 
 impl LxcVmidFirewallIpsetNamePath {
-    /// Leads to [`GET /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`](LxcVmidFirewallIpsetNameCidrPath::get), [`PUT /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`](LxcVmidFirewallIpsetNameCidrPut), [`DELETE /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`](LxcVmidFirewallIpsetNameCidrDelete).
+    /// Leads to
+    /// [`GET /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`](LxcVmidFirewallIpsetNameCidrPath::get),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`](LxcVmidFirewallIpsetNameCidrPut),
+    /// [`DELETE /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`](LxcVmidFirewallIpsetNameCidrDelete).
     ///
     /// Address or network in CIDR notation.
     #[inline]
@@ -2789,6 +3029,7 @@ impl LxcVmidFirewallIpsetNameCidrPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Changes one entry of an IP set of a container.
     ///
     /// `PUT /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}` → `()`
@@ -2802,6 +3043,7 @@ impl LxcVmidFirewallIpsetNameCidrPath {
             .limits(&[("digest", Takes::Length(0, 64))]);
         LxcVmidFirewallIpsetNameCidrPut(self.0.request(ENDPOINT, reply::nothing))
     }
+
     /// Takes an address or network out of an IP set of a container.
     ///
     /// `DELETE /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}` → `()`
@@ -2858,25 +3100,32 @@ impl LxcVmidFirewallIpsetNameCidrPut {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
-    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
+
+    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At
+    /// most 64 characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// Takes the address or network out of the set, as an exception from a larger entry.
     #[inline]
     pub fn nomatch<How>(mut self, nomatch: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("nomatch", nomatch);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -2928,7 +3177,8 @@ pub struct LxcVmidFirewallIpsetNameCidrDelete(pub(crate) Request<()>);
 request_impls!(LxcVmidFirewallIpsetNameCidrDelete:());
 
 impl LxcVmidFirewallIpsetNameCidrDelete {
-    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
+    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At
+    /// most 64 characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
@@ -2941,7 +3191,7 @@ impl LxcVmidFirewallIpsetNameCidrDelete {
 /// Its calls: [`GET /nodes/{node}/lxc/{vmid}/firewall/log`](LxcVmidFirewallLogGet).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/firewall/log")))]
 #[derive(Clone, Debug)]
-pub struct LxcVmidFirewallLogPath(pub(crate) At);
+pub struct LxcVmidFirewallLogPath(pub(crate) PathNode);
 
 impl LxcVmidFirewallPath {
     /// Leads to [`GET /nodes/{node}/lxc/{vmid}/firewall/log`](LxcVmidFirewallLogGet).
@@ -3008,18 +3258,21 @@ impl LxcVmidFirewallLogGet {
         self.0.call.set_some::<i64, How>("limit", limit);
         self
     }
+
     /// Leaves out lines from before this Unix time, in seconds. At least 0.
     #[inline]
     pub fn since<How>(mut self, since: impl IntoSetting<Timestamp, How>) -> Self {
         self.0.call.set_some::<Timestamp, How>("since", since);
         self
     }
+
     /// Number of the first line to return, counted from 0. At least 0.
     #[inline]
     pub fn start<How>(mut self, start: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("start", start);
         self
     }
+
     /// Leaves out lines from after this Unix time, in seconds. At least 0.
     #[inline]
     pub fn until<How>(mut self, until: impl IntoSetting<Timestamp, How>) -> Self {
@@ -3030,13 +3283,15 @@ impl LxcVmidFirewallLogGet {
 
 /// The path `/nodes/{node}/lxc/{vmid}/firewall/options`.
 ///
-/// Its calls: [`GET /nodes/{node}/lxc/{vmid}/firewall/options`](LxcVmidFirewallOptionsPath::get), [`PUT /nodes/{node}/lxc/{vmid}/firewall/options`](LxcVmidFirewallOptionsPut).
+/// Its calls: [`GET /nodes/{node}/lxc/{vmid}/firewall/options`](LxcVmidFirewallOptionsPath::get),
+/// [`PUT /nodes/{node}/lxc/{vmid}/firewall/options`](LxcVmidFirewallOptionsPut).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/firewall/options")))]
 #[derive(Clone, Debug)]
-pub struct LxcVmidFirewallOptionsPath(pub(crate) At);
+pub struct LxcVmidFirewallOptionsPath(pub(crate) PathNode);
 
 impl LxcVmidFirewallPath {
-    /// Leads to [`GET /nodes/{node}/lxc/{vmid}/firewall/options`](LxcVmidFirewallOptionsPath::get), [`PUT /nodes/{node}/lxc/{vmid}/firewall/options`](LxcVmidFirewallOptionsPut).
+    /// Leads to [`GET /nodes/{node}/lxc/{vmid}/firewall/options`](LxcVmidFirewallOptionsPath::get),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/firewall/options`](LxcVmidFirewallOptionsPut).
     #[inline]
     #[must_use]
     pub fn options(&self) -> LxcVmidFirewallOptionsPath {
@@ -3087,6 +3342,7 @@ impl LxcVmidFirewallOptionsPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Changes the firewall options of a container.
     ///
     /// `PUT /nodes/{node}/lxc/{vmid}/firewall/options` → `()`
@@ -3143,30 +3399,36 @@ impl LxcVmidFirewallOptionsPut {
         self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
+
     /// Lets DHCP through. Default: `false`.
     #[inline]
     pub fn dhcp<How>(mut self, dhcp: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("dhcp", dhcp);
         self
     }
-    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
+
+    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At
+    /// most 64 characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// Whether the firewall of the guest is on. Default: `false`.
     #[inline]
     pub fn enable<How>(mut self, enable: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("enable", enable);
         self
     }
+
     /// Drops packets with a foreign source address, as if every card had an `ipfilter` set.
     #[inline]
     pub fn ipfilter<How>(mut self, ipfilter: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("ipfilter", ipfilter);
         self
     }
+
     /// Level to log incoming traffic at; `nolog` logs nothing.
     #[inline]
     pub fn log_level_in<How>(
@@ -3181,6 +3443,7 @@ impl LxcVmidFirewallOptionsPut {
             >("log_level_in", log_level_in);
         self
     }
+
     /// Level to log outgoing traffic at; `nolog` logs nothing.
     #[inline]
     pub fn log_level_out<How>(
@@ -3195,18 +3458,21 @@ impl LxcVmidFirewallOptionsPut {
             >("log_level_out", log_level_out);
         self
     }
+
     /// Drops packets the guest sends with a foreign MAC address. Default: `true`.
     #[inline]
     pub fn macfilter<How>(mut self, macfilter: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("macfilter", macfilter);
         self
     }
+
     /// Lets IPv6 neighbor discovery through. Default: `true`.
     #[inline]
     pub fn ndp<How>(mut self, ndp: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("ndp", ndp);
         self
     }
+
     /// What happens to incoming traffic that no rule matches.
     #[inline]
     pub fn policy_in<How>(
@@ -3218,6 +3484,7 @@ impl LxcVmidFirewallOptionsPut {
             .set_some::<super::types::FirewallPolicyIn, How>("policy_in", policy_in);
         self
     }
+
     /// What happens to outgoing traffic that no rule matches.
     #[inline]
     pub fn policy_out<How>(
@@ -3229,25 +3496,31 @@ impl LxcVmidFirewallOptionsPut {
             .set_some::<super::types::FirewallPolicyOut, How>("policy_out", policy_out);
         self
     }
+
     /// Lets the guest send IPv6 router advertisements.
     #[inline]
     pub fn radv<How>(mut self, radv: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("radv", radv);
         self
     }
+
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
         self.0.call.unset(name.into());
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -3265,7 +3538,7 @@ impl Settings<LxcVmidFirewallOptionsPut> for super::types::GuestFirewallOptions 
 /// Its calls: [`GET /nodes/{node}/lxc/{vmid}/firewall/refs`](LxcVmidFirewallRefsGet).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/firewall/refs")))]
 #[derive(Clone, Debug)]
-pub struct LxcVmidFirewallRefsPath(pub(crate) At);
+pub struct LxcVmidFirewallRefsPath(pub(crate) PathNode);
 
 impl LxcVmidFirewallPath {
     /// Leads to [`GET /nodes/{node}/lxc/{vmid}/firewall/refs`](LxcVmidFirewallRefsGet).
@@ -3279,7 +3552,8 @@ impl LxcVmidFirewallPath {
 impl LxcVmidFirewallRefsPath {
     /// Lists the aliases and IP sets that firewall rules of a container can name.
     ///
-    /// `GET /nodes/{node}/lxc/{vmid}/firewall/refs` → list of [`FirewallRef`](super::types::FirewallRef)
+    /// `GET /nodes/{node}/lxc/{vmid}/firewall/refs` → list of
+    /// [`FirewallRef`](super::types::FirewallRef)
     #[inline]
     pub fn get(&self) -> LxcVmidFirewallRefsGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3331,13 +3605,15 @@ impl LxcVmidFirewallRefsGet {
 
 /// The path `/nodes/{node}/lxc/{vmid}/firewall/rules`.
 ///
-/// Its calls: [`GET /nodes/{node}/lxc/{vmid}/firewall/rules`](LxcVmidFirewallRulesPath::get), [`POST /nodes/{node}/lxc/{vmid}/firewall/rules`](LxcVmidFirewallRulesPost).
+/// Its calls: [`GET /nodes/{node}/lxc/{vmid}/firewall/rules`](LxcVmidFirewallRulesPath::get),
+/// [`POST /nodes/{node}/lxc/{vmid}/firewall/rules`](LxcVmidFirewallRulesPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/firewall/rules")))]
 #[derive(Clone, Debug)]
-pub struct LxcVmidFirewallRulesPath(pub(crate) At);
+pub struct LxcVmidFirewallRulesPath(pub(crate) PathNode);
 
 impl LxcVmidFirewallPath {
-    /// Leads to [`GET /nodes/{node}/lxc/{vmid}/firewall/rules`](LxcVmidFirewallRulesPath::get), [`POST /nodes/{node}/lxc/{vmid}/firewall/rules`](LxcVmidFirewallRulesPost).
+    /// Leads to [`GET /nodes/{node}/lxc/{vmid}/firewall/rules`](LxcVmidFirewallRulesPath::get),
+    /// [`POST /nodes/{node}/lxc/{vmid}/firewall/rules`](LxcVmidFirewallRulesPost).
     #[inline]
     #[must_use]
     pub fn rules(&self) -> LxcVmidFirewallRulesPath {
@@ -3381,12 +3657,15 @@ impl LxcVmidFirewallRulesPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Adds a firewall rule at the top of those of a container.
     ///
     /// `POST /nodes/{node}/lxc/{vmid}/firewall/rules` → `()`
     ///
-    /// * `type_`: Direction the rule applies to, or `group` for a rule that pulls in a security group.
-    /// * `action`: `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
+    /// * `type_`: Direction the rule applies to, or `group` for a rule that pulls in a security
+    ///   group.
+    /// * `action`: `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group.
+    ///   At most 20 characters.
     #[inline]
     pub fn post(&self) -> LxcVmidFirewallRulesPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3412,7 +3691,8 @@ impl LxcVmidFirewallRulesPath {
 
 /// `POST /nodes/{node}/lxc/{vmid}/firewall/rules` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct LxcVmidFirewallRulesPostRequired<const GIVEN: usize>(Request<()>);
@@ -3430,7 +3710,8 @@ impl LxcVmidFirewallRulesPostRequired<0> {
 }
 
 impl LxcVmidFirewallRulesPostRequired<1> {
-    /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
+    /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20
+    /// characters.
     #[inline]
     pub fn action<How>(
         mut self,
@@ -3463,7 +3744,8 @@ impl LxcVmidFirewallRulesPostRequired<1> {
 /// ```
 ///
 /// * `type_`: Direction the rule applies to, or `group` for a rule that pulls in a security group.
-/// * `action`: `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
+/// * `action`: `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At
+///   most 20 characters.
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Config.Network` on path `/vms/{vmid}`.
@@ -3492,30 +3774,37 @@ impl LxcVmidFirewallRulesPost {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
-    /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
+
+    /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an
+    /// IP set. At most 512 characters.
     #[inline]
     pub fn dest<How>(mut self, dest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("dest", dest);
         self
     }
-    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
+
+    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At
+    /// most 64 characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// Target ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
     pub fn dport<How>(mut self, dport: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("dport", dport);
         self
     }
+
     /// Whether the rule is in force: any number but 0; a rule added without this is off.
     #[inline]
     pub fn enable<How>(mut self, enable: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("enable", enable);
         self
     }
+
     /// ICMP type to match, by name or number; only with an ICMP protocol.
     #[cfg_attr(doc, doc(alias("icmp-type")))]
     #[inline]
@@ -3523,12 +3812,15 @@ impl LxcVmidFirewallRulesPost {
         self.0.call.set_some::<String, How>("icmp-type", icmp_type);
         self
     }
-    /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for hosts. At most 20 characters.
+
+    /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for
+    /// hosts. At most 20 characters.
     #[inline]
     pub fn iface<How>(mut self, iface: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("iface", iface);
         self
     }
+
     /// Level to log matching packets at; `nolog` logs nothing.
     #[inline]
     pub fn log<How>(
@@ -3538,43 +3830,53 @@ impl LxcVmidFirewallRulesPost {
         self.0.call.set_some::<super::types::FirewallLogLevel, How>("log", log);
         self
     }
+
     /// Predefined macro that brings protocol and ports along. At most 128 characters.
     #[inline]
     pub fn macro_<How>(mut self, macro_: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("macro", macro_);
         self
     }
+
     /// Without effect here, as new rules go to the top. At least 0.
     #[inline]
     pub fn pos<How>(mut self, pos: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("pos", pos);
         self
     }
+
     /// Protocol to match, by name or number.
     #[inline]
     pub fn proto<How>(mut self, proto: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("proto", proto);
         self
     }
-    /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
+
+    /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an
+    /// IP set. At most 512 characters.
     #[inline]
     pub fn source<How>(mut self, source: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("source", source);
         self
     }
+
     /// Source ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
     pub fn sport<How>(mut self, sport: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("sport", sport);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -3589,13 +3891,19 @@ impl Settings<LxcVmidFirewallRulesPost> for super::types::FirewallRule {
 
 /// The path `/nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`.
 ///
-/// Its calls: [`GET /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`](LxcVmidFirewallRulesPosPath::get), [`PUT /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`](LxcVmidFirewallRulesPosPut), [`DELETE /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`](LxcVmidFirewallRulesPosDelete).
+/// Its calls:
+/// [`GET /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`](LxcVmidFirewallRulesPosPath::get),
+/// [`PUT /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`](LxcVmidFirewallRulesPosPut),
+/// [`DELETE /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`](LxcVmidFirewallRulesPosDelete).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/firewall/rules/{pos}")))]
 #[derive(Clone, Debug)]
-pub struct LxcVmidFirewallRulesPosPath(pub(crate) At);
+pub struct LxcVmidFirewallRulesPosPath(pub(crate) PathNode);
 
 impl LxcVmidFirewallRulesPath {
-    /// Leads to [`GET /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`](LxcVmidFirewallRulesPosPath::get), [`PUT /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`](LxcVmidFirewallRulesPosPut), [`DELETE /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`](LxcVmidFirewallRulesPosDelete).
+    /// Leads to
+    /// [`GET /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`](LxcVmidFirewallRulesPosPath::get),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`](LxcVmidFirewallRulesPosPut),
+    /// [`DELETE /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`](LxcVmidFirewallRulesPosDelete).
     ///
     /// Position of the rule, counted from 0; rules are checked in this order.
     #[inline]
@@ -3643,6 +3951,7 @@ impl LxcVmidFirewallRulesPosPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Changes or moves a firewall rule of a container.
     ///
     /// `PUT /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}` → `()`
@@ -3667,6 +3976,7 @@ impl LxcVmidFirewallRulesPosPath {
             );
         LxcVmidFirewallRulesPosPut(self.0.request(ENDPOINT, reply::nothing))
     }
+
     /// Deletes a firewall rule of a container; later rules move up.
     ///
     /// `DELETE /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}` → `()`
@@ -3709,48 +4019,58 @@ pub struct LxcVmidFirewallRulesPosPut(pub(crate) Request<()>);
 request_impls!(LxcVmidFirewallRulesPosPut:());
 
 impl LxcVmidFirewallRulesPosPut {
-    /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
+    /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20
+    /// characters.
     #[inline]
     pub fn action<How>(mut self, action: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("action", action);
         self
     }
+
     /// Comment on the entry.
     #[inline]
     pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
+
     /// Comma-separated names of settings to remove.
     #[inline]
     pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
-    /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
+
+    /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an
+    /// IP set. At most 512 characters.
     #[inline]
     pub fn dest<How>(mut self, dest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("dest", dest);
         self
     }
-    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
+
+    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At
+    /// most 64 characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// Target ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
     pub fn dport<How>(mut self, dport: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("dport", dport);
         self
     }
+
     /// Whether the rule is in force: 0 switches it off, any other number on.
     #[inline]
     pub fn enable<How>(mut self, enable: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("enable", enable);
         self
     }
+
     /// ICMP type to match, by name or number; only with an ICMP protocol.
     #[cfg_attr(doc, doc(alias("icmp-type")))]
     #[inline]
@@ -3758,12 +4078,15 @@ impl LxcVmidFirewallRulesPosPut {
         self.0.call.set_some::<String, How>("icmp-type", icmp_type);
         self
     }
-    /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for hosts. At most 20 characters.
+
+    /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for
+    /// hosts. At most 20 characters.
     #[inline]
     pub fn iface<How>(mut self, iface: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("iface", iface);
         self
     }
+
     /// Level to log matching packets at; `nolog` logs nothing.
     #[inline]
     pub fn log<How>(
@@ -3773,36 +4096,44 @@ impl LxcVmidFirewallRulesPosPut {
         self.0.call.set_some::<super::types::FirewallLogLevel, How>("log", log);
         self
     }
+
     /// Predefined macro that brings protocol and ports along. At most 128 characters.
     #[inline]
     pub fn macro_<How>(mut self, macro_: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("macro", macro_);
         self
     }
-    /// Moves the rule ahead of the one now at this position; other settings in the call are then ignored. At least 0.
+
+    /// Moves the rule ahead of the one now at this position; other settings in the call are then
+    /// ignored. At least 0.
     #[inline]
     pub fn moveto<How>(mut self, moveto: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("moveto", moveto);
         self
     }
+
     /// Protocol to match, by name or number.
     #[inline]
     pub fn proto<How>(mut self, proto: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("proto", proto);
         self
     }
-    /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
+
+    /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an
+    /// IP set. At most 512 characters.
     #[inline]
     pub fn source<How>(mut self, source: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("source", source);
         self
     }
+
     /// Source ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
     pub fn sport<How>(mut self, sport: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("sport", sport);
         self
     }
+
     /// Direction the rule applies to, or `group` for a rule that pulls in a security group.
     #[inline]
     pub fn type_<How>(
@@ -3812,19 +4143,24 @@ impl LxcVmidFirewallRulesPosPut {
         self.0.call.set_some::<super::types::FirewallRuleType, How>("type", type_);
         self
     }
+
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
         self.0.call.unset(name.into());
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -3862,7 +4198,8 @@ pub struct LxcVmidFirewallRulesPosDelete(pub(crate) Request<()>);
 request_impls!(LxcVmidFirewallRulesPosDelete:());
 
 impl LxcVmidFirewallRulesPosDelete {
-    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
+    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At
+    /// most 64 characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
@@ -3875,7 +4212,7 @@ impl LxcVmidFirewallRulesPosDelete {
 /// Its calls: [`GET /nodes/{node}/lxc/{vmid}/interfaces`](LxcVmidInterfacesPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/interfaces")))]
 #[derive(Clone, Debug)]
-pub struct LxcVmidInterfacesPath(pub(crate) At);
+pub struct LxcVmidInterfacesPath(pub(crate) PathNode);
 
 impl LxcVmidPath {
     /// Leads to [`GET /nodes/{node}/lxc/{vmid}/interfaces`](LxcVmidInterfacesPath::get).
@@ -3930,13 +4267,15 @@ impl LxcVmidInterfacesPath {
 
 /// The path `/nodes/{node}/lxc/{vmid}/migrate`.
 ///
-/// Its calls: [`GET /nodes/{node}/lxc/{vmid}/migrate`](LxcVmidMigrateGet), [`POST /nodes/{node}/lxc/{vmid}/migrate`](LxcVmidMigratePost).
+/// Its calls: [`GET /nodes/{node}/lxc/{vmid}/migrate`](LxcVmidMigrateGet),
+/// [`POST /nodes/{node}/lxc/{vmid}/migrate`](LxcVmidMigratePost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/migrate")))]
 #[derive(Clone, Debug)]
-pub struct LxcVmidMigratePath(pub(crate) At);
+pub struct LxcVmidMigratePath(pub(crate) PathNode);
 
 impl LxcVmidPath {
-    /// Leads to [`GET /nodes/{node}/lxc/{vmid}/migrate`](LxcVmidMigrateGet), [`POST /nodes/{node}/lxc/{vmid}/migrate`](LxcVmidMigratePost).
+    /// Leads to [`GET /nodes/{node}/lxc/{vmid}/migrate`](LxcVmidMigrateGet),
+    /// [`POST /nodes/{node}/lxc/{vmid}/migrate`](LxcVmidMigratePost).
     #[inline]
     #[must_use]
     pub fn migrate(&self) -> LxcVmidMigratePath {
@@ -3959,6 +4298,7 @@ impl LxcVmidMigratePath {
             .limits(&[("target", Takes::Format("pve-node"))]);
         LxcVmidMigrateGet(self.0.request(ENDPOINT, reply::data))
     }
+
     /// Migrates the container to another node of the cluster; a running one needs `restart`.
     ///
     /// `POST /nodes/{node}/lxc/{vmid}/migrate` → [`Task`]
@@ -4053,7 +4393,8 @@ impl LxcVmidMigrateGet {
 /// * Gives: [`Task`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Migrate` on path `/vms/{vmid}`.
-///   * With `target-storage`, when the volumes go to other storages: `VM.Config.Disk` on path `/vms/{vmid}` and `Datastore.AllocateSpace` on path `/storage/{storage}`.
+///   * With `target-storage`, when the volumes go to other storages: `VM.Config.Disk` on path
+///     `/vms/{vmid}` and `Datastore.AllocateSpace` on path `/storage/{storage}`.
 ///
 /// # Example
 ///
@@ -4079,25 +4420,30 @@ pub struct LxcVmidMigratePost(pub(crate) Request<Task>);
 request_impls!(LxcVmidMigratePost: Task);
 
 impl LxcVmidMigratePost {
-    /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
+    /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it.
+    /// At least 0.
     #[inline]
     pub fn bwlimit<How>(mut self, bwlimit: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("bwlimit", bwlimit);
         self
     }
+
     /// Asks for a live migration, which containers do not support as yet; use `restart`.
     #[inline]
     pub fn online<How>(mut self, online: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("online", online);
         self
     }
+
     /// Shuts a running container down, moves it and starts it again on the target.
     #[inline]
     pub fn restart<How>(mut self, restart: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("restart", restart);
         self
     }
-    /// Storage per source storage as `source:target` pairs, one storage for all, or `1` for the same ones.
+
+    /// Storage per source storage as `source:target` pairs, one storage for all, or `1` for the
+    /// same ones.
     #[cfg_attr(doc, doc(alias("target-storage")))]
     #[inline]
     pub fn target_storage<How>(
@@ -4107,6 +4453,7 @@ impl LxcVmidMigratePost {
         self.0.call.set_some_list::<String, How>("target-storage", target_storage);
         self
     }
+
     /// Seconds to wait for the shutdown of a `restart` migration. Default: `180`.
     #[inline]
     pub fn timeout<How>(mut self, timeout: impl IntoSetting<i64, How>) -> Self {
@@ -4120,7 +4467,7 @@ impl LxcVmidMigratePost {
 /// Its calls: [`POST /nodes/{node}/lxc/{vmid}/move_volume`](LxcVmidMoveVolumePost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/move_volume")))]
 #[derive(Clone, Debug)]
-pub struct LxcVmidMoveVolumePath(pub(crate) At);
+pub struct LxcVmidMoveVolumePath(pub(crate) PathNode);
 
 impl LxcVmidPath {
     /// Leads to [`POST /nodes/{node}/lxc/{vmid}/move_volume`](LxcVmidMoveVolumePost).
@@ -4140,7 +4487,7 @@ impl LxcVmidMoveVolumePath {
     #[inline]
     pub fn post<How0>(
         &self,
-        volume: impl IntoValue<LxcMoveVolumeVolume, How0>,
+        volume: impl IntoValue<DiskKey, How0>,
     ) -> LxcVmidMoveVolumePost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
@@ -4174,15 +4521,31 @@ impl LxcVmidMoveVolumePath {
             )
             .limits(
                 &[
+                    (
+                        "volume",
+                        Takes::Pattern(
+                            &[
+                                "(?:rootfs|mp(?:[0-9]|[1-9][0-9]|1[0-9][0-9]|2[0-4][0-9]|25[0-5])|unused(?:[0-9]|[1-9][0-9]|1[0-9][0-9]|2[0-4][0-9]|25[0-5]))",
+                            ],
+                        ),
+                    ),
                     ("bwlimit", Takes::Integer(0, i64::MAX)),
                     ("digest", Takes::Length(0, 40)),
                     ("storage", Takes::Format("pve-storage-id")),
                     ("target-digest", Takes::Length(0, 40)),
                     ("target-vmid", Takes::Integer(1, i64::MAX)),
+                    (
+                        "target-volume",
+                        Takes::Pattern(
+                            &[
+                                "(?:rootfs|mp(?:[0-9]|[1-9][0-9]|1[0-9][0-9]|2[0-4][0-9]|25[0-5])|unused(?:[0-9]|[1-9][0-9]|1[0-9][0-9]|2[0-4][0-9]|25[0-5]))",
+                            ],
+                        ),
+                    ),
                 ],
             );
         let mut request = self.0.request(ENDPOINT, reply::task);
-        request.call.set_as::<LxcMoveVolumeVolume, How0>("volume", volume);
+        request.call.set_as::<DiskKey, How0>("volume", volume);
         LxcVmidMoveVolumePost(request)
     }
 }
@@ -4192,17 +4555,8 @@ impl LxcVmidMoveVolumePath {
 /// `POST /nodes/{node}/lxc/{vmid}/move_volume`
 ///
 /// ```no_run
-/// use proxmox_api::pve::lxc::LxcMoveVolumeVolume;
-///
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
-/// let task = pve
-///     .nodes()
-///     .node("pve1")
-///     .lxc()
-///     .vmid(100)
-///     .move_volume()
-///     .post(LxcMoveVolumeVolume::Rootfs)
-///     .await?;
+/// let task = pve.nodes().node("pve1").lxc().vmid(100).move_volume().post("mp0").await?;
 /// task.wait().await?;
 /// # Ok(()) }
 /// ```
@@ -4212,7 +4566,8 @@ impl LxcVmidMoveVolumePath {
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Config.Disk` on path `/vms/{vmid}`.
 ///   * With `storage`: `Datastore.AllocateSpace` on path `/storage/{storage}`.
-///   * With `target-vmid`: `VM.Config.Disk` on path `/vms/{target-vmid}` and `Datastore.AllocateSpace` on path `/storage/{storage}`.
+///   * With `target-vmid`: `VM.Config.Disk` on path `/vms/{target-vmid}` and
+///     `Datastore.AllocateSpace` on path `/storage/{storage}`.
 #[cfg_attr(doc, doc(alias(
     "POST /nodes/{node}/lxc/{vmid}/move_volume", "move volume", "move container volume", "move rootfs",
     "move mount point", "change container storage", "pct move-volume", "pct move_volume", "container move volume",
@@ -4227,31 +4582,38 @@ pub struct LxcVmidMoveVolumePost(pub(crate) Request<Task>);
 request_impls!(LxcVmidMoveVolumePost: Task);
 
 impl LxcVmidMoveVolumePost {
-    /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
+    /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it.
+    /// At least 0.
     #[inline]
     pub fn bwlimit<How>(mut self, bwlimit: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("bwlimit", bwlimit);
         self
     }
+
     /// Deletes the original after the copy; otherwise it stays as `unused[n]`. Default: `false`.
     #[inline]
     pub fn delete<How>(mut self, delete: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("delete", delete);
         self
     }
-    /// SHA-1 digest the configuration must still have; the move is refused otherwise. At most 40 characters.
+
+    /// SHA-1 digest the configuration must still have; the move is refused otherwise. At most 40
+    /// characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// Storage to move the volume to.
     #[inline]
     pub fn storage<How>(mut self, storage: impl IntoSetting<StorageId, How>) -> Self {
         self.0.call.set_some::<StorageId, How>("storage", storage);
         self
     }
-    /// SHA-1 digest that the receiving configuration must still have; the move is refused otherwise. At most 40 characters.
+
+    /// SHA-1 digest that the receiving configuration must still have; the move is refused
+    /// otherwise. At most 40 characters.
     #[cfg_attr(doc, doc(alias("target-digest")))]
     #[inline]
     pub fn target_digest<How>(
@@ -4261,6 +4623,7 @@ impl LxcVmidMoveVolumePost {
         self.0.call.set_some::<String, How>("target-digest", target_digest);
         self
     }
+
     /// ID of the container that receives the volume. From 100 to 999999999.
     #[cfg_attr(doc, doc(alias("target-vmid")))]
     #[inline]
@@ -4268,16 +4631,15 @@ impl LxcVmidMoveVolumePost {
         self.0.call.set_some::<u32, How>("target-vmid", target_vmid);
         self
     }
+
     /// Key the volume gets in the receiving configuration; the same one if absent.
     #[cfg_attr(doc, doc(alias("target-volume")))]
     #[inline]
     pub fn target_volume<How>(
         mut self,
-        target_volume: impl IntoSetting<LxcMoveVolumeTargetVolume, How>,
+        target_volume: impl IntoSetting<DiskKey, How>,
     ) -> Self {
-        self.0
-            .call
-            .set_some::<LxcMoveVolumeTargetVolume, How>("target-volume", target_volume);
+        self.0.call.set_some::<DiskKey, How>("target-volume", target_volume);
         self
     }
 }
@@ -4287,7 +4649,7 @@ impl LxcVmidMoveVolumePost {
 /// Its calls: [`POST /nodes/{node}/lxc/{vmid}/mtunnel`](LxcVmidMtunnelPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/mtunnel")))]
 #[derive(Clone, Debug)]
-pub struct LxcVmidMtunnelPath(pub(crate) At);
+pub struct LxcVmidMtunnelPath(pub(crate) PathNode);
 
 impl LxcVmidPath {
     /// Leads to [`POST /nodes/{node}/lxc/{vmid}/mtunnel`](LxcVmidMtunnelPost).
@@ -4356,7 +4718,8 @@ impl LxcVmidMtunnelPath {
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Allocate` on path `/vms/{vmid}` and `Sys.Incoming` on path `/`.
 ///   * When the container that comes through the tunnel is privileged: `Sys.Modify` on path `/`.
-///   * When the container's settings come through the tunnel: what it takes to change the settings of a container.
+///   * When the container's settings come through the tunnel: what it takes to change the settings
+///     of a container.
 ///   * With `storages`: `Datastore.AllocateSpace` on path `/storage/{storage}`.
 #[cfg_attr(doc, doc(alias(
     "POST /nodes/{node}/lxc/{vmid}/mtunnel", "container mtunnel", "mtunnel container", "mtunnel a container",
@@ -4376,6 +4739,7 @@ impl LxcVmidMtunnelPost {
         self.0.call.set_some_list::<String, How>("bridges", bridges);
         self
     }
+
     /// Storages the migration will use; permission and availability are checked first.
     #[inline]
     pub fn storages<How>(
@@ -4392,10 +4756,11 @@ impl LxcVmidMtunnelPost {
 /// Its calls: [`GET /nodes/{node}/lxc/{vmid}/mtunnelwebsocket`](LxcVmidMtunnelwebsocketPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/mtunnelwebsocket")))]
 #[derive(Clone, Debug)]
-pub struct LxcVmidMtunnelwebsocketPath(pub(crate) At);
+pub struct LxcVmidMtunnelwebsocketPath(pub(crate) PathNode);
 
 impl LxcVmidPath {
-    /// Leads to [`GET /nodes/{node}/lxc/{vmid}/mtunnelwebsocket`](LxcVmidMtunnelwebsocketPath::get).
+    /// Leads to
+    /// [`GET /nodes/{node}/lxc/{vmid}/mtunnelwebsocket`](LxcVmidMtunnelwebsocketPath::get).
     #[inline]
     #[must_use]
     pub fn mtunnelwebsocket(&self) -> LxcVmidMtunnelwebsocketPath {
@@ -4424,7 +4789,8 @@ impl LxcVmidMtunnelwebsocketPath {
     /// ```
     ///
     /// * `socket`: Unix socket on the node to which the traffic is forwarded.
-    /// * `ticket`: Ticket for this socket, from the call that opened the tunnel or from the tunnel itself.
+    /// * `ticket`: Ticket for this socket, from the call that opened the tunnel or from the tunnel
+    ///   itself.
     /// * Gives: [`MtunnelWebsocket`](super::types::MtunnelWebsocket)
     /// * Releases: 7.4 to 9.2
     /// * Needs: the ticket that `POST /nodes/{node}/lxc/{vmid}/mtunnel` gave for the socket.
@@ -4450,7 +4816,8 @@ impl LxcVmidMtunnelwebsocketPath {
 
 /// `GET /nodes/{node}/lxc/{vmid}/mtunnelwebsocket` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct LxcVmidMtunnelwebsocketGetRequired<const GIVEN: usize>(
@@ -4486,7 +4853,7 @@ impl LxcVmidMtunnelwebsocketGetRequired<1> {
 /// Its calls: [`GET /nodes/{node}/lxc/{vmid}/pending`](LxcVmidPendingPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/pending")))]
 #[derive(Clone, Debug)]
-pub struct LxcVmidPendingPath(pub(crate) At);
+pub struct LxcVmidPendingPath(pub(crate) PathNode);
 
 impl LxcVmidPath {
     /// Leads to [`GET /nodes/{node}/lxc/{vmid}/pending`](LxcVmidPendingPath::get).
@@ -4532,7 +4899,7 @@ impl LxcVmidPendingPath {
 /// Its calls: [`POST /nodes/{node}/lxc/{vmid}/remote_migrate`](LxcVmidRemoteMigratePost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/remote_migrate")))]
 #[derive(Clone, Debug)]
-pub struct LxcVmidRemoteMigratePath(pub(crate) At);
+pub struct LxcVmidRemoteMigratePath(pub(crate) PathNode);
 
 impl LxcVmidPath {
     /// Leads to [`POST /nodes/{node}/lxc/{vmid}/remote_migrate`](LxcVmidRemoteMigratePost).
@@ -4549,8 +4916,10 @@ impl LxcVmidRemoteMigratePath {
     /// `POST /nodes/{node}/lxc/{vmid}/remote_migrate` → [`Task`]
     ///
     /// * `target_endpoint`: How to reach the API of the other cluster.
-    /// * `target_storage`: Storage per source storage as `source:target` pairs, one storage for all, or `1` for the same ones.
-    /// * `target_bridge`: Bridge per source bridge as `source:target` pairs, one bridge for all, or `1` for the same ones.
+    /// * `target_storage`: Storage per source storage as `source:target` pairs, one storage for
+    ///   all, or `1` for the same ones.
+    /// * `target_bridge`: Bridge per source bridge as `source:target` pairs, one bridge for all, or
+    ///   `1` for the same ones.
     #[inline]
     pub fn post(&self) -> LxcVmidRemoteMigratePostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -4571,7 +4940,8 @@ impl LxcVmidRemoteMigratePath {
 
 /// `POST /nodes/{node}/lxc/{vmid}/remote_migrate` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct LxcVmidRemoteMigratePostRequired<const GIVEN: usize>(Request<Task>);
@@ -4594,7 +4964,8 @@ impl LxcVmidRemoteMigratePostRequired<0> {
 }
 
 impl LxcVmidRemoteMigratePostRequired<1> {
-    /// Storage per source storage as `source:target` pairs, one storage for all, or `1` for the same ones.
+    /// Storage per source storage as `source:target` pairs, one storage for all, or `1` for the
+    /// same ones.
     #[inline]
     pub fn target_storage<How>(
         mut self,
@@ -4606,7 +4977,8 @@ impl LxcVmidRemoteMigratePostRequired<1> {
 }
 
 impl LxcVmidRemoteMigratePostRequired<2> {
-    /// Bridge per source bridge as `source:target` pairs, one bridge for all, or `1` for the same ones.
+    /// Bridge per source bridge as `source:target` pairs, one bridge for all, or `1` for the same
+    /// ones.
     #[inline]
     pub fn target_bridge<How>(
         mut self,
@@ -4641,8 +5013,10 @@ impl LxcVmidRemoteMigratePostRequired<2> {
 /// ```
 ///
 /// * `target_endpoint`: How to reach the API of the other cluster.
-/// * `target_storage`: Storage per source storage as `source:target` pairs, one storage for all, or `1` for the same ones.
-/// * `target_bridge`: Bridge per source bridge as `source:target` pairs, one bridge for all, or `1` for the same ones.
+/// * `target_storage`: Storage per source storage as `source:target` pairs, one storage for all, or
+///   `1` for the same ones.
+/// * `target_bridge`: Bridge per source bridge as `source:target` pairs, one bridge for all, or `1`
+///   for the same ones.
 /// * Gives: [`Task`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Migrate` on path `/vms/{vmid}`.
@@ -4660,30 +5034,35 @@ pub struct LxcVmidRemoteMigratePost(pub(crate) Request<Task>);
 request_impls!(LxcVmidRemoteMigratePost: Task);
 
 impl LxcVmidRemoteMigratePost {
-    /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
+    /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it.
+    /// At least 0.
     #[inline]
     pub fn bwlimit<How>(mut self, bwlimit: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("bwlimit", bwlimit);
         self
     }
+
     /// Deletes the original after success; otherwise it stays, stopped. Default: `false`.
     #[inline]
     pub fn delete<How>(mut self, delete: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("delete", delete);
         self
     }
+
     /// Asks for a live migration, which containers do not support as yet; use `restart`.
     #[inline]
     pub fn online<How>(mut self, online: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("online", online);
         self
     }
+
     /// Shuts a running container down, moves it and starts it again on the target.
     #[inline]
     pub fn restart<How>(mut self, restart: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("restart", restart);
         self
     }
+
     /// ID on the other cluster; the same one if absent. From 100 to 999999999.
     #[cfg_attr(doc, doc(alias("target-vmid")))]
     #[inline]
@@ -4691,6 +5070,7 @@ impl LxcVmidRemoteMigratePost {
         self.0.call.set_some::<u32, How>("target-vmid", target_vmid);
         self
     }
+
     /// Seconds to wait for the shutdown of a `restart` migration. Default: `180`.
     #[inline]
     pub fn timeout<How>(mut self, timeout: impl IntoSetting<i64, How>) -> Self {
@@ -4704,7 +5084,7 @@ impl LxcVmidRemoteMigratePost {
 /// Its calls: [`PUT /nodes/{node}/lxc/{vmid}/resize`](LxcVmidResizePut).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/resize")))]
 #[derive(Clone, Debug)]
-pub struct LxcVmidResizePath(pub(crate) At);
+pub struct LxcVmidResizePath(pub(crate) PathNode);
 
 impl LxcVmidPath {
     /// Leads to [`PUT /nodes/{node}/lxc/{vmid}/resize`](LxcVmidResizePut).
@@ -4721,7 +5101,8 @@ impl LxcVmidResizePath {
     /// `PUT /nodes/{node}/lxc/{vmid}/resize` → [`Task`]
     ///
     /// * `disk`: Key of the volume to enlarge, such as `rootfs` or `mp0`.
-    /// * `size`: New size, or with a leading `+` how much to add; the units are `K`, `M`, `G` and `T`. Cannot shrink.
+    /// * `size`: New size, or with a leading `+` how much to add; the units are `K`, `M`, `G` and
+    ///   `T`. Cannot shrink.
     #[inline]
     pub fn put(&self) -> LxcVmidResizePutRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -4740,6 +5121,14 @@ impl LxcVmidResizePath {
             )
             .limits(
                 &[
+                    (
+                        "disk",
+                        Takes::Pattern(
+                            &[
+                                "(?:rootfs|mp(?:[0-9]|[1-9][0-9]|1[0-9][0-9]|2[0-4][0-9]|25[0-5]))",
+                            ],
+                        ),
+                    ),
                     ("size", Takes::Pattern(&["\\+?\\d+(\\.\\d+)?[KMGT]?"])),
                     ("digest", Takes::Length(0, 40)),
                 ],
@@ -4750,7 +5139,8 @@ impl LxcVmidResizePath {
 
 /// `PUT /nodes/{node}/lxc/{vmid}/resize` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct LxcVmidResizePutRequired<const GIVEN: usize>(Request<Task>);
@@ -4760,15 +5150,16 @@ impl LxcVmidResizePutRequired<0> {
     #[inline]
     pub fn disk<How>(
         mut self,
-        disk: impl IntoValue<LxcResizeDisk, How>,
+        disk: impl IntoValue<DiskKey, How>,
     ) -> LxcVmidResizePutRequired<1> {
-        self.0.call.set_as::<LxcResizeDisk, How>("disk", disk);
+        self.0.call.set_as::<DiskKey, How>("disk", disk);
         LxcVmidResizePutRequired(self.0)
     }
 }
 
 impl LxcVmidResizePutRequired<1> {
-    /// New size, or with a leading `+` how much to add; the units are `K`, `M`, `G` and `T`. Cannot shrink.
+    /// New size, or with a leading `+` how much to add; the units are `K`, `M`, `G` and `T`. Cannot
+    /// shrink.
     #[inline]
     pub fn size<How>(mut self, size: impl IntoValue<String, How>) -> LxcVmidResizePut {
         self.0.call.set_as::<String, How>("size", size);
@@ -4781,8 +5172,6 @@ impl LxcVmidResizePutRequired<1> {
 /// `PUT /nodes/{node}/lxc/{vmid}/resize`
 ///
 /// ```no_run
-/// use proxmox_api::pve::lxc::LxcResizeDisk;
-///
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
 /// let task = pve
 ///     .nodes()
@@ -4791,7 +5180,7 @@ impl LxcVmidResizePutRequired<1> {
 ///     .vmid(100)
 ///     .resize()
 ///     .put()
-///     .disk(LxcResizeDisk::Rootfs)
+///     .disk("mp0")
 ///     .size("10G")
 ///     .await?;
 /// task.wait().await?;
@@ -4799,10 +5188,12 @@ impl LxcVmidResizePutRequired<1> {
 /// ```
 ///
 /// * `disk`: Key of the volume to enlarge, such as `rootfs` or `mp0`.
-/// * `size`: New size, or with a leading `+` how much to add; the units are `K`, `M`, `G` and `T`. Cannot shrink.
+/// * `size`: New size, or with a leading `+` how much to add; the units are `K`, `M`, `G` and `T`.
+///   Cannot shrink.
 /// * Gives: [`Task`]
 /// * Releases: 7.4 to 9.2
-/// * Needs: (`VM.Config.Disk` on path `/vms/{vmid}`) and (`VM.Config.Options` on path `/vms/{vmid}`) and (`Datastore.AllocateSpace` on path `/storage/{storage}`).
+/// * Needs: (`VM.Config.Disk` on path `/vms/{vmid}`) and (`VM.Config.Options` on path
+///   `/vms/{vmid}`) and (`Datastore.AllocateSpace` on path `/storage/{storage}`).
 ///
 /// # Example
 ///
@@ -4828,7 +5219,8 @@ pub struct LxcVmidResizePut(pub(crate) Request<Task>);
 request_impls!(LxcVmidResizePut: Task);
 
 impl LxcVmidResizePut {
-    /// SHA-1 digest the configuration must still have; the resize is refused otherwise. At most 40 characters.
+    /// SHA-1 digest the configuration must still have; the resize is refused otherwise. At most 40
+    /// characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
@@ -4841,7 +5233,7 @@ impl LxcVmidResizePut {
 /// Its calls: [`GET /nodes/{node}/lxc/{vmid}/rrd`](LxcVmidRrdGet).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/rrd")))]
 #[derive(Clone, Debug)]
-pub struct LxcVmidRrdPath(pub(crate) At);
+pub struct LxcVmidRrdPath(pub(crate) PathNode);
 
 impl LxcVmidPath {
     /// Leads to [`GET /nodes/{node}/lxc/{vmid}/rrd`](LxcVmidRrdGet).
@@ -4872,7 +5264,8 @@ impl LxcVmidRrdPath {
 
 /// `GET /nodes/{node}/lxc/{vmid}/rrd` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct LxcVmidRrdGetRequired<const GIVEN: usize>(Request<super::types::RrdImage>);
@@ -4955,7 +5348,7 @@ impl LxcVmidRrdGet {
 /// Its calls: [`GET /nodes/{node}/lxc/{vmid}/rrddata`](LxcVmidRrddataGet).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/rrddata")))]
 #[derive(Clone, Debug)]
-pub struct LxcVmidRrddataPath(pub(crate) At);
+pub struct LxcVmidRrddataPath(pub(crate) PathNode);
 
 impl LxcVmidPath {
     /// Leads to [`GET /nodes/{node}/lxc/{vmid}/rrddata`](LxcVmidRrddataGet).
@@ -4969,7 +5362,8 @@ impl LxcVmidPath {
 impl LxcVmidRrddataPath {
     /// Returns a container's recorded statistics as data points.
     ///
-    /// `GET /nodes/{node}/lxc/{vmid}/rrddata` → list of [`GuestRrdSample`](super::types::GuestRrdSample)
+    /// `GET /nodes/{node}/lxc/{vmid}/rrddata` → list of
+    /// [`GuestRrdSample`](super::types::GuestRrdSample)
     ///
     /// * `timeframe`: Period the statistics cover, up to now.
     #[inline]
@@ -5037,13 +5431,15 @@ impl LxcVmidRrddataGet {
 
 /// The path `/nodes/{node}/lxc/{vmid}/snapshot`.
 ///
-/// Its calls: [`GET /nodes/{node}/lxc/{vmid}/snapshot`](LxcVmidSnapshotPath::get), [`POST /nodes/{node}/lxc/{vmid}/snapshot`](LxcVmidSnapshotPost).
+/// Its calls: [`GET /nodes/{node}/lxc/{vmid}/snapshot`](LxcVmidSnapshotPath::get),
+/// [`POST /nodes/{node}/lxc/{vmid}/snapshot`](LxcVmidSnapshotPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/snapshot")))]
 #[derive(Clone, Debug)]
-pub struct LxcVmidSnapshotPath(pub(crate) At);
+pub struct LxcVmidSnapshotPath(pub(crate) PathNode);
 
 impl LxcVmidPath {
-    /// Leads to [`GET /nodes/{node}/lxc/{vmid}/snapshot`](LxcVmidSnapshotPath::get), [`POST /nodes/{node}/lxc/{vmid}/snapshot`](LxcVmidSnapshotPost).
+    /// Leads to [`GET /nodes/{node}/lxc/{vmid}/snapshot`](LxcVmidSnapshotPath::get),
+    /// [`POST /nodes/{node}/lxc/{vmid}/snapshot`](LxcVmidSnapshotPost).
     #[inline]
     #[must_use]
     pub fn snapshot(&self) -> LxcVmidSnapshotPath {
@@ -5062,7 +5458,7 @@ impl LxcVmidSnapshotPath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: list of [`LxcVmidSnapshotItem`]
+    /// * Gives: list of [`LxcSnapshotItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `VM.Audit` on path `/vms/{vmid}`.
     #[cfg_attr(doc, doc(alias(
@@ -5076,7 +5472,7 @@ impl LxcVmidSnapshotPath {
         "show lxc container snapshot", "GET snapshot", "pvesh get /nodes/{node}/lxc/{vmid}/snapshot", "VM.Audit"
     )))]
     #[inline]
-    pub fn get(&self) -> Request<Vec<LxcVmidSnapshotItem>> {
+    pub fn get(&self) -> Request<Vec<LxcSnapshotItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/nodes/{node}/lxc/{vmid}/snapshot",
@@ -5084,6 +5480,7 @@ impl LxcVmidSnapshotPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Takes a snapshot of the container.
     ///
     /// `POST /nodes/{node}/lxc/{vmid}/snapshot` → [`Task`]
@@ -5169,13 +5566,17 @@ impl LxcVmidSnapshotPost {
 
 /// The path `/nodes/{node}/lxc/{vmid}/snapshot/{snapname}`.
 ///
-/// Its calls: [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}`](LxcVmidSnapshotSnapnamePath::get), [`DELETE /nodes/{node}/lxc/{vmid}/snapshot/{snapname}`](LxcVmidSnapshotSnapnameDelete).
+/// Its calls:
+/// [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}`](LxcVmidSnapshotSnapnamePath::get),
+/// [`DELETE /nodes/{node}/lxc/{vmid}/snapshot/{snapname}`](LxcVmidSnapshotSnapnameDelete).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/snapshot/{snapname}")))]
 #[derive(Clone, Debug)]
-pub struct LxcVmidSnapshotSnapnamePath(pub(crate) At);
+pub struct LxcVmidSnapshotSnapnamePath(pub(crate) PathNode);
 
 impl LxcVmidSnapshotPath {
-    /// Leads to [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}`](LxcVmidSnapshotSnapnamePath::get), [`DELETE /nodes/{node}/lxc/{vmid}/snapshot/{snapname}`](LxcVmidSnapshotSnapnameDelete).
+    /// Leads to
+    /// [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}`](LxcVmidSnapshotSnapnamePath::get),
+    /// [`DELETE /nodes/{node}/lxc/{vmid}/snapshot/{snapname}`](LxcVmidSnapshotSnapnameDelete).
     ///
     /// Name of the snapshot.
     #[inline]
@@ -5223,6 +5624,7 @@ impl LxcVmidSnapshotSnapnamePath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Deletes a snapshot.
     ///
     /// `DELETE /nodes/{node}/lxc/{vmid}/snapshot/{snapname}` → [`Task`]
@@ -5282,13 +5684,17 @@ impl LxcVmidSnapshotSnapnameDelete {
 
 /// The path `/nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`.
 ///
-/// Its calls: [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get), [`PUT /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPut).
+/// Its calls:
+/// [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get),
+/// [`PUT /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPut).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config")))]
 #[derive(Clone, Debug)]
-pub struct LxcVmidSnapshotSnapnameConfigPath(pub(crate) At);
+pub struct LxcVmidSnapshotSnapnameConfigPath(pub(crate) PathNode);
 
 impl LxcVmidSnapshotSnapnamePath {
-    /// Leads to [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get), [`PUT /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPut).
+    /// Leads to
+    /// [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPut).
     #[inline]
     #[must_use]
     pub fn config(&self) -> LxcVmidSnapshotSnapnameConfigPath {
@@ -5338,6 +5744,7 @@ impl LxcVmidSnapshotSnapnameConfigPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Changes the description of a snapshot.
     ///
     /// `PUT /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config` → `()`
@@ -5397,13 +5804,17 @@ impl LxcVmidSnapshotSnapnameConfigPut {
         self.0.call.set_some::<String, How>("description", description);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -5453,13 +5864,15 @@ impl Settings<LxcVmidSnapshotSnapnameConfigPut> for LxcSnapshotConfig {
 
 /// The path `/nodes/{node}/lxc/{vmid}/snapshot/{snapname}/rollback`.
 ///
-/// Its calls: [`POST /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/rollback`](LxcVmidSnapshotSnapnameRollbackPost).
+/// Its calls:
+/// [`POST /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/rollback`](LxcVmidSnapshotSnapnameRollbackPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/snapshot/{snapname}/rollback")))]
 #[derive(Clone, Debug)]
-pub struct LxcVmidSnapshotSnapnameRollbackPath(pub(crate) At);
+pub struct LxcVmidSnapshotSnapnameRollbackPath(pub(crate) PathNode);
 
 impl LxcVmidSnapshotSnapnamePath {
-    /// Leads to [`POST /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/rollback`](LxcVmidSnapshotSnapnameRollbackPost).
+    /// Leads to
+    /// [`POST /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/rollback`](LxcVmidSnapshotSnapnameRollbackPost).
     #[inline]
     #[must_use]
     pub fn rollback(&self) -> LxcVmidSnapshotSnapnameRollbackPath {
@@ -5532,7 +5945,7 @@ impl LxcVmidSnapshotSnapnameRollbackPost {
 /// Its calls: [`POST /nodes/{node}/lxc/{vmid}/spiceproxy`](LxcVmidSpiceproxyPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/spiceproxy")))]
 #[derive(Clone, Debug)]
-pub struct LxcVmidSpiceproxyPath(pub(crate) At);
+pub struct LxcVmidSpiceproxyPath(pub(crate) PathNode);
 
 impl LxcVmidPath {
     /// Leads to [`POST /nodes/{node}/lxc/{vmid}/spiceproxy`](LxcVmidSpiceproxyPost).
@@ -5585,7 +5998,8 @@ pub struct LxcVmidSpiceproxyPost(pub(crate) Request<super::types::SpiceConfig>);
 request_impls!(LxcVmidSpiceproxyPost: super::types::SpiceConfig);
 
 impl LxcVmidSpiceproxyPost {
-    /// SPICE proxy to go through, any node will do: its host name in the call, its URL in the answer.
+    /// SPICE proxy to go through, any node will do: its host name in the call, its URL in the
+    /// answer.
     #[inline]
     pub fn proxy<How>(mut self, proxy: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("proxy", proxy);
@@ -5598,7 +6012,7 @@ impl LxcVmidSpiceproxyPost {
 /// Its calls: [`GET /nodes/{node}/lxc/{vmid}/status`](LxcVmidStatusPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/status")))]
 #[derive(Clone, Debug)]
-pub struct LxcVmidStatusPath(pub(crate) At);
+pub struct LxcVmidStatusPath(pub(crate) PathNode);
 
 impl LxcVmidPath {
     /// Leads to [`GET /nodes/{node}/lxc/{vmid}/status`](LxcVmidStatusPath::get).
@@ -5642,7 +6056,7 @@ impl LxcVmidStatusPath {
 /// Its calls: [`GET /nodes/{node}/lxc/{vmid}/status/current`](LxcVmidStatusCurrentPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/status/current")))]
 #[derive(Clone, Debug)]
-pub struct LxcVmidStatusCurrentPath(pub(crate) At);
+pub struct LxcVmidStatusCurrentPath(pub(crate) PathNode);
 
 impl LxcVmidStatusPath {
     /// Leads to [`GET /nodes/{node}/lxc/{vmid}/status/current`](LxcVmidStatusCurrentPath::get).
@@ -5697,7 +6111,7 @@ impl LxcVmidStatusCurrentPath {
 /// Its calls: [`POST /nodes/{node}/lxc/{vmid}/status/reboot`](LxcVmidStatusRebootPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/status/reboot")))]
 #[derive(Clone, Debug)]
-pub struct LxcVmidStatusRebootPath(pub(crate) At);
+pub struct LxcVmidStatusRebootPath(pub(crate) PathNode);
 
 impl LxcVmidStatusPath {
     /// Leads to [`POST /nodes/{node}/lxc/{vmid}/status/reboot`](LxcVmidStatusRebootPost).
@@ -5774,7 +6188,7 @@ impl LxcVmidStatusRebootPost {
 /// Its calls: [`POST /nodes/{node}/lxc/{vmid}/status/resume`](LxcVmidStatusResumePath::post).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/status/resume")))]
 #[derive(Clone, Debug)]
-pub struct LxcVmidStatusResumePath(pub(crate) At);
+pub struct LxcVmidStatusResumePath(pub(crate) PathNode);
 
 impl LxcVmidStatusPath {
     /// Leads to [`POST /nodes/{node}/lxc/{vmid}/status/resume`](LxcVmidStatusResumePath::post).
@@ -5823,7 +6237,7 @@ impl LxcVmidStatusResumePath {
 /// Its calls: [`POST /nodes/{node}/lxc/{vmid}/status/shutdown`](LxcVmidStatusShutdownPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/status/shutdown")))]
 #[derive(Clone, Debug)]
-pub struct LxcVmidStatusShutdownPath(pub(crate) At);
+pub struct LxcVmidStatusShutdownPath(pub(crate) PathNode);
 
 impl LxcVmidStatusPath {
     /// Leads to [`POST /nodes/{node}/lxc/{vmid}/status/shutdown`](LxcVmidStatusShutdownPost).
@@ -5902,6 +6316,7 @@ impl LxcVmidStatusShutdownPost {
         self.0.call.set_some::<bool, How>("forceStop", force_stop);
         self
     }
+
     /// Seconds to wait for the container to shut down. At least 0. Default: `60`.
     #[inline]
     pub fn timeout<How>(mut self, timeout: impl IntoSetting<i64, How>) -> Self {
@@ -5915,7 +6330,7 @@ impl LxcVmidStatusShutdownPost {
 /// Its calls: [`POST /nodes/{node}/lxc/{vmid}/status/start`](LxcVmidStatusStartPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/status/start")))]
 #[derive(Clone, Debug)]
-pub struct LxcVmidStatusStartPath(pub(crate) At);
+pub struct LxcVmidStatusStartPath(pub(crate) PathNode);
 
 impl LxcVmidStatusPath {
     /// Leads to [`POST /nodes/{node}/lxc/{vmid}/status/start`](LxcVmidStatusStartPost).
@@ -5989,6 +6404,7 @@ impl LxcVmidStatusStartPost {
         self.0.call.set_some::<bool, How>("debug", debug);
         self
     }
+
     /// Acts even if the container is locked; only for root.
     #[inline]
     pub fn skiplock<How>(mut self, skiplock: impl IntoSetting<bool, How>) -> Self {
@@ -6002,7 +6418,7 @@ impl LxcVmidStatusStartPost {
 /// Its calls: [`POST /nodes/{node}/lxc/{vmid}/status/stop`](LxcVmidStatusStopPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/status/stop")))]
 #[derive(Clone, Debug)]
-pub struct LxcVmidStatusStopPath(pub(crate) At);
+pub struct LxcVmidStatusStopPath(pub(crate) PathNode);
 
 impl LxcVmidStatusPath {
     /// Leads to [`POST /nodes/{node}/lxc/{vmid}/status/stop`](LxcVmidStatusStopPost).
@@ -6059,7 +6475,8 @@ impl LxcVmidStatusStopPath {
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.PowerMgmt` on path `/vms/{vmid}`.
 ///   * With `skiplock`: to be `root@pam` itself.
-///   * With `overrule-shutdown` it acts on shutdown tasks of other users only with `Sys.Modify` on path `/nodes/{node}`.
+///   * With `overrule-shutdown` it acts on shutdown tasks of other users only with `Sys.Modify` on
+///     path `/nodes/{node}`.
 ///
 /// # Example
 ///
@@ -6092,6 +6509,7 @@ impl LxcVmidStatusStopPost {
         self.0.call.set_some::<bool, How>("overrule-shutdown", overrule_shutdown);
         self
     }
+
     /// Acts even if the container is locked; only for root.
     #[inline]
     pub fn skiplock<How>(mut self, skiplock: impl IntoSetting<bool, How>) -> Self {
@@ -6105,7 +6523,7 @@ impl LxcVmidStatusStopPost {
 /// Its calls: [`POST /nodes/{node}/lxc/{vmid}/status/suspend`](LxcVmidStatusSuspendPath::post).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/status/suspend")))]
 #[derive(Clone, Debug)]
-pub struct LxcVmidStatusSuspendPath(pub(crate) At);
+pub struct LxcVmidStatusSuspendPath(pub(crate) PathNode);
 
 impl LxcVmidStatusPath {
     /// Leads to [`POST /nodes/{node}/lxc/{vmid}/status/suspend`](LxcVmidStatusSuspendPath::post).
@@ -6155,7 +6573,7 @@ impl LxcVmidStatusSuspendPath {
 /// Its calls: [`POST /nodes/{node}/lxc/{vmid}/template`](LxcVmidTemplatePath::post).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/template")))]
 #[derive(Clone, Debug)]
-pub struct LxcVmidTemplatePath(pub(crate) At);
+pub struct LxcVmidTemplatePath(pub(crate) PathNode);
 
 impl LxcVmidPath {
     /// Leads to [`POST /nodes/{node}/lxc/{vmid}/template`](LxcVmidTemplatePath::post).
@@ -6202,7 +6620,7 @@ impl LxcVmidTemplatePath {
 /// Its calls: [`POST /nodes/{node}/lxc/{vmid}/termproxy`](LxcVmidTermproxyPath::post).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/termproxy")))]
 #[derive(Clone, Debug)]
-pub struct LxcVmidTermproxyPath(pub(crate) At);
+pub struct LxcVmidTermproxyPath(pub(crate) PathNode);
 
 impl LxcVmidPath {
     /// Leads to [`POST /nodes/{node}/lxc/{vmid}/termproxy`](LxcVmidTermproxyPath::post).
@@ -6249,7 +6667,7 @@ impl LxcVmidTermproxyPath {
 /// Its calls: [`POST /nodes/{node}/lxc/{vmid}/vncproxy`](LxcVmidVncproxyPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/vncproxy")))]
 #[derive(Clone, Debug)]
-pub struct LxcVmidVncproxyPath(pub(crate) At);
+pub struct LxcVmidVncproxyPath(pub(crate) PathNode);
 
 impl LxcVmidPath {
     /// Leads to [`POST /nodes/{node}/lxc/{vmid}/vncproxy`](LxcVmidVncproxyPost).
@@ -6313,12 +6731,14 @@ impl LxcVmidVncproxyPost {
         self.0.call.set_some::<i64, How>("height", height);
         self
     }
+
     /// Prepares for a WebSocket connection in place of a plain VNC one.
     #[inline]
     pub fn websocket<How>(mut self, websocket: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("websocket", websocket);
         self
     }
+
     /// Width of the console in pixels. From 16 to 4096.
     #[inline]
     pub fn width<How>(mut self, width: impl IntoSetting<i64, How>) -> Self {
@@ -6332,7 +6752,7 @@ impl LxcVmidVncproxyPost {
 /// Its calls: [`GET /nodes/{node}/lxc/{vmid}/vncwebsocket`](LxcVmidVncwebsocketPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/lxc/{vmid}/vncwebsocket")))]
 #[derive(Clone, Debug)]
-pub struct LxcVmidVncwebsocketPath(pub(crate) At);
+pub struct LxcVmidVncwebsocketPath(pub(crate) PathNode);
 
 impl LxcVmidPath {
     /// Leads to [`GET /nodes/{node}/lxc/{vmid}/vncwebsocket`](LxcVmidVncwebsocketPath::get).
@@ -6365,7 +6785,8 @@ impl LxcVmidVncwebsocketPath {
     /// * `vncticket`: Ticket from the call that opened the proxy. At most 512 characters.
     /// * Gives: [`VncWebsocket`](super::types::VncWebsocket)
     /// * Releases: 7.4 to 9.2
-    /// * Needs: (`VM.Console` on path `/vms/{vmid}`) and (the ticket that `vncproxy` or `termproxy` gave for the port).
+    /// * Needs: (`VM.Console` on path `/vms/{vmid}`) and (the ticket that `vncproxy` or `termproxy`
+    ///   gave for the port).
     #[cfg_attr(doc, doc(alias(
         "GET /nodes/{node}/lxc/{vmid}/vncwebsocket", "container vncwebsocket", "vncwebsocket container",
         "vncwebsocket a container", "ct vncwebsocket", "vncwebsocket ct", "lxc vncwebsocket", "vncwebsocket lxc",
@@ -6406,8 +6827,10 @@ impl LxcVmidVncwebsocketPath {
 
 /// Architecture of the programs in the container.
 ///
-/// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet), [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/lxc`](LxcPost), [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
+/// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet),
+/// [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/lxc`](LxcPost),
+/// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum LxcArch {
@@ -6433,8 +6856,10 @@ open_enum_impls!(LxcArch {
 
 /// What a console opens: a login on a `tty`, `/dev/console`, or a `shell` without login.
 ///
-/// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet), [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/lxc`](LxcPost), [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
+/// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet),
+/// [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/lxc`](LxcPost),
+/// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum LxcCmode {
@@ -6452,32 +6877,38 @@ open_enum_impls!(LxcCmode {
     "shell" Shell, "console" Console, "tty" Tty,
 });
 
-/// The answer to `GET /nodes/{node}/lxc/{vmid}/config`, which returns the configuration with pending changes included.
+/// The answer to `GET /nodes/{node}/lxc/{vmid}/config`, which returns the configuration with
+/// pending changes included.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet).
 #[non_exhaustive]
 pub struct LxcConfig {
     /// Architecture of the programs in the container. Default: `amd64`.
     pub arch: Option<LxcArch>,
-    /// What a console opens: a login on a `tty`, `/dev/console`, or a `shell` without login. Default: `tty`.
+    /// What a console opens: a login on a `tty`, `/dev/console`, or a `shell` without login.
+    /// Default: `tty`.
     pub cmode: Option<LxcCmode>,
     /// Gives the container a console device, `/dev/console`. Default: `true`.
     pub console: Option<bool>,
     /// Host CPUs the container may use; all of them when absent. From 1 to 8192.
     pub cores: Option<i64>,
-    /// Cap on CPU time, in host CPUs; 1.5 allows one and a half, 0 means no cap. From 0 to 8192. Default: `0`.
+    /// Cap on CPU time, in host CPUs; 1.5 allows one and a half, 0 means no cap. From 0 to 8192.
+    /// Default: `0`.
     pub cpulimit: Option<f64>,
-    /// CPU weight against the other guests; who has more gets more time when CPUs are scarce. From 0 to 500000.
+    /// CPU weight against the other guests; who has more gets more time when CPUs are scarce. From 0
+    /// to 500000.
     pub cpuunits: Option<i64>,
     /// Logs the start in debug detail. Default: `false`.
     pub debug: Option<bool>,
-    /// Notes about the container, in Markdown; kept as comments of the configuration. At most 8192 characters.
+    /// Notes about the container, in Markdown; kept as comments of the configuration. At most 8192
+    /// characters.
     pub description: Option<String>,
     /// Device of the host given to the container. Indexes 0 to 255. Since 8.1.
     pub dev: IndexedMap<LxcDevice>,
     /// SHA-1 digest of the configuration, to send back with a change.
     pub digest: Option<String>,
-    /// Command to run as init with its arguments: a path, or a program found in `PATH`. Default: `/sbin/init`. Since 9.1.
+    /// Command to run as init with its arguments: a path, or a program found in `PATH`. Default:
+    /// `/sbin/init`. Since 9.1.
     pub entrypoint: Option<String>,
     /// Environment of the init process: `NAME=value` entries separated by NUL bytes. Since 9.1.
     pub env: Option<Secret>,
@@ -6493,7 +6924,8 @@ pub struct LxcConfig {
     pub lxc: Option<Vec<Vec<String>>>,
     /// Memory of the container in MiB. At least 16. Default: `512`.
     pub memory: Option<i64>,
-    /// Further volume, or directory of the host, to mount; `STORAGE:SIZE` allocates a volume of so many GiB. Indexes 0 to 255.
+    /// Further volume, or directory of the host, to mount; `STORAGE:SIZE` allocates a volume of so
+    /// many GiB. Indexes 0 to 255.
     pub mp: IndexedMap<LxcMountPoint>,
     /// DNS server addresses; those of the host unless this or `searchdomain` is set.
     pub nameserver: Option<List>,
@@ -6501,7 +6933,8 @@ pub struct LxcConfig {
     pub net: IndexedMap<LxcNet>,
     /// Starts the container when its node boots. Default: `false`.
     pub onboot: Option<bool>,
-    /// Distribution in the container, by which its system files are set up; `unmanaged` leaves them alone.
+    /// Distribution in the container, by which its system files are set up; `unmanaged` leaves them
+    /// alone.
     pub ostype: Option<LxcOstype>,
     /// The snapshot that the present state, or the one asked for, comes from.
     pub parent: Option<String>,
@@ -6511,7 +6944,8 @@ pub struct LxcConfig {
     pub rootfs: Option<LxcRootfs>,
     /// DNS search domains; those of the host unless this or `nameserver` is set.
     pub searchdomain: Option<List>,
-    /// What is under way with the snapshot or was broken off; only when one is asked for. Such a snapshot cannot be rolled back to.
+    /// What is under way with the snapshot or was broken off; only when one is asked for. Such a
+    /// snapshot cannot be rolled back to.
     pub snapstate: Option<super::types::LxcConfigSnapstate>,
     /// When the snapshot was taken; only when one is asked for. In seconds since 1970.
     pub snaptime: Option<Timestamp>,
@@ -6523,13 +6957,16 @@ pub struct LxcConfig {
     pub tags: Option<List>,
     /// Whether the container is a template; a template cannot be started. Default: `false`.
     pub template: Option<bool>,
-    /// Time zone set in the container: `host` for the node's, or a zone name; left alone when absent.
+    /// Time zone set in the container: `host` for the node's, or a zone name; left alone when
+    /// absent.
     pub timezone: Option<String>,
     /// Number of terminals (ttys) the container offers. From 0 to 6. Default: `2`.
     pub tty: Option<i64>,
-    /// Runs the container in a user namespace, its root being no root on the host; fixed at creation. Default: `false`.
+    /// Runs the container in a user namespace, its root being no root on the host; fixed at
+    /// creation. Default: `false`.
     pub unprivileged: Option<bool>,
-    /// Volume that belongs to the container but is not attached; kept by the server, not to be set. Indexes 0 to 255.
+    /// Volume that belongs to the container but is not attached; kept by the server, not to be set.
+    /// Indexes 0 to 255.
     pub unused: IndexedMap<LxcUnused>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -6542,6 +6979,7 @@ impl LxcConfig {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     ///Sets `arch`.
     #[inline]
     #[must_use]
@@ -6549,6 +6987,7 @@ impl LxcConfig {
         set::set(&mut self.arch, &mut self.extra, "arch", value);
         self
     }
+
     ///Sets `cmode`.
     #[inline]
     #[must_use]
@@ -6556,6 +6995,7 @@ impl LxcConfig {
         set::set(&mut self.cmode, &mut self.extra, "cmode", value);
         self
     }
+
     ///Sets `console`.
     #[inline]
     #[must_use]
@@ -6563,6 +7003,7 @@ impl LxcConfig {
         set::set(&mut self.console, &mut self.extra, "console", value);
         self
     }
+
     ///Sets `cores`.
     #[inline]
     #[must_use]
@@ -6570,6 +7011,7 @@ impl LxcConfig {
         set::set(&mut self.cores, &mut self.extra, "cores", value);
         self
     }
+
     ///Sets `cpulimit`.
     #[inline]
     #[must_use]
@@ -6577,6 +7019,7 @@ impl LxcConfig {
         set::set(&mut self.cpulimit, &mut self.extra, "cpulimit", value);
         self
     }
+
     ///Sets `cpuunits`.
     #[inline]
     #[must_use]
@@ -6584,6 +7027,7 @@ impl LxcConfig {
         set::set(&mut self.cpuunits, &mut self.extra, "cpuunits", value);
         self
     }
+
     ///Sets `debug`.
     #[inline]
     #[must_use]
@@ -6591,6 +7035,7 @@ impl LxcConfig {
         set::set(&mut self.debug, &mut self.extra, "debug", value);
         self
     }
+
     ///Sets `description`.
     #[inline]
     #[must_use]
@@ -6598,6 +7043,7 @@ impl LxcConfig {
         set::set(&mut self.description, &mut self.extra, "description", value);
         self
     }
+
     ///Sets one of `dev0` and so on.
     #[inline]
     #[must_use]
@@ -6609,6 +7055,7 @@ impl LxcConfig {
         set::set_member(&mut self.dev, &mut self.extra, "dev", index, value);
         self
     }
+
     ///Sets `digest`.
     #[inline]
     #[must_use]
@@ -6616,6 +7063,7 @@ impl LxcConfig {
         set::set(&mut self.digest, &mut self.extra, "digest", value);
         self
     }
+
     ///Sets `entrypoint`.
     #[inline]
     #[must_use]
@@ -6623,6 +7071,7 @@ impl LxcConfig {
         set::set(&mut self.entrypoint, &mut self.extra, "entrypoint", value);
         self
     }
+
     ///Sets `env`.
     #[inline]
     #[must_use]
@@ -6630,6 +7079,7 @@ impl LxcConfig {
         set::set(&mut self.env, &mut self.extra, "env", value);
         self
     }
+
     ///Sets `features`.
     #[inline]
     #[must_use]
@@ -6637,6 +7087,7 @@ impl LxcConfig {
         set::set(&mut self.features, &mut self.extra, "features", value);
         self
     }
+
     ///Sets `hookscript`.
     #[inline]
     #[must_use]
@@ -6644,6 +7095,7 @@ impl LxcConfig {
         set::set(&mut self.hookscript, &mut self.extra, "hookscript", value);
         self
     }
+
     ///Sets `hostname`.
     #[inline]
     #[must_use]
@@ -6651,6 +7103,7 @@ impl LxcConfig {
         set::set(&mut self.hostname, &mut self.extra, "hostname", value);
         self
     }
+
     ///Sets `lock`.
     #[inline]
     #[must_use]
@@ -6658,6 +7111,7 @@ impl LxcConfig {
         set::set(&mut self.lock, &mut self.extra, "lock", value);
         self
     }
+
     ///Sets `lxc`.
     #[inline]
     #[must_use]
@@ -6668,6 +7122,7 @@ impl LxcConfig {
         set::set_list(&mut self.lxc, &mut self.extra, "lxc", value);
         self
     }
+
     ///Sets `memory`.
     #[inline]
     #[must_use]
@@ -6675,6 +7130,7 @@ impl LxcConfig {
         set::set(&mut self.memory, &mut self.extra, "memory", value);
         self
     }
+
     ///Sets one of `mp0` and so on.
     #[inline]
     #[must_use]
@@ -6686,6 +7142,7 @@ impl LxcConfig {
         set::set_member(&mut self.mp, &mut self.extra, "mp", index, value);
         self
     }
+
     ///Sets `nameserver`.
     #[inline]
     #[must_use]
@@ -6693,6 +7150,7 @@ impl LxcConfig {
         set::set_list(&mut self.nameserver, &mut self.extra, "nameserver", value);
         self
     }
+
     ///Sets one of `net0` and so on.
     #[inline]
     #[must_use]
@@ -6704,6 +7162,7 @@ impl LxcConfig {
         set::set_member(&mut self.net, &mut self.extra, "net", index, value);
         self
     }
+
     ///Sets `onboot`.
     #[inline]
     #[must_use]
@@ -6711,6 +7170,7 @@ impl LxcConfig {
         set::set(&mut self.onboot, &mut self.extra, "onboot", value);
         self
     }
+
     ///Sets `ostype`.
     #[inline]
     #[must_use]
@@ -6718,6 +7178,7 @@ impl LxcConfig {
         set::set(&mut self.ostype, &mut self.extra, "ostype", value);
         self
     }
+
     ///Sets `parent`.
     #[inline]
     #[must_use]
@@ -6725,6 +7186,7 @@ impl LxcConfig {
         set::set(&mut self.parent, &mut self.extra, "parent", value);
         self
     }
+
     ///Sets `protection`.
     #[inline]
     #[must_use]
@@ -6732,6 +7194,7 @@ impl LxcConfig {
         set::set(&mut self.protection, &mut self.extra, "protection", value);
         self
     }
+
     ///Sets `rootfs`.
     #[inline]
     #[must_use]
@@ -6739,6 +7202,7 @@ impl LxcConfig {
         set::set(&mut self.rootfs, &mut self.extra, "rootfs", value);
         self
     }
+
     ///Sets `searchdomain`.
     #[inline]
     #[must_use]
@@ -6749,6 +7213,7 @@ impl LxcConfig {
         set::set_list(&mut self.searchdomain, &mut self.extra, "searchdomain", value);
         self
     }
+
     ///Sets `snapstate`.
     #[inline]
     #[must_use]
@@ -6759,6 +7224,7 @@ impl LxcConfig {
         set::set(&mut self.snapstate, &mut self.extra, "snapstate", value);
         self
     }
+
     ///Sets `snaptime`.
     #[inline]
     #[must_use]
@@ -6766,6 +7232,7 @@ impl LxcConfig {
         set::set(&mut self.snaptime, &mut self.extra, "snaptime", value);
         self
     }
+
     ///Sets `startup`.
     #[inline]
     #[must_use]
@@ -6776,6 +7243,7 @@ impl LxcConfig {
         set::set(&mut self.startup, &mut self.extra, "startup", value);
         self
     }
+
     ///Sets `swap`.
     #[inline]
     #[must_use]
@@ -6783,6 +7251,7 @@ impl LxcConfig {
         set::set(&mut self.swap, &mut self.extra, "swap", value);
         self
     }
+
     ///Sets `tags`.
     #[inline]
     #[must_use]
@@ -6790,6 +7259,7 @@ impl LxcConfig {
         set::set_list(&mut self.tags, &mut self.extra, "tags", value);
         self
     }
+
     ///Sets `template`.
     #[inline]
     #[must_use]
@@ -6797,6 +7267,7 @@ impl LxcConfig {
         set::set(&mut self.template, &mut self.extra, "template", value);
         self
     }
+
     ///Sets `timezone`.
     #[inline]
     #[must_use]
@@ -6804,6 +7275,7 @@ impl LxcConfig {
         set::set(&mut self.timezone, &mut self.extra, "timezone", value);
         self
     }
+
     ///Sets `tty`.
     #[inline]
     #[must_use]
@@ -6811,6 +7283,7 @@ impl LxcConfig {
         set::set(&mut self.tty, &mut self.extra, "tty", value);
         self
     }
+
     ///Sets `unprivileged`.
     #[inline]
     #[must_use]
@@ -6818,6 +7291,7 @@ impl LxcConfig {
         set::set(&mut self.unprivileged, &mut self.extra, "unprivileged", value);
         self
     }
+
     ///Sets one of `unused0` and so on.
     #[inline]
     #[must_use]
@@ -6829,13 +7303,17 @@ impl LxcConfig {
         set::set_member(&mut self.unused, &mut self.extra, "unused", index, value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -6893,8 +7371,10 @@ impl Default for LxcConfig {
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet), [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/lxc`](LxcPost), [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
+/// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet),
+/// [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/lxc`](LxcPost),
+/// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
 #[non_exhaustive]
 pub struct LxcDevice {
     /// Forbids the container to write to the device. Default: `false`. Since 8.3.
@@ -6918,6 +7398,7 @@ impl LxcDevice {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     /// Forbids the container to write to the device. Default: `false`. Since 8.3.
     #[cfg_attr(doc, doc(alias("deny-write")))]
     #[inline]
@@ -6926,6 +7407,7 @@ impl LxcDevice {
         set::set(&mut self.deny_write, &mut self.unknown, "deny-write", value);
         self
     }
+
     /// Group ID, as seen in the container, that owns the device node. At least 0.
     #[inline]
     #[must_use]
@@ -6933,6 +7415,7 @@ impl LxcDevice {
         set::set(&mut self.gid, &mut self.unknown, "gid", value);
         self
     }
+
     /// Access mode of the device node in octal, such as `0660`.
     #[inline]
     #[must_use]
@@ -6940,6 +7423,7 @@ impl LxcDevice {
         set::set(&mut self.mode, &mut self.unknown, "mode", value);
         self
     }
+
     /// Path of the device on the host, which it has in the container too.
     #[inline]
     #[must_use]
@@ -6947,6 +7431,7 @@ impl LxcDevice {
         set::set(&mut self.path, &mut self.unknown, "path", value);
         self
     }
+
     /// User ID, as seen in the container, that owns the device node. At least 0.
     #[inline]
     #[must_use]
@@ -6982,7 +7467,8 @@ impl Default for LxcDevice {
 
 property_string_impls!(LxcDevice);
 
-/// The answer to `GET /nodes/{node}/lxc/{vmid}/feature`, which tells whether all volumes of a container support snapshot.
+/// The answer to `GET /nodes/{node}/lxc/{vmid}/feature`, which tells whether all volumes of a
+/// container support snapshot.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/feature`](LxcVmidFeatureGet).
 #[non_exhaustive]
@@ -7013,21 +7499,27 @@ object!(LxcFeature {
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet), [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/lxc`](LxcPost), [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
+/// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet),
+/// [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/lxc`](LxcPost),
+/// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
 #[non_exhaustive]
 pub struct LxcFeatures {
-    /// Mounts `/sys` writable in an unprivileged container; can break its networking with newer systemd. Default: `false`.
+    /// Mounts `/sys` writable in an unprivileged container; can break its networking with newer
+    /// systemd. Default: `false`.
     pub force_rw_sys: Option<bool>,
-    /// Allows FUSE file systems; may deadlock I/O when the container is frozen, as for a backup. Default: `false`.
+    /// Allows FUSE file systems; may deadlock I/O when the container is frozen, as for a backup.
+    /// Default: `false`.
     pub fuse: Option<bool>,
-    /// Allows the `keyctl` system call in an unprivileged container, which Docker needs. Default: `false`.
+    /// Allows the `keyctl` system call in an unprivileged container, which Docker needs. Default:
+    /// `false`.
     pub keyctl: Option<bool>,
     /// Lets an unprivileged container create certain device nodes; experimental. Default: `false`.
     pub mknod: Option<bool>,
     /// File system types the container may mount; can endanger the host.
     pub mount: Option<List>,
-    /// Allows containers inside the container, and newer systemd its isolation; shows it the host's procfs and sysfs. Default: `false`.
+    /// Allows containers inside the container, and newer systemd its isolation; shows it the host's
+    /// procfs and sysfs. Default: `false`.
     pub nesting: Option<bool>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
     pub unknown: UnknownKeys,
@@ -7040,27 +7532,34 @@ impl LxcFeatures {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
-    /// Mounts `/sys` writable in an unprivileged container; can break its networking with newer systemd. Default: `false`.
+
+    /// Mounts `/sys` writable in an unprivileged container; can break its networking with newer
+    /// systemd. Default: `false`.
     #[inline]
     #[must_use]
     pub fn force_rw_sys<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
         set::set(&mut self.force_rw_sys, &mut self.unknown, "force_rw_sys", value);
         self
     }
-    /// Allows FUSE file systems; may deadlock I/O when the container is frozen, as for a backup. Default: `false`.
+
+    /// Allows FUSE file systems; may deadlock I/O when the container is frozen, as for a backup.
+    /// Default: `false`.
     #[inline]
     #[must_use]
     pub fn fuse<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
         set::set(&mut self.fuse, &mut self.unknown, "fuse", value);
         self
     }
-    /// Allows the `keyctl` system call in an unprivileged container, which Docker needs. Default: `false`.
+
+    /// Allows the `keyctl` system call in an unprivileged container, which Docker needs. Default:
+    /// `false`.
     #[inline]
     #[must_use]
     pub fn keyctl<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
         set::set(&mut self.keyctl, &mut self.unknown, "keyctl", value);
         self
     }
+
     /// Lets an unprivileged container create certain device nodes; experimental. Default: `false`.
     #[inline]
     #[must_use]
@@ -7068,6 +7567,7 @@ impl LxcFeatures {
         set::set(&mut self.mknod, &mut self.unknown, "mknod", value);
         self
     }
+
     /// File system types the container may mount; can endanger the host.
     #[inline]
     #[must_use]
@@ -7075,7 +7575,9 @@ impl LxcFeatures {
         set::set_list(&mut self.mount, &mut self.unknown, "mount", value);
         self
     }
-    /// Allows containers inside the container, and newer systemd its isolation; shows it the host's procfs and sysfs. Default: `false`.
+
+    /// Allows containers inside the container, and newer systemd its isolation; shows it the host's
+    /// procfs and sysfs. Default: `false`.
     #[inline]
     #[must_use]
     pub fn nesting<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -7112,7 +7614,8 @@ impl Default for LxcFeatures {
 
 property_string_impls!(LxcFeatures);
 
-/// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/interfaces`, which lists the network interfaces of a running container with their addresses.
+/// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/interfaces`, which lists the network
+/// interfaces of a running container with their addresses.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/interfaces`](LxcVmidInterfacesPath::get).
 #[non_exhaustive]
@@ -7158,7 +7661,8 @@ object!(LxcInterfacesItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/lxc`, which lists the containers of a node with their live figures.
+/// One element of the answer to `GET /nodes/{node}/lxc`, which lists the containers of a node with
+/// their live figures.
 ///
 /// Given by [`GET /nodes/{node}/lxc`](LxcPath::get).
 #[non_exhaustive]
@@ -7169,9 +7673,11 @@ pub struct LxcItem {
     pub cpus: Option<f64>,
     /// Space used on the root volume, in bytes. At least 0. Since 8.3.
     pub disk: Option<u64>,
-    /// Bytes the container has read from its disks since its start; not available for every kind of storage. In bytes. Since 8.3.
+    /// Bytes the container has read from its disks since its start; not available for every kind of
+    /// storage. In bytes. Since 8.3.
     pub diskread: Option<u64>,
-    /// Bytes the container has written to its disks since its start; not available for every kind of storage. In bytes. Since 8.3.
+    /// Bytes the container has written to its disks since its start; not available for every kind
+    /// of storage. In bytes. Since 8.3.
     pub diskwrite: Option<u64>,
     /// Lock on the configuration, if there is one.
     pub lock: Option<String>,
@@ -7191,17 +7697,23 @@ pub struct LxcItem {
     pub netout: Option<u64>,
     /// Process id of the container's first process on the host, while it runs.
     pub pid: Option<i64>,
-    /// Share of the last ten seconds in which every task of the container waited for CPU time, in percent. Since 9.0.
+    /// Share of the last ten seconds in which every task of the container waited for CPU time, in
+    /// percent. Since 9.0.
     pub pressurecpufull: Option<f64>,
-    /// Share of the last 10 seconds in which at least one task was short of CPU, in percent. Since 9.0.
+    /// Share of the last 10 seconds in which at least one task was short of CPU, in percent. Since
+    /// 9.0.
     pub pressurecpusome: Option<f64>,
-    /// Share of the last 10 seconds in which all tasks at once waited for I/O, in percent. Since 9.0.
+    /// Share of the last 10 seconds in which all tasks at once waited for I/O, in percent. Since
+    /// 9.0.
     pub pressureiofull: Option<f64>,
-    /// Share of the last 10 seconds in which at least one task waited for I/O, in percent. Since 9.0.
+    /// Share of the last 10 seconds in which at least one task waited for I/O, in percent. Since
+    /// 9.0.
     pub pressureiosome: Option<f64>,
-    /// Share of the last 10 seconds in which all tasks at once were short of memory, in percent. Since 9.0.
+    /// Share of the last 10 seconds in which all tasks at once were short of memory, in percent.
+    /// Since 9.0.
     pub pressurememoryfull: Option<f64>,
-    /// Share of the last 10 seconds in which at least one task was short of memory, in percent. Since 9.0.
+    /// Share of the last 10 seconds in which at least one task was short of memory, in percent.
+    /// Since 9.0.
     pub pressurememorysome: Option<f64>,
     /// Whether it runs.
     pub status: super::types::GuestStatus,
@@ -7209,7 +7721,8 @@ pub struct LxcItem {
     pub swap: Option<u64>,
     /// Labels of the container, separated by `;`.
     pub tags: Option<List>,
-    /// Whether the container is a template; a template cannot be started. Default: `false`. Since 8.3.
+    /// Whether the container is a template; a template cannot be started. Default: `false`. Since
+    /// 8.3.
     pub template: Option<bool>,
     /// Kind of guest; always `lxc`.
     pub type_: Option<String>,
@@ -7270,8 +7783,10 @@ object!(LxcItem {
 
 /// Lock that keeps other operations off the container, if there is one.
 ///
-/// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet), [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/lxc`](LxcPost), [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
+/// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet),
+/// [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/lxc`](LxcPost),
+/// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum LxcLock {
@@ -7313,7 +7828,8 @@ open_enum_impls!(LxcLock {
     "snapshot-delete" SnapshotDelete,
 });
 
-/// The answer to `GET /nodes/{node}/lxc/{vmid}/migrate`, which checks what allows or hinders migrating the container.
+/// The answer to `GET /nodes/{node}/lxc/{vmid}/migrate`, which checks what allows or hinders
+/// migrating the container.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/migrate`](LxcVmidMigrateGet).
 #[non_exhaustive]
@@ -7326,7 +7842,7 @@ pub struct LxcMigrate {
     pub dependent_ha_resources: Option<Vec<String>>,
     /// Nodes to which the container cannot go, and why.
     #[cfg_attr(doc, doc(alias("not-allowed-nodes")))]
-    pub not_allowed_nodes: Option<BTreeMap<String, LxcMigrateNotAllowedNodesValue>>,
+    pub not_allowed_nodes: Option<BTreeMap<String, LxcMigrateNodeRefusal>>,
     /// Whether the container runs.
     pub running: bool,
     /// Members that are not declared here, and values that did not fit their field.
@@ -7358,7 +7874,7 @@ object!(LxcMigrate {
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/migrate`](LxcVmidMigrateGet).
 #[non_exhaustive]
-pub struct LxcMigrateNotAllowedNodesValue {
+pub struct LxcMigrateNodeRefusal {
     /// High availability resources that keep the guest off the node.
     #[cfg_attr(doc, doc(alias("blocking-ha-resources")))]
     pub blocking_ha_resources: Option<Vec<super::types::HaBlockingResource>>,
@@ -7366,7 +7882,7 @@ pub struct LxcMigrateNotAllowedNodesValue {
     pub extra: Extra,
 }
 
-impl LxcMigrateNotAllowedNodesValue {
+impl LxcMigrateNodeRefusal {
     /// A value with nothing set.
     #[inline]
     #[must_use]
@@ -7375,33 +7891,38 @@ impl LxcMigrateNotAllowedNodesValue {
     }
 }
 
-object!(LxcMigrateNotAllowedNodesValue {
+object!(LxcMigrateNodeRefusal {
     optional: ["blocking-ha-resources" blocking_ha_resources],
     others: extra,
 });
 
-impl Default for LxcMigrateNotAllowedNodesValue {
+impl Default for LxcMigrateNodeRefusal {
     #[inline]
     fn default() -> Self {
         <Self as Object>::empty()
     }
 }
 
-/// Further volume, or directory of the host, to mount; `STORAGE:SIZE` allocates a volume of so many GiB.
+/// Further volume, or directory of the host, to mount; `STORAGE:SIZE` allocates a volume of so many
+/// GiB.
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet), [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/lxc`](LxcPost), [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
+/// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet),
+/// [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/lxc`](LxcPost),
+/// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
 #[non_exhaustive]
 pub struct LxcMountPoint {
     /// Turns POSIX ACLs on or off, in place of the file system's default.
     pub acl: Option<bool>,
     /// Includes the mount point in backups; only for volumes, not for paths of the host.
     pub backup: Option<bool>,
-    /// ID mapping for this mount in place of the container's: `type:container:disk:count` entries, or `passthrough`. Since 9.2.
+    /// ID mapping for this mount in place of the container's: `type:container:disk:count` entries,
+    /// or `passthrough`. Since 9.2.
     pub idmap: Option<String>,
-    /// Takes owner, group and mode over from the directory mounted upon, if that exists. Default: `false`. Since 9.1.
+    /// Takes owner, group and mode over from the directory mounted upon, if that exists. Default:
+    /// `false`. Since 9.1.
     pub keepattrs: Option<bool>,
     /// Extra mount options.
     pub mountoptions: Option<List>,
@@ -7436,6 +7957,7 @@ impl LxcMountPoint {
         set::put(&mut new.volume, &mut new.unknown, "volume", volume);
         new
     }
+
     /// Turns POSIX ACLs on or off, in place of the file system's default.
     #[inline]
     #[must_use]
@@ -7443,6 +7965,7 @@ impl LxcMountPoint {
         set::set(&mut self.acl, &mut self.unknown, "acl", value);
         self
     }
+
     /// Includes the mount point in backups; only for volumes, not for paths of the host.
     #[inline]
     #[must_use]
@@ -7450,20 +7973,25 @@ impl LxcMountPoint {
         set::set(&mut self.backup, &mut self.unknown, "backup", value);
         self
     }
-    /// ID mapping for this mount in place of the container's: `type:container:disk:count` entries, or `passthrough`. Since 9.2.
+
+    /// ID mapping for this mount in place of the container's: `type:container:disk:count` entries,
+    /// or `passthrough`. Since 9.2.
     #[inline]
     #[must_use]
     pub fn idmap<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
         set::set(&mut self.idmap, &mut self.unknown, "idmap", value);
         self
     }
-    /// Takes owner, group and mode over from the directory mounted upon, if that exists. Default: `false`. Since 9.1.
+
+    /// Takes owner, group and mode over from the directory mounted upon, if that exists. Default:
+    /// `false`. Since 9.1.
     #[inline]
     #[must_use]
     pub fn keepattrs<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
         set::set(&mut self.keepattrs, &mut self.unknown, "keepattrs", value);
         self
     }
+
     /// Extra mount options.
     #[inline]
     #[must_use]
@@ -7474,6 +8002,7 @@ impl LxcMountPoint {
         set::set_list(&mut self.mountoptions, &mut self.unknown, "mountoptions", value);
         self
     }
+
     /// Path in the container to mount at; must not lead through symbolic links.
     #[inline]
     #[must_use]
@@ -7481,6 +8010,7 @@ impl LxcMountPoint {
         set::put(&mut self.mp, &mut self.unknown, "mp", value);
         self
     }
+
     /// Allows user quotas in the container; not possible on ZFS subvolumes.
     #[inline]
     #[must_use]
@@ -7488,6 +8018,7 @@ impl LxcMountPoint {
         set::set(&mut self.quota, &mut self.unknown, "quota", value);
         self
     }
+
     /// Includes the volume in replication jobs. Default: `true`.
     #[inline]
     #[must_use]
@@ -7495,6 +8026,7 @@ impl LxcMountPoint {
         set::set(&mut self.replicate, &mut self.unknown, "replicate", value);
         self
     }
+
     /// Mounts the volume read-only.
     #[inline]
     #[must_use]
@@ -7502,6 +8034,7 @@ impl LxcMountPoint {
         set::set(&mut self.ro, &mut self.unknown, "ro", value);
         self
     }
+
     /// Declares the path present on every node; it does not make it so. Default: `false`.
     #[inline]
     #[must_use]
@@ -7509,6 +8042,7 @@ impl LxcMountPoint {
         set::set(&mut self.shared, &mut self.unknown, "shared", value);
         self
     }
+
     /// Size of the volume; informational, setting it does not resize anything.
     #[inline]
     #[must_use]
@@ -7516,6 +8050,7 @@ impl LxcMountPoint {
         set::set(&mut self.size, &mut self.unknown, "size", value);
         self
     }
+
     /// Volume ID to mount, or the path of a device or directory of the host.
     #[inline]
     #[must_use]
@@ -7572,3116 +8107,14 @@ object!(LxcMountPoint {
 
 property_string_impls!(LxcMountPoint);
 
-/// Key the volume gets in the receiving configuration; the same one if absent.
-///
-/// Taken by [`POST /nodes/{node}/lxc/{vmid}/move_volume`](LxcVmidMoveVolumePost).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum LxcMoveVolumeTargetVolume {
-    /// The value `rootfs`.
-    Rootfs,
-    /// The value `mp0`. Set by [`POST /nodes/{node}/lxc`](LxcPost), [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
-    Mp0,
-    /// The value `mp1`.
-    Mp1,
-    /// The value `mp2`.
-    Mp2,
-    /// The value `mp3`.
-    Mp3,
-    /// The value `mp4`.
-    Mp4,
-    /// The value `mp5`.
-    Mp5,
-    /// The value `mp6`.
-    Mp6,
-    /// The value `mp7`.
-    Mp7,
-    /// The value `mp8`.
-    Mp8,
-    /// The value `mp9`.
-    Mp9,
-    /// The value `mp10`.
-    Mp10,
-    /// The value `mp11`.
-    Mp11,
-    /// The value `mp12`.
-    Mp12,
-    /// The value `mp13`.
-    Mp13,
-    /// The value `mp14`.
-    Mp14,
-    /// The value `mp15`.
-    Mp15,
-    /// The value `mp16`.
-    Mp16,
-    /// The value `mp17`.
-    Mp17,
-    /// The value `mp18`.
-    Mp18,
-    /// The value `mp19`.
-    Mp19,
-    /// The value `mp20`.
-    Mp20,
-    /// The value `mp21`.
-    Mp21,
-    /// The value `mp22`.
-    Mp22,
-    /// The value `mp23`.
-    Mp23,
-    /// The value `mp24`.
-    Mp24,
-    /// The value `mp25`.
-    Mp25,
-    /// The value `mp26`.
-    Mp26,
-    /// The value `mp27`.
-    Mp27,
-    /// The value `mp28`.
-    Mp28,
-    /// The value `mp29`.
-    Mp29,
-    /// The value `mp30`.
-    Mp30,
-    /// The value `mp31`.
-    Mp31,
-    /// The value `mp32`.
-    Mp32,
-    /// The value `mp33`.
-    Mp33,
-    /// The value `mp34`.
-    Mp34,
-    /// The value `mp35`.
-    Mp35,
-    /// The value `mp36`.
-    Mp36,
-    /// The value `mp37`.
-    Mp37,
-    /// The value `mp38`.
-    Mp38,
-    /// The value `mp39`.
-    Mp39,
-    /// The value `mp40`.
-    Mp40,
-    /// The value `mp41`.
-    Mp41,
-    /// The value `mp42`.
-    Mp42,
-    /// The value `mp43`.
-    Mp43,
-    /// The value `mp44`.
-    Mp44,
-    /// The value `mp45`.
-    Mp45,
-    /// The value `mp46`.
-    Mp46,
-    /// The value `mp47`.
-    Mp47,
-    /// The value `mp48`.
-    Mp48,
-    /// The value `mp49`.
-    Mp49,
-    /// The value `mp50`.
-    Mp50,
-    /// The value `mp51`.
-    Mp51,
-    /// The value `mp52`.
-    Mp52,
-    /// The value `mp53`.
-    Mp53,
-    /// The value `mp54`.
-    Mp54,
-    /// The value `mp55`.
-    Mp55,
-    /// The value `mp56`.
-    Mp56,
-    /// The value `mp57`.
-    Mp57,
-    /// The value `mp58`.
-    Mp58,
-    /// The value `mp59`.
-    Mp59,
-    /// The value `mp60`.
-    Mp60,
-    /// The value `mp61`.
-    Mp61,
-    /// The value `mp62`.
-    Mp62,
-    /// The value `mp63`.
-    Mp63,
-    /// The value `mp64`.
-    Mp64,
-    /// The value `mp65`.
-    Mp65,
-    /// The value `mp66`.
-    Mp66,
-    /// The value `mp67`.
-    Mp67,
-    /// The value `mp68`.
-    Mp68,
-    /// The value `mp69`.
-    Mp69,
-    /// The value `mp70`.
-    Mp70,
-    /// The value `mp71`.
-    Mp71,
-    /// The value `mp72`.
-    Mp72,
-    /// The value `mp73`.
-    Mp73,
-    /// The value `mp74`.
-    Mp74,
-    /// The value `mp75`.
-    Mp75,
-    /// The value `mp76`.
-    Mp76,
-    /// The value `mp77`.
-    Mp77,
-    /// The value `mp78`.
-    Mp78,
-    /// The value `mp79`.
-    Mp79,
-    /// The value `mp80`.
-    Mp80,
-    /// The value `mp81`.
-    Mp81,
-    /// The value `mp82`.
-    Mp82,
-    /// The value `mp83`.
-    Mp83,
-    /// The value `mp84`.
-    Mp84,
-    /// The value `mp85`.
-    Mp85,
-    /// The value `mp86`.
-    Mp86,
-    /// The value `mp87`.
-    Mp87,
-    /// The value `mp88`.
-    Mp88,
-    /// The value `mp89`.
-    Mp89,
-    /// The value `mp90`.
-    Mp90,
-    /// The value `mp91`.
-    Mp91,
-    /// The value `mp92`.
-    Mp92,
-    /// The value `mp93`.
-    Mp93,
-    /// The value `mp94`.
-    Mp94,
-    /// The value `mp95`.
-    Mp95,
-    /// The value `mp96`.
-    Mp96,
-    /// The value `mp97`.
-    Mp97,
-    /// The value `mp98`.
-    Mp98,
-    /// The value `mp99`.
-    Mp99,
-    /// The value `mp100`.
-    Mp100,
-    /// The value `mp101`.
-    Mp101,
-    /// The value `mp102`.
-    Mp102,
-    /// The value `mp103`.
-    Mp103,
-    /// The value `mp104`.
-    Mp104,
-    /// The value `mp105`.
-    Mp105,
-    /// The value `mp106`.
-    Mp106,
-    /// The value `mp107`.
-    Mp107,
-    /// The value `mp108`.
-    Mp108,
-    /// The value `mp109`.
-    Mp109,
-    /// The value `mp110`.
-    Mp110,
-    /// The value `mp111`.
-    Mp111,
-    /// The value `mp112`.
-    Mp112,
-    /// The value `mp113`.
-    Mp113,
-    /// The value `mp114`.
-    Mp114,
-    /// The value `mp115`.
-    Mp115,
-    /// The value `mp116`.
-    Mp116,
-    /// The value `mp117`.
-    Mp117,
-    /// The value `mp118`.
-    Mp118,
-    /// The value `mp119`.
-    Mp119,
-    /// The value `mp120`.
-    Mp120,
-    /// The value `mp121`.
-    Mp121,
-    /// The value `mp122`.
-    Mp122,
-    /// The value `mp123`.
-    Mp123,
-    /// The value `mp124`.
-    Mp124,
-    /// The value `mp125`.
-    Mp125,
-    /// The value `mp126`.
-    Mp126,
-    /// The value `mp127`.
-    Mp127,
-    /// The value `mp128`.
-    Mp128,
-    /// The value `mp129`.
-    Mp129,
-    /// The value `mp130`.
-    Mp130,
-    /// The value `mp131`.
-    Mp131,
-    /// The value `mp132`.
-    Mp132,
-    /// The value `mp133`.
-    Mp133,
-    /// The value `mp134`.
-    Mp134,
-    /// The value `mp135`.
-    Mp135,
-    /// The value `mp136`.
-    Mp136,
-    /// The value `mp137`.
-    Mp137,
-    /// The value `mp138`.
-    Mp138,
-    /// The value `mp139`.
-    Mp139,
-    /// The value `mp140`.
-    Mp140,
-    /// The value `mp141`.
-    Mp141,
-    /// The value `mp142`.
-    Mp142,
-    /// The value `mp143`.
-    Mp143,
-    /// The value `mp144`.
-    Mp144,
-    /// The value `mp145`.
-    Mp145,
-    /// The value `mp146`.
-    Mp146,
-    /// The value `mp147`.
-    Mp147,
-    /// The value `mp148`.
-    Mp148,
-    /// The value `mp149`.
-    Mp149,
-    /// The value `mp150`.
-    Mp150,
-    /// The value `mp151`.
-    Mp151,
-    /// The value `mp152`.
-    Mp152,
-    /// The value `mp153`.
-    Mp153,
-    /// The value `mp154`.
-    Mp154,
-    /// The value `mp155`.
-    Mp155,
-    /// The value `mp156`.
-    Mp156,
-    /// The value `mp157`.
-    Mp157,
-    /// The value `mp158`.
-    Mp158,
-    /// The value `mp159`.
-    Mp159,
-    /// The value `mp160`.
-    Mp160,
-    /// The value `mp161`.
-    Mp161,
-    /// The value `mp162`.
-    Mp162,
-    /// The value `mp163`.
-    Mp163,
-    /// The value `mp164`.
-    Mp164,
-    /// The value `mp165`.
-    Mp165,
-    /// The value `mp166`.
-    Mp166,
-    /// The value `mp167`.
-    Mp167,
-    /// The value `mp168`.
-    Mp168,
-    /// The value `mp169`.
-    Mp169,
-    /// The value `mp170`.
-    Mp170,
-    /// The value `mp171`.
-    Mp171,
-    /// The value `mp172`.
-    Mp172,
-    /// The value `mp173`.
-    Mp173,
-    /// The value `mp174`.
-    Mp174,
-    /// The value `mp175`.
-    Mp175,
-    /// The value `mp176`.
-    Mp176,
-    /// The value `mp177`.
-    Mp177,
-    /// The value `mp178`.
-    Mp178,
-    /// The value `mp179`.
-    Mp179,
-    /// The value `mp180`.
-    Mp180,
-    /// The value `mp181`.
-    Mp181,
-    /// The value `mp182`.
-    Mp182,
-    /// The value `mp183`.
-    Mp183,
-    /// The value `mp184`.
-    Mp184,
-    /// The value `mp185`.
-    Mp185,
-    /// The value `mp186`.
-    Mp186,
-    /// The value `mp187`.
-    Mp187,
-    /// The value `mp188`.
-    Mp188,
-    /// The value `mp189`.
-    Mp189,
-    /// The value `mp190`.
-    Mp190,
-    /// The value `mp191`.
-    Mp191,
-    /// The value `mp192`.
-    Mp192,
-    /// The value `mp193`.
-    Mp193,
-    /// The value `mp194`.
-    Mp194,
-    /// The value `mp195`.
-    Mp195,
-    /// The value `mp196`.
-    Mp196,
-    /// The value `mp197`.
-    Mp197,
-    /// The value `mp198`.
-    Mp198,
-    /// The value `mp199`.
-    Mp199,
-    /// The value `mp200`.
-    Mp200,
-    /// The value `mp201`.
-    Mp201,
-    /// The value `mp202`.
-    Mp202,
-    /// The value `mp203`.
-    Mp203,
-    /// The value `mp204`.
-    Mp204,
-    /// The value `mp205`.
-    Mp205,
-    /// The value `mp206`.
-    Mp206,
-    /// The value `mp207`.
-    Mp207,
-    /// The value `mp208`.
-    Mp208,
-    /// The value `mp209`.
-    Mp209,
-    /// The value `mp210`.
-    Mp210,
-    /// The value `mp211`.
-    Mp211,
-    /// The value `mp212`.
-    Mp212,
-    /// The value `mp213`.
-    Mp213,
-    /// The value `mp214`.
-    Mp214,
-    /// The value `mp215`.
-    Mp215,
-    /// The value `mp216`.
-    Mp216,
-    /// The value `mp217`.
-    Mp217,
-    /// The value `mp218`.
-    Mp218,
-    /// The value `mp219`.
-    Mp219,
-    /// The value `mp220`.
-    Mp220,
-    /// The value `mp221`.
-    Mp221,
-    /// The value `mp222`.
-    Mp222,
-    /// The value `mp223`.
-    Mp223,
-    /// The value `mp224`.
-    Mp224,
-    /// The value `mp225`.
-    Mp225,
-    /// The value `mp226`.
-    Mp226,
-    /// The value `mp227`.
-    Mp227,
-    /// The value `mp228`.
-    Mp228,
-    /// The value `mp229`.
-    Mp229,
-    /// The value `mp230`.
-    Mp230,
-    /// The value `mp231`.
-    Mp231,
-    /// The value `mp232`.
-    Mp232,
-    /// The value `mp233`.
-    Mp233,
-    /// The value `mp234`.
-    Mp234,
-    /// The value `mp235`.
-    Mp235,
-    /// The value `mp236`.
-    Mp236,
-    /// The value `mp237`.
-    Mp237,
-    /// The value `mp238`.
-    Mp238,
-    /// The value `mp239`.
-    Mp239,
-    /// The value `mp240`.
-    Mp240,
-    /// The value `mp241`.
-    Mp241,
-    /// The value `mp242`.
-    Mp242,
-    /// The value `mp243`.
-    Mp243,
-    /// The value `mp244`.
-    Mp244,
-    /// The value `mp245`.
-    Mp245,
-    /// The value `mp246`.
-    Mp246,
-    /// The value `mp247`.
-    Mp247,
-    /// The value `mp248`.
-    Mp248,
-    /// The value `mp249`.
-    Mp249,
-    /// The value `mp250`.
-    Mp250,
-    /// The value `mp251`.
-    Mp251,
-    /// The value `mp252`.
-    Mp252,
-    /// The value `mp253`.
-    Mp253,
-    /// The value `mp254`.
-    Mp254,
-    /// The value `mp255`.
-    Mp255,
-    /// The value `unused0`. Set by [`POST /nodes/{node}/lxc`](LxcPost), [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
-    Unused0,
-    /// The value `unused1`.
-    Unused1,
-    /// The value `unused2`.
-    Unused2,
-    /// The value `unused3`.
-    Unused3,
-    /// The value `unused4`.
-    Unused4,
-    /// The value `unused5`.
-    Unused5,
-    /// The value `unused6`.
-    Unused6,
-    /// The value `unused7`.
-    Unused7,
-    /// The value `unused8`.
-    Unused8,
-    /// The value `unused9`.
-    Unused9,
-    /// The value `unused10`.
-    Unused10,
-    /// The value `unused11`.
-    Unused11,
-    /// The value `unused12`.
-    Unused12,
-    /// The value `unused13`.
-    Unused13,
-    /// The value `unused14`.
-    Unused14,
-    /// The value `unused15`.
-    Unused15,
-    /// The value `unused16`.
-    Unused16,
-    /// The value `unused17`.
-    Unused17,
-    /// The value `unused18`.
-    Unused18,
-    /// The value `unused19`.
-    Unused19,
-    /// The value `unused20`.
-    Unused20,
-    /// The value `unused21`.
-    Unused21,
-    /// The value `unused22`.
-    Unused22,
-    /// The value `unused23`.
-    Unused23,
-    /// The value `unused24`.
-    Unused24,
-    /// The value `unused25`.
-    Unused25,
-    /// The value `unused26`.
-    Unused26,
-    /// The value `unused27`.
-    Unused27,
-    /// The value `unused28`.
-    Unused28,
-    /// The value `unused29`.
-    Unused29,
-    /// The value `unused30`.
-    Unused30,
-    /// The value `unused31`.
-    Unused31,
-    /// The value `unused32`.
-    Unused32,
-    /// The value `unused33`.
-    Unused33,
-    /// The value `unused34`.
-    Unused34,
-    /// The value `unused35`.
-    Unused35,
-    /// The value `unused36`.
-    Unused36,
-    /// The value `unused37`.
-    Unused37,
-    /// The value `unused38`.
-    Unused38,
-    /// The value `unused39`.
-    Unused39,
-    /// The value `unused40`.
-    Unused40,
-    /// The value `unused41`.
-    Unused41,
-    /// The value `unused42`.
-    Unused42,
-    /// The value `unused43`.
-    Unused43,
-    /// The value `unused44`.
-    Unused44,
-    /// The value `unused45`.
-    Unused45,
-    /// The value `unused46`.
-    Unused46,
-    /// The value `unused47`.
-    Unused47,
-    /// The value `unused48`.
-    Unused48,
-    /// The value `unused49`.
-    Unused49,
-    /// The value `unused50`.
-    Unused50,
-    /// The value `unused51`.
-    Unused51,
-    /// The value `unused52`.
-    Unused52,
-    /// The value `unused53`.
-    Unused53,
-    /// The value `unused54`.
-    Unused54,
-    /// The value `unused55`.
-    Unused55,
-    /// The value `unused56`.
-    Unused56,
-    /// The value `unused57`.
-    Unused57,
-    /// The value `unused58`.
-    Unused58,
-    /// The value `unused59`.
-    Unused59,
-    /// The value `unused60`.
-    Unused60,
-    /// The value `unused61`.
-    Unused61,
-    /// The value `unused62`.
-    Unused62,
-    /// The value `unused63`.
-    Unused63,
-    /// The value `unused64`.
-    Unused64,
-    /// The value `unused65`.
-    Unused65,
-    /// The value `unused66`.
-    Unused66,
-    /// The value `unused67`.
-    Unused67,
-    /// The value `unused68`.
-    Unused68,
-    /// The value `unused69`.
-    Unused69,
-    /// The value `unused70`.
-    Unused70,
-    /// The value `unused71`.
-    Unused71,
-    /// The value `unused72`.
-    Unused72,
-    /// The value `unused73`.
-    Unused73,
-    /// The value `unused74`.
-    Unused74,
-    /// The value `unused75`.
-    Unused75,
-    /// The value `unused76`.
-    Unused76,
-    /// The value `unused77`.
-    Unused77,
-    /// The value `unused78`.
-    Unused78,
-    /// The value `unused79`.
-    Unused79,
-    /// The value `unused80`.
-    Unused80,
-    /// The value `unused81`.
-    Unused81,
-    /// The value `unused82`.
-    Unused82,
-    /// The value `unused83`.
-    Unused83,
-    /// The value `unused84`.
-    Unused84,
-    /// The value `unused85`.
-    Unused85,
-    /// The value `unused86`.
-    Unused86,
-    /// The value `unused87`.
-    Unused87,
-    /// The value `unused88`.
-    Unused88,
-    /// The value `unused89`.
-    Unused89,
-    /// The value `unused90`.
-    Unused90,
-    /// The value `unused91`.
-    Unused91,
-    /// The value `unused92`.
-    Unused92,
-    /// The value `unused93`.
-    Unused93,
-    /// The value `unused94`.
-    Unused94,
-    /// The value `unused95`.
-    Unused95,
-    /// The value `unused96`.
-    Unused96,
-    /// The value `unused97`.
-    Unused97,
-    /// The value `unused98`.
-    Unused98,
-    /// The value `unused99`.
-    Unused99,
-    /// The value `unused100`.
-    Unused100,
-    /// The value `unused101`.
-    Unused101,
-    /// The value `unused102`.
-    Unused102,
-    /// The value `unused103`.
-    Unused103,
-    /// The value `unused104`.
-    Unused104,
-    /// The value `unused105`.
-    Unused105,
-    /// The value `unused106`.
-    Unused106,
-    /// The value `unused107`.
-    Unused107,
-    /// The value `unused108`.
-    Unused108,
-    /// The value `unused109`.
-    Unused109,
-    /// The value `unused110`.
-    Unused110,
-    /// The value `unused111`.
-    Unused111,
-    /// The value `unused112`.
-    Unused112,
-    /// The value `unused113`.
-    Unused113,
-    /// The value `unused114`.
-    Unused114,
-    /// The value `unused115`.
-    Unused115,
-    /// The value `unused116`.
-    Unused116,
-    /// The value `unused117`.
-    Unused117,
-    /// The value `unused118`.
-    Unused118,
-    /// The value `unused119`.
-    Unused119,
-    /// The value `unused120`.
-    Unused120,
-    /// The value `unused121`.
-    Unused121,
-    /// The value `unused122`.
-    Unused122,
-    /// The value `unused123`.
-    Unused123,
-    /// The value `unused124`.
-    Unused124,
-    /// The value `unused125`.
-    Unused125,
-    /// The value `unused126`.
-    Unused126,
-    /// The value `unused127`.
-    Unused127,
-    /// The value `unused128`.
-    Unused128,
-    /// The value `unused129`.
-    Unused129,
-    /// The value `unused130`.
-    Unused130,
-    /// The value `unused131`.
-    Unused131,
-    /// The value `unused132`.
-    Unused132,
-    /// The value `unused133`.
-    Unused133,
-    /// The value `unused134`.
-    Unused134,
-    /// The value `unused135`.
-    Unused135,
-    /// The value `unused136`.
-    Unused136,
-    /// The value `unused137`.
-    Unused137,
-    /// The value `unused138`.
-    Unused138,
-    /// The value `unused139`.
-    Unused139,
-    /// The value `unused140`.
-    Unused140,
-    /// The value `unused141`.
-    Unused141,
-    /// The value `unused142`.
-    Unused142,
-    /// The value `unused143`.
-    Unused143,
-    /// The value `unused144`.
-    Unused144,
-    /// The value `unused145`.
-    Unused145,
-    /// The value `unused146`.
-    Unused146,
-    /// The value `unused147`.
-    Unused147,
-    /// The value `unused148`.
-    Unused148,
-    /// The value `unused149`.
-    Unused149,
-    /// The value `unused150`.
-    Unused150,
-    /// The value `unused151`.
-    Unused151,
-    /// The value `unused152`.
-    Unused152,
-    /// The value `unused153`.
-    Unused153,
-    /// The value `unused154`.
-    Unused154,
-    /// The value `unused155`.
-    Unused155,
-    /// The value `unused156`.
-    Unused156,
-    /// The value `unused157`.
-    Unused157,
-    /// The value `unused158`.
-    Unused158,
-    /// The value `unused159`.
-    Unused159,
-    /// The value `unused160`.
-    Unused160,
-    /// The value `unused161`.
-    Unused161,
-    /// The value `unused162`.
-    Unused162,
-    /// The value `unused163`.
-    Unused163,
-    /// The value `unused164`.
-    Unused164,
-    /// The value `unused165`.
-    Unused165,
-    /// The value `unused166`.
-    Unused166,
-    /// The value `unused167`.
-    Unused167,
-    /// The value `unused168`.
-    Unused168,
-    /// The value `unused169`.
-    Unused169,
-    /// The value `unused170`.
-    Unused170,
-    /// The value `unused171`.
-    Unused171,
-    /// The value `unused172`.
-    Unused172,
-    /// The value `unused173`.
-    Unused173,
-    /// The value `unused174`.
-    Unused174,
-    /// The value `unused175`.
-    Unused175,
-    /// The value `unused176`.
-    Unused176,
-    /// The value `unused177`.
-    Unused177,
-    /// The value `unused178`.
-    Unused178,
-    /// The value `unused179`.
-    Unused179,
-    /// The value `unused180`.
-    Unused180,
-    /// The value `unused181`.
-    Unused181,
-    /// The value `unused182`.
-    Unused182,
-    /// The value `unused183`.
-    Unused183,
-    /// The value `unused184`.
-    Unused184,
-    /// The value `unused185`.
-    Unused185,
-    /// The value `unused186`.
-    Unused186,
-    /// The value `unused187`.
-    Unused187,
-    /// The value `unused188`.
-    Unused188,
-    /// The value `unused189`.
-    Unused189,
-    /// The value `unused190`.
-    Unused190,
-    /// The value `unused191`.
-    Unused191,
-    /// The value `unused192`.
-    Unused192,
-    /// The value `unused193`.
-    Unused193,
-    /// The value `unused194`.
-    Unused194,
-    /// The value `unused195`.
-    Unused195,
-    /// The value `unused196`.
-    Unused196,
-    /// The value `unused197`.
-    Unused197,
-    /// The value `unused198`.
-    Unused198,
-    /// The value `unused199`.
-    Unused199,
-    /// The value `unused200`.
-    Unused200,
-    /// The value `unused201`.
-    Unused201,
-    /// The value `unused202`.
-    Unused202,
-    /// The value `unused203`.
-    Unused203,
-    /// The value `unused204`.
-    Unused204,
-    /// The value `unused205`.
-    Unused205,
-    /// The value `unused206`.
-    Unused206,
-    /// The value `unused207`.
-    Unused207,
-    /// The value `unused208`.
-    Unused208,
-    /// The value `unused209`.
-    Unused209,
-    /// The value `unused210`.
-    Unused210,
-    /// The value `unused211`.
-    Unused211,
-    /// The value `unused212`.
-    Unused212,
-    /// The value `unused213`.
-    Unused213,
-    /// The value `unused214`.
-    Unused214,
-    /// The value `unused215`.
-    Unused215,
-    /// The value `unused216`.
-    Unused216,
-    /// The value `unused217`.
-    Unused217,
-    /// The value `unused218`.
-    Unused218,
-    /// The value `unused219`.
-    Unused219,
-    /// The value `unused220`.
-    Unused220,
-    /// The value `unused221`.
-    Unused221,
-    /// The value `unused222`.
-    Unused222,
-    /// The value `unused223`.
-    Unused223,
-    /// The value `unused224`.
-    Unused224,
-    /// The value `unused225`.
-    Unused225,
-    /// The value `unused226`.
-    Unused226,
-    /// The value `unused227`.
-    Unused227,
-    /// The value `unused228`.
-    Unused228,
-    /// The value `unused229`.
-    Unused229,
-    /// The value `unused230`.
-    Unused230,
-    /// The value `unused231`.
-    Unused231,
-    /// The value `unused232`.
-    Unused232,
-    /// The value `unused233`.
-    Unused233,
-    /// The value `unused234`.
-    Unused234,
-    /// The value `unused235`.
-    Unused235,
-    /// The value `unused236`.
-    Unused236,
-    /// The value `unused237`.
-    Unused237,
-    /// The value `unused238`.
-    Unused238,
-    /// The value `unused239`.
-    Unused239,
-    /// The value `unused240`.
-    Unused240,
-    /// The value `unused241`.
-    Unused241,
-    /// The value `unused242`.
-    Unused242,
-    /// The value `unused243`.
-    Unused243,
-    /// The value `unused244`.
-    Unused244,
-    /// The value `unused245`.
-    Unused245,
-    /// The value `unused246`.
-    Unused246,
-    /// The value `unused247`.
-    Unused247,
-    /// The value `unused248`.
-    Unused248,
-    /// The value `unused249`.
-    Unused249,
-    /// The value `unused250`.
-    Unused250,
-    /// The value `unused251`.
-    Unused251,
-    /// The value `unused252`.
-    Unused252,
-    /// The value `unused253`.
-    Unused253,
-    /// The value `unused254`.
-    Unused254,
-    /// The value `unused255`.
-    Unused255,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(LxcMoveVolumeTargetVolume {
-    "rootfs" Rootfs,
-    "mp0" Mp0,
-    "mp1" Mp1,
-    "mp2" Mp2,
-    "mp3" Mp3,
-    "mp4" Mp4,
-    "mp5" Mp5,
-    "mp6" Mp6,
-    "mp7" Mp7,
-    "mp8" Mp8,
-    "mp9" Mp9,
-    "mp10" Mp10,
-    "mp11" Mp11,
-    "mp12" Mp12,
-    "mp13" Mp13,
-    "mp14" Mp14,
-    "mp15" Mp15,
-    "mp16" Mp16,
-    "mp17" Mp17,
-    "mp18" Mp18,
-    "mp19" Mp19,
-    "mp20" Mp20,
-    "mp21" Mp21,
-    "mp22" Mp22,
-    "mp23" Mp23,
-    "mp24" Mp24,
-    "mp25" Mp25,
-    "mp26" Mp26,
-    "mp27" Mp27,
-    "mp28" Mp28,
-    "mp29" Mp29,
-    "mp30" Mp30,
-    "mp31" Mp31,
-    "mp32" Mp32,
-    "mp33" Mp33,
-    "mp34" Mp34,
-    "mp35" Mp35,
-    "mp36" Mp36,
-    "mp37" Mp37,
-    "mp38" Mp38,
-    "mp39" Mp39,
-    "mp40" Mp40,
-    "mp41" Mp41,
-    "mp42" Mp42,
-    "mp43" Mp43,
-    "mp44" Mp44,
-    "mp45" Mp45,
-    "mp46" Mp46,
-    "mp47" Mp47,
-    "mp48" Mp48,
-    "mp49" Mp49,
-    "mp50" Mp50,
-    "mp51" Mp51,
-    "mp52" Mp52,
-    "mp53" Mp53,
-    "mp54" Mp54,
-    "mp55" Mp55,
-    "mp56" Mp56,
-    "mp57" Mp57,
-    "mp58" Mp58,
-    "mp59" Mp59,
-    "mp60" Mp60,
-    "mp61" Mp61,
-    "mp62" Mp62,
-    "mp63" Mp63,
-    "mp64" Mp64,
-    "mp65" Mp65,
-    "mp66" Mp66,
-    "mp67" Mp67,
-    "mp68" Mp68,
-    "mp69" Mp69,
-    "mp70" Mp70,
-    "mp71" Mp71,
-    "mp72" Mp72,
-    "mp73" Mp73,
-    "mp74" Mp74,
-    "mp75" Mp75,
-    "mp76" Mp76,
-    "mp77" Mp77,
-    "mp78" Mp78,
-    "mp79" Mp79,
-    "mp80" Mp80,
-    "mp81" Mp81,
-    "mp82" Mp82,
-    "mp83" Mp83,
-    "mp84" Mp84,
-    "mp85" Mp85,
-    "mp86" Mp86,
-    "mp87" Mp87,
-    "mp88" Mp88,
-    "mp89" Mp89,
-    "mp90" Mp90,
-    "mp91" Mp91,
-    "mp92" Mp92,
-    "mp93" Mp93,
-    "mp94" Mp94,
-    "mp95" Mp95,
-    "mp96" Mp96,
-    "mp97" Mp97,
-    "mp98" Mp98,
-    "mp99" Mp99,
-    "mp100" Mp100,
-    "mp101" Mp101,
-    "mp102" Mp102,
-    "mp103" Mp103,
-    "mp104" Mp104,
-    "mp105" Mp105,
-    "mp106" Mp106,
-    "mp107" Mp107,
-    "mp108" Mp108,
-    "mp109" Mp109,
-    "mp110" Mp110,
-    "mp111" Mp111,
-    "mp112" Mp112,
-    "mp113" Mp113,
-    "mp114" Mp114,
-    "mp115" Mp115,
-    "mp116" Mp116,
-    "mp117" Mp117,
-    "mp118" Mp118,
-    "mp119" Mp119,
-    "mp120" Mp120,
-    "mp121" Mp121,
-    "mp122" Mp122,
-    "mp123" Mp123,
-    "mp124" Mp124,
-    "mp125" Mp125,
-    "mp126" Mp126,
-    "mp127" Mp127,
-    "mp128" Mp128,
-    "mp129" Mp129,
-    "mp130" Mp130,
-    "mp131" Mp131,
-    "mp132" Mp132,
-    "mp133" Mp133,
-    "mp134" Mp134,
-    "mp135" Mp135,
-    "mp136" Mp136,
-    "mp137" Mp137,
-    "mp138" Mp138,
-    "mp139" Mp139,
-    "mp140" Mp140,
-    "mp141" Mp141,
-    "mp142" Mp142,
-    "mp143" Mp143,
-    "mp144" Mp144,
-    "mp145" Mp145,
-    "mp146" Mp146,
-    "mp147" Mp147,
-    "mp148" Mp148,
-    "mp149" Mp149,
-    "mp150" Mp150,
-    "mp151" Mp151,
-    "mp152" Mp152,
-    "mp153" Mp153,
-    "mp154" Mp154,
-    "mp155" Mp155,
-    "mp156" Mp156,
-    "mp157" Mp157,
-    "mp158" Mp158,
-    "mp159" Mp159,
-    "mp160" Mp160,
-    "mp161" Mp161,
-    "mp162" Mp162,
-    "mp163" Mp163,
-    "mp164" Mp164,
-    "mp165" Mp165,
-    "mp166" Mp166,
-    "mp167" Mp167,
-    "mp168" Mp168,
-    "mp169" Mp169,
-    "mp170" Mp170,
-    "mp171" Mp171,
-    "mp172" Mp172,
-    "mp173" Mp173,
-    "mp174" Mp174,
-    "mp175" Mp175,
-    "mp176" Mp176,
-    "mp177" Mp177,
-    "mp178" Mp178,
-    "mp179" Mp179,
-    "mp180" Mp180,
-    "mp181" Mp181,
-    "mp182" Mp182,
-    "mp183" Mp183,
-    "mp184" Mp184,
-    "mp185" Mp185,
-    "mp186" Mp186,
-    "mp187" Mp187,
-    "mp188" Mp188,
-    "mp189" Mp189,
-    "mp190" Mp190,
-    "mp191" Mp191,
-    "mp192" Mp192,
-    "mp193" Mp193,
-    "mp194" Mp194,
-    "mp195" Mp195,
-    "mp196" Mp196,
-    "mp197" Mp197,
-    "mp198" Mp198,
-    "mp199" Mp199,
-    "mp200" Mp200,
-    "mp201" Mp201,
-    "mp202" Mp202,
-    "mp203" Mp203,
-    "mp204" Mp204,
-    "mp205" Mp205,
-    "mp206" Mp206,
-    "mp207" Mp207,
-    "mp208" Mp208,
-    "mp209" Mp209,
-    "mp210" Mp210,
-    "mp211" Mp211,
-    "mp212" Mp212,
-    "mp213" Mp213,
-    "mp214" Mp214,
-    "mp215" Mp215,
-    "mp216" Mp216,
-    "mp217" Mp217,
-    "mp218" Mp218,
-    "mp219" Mp219,
-    "mp220" Mp220,
-    "mp221" Mp221,
-    "mp222" Mp222,
-    "mp223" Mp223,
-    "mp224" Mp224,
-    "mp225" Mp225,
-    "mp226" Mp226,
-    "mp227" Mp227,
-    "mp228" Mp228,
-    "mp229" Mp229,
-    "mp230" Mp230,
-    "mp231" Mp231,
-    "mp232" Mp232,
-    "mp233" Mp233,
-    "mp234" Mp234,
-    "mp235" Mp235,
-    "mp236" Mp236,
-    "mp237" Mp237,
-    "mp238" Mp238,
-    "mp239" Mp239,
-    "mp240" Mp240,
-    "mp241" Mp241,
-    "mp242" Mp242,
-    "mp243" Mp243,
-    "mp244" Mp244,
-    "mp245" Mp245,
-    "mp246" Mp246,
-    "mp247" Mp247,
-    "mp248" Mp248,
-    "mp249" Mp249,
-    "mp250" Mp250,
-    "mp251" Mp251,
-    "mp252" Mp252,
-    "mp253" Mp253,
-    "mp254" Mp254,
-    "mp255" Mp255,
-    "unused0" Unused0,
-    "unused1" Unused1,
-    "unused2" Unused2,
-    "unused3" Unused3,
-    "unused4" Unused4,
-    "unused5" Unused5,
-    "unused6" Unused6,
-    "unused7" Unused7,
-    "unused8" Unused8,
-    "unused9" Unused9,
-    "unused10" Unused10,
-    "unused11" Unused11,
-    "unused12" Unused12,
-    "unused13" Unused13,
-    "unused14" Unused14,
-    "unused15" Unused15,
-    "unused16" Unused16,
-    "unused17" Unused17,
-    "unused18" Unused18,
-    "unused19" Unused19,
-    "unused20" Unused20,
-    "unused21" Unused21,
-    "unused22" Unused22,
-    "unused23" Unused23,
-    "unused24" Unused24,
-    "unused25" Unused25,
-    "unused26" Unused26,
-    "unused27" Unused27,
-    "unused28" Unused28,
-    "unused29" Unused29,
-    "unused30" Unused30,
-    "unused31" Unused31,
-    "unused32" Unused32,
-    "unused33" Unused33,
-    "unused34" Unused34,
-    "unused35" Unused35,
-    "unused36" Unused36,
-    "unused37" Unused37,
-    "unused38" Unused38,
-    "unused39" Unused39,
-    "unused40" Unused40,
-    "unused41" Unused41,
-    "unused42" Unused42,
-    "unused43" Unused43,
-    "unused44" Unused44,
-    "unused45" Unused45,
-    "unused46" Unused46,
-    "unused47" Unused47,
-    "unused48" Unused48,
-    "unused49" Unused49,
-    "unused50" Unused50,
-    "unused51" Unused51,
-    "unused52" Unused52,
-    "unused53" Unused53,
-    "unused54" Unused54,
-    "unused55" Unused55,
-    "unused56" Unused56,
-    "unused57" Unused57,
-    "unused58" Unused58,
-    "unused59" Unused59,
-    "unused60" Unused60,
-    "unused61" Unused61,
-    "unused62" Unused62,
-    "unused63" Unused63,
-    "unused64" Unused64,
-    "unused65" Unused65,
-    "unused66" Unused66,
-    "unused67" Unused67,
-    "unused68" Unused68,
-    "unused69" Unused69,
-    "unused70" Unused70,
-    "unused71" Unused71,
-    "unused72" Unused72,
-    "unused73" Unused73,
-    "unused74" Unused74,
-    "unused75" Unused75,
-    "unused76" Unused76,
-    "unused77" Unused77,
-    "unused78" Unused78,
-    "unused79" Unused79,
-    "unused80" Unused80,
-    "unused81" Unused81,
-    "unused82" Unused82,
-    "unused83" Unused83,
-    "unused84" Unused84,
-    "unused85" Unused85,
-    "unused86" Unused86,
-    "unused87" Unused87,
-    "unused88" Unused88,
-    "unused89" Unused89,
-    "unused90" Unused90,
-    "unused91" Unused91,
-    "unused92" Unused92,
-    "unused93" Unused93,
-    "unused94" Unused94,
-    "unused95" Unused95,
-    "unused96" Unused96,
-    "unused97" Unused97,
-    "unused98" Unused98,
-    "unused99" Unused99,
-    "unused100" Unused100,
-    "unused101" Unused101,
-    "unused102" Unused102,
-    "unused103" Unused103,
-    "unused104" Unused104,
-    "unused105" Unused105,
-    "unused106" Unused106,
-    "unused107" Unused107,
-    "unused108" Unused108,
-    "unused109" Unused109,
-    "unused110" Unused110,
-    "unused111" Unused111,
-    "unused112" Unused112,
-    "unused113" Unused113,
-    "unused114" Unused114,
-    "unused115" Unused115,
-    "unused116" Unused116,
-    "unused117" Unused117,
-    "unused118" Unused118,
-    "unused119" Unused119,
-    "unused120" Unused120,
-    "unused121" Unused121,
-    "unused122" Unused122,
-    "unused123" Unused123,
-    "unused124" Unused124,
-    "unused125" Unused125,
-    "unused126" Unused126,
-    "unused127" Unused127,
-    "unused128" Unused128,
-    "unused129" Unused129,
-    "unused130" Unused130,
-    "unused131" Unused131,
-    "unused132" Unused132,
-    "unused133" Unused133,
-    "unused134" Unused134,
-    "unused135" Unused135,
-    "unused136" Unused136,
-    "unused137" Unused137,
-    "unused138" Unused138,
-    "unused139" Unused139,
-    "unused140" Unused140,
-    "unused141" Unused141,
-    "unused142" Unused142,
-    "unused143" Unused143,
-    "unused144" Unused144,
-    "unused145" Unused145,
-    "unused146" Unused146,
-    "unused147" Unused147,
-    "unused148" Unused148,
-    "unused149" Unused149,
-    "unused150" Unused150,
-    "unused151" Unused151,
-    "unused152" Unused152,
-    "unused153" Unused153,
-    "unused154" Unused154,
-    "unused155" Unused155,
-    "unused156" Unused156,
-    "unused157" Unused157,
-    "unused158" Unused158,
-    "unused159" Unused159,
-    "unused160" Unused160,
-    "unused161" Unused161,
-    "unused162" Unused162,
-    "unused163" Unused163,
-    "unused164" Unused164,
-    "unused165" Unused165,
-    "unused166" Unused166,
-    "unused167" Unused167,
-    "unused168" Unused168,
-    "unused169" Unused169,
-    "unused170" Unused170,
-    "unused171" Unused171,
-    "unused172" Unused172,
-    "unused173" Unused173,
-    "unused174" Unused174,
-    "unused175" Unused175,
-    "unused176" Unused176,
-    "unused177" Unused177,
-    "unused178" Unused178,
-    "unused179" Unused179,
-    "unused180" Unused180,
-    "unused181" Unused181,
-    "unused182" Unused182,
-    "unused183" Unused183,
-    "unused184" Unused184,
-    "unused185" Unused185,
-    "unused186" Unused186,
-    "unused187" Unused187,
-    "unused188" Unused188,
-    "unused189" Unused189,
-    "unused190" Unused190,
-    "unused191" Unused191,
-    "unused192" Unused192,
-    "unused193" Unused193,
-    "unused194" Unused194,
-    "unused195" Unused195,
-    "unused196" Unused196,
-    "unused197" Unused197,
-    "unused198" Unused198,
-    "unused199" Unused199,
-    "unused200" Unused200,
-    "unused201" Unused201,
-    "unused202" Unused202,
-    "unused203" Unused203,
-    "unused204" Unused204,
-    "unused205" Unused205,
-    "unused206" Unused206,
-    "unused207" Unused207,
-    "unused208" Unused208,
-    "unused209" Unused209,
-    "unused210" Unused210,
-    "unused211" Unused211,
-    "unused212" Unused212,
-    "unused213" Unused213,
-    "unused214" Unused214,
-    "unused215" Unused215,
-    "unused216" Unused216,
-    "unused217" Unused217,
-    "unused218" Unused218,
-    "unused219" Unused219,
-    "unused220" Unused220,
-    "unused221" Unused221,
-    "unused222" Unused222,
-    "unused223" Unused223,
-    "unused224" Unused224,
-    "unused225" Unused225,
-    "unused226" Unused226,
-    "unused227" Unused227,
-    "unused228" Unused228,
-    "unused229" Unused229,
-    "unused230" Unused230,
-    "unused231" Unused231,
-    "unused232" Unused232,
-    "unused233" Unused233,
-    "unused234" Unused234,
-    "unused235" Unused235,
-    "unused236" Unused236,
-    "unused237" Unused237,
-    "unused238" Unused238,
-    "unused239" Unused239,
-    "unused240" Unused240,
-    "unused241" Unused241,
-    "unused242" Unused242,
-    "unused243" Unused243,
-    "unused244" Unused244,
-    "unused245" Unused245,
-    "unused246" Unused246,
-    "unused247" Unused247,
-    "unused248" Unused248,
-    "unused249" Unused249,
-    "unused250" Unused250,
-    "unused251" Unused251,
-    "unused252" Unused252,
-    "unused253" Unused253,
-    "unused254" Unused254,
-    "unused255" Unused255,
-});
-
-/// Key of the volume to move, such as `rootfs` or `mp0`.
-///
-/// Taken by [`POST /nodes/{node}/lxc/{vmid}/move_volume`](LxcVmidMoveVolumePost).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum LxcMoveVolumeVolume {
-    /// The value `rootfs`.
-    Rootfs,
-    /// The value `mp0`. Set by [`POST /nodes/{node}/lxc`](LxcPost), [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
-    Mp0,
-    /// The value `mp1`.
-    Mp1,
-    /// The value `mp2`.
-    Mp2,
-    /// The value `mp3`.
-    Mp3,
-    /// The value `mp4`.
-    Mp4,
-    /// The value `mp5`.
-    Mp5,
-    /// The value `mp6`.
-    Mp6,
-    /// The value `mp7`.
-    Mp7,
-    /// The value `mp8`.
-    Mp8,
-    /// The value `mp9`.
-    Mp9,
-    /// The value `mp10`.
-    Mp10,
-    /// The value `mp11`.
-    Mp11,
-    /// The value `mp12`.
-    Mp12,
-    /// The value `mp13`.
-    Mp13,
-    /// The value `mp14`.
-    Mp14,
-    /// The value `mp15`.
-    Mp15,
-    /// The value `mp16`.
-    Mp16,
-    /// The value `mp17`.
-    Mp17,
-    /// The value `mp18`.
-    Mp18,
-    /// The value `mp19`.
-    Mp19,
-    /// The value `mp20`.
-    Mp20,
-    /// The value `mp21`.
-    Mp21,
-    /// The value `mp22`.
-    Mp22,
-    /// The value `mp23`.
-    Mp23,
-    /// The value `mp24`.
-    Mp24,
-    /// The value `mp25`.
-    Mp25,
-    /// The value `mp26`.
-    Mp26,
-    /// The value `mp27`.
-    Mp27,
-    /// The value `mp28`.
-    Mp28,
-    /// The value `mp29`.
-    Mp29,
-    /// The value `mp30`.
-    Mp30,
-    /// The value `mp31`.
-    Mp31,
-    /// The value `mp32`.
-    Mp32,
-    /// The value `mp33`.
-    Mp33,
-    /// The value `mp34`.
-    Mp34,
-    /// The value `mp35`.
-    Mp35,
-    /// The value `mp36`.
-    Mp36,
-    /// The value `mp37`.
-    Mp37,
-    /// The value `mp38`.
-    Mp38,
-    /// The value `mp39`.
-    Mp39,
-    /// The value `mp40`.
-    Mp40,
-    /// The value `mp41`.
-    Mp41,
-    /// The value `mp42`.
-    Mp42,
-    /// The value `mp43`.
-    Mp43,
-    /// The value `mp44`.
-    Mp44,
-    /// The value `mp45`.
-    Mp45,
-    /// The value `mp46`.
-    Mp46,
-    /// The value `mp47`.
-    Mp47,
-    /// The value `mp48`.
-    Mp48,
-    /// The value `mp49`.
-    Mp49,
-    /// The value `mp50`.
-    Mp50,
-    /// The value `mp51`.
-    Mp51,
-    /// The value `mp52`.
-    Mp52,
-    /// The value `mp53`.
-    Mp53,
-    /// The value `mp54`.
-    Mp54,
-    /// The value `mp55`.
-    Mp55,
-    /// The value `mp56`.
-    Mp56,
-    /// The value `mp57`.
-    Mp57,
-    /// The value `mp58`.
-    Mp58,
-    /// The value `mp59`.
-    Mp59,
-    /// The value `mp60`.
-    Mp60,
-    /// The value `mp61`.
-    Mp61,
-    /// The value `mp62`.
-    Mp62,
-    /// The value `mp63`.
-    Mp63,
-    /// The value `mp64`.
-    Mp64,
-    /// The value `mp65`.
-    Mp65,
-    /// The value `mp66`.
-    Mp66,
-    /// The value `mp67`.
-    Mp67,
-    /// The value `mp68`.
-    Mp68,
-    /// The value `mp69`.
-    Mp69,
-    /// The value `mp70`.
-    Mp70,
-    /// The value `mp71`.
-    Mp71,
-    /// The value `mp72`.
-    Mp72,
-    /// The value `mp73`.
-    Mp73,
-    /// The value `mp74`.
-    Mp74,
-    /// The value `mp75`.
-    Mp75,
-    /// The value `mp76`.
-    Mp76,
-    /// The value `mp77`.
-    Mp77,
-    /// The value `mp78`.
-    Mp78,
-    /// The value `mp79`.
-    Mp79,
-    /// The value `mp80`.
-    Mp80,
-    /// The value `mp81`.
-    Mp81,
-    /// The value `mp82`.
-    Mp82,
-    /// The value `mp83`.
-    Mp83,
-    /// The value `mp84`.
-    Mp84,
-    /// The value `mp85`.
-    Mp85,
-    /// The value `mp86`.
-    Mp86,
-    /// The value `mp87`.
-    Mp87,
-    /// The value `mp88`.
-    Mp88,
-    /// The value `mp89`.
-    Mp89,
-    /// The value `mp90`.
-    Mp90,
-    /// The value `mp91`.
-    Mp91,
-    /// The value `mp92`.
-    Mp92,
-    /// The value `mp93`.
-    Mp93,
-    /// The value `mp94`.
-    Mp94,
-    /// The value `mp95`.
-    Mp95,
-    /// The value `mp96`.
-    Mp96,
-    /// The value `mp97`.
-    Mp97,
-    /// The value `mp98`.
-    Mp98,
-    /// The value `mp99`.
-    Mp99,
-    /// The value `mp100`.
-    Mp100,
-    /// The value `mp101`.
-    Mp101,
-    /// The value `mp102`.
-    Mp102,
-    /// The value `mp103`.
-    Mp103,
-    /// The value `mp104`.
-    Mp104,
-    /// The value `mp105`.
-    Mp105,
-    /// The value `mp106`.
-    Mp106,
-    /// The value `mp107`.
-    Mp107,
-    /// The value `mp108`.
-    Mp108,
-    /// The value `mp109`.
-    Mp109,
-    /// The value `mp110`.
-    Mp110,
-    /// The value `mp111`.
-    Mp111,
-    /// The value `mp112`.
-    Mp112,
-    /// The value `mp113`.
-    Mp113,
-    /// The value `mp114`.
-    Mp114,
-    /// The value `mp115`.
-    Mp115,
-    /// The value `mp116`.
-    Mp116,
-    /// The value `mp117`.
-    Mp117,
-    /// The value `mp118`.
-    Mp118,
-    /// The value `mp119`.
-    Mp119,
-    /// The value `mp120`.
-    Mp120,
-    /// The value `mp121`.
-    Mp121,
-    /// The value `mp122`.
-    Mp122,
-    /// The value `mp123`.
-    Mp123,
-    /// The value `mp124`.
-    Mp124,
-    /// The value `mp125`.
-    Mp125,
-    /// The value `mp126`.
-    Mp126,
-    /// The value `mp127`.
-    Mp127,
-    /// The value `mp128`.
-    Mp128,
-    /// The value `mp129`.
-    Mp129,
-    /// The value `mp130`.
-    Mp130,
-    /// The value `mp131`.
-    Mp131,
-    /// The value `mp132`.
-    Mp132,
-    /// The value `mp133`.
-    Mp133,
-    /// The value `mp134`.
-    Mp134,
-    /// The value `mp135`.
-    Mp135,
-    /// The value `mp136`.
-    Mp136,
-    /// The value `mp137`.
-    Mp137,
-    /// The value `mp138`.
-    Mp138,
-    /// The value `mp139`.
-    Mp139,
-    /// The value `mp140`.
-    Mp140,
-    /// The value `mp141`.
-    Mp141,
-    /// The value `mp142`.
-    Mp142,
-    /// The value `mp143`.
-    Mp143,
-    /// The value `mp144`.
-    Mp144,
-    /// The value `mp145`.
-    Mp145,
-    /// The value `mp146`.
-    Mp146,
-    /// The value `mp147`.
-    Mp147,
-    /// The value `mp148`.
-    Mp148,
-    /// The value `mp149`.
-    Mp149,
-    /// The value `mp150`.
-    Mp150,
-    /// The value `mp151`.
-    Mp151,
-    /// The value `mp152`.
-    Mp152,
-    /// The value `mp153`.
-    Mp153,
-    /// The value `mp154`.
-    Mp154,
-    /// The value `mp155`.
-    Mp155,
-    /// The value `mp156`.
-    Mp156,
-    /// The value `mp157`.
-    Mp157,
-    /// The value `mp158`.
-    Mp158,
-    /// The value `mp159`.
-    Mp159,
-    /// The value `mp160`.
-    Mp160,
-    /// The value `mp161`.
-    Mp161,
-    /// The value `mp162`.
-    Mp162,
-    /// The value `mp163`.
-    Mp163,
-    /// The value `mp164`.
-    Mp164,
-    /// The value `mp165`.
-    Mp165,
-    /// The value `mp166`.
-    Mp166,
-    /// The value `mp167`.
-    Mp167,
-    /// The value `mp168`.
-    Mp168,
-    /// The value `mp169`.
-    Mp169,
-    /// The value `mp170`.
-    Mp170,
-    /// The value `mp171`.
-    Mp171,
-    /// The value `mp172`.
-    Mp172,
-    /// The value `mp173`.
-    Mp173,
-    /// The value `mp174`.
-    Mp174,
-    /// The value `mp175`.
-    Mp175,
-    /// The value `mp176`.
-    Mp176,
-    /// The value `mp177`.
-    Mp177,
-    /// The value `mp178`.
-    Mp178,
-    /// The value `mp179`.
-    Mp179,
-    /// The value `mp180`.
-    Mp180,
-    /// The value `mp181`.
-    Mp181,
-    /// The value `mp182`.
-    Mp182,
-    /// The value `mp183`.
-    Mp183,
-    /// The value `mp184`.
-    Mp184,
-    /// The value `mp185`.
-    Mp185,
-    /// The value `mp186`.
-    Mp186,
-    /// The value `mp187`.
-    Mp187,
-    /// The value `mp188`.
-    Mp188,
-    /// The value `mp189`.
-    Mp189,
-    /// The value `mp190`.
-    Mp190,
-    /// The value `mp191`.
-    Mp191,
-    /// The value `mp192`.
-    Mp192,
-    /// The value `mp193`.
-    Mp193,
-    /// The value `mp194`.
-    Mp194,
-    /// The value `mp195`.
-    Mp195,
-    /// The value `mp196`.
-    Mp196,
-    /// The value `mp197`.
-    Mp197,
-    /// The value `mp198`.
-    Mp198,
-    /// The value `mp199`.
-    Mp199,
-    /// The value `mp200`.
-    Mp200,
-    /// The value `mp201`.
-    Mp201,
-    /// The value `mp202`.
-    Mp202,
-    /// The value `mp203`.
-    Mp203,
-    /// The value `mp204`.
-    Mp204,
-    /// The value `mp205`.
-    Mp205,
-    /// The value `mp206`.
-    Mp206,
-    /// The value `mp207`.
-    Mp207,
-    /// The value `mp208`.
-    Mp208,
-    /// The value `mp209`.
-    Mp209,
-    /// The value `mp210`.
-    Mp210,
-    /// The value `mp211`.
-    Mp211,
-    /// The value `mp212`.
-    Mp212,
-    /// The value `mp213`.
-    Mp213,
-    /// The value `mp214`.
-    Mp214,
-    /// The value `mp215`.
-    Mp215,
-    /// The value `mp216`.
-    Mp216,
-    /// The value `mp217`.
-    Mp217,
-    /// The value `mp218`.
-    Mp218,
-    /// The value `mp219`.
-    Mp219,
-    /// The value `mp220`.
-    Mp220,
-    /// The value `mp221`.
-    Mp221,
-    /// The value `mp222`.
-    Mp222,
-    /// The value `mp223`.
-    Mp223,
-    /// The value `mp224`.
-    Mp224,
-    /// The value `mp225`.
-    Mp225,
-    /// The value `mp226`.
-    Mp226,
-    /// The value `mp227`.
-    Mp227,
-    /// The value `mp228`.
-    Mp228,
-    /// The value `mp229`.
-    Mp229,
-    /// The value `mp230`.
-    Mp230,
-    /// The value `mp231`.
-    Mp231,
-    /// The value `mp232`.
-    Mp232,
-    /// The value `mp233`.
-    Mp233,
-    /// The value `mp234`.
-    Mp234,
-    /// The value `mp235`.
-    Mp235,
-    /// The value `mp236`.
-    Mp236,
-    /// The value `mp237`.
-    Mp237,
-    /// The value `mp238`.
-    Mp238,
-    /// The value `mp239`.
-    Mp239,
-    /// The value `mp240`.
-    Mp240,
-    /// The value `mp241`.
-    Mp241,
-    /// The value `mp242`.
-    Mp242,
-    /// The value `mp243`.
-    Mp243,
-    /// The value `mp244`.
-    Mp244,
-    /// The value `mp245`.
-    Mp245,
-    /// The value `mp246`.
-    Mp246,
-    /// The value `mp247`.
-    Mp247,
-    /// The value `mp248`.
-    Mp248,
-    /// The value `mp249`.
-    Mp249,
-    /// The value `mp250`.
-    Mp250,
-    /// The value `mp251`.
-    Mp251,
-    /// The value `mp252`.
-    Mp252,
-    /// The value `mp253`.
-    Mp253,
-    /// The value `mp254`.
-    Mp254,
-    /// The value `mp255`.
-    Mp255,
-    /// The value `unused0`. Set by [`POST /nodes/{node}/lxc`](LxcPost), [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
-    Unused0,
-    /// The value `unused1`.
-    Unused1,
-    /// The value `unused2`.
-    Unused2,
-    /// The value `unused3`.
-    Unused3,
-    /// The value `unused4`.
-    Unused4,
-    /// The value `unused5`.
-    Unused5,
-    /// The value `unused6`.
-    Unused6,
-    /// The value `unused7`.
-    Unused7,
-    /// The value `unused8`.
-    Unused8,
-    /// The value `unused9`.
-    Unused9,
-    /// The value `unused10`.
-    Unused10,
-    /// The value `unused11`.
-    Unused11,
-    /// The value `unused12`.
-    Unused12,
-    /// The value `unused13`.
-    Unused13,
-    /// The value `unused14`.
-    Unused14,
-    /// The value `unused15`.
-    Unused15,
-    /// The value `unused16`.
-    Unused16,
-    /// The value `unused17`.
-    Unused17,
-    /// The value `unused18`.
-    Unused18,
-    /// The value `unused19`.
-    Unused19,
-    /// The value `unused20`.
-    Unused20,
-    /// The value `unused21`.
-    Unused21,
-    /// The value `unused22`.
-    Unused22,
-    /// The value `unused23`.
-    Unused23,
-    /// The value `unused24`.
-    Unused24,
-    /// The value `unused25`.
-    Unused25,
-    /// The value `unused26`.
-    Unused26,
-    /// The value `unused27`.
-    Unused27,
-    /// The value `unused28`.
-    Unused28,
-    /// The value `unused29`.
-    Unused29,
-    /// The value `unused30`.
-    Unused30,
-    /// The value `unused31`.
-    Unused31,
-    /// The value `unused32`.
-    Unused32,
-    /// The value `unused33`.
-    Unused33,
-    /// The value `unused34`.
-    Unused34,
-    /// The value `unused35`.
-    Unused35,
-    /// The value `unused36`.
-    Unused36,
-    /// The value `unused37`.
-    Unused37,
-    /// The value `unused38`.
-    Unused38,
-    /// The value `unused39`.
-    Unused39,
-    /// The value `unused40`.
-    Unused40,
-    /// The value `unused41`.
-    Unused41,
-    /// The value `unused42`.
-    Unused42,
-    /// The value `unused43`.
-    Unused43,
-    /// The value `unused44`.
-    Unused44,
-    /// The value `unused45`.
-    Unused45,
-    /// The value `unused46`.
-    Unused46,
-    /// The value `unused47`.
-    Unused47,
-    /// The value `unused48`.
-    Unused48,
-    /// The value `unused49`.
-    Unused49,
-    /// The value `unused50`.
-    Unused50,
-    /// The value `unused51`.
-    Unused51,
-    /// The value `unused52`.
-    Unused52,
-    /// The value `unused53`.
-    Unused53,
-    /// The value `unused54`.
-    Unused54,
-    /// The value `unused55`.
-    Unused55,
-    /// The value `unused56`.
-    Unused56,
-    /// The value `unused57`.
-    Unused57,
-    /// The value `unused58`.
-    Unused58,
-    /// The value `unused59`.
-    Unused59,
-    /// The value `unused60`.
-    Unused60,
-    /// The value `unused61`.
-    Unused61,
-    /// The value `unused62`.
-    Unused62,
-    /// The value `unused63`.
-    Unused63,
-    /// The value `unused64`.
-    Unused64,
-    /// The value `unused65`.
-    Unused65,
-    /// The value `unused66`.
-    Unused66,
-    /// The value `unused67`.
-    Unused67,
-    /// The value `unused68`.
-    Unused68,
-    /// The value `unused69`.
-    Unused69,
-    /// The value `unused70`.
-    Unused70,
-    /// The value `unused71`.
-    Unused71,
-    /// The value `unused72`.
-    Unused72,
-    /// The value `unused73`.
-    Unused73,
-    /// The value `unused74`.
-    Unused74,
-    /// The value `unused75`.
-    Unused75,
-    /// The value `unused76`.
-    Unused76,
-    /// The value `unused77`.
-    Unused77,
-    /// The value `unused78`.
-    Unused78,
-    /// The value `unused79`.
-    Unused79,
-    /// The value `unused80`.
-    Unused80,
-    /// The value `unused81`.
-    Unused81,
-    /// The value `unused82`.
-    Unused82,
-    /// The value `unused83`.
-    Unused83,
-    /// The value `unused84`.
-    Unused84,
-    /// The value `unused85`.
-    Unused85,
-    /// The value `unused86`.
-    Unused86,
-    /// The value `unused87`.
-    Unused87,
-    /// The value `unused88`.
-    Unused88,
-    /// The value `unused89`.
-    Unused89,
-    /// The value `unused90`.
-    Unused90,
-    /// The value `unused91`.
-    Unused91,
-    /// The value `unused92`.
-    Unused92,
-    /// The value `unused93`.
-    Unused93,
-    /// The value `unused94`.
-    Unused94,
-    /// The value `unused95`.
-    Unused95,
-    /// The value `unused96`.
-    Unused96,
-    /// The value `unused97`.
-    Unused97,
-    /// The value `unused98`.
-    Unused98,
-    /// The value `unused99`.
-    Unused99,
-    /// The value `unused100`.
-    Unused100,
-    /// The value `unused101`.
-    Unused101,
-    /// The value `unused102`.
-    Unused102,
-    /// The value `unused103`.
-    Unused103,
-    /// The value `unused104`.
-    Unused104,
-    /// The value `unused105`.
-    Unused105,
-    /// The value `unused106`.
-    Unused106,
-    /// The value `unused107`.
-    Unused107,
-    /// The value `unused108`.
-    Unused108,
-    /// The value `unused109`.
-    Unused109,
-    /// The value `unused110`.
-    Unused110,
-    /// The value `unused111`.
-    Unused111,
-    /// The value `unused112`.
-    Unused112,
-    /// The value `unused113`.
-    Unused113,
-    /// The value `unused114`.
-    Unused114,
-    /// The value `unused115`.
-    Unused115,
-    /// The value `unused116`.
-    Unused116,
-    /// The value `unused117`.
-    Unused117,
-    /// The value `unused118`.
-    Unused118,
-    /// The value `unused119`.
-    Unused119,
-    /// The value `unused120`.
-    Unused120,
-    /// The value `unused121`.
-    Unused121,
-    /// The value `unused122`.
-    Unused122,
-    /// The value `unused123`.
-    Unused123,
-    /// The value `unused124`.
-    Unused124,
-    /// The value `unused125`.
-    Unused125,
-    /// The value `unused126`.
-    Unused126,
-    /// The value `unused127`.
-    Unused127,
-    /// The value `unused128`.
-    Unused128,
-    /// The value `unused129`.
-    Unused129,
-    /// The value `unused130`.
-    Unused130,
-    /// The value `unused131`.
-    Unused131,
-    /// The value `unused132`.
-    Unused132,
-    /// The value `unused133`.
-    Unused133,
-    /// The value `unused134`.
-    Unused134,
-    /// The value `unused135`.
-    Unused135,
-    /// The value `unused136`.
-    Unused136,
-    /// The value `unused137`.
-    Unused137,
-    /// The value `unused138`.
-    Unused138,
-    /// The value `unused139`.
-    Unused139,
-    /// The value `unused140`.
-    Unused140,
-    /// The value `unused141`.
-    Unused141,
-    /// The value `unused142`.
-    Unused142,
-    /// The value `unused143`.
-    Unused143,
-    /// The value `unused144`.
-    Unused144,
-    /// The value `unused145`.
-    Unused145,
-    /// The value `unused146`.
-    Unused146,
-    /// The value `unused147`.
-    Unused147,
-    /// The value `unused148`.
-    Unused148,
-    /// The value `unused149`.
-    Unused149,
-    /// The value `unused150`.
-    Unused150,
-    /// The value `unused151`.
-    Unused151,
-    /// The value `unused152`.
-    Unused152,
-    /// The value `unused153`.
-    Unused153,
-    /// The value `unused154`.
-    Unused154,
-    /// The value `unused155`.
-    Unused155,
-    /// The value `unused156`.
-    Unused156,
-    /// The value `unused157`.
-    Unused157,
-    /// The value `unused158`.
-    Unused158,
-    /// The value `unused159`.
-    Unused159,
-    /// The value `unused160`.
-    Unused160,
-    /// The value `unused161`.
-    Unused161,
-    /// The value `unused162`.
-    Unused162,
-    /// The value `unused163`.
-    Unused163,
-    /// The value `unused164`.
-    Unused164,
-    /// The value `unused165`.
-    Unused165,
-    /// The value `unused166`.
-    Unused166,
-    /// The value `unused167`.
-    Unused167,
-    /// The value `unused168`.
-    Unused168,
-    /// The value `unused169`.
-    Unused169,
-    /// The value `unused170`.
-    Unused170,
-    /// The value `unused171`.
-    Unused171,
-    /// The value `unused172`.
-    Unused172,
-    /// The value `unused173`.
-    Unused173,
-    /// The value `unused174`.
-    Unused174,
-    /// The value `unused175`.
-    Unused175,
-    /// The value `unused176`.
-    Unused176,
-    /// The value `unused177`.
-    Unused177,
-    /// The value `unused178`.
-    Unused178,
-    /// The value `unused179`.
-    Unused179,
-    /// The value `unused180`.
-    Unused180,
-    /// The value `unused181`.
-    Unused181,
-    /// The value `unused182`.
-    Unused182,
-    /// The value `unused183`.
-    Unused183,
-    /// The value `unused184`.
-    Unused184,
-    /// The value `unused185`.
-    Unused185,
-    /// The value `unused186`.
-    Unused186,
-    /// The value `unused187`.
-    Unused187,
-    /// The value `unused188`.
-    Unused188,
-    /// The value `unused189`.
-    Unused189,
-    /// The value `unused190`.
-    Unused190,
-    /// The value `unused191`.
-    Unused191,
-    /// The value `unused192`.
-    Unused192,
-    /// The value `unused193`.
-    Unused193,
-    /// The value `unused194`.
-    Unused194,
-    /// The value `unused195`.
-    Unused195,
-    /// The value `unused196`.
-    Unused196,
-    /// The value `unused197`.
-    Unused197,
-    /// The value `unused198`.
-    Unused198,
-    /// The value `unused199`.
-    Unused199,
-    /// The value `unused200`.
-    Unused200,
-    /// The value `unused201`.
-    Unused201,
-    /// The value `unused202`.
-    Unused202,
-    /// The value `unused203`.
-    Unused203,
-    /// The value `unused204`.
-    Unused204,
-    /// The value `unused205`.
-    Unused205,
-    /// The value `unused206`.
-    Unused206,
-    /// The value `unused207`.
-    Unused207,
-    /// The value `unused208`.
-    Unused208,
-    /// The value `unused209`.
-    Unused209,
-    /// The value `unused210`.
-    Unused210,
-    /// The value `unused211`.
-    Unused211,
-    /// The value `unused212`.
-    Unused212,
-    /// The value `unused213`.
-    Unused213,
-    /// The value `unused214`.
-    Unused214,
-    /// The value `unused215`.
-    Unused215,
-    /// The value `unused216`.
-    Unused216,
-    /// The value `unused217`.
-    Unused217,
-    /// The value `unused218`.
-    Unused218,
-    /// The value `unused219`.
-    Unused219,
-    /// The value `unused220`.
-    Unused220,
-    /// The value `unused221`.
-    Unused221,
-    /// The value `unused222`.
-    Unused222,
-    /// The value `unused223`.
-    Unused223,
-    /// The value `unused224`.
-    Unused224,
-    /// The value `unused225`.
-    Unused225,
-    /// The value `unused226`.
-    Unused226,
-    /// The value `unused227`.
-    Unused227,
-    /// The value `unused228`.
-    Unused228,
-    /// The value `unused229`.
-    Unused229,
-    /// The value `unused230`.
-    Unused230,
-    /// The value `unused231`.
-    Unused231,
-    /// The value `unused232`.
-    Unused232,
-    /// The value `unused233`.
-    Unused233,
-    /// The value `unused234`.
-    Unused234,
-    /// The value `unused235`.
-    Unused235,
-    /// The value `unused236`.
-    Unused236,
-    /// The value `unused237`.
-    Unused237,
-    /// The value `unused238`.
-    Unused238,
-    /// The value `unused239`.
-    Unused239,
-    /// The value `unused240`.
-    Unused240,
-    /// The value `unused241`.
-    Unused241,
-    /// The value `unused242`.
-    Unused242,
-    /// The value `unused243`.
-    Unused243,
-    /// The value `unused244`.
-    Unused244,
-    /// The value `unused245`.
-    Unused245,
-    /// The value `unused246`.
-    Unused246,
-    /// The value `unused247`.
-    Unused247,
-    /// The value `unused248`.
-    Unused248,
-    /// The value `unused249`.
-    Unused249,
-    /// The value `unused250`.
-    Unused250,
-    /// The value `unused251`.
-    Unused251,
-    /// The value `unused252`.
-    Unused252,
-    /// The value `unused253`.
-    Unused253,
-    /// The value `unused254`.
-    Unused254,
-    /// The value `unused255`.
-    Unused255,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(LxcMoveVolumeVolume {
-    "rootfs" Rootfs,
-    "mp0" Mp0,
-    "mp1" Mp1,
-    "mp2" Mp2,
-    "mp3" Mp3,
-    "mp4" Mp4,
-    "mp5" Mp5,
-    "mp6" Mp6,
-    "mp7" Mp7,
-    "mp8" Mp8,
-    "mp9" Mp9,
-    "mp10" Mp10,
-    "mp11" Mp11,
-    "mp12" Mp12,
-    "mp13" Mp13,
-    "mp14" Mp14,
-    "mp15" Mp15,
-    "mp16" Mp16,
-    "mp17" Mp17,
-    "mp18" Mp18,
-    "mp19" Mp19,
-    "mp20" Mp20,
-    "mp21" Mp21,
-    "mp22" Mp22,
-    "mp23" Mp23,
-    "mp24" Mp24,
-    "mp25" Mp25,
-    "mp26" Mp26,
-    "mp27" Mp27,
-    "mp28" Mp28,
-    "mp29" Mp29,
-    "mp30" Mp30,
-    "mp31" Mp31,
-    "mp32" Mp32,
-    "mp33" Mp33,
-    "mp34" Mp34,
-    "mp35" Mp35,
-    "mp36" Mp36,
-    "mp37" Mp37,
-    "mp38" Mp38,
-    "mp39" Mp39,
-    "mp40" Mp40,
-    "mp41" Mp41,
-    "mp42" Mp42,
-    "mp43" Mp43,
-    "mp44" Mp44,
-    "mp45" Mp45,
-    "mp46" Mp46,
-    "mp47" Mp47,
-    "mp48" Mp48,
-    "mp49" Mp49,
-    "mp50" Mp50,
-    "mp51" Mp51,
-    "mp52" Mp52,
-    "mp53" Mp53,
-    "mp54" Mp54,
-    "mp55" Mp55,
-    "mp56" Mp56,
-    "mp57" Mp57,
-    "mp58" Mp58,
-    "mp59" Mp59,
-    "mp60" Mp60,
-    "mp61" Mp61,
-    "mp62" Mp62,
-    "mp63" Mp63,
-    "mp64" Mp64,
-    "mp65" Mp65,
-    "mp66" Mp66,
-    "mp67" Mp67,
-    "mp68" Mp68,
-    "mp69" Mp69,
-    "mp70" Mp70,
-    "mp71" Mp71,
-    "mp72" Mp72,
-    "mp73" Mp73,
-    "mp74" Mp74,
-    "mp75" Mp75,
-    "mp76" Mp76,
-    "mp77" Mp77,
-    "mp78" Mp78,
-    "mp79" Mp79,
-    "mp80" Mp80,
-    "mp81" Mp81,
-    "mp82" Mp82,
-    "mp83" Mp83,
-    "mp84" Mp84,
-    "mp85" Mp85,
-    "mp86" Mp86,
-    "mp87" Mp87,
-    "mp88" Mp88,
-    "mp89" Mp89,
-    "mp90" Mp90,
-    "mp91" Mp91,
-    "mp92" Mp92,
-    "mp93" Mp93,
-    "mp94" Mp94,
-    "mp95" Mp95,
-    "mp96" Mp96,
-    "mp97" Mp97,
-    "mp98" Mp98,
-    "mp99" Mp99,
-    "mp100" Mp100,
-    "mp101" Mp101,
-    "mp102" Mp102,
-    "mp103" Mp103,
-    "mp104" Mp104,
-    "mp105" Mp105,
-    "mp106" Mp106,
-    "mp107" Mp107,
-    "mp108" Mp108,
-    "mp109" Mp109,
-    "mp110" Mp110,
-    "mp111" Mp111,
-    "mp112" Mp112,
-    "mp113" Mp113,
-    "mp114" Mp114,
-    "mp115" Mp115,
-    "mp116" Mp116,
-    "mp117" Mp117,
-    "mp118" Mp118,
-    "mp119" Mp119,
-    "mp120" Mp120,
-    "mp121" Mp121,
-    "mp122" Mp122,
-    "mp123" Mp123,
-    "mp124" Mp124,
-    "mp125" Mp125,
-    "mp126" Mp126,
-    "mp127" Mp127,
-    "mp128" Mp128,
-    "mp129" Mp129,
-    "mp130" Mp130,
-    "mp131" Mp131,
-    "mp132" Mp132,
-    "mp133" Mp133,
-    "mp134" Mp134,
-    "mp135" Mp135,
-    "mp136" Mp136,
-    "mp137" Mp137,
-    "mp138" Mp138,
-    "mp139" Mp139,
-    "mp140" Mp140,
-    "mp141" Mp141,
-    "mp142" Mp142,
-    "mp143" Mp143,
-    "mp144" Mp144,
-    "mp145" Mp145,
-    "mp146" Mp146,
-    "mp147" Mp147,
-    "mp148" Mp148,
-    "mp149" Mp149,
-    "mp150" Mp150,
-    "mp151" Mp151,
-    "mp152" Mp152,
-    "mp153" Mp153,
-    "mp154" Mp154,
-    "mp155" Mp155,
-    "mp156" Mp156,
-    "mp157" Mp157,
-    "mp158" Mp158,
-    "mp159" Mp159,
-    "mp160" Mp160,
-    "mp161" Mp161,
-    "mp162" Mp162,
-    "mp163" Mp163,
-    "mp164" Mp164,
-    "mp165" Mp165,
-    "mp166" Mp166,
-    "mp167" Mp167,
-    "mp168" Mp168,
-    "mp169" Mp169,
-    "mp170" Mp170,
-    "mp171" Mp171,
-    "mp172" Mp172,
-    "mp173" Mp173,
-    "mp174" Mp174,
-    "mp175" Mp175,
-    "mp176" Mp176,
-    "mp177" Mp177,
-    "mp178" Mp178,
-    "mp179" Mp179,
-    "mp180" Mp180,
-    "mp181" Mp181,
-    "mp182" Mp182,
-    "mp183" Mp183,
-    "mp184" Mp184,
-    "mp185" Mp185,
-    "mp186" Mp186,
-    "mp187" Mp187,
-    "mp188" Mp188,
-    "mp189" Mp189,
-    "mp190" Mp190,
-    "mp191" Mp191,
-    "mp192" Mp192,
-    "mp193" Mp193,
-    "mp194" Mp194,
-    "mp195" Mp195,
-    "mp196" Mp196,
-    "mp197" Mp197,
-    "mp198" Mp198,
-    "mp199" Mp199,
-    "mp200" Mp200,
-    "mp201" Mp201,
-    "mp202" Mp202,
-    "mp203" Mp203,
-    "mp204" Mp204,
-    "mp205" Mp205,
-    "mp206" Mp206,
-    "mp207" Mp207,
-    "mp208" Mp208,
-    "mp209" Mp209,
-    "mp210" Mp210,
-    "mp211" Mp211,
-    "mp212" Mp212,
-    "mp213" Mp213,
-    "mp214" Mp214,
-    "mp215" Mp215,
-    "mp216" Mp216,
-    "mp217" Mp217,
-    "mp218" Mp218,
-    "mp219" Mp219,
-    "mp220" Mp220,
-    "mp221" Mp221,
-    "mp222" Mp222,
-    "mp223" Mp223,
-    "mp224" Mp224,
-    "mp225" Mp225,
-    "mp226" Mp226,
-    "mp227" Mp227,
-    "mp228" Mp228,
-    "mp229" Mp229,
-    "mp230" Mp230,
-    "mp231" Mp231,
-    "mp232" Mp232,
-    "mp233" Mp233,
-    "mp234" Mp234,
-    "mp235" Mp235,
-    "mp236" Mp236,
-    "mp237" Mp237,
-    "mp238" Mp238,
-    "mp239" Mp239,
-    "mp240" Mp240,
-    "mp241" Mp241,
-    "mp242" Mp242,
-    "mp243" Mp243,
-    "mp244" Mp244,
-    "mp245" Mp245,
-    "mp246" Mp246,
-    "mp247" Mp247,
-    "mp248" Mp248,
-    "mp249" Mp249,
-    "mp250" Mp250,
-    "mp251" Mp251,
-    "mp252" Mp252,
-    "mp253" Mp253,
-    "mp254" Mp254,
-    "mp255" Mp255,
-    "unused0" Unused0,
-    "unused1" Unused1,
-    "unused2" Unused2,
-    "unused3" Unused3,
-    "unused4" Unused4,
-    "unused5" Unused5,
-    "unused6" Unused6,
-    "unused7" Unused7,
-    "unused8" Unused8,
-    "unused9" Unused9,
-    "unused10" Unused10,
-    "unused11" Unused11,
-    "unused12" Unused12,
-    "unused13" Unused13,
-    "unused14" Unused14,
-    "unused15" Unused15,
-    "unused16" Unused16,
-    "unused17" Unused17,
-    "unused18" Unused18,
-    "unused19" Unused19,
-    "unused20" Unused20,
-    "unused21" Unused21,
-    "unused22" Unused22,
-    "unused23" Unused23,
-    "unused24" Unused24,
-    "unused25" Unused25,
-    "unused26" Unused26,
-    "unused27" Unused27,
-    "unused28" Unused28,
-    "unused29" Unused29,
-    "unused30" Unused30,
-    "unused31" Unused31,
-    "unused32" Unused32,
-    "unused33" Unused33,
-    "unused34" Unused34,
-    "unused35" Unused35,
-    "unused36" Unused36,
-    "unused37" Unused37,
-    "unused38" Unused38,
-    "unused39" Unused39,
-    "unused40" Unused40,
-    "unused41" Unused41,
-    "unused42" Unused42,
-    "unused43" Unused43,
-    "unused44" Unused44,
-    "unused45" Unused45,
-    "unused46" Unused46,
-    "unused47" Unused47,
-    "unused48" Unused48,
-    "unused49" Unused49,
-    "unused50" Unused50,
-    "unused51" Unused51,
-    "unused52" Unused52,
-    "unused53" Unused53,
-    "unused54" Unused54,
-    "unused55" Unused55,
-    "unused56" Unused56,
-    "unused57" Unused57,
-    "unused58" Unused58,
-    "unused59" Unused59,
-    "unused60" Unused60,
-    "unused61" Unused61,
-    "unused62" Unused62,
-    "unused63" Unused63,
-    "unused64" Unused64,
-    "unused65" Unused65,
-    "unused66" Unused66,
-    "unused67" Unused67,
-    "unused68" Unused68,
-    "unused69" Unused69,
-    "unused70" Unused70,
-    "unused71" Unused71,
-    "unused72" Unused72,
-    "unused73" Unused73,
-    "unused74" Unused74,
-    "unused75" Unused75,
-    "unused76" Unused76,
-    "unused77" Unused77,
-    "unused78" Unused78,
-    "unused79" Unused79,
-    "unused80" Unused80,
-    "unused81" Unused81,
-    "unused82" Unused82,
-    "unused83" Unused83,
-    "unused84" Unused84,
-    "unused85" Unused85,
-    "unused86" Unused86,
-    "unused87" Unused87,
-    "unused88" Unused88,
-    "unused89" Unused89,
-    "unused90" Unused90,
-    "unused91" Unused91,
-    "unused92" Unused92,
-    "unused93" Unused93,
-    "unused94" Unused94,
-    "unused95" Unused95,
-    "unused96" Unused96,
-    "unused97" Unused97,
-    "unused98" Unused98,
-    "unused99" Unused99,
-    "unused100" Unused100,
-    "unused101" Unused101,
-    "unused102" Unused102,
-    "unused103" Unused103,
-    "unused104" Unused104,
-    "unused105" Unused105,
-    "unused106" Unused106,
-    "unused107" Unused107,
-    "unused108" Unused108,
-    "unused109" Unused109,
-    "unused110" Unused110,
-    "unused111" Unused111,
-    "unused112" Unused112,
-    "unused113" Unused113,
-    "unused114" Unused114,
-    "unused115" Unused115,
-    "unused116" Unused116,
-    "unused117" Unused117,
-    "unused118" Unused118,
-    "unused119" Unused119,
-    "unused120" Unused120,
-    "unused121" Unused121,
-    "unused122" Unused122,
-    "unused123" Unused123,
-    "unused124" Unused124,
-    "unused125" Unused125,
-    "unused126" Unused126,
-    "unused127" Unused127,
-    "unused128" Unused128,
-    "unused129" Unused129,
-    "unused130" Unused130,
-    "unused131" Unused131,
-    "unused132" Unused132,
-    "unused133" Unused133,
-    "unused134" Unused134,
-    "unused135" Unused135,
-    "unused136" Unused136,
-    "unused137" Unused137,
-    "unused138" Unused138,
-    "unused139" Unused139,
-    "unused140" Unused140,
-    "unused141" Unused141,
-    "unused142" Unused142,
-    "unused143" Unused143,
-    "unused144" Unused144,
-    "unused145" Unused145,
-    "unused146" Unused146,
-    "unused147" Unused147,
-    "unused148" Unused148,
-    "unused149" Unused149,
-    "unused150" Unused150,
-    "unused151" Unused151,
-    "unused152" Unused152,
-    "unused153" Unused153,
-    "unused154" Unused154,
-    "unused155" Unused155,
-    "unused156" Unused156,
-    "unused157" Unused157,
-    "unused158" Unused158,
-    "unused159" Unused159,
-    "unused160" Unused160,
-    "unused161" Unused161,
-    "unused162" Unused162,
-    "unused163" Unused163,
-    "unused164" Unused164,
-    "unused165" Unused165,
-    "unused166" Unused166,
-    "unused167" Unused167,
-    "unused168" Unused168,
-    "unused169" Unused169,
-    "unused170" Unused170,
-    "unused171" Unused171,
-    "unused172" Unused172,
-    "unused173" Unused173,
-    "unused174" Unused174,
-    "unused175" Unused175,
-    "unused176" Unused176,
-    "unused177" Unused177,
-    "unused178" Unused178,
-    "unused179" Unused179,
-    "unused180" Unused180,
-    "unused181" Unused181,
-    "unused182" Unused182,
-    "unused183" Unused183,
-    "unused184" Unused184,
-    "unused185" Unused185,
-    "unused186" Unused186,
-    "unused187" Unused187,
-    "unused188" Unused188,
-    "unused189" Unused189,
-    "unused190" Unused190,
-    "unused191" Unused191,
-    "unused192" Unused192,
-    "unused193" Unused193,
-    "unused194" Unused194,
-    "unused195" Unused195,
-    "unused196" Unused196,
-    "unused197" Unused197,
-    "unused198" Unused198,
-    "unused199" Unused199,
-    "unused200" Unused200,
-    "unused201" Unused201,
-    "unused202" Unused202,
-    "unused203" Unused203,
-    "unused204" Unused204,
-    "unused205" Unused205,
-    "unused206" Unused206,
-    "unused207" Unused207,
-    "unused208" Unused208,
-    "unused209" Unused209,
-    "unused210" Unused210,
-    "unused211" Unused211,
-    "unused212" Unused212,
-    "unused213" Unused213,
-    "unused214" Unused214,
-    "unused215" Unused215,
-    "unused216" Unused216,
-    "unused217" Unused217,
-    "unused218" Unused218,
-    "unused219" Unused219,
-    "unused220" Unused220,
-    "unused221" Unused221,
-    "unused222" Unused222,
-    "unused223" Unused223,
-    "unused224" Unused224,
-    "unused225" Unused225,
-    "unused226" Unused226,
-    "unused227" Unused227,
-    "unused228" Unused228,
-    "unused229" Unused229,
-    "unused230" Unused230,
-    "unused231" Unused231,
-    "unused232" Unused232,
-    "unused233" Unused233,
-    "unused234" Unused234,
-    "unused235" Unused235,
-    "unused236" Unused236,
-    "unused237" Unused237,
-    "unused238" Unused238,
-    "unused239" Unused239,
-    "unused240" Unused240,
-    "unused241" Unused241,
-    "unused242" Unused242,
-    "unused243" Unused243,
-    "unused244" Unused244,
-    "unused245" Unused245,
-    "unused246" Unused246,
-    "unused247" Unused247,
-    "unused248" Unused248,
-    "unused249" Unused249,
-    "unused250" Unused250,
-    "unused251" Unused251,
-    "unused252" Unused252,
-    "unused253" Unused253,
-    "unused254" Unused254,
-    "unused255" Unused255,
-});
-
 /// Network interface of the container.
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet), [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/lxc`](LxcPost), [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
+/// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet),
+/// [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/lxc`](LxcPost),
+/// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
 #[non_exhaustive]
 pub struct LxcNet {
     /// Network bridge the interface is plugged into.
@@ -10692,13 +8125,15 @@ pub struct LxcNet {
     pub gw: Option<IpAddress>,
     /// IPv6 default gateway.
     pub gw6: Option<IpAddress>,
-    /// Has the node set the addresses, for containers without a network setup of their own. Since 9.1.
+    /// Has the node set the addresses, for containers without a network setup of their own. Since
+    /// 9.1.
     pub host_managed: Option<bool>,
     /// MAC address of the interface, which must not be a multicast one; random if absent.
     pub hwaddr: Option<MacAddr>,
     /// IPv4 address with prefix length, `dhcp`, or `manual` to leave it to the container.
     pub ip: Option<Cidr>,
-    /// IPv6 address with prefix length, `auto` for SLAAC, `dhcp`, or `manual` to leave it to the container.
+    /// IPv6 address with prefix length, `auto` for SLAAC, `dhcp`, or `manual` to leave it to the
+    /// container.
     pub ip6: Option<Cidr>,
     /// Unplugs the interface's cable.
     pub link_down: Option<bool>,
@@ -10727,6 +8162,7 @@ impl LxcNet {
         set::put(&mut new.name, &mut new.unknown, "name", name);
         new
     }
+
     /// Network bridge the interface is plugged into.
     #[inline]
     #[must_use]
@@ -10734,6 +8170,7 @@ impl LxcNet {
         set::set(&mut self.bridge, &mut self.unknown, "bridge", value);
         self
     }
+
     /// Applies the firewall to this interface.
     #[inline]
     #[must_use]
@@ -10741,6 +8178,7 @@ impl LxcNet {
         set::set(&mut self.firewall, &mut self.unknown, "firewall", value);
         self
     }
+
     /// IPv4 default gateway.
     #[inline]
     #[must_use]
@@ -10748,6 +8186,7 @@ impl LxcNet {
         set::set(&mut self.gw, &mut self.unknown, "gw", value);
         self
     }
+
     /// IPv6 default gateway.
     #[inline]
     #[must_use]
@@ -10755,7 +8194,9 @@ impl LxcNet {
         set::set(&mut self.gw6, &mut self.unknown, "gw6", value);
         self
     }
-    /// Has the node set the addresses, for containers without a network setup of their own. Since 9.1.
+
+    /// Has the node set the addresses, for containers without a network setup of their own. Since
+    /// 9.1.
     #[cfg_attr(doc, doc(alias("host-managed")))]
     #[inline]
     #[must_use]
@@ -10763,6 +8204,7 @@ impl LxcNet {
         set::set(&mut self.host_managed, &mut self.unknown, "host-managed", value);
         self
     }
+
     /// MAC address of the interface, which must not be a multicast one; random if absent.
     #[inline]
     #[must_use]
@@ -10770,6 +8212,7 @@ impl LxcNet {
         set::set(&mut self.hwaddr, &mut self.unknown, "hwaddr", value);
         self
     }
+
     /// IPv4 address with prefix length, `dhcp`, or `manual` to leave it to the container.
     #[inline]
     #[must_use]
@@ -10777,13 +8220,16 @@ impl LxcNet {
         set::set(&mut self.ip, &mut self.unknown, "ip", value);
         self
     }
-    /// IPv6 address with prefix length, `auto` for SLAAC, `dhcp`, or `manual` to leave it to the container.
+
+    /// IPv6 address with prefix length, `auto` for SLAAC, `dhcp`, or `manual` to leave it to the
+    /// container.
     #[inline]
     #[must_use]
     pub fn ip6<How>(mut self, value: impl IntoSetting<Cidr, How>) -> Self {
         set::set(&mut self.ip6, &mut self.unknown, "ip6", value);
         self
     }
+
     /// Unplugs the interface's cable.
     #[inline]
     #[must_use]
@@ -10791,6 +8237,7 @@ impl LxcNet {
         set::set(&mut self.link_down, &mut self.unknown, "link_down", value);
         self
     }
+
     /// MTU of the interface. From 64 to 65535.
     #[inline]
     #[must_use]
@@ -10798,6 +8245,7 @@ impl LxcNet {
         set::set(&mut self.mtu, &mut self.unknown, "mtu", value);
         self
     }
+
     /// Name of the interface inside the container, such as `eth0`.
     #[inline]
     #[must_use]
@@ -10805,6 +8253,7 @@ impl LxcNet {
         set::put(&mut self.name, &mut self.unknown, "name", value);
         self
     }
+
     /// Cap on the interface's throughput in MB/s.
     #[inline]
     #[must_use]
@@ -10812,6 +8261,7 @@ impl LxcNet {
         set::set(&mut self.rate, &mut self.unknown, "rate", value);
         self
     }
+
     /// VLAN tag for the interface's traffic. From 1 to 4094.
     #[inline]
     #[must_use]
@@ -10819,6 +8269,7 @@ impl LxcNet {
         set::set(&mut self.tag, &mut self.unknown, "tag", value);
         self
     }
+
     /// VLANs passed through to the interface, as numbers.
     #[inline]
     #[must_use]
@@ -10826,6 +8277,7 @@ impl LxcNet {
         set::set_list(&mut self.trunks, &mut self.unknown, "trunks", value);
         self
     }
+
     /// Kind of the interface.
     #[inline]
     #[must_use]
@@ -10879,8 +8331,10 @@ property_string_impls!(LxcNet);
 
 /// Kind of the interface.
 ///
-/// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet), [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/lxc`](LxcPost), [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
+/// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet),
+/// [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/lxc`](LxcPost),
+/// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum LxcNetType {
@@ -10894,10 +8348,13 @@ open_enum_impls!(LxcNetType {
     "veth" Veth,
 });
 
-/// Distribution in the container, by which its system files are set up; `unmanaged` leaves them alone.
+/// Distribution in the container, by which its system files are set up; `unmanaged` leaves them
+/// alone.
 ///
-/// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet), [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/lxc`](LxcPost), [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
+/// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet),
+/// [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/lxc`](LxcPost),
+/// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum LxcOstype {
@@ -10941,801 +8398,20 @@ open_enum_impls!(LxcOstype {
     "unmanaged" Unmanaged,
 });
 
-/// Key of the volume to enlarge, such as `rootfs` or `mp0`.
-///
-/// Taken by [`PUT /nodes/{node}/lxc/{vmid}/resize`](LxcVmidResizePut).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum LxcResizeDisk {
-    /// The value `rootfs`.
-    Rootfs,
-    /// The value `mp0`. Set by [`POST /nodes/{node}/lxc`](LxcPost), [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
-    Mp0,
-    /// The value `mp1`.
-    Mp1,
-    /// The value `mp2`.
-    Mp2,
-    /// The value `mp3`.
-    Mp3,
-    /// The value `mp4`.
-    Mp4,
-    /// The value `mp5`.
-    Mp5,
-    /// The value `mp6`.
-    Mp6,
-    /// The value `mp7`.
-    Mp7,
-    /// The value `mp8`.
-    Mp8,
-    /// The value `mp9`.
-    Mp9,
-    /// The value `mp10`.
-    Mp10,
-    /// The value `mp11`.
-    Mp11,
-    /// The value `mp12`.
-    Mp12,
-    /// The value `mp13`.
-    Mp13,
-    /// The value `mp14`.
-    Mp14,
-    /// The value `mp15`.
-    Mp15,
-    /// The value `mp16`.
-    Mp16,
-    /// The value `mp17`.
-    Mp17,
-    /// The value `mp18`.
-    Mp18,
-    /// The value `mp19`.
-    Mp19,
-    /// The value `mp20`.
-    Mp20,
-    /// The value `mp21`.
-    Mp21,
-    /// The value `mp22`.
-    Mp22,
-    /// The value `mp23`.
-    Mp23,
-    /// The value `mp24`.
-    Mp24,
-    /// The value `mp25`.
-    Mp25,
-    /// The value `mp26`.
-    Mp26,
-    /// The value `mp27`.
-    Mp27,
-    /// The value `mp28`.
-    Mp28,
-    /// The value `mp29`.
-    Mp29,
-    /// The value `mp30`.
-    Mp30,
-    /// The value `mp31`.
-    Mp31,
-    /// The value `mp32`.
-    Mp32,
-    /// The value `mp33`.
-    Mp33,
-    /// The value `mp34`.
-    Mp34,
-    /// The value `mp35`.
-    Mp35,
-    /// The value `mp36`.
-    Mp36,
-    /// The value `mp37`.
-    Mp37,
-    /// The value `mp38`.
-    Mp38,
-    /// The value `mp39`.
-    Mp39,
-    /// The value `mp40`.
-    Mp40,
-    /// The value `mp41`.
-    Mp41,
-    /// The value `mp42`.
-    Mp42,
-    /// The value `mp43`.
-    Mp43,
-    /// The value `mp44`.
-    Mp44,
-    /// The value `mp45`.
-    Mp45,
-    /// The value `mp46`.
-    Mp46,
-    /// The value `mp47`.
-    Mp47,
-    /// The value `mp48`.
-    Mp48,
-    /// The value `mp49`.
-    Mp49,
-    /// The value `mp50`.
-    Mp50,
-    /// The value `mp51`.
-    Mp51,
-    /// The value `mp52`.
-    Mp52,
-    /// The value `mp53`.
-    Mp53,
-    /// The value `mp54`.
-    Mp54,
-    /// The value `mp55`.
-    Mp55,
-    /// The value `mp56`.
-    Mp56,
-    /// The value `mp57`.
-    Mp57,
-    /// The value `mp58`.
-    Mp58,
-    /// The value `mp59`.
-    Mp59,
-    /// The value `mp60`.
-    Mp60,
-    /// The value `mp61`.
-    Mp61,
-    /// The value `mp62`.
-    Mp62,
-    /// The value `mp63`.
-    Mp63,
-    /// The value `mp64`.
-    Mp64,
-    /// The value `mp65`.
-    Mp65,
-    /// The value `mp66`.
-    Mp66,
-    /// The value `mp67`.
-    Mp67,
-    /// The value `mp68`.
-    Mp68,
-    /// The value `mp69`.
-    Mp69,
-    /// The value `mp70`.
-    Mp70,
-    /// The value `mp71`.
-    Mp71,
-    /// The value `mp72`.
-    Mp72,
-    /// The value `mp73`.
-    Mp73,
-    /// The value `mp74`.
-    Mp74,
-    /// The value `mp75`.
-    Mp75,
-    /// The value `mp76`.
-    Mp76,
-    /// The value `mp77`.
-    Mp77,
-    /// The value `mp78`.
-    Mp78,
-    /// The value `mp79`.
-    Mp79,
-    /// The value `mp80`.
-    Mp80,
-    /// The value `mp81`.
-    Mp81,
-    /// The value `mp82`.
-    Mp82,
-    /// The value `mp83`.
-    Mp83,
-    /// The value `mp84`.
-    Mp84,
-    /// The value `mp85`.
-    Mp85,
-    /// The value `mp86`.
-    Mp86,
-    /// The value `mp87`.
-    Mp87,
-    /// The value `mp88`.
-    Mp88,
-    /// The value `mp89`.
-    Mp89,
-    /// The value `mp90`.
-    Mp90,
-    /// The value `mp91`.
-    Mp91,
-    /// The value `mp92`.
-    Mp92,
-    /// The value `mp93`.
-    Mp93,
-    /// The value `mp94`.
-    Mp94,
-    /// The value `mp95`.
-    Mp95,
-    /// The value `mp96`.
-    Mp96,
-    /// The value `mp97`.
-    Mp97,
-    /// The value `mp98`.
-    Mp98,
-    /// The value `mp99`.
-    Mp99,
-    /// The value `mp100`.
-    Mp100,
-    /// The value `mp101`.
-    Mp101,
-    /// The value `mp102`.
-    Mp102,
-    /// The value `mp103`.
-    Mp103,
-    /// The value `mp104`.
-    Mp104,
-    /// The value `mp105`.
-    Mp105,
-    /// The value `mp106`.
-    Mp106,
-    /// The value `mp107`.
-    Mp107,
-    /// The value `mp108`.
-    Mp108,
-    /// The value `mp109`.
-    Mp109,
-    /// The value `mp110`.
-    Mp110,
-    /// The value `mp111`.
-    Mp111,
-    /// The value `mp112`.
-    Mp112,
-    /// The value `mp113`.
-    Mp113,
-    /// The value `mp114`.
-    Mp114,
-    /// The value `mp115`.
-    Mp115,
-    /// The value `mp116`.
-    Mp116,
-    /// The value `mp117`.
-    Mp117,
-    /// The value `mp118`.
-    Mp118,
-    /// The value `mp119`.
-    Mp119,
-    /// The value `mp120`.
-    Mp120,
-    /// The value `mp121`.
-    Mp121,
-    /// The value `mp122`.
-    Mp122,
-    /// The value `mp123`.
-    Mp123,
-    /// The value `mp124`.
-    Mp124,
-    /// The value `mp125`.
-    Mp125,
-    /// The value `mp126`.
-    Mp126,
-    /// The value `mp127`.
-    Mp127,
-    /// The value `mp128`.
-    Mp128,
-    /// The value `mp129`.
-    Mp129,
-    /// The value `mp130`.
-    Mp130,
-    /// The value `mp131`.
-    Mp131,
-    /// The value `mp132`.
-    Mp132,
-    /// The value `mp133`.
-    Mp133,
-    /// The value `mp134`.
-    Mp134,
-    /// The value `mp135`.
-    Mp135,
-    /// The value `mp136`.
-    Mp136,
-    /// The value `mp137`.
-    Mp137,
-    /// The value `mp138`.
-    Mp138,
-    /// The value `mp139`.
-    Mp139,
-    /// The value `mp140`.
-    Mp140,
-    /// The value `mp141`.
-    Mp141,
-    /// The value `mp142`.
-    Mp142,
-    /// The value `mp143`.
-    Mp143,
-    /// The value `mp144`.
-    Mp144,
-    /// The value `mp145`.
-    Mp145,
-    /// The value `mp146`.
-    Mp146,
-    /// The value `mp147`.
-    Mp147,
-    /// The value `mp148`.
-    Mp148,
-    /// The value `mp149`.
-    Mp149,
-    /// The value `mp150`.
-    Mp150,
-    /// The value `mp151`.
-    Mp151,
-    /// The value `mp152`.
-    Mp152,
-    /// The value `mp153`.
-    Mp153,
-    /// The value `mp154`.
-    Mp154,
-    /// The value `mp155`.
-    Mp155,
-    /// The value `mp156`.
-    Mp156,
-    /// The value `mp157`.
-    Mp157,
-    /// The value `mp158`.
-    Mp158,
-    /// The value `mp159`.
-    Mp159,
-    /// The value `mp160`.
-    Mp160,
-    /// The value `mp161`.
-    Mp161,
-    /// The value `mp162`.
-    Mp162,
-    /// The value `mp163`.
-    Mp163,
-    /// The value `mp164`.
-    Mp164,
-    /// The value `mp165`.
-    Mp165,
-    /// The value `mp166`.
-    Mp166,
-    /// The value `mp167`.
-    Mp167,
-    /// The value `mp168`.
-    Mp168,
-    /// The value `mp169`.
-    Mp169,
-    /// The value `mp170`.
-    Mp170,
-    /// The value `mp171`.
-    Mp171,
-    /// The value `mp172`.
-    Mp172,
-    /// The value `mp173`.
-    Mp173,
-    /// The value `mp174`.
-    Mp174,
-    /// The value `mp175`.
-    Mp175,
-    /// The value `mp176`.
-    Mp176,
-    /// The value `mp177`.
-    Mp177,
-    /// The value `mp178`.
-    Mp178,
-    /// The value `mp179`.
-    Mp179,
-    /// The value `mp180`.
-    Mp180,
-    /// The value `mp181`.
-    Mp181,
-    /// The value `mp182`.
-    Mp182,
-    /// The value `mp183`.
-    Mp183,
-    /// The value `mp184`.
-    Mp184,
-    /// The value `mp185`.
-    Mp185,
-    /// The value `mp186`.
-    Mp186,
-    /// The value `mp187`.
-    Mp187,
-    /// The value `mp188`.
-    Mp188,
-    /// The value `mp189`.
-    Mp189,
-    /// The value `mp190`.
-    Mp190,
-    /// The value `mp191`.
-    Mp191,
-    /// The value `mp192`.
-    Mp192,
-    /// The value `mp193`.
-    Mp193,
-    /// The value `mp194`.
-    Mp194,
-    /// The value `mp195`.
-    Mp195,
-    /// The value `mp196`.
-    Mp196,
-    /// The value `mp197`.
-    Mp197,
-    /// The value `mp198`.
-    Mp198,
-    /// The value `mp199`.
-    Mp199,
-    /// The value `mp200`.
-    Mp200,
-    /// The value `mp201`.
-    Mp201,
-    /// The value `mp202`.
-    Mp202,
-    /// The value `mp203`.
-    Mp203,
-    /// The value `mp204`.
-    Mp204,
-    /// The value `mp205`.
-    Mp205,
-    /// The value `mp206`.
-    Mp206,
-    /// The value `mp207`.
-    Mp207,
-    /// The value `mp208`.
-    Mp208,
-    /// The value `mp209`.
-    Mp209,
-    /// The value `mp210`.
-    Mp210,
-    /// The value `mp211`.
-    Mp211,
-    /// The value `mp212`.
-    Mp212,
-    /// The value `mp213`.
-    Mp213,
-    /// The value `mp214`.
-    Mp214,
-    /// The value `mp215`.
-    Mp215,
-    /// The value `mp216`.
-    Mp216,
-    /// The value `mp217`.
-    Mp217,
-    /// The value `mp218`.
-    Mp218,
-    /// The value `mp219`.
-    Mp219,
-    /// The value `mp220`.
-    Mp220,
-    /// The value `mp221`.
-    Mp221,
-    /// The value `mp222`.
-    Mp222,
-    /// The value `mp223`.
-    Mp223,
-    /// The value `mp224`.
-    Mp224,
-    /// The value `mp225`.
-    Mp225,
-    /// The value `mp226`.
-    Mp226,
-    /// The value `mp227`.
-    Mp227,
-    /// The value `mp228`.
-    Mp228,
-    /// The value `mp229`.
-    Mp229,
-    /// The value `mp230`.
-    Mp230,
-    /// The value `mp231`.
-    Mp231,
-    /// The value `mp232`.
-    Mp232,
-    /// The value `mp233`.
-    Mp233,
-    /// The value `mp234`.
-    Mp234,
-    /// The value `mp235`.
-    Mp235,
-    /// The value `mp236`.
-    Mp236,
-    /// The value `mp237`.
-    Mp237,
-    /// The value `mp238`.
-    Mp238,
-    /// The value `mp239`.
-    Mp239,
-    /// The value `mp240`.
-    Mp240,
-    /// The value `mp241`.
-    Mp241,
-    /// The value `mp242`.
-    Mp242,
-    /// The value `mp243`.
-    Mp243,
-    /// The value `mp244`.
-    Mp244,
-    /// The value `mp245`.
-    Mp245,
-    /// The value `mp246`.
-    Mp246,
-    /// The value `mp247`.
-    Mp247,
-    /// The value `mp248`.
-    Mp248,
-    /// The value `mp249`.
-    Mp249,
-    /// The value `mp250`.
-    Mp250,
-    /// The value `mp251`.
-    Mp251,
-    /// The value `mp252`.
-    Mp252,
-    /// The value `mp253`.
-    Mp253,
-    /// The value `mp254`.
-    Mp254,
-    /// The value `mp255`.
-    Mp255,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(LxcResizeDisk {
-    "rootfs" Rootfs,
-    "mp0" Mp0,
-    "mp1" Mp1,
-    "mp2" Mp2,
-    "mp3" Mp3,
-    "mp4" Mp4,
-    "mp5" Mp5,
-    "mp6" Mp6,
-    "mp7" Mp7,
-    "mp8" Mp8,
-    "mp9" Mp9,
-    "mp10" Mp10,
-    "mp11" Mp11,
-    "mp12" Mp12,
-    "mp13" Mp13,
-    "mp14" Mp14,
-    "mp15" Mp15,
-    "mp16" Mp16,
-    "mp17" Mp17,
-    "mp18" Mp18,
-    "mp19" Mp19,
-    "mp20" Mp20,
-    "mp21" Mp21,
-    "mp22" Mp22,
-    "mp23" Mp23,
-    "mp24" Mp24,
-    "mp25" Mp25,
-    "mp26" Mp26,
-    "mp27" Mp27,
-    "mp28" Mp28,
-    "mp29" Mp29,
-    "mp30" Mp30,
-    "mp31" Mp31,
-    "mp32" Mp32,
-    "mp33" Mp33,
-    "mp34" Mp34,
-    "mp35" Mp35,
-    "mp36" Mp36,
-    "mp37" Mp37,
-    "mp38" Mp38,
-    "mp39" Mp39,
-    "mp40" Mp40,
-    "mp41" Mp41,
-    "mp42" Mp42,
-    "mp43" Mp43,
-    "mp44" Mp44,
-    "mp45" Mp45,
-    "mp46" Mp46,
-    "mp47" Mp47,
-    "mp48" Mp48,
-    "mp49" Mp49,
-    "mp50" Mp50,
-    "mp51" Mp51,
-    "mp52" Mp52,
-    "mp53" Mp53,
-    "mp54" Mp54,
-    "mp55" Mp55,
-    "mp56" Mp56,
-    "mp57" Mp57,
-    "mp58" Mp58,
-    "mp59" Mp59,
-    "mp60" Mp60,
-    "mp61" Mp61,
-    "mp62" Mp62,
-    "mp63" Mp63,
-    "mp64" Mp64,
-    "mp65" Mp65,
-    "mp66" Mp66,
-    "mp67" Mp67,
-    "mp68" Mp68,
-    "mp69" Mp69,
-    "mp70" Mp70,
-    "mp71" Mp71,
-    "mp72" Mp72,
-    "mp73" Mp73,
-    "mp74" Mp74,
-    "mp75" Mp75,
-    "mp76" Mp76,
-    "mp77" Mp77,
-    "mp78" Mp78,
-    "mp79" Mp79,
-    "mp80" Mp80,
-    "mp81" Mp81,
-    "mp82" Mp82,
-    "mp83" Mp83,
-    "mp84" Mp84,
-    "mp85" Mp85,
-    "mp86" Mp86,
-    "mp87" Mp87,
-    "mp88" Mp88,
-    "mp89" Mp89,
-    "mp90" Mp90,
-    "mp91" Mp91,
-    "mp92" Mp92,
-    "mp93" Mp93,
-    "mp94" Mp94,
-    "mp95" Mp95,
-    "mp96" Mp96,
-    "mp97" Mp97,
-    "mp98" Mp98,
-    "mp99" Mp99,
-    "mp100" Mp100,
-    "mp101" Mp101,
-    "mp102" Mp102,
-    "mp103" Mp103,
-    "mp104" Mp104,
-    "mp105" Mp105,
-    "mp106" Mp106,
-    "mp107" Mp107,
-    "mp108" Mp108,
-    "mp109" Mp109,
-    "mp110" Mp110,
-    "mp111" Mp111,
-    "mp112" Mp112,
-    "mp113" Mp113,
-    "mp114" Mp114,
-    "mp115" Mp115,
-    "mp116" Mp116,
-    "mp117" Mp117,
-    "mp118" Mp118,
-    "mp119" Mp119,
-    "mp120" Mp120,
-    "mp121" Mp121,
-    "mp122" Mp122,
-    "mp123" Mp123,
-    "mp124" Mp124,
-    "mp125" Mp125,
-    "mp126" Mp126,
-    "mp127" Mp127,
-    "mp128" Mp128,
-    "mp129" Mp129,
-    "mp130" Mp130,
-    "mp131" Mp131,
-    "mp132" Mp132,
-    "mp133" Mp133,
-    "mp134" Mp134,
-    "mp135" Mp135,
-    "mp136" Mp136,
-    "mp137" Mp137,
-    "mp138" Mp138,
-    "mp139" Mp139,
-    "mp140" Mp140,
-    "mp141" Mp141,
-    "mp142" Mp142,
-    "mp143" Mp143,
-    "mp144" Mp144,
-    "mp145" Mp145,
-    "mp146" Mp146,
-    "mp147" Mp147,
-    "mp148" Mp148,
-    "mp149" Mp149,
-    "mp150" Mp150,
-    "mp151" Mp151,
-    "mp152" Mp152,
-    "mp153" Mp153,
-    "mp154" Mp154,
-    "mp155" Mp155,
-    "mp156" Mp156,
-    "mp157" Mp157,
-    "mp158" Mp158,
-    "mp159" Mp159,
-    "mp160" Mp160,
-    "mp161" Mp161,
-    "mp162" Mp162,
-    "mp163" Mp163,
-    "mp164" Mp164,
-    "mp165" Mp165,
-    "mp166" Mp166,
-    "mp167" Mp167,
-    "mp168" Mp168,
-    "mp169" Mp169,
-    "mp170" Mp170,
-    "mp171" Mp171,
-    "mp172" Mp172,
-    "mp173" Mp173,
-    "mp174" Mp174,
-    "mp175" Mp175,
-    "mp176" Mp176,
-    "mp177" Mp177,
-    "mp178" Mp178,
-    "mp179" Mp179,
-    "mp180" Mp180,
-    "mp181" Mp181,
-    "mp182" Mp182,
-    "mp183" Mp183,
-    "mp184" Mp184,
-    "mp185" Mp185,
-    "mp186" Mp186,
-    "mp187" Mp187,
-    "mp188" Mp188,
-    "mp189" Mp189,
-    "mp190" Mp190,
-    "mp191" Mp191,
-    "mp192" Mp192,
-    "mp193" Mp193,
-    "mp194" Mp194,
-    "mp195" Mp195,
-    "mp196" Mp196,
-    "mp197" Mp197,
-    "mp198" Mp198,
-    "mp199" Mp199,
-    "mp200" Mp200,
-    "mp201" Mp201,
-    "mp202" Mp202,
-    "mp203" Mp203,
-    "mp204" Mp204,
-    "mp205" Mp205,
-    "mp206" Mp206,
-    "mp207" Mp207,
-    "mp208" Mp208,
-    "mp209" Mp209,
-    "mp210" Mp210,
-    "mp211" Mp211,
-    "mp212" Mp212,
-    "mp213" Mp213,
-    "mp214" Mp214,
-    "mp215" Mp215,
-    "mp216" Mp216,
-    "mp217" Mp217,
-    "mp218" Mp218,
-    "mp219" Mp219,
-    "mp220" Mp220,
-    "mp221" Mp221,
-    "mp222" Mp222,
-    "mp223" Mp223,
-    "mp224" Mp224,
-    "mp225" Mp225,
-    "mp226" Mp226,
-    "mp227" Mp227,
-    "mp228" Mp228,
-    "mp229" Mp229,
-    "mp230" Mp230,
-    "mp231" Mp231,
-    "mp232" Mp232,
-    "mp233" Mp233,
-    "mp234" Mp234,
-    "mp235" Mp235,
-    "mp236" Mp236,
-    "mp237" Mp237,
-    "mp238" Mp238,
-    "mp239" Mp239,
-    "mp240" Mp240,
-    "mp241" Mp241,
-    "mp242" Mp242,
-    "mp243" Mp243,
-    "mp244" Mp244,
-    "mp245" Mp245,
-    "mp246" Mp246,
-    "mp247" Mp247,
-    "mp248" Mp248,
-    "mp249" Mp249,
-    "mp250" Mp250,
-    "mp251" Mp251,
-    "mp252" Mp252,
-    "mp253" Mp253,
-    "mp254" Mp254,
-    "mp255" Mp255,
-});
-
 /// Root volume of the container; `STORAGE:SIZE` allocates a new one of so many GiB.
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet), [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/lxc`](LxcPost), [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
+/// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet),
+/// [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/lxc`](LxcPost),
+/// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
 #[non_exhaustive]
 pub struct LxcRootfs {
     /// Turns POSIX ACLs on or off, in place of the file system's default.
     pub acl: Option<bool>,
-    /// ID mapping for this mount in place of the container's: `type:container:disk:count` entries, or `passthrough`. Since 9.2.
+    /// ID mapping for this mount in place of the container's: `type:container:disk:count` entries,
+    /// or `passthrough`. Since 9.2.
     pub idmap: Option<String>,
     /// Extra mount options.
     pub mountoptions: Option<List>,
@@ -11764,6 +8440,7 @@ impl LxcRootfs {
         set::put(&mut new.volume, &mut new.unknown, "volume", volume);
         new
     }
+
     /// Turns POSIX ACLs on or off, in place of the file system's default.
     #[inline]
     #[must_use]
@@ -11771,13 +8448,16 @@ impl LxcRootfs {
         set::set(&mut self.acl, &mut self.unknown, "acl", value);
         self
     }
-    /// ID mapping for this mount in place of the container's: `type:container:disk:count` entries, or `passthrough`. Since 9.2.
+
+    /// ID mapping for this mount in place of the container's: `type:container:disk:count` entries,
+    /// or `passthrough`. Since 9.2.
     #[inline]
     #[must_use]
     pub fn idmap<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
         set::set(&mut self.idmap, &mut self.unknown, "idmap", value);
         self
     }
+
     /// Extra mount options.
     #[inline]
     #[must_use]
@@ -11788,6 +8468,7 @@ impl LxcRootfs {
         set::set_list(&mut self.mountoptions, &mut self.unknown, "mountoptions", value);
         self
     }
+
     /// Allows user quotas in the container; not possible on ZFS subvolumes.
     #[inline]
     #[must_use]
@@ -11795,6 +8476,7 @@ impl LxcRootfs {
         set::set(&mut self.quota, &mut self.unknown, "quota", value);
         self
     }
+
     /// Includes the volume in replication jobs. Default: `true`.
     #[inline]
     #[must_use]
@@ -11802,6 +8484,7 @@ impl LxcRootfs {
         set::set(&mut self.replicate, &mut self.unknown, "replicate", value);
         self
     }
+
     /// Mounts the volume read-only.
     #[inline]
     #[must_use]
@@ -11809,6 +8492,7 @@ impl LxcRootfs {
         set::set(&mut self.ro, &mut self.unknown, "ro", value);
         self
     }
+
     /// Declares the path present on every node; it does not make it so. Default: `false`.
     #[inline]
     #[must_use]
@@ -11816,6 +8500,7 @@ impl LxcRootfs {
         set::set(&mut self.shared, &mut self.unknown, "shared", value);
         self
     }
+
     /// Size of the volume; informational, setting it does not resize anything.
     #[inline]
     #[must_use]
@@ -11823,6 +8508,7 @@ impl LxcRootfs {
         set::set(&mut self.size, &mut self.unknown, "size", value);
         self
     }
+
     /// Volume ID to mount, or the path of a device or directory of the host.
     #[inline]
     #[must_use]
@@ -11876,22 +8562,27 @@ object!(LxcRootfs {
 
 property_string_impls!(LxcRootfs);
 
-/// The answer to `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`, which returns the configuration saved with a snapshot.
+/// The answer to `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`, which returns the
+/// configuration saved with a snapshot.
 ///
-/// Given by [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
+/// Given by
+/// [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
 #[non_exhaustive]
 pub struct LxcSnapshotConfig {
     /// Architecture of the programs in the container. Default: `amd64`.
     pub arch: Option<LxcArch>,
-    /// What a console opens: a login on a `tty`, `/dev/console`, or a `shell` without login. Default: `tty`.
+    /// What a console opens: a login on a `tty`, `/dev/console`, or a `shell` without login.
+    /// Default: `tty`.
     pub cmode: Option<LxcCmode>,
     /// Gives the container a console device, `/dev/console`. Default: `true`.
     pub console: Option<bool>,
     /// Host CPUs the container may use; all of them when absent. From 1 to 8192.
     pub cores: Option<i64>,
-    /// Cap on CPU time, in host CPUs; 1.5 allows one and a half, 0 means no cap. From 0 to 8192. Default: `0`.
+    /// Cap on CPU time, in host CPUs; 1.5 allows one and a half, 0 means no cap. From 0 to 8192.
+    /// Default: `0`.
     pub cpulimit: Option<f64>,
-    /// CPU weight against the other guests; who has more gets more time when CPUs are scarce. From 0 to 500000.
+    /// CPU weight against the other guests; who has more gets more time when CPUs are scarce. From 0
+    /// to 500000.
     pub cpuunits: Option<i64>,
     /// Logs the start in debug detail. Default: `false`.
     pub debug: Option<bool>,
@@ -11899,7 +8590,8 @@ pub struct LxcSnapshotConfig {
     pub description: Option<String>,
     /// Device of the host given to the container. Indexes 0 to 255. Since 8.1.
     pub dev: IndexedMap<LxcDevice>,
-    /// Command to run as init with its arguments: a path, or a program found in `PATH`. Default: `/sbin/init`. Since 9.1.
+    /// Command to run as init with its arguments: a path, or a program found in `PATH`. Default:
+    /// `/sbin/init`. Since 9.1.
     pub entrypoint: Option<String>,
     /// Environment of the init process: `NAME=value` entries separated by NUL bytes. Since 9.1.
     pub env: Option<Secret>,
@@ -11915,7 +8607,8 @@ pub struct LxcSnapshotConfig {
     pub lxc: Option<Vec<Vec<String>>>,
     /// Memory of the container in MiB. At least 16. Default: `512`.
     pub memory: Option<i64>,
-    /// Further volume, or directory of the host, to mount; `STORAGE:SIZE` allocates a volume of so many GiB. Indexes 0 to 255.
+    /// Further volume, or directory of the host, to mount; `STORAGE:SIZE` allocates a volume of so
+    /// many GiB. Indexes 0 to 255.
     pub mp: IndexedMap<LxcMountPoint>,
     /// DNS server addresses; those of the host unless this or `searchdomain` is set.
     pub nameserver: Option<List>,
@@ -11923,7 +8616,8 @@ pub struct LxcSnapshotConfig {
     pub net: IndexedMap<LxcNet>,
     /// Starts the container when its node boots. Default: `false`.
     pub onboot: Option<bool>,
-    /// Distribution in the container, by which its system files are set up; `unmanaged` leaves them alone.
+    /// Distribution in the container, by which its system files are set up; `unmanaged` leaves them
+    /// alone.
     pub ostype: Option<LxcOstype>,
     /// Snapshot from which this one descends.
     pub parent: Option<String>,
@@ -11943,13 +8637,16 @@ pub struct LxcSnapshotConfig {
     pub swap: Option<i64>,
     /// Labels for people and tools, separated by `;`; they have no effect on the container.
     pub tags: Option<List>,
-    /// Time zone set in the container: `host` for the node's, or a zone name; left alone when absent.
+    /// Time zone set in the container: `host` for the node's, or a zone name; left alone when
+    /// absent.
     pub timezone: Option<String>,
     /// Number of terminals (ttys) the container offers. From 0 to 6. Default: `2`.
     pub tty: Option<i64>,
-    /// Runs the container in a user namespace, its root being no root on the host; fixed at creation. Default: `false`.
+    /// Runs the container in a user namespace, its root being no root on the host; fixed at
+    /// creation. Default: `false`.
     pub unprivileged: Option<bool>,
-    /// Volume that belongs to the container but is not attached; kept by the server, not to be set. Indexes 0 to 255.
+    /// Volume that belongs to the container but is not attached; kept by the server, not to be set.
+    /// Indexes 0 to 255.
     pub unused: IndexedMap<LxcUnused>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -11962,6 +8659,7 @@ impl LxcSnapshotConfig {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     ///Sets `arch`.
     #[inline]
     #[must_use]
@@ -11969,6 +8667,7 @@ impl LxcSnapshotConfig {
         set::set(&mut self.arch, &mut self.extra, "arch", value);
         self
     }
+
     ///Sets `cmode`.
     #[inline]
     #[must_use]
@@ -11976,6 +8675,7 @@ impl LxcSnapshotConfig {
         set::set(&mut self.cmode, &mut self.extra, "cmode", value);
         self
     }
+
     ///Sets `console`.
     #[inline]
     #[must_use]
@@ -11983,6 +8683,7 @@ impl LxcSnapshotConfig {
         set::set(&mut self.console, &mut self.extra, "console", value);
         self
     }
+
     ///Sets `cores`.
     #[inline]
     #[must_use]
@@ -11990,6 +8691,7 @@ impl LxcSnapshotConfig {
         set::set(&mut self.cores, &mut self.extra, "cores", value);
         self
     }
+
     ///Sets `cpulimit`.
     #[inline]
     #[must_use]
@@ -11997,6 +8699,7 @@ impl LxcSnapshotConfig {
         set::set(&mut self.cpulimit, &mut self.extra, "cpulimit", value);
         self
     }
+
     ///Sets `cpuunits`.
     #[inline]
     #[must_use]
@@ -12004,6 +8707,7 @@ impl LxcSnapshotConfig {
         set::set(&mut self.cpuunits, &mut self.extra, "cpuunits", value);
         self
     }
+
     ///Sets `debug`.
     #[inline]
     #[must_use]
@@ -12011,6 +8715,7 @@ impl LxcSnapshotConfig {
         set::set(&mut self.debug, &mut self.extra, "debug", value);
         self
     }
+
     ///Sets `description`.
     #[inline]
     #[must_use]
@@ -12018,6 +8723,7 @@ impl LxcSnapshotConfig {
         set::set(&mut self.description, &mut self.extra, "description", value);
         self
     }
+
     ///Sets one of `dev0` and so on.
     #[inline]
     #[must_use]
@@ -12029,6 +8735,7 @@ impl LxcSnapshotConfig {
         set::set_member(&mut self.dev, &mut self.extra, "dev", index, value);
         self
     }
+
     ///Sets `entrypoint`.
     #[inline]
     #[must_use]
@@ -12036,6 +8743,7 @@ impl LxcSnapshotConfig {
         set::set(&mut self.entrypoint, &mut self.extra, "entrypoint", value);
         self
     }
+
     ///Sets `env`.
     #[inline]
     #[must_use]
@@ -12043,6 +8751,7 @@ impl LxcSnapshotConfig {
         set::set(&mut self.env, &mut self.extra, "env", value);
         self
     }
+
     ///Sets `features`.
     #[inline]
     #[must_use]
@@ -12050,6 +8759,7 @@ impl LxcSnapshotConfig {
         set::set(&mut self.features, &mut self.extra, "features", value);
         self
     }
+
     ///Sets `hookscript`.
     #[inline]
     #[must_use]
@@ -12057,6 +8767,7 @@ impl LxcSnapshotConfig {
         set::set(&mut self.hookscript, &mut self.extra, "hookscript", value);
         self
     }
+
     ///Sets `hostname`.
     #[inline]
     #[must_use]
@@ -12064,6 +8775,7 @@ impl LxcSnapshotConfig {
         set::set(&mut self.hostname, &mut self.extra, "hostname", value);
         self
     }
+
     ///Sets `lock`.
     #[inline]
     #[must_use]
@@ -12071,6 +8783,7 @@ impl LxcSnapshotConfig {
         set::set(&mut self.lock, &mut self.extra, "lock", value);
         self
     }
+
     ///Sets `lxc`.
     #[inline]
     #[must_use]
@@ -12081,6 +8794,7 @@ impl LxcSnapshotConfig {
         set::set_list(&mut self.lxc, &mut self.extra, "lxc", value);
         self
     }
+
     ///Sets `memory`.
     #[inline]
     #[must_use]
@@ -12088,6 +8802,7 @@ impl LxcSnapshotConfig {
         set::set(&mut self.memory, &mut self.extra, "memory", value);
         self
     }
+
     ///Sets one of `mp0` and so on.
     #[inline]
     #[must_use]
@@ -12099,6 +8814,7 @@ impl LxcSnapshotConfig {
         set::set_member(&mut self.mp, &mut self.extra, "mp", index, value);
         self
     }
+
     ///Sets `nameserver`.
     #[inline]
     #[must_use]
@@ -12106,6 +8822,7 @@ impl LxcSnapshotConfig {
         set::set_list(&mut self.nameserver, &mut self.extra, "nameserver", value);
         self
     }
+
     ///Sets one of `net0` and so on.
     #[inline]
     #[must_use]
@@ -12117,6 +8834,7 @@ impl LxcSnapshotConfig {
         set::set_member(&mut self.net, &mut self.extra, "net", index, value);
         self
     }
+
     ///Sets `onboot`.
     #[inline]
     #[must_use]
@@ -12124,6 +8842,7 @@ impl LxcSnapshotConfig {
         set::set(&mut self.onboot, &mut self.extra, "onboot", value);
         self
     }
+
     ///Sets `ostype`.
     #[inline]
     #[must_use]
@@ -12131,6 +8850,7 @@ impl LxcSnapshotConfig {
         set::set(&mut self.ostype, &mut self.extra, "ostype", value);
         self
     }
+
     ///Sets `parent`.
     #[inline]
     #[must_use]
@@ -12138,6 +8858,7 @@ impl LxcSnapshotConfig {
         set::set(&mut self.parent, &mut self.extra, "parent", value);
         self
     }
+
     ///Sets `protection`.
     #[inline]
     #[must_use]
@@ -12145,6 +8866,7 @@ impl LxcSnapshotConfig {
         set::set(&mut self.protection, &mut self.extra, "protection", value);
         self
     }
+
     ///Sets `rootfs`.
     #[inline]
     #[must_use]
@@ -12152,6 +8874,7 @@ impl LxcSnapshotConfig {
         set::set(&mut self.rootfs, &mut self.extra, "rootfs", value);
         self
     }
+
     ///Sets `searchdomain`.
     #[inline]
     #[must_use]
@@ -12162,6 +8885,7 @@ impl LxcSnapshotConfig {
         set::set_list(&mut self.searchdomain, &mut self.extra, "searchdomain", value);
         self
     }
+
     ///Sets `snapstate`.
     #[inline]
     #[must_use]
@@ -12169,6 +8893,7 @@ impl LxcSnapshotConfig {
         set::set(&mut self.snapstate, &mut self.extra, "snapstate", value);
         self
     }
+
     ///Sets `snaptime`.
     #[inline]
     #[must_use]
@@ -12176,6 +8901,7 @@ impl LxcSnapshotConfig {
         set::set(&mut self.snaptime, &mut self.extra, "snaptime", value);
         self
     }
+
     ///Sets `startup`.
     #[inline]
     #[must_use]
@@ -12186,6 +8912,7 @@ impl LxcSnapshotConfig {
         set::set(&mut self.startup, &mut self.extra, "startup", value);
         self
     }
+
     ///Sets `swap`.
     #[inline]
     #[must_use]
@@ -12193,6 +8920,7 @@ impl LxcSnapshotConfig {
         set::set(&mut self.swap, &mut self.extra, "swap", value);
         self
     }
+
     ///Sets `tags`.
     #[inline]
     #[must_use]
@@ -12200,6 +8928,7 @@ impl LxcSnapshotConfig {
         set::set_list(&mut self.tags, &mut self.extra, "tags", value);
         self
     }
+
     ///Sets `timezone`.
     #[inline]
     #[must_use]
@@ -12207,6 +8936,7 @@ impl LxcSnapshotConfig {
         set::set(&mut self.timezone, &mut self.extra, "timezone", value);
         self
     }
+
     ///Sets `tty`.
     #[inline]
     #[must_use]
@@ -12214,6 +8944,7 @@ impl LxcSnapshotConfig {
         set::set(&mut self.tty, &mut self.extra, "tty", value);
         self
     }
+
     ///Sets `unprivileged`.
     #[inline]
     #[must_use]
@@ -12221,6 +8952,7 @@ impl LxcSnapshotConfig {
         set::set(&mut self.unprivileged, &mut self.extra, "unprivileged", value);
         self
     }
+
     ///Sets one of `unused0` and so on.
     #[inline]
     #[must_use]
@@ -12232,13 +8964,17 @@ impl LxcSnapshotConfig {
         set::set_member(&mut self.unused, &mut self.extra, "unused", index, value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -12290,7 +9026,52 @@ impl Default for LxcSnapshotConfig {
     }
 }
 
-/// The answer to `GET /nodes/{node}/lxc/{vmid}/status/current`, which returns the run state and live figures of a container.
+/// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/snapshot`, which lists the snapshots.
+///
+/// Given by [`GET /nodes/{node}/lxc/{vmid}/snapshot`](LxcVmidSnapshotPath::get).
+#[non_exhaustive]
+pub struct LxcSnapshotItem {
+    /// Notes about the snapshot.
+    pub description: Option<String>,
+    /// SHA-1 of the configuration; in the entry `current` only.
+    pub digest: Option<String>,
+    /// Name of the snapshot; `current` stands for the present state.
+    pub name: String,
+    /// Snapshot from which this one descends.
+    pub parent: Option<String>,
+    /// Whether the guest runs; in the entry `current` only.
+    pub running: Option<bool>,
+    /// When the snapshot was taken, as Unix time.
+    pub snaptime: Option<Timestamp>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl LxcSnapshotItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(name: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.name, &mut new.extra, "name", name);
+        new
+    }
+}
+
+object!(LxcSnapshotItem {
+    required: ["name" name],
+    optional: [
+        "description" description,
+        "digest" digest,
+        "parent" parent,
+        "running" running,
+        "snaptime" snaptime,
+    ],
+    others: extra,
+});
+
+/// The answer to `GET /nodes/{node}/lxc/{vmid}/status/current`, which returns the run state and
+/// live figures of a container.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/status/current`](LxcVmidStatusCurrentPath::get).
 #[non_exhaustive]
@@ -12301,9 +9082,11 @@ pub struct LxcStatusCurrent {
     pub cpus: Option<f64>,
     /// Space used on the root volume, in bytes. At least 0. Since 8.3.
     pub disk: Option<u64>,
-    /// Bytes the container has read from its disks since its start; not available for every kind of storage. In bytes. Since 8.3.
+    /// Bytes the container has read from its disks since its start; not available for every kind of
+    /// storage. In bytes. Since 8.3.
     pub diskread: Option<u64>,
-    /// Bytes the container has written to its disks since its start; not available for every kind of storage. In bytes. Since 8.3.
+    /// Bytes the container has written to its disks since its start; not available for every kind
+    /// of storage. In bytes. Since 8.3.
     pub diskwrite: Option<u64>,
     /// State of the guest in the high availability manager.
     pub ha: Option<super::types::GuestHaState>,
@@ -12325,17 +9108,23 @@ pub struct LxcStatusCurrent {
     pub netout: Option<u64>,
     /// Process id of the container's first process on the host, while it runs.
     pub pid: Option<i64>,
-    /// Share of the last ten seconds in which every task of the container waited for CPU time, in percent. Since 9.0.
+    /// Share of the last ten seconds in which every task of the container waited for CPU time, in
+    /// percent. Since 9.0.
     pub pressurecpufull: Option<f64>,
-    /// Share of the last 10 seconds in which at least one task was short of CPU, in percent. Since 9.0.
+    /// Share of the last 10 seconds in which at least one task was short of CPU, in percent. Since
+    /// 9.0.
     pub pressurecpusome: Option<f64>,
-    /// Share of the last 10 seconds in which all tasks at once waited for I/O, in percent. Since 9.0.
+    /// Share of the last 10 seconds in which all tasks at once waited for I/O, in percent. Since
+    /// 9.0.
     pub pressureiofull: Option<f64>,
-    /// Share of the last 10 seconds in which at least one task waited for I/O, in percent. Since 9.0.
+    /// Share of the last 10 seconds in which at least one task waited for I/O, in percent. Since
+    /// 9.0.
     pub pressureiosome: Option<f64>,
-    /// Share of the last 10 seconds in which all tasks at once were short of memory, in percent. Since 9.0.
+    /// Share of the last 10 seconds in which all tasks at once were short of memory, in percent.
+    /// Since 9.0.
     pub pressurememoryfull: Option<f64>,
-    /// Share of the last 10 seconds in which at least one task was short of memory, in percent. Since 9.0.
+    /// Share of the last 10 seconds in which at least one task was short of memory, in percent.
+    /// Since 9.0.
     pub pressurememorysome: Option<f64>,
     /// Whether it runs.
     pub status: super::types::GuestStatus,
@@ -12343,7 +9132,8 @@ pub struct LxcStatusCurrent {
     pub swap: Option<u64>,
     /// Labels of the container, separated by `;`.
     pub tags: Option<List>,
-    /// Whether the container is a template; a template cannot be started. Default: `false`. Since 8.3.
+    /// Whether the container is a template; a template cannot be started. Default: `false`. Since
+    /// 8.3.
     pub template: Option<bool>,
     /// Kind of guest; always `lxc`.
     pub type_: Option<String>,
@@ -12404,8 +9194,10 @@ object!(LxcStatusCurrent {
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet), [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/lxc`](LxcPost), [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
+/// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet),
+/// [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/lxc`](LxcPost),
+/// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
 #[non_exhaustive]
 pub struct LxcUnused {
     /// Volume ID of the detached volume.
@@ -12423,6 +9215,7 @@ impl LxcUnused {
         set::put(&mut new.volume, &mut new.unknown, "volume", volume);
         new
     }
+
     /// Volume ID of the detached volume.
     #[inline]
     #[must_use]
@@ -12445,47 +9238,3 @@ object!(LxcUnused {
 });
 
 property_string_impls!(LxcUnused);
-
-/// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/snapshot`, which lists the snapshots.
-///
-/// Given by [`GET /nodes/{node}/lxc/{vmid}/snapshot`](LxcVmidSnapshotPath::get).
-#[non_exhaustive]
-pub struct LxcVmidSnapshotItem {
-    /// Notes about the snapshot.
-    pub description: Option<String>,
-    /// SHA-1 of the configuration; in the entry `current` only.
-    pub digest: Option<String>,
-    /// Name of the snapshot; `current` stands for the present state.
-    pub name: String,
-    /// Snapshot from which this one descends.
-    pub parent: Option<String>,
-    /// Whether the guest runs; in the entry `current` only.
-    pub running: Option<bool>,
-    /// When the snapshot was taken, as Unix time.
-    pub snaptime: Option<Timestamp>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl LxcVmidSnapshotItem {
-    /// A value of what always comes in an answer.
-    #[inline]
-    #[must_use]
-    pub fn new<How0>(name: impl IntoValue<String, How0>) -> Self {
-        let mut new = <Self as Object>::empty();
-        set::put(&mut new.name, &mut new.extra, "name", name);
-        new
-    }
-}
-
-object!(LxcVmidSnapshotItem {
-    required: ["name" name],
-    optional: [
-        "description" description,
-        "digest" digest,
-        "parent" parent,
-        "running" running,
-        "snaptime" snaptime,
-    ],
-    others: extra,
-});

@@ -64,7 +64,7 @@ pub mod types;
 #[cfg(doc)]
 pub mod index;
 
-use crate::support::{At, Client, Release};
+use crate::support::{PathNode, Client, Release};
 
 /// The Proxmox VE releases whose schemas this crate is made of, oldest first.
 pub const RELEASES: &[Release] = &[
@@ -82,14 +82,14 @@ pub const RELEASES: &[Release] = &[
 
 /// The root of the path tree.
 #[derive(Clone, Debug)]
-pub struct Root(pub(crate) At);
+pub struct Root(pub(crate) PathNode);
 
 impl Root {
     /// A tree without a client: its requests are plain values, to be sent with
     /// [`Client::send`](crate::Client::send).
     #[must_use]
     pub fn detached() -> Self {
-        Self(At::root(None))
+        Self(PathNode::root(None))
     }
 }
 
@@ -97,6 +97,6 @@ impl Client {
     /// The path tree, bound to this client.
     #[must_use]
     pub fn api(&self) -> Root {
-        Root(At::root(Some(self)))
+        Root(PathNode::root(Some(self)))
     }
 }

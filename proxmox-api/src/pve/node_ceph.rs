@@ -59,7 +59,7 @@ use crate::support::*;
 /// Its calls: [`GET /nodes/{node}/ceph`](NodeCephPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/ceph")))]
 #[derive(Clone, Debug)]
-pub struct NodeCephPath(pub(crate) At);
+pub struct NodeCephPath(pub(crate) PathNode);
 
 impl super::nodes::NodePath {
     /// Leads to [`GET /nodes/{node}/ceph`](NodeCephPath::get).
@@ -103,7 +103,7 @@ impl NodeCephPath {
 /// Its calls: [`GET /nodes/{node}/ceph/cfg`](NodeCephCfgPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/cfg")))]
 #[derive(Clone, Debug)]
-pub struct NodeCephCfgPath(pub(crate) At);
+pub struct NodeCephCfgPath(pub(crate) PathNode);
 
 impl NodeCephPath {
     /// Leads to [`GET /nodes/{node}/ceph/cfg`](NodeCephCfgPath::get).
@@ -147,7 +147,7 @@ impl NodeCephCfgPath {
 /// Its calls: [`GET /nodes/{node}/ceph/cfg/db`](NodeCephCfgDbPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/cfg/db")))]
 #[derive(Clone, Debug)]
-pub struct NodeCephCfgDbPath(pub(crate) At);
+pub struct NodeCephCfgDbPath(pub(crate) PathNode);
 
 impl NodeCephCfgPath {
     /// Leads to [`GET /nodes/{node}/ceph/cfg/db`](NodeCephCfgDbPath::get).
@@ -192,7 +192,7 @@ impl NodeCephCfgDbPath {
 /// Its calls: [`GET /nodes/{node}/ceph/cfg/raw`](NodeCephCfgRawPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/cfg/raw")))]
 #[derive(Clone, Debug)]
-pub struct NodeCephCfgRawPath(pub(crate) At);
+pub struct NodeCephCfgRawPath(pub(crate) PathNode);
 
 impl NodeCephCfgPath {
     /// Leads to [`GET /nodes/{node}/ceph/cfg/raw`](NodeCephCfgRawPath::get).
@@ -237,7 +237,7 @@ impl NodeCephCfgRawPath {
 /// Its calls: [`GET /nodes/{node}/ceph/cfg/value`](NodeCephCfgValuePath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/cfg/value")))]
 #[derive(Clone, Debug)]
-pub struct NodeCephCfgValuePath(pub(crate) At);
+pub struct NodeCephCfgValuePath(pub(crate) PathNode);
 
 impl NodeCephCfgPath {
     /// Leads to [`GET /nodes/{node}/ceph/cfg/value`](NodeCephCfgValuePath::get).
@@ -259,7 +259,8 @@ impl NodeCephCfgValuePath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * `config_keys`: Settings to look up, each as `section:key`, separated by semicolons, commas or spaces. At most 4096 characters.
+    /// * `config_keys`: Settings to look up, each as `section:key`, separated by semicolons, commas
+    ///   or spaces. At most 4096 characters.
     /// * Gives: map of map of `String`
     /// * Releases: since 8.1
     /// * Needs: `Sys.Audit` on path `/`.
@@ -302,7 +303,7 @@ impl NodeCephCfgValuePath {
 /// Its calls: [`GET /nodes/{node}/ceph/cmd-safety`](NodeCephCmdSafetyPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/cmd-safety")))]
 #[derive(Clone, Debug)]
-pub struct NodeCephCmdSafetyPath(pub(crate) At);
+pub struct NodeCephCmdSafetyPath(pub(crate) PathNode);
 
 impl NodeCephPath {
     /// Leads to [`GET /nodes/{node}/ceph/cmd-safety`](NodeCephCmdSafetyPath::get).
@@ -360,7 +361,8 @@ impl NodeCephCmdSafetyPath {
 
 /// `GET /nodes/{node}/ceph/cmd-safety` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct NodeCephCmdSafetyGetRequired<const GIVEN: usize>(Request<NodeCephCmdSafety>);
@@ -406,7 +408,7 @@ impl NodeCephCmdSafetyGetRequired<2> {
 /// Its calls: [`GET /nodes/{node}/ceph/config`](NodeCephConfigPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/config")))]
 #[derive(Clone, Debug)]
-pub struct NodeCephConfigPath(pub(crate) At);
+pub struct NodeCephConfigPath(pub(crate) PathNode);
 
 impl NodeCephPath {
     /// Leads to [`GET /nodes/{node}/ceph/config`](NodeCephConfigPath::get).
@@ -452,7 +454,7 @@ impl NodeCephConfigPath {
 /// Its calls: [`GET /nodes/{node}/ceph/configdb`](NodeCephConfigdbPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/configdb")))]
 #[derive(Clone, Debug)]
-pub struct NodeCephConfigdbPath(pub(crate) At);
+pub struct NodeCephConfigdbPath(pub(crate) PathNode);
 
 impl NodeCephPath {
     /// Leads to [`GET /nodes/{node}/ceph/configdb`](NodeCephConfigdbPath::get).
@@ -498,7 +500,7 @@ impl NodeCephConfigdbPath {
 /// Its calls: [`GET /nodes/{node}/ceph/crush`](NodeCephCrushPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/crush")))]
 #[derive(Clone, Debug)]
-pub struct NodeCephCrushPath(pub(crate) At);
+pub struct NodeCephCrushPath(pub(crate) PathNode);
 
 impl NodeCephPath {
     /// Leads to [`GET /nodes/{node}/ceph/crush`](NodeCephCrushPath::get).
@@ -543,7 +545,7 @@ impl NodeCephCrushPath {
 /// Its calls: [`GET /nodes/{node}/ceph/fs`](NodeCephFsPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/fs")))]
 #[derive(Clone, Debug)]
-pub struct NodeCephFsPath(pub(crate) At);
+pub struct NodeCephFsPath(pub(crate) PathNode);
 
 impl NodeCephPath {
     /// Leads to [`GET /nodes/{node}/ceph/fs`](NodeCephFsPath::get).
@@ -586,13 +588,15 @@ impl NodeCephFsPath {
 
 /// The path `/nodes/{node}/ceph/fs/{name}`.
 ///
-/// Its calls: [`POST /nodes/{node}/ceph/fs/{name}`](NodeCephFsNamePost), [`DELETE /nodes/{node}/ceph/fs/{name}`](NodeCephFsNameDelete).
+/// Its calls: [`POST /nodes/{node}/ceph/fs/{name}`](NodeCephFsNamePost),
+/// [`DELETE /nodes/{node}/ceph/fs/{name}`](NodeCephFsNameDelete).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/fs/{name}")))]
 #[derive(Clone, Debug)]
-pub struct NodeCephFsNamePath(pub(crate) At);
+pub struct NodeCephFsNamePath(pub(crate) PathNode);
 
 impl NodeCephFsPath {
-    /// Leads to [`POST /nodes/{node}/ceph/fs/{name}`](NodeCephFsNamePost), [`DELETE /nodes/{node}/ceph/fs/{name}`](NodeCephFsNameDelete).
+    /// Leads to [`POST /nodes/{node}/ceph/fs/{name}`](NodeCephFsNamePost),
+    /// [`DELETE /nodes/{node}/ceph/fs/{name}`](NodeCephFsNameDelete).
     ///
     /// Name of the CephFS.
     #[inline]
@@ -616,6 +620,7 @@ impl NodeCephFsNamePath {
             .limits(&[("pg_num", Takes::Integer(8, 32768))]);
         NodeCephFsNamePost(self.0.request(ENDPOINT, reply::task))
     }
+
     /// Destroys a CephFS; fails while an enabled storage refers to it.
     ///
     /// `DELETE /nodes/{node}/ceph/fs/{name}` → [`Task`]
@@ -664,7 +669,9 @@ impl NodeCephFsNamePost {
         self.0.call.set_some::<bool, How>("add-storage", add_storage);
         self
     }
-    /// Number of placement groups of the data pool; the metadata pool gets a quarter of it. From 8 to 32768. Default: `128`.
+
+    /// Number of placement groups of the data pool; the metadata pool gets a quarter of it. From 8
+    /// to 32768. Default: `128`.
     #[inline]
     pub fn pg_num<How>(mut self, pg_num: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("pg_num", pg_num);
@@ -708,6 +715,7 @@ impl NodeCephFsNameDelete {
         self.0.call.set_some::<bool, How>("remove-pools", remove_pools);
         self
     }
+
     /// Also removes the storages that were set up for the file system. Default: `false`.
     #[cfg_attr(doc, doc(alias("remove-storages")))]
     #[inline]
@@ -725,7 +733,7 @@ impl NodeCephFsNameDelete {
 /// Its calls: [`POST /nodes/{node}/ceph/init`](NodeCephInitPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/init")))]
 #[derive(Clone, Debug)]
-pub struct NodeCephInitPath(pub(crate) At);
+pub struct NodeCephInitPath(pub(crate) PathNode);
 
 impl NodeCephPath {
     /// Leads to [`POST /nodes/{node}/ceph/init`](NodeCephInitPost).
@@ -786,7 +794,8 @@ pub struct NodeCephInitPost(pub(crate) Request<()>);
 request_impls!(NodeCephInitPost:());
 
 impl NodeCephInitPost {
-    /// Separate network for heartbeat, replication and recovery traffic between OSDs. At most 128 characters. Only together with `network`.
+    /// Separate network for heartbeat, replication and recovery traffic between OSDs. At most 128
+    /// characters. Only together with `network`.
     #[cfg_attr(doc, doc(alias("cluster-network")))]
     #[inline]
     pub fn cluster_network<How>(
@@ -796,6 +805,7 @@ impl NodeCephInitPost {
         self.0.call.set_some::<Cidr, How>("cluster-network", cluster_network);
         self
     }
+
     /// Turns off `cephx` authentication; only for networks nobody else can reach. Default: `false`.
     #[inline]
     pub fn disable_cephx<How>(
@@ -805,24 +815,29 @@ impl NodeCephInitPost {
         self.0.call.set_some::<bool, How>("disable_cephx", disable_cephx);
         self
     }
+
     /// Number of copies new pools need for reads and writes to go on. From 1 to 7. Default: `2`.
     #[inline]
     pub fn min_size<How>(mut self, min_size: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("min_size", min_size);
         self
     }
+
     /// Network for all Ceph traffic. At most 128 characters.
     #[inline]
     pub fn network<How>(mut self, network: impl IntoSetting<Cidr, How>) -> Self {
         self.0.call.set_some::<Cidr, How>("network", network);
         self
     }
-    /// Number of placement groups for new pools, as a power of two; deprecated. From 6 to 14. Default: `6`.
+
+    /// Number of placement groups for new pools, as a power of two; deprecated. From 6 to 14.
+    /// Default: `6`.
     #[inline]
     pub fn pg_bits<How>(mut self, pg_bits: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("pg_bits", pg_bits);
         self
     }
+
     /// Number of copies new pools keep of each object. From 1 to 7. Default: `3`.
     #[inline]
     pub fn size<How>(mut self, size: impl IntoSetting<i64, How>) -> Self {
@@ -836,7 +851,7 @@ impl NodeCephInitPost {
 /// Its calls: [`GET /nodes/{node}/ceph/log`](NodeCephLogGet).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/log")))]
 #[derive(Clone, Debug)]
-pub struct NodeCephLogPath(pub(crate) At);
+pub struct NodeCephLogPath(pub(crate) PathNode);
 
 impl NodeCephPath {
     /// Leads to [`GET /nodes/{node}/ceph/log`](NodeCephLogGet).
@@ -898,6 +913,7 @@ impl NodeCephLogGet {
         self.0.call.set_some::<i64, How>("limit", limit);
         self
     }
+
     /// Number of log lines to skip. At least 0.
     #[inline]
     pub fn start<How>(mut self, start: impl IntoSetting<i64, How>) -> Self {
@@ -911,7 +927,7 @@ impl NodeCephLogGet {
 /// Its calls: [`GET /nodes/{node}/ceph/mds`](NodeCephMdsPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/mds")))]
 #[derive(Clone, Debug)]
-pub struct NodeCephMdsPath(pub(crate) At);
+pub struct NodeCephMdsPath(pub(crate) PathNode);
 
 impl NodeCephPath {
     /// Leads to [`GET /nodes/{node}/ceph/mds`](NodeCephMdsPath::get).
@@ -954,13 +970,15 @@ impl NodeCephMdsPath {
 
 /// The path `/nodes/{node}/ceph/mds/{name}`.
 ///
-/// Its calls: [`POST /nodes/{node}/ceph/mds/{name}`](NodeCephMdsNamePost), [`DELETE /nodes/{node}/ceph/mds/{name}`](NodeCephMdsNamePath::delete).
+/// Its calls: [`POST /nodes/{node}/ceph/mds/{name}`](NodeCephMdsNamePost),
+/// [`DELETE /nodes/{node}/ceph/mds/{name}`](NodeCephMdsNamePath::delete).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/mds/{name}")))]
 #[derive(Clone, Debug)]
-pub struct NodeCephMdsNamePath(pub(crate) At);
+pub struct NodeCephMdsNamePath(pub(crate) PathNode);
 
 impl NodeCephMdsPath {
-    /// Leads to [`POST /nodes/{node}/ceph/mds/{name}`](NodeCephMdsNamePost), [`DELETE /nodes/{node}/ceph/mds/{name}`](NodeCephMdsNamePath::delete).
+    /// Leads to [`POST /nodes/{node}/ceph/mds/{name}`](NodeCephMdsNamePost),
+    /// [`DELETE /nodes/{node}/ceph/mds/{name}`](NodeCephMdsNamePath::delete).
     ///
     /// Name of the metadata server.
     #[inline]
@@ -983,6 +1001,7 @@ impl NodeCephMdsNamePath {
         );
         NodeCephMdsNamePost(self.0.request(ENDPOINT, reply::task))
     }
+
     /// Destroys a metadata server.
     ///
     /// `DELETE /nodes/{node}/ceph/mds/{name}`
@@ -1037,7 +1056,8 @@ pub struct NodeCephMdsNamePost(pub(crate) Request<Task>);
 request_impls!(NodeCephMdsNamePost: Task);
 
 impl NodeCephMdsNamePost {
-    /// Makes a standby server follow the active one's journal: faster takeover at the price of idle load. Default: `false`.
+    /// Makes a standby server follow the active one's journal: faster takeover at the price of idle
+    /// load. Default: `false`.
     #[inline]
     pub fn hotstandby<How>(mut self, hotstandby: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("hotstandby", hotstandby);
@@ -1050,7 +1070,7 @@ impl NodeCephMdsNamePost {
 /// Its calls: [`GET /nodes/{node}/ceph/mgr`](NodeCephMgrPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/mgr")))]
 #[derive(Clone, Debug)]
-pub struct NodeCephMgrPath(pub(crate) At);
+pub struct NodeCephMgrPath(pub(crate) PathNode);
 
 impl NodeCephPath {
     /// Leads to [`GET /nodes/{node}/ceph/mgr`](NodeCephMgrPath::get).
@@ -1093,13 +1113,15 @@ impl NodeCephMgrPath {
 
 /// The path `/nodes/{node}/ceph/mgr/{id}`.
 ///
-/// Its calls: [`POST /nodes/{node}/ceph/mgr/{id}`](NodeCephMgrIdPath::post), [`DELETE /nodes/{node}/ceph/mgr/{id}`](NodeCephMgrIdPath::delete).
+/// Its calls: [`POST /nodes/{node}/ceph/mgr/{id}`](NodeCephMgrIdPath::post),
+/// [`DELETE /nodes/{node}/ceph/mgr/{id}`](NodeCephMgrIdPath::delete).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/mgr/{id}")))]
 #[derive(Clone, Debug)]
-pub struct NodeCephMgrIdPath(pub(crate) At);
+pub struct NodeCephMgrIdPath(pub(crate) PathNode);
 
 impl NodeCephMgrPath {
-    /// Leads to [`POST /nodes/{node}/ceph/mgr/{id}`](NodeCephMgrIdPath::post), [`DELETE /nodes/{node}/ceph/mgr/{id}`](NodeCephMgrIdPath::delete).
+    /// Leads to [`POST /nodes/{node}/ceph/mgr/{id}`](NodeCephMgrIdPath::post),
+    /// [`DELETE /nodes/{node}/ceph/mgr/{id}`](NodeCephMgrIdPath::delete).
     ///
     /// Id of the manager.
     #[inline]
@@ -1138,6 +1160,7 @@ impl NodeCephMgrIdPath {
         );
         self.0.request(ENDPOINT, reply::task)
     }
+
     /// Destroys a manager.
     ///
     /// `DELETE /nodes/{node}/ceph/mgr/{id}`
@@ -1172,7 +1195,7 @@ impl NodeCephMgrIdPath {
 /// Its calls: [`GET /nodes/{node}/ceph/mon`](NodeCephMonPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/mon")))]
 #[derive(Clone, Debug)]
-pub struct NodeCephMonPath(pub(crate) At);
+pub struct NodeCephMonPath(pub(crate) PathNode);
 
 impl NodeCephPath {
     /// Leads to [`GET /nodes/{node}/ceph/mon`](NodeCephMonPath::get).
@@ -1215,13 +1238,15 @@ impl NodeCephMonPath {
 
 /// The path `/nodes/{node}/ceph/mon/{monid}`.
 ///
-/// Its calls: [`POST /nodes/{node}/ceph/mon/{monid}`](NodeCephMonMonidPost), [`DELETE /nodes/{node}/ceph/mon/{monid}`](NodeCephMonMonidPath::delete).
+/// Its calls: [`POST /nodes/{node}/ceph/mon/{monid}`](NodeCephMonMonidPost),
+/// [`DELETE /nodes/{node}/ceph/mon/{monid}`](NodeCephMonMonidPath::delete).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/mon/{monid}")))]
 #[derive(Clone, Debug)]
-pub struct NodeCephMonMonidPath(pub(crate) At);
+pub struct NodeCephMonMonidPath(pub(crate) PathNode);
 
 impl NodeCephMonPath {
-    /// Leads to [`POST /nodes/{node}/ceph/mon/{monid}`](NodeCephMonMonidPost), [`DELETE /nodes/{node}/ceph/mon/{monid}`](NodeCephMonMonidPath::delete).
+    /// Leads to [`POST /nodes/{node}/ceph/mon/{monid}`](NodeCephMonMonidPost),
+    /// [`DELETE /nodes/{node}/ceph/mon/{monid}`](NodeCephMonMonidPath::delete).
     ///
     /// Id of the monitor.
     #[inline]
@@ -1244,6 +1269,7 @@ impl NodeCephMonMonidPath {
         );
         NodeCephMonMonidPost(self.0.request(ENDPOINT, reply::task))
     }
+
     /// Destroys a monitor but no manager; fails for the last monitor of the cluster.
     ///
     /// `DELETE /nodes/{node}/ceph/mon/{monid}`
@@ -1314,13 +1340,15 @@ impl NodeCephMonMonidPost {
 
 /// The path `/nodes/{node}/ceph/osd`.
 ///
-/// Its calls: [`GET /nodes/{node}/ceph/osd`](NodeCephOsdPath::get), [`POST /nodes/{node}/ceph/osd`](NodeCephOsdPost).
+/// Its calls: [`GET /nodes/{node}/ceph/osd`](NodeCephOsdPath::get),
+/// [`POST /nodes/{node}/ceph/osd`](NodeCephOsdPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/osd")))]
 #[derive(Clone, Debug)]
-pub struct NodeCephOsdPath(pub(crate) At);
+pub struct NodeCephOsdPath(pub(crate) PathNode);
 
 impl NodeCephPath {
-    /// Leads to [`GET /nodes/{node}/ceph/osd`](NodeCephOsdPath::get), [`POST /nodes/{node}/ceph/osd`](NodeCephOsdPost).
+    /// Leads to [`GET /nodes/{node}/ceph/osd`](NodeCephOsdPath::get),
+    /// [`POST /nodes/{node}/ceph/osd`](NodeCephOsdPost).
     #[inline]
     #[must_use]
     pub fn osd(&self) -> NodeCephOsdPath {
@@ -1358,6 +1386,7 @@ impl NodeCephOsdPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Creates an OSD on an unused disk.
     ///
     /// `POST /nodes/{node}/ceph/osd` → [`Task`]
@@ -1421,25 +1450,31 @@ impl NodeCephOsdPost {
         self.0.call.set_some::<String, How>("crush-device-class", crush_device_class);
         self
     }
+
     /// Disk for the OSD's database (`block.db`).
     #[inline]
     pub fn db_dev<How>(mut self, db_dev: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("db_dev", db_dev);
         self
     }
-    /// Size of the database volume in GiB; taken from the Ceph settings when left out. At least 1. Only together with `db_dev`.
+
+    /// Size of the database volume in GiB; taken from the Ceph settings when left out. At least 1.
+    /// Only together with `db_dev`.
     #[inline]
     pub fn db_dev_size<How>(mut self, db_dev_size: impl IntoSetting<f64, How>) -> Self {
         self.0.call.set_some::<f64, How>("db_dev_size", db_dev_size);
         self
     }
+
     /// Encrypts the OSD. Default: `false`.
     #[inline]
     pub fn encrypted<How>(mut self, encrypted: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("encrypted", encrypted);
         self
     }
-    /// Number of OSDs created on the disk, for fast NVMe; excludes `db_dev` and `wal_dev`. At least 1. Since 8.1.
+
+    /// Number of OSDs created on the disk, for fast NVMe; excludes `db_dev` and `wal_dev`. At least 1.
+    /// Since 8.1.
     #[cfg_attr(doc, doc(alias("osds-per-device")))]
     #[inline]
     pub fn osds_per_device<How>(
@@ -1449,13 +1484,16 @@ impl NodeCephOsdPost {
         self.0.call.set_some::<i64, How>("osds-per-device", osds_per_device);
         self
     }
+
     /// Disk for the OSD's write-ahead log (`block.wal`).
     #[inline]
     pub fn wal_dev<How>(mut self, wal_dev: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("wal_dev", wal_dev);
         self
     }
-    /// Size of the write-ahead log volume in GiB; taken from the Ceph settings when left out. At least 0.5. Only together with `wal_dev`.
+
+    /// Size of the write-ahead log volume in GiB; taken from the Ceph settings when left out. At
+    /// least 0.5. Only together with `wal_dev`.
     #[inline]
     pub fn wal_dev_size<How>(
         mut self,
@@ -1468,13 +1506,15 @@ impl NodeCephOsdPost {
 
 /// The path `/nodes/{node}/ceph/osd/{osdid}`.
 ///
-/// Its calls: [`GET /nodes/{node}/ceph/osd/{osdid}`](NodeCephOsdOsdidPath::get), [`DELETE /nodes/{node}/ceph/osd/{osdid}`](NodeCephOsdOsdidDelete).
+/// Its calls: [`GET /nodes/{node}/ceph/osd/{osdid}`](NodeCephOsdOsdidPath::get),
+/// [`DELETE /nodes/{node}/ceph/osd/{osdid}`](NodeCephOsdOsdidDelete).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/osd/{osdid}")))]
 #[derive(Clone, Debug)]
-pub struct NodeCephOsdOsdidPath(pub(crate) At);
+pub struct NodeCephOsdOsdidPath(pub(crate) PathNode);
 
 impl NodeCephOsdPath {
-    /// Leads to [`GET /nodes/{node}/ceph/osd/{osdid}`](NodeCephOsdOsdidPath::get), [`DELETE /nodes/{node}/ceph/osd/{osdid}`](NodeCephOsdOsdidDelete).
+    /// Leads to [`GET /nodes/{node}/ceph/osd/{osdid}`](NodeCephOsdOsdidPath::get),
+    /// [`DELETE /nodes/{node}/ceph/osd/{osdid}`](NodeCephOsdOsdidDelete).
     ///
     /// Number of the OSD.
     #[inline]
@@ -1510,6 +1550,7 @@ impl NodeCephOsdOsdidPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Destroys an OSD.
     ///
     /// `DELETE /nodes/{node}/ceph/osd/{osdid}` → [`Task`]
@@ -1549,7 +1590,8 @@ pub struct NodeCephOsdOsdidDelete(pub(crate) Request<Task>);
 request_impls!(NodeCephOsdOsdidDelete: Task);
 
 impl NodeCephOsdOsdidDelete {
-    /// Also removes the OSD's volumes, LVM labels and leftover partitions from the disks. Default: `false`.
+    /// Also removes the OSD's volumes, LVM labels and leftover partitions from the disks. Default:
+    /// `false`.
     #[inline]
     pub fn cleanup<How>(mut self, cleanup: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("cleanup", cleanup);
@@ -1562,7 +1604,7 @@ impl NodeCephOsdOsdidDelete {
 /// Its calls: [`POST /nodes/{node}/ceph/osd/{osdid}/in`](NodeCephOsdOsdidInPath::post).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/osd/{osdid}/in")))]
 #[derive(Clone, Debug)]
-pub struct NodeCephOsdOsdidInPath(pub(crate) At);
+pub struct NodeCephOsdOsdidInPath(pub(crate) PathNode);
 
 impl NodeCephOsdOsdidPath {
     /// Leads to [`POST /nodes/{node}/ceph/osd/{osdid}/in`](NodeCephOsdOsdidInPath::post).
@@ -1607,7 +1649,7 @@ impl NodeCephOsdOsdidInPath {
 /// Its calls: [`GET /nodes/{node}/ceph/osd/{osdid}/lv-info`](NodeCephOsdOsdidLvInfoGet).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/osd/{osdid}/lv-info")))]
 #[derive(Clone, Debug)]
-pub struct NodeCephOsdOsdidLvInfoPath(pub(crate) At);
+pub struct NodeCephOsdOsdidLvInfoPath(pub(crate) PathNode);
 
 impl NodeCephOsdOsdidPath {
     /// Leads to [`GET /nodes/{node}/ceph/osd/{osdid}/lv-info`](NodeCephOsdOsdidLvInfoGet).
@@ -1674,7 +1716,7 @@ impl NodeCephOsdOsdidLvInfoGet {
 /// Its calls: [`GET /nodes/{node}/ceph/osd/{osdid}/metadata`](NodeCephOsdOsdidMetadataPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/osd/{osdid}/metadata")))]
 #[derive(Clone, Debug)]
-pub struct NodeCephOsdOsdidMetadataPath(pub(crate) At);
+pub struct NodeCephOsdOsdidMetadataPath(pub(crate) PathNode);
 
 impl NodeCephOsdOsdidPath {
     /// Leads to [`GET /nodes/{node}/ceph/osd/{osdid}/metadata`](NodeCephOsdOsdidMetadataPath::get).
@@ -1720,7 +1762,7 @@ impl NodeCephOsdOsdidMetadataPath {
 /// Its calls: [`POST /nodes/{node}/ceph/osd/{osdid}/out`](NodeCephOsdOsdidOutPath::post).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/osd/{osdid}/out")))]
 #[derive(Clone, Debug)]
-pub struct NodeCephOsdOsdidOutPath(pub(crate) At);
+pub struct NodeCephOsdOsdidOutPath(pub(crate) PathNode);
 
 impl NodeCephOsdOsdidPath {
     /// Leads to [`POST /nodes/{node}/ceph/osd/{osdid}/out`](NodeCephOsdOsdidOutPath::post).
@@ -1765,7 +1807,7 @@ impl NodeCephOsdOsdidOutPath {
 /// Its calls: [`POST /nodes/{node}/ceph/osd/{osdid}/scrub`](NodeCephOsdOsdidScrubPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/osd/{osdid}/scrub")))]
 #[derive(Clone, Debug)]
-pub struct NodeCephOsdOsdidScrubPath(pub(crate) At);
+pub struct NodeCephOsdOsdidScrubPath(pub(crate) PathNode);
 
 impl NodeCephOsdOsdidPath {
     /// Leads to [`POST /nodes/{node}/ceph/osd/{osdid}/scrub`](NodeCephOsdOsdidScrubPost).
@@ -1815,7 +1857,8 @@ pub struct NodeCephOsdOsdidScrubPost(pub(crate) Request<()>);
 request_impls!(NodeCephOsdOsdidScrubPost:());
 
 impl NodeCephOsdOsdidScrubPost {
-    /// Compares the data itself (deep scrub) instead of only sizes and attributes. Default: `false`.
+    /// Compares the data itself (deep scrub) instead of only sizes and attributes. Default:
+    /// `false`.
     #[inline]
     pub fn deep<How>(mut self, deep: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("deep", deep);
@@ -1825,13 +1868,15 @@ impl NodeCephOsdOsdidScrubPost {
 
 /// The path `/nodes/{node}/ceph/pool`.
 ///
-/// Its calls: [`GET /nodes/{node}/ceph/pool`](NodeCephPoolPath::get), [`POST /nodes/{node}/ceph/pool`](NodeCephPoolPost).
+/// Its calls: [`GET /nodes/{node}/ceph/pool`](NodeCephPoolPath::get),
+/// [`POST /nodes/{node}/ceph/pool`](NodeCephPoolPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/pool")))]
 #[derive(Clone, Debug)]
-pub struct NodeCephPoolPath(pub(crate) At);
+pub struct NodeCephPoolPath(pub(crate) PathNode);
 
 impl NodeCephPath {
-    /// Leads to [`GET /nodes/{node}/ceph/pool`](NodeCephPoolPath::get), [`POST /nodes/{node}/ceph/pool`](NodeCephPoolPost).
+    /// Leads to [`GET /nodes/{node}/ceph/pool`](NodeCephPoolPath::get),
+    /// [`POST /nodes/{node}/ceph/pool`](NodeCephPoolPost).
     #[inline]
     #[must_use]
     pub fn pool(&self) -> NodeCephPoolPath {
@@ -1869,6 +1914,7 @@ impl NodeCephPoolPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Creates a Ceph pool.
     ///
     /// `POST /nodes/{node}/ceph/pool` → [`Task`]
@@ -1920,7 +1966,9 @@ impl NodeCephPoolPath {
 /// * Gives: [`Task`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/`.
-///   * With `add_storages`, `erasure-coding`, when storages are set up for the pool, as they are for an erasure-coded one unless `add_storages` says no: `Datastore.Allocate` on path `/storage`.
+///   * With `add_storages`, `erasure-coding`, when storages are set up for the pool, as they are
+///     for an erasure-coded one unless `add_storages` says no: `Datastore.Allocate` on path
+///     `/storage`.
 #[cfg_attr(doc, doc(alias(
     "POST /nodes/{node}/ceph/pool", "pveceph pool create", "pveceph createpool", "create a ceph pool",
     "create ceph pool", "add ceph pool", "new ceph pool", "POST pool", "pvesh create /nodes/{node}/ceph/pool", "name",
@@ -1942,6 +1990,7 @@ impl NodeCephPoolPost {
         self.0.call.set_some::<bool, How>("add_storages", add_storages);
         self
     }
+
     /// What the pool is used for. Default: `rbd`.
     #[inline]
     pub fn application<How>(
@@ -1951,13 +2000,16 @@ impl NodeCephPoolPost {
         self.0.call.set_some::<NodeCephApplication, How>("application", application);
         self
     }
+
     /// Name of the CRUSH rule that places the objects.
     #[inline]
     pub fn crush_rule<How>(mut self, crush_rule: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("crush_rule", crush_rule);
         self
     }
-    /// Creates an erasure-coded pool plus a replicated pool for its metadata, which takes the size settings.
+
+    /// Creates an erasure-coded pool plus a replicated pool for its metadata, which takes the size
+    /// settings.
     #[cfg_attr(doc, doc(alias("erasure-coding")))]
     #[inline]
     pub fn erasure_coding<How>(
@@ -1967,13 +2019,17 @@ impl NodeCephPoolPost {
         self.0.call.set_some::<CephErasureCoding, How>("erasure-coding", erasure_coding);
         self
     }
-    /// Number of copies that must be available for reads and writes to go on. From 1 to 7. Default: `2`.
+
+    /// Number of copies that must be available for reads and writes to go on. From 1 to 7. Default:
+    /// `2`.
     #[inline]
     pub fn min_size<How>(mut self, min_size: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("min_size", min_size);
         self
     }
-    /// Whether the autoscaler adapts the number of placement groups, only warns, or is off. Default: `warn`.
+
+    /// Whether the autoscaler adapts the number of placement groups, only warns, or is off.
+    /// Default: `warn`.
     #[inline]
     pub fn pg_autoscale_mode<How>(
         mut self,
@@ -1987,25 +2043,30 @@ impl NodeCephPoolPost {
             >("pg_autoscale_mode", pg_autoscale_mode);
         self
     }
+
     /// Number of placement groups. From 1 to 32768. Default: `128`.
     #[inline]
     pub fn pg_num<How>(mut self, pg_num: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("pg_num", pg_num);
         self
     }
+
     /// Lower limit for the number of placement groups under autoscaling. At most 32768.
     #[inline]
     pub fn pg_num_min<How>(mut self, pg_num_min: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("pg_num_min", pg_num_min);
         self
     }
+
     /// Number of copies kept of each object. From 1 to 7. Default: `3`.
     #[inline]
     pub fn size<How>(mut self, size: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("size", size);
         self
     }
-    /// Expected size of the pool, a hint for the autoscaler; plain bytes, or with unit `K`, `M`, `G` or `T`.
+
+    /// Expected size of the pool, a hint for the autoscaler; plain bytes, or with unit `K`, `M`,
+    /// `G` or `T`.
     #[inline]
     pub fn target_size<How>(
         mut self,
@@ -2014,6 +2075,7 @@ impl NodeCephPoolPost {
         self.0.call.set_some::<String, How>("target_size", target_size);
         self
     }
+
     /// Expected share of the cluster's capacity, a hint for the autoscaler.
     #[inline]
     pub fn target_size_ratio<How>(
@@ -2023,13 +2085,17 @@ impl NodeCephPoolPost {
         self.0.call.set_some::<f64, How>("target_size_ratio", target_size_ratio);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -2061,13 +2127,17 @@ impl Settings<NodeCephPoolPost> for super::types::DirectoryEntry {
 
 /// The path `/nodes/{node}/ceph/pool/{name}`.
 ///
-/// Its calls: [`GET /nodes/{node}/ceph/pool/{name}`](NodeCephPoolNamePath::get), [`PUT /nodes/{node}/ceph/pool/{name}`](NodeCephPoolNamePut), [`DELETE /nodes/{node}/ceph/pool/{name}`](NodeCephPoolNameDelete).
+/// Its calls: [`GET /nodes/{node}/ceph/pool/{name}`](NodeCephPoolNamePath::get),
+/// [`PUT /nodes/{node}/ceph/pool/{name}`](NodeCephPoolNamePut),
+/// [`DELETE /nodes/{node}/ceph/pool/{name}`](NodeCephPoolNameDelete).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/pool/{name}")))]
 #[derive(Clone, Debug)]
-pub struct NodeCephPoolNamePath(pub(crate) At);
+pub struct NodeCephPoolNamePath(pub(crate) PathNode);
 
 impl NodeCephPoolPath {
-    /// Leads to [`GET /nodes/{node}/ceph/pool/{name}`](NodeCephPoolNamePath::get), [`PUT /nodes/{node}/ceph/pool/{name}`](NodeCephPoolNamePut), [`DELETE /nodes/{node}/ceph/pool/{name}`](NodeCephPoolNameDelete).
+    /// Leads to [`GET /nodes/{node}/ceph/pool/{name}`](NodeCephPoolNamePath::get),
+    /// [`PUT /nodes/{node}/ceph/pool/{name}`](NodeCephPoolNamePut),
+    /// [`DELETE /nodes/{node}/ceph/pool/{name}`](NodeCephPoolNameDelete).
     ///
     /// Name of the pool.
     #[inline]
@@ -2103,6 +2173,7 @@ impl NodeCephPoolNamePath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Changes settings of a Ceph pool.
     ///
     /// `PUT /nodes/{node}/ceph/pool/{name}` → [`Task`]
@@ -2124,6 +2195,7 @@ impl NodeCephPoolNamePath {
             );
         NodeCephPoolNamePut(self.0.request(ENDPOINT, reply::task))
     }
+
     /// Destroys a Ceph pool and everything in it.
     ///
     /// `DELETE /nodes/{node}/ceph/pool/{name}` → [`Task`]
@@ -2181,18 +2253,21 @@ impl NodeCephPoolNamePut {
         self.0.call.set_some::<NodeCephApplication, How>("application", application);
         self
     }
+
     /// Name of the CRUSH rule that places the objects.
     #[inline]
     pub fn crush_rule<How>(mut self, crush_rule: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("crush_rule", crush_rule);
         self
     }
+
     /// Number of copies that must be available for reads and writes to go on. From 1 to 7.
     #[inline]
     pub fn min_size<How>(mut self, min_size: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("min_size", min_size);
         self
     }
+
     /// Whether the autoscaler adapts the number of placement groups, only warns, or is off.
     #[inline]
     pub fn pg_autoscale_mode<How>(
@@ -2207,25 +2282,30 @@ impl NodeCephPoolNamePut {
             >("pg_autoscale_mode", pg_autoscale_mode);
         self
     }
+
     /// Number of placement groups. From 1 to 32768.
     #[inline]
     pub fn pg_num<How>(mut self, pg_num: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("pg_num", pg_num);
         self
     }
+
     /// Lower limit for the number of placement groups under autoscaling. At most 32768.
     #[inline]
     pub fn pg_num_min<How>(mut self, pg_num_min: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("pg_num_min", pg_num_min);
         self
     }
+
     /// Number of copies kept of each object. From 1 to 7.
     #[inline]
     pub fn size<How>(mut self, size: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("size", size);
         self
     }
-    /// Expected size of the pool, a hint for the autoscaler; plain bytes, or with unit `K`, `M`, `G` or `T`.
+
+    /// Expected size of the pool, a hint for the autoscaler; plain bytes, or with unit `K`, `M`,
+    /// `G` or `T`.
     #[inline]
     pub fn target_size<How>(
         mut self,
@@ -2234,6 +2314,7 @@ impl NodeCephPoolNamePut {
         self.0.call.set_some::<String, How>("target_size", target_size);
         self
     }
+
     /// Expected share of the cluster's capacity, a hint for the autoscaler.
     #[inline]
     pub fn target_size_ratio<How>(
@@ -2243,13 +2324,17 @@ impl NodeCephPoolNamePut {
         self.0.call.set_some::<f64, How>("target_size_ratio", target_size_ratio);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -2306,6 +2391,7 @@ impl NodeCephPoolNameDelete {
         self.0.call.set_some::<bool, How>("force", force);
         self
     }
+
     /// Also removes the pool's erasure code profile, if it has one. Default: `true`.
     #[inline]
     pub fn remove_ecprofile<How>(
@@ -2315,6 +2401,7 @@ impl NodeCephPoolNameDelete {
         self.0.call.set_some::<bool, How>("remove_ecprofile", remove_ecprofile);
         self
     }
+
     /// Also removes the storages that were set up for the pool. Default: `false`.
     #[inline]
     pub fn remove_storages<How>(
@@ -2331,7 +2418,7 @@ impl NodeCephPoolNameDelete {
 /// Its calls: [`GET /nodes/{node}/ceph/pool/{name}/status`](NodeCephPoolNameStatusGet).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/pool/{name}/status")))]
 #[derive(Clone, Debug)]
-pub struct NodeCephPoolNameStatusPath(pub(crate) At);
+pub struct NodeCephPoolNameStatusPath(pub(crate) PathNode);
 
 impl NodeCephPoolNamePath {
     /// Leads to [`GET /nodes/{node}/ceph/pool/{name}/status`](NodeCephPoolNameStatusGet).
@@ -2401,13 +2488,15 @@ impl NodeCephPoolNameStatusGet {
 
 /// The path `/nodes/{node}/ceph/pools`.
 ///
-/// Its calls: [`GET /nodes/{node}/ceph/pools`](NodeCephPoolsPath::get), [`POST /nodes/{node}/ceph/pools`](NodeCephPoolsPost).
+/// Its calls: [`GET /nodes/{node}/ceph/pools`](NodeCephPoolsPath::get),
+/// [`POST /nodes/{node}/ceph/pools`](NodeCephPoolsPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/pools")))]
 #[derive(Clone, Debug)]
-pub struct NodeCephPoolsPath(pub(crate) At);
+pub struct NodeCephPoolsPath(pub(crate) PathNode);
 
 impl NodeCephPath {
-    /// Leads to [`GET /nodes/{node}/ceph/pools`](NodeCephPoolsPath::get), [`POST /nodes/{node}/ceph/pools`](NodeCephPoolsPost).
+    /// Leads to [`GET /nodes/{node}/ceph/pools`](NodeCephPoolsPath::get),
+    /// [`POST /nodes/{node}/ceph/pools`](NodeCephPoolsPost).
     #[inline]
     #[must_use]
     pub fn pools(&self) -> NodeCephPoolsPath {
@@ -2445,6 +2534,7 @@ impl NodeCephPoolsPath {
             .until(7, 4);
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Creates a Ceph pool; `POST /nodes/{node}/ceph/pool` took its place.
     ///
     /// `POST /nodes/{node}/ceph/pools` → [`Task`]
@@ -2508,6 +2598,7 @@ impl NodeCephPoolsPost {
         self.0.call.set_some::<bool, How>("add_storages", add_storages);
         self
     }
+
     /// What the pool is used for. Default: `rbd`.
     #[inline]
     pub fn application<How>(
@@ -2517,13 +2608,16 @@ impl NodeCephPoolsPost {
         self.0.call.set_some::<NodeCephApplication, How>("application", application);
         self
     }
+
     /// Name of the CRUSH rule that places the objects.
     #[inline]
     pub fn crush_rule<How>(mut self, crush_rule: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("crush_rule", crush_rule);
         self
     }
-    /// Creates an erasure-coded pool plus a replicated pool for its metadata, which takes the size settings.
+
+    /// Creates an erasure-coded pool plus a replicated pool for its metadata, which takes the size
+    /// settings.
     #[cfg_attr(doc, doc(alias("erasure-coding")))]
     #[inline]
     pub fn erasure_coding<How>(
@@ -2533,13 +2627,17 @@ impl NodeCephPoolsPost {
         self.0.call.set_some::<CephErasureCoding, How>("erasure-coding", erasure_coding);
         self
     }
-    /// Number of copies that must be available for reads and writes to go on. From 1 to 7. Default: `2`.
+
+    /// Number of copies that must be available for reads and writes to go on. From 1 to 7. Default:
+    /// `2`.
     #[inline]
     pub fn min_size<How>(mut self, min_size: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("min_size", min_size);
         self
     }
-    /// Whether the autoscaler adapts the number of placement groups, only warns, or is off. Default: `warn`.
+
+    /// Whether the autoscaler adapts the number of placement groups, only warns, or is off.
+    /// Default: `warn`.
     #[inline]
     pub fn pg_autoscale_mode<How>(
         mut self,
@@ -2553,25 +2651,30 @@ impl NodeCephPoolsPost {
             >("pg_autoscale_mode", pg_autoscale_mode);
         self
     }
+
     /// Number of placement groups. From 1 to 32768. Default: `128`.
     #[inline]
     pub fn pg_num<How>(mut self, pg_num: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("pg_num", pg_num);
         self
     }
+
     /// Lower limit for the number of placement groups under autoscaling. At most 32768.
     #[inline]
     pub fn pg_num_min<How>(mut self, pg_num_min: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("pg_num_min", pg_num_min);
         self
     }
+
     /// Number of copies kept of each object. From 1 to 7. Default: `3`.
     #[inline]
     pub fn size<How>(mut self, size: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("size", size);
         self
     }
-    /// Expected size of the pool, a hint for the autoscaler; plain bytes, or with unit `K`, `M`, `G` or `T`.
+
+    /// Expected size of the pool, a hint for the autoscaler; plain bytes, or with unit `K`, `M`,
+    /// `G` or `T`.
     #[inline]
     pub fn target_size<How>(
         mut self,
@@ -2580,6 +2683,7 @@ impl NodeCephPoolsPost {
         self.0.call.set_some::<String, How>("target_size", target_size);
         self
     }
+
     /// Expected share of the cluster's capacity, a hint for the autoscaler.
     #[inline]
     pub fn target_size_ratio<How>(
@@ -2589,13 +2693,17 @@ impl NodeCephPoolsPost {
         self.0.call.set_some::<f64, How>("target_size_ratio", target_size_ratio);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -2644,13 +2752,17 @@ impl Settings<NodeCephPoolsPost> for NodeCephPool {
 
 /// The path `/nodes/{node}/ceph/pools/{name}`.
 ///
-/// Its calls: [`GET /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNameGet), [`PUT /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNamePut), [`DELETE /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNameDelete).
+/// Its calls: [`GET /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNameGet),
+/// [`PUT /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNamePut),
+/// [`DELETE /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNameDelete).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/pools/{name}")))]
 #[derive(Clone, Debug)]
-pub struct NodeCephPoolsNamePath(pub(crate) At);
+pub struct NodeCephPoolsNamePath(pub(crate) PathNode);
 
 impl NodeCephPoolsPath {
-    /// Leads to [`GET /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNameGet), [`PUT /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNamePut), [`DELETE /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNameDelete).
+    /// Leads to [`GET /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNameGet),
+    /// [`PUT /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNamePut),
+    /// [`DELETE /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNameDelete).
     ///
     /// Name of the pool.
     #[inline]
@@ -2674,6 +2786,7 @@ impl NodeCephPoolsNamePath {
             .until(7, 4);
         NodeCephPoolsNameGet(self.0.request(ENDPOINT, reply::data))
     }
+
     /// Changes a pool's settings; `PUT /nodes/{node}/ceph/pool/{name}` took its place.
     ///
     /// `PUT /nodes/{node}/ceph/pools/{name}` → [`Task`]
@@ -2696,6 +2809,7 @@ impl NodeCephPoolsNamePath {
             );
         NodeCephPoolsNamePut(self.0.request(ENDPOINT, reply::task))
     }
+
     /// Destroys a Ceph pool; `DELETE /nodes/{node}/ceph/pool/{name}` took its place.
     ///
     /// `DELETE /nodes/{node}/ceph/pools/{name}` → [`Task`]
@@ -2779,18 +2893,21 @@ impl NodeCephPoolsNamePut {
         self.0.call.set_some::<NodeCephApplication, How>("application", application);
         self
     }
+
     /// Name of the CRUSH rule that places the objects.
     #[inline]
     pub fn crush_rule<How>(mut self, crush_rule: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("crush_rule", crush_rule);
         self
     }
+
     /// Number of copies that must be available for reads and writes to go on. From 1 to 7.
     #[inline]
     pub fn min_size<How>(mut self, min_size: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("min_size", min_size);
         self
     }
+
     /// Whether the autoscaler adapts the number of placement groups, only warns, or is off.
     #[inline]
     pub fn pg_autoscale_mode<How>(
@@ -2805,25 +2922,30 @@ impl NodeCephPoolsNamePut {
             >("pg_autoscale_mode", pg_autoscale_mode);
         self
     }
+
     /// Number of placement groups. From 1 to 32768.
     #[inline]
     pub fn pg_num<How>(mut self, pg_num: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("pg_num", pg_num);
         self
     }
+
     /// Lower limit for the number of placement groups under autoscaling. At most 32768.
     #[inline]
     pub fn pg_num_min<How>(mut self, pg_num_min: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("pg_num_min", pg_num_min);
         self
     }
+
     /// Number of copies kept of each object. From 1 to 7.
     #[inline]
     pub fn size<How>(mut self, size: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("size", size);
         self
     }
-    /// Expected size of the pool, a hint for the autoscaler; plain bytes, or with unit `K`, `M`, `G` or `T`.
+
+    /// Expected size of the pool, a hint for the autoscaler; plain bytes, or with unit `K`, `M`,
+    /// `G` or `T`.
     #[inline]
     pub fn target_size<How>(
         mut self,
@@ -2832,6 +2954,7 @@ impl NodeCephPoolsNamePut {
         self.0.call.set_some::<String, How>("target_size", target_size);
         self
     }
+
     /// Expected share of the cluster's capacity, a hint for the autoscaler.
     #[inline]
     pub fn target_size_ratio<How>(
@@ -2841,13 +2964,17 @@ impl NodeCephPoolsNamePut {
         self.0.call.set_some::<f64, How>("target_size_ratio", target_size_ratio);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -2926,6 +3053,7 @@ impl NodeCephPoolsNameDelete {
         self.0.call.set_some::<bool, How>("force", force);
         self
     }
+
     /// Also removes the pool's erasure code profile, if it has one. Default: `true`.
     #[inline]
     pub fn remove_ecprofile<How>(
@@ -2935,6 +3063,7 @@ impl NodeCephPoolsNameDelete {
         self.0.call.set_some::<bool, How>("remove_ecprofile", remove_ecprofile);
         self
     }
+
     /// Also removes the storages that were set up for the pool. Default: `false`.
     #[inline]
     pub fn remove_storages<How>(
@@ -2951,7 +3080,7 @@ impl NodeCephPoolsNameDelete {
 /// Its calls: [`POST /nodes/{node}/ceph/restart`](NodeCephRestartPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/restart")))]
 #[derive(Clone, Debug)]
-pub struct NodeCephRestartPath(pub(crate) At);
+pub struct NodeCephRestartPath(pub(crate) PathNode);
 
 impl NodeCephPath {
     /// Leads to [`POST /nodes/{node}/ceph/restart`](NodeCephRestartPost).
@@ -3015,7 +3144,8 @@ pub struct NodeCephRestartPost(pub(crate) Request<Task>);
 request_impls!(NodeCephRestartPost: Task);
 
 impl NodeCephRestartPost {
-    /// Service to restart: `ceph` for all, a daemon type, or a type, dot and daemon id. Default: `ceph.target`.
+    /// Service to restart: `ceph` for all, a daemon type, or a type, dot and daemon id. Default:
+    /// `ceph.target`.
     #[inline]
     pub fn service<How>(mut self, service: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("service", service);
@@ -3028,7 +3158,7 @@ impl NodeCephRestartPost {
 /// Its calls: [`GET /nodes/{node}/ceph/rules`](NodeCephRulesPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/rules")))]
 #[derive(Clone, Debug)]
-pub struct NodeCephRulesPath(pub(crate) At);
+pub struct NodeCephRulesPath(pub(crate) PathNode);
 
 impl NodeCephPath {
     /// Leads to [`GET /nodes/{node}/ceph/rules`](NodeCephRulesPath::get).
@@ -3073,7 +3203,7 @@ impl NodeCephRulesPath {
 /// Its calls: [`POST /nodes/{node}/ceph/start`](NodeCephStartPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/start")))]
 #[derive(Clone, Debug)]
-pub struct NodeCephStartPath(pub(crate) At);
+pub struct NodeCephStartPath(pub(crate) PathNode);
 
 impl NodeCephPath {
     /// Leads to [`POST /nodes/{node}/ceph/start`](NodeCephStartPost).
@@ -3136,7 +3266,8 @@ pub struct NodeCephStartPost(pub(crate) Request<Task>);
 request_impls!(NodeCephStartPost: Task);
 
 impl NodeCephStartPost {
-    /// Service to start: `ceph` for all, a daemon type, or a type, dot and daemon id. Default: `ceph.target`.
+    /// Service to start: `ceph` for all, a daemon type, or a type, dot and daemon id. Default:
+    /// `ceph.target`.
     #[inline]
     pub fn service<How>(mut self, service: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("service", service);
@@ -3149,7 +3280,7 @@ impl NodeCephStartPost {
 /// Its calls: [`GET /nodes/{node}/ceph/status`](NodeCephStatusPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/status")))]
 #[derive(Clone, Debug)]
-pub struct NodeCephStatusPath(pub(crate) At);
+pub struct NodeCephStatusPath(pub(crate) PathNode);
 
 impl NodeCephPath {
     /// Leads to [`GET /nodes/{node}/ceph/status`](NodeCephStatusPath::get).
@@ -3196,7 +3327,7 @@ impl NodeCephStatusPath {
 /// Its calls: [`POST /nodes/{node}/ceph/stop`](NodeCephStopPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/ceph/stop")))]
 #[derive(Clone, Debug)]
-pub struct NodeCephStopPath(pub(crate) At);
+pub struct NodeCephStopPath(pub(crate) PathNode);
 
 impl NodeCephPath {
     /// Leads to [`POST /nodes/{node}/ceph/stop`](NodeCephStopPost).
@@ -3259,7 +3390,8 @@ pub struct NodeCephStopPost(pub(crate) Request<Task>);
 request_impls!(NodeCephStopPost: Task);
 
 impl NodeCephStopPost {
-    /// Service to stop: `ceph` for all, a daemon type, or a type, dot and daemon id. Default: `ceph.target`.
+    /// Service to stop: `ceph` for all, a daemon type, or a type, dot and daemon id. Default:
+    /// `ceph.target`.
     #[inline]
     pub fn service<How>(mut self, service: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("service", service);
@@ -3267,11 +3399,13 @@ impl NodeCephStopPost {
     }
 }
 
-/// Creates an erasure-coded pool plus a replicated pool for its metadata, which takes the size settings.
+/// Creates an erasure-coded pool plus a replicated pool for its metadata, which takes the size
+/// settings.
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Taken by [`POST /nodes/{node}/ceph/pool`](NodeCephPoolPost), [`POST /nodes/{node}/ceph/pools`](NodeCephPoolsPost).
+/// Taken by [`POST /nodes/{node}/ceph/pool`](NodeCephPoolPost),
+/// [`POST /nodes/{node}/ceph/pools`](NodeCephPoolsPost).
 #[non_exhaustive]
 pub struct CephErasureCoding {
     /// CRUSH device class the data is kept on.
@@ -3301,6 +3435,7 @@ impl CephErasureCoding {
         set::put(&mut new.m, &mut new.unknown, "m", m);
         new
     }
+
     /// CRUSH device class the data is kept on.
     #[cfg_attr(doc, doc(alias("device-class")))]
     #[inline]
@@ -3309,6 +3444,7 @@ impl CephErasureCoding {
         set::set(&mut self.device_class, &mut self.unknown, "device-class", value);
         self
     }
+
     /// CRUSH bucket type over which the chunks are spread. Default: `host`.
     #[cfg_attr(doc, doc(alias("failure-domain")))]
     #[inline]
@@ -3317,6 +3453,7 @@ impl CephErasureCoding {
         set::set(&mut self.failure_domain, &mut self.unknown, "failure-domain", value);
         self
     }
+
     /// Number of data chunks per object. At least 2.
     #[inline]
     #[must_use]
@@ -3324,6 +3461,7 @@ impl CephErasureCoding {
         set::put(&mut self.k, &mut self.unknown, "k", value);
         self
     }
+
     /// Number of coding chunks per object: how many chunks may be lost. At least 1.
     #[inline]
     #[must_use]
@@ -3331,6 +3469,7 @@ impl CephErasureCoding {
         set::put(&mut self.m, &mut self.unknown, "m", value);
         self
     }
+
     /// Existing erasure code profile to use.
     #[inline]
     #[must_use]
@@ -3357,64 +3496,30 @@ object!(CephErasureCoding {
 
 property_string_impls!(CephErasureCoding);
 
-/// One element of `children`: what is directly below: buckets, or OSDs as leaves.
+/// One element of `devices`: devices the OSD consists of.
 ///
-/// Given by [`GET /nodes/{node}/ceph/osd`](NodeCephOsdPath::get).
+/// Given by [`GET /nodes/{node}/ceph/osd/{osdid}/metadata`](NodeCephOsdOsdidMetadataPath::get).
 #[non_exhaustive]
-pub struct CephOsdTreeLevel1 {
-    /// Apply latency of the OSD in milliseconds.
-    pub apply_latency_ms: Option<i64>,
-    /// Device node of the main device.
-    pub blfsdev: Option<String>,
-    /// Space in use on the OSD. In bytes.
-    pub bytes_used: Option<u64>,
-    /// Full version text of the OSD.
-    pub ceph_version: Option<String>,
-    /// Version number of the OSD.
-    pub ceph_version_short: Option<String>,
-    /// What is directly below: buckets, or OSDs as leaves.
-    pub children: Option<Vec<CephOsdTreeLevel2>>,
-    /// Commit latency of the OSD in milliseconds.
-    pub commit_latency_ms: Option<i64>,
-    /// CRUSH weight, by convention the capacity in TiB.
-    pub crush_weight: Option<f64>,
-    /// Device node of the database device, if separate.
-    pub dbdev: Option<String>,
-    /// CRUSH device class, such as `ssd`.
-    pub device_class: Option<String>,
-    /// Host the OSD is on.
-    pub host: Option<String>,
-    /// CRUSH id: the number of an OSD, or a negative number for a bucket.
-    pub id: Option<i64>,
-    /// Whether the OSD takes part in storing data.
-    pub in_: Option<bool>,
-    /// Whether this is an OSD, which has nothing below it.
-    pub leaf: Option<bool>,
-    /// Name of the bucket or OSD.
-    pub name: Option<String>,
-    /// Kind of object store, such as `bluestore`.
-    pub osdtype: Option<String>,
-    /// Space in use on the OSD, in percent.
-    pub percent_used: Option<f64>,
-    /// Number of placement groups on the OSD.
-    pub pgs: Option<i64>,
-    /// Correction of the weight, from 0 to 1; for OSDs.
-    pub reweight: Option<f64>,
-    /// Whether the OSD runs: `up` or `down`.
-    pub status: Option<String>,
-    /// Size of the OSD. In bytes.
-    pub total_space: Option<u64>,
-    /// Kind of entry: bucket type such as `root` or `host`, or `osd`.
+pub struct CephOsdDevice {
+    /// Path of the device node.
+    pub dev_node: Option<String>,
+    /// Role of the device within the OSD.
+    pub device: Option<NodeCephOsdMetadataDevice>,
+    /// Physical disks beneath the device. Until 9.1.
+    pub devices: Option<String>,
+    /// Physical disks beneath the device, separated by commas or spaces if several. Since 9.2.
+    pub physical_device: Option<String>,
+    /// Size of the device in bytes.
+    pub size: Option<u64>,
+    /// Whether the physical disk supports discard (TRIM).
+    pub support_discard: Option<bool>,
+    /// Kind of disk, such as `hdd` or `ssd`.
     pub type_: Option<String>,
-    /// Ceph version of a host.
-    pub version: Option<String>,
-    /// Device node of the write-ahead log device, if separate.
-    pub waldev: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
 
-impl CephOsdTreeLevel1 {
+impl CephOsdDevice {
     /// A value with nothing set.
     #[inline]
     #[must_use]
@@ -3423,37 +3528,20 @@ impl CephOsdTreeLevel1 {
     }
 }
 
-object!(CephOsdTreeLevel1 {
+object!(CephOsdDevice {
     optional: [
-        "apply_latency_ms" apply_latency_ms,
-        "blfsdev" blfsdev,
-        "bytes_used" bytes_used,
-        "ceph_version" ceph_version,
-        "ceph_version_short" ceph_version_short,
-        "children" children,
-        "commit_latency_ms" commit_latency_ms,
-        "crush_weight" crush_weight,
-        "dbdev" dbdev,
-        "device_class" device_class,
-        "host" host,
-        "id" id,
-        "in" in_,
-        "leaf" leaf,
-        "name" name,
-        "osdtype" osdtype,
-        "percent_used" percent_used,
-        "pgs" pgs,
-        "reweight" reweight,
-        "status" status,
-        "total_space" total_space,
+        "dev_node" dev_node,
+        "device" device,
+        "devices" devices,
+        "physical_device" physical_device,
+        "size" size,
+        "support_discard" support_discard,
         "type" type_,
-        "version" version,
-        "waldev" waldev,
     ],
     others: extra,
 });
 
-impl Default for CephOsdTreeLevel1 {
+impl Default for CephOsdDevice {
     #[inline]
     fn default() -> Self {
         <Self as Object>::empty()
@@ -3464,7 +3552,7 @@ impl Default for CephOsdTreeLevel1 {
 ///
 /// Given by [`GET /nodes/{node}/ceph/osd`](NodeCephOsdPath::get).
 #[non_exhaustive]
-pub struct CephOsdTreeLevel2 {
+pub struct CephOsdNode {
     /// Apply latency of the OSD in milliseconds.
     pub apply_latency_ms: Option<i64>,
     /// Device node of the main device.
@@ -3476,7 +3564,7 @@ pub struct CephOsdTreeLevel2 {
     /// Version number of the OSD.
     pub ceph_version_short: Option<String>,
     /// What is directly below: buckets, or OSDs as leaves.
-    pub children: Option<Vec<CephOsdTreeLevel3>>,
+    pub children: Option<Vec<CephOsdNode>>,
     /// Commit latency of the OSD in milliseconds.
     pub commit_latency_ms: Option<i64>,
     /// CRUSH weight, by convention the capacity in TiB.
@@ -3517,7 +3605,7 @@ pub struct CephOsdTreeLevel2 {
     pub extra: Extra,
 }
 
-impl CephOsdTreeLevel2 {
+impl CephOsdNode {
     /// A value with nothing set.
     #[inline]
     #[must_use]
@@ -3526,7 +3614,7 @@ impl CephOsdTreeLevel2 {
     }
 }
 
-object!(CephOsdTreeLevel2 {
+object!(CephOsdNode {
     optional: [
         "apply_latency_ms" apply_latency_ms,
         "blfsdev" blfsdev,
@@ -3556,71 +3644,67 @@ object!(CephOsdTreeLevel2 {
     others: extra,
 });
 
-impl Default for CephOsdTreeLevel2 {
+impl Default for CephOsdNode {
     #[inline]
     fn default() -> Self {
         <Self as Object>::empty()
     }
 }
 
-/// One element of `children`: what is directly below: buckets, or OSDs as leaves.
+/// What the autoscaler reports about the pool; differs between Ceph releases.
 ///
-/// Given by [`GET /nodes/{node}/ceph/osd`](NodeCephOsdPath::get).
+/// Given by [`GET /nodes/{node}/ceph/pool`](NodeCephPoolPath::get),
+/// [`GET /nodes/{node}/ceph/pool/{name}/status`](NodeCephPoolNameStatusGet),
+/// [`GET /nodes/{node}/ceph/pools`](NodeCephPoolsPath::get),
+/// [`GET /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNameGet).
 #[non_exhaustive]
-pub struct CephOsdTreeLevel3 {
-    /// Apply latency of the OSD in milliseconds.
-    pub apply_latency_ms: Option<i64>,
-    /// Device node of the main device.
-    pub blfsdev: Option<String>,
-    /// Space in use on the OSD. In bytes.
-    pub bytes_used: Option<u64>,
-    /// Full version text of the OSD.
-    pub ceph_version: Option<String>,
-    /// Version number of the OSD.
-    pub ceph_version_short: Option<String>,
-    /// What is directly below: buckets, or OSDs as leaves.
-    pub children: Option<Vec<CephOsdTreeLevel4>>,
-    /// Commit latency of the OSD in milliseconds.
-    pub commit_latency_ms: Option<i64>,
-    /// CRUSH weight, by convention the capacity in TiB.
-    pub crush_weight: Option<f64>,
-    /// Device node of the database device, if separate.
-    pub dbdev: Option<String>,
-    /// CRUSH device class, such as `ssd`.
-    pub device_class: Option<String>,
-    /// Host the OSD is on.
-    pub host: Option<String>,
-    /// CRUSH id: the number of an OSD, or a negative number for a bucket.
-    pub id: Option<i64>,
-    /// Whether the OSD takes part in storing data.
-    pub in_: Option<bool>,
-    /// Whether this is an OSD, which has nothing below it.
-    pub leaf: Option<bool>,
-    /// Name of the bucket or OSD.
-    pub name: Option<String>,
-    /// Kind of object store, such as `bluestore`.
-    pub osdtype: Option<String>,
-    /// Space in use on the OSD, in percent.
-    pub percent_used: Option<f64>,
-    /// Number of placement groups on the OSD.
-    pub pgs: Option<i64>,
-    /// Correction of the weight, from 0 to 1; for OSDs.
-    pub reweight: Option<f64>,
-    /// Whether the OSD runs: `up` or `down`.
-    pub status: Option<String>,
-    /// Size of the OSD. In bytes.
-    pub total_space: Option<u64>,
-    /// Kind of entry: bucket type such as `root` or `host`, or `osd`.
-    pub type_: Option<String>,
-    /// Ceph version of a host.
-    pub version: Option<String>,
-    /// Device node of the write-ahead log device, if separate.
-    pub waldev: Option<String>,
+pub struct CephPoolAutoscaleStatus {
+    /// Share of the CRUSH root's capacity the pool takes up, from 0 to 1.
+    pub actual_capacity_ratio: Option<f64>,
+    /// Raw space the pool takes up, redundancy included. In bytes.
+    pub actual_raw_used: Option<f64>,
+    /// Factor by which the pool gets more placement groups than its size suggests.
+    pub bias: Option<f64>,
+    /// Whether the pool is marked as large and starts with many placement groups.
+    pub bulk: Option<bool>,
+    /// Share of capacity reckoned with, used or expected, from 0 to 1.
+    pub capacity_ratio: Option<f64>,
+    /// Id of the CRUSH root the pool is stored under.
+    pub crush_root_id: Option<i64>,
+    /// Expected share of capacity after setting it against other pools, from 0 to 1.
+    pub effective_target_ratio: Option<f64>,
+    /// Data stored, without redundancy. In bytes.
+    pub logical_used: Option<f64>,
+    /// Whether the autoscaler adapts the number of placement groups, only warns, or is off.
+    pub pg_autoscale_mode: Option<String>,
+    /// Number of placement groups the autoscaler considers best.
+    pub pg_num_final: Option<i64>,
+    /// Number of placement groups that was calculated, before rounding to a power of two.
+    pub pg_num_ideal: Option<i64>,
+    /// Number of placement groups the pool is set to have.
+    pub pg_num_target: Option<i64>,
+    /// Number of the pool.
+    pub pool_id: Option<i64>,
+    /// Name of the pool.
+    pub pool_name: Option<String>,
+    /// Raw space reckoned with: what the pool takes up or is expected to, redundancy included. In
+    /// bytes.
+    pub raw_used: Option<f64>,
+    /// Raw bytes per byte stored, such as 3 with three copies.
+    pub raw_used_rate: Option<f64>,
+    /// Raw capacity below the CRUSH root. In bytes.
+    pub subtree_capacity: Option<u64>,
+    /// Expected size given as a hint; 0 if none. In bytes.
+    pub target_bytes: Option<u64>,
+    /// Expected share of capacity given as a hint; 0 if none.
+    pub target_ratio: Option<f64>,
+    /// Whether the autoscaler wants to change the number of placement groups.
+    pub would_adjust: Option<bool>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
 
-impl CephOsdTreeLevel3 {
+impl CephPoolAutoscaleStatus {
     /// A value with nothing set.
     #[inline]
     #[must_use]
@@ -3629,140 +3713,33 @@ impl CephOsdTreeLevel3 {
     }
 }
 
-object!(CephOsdTreeLevel3 {
+object!(CephPoolAutoscaleStatus {
     optional: [
-        "apply_latency_ms" apply_latency_ms,
-        "blfsdev" blfsdev,
-        "bytes_used" bytes_used,
-        "ceph_version" ceph_version,
-        "ceph_version_short" ceph_version_short,
-        "children" children,
-        "commit_latency_ms" commit_latency_ms,
-        "crush_weight" crush_weight,
-        "dbdev" dbdev,
-        "device_class" device_class,
-        "host" host,
-        "id" id,
-        "in" in_,
-        "leaf" leaf,
-        "name" name,
-        "osdtype" osdtype,
-        "percent_used" percent_used,
-        "pgs" pgs,
-        "reweight" reweight,
-        "status" status,
-        "total_space" total_space,
-        "type" type_,
-        "version" version,
-        "waldev" waldev,
+        "actual_capacity_ratio" actual_capacity_ratio,
+        "actual_raw_used" actual_raw_used,
+        "bias" bias,
+        "bulk" bulk,
+        "capacity_ratio" capacity_ratio,
+        "crush_root_id" crush_root_id,
+        "effective_target_ratio" effective_target_ratio,
+        "logical_used" logical_used,
+        "pg_autoscale_mode" pg_autoscale_mode,
+        "pg_num_final" pg_num_final,
+        "pg_num_ideal" pg_num_ideal,
+        "pg_num_target" pg_num_target,
+        "pool_id" pool_id,
+        "pool_name" pool_name,
+        "raw_used" raw_used,
+        "raw_used_rate" raw_used_rate,
+        "subtree_capacity" subtree_capacity,
+        "target_bytes" target_bytes,
+        "target_ratio" target_ratio,
+        "would_adjust" would_adjust,
     ],
     others: extra,
 });
 
-impl Default for CephOsdTreeLevel3 {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// One element of `children`: what is directly below: buckets, or OSDs as leaves.
-///
-/// Given by [`GET /nodes/{node}/ceph/osd`](NodeCephOsdPath::get).
-#[non_exhaustive]
-pub struct CephOsdTreeLevel4 {
-    /// Apply latency of the OSD in milliseconds.
-    pub apply_latency_ms: Option<i64>,
-    /// Device node of the main device.
-    pub blfsdev: Option<String>,
-    /// Space in use on the OSD. In bytes.
-    pub bytes_used: Option<u64>,
-    /// Full version text of the OSD.
-    pub ceph_version: Option<String>,
-    /// Version number of the OSD.
-    pub ceph_version_short: Option<String>,
-    /// What is directly below: buckets, or OSDs as leaves.
-    pub children: Option<Vec<Value>>,
-    /// Commit latency of the OSD in milliseconds.
-    pub commit_latency_ms: Option<i64>,
-    /// CRUSH weight, by convention the capacity in TiB.
-    pub crush_weight: Option<f64>,
-    /// Device node of the database device, if separate.
-    pub dbdev: Option<String>,
-    /// CRUSH device class, such as `ssd`.
-    pub device_class: Option<String>,
-    /// Host the OSD is on.
-    pub host: Option<String>,
-    /// CRUSH id: the number of an OSD, or a negative number for a bucket.
-    pub id: Option<i64>,
-    /// Whether the OSD takes part in storing data.
-    pub in_: Option<bool>,
-    /// Whether this is an OSD, which has nothing below it.
-    pub leaf: Option<bool>,
-    /// Name of the bucket or OSD.
-    pub name: Option<String>,
-    /// Kind of object store, such as `bluestore`.
-    pub osdtype: Option<String>,
-    /// Space in use on the OSD, in percent.
-    pub percent_used: Option<f64>,
-    /// Number of placement groups on the OSD.
-    pub pgs: Option<i64>,
-    /// Correction of the weight, from 0 to 1; for OSDs.
-    pub reweight: Option<f64>,
-    /// Whether the OSD runs: `up` or `down`.
-    pub status: Option<String>,
-    /// Size of the OSD. In bytes.
-    pub total_space: Option<u64>,
-    /// Kind of entry: bucket type such as `root` or `host`, or `osd`.
-    pub type_: Option<String>,
-    /// Ceph version of a host.
-    pub version: Option<String>,
-    /// Device node of the write-ahead log device, if separate.
-    pub waldev: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl CephOsdTreeLevel4 {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(CephOsdTreeLevel4 {
-    optional: [
-        "apply_latency_ms" apply_latency_ms,
-        "blfsdev" blfsdev,
-        "bytes_used" bytes_used,
-        "ceph_version" ceph_version,
-        "ceph_version_short" ceph_version_short,
-        "children" children,
-        "commit_latency_ms" commit_latency_ms,
-        "crush_weight" crush_weight,
-        "dbdev" dbdev,
-        "device_class" device_class,
-        "host" host,
-        "id" id,
-        "in" in_,
-        "leaf" leaf,
-        "name" name,
-        "osdtype" osdtype,
-        "percent_used" percent_used,
-        "pgs" pgs,
-        "reweight" reweight,
-        "status" status,
-        "total_space" total_space,
-        "type" type_,
-        "version" version,
-        "waldev" waldev,
-    ],
-    others: extra,
-});
-
-impl Default for CephOsdTreeLevel4 {
+impl Default for CephPoolAutoscaleStatus {
     #[inline]
     fn default() -> Self {
         <Self as Object>::empty()
@@ -3771,8 +3748,12 @@ impl Default for CephOsdTreeLevel4 {
 
 /// What the pool is used for.
 ///
-/// Given by [`GET /nodes/{node}/ceph/pool/{name}/status`](NodeCephPoolNameStatusGet), [`GET /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNameGet).
-/// Taken by [`POST /nodes/{node}/ceph/pool`](NodeCephPoolPost), [`PUT /nodes/{node}/ceph/pool/{name}`](NodeCephPoolNamePut), [`POST /nodes/{node}/ceph/pools`](NodeCephPoolsPost), [`PUT /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNamePut).
+/// Given by [`GET /nodes/{node}/ceph/pool/{name}/status`](NodeCephPoolNameStatusGet),
+/// [`GET /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNameGet).
+/// Taken by [`POST /nodes/{node}/ceph/pool`](NodeCephPoolPost),
+/// [`PUT /nodes/{node}/ceph/pool/{name}`](NodeCephPoolNamePut),
+/// [`POST /nodes/{node}/ceph/pools`](NodeCephPoolsPost),
+/// [`PUT /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNamePut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeCephApplication {
@@ -3790,7 +3771,8 @@ open_enum_impls!(NodeCephApplication {
     "rbd" Rbd, "cephfs" Cephfs, "rgw" Rgw,
 });
 
-/// One element of the answer to `GET /nodes/{node}/ceph/cfg/db`, which lists the entries of the configuration database that the monitors keep.
+/// One element of the answer to `GET /nodes/{node}/ceph/cfg/db`, which lists the entries of the
+/// configuration database that the monitors keep.
 ///
 /// Given by [`GET /nodes/{node}/ceph/cfg/db`](NodeCephCfgDbPath::get).
 #[non_exhaustive]
@@ -3853,7 +3835,8 @@ open_enum_impls!(NodeCephCfgDbLevel {
     "basic" Basic, "advanced" Advanced, "dev" Dev,
 });
 
-/// The answer to `GET /nodes/{node}/ceph/cmd-safety`, which asks Ceph whether a daemon can be stopped or destroyed without harm.
+/// The answer to `GET /nodes/{node}/ceph/cmd-safety`, which asks Ceph whether a daemon can be
+/// stopped or destroyed without harm.
 ///
 /// Given by [`GET /nodes/{node}/ceph/cmd-safety`](NodeCephCmdSafetyPath::get).
 #[non_exhaustive]
@@ -3921,7 +3904,8 @@ open_enum_impls!(NodeCephCmdSafetyService {
     "osd" Osd, "mon" Mon, "mds" Mds,
 });
 
-/// One element of the answer to `GET /nodes/{node}/ceph/configdb`, which lists the configuration database.
+/// One element of the answer to `GET /nodes/{node}/ceph/configdb`, which lists the configuration
+/// database.
 ///
 /// Given by [`GET /nodes/{node}/ceph/configdb`](NodeCephConfigdbPath::get).
 #[non_exhaustive]
@@ -3970,7 +3954,8 @@ impl Default for NodeCephConfigdbItem {
     }
 }
 
-/// One element of the answer to `GET /nodes/{node}/ceph/fs`, which lists the CephFS file systems and their pools.
+/// One element of the answer to `GET /nodes/{node}/ceph/fs`, which lists the CephFS file systems
+/// and their pools.
 ///
 /// Given by [`GET /nodes/{node}/ceph/fs`](NodeCephFsPath::get).
 #[non_exhaustive]
@@ -4009,7 +3994,8 @@ object!(NodeCephFsItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/ceph/mds`, which lists the metadata servers of the Ceph cluster.
+/// One element of the answer to `GET /nodes/{node}/ceph/mds`, which lists the metadata servers of
+/// the Ceph cluster.
 ///
 /// Given by [`GET /nodes/{node}/ceph/mds`](NodeCephMdsPath::get).
 #[non_exhaustive]
@@ -4034,7 +4020,8 @@ pub struct NodeCephMdsItem {
     pub service: Option<bool>,
     /// Whether a standby server follows the active one's journal, to take over faster.
     pub standby_replay: Option<bool>,
-    /// State such as `up:active` or `up:standby`; `stopped` or `unknown` if Ceph does not see the daemon.
+    /// State such as `up:active` or `up:standby`; `stopped` or `unknown` if Ceph does not see the
+    /// daemon.
     pub state: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -4068,7 +4055,8 @@ object!(NodeCephMdsItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/ceph/mgr`, which lists the managers of the Ceph cluster.
+/// One element of the answer to `GET /nodes/{node}/ceph/mgr`, which lists the managers of the Ceph
+/// cluster.
 ///
 /// Given by [`GET /nodes/{node}/ceph/mgr`](NodeCephMgrPath::get).
 #[non_exhaustive]
@@ -4116,7 +4104,8 @@ object!(NodeCephMgrItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/ceph/mon`, which lists the monitors of the Ceph cluster.
+/// One element of the answer to `GET /nodes/{node}/ceph/mon`, which lists the monitors of the Ceph
+/// cluster.
 ///
 /// Given by [`GET /nodes/{node}/ceph/mon`](NodeCephMonPath::get).
 #[non_exhaustive]
@@ -4202,7 +4191,8 @@ object!(NodeCephOsd {
     others: extra,
 });
 
-/// The answer to `GET /nodes/{node}/ceph/osd/{osdid}/lv-info`, which returns the logical volume behind one of an OSD's devices.
+/// The answer to `GET /nodes/{node}/ceph/osd/{osdid}/lv-info`, which returns the logical volume
+/// behind one of an OSD's devices.
 ///
 /// Given by [`GET /nodes/{node}/ceph/osd/{osdid}/lv-info`](NodeCephOsdOsdidLvInfoGet).
 #[non_exhaustive]
@@ -4270,7 +4260,7 @@ open_enum_impls!(NodeCephOsdLvInfoType {
 #[non_exhaustive]
 pub struct NodeCephOsdMetadata {
     /// Devices the OSD consists of.
-    pub devices: Option<Vec<NodeCephOsdMetadataDevicesItem>>,
+    pub devices: Option<Vec<CephOsdDevice>>,
     /// General information about the OSD.
     pub osd: Option<NodeCephOsdMetadataOsd>,
     /// Members that are not declared here, and values that did not fit their field.
@@ -4317,58 +4307,6 @@ pub enum NodeCephOsdMetadataDevice {
 open_enum_impls!(NodeCephOsdMetadataDevice {
     "block" Block, "db" Db, "wal" Wal,
 });
-
-/// One element of `devices`: devices the OSD consists of.
-///
-/// Given by [`GET /nodes/{node}/ceph/osd/{osdid}/metadata`](NodeCephOsdOsdidMetadataPath::get).
-#[non_exhaustive]
-pub struct NodeCephOsdMetadataDevicesItem {
-    /// Path of the device node.
-    pub dev_node: Option<String>,
-    /// Role of the device within the OSD.
-    pub device: Option<NodeCephOsdMetadataDevice>,
-    /// Physical disks beneath the device. Until 9.1.
-    pub devices: Option<String>,
-    /// Physical disks beneath the device, separated by commas or spaces if several. Since 9.2.
-    pub physical_device: Option<String>,
-    /// Size of the device in bytes.
-    pub size: Option<u64>,
-    /// Whether the physical disk supports discard (TRIM).
-    pub support_discard: Option<bool>,
-    /// Kind of disk, such as `hdd` or `ssd`.
-    pub type_: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl NodeCephOsdMetadataDevicesItem {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(NodeCephOsdMetadataDevicesItem {
-    optional: [
-        "dev_node" dev_node,
-        "device" device,
-        "devices" devices,
-        "physical_device" physical_device,
-        "size" size,
-        "support_discard" support_discard,
-        "type" type_,
-    ],
-    others: extra,
-});
-
-impl Default for NodeCephOsdMetadataDevicesItem {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
 
 /// General information about the OSD.
 ///
@@ -4438,7 +4376,7 @@ object!(NodeCephOsdMetadataOsd {
 #[non_exhaustive]
 pub struct NodeCephOsdRoot {
     /// What is directly below: buckets, or OSDs as leaves.
-    pub children: Option<Vec<CephOsdTreeLevel1>>,
+    pub children: Option<Vec<CephOsdNode>>,
     /// Whether this is an OSD, which has nothing below it.
     pub leaf: Option<bool>,
     /// Members that are not declared here, and values that did not fit their field.
@@ -4468,8 +4406,14 @@ impl Default for NodeCephOsdRoot {
 
 /// Whether the autoscaler adapts the number of placement groups, only warns, or is off.
 ///
-/// Given by [`GET /nodes/{node}/ceph/pool`](NodeCephPoolPath::get), [`GET /nodes/{node}/ceph/pool/{name}/status`](NodeCephPoolNameStatusGet), [`GET /nodes/{node}/ceph/pools`](NodeCephPoolsPath::get), [`GET /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNameGet).
-/// Taken by [`POST /nodes/{node}/ceph/pool`](NodeCephPoolPost), [`PUT /nodes/{node}/ceph/pool/{name}`](NodeCephPoolNamePut), [`POST /nodes/{node}/ceph/pools`](NodeCephPoolsPost), [`PUT /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNamePut).
+/// Given by [`GET /nodes/{node}/ceph/pool`](NodeCephPoolPath::get),
+/// [`GET /nodes/{node}/ceph/pool/{name}/status`](NodeCephPoolNameStatusGet),
+/// [`GET /nodes/{node}/ceph/pools`](NodeCephPoolsPath::get),
+/// [`GET /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNameGet).
+/// Taken by [`POST /nodes/{node}/ceph/pool`](NodeCephPoolPost),
+/// [`PUT /nodes/{node}/ceph/pool/{name}`](NodeCephPoolNamePut),
+/// [`POST /nodes/{node}/ceph/pools`](NodeCephPoolsPost),
+/// [`PUT /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNamePut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeCephPgAutoscaleMode {
@@ -4489,7 +4433,8 @@ open_enum_impls!(NodeCephPgAutoscaleMode {
 
 /// The answer to `GET /nodes/{node}/ceph/pool/{name}/status`, which returns the settings of a pool.
 ///
-/// Given by [`GET /nodes/{node}/ceph/pool/{name}/status`](NodeCephPoolNameStatusGet), [`GET /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNameGet).
+/// Given by [`GET /nodes/{node}/ceph/pool/{name}/status`](NodeCephPoolNameStatusGet),
+/// [`GET /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNameGet).
 #[non_exhaustive]
 pub struct NodeCephPool {
     /// What the pool is used for. Default: `rbd`.
@@ -4497,7 +4442,7 @@ pub struct NodeCephPool {
     /// Applications the pool is tagged with.
     pub application_list: Option<Vec<String>>,
     /// What the autoscaler reports about the pool; differs between Ceph releases.
-    pub autoscale_status: Option<NodeCephPoolAutoscaleStatus>,
+    pub autoscale_status: Option<CephPoolAutoscaleStatus>,
     /// Name of the CRUSH rule that places the objects.
     pub crush_rule: Option<String>,
     /// Whether reads from an erasure-coded pool use the first shards that answer.
@@ -4506,7 +4451,8 @@ pub struct NodeCephPool {
     pub hashpspool: bool,
     /// Number of the pool.
     pub id: i64,
-    /// Number of copies that must be available for reads and writes to go on. From 1 to 7. Default: `2`.
+    /// Number of copies that must be available for reads and writes to go on. From 1 to 7. Default:
+    /// `2`.
     pub min_size: Option<i64>,
     /// Name of the pool.
     pub name: String,
@@ -4521,7 +4467,8 @@ pub struct NodeCephPool {
     pub noscrub: bool,
     /// Whether the number of copies is locked.
     pub nosizechange: bool,
-    /// Whether the autoscaler adapts the number of placement groups, only warns, or is off. Default: `warn`.
+    /// Whether the autoscaler adapts the number of placement groups, only warns, or is off.
+    /// Default: `warn`.
     pub pg_autoscale_mode: Option<NodeCephPgAutoscaleMode>,
     /// Number of placement groups. From 1 to 32768. Default: `128`.
     pub pg_num: Option<i64>,
@@ -4533,7 +4480,8 @@ pub struct NodeCephPool {
     pub size: Option<i64>,
     /// Usage and I/O statistics; only with `verbose`.
     pub statistics: Option<NodeCephPoolStatistics>,
-    /// Expected size of the pool, a hint for the autoscaler; plain bytes, or with unit `K`, `M`, `G` or `T`.
+    /// Expected size of the pool, a hint for the autoscaler; plain bytes, or with unit `K`, `M`,
+    /// `G` or `T`.
     pub target_size: Option<String>,
     /// Expected share of the cluster's capacity, a hint for the autoscaler.
     pub target_size_ratio: Option<f64>,
@@ -4553,6 +4501,7 @@ impl NodeCephPool {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     ///Sets `application`.
     #[inline]
     #[must_use]
@@ -4563,6 +4512,7 @@ impl NodeCephPool {
         set::set(&mut self.application, &mut self.extra, "application", value);
         self
     }
+
     ///Sets `application_list`.
     #[inline]
     #[must_use]
@@ -4578,16 +4528,18 @@ impl NodeCephPool {
         );
         self
     }
+
     ///Sets `autoscale_status`.
     #[inline]
     #[must_use]
     pub fn autoscale_status<How>(
         mut self,
-        value: impl IntoSetting<NodeCephPoolAutoscaleStatus, How>,
+        value: impl IntoSetting<CephPoolAutoscaleStatus, How>,
     ) -> Self {
         set::set(&mut self.autoscale_status, &mut self.extra, "autoscale_status", value);
         self
     }
+
     ///Sets `crush_rule`.
     #[inline]
     #[must_use]
@@ -4595,6 +4547,7 @@ impl NodeCephPool {
         set::set(&mut self.crush_rule, &mut self.extra, "crush_rule", value);
         self
     }
+
     ///Sets `fast_read`.
     #[inline]
     #[must_use]
@@ -4602,6 +4555,7 @@ impl NodeCephPool {
         set::put(&mut self.fast_read, &mut self.extra, "fast_read", value);
         self
     }
+
     ///Sets `hashpspool`.
     #[inline]
     #[must_use]
@@ -4609,6 +4563,7 @@ impl NodeCephPool {
         set::put(&mut self.hashpspool, &mut self.extra, "hashpspool", value);
         self
     }
+
     ///Sets `id`.
     #[inline]
     #[must_use]
@@ -4616,6 +4571,7 @@ impl NodeCephPool {
         set::put(&mut self.id, &mut self.extra, "id", value);
         self
     }
+
     ///Sets `min_size`.
     #[inline]
     #[must_use]
@@ -4623,6 +4579,7 @@ impl NodeCephPool {
         set::set(&mut self.min_size, &mut self.extra, "min_size", value);
         self
     }
+
     ///Sets `name`.
     #[inline]
     #[must_use]
@@ -4630,6 +4587,7 @@ impl NodeCephPool {
         set::put(&mut self.name, &mut self.extra, "name", value);
         self
     }
+
     ///Sets `nodeep-scrub`.
     #[inline]
     #[must_use]
@@ -4637,6 +4595,7 @@ impl NodeCephPool {
         set::put(&mut self.nodeep_scrub, &mut self.extra, "nodeep-scrub", value);
         self
     }
+
     ///Sets `nodelete`.
     #[inline]
     #[must_use]
@@ -4644,6 +4603,7 @@ impl NodeCephPool {
         set::put(&mut self.nodelete, &mut self.extra, "nodelete", value);
         self
     }
+
     ///Sets `nopgchange`.
     #[inline]
     #[must_use]
@@ -4651,6 +4611,7 @@ impl NodeCephPool {
         set::put(&mut self.nopgchange, &mut self.extra, "nopgchange", value);
         self
     }
+
     ///Sets `noscrub`.
     #[inline]
     #[must_use]
@@ -4658,6 +4619,7 @@ impl NodeCephPool {
         set::put(&mut self.noscrub, &mut self.extra, "noscrub", value);
         self
     }
+
     ///Sets `nosizechange`.
     #[inline]
     #[must_use]
@@ -4665,6 +4627,7 @@ impl NodeCephPool {
         set::put(&mut self.nosizechange, &mut self.extra, "nosizechange", value);
         self
     }
+
     ///Sets `pg_autoscale_mode`.
     #[inline]
     #[must_use]
@@ -4680,6 +4643,7 @@ impl NodeCephPool {
         );
         self
     }
+
     ///Sets `pg_num`.
     #[inline]
     #[must_use]
@@ -4687,6 +4651,7 @@ impl NodeCephPool {
         set::set(&mut self.pg_num, &mut self.extra, "pg_num", value);
         self
     }
+
     ///Sets `pg_num_min`.
     #[inline]
     #[must_use]
@@ -4694,6 +4659,7 @@ impl NodeCephPool {
         set::set(&mut self.pg_num_min, &mut self.extra, "pg_num_min", value);
         self
     }
+
     ///Sets `pgp_num`.
     #[inline]
     #[must_use]
@@ -4701,6 +4667,7 @@ impl NodeCephPool {
         set::set(&mut self.pgp_num, &mut self.extra, "pgp_num", value);
         self
     }
+
     ///Sets `size`.
     #[inline]
     #[must_use]
@@ -4708,6 +4675,7 @@ impl NodeCephPool {
         set::set(&mut self.size, &mut self.extra, "size", value);
         self
     }
+
     ///Sets `statistics`.
     #[inline]
     #[must_use]
@@ -4718,6 +4686,7 @@ impl NodeCephPool {
         set::set(&mut self.statistics, &mut self.extra, "statistics", value);
         self
     }
+
     ///Sets `target_size`.
     #[inline]
     #[must_use]
@@ -4725,6 +4694,7 @@ impl NodeCephPool {
         set::set(&mut self.target_size, &mut self.extra, "target_size", value);
         self
     }
+
     ///Sets `target_size_ratio`.
     #[inline]
     #[must_use]
@@ -4737,6 +4707,7 @@ impl NodeCephPool {
         );
         self
     }
+
     ///Sets `use_gmt_hitset`.
     #[inline]
     #[must_use]
@@ -4744,6 +4715,7 @@ impl NodeCephPool {
         set::put(&mut self.use_gmt_hitset, &mut self.extra, "use_gmt_hitset", value);
         self
     }
+
     ///Sets `write_fadvise_dontneed`.
     #[inline]
     #[must_use]
@@ -4759,13 +4731,17 @@ impl NodeCephPool {
         );
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -4804,106 +4780,17 @@ object!(NodeCephPool {
     others: extra,
 });
 
-/// What the autoscaler reports about the pool; differs between Ceph releases.
+/// One element of the answer to `GET /nodes/{node}/ceph/pool`, which lists the Ceph pools with
+/// settings and usage.
 ///
-/// Given by [`GET /nodes/{node}/ceph/pool`](NodeCephPoolPath::get), [`GET /nodes/{node}/ceph/pool/{name}/status`](NodeCephPoolNameStatusGet), [`GET /nodes/{node}/ceph/pools`](NodeCephPoolsPath::get), [`GET /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNameGet).
-#[non_exhaustive]
-pub struct NodeCephPoolAutoscaleStatus {
-    /// Share of the CRUSH root's capacity the pool takes up, from 0 to 1.
-    pub actual_capacity_ratio: Option<f64>,
-    /// Raw space the pool takes up, redundancy included. In bytes.
-    pub actual_raw_used: Option<f64>,
-    /// Factor by which the pool gets more placement groups than its size suggests.
-    pub bias: Option<f64>,
-    /// Whether the pool is marked as large and starts with many placement groups.
-    pub bulk: Option<bool>,
-    /// Share of capacity reckoned with, used or expected, from 0 to 1.
-    pub capacity_ratio: Option<f64>,
-    /// Id of the CRUSH root the pool is stored under.
-    pub crush_root_id: Option<i64>,
-    /// Expected share of capacity after setting it against other pools, from 0 to 1.
-    pub effective_target_ratio: Option<f64>,
-    /// Data stored, without redundancy. In bytes.
-    pub logical_used: Option<f64>,
-    /// Whether the autoscaler adapts the number of placement groups, only warns, or is off.
-    pub pg_autoscale_mode: Option<String>,
-    /// Number of placement groups the autoscaler considers best.
-    pub pg_num_final: Option<i64>,
-    /// Number of placement groups that was calculated, before rounding to a power of two.
-    pub pg_num_ideal: Option<i64>,
-    /// Number of placement groups the pool is set to have.
-    pub pg_num_target: Option<i64>,
-    /// Number of the pool.
-    pub pool_id: Option<i64>,
-    /// Name of the pool.
-    pub pool_name: Option<String>,
-    /// Raw space reckoned with: what the pool takes up or is expected to, redundancy included. In bytes.
-    pub raw_used: Option<f64>,
-    /// Raw bytes per byte stored, such as 3 with three copies.
-    pub raw_used_rate: Option<f64>,
-    /// Raw capacity below the CRUSH root. In bytes.
-    pub subtree_capacity: Option<u64>,
-    /// Expected size given as a hint; 0 if none. In bytes.
-    pub target_bytes: Option<u64>,
-    /// Expected share of capacity given as a hint; 0 if none.
-    pub target_ratio: Option<f64>,
-    /// Whether the autoscaler wants to change the number of placement groups.
-    pub would_adjust: Option<bool>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl NodeCephPoolAutoscaleStatus {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(NodeCephPoolAutoscaleStatus {
-    optional: [
-        "actual_capacity_ratio" actual_capacity_ratio,
-        "actual_raw_used" actual_raw_used,
-        "bias" bias,
-        "bulk" bulk,
-        "capacity_ratio" capacity_ratio,
-        "crush_root_id" crush_root_id,
-        "effective_target_ratio" effective_target_ratio,
-        "logical_used" logical_used,
-        "pg_autoscale_mode" pg_autoscale_mode,
-        "pg_num_final" pg_num_final,
-        "pg_num_ideal" pg_num_ideal,
-        "pg_num_target" pg_num_target,
-        "pool_id" pool_id,
-        "pool_name" pool_name,
-        "raw_used" raw_used,
-        "raw_used_rate" raw_used_rate,
-        "subtree_capacity" subtree_capacity,
-        "target_bytes" target_bytes,
-        "target_ratio" target_ratio,
-        "would_adjust" would_adjust,
-    ],
-    others: extra,
-});
-
-impl Default for NodeCephPoolAutoscaleStatus {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// One element of the answer to `GET /nodes/{node}/ceph/pool`, which lists the Ceph pools with settings and usage.
-///
-/// Given by [`GET /nodes/{node}/ceph/pool`](NodeCephPoolPath::get), [`GET /nodes/{node}/ceph/pools`](NodeCephPoolsPath::get).
+/// Given by [`GET /nodes/{node}/ceph/pool`](NodeCephPoolPath::get),
+/// [`GET /nodes/{node}/ceph/pools`](NodeCephPoolsPath::get).
 #[non_exhaustive]
 pub struct NodeCephPoolItem {
     /// Applications the pool is tagged with, each with its metadata.
     pub application_metadata: Option<BTreeMap<String, BTreeMap<String, String>>>,
     /// What the autoscaler reports about the pool; differs between Ceph releases.
-    pub autoscale_status: Option<NodeCephPoolAutoscaleStatus>,
+    pub autoscale_status: Option<CephPoolAutoscaleStatus>,
     /// Bytes in use in the pool; absent without statistics.
     pub bytes_used: Option<u64>,
     /// Number of the CRUSH rule that places the objects.
@@ -4951,6 +4838,7 @@ impl NodeCephPoolItem {
         set::put(&mut new.pool_name, &mut new.extra, "pool_name", pool_name);
         new
     }
+
     ///Sets `application_metadata`.
     #[inline]
     #[must_use]
@@ -4966,16 +4854,18 @@ impl NodeCephPoolItem {
         );
         self
     }
+
     ///Sets `autoscale_status`.
     #[inline]
     #[must_use]
     pub fn autoscale_status<How>(
         mut self,
-        value: impl IntoSetting<NodeCephPoolAutoscaleStatus, How>,
+        value: impl IntoSetting<CephPoolAutoscaleStatus, How>,
     ) -> Self {
         set::set(&mut self.autoscale_status, &mut self.extra, "autoscale_status", value);
         self
     }
+
     ///Sets `bytes_used`.
     #[inline]
     #[must_use]
@@ -4983,6 +4873,7 @@ impl NodeCephPoolItem {
         set::set(&mut self.bytes_used, &mut self.extra, "bytes_used", value);
         self
     }
+
     ///Sets `crush_rule`.
     #[inline]
     #[must_use]
@@ -4990,6 +4881,7 @@ impl NodeCephPoolItem {
         set::set(&mut self.crush_rule, &mut self.extra, "crush_rule", value);
         self
     }
+
     ///Sets `crush_rule_name`.
     #[inline]
     #[must_use]
@@ -4997,6 +4889,7 @@ impl NodeCephPoolItem {
         set::set(&mut self.crush_rule_name, &mut self.extra, "crush_rule_name", value);
         self
     }
+
     ///Sets `min_size`.
     #[inline]
     #[must_use]
@@ -5004,6 +4897,7 @@ impl NodeCephPoolItem {
         set::set(&mut self.min_size, &mut self.extra, "min_size", value);
         self
     }
+
     ///Sets `percent_used`.
     #[inline]
     #[must_use]
@@ -5011,6 +4905,7 @@ impl NodeCephPoolItem {
         set::set(&mut self.percent_used, &mut self.extra, "percent_used", value);
         self
     }
+
     ///Sets `pg_autoscale_mode`.
     #[inline]
     #[must_use]
@@ -5026,6 +4921,7 @@ impl NodeCephPoolItem {
         );
         self
     }
+
     ///Sets `pg_num`.
     #[inline]
     #[must_use]
@@ -5033,6 +4929,7 @@ impl NodeCephPoolItem {
         set::set(&mut self.pg_num, &mut self.extra, "pg_num", value);
         self
     }
+
     ///Sets `pg_num_final`.
     #[inline]
     #[must_use]
@@ -5040,6 +4937,7 @@ impl NodeCephPoolItem {
         set::set(&mut self.pg_num_final, &mut self.extra, "pg_num_final", value);
         self
     }
+
     ///Sets `pg_num_min`.
     #[inline]
     #[must_use]
@@ -5047,6 +4945,7 @@ impl NodeCephPoolItem {
         set::set(&mut self.pg_num_min, &mut self.extra, "pg_num_min", value);
         self
     }
+
     ///Sets `pool`.
     #[inline]
     #[must_use]
@@ -5054,6 +4953,7 @@ impl NodeCephPoolItem {
         set::put(&mut self.pool, &mut self.extra, "pool", value);
         self
     }
+
     ///Sets `pool_name`.
     #[inline]
     #[must_use]
@@ -5061,6 +4961,7 @@ impl NodeCephPoolItem {
         set::put(&mut self.pool_name, &mut self.extra, "pool_name", value);
         self
     }
+
     ///Sets `size`.
     #[inline]
     #[must_use]
@@ -5068,6 +4969,7 @@ impl NodeCephPoolItem {
         set::set(&mut self.size, &mut self.extra, "size", value);
         self
     }
+
     ///Sets `target_size`.
     #[inline]
     #[must_use]
@@ -5075,6 +4977,7 @@ impl NodeCephPoolItem {
         set::set(&mut self.target_size, &mut self.extra, "target_size", value);
         self
     }
+
     ///Sets `target_size_ratio`.
     #[inline]
     #[must_use]
@@ -5087,6 +4990,7 @@ impl NodeCephPoolItem {
         );
         self
     }
+
     ///Sets `type`.
     #[inline]
     #[must_use]
@@ -5094,13 +4998,17 @@ impl NodeCephPoolItem {
         set::set(&mut self.type_, &mut self.extra, "type", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -5131,7 +5039,8 @@ object!(NodeCephPoolItem {
 
 /// Usage and I/O statistics; only with `verbose`.
 ///
-/// Given by [`GET /nodes/{node}/ceph/pool/{name}/status`](NodeCephPoolNameStatusGet), [`GET /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNameGet).
+/// Given by [`GET /nodes/{node}/ceph/pool/{name}/status`](NodeCephPoolNameStatusGet),
+/// [`GET /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNameGet).
 #[non_exhaustive]
 pub struct NodeCephPoolStatistics {
     /// Raw space available to the pool. In bytes.
@@ -5225,7 +5134,8 @@ impl Default for NodeCephPoolStatistics {
 
 /// Whether the pool keeps replicas or uses erasure coding; `unknown` for other types.
 ///
-/// Given by [`GET /nodes/{node}/ceph/pool`](NodeCephPoolPath::get), [`GET /nodes/{node}/ceph/pools`](NodeCephPoolsPath::get).
+/// Given by [`GET /nodes/{node}/ceph/pool`](NodeCephPoolPath::get),
+/// [`GET /nodes/{node}/ceph/pools`](NodeCephPoolsPath::get).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeCephType {

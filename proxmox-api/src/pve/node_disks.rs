@@ -29,7 +29,7 @@ use crate::support::*;
 /// Its calls: [`GET /nodes/{node}/disks`](NodeDisksPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/disks")))]
 #[derive(Clone, Debug)]
-pub struct NodeDisksPath(pub(crate) At);
+pub struct NodeDisksPath(pub(crate) PathNode);
 
 impl super::nodes::NodePath {
     /// Leads to [`GET /nodes/{node}/disks`](NodeDisksPath::get).
@@ -70,13 +70,15 @@ impl NodeDisksPath {
 
 /// The path `/nodes/{node}/disks/directory`.
 ///
-/// Its calls: [`GET /nodes/{node}/disks/directory`](NodeDisksDirectoryPath::get), [`POST /nodes/{node}/disks/directory`](NodeDisksDirectoryPost).
+/// Its calls: [`GET /nodes/{node}/disks/directory`](NodeDisksDirectoryPath::get),
+/// [`POST /nodes/{node}/disks/directory`](NodeDisksDirectoryPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/disks/directory")))]
 #[derive(Clone, Debug)]
-pub struct NodeDisksDirectoryPath(pub(crate) At);
+pub struct NodeDisksDirectoryPath(pub(crate) PathNode);
 
 impl NodeDisksPath {
-    /// Leads to [`GET /nodes/{node}/disks/directory`](NodeDisksDirectoryPath::get), [`POST /nodes/{node}/disks/directory`](NodeDisksDirectoryPost).
+    /// Leads to [`GET /nodes/{node}/disks/directory`](NodeDisksDirectoryPath::get),
+    /// [`POST /nodes/{node}/disks/directory`](NodeDisksDirectoryPost).
     #[inline]
     #[must_use]
     pub fn directory(&self) -> NodeDisksDirectoryPath {
@@ -113,11 +115,13 @@ impl NodeDisksDirectoryPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Formats an unused disk and mounts it at `/mnt/pve/<name>`.
     ///
     /// `POST /nodes/{node}/disks/directory` → [`Task`]
     ///
-    /// * `name`: Name of the directory below `/mnt/pve`, and of the storage definition that goes with it.
+    /// * `name`: Name of the directory below `/mnt/pve`, and of the storage definition that goes
+    ///   with it.
     /// * `device`: Block device to format.
     #[inline]
     pub fn post(&self) -> NodeDisksDirectoryPostRequired<0> {
@@ -142,7 +146,8 @@ impl NodeDisksDirectoryPath {
 
 /// `POST /nodes/{node}/disks/directory` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct NodeDisksDirectoryPostRequired<const GIVEN: usize>(Request<Task>);
@@ -190,7 +195,8 @@ impl NodeDisksDirectoryPostRequired<1> {
 /// # Ok(()) }
 /// ```
 ///
-/// * `name`: Name of the directory below `/mnt/pve`, and of the storage definition that goes with it.
+/// * `name`: Name of the directory below `/mnt/pve`, and of the storage definition that goes with
+///   it.
 /// * `device`: Block device to format.
 /// * Gives: [`Task`]
 /// * Releases: 7.4 to 9.2
@@ -215,6 +221,7 @@ impl NodeDisksDirectoryPost {
         self.0.call.set_some::<bool, How>("add_storage", add_storage);
         self
     }
+
     /// File system to create. Default: `ext4`.
     #[inline]
     pub fn filesystem<How>(
@@ -233,7 +240,7 @@ impl NodeDisksDirectoryPost {
 /// Its calls: [`DELETE /nodes/{node}/disks/directory/{name}`](NodeDisksDirectoryNameDelete).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/disks/directory/{name}")))]
 #[derive(Clone, Debug)]
-pub struct NodeDisksDirectoryNamePath(pub(crate) At);
+pub struct NodeDisksDirectoryNamePath(pub(crate) PathNode);
 
 impl NodeDisksDirectoryPath {
     /// Leads to [`DELETE /nodes/{node}/disks/directory/{name}`](NodeDisksDirectoryNameDelete).
@@ -303,7 +310,8 @@ pub struct NodeDisksDirectoryNameDelete(pub(crate) Request<Task>);
 request_impls!(NodeDisksDirectoryNameDelete: Task);
 
 impl NodeDisksDirectoryNameDelete {
-    /// Also removes the node from storages that use it, or the whole definition if no other node is left. Default: `false`.
+    /// Also removes the node from storages that use it, or the whole definition if no other node is
+    /// left. Default: `false`.
     #[cfg_attr(doc, doc(alias("cleanup-config")))]
     #[inline]
     pub fn cleanup_config<How>(
@@ -313,6 +321,7 @@ impl NodeDisksDirectoryNameDelete {
         self.0.call.set_some::<bool, How>("cleanup-config", cleanup_config);
         self
     }
+
     /// Also wipes the disks, so that they count as unused. Default: `false`.
     #[cfg_attr(doc, doc(alias("cleanup-disks")))]
     #[inline]
@@ -330,7 +339,7 @@ impl NodeDisksDirectoryNameDelete {
 /// Its calls: [`POST /nodes/{node}/disks/initgpt`](NodeDisksInitgptPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/disks/initgpt")))]
 #[derive(Clone, Debug)]
-pub struct NodeDisksInitgptPath(pub(crate) At);
+pub struct NodeDisksInitgptPath(pub(crate) PathNode);
 
 impl NodeDisksPath {
     /// Leads to [`POST /nodes/{node}/disks/initgpt`](NodeDisksInitgptPost).
@@ -410,7 +419,7 @@ impl NodeDisksInitgptPost {
 /// Its calls: [`GET /nodes/{node}/disks/list`](NodeDisksListGet).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/disks/list")))]
 #[derive(Clone, Debug)]
-pub struct NodeDisksListPath(pub(crate) At);
+pub struct NodeDisksListPath(pub(crate) PathNode);
 
 impl NodeDisksPath {
     /// Leads to [`GET /nodes/{node}/disks/list`](NodeDisksListGet).
@@ -485,13 +494,16 @@ impl NodeDisksListGet {
         self.0.call.set_some::<bool, How>("include-partitions", include_partitions);
         self
     }
+
     /// Leaves out the SMART query, which is faster and does not wake disks. Default: `false`.
     #[inline]
     pub fn skipsmart<How>(mut self, skipsmart: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("skipsmart", skipsmart);
         self
     }
-    /// In the request, only unused disks or only those fit for a journal; in the answer, the kind of disk.
+
+    /// In the request, only unused disks or only those fit for a journal; in the answer, the kind
+    /// of disk.
     #[inline]
     pub fn type_<How>(
         mut self,
@@ -504,13 +516,15 @@ impl NodeDisksListGet {
 
 /// The path `/nodes/{node}/disks/lvm`.
 ///
-/// Its calls: [`GET /nodes/{node}/disks/lvm`](NodeDisksLvmPath::get), [`POST /nodes/{node}/disks/lvm`](NodeDisksLvmPost).
+/// Its calls: [`GET /nodes/{node}/disks/lvm`](NodeDisksLvmPath::get),
+/// [`POST /nodes/{node}/disks/lvm`](NodeDisksLvmPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/disks/lvm")))]
 #[derive(Clone, Debug)]
-pub struct NodeDisksLvmPath(pub(crate) At);
+pub struct NodeDisksLvmPath(pub(crate) PathNode);
 
 impl NodeDisksPath {
-    /// Leads to [`GET /nodes/{node}/disks/lvm`](NodeDisksLvmPath::get), [`POST /nodes/{node}/disks/lvm`](NodeDisksLvmPost).
+    /// Leads to [`GET /nodes/{node}/disks/lvm`](NodeDisksLvmPath::get),
+    /// [`POST /nodes/{node}/disks/lvm`](NodeDisksLvmPost).
     #[inline]
     #[must_use]
     pub fn lvm(&self) -> NodeDisksLvmPath {
@@ -547,6 +561,7 @@ impl NodeDisksLvmPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Creates an LVM volume group on an unused disk.
     ///
     /// `POST /nodes/{node}/disks/lvm` → [`Task`]
@@ -576,7 +591,8 @@ impl NodeDisksLvmPath {
 
 /// `POST /nodes/{node}/disks/lvm` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct NodeDisksLvmPostRequired<const GIVEN: usize>(Request<Task>);
@@ -655,7 +671,7 @@ impl NodeDisksLvmPost {
 /// Its calls: [`DELETE /nodes/{node}/disks/lvm/{name}`](NodeDisksLvmNameDelete).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/disks/lvm/{name}")))]
 #[derive(Clone, Debug)]
-pub struct NodeDisksLvmNamePath(pub(crate) At);
+pub struct NodeDisksLvmNamePath(pub(crate) PathNode);
 
 impl NodeDisksLvmPath {
     /// Leads to [`DELETE /nodes/{node}/disks/lvm/{name}`](NodeDisksLvmNameDelete).
@@ -718,7 +734,8 @@ pub struct NodeDisksLvmNameDelete(pub(crate) Request<Task>);
 request_impls!(NodeDisksLvmNameDelete: Task);
 
 impl NodeDisksLvmNameDelete {
-    /// Also removes the node from storages that use it, or the whole definition if no other node is left. Default: `false`.
+    /// Also removes the node from storages that use it, or the whole definition if no other node is
+    /// left. Default: `false`.
     #[cfg_attr(doc, doc(alias("cleanup-config")))]
     #[inline]
     pub fn cleanup_config<How>(
@@ -728,6 +745,7 @@ impl NodeDisksLvmNameDelete {
         self.0.call.set_some::<bool, How>("cleanup-config", cleanup_config);
         self
     }
+
     /// Also wipes the disks, so that they count as unused. Default: `false`.
     #[cfg_attr(doc, doc(alias("cleanup-disks")))]
     #[inline]
@@ -742,13 +760,15 @@ impl NodeDisksLvmNameDelete {
 
 /// The path `/nodes/{node}/disks/lvmthin`.
 ///
-/// Its calls: [`GET /nodes/{node}/disks/lvmthin`](NodeDisksLvmthinPath::get), [`POST /nodes/{node}/disks/lvmthin`](NodeDisksLvmthinPost).
+/// Its calls: [`GET /nodes/{node}/disks/lvmthin`](NodeDisksLvmthinPath::get),
+/// [`POST /nodes/{node}/disks/lvmthin`](NodeDisksLvmthinPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/disks/lvmthin")))]
 #[derive(Clone, Debug)]
-pub struct NodeDisksLvmthinPath(pub(crate) At);
+pub struct NodeDisksLvmthinPath(pub(crate) PathNode);
 
 impl NodeDisksPath {
-    /// Leads to [`GET /nodes/{node}/disks/lvmthin`](NodeDisksLvmthinPath::get), [`POST /nodes/{node}/disks/lvmthin`](NodeDisksLvmthinPost).
+    /// Leads to [`GET /nodes/{node}/disks/lvmthin`](NodeDisksLvmthinPath::get),
+    /// [`POST /nodes/{node}/disks/lvmthin`](NodeDisksLvmthinPost).
     #[inline]
     #[must_use]
     pub fn lvmthin(&self) -> NodeDisksLvmthinPath {
@@ -785,6 +805,7 @@ impl NodeDisksLvmthinPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Creates an LVM thin pool on an unused disk.
     ///
     /// `POST /nodes/{node}/disks/lvmthin` → [`Task`]
@@ -814,7 +835,8 @@ impl NodeDisksLvmthinPath {
 
 /// `POST /nodes/{node}/disks/lvmthin` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct NodeDisksLvmthinPostRequired<const GIVEN: usize>(Request<Task>);
@@ -893,7 +915,7 @@ impl NodeDisksLvmthinPost {
 /// Its calls: [`DELETE /nodes/{node}/disks/lvmthin/{name}`](NodeDisksLvmthinNameDelete).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/disks/lvmthin/{name}")))]
 #[derive(Clone, Debug)]
-pub struct NodeDisksLvmthinNamePath(pub(crate) At);
+pub struct NodeDisksLvmthinNamePath(pub(crate) PathNode);
 
 impl NodeDisksLvmthinPath {
     /// Leads to [`DELETE /nodes/{node}/disks/lvmthin/{name}`](NodeDisksLvmthinNameDelete).
@@ -973,7 +995,8 @@ pub struct NodeDisksLvmthinNameDelete(pub(crate) Request<Task>);
 request_impls!(NodeDisksLvmthinNameDelete: Task);
 
 impl NodeDisksLvmthinNameDelete {
-    /// Also removes the node from storages that use it, or the whole definition if no other node is left. Default: `false`.
+    /// Also removes the node from storages that use it, or the whole definition if no other node is
+    /// left. Default: `false`.
     #[cfg_attr(doc, doc(alias("cleanup-config")))]
     #[inline]
     pub fn cleanup_config<How>(
@@ -983,6 +1006,7 @@ impl NodeDisksLvmthinNameDelete {
         self.0.call.set_some::<bool, How>("cleanup-config", cleanup_config);
         self
     }
+
     /// Also wipes the disks, so that they count as unused. Default: `false`.
     #[cfg_attr(doc, doc(alias("cleanup-disks")))]
     #[inline]
@@ -1000,7 +1024,7 @@ impl NodeDisksLvmthinNameDelete {
 /// Its calls: [`GET /nodes/{node}/disks/smart`](NodeDisksSmartGet).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/disks/smart")))]
 #[derive(Clone, Debug)]
-pub struct NodeDisksSmartPath(pub(crate) At);
+pub struct NodeDisksSmartPath(pub(crate) PathNode);
 
 impl NodeDisksPath {
     /// Leads to [`GET /nodes/{node}/disks/smart`](NodeDisksSmartGet).
@@ -1070,7 +1094,7 @@ impl NodeDisksSmartGet {
 /// Its calls: [`PUT /nodes/{node}/disks/wipedisk`](NodeDisksWipediskPath::put).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/disks/wipedisk")))]
 #[derive(Clone, Debug)]
-pub struct NodeDisksWipediskPath(pub(crate) At);
+pub struct NodeDisksWipediskPath(pub(crate) PathNode);
 
 impl NodeDisksPath {
     /// Leads to [`PUT /nodes/{node}/disks/wipedisk`](NodeDisksWipediskPath::put).
@@ -1117,13 +1141,15 @@ impl NodeDisksWipediskPath {
 
 /// The path `/nodes/{node}/disks/zfs`.
 ///
-/// Its calls: [`GET /nodes/{node}/disks/zfs`](NodeDisksZfsPath::get), [`POST /nodes/{node}/disks/zfs`](NodeDisksZfsPost).
+/// Its calls: [`GET /nodes/{node}/disks/zfs`](NodeDisksZfsPath::get),
+/// [`POST /nodes/{node}/disks/zfs`](NodeDisksZfsPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/disks/zfs")))]
 #[derive(Clone, Debug)]
-pub struct NodeDisksZfsPath(pub(crate) At);
+pub struct NodeDisksZfsPath(pub(crate) PathNode);
 
 impl NodeDisksPath {
-    /// Leads to [`GET /nodes/{node}/disks/zfs`](NodeDisksZfsPath::get), [`POST /nodes/{node}/disks/zfs`](NodeDisksZfsPost).
+    /// Leads to [`GET /nodes/{node}/disks/zfs`](NodeDisksZfsPath::get),
+    /// [`POST /nodes/{node}/disks/zfs`](NodeDisksZfsPost).
     #[inline]
     #[must_use]
     pub fn zfs(&self) -> NodeDisksZfsPath {
@@ -1159,6 +1185,7 @@ impl NodeDisksZfsPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Creates a ZFS pool on unused disks.
     ///
     /// `POST /nodes/{node}/disks/zfs` → [`Task`]
@@ -1194,7 +1221,8 @@ impl NodeDisksZfsPath {
 
 /// `POST /nodes/{node}/disks/zfs` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct NodeDisksZfsPostRequired<const GIVEN: usize>(Request<Task>);
@@ -1300,12 +1328,15 @@ impl NodeDisksZfsPost {
         self.0.call.set_some::<bool, How>("add_storage", add_storage);
         self
     }
-    /// Sector size of the pool as a power of two: 9 means 512 bytes, 12 means 4096. From 9 to 16. Default: `12`.
+
+    /// Sector size of the pool as a power of two: 9 means 512 bytes, 12 means 4096. From 9 to 16.
+    /// Default: `12`.
     #[inline]
     pub fn ashift<How>(mut self, ashift: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("ashift", ashift);
         self
     }
+
     /// Compression of the data on the pool. Default: `on`.
     #[inline]
     pub fn compression<How>(
@@ -1315,6 +1346,7 @@ impl NodeDisksZfsPost {
         self.0.call.set_some::<NodeDisksZfsCompression, How>("compression", compression);
         self
     }
+
     /// Layout of a dRAID pool; only for the dRAID levels.
     #[cfg_attr(doc, doc(alias("draid-config")))]
     #[inline]
@@ -1329,13 +1361,15 @@ impl NodeDisksZfsPost {
 
 /// The path `/nodes/{node}/disks/zfs/{name}`.
 ///
-/// Its calls: [`GET /nodes/{node}/disks/zfs/{name}`](NodeDisksZfsNamePath::get), [`DELETE /nodes/{node}/disks/zfs/{name}`](NodeDisksZfsNameDelete).
+/// Its calls: [`GET /nodes/{node}/disks/zfs/{name}`](NodeDisksZfsNamePath::get),
+/// [`DELETE /nodes/{node}/disks/zfs/{name}`](NodeDisksZfsNameDelete).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/disks/zfs/{name}")))]
 #[derive(Clone, Debug)]
-pub struct NodeDisksZfsNamePath(pub(crate) At);
+pub struct NodeDisksZfsNamePath(pub(crate) PathNode);
 
 impl NodeDisksZfsPath {
-    /// Leads to [`GET /nodes/{node}/disks/zfs/{name}`](NodeDisksZfsNamePath::get), [`DELETE /nodes/{node}/disks/zfs/{name}`](NodeDisksZfsNameDelete).
+    /// Leads to [`GET /nodes/{node}/disks/zfs/{name}`](NodeDisksZfsNamePath::get),
+    /// [`DELETE /nodes/{node}/disks/zfs/{name}`](NodeDisksZfsNameDelete).
     ///
     /// Name of the pool, and of the storage definition that goes with it.
     #[inline]
@@ -1372,6 +1406,7 @@ impl NodeDisksZfsNamePath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Destroys a ZFS pool and everything on it.
     ///
     /// `DELETE /nodes/{node}/disks/zfs/{name}` → [`Task`]
@@ -1421,7 +1456,8 @@ pub struct NodeDisksZfsNameDelete(pub(crate) Request<Task>);
 request_impls!(NodeDisksZfsNameDelete: Task);
 
 impl NodeDisksZfsNameDelete {
-    /// Also removes the node from storages that use it, or the whole definition if no other node is left. Default: `false`.
+    /// Also removes the node from storages that use it, or the whole definition if no other node is
+    /// left. Default: `false`.
     #[cfg_attr(doc, doc(alias("cleanup-config")))]
     #[inline]
     pub fn cleanup_config<How>(
@@ -1431,6 +1467,7 @@ impl NodeDisksZfsNameDelete {
         self.0.call.set_some::<bool, How>("cleanup-config", cleanup_config);
         self
     }
+
     /// Also wipes the disks, so that they count as unused. Default: `false`.
     #[cfg_attr(doc, doc(alias("cleanup-disks")))]
     #[inline]
@@ -1442,6 +1479,73 @@ impl NodeDisksZfsNameDelete {
         self
     }
 }
+
+/// One element of `children`: physical volumes the group is made of.
+///
+/// Given by [`GET /nodes/{node}/disks/lvm`](NodeDisksLvmPath::get).
+#[non_exhaustive]
+pub struct LvmPhysicalVolume {
+    /// Space of the physical volume not given out yet, in bytes.
+    pub free: u64,
+    /// Whether the entry is an end of the tree.
+    pub leaf: bool,
+    /// Device path of the physical volume.
+    pub name: String,
+    /// Size of the physical volume in bytes.
+    pub size: u64,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl LvmPhysicalVolume {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(LvmPhysicalVolume {
+    required: ["free" free, "leaf" leaf, "name" name, "size" size],
+    others: extra,
+});
+
+/// One element of `children`: volume groups of the node.
+///
+/// Given by [`GET /nodes/{node}/disks/lvm`](NodeDisksLvmPath::get).
+#[non_exhaustive]
+pub struct LvmVolumeGroup {
+    /// Physical volumes the group is made of.
+    pub children: Option<Vec<LvmPhysicalVolume>>,
+    /// Space of the volume group not given out yet, in bytes.
+    pub free: u64,
+    /// Whether the entry is an end of the tree.
+    pub leaf: bool,
+    /// Name of the volume group.
+    pub name: String,
+    /// Size of the volume group in bytes.
+    pub size: u64,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl LvmVolumeGroup {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(LvmVolumeGroup {
+    required: ["free" free, "leaf" leaf, "name" name, "size" size],
+    optional: ["children" children],
+    others: extra,
+});
 
 /// File system to create.
 ///
@@ -1461,7 +1565,8 @@ open_enum_impls!(NodeDisksDirectoryFilesystem {
     "ext4" Ext4, "xfs" Xfs,
 });
 
-/// One element of the answer to `GET /nodes/{node}/disks/directory`, which lists the directory storages the node mounts through its own mount units.
+/// One element of the answer to `GET /nodes/{node}/disks/directory`, which lists the directory
+/// storages the node mounts through its own mount units.
 ///
 /// Given by [`GET /nodes/{node}/disks/directory`](NodeDisksDirectoryPath::get).
 #[non_exhaustive]
@@ -1497,7 +1602,8 @@ object!(NodeDisksDirectoryItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/disks/list`, which lists the local disks of a node and what they are used for.
+/// One element of the answer to `GET /nodes/{node}/disks/list`, which lists the local disks of a
+/// node and what they are used for.
 ///
 /// Given by [`GET /nodes/{node}/disks/list`](NodeDisksListGet).
 #[non_exhaustive]
@@ -1535,7 +1641,8 @@ pub struct NodeDisksListItem {
     pub serial: Option<String>,
     /// Size in bytes.
     pub size: u64,
-    /// In the request, only unused disks or only those fit for a journal; in the answer, the kind of disk.
+    /// In the request, only unused disks or only those fit for a journal; in the answer, the kind
+    /// of disk.
     pub type_: Option<String>,
     /// What occupies the disk, such as `LVM`, `ZFS` or `partitions`; absent if it is free.
     pub used: Option<String>,
@@ -1593,7 +1700,8 @@ object!(NodeDisksListItem {
     others: extra,
 });
 
-/// In the request, only unused disks or only those fit for a journal; in the answer, the kind of disk.
+/// In the request, only unused disks or only those fit for a journal; in the answer, the kind of
+/// disk.
 ///
 /// Taken by [`GET /nodes/{node}/disks/list`](NodeDisksListGet).
 #[derive(Clone, PartialEq, Hash)]
@@ -1611,13 +1719,14 @@ open_enum_impls!(NodeDisksListType {
     "unused" Unused, "journal_disks" JournalDisks,
 });
 
-/// The answer to `GET /nodes/{node}/disks/lvm`, which lists LVM volume groups with their physical volumes.
+/// The answer to `GET /nodes/{node}/disks/lvm`, which lists LVM volume groups with their physical
+/// volumes.
 ///
 /// Given by [`GET /nodes/{node}/disks/lvm`](NodeDisksLvmPath::get).
 #[non_exhaustive]
 pub struct NodeDisksLvm {
     /// Volume groups of the node.
-    pub children: Vec<NodeDisksLvmChildrenItem>,
+    pub children: Vec<LvmVolumeGroup>,
     /// Whether the entry is an end of the tree.
     pub leaf: bool,
     /// Members that are not declared here, and values that did not fit their field.
@@ -1629,7 +1738,7 @@ impl NodeDisksLvm {
     #[inline]
     #[must_use]
     pub fn new<How0: Several, How1>(
-        children: impl IntoItems<NodeDisksLvmChildrenItem, How0>,
+        children: impl IntoItems<LvmVolumeGroup, How0>,
         leaf: impl IntoValue<bool, How1>,
     ) -> Self {
         let mut new = <Self as Object>::empty();
@@ -1644,74 +1753,8 @@ object!(NodeDisksLvm {
     others: extra,
 });
 
-/// One element of `children`: physical volumes the group is made of.
-///
-/// Given by [`GET /nodes/{node}/disks/lvm`](NodeDisksLvmPath::get).
-#[non_exhaustive]
-pub struct NodeDisksLvmChildrenChildrenItem {
-    /// Space of the physical volume not given out yet, in bytes.
-    pub free: u64,
-    /// Whether the entry is an end of the tree.
-    pub leaf: bool,
-    /// Device path of the physical volume.
-    pub name: String,
-    /// Size of the physical volume in bytes.
-    pub size: u64,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl NodeDisksLvmChildrenChildrenItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
-    #[inline]
-    #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(NodeDisksLvmChildrenChildrenItem {
-    required: ["free" free, "leaf" leaf, "name" name, "size" size],
-    others: extra,
-});
-
-/// One element of `children`: volume groups of the node.
-///
-/// Given by [`GET /nodes/{node}/disks/lvm`](NodeDisksLvmPath::get).
-#[non_exhaustive]
-pub struct NodeDisksLvmChildrenItem {
-    /// Physical volumes the group is made of.
-    pub children: Option<Vec<NodeDisksLvmChildrenChildrenItem>>,
-    /// Space of the volume group not given out yet, in bytes.
-    pub free: u64,
-    /// Whether the entry is an end of the tree.
-    pub leaf: bool,
-    /// Name of the volume group.
-    pub name: String,
-    /// Size of the volume group in bytes.
-    pub size: u64,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl NodeDisksLvmChildrenItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
-    #[inline]
-    #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(NodeDisksLvmChildrenItem {
-    required: ["free" free, "leaf" leaf, "name" name, "size" size],
-    optional: ["children" children],
-    others: extra,
-});
-
-/// One element of the answer to `GET /nodes/{node}/disks/lvmthin`, which lists the LVM thin pools of a node with their usage.
+/// One element of the answer to `GET /nodes/{node}/disks/lvmthin`, which lists the LVM thin pools
+/// of a node with their usage.
 ///
 /// Given by [`GET /nodes/{node}/disks/lvmthin`](NodeDisksLvmthinPath::get).
 #[non_exhaustive]
@@ -1862,7 +1905,7 @@ pub struct NodeDisksZfs {
     /// What ZFS advises to do about the state.
     pub action: Option<String>,
     /// Devices of the pool, section by section; entries may hold further ones.
-    pub children: Option<Vec<NodeDisksZfsChildrenItem>>,
+    pub children: Option<Vec<ZfsDevice>>,
     /// Known data errors, in words.
     pub errors: Option<String>,
     /// Whether nothing is below it.
@@ -1904,156 +1947,6 @@ object!(NodeDisksZfs {
     others: extra,
 });
 
-/// One element of `children`: what the group is made of: disks, or groups of disks that replace each other.
-///
-/// Given by [`GET /nodes/{node}/disks/zfs/{name}`](NodeDisksZfsNamePath::get).
-#[non_exhaustive]
-pub struct NodeDisksZfsChildrenChildrenChildrenItem {
-    /// What is below it: objects with the same members.
-    pub children: Option<Vec<Value>>,
-    /// Number of checksum errors.
-    pub cksum: Option<f64>,
-    /// Whether nothing is below it; if so, it is a disk or partition.
-    pub leaf: Option<bool>,
-    /// What else the tool says of it; empty in most cases.
-    pub msg: Option<String>,
-    /// Path of the disk, or name of the group.
-    pub name: String,
-    /// Number of read errors.
-    pub read: Option<f64>,
-    /// State, such as `ONLINE` or `DEGRADED`.
-    pub state: Option<String>,
-    /// Number of write errors.
-    pub write: Option<f64>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl NodeDisksZfsChildrenChildrenChildrenItem {
-    /// A value of what always comes in an answer.
-    #[inline]
-    #[must_use]
-    pub fn new<How0>(name: impl IntoValue<String, How0>) -> Self {
-        let mut new = <Self as Object>::empty();
-        set::put(&mut new.name, &mut new.extra, "name", name);
-        new
-    }
-}
-
-object!(NodeDisksZfsChildrenChildrenChildrenItem {
-    required: ["name" name],
-    optional: [
-        "children" children,
-        "cksum" cksum,
-        "leaf" leaf,
-        "msg" msg,
-        "read" read,
-        "state" state,
-        "write" write,
-    ],
-    others: extra,
-});
-
-/// One element of `children`: what it is made of: groups such as `mirror-0`, or disks.
-///
-/// Given by [`GET /nodes/{node}/disks/zfs/{name}`](NodeDisksZfsNamePath::get).
-#[non_exhaustive]
-pub struct NodeDisksZfsChildrenChildrenItem {
-    /// What the group is made of: disks, or groups of disks that replace each other.
-    pub children: Option<Vec<NodeDisksZfsChildrenChildrenChildrenItem>>,
-    /// Number of checksum errors.
-    pub cksum: Option<f64>,
-    /// Whether nothing is below it; if so, it is a disk or partition.
-    pub leaf: Option<bool>,
-    /// What else the tool says of it; empty in most cases.
-    pub msg: Option<String>,
-    /// Name of the group, or path of the disk.
-    pub name: String,
-    /// Number of read errors.
-    pub read: Option<f64>,
-    /// State, such as `ONLINE` or `DEGRADED`.
-    pub state: Option<String>,
-    /// Number of write errors.
-    pub write: Option<f64>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl NodeDisksZfsChildrenChildrenItem {
-    /// A value of what always comes in an answer.
-    #[inline]
-    #[must_use]
-    pub fn new<How0>(name: impl IntoValue<String, How0>) -> Self {
-        let mut new = <Self as Object>::empty();
-        set::put(&mut new.name, &mut new.extra, "name", name);
-        new
-    }
-}
-
-object!(NodeDisksZfsChildrenChildrenItem {
-    required: ["name" name],
-    optional: [
-        "children" children,
-        "cksum" cksum,
-        "leaf" leaf,
-        "msg" msg,
-        "read" read,
-        "state" state,
-        "write" write,
-    ],
-    others: extra,
-});
-
-/// One element of `children`: devices of the pool, section by section; entries may hold further ones.
-///
-/// Given by [`GET /nodes/{node}/disks/zfs/{name}`](NodeDisksZfsNamePath::get).
-#[non_exhaustive]
-pub struct NodeDisksZfsChildrenItem {
-    /// What it is made of: groups such as `mirror-0`, or disks.
-    pub children: Option<Vec<NodeDisksZfsChildrenChildrenItem>>,
-    /// Checksum errors so far.
-    pub cksum: Option<f64>,
-    /// Whether nothing is below it; if so, it is a disk or partition.
-    pub leaf: Option<bool>,
-    /// Remark on the device, if there is one.
-    pub msg: Option<String>,
-    /// Name of the device or section.
-    pub name: String,
-    /// Read errors so far.
-    pub read: Option<f64>,
-    /// State of the device.
-    pub state: Option<String>,
-    /// Write errors so far.
-    pub write: Option<f64>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl NodeDisksZfsChildrenItem {
-    /// A value of what always comes in an answer.
-    #[inline]
-    #[must_use]
-    pub fn new<How0>(name: impl IntoValue<String, How0>) -> Self {
-        let mut new = <Self as Object>::empty();
-        set::put(&mut new.name, &mut new.extra, "name", name);
-        new
-    }
-}
-
-object!(NodeDisksZfsChildrenItem {
-    required: ["name" name],
-    optional: [
-        "children" children,
-        "cksum" cksum,
-        "leaf" leaf,
-        "msg" msg,
-        "read" read,
-        "state" state,
-        "write" write,
-    ],
-    others: extra,
-});
-
 /// Compression of the data on the pool.
 ///
 /// Taken by [`POST /nodes/{node}/disks/zfs`](NodeDisksZfsPost).
@@ -2082,7 +1975,8 @@ open_enum_impls!(NodeDisksZfsCompression {
     "on" On, "off" Off, "gzip" Gzip, "lz4" Lz4, "lzjb" Lzjb, "zle" Zle, "zstd" Zstd,
 });
 
-/// One element of the answer to `GET /nodes/{node}/disks/zfs`, which lists the ZFS pools of a node with size and health.
+/// One element of the answer to `GET /nodes/{node}/disks/zfs`, which lists the ZFS pools of a node
+/// with size and health.
 ///
 /// Given by [`GET /nodes/{node}/disks/zfs`](NodeDisksZfsPath::get).
 #[non_exhaustive]
@@ -2168,6 +2062,57 @@ open_enum_impls!(NodeDisksZfsRaidlevel {
     "draid3" Draid3,
 });
 
+/// One element of `children`: devices of the pool, section by section; entries may hold further
+/// ones.
+///
+/// Given by [`GET /nodes/{node}/disks/zfs/{name}`](NodeDisksZfsNamePath::get).
+#[non_exhaustive]
+pub struct ZfsDevice {
+    /// What it is made of: groups such as `mirror-0`, or disks.
+    pub children: Option<Vec<ZfsDevice>>,
+    /// Checksum errors so far.
+    pub cksum: Option<f64>,
+    /// Whether nothing is below it; if so, it is a disk or partition.
+    pub leaf: Option<bool>,
+    /// Remark on the device, if there is one.
+    pub msg: Option<String>,
+    /// Name of the device or section.
+    pub name: String,
+    /// Read errors so far.
+    pub read: Option<f64>,
+    /// State of the device.
+    pub state: Option<String>,
+    /// Write errors so far.
+    pub write: Option<f64>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl ZfsDevice {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(name: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.name, &mut new.extra, "name", name);
+        new
+    }
+}
+
+object!(ZfsDevice {
+    required: ["name" name],
+    optional: [
+        "children" children,
+        "cksum" cksum,
+        "leaf" leaf,
+        "msg" msg,
+        "read" read,
+        "state" state,
+        "write" write,
+    ],
+    others: extra,
+});
+
 /// Layout of a dRAID pool; only for the dRAID levels.
 ///
 /// A property string: it is written and read as one text.
@@ -2196,6 +2141,7 @@ impl ZfsDraidConfig {
         set::put(&mut new.spares, &mut new.unknown, "spares", spares);
         new
     }
+
     /// How many devices of each redundancy group hold data. At least 1.
     #[inline]
     #[must_use]
@@ -2203,6 +2149,7 @@ impl ZfsDraidConfig {
         set::put(&mut self.data, &mut self.unknown, "data", value);
         self
     }
+
     /// How many distributed spares the pool has. At least 0.
     #[inline]
     #[must_use]

@@ -20,7 +20,7 @@ use crate::support::*;
 /// Its calls: [`GET /nodes/{node}/firewall`](NodeFirewallPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/firewall")))]
 #[derive(Clone, Debug)]
-pub struct NodeFirewallPath(pub(crate) At);
+pub struct NodeFirewallPath(pub(crate) PathNode);
 
 impl super::nodes::NodePath {
     /// Leads to [`GET /nodes/{node}/firewall`](NodeFirewallPath::get).
@@ -64,7 +64,7 @@ impl NodeFirewallPath {
 /// Its calls: [`GET /nodes/{node}/firewall/log`](NodeFirewallLogGet).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/firewall/log")))]
 #[derive(Clone, Debug)]
-pub struct NodeFirewallLogPath(pub(crate) At);
+pub struct NodeFirewallLogPath(pub(crate) PathNode);
 
 impl NodeFirewallPath {
     /// Leads to [`GET /nodes/{node}/firewall/log`](NodeFirewallLogGet).
@@ -129,18 +129,21 @@ impl NodeFirewallLogGet {
         self.0.call.set_some::<i64, How>("limit", limit);
         self
     }
+
     /// Leaves out lines from before this Unix time, in seconds. At least 0.
     #[inline]
     pub fn since<How>(mut self, since: impl IntoSetting<Timestamp, How>) -> Self {
         self.0.call.set_some::<Timestamp, How>("since", since);
         self
     }
+
     /// Number of the first line to return, counted from 0. At least 0.
     #[inline]
     pub fn start<How>(mut self, start: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("start", start);
         self
     }
+
     /// Leaves out lines from after this Unix time, in seconds. At least 0.
     #[inline]
     pub fn until<How>(mut self, until: impl IntoSetting<Timestamp, How>) -> Self {
@@ -151,13 +154,15 @@ impl NodeFirewallLogGet {
 
 /// The path `/nodes/{node}/firewall/options`.
 ///
-/// Its calls: [`GET /nodes/{node}/firewall/options`](NodeFirewallOptionsPath::get), [`PUT /nodes/{node}/firewall/options`](NodeFirewallOptionsPut).
+/// Its calls: [`GET /nodes/{node}/firewall/options`](NodeFirewallOptionsPath::get),
+/// [`PUT /nodes/{node}/firewall/options`](NodeFirewallOptionsPut).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/firewall/options")))]
 #[derive(Clone, Debug)]
-pub struct NodeFirewallOptionsPath(pub(crate) At);
+pub struct NodeFirewallOptionsPath(pub(crate) PathNode);
 
 impl NodeFirewallPath {
-    /// Leads to [`GET /nodes/{node}/firewall/options`](NodeFirewallOptionsPath::get), [`PUT /nodes/{node}/firewall/options`](NodeFirewallOptionsPut).
+    /// Leads to [`GET /nodes/{node}/firewall/options`](NodeFirewallOptionsPath::get),
+    /// [`PUT /nodes/{node}/firewall/options`](NodeFirewallOptionsPut).
     #[inline]
     #[must_use]
     pub fn options(&self) -> NodeFirewallOptionsPath {
@@ -195,6 +200,7 @@ impl NodeFirewallOptionsPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Changes the firewall options of a node.
     ///
     /// `PUT /nodes/{node}/firewall/options` → `()`
@@ -261,18 +267,22 @@ impl NodeFirewallOptionsPut {
         self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
-    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
+
+    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At
+    /// most 64 characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// Whether the firewall of the node is on. Default: `true`.
     #[inline]
     pub fn enable<How>(mut self, enable: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("enable", enable);
         self
     }
+
     /// Level to log forwarded traffic at; `nolog` logs nothing. Since 8.3.
     #[inline]
     pub fn log_level_forward<How>(
@@ -287,6 +297,7 @@ impl NodeFirewallOptionsPut {
             >("log_level_forward", log_level_forward);
         self
     }
+
     /// Level to log incoming traffic at; `nolog` logs nothing.
     #[inline]
     pub fn log_level_in<How>(
@@ -301,6 +312,7 @@ impl NodeFirewallOptionsPut {
             >("log_level_in", log_level_in);
         self
     }
+
     /// Level to log outgoing traffic at; `nolog` logs nothing.
     #[inline]
     pub fn log_level_out<How>(
@@ -315,6 +327,7 @@ impl NodeFirewallOptionsPut {
             >("log_level_out", log_level_out);
         self
     }
+
     /// Logs connection tracking events. Default: `false`.
     #[inline]
     pub fn log_nf_conntrack<How>(
@@ -324,12 +337,14 @@ impl NodeFirewallOptionsPut {
         self.0.call.set_some::<bool, How>("log_nf_conntrack", log_nf_conntrack);
         self
     }
+
     /// Lets IPv6 neighbor discovery through. Default: `true`.
     #[inline]
     pub fn ndp<How>(mut self, ndp: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("ndp", ndp);
         self
     }
+
     /// Lets packets through that connection tracking finds invalid. Default: `false`.
     #[inline]
     pub fn nf_conntrack_allow_invalid<How>(
@@ -344,7 +359,9 @@ impl NodeFirewallOptionsPut {
             >("nf_conntrack_allow_invalid", nf_conntrack_allow_invalid);
         self
     }
-    /// Comma-separated protocols to load a tracking helper for, such as `ftp` or `sip`. Empty by default.
+
+    /// Comma-separated protocols to load a tracking helper for, such as `ftp` or `sip`. Empty by
+    /// default.
     #[inline]
     pub fn nf_conntrack_helpers<How>(
         mut self,
@@ -355,6 +372,7 @@ impl NodeFirewallOptionsPut {
             .set_some::<String, How>("nf_conntrack_helpers", nf_conntrack_helpers);
         self
     }
+
     /// How many connections are tracked at most. At least 32768. Default: `262144`.
     #[inline]
     pub fn nf_conntrack_max<How>(
@@ -364,6 +382,7 @@ impl NodeFirewallOptionsPut {
         self.0.call.set_some::<i64, How>("nf_conntrack_max", nf_conntrack_max);
         self
     }
+
     /// Seconds after which an idle TCP connection is forgotten. At least 7875. Default: `432000`.
     #[inline]
     pub fn nf_conntrack_tcp_timeout_established<How>(
@@ -381,6 +400,7 @@ impl NodeFirewallOptionsPut {
             );
         self
     }
+
     /// Seconds a half-open TCP connection is remembered. From 30 to 60. Default: `60`.
     #[inline]
     pub fn nf_conntrack_tcp_timeout_syn_recv<How>(
@@ -395,18 +415,22 @@ impl NodeFirewallOptionsPut {
             >("nf_conntrack_tcp_timeout_syn_recv", nf_conntrack_tcp_timeout_syn_recv);
         self
     }
-    /// Uses the nftables implementation of the firewall, a technology preview. Default: `false`. Since 8.2.
+
+    /// Uses the nftables implementation of the firewall, a technology preview. Default: `false`.
+    /// Since 8.2.
     #[inline]
     pub fn nftables<How>(mut self, nftables: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("nftables", nftables);
         self
     }
+
     /// Drops smurf packets, whose source is a broadcast address.
     #[inline]
     pub fn nosmurfs<How>(mut self, nosmurfs: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("nosmurfs", nosmurfs);
         self
     }
+
     /// Limits new TCP connections from each source address, against SYN floods. Default: `false`.
     #[inline]
     pub fn protection_synflood<How>(
@@ -416,6 +440,7 @@ impl NodeFirewallOptionsPut {
         self.0.call.set_some::<bool, How>("protection_synflood", protection_synflood);
         self
     }
+
     /// SYN packets a source may send in one burst before the rate counts. Default: `1000`.
     #[inline]
     pub fn protection_synflood_burst<How>(
@@ -430,6 +455,7 @@ impl NodeFirewallOptionsPut {
             >("protection_synflood_burst", protection_synflood_burst);
         self
     }
+
     /// SYN packets a source may send per second. Default: `200`.
     #[inline]
     pub fn protection_synflood_rate<How>(
@@ -441,6 +467,7 @@ impl NodeFirewallOptionsPut {
             .set_some::<i64, How>("protection_synflood_rate", protection_synflood_rate);
         self
     }
+
     /// Level to log smurf packets at; `nolog` logs nothing.
     #[inline]
     pub fn smurf_log_level<How>(
@@ -455,6 +482,7 @@ impl NodeFirewallOptionsPut {
             >("smurf_log_level", smurf_log_level);
         self
     }
+
     /// Level to log packets with bad TCP flags at; `nolog` logs nothing.
     #[inline]
     pub fn tcp_flags_log_level<How>(
@@ -469,25 +497,31 @@ impl NodeFirewallOptionsPut {
             >("tcp_flags_log_level", tcp_flags_log_level);
         self
     }
+
     /// Drops packets with impossible combinations of TCP flags. Default: `false`.
     #[inline]
     pub fn tcpflags<How>(mut self, tcpflags: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("tcpflags", tcpflags);
         self
     }
+
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
         self.0.call.unset(name.into());
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -502,13 +536,15 @@ impl Settings<NodeFirewallOptionsPut> for NodeFirewallOptions {
 
 /// The path `/nodes/{node}/firewall/rules`.
 ///
-/// Its calls: [`GET /nodes/{node}/firewall/rules`](NodeFirewallRulesPath::get), [`POST /nodes/{node}/firewall/rules`](NodeFirewallRulesPost).
+/// Its calls: [`GET /nodes/{node}/firewall/rules`](NodeFirewallRulesPath::get),
+/// [`POST /nodes/{node}/firewall/rules`](NodeFirewallRulesPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/firewall/rules")))]
 #[derive(Clone, Debug)]
-pub struct NodeFirewallRulesPath(pub(crate) At);
+pub struct NodeFirewallRulesPath(pub(crate) PathNode);
 
 impl NodeFirewallPath {
-    /// Leads to [`GET /nodes/{node}/firewall/rules`](NodeFirewallRulesPath::get), [`POST /nodes/{node}/firewall/rules`](NodeFirewallRulesPost).
+    /// Leads to [`GET /nodes/{node}/firewall/rules`](NodeFirewallRulesPath::get),
+    /// [`POST /nodes/{node}/firewall/rules`](NodeFirewallRulesPost).
     #[inline]
     #[must_use]
     pub fn rules(&self) -> NodeFirewallRulesPath {
@@ -547,12 +583,15 @@ impl NodeFirewallRulesPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Adds a firewall rule at the top of those of a node.
     ///
     /// `POST /nodes/{node}/firewall/rules` → `()`
     ///
-    /// * `type_`: Direction the rule applies to, or `group` for a rule that pulls in a security group.
-    /// * `action`: `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
+    /// * `type_`: Direction the rule applies to, or `group` for a rule that pulls in a security
+    ///   group.
+    /// * `action`: `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group.
+    ///   At most 20 characters.
     #[inline]
     pub fn post(&self) -> NodeFirewallRulesPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -578,7 +617,8 @@ impl NodeFirewallRulesPath {
 
 /// `POST /nodes/{node}/firewall/rules` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct NodeFirewallRulesPostRequired<const GIVEN: usize>(Request<()>);
@@ -596,7 +636,8 @@ impl NodeFirewallRulesPostRequired<0> {
 }
 
 impl NodeFirewallRulesPostRequired<1> {
-    /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
+    /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20
+    /// characters.
     #[inline]
     pub fn action<How>(
         mut self,
@@ -627,7 +668,8 @@ impl NodeFirewallRulesPostRequired<1> {
 /// ```
 ///
 /// * `type_`: Direction the rule applies to, or `group` for a rule that pulls in a security group.
-/// * `action`: `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
+/// * `action`: `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At
+///   most 20 characters.
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/nodes/{node}`.
@@ -652,30 +694,37 @@ impl NodeFirewallRulesPost {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
-    /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
+
+    /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an
+    /// IP set. At most 512 characters.
     #[inline]
     pub fn dest<How>(mut self, dest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("dest", dest);
         self
     }
-    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
+
+    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At
+    /// most 64 characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// Target ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
     pub fn dport<How>(mut self, dport: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("dport", dport);
         self
     }
+
     /// Whether the rule is in force: any number but 0; a rule added without this is off.
     #[inline]
     pub fn enable<How>(mut self, enable: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("enable", enable);
         self
     }
+
     /// ICMP type to match, by name or number; only with an ICMP protocol.
     #[cfg_attr(doc, doc(alias("icmp-type")))]
     #[inline]
@@ -683,12 +732,15 @@ impl NodeFirewallRulesPost {
         self.0.call.set_some::<String, How>("icmp-type", icmp_type);
         self
     }
-    /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for hosts. At most 20 characters.
+
+    /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for
+    /// hosts. At most 20 characters.
     #[inline]
     pub fn iface<How>(mut self, iface: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("iface", iface);
         self
     }
+
     /// Level to log matching packets at; `nolog` logs nothing.
     #[inline]
     pub fn log<How>(
@@ -698,43 +750,53 @@ impl NodeFirewallRulesPost {
         self.0.call.set_some::<super::types::FirewallLogLevel, How>("log", log);
         self
     }
+
     /// Predefined macro that brings protocol and ports along. At most 128 characters.
     #[inline]
     pub fn macro_<How>(mut self, macro_: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("macro", macro_);
         self
     }
+
     /// Without effect here, as new rules go to the top. At least 0.
     #[inline]
     pub fn pos<How>(mut self, pos: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("pos", pos);
         self
     }
+
     /// Protocol to match, by name or number.
     #[inline]
     pub fn proto<How>(mut self, proto: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("proto", proto);
         self
     }
-    /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
+
+    /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an
+    /// IP set. At most 512 characters.
     #[inline]
     pub fn source<How>(mut self, source: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("source", source);
         self
     }
+
     /// Source ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
     pub fn sport<How>(mut self, sport: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("sport", sport);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -749,13 +811,17 @@ impl Settings<NodeFirewallRulesPost> for super::types::FirewallRule {
 
 /// The path `/nodes/{node}/firewall/rules/{pos}`.
 ///
-/// Its calls: [`GET /nodes/{node}/firewall/rules/{pos}`](NodeFirewallRulesPosPath::get), [`PUT /nodes/{node}/firewall/rules/{pos}`](NodeFirewallRulesPosPut), [`DELETE /nodes/{node}/firewall/rules/{pos}`](NodeFirewallRulesPosDelete).
+/// Its calls: [`GET /nodes/{node}/firewall/rules/{pos}`](NodeFirewallRulesPosPath::get),
+/// [`PUT /nodes/{node}/firewall/rules/{pos}`](NodeFirewallRulesPosPut),
+/// [`DELETE /nodes/{node}/firewall/rules/{pos}`](NodeFirewallRulesPosDelete).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/firewall/rules/{pos}")))]
 #[derive(Clone, Debug)]
-pub struct NodeFirewallRulesPosPath(pub(crate) At);
+pub struct NodeFirewallRulesPosPath(pub(crate) PathNode);
 
 impl NodeFirewallRulesPath {
-    /// Leads to [`GET /nodes/{node}/firewall/rules/{pos}`](NodeFirewallRulesPosPath::get), [`PUT /nodes/{node}/firewall/rules/{pos}`](NodeFirewallRulesPosPut), [`DELETE /nodes/{node}/firewall/rules/{pos}`](NodeFirewallRulesPosDelete).
+    /// Leads to [`GET /nodes/{node}/firewall/rules/{pos}`](NodeFirewallRulesPosPath::get),
+    /// [`PUT /nodes/{node}/firewall/rules/{pos}`](NodeFirewallRulesPosPut),
+    /// [`DELETE /nodes/{node}/firewall/rules/{pos}`](NodeFirewallRulesPosDelete).
     ///
     /// Position of the rule, counted from 0; rules are checked in this order.
     #[inline]
@@ -793,6 +859,7 @@ impl NodeFirewallRulesPosPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Changes or moves a firewall rule of a node.
     ///
     /// `PUT /nodes/{node}/firewall/rules/{pos}` → `()`
@@ -817,6 +884,7 @@ impl NodeFirewallRulesPosPath {
             );
         NodeFirewallRulesPosPut(self.0.request(ENDPOINT, reply::nothing))
     }
+
     /// Deletes a firewall rule of a node; later rules move up.
     ///
     /// `DELETE /nodes/{node}/firewall/rules/{pos}` → `()`
@@ -858,48 +926,58 @@ pub struct NodeFirewallRulesPosPut(pub(crate) Request<()>);
 request_impls!(NodeFirewallRulesPosPut:());
 
 impl NodeFirewallRulesPosPut {
-    /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
+    /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20
+    /// characters.
     #[inline]
     pub fn action<How>(mut self, action: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("action", action);
         self
     }
+
     /// Comment on the entry.
     #[inline]
     pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
+
     /// Comma-separated names of settings to remove.
     #[inline]
     pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
-    /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
+
+    /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an
+    /// IP set. At most 512 characters.
     #[inline]
     pub fn dest<How>(mut self, dest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("dest", dest);
         self
     }
-    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
+
+    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At
+    /// most 64 characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// Target ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
     pub fn dport<How>(mut self, dport: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("dport", dport);
         self
     }
+
     /// Whether the rule is in force: 0 switches it off, any other number on.
     #[inline]
     pub fn enable<How>(mut self, enable: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("enable", enable);
         self
     }
+
     /// ICMP type to match, by name or number; only with an ICMP protocol.
     #[cfg_attr(doc, doc(alias("icmp-type")))]
     #[inline]
@@ -907,12 +985,15 @@ impl NodeFirewallRulesPosPut {
         self.0.call.set_some::<String, How>("icmp-type", icmp_type);
         self
     }
-    /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for hosts. At most 20 characters.
+
+    /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for
+    /// hosts. At most 20 characters.
     #[inline]
     pub fn iface<How>(mut self, iface: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("iface", iface);
         self
     }
+
     /// Level to log matching packets at; `nolog` logs nothing.
     #[inline]
     pub fn log<How>(
@@ -922,36 +1003,44 @@ impl NodeFirewallRulesPosPut {
         self.0.call.set_some::<super::types::FirewallLogLevel, How>("log", log);
         self
     }
+
     /// Predefined macro that brings protocol and ports along. At most 128 characters.
     #[inline]
     pub fn macro_<How>(mut self, macro_: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("macro", macro_);
         self
     }
-    /// Moves the rule ahead of the one now at this position; other settings in the call are then ignored. At least 0.
+
+    /// Moves the rule ahead of the one now at this position; other settings in the call are then
+    /// ignored. At least 0.
     #[inline]
     pub fn moveto<How>(mut self, moveto: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("moveto", moveto);
         self
     }
+
     /// Protocol to match, by name or number.
     #[inline]
     pub fn proto<How>(mut self, proto: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("proto", proto);
         self
     }
-    /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
+
+    /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an
+    /// IP set. At most 512 characters.
     #[inline]
     pub fn source<How>(mut self, source: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("source", source);
         self
     }
+
     /// Source ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
     pub fn sport<How>(mut self, sport: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("sport", sport);
         self
     }
+
     /// Direction the rule applies to, or `group` for a rule that pulls in a security group.
     #[inline]
     pub fn type_<How>(
@@ -961,19 +1050,24 @@ impl NodeFirewallRulesPosPut {
         self.0.call.set_some::<super::types::FirewallRuleType, How>("type", type_);
         self
     }
+
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
         self.0.call.unset(name.into());
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -1011,7 +1105,8 @@ pub struct NodeFirewallRulesPosDelete(pub(crate) Request<()>);
 request_impls!(NodeFirewallRulesPosDelete:());
 
 impl NodeFirewallRulesPosDelete {
-    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
+    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At
+    /// most 64 characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
@@ -1040,7 +1135,8 @@ pub struct NodeFirewallOptions {
     pub ndp: Option<bool>,
     /// Lets packets through that connection tracking finds invalid. Default: `false`.
     pub nf_conntrack_allow_invalid: Option<bool>,
-    /// Comma-separated protocols to load a tracking helper for, such as `ftp` or `sip`. Empty by default.
+    /// Comma-separated protocols to load a tracking helper for, such as `ftp` or `sip`. Empty by
+    /// default.
     pub nf_conntrack_helpers: Option<String>,
     /// How many connections are tracked at most. At least 32768. Default: `262144`.
     pub nf_conntrack_max: Option<i64>,
@@ -1048,7 +1144,8 @@ pub struct NodeFirewallOptions {
     pub nf_conntrack_tcp_timeout_established: Option<i64>,
     /// Seconds a half-open TCP connection is remembered. From 30 to 60. Default: `60`.
     pub nf_conntrack_tcp_timeout_syn_recv: Option<i64>,
-    /// Uses the nftables implementation of the firewall, a technology preview. Default: `false`. Since 8.2.
+    /// Uses the nftables implementation of the firewall, a technology preview. Default: `false`.
+    /// Since 8.2.
     pub nftables: Option<bool>,
     /// Drops smurf packets, whose source is a broadcast address.
     pub nosmurfs: Option<bool>,
@@ -1075,6 +1172,7 @@ impl NodeFirewallOptions {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     ///Sets `digest`.
     #[inline]
     #[must_use]
@@ -1082,6 +1180,7 @@ impl NodeFirewallOptions {
         set::set(&mut self.digest, &mut self.extra, "digest", value);
         self
     }
+
     ///Sets `enable`.
     #[inline]
     #[must_use]
@@ -1089,6 +1188,7 @@ impl NodeFirewallOptions {
         set::set(&mut self.enable, &mut self.extra, "enable", value);
         self
     }
+
     ///Sets `log_level_forward`.
     #[inline]
     #[must_use]
@@ -1104,6 +1204,7 @@ impl NodeFirewallOptions {
         );
         self
     }
+
     ///Sets `log_level_in`.
     #[inline]
     #[must_use]
@@ -1114,6 +1215,7 @@ impl NodeFirewallOptions {
         set::set(&mut self.log_level_in, &mut self.extra, "log_level_in", value);
         self
     }
+
     ///Sets `log_level_out`.
     #[inline]
     #[must_use]
@@ -1124,6 +1226,7 @@ impl NodeFirewallOptions {
         set::set(&mut self.log_level_out, &mut self.extra, "log_level_out", value);
         self
     }
+
     ///Sets `log_nf_conntrack`.
     #[inline]
     #[must_use]
@@ -1131,6 +1234,7 @@ impl NodeFirewallOptions {
         set::set(&mut self.log_nf_conntrack, &mut self.extra, "log_nf_conntrack", value);
         self
     }
+
     ///Sets `ndp`.
     #[inline]
     #[must_use]
@@ -1138,6 +1242,7 @@ impl NodeFirewallOptions {
         set::set(&mut self.ndp, &mut self.extra, "ndp", value);
         self
     }
+
     ///Sets `nf_conntrack_allow_invalid`.
     #[inline]
     #[must_use]
@@ -1153,6 +1258,7 @@ impl NodeFirewallOptions {
         );
         self
     }
+
     ///Sets `nf_conntrack_helpers`.
     #[inline]
     #[must_use]
@@ -1168,6 +1274,7 @@ impl NodeFirewallOptions {
         );
         self
     }
+
     ///Sets `nf_conntrack_max`.
     #[inline]
     #[must_use]
@@ -1175,6 +1282,7 @@ impl NodeFirewallOptions {
         set::set(&mut self.nf_conntrack_max, &mut self.extra, "nf_conntrack_max", value);
         self
     }
+
     ///Sets `nf_conntrack_tcp_timeout_established`.
     #[inline]
     #[must_use]
@@ -1190,6 +1298,7 @@ impl NodeFirewallOptions {
         );
         self
     }
+
     ///Sets `nf_conntrack_tcp_timeout_syn_recv`.
     #[inline]
     #[must_use]
@@ -1205,6 +1314,7 @@ impl NodeFirewallOptions {
         );
         self
     }
+
     ///Sets `nftables`.
     #[inline]
     #[must_use]
@@ -1212,6 +1322,7 @@ impl NodeFirewallOptions {
         set::set(&mut self.nftables, &mut self.extra, "nftables", value);
         self
     }
+
     ///Sets `nosmurfs`.
     #[inline]
     #[must_use]
@@ -1219,6 +1330,7 @@ impl NodeFirewallOptions {
         set::set(&mut self.nosmurfs, &mut self.extra, "nosmurfs", value);
         self
     }
+
     ///Sets `protection_synflood`.
     #[inline]
     #[must_use]
@@ -1234,6 +1346,7 @@ impl NodeFirewallOptions {
         );
         self
     }
+
     ///Sets `protection_synflood_burst`.
     #[inline]
     #[must_use]
@@ -1249,6 +1362,7 @@ impl NodeFirewallOptions {
         );
         self
     }
+
     ///Sets `protection_synflood_rate`.
     #[inline]
     #[must_use]
@@ -1264,6 +1378,7 @@ impl NodeFirewallOptions {
         );
         self
     }
+
     ///Sets `smurf_log_level`.
     #[inline]
     #[must_use]
@@ -1274,6 +1389,7 @@ impl NodeFirewallOptions {
         set::set(&mut self.smurf_log_level, &mut self.extra, "smurf_log_level", value);
         self
     }
+
     ///Sets `tcp_flags_log_level`.
     #[inline]
     #[must_use]
@@ -1289,6 +1405,7 @@ impl NodeFirewallOptions {
         );
         self
     }
+
     ///Sets `tcpflags`.
     #[inline]
     #[must_use]
@@ -1296,13 +1413,17 @@ impl NodeFirewallOptions {
         set::set(&mut self.tcpflags, &mut self.extra, "tcpflags", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)

@@ -23,7 +23,7 @@ use crate::support::*;
 /// Its calls: [`GET /nodes/{node}/sdn`](NodeSdnPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/sdn")))]
 #[derive(Clone, Debug)]
-pub struct NodeSdnPath(pub(crate) At);
+pub struct NodeSdnPath(pub(crate) PathNode);
 
 impl super::nodes::NodePath {
     /// Leads to [`GET /nodes/{node}/sdn`](NodeSdnPath::get).
@@ -67,7 +67,7 @@ impl NodeSdnPath {
 /// Its methods lead further down.
 #[cfg_attr(doc, doc(alias("/nodes/{node}/sdn/fabrics")))]
 #[derive(Clone, Debug)]
-pub struct NodeSdnFabricsPath(pub(crate) At);
+pub struct NodeSdnFabricsPath(pub(crate) PathNode);
 
 impl NodeSdnPath {
     /// Leads to `/nodes/{node}/sdn/fabrics`.
@@ -83,7 +83,7 @@ impl NodeSdnPath {
 /// Its calls: [`GET /nodes/{node}/sdn/fabrics/{fabric}`](NodeSdnFabricsFabricPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/sdn/fabrics/{fabric}")))]
 #[derive(Clone, Debug)]
-pub struct NodeSdnFabricsFabricPath(pub(crate) At);
+pub struct NodeSdnFabricsFabricPath(pub(crate) PathNode);
 
 impl NodeSdnFabricsPath {
     /// Leads to [`GET /nodes/{node}/sdn/fabrics/{fabric}`](NodeSdnFabricsFabricPath::get).
@@ -128,13 +128,15 @@ impl NodeSdnFabricsFabricPath {
 
 /// The path `/nodes/{node}/sdn/fabrics/{fabric}/interfaces`.
 ///
-/// Its calls: [`GET /nodes/{node}/sdn/fabrics/{fabric}/interfaces`](NodeSdnFabricsFabricInterfacesPath::get).
+/// Its calls:
+/// [`GET /nodes/{node}/sdn/fabrics/{fabric}/interfaces`](NodeSdnFabricsFabricInterfacesPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/sdn/fabrics/{fabric}/interfaces")))]
 #[derive(Clone, Debug)]
-pub struct NodeSdnFabricsFabricInterfacesPath(pub(crate) At);
+pub struct NodeSdnFabricsFabricInterfacesPath(pub(crate) PathNode);
 
 impl NodeSdnFabricsFabricPath {
-    /// Leads to [`GET /nodes/{node}/sdn/fabrics/{fabric}/interfaces`](NodeSdnFabricsFabricInterfacesPath::get).
+    /// Leads to
+    /// [`GET /nodes/{node}/sdn/fabrics/{fabric}/interfaces`](NodeSdnFabricsFabricInterfacesPath::get).
     #[inline]
     #[must_use]
     pub fn interfaces(&self) -> NodeSdnFabricsFabricInterfacesPath {
@@ -184,13 +186,15 @@ impl NodeSdnFabricsFabricInterfacesPath {
 
 /// The path `/nodes/{node}/sdn/fabrics/{fabric}/neighbors`.
 ///
-/// Its calls: [`GET /nodes/{node}/sdn/fabrics/{fabric}/neighbors`](NodeSdnFabricsFabricNeighborsPath::get).
+/// Its calls:
+/// [`GET /nodes/{node}/sdn/fabrics/{fabric}/neighbors`](NodeSdnFabricsFabricNeighborsPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/sdn/fabrics/{fabric}/neighbors")))]
 #[derive(Clone, Debug)]
-pub struct NodeSdnFabricsFabricNeighborsPath(pub(crate) At);
+pub struct NodeSdnFabricsFabricNeighborsPath(pub(crate) PathNode);
 
 impl NodeSdnFabricsFabricPath {
-    /// Leads to [`GET /nodes/{node}/sdn/fabrics/{fabric}/neighbors`](NodeSdnFabricsFabricNeighborsPath::get).
+    /// Leads to
+    /// [`GET /nodes/{node}/sdn/fabrics/{fabric}/neighbors`](NodeSdnFabricsFabricNeighborsPath::get).
     #[inline]
     #[must_use]
     pub fn neighbors(&self) -> NodeSdnFabricsFabricNeighborsPath {
@@ -240,13 +244,15 @@ impl NodeSdnFabricsFabricNeighborsPath {
 
 /// The path `/nodes/{node}/sdn/fabrics/{fabric}/routes`.
 ///
-/// Its calls: [`GET /nodes/{node}/sdn/fabrics/{fabric}/routes`](NodeSdnFabricsFabricRoutesPath::get).
+/// Its calls:
+/// [`GET /nodes/{node}/sdn/fabrics/{fabric}/routes`](NodeSdnFabricsFabricRoutesPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/sdn/fabrics/{fabric}/routes")))]
 #[derive(Clone, Debug)]
-pub struct NodeSdnFabricsFabricRoutesPath(pub(crate) At);
+pub struct NodeSdnFabricsFabricRoutesPath(pub(crate) PathNode);
 
 impl NodeSdnFabricsFabricPath {
-    /// Leads to [`GET /nodes/{node}/sdn/fabrics/{fabric}/routes`](NodeSdnFabricsFabricRoutesPath::get).
+    /// Leads to
+    /// [`GET /nodes/{node}/sdn/fabrics/{fabric}/routes`](NodeSdnFabricsFabricRoutesPath::get).
     #[inline]
     #[must_use]
     pub fn routes(&self) -> NodeSdnFabricsFabricRoutesPath {
@@ -298,7 +304,7 @@ impl NodeSdnFabricsFabricRoutesPath {
 /// Its methods lead further down.
 #[cfg_attr(doc, doc(alias("/nodes/{node}/sdn/vnets")))]
 #[derive(Clone, Debug)]
-pub struct NodeSdnVnetsPath(pub(crate) At);
+pub struct NodeSdnVnetsPath(pub(crate) PathNode);
 
 impl NodeSdnPath {
     /// Leads to `/nodes/{node}/sdn/vnets`.
@@ -314,7 +320,7 @@ impl NodeSdnPath {
 /// Its calls: [`GET /nodes/{node}/sdn/vnets/{vnet}`](NodeSdnVnetsVnetPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/sdn/vnets/{vnet}")))]
 #[derive(Clone, Debug)]
-pub struct NodeSdnVnetsVnetPath(pub(crate) At);
+pub struct NodeSdnVnetsVnetPath(pub(crate) PathNode);
 
 impl NodeSdnVnetsPath {
     /// Leads to [`GET /nodes/{node}/sdn/vnets/{vnet}`](NodeSdnVnetsVnetPath::get).
@@ -361,7 +367,7 @@ impl NodeSdnVnetsVnetPath {
 /// Its calls: [`GET /nodes/{node}/sdn/vnets/{vnet}/mac-vrf`](NodeSdnVnetsVnetMacVrfPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/sdn/vnets/{vnet}/mac-vrf")))]
 #[derive(Clone, Debug)]
-pub struct NodeSdnVnetsVnetMacVrfPath(pub(crate) At);
+pub struct NodeSdnVnetsVnetMacVrfPath(pub(crate) PathNode);
 
 impl NodeSdnVnetsVnetPath {
     /// Leads to [`GET /nodes/{node}/sdn/vnets/{vnet}/mac-vrf`](NodeSdnVnetsVnetMacVrfPath::get).
@@ -417,7 +423,7 @@ impl NodeSdnVnetsVnetMacVrfPath {
 /// Its calls: [`GET /nodes/{node}/sdn/zones`](NodeSdnZonesPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/sdn/zones")))]
 #[derive(Clone, Debug)]
-pub struct NodeSdnZonesPath(pub(crate) At);
+pub struct NodeSdnZonesPath(pub(crate) PathNode);
 
 impl NodeSdnPath {
     /// Leads to [`GET /nodes/{node}/sdn/zones`](NodeSdnZonesPath::get).
@@ -463,7 +469,7 @@ impl NodeSdnZonesPath {
 /// Its calls: [`GET /nodes/{node}/sdn/zones/{zone}`](NodeSdnZonesZonePath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/sdn/zones/{zone}")))]
 #[derive(Clone, Debug)]
-pub struct NodeSdnZonesZonePath(pub(crate) At);
+pub struct NodeSdnZonesZonePath(pub(crate) PathNode);
 
 impl NodeSdnZonesPath {
     /// Leads to [`GET /nodes/{node}/sdn/zones/{zone}`](NodeSdnZonesZonePath::get).
@@ -509,7 +515,7 @@ impl NodeSdnZonesZonePath {
 /// Its calls: [`GET /nodes/{node}/sdn/zones/{zone}/bridges`](NodeSdnZonesZoneBridgesPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/sdn/zones/{zone}/bridges")))]
 #[derive(Clone, Debug)]
-pub struct NodeSdnZonesZoneBridgesPath(pub(crate) At);
+pub struct NodeSdnZonesZoneBridgesPath(pub(crate) PathNode);
 
 impl NodeSdnZonesZonePath {
     /// Leads to [`GET /nodes/{node}/sdn/zones/{zone}/bridges`](NodeSdnZonesZoneBridgesPath::get).
@@ -564,7 +570,7 @@ impl NodeSdnZonesZoneBridgesPath {
 /// Its calls: [`GET /nodes/{node}/sdn/zones/{zone}/content`](NodeSdnZonesZoneContentPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/sdn/zones/{zone}/content")))]
 #[derive(Clone, Debug)]
-pub struct NodeSdnZonesZoneContentPath(pub(crate) At);
+pub struct NodeSdnZonesZoneContentPath(pub(crate) PathNode);
 
 impl NodeSdnZonesZonePath {
     /// Leads to [`GET /nodes/{node}/sdn/zones/{zone}/content`](NodeSdnZonesZoneContentPath::get).
@@ -618,7 +624,7 @@ impl NodeSdnZonesZoneContentPath {
 /// Its calls: [`GET /nodes/{node}/sdn/zones/{zone}/ip-vrf`](NodeSdnZonesZoneIpVrfPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/sdn/zones/{zone}/ip-vrf")))]
 #[derive(Clone, Debug)]
-pub struct NodeSdnZonesZoneIpVrfPath(pub(crate) At);
+pub struct NodeSdnZonesZoneIpVrfPath(pub(crate) PathNode);
 
 impl NodeSdnZonesZonePath {
     /// Leads to [`GET /nodes/{node}/sdn/zones/{zone}/ip-vrf`](NodeSdnZonesZoneIpVrfPath::get).
@@ -669,9 +675,11 @@ impl NodeSdnZonesZoneIpVrfPath {
     }
 }
 
-/// One element of the answer to `GET /nodes/{node}/sdn/fabrics/{fabric}/interfaces`, which lists the interfaces a node uses for a fabric.
+/// One element of the answer to `GET /nodes/{node}/sdn/fabrics/{fabric}/interfaces`, which lists
+/// the interfaces a node uses for a fabric.
 ///
-/// Given by [`GET /nodes/{node}/sdn/fabrics/{fabric}/interfaces`](NodeSdnFabricsFabricInterfacesPath::get).
+/// Given by
+/// [`GET /nodes/{node}/sdn/fabrics/{fabric}/interfaces`](NodeSdnFabricsFabricInterfacesPath::get).
 #[non_exhaustive]
 pub struct NodeSdnFabricsInterfacesItem {
     /// Name of the interface.
@@ -699,9 +707,11 @@ object!(NodeSdnFabricsInterfacesItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/sdn/fabrics/{fabric}/neighbors`, which lists the neighbors a node sees in a fabric.
+/// One element of the answer to `GET /nodes/{node}/sdn/fabrics/{fabric}/neighbors`, which lists the
+/// neighbors a node sees in a fabric.
 ///
-/// Given by [`GET /nodes/{node}/sdn/fabrics/{fabric}/neighbors`](NodeSdnFabricsFabricNeighborsPath::get).
+/// Given by
+/// [`GET /nodes/{node}/sdn/fabrics/{fabric}/neighbors`](NodeSdnFabricsFabricNeighborsPath::get).
 #[non_exhaustive]
 pub struct NodeSdnFabricsNeighborsItem {
     /// Address or host name of the neighbor.
@@ -729,7 +739,8 @@ object!(NodeSdnFabricsNeighborsItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/sdn/fabrics/{fabric}/routes`, which lists the routes a node learned through a fabric.
+/// One element of the answer to `GET /nodes/{node}/sdn/fabrics/{fabric}/routes`, which lists the
+/// routes a node learned through a fabric.
 ///
 /// Given by [`GET /nodes/{node}/sdn/fabrics/{fabric}/routes`](NodeSdnFabricsFabricRoutesPath::get).
 #[non_exhaustive]
@@ -757,7 +768,8 @@ object!(NodeSdnFabricsRoutesItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/sdn/vnets/{vnet}/mac-vrf`, which reads the MAC table of a VNet in an EVPN zone on a node.
+/// One element of the answer to `GET /nodes/{node}/sdn/vnets/{vnet}/mac-vrf`, which reads the MAC
+/// table of a VNet in an EVPN zone on a node.
 ///
 /// Given by [`GET /nodes/{node}/sdn/vnets/{vnet}/mac-vrf`](NodeSdnVnetsVnetMacVrfPath::get).
 #[non_exhaustive]
@@ -787,7 +799,8 @@ object!(NodeSdnVnetsMacVrfItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/sdn/zones/{zone}/bridges`, which lists the bridges of a zone on a node with the ports plugged into them.
+/// One element of the answer to `GET /nodes/{node}/sdn/zones/{zone}/bridges`, which lists the
+/// bridges of a zone on a node with the ports plugged into them.
 ///
 /// Given by [`GET /nodes/{node}/sdn/zones/{zone}/bridges`](NodeSdnZonesZoneBridgesPath::get).
 #[non_exhaustive]
@@ -795,7 +808,7 @@ pub struct NodeSdnZonesBridgesItem {
     /// Name of the bridge.
     pub name: String,
     /// Ports plugged into the bridge.
-    pub ports: Option<Vec<NodeSdnZonesBridgesPortsItem>>,
+    pub ports: Option<Vec<SdnBridgePort>>,
     /// Whether the bridge is VLAN-aware.
     pub vlan_filtering: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
@@ -819,49 +832,8 @@ object!(NodeSdnZonesBridgesItem {
     others: extra,
 });
 
-/// One element of `ports`: ports plugged into the bridge.
-///
-/// Given by [`GET /nodes/{node}/sdn/zones/{zone}/bridges`](NodeSdnZonesZoneBridgesPath::get).
-#[non_exhaustive]
-pub struct NodeSdnZonesBridgesPortsItem {
-    /// Which network card of the guest the port is, such as `net0`.
-    pub index: Option<String>,
-    /// Name of the port's interface.
-    pub name: Option<String>,
-    /// VLAN of untagged traffic on the port (PVID); VLAN-aware bridges only.
-    pub primary_vlan: Option<i64>,
-    /// Further VLANs and VLAN ranges the port lets through; VLAN-aware bridges only.
-    pub vlans: Option<Vec<String>>,
-    /// Guest the port belongs to.
-    pub vmid: Option<u32>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl NodeSdnZonesBridgesPortsItem {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(NodeSdnZonesBridgesPortsItem {
-    optional: [
-        "index" index, "name" name, "primary_vlan" primary_vlan, "vlans" vlans, "vmid" vmid,
-    ],
-    others: extra,
-});
-
-impl Default for NodeSdnZonesBridgesPortsItem {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// One element of the answer to `GET /nodes/{node}/sdn/zones/{zone}/content`, which lists the VNets of a zone on a node with their state.
+/// One element of the answer to `GET /nodes/{node}/sdn/zones/{zone}/content`, which lists the VNets
+/// of a zone on a node with their state.
 ///
 /// Given by [`GET /nodes/{node}/sdn/zones/{zone}/content`](NodeSdnZonesZoneContentPath::get).
 #[non_exhaustive]
@@ -893,7 +865,8 @@ object!(NodeSdnZonesContentItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/sdn/zones/{zone}/ip-vrf`, which reads the routing table of an EVPN zone on a node.
+/// One element of the answer to `GET /nodes/{node}/sdn/zones/{zone}/ip-vrf`, which reads the
+/// routing table of an EVPN zone on a node.
 ///
 /// Given by [`GET /nodes/{node}/sdn/zones/{zone}/ip-vrf`](NodeSdnZonesZoneIpVrfPath::get).
 #[non_exhaustive]
@@ -925,7 +898,8 @@ object!(NodeSdnZonesIpVrfItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/sdn/zones`, which lists the zones on a node with their state.
+/// One element of the answer to `GET /nodes/{node}/sdn/zones`, which lists the zones on a node with
+/// their state.
 ///
 /// Given by [`GET /nodes/{node}/sdn/zones`](NodeSdnZonesPath::get).
 #[non_exhaustive]
@@ -972,3 +946,45 @@ pub enum NodeSdnZonesStatus {
 open_enum_impls!(NodeSdnZonesStatus {
     "available" Available, "pending" Pending, "error" Error,
 });
+
+/// One element of `ports`: ports plugged into the bridge.
+///
+/// Given by [`GET /nodes/{node}/sdn/zones/{zone}/bridges`](NodeSdnZonesZoneBridgesPath::get).
+#[non_exhaustive]
+pub struct SdnBridgePort {
+    /// Which network card of the guest the port is, such as `net0`.
+    pub index: Option<String>,
+    /// Name of the port's interface.
+    pub name: Option<String>,
+    /// VLAN of untagged traffic on the port (PVID); VLAN-aware bridges only.
+    pub primary_vlan: Option<i64>,
+    /// Further VLANs and VLAN ranges the port lets through; VLAN-aware bridges only.
+    pub vlans: Option<Vec<String>>,
+    /// Guest the port belongs to.
+    pub vmid: Option<u32>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl SdnBridgePort {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(SdnBridgePort {
+    optional: [
+        "index" index, "name" name, "primary_vlan" primary_vlan, "vlans" vlans, "vmid" vmid,
+    ],
+    others: extra,
+});
+
+impl Default for SdnBridgePort {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}

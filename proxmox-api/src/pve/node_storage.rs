@@ -31,7 +31,7 @@ use crate::support::*;
 /// Its calls: [`GET /nodes/{node}/storage`](NodeStorageGet).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/storage")))]
 #[derive(Clone, Debug)]
-pub struct NodeStoragePath(pub(crate) At);
+pub struct NodeStoragePath(pub(crate) PathNode);
 
 impl super::nodes::NodePath {
     /// Leads to [`GET /nodes/{node}/storage`](NodeStorageGet).
@@ -82,7 +82,8 @@ impl NodeStoragePath {
 /// * Gives: list of [`NodeStorageItem`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
-///   * It shows storages only with one of `Datastore.Audit`, `Datastore.AllocateSpace` on path `/storage/{storage}`.
+///   * It shows storages only with one of `Datastore.Audit`, `Datastore.AllocateSpace` on path
+///     `/storage/{storage}`.
 ///
 /// # Example
 ///
@@ -112,24 +113,28 @@ impl NodeStorageGet {
         self.0.call.set_some_list::<String, How>("content", content);
         self
     }
+
     /// Leaves out disabled ones. Default: `false`.
     #[inline]
     pub fn enabled<How>(mut self, enabled: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("enabled", enabled);
         self
     }
+
     /// Adds the members about image formats to the answer. Default: `false`.
     #[inline]
     pub fn format<How>(mut self, format: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("format", format);
         self
     }
+
     /// Limits the answer to this storage.
     #[inline]
     pub fn storage<How>(mut self, storage: impl IntoSetting<StorageId, How>) -> Self {
         self.0.call.set_some::<StorageId, How>("storage", storage);
         self
     }
+
     /// Second node: lists only shared storages usable on it as well as on the node in the path.
     #[inline]
     pub fn target<How>(mut self, target: impl IntoSetting<NodeName, How>) -> Self {
@@ -143,7 +148,7 @@ impl NodeStorageGet {
 /// Its calls: [`GET /nodes/{node}/storage/{storage}`](NodeStorageStoragePath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/storage/{storage}")))]
 #[derive(Clone, Debug)]
-pub struct NodeStorageStoragePath(pub(crate) At);
+pub struct NodeStorageStoragePath(pub(crate) PathNode);
 
 impl NodeStoragePath {
     /// Leads to [`GET /nodes/{node}/storage/{storage}`](NodeStorageStoragePath::get).
@@ -189,13 +194,15 @@ impl NodeStorageStoragePath {
 
 /// The path `/nodes/{node}/storage/{storage}/content`.
 ///
-/// Its calls: [`GET /nodes/{node}/storage/{storage}/content`](NodeStorageStorageContentGet), [`POST /nodes/{node}/storage/{storage}/content`](NodeStorageStorageContentPost).
+/// Its calls: [`GET /nodes/{node}/storage/{storage}/content`](NodeStorageStorageContentGet),
+/// [`POST /nodes/{node}/storage/{storage}/content`](NodeStorageStorageContentPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/storage/{storage}/content")))]
 #[derive(Clone, Debug)]
-pub struct NodeStorageStorageContentPath(pub(crate) At);
+pub struct NodeStorageStorageContentPath(pub(crate) PathNode);
 
 impl NodeStorageStoragePath {
-    /// Leads to [`GET /nodes/{node}/storage/{storage}/content`](NodeStorageStorageContentGet), [`POST /nodes/{node}/storage/{storage}/content`](NodeStorageStorageContentPost).
+    /// Leads to [`GET /nodes/{node}/storage/{storage}/content`](NodeStorageStorageContentGet),
+    /// [`POST /nodes/{node}/storage/{storage}/content`](NodeStorageStorageContentPost).
     #[inline]
     #[must_use]
     pub fn content(&self) -> NodeStorageStorageContentPath {
@@ -220,6 +227,7 @@ impl NodeStorageStorageContentPath {
             .limits(&[("vmid", Takes::Integer(1, i64::MAX))]);
         NodeStorageStorageContentGet(self.0.request(ENDPOINT, reply::data))
     }
+
     /// Allocates a new disk image and returns its volume identifier.
     ///
     /// `POST /nodes/{node}/storage/{storage}/content` → `String`
@@ -299,6 +307,7 @@ impl NodeStorageStorageContentGet {
         self.0.call.set_some::<String, How>("content", content);
         self
     }
+
     /// Lists only volumes of this guest. From 100 to 999999999.
     #[inline]
     pub fn vmid<How>(mut self, vmid: impl IntoSetting<u32, How>) -> Self {
@@ -309,7 +318,8 @@ impl NodeStorageStorageContentGet {
 
 /// `POST /nodes/{node}/storage/{storage}/content` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct NodeStorageStorageContentPostRequired<const GIVEN: usize>(Request<String>);
@@ -415,13 +425,21 @@ impl NodeStorageStorageContentPost {
 
 /// The path `/nodes/{node}/storage/{storage}/content/{volume}`.
 ///
-/// Its calls: [`GET /nodes/{node}/storage/{storage}/content/{volume}`](NodeStorageStorageContentVolumePath::get), [`POST /nodes/{node}/storage/{storage}/content/{volume}`](NodeStorageStorageContentVolumePost), [`PUT /nodes/{node}/storage/{storage}/content/{volume}`](NodeStorageStorageContentVolumePut), [`DELETE /nodes/{node}/storage/{storage}/content/{volume}`](NodeStorageStorageContentVolumeDelete).
+/// Its calls:
+/// [`GET /nodes/{node}/storage/{storage}/content/{volume}`](NodeStorageStorageContentVolumePath::get),
+/// [`POST /nodes/{node}/storage/{storage}/content/{volume}`](NodeStorageStorageContentVolumePost),
+/// [`PUT /nodes/{node}/storage/{storage}/content/{volume}`](NodeStorageStorageContentVolumePut),
+/// [`DELETE /nodes/{node}/storage/{storage}/content/{volume}`](NodeStorageStorageContentVolumeDelete).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/storage/{storage}/content/{volume}")))]
 #[derive(Clone, Debug)]
-pub struct NodeStorageStorageContentVolumePath(pub(crate) At);
+pub struct NodeStorageStorageContentVolumePath(pub(crate) PathNode);
 
 impl NodeStorageStorageContentPath {
-    /// Leads to [`GET /nodes/{node}/storage/{storage}/content/{volume}`](NodeStorageStorageContentVolumePath::get), [`POST /nodes/{node}/storage/{storage}/content/{volume}`](NodeStorageStorageContentVolumePost), [`PUT /nodes/{node}/storage/{storage}/content/{volume}`](NodeStorageStorageContentVolumePut), [`DELETE /nodes/{node}/storage/{storage}/content/{volume}`](NodeStorageStorageContentVolumeDelete).
+    /// Leads to
+    /// [`GET /nodes/{node}/storage/{storage}/content/{volume}`](NodeStorageStorageContentVolumePath::get),
+    /// [`POST /nodes/{node}/storage/{storage}/content/{volume}`](NodeStorageStorageContentVolumePost),
+    /// [`PUT /nodes/{node}/storage/{storage}/content/{volume}`](NodeStorageStorageContentVolumePut),
+    /// [`DELETE /nodes/{node}/storage/{storage}/content/{volume}`](NodeStorageStorageContentVolumeDelete).
     ///
     /// Volume identifier, with or without the leading storage name.
     #[inline]
@@ -455,7 +473,13 @@ impl NodeStorageStorageContentVolumePath {
     ///
     /// * Gives: [`NodeStorageContentGet`]
     /// * Releases: 7.4 to 9.2
-    /// * Needs: `Datastore.Allocate` on path `/storage/{storage}` or (the volume is an ISO image, a template or a disk image to import and one of `Datastore.AllocateSpace`, `Datastore.Audit` on path `/storage/{storage}`) or the volume belongs to the guest of the request or (the volume is a backup of the guest {vmid} and `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or (the volume is a disk of the guest {vmid} and `Datastore.Audit` on path `/storage/{storage}` and `VM.Config.Disk` on path `/vms/{vmid}`).
+    /// * Needs: `Datastore.Allocate` on path `/storage/{storage}` or (the volume is an ISO image, a
+    ///   template or a disk image to import and one of `Datastore.AllocateSpace`, `Datastore.Audit`
+    ///   on path `/storage/{storage}`) or the volume belongs to the guest of the request or (the
+    ///   volume is a backup of the guest {vmid} and `Datastore.AllocateSpace` on path
+    ///   `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or (the volume is a disk of
+    ///   the guest {vmid} and `Datastore.Audit` on path `/storage/{storage}` and `VM.Config.Disk`
+    ///   on path `/vms/{vmid}`).
     #[cfg_attr(doc, doc(alias(
         "GET /nodes/{node}/storage/{storage}/content/{volume}", "pvesm path", "get volume", "show volume",
         "read volume", "get backup", "show backup", "read backup", "get iso", "show iso", "read iso", "get image",
@@ -509,6 +533,7 @@ impl NodeStorageStorageContentVolumePath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Copies a volume; the server calls this experimental and advises against it.
     ///
     /// `POST /nodes/{node}/storage/{storage}/content/{volume}` → [`Task`]
@@ -529,6 +554,7 @@ impl NodeStorageStorageContentVolumePath {
         request.call.set_as::<String, How0>("target", target);
         NodeStorageStorageContentVolumePost(request)
     }
+
     /// Changes the notes or the protection flag of a volume.
     ///
     /// `PUT /nodes/{node}/storage/{storage}/content/{volume}` → `()`
@@ -577,6 +603,7 @@ impl NodeStorageStorageContentVolumePath {
         );
         NodeStorageStorageContentVolumePut(self.0.request(ENDPOINT, reply::nothing))
     }
+
     /// Deletes a volume; its data is lost.
     ///
     /// `DELETE /nodes/{node}/storage/{storage}/content/{volume}` → [`Task`]
@@ -674,7 +701,12 @@ impl NodeStorageStorageContentVolumePost {
 ///
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
-/// * Needs: `Datastore.Allocate` on path `/storage/{storage}` or (the volume is an ISO image, a template or a disk image to import and one of `Datastore.AllocateSpace`, `Datastore.Audit` on path `/storage/{storage}`) or (the volume is a backup of the guest {vmid} and `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or (the volume is a disk of the guest {vmid} and `Datastore.Audit` on path `/storage/{storage}` and `VM.Config.Disk` on path `/vms/{vmid}`).
+/// * Needs: `Datastore.Allocate` on path `/storage/{storage}` or (the volume is an ISO image, a
+///   template or a disk image to import and one of `Datastore.AllocateSpace`, `Datastore.Audit` on
+///   path `/storage/{storage}`) or (the volume is a backup of the guest {vmid} and
+///   `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`)
+///   or (the volume is a disk of the guest {vmid} and `Datastore.Audit` on path
+///   `/storage/{storage}` and `VM.Config.Disk` on path `/vms/{vmid}`).
 #[cfg_attr(doc, doc(alias(
     "PUT /nodes/{node}/storage/{storage}/content/{volume}", "protect backup", "backup notes", "change backup notes",
     "set notes", "update volume", "change volume", "edit volume", "set volume", "modify volume", "update backup",
@@ -698,19 +730,24 @@ impl NodeStorageStorageContentVolumePut {
         self.0.call.set_some::<String, How>("notes", notes);
         self
     }
+
     /// Whether the volume is protected from removal; works for backups only.
     #[inline]
     pub fn protected<How>(mut self, protected: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("protected", protected);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -762,7 +799,9 @@ impl Settings<NodeStorageStorageContentVolumePut> for NodeStorageContentItem {
 ///
 /// * Gives: [`Task`]; it may be done at once
 /// * Releases: 7.4 to 9.2
-/// * Needs: (the volume is a backup of the guest {vmid} and `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or `Datastore.Allocate` on path `/storage/{storage}`.
+/// * Needs: (the volume is a backup of the guest {vmid} and `Datastore.AllocateSpace` on path
+///   `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or `Datastore.Allocate` on path
+///   `/storage/{storage}`.
 ///
 /// # Example
 ///
@@ -797,13 +836,15 @@ impl NodeStorageStorageContentVolumeDelete {
 
 /// The path `/nodes/{node}/storage/{storage}/download-url`.
 ///
-/// Its calls: [`POST /nodes/{node}/storage/{storage}/download-url`](NodeStorageStorageDownloadUrlPost).
+/// Its calls:
+/// [`POST /nodes/{node}/storage/{storage}/download-url`](NodeStorageStorageDownloadUrlPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/storage/{storage}/download-url")))]
 #[derive(Clone, Debug)]
-pub struct NodeStorageStorageDownloadUrlPath(pub(crate) At);
+pub struct NodeStorageStorageDownloadUrlPath(pub(crate) PathNode);
 
 impl NodeStorageStoragePath {
-    /// Leads to [`POST /nodes/{node}/storage/{storage}/download-url`](NodeStorageStorageDownloadUrlPost).
+    /// Leads to
+    /// [`POST /nodes/{node}/storage/{storage}/download-url`](NodeStorageStorageDownloadUrlPost).
     #[cfg_attr(doc, doc(alias("download-url")))]
     #[inline]
     #[must_use]
@@ -819,7 +860,8 @@ impl NodeStorageStorageDownloadUrlPath {
     ///
     /// * `url`: HTTP or HTTPS address of the file; the node fetches it, not the client.
     /// * `content`: What the file is: ISO image, container template or image to import.
-    /// * `filename`: Name the file gets on the storage; the server replaces characters it does not accept. At most 255 characters.
+    /// * `filename`: Name the file gets on the storage; the server replaces characters it does not
+    ///   accept. At most 255 characters.
     #[inline]
     pub fn post(&self) -> NodeStorageStorageDownloadUrlPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -854,7 +896,8 @@ impl NodeStorageStorageDownloadUrlPath {
 
 /// `POST /nodes/{node}/storage/{storage}/download-url` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct NodeStorageStorageDownloadUrlPostRequired<const GIVEN: usize>(Request<Task>);
@@ -884,7 +927,8 @@ impl NodeStorageStorageDownloadUrlPostRequired<1> {
 }
 
 impl NodeStorageStorageDownloadUrlPostRequired<2> {
-    /// Name the file gets on the storage; the server replaces characters it does not accept. At most 255 characters.
+    /// Name the file gets on the storage; the server replaces characters it does not accept. At
+    /// most 255 characters.
     #[inline]
     pub fn filename<How>(
         mut self,
@@ -920,10 +964,12 @@ impl NodeStorageStorageDownloadUrlPostRequired<2> {
 ///
 /// * `url`: HTTP or HTTPS address of the file; the node fetches it, not the client.
 /// * `content`: What the file is: ISO image, container template or image to import.
-/// * `filename`: Name the file gets on the storage; the server replaces characters it does not accept. At most 255 characters.
+/// * `filename`: Name the file gets on the storage; the server replaces characters it does not
+///   accept. At most 255 characters.
 /// * Gives: [`Task`]
 /// * Releases: 7.4 to 9.2
-/// * Needs: `Datastore.AllocateTemplate` on path `/storage/{storage}` and (`Sys.Audit` and `Sys.Modify` on path `/` or `Sys.AccessNetwork` on path `/nodes/{node}`).
+/// * Needs: `Datastore.AllocateTemplate` on path `/storage/{storage}` and (`Sys.Audit` and
+///   `Sys.Modify` on path `/` or `Sys.AccessNetwork` on path `/nodes/{node}`).
 ///
 /// # Example
 ///
@@ -949,12 +995,14 @@ pub struct NodeStorageStorageDownloadUrlPost(pub(crate) Request<Task>);
 request_impls!(NodeStorageStorageDownloadUrlPost: Task);
 
 impl NodeStorageStorageDownloadUrlPost {
-    /// Checksum the downloaded file must have; goes with `checksum-algorithm`. Only together with `checksum-algorithm`.
+    /// Checksum the downloaded file must have; goes with `checksum-algorithm`. Only together with
+    /// `checksum-algorithm`.
     #[inline]
     pub fn checksum<How>(mut self, checksum: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("checksum", checksum);
         self
     }
+
     /// Algorithm `checksum` was computed with. Only together with `checksum`.
     #[cfg_attr(doc, doc(alias("checksum-algorithm")))]
     #[inline]
@@ -970,6 +1018,7 @@ impl NodeStorageStorageDownloadUrlPost {
             >("checksum-algorithm", checksum_algorithm);
         self
     }
+
     /// Compression of the remote file; the node unpacks it after the download. Since 8.1.
     #[inline]
     pub fn compression<How>(
@@ -979,6 +1028,7 @@ impl NodeStorageStorageDownloadUrlPost {
         self.0.call.set_some::<String, How>("compression", compression);
         self
     }
+
     /// Whether the TLS certificate of the remote server is checked. Default: `true`.
     #[cfg_attr(doc, doc(alias("verify-certificates")))]
     #[inline]
@@ -996,7 +1046,7 @@ impl NodeStorageStorageDownloadUrlPost {
 /// Its methods lead further down.
 #[cfg_attr(doc, doc(alias("/nodes/{node}/storage/{storage}/file-restore")))]
 #[derive(Clone, Debug)]
-pub struct NodeStorageStorageFileRestorePath(pub(crate) At);
+pub struct NodeStorageStorageFileRestorePath(pub(crate) PathNode);
 
 impl NodeStorageStoragePath {
     /// Leads to `/nodes/{node}/storage/{storage}/file-restore`.
@@ -1010,13 +1060,15 @@ impl NodeStorageStoragePath {
 
 /// The path `/nodes/{node}/storage/{storage}/file-restore/download`.
 ///
-/// Its calls: [`GET /nodes/{node}/storage/{storage}/file-restore/download`](NodeStorageStorageFileRestoreDownloadGet).
+/// Its calls:
+/// [`GET /nodes/{node}/storage/{storage}/file-restore/download`](NodeStorageStorageFileRestoreDownloadGet).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/storage/{storage}/file-restore/download")))]
 #[derive(Clone, Debug)]
-pub struct NodeStorageStorageFileRestoreDownloadPath(pub(crate) At);
+pub struct NodeStorageStorageFileRestoreDownloadPath(pub(crate) PathNode);
 
 impl NodeStorageStorageFileRestorePath {
-    /// Leads to [`GET /nodes/{node}/storage/{storage}/file-restore/download`](NodeStorageStorageFileRestoreDownloadGet).
+    /// Leads to
+    /// [`GET /nodes/{node}/storage/{storage}/file-restore/download`](NodeStorageStorageFileRestoreDownloadGet).
     #[inline]
     #[must_use]
     pub fn download(&self) -> NodeStorageStorageFileRestoreDownloadPath {
@@ -1029,7 +1081,8 @@ impl NodeStorageStorageFileRestoreDownloadPath {
     ///
     /// `GET /nodes/{node}/storage/{storage}/file-restore/download` → [`Bytes`]
     ///
-    /// * `volume`: Backup to look into, as identifier or name; only backup server snapshots can be read.
+    /// * `volume`: Backup to look into, as identifier or name; only backup server snapshots can be
+    ///   read.
     /// * `filepath`: Path inside the backup, encoded as Base64.
     #[inline]
     pub fn get(&self) -> NodeStorageStorageFileRestoreDownloadGetRequired<0> {
@@ -1087,7 +1140,8 @@ impl NodeStorageStorageFileRestoreDownloadPath {
 
 /// `GET /nodes/{node}/storage/{storage}/file-restore/download` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct NodeStorageStorageFileRestoreDownloadGetRequired<const GIVEN: usize>(
@@ -1138,11 +1192,17 @@ impl NodeStorageStorageFileRestoreDownloadGetRequired<1> {
 /// # Ok(()) }
 /// ```
 ///
-/// * `volume`: Backup to look into, as identifier or name; only backup server snapshots can be read.
+/// * `volume`: Backup to look into, as identifier or name; only backup server snapshots can be
+///   read.
 /// * `filepath`: Path inside the backup, encoded as Base64.
 /// * Gives: [`Bytes`]
 /// * Releases: 7.4 to 9.2
-/// * Needs: `Datastore.Allocate` on path `/storage/{storage}` or (the volume is an ISO image, a template or a disk image to import and one of `Datastore.AllocateSpace`, `Datastore.Audit` on path `/storage/{storage}`) or the volume belongs to the guest of the request or (the volume is a backup of the guest {vmid} and `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or (the volume is a disk of the guest {vmid} and `Datastore.Audit` on path `/storage/{storage}` and `VM.Config.Disk` on path `/vms/{vmid}`).
+/// * Needs: `Datastore.Allocate` on path `/storage/{storage}` or (the volume is an ISO image, a
+///   template or a disk image to import and one of `Datastore.AllocateSpace`, `Datastore.Audit` on
+///   path `/storage/{storage}`) or the volume belongs to the guest of the request or (the volume is
+///   a backup of the guest {vmid} and `Datastore.AllocateSpace` on path `/storage/{storage}` and
+///   `VM.Backup` on path `/vms/{vmid}`) or (the volume is a disk of the guest {vmid} and
+///   `Datastore.Audit` on path `/storage/{storage}` and `VM.Config.Disk` on path `/vms/{vmid}`).
 ///
 /// The answer is open: the answer is a file, not JSON
 #[cfg_attr(doc, doc(alias(
@@ -1169,13 +1229,15 @@ impl NodeStorageStorageFileRestoreDownloadGet {
 
 /// The path `/nodes/{node}/storage/{storage}/file-restore/list`.
 ///
-/// Its calls: [`GET /nodes/{node}/storage/{storage}/file-restore/list`](NodeStorageStorageFileRestoreListPath::get).
+/// Its calls:
+/// [`GET /nodes/{node}/storage/{storage}/file-restore/list`](NodeStorageStorageFileRestoreListPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/storage/{storage}/file-restore/list")))]
 #[derive(Clone, Debug)]
-pub struct NodeStorageStorageFileRestoreListPath(pub(crate) At);
+pub struct NodeStorageStorageFileRestoreListPath(pub(crate) PathNode);
 
 impl NodeStorageStorageFileRestorePath {
-    /// Leads to [`GET /nodes/{node}/storage/{storage}/file-restore/list`](NodeStorageStorageFileRestoreListPath::get).
+    /// Leads to
+    /// [`GET /nodes/{node}/storage/{storage}/file-restore/list`](NodeStorageStorageFileRestoreListPath::get).
     #[inline]
     #[must_use]
     pub fn list(&self) -> NodeStorageStorageFileRestoreListPath {
@@ -1204,11 +1266,19 @@ impl NodeStorageStorageFileRestoreListPath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * `volume`: Backup to look into, as identifier or name; only backup server snapshots can be read.
-    /// * `filepath`: Path inside the backup, as Base64; a request may also use a plain `/` for the top.
+    /// * `volume`: Backup to look into, as identifier or name; only backup server snapshots can be
+    ///   read.
+    /// * `filepath`: Path inside the backup, as Base64; a request may also use a plain `/` for the
+    ///   top.
     /// * Gives: list of [`NodeStorageFileRestoreListItem`]
     /// * Releases: 7.4 to 9.2
-    /// * Needs: `Datastore.Allocate` on path `/storage/{storage}` or (the volume is an ISO image, a template or a disk image to import and one of `Datastore.AllocateSpace`, `Datastore.Audit` on path `/storage/{storage}`) or the volume belongs to the guest of the request or (the volume is a backup of the guest {vmid} and `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or (the volume is a disk of the guest {vmid} and `Datastore.Audit` on path `/storage/{storage}` and `VM.Config.Disk` on path `/vms/{vmid}`).
+    /// * Needs: `Datastore.Allocate` on path `/storage/{storage}` or (the volume is an ISO image, a
+    ///   template or a disk image to import and one of `Datastore.AllocateSpace`, `Datastore.Audit`
+    ///   on path `/storage/{storage}`) or the volume belongs to the guest of the request or (the
+    ///   volume is a backup of the guest {vmid} and `Datastore.AllocateSpace` on path
+    ///   `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or (the volume is a disk of
+    ///   the guest {vmid} and `Datastore.Audit` on path `/storage/{storage}` and `VM.Config.Disk`
+    ///   on path `/vms/{vmid}`).
     #[cfg_attr(doc, doc(alias(
         "GET /nodes/{node}/storage/{storage}/file-restore/list", "file restore", "restore file", "browse backup",
         "proxmox-file-restore list", "storage file restore list", "file restore list storage", "storage list",
@@ -1268,7 +1338,8 @@ impl NodeStorageStorageFileRestoreListPath {
 
 /// `GET /nodes/{node}/storage/{storage}/file-restore/list` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct NodeStorageStorageFileRestoreListGetRequired<const GIVEN: usize>(
@@ -1301,13 +1372,15 @@ impl NodeStorageStorageFileRestoreListGetRequired<1> {
 
 /// The path `/nodes/{node}/storage/{storage}/identity`.
 ///
-/// Its calls: [`GET /nodes/{node}/storage/{storage}/identity`](NodeStorageStorageIdentityPath::get).
+/// Its calls:
+/// [`GET /nodes/{node}/storage/{storage}/identity`](NodeStorageStorageIdentityPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/storage/{storage}/identity")))]
 #[derive(Clone, Debug)]
-pub struct NodeStorageStorageIdentityPath(pub(crate) At);
+pub struct NodeStorageStorageIdentityPath(pub(crate) PathNode);
 
 impl NodeStorageStoragePath {
-    /// Leads to [`GET /nodes/{node}/storage/{storage}/identity`](NodeStorageStorageIdentityPath::get).
+    /// Leads to
+    /// [`GET /nodes/{node}/storage/{storage}/identity`](NodeStorageStorageIdentityPath::get).
     #[inline]
     #[must_use]
     pub fn identity(&self) -> NodeStorageStorageIdentityPath {
@@ -1358,13 +1431,15 @@ impl NodeStorageStorageIdentityPath {
 
 /// The path `/nodes/{node}/storage/{storage}/import-metadata`.
 ///
-/// Its calls: [`GET /nodes/{node}/storage/{storage}/import-metadata`](NodeStorageStorageImportMetadataPath::get).
+/// Its calls:
+/// [`GET /nodes/{node}/storage/{storage}/import-metadata`](NodeStorageStorageImportMetadataPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/storage/{storage}/import-metadata")))]
 #[derive(Clone, Debug)]
-pub struct NodeStorageStorageImportMetadataPath(pub(crate) At);
+pub struct NodeStorageStorageImportMetadataPath(pub(crate) PathNode);
 
 impl NodeStorageStoragePath {
-    /// Leads to [`GET /nodes/{node}/storage/{storage}/import-metadata`](NodeStorageStorageImportMetadataPath::get).
+    /// Leads to
+    /// [`GET /nodes/{node}/storage/{storage}/import-metadata`](NodeStorageStorageImportMetadataPath::get).
     #[cfg_attr(doc, doc(alias("import-metadata")))]
     #[inline]
     #[must_use]
@@ -1394,9 +1469,16 @@ impl NodeStorageStorageImportMetadataPath {
     /// * `volume`: Volume identifier of the machine or image to import.
     /// * Gives: [`NodeStorageImportMetadata`]
     /// * Releases: since 8.1
-    /// * Needs: `Datastore.Allocate` on path `/storage/{storage}` or (the volume is an ISO image, a template or a disk image to import and one of `Datastore.AllocateSpace`, `Datastore.Audit` on path `/storage/{storage}`) or the volume belongs to the guest of the request or (the volume is a backup of the guest {vmid} and `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or (the volume is a disk of the guest {vmid} and `Datastore.Audit` on path `/storage/{storage}` and `VM.Config.Disk` on path `/vms/{vmid}`).
+    /// * Needs: `Datastore.Allocate` on path `/storage/{storage}` or (the volume is an ISO image, a
+    ///   template or a disk image to import and one of `Datastore.AllocateSpace`, `Datastore.Audit`
+    ///   on path `/storage/{storage}`) or the volume belongs to the guest of the request or (the
+    ///   volume is a backup of the guest {vmid} and `Datastore.AllocateSpace` on path
+    ///   `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or (the volume is a disk of
+    ///   the guest {vmid} and `Datastore.Audit` on path `/storage/{storage}` and `VM.Config.Disk`
+    ///   on path `/vms/{vmid}`).
     ///
-    /// The answer is open: create-args holds any setting of a new guest; a disk is an object or the number 1
+    /// The answer is open: create-args holds any setting of a new guest; a disk is an object or the
+    /// number 1
     #[cfg_attr(doc, doc(alias(
         "GET /nodes/{node}/storage/{storage}/import-metadata", "import vm from esxi", "import ova", "esxi import",
         "storage import metadata", "import metadata storage", "import metadata a storage",
@@ -1461,13 +1543,15 @@ impl NodeStorageStorageImportMetadataPath {
 
 /// The path `/nodes/{node}/storage/{storage}/oci-registry-pull`.
 ///
-/// Its calls: [`POST /nodes/{node}/storage/{storage}/oci-registry-pull`](NodeStorageStorageOciRegistryPullPost).
+/// Its calls:
+/// [`POST /nodes/{node}/storage/{storage}/oci-registry-pull`](NodeStorageStorageOciRegistryPullPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/storage/{storage}/oci-registry-pull")))]
 #[derive(Clone, Debug)]
-pub struct NodeStorageStorageOciRegistryPullPath(pub(crate) At);
+pub struct NodeStorageStorageOciRegistryPullPath(pub(crate) PathNode);
 
 impl NodeStorageStoragePath {
-    /// Leads to [`POST /nodes/{node}/storage/{storage}/oci-registry-pull`](NodeStorageStorageOciRegistryPullPost).
+    /// Leads to
+    /// [`POST /nodes/{node}/storage/{storage}/oci-registry-pull`](NodeStorageStorageOciRegistryPullPost).
     #[cfg_attr(doc, doc(alias("oci-registry-pull")))]
     #[inline]
     #[must_use]
@@ -1541,7 +1625,8 @@ impl NodeStorageStorageOciRegistryPullPath {
 /// * `reference`: Image to pull, as `registry/name:tag`.
 /// * Gives: [`Task`]
 /// * Releases: since 9.1
-/// * Needs: `Datastore.AllocateTemplate` on path `/storage/{storage}` and `Sys.AccessNetwork` on path `/nodes/{node}`.
+/// * Needs: `Datastore.AllocateTemplate` on path `/storage/{storage}` and `Sys.AccessNetwork` on
+///   path `/nodes/{node}`.
 #[cfg_attr(doc, doc(alias(
     "POST /nodes/{node}/storage/{storage}/oci-registry-pull", "pull container image", "pull image", "docker image",
     "oci image", "docker pull", "storage oci registry pull", "oci registry pull storage",
@@ -1556,7 +1641,8 @@ pub struct NodeStorageStorageOciRegistryPullPost(pub(crate) Request<Task>);
 request_impls!(NodeStorageStorageOciRegistryPullPost: Task);
 
 impl NodeStorageStorageOciRegistryPullPost {
-    /// Name of the file on the storage; the server replaces characters it does not accept. At most 255 characters.
+    /// Name of the file on the storage; the server replaces characters it does not accept. At most 255
+    /// characters.
     #[inline]
     pub fn filename<How>(mut self, filename: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("filename", filename);
@@ -1566,13 +1652,17 @@ impl NodeStorageStorageOciRegistryPullPost {
 
 /// The path `/nodes/{node}/storage/{storage}/prunebackups`.
 ///
-/// Its calls: [`GET /nodes/{node}/storage/{storage}/prunebackups`](NodeStorageStoragePrunebackupsGet), [`DELETE /nodes/{node}/storage/{storage}/prunebackups`](NodeStorageStoragePrunebackupsDelete).
+/// Its calls:
+/// [`GET /nodes/{node}/storage/{storage}/prunebackups`](NodeStorageStoragePrunebackupsGet),
+/// [`DELETE /nodes/{node}/storage/{storage}/prunebackups`](NodeStorageStoragePrunebackupsDelete).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/storage/{storage}/prunebackups")))]
 #[derive(Clone, Debug)]
-pub struct NodeStorageStoragePrunebackupsPath(pub(crate) At);
+pub struct NodeStorageStoragePrunebackupsPath(pub(crate) PathNode);
 
 impl NodeStorageStoragePath {
-    /// Leads to [`GET /nodes/{node}/storage/{storage}/prunebackups`](NodeStorageStoragePrunebackupsGet), [`DELETE /nodes/{node}/storage/{storage}/prunebackups`](NodeStorageStoragePrunebackupsDelete).
+    /// Leads to
+    /// [`GET /nodes/{node}/storage/{storage}/prunebackups`](NodeStorageStoragePrunebackupsGet),
+    /// [`DELETE /nodes/{node}/storage/{storage}/prunebackups`](NodeStorageStoragePrunebackupsDelete).
     #[inline]
     #[must_use]
     pub fn prunebackups(&self) -> NodeStorageStoragePrunebackupsPath {
@@ -1597,6 +1687,7 @@ impl NodeStorageStoragePrunebackupsPath {
             .limits(&[("vmid", Takes::Integer(1, i64::MAX))]);
         NodeStorageStoragePrunebackupsGet(self.0.request(ENDPOINT, reply::data))
     }
+
     /// Removes backups that retention rules no longer keep; renamed backups are never touched.
     ///
     /// `DELETE /nodes/{node}/storage/{storage}/prunebackups` → [`Task`]
@@ -1681,6 +1772,7 @@ impl NodeStorageStoragePrunebackupsGet {
             .set_some::<super::types::PruneBackups, How>("prune-backups", prune_backups);
         self
     }
+
     /// Lists only backups of guests of this kind.
     #[inline]
     pub fn type_<How>(
@@ -1690,6 +1782,7 @@ impl NodeStorageStoragePrunebackupsGet {
         self.0.call.set_some::<super::types::GuestKind, How>("type", type_);
         self
     }
+
     /// Limits the call to this guest. From 100 to 999999999.
     #[inline]
     pub fn vmid<How>(mut self, vmid: impl IntoSetting<u32, How>) -> Self {
@@ -1718,7 +1811,9 @@ impl NodeStorageStoragePrunebackupsGet {
 ///
 /// * Gives: [`Task`]
 /// * Releases: 7.4 to 9.2
-/// * Needs: (`vmid` is given and `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or (`vmid` is left out and `Datastore.Allocate` on path `/storage/{storage}`).
+/// * Needs: (`vmid` is given and `Datastore.AllocateSpace` on path `/storage/{storage}` and
+///   `VM.Backup` on path `/vms/{vmid}`) or (`vmid` is left out and `Datastore.Allocate` on path
+///   `/storage/{storage}`).
 ///
 /// # Example
 ///
@@ -1754,6 +1849,7 @@ impl NodeStorageStoragePrunebackupsDelete {
             .set_some::<super::types::PruneBackups, How>("prune-backups", prune_backups);
         self
     }
+
     /// Lists only backups of guests of this kind.
     #[inline]
     pub fn type_<How>(
@@ -1763,6 +1859,7 @@ impl NodeStorageStoragePrunebackupsDelete {
         self.0.call.set_some::<super::types::GuestKind, How>("type", type_);
         self
     }
+
     /// Limits the call to this guest. From 100 to 999999999.
     #[inline]
     pub fn vmid<How>(mut self, vmid: impl IntoSetting<u32, How>) -> Self {
@@ -1776,7 +1873,7 @@ impl NodeStorageStoragePrunebackupsDelete {
 /// Its calls: [`GET /nodes/{node}/storage/{storage}/rrd`](NodeStorageStorageRrdGet).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/storage/{storage}/rrd")))]
 #[derive(Clone, Debug)]
-pub struct NodeStorageStorageRrdPath(pub(crate) At);
+pub struct NodeStorageStorageRrdPath(pub(crate) PathNode);
 
 impl NodeStorageStoragePath {
     /// Leads to [`GET /nodes/{node}/storage/{storage}/rrd`](NodeStorageStorageRrdGet).
@@ -1810,7 +1907,8 @@ impl NodeStorageStorageRrdPath {
 
 /// `GET /nodes/{node}/storage/{storage}/rrd` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct NodeStorageStorageRrdGetRequired<const GIVEN: usize>(
@@ -1894,7 +1992,7 @@ impl NodeStorageStorageRrdGet {
 /// Its calls: [`GET /nodes/{node}/storage/{storage}/rrddata`](NodeStorageStorageRrddataGet).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/storage/{storage}/rrddata")))]
 #[derive(Clone, Debug)]
-pub struct NodeStorageStorageRrddataPath(pub(crate) At);
+pub struct NodeStorageStorageRrddataPath(pub(crate) PathNode);
 
 impl NodeStorageStoragePath {
     /// Leads to [`GET /nodes/{node}/storage/{storage}/rrddata`](NodeStorageStorageRrddataGet).
@@ -1981,7 +2079,7 @@ impl NodeStorageStorageRrddataGet {
 /// Its calls: [`GET /nodes/{node}/storage/{storage}/status`](NodeStorageStorageStatusPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/storage/{storage}/status")))]
 #[derive(Clone, Debug)]
-pub struct NodeStorageStorageStatusPath(pub(crate) At);
+pub struct NodeStorageStorageStatusPath(pub(crate) PathNode);
 
 impl NodeStorageStoragePath {
     /// Leads to [`GET /nodes/{node}/storage/{storage}/status`](NodeStorageStorageStatusPath::get).
@@ -2037,7 +2135,7 @@ impl NodeStorageStorageStatusPath {
 /// Its calls: [`POST /nodes/{node}/storage/{storage}/upload`](NodeStorageStorageUploadPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/storage/{storage}/upload")))]
 #[derive(Clone, Debug)]
-pub struct NodeStorageStorageUploadPath(pub(crate) At);
+pub struct NodeStorageStorageUploadPath(pub(crate) PathNode);
 
 impl NodeStorageStoragePath {
     /// Leads to [`POST /nodes/{node}/storage/{storage}/upload`](NodeStorageStorageUploadPost).
@@ -2054,7 +2152,8 @@ impl NodeStorageStorageUploadPath {
     /// `POST /nodes/{node}/storage/{storage}/upload` → [`Task`]
     ///
     /// * `content`: What the file is: ISO image, container template or image to import.
-    /// * `filename`: Name the file gets on the storage; the server replaces characters it does not accept. At most 255 characters.
+    /// * `filename`: Name the file gets on the storage; the server replaces characters it does not
+    ///   accept. At most 255 characters.
     #[inline]
     pub fn post(&self) -> NodeStorageStorageUploadPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2069,7 +2168,8 @@ impl NodeStorageStorageUploadPath {
 
 /// `POST /nodes/{node}/storage/{storage}/upload` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct NodeStorageStorageUploadPostRequired<const GIVEN: usize>(Request<Task>);
@@ -2087,7 +2187,8 @@ impl NodeStorageStorageUploadPostRequired<0> {
 }
 
 impl NodeStorageStorageUploadPostRequired<1> {
-    /// Name the file gets on the storage; the server replaces characters it does not accept. At most 255 characters.
+    /// Name the file gets on the storage; the server replaces characters it does not accept. At
+    /// most 255 characters.
     #[inline]
     pub fn filename<How>(
         mut self,
@@ -2121,7 +2222,8 @@ impl NodeStorageStorageUploadPostRequired<1> {
 /// ```
 ///
 /// * `content`: What the file is: ISO image, container template or image to import.
-/// * `filename`: Name the file gets on the storage; the server replaces characters it does not accept. At most 255 characters.
+/// * `filename`: Name the file gets on the storage; the server replaces characters it does not
+///   accept. At most 255 characters.
 /// * Gives: [`Task`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Datastore.AllocateTemplate` on path `/storage/{storage}`.
@@ -2138,12 +2240,14 @@ pub struct NodeStorageStorageUploadPost(pub(crate) Request<Task>);
 request_impls!(NodeStorageStorageUploadPost: Task);
 
 impl NodeStorageStorageUploadPost {
-    /// Checksum the received file must have; goes with `checksum-algorithm`. Only together with `checksum-algorithm`.
+    /// Checksum the received file must have; goes with `checksum-algorithm`. Only together with
+    /// `checksum-algorithm`.
     #[inline]
     pub fn checksum<How>(mut self, checksum: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("checksum", checksum);
         self
     }
+
     /// Algorithm `checksum` was computed with. Only together with `checksum`.
     #[cfg_attr(doc, doc(alias("checksum-algorithm")))]
     #[inline]
@@ -2159,6 +2263,7 @@ impl NodeStorageStorageUploadPost {
             >("checksum-algorithm", checksum_algorithm);
         self
     }
+
     /// Path of the received file; set by the server itself and not meant for clients.
     #[inline]
     pub fn tmpfilename<How>(
@@ -2170,9 +2275,127 @@ impl NodeStorageStorageUploadPost {
     }
 }
 
+/// One network card that was found.
+///
+/// Given by
+/// [`GET /nodes/{node}/storage/{storage}/import-metadata`](NodeStorageStorageImportMetadataPath::get).
+#[non_exhaustive]
+pub struct ImportMetadataNet {
+    /// Bridge to plug the card into, if one is proposed.
+    pub bridge: Option<String>,
+    /// MAC address of the card.
+    pub macaddr: Option<String>,
+    /// Model of the card, such as `vmxnet3`.
+    pub model: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl ImportMetadataNet {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(ImportMetadataNet {
+    optional: ["bridge" bridge, "macaddr" macaddr, "model" model],
+    others: extra,
+});
+
+impl Default for ImportMetadataNet {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+/// One element of `warnings`: known problems with this import; an empty list promises nothing.
+///
+/// Given by
+/// [`GET /nodes/{node}/storage/{storage}/import-metadata`](NodeStorageStorageImportMetadataPath::get).
+#[non_exhaustive]
+pub struct ImportMetadataWarning {
+    /// Name of the setting concerned.
+    pub key: Option<String>,
+    /// What the warning is about.
+    pub type_: Option<ImportMetadataWarningType>,
+    /// Value of the setting concerned.
+    pub value: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl ImportMetadataWarning {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(ImportMetadataWarning {
+    optional: ["key" key, "type" type_, "value" value],
+    others: extra,
+});
+
+impl Default for ImportMetadataWarning {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+/// What the warning is about.
+///
+/// Given by
+/// [`GET /nodes/{node}/storage/{storage}/import-metadata`](NodeStorageStorageImportMetadataPath::get).
+#[derive(Clone, PartialEq, Hash)]
+#[non_exhaustive]
+pub enum ImportMetadataWarningType {
+    /// The value `cdrom-image-ignored`.
+    #[cfg_attr(doc, doc(alias("cdrom-image-ignored")))]
+    CdromImageIgnored,
+    /// The value `efi-state-lost`.
+    #[cfg_attr(doc, doc(alias("efi-state-lost")))]
+    EfiStateLost,
+    /// The value `guest-is-running`.
+    #[cfg_attr(doc, doc(alias("guest-is-running")))]
+    GuestIsRunning,
+    /// The value `nvme-unsupported`.
+    #[cfg_attr(doc, doc(alias("nvme-unsupported")))]
+    NvmeUnsupported,
+    /// The value `ova-needs-extracting`. Since 8.3.
+    #[cfg_attr(doc, doc(alias("ova-needs-extracting")))]
+    OvaNeedsExtracting,
+    /// The value `ovmf-with-lsi-unsupported`.
+    #[cfg_attr(doc, doc(alias("ovmf-with-lsi-unsupported")))]
+    OvmfWithLsiUnsupported,
+    /// The value `serial-port-socket-only`.
+    #[cfg_attr(doc, doc(alias("serial-port-socket-only")))]
+    SerialPortSocketOnly,
+    /// Any other value; `as_str` tells which.
+    UnknownValue(UnknownValue),
+}
+
+open_enum_impls!(ImportMetadataWarningType {
+    "cdrom-image-ignored" CdromImageIgnored,
+    "efi-state-lost" EfiStateLost,
+    "guest-is-running" GuestIsRunning,
+    "nvme-unsupported" NvmeUnsupported,
+    "ova-needs-extracting" OvaNeedsExtracting,
+    "ovmf-with-lsi-unsupported" OvmfWithLsiUnsupported,
+    "serial-port-socket-only" SerialPortSocketOnly,
+});
+
 /// Algorithm `checksum` was computed with.
 ///
-/// Taken by [`POST /nodes/{node}/storage/{storage}/download-url`](NodeStorageStorageDownloadUrlPost), [`POST /nodes/{node}/storage/{storage}/upload`](NodeStorageStorageUploadPost).
+/// Taken by
+/// [`POST /nodes/{node}/storage/{storage}/download-url`](NodeStorageStorageDownloadUrlPost),
+/// [`POST /nodes/{node}/storage/{storage}/upload`](NodeStorageStorageUploadPost).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeStorageChecksumAlgorithm {
@@ -2198,7 +2421,8 @@ open_enum_impls!(NodeStorageChecksumAlgorithm {
 
 /// The answer to `GET /nodes/{node}/storage/{storage}/content/{volume}`, which reads size.
 ///
-/// Given by [`GET /nodes/{node}/storage/{storage}/content/{volume}`](NodeStorageStorageContentVolumePath::get).
+/// Given by
+/// [`GET /nodes/{node}/storage/{storage}/content/{volume}`](NodeStorageStorageContentVolumePath::get).
 #[non_exhaustive]
 pub struct NodeStorageContentGet {
     /// Format of the volume, such as `raw`, `qcow2`, `subvol`, `iso` or `tgz`.
@@ -2224,6 +2448,7 @@ impl NodeStorageContentGet {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     ///Sets `format`.
     #[inline]
     #[must_use]
@@ -2231,6 +2456,7 @@ impl NodeStorageContentGet {
         set::set(&mut self.format, &mut self.extra, "format", value);
         self
     }
+
     ///Sets `notes`.
     #[inline]
     #[must_use]
@@ -2238,6 +2464,7 @@ impl NodeStorageContentGet {
         set::set(&mut self.notes, &mut self.extra, "notes", value);
         self
     }
+
     ///Sets `path`.
     #[inline]
     #[must_use]
@@ -2245,6 +2472,7 @@ impl NodeStorageContentGet {
         set::set(&mut self.path, &mut self.extra, "path", value);
         self
     }
+
     ///Sets `protected`.
     #[inline]
     #[must_use]
@@ -2252,6 +2480,7 @@ impl NodeStorageContentGet {
         set::set(&mut self.protected, &mut self.extra, "protected", value);
         self
     }
+
     ///Sets `size`.
     #[inline]
     #[must_use]
@@ -2259,6 +2488,7 @@ impl NodeStorageContentGet {
         set::set(&mut self.size, &mut self.extra, "size", value);
         self
     }
+
     ///Sets `used`.
     #[inline]
     #[must_use]
@@ -2266,13 +2496,17 @@ impl NodeStorageContentGet {
         set::set(&mut self.used, &mut self.extra, "used", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -2293,12 +2527,14 @@ impl Default for NodeStorageContentGet {
     }
 }
 
-/// One element of the answer to `GET /nodes/{node}/storage/{storage}/content`, which lists the volumes on a storage: disk images.
+/// One element of the answer to `GET /nodes/{node}/storage/{storage}/content`, which lists the
+/// volumes on a storage: disk images.
 ///
 /// Given by [`GET /nodes/{node}/storage/{storage}/content`](NodeStorageStorageContentGet).
 #[non_exhaustive]
 pub struct NodeStorageContentItem {
-    /// Estimated size in bytes, given in place of `size` where the exact one cannot be told; usually too high. Since 9.2.
+    /// Estimated size in bytes, given in place of `size` where the exact one cannot be told;
+    /// usually too high. Since 9.2.
     #[cfg_attr(doc, doc(alias("approximate-size")))]
     pub approximate_size: Option<u64>,
     /// Content type of the volume.
@@ -2340,6 +2576,7 @@ impl NodeStorageContentItem {
         set::put(&mut new.volid, &mut new.extra, "volid", volid);
         new
     }
+
     ///Sets `approximate-size`.
     #[inline]
     #[must_use]
@@ -2347,6 +2584,7 @@ impl NodeStorageContentItem {
         set::set(&mut self.approximate_size, &mut self.extra, "approximate-size", value);
         self
     }
+
     ///Sets `content`.
     #[inline]
     #[must_use]
@@ -2354,6 +2592,7 @@ impl NodeStorageContentItem {
         set::set(&mut self.content, &mut self.extra, "content", value);
         self
     }
+
     ///Sets `ctime`.
     #[inline]
     #[must_use]
@@ -2361,6 +2600,7 @@ impl NodeStorageContentItem {
         set::set(&mut self.ctime, &mut self.extra, "ctime", value);
         self
     }
+
     ///Sets `encrypted`.
     #[inline]
     #[must_use]
@@ -2368,6 +2608,7 @@ impl NodeStorageContentItem {
         set::set(&mut self.encrypted, &mut self.extra, "encrypted", value);
         self
     }
+
     ///Sets `format`.
     #[inline]
     #[must_use]
@@ -2375,6 +2616,7 @@ impl NodeStorageContentItem {
         set::set(&mut self.format, &mut self.extra, "format", value);
         self
     }
+
     ///Sets `notes`.
     #[inline]
     #[must_use]
@@ -2382,6 +2624,7 @@ impl NodeStorageContentItem {
         set::set(&mut self.notes, &mut self.extra, "notes", value);
         self
     }
+
     ///Sets `parent`.
     #[inline]
     #[must_use]
@@ -2389,6 +2632,7 @@ impl NodeStorageContentItem {
         set::set(&mut self.parent, &mut self.extra, "parent", value);
         self
     }
+
     ///Sets `protected`.
     #[inline]
     #[must_use]
@@ -2396,6 +2640,7 @@ impl NodeStorageContentItem {
         set::set(&mut self.protected, &mut self.extra, "protected", value);
         self
     }
+
     ///Sets `size`.
     #[inline]
     #[must_use]
@@ -2403,6 +2648,7 @@ impl NodeStorageContentItem {
         set::set(&mut self.size, &mut self.extra, "size", value);
         self
     }
+
     ///Sets `subtype`.
     #[inline]
     #[must_use]
@@ -2410,6 +2656,7 @@ impl NodeStorageContentItem {
         set::set(&mut self.subtype, &mut self.extra, "subtype", value);
         self
     }
+
     ///Sets `used`.
     #[inline]
     #[must_use]
@@ -2417,6 +2664,7 @@ impl NodeStorageContentItem {
         set::set(&mut self.used, &mut self.extra, "used", value);
         self
     }
+
     ///Sets `verification`.
     #[inline]
     #[must_use]
@@ -2427,6 +2675,7 @@ impl NodeStorageContentItem {
         set::set(&mut self.verification, &mut self.extra, "verification", value);
         self
     }
+
     ///Sets `vmid`.
     #[inline]
     #[must_use]
@@ -2434,6 +2683,7 @@ impl NodeStorageContentItem {
         set::set(&mut self.vmid, &mut self.extra, "vmid", value);
         self
     }
+
     ///Sets `volid`.
     #[inline]
     #[must_use]
@@ -2441,13 +2691,17 @@ impl NodeStorageContentItem {
         set::put(&mut self.volid, &mut self.extra, "volid", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -2532,7 +2786,9 @@ open_enum_impls!(NodeStorageDefault {
 
 /// What the file is: ISO image, container template or image to import.
 ///
-/// Taken by [`POST /nodes/{node}/storage/{storage}/download-url`](NodeStorageStorageDownloadUrlPost), [`POST /nodes/{node}/storage/{storage}/upload`](NodeStorageStorageUploadPost).
+/// Taken by
+/// [`POST /nodes/{node}/storage/{storage}/download-url`](NodeStorageStorageDownloadUrlPost),
+/// [`POST /nodes/{node}/storage/{storage}/upload`](NodeStorageStorageUploadPost).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeStorageDownloadUrlContent {
@@ -2550,9 +2806,11 @@ open_enum_impls!(NodeStorageDownloadUrlContent {
     "iso" Iso, "vztmpl" Vztmpl, "import" Import,
 });
 
-/// One element of the answer to `GET /nodes/{node}/storage/{storage}/file-restore/list`, which lists one directory inside a backup.
+/// One element of the answer to `GET /nodes/{node}/storage/{storage}/file-restore/list`, which
+/// lists one directory inside a backup.
 ///
-/// Given by [`GET /nodes/{node}/storage/{storage}/file-restore/list`](NodeStorageStorageFileRestoreListPath::get).
+/// Given by
+/// [`GET /nodes/{node}/storage/{storage}/file-restore/list`](NodeStorageStorageFileRestoreListPath::get).
 #[non_exhaustive]
 pub struct NodeStorageFileRestoreListItem {
     /// Path inside the backup, as Base64; a request may also use a plain `/` for the top.
@@ -2622,7 +2880,8 @@ object!(NodeStorageFormats {
     others: extra,
 });
 
-/// The answer to `GET /nodes/{node}/storage/{storage}/identity`, which reads what identifies the storage behind this entry.
+/// The answer to `GET /nodes/{node}/storage/{storage}/identity`, which reads what identifies the
+/// storage behind this entry.
 ///
 /// Given by [`GET /nodes/{node}/storage/{storage}/identity`](NodeStorageStorageIdentityPath::get).
 #[non_exhaustive]
@@ -2705,9 +2964,11 @@ open_enum_impls!(NodeStorageIdentityType {
     "zfspool" Zfspool,
 });
 
-/// The answer to `GET /nodes/{node}/storage/{storage}/import-metadata`, which reads what is needed to create a guest from a foreign machine or image.
+/// The answer to `GET /nodes/{node}/storage/{storage}/import-metadata`, which reads what is needed
+/// to create a guest from a foreign machine or image.
 ///
-/// Given by [`GET /nodes/{node}/storage/{storage}/import-metadata`](NodeStorageStorageImportMetadataPath::get).
+/// Given by
+/// [`GET /nodes/{node}/storage/{storage}/import-metadata`](NodeStorageStorageImportMetadataPath::get).
 #[non_exhaustive]
 pub struct NodeStorageImportMetadata {
     /// Settings to pass on when the guest is created.
@@ -2716,13 +2977,13 @@ pub struct NodeStorageImportMetadata {
     /// Disks that were found: bus and number, mapped to the volume to import from.
     pub disks: Option<BTreeMap<String, Value>>,
     /// Network cards that were found: `net` and number, mapped to their settings.
-    pub net: Option<BTreeMap<String, NodeStorageImportMetadataNetValue>>,
+    pub net: Option<BTreeMap<String, ImportMetadataNet>>,
     /// Where the guest comes from.
     pub source: Option<String>,
     /// Kind of guest that the import creates.
     pub type_: Option<NodeStorageImportMetadataType>,
     /// Known problems with this import; an empty list promises nothing.
-    pub warnings: Option<Vec<NodeStorageImportMetadataWarningsItem>>,
+    pub warnings: Option<Vec<ImportMetadataWarning>>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -2757,7 +3018,8 @@ impl Default for NodeStorageImportMetadata {
 
 /// Settings to pass on when the guest is created.
 ///
-/// Given by [`GET /nodes/{node}/storage/{storage}/import-metadata`](NodeStorageStorageImportMetadataPath::get).
+/// Given by
+/// [`GET /nodes/{node}/storage/{storage}/import-metadata`](NodeStorageStorageImportMetadataPath::get).
 #[non_exhaustive]
 pub struct NodeStorageImportMetadataCreateArgs {
     /// Firmware: SeaBIOS, or OVMF for UEFI.
@@ -2831,45 +3093,10 @@ impl Default for NodeStorageImportMetadataCreateArgs {
     }
 }
 
-/// One network card that was found.
-///
-/// Given by [`GET /nodes/{node}/storage/{storage}/import-metadata`](NodeStorageStorageImportMetadataPath::get).
-#[non_exhaustive]
-pub struct NodeStorageImportMetadataNetValue {
-    /// Bridge to plug the card into, if one is proposed.
-    pub bridge: Option<String>,
-    /// MAC address of the card.
-    pub macaddr: Option<String>,
-    /// Model of the card, such as `vmxnet3`.
-    pub model: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl NodeStorageImportMetadataNetValue {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(NodeStorageImportMetadataNetValue {
-    optional: ["bridge" bridge, "macaddr" macaddr, "model" model],
-    others: extra,
-});
-
-impl Default for NodeStorageImportMetadataNetValue {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
 /// Kind of guest that the import creates.
 ///
-/// Given by [`GET /nodes/{node}/storage/{storage}/import-metadata`](NodeStorageStorageImportMetadataPath::get).
+/// Given by
+/// [`GET /nodes/{node}/storage/{storage}/import-metadata`](NodeStorageStorageImportMetadataPath::get).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeStorageImportMetadataType {
@@ -2883,84 +3110,8 @@ open_enum_impls!(NodeStorageImportMetadataType {
     "vm" Vm,
 });
 
-/// One element of `warnings`: known problems with this import; an empty list promises nothing.
-///
-/// Given by [`GET /nodes/{node}/storage/{storage}/import-metadata`](NodeStorageStorageImportMetadataPath::get).
-#[non_exhaustive]
-pub struct NodeStorageImportMetadataWarningsItem {
-    /// Name of the setting concerned.
-    pub key: Option<String>,
-    /// What the warning is about.
-    pub type_: Option<NodeStorageImportMetadataWarningsType>,
-    /// Value of the setting concerned.
-    pub value: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl NodeStorageImportMetadataWarningsItem {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(NodeStorageImportMetadataWarningsItem {
-    optional: ["key" key, "type" type_, "value" value],
-    others: extra,
-});
-
-impl Default for NodeStorageImportMetadataWarningsItem {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// What the warning is about.
-///
-/// Given by [`GET /nodes/{node}/storage/{storage}/import-metadata`](NodeStorageStorageImportMetadataPath::get).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum NodeStorageImportMetadataWarningsType {
-    /// The value `cdrom-image-ignored`.
-    #[cfg_attr(doc, doc(alias("cdrom-image-ignored")))]
-    CdromImageIgnored,
-    /// The value `efi-state-lost`.
-    #[cfg_attr(doc, doc(alias("efi-state-lost")))]
-    EfiStateLost,
-    /// The value `guest-is-running`.
-    #[cfg_attr(doc, doc(alias("guest-is-running")))]
-    GuestIsRunning,
-    /// The value `nvme-unsupported`.
-    #[cfg_attr(doc, doc(alias("nvme-unsupported")))]
-    NvmeUnsupported,
-    /// The value `ova-needs-extracting`. Since 8.3.
-    #[cfg_attr(doc, doc(alias("ova-needs-extracting")))]
-    OvaNeedsExtracting,
-    /// The value `ovmf-with-lsi-unsupported`.
-    #[cfg_attr(doc, doc(alias("ovmf-with-lsi-unsupported")))]
-    OvmfWithLsiUnsupported,
-    /// The value `serial-port-socket-only`.
-    #[cfg_attr(doc, doc(alias("serial-port-socket-only")))]
-    SerialPortSocketOnly,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(NodeStorageImportMetadataWarningsType {
-    "cdrom-image-ignored" CdromImageIgnored,
-    "efi-state-lost" EfiStateLost,
-    "guest-is-running" GuestIsRunning,
-    "nvme-unsupported" NvmeUnsupported,
-    "ova-needs-extracting" OvaNeedsExtracting,
-    "ovmf-with-lsi-unsupported" OvmfWithLsiUnsupported,
-    "serial-port-socket-only" SerialPortSocketOnly,
-});
-
-/// One element of the answer to `GET /nodes/{node}/storage`, which lists the storages of a node with their state and space usage.
+/// One element of the answer to `GET /nodes/{node}/storage`, which lists the storages of a node
+/// with their state and space usage.
 ///
 /// Given by [`GET /nodes/{node}/storage`](NodeStorageGet).
 #[non_exhaustive]
@@ -2973,11 +3124,13 @@ pub struct NodeStorageItem {
     pub content: List,
     /// Whether the storage is enabled.
     pub enabled: Option<bool>,
-    /// The older form of `formats`: first an object whose members are the image formats, then the name of the default; only when asked for with the parameter of the same name.
+    /// The older form of `formats`: first an object whose members are the image formats, then the
+    /// name of the default; only when asked for with the parameter of the same name.
     pub format: Option<Vec<Value>>,
     /// Image formats of the storage; present only if `format` was asked for. Since 9.1.
     pub formats: Option<NodeStorageFormats>,
-    /// Whether an existing volume must be chosen, as none can be created; present only with `format`. Since 9.1.
+    /// Whether an existing volume must be chosen, as none can be created; present only with
+    /// `format`. Since 9.1.
     pub select_existing: Option<bool>,
     /// Whether all nodes see the same content here.
     pub shared: Option<bool>,
@@ -3022,9 +3175,11 @@ object!(NodeStorageItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/storage/{storage}/prunebackups`, which previews which backups a prune would keep or remove at this moment.
+/// One element of the answer to `GET /nodes/{node}/storage/{storage}/prunebackups`, which previews
+/// which backups a prune would keep or remove at this moment.
 ///
-/// Given by [`GET /nodes/{node}/storage/{storage}/prunebackups`](NodeStorageStoragePrunebackupsGet).
+/// Given by
+/// [`GET /nodes/{node}/storage/{storage}/prunebackups`](NodeStorageStoragePrunebackupsGet).
 #[non_exhaustive]
 pub struct NodeStoragePrunebackupsItem {
     /// When the backup was made, as Unix time in seconds.
@@ -3059,7 +3214,8 @@ object!(NodeStoragePrunebackupsItem {
 
 /// What a prune would do: `keep` or `remove`; `protected` and `renamed` backups stay as well.
 ///
-/// Given by [`GET /nodes/{node}/storage/{storage}/prunebackups`](NodeStorageStoragePrunebackupsGet).
+/// Given by
+/// [`GET /nodes/{node}/storage/{storage}/prunebackups`](NodeStorageStoragePrunebackupsGet).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeStoragePrunebackupsMark {
@@ -3079,7 +3235,8 @@ open_enum_impls!(NodeStoragePrunebackupsMark {
     "keep" Keep, "remove" Remove, "protected" Protected, "renamed" Renamed,
 });
 
-/// One element of the answer to `GET /nodes/{node}/storage/{storage}/rrddata`, which reads the usage history of a storage as data points.
+/// One element of the answer to `GET /nodes/{node}/storage/{storage}/rrddata`, which reads the
+/// usage history of a storage as data points.
 ///
 /// Given by [`GET /nodes/{node}/storage/{storage}/rrddata`](NodeStorageStorageRrddataGet).
 #[non_exhaustive]
@@ -3111,7 +3268,8 @@ object!(NodeStorageRrddataItem {
     others: extra,
 });
 
-/// The answer to `GET /nodes/{node}/storage/{storage}/status`, which reads the state and space usage of one storage on a node.
+/// The answer to `GET /nodes/{node}/storage/{storage}/status`, which reads the state and space
+/// usage of one storage on a node.
 ///
 /// Given by [`GET /nodes/{node}/storage/{storage}/status`](NodeStorageStorageStatusPath::get).
 #[non_exhaustive]

@@ -37,9 +37,9 @@
 //! | [`GET /nodes/{node}/hardware`](NodeHardwarePath::get)<br><code>nodes()<wbr>.node(node)<wbr>.hardware()<wbr>.get()</code> | list of [`NodeHardwareItem`] |  |  |
 //! | [`GET /nodes/{node}/hardware/pci`](NodeHardwarePciGet)<br><code>nodes()<wbr>.node(node)<wbr>.hardware()<wbr>.pci()<wbr>.get()</code> | list of [`NodeHardwarePciItem`] | Sys.Audit or Sys.Modify |  |
 //! | [`GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}`](NodeHardwarePciPciIdOrMappingPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.hardware()<wbr>.pci()<wbr>.pci_id_or_mapping(pci_id_or_mapping)<wbr>.get()</code> | list of [`MethodEntry`] |  | Since 8.3 |
-//! | [`GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev`](NodeHardwarePciPciIdOrMappingMdevPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.hardware()<wbr>.pci()<wbr>.pci_id_or_mapping(pci_id_or_mapping)<wbr>.mdev()<wbr>.get()</code> | list of [`NodeHardwarePciPciIdOrMappingMdevItem`] | Sys.Audit or Sys.Modify | Since 8.3 |
+//! | [`GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev`](NodeHardwarePciPciIdOrMappingMdevPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.hardware()<wbr>.pci()<wbr>.pci_id_or_mapping(pci_id_or_mapping)<wbr>.mdev()<wbr>.get()</code> | list of [`NodeHardwarePciMdevItem`] | Sys.Audit or Sys.Modify | Since 8.3 |
 //! | [`GET /nodes/{node}/hardware/pci/{pciid}`](NodeHardwarePciPciidPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.hardware()<wbr>.pci()<wbr>.pciid(pciid)<wbr>.get()</code> | list of [`MethodEntry`] |  | Until 8.2 |
-//! | [`GET /nodes/{node}/hardware/pci/{pciid}/mdev`](NodeHardwarePciPciidMdevPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.hardware()<wbr>.pci()<wbr>.pciid(pciid)<wbr>.mdev()<wbr>.get()</code> | list of [`NodeHardwarePciPciidMdevItem`] | Sys.Audit or Sys.Modify | Until 8.2 |
+//! | [`GET /nodes/{node}/hardware/pci/{pciid}/mdev`](NodeHardwarePciPciidMdevPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.hardware()<wbr>.pci()<wbr>.pciid(pciid)<wbr>.mdev()<wbr>.get()</code> | list of [`NodeHardwarePciidMdevItem`] | Sys.Audit or Sys.Modify | Until 8.2 |
 //! | [`GET /nodes/{node}/hardware/usb`](NodeHardwareUsbPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.hardware()<wbr>.usb()<wbr>.get()</code> | list of [`NodeHardwareUsbItem`] | Sys.Modify |  |
 //! | [`GET /nodes/{node}/hosts`](NodeHostsPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.hosts()<wbr>.get()</code> | [`NodeHosts`] | Sys.Audit |  |
 //! | [`POST /nodes/{node}/hosts`](NodeHostsPost)<br><code>nodes()<wbr>.node(node)<wbr>.hosts()<wbr>.post(data)</code> | `()` | Sys.Modify |  |
@@ -113,7 +113,7 @@ use crate::support::*;
 /// Its calls: [`GET /nodes`](NodesPath::get).
 #[cfg_attr(doc, doc(alias("/nodes")))]
 #[derive(Clone, Debug)]
-pub struct NodesPath(pub(crate) At);
+pub struct NodesPath(pub(crate) PathNode);
 
 impl Client {
     /// Leads to [`GET /nodes`](NodesPath::get).
@@ -181,7 +181,7 @@ impl NodesPath {
 /// Its calls: [`GET /nodes/{node}`](NodePath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}")))]
 #[derive(Clone, Debug)]
-pub struct NodePath(pub(crate) At);
+pub struct NodePath(pub(crate) PathNode);
 
 impl NodesPath {
     /// Leads to [`GET /nodes/{node}`](NodePath::get).
@@ -224,13 +224,15 @@ impl NodePath {
 
 /// The path `/nodes/{node}/aplinfo`.
 ///
-/// Its calls: [`GET /nodes/{node}/aplinfo`](NodeAplinfoPath::get), [`POST /nodes/{node}/aplinfo`](NodeAplinfoPath::post).
+/// Its calls: [`GET /nodes/{node}/aplinfo`](NodeAplinfoPath::get),
+/// [`POST /nodes/{node}/aplinfo`](NodeAplinfoPath::post).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/aplinfo")))]
 #[derive(Clone, Debug)]
-pub struct NodeAplinfoPath(pub(crate) At);
+pub struct NodeAplinfoPath(pub(crate) PathNode);
 
 impl NodePath {
-    /// Leads to [`GET /nodes/{node}/aplinfo`](NodeAplinfoPath::get), [`POST /nodes/{node}/aplinfo`](NodeAplinfoPath::post).
+    /// Leads to [`GET /nodes/{node}/aplinfo`](NodeAplinfoPath::get),
+    /// [`POST /nodes/{node}/aplinfo`](NodeAplinfoPath::post).
     #[inline]
     #[must_use]
     pub fn aplinfo(&self) -> NodeAplinfoPath {
@@ -267,6 +269,7 @@ impl NodeAplinfoPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Downloads a container template to a storage.
     ///
     /// `POST /nodes/{node}/aplinfo`
@@ -315,7 +318,8 @@ impl NodeAplinfoPath {
 
 /// `POST /nodes/{node}/aplinfo` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct NodeAplinfoPostRequired<const GIVEN: usize>(Request<Task>);
@@ -349,7 +353,7 @@ impl NodeAplinfoPostRequired<1> {
 /// Its calls: [`GET /nodes/{node}/apt`](NodeAptPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/apt")))]
 #[derive(Clone, Debug)]
-pub struct NodeAptPath(pub(crate) At);
+pub struct NodeAptPath(pub(crate) PathNode);
 
 impl NodePath {
     /// Leads to [`GET /nodes/{node}/apt`](NodeAptPath::get).
@@ -393,7 +397,7 @@ impl NodeAptPath {
 /// Its calls: [`GET /nodes/{node}/apt/changelog`](NodeAptChangelogGet).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/apt/changelog")))]
 #[derive(Clone, Debug)]
-pub struct NodeAptChangelogPath(pub(crate) At);
+pub struct NodeAptChangelogPath(pub(crate) PathNode);
 
 impl NodeAptPath {
     /// Leads to [`GET /nodes/{node}/apt/changelog`](NodeAptChangelogGet).
@@ -459,13 +463,17 @@ impl NodeAptChangelogGet {
 
 /// The path `/nodes/{node}/apt/repositories`.
 ///
-/// Its calls: [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get), [`POST /nodes/{node}/apt/repositories`](NodeAptRepositoriesPost), [`PUT /nodes/{node}/apt/repositories`](NodeAptRepositoriesPut).
+/// Its calls: [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get),
+/// [`POST /nodes/{node}/apt/repositories`](NodeAptRepositoriesPost),
+/// [`PUT /nodes/{node}/apt/repositories`](NodeAptRepositoriesPut).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/apt/repositories")))]
 #[derive(Clone, Debug)]
-pub struct NodeAptRepositoriesPath(pub(crate) At);
+pub struct NodeAptRepositoriesPath(pub(crate) PathNode);
 
 impl NodeAptPath {
-    /// Leads to [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get), [`POST /nodes/{node}/apt/repositories`](NodeAptRepositoriesPost), [`PUT /nodes/{node}/apt/repositories`](NodeAptRepositoriesPut).
+    /// Leads to [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get),
+    /// [`POST /nodes/{node}/apt/repositories`](NodeAptRepositoriesPost),
+    /// [`PUT /nodes/{node}/apt/repositories`](NodeAptRepositoriesPut).
     #[inline]
     #[must_use]
     pub fn repositories(&self) -> NodeAptRepositoriesPath {
@@ -504,6 +512,7 @@ impl NodeAptRepositoriesPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Switches a configured repository on or off.
     ///
     /// `POST /nodes/{node}/apt/repositories` → `()`
@@ -527,6 +536,7 @@ impl NodeAptRepositoriesPath {
         request.call.set_as::<i64, How1>("index", index);
         NodeAptRepositoriesPost(request)
     }
+
     /// Adds a standard repository, or enables it where it is already configured.
     ///
     /// `PUT /nodes/{node}/apt/repositories` → `()`
@@ -578,12 +588,14 @@ pub struct NodeAptRepositoriesPost(pub(crate) Request<()>);
 request_impls!(NodeAptRepositoriesPost:());
 
 impl NodeAptRepositoriesPost {
-    /// Digest over all repository files; a write with an outdated digest is refused. At most 80 characters.
+    /// Digest over all repository files; a write with an outdated digest is refused. At most 80
+    /// characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// Whether the repository is to be used.
     #[inline]
     pub fn enabled<How>(mut self, enabled: impl IntoSetting<bool, How>) -> Self {
@@ -623,7 +635,8 @@ pub struct NodeAptRepositoriesPut(pub(crate) Request<()>);
 request_impls!(NodeAptRepositoriesPut:());
 
 impl NodeAptRepositoriesPut {
-    /// Digest over all repository files; a write with an outdated digest is refused. At most 80 characters.
+    /// Digest over all repository files; a write with an outdated digest is refused. At most 80
+    /// characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
@@ -633,13 +646,15 @@ impl NodeAptRepositoriesPut {
 
 /// The path `/nodes/{node}/apt/update`.
 ///
-/// Its calls: [`GET /nodes/{node}/apt/update`](NodeAptUpdatePath::get), [`POST /nodes/{node}/apt/update`](NodeAptUpdatePost).
+/// Its calls: [`GET /nodes/{node}/apt/update`](NodeAptUpdatePath::get),
+/// [`POST /nodes/{node}/apt/update`](NodeAptUpdatePost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/apt/update")))]
 #[derive(Clone, Debug)]
-pub struct NodeAptUpdatePath(pub(crate) At);
+pub struct NodeAptUpdatePath(pub(crate) PathNode);
 
 impl NodeAptPath {
-    /// Leads to [`GET /nodes/{node}/apt/update`](NodeAptUpdatePath::get), [`POST /nodes/{node}/apt/update`](NodeAptUpdatePost).
+    /// Leads to [`GET /nodes/{node}/apt/update`](NodeAptUpdatePath::get),
+    /// [`POST /nodes/{node}/apt/update`](NodeAptUpdatePost).
     #[inline]
     #[must_use]
     pub fn update(&self) -> NodeAptUpdatePath {
@@ -687,6 +702,7 @@ impl NodeAptUpdatePath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Refreshes the package index from the repositories, as `apt-get update` does.
     ///
     /// `POST /nodes/{node}/apt/update` → [`Task`]
@@ -744,6 +760,7 @@ impl NodeAptUpdatePost {
         self.0.call.set_some::<bool, How>("notify", notify);
         self
     }
+
     /// Leaves progress output out of the task log. Default: `false`.
     #[inline]
     pub fn quiet<How>(mut self, quiet: impl IntoSetting<bool, How>) -> Self {
@@ -757,7 +774,7 @@ impl NodeAptUpdatePost {
 /// Its calls: [`GET /nodes/{node}/apt/versions`](NodeAptVersionsPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/apt/versions")))]
 #[derive(Clone, Debug)]
-pub struct NodeAptVersionsPath(pub(crate) At);
+pub struct NodeAptVersionsPath(pub(crate) PathNode);
 
 impl NodeAptPath {
     /// Leads to [`GET /nodes/{node}/apt/versions`](NodeAptVersionsPath::get).
@@ -804,7 +821,7 @@ impl NodeAptVersionsPath {
 /// Its calls: [`GET /nodes/{node}/capabilities`](NodeCapabilitiesPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/capabilities")))]
 #[derive(Clone, Debug)]
-pub struct NodeCapabilitiesPath(pub(crate) At);
+pub struct NodeCapabilitiesPath(pub(crate) PathNode);
 
 impl NodePath {
     /// Leads to [`GET /nodes/{node}/capabilities`](NodeCapabilitiesPath::get).
@@ -848,7 +865,7 @@ impl NodeCapabilitiesPath {
 /// Its calls: [`GET /nodes/{node}/capabilities/qemu`](NodeCapabilitiesQemuPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/capabilities/qemu")))]
 #[derive(Clone, Debug)]
-pub struct NodeCapabilitiesQemuPath(pub(crate) At);
+pub struct NodeCapabilitiesQemuPath(pub(crate) PathNode);
 
 impl NodeCapabilitiesPath {
     /// Leads to [`GET /nodes/{node}/capabilities/qemu`](NodeCapabilitiesQemuPath::get).
@@ -892,7 +909,7 @@ impl NodeCapabilitiesQemuPath {
 /// Its calls: [`GET /nodes/{node}/capabilities/qemu/cpu`](NodeCapabilitiesQemuCpuGet).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/capabilities/qemu/cpu")))]
 #[derive(Clone, Debug)]
-pub struct NodeCapabilitiesQemuCpuPath(pub(crate) At);
+pub struct NodeCapabilitiesQemuCpuPath(pub(crate) PathNode);
 
 impl NodeCapabilitiesQemuPath {
     /// Leads to [`GET /nodes/{node}/capabilities/qemu/cpu`](NodeCapabilitiesQemuCpuGet).
@@ -943,7 +960,8 @@ impl NodeCapabilitiesQemuCpuPath {
 /// * Gives: list of [`NodeCapabilitiesQemuCpuItem`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
-///   * It shows custom models only with `Sys.Audit` on path `/nodes` or one of `Mapping.Audit`, `Mapping.Use`, `Mapping.Modify` on path `/mapping/cpu/{name}`.
+///   * It shows custom models only with `Sys.Audit` on path `/nodes` or one of `Mapping.Audit`,
+///     `Mapping.Use`, `Mapping.Modify` on path `/mapping/cpu/{name}`.
 #[cfg_attr(doc, doc(alias(
     "GET /nodes/{node}/capabilities/qemu/cpu", "node capabilities qemu cpu", "capabilities qemu cpu node", "node cpu",
     "cpu node", "cpu a node", "host capabilities qemu cpu", "capabilities qemu cpu host", "host cpu", "cpu host",
@@ -974,7 +992,7 @@ impl NodeCapabilitiesQemuCpuGet {
 /// Its calls: [`GET /nodes/{node}/capabilities/qemu/cpu-flags`](NodeCapabilitiesQemuCpuFlagsGet).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/capabilities/qemu/cpu-flags")))]
 #[derive(Clone, Debug)]
-pub struct NodeCapabilitiesQemuCpuFlagsPath(pub(crate) At);
+pub struct NodeCapabilitiesQemuCpuFlagsPath(pub(crate) PathNode);
 
 impl NodeCapabilitiesQemuPath {
     /// Leads to [`GET /nodes/{node}/capabilities/qemu/cpu-flags`](NodeCapabilitiesQemuCpuFlagsGet).
@@ -989,7 +1007,8 @@ impl NodeCapabilitiesQemuPath {
 impl NodeCapabilitiesQemuCpuFlagsPath {
     /// Lists the CPU flags that can be set per virtual machine; none are known for `aarch64`.
     ///
-    /// `GET /nodes/{node}/capabilities/qemu/cpu-flags` → list of [`QemuCpuFlag`](super::types::QemuCpuFlag)
+    /// `GET /nodes/{node}/capabilities/qemu/cpu-flags` → list of
+    /// [`QemuCpuFlag`](super::types::QemuCpuFlag)
     #[inline]
     pub fn get(&self) -> NodeCapabilitiesQemuCpuFlagsGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1040,6 +1059,7 @@ impl NodeCapabilitiesQemuCpuFlagsGet {
         self.0.call.set_some::<super::types::QemuAccelerator, How>("accel", accel);
         self
     }
+
     /// CPU architecture of the virtual machine; the node's own when left out.
     #[inline]
     pub fn arch<How>(
@@ -1056,7 +1076,7 @@ impl NodeCapabilitiesQemuCpuFlagsGet {
 /// Its calls: [`GET /nodes/{node}/capabilities/qemu/machines`](NodeCapabilitiesQemuMachinesGet).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/capabilities/qemu/machines")))]
 #[derive(Clone, Debug)]
-pub struct NodeCapabilitiesQemuMachinesPath(pub(crate) At);
+pub struct NodeCapabilitiesQemuMachinesPath(pub(crate) PathNode);
 
 impl NodeCapabilitiesQemuPath {
     /// Leads to [`GET /nodes/{node}/capabilities/qemu/machines`](NodeCapabilitiesQemuMachinesGet).
@@ -1070,7 +1090,8 @@ impl NodeCapabilitiesQemuPath {
 impl NodeCapabilitiesQemuMachinesPath {
     /// Lists the machine types QEMU offers on the node.
     ///
-    /// `GET /nodes/{node}/capabilities/qemu/machines` → list of [`NodeCapabilitiesQemuMachinesItem`]
+    /// `GET /nodes/{node}/capabilities/qemu/machines` → list of
+    /// [`NodeCapabilitiesQemuMachinesItem`]
     #[inline]
     pub fn get(&self) -> NodeCapabilitiesQemuMachinesGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1124,13 +1145,15 @@ impl NodeCapabilitiesQemuMachinesGet {
 
 /// The path `/nodes/{node}/capabilities/qemu/migration`.
 ///
-/// Its calls: [`GET /nodes/{node}/capabilities/qemu/migration`](NodeCapabilitiesQemuMigrationPath::get).
+/// Its calls:
+/// [`GET /nodes/{node}/capabilities/qemu/migration`](NodeCapabilitiesQemuMigrationPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/capabilities/qemu/migration")))]
 #[derive(Clone, Debug)]
-pub struct NodeCapabilitiesQemuMigrationPath(pub(crate) At);
+pub struct NodeCapabilitiesQemuMigrationPath(pub(crate) PathNode);
 
 impl NodeCapabilitiesQemuPath {
-    /// Leads to [`GET /nodes/{node}/capabilities/qemu/migration`](NodeCapabilitiesQemuMigrationPath::get).
+    /// Leads to
+    /// [`GET /nodes/{node}/capabilities/qemu/migration`](NodeCapabilitiesQemuMigrationPath::get).
     #[inline]
     #[must_use]
     pub fn migration(&self) -> NodeCapabilitiesQemuMigrationPath {
@@ -1175,7 +1198,7 @@ impl NodeCapabilitiesQemuMigrationPath {
 /// Its calls: [`GET /nodes/{node}/certificates`](NodeCertificatesPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/certificates")))]
 #[derive(Clone, Debug)]
-pub struct NodeCertificatesPath(pub(crate) At);
+pub struct NodeCertificatesPath(pub(crate) PathNode);
 
 impl NodePath {
     /// Leads to [`GET /nodes/{node}/certificates`](NodeCertificatesPath::get).
@@ -1219,7 +1242,7 @@ impl NodeCertificatesPath {
 /// Its calls: [`GET /nodes/{node}/certificates/acme`](NodeCertificatesAcmePath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/certificates/acme")))]
 #[derive(Clone, Debug)]
-pub struct NodeCertificatesAcmePath(pub(crate) At);
+pub struct NodeCertificatesAcmePath(pub(crate) PathNode);
 
 impl NodeCertificatesPath {
     /// Leads to [`GET /nodes/{node}/certificates/acme`](NodeCertificatesAcmePath::get).
@@ -1260,13 +1283,19 @@ impl NodeCertificatesAcmePath {
 
 /// The path `/nodes/{node}/certificates/acme/certificate`.
 ///
-/// Its calls: [`POST /nodes/{node}/certificates/acme/certificate`](NodeCertificatesAcmeCertificatePost), [`PUT /nodes/{node}/certificates/acme/certificate`](NodeCertificatesAcmeCertificatePut), [`DELETE /nodes/{node}/certificates/acme/certificate`](NodeCertificatesAcmeCertificatePath::delete).
+/// Its calls:
+/// [`POST /nodes/{node}/certificates/acme/certificate`](NodeCertificatesAcmeCertificatePost),
+/// [`PUT /nodes/{node}/certificates/acme/certificate`](NodeCertificatesAcmeCertificatePut),
+/// [`DELETE /nodes/{node}/certificates/acme/certificate`](NodeCertificatesAcmeCertificatePath::delete).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/certificates/acme/certificate")))]
 #[derive(Clone, Debug)]
-pub struct NodeCertificatesAcmeCertificatePath(pub(crate) At);
+pub struct NodeCertificatesAcmeCertificatePath(pub(crate) PathNode);
 
 impl NodeCertificatesAcmePath {
-    /// Leads to [`POST /nodes/{node}/certificates/acme/certificate`](NodeCertificatesAcmeCertificatePost), [`PUT /nodes/{node}/certificates/acme/certificate`](NodeCertificatesAcmeCertificatePut), [`DELETE /nodes/{node}/certificates/acme/certificate`](NodeCertificatesAcmeCertificatePath::delete).
+    /// Leads to
+    /// [`POST /nodes/{node}/certificates/acme/certificate`](NodeCertificatesAcmeCertificatePost),
+    /// [`PUT /nodes/{node}/certificates/acme/certificate`](NodeCertificatesAcmeCertificatePut),
+    /// [`DELETE /nodes/{node}/certificates/acme/certificate`](NodeCertificatesAcmeCertificatePath::delete).
     #[inline]
     #[must_use]
     pub fn certificate(&self) -> NodeCertificatesAcmeCertificatePath {
@@ -1287,6 +1316,7 @@ impl NodeCertificatesAcmeCertificatePath {
         );
         NodeCertificatesAcmeCertificatePost(self.0.request(ENDPOINT, reply::task))
     }
+
     /// Renews the node's ACME certificate.
     ///
     /// `PUT /nodes/{node}/certificates/acme/certificate` → [`Task`]
@@ -1299,6 +1329,7 @@ impl NodeCertificatesAcmeCertificatePath {
         );
         NodeCertificatesAcmeCertificatePut(self.0.request(ENDPOINT, reply::task))
     }
+
     /// Revokes the node's ACME certificate at the authority that issued it.
     ///
     /// `DELETE /nodes/{node}/certificates/acme/certificate`
@@ -1436,13 +1467,15 @@ impl NodeCertificatesAcmeCertificatePut {
 
 /// The path `/nodes/{node}/certificates/custom`.
 ///
-/// Its calls: [`POST /nodes/{node}/certificates/custom`](NodeCertificatesCustomPost), [`DELETE /nodes/{node}/certificates/custom`](NodeCertificatesCustomDelete).
+/// Its calls: [`POST /nodes/{node}/certificates/custom`](NodeCertificatesCustomPost),
+/// [`DELETE /nodes/{node}/certificates/custom`](NodeCertificatesCustomDelete).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/certificates/custom")))]
 #[derive(Clone, Debug)]
-pub struct NodeCertificatesCustomPath(pub(crate) At);
+pub struct NodeCertificatesCustomPath(pub(crate) PathNode);
 
 impl NodeCertificatesPath {
-    /// Leads to [`POST /nodes/{node}/certificates/custom`](NodeCertificatesCustomPost), [`DELETE /nodes/{node}/certificates/custom`](NodeCertificatesCustomDelete).
+    /// Leads to [`POST /nodes/{node}/certificates/custom`](NodeCertificatesCustomPost),
+    /// [`DELETE /nodes/{node}/certificates/custom`](NodeCertificatesCustomDelete).
     #[inline]
     #[must_use]
     pub fn custom(&self) -> NodeCertificatesCustomPath {
@@ -1471,6 +1504,7 @@ impl NodeCertificatesCustomPath {
         request.call.set_as::<String, How0>("certificates", certificates);
         NodeCertificatesCustomPost(request)
     }
+
     /// Removes the custom certificate and its key, so that the node's own one serves again.
     ///
     /// `DELETE /nodes/{node}/certificates/custom` → `()`
@@ -1526,12 +1560,14 @@ impl NodeCertificatesCustomPost {
         self.0.call.set_some::<bool, How>("force", force);
         self
     }
+
     /// Private key in PEM form.
     #[inline]
     pub fn key<How>(mut self, key: impl IntoSetting<Secret, How>) -> Self {
         self.0.call.set_some::<Secret, How>("key", key);
         self
     }
+
     /// Restarts `pveproxy`, so that the change takes effect at once. Default: `false`.
     #[inline]
     pub fn restart<How>(mut self, restart: impl IntoSetting<bool, How>) -> Self {
@@ -1579,7 +1615,7 @@ impl NodeCertificatesCustomDelete {
 /// Its calls: [`GET /nodes/{node}/certificates/info`](NodeCertificatesInfoPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/certificates/info")))]
 #[derive(Clone, Debug)]
-pub struct NodeCertificatesInfoPath(pub(crate) At);
+pub struct NodeCertificatesInfoPath(pub(crate) PathNode);
 
 impl NodeCertificatesPath {
     /// Leads to [`GET /nodes/{node}/certificates/info`](NodeCertificatesInfoPath::get).
@@ -1623,13 +1659,15 @@ impl NodeCertificatesInfoPath {
 
 /// The path `/nodes/{node}/config`.
 ///
-/// Its calls: [`GET /nodes/{node}/config`](NodeConfigGet), [`PUT /nodes/{node}/config`](NodeConfigPut).
+/// Its calls: [`GET /nodes/{node}/config`](NodeConfigGet),
+/// [`PUT /nodes/{node}/config`](NodeConfigPut).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/config")))]
 #[derive(Clone, Debug)]
-pub struct NodeConfigPath(pub(crate) At);
+pub struct NodeConfigPath(pub(crate) PathNode);
 
 impl NodePath {
-    /// Leads to [`GET /nodes/{node}/config`](NodeConfigGet), [`PUT /nodes/{node}/config`](NodeConfigPut).
+    /// Leads to [`GET /nodes/{node}/config`](NodeConfigGet),
+    /// [`PUT /nodes/{node}/config`](NodeConfigPut).
     #[inline]
     #[must_use]
     pub fn config(&self) -> NodeConfigPath {
@@ -1650,6 +1688,7 @@ impl NodeConfigPath {
         );
         NodeConfigGet(self.0.request(ENDPOINT, reply::data))
     }
+
     /// Changes settings of the node.
     ///
     /// `PUT /nodes/{node}/config` → `()`
@@ -1746,6 +1785,7 @@ impl NodeConfigPut {
         self.0.call.set_some::<NodeAcme, How>("acme", acme);
         self
     }
+
     /// One domain for the node's ACME certificate and how control over it is proven. Indexes 0 to 5.
     #[cfg_attr(doc, doc(alias(
         
@@ -1761,7 +1801,9 @@ impl NodeConfigPut {
             .set_member::<AcmeDomain, Which, How>("acmedomain", index, acmedomain);
         self
     }
-    /// Memory use, in percent of the total, that automatic ballooning aims at. From 0 to 100. Default: `80`. Since 8.4.
+
+    /// Memory use, in percent of the total, that automatic ballooning aims at. From 0 to 100.
+    /// Default: `80`. Since 8.4.
     #[cfg_attr(doc, doc(alias("ballooning-target")))]
     #[inline]
     pub fn ballooning_target<How>(
@@ -1771,12 +1813,14 @@ impl NodeConfigPut {
         self.0.call.set_some::<i64, How>("ballooning-target", ballooning_target);
         self
     }
+
     /// Settings to reset, by name.
     #[inline]
     pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
+
     /// Notes about the node, shown in the web interface. At most 65536 characters.
     #[inline]
     pub fn description<How>(
@@ -1786,12 +1830,15 @@ impl NodeConfigPut {
         self.0.call.set_some::<String, How>("description", description);
         self
     }
-    /// SHA-1 of the configuration file; a write with an outdated digest is refused. At most 40 characters.
+
+    /// SHA-1 of the configuration file; a write with an outdated digest is refused. At most 40
+    /// characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// Where the node stands; takes precedence over the location of the datacenter. Since 9.2.
     #[inline]
     pub fn location<How>(
@@ -1801,6 +1848,7 @@ impl NodeConfigPut {
         self.0.call.set_some::<super::types::Location, How>("location", location);
         self
     }
+
     /// Wait after boot before guests are started, in seconds. From 0 to 300. Default: `0`.
     #[cfg_attr(doc, doc(alias("startall-onboot-delay")))]
     #[inline]
@@ -1811,6 +1859,7 @@ impl NodeConfigPut {
         self.0.call.set_some::<i64, How>("startall-onboot-delay", startall_onboot_delay);
         self
     }
+
     /// How the node is woken over the network.
     #[inline]
     pub fn wakeonlan<How>(
@@ -1820,19 +1869,24 @@ impl NodeConfigPut {
         self.0.call.set_some::<WakeOnLan, How>("wakeonlan", wakeonlan);
         self
     }
+
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
         self.0.call.unset(name.into());
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -1850,7 +1904,7 @@ impl Settings<NodeConfigPut> for NodeConfig {
 /// Its calls: [`GET /nodes/{node}/dns`](NodeDnsPath::get), [`PUT /nodes/{node}/dns`](NodeDnsPut).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/dns")))]
 #[derive(Clone, Debug)]
-pub struct NodeDnsPath(pub(crate) At);
+pub struct NodeDnsPath(pub(crate) PathNode);
 
 impl NodePath {
     /// Leads to [`GET /nodes/{node}/dns`](NodeDnsPath::get), [`PUT /nodes/{node}/dns`](NodeDnsPut).
@@ -1889,6 +1943,7 @@ impl NodeDnsPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Replaces the resolver settings of the node; name servers left out are dropped.
     ///
     /// `PUT /nodes/{node}/dns` → `()`
@@ -1939,25 +1994,31 @@ impl NodeDnsPut {
         self.0.call.set_some::<IpAddress, How>("dns1", dns1);
         self
     }
+
     /// IP address of the second name server.
     #[inline]
     pub fn dns2<How>(mut self, dns2: impl IntoSetting<IpAddress, How>) -> Self {
         self.0.call.set_some::<IpAddress, How>("dns2", dns2);
         self
     }
+
     /// IP address of the third name server.
     #[inline]
     pub fn dns3<How>(mut self, dns3: impl IntoSetting<IpAddress, How>) -> Self {
         self.0.call.set_some::<IpAddress, How>("dns3", dns3);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -1975,7 +2036,7 @@ impl Settings<NodeDnsPut> for NodeDns {
 /// Its calls: [`POST /nodes/{node}/execute`](NodeExecutePath::post).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/execute")))]
 #[derive(Clone, Debug)]
-pub struct NodeExecutePath(pub(crate) At);
+pub struct NodeExecutePath(pub(crate) PathNode);
 
 impl NodePath {
     /// Leads to [`POST /nodes/{node}/execute`](NodeExecutePath::post).
@@ -1997,7 +2058,8 @@ impl NodeExecutePath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * `commands`: JSON array of calls, each with `path` (relative to the node), `method` and optional `args`.
+    /// * `commands`: JSON array of calls, each with `path` (relative to the node), `method` and
+    ///   optional `args`.
     /// * Gives: list of [`NodeExecuteItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: to be `root@pam` itself.
@@ -2028,7 +2090,7 @@ impl NodeExecutePath {
 /// Its calls: [`GET /nodes/{node}/hardware`](NodeHardwarePath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/hardware")))]
 #[derive(Clone, Debug)]
-pub struct NodeHardwarePath(pub(crate) At);
+pub struct NodeHardwarePath(pub(crate) PathNode);
 
 impl NodePath {
     /// Leads to [`GET /nodes/{node}/hardware`](NodeHardwarePath::get).
@@ -2072,7 +2134,7 @@ impl NodeHardwarePath {
 /// Its calls: [`GET /nodes/{node}/hardware/pci`](NodeHardwarePciGet).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/hardware/pci")))]
 #[derive(Clone, Debug)]
-pub struct NodeHardwarePciPath(pub(crate) At);
+pub struct NodeHardwarePciPath(pub(crate) PathNode);
 
 impl NodeHardwarePath {
     /// Leads to [`GET /nodes/{node}/hardware/pci`](NodeHardwarePciGet).
@@ -2124,7 +2186,8 @@ pub struct NodeHardwarePciGet(pub(crate) Request<Vec<NodeHardwarePciItem>>);
 request_impls!(NodeHardwarePciGet: Vec<NodeHardwarePciItem>);
 
 impl NodeHardwarePciGet {
-    /// PCI classes to leave out, as a list of class prefixes; an empty list shows every device. Default: `05;06;0b`.
+    /// PCI classes to leave out, as a list of class prefixes; an empty list shows every device.
+    /// Default: `05;06;0b`.
     #[cfg_attr(doc, doc(alias("pci-class-blacklist")))]
     #[inline]
     pub fn pci_class_blacklist<How>(
@@ -2136,6 +2199,7 @@ impl NodeHardwarePciGet {
             .set_some_list::<String, How>("pci-class-blacklist", pci_class_blacklist);
         self
     }
+
     /// Adds vendor, device and group details to the ids. Default: `true`.
     #[inline]
     pub fn verbose<How>(mut self, verbose: impl IntoSetting<bool, How>) -> Self {
@@ -2146,13 +2210,15 @@ impl NodeHardwarePciGet {
 
 /// The path `/nodes/{node}/hardware/pci/{pci-id-or-mapping}`.
 ///
-/// Its calls: [`GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}`](NodeHardwarePciPciIdOrMappingPath::get).
+/// Its calls:
+/// [`GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}`](NodeHardwarePciPciIdOrMappingPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/hardware/pci/{pci-id-or-mapping}")))]
 #[derive(Clone, Debug)]
-pub struct NodeHardwarePciPciIdOrMappingPath(pub(crate) At);
+pub struct NodeHardwarePciPciIdOrMappingPath(pub(crate) PathNode);
 
 impl NodeHardwarePciPath {
-    /// Leads to [`GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}`](NodeHardwarePciPciIdOrMappingPath::get).
+    /// Leads to
+    /// [`GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}`](NodeHardwarePciPciIdOrMappingPath::get).
     ///
     /// PCI address of the device, or name of a PCI resource mapping.
     #[cfg_attr(doc, doc(alias("pci-id-or-mapping")))]
@@ -2207,13 +2273,15 @@ impl NodeHardwarePciPciIdOrMappingPath {
 
 /// The path `/nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev`.
 ///
-/// Its calls: [`GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev`](NodeHardwarePciPciIdOrMappingMdevPath::get).
+/// Its calls:
+/// [`GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev`](NodeHardwarePciPciIdOrMappingMdevPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev")))]
 #[derive(Clone, Debug)]
-pub struct NodeHardwarePciPciIdOrMappingMdevPath(pub(crate) At);
+pub struct NodeHardwarePciPciIdOrMappingMdevPath(pub(crate) PathNode);
 
 impl NodeHardwarePciPciIdOrMappingPath {
-    /// Leads to [`GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev`](NodeHardwarePciPciIdOrMappingMdevPath::get).
+    /// Leads to
+    /// [`GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev`](NodeHardwarePciPciIdOrMappingMdevPath::get).
     #[inline]
     #[must_use]
     pub fn mdev(&self) -> NodeHardwarePciPciIdOrMappingMdevPath {
@@ -2240,7 +2308,7 @@ impl NodeHardwarePciPciIdOrMappingMdevPath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: list of [`NodeHardwarePciPciIdOrMappingMdevItem`]
+    /// * Gives: list of [`NodeHardwarePciMdevItem`]
     /// * Releases: since 8.3
     /// * Needs: one of `Sys.Audit`, `Sys.Modify` on path `/`.
     #[cfg_attr(doc, doc(alias(
@@ -2248,7 +2316,7 @@ impl NodeHardwarePciPciIdOrMappingMdevPath {
         "mdev a pci device", "GET mdev", "pvesh get /nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev"
     )))]
     #[inline]
-    pub fn get(&self) -> Request<Vec<NodeHardwarePciPciIdOrMappingMdevItem>> {
+    pub fn get(&self) -> Request<Vec<NodeHardwarePciMdevItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev",
@@ -2264,7 +2332,7 @@ impl NodeHardwarePciPciIdOrMappingMdevPath {
 /// Its calls: [`GET /nodes/{node}/hardware/pci/{pciid}`](NodeHardwarePciPciidPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/hardware/pci/{pciid}")))]
 #[derive(Clone, Debug)]
-pub struct NodeHardwarePciPciidPath(pub(crate) At);
+pub struct NodeHardwarePciPciidPath(pub(crate) PathNode);
 
 impl NodeHardwarePciPath {
     /// Leads to [`GET /nodes/{node}/hardware/pci/{pciid}`](NodeHardwarePciPciidPath::get).
@@ -2318,7 +2386,7 @@ impl NodeHardwarePciPciidPath {
 /// Its calls: [`GET /nodes/{node}/hardware/pci/{pciid}/mdev`](NodeHardwarePciPciidMdevPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/hardware/pci/{pciid}/mdev")))]
 #[derive(Clone, Debug)]
-pub struct NodeHardwarePciPciidMdevPath(pub(crate) At);
+pub struct NodeHardwarePciPciidMdevPath(pub(crate) PathNode);
 
 impl NodeHardwarePciPciidPath {
     /// Leads to [`GET /nodes/{node}/hardware/pci/{pciid}/mdev`](NodeHardwarePciPciidMdevPath::get).
@@ -2348,7 +2416,7 @@ impl NodeHardwarePciPciidMdevPath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: list of [`NodeHardwarePciPciidMdevItem`]
+    /// * Gives: list of [`NodeHardwarePciidMdevItem`]
     /// * Releases: until 8.2
     /// * Needs: one of `Sys.Audit`, `Sys.Modify` on path `/`.
     #[cfg_attr(doc, doc(alias(
@@ -2357,7 +2425,7 @@ impl NodeHardwarePciPciidMdevPath {
         "GET mdev", "pvesh get /nodes/{node}/hardware/pci/{pciid}/mdev"
     )))]
     #[inline]
-    pub fn get(&self) -> Request<Vec<NodeHardwarePciPciidMdevItem>> {
+    pub fn get(&self) -> Request<Vec<NodeHardwarePciidMdevItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/nodes/{node}/hardware/pci/{pciid}/mdev",
@@ -2373,7 +2441,7 @@ impl NodeHardwarePciPciidMdevPath {
 /// Its calls: [`GET /nodes/{node}/hardware/usb`](NodeHardwareUsbPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/hardware/usb")))]
 #[derive(Clone, Debug)]
-pub struct NodeHardwareUsbPath(pub(crate) At);
+pub struct NodeHardwareUsbPath(pub(crate) PathNode);
 
 impl NodeHardwarePath {
     /// Leads to [`GET /nodes/{node}/hardware/usb`](NodeHardwareUsbPath::get).
@@ -2416,13 +2484,15 @@ impl NodeHardwareUsbPath {
 
 /// The path `/nodes/{node}/hosts`.
 ///
-/// Its calls: [`GET /nodes/{node}/hosts`](NodeHostsPath::get), [`POST /nodes/{node}/hosts`](NodeHostsPost).
+/// Its calls: [`GET /nodes/{node}/hosts`](NodeHostsPath::get),
+/// [`POST /nodes/{node}/hosts`](NodeHostsPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/hosts")))]
 #[derive(Clone, Debug)]
-pub struct NodeHostsPath(pub(crate) At);
+pub struct NodeHostsPath(pub(crate) PathNode);
 
 impl NodePath {
-    /// Leads to [`GET /nodes/{node}/hosts`](NodeHostsPath::get), [`POST /nodes/{node}/hosts`](NodeHostsPost).
+    /// Leads to [`GET /nodes/{node}/hosts`](NodeHostsPath::get),
+    /// [`POST /nodes/{node}/hosts`](NodeHostsPost).
     #[inline]
     #[must_use]
     pub fn hosts(&self) -> NodeHostsPath {
@@ -2458,6 +2528,7 @@ impl NodeHostsPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Replaces the `/etc/hosts` file of the node.
     ///
     /// `POST /nodes/{node}/hosts` → `()`
@@ -2508,13 +2579,17 @@ impl NodeHostsPost {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -2532,7 +2607,7 @@ impl Settings<NodeHostsPost> for NodeHosts {
 /// Its calls: [`GET /nodes/{node}/journal`](NodeJournalGet).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/journal")))]
 #[derive(Clone, Debug)]
-pub struct NodeJournalPath(pub(crate) At);
+pub struct NodeJournalPath(pub(crate) PathNode);
 
 impl NodePath {
     /// Leads to [`GET /nodes/{node}/journal`](NodeJournalGet).
@@ -2596,18 +2671,21 @@ impl NodeJournalGet {
         self.0.call.set_some::<String, How>("endcursor", endcursor);
         self
     }
+
     /// Only this many of the newest entries; excludes a range. At least 0.
     #[inline]
     pub fn lastentries<How>(mut self, lastentries: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("lastentries", lastentries);
         self
     }
+
     /// Only entries from this Unix time on; excludes `startcursor`. At least 0.
     #[inline]
     pub fn since<How>(mut self, since: impl IntoSetting<Timestamp, How>) -> Self {
         self.0.call.set_some::<Timestamp, How>("since", since);
         self
     }
+
     /// Only entries behind this journal cursor; excludes `since`.
     #[inline]
     pub fn startcursor<How>(
@@ -2617,6 +2695,7 @@ impl NodeJournalGet {
         self.0.call.set_some::<String, How>("startcursor", startcursor);
         self
     }
+
     /// Only entries up to this Unix time; excludes `endcursor`. At least 0.
     #[inline]
     pub fn until<How>(mut self, until: impl IntoSetting<Timestamp, How>) -> Self {
@@ -2630,7 +2709,7 @@ impl NodeJournalGet {
 /// Its calls: [`POST /nodes/{node}/migrateall`](NodeMigrateallPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/migrateall")))]
 #[derive(Clone, Debug)]
-pub struct NodeMigrateallPath(pub(crate) At);
+pub struct NodeMigrateallPath(pub(crate) PathNode);
 
 impl NodePath {
     /// Leads to [`POST /nodes/{node}/migrateall`](NodeMigrateallPost).
@@ -2695,7 +2774,8 @@ impl NodeMigrateallPath {
 /// * `target`: Node the guests move to.
 /// * Gives: [`Task`]
 /// * Releases: 7.4 to 9.2
-/// * Needs: `VM.Migrate` on path `/` or (`vms` names guests and `VM.Migrate` on path `/vms/{vmid}`).
+/// * Needs: `VM.Migrate` on path `/` or (`vms` names guests and `VM.Migrate` on path
+///   `/vms/{vmid}`).
 ///
 /// # Example
 ///
@@ -2718,25 +2798,29 @@ pub struct NodeMigrateallPost(pub(crate) Request<Task>);
 request_impls!(NodeMigrateallPost: Task);
 
 impl NodeMigrateallPost {
-    /// Most migrations in parallel; the datacenter's setting when left out. From 1 to 64. Since 9.1.
+    /// Most migrations in parallel; the datacenter's setting when left out. From 1 to 64. Since
+    /// 9.1.
     #[cfg_attr(doc, doc(alias("max-workers")))]
     #[inline]
     pub fn max_workers<How>(mut self, max_workers: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("max-workers", max_workers);
         self
     }
+
     /// Older name of `max-workers`. From 1 to 64.
     #[inline]
     pub fn maxworkers<How>(mut self, maxworkers: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("maxworkers", maxworkers);
         self
     }
+
     /// Only these guests, as a comma-separated list of ids.
     #[inline]
     pub fn vms<How>(mut self, vms: impl IntoItemsSetting<u32, How>) -> Self {
         self.0.call.set_some_list::<u32, How>("vms", vms);
         self
     }
+
     /// Also moves disks on local storage during live migration.
     #[cfg_attr(doc, doc(alias("with-local-disks")))]
     #[inline]
@@ -2754,7 +2838,7 @@ impl NodeMigrateallPost {
 /// Its calls: [`GET /nodes/{node}/netstat`](NodeNetstatPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/netstat")))]
 #[derive(Clone, Debug)]
-pub struct NodeNetstatPath(pub(crate) At);
+pub struct NodeNetstatPath(pub(crate) PathNode);
 
 impl NodePath {
     /// Leads to [`GET /nodes/{node}/netstat`](NodeNetstatPath::get).
@@ -2796,13 +2880,18 @@ impl NodeNetstatPath {
 
 /// The path `/nodes/{node}/network`.
 ///
-/// Its calls: [`GET /nodes/{node}/network`](NodeNetworkGet), [`POST /nodes/{node}/network`](NodeNetworkPost), [`PUT /nodes/{node}/network`](NodeNetworkPut), [`DELETE /nodes/{node}/network`](NodeNetworkPath::delete).
+/// Its calls: [`GET /nodes/{node}/network`](NodeNetworkGet),
+/// [`POST /nodes/{node}/network`](NodeNetworkPost), [`PUT /nodes/{node}/network`](NodeNetworkPut),
+/// [`DELETE /nodes/{node}/network`](NodeNetworkPath::delete).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/network")))]
 #[derive(Clone, Debug)]
-pub struct NodeNetworkPath(pub(crate) At);
+pub struct NodeNetworkPath(pub(crate) PathNode);
 
 impl NodePath {
-    /// Leads to [`GET /nodes/{node}/network`](NodeNetworkGet), [`POST /nodes/{node}/network`](NodeNetworkPost), [`PUT /nodes/{node}/network`](NodeNetworkPut), [`DELETE /nodes/{node}/network`](NodeNetworkPath::delete).
+    /// Leads to [`GET /nodes/{node}/network`](NodeNetworkGet),
+    /// [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network`](NodeNetworkPut),
+    /// [`DELETE /nodes/{node}/network`](NodeNetworkPath::delete).
     #[inline]
     #[must_use]
     pub fn network(&self) -> NodeNetworkPath {
@@ -2847,6 +2936,7 @@ impl NodeNetworkPath {
         );
         NodeNetworkGet(self.0.request(ENDPOINT, reply::data))
     }
+
     /// Adds a network interface to the pending configuration; a reload or reboot applies it.
     ///
     /// `POST /nodes/{node}/network` → `()`
@@ -2885,6 +2975,7 @@ impl NodeNetworkPath {
             .partial(&[Partial::new("bridge_vids", Some(Release::new(8, 3)), None)]);
         NodeNetworkPostRequired(self.0.request(ENDPOINT, reply::nothing))
     }
+
     /// Applies the pending network configuration to the running system.
     ///
     /// `PUT /nodes/{node}/network` → [`Task`]
@@ -2898,6 +2989,7 @@ impl NodeNetworkPath {
             .partial(&[Partial::new("regenerate-frr", Some(Release::new(9, 0)), None)]);
         NodeNetworkPut(self.0.request(ENDPOINT, reply::task))
     }
+
     /// Discards pending changes to the network configuration.
     ///
     /// `DELETE /nodes/{node}/network`
@@ -2942,9 +3034,11 @@ impl NodeNetworkPath {
 /// * Gives: list of [`NodeNetworkItem`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
-///   * It shows bridges only with one of `SDN.Audit`, `SDN.Use` on path `/sdn/zones/localnetwork/{iface}`.
+///   * It shows bridges only with one of `SDN.Audit`, `SDN.Use` on path
+///     `/sdn/zones/localnetwork/{iface}`.
 ///   * It shows VNets only with one of `SDN.Audit`, `SDN.Use` on path `/sdn/zones/{zone}/{vnet}`.
-///   * It shows fabrics only with one of `SDN.Audit`, `SDN.Use`, `SDN.Allocate` on path `/sdn/fabrics/{fabric}`.
+///   * It shows fabrics only with one of `SDN.Audit`, `SDN.Use`, `SDN.Allocate` on path
+///     `/sdn/fabrics/{fabric}`.
 ///
 /// # Example
 ///
@@ -2974,16 +3068,17 @@ impl NodeNetworkGet {
     #[inline]
     pub fn type_<How>(
         mut self,
-        type_: impl IntoSetting<NodeNetworkGetType, How>,
+        type_: impl IntoSetting<NodeNetworkFilter, How>,
     ) -> Self {
-        self.0.call.set_some::<NodeNetworkGetType, How>("type", type_);
+        self.0.call.set_some::<NodeNetworkFilter, How>("type", type_);
         self
     }
 }
 
 /// `POST /nodes/{node}/network` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct NodeNetworkPostRequired<const GIVEN: usize>(Request<()>);
@@ -2993,9 +3088,9 @@ impl NodeNetworkPostRequired<0> {
     #[inline]
     pub fn type_<How>(
         mut self,
-        type_: impl IntoValue<NodeNetworkGetResultType, How>,
+        type_: impl IntoValue<NodeNetworkType, How>,
     ) -> NodeNetworkPostRequired<1> {
-        self.0.call.set_as::<NodeNetworkGetResultType, How>("type", type_);
+        self.0.call.set_as::<NodeNetworkType, How>("type", type_);
         NodeNetworkPostRequired(self.0)
     }
 }
@@ -3014,14 +3109,14 @@ impl NodeNetworkPostRequired<1> {
 /// `POST /nodes/{node}/network`
 ///
 /// ```no_run
-/// use proxmox_api::pve::nodes::NodeNetworkGetResultType;
+/// use proxmox_api::pve::nodes::NodeNetworkType;
 ///
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
 /// pve.nodes()
 ///     .node("pve1")
 ///     .network()
 ///     .post()
-///     .type_(NodeNetworkGetResultType::Bridge)
+///     .type_(NodeNetworkType::Bridge)
 ///     .iface("eth0")
 ///     .await?;
 /// # Ok(()) }
@@ -3047,24 +3142,29 @@ pub struct NodeNetworkPost(pub(crate) Request<()>);
 request_impls!(NodeNetworkPost:());
 
 impl NodeNetworkPost {
-    /// IPv4 address without prefix; `cidr` sets address and prefix in one. Only together with `netmask`.
+    /// IPv4 address without prefix; `cidr` sets address and prefix in one. Only together with
+    /// `netmask`.
     #[inline]
     pub fn address<How>(mut self, address: impl IntoSetting<IpAddress, How>) -> Self {
         self.0.call.set_some::<IpAddress, How>("address", address);
         self
     }
-    /// IPv6 address without prefix; `cidr6` sets address and prefix in one. Only together with `netmask6`.
+
+    /// IPv6 address without prefix; `cidr6` sets address and prefix in one. Only together with
+    /// `netmask6`.
     #[inline]
     pub fn address6<How>(mut self, address6: impl IntoSetting<IpAddress, How>) -> Self {
         self.0.call.set_some::<IpAddress, How>("address6", address6);
         self
     }
+
     /// Brings the interface up at boot.
     #[inline]
     pub fn autostart<How>(mut self, autostart: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("autostart", autostart);
         self
     }
+
     /// Member preferred by a bond in `active-backup` mode.
     #[cfg_attr(doc, doc(alias("bond-primary")))]
     #[inline]
@@ -3075,6 +3175,7 @@ impl NodeNetworkPost {
         self.0.call.set_some::<String, How>("bond-primary", bond_primary);
         self
     }
+
     /// How the bond spreads traffic over its members.
     #[inline]
     pub fn bond_mode<How>(
@@ -3084,6 +3185,7 @@ impl NodeNetworkPost {
         self.0.call.set_some::<NodeNetworkBondMode, How>("bond_mode", bond_mode);
         self
     }
+
     /// What picks the member for outgoing traffic in `balance-xor` and `802.3ad` mode.
     #[inline]
     pub fn bond_xmit_hash_policy<How>(
@@ -3098,6 +3200,7 @@ impl NodeNetworkPost {
             >("bond_xmit_hash_policy", bond_xmit_hash_policy);
         self
     }
+
     /// Interfaces that are ports of the bridge.
     #[inline]
     pub fn bridge_ports<How>(
@@ -3107,6 +3210,7 @@ impl NodeNetworkPost {
         self.0.call.set_some_list::<String, How>("bridge_ports", bridge_ports);
         self
     }
+
     /// VLANs a VLAN-aware bridge lets through, as ids and ranges. Since 8.3.
     #[inline]
     pub fn bridge_vids<How>(
@@ -3116,6 +3220,7 @@ impl NodeNetworkPost {
         self.0.call.set_some_list::<String, How>("bridge_vids", bridge_vids);
         self
     }
+
     /// Makes the bridge handle VLAN tags.
     #[inline]
     pub fn bridge_vlan_aware<How>(
@@ -3125,60 +3230,70 @@ impl NodeNetworkPost {
         self.0.call.set_some::<bool, How>("bridge_vlan_aware", bridge_vlan_aware);
         self
     }
+
     /// IPv4 address with prefix length.
     #[inline]
     pub fn cidr<How>(mut self, cidr: impl IntoSetting<Cidr, How>) -> Self {
         self.0.call.set_some::<Cidr, How>("cidr", cidr);
         self
     }
+
     /// IPv6 address with prefix length.
     #[inline]
     pub fn cidr6<How>(mut self, cidr6: impl IntoSetting<Cidr, How>) -> Self {
         self.0.call.set_some::<Cidr, How>("cidr6", cidr6);
         self
     }
+
     /// Comment lines of the IPv4 section.
     #[inline]
     pub fn comments<How>(mut self, comments: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("comments", comments);
         self
     }
+
     /// Comment lines of the IPv6 section.
     #[inline]
     pub fn comments6<How>(mut self, comments6: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("comments6", comments6);
         self
     }
+
     /// IPv4 address of the default gateway.
     #[inline]
     pub fn gateway<How>(mut self, gateway: impl IntoSetting<IpAddress, How>) -> Self {
         self.0.call.set_some::<IpAddress, How>("gateway", gateway);
         self
     }
+
     /// IPv6 address of the default gateway.
     #[inline]
     pub fn gateway6<How>(mut self, gateway6: impl IntoSetting<IpAddress, How>) -> Self {
         self.0.call.set_some::<IpAddress, How>("gateway6", gateway6);
         self
     }
+
     /// Largest packet the interface sends (MTU), in bytes. From 1280 to 65520.
     #[inline]
     pub fn mtu<How>(mut self, mtu: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("mtu", mtu);
         self
     }
+
     /// IPv4 network mask that goes with `address`. Only together with `address`.
     #[inline]
     pub fn netmask<How>(mut self, netmask: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("netmask", netmask);
         self
     }
+
     /// IPv6 prefix length that goes with `address6`. From 0 to 128. Only together with `address6`.
     #[inline]
     pub fn netmask6<How>(mut self, netmask6: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("netmask6", netmask6);
         self
     }
+
     /// Interfaces an Open vSwitch bond is made of.
     #[inline]
     pub fn ovs_bonds<How>(
@@ -3188,12 +3303,14 @@ impl NodeNetworkPost {
         self.0.call.set_some_list::<String, How>("ovs_bonds", ovs_bonds);
         self
     }
+
     /// Open vSwitch bridge a port belongs to; needed to create one.
     #[inline]
     pub fn ovs_bridge<How>(mut self, ovs_bridge: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("ovs_bridge", ovs_bridge);
         self
     }
+
     /// Option string handed to Open vSwitch. At most 1024 characters.
     #[inline]
     pub fn ovs_options<How>(
@@ -3203,6 +3320,7 @@ impl NodeNetworkPost {
         self.0.call.set_some::<String, How>("ovs_options", ovs_options);
         self
     }
+
     /// Interfaces that are ports of the Open vSwitch bridge.
     #[inline]
     pub fn ovs_ports<How>(
@@ -3212,18 +3330,21 @@ impl NodeNetworkPost {
         self.0.call.set_some_list::<String, How>("ovs_ports", ovs_ports);
         self
     }
+
     /// VLAN tag of an Open vSwitch port, internal port or bond. From 1 to 4094.
     #[inline]
     pub fn ovs_tag<How>(mut self, ovs_tag: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("ovs_tag", ovs_tag);
         self
     }
+
     /// Interfaces the bond is made of.
     #[inline]
     pub fn slaves<How>(mut self, slaves: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("slaves", slaves);
         self
     }
+
     /// VLAN id of a VLAN interface with a name of its own; needs `ifupdown2`. From 1 to 4094.
     #[cfg_attr(doc, doc(alias("vlan-id")))]
     #[inline]
@@ -3231,6 +3352,7 @@ impl NodeNetworkPost {
         self.0.call.set_some::<i64, How>("vlan-id", vlan_id);
         self
     }
+
     /// Interface that carries the VLAN.
     #[cfg_attr(doc, doc(alias("vlan-raw-device")))]
     #[inline]
@@ -3241,13 +3363,17 @@ impl NodeNetworkPost {
         self.0.call.set_some::<String, How>("vlan-raw-device", vlan_raw_device);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -3360,7 +3486,8 @@ pub struct NodeNetworkPut(pub(crate) Request<Task>);
 request_impls!(NodeNetworkPut: Task);
 
 impl NodeNetworkPut {
-    /// Controls whether the configuration of the FRR routing daemon is written anew with the reload. Default: `false`. Since 9.0.
+    /// Controls whether the configuration of the FRR routing daemon is written anew with the
+    /// reload. Default: `false`. Since 9.0.
     #[cfg_attr(doc, doc(alias("regenerate-frr")))]
     #[inline]
     pub fn regenerate_frr<How>(
@@ -3374,13 +3501,17 @@ impl NodeNetworkPut {
 
 /// The path `/nodes/{node}/network/{iface}`.
 ///
-/// Its calls: [`GET /nodes/{node}/network/{iface}`](NodeNetworkIfacePath::get), [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut), [`DELETE /nodes/{node}/network/{iface}`](NodeNetworkIfacePath::delete).
+/// Its calls: [`GET /nodes/{node}/network/{iface}`](NodeNetworkIfacePath::get),
+/// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut),
+/// [`DELETE /nodes/{node}/network/{iface}`](NodeNetworkIfacePath::delete).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/network/{iface}")))]
 #[derive(Clone, Debug)]
-pub struct NodeNetworkIfacePath(pub(crate) At);
+pub struct NodeNetworkIfacePath(pub(crate) PathNode);
 
 impl NodeNetworkPath {
-    /// Leads to [`GET /nodes/{node}/network/{iface}`](NodeNetworkIfacePath::get), [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut), [`DELETE /nodes/{node}/network/{iface}`](NodeNetworkIfacePath::delete).
+    /// Leads to [`GET /nodes/{node}/network/{iface}`](NodeNetworkIfacePath::get),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut),
+    /// [`DELETE /nodes/{node}/network/{iface}`](NodeNetworkIfacePath::delete).
     ///
     /// Name of the network interface.
     #[inline]
@@ -3419,6 +3550,7 @@ impl NodeNetworkIfacePath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Rewrites an interface in the pending configuration; a reload or reboot applies it.
     ///
     /// `PUT /nodes/{node}/network/{iface}` → `()`
@@ -3427,7 +3559,7 @@ impl NodeNetworkIfacePath {
     #[inline]
     pub fn put<How0>(
         &self,
-        type_: impl IntoValue<NodeNetworkGetResultType, How0>,
+        type_: impl IntoValue<NodeNetworkType, How0>,
     ) -> NodeNetworkIfacePut {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Put,
@@ -3457,9 +3589,10 @@ impl NodeNetworkIfacePath {
             )
             .partial(&[Partial::new("bridge_vids", Some(Release::new(8, 3)), None)]);
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<NodeNetworkGetResultType, How0>("type", type_);
+        request.call.set_as::<NodeNetworkType, How0>("type", type_);
         NodeNetworkIfacePut(request)
     }
+
     /// Removes an interface from the pending network configuration.
     ///
     /// `DELETE /nodes/{node}/network/{iface}`
@@ -3494,15 +3627,10 @@ impl NodeNetworkIfacePath {
 /// `PUT /nodes/{node}/network/{iface}`
 ///
 /// ```no_run
-/// use proxmox_api::pve::nodes::NodeNetworkGetResultType;
+/// use proxmox_api::pve::nodes::NodeNetworkType;
 ///
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
-/// pve.nodes()
-///     .node("pve1")
-///     .network()
-///     .iface("eth0")
-///     .put(NodeNetworkGetResultType::Bridge)
-///     .await?;
+/// pve.nodes().node("pve1").network().iface("eth0").put(NodeNetworkType::Bridge).await?;
 /// # Ok(()) }
 /// ```
 ///
@@ -3525,24 +3653,29 @@ pub struct NodeNetworkIfacePut(pub(crate) Request<()>);
 request_impls!(NodeNetworkIfacePut:());
 
 impl NodeNetworkIfacePut {
-    /// IPv4 address without prefix; `cidr` sets address and prefix in one. Only together with `netmask`.
+    /// IPv4 address without prefix; `cidr` sets address and prefix in one. Only together with
+    /// `netmask`.
     #[inline]
     pub fn address<How>(mut self, address: impl IntoSetting<IpAddress, How>) -> Self {
         self.0.call.set_some::<IpAddress, How>("address", address);
         self
     }
-    /// IPv6 address without prefix; `cidr6` sets address and prefix in one. Only together with `netmask6`.
+
+    /// IPv6 address without prefix; `cidr6` sets address and prefix in one. Only together with
+    /// `netmask6`.
     #[inline]
     pub fn address6<How>(mut self, address6: impl IntoSetting<IpAddress, How>) -> Self {
         self.0.call.set_some::<IpAddress, How>("address6", address6);
         self
     }
+
     /// Brings the interface up at boot.
     #[inline]
     pub fn autostart<How>(mut self, autostart: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("autostart", autostart);
         self
     }
+
     /// Member preferred by a bond in `active-backup` mode.
     #[cfg_attr(doc, doc(alias("bond-primary")))]
     #[inline]
@@ -3553,6 +3686,7 @@ impl NodeNetworkIfacePut {
         self.0.call.set_some::<String, How>("bond-primary", bond_primary);
         self
     }
+
     /// How the bond spreads traffic over its members.
     #[inline]
     pub fn bond_mode<How>(
@@ -3562,6 +3696,7 @@ impl NodeNetworkIfacePut {
         self.0.call.set_some::<NodeNetworkBondMode, How>("bond_mode", bond_mode);
         self
     }
+
     /// What picks the member for outgoing traffic in `balance-xor` and `802.3ad` mode.
     #[inline]
     pub fn bond_xmit_hash_policy<How>(
@@ -3576,6 +3711,7 @@ impl NodeNetworkIfacePut {
             >("bond_xmit_hash_policy", bond_xmit_hash_policy);
         self
     }
+
     /// Interfaces that are ports of the bridge.
     #[inline]
     pub fn bridge_ports<How>(
@@ -3585,6 +3721,7 @@ impl NodeNetworkIfacePut {
         self.0.call.set_some_list::<String, How>("bridge_ports", bridge_ports);
         self
     }
+
     /// VLANs a VLAN-aware bridge lets through, as ids and ranges. Since 8.3.
     #[inline]
     pub fn bridge_vids<How>(
@@ -3594,6 +3731,7 @@ impl NodeNetworkIfacePut {
         self.0.call.set_some_list::<String, How>("bridge_vids", bridge_vids);
         self
     }
+
     /// Makes the bridge handle VLAN tags.
     #[inline]
     pub fn bridge_vlan_aware<How>(
@@ -3603,66 +3741,77 @@ impl NodeNetworkIfacePut {
         self.0.call.set_some::<bool, How>("bridge_vlan_aware", bridge_vlan_aware);
         self
     }
+
     /// IPv4 address with prefix length.
     #[inline]
     pub fn cidr<How>(mut self, cidr: impl IntoSetting<Cidr, How>) -> Self {
         self.0.call.set_some::<Cidr, How>("cidr", cidr);
         self
     }
+
     /// IPv6 address with prefix length.
     #[inline]
     pub fn cidr6<How>(mut self, cidr6: impl IntoSetting<Cidr, How>) -> Self {
         self.0.call.set_some::<Cidr, How>("cidr6", cidr6);
         self
     }
+
     /// Comment lines of the IPv4 section.
     #[inline]
     pub fn comments<How>(mut self, comments: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("comments", comments);
         self
     }
+
     /// Comment lines of the IPv6 section.
     #[inline]
     pub fn comments6<How>(mut self, comments6: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("comments6", comments6);
         self
     }
+
     /// Settings to drop from the interface, by name.
     #[inline]
     pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
+
     /// IPv4 address of the default gateway.
     #[inline]
     pub fn gateway<How>(mut self, gateway: impl IntoSetting<IpAddress, How>) -> Self {
         self.0.call.set_some::<IpAddress, How>("gateway", gateway);
         self
     }
+
     /// IPv6 address of the default gateway.
     #[inline]
     pub fn gateway6<How>(mut self, gateway6: impl IntoSetting<IpAddress, How>) -> Self {
         self.0.call.set_some::<IpAddress, How>("gateway6", gateway6);
         self
     }
+
     /// Largest packet the interface sends (MTU), in bytes. From 1280 to 65520.
     #[inline]
     pub fn mtu<How>(mut self, mtu: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("mtu", mtu);
         self
     }
+
     /// IPv4 network mask that goes with `address`. Only together with `address`.
     #[inline]
     pub fn netmask<How>(mut self, netmask: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("netmask", netmask);
         self
     }
+
     /// IPv6 prefix length that goes with `address6`. From 0 to 128. Only together with `address6`.
     #[inline]
     pub fn netmask6<How>(mut self, netmask6: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("netmask6", netmask6);
         self
     }
+
     /// Interfaces an Open vSwitch bond is made of.
     #[inline]
     pub fn ovs_bonds<How>(
@@ -3672,12 +3821,14 @@ impl NodeNetworkIfacePut {
         self.0.call.set_some_list::<String, How>("ovs_bonds", ovs_bonds);
         self
     }
+
     /// Open vSwitch bridge a port belongs to; needed to create one.
     #[inline]
     pub fn ovs_bridge<How>(mut self, ovs_bridge: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("ovs_bridge", ovs_bridge);
         self
     }
+
     /// Option string handed to Open vSwitch. At most 1024 characters.
     #[inline]
     pub fn ovs_options<How>(
@@ -3687,6 +3838,7 @@ impl NodeNetworkIfacePut {
         self.0.call.set_some::<String, How>("ovs_options", ovs_options);
         self
     }
+
     /// Interfaces that are ports of the Open vSwitch bridge.
     #[inline]
     pub fn ovs_ports<How>(
@@ -3696,18 +3848,21 @@ impl NodeNetworkIfacePut {
         self.0.call.set_some_list::<String, How>("ovs_ports", ovs_ports);
         self
     }
+
     /// VLAN tag of an Open vSwitch port, internal port or bond. From 1 to 4094.
     #[inline]
     pub fn ovs_tag<How>(mut self, ovs_tag: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("ovs_tag", ovs_tag);
         self
     }
+
     /// Interfaces the bond is made of.
     #[inline]
     pub fn slaves<How>(mut self, slaves: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("slaves", slaves);
         self
     }
+
     /// VLAN id of a VLAN interface with a name of its own; needs `ifupdown2`. From 1 to 4094.
     #[cfg_attr(doc, doc(alias("vlan-id")))]
     #[inline]
@@ -3715,6 +3870,7 @@ impl NodeNetworkIfacePut {
         self.0.call.set_some::<i64, How>("vlan-id", vlan_id);
         self
     }
+
     /// Interface that carries the VLAN.
     #[cfg_attr(doc, doc(alias("vlan-raw-device")))]
     #[inline]
@@ -3725,19 +3881,24 @@ impl NodeNetworkIfacePut {
         self.0.call.set_some::<String, How>("vlan-raw-device", vlan_raw_device);
         self
     }
+
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
         self.0.call.unset(name.into());
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -3816,7 +3977,7 @@ impl Settings<NodeNetworkIfacePut> for NodeNetworkItem {
 /// Its calls: [`GET /nodes/{node}/query-oci-repo-tags`](NodeQueryOciRepoTagsPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/query-oci-repo-tags")))]
 #[derive(Clone, Debug)]
-pub struct NodeQueryOciRepoTagsPath(pub(crate) At);
+pub struct NodeQueryOciRepoTagsPath(pub(crate) PathNode);
 
 impl NodePath {
     /// Leads to [`GET /nodes/{node}/query-oci-repo-tags`](NodeQueryOciRepoTagsPath::get).
@@ -3887,7 +4048,7 @@ impl NodeQueryOciRepoTagsPath {
 /// Its calls: [`GET /nodes/{node}/query-url-metadata`](NodeQueryUrlMetadataGet).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/query-url-metadata")))]
 #[derive(Clone, Debug)]
-pub struct NodeQueryUrlMetadataPath(pub(crate) At);
+pub struct NodeQueryUrlMetadataPath(pub(crate) PathNode);
 
 impl NodePath {
     /// Leads to [`GET /nodes/{node}/query-url-metadata`](NodeQueryUrlMetadataGet).
@@ -3946,7 +4107,8 @@ impl NodeQueryUrlMetadataPath {
 /// * `url`: Address of the file.
 /// * Gives: [`NodeQueryUrlMetadata`]
 /// * Releases: 7.4 to 9.2
-/// * Needs: `Sys.Audit` and `Sys.Modify` on path `/` or `Sys.AccessNetwork` on path `/nodes/{node}`.
+/// * Needs: `Sys.Audit` and `Sys.Modify` on path `/` or `Sys.AccessNetwork` on path
+///   `/nodes/{node}`.
 #[cfg_attr(doc, doc(alias(
     "GET /nodes/{node}/query-url-metadata", "node query url metadata", "query url metadata node",
     "query url metadata a node", "host query url metadata", "query url metadata host", "GET query-url-metadata",
@@ -3976,7 +4138,7 @@ impl NodeQueryUrlMetadataGet {
 /// Its calls: [`GET /nodes/{node}/replication`](NodeReplicationGet).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/replication")))]
 #[derive(Clone, Debug)]
-pub struct NodeReplicationPath(pub(crate) At);
+pub struct NodeReplicationPath(pub(crate) PathNode);
 
 impl NodePath {
     /// Leads to [`GET /nodes/{node}/replication`](NodeReplicationGet).
@@ -4046,7 +4208,7 @@ impl NodeReplicationGet {
 /// Its calls: [`GET /nodes/{node}/replication/{id}`](NodeReplicationIdPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/replication/{id}")))]
 #[derive(Clone, Debug)]
-pub struct NodeReplicationIdPath(pub(crate) At);
+pub struct NodeReplicationIdPath(pub(crate) PathNode);
 
 impl NodeReplicationPath {
     /// Leads to [`GET /nodes/{node}/replication/{id}`](NodeReplicationIdPath::get).
@@ -4092,7 +4254,7 @@ impl NodeReplicationIdPath {
 /// Its calls: [`GET /nodes/{node}/replication/{id}/log`](NodeReplicationIdLogGet).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/replication/{id}/log")))]
 #[derive(Clone, Debug)]
-pub struct NodeReplicationIdLogPath(pub(crate) At);
+pub struct NodeReplicationIdLogPath(pub(crate) PathNode);
 
 impl NodeReplicationIdPath {
     /// Leads to [`GET /nodes/{node}/replication/{id}/log`](NodeReplicationIdLogGet).
@@ -4159,6 +4321,7 @@ impl NodeReplicationIdLogGet {
         self.0.call.set_some::<i64, How>("limit", limit);
         self
     }
+
     /// Number of log lines to skip. At least 0.
     #[inline]
     pub fn start<How>(mut self, start: impl IntoSetting<i64, How>) -> Self {
@@ -4169,13 +4332,15 @@ impl NodeReplicationIdLogGet {
 
 /// The path `/nodes/{node}/replication/{id}/schedule_now`.
 ///
-/// Its calls: [`POST /nodes/{node}/replication/{id}/schedule_now`](NodeReplicationIdScheduleNowPath::post).
+/// Its calls:
+/// [`POST /nodes/{node}/replication/{id}/schedule_now`](NodeReplicationIdScheduleNowPath::post).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/replication/{id}/schedule_now")))]
 #[derive(Clone, Debug)]
-pub struct NodeReplicationIdScheduleNowPath(pub(crate) At);
+pub struct NodeReplicationIdScheduleNowPath(pub(crate) PathNode);
 
 impl NodeReplicationIdPath {
-    /// Leads to [`POST /nodes/{node}/replication/{id}/schedule_now`](NodeReplicationIdScheduleNowPath::post).
+    /// Leads to
+    /// [`POST /nodes/{node}/replication/{id}/schedule_now`](NodeReplicationIdScheduleNowPath::post).
     #[inline]
     #[must_use]
     pub fn schedule_now(&self) -> NodeReplicationIdScheduleNowPath {
@@ -4225,7 +4390,7 @@ impl NodeReplicationIdScheduleNowPath {
 /// Its calls: [`GET /nodes/{node}/replication/{id}/status`](NodeReplicationIdStatusPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/replication/{id}/status")))]
 #[derive(Clone, Debug)]
-pub struct NodeReplicationIdStatusPath(pub(crate) At);
+pub struct NodeReplicationIdStatusPath(pub(crate) PathNode);
 
 impl NodeReplicationIdPath {
     /// Leads to [`GET /nodes/{node}/replication/{id}/status`](NodeReplicationIdStatusPath::get).
@@ -4277,7 +4442,7 @@ impl NodeReplicationIdStatusPath {
 /// Its calls: [`GET /nodes/{node}/report`](NodeReportPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/report")))]
 #[derive(Clone, Debug)]
-pub struct NodeReportPath(pub(crate) At);
+pub struct NodeReportPath(pub(crate) PathNode);
 
 impl NodePath {
     /// Leads to [`GET /nodes/{node}/report`](NodeReportPath::get).
@@ -4322,7 +4487,7 @@ impl NodeReportPath {
 /// Its calls: [`GET /nodes/{node}/rrd`](NodeRrdGet).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/rrd")))]
 #[derive(Clone, Debug)]
-pub struct NodeRrdPath(pub(crate) At);
+pub struct NodeRrdPath(pub(crate) PathNode);
 
 impl NodePath {
     /// Leads to [`GET /nodes/{node}/rrd`](NodeRrdGet).
@@ -4353,7 +4518,8 @@ impl NodeRrdPath {
 
 /// `GET /nodes/{node}/rrd` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct NodeRrdGetRequired<const GIVEN: usize>(Request<super::types::RrdImage>);
@@ -4430,7 +4596,7 @@ impl NodeRrdGet {
 /// Its calls: [`GET /nodes/{node}/rrddata`](NodeRrddataGet).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/rrddata")))]
 #[derive(Clone, Debug)]
-pub struct NodeRrddataPath(pub(crate) At);
+pub struct NodeRrddataPath(pub(crate) PathNode);
 
 impl NodePath {
     /// Leads to [`GET /nodes/{node}/rrddata`](NodeRrddataGet).
@@ -4518,7 +4684,7 @@ impl NodeRrddataGet {
 /// Its calls: [`GET /nodes/{node}/scan`](NodeScanPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/scan")))]
 #[derive(Clone, Debug)]
-pub struct NodeScanPath(pub(crate) At);
+pub struct NodeScanPath(pub(crate) PathNode);
 
 impl NodePath {
     /// Leads to [`GET /nodes/{node}/scan`](NodeScanPath::get).
@@ -4562,7 +4728,7 @@ impl NodeScanPath {
 /// Its calls: [`GET /nodes/{node}/scan/cifs`](NodeScanCifsGet).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/scan/cifs")))]
 #[derive(Clone, Debug)]
-pub struct NodeScanCifsPath(pub(crate) At);
+pub struct NodeScanCifsPath(pub(crate) PathNode);
 
 impl NodeScanPath {
     /// Leads to [`GET /nodes/{node}/scan/cifs`](NodeScanCifsGet).
@@ -4625,12 +4791,14 @@ impl NodeScanCifsGet {
         self.0.call.set_some::<String, How>("domain", domain);
         self
     }
+
     /// Password of that user.
     #[inline]
     pub fn password<How>(mut self, password: impl IntoSetting<Secret, How>) -> Self {
         self.0.call.set_some::<Secret, How>("password", password);
         self
     }
+
     /// User to log in as.
     #[inline]
     pub fn username<How>(mut self, username: impl IntoSetting<String, How>) -> Self {
@@ -4644,7 +4812,7 @@ impl NodeScanCifsGet {
 /// Its calls: [`GET /nodes/{node}/scan/glusterfs`](NodeScanGlusterfsPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/scan/glusterfs")))]
 #[derive(Clone, Debug)]
-pub struct NodeScanGlusterfsPath(pub(crate) At);
+pub struct NodeScanGlusterfsPath(pub(crate) PathNode);
 
 impl NodeScanPath {
     /// Leads to [`GET /nodes/{node}/scan/glusterfs`](NodeScanGlusterfsPath::get).
@@ -4697,7 +4865,7 @@ impl NodeScanGlusterfsPath {
 /// Its calls: [`GET /nodes/{node}/scan/iscsi`](NodeScanIscsiPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/scan/iscsi")))]
 #[derive(Clone, Debug)]
-pub struct NodeScanIscsiPath(pub(crate) At);
+pub struct NodeScanIscsiPath(pub(crate) PathNode);
 
 impl NodeScanPath {
     /// Leads to [`GET /nodes/{node}/scan/iscsi`](NodeScanIscsiPath::get).
@@ -4719,7 +4887,8 @@ impl NodeScanIscsiPath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * `portal`: iSCSI portal as host or IP address, with the port after a colon if it is not the usual one.
+    /// * `portal`: iSCSI portal as host or IP address, with the port after a colon if it is not the
+    ///   usual one.
     /// * Gives: list of [`NodeScanIscsiItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Datastore.Allocate` on path `/storage`.
@@ -4749,7 +4918,7 @@ impl NodeScanIscsiPath {
 /// Its calls: [`GET /nodes/{node}/scan/lvm`](NodeScanLvmPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/scan/lvm")))]
 #[derive(Clone, Debug)]
-pub struct NodeScanLvmPath(pub(crate) At);
+pub struct NodeScanLvmPath(pub(crate) PathNode);
 
 impl NodeScanPath {
     /// Leads to [`GET /nodes/{node}/scan/lvm`](NodeScanLvmPath::get).
@@ -4795,7 +4964,7 @@ impl NodeScanLvmPath {
 /// Its calls: [`GET /nodes/{node}/scan/lvmthin`](NodeScanLvmthinPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/scan/lvmthin")))]
 #[derive(Clone, Debug)]
-pub struct NodeScanLvmthinPath(pub(crate) At);
+pub struct NodeScanLvmthinPath(pub(crate) PathNode);
 
 impl NodeScanPath {
     /// Leads to [`GET /nodes/{node}/scan/lvmthin`](NodeScanLvmthinPath::get).
@@ -4854,7 +5023,7 @@ impl NodeScanLvmthinPath {
 /// Its calls: [`GET /nodes/{node}/scan/nfs`](NodeScanNfsPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/scan/nfs")))]
 #[derive(Clone, Debug)]
-pub struct NodeScanNfsPath(pub(crate) At);
+pub struct NodeScanNfsPath(pub(crate) PathNode);
 
 impl NodeScanPath {
     /// Leads to [`GET /nodes/{node}/scan/nfs`](NodeScanNfsPath::get).
@@ -4906,7 +5075,7 @@ impl NodeScanNfsPath {
 /// Its calls: [`GET /nodes/{node}/scan/pbs`](NodeScanPbsGet).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/scan/pbs")))]
 #[derive(Clone, Debug)]
-pub struct NodeScanPbsPath(pub(crate) At);
+pub struct NodeScanPbsPath(pub(crate) PathNode);
 
 impl NodeScanPath {
     /// Leads to [`GET /nodes/{node}/scan/pbs`](NodeScanPbsGet).
@@ -4948,7 +5117,8 @@ impl NodeScanPbsPath {
 
 /// `GET /nodes/{node}/scan/pbs` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct NodeScanPbsGetRequired<const GIVEN: usize>(Request<Vec<NodeScanPbsItem>>);
@@ -5035,6 +5205,7 @@ impl NodeScanPbsGet {
         self.0.call.set_some::<String, How>("fingerprint", fingerprint);
         self
     }
+
     /// TCP port of the backup server. From 1 to 65535. Default: `8007`.
     #[inline]
     pub fn port<How>(mut self, port: impl IntoSetting<i64, How>) -> Self {
@@ -5048,7 +5219,7 @@ impl NodeScanPbsGet {
 /// Its calls: [`GET /nodes/{node}/scan/zfs`](NodeScanZfsPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/scan/zfs")))]
 #[derive(Clone, Debug)]
-pub struct NodeScanZfsPath(pub(crate) At);
+pub struct NodeScanZfsPath(pub(crate) PathNode);
 
 impl NodeScanPath {
     /// Leads to [`GET /nodes/{node}/scan/zfs`](NodeScanZfsPath::get).
@@ -5094,7 +5265,7 @@ impl NodeScanZfsPath {
 /// Its calls: [`GET /nodes/{node}/services`](NodeServicesPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/services")))]
 #[derive(Clone, Debug)]
-pub struct NodeServicesPath(pub(crate) At);
+pub struct NodeServicesPath(pub(crate) PathNode);
 
 impl NodePath {
     /// Leads to [`GET /nodes/{node}/services`](NodeServicesPath::get).
@@ -5141,7 +5312,7 @@ impl NodeServicesPath {
 /// Its calls: [`GET /nodes/{node}/services/{service}`](NodeServicesServicePath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/services/{service}")))]
 #[derive(Clone, Debug)]
-pub struct NodeServicesServicePath(pub(crate) At);
+pub struct NodeServicesServicePath(pub(crate) PathNode);
 
 impl NodeServicesPath {
     /// Leads to [`GET /nodes/{node}/services/{service}`](NodeServicesServicePath::get).
@@ -5185,13 +5356,15 @@ impl NodeServicesServicePath {
 
 /// The path `/nodes/{node}/services/{service}/reload`.
 ///
-/// Its calls: [`POST /nodes/{node}/services/{service}/reload`](NodeServicesServiceReloadPath::post).
+/// Its calls:
+/// [`POST /nodes/{node}/services/{service}/reload`](NodeServicesServiceReloadPath::post).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/services/{service}/reload")))]
 #[derive(Clone, Debug)]
-pub struct NodeServicesServiceReloadPath(pub(crate) At);
+pub struct NodeServicesServiceReloadPath(pub(crate) PathNode);
 
 impl NodeServicesServicePath {
-    /// Leads to [`POST /nodes/{node}/services/{service}/reload`](NodeServicesServiceReloadPath::post).
+    /// Leads to
+    /// [`POST /nodes/{node}/services/{service}/reload`](NodeServicesServiceReloadPath::post).
     #[inline]
     #[must_use]
     pub fn reload(&self) -> NodeServicesServiceReloadPath {
@@ -5239,13 +5412,15 @@ impl NodeServicesServiceReloadPath {
 
 /// The path `/nodes/{node}/services/{service}/restart`.
 ///
-/// Its calls: [`POST /nodes/{node}/services/{service}/restart`](NodeServicesServiceRestartPath::post).
+/// Its calls:
+/// [`POST /nodes/{node}/services/{service}/restart`](NodeServicesServiceRestartPath::post).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/services/{service}/restart")))]
 #[derive(Clone, Debug)]
-pub struct NodeServicesServiceRestartPath(pub(crate) At);
+pub struct NodeServicesServiceRestartPath(pub(crate) PathNode);
 
 impl NodeServicesServicePath {
-    /// Leads to [`POST /nodes/{node}/services/{service}/restart`](NodeServicesServiceRestartPath::post).
+    /// Leads to
+    /// [`POST /nodes/{node}/services/{service}/restart`](NodeServicesServiceRestartPath::post).
     #[inline]
     #[must_use]
     pub fn restart(&self) -> NodeServicesServiceRestartPath {
@@ -5296,10 +5471,11 @@ impl NodeServicesServiceRestartPath {
 /// Its calls: [`POST /nodes/{node}/services/{service}/start`](NodeServicesServiceStartPath::post).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/services/{service}/start")))]
 #[derive(Clone, Debug)]
-pub struct NodeServicesServiceStartPath(pub(crate) At);
+pub struct NodeServicesServiceStartPath(pub(crate) PathNode);
 
 impl NodeServicesServicePath {
-    /// Leads to [`POST /nodes/{node}/services/{service}/start`](NodeServicesServiceStartPath::post).
+    /// Leads to
+    /// [`POST /nodes/{node}/services/{service}/start`](NodeServicesServiceStartPath::post).
     #[inline]
     #[must_use]
     pub fn start(&self) -> NodeServicesServiceStartPath {
@@ -5350,7 +5526,7 @@ impl NodeServicesServiceStartPath {
 /// Its calls: [`GET /nodes/{node}/services/{service}/state`](NodeServicesServiceStatePath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/services/{service}/state")))]
 #[derive(Clone, Debug)]
-pub struct NodeServicesServiceStatePath(pub(crate) At);
+pub struct NodeServicesServiceStatePath(pub(crate) PathNode);
 
 impl NodeServicesServicePath {
     /// Leads to [`GET /nodes/{node}/services/{service}/state`](NodeServicesServiceStatePath::get).
@@ -5403,7 +5579,7 @@ impl NodeServicesServiceStatePath {
 /// Its calls: [`POST /nodes/{node}/services/{service}/stop`](NodeServicesServiceStopPath::post).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/services/{service}/stop")))]
 #[derive(Clone, Debug)]
-pub struct NodeServicesServiceStopPath(pub(crate) At);
+pub struct NodeServicesServiceStopPath(pub(crate) PathNode);
 
 impl NodeServicesServicePath {
     /// Leads to [`POST /nodes/{node}/services/{service}/stop`](NodeServicesServiceStopPath::post).
@@ -5457,7 +5633,7 @@ impl NodeServicesServiceStopPath {
 /// Its calls: [`POST /nodes/{node}/spiceshell`](NodeSpiceshellPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/spiceshell")))]
 #[derive(Clone, Debug)]
-pub struct NodeSpiceshellPath(pub(crate) At);
+pub struct NodeSpiceshellPath(pub(crate) PathNode);
 
 impl NodePath {
     /// Leads to [`POST /nodes/{node}/spiceshell`](NodeSpiceshellPost).
@@ -5524,13 +5700,16 @@ impl NodeSpiceshellPost {
         self.0.call.set_some::<NodeSpiceshellCmd, How>("cmd", cmd);
         self
     }
-    /// Arguments of the command, separated by NUL characters. Empty by default. Only together with `cmd`.
+
+    /// Arguments of the command, separated by NUL characters. Empty by default. Only together with
+    /// `cmd`.
     #[cfg_attr(doc, doc(alias("cmd-opts")))]
     #[inline]
     pub fn cmd_opts<How>(mut self, cmd_opts: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("cmd-opts", cmd_opts);
         self
     }
+
     /// SPICE proxy the client goes through; any node of the cluster will do.
     #[inline]
     pub fn proxy<How>(mut self, proxy: impl IntoSetting<String, How>) -> Self {
@@ -5544,7 +5723,7 @@ impl NodeSpiceshellPost {
 /// Its calls: [`POST /nodes/{node}/startall`](NodeStartallPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/startall")))]
 #[derive(Clone, Debug)]
-pub struct NodeStartallPath(pub(crate) At);
+pub struct NodeStartallPath(pub(crate) PathNode);
 
 impl NodePath {
     /// Leads to [`POST /nodes/{node}/startall`](NodeStartallPost).
@@ -5595,7 +5774,8 @@ impl NodeStartallPath {
 ///
 /// * Gives: [`Task`]
 /// * Releases: 7.4 to 9.2
-/// * Needs: `VM.PowerMgmt` on path `/` or (`vms` names guests and `VM.PowerMgmt` on path `/vms/{vmid}`).
+/// * Needs: `VM.PowerMgmt` on path `/` or (`vms` names guests and `VM.PowerMgmt` on path
+///   `/vms/{vmid}`).
 ///
 /// # Example
 ///
@@ -5623,13 +5803,16 @@ impl NodeStartallPost {
         self.0.call.set_some::<bool, How>("force", force);
         self
     }
-    /// Most guests started in parallel; the datacenter's setting, or one by CPU count, when left out. From 1 to 64. Since 9.1.
+
+    /// Most guests started in parallel; the datacenter's setting, or one by CPU count, when left
+    /// out. From 1 to 64. Since 9.1.
     #[cfg_attr(doc, doc(alias("max-workers")))]
     #[inline]
     pub fn max_workers<How>(mut self, max_workers: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("max-workers", max_workers);
         self
     }
+
     /// Only these guests, as a comma-separated list of ids.
     #[inline]
     pub fn vms<How>(mut self, vms: impl IntoItemsSetting<u32, How>) -> Self {
@@ -5640,13 +5823,15 @@ impl NodeStartallPost {
 
 /// The path `/nodes/{node}/status`.
 ///
-/// Its calls: [`GET /nodes/{node}/status`](NodeStatusPath::get), [`POST /nodes/{node}/status`](NodeStatusPath::post).
+/// Its calls: [`GET /nodes/{node}/status`](NodeStatusPath::get),
+/// [`POST /nodes/{node}/status`](NodeStatusPath::post).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/status")))]
 #[derive(Clone, Debug)]
-pub struct NodeStatusPath(pub(crate) At);
+pub struct NodeStatusPath(pub(crate) PathNode);
 
 impl NodePath {
-    /// Leads to [`GET /nodes/{node}/status`](NodeStatusPath::get), [`POST /nodes/{node}/status`](NodeStatusPath::post).
+    /// Leads to [`GET /nodes/{node}/status`](NodeStatusPath::get),
+    /// [`POST /nodes/{node}/status`](NodeStatusPath::post).
     #[inline]
     #[must_use]
     pub fn status(&self) -> NodeStatusPath {
@@ -5692,6 +5877,7 @@ impl NodeStatusPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Reboots the node or shuts it down.
     ///
     /// `POST /nodes/{node}/status`
@@ -5746,7 +5932,7 @@ impl NodeStatusPath {
 /// Its calls: [`POST /nodes/{node}/stopall`](NodeStopallPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/stopall")))]
 #[derive(Clone, Debug)]
-pub struct NodeStopallPath(pub(crate) At);
+pub struct NodeStopallPath(pub(crate) PathNode);
 
 impl NodePath {
     /// Leads to [`POST /nodes/{node}/stopall`](NodeStopallPost).
@@ -5802,7 +5988,8 @@ impl NodeStopallPath {
 ///
 /// * Gives: [`Task`]
 /// * Releases: 7.4 to 9.2
-/// * Needs: `VM.PowerMgmt` on path `/` or (`vms` names guests and `VM.PowerMgmt` on path `/vms/{vmid}`).
+/// * Needs: `VM.PowerMgmt` on path `/` or (`vms` names guests and `VM.PowerMgmt` on path
+///   `/vms/{vmid}`).
 ///
 /// # Example
 ///
@@ -5831,19 +6018,23 @@ impl NodeStopallPost {
         self.0.call.set_some::<bool, How>("force-stop", force_stop);
         self
     }
-    /// Most guests shut down in parallel; the datacenter's setting, or one by CPU count, when left out. From 1 to 64. Since 9.1.
+
+    /// Most guests shut down in parallel; the datacenter's setting, or one by CPU count, when left
+    /// out. From 1 to 64. Since 9.1.
     #[cfg_attr(doc, doc(alias("max-workers")))]
     #[inline]
     pub fn max_workers<How>(mut self, max_workers: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("max-workers", max_workers);
         self
     }
+
     /// Longest wait for the shutdown of each guest, in seconds. From 0 to 7200. Default: `180`.
     #[inline]
     pub fn timeout<How>(mut self, timeout: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("timeout", timeout);
         self
     }
+
     /// Only these guests, as a comma-separated list of ids.
     #[inline]
     pub fn vms<How>(mut self, vms: impl IntoItemsSetting<u32, How>) -> Self {
@@ -5854,13 +6045,19 @@ impl NodeStopallPost {
 
 /// The path `/nodes/{node}/subscription`.
 ///
-/// Its calls: [`GET /nodes/{node}/subscription`](NodeSubscriptionPath::get), [`POST /nodes/{node}/subscription`](NodeSubscriptionPost), [`PUT /nodes/{node}/subscription`](NodeSubscriptionPath::put), [`DELETE /nodes/{node}/subscription`](NodeSubscriptionPath::delete).
+/// Its calls: [`GET /nodes/{node}/subscription`](NodeSubscriptionPath::get),
+/// [`POST /nodes/{node}/subscription`](NodeSubscriptionPost),
+/// [`PUT /nodes/{node}/subscription`](NodeSubscriptionPath::put),
+/// [`DELETE /nodes/{node}/subscription`](NodeSubscriptionPath::delete).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/subscription")))]
 #[derive(Clone, Debug)]
-pub struct NodeSubscriptionPath(pub(crate) At);
+pub struct NodeSubscriptionPath(pub(crate) PathNode);
 
 impl NodePath {
-    /// Leads to [`GET /nodes/{node}/subscription`](NodeSubscriptionPath::get), [`POST /nodes/{node}/subscription`](NodeSubscriptionPost), [`PUT /nodes/{node}/subscription`](NodeSubscriptionPath::put), [`DELETE /nodes/{node}/subscription`](NodeSubscriptionPath::delete).
+    /// Leads to [`GET /nodes/{node}/subscription`](NodeSubscriptionPath::get),
+    /// [`POST /nodes/{node}/subscription`](NodeSubscriptionPost),
+    /// [`PUT /nodes/{node}/subscription`](NodeSubscriptionPath::put),
+    /// [`DELETE /nodes/{node}/subscription`](NodeSubscriptionPath::delete).
     #[inline]
     #[must_use]
     pub fn subscription(&self) -> NodeSubscriptionPath {
@@ -5901,6 +6098,7 @@ impl NodeSubscriptionPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Checks the subscription key with the vendor's server and stores the result.
     ///
     /// `POST /nodes/{node}/subscription` → `()`
@@ -5913,6 +6111,7 @@ impl NodeSubscriptionPath {
         );
         NodeSubscriptionPost(self.0.request(ENDPOINT, reply::nothing))
     }
+
     /// Sets the subscription key of the node and has it checked.
     ///
     /// `PUT /nodes/{node}/subscription`
@@ -5960,6 +6159,7 @@ impl NodeSubscriptionPath {
         request.call.set_as::<Secret, How0>("key", key);
         request
     }
+
     /// Removes the subscription key from the node.
     ///
     /// `DELETE /nodes/{node}/subscription`
@@ -6027,7 +6227,7 @@ impl NodeSubscriptionPost {
 /// Its calls: [`POST /nodes/{node}/suspendall`](NodeSuspendallPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/suspendall")))]
 #[derive(Clone, Debug)]
-pub struct NodeSuspendallPath(pub(crate) At);
+pub struct NodeSuspendallPath(pub(crate) PathNode);
 
 impl NodePath {
     /// Leads to [`POST /nodes/{node}/suspendall`](NodeSuspendallPost).
@@ -6079,7 +6279,8 @@ impl NodeSuspendallPath {
 ///
 /// * Gives: [`Task`]
 /// * Releases: since 8.1
-/// * Needs: `VM.PowerMgmt` and `VM.Config.Disk` on path `/` or (`vms` names guests and `VM.PowerMgmt` on path `/vms/{vmid}`).
+/// * Needs: `VM.PowerMgmt` and `VM.Config.Disk` on path `/` or (`vms` names guests and
+///   `VM.PowerMgmt` on path `/vms/{vmid}`).
 #[cfg_attr(doc, doc(alias(
     "POST /nodes/{node}/suspendall", "bulk suspend", "suspend all", "node suspendall", "suspendall node",
     "suspendall a node", "host suspendall", "suspendall host", "POST suspendall",
@@ -6092,13 +6293,15 @@ pub struct NodeSuspendallPost(pub(crate) Request<Task>);
 request_impls!(NodeSuspendallPost: Task);
 
 impl NodeSuspendallPost {
-    /// Most guests suspended in parallel; the datacenter's setting, or one by CPU count, when left out. From 1 to 64. Since 9.1.
+    /// Most guests suspended in parallel; the datacenter's setting, or one by CPU count, when left
+    /// out. From 1 to 64. Since 9.1.
     #[cfg_attr(doc, doc(alias("max-workers")))]
     #[inline]
     pub fn max_workers<How>(mut self, max_workers: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("max-workers", max_workers);
         self
     }
+
     /// Only these guests, as a comma-separated list of ids.
     #[inline]
     pub fn vms<How>(mut self, vms: impl IntoItemsSetting<u32, How>) -> Self {
@@ -6112,7 +6315,7 @@ impl NodeSuspendallPost {
 /// Its calls: [`GET /nodes/{node}/syslog`](NodeSyslogGet).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/syslog")))]
 #[derive(Clone, Debug)]
-pub struct NodeSyslogPath(pub(crate) At);
+pub struct NodeSyslogPath(pub(crate) PathNode);
 
 impl NodePath {
     /// Leads to [`GET /nodes/{node}/syslog`](NodeSyslogGet).
@@ -6187,24 +6390,28 @@ impl NodeSyslogGet {
         self.0.call.set_some::<i64, How>("limit", limit);
         self
     }
+
     /// Only entries of this service. At most 128 characters.
     #[inline]
     pub fn service<How>(mut self, service: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("service", service);
         self
     }
+
     /// Only entries from this local date on, `YYYY-MM-DD` with an optional time of day.
     #[inline]
     pub fn since<How>(mut self, since: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("since", since);
         self
     }
+
     /// Number of log lines to skip. At least 0.
     #[inline]
     pub fn start<How>(mut self, start: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("start", start);
         self
     }
+
     /// Only entries up to this local date, `YYYY-MM-DD` with an optional time of day.
     #[inline]
     pub fn until<How>(mut self, until: impl IntoSetting<String, How>) -> Self {
@@ -6218,7 +6425,7 @@ impl NodeSyslogGet {
 /// Its calls: [`GET /nodes/{node}/tasks`](NodeTasksGet).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/tasks")))]
 #[derive(Clone, Debug)]
-pub struct NodeTasksPath(pub(crate) At);
+pub struct NodeTasksPath(pub(crate) PathNode);
 
 impl NodePath {
     /// Leads to [`GET /nodes/{node}/tasks`](NodeTasksGet).
@@ -6274,7 +6481,8 @@ impl NodeTasksPath {
 /// * Gives: list of [`NodeTasksItem`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
-///   * It shows tasks only with `Sys.Audit` on path `/nodes/{node}` or being the user who started the task, or whose token did.
+///   * It shows tasks only with `Sys.Audit` on path `/nodes/{node}` or being the user who started
+///     the task, or whose token did.
 ///
 /// # Example
 ///
@@ -6303,18 +6511,21 @@ impl NodeTasksGet {
         self.0.call.set_some::<bool, How>("errors", errors);
         self
     }
+
     /// Most tasks to return. At least 0. Default: `50`.
     #[inline]
     pub fn limit<How>(mut self, limit: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("limit", limit);
         self
     }
+
     /// Only tasks started at this Unix time or later.
     #[inline]
     pub fn since<How>(mut self, since: impl IntoSetting<Timestamp, How>) -> Self {
         self.0.call.set_some::<Timestamp, How>("since", since);
         self
     }
+
     /// Whether to list finished (`archive`), running (`active`) or all tasks. Default: `archive`.
     #[inline]
     pub fn source<How>(
@@ -6324,12 +6535,14 @@ impl NodeTasksGet {
         self.0.call.set_some::<NodeTasksSource, How>("source", source);
         self
     }
+
     /// Number of matching tasks to skip. At least 0. Default: `0`.
     #[inline]
     pub fn start<How>(mut self, start: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("start", start);
         self
     }
+
     /// Only tasks whose result is in this list.
     #[inline]
     pub fn statusfilter<How>(
@@ -6339,24 +6552,28 @@ impl NodeTasksGet {
         self.0.call.set_some_list::<String, How>("statusfilter", statusfilter);
         self
     }
+
     /// Only tasks of this type, such as `vzdump`.
     #[inline]
     pub fn typefilter<How>(mut self, typefilter: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("typefilter", typefilter);
         self
     }
+
     /// Only tasks started at this Unix time or earlier.
     #[inline]
     pub fn until<How>(mut self, until: impl IntoSetting<Timestamp, How>) -> Self {
         self.0.call.set_some::<Timestamp, How>("until", until);
         self
     }
+
     /// Only tasks of this user.
     #[inline]
     pub fn userfilter<How>(mut self, userfilter: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("userfilter", userfilter);
         self
     }
+
     /// Only tasks of this guest. From 100 to 999999999.
     #[inline]
     pub fn vmid<How>(mut self, vmid: impl IntoSetting<u32, How>) -> Self {
@@ -6367,13 +6584,15 @@ impl NodeTasksGet {
 
 /// The path `/nodes/{node}/tasks/{upid}`.
 ///
-/// Its calls: [`GET /nodes/{node}/tasks/{upid}`](NodeTasksUpidPath::get), [`DELETE /nodes/{node}/tasks/{upid}`](NodeTasksUpidPath::delete).
+/// Its calls: [`GET /nodes/{node}/tasks/{upid}`](NodeTasksUpidPath::get),
+/// [`DELETE /nodes/{node}/tasks/{upid}`](NodeTasksUpidPath::delete).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/tasks/{upid}")))]
 #[derive(Clone, Debug)]
-pub struct NodeTasksUpidPath(pub(crate) At);
+pub struct NodeTasksUpidPath(pub(crate) PathNode);
 
 impl NodeTasksPath {
-    /// Leads to [`GET /nodes/{node}/tasks/{upid}`](NodeTasksUpidPath::get), [`DELETE /nodes/{node}/tasks/{upid}`](NodeTasksUpidPath::delete).
+    /// Leads to [`GET /nodes/{node}/tasks/{upid}`](NodeTasksUpidPath::get),
+    /// [`DELETE /nodes/{node}/tasks/{upid}`](NodeTasksUpidPath::delete).
     ///
     /// Unique id of the task (UPID).
     #[inline]
@@ -6415,6 +6634,7 @@ impl NodeTasksUpidPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Stops a running task.
     ///
     /// `DELETE /nodes/{node}/tasks/{upid}`
@@ -6432,7 +6652,8 @@ impl NodeTasksUpidPath {
     ///
     /// * Gives: `()`
     /// * Releases: 7.4 to 9.2
-    /// * Needs: being the user who started the task, or whose token did or `Sys.Modify` on path `/nodes/{node}`.
+    /// * Needs: being the user who started the task, or whose token did or `Sys.Modify` on path
+    ///   `/nodes/{node}`.
     #[cfg_attr(doc, doc(alias(
         "DELETE /nodes/{node}/tasks/{upid}", "stop task", "cancel task", "abort task", "kill task", "delete task",
         "remove task", "delete node task", "remove node task", "DELETE tasks",
@@ -6461,7 +6682,7 @@ impl NodeTasksUpidPath {
 /// Its calls: [`GET /nodes/{node}/tasks/{upid}/log`](NodeTasksUpidLogGet).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/tasks/{upid}/log")))]
 #[derive(Clone, Debug)]
-pub struct NodeTasksUpidLogPath(pub(crate) At);
+pub struct NodeTasksUpidLogPath(pub(crate) PathNode);
 
 impl NodeTasksUpidPath {
     /// Leads to [`GET /nodes/{node}/tasks/{upid}/log`](NodeTasksUpidLogGet).
@@ -6520,7 +6741,8 @@ impl NodeTasksUpidLogPath {
 ///
 /// * Gives: list of [`LogLine`](super::types::LogLine)
 /// * Releases: 7.4 to 9.2
-/// * Needs: being the user who started the task, or whose token did or `Sys.Audit` on path `/nodes/{node}`.
+/// * Needs: being the user who started the task, or whose token did or `Sys.Audit` on path
+///   `/nodes/{node}`.
 ///
 /// # Example
 ///
@@ -6543,18 +6765,21 @@ pub struct NodeTasksUpidLogGet(pub(crate) Request<Vec<super::types::LogLine>>);
 request_impls!(NodeTasksUpidLogGet: Vec<super::types::LogLine>);
 
 impl NodeTasksUpidLogGet {
-    /// Answers with the whole log as a plain text file, which `stream()` reads; excludes the other parameters.
+    /// Answers with the whole log as a plain text file, which `stream()` reads; excludes the other
+    /// parameters.
     #[inline]
     pub fn download<How>(mut self, download: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("download", download);
         self
     }
+
     /// Most log lines to return. At least 0. Default: `50`.
     #[inline]
     pub fn limit<How>(mut self, limit: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("limit", limit);
         self
     }
+
     /// Number of log lines to skip. At least 0. Default: `0`.
     #[inline]
     pub fn start<How>(mut self, start: impl IntoSetting<i64, How>) -> Self {
@@ -6568,7 +6793,7 @@ impl NodeTasksUpidLogGet {
 /// Its calls: [`GET /nodes/{node}/tasks/{upid}/status`](NodeTasksUpidStatusPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/tasks/{upid}/status")))]
 #[derive(Clone, Debug)]
-pub struct NodeTasksUpidStatusPath(pub(crate) At);
+pub struct NodeTasksUpidStatusPath(pub(crate) PathNode);
 
 impl NodeTasksUpidPath {
     /// Leads to [`GET /nodes/{node}/tasks/{upid}/status`](NodeTasksUpidStatusPath::get).
@@ -6599,7 +6824,8 @@ impl NodeTasksUpidStatusPath {
     ///
     /// * Gives: [`NodeTasksStatus`]
     /// * Releases: 7.4 to 9.2
-    /// * Needs: being the user who started the task, or whose token did or `Sys.Audit` on path `/nodes/{node}`.
+    /// * Needs: being the user who started the task, or whose token did or `Sys.Audit` on path
+    ///   `/nodes/{node}`.
     ///
     /// # Example
     ///
@@ -6638,7 +6864,7 @@ impl NodeTasksUpidStatusPath {
 /// Its calls: [`POST /nodes/{node}/termproxy`](NodeTermproxyPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/termproxy")))]
 #[derive(Clone, Debug)]
-pub struct NodeTermproxyPath(pub(crate) At);
+pub struct NodeTermproxyPath(pub(crate) PathNode);
 
 impl NodePath {
     /// Leads to [`POST /nodes/{node}/termproxy`](NodeTermproxyPost).
@@ -6695,7 +6921,9 @@ impl NodeTermproxyPost {
         self.0.call.set_some::<NodeSpiceshellCmd, How>("cmd", cmd);
         self
     }
-    /// Arguments of the command, separated by NUL characters. Empty by default. Only together with `cmd`.
+
+    /// Arguments of the command, separated by NUL characters. Empty by default. Only together with
+    /// `cmd`.
     #[cfg_attr(doc, doc(alias("cmd-opts")))]
     #[inline]
     pub fn cmd_opts<How>(mut self, cmd_opts: impl IntoSetting<String, How>) -> Self {
@@ -6706,13 +6934,15 @@ impl NodeTermproxyPost {
 
 /// The path `/nodes/{node}/time`.
 ///
-/// Its calls: [`GET /nodes/{node}/time`](NodeTimePath::get), [`PUT /nodes/{node}/time`](NodeTimePath::put).
+/// Its calls: [`GET /nodes/{node}/time`](NodeTimePath::get),
+/// [`PUT /nodes/{node}/time`](NodeTimePath::put).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/time")))]
 #[derive(Clone, Debug)]
-pub struct NodeTimePath(pub(crate) At);
+pub struct NodeTimePath(pub(crate) PathNode);
 
 impl NodePath {
-    /// Leads to [`GET /nodes/{node}/time`](NodeTimePath::get), [`PUT /nodes/{node}/time`](NodeTimePath::put).
+    /// Leads to [`GET /nodes/{node}/time`](NodeTimePath::get),
+    /// [`PUT /nodes/{node}/time`](NodeTimePath::put).
     #[inline]
     #[must_use]
     pub fn time(&self) -> NodeTimePath {
@@ -6748,6 +6978,7 @@ impl NodeTimePath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Sets the time zone of the node.
     ///
     /// `PUT /nodes/{node}/time`
@@ -6786,7 +7017,7 @@ impl NodeTimePath {
 /// Its calls: [`GET /nodes/{node}/version`](NodeVersionPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/version")))]
 #[derive(Clone, Debug)]
-pub struct NodeVersionPath(pub(crate) At);
+pub struct NodeVersionPath(pub(crate) PathNode);
 
 impl NodePath {
     /// Leads to [`GET /nodes/{node}/version`](NodeVersionPath::get).
@@ -6831,7 +7062,7 @@ impl NodeVersionPath {
 /// Its calls: [`POST /nodes/{node}/vncshell`](NodeVncshellPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/vncshell")))]
 #[derive(Clone, Debug)]
-pub struct NodeVncshellPath(pub(crate) At);
+pub struct NodeVncshellPath(pub(crate) PathNode);
 
 impl NodePath {
     /// Leads to [`POST /nodes/{node}/vncshell`](NodeVncshellPost).
@@ -6903,25 +7134,30 @@ impl NodeVncshellPost {
         self.0.call.set_some::<NodeSpiceshellCmd, How>("cmd", cmd);
         self
     }
-    /// Arguments of the command, separated by NUL characters. Empty by default. Only together with `cmd`.
+
+    /// Arguments of the command, separated by NUL characters. Empty by default. Only together with
+    /// `cmd`.
     #[cfg_attr(doc, doc(alias("cmd-opts")))]
     #[inline]
     pub fn cmd_opts<How>(mut self, cmd_opts: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("cmd-opts", cmd_opts);
         self
     }
+
     /// Height of the console in pixels. From 16 to 2160.
     #[inline]
     pub fn height<How>(mut self, height: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("height", height);
         self
     }
+
     /// Prepares the session for a WebSocket instead of plain VNC.
     #[inline]
     pub fn websocket<How>(mut self, websocket: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("websocket", websocket);
         self
     }
+
     /// Width of the console in pixels. From 16 to 4096.
     #[inline]
     pub fn width<How>(mut self, width: impl IntoSetting<i64, How>) -> Self {
@@ -6935,7 +7171,7 @@ impl NodeVncshellPost {
 /// Its calls: [`GET /nodes/{node}/vncwebsocket`](NodeVncwebsocketPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/vncwebsocket")))]
 #[derive(Clone, Debug)]
-pub struct NodeVncwebsocketPath(pub(crate) At);
+pub struct NodeVncwebsocketPath(pub(crate) PathNode);
 
 impl NodePath {
     /// Leads to [`GET /nodes/{node}/vncwebsocket`](NodeVncwebsocketPath::get).
@@ -6958,10 +7194,12 @@ impl NodeVncwebsocketPath {
     /// ```
     ///
     /// * `port`: Port from the answer to the `vncshell` or `termproxy` call. From 5900 to 5999.
-    /// * `vncticket`: Ticket from the answer to the `vncshell` or `termproxy` call. At most 512 characters.
+    /// * `vncticket`: Ticket from the answer to the `vncshell` or `termproxy` call. At most 512
+    ///   characters.
     /// * Gives: [`VncWebsocket`](super::types::VncWebsocket)
     /// * Releases: 7.4 to 9.2
-    /// * Needs: (`Sys.Console` on path `/nodes/{node}`) and (the ticket that `vncshell`, `termproxy` or `spiceshell` gave for the port).
+    /// * Needs: (`Sys.Console` on path `/nodes/{node}`) and (the ticket that `vncshell`,
+    ///   `termproxy` or `spiceshell` gave for the port).
     #[cfg_attr(doc, doc(alias(
         "GET /nodes/{node}/vncwebsocket", "node vncwebsocket", "vncwebsocket node", "vncwebsocket a node",
         "host vncwebsocket", "vncwebsocket host", "GET vncwebsocket", "pvesh get /nodes/{node}/vncwebsocket", "port",
@@ -7004,7 +7242,7 @@ impl NodeVncwebsocketPath {
 /// Its calls: [`POST /nodes/{node}/vzdump`](NodeVzdumpPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/vzdump")))]
 #[derive(Clone, Debug)]
-pub struct NodeVzdumpPath(pub(crate) At);
+pub struct NodeVzdumpPath(pub(crate) PathNode);
 
 impl NodePath {
     /// Leads to [`POST /nodes/{node}/vzdump`](NodeVzdumpPost).
@@ -7135,14 +7373,17 @@ impl NodeVzdumpPath {
 /// * Gives: [`Task`]; it may be done at once
 /// * Releases: 7.4 to 9.2
 /// * Needs: What it needs depends on the request:
-///   * With `vmid`, `pool`, when guests are named, or those of a pool; for each: `VM.Backup` on path `/vms/{vmid}`.
+///   * With `vmid`, `pool`, when guests are named, or those of a pool; for each: `VM.Backup` on
+///     path `/vms/{vmid}`.
 ///   * With `all` it acts on guests only with `VM.Backup` on path `/vms/{vmid}`.
-///   * When the backups go to a storage (`storage`, or the default one): `Datastore.AllocateSpace` on path `/storage/{storage}`.
+///   * When the backups go to a storage (`storage`, or the default one): `Datastore.AllocateSpace`
+///     on path `/storage/{storage}`.
 ///   * With `stop`: `Sys.Modify` on path `/nodes/{node}`.
 ///   * With `prune-backups`: `Datastore.Allocate` on path `/storage/{storage}`.
 ///   * With `tmpdir`, `dumpdir`, `script`, `job-id`: to be `root@pam` itself.
 ///   * With `bwlimit`, `ionice`, `performance`: `Sys.Modify` on path `/`.
-///   * With `fleecing`, when `fleecing` names a storage: `Datastore.AllocateSpace` on path `/storage/{storage}`.
+///   * With `fleecing`, when `fleecing` names a storage: `Datastore.AllocateSpace` on path
+///     `/storage/{storage}`.
 ///
 /// # Example
 ///
@@ -7174,12 +7415,14 @@ impl NodeVzdumpPost {
         self.0.call.set_some::<bool, How>("all", all);
         self
     }
+
     /// I/O bandwidth limit in KiB/s; 0 means no limit. At least 0. Default: `0`.
     #[inline]
     pub fn bwlimit<How>(mut self, bwlimit: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("bwlimit", bwlimit);
         self
     }
+
     /// Compression of the archive; `0` means none and `1` means `lzo`. Default: `0`.
     #[inline]
     pub fn compress<How>(
@@ -7191,19 +7434,23 @@ impl NodeVzdumpPost {
             .set_some::<super::types::BackupCompression, How>("compress", compress);
         self
     }
+
     /// Directory that receives the archives instead of a storage.
     #[inline]
     pub fn dumpdir<How>(mut self, dumpdir: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("dumpdir", dumpdir);
         self
     }
+
     /// Guests to leave out; implies `all`.
     #[inline]
     pub fn exclude<How>(mut self, exclude: impl IntoItemsSetting<u32, How>) -> Self {
         self.0.call.set_some_list::<u32, How>("exclude", exclude);
         self
     }
-    /// Shell globs of paths to leave out of container backups; a leading `/` anchors at the container's root.
+
+    /// Shell globs of paths to leave out of container backups; a leading `/` anchors at the
+    /// container's root.
     #[cfg_attr(doc, doc(alias("exclude-path")))]
     #[inline]
     pub fn exclude_path<How: Several>(
@@ -7213,7 +7460,9 @@ impl NodeVzdumpPost {
         self.0.call.set_some_all::<String, How>("exclude-path", exclude_path);
         self
     }
-    /// Backup fleecing for virtual machines: guest writes are not held up by a slow backup target. Since 8.2.
+
+    /// Backup fleecing for virtual machines: guest writes are not held up by a slow backup target.
+    /// Since 8.2.
     #[inline]
     pub fn fleecing<How>(
         mut self,
@@ -7222,26 +7471,33 @@ impl NodeVzdumpPost {
         self.0.call.set_some::<super::types::BackupFleecing, How>("fleecing", fleecing);
         self
     }
-    /// I/O priority: 0 to 7 within the best-effort class, 8 for the idle class. Needs the BFQ scheduler. From 0 to 8. Default: `7`.
+
+    /// I/O priority: 0 to 7 within the best-effort class, 8 for the idle class. Needs the BFQ
+    /// scheduler. From 0 to 8. Default: `7`.
     #[inline]
     pub fn ionice<How>(mut self, ionice: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("ionice", ionice);
         self
     }
-    /// Id of the backup job this run belongs to, for the metadata of notifications. Only for `root@pam`. At most 50 characters. Since 8.2.
+
+    /// Id of the backup job this run belongs to, for the metadata of notifications. Only for
+    /// `root@pam`. At most 50 characters. Since 8.2.
     #[cfg_attr(doc, doc(alias("job-id")))]
     #[inline]
     pub fn job_id<How>(mut self, job_id: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("job-id", job_id);
         self
     }
+
     /// Longest wait for the node's backup lock, in minutes. At least 0. Default: `180`.
     #[inline]
     pub fn lockwait<How>(mut self, lockwait: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("lockwait", lockwait);
         self
     }
-    /// Whether to mail always or only on failure. Deprecated in favour of notification matchers. Default: `always`.
+
+    /// Whether to mail always or only on failure. Deprecated in favour of notification matchers.
+    /// Default: `always`.
     #[inline]
     pub fn mailnotification<How>(
         mut self,
@@ -7255,19 +7511,24 @@ impl NodeVzdumpPost {
             >("mailnotification", mailnotification);
         self
     }
+
     /// Addresses or users that get the mail report. Deprecated in favour of notification targets.
     #[inline]
     pub fn mailto<How>(mut self, mailto: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("mailto", mailto);
         self
     }
-    /// Number of backups kept per guest. Deprecated in favour of `prune-backups`. At least 1. Until 9.1.
+
+    /// Number of backups kept per guest. Deprecated in favour of `prune-backups`. At least 1. Until
+    /// 9.1.
     #[inline]
     pub fn maxfiles<How>(mut self, maxfiles: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("maxfiles", maxfiles);
         self
     }
-    /// How a running guest is treated: live `snapshot`, a short `suspend`, or `stop` and start again. Default: `snapshot`.
+
+    /// How a running guest is treated: live `snapshot`, a short `suspend`, or `stop` and start
+    /// again. Default: `snapshot`.
     #[inline]
     pub fn mode<How>(
         mut self,
@@ -7276,7 +7537,9 @@ impl NodeVzdumpPost {
         self.0.call.set_some::<super::types::BackupMode, How>("mode", mode);
         self
     }
-    /// One-line template of the backup's notes; knows `{{cluster}}`, `{{guestname}}`, `{{node}}` and `{{vmid}}`. At most 1024 characters. Only together with `storage`.
+
+    /// One-line template of the backup's notes; knows `{{cluster}}`, `{{guestname}}`, `{{node}}`
+    /// and `{{vmid}}`. At most 1024 characters. Only together with `storage`.
     #[cfg_attr(doc, doc(alias("notes-template")))]
     #[inline]
     pub fn notes_template<How>(
@@ -7286,7 +7549,9 @@ impl NodeVzdumpPost {
         self.0.call.set_some::<String, How>("notes-template", notes_template);
         self
     }
-    /// Whether to report by plain mail (`legacy-sendmail`) or the notification system; `auto` mails if `mailto` is set. Default: `auto`. Since 8.1.
+
+    /// Whether to report by plain mail (`legacy-sendmail`) or the notification system; `auto` mails
+    /// if `mailto` is set. Default: `auto`. Since 8.1.
     #[cfg_attr(doc, doc(alias("notification-mode")))]
     #[inline]
     pub fn notification_mode<How>(
@@ -7301,6 +7566,7 @@ impl NodeVzdumpPost {
             >("notification-mode", notification_mode);
         self
     }
+
     /// Deprecated and without use. Default: `always`. From 8.1 to 8.4.
     #[cfg_attr(doc, doc(alias("notification-policy")))]
     #[inline]
@@ -7319,6 +7585,7 @@ impl NodeVzdumpPost {
             >("notification-policy", notification_policy);
         self
     }
+
     /// Deprecated and without use. From 8.1 to 8.4.
     #[cfg_attr(doc, doc(alias("notification-target")))]
     #[inline]
@@ -7329,7 +7596,9 @@ impl NodeVzdumpPost {
         self.0.call.set_some::<String, How>("notification-target", notification_target);
         self
     }
-    /// How container backups to Proxmox Backup Server find changed files and encode the archive. Since 8.2.
+
+    /// How container backups to Proxmox Backup Server find changed files and encode the archive.
+    /// Since 8.2.
     #[cfg_attr(doc, doc(alias("pbs-change-detection-mode")))]
     #[inline]
     pub fn pbs_change_detection_mode<How>(
@@ -7347,6 +7616,7 @@ impl NodeVzdumpPost {
             >("pbs-change-detection-mode", pbs_change_detection_mode);
         self
     }
+
     /// Performance tuning of the backup.
     #[inline]
     pub fn performance<How>(
@@ -7361,24 +7631,30 @@ impl NodeVzdumpPost {
             >("performance", performance);
         self
     }
-    /// Uses `pigz` in place of gzip when above 0: 1 takes half of the cores, more is a thread count. Default: `0`.
+
+    /// Uses `pigz` in place of gzip when above 0: 1 takes half of the cores, more is a thread
+    /// count. Default: `0`.
     #[inline]
     pub fn pigz<How>(mut self, pigz: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("pigz", pigz);
         self
     }
+
     /// Backs up all guests that belong to this resource pool.
     #[inline]
     pub fn pool<How>(mut self, pool: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("pool", pool);
         self
     }
-    /// Marks the new backups as protected, so that pruning spares them. Only together with `storage`.
+
+    /// Marks the new backups as protected, so that pruning spares them. Only together with
+    /// `storage`.
     #[inline]
     pub fn protected<How>(mut self, protected: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("protected", protected);
         self
     }
+
     /// Retention rules that take precedence over those of the storage. Default: `keep-all=1`.
     #[cfg_attr(doc, doc(alias("prune-backups")))]
     #[inline]
@@ -7391,79 +7667,94 @@ impl NodeVzdumpPost {
             .set_some::<super::types::PruneBackups, How>("prune-backups", prune_backups);
         self
     }
+
     /// Suppresses progress messages. Default: `false`.
     #[inline]
     pub fn quiet<How>(mut self, quiet: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("quiet", quiet);
         self
     }
+
     /// Prunes older backups as `prune-backups` says. Default: `true`.
     #[inline]
     pub fn remove<How>(mut self, remove: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("remove", remove);
         self
     }
+
     /// Hook script called at the stages of the backup.
     #[inline]
     pub fn script<How>(mut self, script: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("script", script);
         self
     }
+
     /// Leaves temporary files and logs out of container backups. Default: `true`.
     #[inline]
     pub fn stdexcludes<How>(mut self, stdexcludes: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("stdexcludes", stdexcludes);
         self
     }
+
     /// Writes the archive to standard output instead of a file; of use on the command line only.
     #[inline]
     pub fn stdout<How>(mut self, stdout: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("stdout", stdout);
         self
     }
+
     /// First stops the backup jobs that run on the node. Default: `false`.
     #[inline]
     pub fn stop<How>(mut self, stop: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("stop", stop);
         self
     }
+
     /// Longest wait for a guest to shut down, in minutes. At least 0. Default: `10`.
     #[inline]
     pub fn stopwait<How>(mut self, stopwait: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("stopwait", stopwait);
         self
     }
+
     /// Storage that receives the archives.
     #[inline]
     pub fn storage<How>(mut self, storage: impl IntoSetting<StorageId, How>) -> Self {
         self.0.call.set_some::<StorageId, How>("storage", storage);
         self
     }
+
     /// Directory for temporary files.
     #[inline]
     pub fn tmpdir<How>(mut self, tmpdir: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("tmpdir", tmpdir);
         self
     }
+
     /// Guests to back up, as a comma-separated list of ids.
     #[inline]
     pub fn vmid<How>(mut self, vmid: impl IntoItemsSetting<u32, How>) -> Self {
         self.0.call.set_some_list::<u32, How>("vmid", vmid);
         self
     }
+
     /// Threads for zstd; 0 takes half of the available cores. Default: `1`.
     #[inline]
     pub fn zstd<How>(mut self, zstd: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("zstd", zstd);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -7491,7 +7782,7 @@ impl Settings<NodeVzdumpPost> for super::cluster::ClusterBackupItem {
 /// Its calls: [`GET /nodes/{node}/vzdump/defaults`](NodeVzdumpDefaultsGet).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/vzdump/defaults")))]
 #[derive(Clone, Debug)]
-pub struct NodeVzdumpDefaultsPath(pub(crate) At);
+pub struct NodeVzdumpDefaultsPath(pub(crate) PathNode);
 
 impl NodeVzdumpPath {
     /// Leads to [`GET /nodes/{node}/vzdump/defaults`](NodeVzdumpDefaultsGet).
@@ -7538,7 +7829,8 @@ impl NodeVzdumpDefaultsPath {
 /// * Gives: [`NodeVzdumpDefaults`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: What it needs depends on the request:
-///   * When the backups go to a storage (`storage`, or the default one): one of `Datastore.Audit`, `Datastore.AllocateSpace` on path `/storage/{storage}`.
+///   * When the backups go to a storage (`storage`, or the default one): one of `Datastore.Audit`,
+///     `Datastore.AllocateSpace` on path `/storage/{storage}`.
 #[cfg_attr(doc, doc(alias(
     "GET /nodes/{node}/vzdump/defaults", "backup defaults", "vzdump.conf", "node vzdump defaults",
     "vzdump defaults node", "node defaults", "defaults node", "defaults a node", "host vzdump defaults",
@@ -7565,7 +7857,7 @@ impl NodeVzdumpDefaultsGet {
 /// Its calls: [`GET /nodes/{node}/vzdump/extractconfig`](NodeVzdumpExtractconfigPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/vzdump/extractconfig")))]
 #[derive(Clone, Debug)]
-pub struct NodeVzdumpExtractconfigPath(pub(crate) At);
+pub struct NodeVzdumpExtractconfigPath(pub(crate) PathNode);
 
 impl NodeVzdumpPath {
     /// Leads to [`GET /nodes/{node}/vzdump/extractconfig`](NodeVzdumpExtractconfigPath::get).
@@ -7590,7 +7882,13 @@ impl NodeVzdumpExtractconfigPath {
     /// * `volume`: Volume id of the backup archive.
     /// * Gives: `String`
     /// * Releases: 7.4 to 9.2
-    /// * Needs: `Datastore.Allocate` on path `/storage/{storage}` or (the volume is an ISO image, a template or a disk image to import and one of `Datastore.AllocateSpace`, `Datastore.Audit` on path `/storage/{storage}`) or the volume belongs to the guest of the request or (the volume is a backup of the guest {vmid} and `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or (the volume is a disk of the guest {vmid} and `Datastore.Audit` on path `/storage/{storage}` and `VM.Config.Disk` on path `/vms/{vmid}`).
+    /// * Needs: `Datastore.Allocate` on path `/storage/{storage}` or (the volume is an ISO image, a
+    ///   template or a disk image to import and one of `Datastore.AllocateSpace`, `Datastore.Audit`
+    ///   on path `/storage/{storage}`) or the volume belongs to the guest of the request or (the
+    ///   volume is a backup of the guest {vmid} and `Datastore.AllocateSpace` on path
+    ///   `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or (the volume is a disk of
+    ///   the guest {vmid} and `Datastore.Audit` on path `/storage/{storage}` and `VM.Config.Disk`
+    ///   on path `/vms/{vmid}`).
     #[cfg_attr(doc, doc(alias(
         "GET /nodes/{node}/vzdump/extractconfig", "config of a backup", "backup config", "extract config",
         "pvesm extractconfig", "node vzdump extractconfig", "vzdump extractconfig node", "node extractconfig",
@@ -7653,7 +7951,7 @@ impl NodeVzdumpExtractconfigPath {
 /// Its calls: [`POST /nodes/{node}/wakeonlan`](NodeWakeonlanPath::post).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/wakeonlan")))]
 #[derive(Clone, Debug)]
-pub struct NodeWakeonlanPath(pub(crate) At);
+pub struct NodeWakeonlanPath(pub(crate) PathNode);
 
 impl NodePath {
     /// Leads to [`POST /nodes/{node}/wakeonlan`](NodeWakeonlanPath::post).
@@ -7721,6 +8019,7 @@ impl AcmeDomain {
         set::put(&mut new.domain, &mut new.unknown, "domain", domain);
         new
     }
+
     /// Other domain in which the DNS challenge is answered.
     #[inline]
     #[must_use]
@@ -7728,6 +8027,7 @@ impl AcmeDomain {
         set::set(&mut self.alias, &mut self.unknown, "alias", value);
         self
     }
+
     /// Domain for the certificate.
     #[inline]
     #[must_use]
@@ -7735,6 +8035,7 @@ impl AcmeDomain {
         set::put(&mut self.domain, &mut self.unknown, "domain", value);
         self
     }
+
     /// ACME plugin that answers the challenge. Default: `standalone`.
     #[inline]
     #[must_use]
@@ -7799,6 +8100,34 @@ object!(AptRepository {
         "Enabled" enabled, "FileType" file_type, "Suites" suites, "Types" types, "URIs" uris,
     ],
     optional: ["Comment" comment, "Components" components, "Options" options],
+    others: extra,
+});
+
+/// One element of `errors`: repository files that could not be parsed.
+///
+/// Given by [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get).
+#[non_exhaustive]
+pub struct AptRepositoryError {
+    /// What is wrong with the file.
+    pub error: String,
+    /// Path of the broken file.
+    pub path: String,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl AptRepositoryError {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(AptRepositoryError {
+    required: ["error" error, "path" path],
     others: extra,
 });
 
@@ -7872,6 +8201,41 @@ open_enum_impls!(AptRepositoryFormat {
     "list" List, "sources" Sources,
 });
 
+/// One element of `infos`: remarks about single repositories, such as warnings.
+///
+/// Given by [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get).
+#[non_exhaustive]
+pub struct AptRepositoryInfo {
+    /// Position of that repository in the file, counted from 0.
+    pub index: i64,
+    /// Kind of remark.
+    pub kind: String,
+    /// Text of the remark.
+    pub message: String,
+    /// File of the repository the remark is about.
+    pub path: String,
+    /// Property of the repository the remark is about.
+    pub property: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl AptRepositoryInfo {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(AptRepositoryInfo {
+    required: ["index" index, "kind" kind, "message" message, "path" path],
+    optional: ["property" property],
+    others: extra,
+});
+
 /// One element of `Options`: further options of the repository.
 ///
 /// Given by [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get).
@@ -7919,9 +8283,46 @@ open_enum_impls!(AptRepositoryPackageType {
     "deb" Deb, "deb-src" DebSrc,
 });
 
-/// One element of the answer to `GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}`, which lists the sub-resources of a PCI device.
+/// One element of `standard-repos`: repositories Proxmox VE knows by handle, with their state here.
 ///
-/// Given by [`GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}`](NodeHardwarePciPciIdOrMappingPath::get), [`GET /nodes/{node}/hardware/pci/{pciid}`](NodeHardwarePciPciidPath::get), [`GET /nodes/{node}/scan`](NodeScanPath::get).
+/// Given by [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get).
+#[non_exhaustive]
+pub struct AptStandardRepository {
+    /// What the repository is for, in a sentence or two.
+    pub description: Option<String>,
+    /// Short handle of the repository.
+    pub handle: String,
+    /// Full name of the repository.
+    pub name: String,
+    /// Whether the repository is enabled; absent if it is not configured.
+    pub status: Option<bool>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl AptStandardRepository {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(AptStandardRepository {
+    required: ["handle" handle, "name" name],
+    optional: ["description" description, "status" status],
+    others: extra,
+});
+
+/// One element of the answer to `GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}`, which lists
+/// the sub-resources of a PCI device.
+///
+/// Given by
+/// [`GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}`](NodeHardwarePciPciIdOrMappingPath::get),
+/// [`GET /nodes/{node}/hardware/pci/{pciid}`](NodeHardwarePciPciidPath::get),
+/// [`GET /nodes/{node}/scan`](NodeScanPath::get).
 #[non_exhaustive]
 pub struct MethodEntry {
     /// Name of a sub-resource.
@@ -7969,6 +8370,7 @@ impl NodeAcme {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     /// ACME account to order certificates with. Default: `default`.
     #[inline]
     #[must_use]
@@ -7976,6 +8378,7 @@ impl NodeAcme {
         set::set(&mut self.account, &mut self.unknown, "account", value);
         self
     }
+
     /// Domains for the node's certificate.
     #[inline]
     #[must_use]
@@ -8006,7 +8409,8 @@ impl Default for NodeAcme {
 
 property_string_impls!(NodeAcme);
 
-/// One element of the answer to `GET /nodes/{node}/aplinfo`, which lists the container templates that can be downloaded.
+/// One element of the answer to `GET /nodes/{node}/aplinfo`, which lists the container templates
+/// that can be downloaded.
 ///
 /// Given by [`GET /nodes/{node}/aplinfo`](NodeAplinfoPath::get).
 #[non_exhaustive]
@@ -8085,7 +8489,8 @@ object!(NodeAplinfoItem {
 
 /// Architecture the package is built for.
 ///
-/// Given by [`GET /nodes/{node}/apt/update`](NodeAptUpdatePath::get), [`GET /nodes/{node}/apt/versions`](NodeAptVersionsPath::get).
+/// Given by [`GET /nodes/{node}/apt/update`](NodeAptUpdatePath::get),
+/// [`GET /nodes/{node}/apt/versions`](NodeAptVersionsPath::get).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeAptArch {
@@ -8117,7 +8522,8 @@ open_enum_impls!(NodeAptArch {
     "all" All,
 });
 
-/// The answer to `GET /nodes/{node}/apt/repositories`, which returns the package repositories of the node.
+/// The answer to `GET /nodes/{node}/apt/repositories`, which returns the package repositories of
+/// the node.
 ///
 /// Given by [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get).
 #[non_exhaustive]
@@ -8125,14 +8531,14 @@ pub struct NodeAptRepositories {
     /// Digest over all repository files; a write with an outdated digest is refused.
     pub digest: String,
     /// Repository files that could not be parsed.
-    pub errors: Vec<NodeAptRepositoriesErrorsItem>,
+    pub errors: Vec<AptRepositoryError>,
     /// Repository files that were parsed.
     pub files: Vec<AptRepositoryFile>,
     /// Remarks about single repositories, such as warnings.
-    pub infos: Vec<NodeAptRepositoriesInfosItem>,
+    pub infos: Vec<AptRepositoryInfo>,
     /// Repositories Proxmox VE knows by handle, with their state here.
     #[cfg_attr(doc, doc(alias("standard-repos")))]
-    pub standard_repos: Vec<NodeAptRepositoriesStandardReposItem>,
+    pub standard_repos: Vec<AptStandardRepository>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -8154,103 +8560,8 @@ object!(NodeAptRepositories {
     others: extra,
 });
 
-/// One element of `errors`: repository files that could not be parsed.
-///
-/// Given by [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get).
-#[non_exhaustive]
-pub struct NodeAptRepositoriesErrorsItem {
-    /// What is wrong with the file.
-    pub error: String,
-    /// Path of the broken file.
-    pub path: String,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl NodeAptRepositoriesErrorsItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
-    #[inline]
-    #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(NodeAptRepositoriesErrorsItem {
-    required: ["error" error, "path" path],
-    others: extra,
-});
-
-/// One element of `infos`: remarks about single repositories, such as warnings.
-///
-/// Given by [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get).
-#[non_exhaustive]
-pub struct NodeAptRepositoriesInfosItem {
-    /// Position of that repository in the file, counted from 0.
-    pub index: i64,
-    /// Kind of remark.
-    pub kind: String,
-    /// Text of the remark.
-    pub message: String,
-    /// File of the repository the remark is about.
-    pub path: String,
-    /// Property of the repository the remark is about.
-    pub property: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl NodeAptRepositoriesInfosItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
-    #[inline]
-    #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(NodeAptRepositoriesInfosItem {
-    required: ["index" index, "kind" kind, "message" message, "path" path],
-    optional: ["property" property],
-    others: extra,
-});
-
-/// One element of `standard-repos`: repositories Proxmox VE knows by handle, with their state here.
-///
-/// Given by [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get).
-#[non_exhaustive]
-pub struct NodeAptRepositoriesStandardReposItem {
-    /// What the repository is for, in a sentence or two.
-    pub description: Option<String>,
-    /// Short handle of the repository.
-    pub handle: String,
-    /// Full name of the repository.
-    pub name: String,
-    /// Whether the repository is enabled; absent if it is not configured.
-    pub status: Option<bool>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl NodeAptRepositoriesStandardReposItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
-    #[inline]
-    #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(NodeAptRepositoriesStandardReposItem {
-    required: ["handle" handle, "name" name],
-    optional: ["description" description, "status" status],
-    others: extra,
-});
-
-/// One element of the answer to `GET /nodes/{node}/apt/update`, which lists packages with a pending update.
+/// One element of the answer to `GET /nodes/{node}/apt/update`, which lists packages with a pending
+/// update.
 ///
 /// Given by [`GET /nodes/{node}/apt/update`](NodeAptUpdatePath::get).
 #[non_exhaustive]
@@ -8337,7 +8648,8 @@ open_enum_impls!(NodeAptVersionsCurrentState {
     "ConfigFiles" ConfigFiles,
 });
 
-/// One element of the answer to `GET /nodes/{node}/apt/versions`, which lists the versions of the packages that matter to Proxmox VE.
+/// One element of the answer to `GET /nodes/{node}/apt/versions`, which lists the versions of the
+/// packages that matter to Proxmox VE.
 ///
 /// Given by [`GET /nodes/{node}/apt/versions`](NodeAptVersionsPath::get).
 #[non_exhaustive]
@@ -8402,12 +8714,14 @@ object!(NodeAptVersionsItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/capabilities/qemu/cpu`, which lists the CPU models a virtual machine can use.
+/// One element of the answer to `GET /nodes/{node}/capabilities/qemu/cpu`, which lists the CPU
+/// models a virtual machine can use.
 ///
 /// Given by [`GET /nodes/{node}/capabilities/qemu/cpu`](NodeCapabilitiesQemuCpuGet).
 #[non_exhaustive]
 pub struct NodeCapabilitiesQemuCpuItem {
-    /// Set for profiles of Proxmox VE itself, such as `x86-64-v2`, on which no custom model can be based. Since 9.2.
+    /// Set for profiles of Proxmox VE itself, such as `x86-64-v2`, on which no custom model can be
+    /// based. Since 9.2.
     pub abstract_: Option<bool>,
     /// Whether an administrator defined the model.
     pub custom: bool,
@@ -8435,7 +8749,8 @@ object!(NodeCapabilitiesQemuCpuItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/capabilities/qemu/machines`, which lists the machine types QEMU offers on the node.
+/// One element of the answer to `GET /nodes/{node}/capabilities/qemu/machines`, which lists the
+/// machine types QEMU offers on the node.
 ///
 /// Given by [`GET /nodes/{node}/capabilities/qemu/machines`](NodeCapabilitiesQemuMachinesGet).
 #[non_exhaustive]
@@ -8487,9 +8802,11 @@ open_enum_impls!(NodeCapabilitiesQemuMachinesType {
     "q35" Q35, "i440fx" I440fx,
 });
 
-/// The answer to `GET /nodes/{node}/capabilities/qemu/migration`, which tells what the node supports when it live-migrates virtual machines.
+/// The answer to `GET /nodes/{node}/capabilities/qemu/migration`, which tells what the node
+/// supports when it live-migrates virtual machines.
 ///
-/// Given by [`GET /nodes/{node}/capabilities/qemu/migration`](NodeCapabilitiesQemuMigrationPath::get).
+/// Given by
+/// [`GET /nodes/{node}/capabilities/qemu/migration`](NodeCapabilitiesQemuMigrationPath::get).
 #[non_exhaustive]
 pub struct NodeCapabilitiesQemuMigration {
     /// Whether live migration can carry extra state by way of the `dbus-vmstate` helper. Until 9.0.
@@ -8523,9 +8840,11 @@ impl Default for NodeCapabilitiesQemuMigration {
     }
 }
 
-/// The answer to `POST /nodes/{node}/certificates/custom`, which installs a custom certificate for the web interface and API of the node.
+/// The answer to `POST /nodes/{node}/certificates/custom`, which installs a custom certificate for
+/// the web interface and API of the node.
 ///
-/// Given by [`POST /nodes/{node}/certificates/custom`](NodeCertificatesCustomPost), [`GET /nodes/{node}/certificates/info`](NodeCertificatesInfoPath::get).
+/// Given by [`POST /nodes/{node}/certificates/custom`](NodeCertificatesCustomPost),
+/// [`GET /nodes/{node}/certificates/info`](NodeCertificatesInfoPath::get).
 #[non_exhaustive]
 pub struct NodeCertificatesInfoItem {
     /// Name of the certificate file.
@@ -8595,12 +8914,14 @@ pub struct NodeConfig {
     pub acme: Option<NodeAcme>,
     /// One domain for the node's ACME certificate and how control over it is proven. Indexes 0 to 5.
     pub acmedomain: IndexedMap<AcmeDomain>,
-    /// Memory use, in percent of the total, that automatic ballooning aims at. From 0 to 100. Default: `80`. Since 8.4.
+    /// Memory use, in percent of the total, that automatic ballooning aims at. From 0 to 100.
+    /// Default: `80`. Since 8.4.
     #[cfg_attr(doc, doc(alias("ballooning-target")))]
     pub ballooning_target: Option<i64>,
     /// Notes about the node, shown in the web interface. At most 65536 characters.
     pub description: Option<String>,
-    /// SHA-1 of the configuration file; a write with an outdated digest is refused. At most 40 characters.
+    /// SHA-1 of the configuration file; a write with an outdated digest is refused. At most 40
+    /// characters.
     pub digest: Option<String>,
     /// Where the node stands; takes precedence over the location of the datacenter. Since 9.2.
     pub location: Option<super::types::Location>,
@@ -8620,6 +8941,7 @@ impl NodeConfig {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     ///Sets `acme`.
     #[inline]
     #[must_use]
@@ -8627,6 +8949,7 @@ impl NodeConfig {
         set::set(&mut self.acme, &mut self.extra, "acme", value);
         self
     }
+
     ///Sets one of `acmedomain0` and so on.
     #[inline]
     #[must_use]
@@ -8644,6 +8967,7 @@ impl NodeConfig {
         );
         self
     }
+
     ///Sets `ballooning-target`.
     #[inline]
     #[must_use]
@@ -8656,6 +8980,7 @@ impl NodeConfig {
         );
         self
     }
+
     ///Sets `description`.
     #[inline]
     #[must_use]
@@ -8663,6 +8988,7 @@ impl NodeConfig {
         set::set(&mut self.description, &mut self.extra, "description", value);
         self
     }
+
     ///Sets `digest`.
     #[inline]
     #[must_use]
@@ -8670,6 +8996,7 @@ impl NodeConfig {
         set::set(&mut self.digest, &mut self.extra, "digest", value);
         self
     }
+
     ///Sets `location`.
     #[inline]
     #[must_use]
@@ -8680,6 +9007,7 @@ impl NodeConfig {
         set::set(&mut self.location, &mut self.extra, "location", value);
         self
     }
+
     ///Sets `startall-onboot-delay`.
     #[inline]
     #[must_use]
@@ -8695,6 +9023,7 @@ impl NodeConfig {
         );
         self
     }
+
     ///Sets `wakeonlan`.
     #[inline]
     #[must_use]
@@ -8702,13 +9031,17 @@ impl NodeConfig {
         set::set(&mut self.wakeonlan, &mut self.extra, "wakeonlan", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -8811,6 +9144,7 @@ impl NodeDns {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     ///Sets `dns1`.
     #[inline]
     #[must_use]
@@ -8818,6 +9152,7 @@ impl NodeDns {
         set::set(&mut self.dns1, &mut self.extra, "dns1", value);
         self
     }
+
     ///Sets `dns2`.
     #[inline]
     #[must_use]
@@ -8825,6 +9160,7 @@ impl NodeDns {
         set::set(&mut self.dns2, &mut self.extra, "dns2", value);
         self
     }
+
     ///Sets `dns3`.
     #[inline]
     #[must_use]
@@ -8832,6 +9168,7 @@ impl NodeDns {
         set::set(&mut self.dns3, &mut self.extra, "dns3", value);
         self
     }
+
     ///Sets `search`.
     #[inline]
     #[must_use]
@@ -8839,13 +9176,17 @@ impl NodeDns {
         set::set(&mut self.search, &mut self.extra, "search", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -8864,7 +9205,8 @@ impl Default for NodeDns {
     }
 }
 
-/// One element of the answer to `POST /nodes/{node}/execute`, which runs several API calls on the node.
+/// One element of the answer to `POST /nodes/{node}/execute`, which runs several API calls on the
+/// node.
 ///
 /// Given by [`POST /nodes/{node}/execute`](NodeExecutePath::post).
 #[non_exhaustive]
@@ -8898,7 +9240,8 @@ object!(NodeExecuteItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/hardware`, which lists the kinds of hardware that can be inspected.
+/// One element of the answer to `GET /nodes/{node}/hardware`, which lists the kinds of hardware
+/// that can be inspected.
 ///
 /// Given by [`GET /nodes/{node}/hardware`](NodeHardwarePath::get).
 #[non_exhaustive]
@@ -8925,7 +9268,8 @@ object!(NodeHardwareItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/hardware/pci`, which lists the PCI devices of the node.
+/// One element of the answer to `GET /nodes/{node}/hardware/pci`, which lists the PCI devices of
+/// the node.
 ///
 /// Given by [`GET /nodes/{node}/hardware/pci`](NodeHardwarePciGet).
 #[non_exhaustive]
@@ -8984,11 +9328,13 @@ object!(NodeHardwarePciItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev`, which lists the mediated device types a PCI device or mapping offers.
+/// One element of the answer to `GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev`, which
+/// lists the mediated device types a PCI device or mapping offers.
 ///
-/// Given by [`GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev`](NodeHardwarePciPciIdOrMappingMdevPath::get).
+/// Given by
+/// [`GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev`](NodeHardwarePciPciIdOrMappingMdevPath::get).
 #[non_exhaustive]
-pub struct NodeHardwarePciPciIdOrMappingMdevItem {
+pub struct NodeHardwarePciMdevItem {
     /// How many more instances of this type can be created.
     pub available: i64,
     /// Further properties of the mediated device type, in words.
@@ -9001,7 +9347,7 @@ pub struct NodeHardwarePciPciIdOrMappingMdevItem {
     pub extra: Extra,
 }
 
-impl NodeHardwarePciPciIdOrMappingMdevItem {
+impl NodeHardwarePciMdevItem {
     /// A value with nothing set; what always comes in an answer is empty, zero or false.
     #[inline]
     #[must_use]
@@ -9011,17 +9357,18 @@ impl NodeHardwarePciPciIdOrMappingMdevItem {
     }
 }
 
-object!(NodeHardwarePciPciIdOrMappingMdevItem {
+object!(NodeHardwarePciMdevItem {
     required: ["available" available, "description" description, "type" type_],
     optional: ["name" name],
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/hardware/pci/{pciid}/mdev`, which lists the mediated device types a PCI device offers.
+/// One element of the answer to `GET /nodes/{node}/hardware/pci/{pciid}/mdev`, which lists the
+/// mediated device types a PCI device offers.
 ///
 /// Given by [`GET /nodes/{node}/hardware/pci/{pciid}/mdev`](NodeHardwarePciPciidMdevPath::get).
 #[non_exhaustive]
-pub struct NodeHardwarePciPciidMdevItem {
+pub struct NodeHardwarePciidMdevItem {
     /// How many more instances of this type can be created.
     pub available: i64,
     /// Further properties of the mediated device type, in words.
@@ -9032,7 +9379,7 @@ pub struct NodeHardwarePciPciidMdevItem {
     pub extra: Extra,
 }
 
-impl NodeHardwarePciPciidMdevItem {
+impl NodeHardwarePciidMdevItem {
     /// A value with nothing set; what always comes in an answer is empty, zero or false.
     #[inline]
     #[must_use]
@@ -9042,12 +9389,13 @@ impl NodeHardwarePciPciidMdevItem {
     }
 }
 
-object!(NodeHardwarePciPciidMdevItem {
+object!(NodeHardwarePciidMdevItem {
     required: ["available" available, "description" description, "type" type_],
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/hardware/usb`, which lists the USB devices plugged into the node.
+/// One element of the answer to `GET /nodes/{node}/hardware/usb`, which lists the USB devices
+/// plugged into the node.
 ///
 /// Given by [`GET /nodes/{node}/hardware/usb`](NodeHardwareUsbPath::get).
 #[non_exhaustive]
@@ -9126,6 +9474,7 @@ impl NodeHosts {
         set::put(&mut new.data, &mut new.extra, "data", data);
         new
     }
+
     ///Sets `data`.
     #[inline]
     #[must_use]
@@ -9133,6 +9482,7 @@ impl NodeHosts {
         set::put(&mut self.data, &mut self.extra, "data", value);
         self
     }
+
     ///Sets `digest`.
     #[inline]
     #[must_use]
@@ -9140,13 +9490,17 @@ impl NodeHosts {
         set::set(&mut self.digest, &mut self.extra, "digest", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -9159,7 +9513,8 @@ object!(NodeHosts {
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/netstat`, which returns the traffic counters of the guests' network devices.
+/// One element of the answer to `GET /nodes/{node}/netstat`, which returns the traffic counters of
+/// the guests' network devices.
 ///
 /// Given by [`GET /nodes/{node}/netstat`](NodeNetstatPath::get).
 #[non_exhaustive]
@@ -9191,7 +9546,8 @@ object!(NodeNetstatItem {
     others: extra,
 });
 
-/// The answer to `GET /nodes/{node}/network/{iface}`, which returns the configuration of one network interface.
+/// The answer to `GET /nodes/{node}/network/{iface}`, which returns the configuration of one
+/// network interface.
 ///
 /// Given by [`GET /nodes/{node}/network/{iface}`](NodeNetworkIfacePath::get).
 #[non_exhaustive]
@@ -9292,7 +9648,7 @@ pub struct NodeNetwork {
     /// Interfaces the bond is made of.
     pub slaves: Option<List>,
     /// Kind of interface.
-    pub type_: Option<NodeNetworkGetResultType>,
+    pub type_: Option<NodeNetworkType>,
     /// Id of the uplink the interface belongs to.
     #[cfg_attr(doc, doc(alias("uplink-id")))]
     pub uplink_id: Option<String>,
@@ -9328,6 +9684,7 @@ impl NodeNetwork {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     ///Sets `active`.
     #[inline]
     #[must_use]
@@ -9335,6 +9692,7 @@ impl NodeNetwork {
         set::set(&mut self.active, &mut self.extra, "active", value);
         self
     }
+
     ///Sets `address`.
     #[inline]
     #[must_use]
@@ -9342,6 +9700,7 @@ impl NodeNetwork {
         set::set(&mut self.address, &mut self.extra, "address", value);
         self
     }
+
     ///Sets `address6`.
     #[inline]
     #[must_use]
@@ -9349,6 +9708,7 @@ impl NodeNetwork {
         set::set(&mut self.address6, &mut self.extra, "address6", value);
         self
     }
+
     ///Sets `altnames`.
     #[inline]
     #[must_use]
@@ -9359,6 +9719,7 @@ impl NodeNetwork {
         set::set_list(&mut self.altnames, &mut self.extra, "altnames", value);
         self
     }
+
     ///Sets `autostart`.
     #[inline]
     #[must_use]
@@ -9366,6 +9727,7 @@ impl NodeNetwork {
         set::set(&mut self.autostart, &mut self.extra, "autostart", value);
         self
     }
+
     ///Sets `bond-primary`.
     #[inline]
     #[must_use]
@@ -9373,6 +9735,7 @@ impl NodeNetwork {
         set::set(&mut self.bond_primary, &mut self.extra, "bond-primary", value);
         self
     }
+
     ///Sets `bond_miimon`.
     #[inline]
     #[must_use]
@@ -9380,6 +9743,7 @@ impl NodeNetwork {
         set::set(&mut self.bond_miimon, &mut self.extra, "bond_miimon", value);
         self
     }
+
     ///Sets `bond_mode`.
     #[inline]
     #[must_use]
@@ -9390,6 +9754,7 @@ impl NodeNetwork {
         set::set(&mut self.bond_mode, &mut self.extra, "bond_mode", value);
         self
     }
+
     ///Sets `bond_xmit_hash_policy`.
     #[inline]
     #[must_use]
@@ -9405,6 +9770,7 @@ impl NodeNetwork {
         );
         self
     }
+
     ///Sets `bridge-access`.
     #[inline]
     #[must_use]
@@ -9412,6 +9778,7 @@ impl NodeNetwork {
         set::set(&mut self.bridge_access, &mut self.extra, "bridge-access", value);
         self
     }
+
     ///Sets `bridge-arp-nd-suppress`.
     #[inline]
     #[must_use]
@@ -9427,6 +9794,7 @@ impl NodeNetwork {
         );
         self
     }
+
     ///Sets `bridge-learning`.
     #[inline]
     #[must_use]
@@ -9434,6 +9802,7 @@ impl NodeNetwork {
         set::set(&mut self.bridge_learning, &mut self.extra, "bridge-learning", value);
         self
     }
+
     ///Sets `bridge-multicast-flood`.
     #[inline]
     #[must_use]
@@ -9449,6 +9818,7 @@ impl NodeNetwork {
         );
         self
     }
+
     ///Sets `bridge-unicast-flood`.
     #[inline]
     #[must_use]
@@ -9464,6 +9834,7 @@ impl NodeNetwork {
         );
         self
     }
+
     ///Sets `bridge_fd`.
     #[inline]
     #[must_use]
@@ -9471,6 +9842,7 @@ impl NodeNetwork {
         set::set(&mut self.bridge_fd, &mut self.extra, "bridge_fd", value);
         self
     }
+
     ///Sets `bridge_ports`.
     #[inline]
     #[must_use]
@@ -9481,6 +9853,7 @@ impl NodeNetwork {
         set::set_list(&mut self.bridge_ports, &mut self.extra, "bridge_ports", value);
         self
     }
+
     ///Sets `bridge_stp`.
     #[inline]
     #[must_use]
@@ -9488,6 +9861,7 @@ impl NodeNetwork {
         set::set(&mut self.bridge_stp, &mut self.extra, "bridge_stp", value);
         self
     }
+
     ///Sets `bridge_vids`.
     #[inline]
     #[must_use]
@@ -9498,6 +9872,7 @@ impl NodeNetwork {
         set::set_list(&mut self.bridge_vids, &mut self.extra, "bridge_vids", value);
         self
     }
+
     ///Sets `bridge_vlan_aware`.
     #[inline]
     #[must_use]
@@ -9510,6 +9885,7 @@ impl NodeNetwork {
         );
         self
     }
+
     ///Sets `cidr`.
     #[inline]
     #[must_use]
@@ -9517,6 +9893,7 @@ impl NodeNetwork {
         set::set(&mut self.cidr, &mut self.extra, "cidr", value);
         self
     }
+
     ///Sets `cidr6`.
     #[inline]
     #[must_use]
@@ -9524,6 +9901,7 @@ impl NodeNetwork {
         set::set(&mut self.cidr6, &mut self.extra, "cidr6", value);
         self
     }
+
     ///Sets `comments`.
     #[inline]
     #[must_use]
@@ -9531,6 +9909,7 @@ impl NodeNetwork {
         set::set(&mut self.comments, &mut self.extra, "comments", value);
         self
     }
+
     ///Sets `comments6`.
     #[inline]
     #[must_use]
@@ -9538,6 +9917,7 @@ impl NodeNetwork {
         set::set(&mut self.comments6, &mut self.extra, "comments6", value);
         self
     }
+
     ///Sets `exists`.
     #[inline]
     #[must_use]
@@ -9545,6 +9925,7 @@ impl NodeNetwork {
         set::set(&mut self.exists, &mut self.extra, "exists", value);
         self
     }
+
     ///Sets `families`.
     #[inline]
     #[must_use]
@@ -9555,6 +9936,7 @@ impl NodeNetwork {
         set::set_list(&mut self.families, &mut self.extra, "families", value);
         self
     }
+
     ///Sets `gateway`.
     #[inline]
     #[must_use]
@@ -9562,6 +9944,7 @@ impl NodeNetwork {
         set::set(&mut self.gateway, &mut self.extra, "gateway", value);
         self
     }
+
     ///Sets `gateway6`.
     #[inline]
     #[must_use]
@@ -9569,6 +9952,7 @@ impl NodeNetwork {
         set::set(&mut self.gateway6, &mut self.extra, "gateway6", value);
         self
     }
+
     ///Sets `iface`.
     #[inline]
     #[must_use]
@@ -9576,6 +9960,7 @@ impl NodeNetwork {
         set::set(&mut self.iface, &mut self.extra, "iface", value);
         self
     }
+
     ///Sets `link-type`.
     #[inline]
     #[must_use]
@@ -9583,6 +9968,7 @@ impl NodeNetwork {
         set::set(&mut self.link_type, &mut self.extra, "link-type", value);
         self
     }
+
     ///Sets `method`.
     #[inline]
     #[must_use]
@@ -9593,6 +9979,7 @@ impl NodeNetwork {
         set::set(&mut self.method, &mut self.extra, "method", value);
         self
     }
+
     ///Sets `method6`.
     #[inline]
     #[must_use]
@@ -9603,6 +9990,7 @@ impl NodeNetwork {
         set::set(&mut self.method6, &mut self.extra, "method6", value);
         self
     }
+
     ///Sets `mtu`.
     #[inline]
     #[must_use]
@@ -9610,6 +9998,7 @@ impl NodeNetwork {
         set::set(&mut self.mtu, &mut self.extra, "mtu", value);
         self
     }
+
     ///Sets `netmask`.
     #[inline]
     #[must_use]
@@ -9617,6 +10006,7 @@ impl NodeNetwork {
         set::set(&mut self.netmask, &mut self.extra, "netmask", value);
         self
     }
+
     ///Sets `netmask6`.
     #[inline]
     #[must_use]
@@ -9624,6 +10014,7 @@ impl NodeNetwork {
         set::set(&mut self.netmask6, &mut self.extra, "netmask6", value);
         self
     }
+
     ///Sets `options`.
     #[inline]
     #[must_use]
@@ -9634,6 +10025,7 @@ impl NodeNetwork {
         set::set_list(&mut self.options, &mut self.extra, "options", value);
         self
     }
+
     ///Sets `options6`.
     #[inline]
     #[must_use]
@@ -9644,6 +10036,7 @@ impl NodeNetwork {
         set::set_list(&mut self.options6, &mut self.extra, "options6", value);
         self
     }
+
     ///Sets `ovs_bonds`.
     #[inline]
     #[must_use]
@@ -9651,6 +10044,7 @@ impl NodeNetwork {
         set::set_list(&mut self.ovs_bonds, &mut self.extra, "ovs_bonds", value);
         self
     }
+
     ///Sets `ovs_bridge`.
     #[inline]
     #[must_use]
@@ -9658,6 +10052,7 @@ impl NodeNetwork {
         set::set(&mut self.ovs_bridge, &mut self.extra, "ovs_bridge", value);
         self
     }
+
     ///Sets `ovs_options`.
     #[inline]
     #[must_use]
@@ -9665,6 +10060,7 @@ impl NodeNetwork {
         set::set(&mut self.ovs_options, &mut self.extra, "ovs_options", value);
         self
     }
+
     ///Sets `ovs_ports`.
     #[inline]
     #[must_use]
@@ -9672,6 +10068,7 @@ impl NodeNetwork {
         set::set_list(&mut self.ovs_ports, &mut self.extra, "ovs_ports", value);
         self
     }
+
     ///Sets `ovs_tag`.
     #[inline]
     #[must_use]
@@ -9679,6 +10076,7 @@ impl NodeNetwork {
         set::set(&mut self.ovs_tag, &mut self.extra, "ovs_tag", value);
         self
     }
+
     ///Sets `ovs_type`.
     #[inline]
     #[must_use]
@@ -9686,6 +10084,7 @@ impl NodeNetwork {
         set::set(&mut self.ovs_type, &mut self.extra, "ovs_type", value);
         self
     }
+
     ///Sets `priority`.
     #[inline]
     #[must_use]
@@ -9693,6 +10092,7 @@ impl NodeNetwork {
         set::set(&mut self.priority, &mut self.extra, "priority", value);
         self
     }
+
     ///Sets `slaves`.
     #[inline]
     #[must_use]
@@ -9700,16 +10100,15 @@ impl NodeNetwork {
         set::set_list(&mut self.slaves, &mut self.extra, "slaves", value);
         self
     }
+
     ///Sets `type`.
     #[inline]
     #[must_use]
-    pub fn type_<How>(
-        mut self,
-        value: impl IntoSetting<NodeNetworkGetResultType, How>,
-    ) -> Self {
+    pub fn type_<How>(mut self, value: impl IntoSetting<NodeNetworkType, How>) -> Self {
         set::set(&mut self.type_, &mut self.extra, "type", value);
         self
     }
+
     ///Sets `uplink-id`.
     #[inline]
     #[must_use]
@@ -9717,6 +10116,7 @@ impl NodeNetwork {
         set::set(&mut self.uplink_id, &mut self.extra, "uplink-id", value);
         self
     }
+
     ///Sets `vlan-id`.
     #[inline]
     #[must_use]
@@ -9724,6 +10124,7 @@ impl NodeNetwork {
         set::set(&mut self.vlan_id, &mut self.extra, "vlan-id", value);
         self
     }
+
     ///Sets `vlan-protocol`.
     #[inline]
     #[must_use]
@@ -9734,6 +10135,7 @@ impl NodeNetwork {
         set::set(&mut self.vlan_protocol, &mut self.extra, "vlan-protocol", value);
         self
     }
+
     ///Sets `vlan-raw-device`.
     #[inline]
     #[must_use]
@@ -9741,6 +10143,7 @@ impl NodeNetwork {
         set::set(&mut self.vlan_raw_device, &mut self.extra, "vlan-raw-device", value);
         self
     }
+
     ///Sets `vxlan-id`.
     #[inline]
     #[must_use]
@@ -9748,6 +10151,7 @@ impl NodeNetwork {
         set::set(&mut self.vxlan_id, &mut self.extra, "vxlan-id", value);
         self
     }
+
     ///Sets `vxlan-local-tunnelip`.
     #[inline]
     #[must_use]
@@ -9763,6 +10167,7 @@ impl NodeNetwork {
         );
         self
     }
+
     ///Sets `vxlan-physdev`.
     #[inline]
     #[must_use]
@@ -9770,6 +10175,7 @@ impl NodeNetwork {
         set::set(&mut self.vxlan_physdev, &mut self.extra, "vxlan-physdev", value);
         self
     }
+
     ///Sets `vxlan-svcnodeip`.
     #[inline]
     #[must_use]
@@ -9777,13 +10183,17 @@ impl NodeNetwork {
         set::set(&mut self.vxlan_svcnodeip, &mut self.extra, "vxlan-svcnodeip", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -9858,8 +10268,10 @@ impl Default for NodeNetwork {
 
 /// How the bond spreads traffic over its members.
 ///
-/// Given by [`GET /nodes/{node}/network`](NodeNetworkGet), [`GET /nodes/{node}/network/{iface}`](NodeNetworkIfacePath::get).
-/// Taken by [`POST /nodes/{node}/network`](NodeNetworkPost), [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
+/// Given by [`GET /nodes/{node}/network`](NodeNetworkGet),
+/// [`GET /nodes/{node}/network/{iface}`](NodeNetworkIfacePath::get).
+/// Taken by [`POST /nodes/{node}/network`](NodeNetworkPost),
+/// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeNetworkBondMode {
@@ -9911,8 +10323,10 @@ open_enum_impls!(NodeNetworkBondMode {
 
 /// What picks the member for outgoing traffic in `balance-xor` and `802.3ad` mode.
 ///
-/// Given by [`GET /nodes/{node}/network`](NodeNetworkGet), [`GET /nodes/{node}/network/{iface}`](NodeNetworkIfacePath::get).
-/// Taken by [`POST /nodes/{node}/network`](NodeNetworkPost), [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
+/// Given by [`GET /nodes/{node}/network`](NodeNetworkGet),
+/// [`GET /nodes/{node}/network/{iface}`](NodeNetworkIfacePath::get).
+/// Taken by [`POST /nodes/{node}/network`](NodeNetworkPost),
+/// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeNetworkBondXmitHashPolicy {
@@ -9934,7 +10348,8 @@ open_enum_impls!(NodeNetworkBondXmitHashPolicy {
 
 /// One element of `families`: address families configured on the interface, `inet` and `inet6`.
 ///
-/// Given by [`GET /nodes/{node}/network`](NodeNetworkGet), [`GET /nodes/{node}/network/{iface}`](NodeNetworkIfacePath::get).
+/// Given by [`GET /nodes/{node}/network`](NodeNetworkGet),
+/// [`GET /nodes/{node}/network/{iface}`](NodeNetworkIfacePath::get).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeNetworkFamilies {
@@ -9950,62 +10365,12 @@ open_enum_impls!(NodeNetworkFamilies {
     "inet" Inet, "inet6" Inet6,
 });
 
-/// Kind of interface.
-///
-/// Given by [`GET /nodes/{node}/network`](NodeNetworkGet), [`GET /nodes/{node}/network/{iface}`](NodeNetworkIfacePath::get).
-/// Taken by [`POST /nodes/{node}/network`](NodeNetworkPost), [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum NodeNetworkGetResultType {
-    /// The value `bridge`.
-    Bridge,
-    /// The value `bond`.
-    Bond,
-    /// The value `eth`.
-    Eth,
-    /// The value `alias`.
-    Alias,
-    /// The value `vlan`.
-    Vlan,
-    /// The value `fabric`.
-    Fabric,
-    /// The value `OVSBridge`.
-    OvsBridge,
-    /// The value `OVSBond`.
-    OvsBond,
-    /// The value `OVSPort`.
-    OvsPort,
-    /// The value `OVSIntPort`.
-    OvsIntPort,
-    /// The value `vnet`.
-    Vnet,
-    /// The value `unknown`.
-    Unknown,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(NodeNetworkGetResultType {
-    "bridge" Bridge,
-    "bond" Bond,
-    "eth" Eth,
-    "alias" Alias,
-    "vlan" Vlan,
-    "fabric" Fabric,
-    "OVSBridge" OvsBridge,
-    "OVSBond" OvsBond,
-    "OVSPort" OvsPort,
-    "OVSIntPort" OvsIntPort,
-    "vnet" Vnet,
-    "unknown" Unknown,
-});
-
 /// Lists only interfaces of this kind; the `any_` values and `include_sdn` stand for several.
 ///
 /// Taken by [`GET /nodes/{node}/network`](NodeNetworkGet).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
-pub enum NodeNetworkGetType {
+pub enum NodeNetworkFilter {
     /// The value `bridge`.
     Bridge,
     /// The value `bond`.
@@ -10038,7 +10403,7 @@ pub enum NodeNetworkGetType {
     UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(NodeNetworkGetType {
+open_enum_impls!(NodeNetworkFilter {
     "bridge" Bridge,
     "bond" Bond,
     "eth" Eth,
@@ -10055,16 +10420,19 @@ open_enum_impls!(NodeNetworkGetType {
     "include_sdn" IncludeSdn,
 });
 
-/// One element of the answer to `GET /nodes/{node}/network`, which lists the network interfaces of the node as configured.
+/// One element of the answer to `GET /nodes/{node}/network`, which lists the network interfaces of
+/// the node as configured.
 ///
 /// Given by [`GET /nodes/{node}/network`](NodeNetworkGet).
 #[non_exhaustive]
 pub struct NodeNetworkItem {
     /// Whether the interface is up.
     pub active: Option<bool>,
-    /// IPv4 address without prefix; `cidr` sets address and prefix in one. Only together with `netmask`.
+    /// IPv4 address without prefix; `cidr` sets address and prefix in one. Only together with
+    /// `netmask`.
     pub address: Option<IpAddress>,
-    /// IPv6 address without prefix; `cidr6` sets address and prefix in one. Only together with `netmask6`.
+    /// IPv6 address without prefix; `cidr6` sets address and prefix in one. Only together with
+    /// `netmask6`.
     pub address6: Option<IpAddress>,
     /// Alternative names of the interface.
     pub altnames: Option<Vec<String>>,
@@ -10158,7 +10526,7 @@ pub struct NodeNetworkItem {
     /// Interfaces the bond is made of.
     pub slaves: Option<List>,
     /// Kind of interface.
-    pub type_: NodeNetworkGetResultType,
+    pub type_: NodeNetworkType,
     /// Id of the uplink the interface belongs to.
     #[cfg_attr(doc, doc(alias("uplink-id")))]
     pub uplink_id: Option<String>,
@@ -10197,6 +10565,7 @@ impl NodeNetworkItem {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     ///Sets `active`.
     #[inline]
     #[must_use]
@@ -10204,6 +10573,7 @@ impl NodeNetworkItem {
         set::set(&mut self.active, &mut self.extra, "active", value);
         self
     }
+
     ///Sets `address`.
     #[inline]
     #[must_use]
@@ -10211,6 +10581,7 @@ impl NodeNetworkItem {
         set::set(&mut self.address, &mut self.extra, "address", value);
         self
     }
+
     ///Sets `address6`.
     #[inline]
     #[must_use]
@@ -10218,6 +10589,7 @@ impl NodeNetworkItem {
         set::set(&mut self.address6, &mut self.extra, "address6", value);
         self
     }
+
     ///Sets `altnames`.
     #[inline]
     #[must_use]
@@ -10228,6 +10600,7 @@ impl NodeNetworkItem {
         set::set_list(&mut self.altnames, &mut self.extra, "altnames", value);
         self
     }
+
     ///Sets `autostart`.
     #[inline]
     #[must_use]
@@ -10235,6 +10608,7 @@ impl NodeNetworkItem {
         set::set(&mut self.autostart, &mut self.extra, "autostart", value);
         self
     }
+
     ///Sets `bond-primary`.
     #[inline]
     #[must_use]
@@ -10242,6 +10616,7 @@ impl NodeNetworkItem {
         set::set(&mut self.bond_primary, &mut self.extra, "bond-primary", value);
         self
     }
+
     ///Sets `bond_miimon`.
     #[inline]
     #[must_use]
@@ -10249,6 +10624,7 @@ impl NodeNetworkItem {
         set::set(&mut self.bond_miimon, &mut self.extra, "bond_miimon", value);
         self
     }
+
     ///Sets `bond_mode`.
     #[inline]
     #[must_use]
@@ -10259,6 +10635,7 @@ impl NodeNetworkItem {
         set::set(&mut self.bond_mode, &mut self.extra, "bond_mode", value);
         self
     }
+
     ///Sets `bond_xmit_hash_policy`.
     #[inline]
     #[must_use]
@@ -10274,6 +10651,7 @@ impl NodeNetworkItem {
         );
         self
     }
+
     ///Sets `bridge-access`.
     #[inline]
     #[must_use]
@@ -10281,6 +10659,7 @@ impl NodeNetworkItem {
         set::set(&mut self.bridge_access, &mut self.extra, "bridge-access", value);
         self
     }
+
     ///Sets `bridge-arp-nd-suppress`.
     #[inline]
     #[must_use]
@@ -10296,6 +10675,7 @@ impl NodeNetworkItem {
         );
         self
     }
+
     ///Sets `bridge-learning`.
     #[inline]
     #[must_use]
@@ -10303,6 +10683,7 @@ impl NodeNetworkItem {
         set::set(&mut self.bridge_learning, &mut self.extra, "bridge-learning", value);
         self
     }
+
     ///Sets `bridge-multicast-flood`.
     #[inline]
     #[must_use]
@@ -10318,6 +10699,7 @@ impl NodeNetworkItem {
         );
         self
     }
+
     ///Sets `bridge-unicast-flood`.
     #[inline]
     #[must_use]
@@ -10333,6 +10715,7 @@ impl NodeNetworkItem {
         );
         self
     }
+
     ///Sets `bridge_fd`.
     #[inline]
     #[must_use]
@@ -10340,6 +10723,7 @@ impl NodeNetworkItem {
         set::set(&mut self.bridge_fd, &mut self.extra, "bridge_fd", value);
         self
     }
+
     ///Sets `bridge_ports`.
     #[inline]
     #[must_use]
@@ -10350,6 +10734,7 @@ impl NodeNetworkItem {
         set::set_list(&mut self.bridge_ports, &mut self.extra, "bridge_ports", value);
         self
     }
+
     ///Sets `bridge_stp`.
     #[inline]
     #[must_use]
@@ -10357,6 +10742,7 @@ impl NodeNetworkItem {
         set::set(&mut self.bridge_stp, &mut self.extra, "bridge_stp", value);
         self
     }
+
     ///Sets `bridge_vids`.
     #[inline]
     #[must_use]
@@ -10367,6 +10753,7 @@ impl NodeNetworkItem {
         set::set_list(&mut self.bridge_vids, &mut self.extra, "bridge_vids", value);
         self
     }
+
     ///Sets `bridge_vlan_aware`.
     #[inline]
     #[must_use]
@@ -10379,6 +10766,7 @@ impl NodeNetworkItem {
         );
         self
     }
+
     ///Sets `cidr`.
     #[inline]
     #[must_use]
@@ -10386,6 +10774,7 @@ impl NodeNetworkItem {
         set::set(&mut self.cidr, &mut self.extra, "cidr", value);
         self
     }
+
     ///Sets `cidr6`.
     #[inline]
     #[must_use]
@@ -10393,6 +10782,7 @@ impl NodeNetworkItem {
         set::set(&mut self.cidr6, &mut self.extra, "cidr6", value);
         self
     }
+
     ///Sets `comments`.
     #[inline]
     #[must_use]
@@ -10400,6 +10790,7 @@ impl NodeNetworkItem {
         set::set(&mut self.comments, &mut self.extra, "comments", value);
         self
     }
+
     ///Sets `comments6`.
     #[inline]
     #[must_use]
@@ -10407,6 +10798,7 @@ impl NodeNetworkItem {
         set::set(&mut self.comments6, &mut self.extra, "comments6", value);
         self
     }
+
     ///Sets `exists`.
     #[inline]
     #[must_use]
@@ -10414,6 +10806,7 @@ impl NodeNetworkItem {
         set::set(&mut self.exists, &mut self.extra, "exists", value);
         self
     }
+
     ///Sets `families`.
     #[inline]
     #[must_use]
@@ -10424,6 +10817,7 @@ impl NodeNetworkItem {
         set::set_list(&mut self.families, &mut self.extra, "families", value);
         self
     }
+
     ///Sets `gateway`.
     #[inline]
     #[must_use]
@@ -10431,6 +10825,7 @@ impl NodeNetworkItem {
         set::set(&mut self.gateway, &mut self.extra, "gateway", value);
         self
     }
+
     ///Sets `gateway6`.
     #[inline]
     #[must_use]
@@ -10438,6 +10833,7 @@ impl NodeNetworkItem {
         set::set(&mut self.gateway6, &mut self.extra, "gateway6", value);
         self
     }
+
     ///Sets `iface`.
     #[inline]
     #[must_use]
@@ -10445,6 +10841,7 @@ impl NodeNetworkItem {
         set::put(&mut self.iface, &mut self.extra, "iface", value);
         self
     }
+
     ///Sets `ipam`.
     #[inline]
     #[must_use]
@@ -10452,6 +10849,7 @@ impl NodeNetworkItem {
         set::set(&mut self.ipam, &mut self.extra, "ipam", value);
         self
     }
+
     ///Sets `link-type`.
     #[inline]
     #[must_use]
@@ -10459,6 +10857,7 @@ impl NodeNetworkItem {
         set::set(&mut self.link_type, &mut self.extra, "link-type", value);
         self
     }
+
     ///Sets `method`.
     #[inline]
     #[must_use]
@@ -10469,6 +10868,7 @@ impl NodeNetworkItem {
         set::set(&mut self.method, &mut self.extra, "method", value);
         self
     }
+
     ///Sets `method6`.
     #[inline]
     #[must_use]
@@ -10479,6 +10879,7 @@ impl NodeNetworkItem {
         set::set(&mut self.method6, &mut self.extra, "method6", value);
         self
     }
+
     ///Sets `mtu`.
     #[inline]
     #[must_use]
@@ -10486,6 +10887,7 @@ impl NodeNetworkItem {
         set::set(&mut self.mtu, &mut self.extra, "mtu", value);
         self
     }
+
     ///Sets `netmask`.
     #[inline]
     #[must_use]
@@ -10493,6 +10895,7 @@ impl NodeNetworkItem {
         set::set(&mut self.netmask, &mut self.extra, "netmask", value);
         self
     }
+
     ///Sets `netmask6`.
     #[inline]
     #[must_use]
@@ -10500,6 +10903,7 @@ impl NodeNetworkItem {
         set::set(&mut self.netmask6, &mut self.extra, "netmask6", value);
         self
     }
+
     ///Sets `options`.
     #[inline]
     #[must_use]
@@ -10510,6 +10914,7 @@ impl NodeNetworkItem {
         set::set_list(&mut self.options, &mut self.extra, "options", value);
         self
     }
+
     ///Sets `options6`.
     #[inline]
     #[must_use]
@@ -10520,6 +10925,7 @@ impl NodeNetworkItem {
         set::set_list(&mut self.options6, &mut self.extra, "options6", value);
         self
     }
+
     ///Sets `ovs_bonds`.
     #[inline]
     #[must_use]
@@ -10527,6 +10933,7 @@ impl NodeNetworkItem {
         set::set_list(&mut self.ovs_bonds, &mut self.extra, "ovs_bonds", value);
         self
     }
+
     ///Sets `ovs_bridge`.
     #[inline]
     #[must_use]
@@ -10534,6 +10941,7 @@ impl NodeNetworkItem {
         set::set(&mut self.ovs_bridge, &mut self.extra, "ovs_bridge", value);
         self
     }
+
     ///Sets `ovs_options`.
     #[inline]
     #[must_use]
@@ -10541,6 +10949,7 @@ impl NodeNetworkItem {
         set::set(&mut self.ovs_options, &mut self.extra, "ovs_options", value);
         self
     }
+
     ///Sets `ovs_ports`.
     #[inline]
     #[must_use]
@@ -10548,6 +10957,7 @@ impl NodeNetworkItem {
         set::set_list(&mut self.ovs_ports, &mut self.extra, "ovs_ports", value);
         self
     }
+
     ///Sets `ovs_tag`.
     #[inline]
     #[must_use]
@@ -10555,6 +10965,7 @@ impl NodeNetworkItem {
         set::set(&mut self.ovs_tag, &mut self.extra, "ovs_tag", value);
         self
     }
+
     ///Sets `ovs_type`.
     #[inline]
     #[must_use]
@@ -10562,6 +10973,7 @@ impl NodeNetworkItem {
         set::set(&mut self.ovs_type, &mut self.extra, "ovs_type", value);
         self
     }
+
     ///Sets `priority`.
     #[inline]
     #[must_use]
@@ -10569,6 +10981,7 @@ impl NodeNetworkItem {
         set::set(&mut self.priority, &mut self.extra, "priority", value);
         self
     }
+
     ///Sets `slaves`.
     #[inline]
     #[must_use]
@@ -10576,16 +10989,15 @@ impl NodeNetworkItem {
         set::set_list(&mut self.slaves, &mut self.extra, "slaves", value);
         self
     }
+
     ///Sets `type`.
     #[inline]
     #[must_use]
-    pub fn type_<How>(
-        mut self,
-        value: impl IntoValue<NodeNetworkGetResultType, How>,
-    ) -> Self {
+    pub fn type_<How>(mut self, value: impl IntoValue<NodeNetworkType, How>) -> Self {
         set::put(&mut self.type_, &mut self.extra, "type", value);
         self
     }
+
     ///Sets `uplink-id`.
     #[inline]
     #[must_use]
@@ -10593,6 +11005,7 @@ impl NodeNetworkItem {
         set::set(&mut self.uplink_id, &mut self.extra, "uplink-id", value);
         self
     }
+
     ///Sets `vlan-id`.
     #[inline]
     #[must_use]
@@ -10600,6 +11013,7 @@ impl NodeNetworkItem {
         set::set(&mut self.vlan_id, &mut self.extra, "vlan-id", value);
         self
     }
+
     ///Sets `vlan-protocol`.
     #[inline]
     #[must_use]
@@ -10610,6 +11024,7 @@ impl NodeNetworkItem {
         set::set(&mut self.vlan_protocol, &mut self.extra, "vlan-protocol", value);
         self
     }
+
     ///Sets `vlan-raw-device`.
     #[inline]
     #[must_use]
@@ -10617,6 +11032,7 @@ impl NodeNetworkItem {
         set::set(&mut self.vlan_raw_device, &mut self.extra, "vlan-raw-device", value);
         self
     }
+
     ///Sets `vlanaware`.
     #[inline]
     #[must_use]
@@ -10624,6 +11040,7 @@ impl NodeNetworkItem {
         set::set(&mut self.vlanaware, &mut self.extra, "vlanaware", value);
         self
     }
+
     ///Sets `vxlan-id`.
     #[inline]
     #[must_use]
@@ -10631,6 +11048,7 @@ impl NodeNetworkItem {
         set::set(&mut self.vxlan_id, &mut self.extra, "vxlan-id", value);
         self
     }
+
     ///Sets `vxlan-local-tunnelip`.
     #[inline]
     #[must_use]
@@ -10646,6 +11064,7 @@ impl NodeNetworkItem {
         );
         self
     }
+
     ///Sets `vxlan-physdev`.
     #[inline]
     #[must_use]
@@ -10653,6 +11072,7 @@ impl NodeNetworkItem {
         set::set(&mut self.vxlan_physdev, &mut self.extra, "vxlan-physdev", value);
         self
     }
+
     ///Sets `vxlan-svcnodeip`.
     #[inline]
     #[must_use]
@@ -10660,13 +11080,17 @@ impl NodeNetworkItem {
         set::set(&mut self.vxlan_svcnodeip, &mut self.extra, "vxlan-svcnodeip", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -10735,7 +11159,8 @@ object!(NodeNetworkItem {
 
 /// How the IPv4 address is configured.
 ///
-/// Given by [`GET /nodes/{node}/network`](NodeNetworkGet), [`GET /nodes/{node}/network/{iface}`](NodeNetworkIfacePath::get).
+/// Given by [`GET /nodes/{node}/network`](NodeNetworkGet),
+/// [`GET /nodes/{node}/network/{iface}`](NodeNetworkIfacePath::get).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeNetworkMethod {
@@ -10759,7 +11184,8 @@ open_enum_impls!(NodeNetworkMethod {
 
 /// How the IPv6 address is configured.
 ///
-/// Given by [`GET /nodes/{node}/network`](NodeNetworkGet), [`GET /nodes/{node}/network/{iface}`](NodeNetworkIfacePath::get).
+/// Given by [`GET /nodes/{node}/network`](NodeNetworkGet),
+/// [`GET /nodes/{node}/network/{iface}`](NodeNetworkIfacePath::get).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeNetworkMethod6 {
@@ -10779,6 +11205,58 @@ pub enum NodeNetworkMethod6 {
 
 open_enum_impls!(NodeNetworkMethod6 {
     "loopback" Loopback, "dhcp" Dhcp, "manual" Manual, "static" Static, "auto" Auto,
+});
+
+/// Kind of interface.
+///
+/// Given by [`GET /nodes/{node}/network`](NodeNetworkGet),
+/// [`GET /nodes/{node}/network/{iface}`](NodeNetworkIfacePath::get).
+/// Taken by [`POST /nodes/{node}/network`](NodeNetworkPost),
+/// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
+#[derive(Clone, PartialEq, Hash)]
+#[non_exhaustive]
+pub enum NodeNetworkType {
+    /// The value `bridge`.
+    Bridge,
+    /// The value `bond`.
+    Bond,
+    /// The value `eth`.
+    Eth,
+    /// The value `alias`.
+    Alias,
+    /// The value `vlan`.
+    Vlan,
+    /// The value `fabric`.
+    Fabric,
+    /// The value `OVSBridge`.
+    OvsBridge,
+    /// The value `OVSBond`.
+    OvsBond,
+    /// The value `OVSPort`.
+    OvsPort,
+    /// The value `OVSIntPort`.
+    OvsIntPort,
+    /// The value `vnet`.
+    Vnet,
+    /// The value `unknown`.
+    Unknown,
+    /// Any other value; `as_str` tells which.
+    UnknownValue(UnknownValue),
+}
+
+open_enum_impls!(NodeNetworkType {
+    "bridge" Bridge,
+    "bond" Bond,
+    "eth" Eth,
+    "alias" Alias,
+    "vlan" Vlan,
+    "fabric" Fabric,
+    "OVSBridge" OvsBridge,
+    "OVSBond" OvsBond,
+    "OVSPort" OvsPort,
+    "OVSIntPort" OvsIntPort,
+    "vnet" Vnet,
+    "unknown" Unknown,
 });
 
 /// The answer to `GET /nodes/{node}/query-url-metadata`, which asks a web server for the size.
@@ -10817,9 +11295,11 @@ impl Default for NodeQueryUrlMetadata {
     }
 }
 
-/// One element of the answer to `GET /nodes/{node}/replication`, which lists the replication jobs that start on the node.
+/// One element of the answer to `GET /nodes/{node}/replication`, which lists the replication jobs
+/// that start on the node.
 ///
-/// Given by [`GET /nodes/{node}/replication`](NodeReplicationGet), [`GET /nodes/{node}/replication/{id}/status`](NodeReplicationIdStatusPath::get).
+/// Given by [`GET /nodes/{node}/replication`](NodeReplicationGet),
+/// [`GET /nodes/{node}/replication/{id}/status`](NodeReplicationIdStatusPath::get).
 #[non_exhaustive]
 pub struct NodeReplicationItem {
     /// Free text about the job.
@@ -10926,7 +11406,8 @@ open_enum_impls!(NodeRrdTimeframe {
     "hour" Hour, "day" Day, "week" Week, "month" Month, "year" Year, "decade" Decade,
 });
 
-/// One element of the answer to `GET /nodes/{node}/rrddata`, which returns the node's recorded figures over a time frame.
+/// One element of the answer to `GET /nodes/{node}/rrddata`, which returns the node's recorded
+/// figures over a time frame.
 ///
 /// Given by [`GET /nodes/{node}/rrddata`](NodeRrddataGet).
 #[non_exhaustive]
@@ -11018,7 +11499,8 @@ object!(NodeRrddataItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/scan/cifs`, which asks an SMB/CIFS server for its shares.
+/// One element of the answer to `GET /nodes/{node}/scan/cifs`, which asks an SMB/CIFS server for
+/// its shares.
 ///
 /// Given by [`GET /nodes/{node}/scan/cifs`](NodeScanCifsGet).
 #[non_exhaustive]
@@ -11046,7 +11528,8 @@ object!(NodeScanCifsItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/scan/glusterfs`, which asks a GlusterFS server for its volumes.
+/// One element of the answer to `GET /nodes/{node}/scan/glusterfs`, which asks a GlusterFS server
+/// for its volumes.
 ///
 /// Given by [`GET /nodes/{node}/scan/glusterfs`](NodeScanGlusterfsPath::get).
 #[non_exhaustive]
@@ -11078,7 +11561,8 @@ impl Default for NodeScanGlusterfsItem {
     }
 }
 
-/// One element of the answer to `GET /nodes/{node}/scan/iscsi`, which asks an iSCSI portal for its targets.
+/// One element of the answer to `GET /nodes/{node}/scan/iscsi`, which asks an iSCSI portal for its
+/// targets.
 ///
 /// Given by [`GET /nodes/{node}/scan/iscsi`](NodeScanIscsiPath::get).
 #[non_exhaustive]
@@ -11106,7 +11590,8 @@ object!(NodeScanIscsiItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/scan/lvm`, which lists the LVM volume groups present on a node.
+/// One element of the answer to `GET /nodes/{node}/scan/lvm`, which lists the LVM volume groups
+/// present on a node.
 ///
 /// Given by [`GET /nodes/{node}/scan/lvm`](NodeScanLvmPath::get).
 #[non_exhaustive]
@@ -11140,7 +11625,8 @@ object!(NodeScanLvmItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/scan/lvmthin`, which lists the thin pools in one LVM volume group of a node.
+/// One element of the answer to `GET /nodes/{node}/scan/lvmthin`, which lists the thin pools in one
+/// LVM volume group of a node.
 ///
 /// Given by [`GET /nodes/{node}/scan/lvmthin`](NodeScanLvmthinPath::get).
 #[non_exhaustive]
@@ -11199,7 +11685,8 @@ object!(NodeScanLvmthinItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/scan/nfs`, which asks an NFS server for its exports.
+/// One element of the answer to `GET /nodes/{node}/scan/nfs`, which asks an NFS server for its
+/// exports.
 ///
 /// Given by [`GET /nodes/{node}/scan/nfs`](NodeScanNfsPath::get).
 #[non_exhaustive]
@@ -11227,7 +11714,8 @@ object!(NodeScanNfsItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /nodes/{node}/scan/pbs`, which asks a Proxmox Backup Server for the datastores the given user can see.
+/// One element of the answer to `GET /nodes/{node}/scan/pbs`, which asks a Proxmox Backup Server
+/// for the datastores the given user can see.
 ///
 /// Given by [`GET /nodes/{node}/scan/pbs`](NodeScanPbsGet).
 #[non_exhaustive]
@@ -11261,7 +11749,8 @@ impl Default for NodeScanPbsItem {
     }
 }
 
-/// One element of the answer to `GET /nodes/{node}/scan/zfs`, which lists the ZFS pools and datasets present on a node.
+/// One element of the answer to `GET /nodes/{node}/scan/zfs`, which lists the ZFS pools and
+/// datasets present on a node.
 ///
 /// Given by [`GET /nodes/{node}/scan/zfs`](NodeScanZfsPath::get).
 #[non_exhaustive]
@@ -11295,10 +11784,15 @@ object!(NodeScanZfsItem {
 
 /// Name of the service, such as `pveproxy`.
 ///
-/// Taken by [`GET /nodes/{node}/services/{service}`](NodeServicesServicePath::get), [`POST /nodes/{node}/services/{service}/reload`](NodeServicesServiceReloadPath::post), [`POST /nodes/{node}/services/{service}/restart`](NodeServicesServiceRestartPath::post), [`POST /nodes/{node}/services/{service}/start`](NodeServicesServiceStartPath::post), [`GET /nodes/{node}/services/{service}/state`](NodeServicesServiceStatePath::get), [`POST /nodes/{node}/services/{service}/stop`](NodeServicesServiceStopPath::post).
+/// Taken by [`GET /nodes/{node}/services/{service}`](NodeServicesServicePath::get),
+/// [`POST /nodes/{node}/services/{service}/reload`](NodeServicesServiceReloadPath::post),
+/// [`POST /nodes/{node}/services/{service}/restart`](NodeServicesServiceRestartPath::post),
+/// [`POST /nodes/{node}/services/{service}/start`](NodeServicesServiceStartPath::post),
+/// [`GET /nodes/{node}/services/{service}/state`](NodeServicesServiceStatePath::get),
+/// [`POST /nodes/{node}/services/{service}/stop`](NodeServicesServiceStopPath::post).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
-pub enum NodeServiceService {
+pub enum NodeServiceName {
     /// The value `chrony`.
     Chrony,
     /// The value `corosync`.
@@ -11358,7 +11852,7 @@ pub enum NodeServiceService {
     UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(NodeServiceService {
+open_enum_impls!(NodeServiceName {
     "chrony" Chrony,
     "corosync" Corosync,
     "cron" Cron,
@@ -11386,7 +11880,8 @@ open_enum_impls!(NodeServiceService {
 
 /// Run state of the unit, the ActiveState of systemd.
 ///
-/// Given by [`GET /nodes/{node}/services`](NodeServicesPath::get), [`GET /nodes/{node}/services/{service}/state`](NodeServicesServiceStatePath::get).
+/// Given by [`GET /nodes/{node}/services`](NodeServicesPath::get),
+/// [`GET /nodes/{node}/services/{service}/state`](NodeServicesServiceStatePath::get).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeServicesActiveState {
@@ -11424,9 +11919,11 @@ open_enum_impls!(NodeServicesActiveState {
     "unknown" Unknown,
 });
 
-/// One element of the answer to `GET /nodes/{node}/services`, which lists the system services of the node that the API manages.
+/// One element of the answer to `GET /nodes/{node}/services`, which lists the system services of
+/// the node that the API manages.
 ///
-/// Given by [`GET /nodes/{node}/services`](NodeServicesPath::get), [`GET /nodes/{node}/services/{service}/state`](NodeServicesServiceStatePath::get).
+/// Given by [`GET /nodes/{node}/services`](NodeServicesPath::get),
+/// [`GET /nodes/{node}/services/{service}/state`](NodeServicesServiceStatePath::get).
 #[non_exhaustive]
 pub struct NodeServicesItem {
     /// Run state of the unit, the ActiveState of systemd.
@@ -11467,7 +11964,8 @@ object!(NodeServicesItem {
 
 /// Detailed run state, the SubState of systemd.
 ///
-/// Given by [`GET /nodes/{node}/services`](NodeServicesPath::get), [`GET /nodes/{node}/services/{service}/state`](NodeServicesServiceStatePath::get).
+/// Given by [`GET /nodes/{node}/services`](NodeServicesPath::get),
+/// [`GET /nodes/{node}/services/{service}/state`](NodeServicesServiceStatePath::get).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeServicesState {
@@ -11577,7 +12075,8 @@ open_enum_impls!(NodeServicesState {
 
 /// Whether the unit starts at boot, the UnitFileState of systemd.
 ///
-/// Given by [`GET /nodes/{node}/services`](NodeServicesPath::get), [`GET /nodes/{node}/services/{service}/state`](NodeServicesServiceStatePath::get).
+/// Given by [`GET /nodes/{node}/services`](NodeServicesPath::get),
+/// [`GET /nodes/{node}/services/{service}/state`](NodeServicesServiceStatePath::get).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeServicesUnitState {
@@ -11639,7 +12138,9 @@ open_enum_impls!(NodeServicesUnitState {
 
 /// What runs in the session; anything but `login` is reserved for `root@pam`.
 ///
-/// Taken by [`POST /nodes/{node}/spiceshell`](NodeSpiceshellPost), [`POST /nodes/{node}/termproxy`](NodeTermproxyPost), [`POST /nodes/{node}/vncshell`](NodeVncshellPost).
+/// Taken by [`POST /nodes/{node}/spiceshell`](NodeSpiceshellPost),
+/// [`POST /nodes/{node}/termproxy`](NodeTermproxyPost),
+/// [`POST /nodes/{node}/vncshell`](NodeVncshellPost).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeSpiceshellCmd {
@@ -12014,7 +12515,8 @@ impl Default for NodeStatusSwap {
     }
 }
 
-/// The answer to `GET /nodes/{node}/subscription`, which returns what the node knows about its subscription.
+/// The answer to `GET /nodes/{node}/subscription`, which returns what the node knows about its
+/// subscription.
 ///
 /// Given by [`GET /nodes/{node}/subscription`](NodeSubscriptionPath::get).
 #[non_exhaustive]
@@ -12185,12 +12687,14 @@ open_enum_impls!(NodeTasksSource {
     "archive" Archive, "active" Active, "all" All,
 });
 
-/// The answer to `GET /nodes/{node}/tasks/{upid}/status`, which tells whether a task still runs and how it ended.
+/// The answer to `GET /nodes/{node}/tasks/{upid}/status`, which tells whether a task still runs and
+/// how it ended.
 ///
 /// Given by [`GET /nodes/{node}/tasks/{upid}/status`](NodeTasksUpidStatusPath::get).
 #[non_exhaustive]
 pub struct NodeTasksStatus {
-    /// Result of a finished task: `OK`, a note about warnings or the error message; absent while it runs.
+    /// Result of a finished task: `OK`, a note about warnings or the error message; absent while it
+    /// runs.
     pub exitstatus: Option<String>,
     /// What the task works on, often a guest id; may be empty.
     pub id: String,
@@ -12247,7 +12751,8 @@ object!(NodeTasksStatus {
 /// Given by [`GET /nodes/{node}/time`](NodeTimePath::get).
 #[non_exhaustive]
 pub struct NodeTime {
-    /// Current time as the local clock shows it, in seconds: Unix time shifted by the zone's offset. At least 1297163644.
+    /// Current time as the local clock shows it, in seconds: Unix time shifted by the zone's
+    /// offset. At least 1297163644.
     pub localtime: Timestamp,
     /// Current Unix time (UTC), in seconds. At least 1297163644.
     pub time: Timestamp,
@@ -12279,7 +12784,8 @@ object!(NodeTime {
     others: extra,
 });
 
-/// The answer to `GET /nodes/{node}/version`, which returns the Proxmox VE version installed on the node.
+/// The answer to `GET /nodes/{node}/version`, which returns the Proxmox VE version installed on the
+/// node.
 ///
 /// Given by [`GET /nodes/{node}/version`](NodeVersionPath::get).
 #[non_exhaustive]
@@ -12309,7 +12815,8 @@ object!(NodeVersion {
     others: extra,
 });
 
-/// The answer to `GET /nodes/{node}/vzdump/defaults`, which returns the backup settings that apply on the node when a job does not set them.
+/// The answer to `GET /nodes/{node}/vzdump/defaults`, which returns the backup settings that apply
+/// on the node when a job does not set them.
 ///
 /// Given by [`GET /nodes/{node}/vzdump/defaults`](NodeVzdumpDefaultsGet).
 #[non_exhaustive]
@@ -12324,29 +12831,37 @@ pub struct NodeVzdumpDefaults {
     pub dumpdir: Option<String>,
     /// Guests to leave out; implies `all`.
     pub exclude: Option<List<u32>>,
-    /// Shell globs of paths to leave out of container backups; a leading `/` anchors at the container's root.
+    /// Shell globs of paths to leave out of container backups; a leading `/` anchors at the
+    /// container's root.
     #[cfg_attr(doc, doc(alias("exclude-path")))]
     pub exclude_path: Option<String>,
-    /// Backup fleecing for virtual machines: guest writes are not held up by a slow backup target. Since 8.2.
+    /// Backup fleecing for virtual machines: guest writes are not held up by a slow backup target.
+    /// Since 8.2.
     pub fleecing: Option<NodeVzdumpDefaultsFleecing>,
-    /// I/O priority: 0 to 7 within the best-effort class, 8 for the idle class. Needs the BFQ scheduler. From 0 to 8. Default: `7`.
+    /// I/O priority: 0 to 7 within the best-effort class, 8 for the idle class. Needs the BFQ
+    /// scheduler. From 0 to 8. Default: `7`.
     pub ionice: Option<i64>,
     /// Longest wait for the node's backup lock, in minutes. At least 0. Default: `180`.
     pub lockwait: Option<i64>,
-    /// Whether to mail always or only on failure. Deprecated in favour of notification matchers. Default: `always`.
+    /// Whether to mail always or only on failure. Deprecated in favour of notification matchers.
+    /// Default: `always`.
     pub mailnotification: Option<super::types::BackupMailNotification>,
     /// Addresses or users that get the mail report. Deprecated in favour of notification targets.
     pub mailto: Option<List>,
-    /// Number of backups kept per guest. Deprecated in favour of `prune-backups`. At least 1. Until 9.1.
+    /// Number of backups kept per guest. Deprecated in favour of `prune-backups`. At least 1. Until
+    /// 9.1.
     pub maxfiles: Option<i64>,
-    /// How a running guest is treated: live `snapshot`, a short `suspend`, or `stop` and start again. Default: `snapshot`.
+    /// How a running guest is treated: live `snapshot`, a short `suspend`, or `stop` and start
+    /// again. Default: `snapshot`.
     pub mode: Option<super::types::BackupMode>,
     /// Name of the cluster node the call is for.
     pub node: Option<NodeName>,
-    /// One-line template of the backup's notes; knows `{{cluster}}`, `{{guestname}}`, `{{node}}` and `{{vmid}}`. At most 1024 characters. Only together with `storage`.
+    /// One-line template of the backup's notes; knows `{{cluster}}`, `{{guestname}}`, `{{node}}`
+    /// and `{{vmid}}`. At most 1024 characters. Only together with `storage`.
     #[cfg_attr(doc, doc(alias("notes-template")))]
     pub notes_template: Option<String>,
-    /// Whether to report by plain mail (`legacy-sendmail`) or the notification system; `auto` mails if `mailto` is set. Default: `auto`. Since 8.1.
+    /// Whether to report by plain mail (`legacy-sendmail`) or the notification system; `auto` mails
+    /// if `mailto` is set. Default: `auto`. Since 8.1.
     #[cfg_attr(doc, doc(alias("notification-mode")))]
     pub notification_mode: Option<super::types::BackupNotificationMode>,
     /// Deprecated and without use. Default: `always`. From 8.1 to 8.4.
@@ -12355,16 +12870,19 @@ pub struct NodeVzdumpDefaults {
     /// Deprecated and without use. From 8.1 to 8.4.
     #[cfg_attr(doc, doc(alias("notification-target")))]
     pub notification_target: Option<String>,
-    /// How container backups to Proxmox Backup Server find changed files and encode the archive. Since 8.2.
+    /// How container backups to Proxmox Backup Server find changed files and encode the archive.
+    /// Since 8.2.
     #[cfg_attr(doc, doc(alias("pbs-change-detection-mode")))]
     pub pbs_change_detection_mode: Option<super::types::BackupChangeDetection>,
     /// Performance tuning of the backup.
     pub performance: Option<NodeVzdumpDefaultsPerformance>,
-    /// Uses `pigz` in place of gzip when above 0: 1 takes half of the cores, more is a thread count. Default: `0`.
+    /// Uses `pigz` in place of gzip when above 0: 1 takes half of the cores, more is a thread
+    /// count. Default: `0`.
     pub pigz: Option<i64>,
     /// Backs up all guests that belong to this resource pool.
     pub pool: Option<String>,
-    /// Marks the new backups as protected, so that pruning spares them. Only together with `storage`.
+    /// Marks the new backups as protected, so that pruning spares them. Only together with
+    /// `storage`.
     pub protected: Option<bool>,
     /// Retention rules that take precedence over those of the storage. Default: `keep-all=1`.
     #[cfg_attr(doc, doc(alias("prune-backups")))]
@@ -12491,7 +13009,8 @@ pub struct NodeVzdumpDefaultsPerformance {
     /// Most parallel I/O workers a virtual machine backup uses. From 1 to 256. Default: `16`.
     #[cfg_attr(doc, doc(alias("max-workers")))]
     pub max_workers: Option<i64>,
-    /// Most directory entries a container backup to Proxmox Backup Server keeps in memory. At least 1. Default: `1048576`.
+    /// Most directory entries a container backup to Proxmox Backup Server keeps in memory. At least 1.
+    /// Default: `1048576`.
     #[cfg_attr(doc, doc(alias("pbs-entries-max")))]
     pub pbs_entries_max: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
@@ -12519,7 +13038,8 @@ impl Default for NodeVzdumpDefaultsPerformance {
     }
 }
 
-/// One element of the answer to `GET /nodes`, which lists the nodes of the cluster with their state and load.
+/// One element of the answer to `GET /nodes`, which lists the nodes of the cluster with their state
+/// and load.
 ///
 /// Given by [`GET /nodes`](NodesPath::get).
 #[non_exhaustive]
@@ -12633,6 +13153,7 @@ impl WakeOnLan {
         set::put(&mut new.mac, &mut new.unknown, "mac", mac);
         new
     }
+
     /// Interface the wake-on-LAN packet leaves by.
     #[cfg_attr(doc, doc(alias("bind-interface")))]
     #[inline]
@@ -12641,6 +13162,7 @@ impl WakeOnLan {
         set::set(&mut self.bind_interface, &mut self.unknown, "bind-interface", value);
         self
     }
+
     /// IPv4 broadcast address the wake-on-LAN packet goes to. Default: `255.255.255.255`.
     #[cfg_attr(doc, doc(alias("broadcast-address")))]
     #[inline]
@@ -12657,6 +13179,7 @@ impl WakeOnLan {
         );
         self
     }
+
     /// MAC address the wake-on-LAN packet is made for.
     #[inline]
     #[must_use]

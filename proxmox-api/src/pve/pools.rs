@@ -15,13 +15,15 @@ use crate::support::*;
 
 /// The path `/pools`.
 ///
-/// Its calls: [`GET /pools`](PoolsGet), [`POST /pools`](PoolsPost), [`PUT /pools`](PoolsPut), [`DELETE /pools`](PoolsPath::delete).
+/// Its calls: [`GET /pools`](PoolsGet), [`POST /pools`](PoolsPost), [`PUT /pools`](PoolsPut),
+/// [`DELETE /pools`](PoolsPath::delete).
 #[cfg_attr(doc, doc(alias("/pools")))]
 #[derive(Clone, Debug)]
-pub struct PoolsPath(pub(crate) At);
+pub struct PoolsPath(pub(crate) PathNode);
 
 impl Client {
-    /// Leads to [`GET /pools`](PoolsGet), [`POST /pools`](PoolsPost), [`PUT /pools`](PoolsPut), [`DELETE /pools`](PoolsPath::delete).
+    /// Leads to [`GET /pools`](PoolsGet), [`POST /pools`](PoolsPost), [`PUT /pools`](PoolsPut),
+    /// [`DELETE /pools`](PoolsPath::delete).
     #[inline]
     #[must_use]
     pub fn pools(&self) -> PoolsPath {
@@ -30,7 +32,8 @@ impl Client {
 }
 
 impl super::Root {
-    /// Leads to [`GET /pools`](PoolsGet), [`POST /pools`](PoolsPost), [`PUT /pools`](PoolsPut), [`DELETE /pools`](PoolsPath::delete).
+    /// Leads to [`GET /pools`](PoolsGet), [`POST /pools`](PoolsPost), [`PUT /pools`](PoolsPut),
+    /// [`DELETE /pools`](PoolsPath::delete).
     #[inline]
     #[must_use]
     pub fn pools(&self) -> PoolsPath {
@@ -60,6 +63,7 @@ impl PoolsPath {
             );
         PoolsGet(self.0.request(ENDPOINT, reply::data))
     }
+
     /// Creates a resource pool.
     ///
     /// `POST /pools` → `()`
@@ -76,6 +80,7 @@ impl PoolsPath {
         request.call.set_as::<String, How0>("poolid", poolid);
         PoolsPost(request)
     }
+
     /// Changes the comment of a resource pool, or adds or removes members.
     ///
     /// `PUT /pools` → `()`
@@ -112,6 +117,7 @@ impl PoolsPath {
         request.call.set_as::<String, How0>("poolid", poolid);
         PoolsPut(request)
     }
+
     /// Deletes an empty resource pool.
     ///
     /// `DELETE /pools`
@@ -175,6 +181,7 @@ impl PoolsGet {
         self.0.call.set_some::<String, How>("poolid", poolid);
         self
     }
+
     /// Returns only members of this kind. Only together with `poolid`. Since 8.1.
     #[inline]
     pub fn type_<How>(mut self, type_: impl IntoSetting<PoolsType, How>) -> Self {
@@ -222,13 +229,17 @@ impl PoolsPost {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -261,8 +272,10 @@ impl Settings<PoolsPost> for Pool {
 /// * Releases: since 8.1
 /// * Needs: `Pool.Allocate` on path `/pool/{poolid}`.
 ///   * With `vms`: one of `Permissions.Modify`, `VM.Allocate` on path `/vms/{vmid}`.
-///   * With `storage`: one of `Permissions.Modify`, `Datastore.Allocate` on path `/storage/{storage}`.
-///   * With `allow-move`, when a guest is moved here from another pool: `Pool.Allocate` on path `/pool/{existing}`.
+///   * With `storage`: one of `Permissions.Modify`, `Datastore.Allocate` on path
+///     `/storage/{storage}`.
+///   * With `allow-move`, when a guest is moved here from another pool: `Pool.Allocate` on path
+///     `/pool/{existing}`.
 ///
 /// # Example
 ///
@@ -284,25 +297,30 @@ pub struct PoolsPut(pub(crate) Request<()>);
 request_impls!(PoolsPut:());
 
 impl PoolsPut {
-    /// Takes guests out of the pool they are in; without it, such guests are refused. Default: `false`.
+    /// Takes guests out of the pool they are in; without it, such guests are refused. Default:
+    /// `false`.
     #[cfg_attr(doc, doc(alias("allow-move")))]
     #[inline]
     pub fn allow_move<How>(mut self, allow_move: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("allow-move", allow_move);
         self
     }
+
     /// Free text about the pool.
     #[inline]
     pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
-    /// Takes the given guests and storages out of the pool instead of adding them. Default: `false`.
+
+    /// Takes the given guests and storages out of the pool instead of adding them. Default:
+    /// `false`.
     #[inline]
     pub fn delete<How>(mut self, delete: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("delete", delete);
         self
     }
+
     /// Storage IDs to add or remove, separated by commas.
     #[inline]
     pub fn storage<How>(
@@ -312,6 +330,7 @@ impl PoolsPut {
         self.0.call.set_some_list::<StorageId, How>("storage", storage);
         self
     }
+
     /// VMIDs to add or remove, separated by commas.
     #[inline]
     pub fn vms<How>(mut self, vms: impl IntoItemsSetting<u32, How>) -> Self {
@@ -322,13 +341,15 @@ impl PoolsPut {
 
 /// The path `/pools/{poolid}`.
 ///
-/// Its calls: [`GET /pools/{poolid}`](PoolsPoolidGet), [`PUT /pools/{poolid}`](PoolsPoolidPut), [`DELETE /pools/{poolid}`](PoolsPoolidPath::delete).
+/// Its calls: [`GET /pools/{poolid}`](PoolsPoolidGet), [`PUT /pools/{poolid}`](PoolsPoolidPut),
+/// [`DELETE /pools/{poolid}`](PoolsPoolidPath::delete).
 #[cfg_attr(doc, doc(alias("/pools/{poolid}")))]
 #[derive(Clone, Debug)]
-pub struct PoolsPoolidPath(pub(crate) At);
+pub struct PoolsPoolidPath(pub(crate) PathNode);
 
 impl PoolsPath {
-    /// Leads to [`GET /pools/{poolid}`](PoolsPoolidGet), [`PUT /pools/{poolid}`](PoolsPoolidPut), [`DELETE /pools/{poolid}`](PoolsPoolidPath::delete).
+    /// Leads to [`GET /pools/{poolid}`](PoolsPoolidGet), [`PUT /pools/{poolid}`](PoolsPoolidPut),
+    /// [`DELETE /pools/{poolid}`](PoolsPoolidPath::delete).
     ///
     /// Pool name; nested pools are written `parent/child`.
     #[inline]
@@ -351,6 +372,7 @@ impl PoolsPoolidPath {
         );
         PoolsPoolidGet(self.0.request(ENDPOINT, reply::data))
     }
+
     /// Changes a pool; cannot address nested pools, so prefer `PUT /pools`.
     ///
     /// `PUT /pools/{poolid}` → `()`
@@ -383,6 +405,7 @@ impl PoolsPoolidPath {
             .partial(&[Partial::new("allow-move", Some(Release::new(8, 1)), None)]);
         PoolsPoolidPut(self.0.request(ENDPOINT, reply::nothing))
     }
+
     /// Deletes an empty pool; cannot address nested pools, so prefer `DELETE /pools`.
     ///
     /// `DELETE /pools/{poolid}`
@@ -466,8 +489,10 @@ impl PoolsPoolidGet {
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Pool.Allocate` on path `/pool/{poolid}`.
 ///   * With `vms`: one of `Permissions.Modify`, `VM.Allocate` on path `/vms/{vmid}`.
-///   * With `storage`: one of `Permissions.Modify`, `Datastore.Allocate` on path `/storage/{storage}`.
-///   * With `allow-move`, when a guest is moved here from another pool: `Pool.Allocate` on path `/pool/{existing}`.
+///   * With `storage`: one of `Permissions.Modify`, `Datastore.Allocate` on path
+///     `/storage/{storage}`.
+///   * With `allow-move`, when a guest is moved here from another pool: `Pool.Allocate` on path
+///     `/pool/{existing}`.
 #[cfg_attr(doc, doc(alias(
     "PUT /pools/{poolid}", "update pool", "change pool", "edit pool", "set pool", "modify pool",
     "update resource pool", "change resource pool", "edit resource pool", "set resource pool", "modify resource pool",
@@ -480,25 +505,30 @@ pub struct PoolsPoolidPut(pub(crate) Request<()>);
 request_impls!(PoolsPoolidPut:());
 
 impl PoolsPoolidPut {
-    /// Takes guests out of the pool they are in; without it, such guests are refused. Default: `false`. Since 8.1.
+    /// Takes guests out of the pool they are in; without it, such guests are refused. Default:
+    /// `false`. Since 8.1.
     #[cfg_attr(doc, doc(alias("allow-move")))]
     #[inline]
     pub fn allow_move<How>(mut self, allow_move: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("allow-move", allow_move);
         self
     }
+
     /// Free text about the pool.
     #[inline]
     pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
-    /// Takes the given guests and storages out of the pool instead of adding them. Default: `false`.
+
+    /// Takes the given guests and storages out of the pool instead of adding them. Default:
+    /// `false`.
     #[inline]
     pub fn delete<How>(mut self, delete: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("delete", delete);
         self
     }
+
     /// Storage IDs to add or remove, separated by commas.
     #[inline]
     pub fn storage<How>(
@@ -508,19 +538,24 @@ impl PoolsPoolidPut {
         self.0.call.set_some_list::<StorageId, How>("storage", storage);
         self
     }
+
     /// VMIDs to add or remove, separated by commas.
     #[inline]
     pub fn vms<How>(mut self, vms: impl IntoItemsSetting<u32, How>) -> Self {
         self.0.call.set_some_list::<u32, How>("vms", vms);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -562,6 +597,7 @@ impl Pool {
         set::put_list(&mut new.members, &mut new.extra, "members", members);
         new
     }
+
     ///Sets `comment`.
     #[inline]
     #[must_use]
@@ -569,6 +605,7 @@ impl Pool {
         set::set(&mut self.comment, &mut self.extra, "comment", value);
         self
     }
+
     ///Sets `members`.
     #[inline]
     #[must_use]
@@ -579,6 +616,7 @@ impl Pool {
         set::put_list(&mut self.members, &mut self.extra, "members", value);
         self
     }
+
     ///Sets `poolid`.
     #[inline]
     #[must_use]
@@ -586,13 +624,17 @@ impl Pool {
         set::set(&mut self.poolid, &mut self.extra, "poolid", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -629,6 +671,7 @@ impl PoolsItem {
         set::put(&mut new.poolid, &mut new.extra, "poolid", poolid);
         new
     }
+
     ///Sets `comment`.
     #[inline]
     #[must_use]
@@ -636,6 +679,7 @@ impl PoolsItem {
         set::set(&mut self.comment, &mut self.extra, "comment", value);
         self
     }
+
     ///Sets `members`.
     #[inline]
     #[must_use]
@@ -646,6 +690,7 @@ impl PoolsItem {
         set::set_list(&mut self.members, &mut self.extra, "members", value);
         self
     }
+
     ///Sets `poolid`.
     #[inline]
     #[must_use]
@@ -653,13 +698,17 @@ impl PoolsItem {
         set::put(&mut self.poolid, &mut self.extra, "poolid", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)

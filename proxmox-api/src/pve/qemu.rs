@@ -13,16 +13,16 @@
 //! | [`GET /nodes/{node}/qemu/{vmid}/agent/exec-status`](QemuVmidAgentExecStatusPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.exec_status()<wbr>.get(pid)</code> | [`QemuAgentExecStatus`] | VM.GuestAgent.Unrestricted |  |
 //! | [`GET /nodes/{node}/qemu/{vmid}/agent/file-read`](QemuVmidAgentFileReadGet)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.file_read()<wbr>.get(file)</code> | [`QemuAgentFileRead`] | VM.GuestAgent.FileRead or VM.GuestAgent.Unrestricted |  |
 //! | [`POST /nodes/{node}/qemu/{vmid}/agent/file-write`](QemuVmidAgentFileWritePost)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.file_write()<wbr>.post()<wbr>.file(file)<wbr>.content(content)</code> | `()` | VM.GuestAgent.FileWrite or VM.GuestAgent.Unrestricted |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze`](QemuVmidAgentFsfreezeFreezePath::post)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.fsfreeze_freeze()<wbr>.post()</code> | [`QemuAgentGetTime`] | VM.GuestAgent.FileSystemMgmt or VM.GuestAgent.Unrestricted |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze`](QemuVmidAgentFsfreezeFreezePath::post)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.fsfreeze_freeze()<wbr>.post()</code> | [`QemuAgentNumber`] | VM.GuestAgent.FileSystemMgmt or VM.GuestAgent.Unrestricted |  |
 //! | [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-status`](QemuVmidAgentFsfreezeStatusPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.fsfreeze_status()<wbr>.post()</code> | [`QemuAgentFsfreezeStatus`] | VM.GuestAgent.Audit or VM.GuestAgent.FileSystemMgmt or VM.GuestAgent.Unrestricted |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-thaw`](QemuVmidAgentFsfreezeThawPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.fsfreeze_thaw()<wbr>.post()</code> | [`QemuAgentGetTime`] | VM.GuestAgent.FileSystemMgmt or VM.GuestAgent.Unrestricted |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-thaw`](QemuVmidAgentFsfreezeThawPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.fsfreeze_thaw()<wbr>.post()</code> | [`QemuAgentNumber`] | VM.GuestAgent.FileSystemMgmt or VM.GuestAgent.Unrestricted |  |
 //! | [`POST /nodes/{node}/qemu/{vmid}/agent/fstrim`](QemuVmidAgentFstrimPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.fstrim()<wbr>.post()</code> | [`QemuAgentFstrim`] | VM.GuestAgent.FileSystemMgmt or VM.GuestAgent.Unrestricted |  |
 //! | [`GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`](QemuVmidAgentGetFsinfoPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.get_fsinfo()<wbr>.get()</code> | [`QemuAgentGetFsinfo`] | VM.GuestAgent.Audit or VM.GuestAgent.Unrestricted |  |
 //! | [`GET /nodes/{node}/qemu/{vmid}/agent/get-host-name`](QemuVmidAgentGetHostNamePath::get)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.get_host_name()<wbr>.get()</code> | [`QemuAgentGetHostName`] | VM.GuestAgent.Audit or VM.GuestAgent.Unrestricted |  |
 //! | [`GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`](QemuVmidAgentGetMemoryBlockInfoPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.get_memory_block_info()<wbr>.get()</code> | [`QemuAgentGetMemoryBlockInfo`] | VM.GuestAgent.Audit or VM.GuestAgent.Unrestricted |  |
 //! | [`GET /nodes/{node}/qemu/{vmid}/agent/get-memory-blocks`](QemuVmidAgentGetMemoryBlocksPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.get_memory_blocks()<wbr>.get()</code> | [`QemuAgentGetMemoryBlocks`] | VM.GuestAgent.Audit or VM.GuestAgent.Unrestricted |  |
 //! | [`GET /nodes/{node}/qemu/{vmid}/agent/get-osinfo`](QemuVmidAgentGetOsinfoPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.get_osinfo()<wbr>.get()</code> | [`QemuAgentGetOsinfo`] | VM.GuestAgent.Audit or VM.GuestAgent.Unrestricted |  |
-//! | [`GET /nodes/{node}/qemu/{vmid}/agent/get-time`](QemuVmidAgentGetTimePath::get)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.get_time()<wbr>.get()</code> | [`QemuAgentGetTime`] | VM.GuestAgent.Audit or VM.GuestAgent.Unrestricted |  |
+//! | [`GET /nodes/{node}/qemu/{vmid}/agent/get-time`](QemuVmidAgentGetTimePath::get)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.get_time()<wbr>.get()</code> | [`QemuAgentNumber`] | VM.GuestAgent.Audit or VM.GuestAgent.Unrestricted |  |
 //! | [`GET /nodes/{node}/qemu/{vmid}/agent/get-timezone`](QemuVmidAgentGetTimezonePath::get)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.get_timezone()<wbr>.get()</code> | [`QemuAgentGetTimezone`] | VM.GuestAgent.Audit or VM.GuestAgent.Unrestricted |  |
 //! | [`GET /nodes/{node}/qemu/{vmid}/agent/get-users`](QemuVmidAgentGetUsersPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.get_users()<wbr>.get()</code> | [`QemuAgentGetUsers`] | VM.GuestAgent.Audit or VM.GuestAgent.Unrestricted |  |
 //! | [`GET /nodes/{node}/qemu/{vmid}/agent/get-vcpus`](QemuVmidAgentGetVcpusPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.get_vcpus()<wbr>.get()</code> | [`QemuAgentGetVcpus`] | VM.GuestAgent.Audit or VM.GuestAgent.Unrestricted |  |
@@ -108,7 +108,7 @@ use crate::support::*;
 /// Its calls: [`GET /nodes/{node}/qemu`](QemuGet), [`POST /nodes/{node}/qemu`](QemuPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu")))]
 #[derive(Clone, Debug)]
-pub struct QemuPath(pub(crate) At);
+pub struct QemuPath(pub(crate) PathNode);
 
 impl super::nodes::NodePath {
     /// Leads to [`GET /nodes/{node}/qemu`](QemuGet), [`POST /nodes/{node}/qemu`](QemuPost).
@@ -132,11 +132,13 @@ impl QemuPath {
         );
         QemuGet(self.0.request(ENDPOINT, reply::data))
     }
+
     /// Creates a virtual machine, or restores one when `archive` is given.
     ///
     /// `POST /nodes/{node}/qemu` → [`Task`]
     ///
-    /// * `vmid`: ID for the virtual machine; must be free, or with `force` one that the restore overwrites. From 100 to 999999999.
+    /// * `vmid`: ID for the virtual machine; must be free, or with `force` one that the restore
+    ///   overwrites. From 100 to 999999999.
     #[inline]
     pub fn post<How0>(&self, vmid: impl IntoValue<u32, How0>) -> QemuPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -821,47 +823,100 @@ impl QemuGet {
 /// # Ok(()) }
 /// ```
 ///
-/// * `vmid`: ID for the virtual machine; must be free, or with `force` one that the restore overwrites. From 100 to 999999999.
+/// * `vmid`: ID for the virtual machine; must be free, or with `force` one that the restore
+///   overwrites. From 100 to 999999999.
 /// * Gives: [`Task`]
 /// * Releases: 7.4 to 9.2
-/// * Needs: `VM.Allocate` on path `/vms/{vmid}` or `VM.Allocate` on path `/pool/{pool}` (when `pool` is given) or (the machine exists and is restored from `archive` with `force` and `VM.Backup` on path `/vms/{vmid}`).
+/// * Needs: `VM.Allocate` on path `/vms/{vmid}` or `VM.Allocate` on path `/pool/{pool}` (when
+///   `pool` is given) or (the machine exists and is restored from `archive` with `force` and
+///   `VM.Backup` on path `/vms/{vmid}`).
 ///   * With `storage`: `Datastore.AllocateSpace` on path `/storage/{storage}`.
 ///   * With `ha-managed`: `Sys.Console` on path `/`.
-///   * With `start`: `VM.PowerMgmt` on path `/vms/{vmid}` or `VM.PowerMgmt` on path `/pool/{pool}` (when `pool` is given).
-///   * With `archive`: `Datastore.Allocate` on path `/storage/{storage}` or (the volume is an ISO image, a template or a disk image to import and one of `Datastore.AllocateSpace`, `Datastore.Audit` on path `/storage/{storage}`) or the volume belongs to the guest of the request or (the volume is a backup of the guest {vmid} and `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or (the volume is a disk of the guest {vmid} and `Datastore.Audit` on path `/storage/{storage}` and `VM.Config.Disk` on path `/vms/{vmid}`).
-///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, `tpmstate0`, when a disk is made on a storage: `Datastore.AllocateSpace` on path `/storage/{storage}`.
-///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, `tpmstate0`, `unused[n]`, when an existing volume is attached or imported: `Datastore.Allocate` on path `/storage/{storage}` or (the volume is an ISO image, a template or a disk image to import and one of `Datastore.AllocateSpace`, `Datastore.Audit` on path `/storage/{storage}`) or the volume belongs to the guest of the request or (the volume is a backup of the guest {vmid} and `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or (the volume is a disk of the guest {vmid} and `Datastore.Audit` on path `/storage/{storage}` and `VM.Config.Disk` on path `/vms/{vmid}`).
-///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, `tpmstate0`, when `import-from` names a disk of another machine: `VM.Clone` on path `/vms/{source}`.
-///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, when `import-from` names an image within an OVA, which is unpacked on `import-working-storage` or where the OVA is: `Datastore.AllocateSpace` on path `/storage/{import-working-storage}`.
-///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, `tpmstate0`, when a disk is a device or file of the node, given by its path: to be `root@pam` itself.
+///   * With `start`: `VM.PowerMgmt` on path `/vms/{vmid}` or `VM.PowerMgmt` on path `/pool/{pool}`
+///     (when `pool` is given).
+///   * With `archive`: `Datastore.Allocate` on path `/storage/{storage}` or (the volume is an ISO
+///     image, a template or a disk image to import and one of `Datastore.AllocateSpace`,
+///     `Datastore.Audit` on path `/storage/{storage}`) or the volume belongs to the guest of the
+///     request or (the volume is a backup of the guest {vmid} and `Datastore.AllocateSpace` on path
+///     `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or (the volume is a disk of the
+///     guest {vmid} and `Datastore.Audit` on path `/storage/{storage}` and `VM.Config.Disk` on path
+///     `/vms/{vmid}`).
+///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, `tpmstate0`, when a disk is
+///     made on a storage: `Datastore.AllocateSpace` on path `/storage/{storage}`.
+///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, `tpmstate0`, `unused[n]`, when
+///     an existing volume is attached or imported: `Datastore.Allocate` on path
+///     `/storage/{storage}` or (the volume is an ISO image, a template or a disk image to import
+///     and one of `Datastore.AllocateSpace`, `Datastore.Audit` on path `/storage/{storage}`) or the
+///     volume belongs to the guest of the request or (the volume is a backup of the guest {vmid}
+///     and `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path
+///     `/vms/{vmid}`) or (the volume is a disk of the guest {vmid} and `Datastore.Audit` on path
+///     `/storage/{storage}` and `VM.Config.Disk` on path `/vms/{vmid}`).
+///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, `tpmstate0`, when
+///     `import-from` names a disk of another machine: `VM.Clone` on path `/vms/{source}`.
+///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, when `import-from` names an
+///     image within an OVA, which is unpacked on `import-working-storage` or where the OVA is:
+///     `Datastore.AllocateSpace` on path `/storage/{import-working-storage}`.
+///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, `tpmstate0`, when a disk is a
+///     device or file of the node, given by its path: to be `root@pam` itself.
 ///   * With `archive`, when it is a file of the node, given by its path: to be `root@pam` itself.
-///   * With `archive`, when the backup has a network card on a bridge or VNet: (the card has neither `tag` nor `trunks` and `SDN.Use` on path `/sdn/zones/{zone}/{bridge}`) or `SDN.Use` on path `/sdn/zones/{zone}/{bridge}/{tag}`.
-///   * With `archive`, when the backup uses mapped hardware or directories: `Mapping.Use` on path `/mapping/{type}/{mapping}`.
-///   * With `archive`, when the backup uses hardware of the node without a mapping: to be `root@pam` itself.
-///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `cdrom`, when the CD drive of the node is passed on (`cdrom`): `Sys.Console` on path `/`.
+///   * With `archive`, when the backup has a network card on a bridge or VNet: (the card has
+///     neither `tag` nor `trunks` and `SDN.Use` on path `/sdn/zones/{zone}/{bridge}`) or `SDN.Use`
+///     on path `/sdn/zones/{zone}/{bridge}/{tag}`.
+///   * With `archive`, when the backup uses mapped hardware or directories: `Mapping.Use` on path
+///     `/mapping/{type}/{mapping}`.
+///   * With `archive`, when the backup uses hardware of the node without a mapping: to be
+///     `root@pam` itself.
+///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `cdrom`, when the CD drive of the node is passed on
+///     (`cdrom`): `Sys.Console` on path `/`.
 ///   * With `vmstatestorage`: `Datastore.AllocateSpace` on path `/storage/{vmstatestorage}`.
-///   * With `boot`, `bootdisk`, `vmstatestorage`: `VM.Config.Disk` on path `/vms/{vmid}` or `VM.Config.Disk` on path `/pool/{pool}` (when `pool` is given).
-///   * With `net[n]`, when a network card is on a bridge or VNet (the zone of a plain bridge is `localnetwork`; each VLAN of `tag` and `trunks` counts): (the card has neither `tag` nor `trunks` and `SDN.Use` on path `/sdn/zones/{zone}/{bridge}`) or `SDN.Use` on path `/sdn/zones/{zone}/{bridge}/{tag}`.
-///   * With `cores`, `cpu`, `cpulimit`, `cpuunits`, `numa`, `numa[n]`, `smp`, `sockets`, `vcpus`: `VM.Config.CPU` on path `/vms/{vmid}` or `VM.Config.CPU` on path `/pool/{pool}` (when `pool` is given).
-///   * With `memory`, `balloon`, `shares`, `allow-ksm`: `VM.Config.Memory` on path `/vms/{vmid}` or `VM.Config.Memory` on path `/pool/{pool}` (when `pool` is given).
-///   * With `acpi`, `audio0`, `hotplug`, `kvm`, `machine`, `rng0`, `scsihw`, `smbios1`, `tablet`, `vga`, `watchdog`: `VM.Config.HWType` on path `/vms/{vmid}` or `VM.Config.HWType` on path `/pool/{pool}` (when `pool` is given).
-///   * With `agent`, `autostart`, `bios`, `description`, `keyboard`, `localtime`, `migrate_downtime`, `migrate_speed`, `name`, `onboot`, `ostype`, `protection`, `reboot`, `startdate`, `startup`, `tdf`, `template`: `VM.Config.Options` on path `/vms/{vmid}` or `VM.Config.Options` on path `/pool/{pool}` (when `pool` is given).
-///   * With `freeze`: `VM.PowerMgmt` on path `/vms/{vmid}` or `VM.PowerMgmt` on path `/pool/{pool}` (when `pool` is given).
-///   * With `net[n]`: `VM.Config.Network` on path `/vms/{vmid}` or `VM.Config.Network` on path `/pool/{pool}` (when `pool` is given).
-///   * With `cicustom`, `cipassword`, `citype`, `ciuser`, `ciupgrade`, `ipconfig[n]`, `nameserver`, `searchdomain`, `sshkeys`: one of `VM.Config.Cloudinit`, `VM.Config.Network` on path `/vms/{vmid}` or one of `VM.Config.Cloudinit`, `VM.Config.Network` on path `/pool/{pool}`.
+///   * With `boot`, `bootdisk`, `vmstatestorage`: `VM.Config.Disk` on path `/vms/{vmid}` or
+///     `VM.Config.Disk` on path `/pool/{pool}` (when `pool` is given).
+///   * With `net[n]`, when a network card is on a bridge or VNet (the zone of a plain bridge is
+///     `localnetwork`; each VLAN of `tag` and `trunks` counts): (the card has neither `tag` nor
+///     `trunks` and `SDN.Use` on path `/sdn/zones/{zone}/{bridge}`) or `SDN.Use` on path
+///     `/sdn/zones/{zone}/{bridge}/{tag}`.
+///   * With `cores`, `cpu`, `cpulimit`, `cpuunits`, `numa`, `numa[n]`, `smp`, `sockets`, `vcpus`:
+///     `VM.Config.CPU` on path `/vms/{vmid}` or `VM.Config.CPU` on path `/pool/{pool}` (when `pool`
+///     is given).
+///   * With `memory`, `balloon`, `shares`, `allow-ksm`: `VM.Config.Memory` on path `/vms/{vmid}` or
+///     `VM.Config.Memory` on path `/pool/{pool}` (when `pool` is given).
+///   * With `acpi`, `audio0`, `hotplug`, `kvm`, `machine`, `rng0`, `scsihw`, `smbios1`, `tablet`,
+///     `vga`, `watchdog`: `VM.Config.HWType` on path `/vms/{vmid}` or `VM.Config.HWType` on path
+///     `/pool/{pool}` (when `pool` is given).
+///   * With `agent`, `autostart`, `bios`, `description`, `keyboard`, `localtime`,
+///     `migrate_downtime`, `migrate_speed`, `name`, `onboot`, `ostype`, `protection`, `reboot`,
+///     `startdate`, `startup`, `tdf`, `template`: `VM.Config.Options` on path `/vms/{vmid}` or
+///     `VM.Config.Options` on path `/pool/{pool}` (when `pool` is given).
+///   * With `freeze`: `VM.PowerMgmt` on path `/vms/{vmid}` or `VM.PowerMgmt` on path `/pool/{pool}`
+///     (when `pool` is given).
+///   * With `net[n]`: `VM.Config.Network` on path `/vms/{vmid}` or `VM.Config.Network` on path
+///     `/pool/{pool}` (when `pool` is given).
+///   * With `cicustom`, `cipassword`, `citype`, `ciuser`, `ciupgrade`, `ipconfig[n]`, `nameserver`,
+///     `searchdomain`, `sshkeys`: one of `VM.Config.Cloudinit`, `VM.Config.Network` on path
+///     `/vms/{vmid}` or one of `VM.Config.Cloudinit`, `VM.Config.Network` on path `/pool/{pool}`.
 ///   * With `startup`: `Sys.Modify` on path `/`.
-///   * With `affinity`, `amd-sev`, `arch`, `args`, `hookscript`, `hugepages`, `intel-tdx`, `ivshmem`, `keephugepages`, `lock`, `parallel[n]`, `spice_enhancements`, `vmgenid`: to be `root@pam` itself.
-///   * With `serial[n]`, when a serial port is a device of the node and not `socket`: to be `root@pam` itself.
-///   * With `serial[n]`, `usb[n]`, `hostpci[n]`: `VM.Config.HWType` on path `/vms/{vmid}` or `VM.Config.HWType` on path `/pool/{pool}` (when `pool` is given).
-///   * With `usb[n]`, when a USB device of the node is passed on without a mapping: to be `root@pam` itself.
+///   * With `affinity`, `amd-sev`, `arch`, `args`, `hookscript`, `hugepages`, `intel-tdx`,
+///     `ivshmem`, `keephugepages`, `lock`, `parallel[n]`, `spice_enhancements`, `vmgenid`: to be
+///     `root@pam` itself.
+///   * With `serial[n]`, when a serial port is a device of the node and not `socket`: to be
+///     `root@pam` itself.
+///   * With `serial[n]`, `usb[n]`, `hostpci[n]`: `VM.Config.HWType` on path `/vms/{vmid}` or
+///     `VM.Config.HWType` on path `/pool/{pool}` (when `pool` is given).
+///   * With `usb[n]`, when a USB device of the node is passed on without a mapping: to be
+///     `root@pam` itself.
 ///   * With `usb[n]`, when a USB mapping is used: `Mapping.Use` on path `/mapping/usb/{mapping}`.
-///   * With `hostpci[n]`, when a PCI device of the node is passed on without a mapping, or with `romfile`: to be `root@pam` itself.
-///   * With `hostpci[n]`, when a PCI mapping is used: `Mapping.Use` on path `/mapping/pci/{mapping}`.
+///   * With `hostpci[n]`, when a PCI device of the node is passed on without a mapping, or with
+///     `romfile`: to be `root@pam` itself.
+///   * With `hostpci[n]`, when a PCI mapping is used: `Mapping.Use` on path
+///     `/mapping/pci/{mapping}`.
 ///   * With `virtiofs[n]`: `Mapping.Use` on path `/mapping/dir/{dirid}`.
-///   * With `virtiofs[n]`: `VM.Config.Disk` on path `/vms/{vmid}` or `VM.Config.Disk` on path `/pool/{pool}` (when `pool` is given).
-///   * With `rng0`, when the random numbers come from `/dev/hwrng`: `Mapping.Use` on path `/mapping/hwrng`.
+///   * With `virtiofs[n]`: `VM.Config.Disk` on path `/vms/{vmid}` or `VM.Config.Disk` on path
+///     `/pool/{pool}` (when `pool` is given).
+///   * With `rng0`, when the random numbers come from `/dev/hwrng`: `Mapping.Use` on path
+///     `/mapping/hwrng`.
 ///   * With `cpu`, when the CPU model is a custom one: `Mapping.Use` on path `/mapping/cpu/{name}`.
-///   * With `tags`: `VM.Config.Options` on path `/vms/{vmid}` and (everybody may set the tag or `Sys.Modify` on path `/`).
+///   * With `tags`: `VM.Config.Options` on path `/vms/{vmid}` and (everybody may set the tag or
+///     `Sys.Modify` on path `/`).
 ///
 /// # Example
 ///
@@ -902,25 +957,30 @@ impl QemuPost {
         self.0.call.set_some::<bool, How>("acpi", acpi);
         self
     }
+
     /// Host CPUs the guest may run on, such as `0,5,8-11`. Several are separated by commas.
     #[inline]
     pub fn affinity<How>(mut self, affinity: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("affinity", affinity);
         self
     }
+
     /// Whether and how the QEMU guest agent inside the guest is used.
     #[inline]
     pub fn agent<How>(mut self, agent: impl IntoSetting<QemuAgent, How>) -> Self {
         self.0.call.set_some::<QemuAgent, How>("agent", agent);
         self
     }
-    /// Lets the host merge identical memory pages of this guest with others (KSM). Default: `true`. Since 9.1.
+
+    /// Lets the host merge identical memory pages of this guest with others (KSM). Default: `true`.
+    /// Since 9.1.
     #[cfg_attr(doc, doc(alias("allow-ksm")))]
     #[inline]
     pub fn allow_ksm<How>(mut self, allow_ksm: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("allow-ksm", allow_ksm);
         self
     }
+
     /// Memory encryption for the guest by AMD SEV. Since 8.3.
     #[cfg_attr(doc, doc(alias("amd-sev")))]
     #[inline]
@@ -928,6 +988,7 @@ impl QemuPost {
         self.0.call.set_some::<QemuSev, How>("amd-sev", amd_sev);
         self
     }
+
     /// Emulated processor architecture; that of the host when absent.
     #[inline]
     pub fn arch<How>(
@@ -937,66 +998,80 @@ impl QemuPost {
         self.0.call.set_some::<super::types::QemuArch, How>("arch", arch);
         self
     }
-    /// Backup to restore: a backup volume ID, or the path of a `.vma` or `.tar` file; `-` reads standard input. At most 255 characters.
+
+    /// Backup to restore: a backup volume ID, or the path of a `.vma` or `.tar` file; `-` reads
+    /// standard input. At most 255 characters.
     #[inline]
     pub fn archive<How>(mut self, archive: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("archive", archive);
         self
     }
+
     /// Extra QEMU command line arguments, for experts; only root may set them.
     #[inline]
     pub fn args<How>(mut self, args: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("args", args);
         self
     }
+
     /// Sound card of the guest, useful with SPICE.
     #[inline]
     pub fn audio0<How>(mut self, audio0: impl IntoSetting<QemuAudio, How>) -> Self {
         self.0.call.set_some::<QemuAudio, How>("audio0", audio0);
         self
     }
+
     /// Restart after a crash; has no effect at present. Default: `false`.
     #[inline]
     pub fn autostart<How>(mut self, autostart: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("autostart", autostart);
         self
     }
-    /// Memory in MiB the guest keeps at least when the host reclaims some; 0 removes the balloon device. At least 0.
+
+    /// Memory in MiB the guest keeps at least when the host reclaims some; 0 removes the balloon
+    /// device. At least 0.
     #[inline]
     pub fn balloon<How>(mut self, balloon: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("balloon", balloon);
         self
     }
+
     /// Firmware: SeaBIOS, or OVMF for UEFI. Default: `seabios`.
     #[inline]
     pub fn bios<How>(mut self, bios: impl IntoSetting<QemuBios, How>) -> Self {
         self.0.call.set_some::<QemuBios, How>("bios", bios);
         self
     }
+
     /// Devices the guest boots from, in order.
     #[inline]
     pub fn boot<How>(mut self, boot: impl IntoSetting<QemuBoot, How>) -> Self {
         self.0.call.set_some::<QemuBoot, How>("boot", boot);
         self
     }
+
     /// Disk to boot from; deprecated, use `boot` with `order`.
     #[inline]
     pub fn bootdisk<How>(mut self, bootdisk: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("bootdisk", bootdisk);
         self
     }
-    /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
+
+    /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it.
+    /// At least 0.
     #[inline]
     pub fn bwlimit<How>(mut self, bwlimit: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("bwlimit", bwlimit);
         self
     }
+
     /// Shorthand for the drive `ide2`.
     #[inline]
     pub fn cdrom<How>(mut self, cdrom: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("cdrom", cdrom);
         self
     }
+
     /// Snippets that replace the generated cloud-init documents.
     #[inline]
     pub fn cicustom<How>(
@@ -1006,55 +1081,69 @@ impl QemuPost {
         self.0.call.set_some::<QemuCloudInitCustom, How>("cicustom", cicustom);
         self
     }
-    /// Password cloud-init gives the user; SSH keys are preferable, and old cloud-init cannot take a hash.
+
+    /// Password cloud-init gives the user; SSH keys are preferable, and old cloud-init cannot take
+    /// a hash.
     #[inline]
     pub fn cipassword<How>(mut self, cipassword: impl IntoSetting<Secret, How>) -> Self {
         self.0.call.set_some::<Secret, How>("cipassword", cipassword);
         self
     }
-    /// Form of the cloud-init data; by default fitting `ostype`, with `configdrive2` for Windows and `nocloud` otherwise.
+
+    /// Form of the cloud-init data; by default fitting `ostype`, with `configdrive2` for Windows
+    /// and `nocloud` otherwise.
     #[inline]
     pub fn citype<How>(mut self, citype: impl IntoSetting<QemuCitype, How>) -> Self {
         self.0.call.set_some::<QemuCitype, How>("citype", citype);
         self
     }
+
     /// Has cloud-init upgrade the guest's packages at first boot. Default: `true`. Since 8.0.
     #[inline]
     pub fn ciupgrade<How>(mut self, ciupgrade: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("ciupgrade", ciupgrade);
         self
     }
+
     /// User that cloud-init gives the password and SSH keys, in place of the image's own default.
     #[inline]
     pub fn ciuser<How>(mut self, ciuser: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("ciuser", ciuser);
         self
     }
+
     /// CPU cores per socket. At least 1. Default: `1`.
     #[inline]
     pub fn cores<How>(mut self, cores: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("cores", cores);
         self
     }
+
     /// CPU model shown to the guest, and its flags.
     #[inline]
     pub fn cpu<How>(mut self, cpu: impl IntoSetting<QemuCpu, How>) -> Self {
         self.0.call.set_some::<QemuCpu, How>("cpu", cpu);
         self
     }
-    /// Cap on CPU time, in host CPUs; 1.5 allows one and a half, 0 means no cap. From 0 to 128. Default: `0`.
+
+    /// Cap on CPU time, in host CPUs; 1.5 allows one and a half, 0 means no cap. From 0 to 128.
+    /// Default: `0`.
     #[inline]
     pub fn cpulimit<How>(mut self, cpulimit: impl IntoSetting<f64, How>) -> Self {
         self.0.call.set_some::<f64, How>("cpulimit", cpulimit);
         self
     }
-    /// CPU weight against the other guests; who has more gets more time when CPUs are scarce. From 1 to 262144.
+
+    /// CPU weight against the other guests; who has more gets more time when CPUs are scarce. From 1
+    /// to 262144.
     #[inline]
     pub fn cpuunits<How>(mut self, cpuunits: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("cpuunits", cpuunits);
         self
     }
-    /// Notes about the virtual machine, in Markdown; kept as comments of the configuration. At most 8192 characters.
+
+    /// Notes about the virtual machine, in Markdown; kept as comments of the configuration. At most 8192
+    /// characters.
     #[inline]
     pub fn description<How>(
         mut self,
@@ -1063,7 +1152,9 @@ impl QemuPost {
         self.0.call.set_some::<String, How>("description", description);
         self
     }
-    /// Disk for the UEFI variables of OVMF; a new one's size is fixed and any size given is ignored.
+
+    /// Disk for the UEFI variables of OVMF; a new one's size is fixed and any size given is
+    /// ignored.
     #[inline]
     pub fn efidisk0<How>(
         mut self,
@@ -1072,18 +1163,21 @@ impl QemuPost {
         self.0.call.set_some::<QemuEfiDisk, How>("efidisk0", efidisk0);
         self
     }
+
     /// Overwrites an existing virtual machine. Only together with `archive`.
     #[inline]
     pub fn force<How>(mut self, force: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("force", force);
         self
     }
+
     /// Starts with the CPUs halted; the monitor command `c` sets them going.
     #[inline]
     pub fn freeze<How>(mut self, freeze: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("freeze", freeze);
         self
     }
+
     /// Puts the new virtual machine under high availability. Default: `false`. Since 9.1.
     #[cfg_attr(doc, doc(alias("ha-managed")))]
     #[inline]
@@ -1091,6 +1185,7 @@ impl QemuPost {
         self.0.call.set_some::<bool, How>("ha-managed", ha_managed);
         self
     }
+
     /// Volume ID of a snippet, a script that is run before and after each start and stop.
     #[inline]
     pub fn hookscript<How>(
@@ -1100,7 +1195,9 @@ impl QemuPost {
         self.0.call.set_some::<VolumeId, How>("hookscript", hookscript);
         self
     }
-    /// PCI device of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 15.
+
+    /// PCI device of the host given to the guest; ties the virtual machine to its node, use with
+    /// care. Indexes 0 to 15.
     #[cfg_attr(doc, doc(alias("hostpci0", "hostpci1", "hostpci2", "hostpci3")))]
     #[inline]
     pub fn hostpci<Which, How>(
@@ -1111,13 +1208,17 @@ impl QemuPost {
         self.0.call.set_member::<QemuHostPci, Which, How>("hostpci", index, hostpci);
         self
     }
-    /// Device kinds that can be changed while running, comma-separated; `0` for none, `1` for the default set. Default: `network,disk,usb`.
+
+    /// Device kinds that can be changed while running, comma-separated; `0` for none, `1` for the
+    /// default set. Default: `network,disk,usb`.
     #[inline]
     pub fn hotplug<How>(mut self, hotplug: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("hotplug", hotplug);
         self
     }
-    /// Backs the memory with huge pages of this many MiB; `any` takes 1 GiB pages if possible, else 2 MiB.
+
+    /// Backs the memory with huge pages of this many MiB; `any` takes 1 GiB pages if possible, else 2
+    /// MiB.
     #[inline]
     pub fn hugepages<How>(
         mut self,
@@ -1126,6 +1227,7 @@ impl QemuPost {
         self.0.call.set_some::<QemuHugepages, How>("hugepages", hugepages);
         self
     }
+
     /// Disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 3.
     #[cfg_attr(doc, doc(alias("ide0", "ide1", "ide2", "ide3")))]
     #[inline]
@@ -1137,7 +1239,9 @@ impl QemuPost {
         self.0.call.set_member::<QemuDrive, Which, How>("ide", index, ide);
         self
     }
-    /// File storage for unpacking during an import, with `images` content; the source's own when absent. Since 8.3.
+
+    /// File storage for unpacking during an import, with `images` content; the source's own when
+    /// absent. Since 8.3.
     #[cfg_attr(doc, doc(alias("import-working-storage")))]
     #[inline]
     pub fn import_working_storage<How>(
@@ -1152,6 +1256,7 @@ impl QemuPost {
             >("import-working-storage", import_working_storage);
         self
     }
+
     /// Hardware isolation of the guest by Intel TDX. Since 9.1.
     #[cfg_attr(doc, doc(alias("intel-tdx")))]
     #[inline]
@@ -1159,7 +1264,9 @@ impl QemuPost {
         self.0.call.set_some::<QemuTdx, How>("intel-tdx", intel_tdx);
         self
     }
-    /// Addresses cloud-init gives to the card `net[n]`; DHCP on IPv4 if nothing is set. Indexes 0 to 31.
+
+    /// Addresses cloud-init gives to the card `net[n]`; DHCP on IPv4 if nothing is set. Indexes 0
+    /// to 31.
     #[cfg_attr(doc, doc(alias("ipconfig0", "ipconfig1", "ipconfig2", "ipconfig3")))]
     #[inline]
     pub fn ipconfig<Which, How>(
@@ -1170,13 +1277,16 @@ impl QemuPost {
         self.0.call.set_member::<QemuIpConfig, Which, How>("ipconfig", index, ipconfig);
         self
     }
+
     /// Memory shared with other virtual machines or the host.
     #[inline]
     pub fn ivshmem<How>(mut self, ivshmem: impl IntoSetting<QemuIvshmem, How>) -> Self {
         self.0.call.set_some::<QemuIvshmem, How>("ivshmem", ivshmem);
         self
     }
-    /// Keeps the huge pages reserved after the virtual machine stops, ready for its next start. Default: `false`.
+
+    /// Keeps the huge pages reserved after the virtual machine stops, ready for its next start.
+    /// Default: `false`.
     #[inline]
     pub fn keephugepages<How>(
         mut self,
@@ -1185,6 +1295,7 @@ impl QemuPost {
         self.0.call.set_some::<bool, How>("keephugepages", keephugepages);
         self
     }
+
     /// Keyboard layout of the VNC server; seldom needed, as the guest can set its own.
     #[inline]
     pub fn keyboard<How>(
@@ -1194,12 +1305,15 @@ impl QemuPost {
         self.0.call.set_some::<super::types::KeyboardLayout, How>("keyboard", keyboard);
         self
     }
-    /// Uses KVM hardware virtualisation; without it, the CPU is emulated, which is slow. Default: `true`.
+
+    /// Uses KVM hardware virtualisation; without it, the CPU is emulated, which is slow. Default:
+    /// `true`.
     #[inline]
     pub fn kvm<How>(mut self, kvm: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("kvm", kvm);
         self
     }
+
     /// Starts the guest at once and goes on importing or restoring while it runs.
     #[cfg_attr(doc, doc(alias("live-restore")))]
     #[inline]
@@ -1210,31 +1324,38 @@ impl QemuPost {
         self.0.call.set_some::<bool, How>("live-restore", live_restore);
         self
     }
-    /// Runs the guest's hardware clock in local time, not UTC; on by default for Windows types of `ostype`.
+
+    /// Runs the guest's hardware clock in local time, not UTC; on by default for Windows types of
+    /// `ostype`.
     #[inline]
     pub fn localtime<How>(mut self, localtime: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("localtime", localtime);
         self
     }
+
     /// Lock that keeps other operations off the virtual machine; only root may set it.
     #[inline]
     pub fn lock<How>(mut self, lock: impl IntoSetting<QemuLock, How>) -> Self {
         self.0.call.set_some::<QemuLock, How>("lock", lock);
         self
     }
+
     /// QEMU machine type and its options.
     #[inline]
     pub fn machine<How>(mut self, machine: impl IntoSetting<QemuMachine, How>) -> Self {
         self.0.call.set_some::<QemuMachine, How>("machine", machine);
         self
     }
+
     /// Memory of the guest in MiB; with ballooning this is the most it can get.
     #[inline]
     pub fn memory<How>(mut self, memory: impl IntoSetting<QemuMemory, How>) -> Self {
         self.0.call.set_some::<QemuMemory, How>("memory", memory);
         self
     }
-    /// Longest pause in seconds accepted at the end of a live migration; raised step by step if it does not suffice. At least 0. Default: `0.1`.
+
+    /// Longest pause in seconds accepted at the end of a live migration; raised step by step if it
+    /// does not suffice. At least 0. Default: `0.1`.
     #[inline]
     pub fn migrate_downtime<How>(
         mut self,
@@ -1243,6 +1364,7 @@ impl QemuPost {
         self.0.call.set_some::<f64, How>("migrate_downtime", migrate_downtime);
         self
     }
+
     /// Cap on migration traffic in MB/s; 0 means none. At least 0. Default: `0`.
     #[inline]
     pub fn migrate_speed<How>(
@@ -1252,12 +1374,14 @@ impl QemuPost {
         self.0.call.set_some::<i64, How>("migrate_speed", migrate_speed);
         self
     }
+
     /// Name of the virtual machine; must be a valid DNS name.
     #[inline]
     pub fn name<How>(mut self, name: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("name", name);
         self
     }
+
     /// DNS server addresses for cloud-init; those of the host unless this or `searchdomain` is set.
     #[inline]
     pub fn nameserver<How>(
@@ -1267,6 +1391,7 @@ impl QemuPost {
         self.0.call.set_some_list::<String, How>("nameserver", nameserver);
         self
     }
+
     /// Network card of the guest. Indexes 0 to 31.
     #[cfg_attr(doc, doc(alias("net0", "net1", "net2", "net3")))]
     #[inline]
@@ -1278,12 +1403,14 @@ impl QemuPost {
         self.0.call.set_member::<QemuNet, Which, How>("net", index, net);
         self
     }
+
     /// Gives the guest NUMA nodes. Default: `false`.
     #[inline]
     pub fn numa<How>(mut self, numa: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("numa", numa);
         self
     }
+
     /// One NUMA node of the guest. Indexes 0 to 7.
     #[cfg_attr(doc, doc(alias("numa0", "numa1", "numa2", "numa3")))]
     #[inline]
@@ -1295,19 +1422,24 @@ impl QemuPost {
         self.0.call.set_member::<QemuNuma, Which, How>("numa", index, numa_nodes);
         self
     }
+
     /// Starts the virtual machine when its node boots. Default: `false`.
     #[inline]
     pub fn onboot<How>(mut self, onboot: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("onboot", onboot);
         self
     }
-    /// Guest operating system, by which defaults and optimisations are chosen; `l26` is any current Linux. Default: `other`.
+
+    /// Guest operating system, by which defaults and optimisations are chosen; `l26` is any current
+    /// Linux. Default: `other`.
     #[inline]
     pub fn ostype<How>(mut self, ostype: impl IntoSetting<QemuOstype, How>) -> Self {
         self.0.call.set_some::<QemuOstype, How>("ostype", ostype);
         self
     }
-    /// Parallel port of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 2.
+
+    /// Parallel port of the host given to the guest; ties the virtual machine to its node, use with
+    /// care. Indexes 0 to 2.
     #[cfg_attr(doc, doc(alias("parallel0", "parallel1", "parallel2")))]
     #[inline]
     pub fn parallel<Which, How>(
@@ -1318,31 +1450,37 @@ impl QemuPost {
         self.0.call.set_member::<String, Which, How>("parallel", index, parallel);
         self
     }
+
     /// Resource pool the new virtual machine joins.
     #[inline]
     pub fn pool<How>(mut self, pool: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("pool", pool);
         self
     }
+
     /// Refuses to delete the virtual machine or its disks. Default: `false`.
     #[inline]
     pub fn protection<How>(mut self, protection: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("protection", protection);
         self
     }
+
     /// Lets the guest reboot; if off, QEMU exits when the guest reboots. Default: `true`.
     #[inline]
     pub fn reboot<How>(mut self, reboot: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("reboot", reboot);
         self
     }
+
     /// VirtIO random number generator for the guest.
     #[inline]
     pub fn rng0<How>(mut self, rng0: impl IntoSetting<QemuRng, How>) -> Self {
         self.0.call.set_some::<QemuRng, How>("rng0", rng0);
         self
     }
-    /// MTU in effect per VirtIO card, as `net0=1500`; 0 means none is passed. Kept with snapshots, not to be set. Only in 9.0.
+
+    /// MTU in effect per VirtIO card, as `net0=1500`; 0 means none is passed. Kept with snapshots,
+    /// not to be set. Only in 9.0.
     #[cfg_attr(doc, doc(alias("running-nets-host-mtu")))]
     #[inline]
     pub fn running_nets_host_mtu<How>(
@@ -1354,6 +1492,7 @@ impl QemuPost {
             .set_some::<String, How>("running-nets-host-mtu", running_nets_host_mtu);
         self
     }
+
     /// SATA disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 5.
     #[cfg_attr(doc, doc(alias("sata0", "sata1", "sata2", "sata3")))]
     #[inline]
@@ -1365,6 +1504,7 @@ impl QemuPost {
         self.0.call.set_member::<QemuDrive, Which, How>("sata", index, sata);
         self
     }
+
     /// SCSI disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 30.
     #[cfg_attr(doc, doc(alias("scsi0", "scsi1", "scsi2", "scsi3")))]
     #[inline]
@@ -1376,12 +1516,14 @@ impl QemuPost {
         self.0.call.set_member::<QemuDrive, Which, How>("scsi", index, scsi);
         self
     }
+
     /// Model of the SCSI controller. Default: `lsi`.
     #[inline]
     pub fn scsihw<How>(mut self, scsihw: impl IntoSetting<QemuScsihw, How>) -> Self {
         self.0.call.set_some::<QemuScsihw, How>("scsihw", scsihw);
         self
     }
+
     /// DNS search domains for cloud-init; those of the host unless this or `nameserver` is set.
     #[inline]
     pub fn searchdomain<How>(
@@ -1391,7 +1533,9 @@ impl QemuPost {
         self.0.call.set_some_list::<String, How>("searchdomain", searchdomain);
         self
     }
-    /// Serial port: a device of the host such as `/dev/ttyS0`, or `socket` for one reachable as a terminal. Indexes 0 to 3.
+
+    /// Serial port: a device of the host such as `/dev/ttyS0`, or `socket` for one reachable as a
+    /// terminal. Indexes 0 to 3.
     #[cfg_attr(doc, doc(alias("serial0", "serial1", "serial2", "serial3")))]
     #[inline]
     pub fn serial<Which, How>(
@@ -1402,30 +1546,36 @@ impl QemuPost {
         self.0.call.set_member::<String, Which, How>("serial", index, serial);
         self
     }
-    /// Weight of this guest when the host hands out memory by ballooning; 0 keeps the memory fixed. From 0 to 50000. Default: `1000`.
+
+    /// Weight of this guest when the host hands out memory by ballooning; 0 keeps the memory fixed.
+    /// From 0 to 50000. Default: `1000`.
     #[inline]
     pub fn shares<How>(mut self, shares: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("shares", shares);
         self
     }
+
     /// Values of the SMBIOS type 1 (system) table shown to the guest. At most 512 characters.
     #[inline]
     pub fn smbios1<How>(mut self, smbios1: impl IntoSetting<QemuSmbios1, How>) -> Self {
         self.0.call.set_some::<QemuSmbios1, How>("smbios1", smbios1);
         self
     }
+
     /// Number of CPUs; deprecated, use `sockets` and `cores`. At least 1. Default: `1`.
     #[inline]
     pub fn smp<How>(mut self, smp: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("smp", smp);
         self
     }
+
     /// CPU sockets. At least 1. Default: `1`.
     #[inline]
     pub fn sockets<How>(mut self, sockets: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("sockets", sockets);
         self
     }
+
     /// Extras for SPICE sessions.
     #[inline]
     pub fn spice_enhancements<How>(
@@ -1440,24 +1590,29 @@ impl QemuPost {
             >("spice_enhancements", spice_enhancements);
         self
     }
+
     /// SSH public keys cloud-init installs, one a line.
     #[inline]
     pub fn sshkeys<How>(mut self, sshkeys: impl IntoSetting<EncodedText, How>) -> Self {
         self.0.call.set_some::<EncodedText, How>("sshkeys", sshkeys);
         self
     }
+
     /// Starts the virtual machine once it was created. Default: `false`.
     #[inline]
     pub fn start<How>(mut self, start: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("start", start);
         self
     }
-    /// Date at which the hardware clock starts: `now`, `2006-06-17` or `2006-06-17T16:01:21`. Default: `now`.
+
+    /// Date at which the hardware clock starts: `now`, `2006-06-17` or `2006-06-17T16:01:21`.
+    /// Default: `now`.
     #[inline]
     pub fn startdate<How>(mut self, startdate: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("startdate", startdate);
         self
     }
+
     /// Place in the node's start and shutdown sequence.
     #[inline]
     pub fn startup<How>(
@@ -1467,37 +1622,45 @@ impl QemuPost {
         self.0.call.set_some::<super::types::StartupOrder, How>("startup", startup);
         self
     }
+
     /// Storage on which restored disks are put by default.
     #[inline]
     pub fn storage<How>(mut self, storage: impl IntoSetting<StorageId, How>) -> Self {
         self.0.call.set_some::<StorageId, How>("storage", storage);
         self
     }
-    /// Adds a USB tablet, so that the VNC pointer follows the mouse; idle guests save CPU without it. Default: `true`.
+
+    /// Adds a USB tablet, so that the VNC pointer follows the mouse; idle guests save CPU without
+    /// it. Default: `true`.
     #[inline]
     pub fn tablet<How>(mut self, tablet: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("tablet", tablet);
         self
     }
+
     /// Labels for people and tools, separated by `;`; they have no effect on the virtual machine.
     #[inline]
     pub fn tags<How>(mut self, tags: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("tags", tags);
         self
     }
+
     /// Corrects drift of the guest's clock. Default: `false`.
     #[inline]
     pub fn tdf<How>(mut self, tdf: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("tdf", tdf);
         self
     }
+
     /// Whether the virtual machine is a template; a template cannot be started. Default: `false`.
     #[inline]
     pub fn template<How>(mut self, template: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("template", template);
         self
     }
-    /// Disk for the state of the virtual TPM; a new one's size is fixed and any size given is ignored.
+
+    /// Disk for the state of the virtual TPM; a new one's size is fixed and any size given is
+    /// ignored.
     #[inline]
     pub fn tpmstate0<How>(
         mut self,
@@ -1506,13 +1669,16 @@ impl QemuPost {
         self.0.call.set_some::<QemuTpmState, How>("tpmstate0", tpmstate0);
         self
     }
+
     /// Gives restored network cards new random MAC addresses. Only together with `archive`.
     #[inline]
     pub fn unique<How>(mut self, unique: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("unique", unique);
         self
     }
-    /// Volume that belongs to the virtual machine but is not attached; kept by the server, not to be set. Indexes 0 to 255.
+
+    /// Volume that belongs to the virtual machine but is not attached; kept by the server, not to
+    /// be set. Indexes 0 to 255.
     #[cfg_attr(doc, doc(alias("unused0", "unused1", "unused2", "unused3")))]
     #[inline]
     pub fn unused<Which, How>(
@@ -1523,7 +1689,9 @@ impl QemuPost {
         self.0.call.set_member::<QemuUnused, Which, How>("unused", index, unused);
         self
     }
-    /// USB device given to the guest; numbers above 4 need machine version 7.1 and a recent guest. Indexes 0 to 13.
+
+    /// USB device given to the guest; numbers above 4 need machine version 7.1 and a recent guest.
+    /// Indexes 0 to 13.
     #[cfg_attr(doc, doc(alias("usb0", "usb1", "usb2", "usb3")))]
     #[inline]
     pub fn usb<Which, How>(
@@ -1534,18 +1702,22 @@ impl QemuPost {
         self.0.call.set_member::<QemuUsb, Which, How>("usb", index, usb);
         self
     }
-    /// Virtual CPUs plugged in at start; more can be hot-plugged, up to `cores` times `sockets`. At least 1. Default: `0`.
+
+    /// Virtual CPUs plugged in at start; more can be hot-plugged, up to `cores` times `sockets`. At
+    /// least 1. Default: `0`.
     #[inline]
     pub fn vcpus<How>(mut self, vcpus: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("vcpus", vcpus);
         self
     }
+
     /// Display adapter of the guest.
     #[inline]
     pub fn vga<How>(mut self, vga: impl IntoSetting<QemuVga, How>) -> Self {
         self.0.call.set_some::<QemuVga, How>("vga", vga);
         self
     }
+
     /// VirtIO block disk; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 15.
     #[cfg_attr(doc, doc(alias("virtio0", "virtio1", "virtio2", "virtio3")))]
     #[inline]
@@ -1557,6 +1729,7 @@ impl QemuPost {
         self.0.call.set_member::<QemuDrive, Which, How>("virtio", index, virtio);
         self
     }
+
     /// Directory of the host shared with the guest by Virtio-fs. Indexes 0 to 9. Since 8.4.
     #[cfg_attr(doc, doc(alias("virtiofs0", "virtiofs1", "virtiofs2", "virtiofs3")))]
     #[inline]
@@ -1568,12 +1741,15 @@ impl QemuPost {
         self.0.call.set_member::<QemuVirtiofs, Which, How>("virtiofs", index, virtiofs);
         self
     }
-    /// Generation ID telling the guest of rollback or copy: a UUID, `1` to have one made, `0` for none.
+
+    /// Generation ID telling the guest of rollback or copy: a UUID, `1` to have one made, `0` for
+    /// none.
     #[inline]
     pub fn vmgenid<How>(mut self, vmgenid: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("vmgenid", vmgenid);
         self
     }
+
     /// Storage for saved RAM, at a snapshot or when suspending to disk.
     #[inline]
     pub fn vmstatestorage<How>(
@@ -1583,6 +1759,7 @@ impl QemuPost {
         self.0.call.set_some::<StorageId, How>("vmstatestorage", vmstatestorage);
         self
     }
+
     /// Hardware watchdog that acts when the guest, having armed it, no longer feeds it.
     #[inline]
     pub fn watchdog<How>(
@@ -1592,13 +1769,17 @@ impl QemuPost {
         self.0.call.set_some::<QemuWatchdog, How>("watchdog", watchdog);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -1622,13 +1803,15 @@ impl Settings<QemuPost> for QemuConfig {
 
 /// The path `/nodes/{node}/qemu/{vmid}`.
 ///
-/// Its calls: [`GET /nodes/{node}/qemu/{vmid}`](QemuVmidPath::get), [`DELETE /nodes/{node}/qemu/{vmid}`](QemuVmidDelete).
+/// Its calls: [`GET /nodes/{node}/qemu/{vmid}`](QemuVmidPath::get),
+/// [`DELETE /nodes/{node}/qemu/{vmid}`](QemuVmidDelete).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidPath(pub(crate) At);
+pub struct QemuVmidPath(pub(crate) PathNode);
 
 impl QemuPath {
-    /// Leads to [`GET /nodes/{node}/qemu/{vmid}`](QemuVmidPath::get), [`DELETE /nodes/{node}/qemu/{vmid}`](QemuVmidDelete).
+    /// Leads to [`GET /nodes/{node}/qemu/{vmid}`](QemuVmidPath::get),
+    /// [`DELETE /nodes/{node}/qemu/{vmid}`](QemuVmidDelete).
     ///
     /// ID of the virtual machine, unique in the cluster.
     #[inline]
@@ -1664,6 +1847,7 @@ impl QemuVmidPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Deletes a stopped virtual machine with its disks, permissions and firewall rules.
     ///
     /// `DELETE /nodes/{node}/qemu/{vmid}` → [`Task`]
@@ -1719,7 +1903,8 @@ pub struct QemuVmidDelete(pub(crate) Request<Task>);
 request_impls!(QemuVmidDelete: Task);
 
 impl QemuVmidDelete {
-    /// Also deletes volumes with this VM ID that the configuration does not mention, on all enabled storages. Default: `false`.
+    /// Also deletes volumes with this VM ID that the configuration does not mention, on all enabled
+    /// storages. Default: `false`.
     #[cfg_attr(doc, doc(alias("destroy-unreferenced-disks")))]
     #[inline]
     pub fn destroy_unreferenced_disks<How>(
@@ -1734,12 +1919,15 @@ impl QemuVmidDelete {
             >("destroy-unreferenced-disks", destroy_unreferenced_disks);
         self
     }
-    /// Also removes the virtual machine from backup and replication jobs and from high availability.
+
+    /// Also removes the virtual machine from backup and replication jobs and from high
+    /// availability.
     #[inline]
     pub fn purge<How>(mut self, purge: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("purge", purge);
         self
     }
+
     /// Acts even if the virtual machine is locked; only for root.
     #[inline]
     pub fn skiplock<How>(mut self, skiplock: impl IntoSetting<bool, How>) -> Self {
@@ -1750,13 +1938,15 @@ impl QemuVmidDelete {
 
 /// The path `/nodes/{node}/qemu/{vmid}/agent`.
 ///
-/// Its calls: [`GET /nodes/{node}/qemu/{vmid}/agent`](QemuVmidAgentPath::get), [`POST /nodes/{node}/qemu/{vmid}/agent`](QemuVmidAgentPath::post).
+/// Its calls: [`GET /nodes/{node}/qemu/{vmid}/agent`](QemuVmidAgentPath::get),
+/// [`POST /nodes/{node}/qemu/{vmid}/agent`](QemuVmidAgentPath::post).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/agent")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidAgentPath(pub(crate) At);
+pub struct QemuVmidAgentPath(pub(crate) PathNode);
 
 impl QemuVmidPath {
-    /// Leads to [`GET /nodes/{node}/qemu/{vmid}/agent`](QemuVmidAgentPath::get), [`POST /nodes/{node}/qemu/{vmid}/agent`](QemuVmidAgentPath::post).
+    /// Leads to [`GET /nodes/{node}/qemu/{vmid}/agent`](QemuVmidAgentPath::get),
+    /// [`POST /nodes/{node}/qemu/{vmid}/agent`](QemuVmidAgentPath::post).
     #[inline]
     #[must_use]
     pub fn agent(&self) -> QemuVmidAgentPath {
@@ -1790,6 +1980,7 @@ impl QemuVmidAgentPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Runs one of the parameterless guest agent commands, chosen by `command`.
     ///
     /// `POST /nodes/{node}/qemu/{vmid}/agent`
@@ -1846,7 +2037,7 @@ impl QemuVmidAgentPath {
 /// Its calls: [`POST /nodes/{node}/qemu/{vmid}/agent/exec`](QemuVmidAgentExecPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/agent/exec")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidAgentExecPath(pub(crate) At);
+pub struct QemuVmidAgentExecPath(pub(crate) PathNode);
 
 impl QemuVmidAgentPath {
     /// Leads to [`POST /nodes/{node}/qemu/{vmid}/agent/exec`](QemuVmidAgentExecPost).
@@ -1922,6 +2113,7 @@ impl QemuVmidAgentExecPost {
         self.0.call.set_some_all::<String, How>("command", command);
         self
     }
+
     /// Data for the process, as a rule given to its standard input. At most 65536 characters.
     #[cfg_attr(doc, doc(alias("input-data")))]
     #[inline]
@@ -1933,13 +2125,15 @@ impl QemuVmidAgentExecPost {
 
 /// The path `/nodes/{node}/qemu/{vmid}/agent/exec-status`.
 ///
-/// Its calls: [`GET /nodes/{node}/qemu/{vmid}/agent/exec-status`](QemuVmidAgentExecStatusPath::get).
+/// Its calls:
+/// [`GET /nodes/{node}/qemu/{vmid}/agent/exec-status`](QemuVmidAgentExecStatusPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/agent/exec-status")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidAgentExecStatusPath(pub(crate) At);
+pub struct QemuVmidAgentExecStatusPath(pub(crate) PathNode);
 
 impl QemuVmidAgentPath {
-    /// Leads to [`GET /nodes/{node}/qemu/{vmid}/agent/exec-status`](QemuVmidAgentExecStatusPath::get).
+    /// Leads to
+    /// [`GET /nodes/{node}/qemu/{vmid}/agent/exec-status`](QemuVmidAgentExecStatusPath::get).
     #[cfg_attr(doc, doc(alias("exec-status")))]
     #[inline]
     #[must_use]
@@ -2001,7 +2195,7 @@ impl QemuVmidAgentExecStatusPath {
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/agent/file-read`](QemuVmidAgentFileReadGet).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/agent/file-read")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidAgentFileReadPath(pub(crate) At);
+pub struct QemuVmidAgentFileReadPath(pub(crate) PathNode);
 
 impl QemuVmidAgentPath {
     /// Leads to [`GET /nodes/{node}/qemu/{vmid}/agent/file-read`](QemuVmidAgentFileReadGet).
@@ -2094,12 +2288,15 @@ impl QemuVmidAgentFileReadGet {
         self.0.call.set_some::<i64, How>("count", count);
         self
     }
-    /// Has the server decode the Base64 it gets from the agent; if off, the content is returned as Base64. Default: `true`. Since 9.1.
+
+    /// Has the server decode the Base64 it gets from the agent; if off, the content is returned as
+    /// Base64. Default: `true`. Since 9.1.
     #[inline]
     pub fn decode<How>(mut self, decode: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("decode", decode);
         self
     }
+
     /// Byte position at which reading starts. At least 0. Default: `0`. Since 9.1.
     #[inline]
     pub fn offset<How>(mut self, offset: impl IntoSetting<i64, How>) -> Self {
@@ -2113,7 +2310,7 @@ impl QemuVmidAgentFileReadGet {
 /// Its calls: [`POST /nodes/{node}/qemu/{vmid}/agent/file-write`](QemuVmidAgentFileWritePost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/agent/file-write")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidAgentFileWritePath(pub(crate) At);
+pub struct QemuVmidAgentFileWritePath(pub(crate) PathNode);
 
 impl QemuVmidAgentPath {
     /// Leads to [`POST /nodes/{node}/qemu/{vmid}/agent/file-write`](QemuVmidAgentFileWritePost).
@@ -2150,7 +2347,8 @@ impl QemuVmidAgentFileWritePath {
 
 /// `POST /nodes/{node}/qemu/{vmid}/agent/file-write` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct QemuVmidAgentFileWritePostRequired<const GIVEN: usize>(Request<()>);
@@ -2219,7 +2417,8 @@ pub struct QemuVmidAgentFileWritePost(pub(crate) Request<()>);
 request_impls!(QemuVmidAgentFileWritePost:());
 
 impl QemuVmidAgentFileWritePost {
-    /// Has the server encode the content to Base64, which the agent needs; if off, send it encoded already. Default: `true`.
+    /// Has the server encode the content to Base64, which the agent needs; if off, send it encoded
+    /// already. Default: `true`.
     #[inline]
     pub fn encode<How>(mut self, encode: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("encode", encode);
@@ -2229,13 +2428,15 @@ impl QemuVmidAgentFileWritePost {
 
 /// The path `/nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze`.
 ///
-/// Its calls: [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze`](QemuVmidAgentFsfreezeFreezePath::post).
+/// Its calls:
+/// [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze`](QemuVmidAgentFsfreezeFreezePath::post).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidAgentFsfreezeFreezePath(pub(crate) At);
+pub struct QemuVmidAgentFsfreezeFreezePath(pub(crate) PathNode);
 
 impl QemuVmidAgentPath {
-    /// Leads to [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze`](QemuVmidAgentFsfreezeFreezePath::post).
+    /// Leads to
+    /// [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze`](QemuVmidAgentFsfreezeFreezePath::post).
     #[cfg_attr(doc, doc(alias("fsfreeze-freeze")))]
     #[inline]
     #[must_use]
@@ -2263,9 +2464,10 @@ impl QemuVmidAgentFsfreezeFreezePath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: [`QemuAgentGetTime`]
+    /// * Gives: [`QemuAgentNumber`]
     /// * Releases: 7.4 to 9.2
-    /// * Needs: one of `VM.GuestAgent.FileSystemMgmt`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
+    /// * Needs: one of `VM.GuestAgent.FileSystemMgmt`, `VM.GuestAgent.Unrestricted` on path
+    ///   `/vms/{vmid}`.
     #[cfg_attr(doc, doc(alias(
         "POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze", "freeze filesystem", "quiesce",
         "vm agent fsfreeze freeze", "agent fsfreeze freeze vm", "vm fsfreeze freeze", "fsfreeze freeze vm",
@@ -2277,7 +2479,7 @@ impl QemuVmidAgentFsfreezeFreezePath {
         "VM.GuestAgent.Unrestricted"
     )))]
     #[inline]
-    pub fn post(&self) -> Request<QemuAgentGetTime> {
+    pub fn post(&self) -> Request<QemuAgentNumber> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Post,
             "/nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze",
@@ -2292,13 +2494,15 @@ impl QemuVmidAgentFsfreezeFreezePath {
 
 /// The path `/nodes/{node}/qemu/{vmid}/agent/fsfreeze-status`.
 ///
-/// Its calls: [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-status`](QemuVmidAgentFsfreezeStatusPath::post).
+/// Its calls:
+/// [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-status`](QemuVmidAgentFsfreezeStatusPath::post).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/agent/fsfreeze-status")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidAgentFsfreezeStatusPath(pub(crate) At);
+pub struct QemuVmidAgentFsfreezeStatusPath(pub(crate) PathNode);
 
 impl QemuVmidAgentPath {
-    /// Leads to [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-status`](QemuVmidAgentFsfreezeStatusPath::post).
+    /// Leads to
+    /// [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-status`](QemuVmidAgentFsfreezeStatusPath::post).
     #[cfg_attr(doc, doc(alias("fsfreeze-status")))]
     #[inline]
     #[must_use]
@@ -2328,7 +2532,8 @@ impl QemuVmidAgentFsfreezeStatusPath {
     ///
     /// * Gives: [`QemuAgentFsfreezeStatus`]
     /// * Releases: 7.4 to 9.2
-    /// * Needs: one of `VM.GuestAgent.Audit`, `VM.GuestAgent.FileSystemMgmt`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
+    /// * Needs: one of `VM.GuestAgent.Audit`, `VM.GuestAgent.FileSystemMgmt`,
+    ///   `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
     #[cfg_attr(doc, doc(alias(
         "POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-status", "vm agent fsfreeze status", "agent fsfreeze status vm",
         "vm fsfreeze status", "fsfreeze status vm", "fsfreeze status a vm", "virtual machine agent fsfreeze status",
@@ -2358,13 +2563,15 @@ impl QemuVmidAgentFsfreezeStatusPath {
 
 /// The path `/nodes/{node}/qemu/{vmid}/agent/fsfreeze-thaw`.
 ///
-/// Its calls: [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-thaw`](QemuVmidAgentFsfreezeThawPath::post).
+/// Its calls:
+/// [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-thaw`](QemuVmidAgentFsfreezeThawPath::post).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/agent/fsfreeze-thaw")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidAgentFsfreezeThawPath(pub(crate) At);
+pub struct QemuVmidAgentFsfreezeThawPath(pub(crate) PathNode);
 
 impl QemuVmidAgentPath {
-    /// Leads to [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-thaw`](QemuVmidAgentFsfreezeThawPath::post).
+    /// Leads to
+    /// [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-thaw`](QemuVmidAgentFsfreezeThawPath::post).
     #[cfg_attr(doc, doc(alias("fsfreeze-thaw")))]
     #[inline]
     #[must_use]
@@ -2392,9 +2599,10 @@ impl QemuVmidAgentFsfreezeThawPath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: [`QemuAgentGetTime`]
+    /// * Gives: [`QemuAgentNumber`]
     /// * Releases: 7.4 to 9.2
-    /// * Needs: one of `VM.GuestAgent.FileSystemMgmt`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
+    /// * Needs: one of `VM.GuestAgent.FileSystemMgmt`, `VM.GuestAgent.Unrestricted` on path
+    ///   `/vms/{vmid}`.
     #[cfg_attr(doc, doc(alias(
         "POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-thaw", "vm agent fsfreeze thaw", "agent fsfreeze thaw vm",
         "vm fsfreeze thaw", "fsfreeze thaw vm", "fsfreeze thaw a vm", "virtual machine agent fsfreeze thaw",
@@ -2405,7 +2613,7 @@ impl QemuVmidAgentFsfreezeThawPath {
         "VM.GuestAgent.FileSystemMgmt", "VM.GuestAgent.Unrestricted"
     )))]
     #[inline]
-    pub fn post(&self) -> Request<QemuAgentGetTime> {
+    pub fn post(&self) -> Request<QemuAgentNumber> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Post,
             "/nodes/{node}/qemu/{vmid}/agent/fsfreeze-thaw",
@@ -2423,7 +2631,7 @@ impl QemuVmidAgentFsfreezeThawPath {
 /// Its calls: [`POST /nodes/{node}/qemu/{vmid}/agent/fstrim`](QemuVmidAgentFstrimPath::post).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/agent/fstrim")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidAgentFstrimPath(pub(crate) At);
+pub struct QemuVmidAgentFstrimPath(pub(crate) PathNode);
 
 impl QemuVmidAgentPath {
     /// Leads to [`POST /nodes/{node}/qemu/{vmid}/agent/fstrim`](QemuVmidAgentFstrimPath::post).
@@ -2455,7 +2663,8 @@ impl QemuVmidAgentFstrimPath {
     ///
     /// * Gives: [`QemuAgentFstrim`]
     /// * Releases: 7.4 to 9.2
-    /// * Needs: one of `VM.GuestAgent.FileSystemMgmt`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
+    /// * Needs: one of `VM.GuestAgent.FileSystemMgmt`, `VM.GuestAgent.Unrestricted` on path
+    ///   `/vms/{vmid}`.
     #[cfg_attr(doc, doc(alias(
         "POST /nodes/{node}/qemu/{vmid}/agent/fstrim", "trim", "discard unused blocks", "vm agent fstrim",
         "agent fstrim vm", "vm fstrim", "fstrim vm", "fstrim a vm", "virtual machine agent fstrim",
@@ -2483,10 +2692,11 @@ impl QemuVmidAgentFstrimPath {
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`](QemuVmidAgentGetFsinfoPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/agent/get-fsinfo")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidAgentGetFsinfoPath(pub(crate) At);
+pub struct QemuVmidAgentGetFsinfoPath(pub(crate) PathNode);
 
 impl QemuVmidAgentPath {
-    /// Leads to [`GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`](QemuVmidAgentGetFsinfoPath::get).
+    /// Leads to
+    /// [`GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`](QemuVmidAgentGetFsinfoPath::get).
     #[cfg_attr(doc, doc(alias("get-fsinfo")))]
     #[inline]
     #[must_use]
@@ -2541,13 +2751,15 @@ impl QemuVmidAgentGetFsinfoPath {
 
 /// The path `/nodes/{node}/qemu/{vmid}/agent/get-host-name`.
 ///
-/// Its calls: [`GET /nodes/{node}/qemu/{vmid}/agent/get-host-name`](QemuVmidAgentGetHostNamePath::get).
+/// Its calls:
+/// [`GET /nodes/{node}/qemu/{vmid}/agent/get-host-name`](QemuVmidAgentGetHostNamePath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/agent/get-host-name")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidAgentGetHostNamePath(pub(crate) At);
+pub struct QemuVmidAgentGetHostNamePath(pub(crate) PathNode);
 
 impl QemuVmidAgentPath {
-    /// Leads to [`GET /nodes/{node}/qemu/{vmid}/agent/get-host-name`](QemuVmidAgentGetHostNamePath::get).
+    /// Leads to
+    /// [`GET /nodes/{node}/qemu/{vmid}/agent/get-host-name`](QemuVmidAgentGetHostNamePath::get).
     #[cfg_attr(doc, doc(alias("get-host-name")))]
     #[inline]
     #[must_use]
@@ -2602,13 +2814,15 @@ impl QemuVmidAgentGetHostNamePath {
 
 /// The path `/nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`.
 ///
-/// Its calls: [`GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`](QemuVmidAgentGetMemoryBlockInfoPath::get).
+/// Its calls:
+/// [`GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`](QemuVmidAgentGetMemoryBlockInfoPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/agent/get-memory-block-info")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidAgentGetMemoryBlockInfoPath(pub(crate) At);
+pub struct QemuVmidAgentGetMemoryBlockInfoPath(pub(crate) PathNode);
 
 impl QemuVmidAgentPath {
-    /// Leads to [`GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`](QemuVmidAgentGetMemoryBlockInfoPath::get).
+    /// Leads to
+    /// [`GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`](QemuVmidAgentGetMemoryBlockInfoPath::get).
     #[cfg_attr(doc, doc(alias("get-memory-block-info")))]
     #[inline]
     #[must_use]
@@ -2666,13 +2880,15 @@ impl QemuVmidAgentGetMemoryBlockInfoPath {
 
 /// The path `/nodes/{node}/qemu/{vmid}/agent/get-memory-blocks`.
 ///
-/// Its calls: [`GET /nodes/{node}/qemu/{vmid}/agent/get-memory-blocks`](QemuVmidAgentGetMemoryBlocksPath::get).
+/// Its calls:
+/// [`GET /nodes/{node}/qemu/{vmid}/agent/get-memory-blocks`](QemuVmidAgentGetMemoryBlocksPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/agent/get-memory-blocks")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidAgentGetMemoryBlocksPath(pub(crate) At);
+pub struct QemuVmidAgentGetMemoryBlocksPath(pub(crate) PathNode);
 
 impl QemuVmidAgentPath {
-    /// Leads to [`GET /nodes/{node}/qemu/{vmid}/agent/get-memory-blocks`](QemuVmidAgentGetMemoryBlocksPath::get).
+    /// Leads to
+    /// [`GET /nodes/{node}/qemu/{vmid}/agent/get-memory-blocks`](QemuVmidAgentGetMemoryBlocksPath::get).
     #[cfg_attr(doc, doc(alias("get-memory-blocks")))]
     #[inline]
     #[must_use]
@@ -2732,10 +2948,11 @@ impl QemuVmidAgentGetMemoryBlocksPath {
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/agent/get-osinfo`](QemuVmidAgentGetOsinfoPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/agent/get-osinfo")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidAgentGetOsinfoPath(pub(crate) At);
+pub struct QemuVmidAgentGetOsinfoPath(pub(crate) PathNode);
 
 impl QemuVmidAgentPath {
-    /// Leads to [`GET /nodes/{node}/qemu/{vmid}/agent/get-osinfo`](QemuVmidAgentGetOsinfoPath::get).
+    /// Leads to
+    /// [`GET /nodes/{node}/qemu/{vmid}/agent/get-osinfo`](QemuVmidAgentGetOsinfoPath::get).
     #[cfg_attr(doc, doc(alias("get-osinfo")))]
     #[inline]
     #[must_use]
@@ -2793,7 +3010,7 @@ impl QemuVmidAgentGetOsinfoPath {
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/agent/get-time`](QemuVmidAgentGetTimePath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/agent/get-time")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidAgentGetTimePath(pub(crate) At);
+pub struct QemuVmidAgentGetTimePath(pub(crate) PathNode);
 
 impl QemuVmidAgentPath {
     /// Leads to [`GET /nodes/{node}/qemu/{vmid}/agent/get-time`](QemuVmidAgentGetTimePath::get).
@@ -2824,7 +3041,7 @@ impl QemuVmidAgentGetTimePath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: [`QemuAgentGetTime`]
+    /// * Gives: [`QemuAgentNumber`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: one of `VM.GuestAgent.Audit`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
     #[cfg_attr(doc, doc(alias(
@@ -2835,7 +3052,7 @@ impl QemuVmidAgentGetTimePath {
         "get time guest", "GET get-time", "pvesh get /nodes/{node}/qemu/{vmid}/agent/get-time"
     )))]
     #[inline]
-    pub fn get(&self) -> Request<QemuAgentGetTime> {
+    pub fn get(&self) -> Request<QemuAgentNumber> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/nodes/{node}/qemu/{vmid}/agent/get-time",
@@ -2850,13 +3067,15 @@ impl QemuVmidAgentGetTimePath {
 
 /// The path `/nodes/{node}/qemu/{vmid}/agent/get-timezone`.
 ///
-/// Its calls: [`GET /nodes/{node}/qemu/{vmid}/agent/get-timezone`](QemuVmidAgentGetTimezonePath::get).
+/// Its calls:
+/// [`GET /nodes/{node}/qemu/{vmid}/agent/get-timezone`](QemuVmidAgentGetTimezonePath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/agent/get-timezone")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidAgentGetTimezonePath(pub(crate) At);
+pub struct QemuVmidAgentGetTimezonePath(pub(crate) PathNode);
 
 impl QemuVmidAgentPath {
-    /// Leads to [`GET /nodes/{node}/qemu/{vmid}/agent/get-timezone`](QemuVmidAgentGetTimezonePath::get).
+    /// Leads to
+    /// [`GET /nodes/{node}/qemu/{vmid}/agent/get-timezone`](QemuVmidAgentGetTimezonePath::get).
     #[cfg_attr(doc, doc(alias("get-timezone")))]
     #[inline]
     #[must_use]
@@ -2914,7 +3133,7 @@ impl QemuVmidAgentGetTimezonePath {
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/agent/get-users`](QemuVmidAgentGetUsersPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/agent/get-users")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidAgentGetUsersPath(pub(crate) At);
+pub struct QemuVmidAgentGetUsersPath(pub(crate) PathNode);
 
 impl QemuVmidAgentPath {
     /// Leads to [`GET /nodes/{node}/qemu/{vmid}/agent/get-users`](QemuVmidAgentGetUsersPath::get).
@@ -2974,7 +3193,7 @@ impl QemuVmidAgentGetUsersPath {
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/agent/get-vcpus`](QemuVmidAgentGetVcpusPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/agent/get-vcpus")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidAgentGetVcpusPath(pub(crate) At);
+pub struct QemuVmidAgentGetVcpusPath(pub(crate) PathNode);
 
 impl QemuVmidAgentPath {
     /// Leads to [`GET /nodes/{node}/qemu/{vmid}/agent/get-vcpus`](QemuVmidAgentGetVcpusPath::get).
@@ -3034,7 +3253,7 @@ impl QemuVmidAgentGetVcpusPath {
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/agent/info`](QemuVmidAgentInfoPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/agent/info")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidAgentInfoPath(pub(crate) At);
+pub struct QemuVmidAgentInfoPath(pub(crate) PathNode);
 
 impl QemuVmidAgentPath {
     /// Leads to [`GET /nodes/{node}/qemu/{vmid}/agent/info`](QemuVmidAgentInfoPath::get).
@@ -3081,13 +3300,15 @@ impl QemuVmidAgentInfoPath {
 
 /// The path `/nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`.
 ///
-/// Its calls: [`GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`](QemuVmidAgentNetworkGetInterfacesPath::get).
+/// Its calls:
+/// [`GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`](QemuVmidAgentNetworkGetInterfacesPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/agent/network-get-interfaces")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidAgentNetworkGetInterfacesPath(pub(crate) At);
+pub struct QemuVmidAgentNetworkGetInterfacesPath(pub(crate) PathNode);
 
 impl QemuVmidAgentPath {
-    /// Leads to [`GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`](QemuVmidAgentNetworkGetInterfacesPath::get).
+    /// Leads to
+    /// [`GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`](QemuVmidAgentNetworkGetInterfacesPath::get).
     #[cfg_attr(doc, doc(alias("network-get-interfaces")))]
     #[inline]
     #[must_use]
@@ -3158,7 +3379,7 @@ impl QemuVmidAgentNetworkGetInterfacesPath {
 /// Its calls: [`POST /nodes/{node}/qemu/{vmid}/agent/ping`](QemuVmidAgentPingPath::post).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/agent/ping")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidAgentPingPath(pub(crate) At);
+pub struct QemuVmidAgentPingPath(pub(crate) PathNode);
 
 impl QemuVmidAgentPath {
     /// Leads to [`POST /nodes/{node}/qemu/{vmid}/agent/ping`](QemuVmidAgentPingPath::post).
@@ -3206,13 +3427,15 @@ impl QemuVmidAgentPingPath {
 
 /// The path `/nodes/{node}/qemu/{vmid}/agent/set-user-password`.
 ///
-/// Its calls: [`POST /nodes/{node}/qemu/{vmid}/agent/set-user-password`](QemuVmidAgentSetUserPasswordPost).
+/// Its calls:
+/// [`POST /nodes/{node}/qemu/{vmid}/agent/set-user-password`](QemuVmidAgentSetUserPasswordPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/agent/set-user-password")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidAgentSetUserPasswordPath(pub(crate) At);
+pub struct QemuVmidAgentSetUserPasswordPath(pub(crate) PathNode);
 
 impl QemuVmidAgentPath {
-    /// Leads to [`POST /nodes/{node}/qemu/{vmid}/agent/set-user-password`](QemuVmidAgentSetUserPasswordPost).
+    /// Leads to
+    /// [`POST /nodes/{node}/qemu/{vmid}/agent/set-user-password`](QemuVmidAgentSetUserPasswordPost).
     #[cfg_attr(doc, doc(alias("set-user-password")))]
     #[inline]
     #[must_use]
@@ -3243,7 +3466,8 @@ impl QemuVmidAgentSetUserPasswordPath {
 
 /// `POST /nodes/{node}/qemu/{vmid}/agent/set-user-password` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct QemuVmidAgentSetUserPasswordPostRequired<const GIVEN: usize>(
@@ -3331,7 +3555,7 @@ impl QemuVmidAgentSetUserPasswordPost {
 /// Its calls: [`POST /nodes/{node}/qemu/{vmid}/agent/shutdown`](QemuVmidAgentShutdownPath::post).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/agent/shutdown")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidAgentShutdownPath(pub(crate) At);
+pub struct QemuVmidAgentShutdownPath(pub(crate) PathNode);
 
 impl QemuVmidAgentPath {
     /// Leads to [`POST /nodes/{node}/qemu/{vmid}/agent/shutdown`](QemuVmidAgentShutdownPath::post).
@@ -3388,13 +3612,15 @@ impl QemuVmidAgentShutdownPath {
 
 /// The path `/nodes/{node}/qemu/{vmid}/agent/suspend-disk`.
 ///
-/// Its calls: [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-disk`](QemuVmidAgentSuspendDiskPath::post).
+/// Its calls:
+/// [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-disk`](QemuVmidAgentSuspendDiskPath::post).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/agent/suspend-disk")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidAgentSuspendDiskPath(pub(crate) At);
+pub struct QemuVmidAgentSuspendDiskPath(pub(crate) PathNode);
 
 impl QemuVmidAgentPath {
-    /// Leads to [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-disk`](QemuVmidAgentSuspendDiskPath::post).
+    /// Leads to
+    /// [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-disk`](QemuVmidAgentSuspendDiskPath::post).
     #[cfg_attr(doc, doc(alias("suspend-disk")))]
     #[inline]
     #[must_use]
@@ -3450,13 +3676,15 @@ impl QemuVmidAgentSuspendDiskPath {
 
 /// The path `/nodes/{node}/qemu/{vmid}/agent/suspend-hybrid`.
 ///
-/// Its calls: [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-hybrid`](QemuVmidAgentSuspendHybridPath::post).
+/// Its calls:
+/// [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-hybrid`](QemuVmidAgentSuspendHybridPath::post).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/agent/suspend-hybrid")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidAgentSuspendHybridPath(pub(crate) At);
+pub struct QemuVmidAgentSuspendHybridPath(pub(crate) PathNode);
 
 impl QemuVmidAgentPath {
-    /// Leads to [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-hybrid`](QemuVmidAgentSuspendHybridPath::post).
+    /// Leads to
+    /// [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-hybrid`](QemuVmidAgentSuspendHybridPath::post).
     #[cfg_attr(doc, doc(alias("suspend-hybrid")))]
     #[inline]
     #[must_use]
@@ -3512,13 +3740,15 @@ impl QemuVmidAgentSuspendHybridPath {
 
 /// The path `/nodes/{node}/qemu/{vmid}/agent/suspend-ram`.
 ///
-/// Its calls: [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-ram`](QemuVmidAgentSuspendRamPath::post).
+/// Its calls:
+/// [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-ram`](QemuVmidAgentSuspendRamPath::post).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/agent/suspend-ram")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidAgentSuspendRamPath(pub(crate) At);
+pub struct QemuVmidAgentSuspendRamPath(pub(crate) PathNode);
 
 impl QemuVmidAgentPath {
-    /// Leads to [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-ram`](QemuVmidAgentSuspendRamPath::post).
+    /// Leads to
+    /// [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-ram`](QemuVmidAgentSuspendRamPath::post).
     #[cfg_attr(doc, doc(alias("suspend-ram")))]
     #[inline]
     #[must_use]
@@ -3577,7 +3807,7 @@ impl QemuVmidAgentSuspendRamPath {
 /// Its calls: [`POST /nodes/{node}/qemu/{vmid}/clone`](QemuVmidClonePost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/clone")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidClonePath(pub(crate) At);
+pub struct QemuVmidClonePath(pub(crate) PathNode);
 
 impl QemuVmidPath {
     /// Leads to [`POST /nodes/{node}/qemu/{vmid}/clone`](QemuVmidClonePost).
@@ -3704,14 +3934,20 @@ impl QemuVmidClonePath {
 /// * `newid`: ID of the new virtual machine; must be free. From 100 to 999999999.
 /// * Gives: [`Task`]
 /// * Releases: 7.4 to 9.2
-/// * Needs: `VM.Clone` on path `/vms/{vmid}` and (`VM.Allocate` on path `/vms/{newid}` or `VM.Allocate` on path `/pool/{pool}` (when `pool` is given)).
-///   * When a disk is copied (`storage`, or where the disk lies): `Datastore.AllocateSpace` on path `/storage/{storage}`.
+/// * Needs: `VM.Clone` on path `/vms/{vmid}` and (`VM.Allocate` on path `/vms/{newid}` or
+///   `VM.Allocate` on path `/pool/{pool}` (when `pool` is given)).
+///   * When a disk is copied (`storage`, or where the disk lies): `Datastore.AllocateSpace` on path
+///     `/storage/{storage}`.
 ///   * When the machine uses the CD drive of the node: `Sys.Console` on path `/`.
-///   * When the machine has a network card on a bridge or VNet: (the card has neither `tag` nor `trunks` and `SDN.Use` on path `/sdn/zones/{zone}/{bridge}`) or `SDN.Use` on path `/sdn/zones/{zone}/{bridge}/{tag}`.
-///   * When the machine uses mapped hardware or directories: `Mapping.Use` on path `/mapping/{type}/{mapping}`.
+///   * When the machine has a network card on a bridge or VNet: (the card has neither `tag` nor
+///     `trunks` and `SDN.Use` on path `/sdn/zones/{zone}/{bridge}`) or `SDN.Use` on path
+///     `/sdn/zones/{zone}/{bridge}/{tag}`.
+///   * When the machine uses mapped hardware or directories: `Mapping.Use` on path
+///     `/mapping/{type}/{mapping}`.
 ///   * When the machine uses hardware of the node without a mapping: to be `root@pam` itself.
 ///   * When the machine has a custom CPU model: `Mapping.Use` on path `/mapping/cpu/{name}`.
-///   * When the machine has a `vmstatestorage`: `Datastore.AllocateSpace` on path `/storage/{vmstatestorage}`.
+///   * When the machine has a `vmstatestorage`: `Datastore.AllocateSpace` on path
+///     `/storage/{vmstatestorage}`.
 ///
 /// # Example
 ///
@@ -3736,12 +3972,14 @@ pub struct QemuVmidClonePost(pub(crate) Request<Task>);
 request_impls!(QemuVmidClonePost: Task);
 
 impl QemuVmidClonePost {
-    /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
+    /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it.
+    /// At least 0.
     #[inline]
     pub fn bwlimit<How>(mut self, bwlimit: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("bwlimit", bwlimit);
         self
     }
+
     /// Notes about the new virtual machine.
     #[inline]
     pub fn description<How>(
@@ -3751,6 +3989,7 @@ impl QemuVmidClonePost {
         self.0.call.set_some::<String, How>("description", description);
         self
     }
+
     /// Image format of the copies, on file storages; only for a full copy.
     #[inline]
     pub fn format<How>(
@@ -3760,37 +3999,45 @@ impl QemuVmidClonePost {
         self.0.call.set_some::<QemuCloneFormat, How>("format", format);
         self
     }
-    /// Copies all disks in full; always so unless the source is a template, where a linked clone is the default.
+
+    /// Copies all disks in full; always so unless the source is a template, where a linked clone is
+    /// the default.
     #[inline]
     pub fn full<How>(mut self, full: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("full", full);
         self
     }
+
     /// Name of the new virtual machine.
     #[inline]
     pub fn name<How>(mut self, name: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("name", name);
         self
     }
+
     /// Resource pool the new virtual machine joins.
     #[inline]
     pub fn pool<How>(mut self, pool: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("pool", pool);
         self
     }
+
     /// Snapshot to clone from instead of the present state. At most 40 characters.
     #[inline]
     pub fn snapname<How>(mut self, snapname: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("snapname", snapname);
         self
     }
+
     /// Storage for a full copy's disks; by default each stays on the storage of its original.
     #[inline]
     pub fn storage<How>(mut self, storage: impl IntoSetting<StorageId, How>) -> Self {
         self.0.call.set_some::<StorageId, How>("storage", storage);
         self
     }
-    /// Node for the new virtual machine; another one is possible only if all disks are on shared storage.
+
+    /// Node for the new virtual machine; another one is possible only if all disks are on shared
+    /// storage.
     #[inline]
     pub fn target<How>(mut self, target: impl IntoSetting<NodeName, How>) -> Self {
         self.0.call.set_some::<NodeName, How>("target", target);
@@ -3800,13 +4047,15 @@ impl QemuVmidClonePost {
 
 /// The path `/nodes/{node}/qemu/{vmid}/cloudinit`.
 ///
-/// Its calls: [`GET /nodes/{node}/qemu/{vmid}/cloudinit`](QemuVmidCloudinitPath::get), [`PUT /nodes/{node}/qemu/{vmid}/cloudinit`](QemuVmidCloudinitPath::put).
+/// Its calls: [`GET /nodes/{node}/qemu/{vmid}/cloudinit`](QemuVmidCloudinitPath::get),
+/// [`PUT /nodes/{node}/qemu/{vmid}/cloudinit`](QemuVmidCloudinitPath::put).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/cloudinit")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidCloudinitPath(pub(crate) At);
+pub struct QemuVmidCloudinitPath(pub(crate) PathNode);
 
 impl QemuVmidPath {
-    /// Leads to [`GET /nodes/{node}/qemu/{vmid}/cloudinit`](QemuVmidCloudinitPath::get), [`PUT /nodes/{node}/qemu/{vmid}/cloudinit`](QemuVmidCloudinitPath::put).
+    /// Leads to [`GET /nodes/{node}/qemu/{vmid}/cloudinit`](QemuVmidCloudinitPath::get),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/cloudinit`](QemuVmidCloudinitPath::put).
     #[inline]
     #[must_use]
     pub fn cloudinit(&self) -> QemuVmidCloudinitPath {
@@ -3845,6 +4094,7 @@ impl QemuVmidCloudinitPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Applies pending cloud-init options and writes the cloud-init drive anew.
     ///
     /// `PUT /nodes/{node}/qemu/{vmid}/cloudinit`
@@ -3894,7 +4144,7 @@ impl QemuVmidCloudinitPath {
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/cloudinit/dump`](QemuVmidCloudinitDumpPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/cloudinit/dump")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidCloudinitDumpPath(pub(crate) At);
+pub struct QemuVmidCloudinitDumpPath(pub(crate) PathNode);
 
 impl QemuVmidCloudinitPath {
     /// Leads to [`GET /nodes/{node}/qemu/{vmid}/cloudinit/dump`](QemuVmidCloudinitDumpPath::get).
@@ -3965,13 +4215,17 @@ impl QemuVmidCloudinitDumpPath {
 
 /// The path `/nodes/{node}/qemu/{vmid}/config`.
 ///
-/// Its calls: [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Its calls: [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/config")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidConfigPath(pub(crate) At);
+pub struct QemuVmidConfigPath(pub(crate) PathNode);
 
 impl QemuVmidPath {
-    /// Leads to [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+    /// Leads to [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn config(&self) -> QemuVmidConfigPath {
@@ -3980,7 +4234,8 @@ impl QemuVmidPath {
 }
 
 impl QemuVmidConfigPath {
-    /// Returns the configuration with pending changes included, unless `current` or `snapshot` says otherwise.
+    /// Returns the configuration with pending changes included, unless `current` or `snapshot` says
+    /// otherwise.
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/config` → [`QemuConfig`]
     #[inline]
@@ -3998,7 +4253,9 @@ impl QemuVmidConfigPath {
             );
         QemuVmidConfigGet(self.0.request(ENDPOINT, reply::data))
     }
-    /// Changes the configuration in the background; the right call when disks or hotplug are involved.
+
+    /// Changes the configuration in the background; the right call when disks or hotplug are
+    /// involved.
     ///
     /// `POST /nodes/{node}/qemu/{vmid}/config` → [`Task`]
     #[inline]
@@ -4465,7 +4722,9 @@ impl QemuVmidConfigPath {
             );
         QemuVmidConfigPost(self.0.request(ENDPOINT, reply::task))
     }
-    /// Changes the configuration before answering; slow changes may run into the request's time limit.
+
+    /// Changes the configuration before answering; slow changes may run into the request's time
+    /// limit.
     ///
     /// `PUT /nodes/{node}/qemu/{vmid}/config` → `()`
     #[inline]
@@ -4927,7 +5186,8 @@ impl QemuVmidConfigPath {
     }
 }
 
-/// Returns the configuration with pending changes included, unless `current` or `snapshot` says otherwise.
+/// Returns the configuration with pending changes included, unless `current` or `snapshot` says
+/// otherwise.
 ///
 /// `GET /nodes/{node}/qemu/{vmid}/config`
 ///
@@ -4971,6 +5231,7 @@ impl QemuVmidConfigGet {
         self.0.call.set_some::<bool, How>("current", current);
         self
     }
+
     /// Snapshot whose saved configuration is returned instead. At most 40 characters.
     #[inline]
     pub fn snapshot<How>(mut self, snapshot: impl IntoSetting<String, How>) -> Self {
@@ -4992,40 +5253,77 @@ impl QemuVmidConfigGet {
 ///
 /// * Gives: [`Task`]; it may be done at once
 /// * Releases: 7.4 to 9.2
-/// * Needs: one of `VM.Config.Disk`, `VM.Config.CDROM`, `VM.Config.CPU`, `VM.Config.Memory`, `VM.Config.Network`, `VM.Config.HWType`, `VM.Config.Options`, `VM.Config.Cloudinit` on path `/vms/{vmid}`.
-///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, `tpmstate0`, when a disk is made on a storage: `Datastore.AllocateSpace` on path `/storage/{storage}`.
-///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, `tpmstate0`, `unused[n]`, when an existing volume is attached or imported: `Datastore.Allocate` on path `/storage/{storage}` or (the volume is an ISO image, a template or a disk image to import and one of `Datastore.AllocateSpace`, `Datastore.Audit` on path `/storage/{storage}`) or the volume belongs to the guest of the request or (the volume is a backup of the guest {vmid} and `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or (the volume is a disk of the guest {vmid} and `Datastore.Audit` on path `/storage/{storage}` and `VM.Config.Disk` on path `/vms/{vmid}`).
-///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, `tpmstate0`, when `import-from` names a disk of another machine: `VM.Clone` on path `/vms/{source}`.
-///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, when `import-from` names an image within an OVA, which is unpacked on `import-working-storage` or where the OVA is: `Datastore.AllocateSpace` on path `/storage/{import-working-storage}`.
-///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, `tpmstate0`, when a disk is a device or file of the node, given by its path: to be `root@pam` itself.
+/// * Needs: one of `VM.Config.Disk`, `VM.Config.CDROM`, `VM.Config.CPU`, `VM.Config.Memory`,
+///   `VM.Config.Network`, `VM.Config.HWType`, `VM.Config.Options`, `VM.Config.Cloudinit` on path
+///   `/vms/{vmid}`.
+///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, `tpmstate0`, when a disk is
+///     made on a storage: `Datastore.AllocateSpace` on path `/storage/{storage}`.
+///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, `tpmstate0`, `unused[n]`, when
+///     an existing volume is attached or imported: `Datastore.Allocate` on path
+///     `/storage/{storage}` or (the volume is an ISO image, a template or a disk image to import
+///     and one of `Datastore.AllocateSpace`, `Datastore.Audit` on path `/storage/{storage}`) or the
+///     volume belongs to the guest of the request or (the volume is a backup of the guest {vmid}
+///     and `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path
+///     `/vms/{vmid}`) or (the volume is a disk of the guest {vmid} and `Datastore.Audit` on path
+///     `/storage/{storage}` and `VM.Config.Disk` on path `/vms/{vmid}`).
+///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, `tpmstate0`, when
+///     `import-from` names a disk of another machine: `VM.Clone` on path `/vms/{source}`.
+///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, when `import-from` names an
+///     image within an OVA, which is unpacked on `import-working-storage` or where the OVA is:
+///     `Datastore.AllocateSpace` on path `/storage/{import-working-storage}`.
+///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, `tpmstate0`, when a disk is a
+///     device or file of the node, given by its path: to be `root@pam` itself.
 ///   * With `delete`: what it takes to set them.
-///   * With `delete`, when the saved state (`vmstate`) is removed: `VM.Config.Disk` and `VM.PowerMgmt` on path `/vms/{vmid}`.
-///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `cdrom`, when the CD drive of the node is passed on (`cdrom`): `Sys.Console` on path `/`.
+///   * With `delete`, when the saved state (`vmstate`) is removed: `VM.Config.Disk` and
+///     `VM.PowerMgmt` on path `/vms/{vmid}`.
+///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `cdrom`, when the CD drive of the node is passed on
+///     (`cdrom`): `Sys.Console` on path `/`.
 ///   * With `vmstatestorage`: `Datastore.AllocateSpace` on path `/storage/{vmstatestorage}`.
-///   * With `net[n]`, when a network card is on a bridge or VNet (the zone of a plain bridge is `localnetwork`; each VLAN of `tag` and `trunks` counts): (the card has neither `tag` nor `trunks` and `SDN.Use` on path `/sdn/zones/{zone}/{bridge}`) or `SDN.Use` on path `/sdn/zones/{zone}/{bridge}/{tag}`.
-///   * With `cores`, `cpu`, `cpulimit`, `cpuunits`, `numa`, `numa[n]`, `smp`, `sockets`, `vcpus`: `VM.Config.CPU` on path `/vms/{vmid}`.
+///   * With `net[n]`, when a network card is on a bridge or VNet (the zone of a plain bridge is
+///     `localnetwork`; each VLAN of `tag` and `trunks` counts): (the card has neither `tag` nor
+///     `trunks` and `SDN.Use` on path `/sdn/zones/{zone}/{bridge}`) or `SDN.Use` on path
+///     `/sdn/zones/{zone}/{bridge}/{tag}`.
+///   * With `cores`, `cpu`, `cpulimit`, `cpuunits`, `numa`, `numa[n]`, `smp`, `sockets`, `vcpus`:
+///     `VM.Config.CPU` on path `/vms/{vmid}`.
 ///   * With `memory`, `balloon`, `shares`, `allow-ksm`: `VM.Config.Memory` on path `/vms/{vmid}`.
-///   * With `acpi`, `audio0`, `hotplug`, `kvm`, `machine`, `rng0`, `scsihw`, `smbios1`, `tablet`, `vga`, `watchdog`: `VM.Config.HWType` on path `/vms/{vmid}`.
-///   * With `agent`, `autostart`, `bios`, `description`, `keyboard`, `localtime`, `migrate_downtime`, `migrate_speed`, `name`, `onboot`, `ostype`, `protection`, `reboot`, `startdate`, `startup`, `tdf`, `template`: `VM.Config.Options` on path `/vms/{vmid}`.
+///   * With `acpi`, `audio0`, `hotplug`, `kvm`, `machine`, `rng0`, `scsihw`, `smbios1`, `tablet`,
+///     `vga`, `watchdog`: `VM.Config.HWType` on path `/vms/{vmid}`.
+///   * With `agent`, `autostart`, `bios`, `description`, `keyboard`, `localtime`,
+///     `migrate_downtime`, `migrate_speed`, `name`, `onboot`, `ostype`, `protection`, `reboot`,
+///     `startdate`, `startup`, `tdf`, `template`: `VM.Config.Options` on path `/vms/{vmid}`.
 ///   * With `freeze`: `VM.PowerMgmt` on path `/vms/{vmid}`.
 ///   * With `net[n]`: `VM.Config.Network` on path `/vms/{vmid}`.
-///   * With `cicustom`, `cipassword`, `citype`, `ciuser`, `ciupgrade`, `ipconfig[n]`, `nameserver`, `searchdomain`, `sshkeys`: one of `VM.Config.Cloudinit`, `VM.Config.Network` on path `/vms/{vmid}`.
-///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, `tpmstate0`, `boot`, `bootdisk`, `vmstatestorage`, `unused[n]`, when a disk is added, changed or removed: `VM.Config.Disk` on path `/vms/{vmid}`.
-///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `cdrom`, when a CD drive is added, changed or removed: `VM.Config.CDROM` on path `/vms/{vmid}`.
-///   * With `ide[n]`, `sata[n]`, `scsi[n]`, when a cloud-init drive is added, changed or removed: `VM.Config.Cloudinit` and `VM.Config.CDROM` on path `/vms/{vmid}`.
+///   * With `cicustom`, `cipassword`, `citype`, `ciuser`, `ciupgrade`, `ipconfig[n]`, `nameserver`,
+///     `searchdomain`, `sshkeys`: one of `VM.Config.Cloudinit`, `VM.Config.Network` on path
+///     `/vms/{vmid}`.
+///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, `tpmstate0`, `boot`,
+///     `bootdisk`, `vmstatestorage`, `unused[n]`, when a disk is added, changed or removed:
+///     `VM.Config.Disk` on path `/vms/{vmid}`.
+///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `cdrom`, when a CD drive is added, changed or removed:
+///     `VM.Config.CDROM` on path `/vms/{vmid}`.
+///   * With `ide[n]`, `sata[n]`, `scsi[n]`, when a cloud-init drive is added, changed or removed:
+///     `VM.Config.Cloudinit` and `VM.Config.CDROM` on path `/vms/{vmid}`.
 ///   * With `startup`: `Sys.Modify` on path `/`.
-///   * With `affinity`, `amd-sev`, `arch`, `args`, `hookscript`, `hugepages`, `intel-tdx`, `ivshmem`, `keephugepages`, `lock`, `parallel[n]`, `spice_enhancements`, `vmgenid`: to be `root@pam` itself.
-///   * With `serial[n]`, when a serial port is a device of the node and not `socket`: to be `root@pam` itself.
+///   * With `affinity`, `amd-sev`, `arch`, `args`, `hookscript`, `hugepages`, `intel-tdx`,
+///     `ivshmem`, `keephugepages`, `lock`, `parallel[n]`, `spice_enhancements`, `vmgenid`: to be
+///     `root@pam` itself.
+///   * With `serial[n]`, when a serial port is a device of the node and not `socket`: to be
+///     `root@pam` itself.
 ///   * With `serial[n]`, `usb[n]`, `hostpci[n]`: `VM.Config.HWType` on path `/vms/{vmid}`.
-///   * With `usb[n]`, when a USB device of the node is passed on without a mapping: to be `root@pam` itself.
+///   * With `usb[n]`, when a USB device of the node is passed on without a mapping: to be
+///     `root@pam` itself.
 ///   * With `usb[n]`, when a USB mapping is used: `Mapping.Use` on path `/mapping/usb/{mapping}`.
-///   * With `hostpci[n]`, when a PCI device of the node is passed on without a mapping, or with `romfile`: to be `root@pam` itself.
-///   * With `hostpci[n]`, when a PCI mapping is used: `Mapping.Use` on path `/mapping/pci/{mapping}`.
+///   * With `hostpci[n]`, when a PCI device of the node is passed on without a mapping, or with
+///     `romfile`: to be `root@pam` itself.
+///   * With `hostpci[n]`, when a PCI mapping is used: `Mapping.Use` on path
+///     `/mapping/pci/{mapping}`.
 ///   * With `virtiofs[n]`: `Mapping.Use` on path `/mapping/dir/{dirid}`.
 ///   * With `virtiofs[n]`: `VM.Config.Disk` on path `/vms/{vmid}`.
-///   * With `rng0`, when the random numbers come from `/dev/hwrng`: `Mapping.Use` on path `/mapping/hwrng`.
+///   * With `rng0`, when the random numbers come from `/dev/hwrng`: `Mapping.Use` on path
+///     `/mapping/hwrng`.
 ///   * With `cpu`, when the CPU model is a custom one: `Mapping.Use` on path `/mapping/cpu/{name}`.
-///   * With `tags`: `VM.Config.Options` on path `/vms/{vmid}` and (everybody may set the tag or `Sys.Modify` on path `/`).
+///   * With `tags`: `VM.Config.Options` on path `/vms/{vmid}` and (everybody may set the tag or
+///     `Sys.Modify` on path `/`).
 ///   * With `skiplock`: to be `root@pam` itself.
 ///
 /// # Example
@@ -5060,25 +5358,30 @@ impl QemuVmidConfigPost {
         self.0.call.set_some::<bool, How>("acpi", acpi);
         self
     }
+
     /// Host CPUs the guest may run on, such as `0,5,8-11`. Several are separated by commas.
     #[inline]
     pub fn affinity<How>(mut self, affinity: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("affinity", affinity);
         self
     }
+
     /// Whether and how the QEMU guest agent inside the guest is used.
     #[inline]
     pub fn agent<How>(mut self, agent: impl IntoSetting<QemuAgent, How>) -> Self {
         self.0.call.set_some::<QemuAgent, How>("agent", agent);
         self
     }
-    /// Lets the host merge identical memory pages of this guest with others (KSM). Default: `true`. Since 9.1.
+
+    /// Lets the host merge identical memory pages of this guest with others (KSM). Default: `true`.
+    /// Since 9.1.
     #[cfg_attr(doc, doc(alias("allow-ksm")))]
     #[inline]
     pub fn allow_ksm<How>(mut self, allow_ksm: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("allow-ksm", allow_ksm);
         self
     }
+
     /// Memory encryption for the guest by AMD SEV. Since 8.3.
     #[cfg_attr(doc, doc(alias("amd-sev")))]
     #[inline]
@@ -5086,6 +5389,7 @@ impl QemuVmidConfigPost {
         self.0.call.set_some::<QemuSev, How>("amd-sev", amd_sev);
         self
     }
+
     /// Emulated processor architecture; that of the host when absent.
     #[inline]
     pub fn arch<How>(
@@ -5095,24 +5399,28 @@ impl QemuVmidConfigPost {
         self.0.call.set_some::<super::types::QemuArch, How>("arch", arch);
         self
     }
+
     /// Extra QEMU command line arguments, for experts; only root may set them.
     #[inline]
     pub fn args<How>(mut self, args: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("args", args);
         self
     }
+
     /// Sound card of the guest, useful with SPICE.
     #[inline]
     pub fn audio0<How>(mut self, audio0: impl IntoSetting<QemuAudio, How>) -> Self {
         self.0.call.set_some::<QemuAudio, How>("audio0", audio0);
         self
     }
+
     /// Restart after a crash; has no effect at present. Default: `false`.
     #[inline]
     pub fn autostart<How>(mut self, autostart: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("autostart", autostart);
         self
     }
+
     /// Seconds to wait for the task to end; if it does within them, no task is returned. From 1 to 30.
     #[inline]
     pub fn background_delay<How>(
@@ -5122,36 +5430,43 @@ impl QemuVmidConfigPost {
         self.0.call.set_some::<i64, How>("background_delay", background_delay);
         self
     }
-    /// Memory in MiB the guest keeps at least when the host reclaims some; 0 removes the balloon device. At least 0.
+
+    /// Memory in MiB the guest keeps at least when the host reclaims some; 0 removes the balloon
+    /// device. At least 0.
     #[inline]
     pub fn balloon<How>(mut self, balloon: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("balloon", balloon);
         self
     }
+
     /// Firmware: SeaBIOS, or OVMF for UEFI. Default: `seabios`.
     #[inline]
     pub fn bios<How>(mut self, bios: impl IntoSetting<QemuBios, How>) -> Self {
         self.0.call.set_some::<QemuBios, How>("bios", bios);
         self
     }
+
     /// Devices the guest boots from, in order.
     #[inline]
     pub fn boot<How>(mut self, boot: impl IntoSetting<QemuBoot, How>) -> Self {
         self.0.call.set_some::<QemuBoot, How>("boot", boot);
         self
     }
+
     /// Disk to boot from; deprecated, use `boot` with `order`.
     #[inline]
     pub fn bootdisk<How>(mut self, bootdisk: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("bootdisk", bootdisk);
         self
     }
+
     /// Shorthand for the drive `ide2`.
     #[inline]
     pub fn cdrom<How>(mut self, cdrom: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("cdrom", cdrom);
         self
     }
+
     /// Snippets that replace the generated cloud-init documents.
     #[inline]
     pub fn cicustom<How>(
@@ -5161,61 +5476,76 @@ impl QemuVmidConfigPost {
         self.0.call.set_some::<QemuCloudInitCustom, How>("cicustom", cicustom);
         self
     }
-    /// Password cloud-init gives the user; SSH keys are preferable, and old cloud-init cannot take a hash.
+
+    /// Password cloud-init gives the user; SSH keys are preferable, and old cloud-init cannot take
+    /// a hash.
     #[inline]
     pub fn cipassword<How>(mut self, cipassword: impl IntoSetting<Secret, How>) -> Self {
         self.0.call.set_some::<Secret, How>("cipassword", cipassword);
         self
     }
-    /// Form of the cloud-init data; by default fitting `ostype`, with `configdrive2` for Windows and `nocloud` otherwise.
+
+    /// Form of the cloud-init data; by default fitting `ostype`, with `configdrive2` for Windows
+    /// and `nocloud` otherwise.
     #[inline]
     pub fn citype<How>(mut self, citype: impl IntoSetting<QemuCitype, How>) -> Self {
         self.0.call.set_some::<QemuCitype, How>("citype", citype);
         self
     }
+
     /// Has cloud-init upgrade the guest's packages at first boot. Default: `true`. Since 8.0.
     #[inline]
     pub fn ciupgrade<How>(mut self, ciupgrade: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("ciupgrade", ciupgrade);
         self
     }
+
     /// User that cloud-init gives the password and SSH keys, in place of the image's own default.
     #[inline]
     pub fn ciuser<How>(mut self, ciuser: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("ciuser", ciuser);
         self
     }
+
     /// CPU cores per socket. At least 1. Default: `1`.
     #[inline]
     pub fn cores<How>(mut self, cores: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("cores", cores);
         self
     }
+
     /// CPU model shown to the guest, and its flags.
     #[inline]
     pub fn cpu<How>(mut self, cpu: impl IntoSetting<QemuCpu, How>) -> Self {
         self.0.call.set_some::<QemuCpu, How>("cpu", cpu);
         self
     }
-    /// Cap on CPU time, in host CPUs; 1.5 allows one and a half, 0 means no cap. From 0 to 128. Default: `0`.
+
+    /// Cap on CPU time, in host CPUs; 1.5 allows one and a half, 0 means no cap. From 0 to 128.
+    /// Default: `0`.
     #[inline]
     pub fn cpulimit<How>(mut self, cpulimit: impl IntoSetting<f64, How>) -> Self {
         self.0.call.set_some::<f64, How>("cpulimit", cpulimit);
         self
     }
-    /// CPU weight against the other guests; who has more gets more time when CPUs are scarce. From 1 to 262144.
+
+    /// CPU weight against the other guests; who has more gets more time when CPUs are scarce. From 1
+    /// to 262144.
     #[inline]
     pub fn cpuunits<How>(mut self, cpuunits: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("cpuunits", cpuunits);
         self
     }
+
     /// Comma-separated options to remove from the configuration.
     #[inline]
     pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
-    /// Notes about the virtual machine, in Markdown; kept as comments of the configuration. At most 8192 characters.
+
+    /// Notes about the virtual machine, in Markdown; kept as comments of the configuration. At most 8192
+    /// characters.
     #[inline]
     pub fn description<How>(
         mut self,
@@ -5224,13 +5554,17 @@ impl QemuVmidConfigPost {
         self.0.call.set_some::<String, How>("description", description);
         self
     }
-    /// SHA-1 digest the configuration must still have; the change is refused otherwise. At most 40 characters.
+
+    /// SHA-1 digest the configuration must still have; the change is refused otherwise. At most 40
+    /// characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
-    /// Disk for the UEFI variables of OVMF; a new one's size is fixed and any size given is ignored.
+
+    /// Disk for the UEFI variables of OVMF; a new one's size is fixed and any size given is
+    /// ignored.
     #[inline]
     pub fn efidisk0<How>(
         mut self,
@@ -5239,18 +5573,22 @@ impl QemuVmidConfigPost {
         self.0.call.set_some::<QemuEfiDisk, How>("efidisk0", efidisk0);
         self
     }
-    /// Deletes the volume of a removed disk; without it the volume stays as `unused[n]`. Only together with `delete`.
+
+    /// Deletes the volume of a removed disk; without it the volume stays as `unused[n]`. Only
+    /// together with `delete`.
     #[inline]
     pub fn force<How>(mut self, force: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("force", force);
         self
     }
+
     /// Starts with the CPUs halted; the monitor command `c` sets them going.
     #[inline]
     pub fn freeze<How>(mut self, freeze: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("freeze", freeze);
         self
     }
+
     /// Volume ID of a snippet, a script that is run before and after each start and stop.
     #[inline]
     pub fn hookscript<How>(
@@ -5260,7 +5598,9 @@ impl QemuVmidConfigPost {
         self.0.call.set_some::<VolumeId, How>("hookscript", hookscript);
         self
     }
-    /// PCI device of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 15.
+
+    /// PCI device of the host given to the guest; ties the virtual machine to its node, use with
+    /// care. Indexes 0 to 15.
     #[cfg_attr(doc, doc(alias("hostpci0", "hostpci1", "hostpci2", "hostpci3")))]
     #[inline]
     pub fn hostpci<Which, How>(
@@ -5271,13 +5611,17 @@ impl QemuVmidConfigPost {
         self.0.call.set_member::<QemuHostPci, Which, How>("hostpci", index, hostpci);
         self
     }
-    /// Device kinds that can be changed while running, comma-separated; `0` for none, `1` for the default set. Default: `network,disk,usb`.
+
+    /// Device kinds that can be changed while running, comma-separated; `0` for none, `1` for the
+    /// default set. Default: `network,disk,usb`.
     #[inline]
     pub fn hotplug<How>(mut self, hotplug: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("hotplug", hotplug);
         self
     }
-    /// Backs the memory with huge pages of this many MiB; `any` takes 1 GiB pages if possible, else 2 MiB.
+
+    /// Backs the memory with huge pages of this many MiB; `any` takes 1 GiB pages if possible, else 2
+    /// MiB.
     #[inline]
     pub fn hugepages<How>(
         mut self,
@@ -5286,6 +5630,7 @@ impl QemuVmidConfigPost {
         self.0.call.set_some::<QemuHugepages, How>("hugepages", hugepages);
         self
     }
+
     /// Disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 3.
     #[cfg_attr(doc, doc(alias("ide0", "ide1", "ide2", "ide3")))]
     #[inline]
@@ -5297,7 +5642,9 @@ impl QemuVmidConfigPost {
         self.0.call.set_member::<QemuDrive, Which, How>("ide", index, ide);
         self
     }
-    /// File storage for unpacking during an import, with `images` content; the source's own when absent. Since 8.3.
+
+    /// File storage for unpacking during an import, with `images` content; the source's own when
+    /// absent. Since 8.3.
     #[cfg_attr(doc, doc(alias("import-working-storage")))]
     #[inline]
     pub fn import_working_storage<How>(
@@ -5312,6 +5659,7 @@ impl QemuVmidConfigPost {
             >("import-working-storage", import_working_storage);
         self
     }
+
     /// Hardware isolation of the guest by Intel TDX. Since 9.1.
     #[cfg_attr(doc, doc(alias("intel-tdx")))]
     #[inline]
@@ -5319,7 +5667,9 @@ impl QemuVmidConfigPost {
         self.0.call.set_some::<QemuTdx, How>("intel-tdx", intel_tdx);
         self
     }
-    /// Addresses cloud-init gives to the card `net[n]`; DHCP on IPv4 if nothing is set. Indexes 0 to 31.
+
+    /// Addresses cloud-init gives to the card `net[n]`; DHCP on IPv4 if nothing is set. Indexes 0
+    /// to 31.
     #[cfg_attr(doc, doc(alias("ipconfig0", "ipconfig1", "ipconfig2", "ipconfig3")))]
     #[inline]
     pub fn ipconfig<Which, How>(
@@ -5330,13 +5680,16 @@ impl QemuVmidConfigPost {
         self.0.call.set_member::<QemuIpConfig, Which, How>("ipconfig", index, ipconfig);
         self
     }
+
     /// Memory shared with other virtual machines or the host.
     #[inline]
     pub fn ivshmem<How>(mut self, ivshmem: impl IntoSetting<QemuIvshmem, How>) -> Self {
         self.0.call.set_some::<QemuIvshmem, How>("ivshmem", ivshmem);
         self
     }
-    /// Keeps the huge pages reserved after the virtual machine stops, ready for its next start. Default: `false`.
+
+    /// Keeps the huge pages reserved after the virtual machine stops, ready for its next start.
+    /// Default: `false`.
     #[inline]
     pub fn keephugepages<How>(
         mut self,
@@ -5345,6 +5698,7 @@ impl QemuVmidConfigPost {
         self.0.call.set_some::<bool, How>("keephugepages", keephugepages);
         self
     }
+
     /// Keyboard layout of the VNC server; seldom needed, as the guest can set its own.
     #[inline]
     pub fn keyboard<How>(
@@ -5354,37 +5708,46 @@ impl QemuVmidConfigPost {
         self.0.call.set_some::<super::types::KeyboardLayout, How>("keyboard", keyboard);
         self
     }
-    /// Uses KVM hardware virtualisation; without it, the CPU is emulated, which is slow. Default: `true`.
+
+    /// Uses KVM hardware virtualisation; without it, the CPU is emulated, which is slow. Default:
+    /// `true`.
     #[inline]
     pub fn kvm<How>(mut self, kvm: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("kvm", kvm);
         self
     }
-    /// Runs the guest's hardware clock in local time, not UTC; on by default for Windows types of `ostype`.
+
+    /// Runs the guest's hardware clock in local time, not UTC; on by default for Windows types of
+    /// `ostype`.
     #[inline]
     pub fn localtime<How>(mut self, localtime: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("localtime", localtime);
         self
     }
+
     /// Lock that keeps other operations off the virtual machine; only root may set it.
     #[inline]
     pub fn lock<How>(mut self, lock: impl IntoSetting<QemuLock, How>) -> Self {
         self.0.call.set_some::<QemuLock, How>("lock", lock);
         self
     }
+
     /// QEMU machine type and its options.
     #[inline]
     pub fn machine<How>(mut self, machine: impl IntoSetting<QemuMachine, How>) -> Self {
         self.0.call.set_some::<QemuMachine, How>("machine", machine);
         self
     }
+
     /// Memory of the guest in MiB; with ballooning this is the most it can get.
     #[inline]
     pub fn memory<How>(mut self, memory: impl IntoSetting<QemuMemory, How>) -> Self {
         self.0.call.set_some::<QemuMemory, How>("memory", memory);
         self
     }
-    /// Longest pause in seconds accepted at the end of a live migration; raised step by step if it does not suffice. At least 0. Default: `0.1`.
+
+    /// Longest pause in seconds accepted at the end of a live migration; raised step by step if it
+    /// does not suffice. At least 0. Default: `0.1`.
     #[inline]
     pub fn migrate_downtime<How>(
         mut self,
@@ -5393,6 +5756,7 @@ impl QemuVmidConfigPost {
         self.0.call.set_some::<f64, How>("migrate_downtime", migrate_downtime);
         self
     }
+
     /// Cap on migration traffic in MB/s; 0 means none. At least 0. Default: `0`.
     #[inline]
     pub fn migrate_speed<How>(
@@ -5402,12 +5766,14 @@ impl QemuVmidConfigPost {
         self.0.call.set_some::<i64, How>("migrate_speed", migrate_speed);
         self
     }
+
     /// Name of the virtual machine; must be a valid DNS name.
     #[inline]
     pub fn name<How>(mut self, name: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("name", name);
         self
     }
+
     /// DNS server addresses for cloud-init; those of the host unless this or `searchdomain` is set.
     #[inline]
     pub fn nameserver<How>(
@@ -5417,6 +5783,7 @@ impl QemuVmidConfigPost {
         self.0.call.set_some_list::<String, How>("nameserver", nameserver);
         self
     }
+
     /// Network card of the guest. Indexes 0 to 31.
     #[cfg_attr(doc, doc(alias("net0", "net1", "net2", "net3")))]
     #[inline]
@@ -5428,12 +5795,14 @@ impl QemuVmidConfigPost {
         self.0.call.set_member::<QemuNet, Which, How>("net", index, net);
         self
     }
+
     /// Gives the guest NUMA nodes. Default: `false`.
     #[inline]
     pub fn numa<How>(mut self, numa: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("numa", numa);
         self
     }
+
     /// One NUMA node of the guest. Indexes 0 to 7.
     #[cfg_attr(doc, doc(alias("numa0", "numa1", "numa2", "numa3")))]
     #[inline]
@@ -5445,19 +5814,24 @@ impl QemuVmidConfigPost {
         self.0.call.set_member::<QemuNuma, Which, How>("numa", index, numa_nodes);
         self
     }
+
     /// Starts the virtual machine when its node boots. Default: `false`.
     #[inline]
     pub fn onboot<How>(mut self, onboot: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("onboot", onboot);
         self
     }
-    /// Guest operating system, by which defaults and optimisations are chosen; `l26` is any current Linux. Default: `other`.
+
+    /// Guest operating system, by which defaults and optimisations are chosen; `l26` is any current
+    /// Linux. Default: `other`.
     #[inline]
     pub fn ostype<How>(mut self, ostype: impl IntoSetting<QemuOstype, How>) -> Self {
         self.0.call.set_some::<QemuOstype, How>("ostype", ostype);
         self
     }
-    /// Parallel port of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 2.
+
+    /// Parallel port of the host given to the guest; ties the virtual machine to its node, use with
+    /// care. Indexes 0 to 2.
     #[cfg_attr(doc, doc(alias("parallel0", "parallel1", "parallel2")))]
     #[inline]
     pub fn parallel<Which, How>(
@@ -5468,31 +5842,37 @@ impl QemuVmidConfigPost {
         self.0.call.set_member::<String, Which, How>("parallel", index, parallel);
         self
     }
+
     /// Refuses to delete the virtual machine or its disks. Default: `false`.
     #[inline]
     pub fn protection<How>(mut self, protection: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("protection", protection);
         self
     }
+
     /// Lets the guest reboot; if off, QEMU exits when the guest reboots. Default: `true`.
     #[inline]
     pub fn reboot<How>(mut self, reboot: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("reboot", reboot);
         self
     }
+
     /// Comma-separated options whose pending changes are dropped.
     #[inline]
     pub fn revert<How>(mut self, revert: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("revert", revert);
         self
     }
+
     /// VirtIO random number generator for the guest.
     #[inline]
     pub fn rng0<How>(mut self, rng0: impl IntoSetting<QemuRng, How>) -> Self {
         self.0.call.set_some::<QemuRng, How>("rng0", rng0);
         self
     }
-    /// MTU in effect per VirtIO card, as `net0=1500`; 0 means none is passed. Kept with snapshots, not to be set. Only in 9.0.
+
+    /// MTU in effect per VirtIO card, as `net0=1500`; 0 means none is passed. Kept with snapshots,
+    /// not to be set. Only in 9.0.
     #[cfg_attr(doc, doc(alias("running-nets-host-mtu")))]
     #[inline]
     pub fn running_nets_host_mtu<How>(
@@ -5504,6 +5884,7 @@ impl QemuVmidConfigPost {
             .set_some::<String, How>("running-nets-host-mtu", running_nets_host_mtu);
         self
     }
+
     /// SATA disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 5.
     #[cfg_attr(doc, doc(alias("sata0", "sata1", "sata2", "sata3")))]
     #[inline]
@@ -5515,6 +5896,7 @@ impl QemuVmidConfigPost {
         self.0.call.set_member::<QemuDrive, Which, How>("sata", index, sata);
         self
     }
+
     /// SCSI disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 30.
     #[cfg_attr(doc, doc(alias("scsi0", "scsi1", "scsi2", "scsi3")))]
     #[inline]
@@ -5526,12 +5908,14 @@ impl QemuVmidConfigPost {
         self.0.call.set_member::<QemuDrive, Which, How>("scsi", index, scsi);
         self
     }
+
     /// Model of the SCSI controller. Default: `lsi`.
     #[inline]
     pub fn scsihw<How>(mut self, scsihw: impl IntoSetting<QemuScsihw, How>) -> Self {
         self.0.call.set_some::<QemuScsihw, How>("scsihw", scsihw);
         self
     }
+
     /// DNS search domains for cloud-init; those of the host unless this or `nameserver` is set.
     #[inline]
     pub fn searchdomain<How>(
@@ -5541,7 +5925,9 @@ impl QemuVmidConfigPost {
         self.0.call.set_some_list::<String, How>("searchdomain", searchdomain);
         self
     }
-    /// Serial port: a device of the host such as `/dev/ttyS0`, or `socket` for one reachable as a terminal. Indexes 0 to 3.
+
+    /// Serial port: a device of the host such as `/dev/ttyS0`, or `socket` for one reachable as a
+    /// terminal. Indexes 0 to 3.
     #[cfg_attr(doc, doc(alias("serial0", "serial1", "serial2", "serial3")))]
     #[inline]
     pub fn serial<Which, How>(
@@ -5552,36 +5938,43 @@ impl QemuVmidConfigPost {
         self.0.call.set_member::<String, Which, How>("serial", index, serial);
         self
     }
-    /// Weight of this guest when the host hands out memory by ballooning; 0 keeps the memory fixed. From 0 to 50000. Default: `1000`.
+
+    /// Weight of this guest when the host hands out memory by ballooning; 0 keeps the memory fixed.
+    /// From 0 to 50000. Default: `1000`.
     #[inline]
     pub fn shares<How>(mut self, shares: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("shares", shares);
         self
     }
+
     /// Acts even if the virtual machine is locked; only for root.
     #[inline]
     pub fn skiplock<How>(mut self, skiplock: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("skiplock", skiplock);
         self
     }
+
     /// Values of the SMBIOS type 1 (system) table shown to the guest. At most 512 characters.
     #[inline]
     pub fn smbios1<How>(mut self, smbios1: impl IntoSetting<QemuSmbios1, How>) -> Self {
         self.0.call.set_some::<QemuSmbios1, How>("smbios1", smbios1);
         self
     }
+
     /// Number of CPUs; deprecated, use `sockets` and `cores`. At least 1. Default: `1`.
     #[inline]
     pub fn smp<How>(mut self, smp: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("smp", smp);
         self
     }
+
     /// CPU sockets. At least 1. Default: `1`.
     #[inline]
     pub fn sockets<How>(mut self, sockets: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("sockets", sockets);
         self
     }
+
     /// Extras for SPICE sessions.
     #[inline]
     pub fn spice_enhancements<How>(
@@ -5596,18 +5989,22 @@ impl QemuVmidConfigPost {
             >("spice_enhancements", spice_enhancements);
         self
     }
+
     /// SSH public keys cloud-init installs, one a line.
     #[inline]
     pub fn sshkeys<How>(mut self, sshkeys: impl IntoSetting<EncodedText, How>) -> Self {
         self.0.call.set_some::<EncodedText, How>("sshkeys", sshkeys);
         self
     }
-    /// Date at which the hardware clock starts: `now`, `2006-06-17` or `2006-06-17T16:01:21`. Default: `now`.
+
+    /// Date at which the hardware clock starts: `now`, `2006-06-17` or `2006-06-17T16:01:21`.
+    /// Default: `now`.
     #[inline]
     pub fn startdate<How>(mut self, startdate: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("startdate", startdate);
         self
     }
+
     /// Place in the node's start and shutdown sequence.
     #[inline]
     pub fn startup<How>(
@@ -5617,31 +6014,38 @@ impl QemuVmidConfigPost {
         self.0.call.set_some::<super::types::StartupOrder, How>("startup", startup);
         self
     }
-    /// Adds a USB tablet, so that the VNC pointer follows the mouse; idle guests save CPU without it. Default: `true`.
+
+    /// Adds a USB tablet, so that the VNC pointer follows the mouse; idle guests save CPU without
+    /// it. Default: `true`.
     #[inline]
     pub fn tablet<How>(mut self, tablet: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("tablet", tablet);
         self
     }
+
     /// Labels for people and tools, separated by `;`; they have no effect on the virtual machine.
     #[inline]
     pub fn tags<How>(mut self, tags: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("tags", tags);
         self
     }
+
     /// Corrects drift of the guest's clock. Default: `false`.
     #[inline]
     pub fn tdf<How>(mut self, tdf: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("tdf", tdf);
         self
     }
+
     /// Whether the virtual machine is a template; a template cannot be started. Default: `false`.
     #[inline]
     pub fn template<How>(mut self, template: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("template", template);
         self
     }
-    /// Disk for the state of the virtual TPM; a new one's size is fixed and any size given is ignored.
+
+    /// Disk for the state of the virtual TPM; a new one's size is fixed and any size given is
+    /// ignored.
     #[inline]
     pub fn tpmstate0<How>(
         mut self,
@@ -5650,7 +6054,9 @@ impl QemuVmidConfigPost {
         self.0.call.set_some::<QemuTpmState, How>("tpmstate0", tpmstate0);
         self
     }
-    /// Volume that belongs to the virtual machine but is not attached; kept by the server, not to be set. Indexes 0 to 255.
+
+    /// Volume that belongs to the virtual machine but is not attached; kept by the server, not to
+    /// be set. Indexes 0 to 255.
     #[cfg_attr(doc, doc(alias("unused0", "unused1", "unused2", "unused3")))]
     #[inline]
     pub fn unused<Which, How>(
@@ -5661,7 +6067,9 @@ impl QemuVmidConfigPost {
         self.0.call.set_member::<QemuUnused, Which, How>("unused", index, unused);
         self
     }
-    /// USB device given to the guest; numbers above 4 need machine version 7.1 and a recent guest. Indexes 0 to 13.
+
+    /// USB device given to the guest; numbers above 4 need machine version 7.1 and a recent guest.
+    /// Indexes 0 to 13.
     #[cfg_attr(doc, doc(alias("usb0", "usb1", "usb2", "usb3")))]
     #[inline]
     pub fn usb<Which, How>(
@@ -5672,18 +6080,22 @@ impl QemuVmidConfigPost {
         self.0.call.set_member::<QemuUsb, Which, How>("usb", index, usb);
         self
     }
-    /// Virtual CPUs plugged in at start; more can be hot-plugged, up to `cores` times `sockets`. At least 1. Default: `0`.
+
+    /// Virtual CPUs plugged in at start; more can be hot-plugged, up to `cores` times `sockets`. At
+    /// least 1. Default: `0`.
     #[inline]
     pub fn vcpus<How>(mut self, vcpus: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("vcpus", vcpus);
         self
     }
+
     /// Display adapter of the guest.
     #[inline]
     pub fn vga<How>(mut self, vga: impl IntoSetting<QemuVga, How>) -> Self {
         self.0.call.set_some::<QemuVga, How>("vga", vga);
         self
     }
+
     /// VirtIO block disk; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 15.
     #[cfg_attr(doc, doc(alias("virtio0", "virtio1", "virtio2", "virtio3")))]
     #[inline]
@@ -5695,6 +6107,7 @@ impl QemuVmidConfigPost {
         self.0.call.set_member::<QemuDrive, Which, How>("virtio", index, virtio);
         self
     }
+
     /// Directory of the host shared with the guest by Virtio-fs. Indexes 0 to 9. Since 8.4.
     #[cfg_attr(doc, doc(alias("virtiofs0", "virtiofs1", "virtiofs2", "virtiofs3")))]
     #[inline]
@@ -5706,12 +6119,15 @@ impl QemuVmidConfigPost {
         self.0.call.set_member::<QemuVirtiofs, Which, How>("virtiofs", index, virtiofs);
         self
     }
-    /// Generation ID telling the guest of rollback or copy: a UUID, `1` to have one made, `0` for none.
+
+    /// Generation ID telling the guest of rollback or copy: a UUID, `1` to have one made, `0` for
+    /// none.
     #[inline]
     pub fn vmgenid<How>(mut self, vmgenid: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("vmgenid", vmgenid);
         self
     }
+
     /// Storage for saved RAM, at a snapshot or when suspending to disk.
     #[inline]
     pub fn vmstatestorage<How>(
@@ -5721,6 +6137,7 @@ impl QemuVmidConfigPost {
         self.0.call.set_some::<StorageId, How>("vmstatestorage", vmstatestorage);
         self
     }
+
     /// Hardware watchdog that acts when the guest, having armed it, no longer feeds it.
     #[inline]
     pub fn watchdog<How>(
@@ -5730,19 +6147,24 @@ impl QemuVmidConfigPost {
         self.0.call.set_some::<QemuWatchdog, How>("watchdog", watchdog);
         self
     }
+
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
         self.0.call.unset(name.into());
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -5775,40 +6197,77 @@ impl Settings<QemuVmidConfigPost> for QemuConfig {
 ///
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
-/// * Needs: one of `VM.Config.Disk`, `VM.Config.CDROM`, `VM.Config.CPU`, `VM.Config.Memory`, `VM.Config.Network`, `VM.Config.HWType`, `VM.Config.Options`, `VM.Config.Cloudinit` on path `/vms/{vmid}`.
-///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, `tpmstate0`, when a disk is made on a storage: `Datastore.AllocateSpace` on path `/storage/{storage}`.
-///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, `tpmstate0`, `unused[n]`, when an existing volume is attached or imported: `Datastore.Allocate` on path `/storage/{storage}` or (the volume is an ISO image, a template or a disk image to import and one of `Datastore.AllocateSpace`, `Datastore.Audit` on path `/storage/{storage}`) or the volume belongs to the guest of the request or (the volume is a backup of the guest {vmid} and `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or (the volume is a disk of the guest {vmid} and `Datastore.Audit` on path `/storage/{storage}` and `VM.Config.Disk` on path `/vms/{vmid}`).
-///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, `tpmstate0`, when `import-from` names a disk of another machine: `VM.Clone` on path `/vms/{source}`.
-///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, when `import-from` names an image within an OVA, which is unpacked on `import-working-storage` or where the OVA is: `Datastore.AllocateSpace` on path `/storage/{import-working-storage}`.
-///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, `tpmstate0`, when a disk is a device or file of the node, given by its path: to be `root@pam` itself.
+/// * Needs: one of `VM.Config.Disk`, `VM.Config.CDROM`, `VM.Config.CPU`, `VM.Config.Memory`,
+///   `VM.Config.Network`, `VM.Config.HWType`, `VM.Config.Options`, `VM.Config.Cloudinit` on path
+///   `/vms/{vmid}`.
+///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, `tpmstate0`, when a disk is
+///     made on a storage: `Datastore.AllocateSpace` on path `/storage/{storage}`.
+///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, `tpmstate0`, `unused[n]`, when
+///     an existing volume is attached or imported: `Datastore.Allocate` on path
+///     `/storage/{storage}` or (the volume is an ISO image, a template or a disk image to import
+///     and one of `Datastore.AllocateSpace`, `Datastore.Audit` on path `/storage/{storage}`) or the
+///     volume belongs to the guest of the request or (the volume is a backup of the guest {vmid}
+///     and `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path
+///     `/vms/{vmid}`) or (the volume is a disk of the guest {vmid} and `Datastore.Audit` on path
+///     `/storage/{storage}` and `VM.Config.Disk` on path `/vms/{vmid}`).
+///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, `tpmstate0`, when
+///     `import-from` names a disk of another machine: `VM.Clone` on path `/vms/{source}`.
+///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, when `import-from` names an
+///     image within an OVA, which is unpacked on `import-working-storage` or where the OVA is:
+///     `Datastore.AllocateSpace` on path `/storage/{import-working-storage}`.
+///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, `tpmstate0`, when a disk is a
+///     device or file of the node, given by its path: to be `root@pam` itself.
 ///   * With `delete`: what it takes to set them.
-///   * With `delete`, when the saved state (`vmstate`) is removed: `VM.Config.Disk` and `VM.PowerMgmt` on path `/vms/{vmid}`.
-///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `cdrom`, when the CD drive of the node is passed on (`cdrom`): `Sys.Console` on path `/`.
+///   * With `delete`, when the saved state (`vmstate`) is removed: `VM.Config.Disk` and
+///     `VM.PowerMgmt` on path `/vms/{vmid}`.
+///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `cdrom`, when the CD drive of the node is passed on
+///     (`cdrom`): `Sys.Console` on path `/`.
 ///   * With `vmstatestorage`: `Datastore.AllocateSpace` on path `/storage/{vmstatestorage}`.
-///   * With `net[n]`, when a network card is on a bridge or VNet (the zone of a plain bridge is `localnetwork`; each VLAN of `tag` and `trunks` counts): (the card has neither `tag` nor `trunks` and `SDN.Use` on path `/sdn/zones/{zone}/{bridge}`) or `SDN.Use` on path `/sdn/zones/{zone}/{bridge}/{tag}`.
-///   * With `cores`, `cpu`, `cpulimit`, `cpuunits`, `numa`, `numa[n]`, `smp`, `sockets`, `vcpus`: `VM.Config.CPU` on path `/vms/{vmid}`.
+///   * With `net[n]`, when a network card is on a bridge or VNet (the zone of a plain bridge is
+///     `localnetwork`; each VLAN of `tag` and `trunks` counts): (the card has neither `tag` nor
+///     `trunks` and `SDN.Use` on path `/sdn/zones/{zone}/{bridge}`) or `SDN.Use` on path
+///     `/sdn/zones/{zone}/{bridge}/{tag}`.
+///   * With `cores`, `cpu`, `cpulimit`, `cpuunits`, `numa`, `numa[n]`, `smp`, `sockets`, `vcpus`:
+///     `VM.Config.CPU` on path `/vms/{vmid}`.
 ///   * With `memory`, `balloon`, `shares`, `allow-ksm`: `VM.Config.Memory` on path `/vms/{vmid}`.
-///   * With `acpi`, `audio0`, `hotplug`, `kvm`, `machine`, `rng0`, `scsihw`, `smbios1`, `tablet`, `vga`, `watchdog`: `VM.Config.HWType` on path `/vms/{vmid}`.
-///   * With `agent`, `autostart`, `bios`, `description`, `keyboard`, `localtime`, `migrate_downtime`, `migrate_speed`, `name`, `onboot`, `ostype`, `protection`, `reboot`, `startdate`, `startup`, `tdf`, `template`: `VM.Config.Options` on path `/vms/{vmid}`.
+///   * With `acpi`, `audio0`, `hotplug`, `kvm`, `machine`, `rng0`, `scsihw`, `smbios1`, `tablet`,
+///     `vga`, `watchdog`: `VM.Config.HWType` on path `/vms/{vmid}`.
+///   * With `agent`, `autostart`, `bios`, `description`, `keyboard`, `localtime`,
+///     `migrate_downtime`, `migrate_speed`, `name`, `onboot`, `ostype`, `protection`, `reboot`,
+///     `startdate`, `startup`, `tdf`, `template`: `VM.Config.Options` on path `/vms/{vmid}`.
 ///   * With `freeze`: `VM.PowerMgmt` on path `/vms/{vmid}`.
 ///   * With `net[n]`: `VM.Config.Network` on path `/vms/{vmid}`.
-///   * With `cicustom`, `cipassword`, `citype`, `ciuser`, `ciupgrade`, `ipconfig[n]`, `nameserver`, `searchdomain`, `sshkeys`: one of `VM.Config.Cloudinit`, `VM.Config.Network` on path `/vms/{vmid}`.
-///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, `tpmstate0`, `boot`, `bootdisk`, `vmstatestorage`, `unused[n]`, when a disk is added, changed or removed: `VM.Config.Disk` on path `/vms/{vmid}`.
-///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `cdrom`, when a CD drive is added, changed or removed: `VM.Config.CDROM` on path `/vms/{vmid}`.
-///   * With `ide[n]`, `sata[n]`, `scsi[n]`, when a cloud-init drive is added, changed or removed: `VM.Config.Cloudinit` and `VM.Config.CDROM` on path `/vms/{vmid}`.
+///   * With `cicustom`, `cipassword`, `citype`, `ciuser`, `ciupgrade`, `ipconfig[n]`, `nameserver`,
+///     `searchdomain`, `sshkeys`: one of `VM.Config.Cloudinit`, `VM.Config.Network` on path
+///     `/vms/{vmid}`.
+///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, `tpmstate0`, `boot`,
+///     `bootdisk`, `vmstatestorage`, `unused[n]`, when a disk is added, changed or removed:
+///     `VM.Config.Disk` on path `/vms/{vmid}`.
+///   * With `ide[n]`, `sata[n]`, `scsi[n]`, `cdrom`, when a CD drive is added, changed or removed:
+///     `VM.Config.CDROM` on path `/vms/{vmid}`.
+///   * With `ide[n]`, `sata[n]`, `scsi[n]`, when a cloud-init drive is added, changed or removed:
+///     `VM.Config.Cloudinit` and `VM.Config.CDROM` on path `/vms/{vmid}`.
 ///   * With `startup`: `Sys.Modify` on path `/`.
-///   * With `affinity`, `amd-sev`, `arch`, `args`, `hookscript`, `hugepages`, `intel-tdx`, `ivshmem`, `keephugepages`, `lock`, `parallel[n]`, `spice_enhancements`, `vmgenid`: to be `root@pam` itself.
-///   * With `serial[n]`, when a serial port is a device of the node and not `socket`: to be `root@pam` itself.
+///   * With `affinity`, `amd-sev`, `arch`, `args`, `hookscript`, `hugepages`, `intel-tdx`,
+///     `ivshmem`, `keephugepages`, `lock`, `parallel[n]`, `spice_enhancements`, `vmgenid`: to be
+///     `root@pam` itself.
+///   * With `serial[n]`, when a serial port is a device of the node and not `socket`: to be
+///     `root@pam` itself.
 ///   * With `serial[n]`, `usb[n]`, `hostpci[n]`: `VM.Config.HWType` on path `/vms/{vmid}`.
-///   * With `usb[n]`, when a USB device of the node is passed on without a mapping: to be `root@pam` itself.
+///   * With `usb[n]`, when a USB device of the node is passed on without a mapping: to be
+///     `root@pam` itself.
 ///   * With `usb[n]`, when a USB mapping is used: `Mapping.Use` on path `/mapping/usb/{mapping}`.
-///   * With `hostpci[n]`, when a PCI device of the node is passed on without a mapping, or with `romfile`: to be `root@pam` itself.
-///   * With `hostpci[n]`, when a PCI mapping is used: `Mapping.Use` on path `/mapping/pci/{mapping}`.
+///   * With `hostpci[n]`, when a PCI device of the node is passed on without a mapping, or with
+///     `romfile`: to be `root@pam` itself.
+///   * With `hostpci[n]`, when a PCI mapping is used: `Mapping.Use` on path
+///     `/mapping/pci/{mapping}`.
 ///   * With `virtiofs[n]`: `Mapping.Use` on path `/mapping/dir/{dirid}`.
 ///   * With `virtiofs[n]`: `VM.Config.Disk` on path `/vms/{vmid}`.
-///   * With `rng0`, when the random numbers come from `/dev/hwrng`: `Mapping.Use` on path `/mapping/hwrng`.
+///   * With `rng0`, when the random numbers come from `/dev/hwrng`: `Mapping.Use` on path
+///     `/mapping/hwrng`.
 ///   * With `cpu`, when the CPU model is a custom one: `Mapping.Use` on path `/mapping/cpu/{name}`.
-///   * With `tags`: `VM.Config.Options` on path `/vms/{vmid}` and (everybody may set the tag or `Sys.Modify` on path `/`).
+///   * With `tags`: `VM.Config.Options` on path `/vms/{vmid}` and (everybody may set the tag or
+///     `Sys.Modify` on path `/`).
 ///   * With `skiplock`: to be `root@pam` itself.
 ///
 /// # Example
@@ -5850,25 +6309,30 @@ impl QemuVmidConfigPut {
         self.0.call.set_some::<bool, How>("acpi", acpi);
         self
     }
+
     /// Host CPUs the guest may run on, such as `0,5,8-11`. Several are separated by commas.
     #[inline]
     pub fn affinity<How>(mut self, affinity: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("affinity", affinity);
         self
     }
+
     /// Whether and how the QEMU guest agent inside the guest is used.
     #[inline]
     pub fn agent<How>(mut self, agent: impl IntoSetting<QemuAgent, How>) -> Self {
         self.0.call.set_some::<QemuAgent, How>("agent", agent);
         self
     }
-    /// Lets the host merge identical memory pages of this guest with others (KSM). Default: `true`. Since 9.1.
+
+    /// Lets the host merge identical memory pages of this guest with others (KSM). Default: `true`.
+    /// Since 9.1.
     #[cfg_attr(doc, doc(alias("allow-ksm")))]
     #[inline]
     pub fn allow_ksm<How>(mut self, allow_ksm: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("allow-ksm", allow_ksm);
         self
     }
+
     /// Memory encryption for the guest by AMD SEV. Since 8.3.
     #[cfg_attr(doc, doc(alias("amd-sev")))]
     #[inline]
@@ -5876,6 +6340,7 @@ impl QemuVmidConfigPut {
         self.0.call.set_some::<QemuSev, How>("amd-sev", amd_sev);
         self
     }
+
     /// Emulated processor architecture; that of the host when absent.
     #[inline]
     pub fn arch<How>(
@@ -5885,54 +6350,64 @@ impl QemuVmidConfigPut {
         self.0.call.set_some::<super::types::QemuArch, How>("arch", arch);
         self
     }
+
     /// Extra QEMU command line arguments, for experts; only root may set them.
     #[inline]
     pub fn args<How>(mut self, args: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("args", args);
         self
     }
+
     /// Sound card of the guest, useful with SPICE.
     #[inline]
     pub fn audio0<How>(mut self, audio0: impl IntoSetting<QemuAudio, How>) -> Self {
         self.0.call.set_some::<QemuAudio, How>("audio0", audio0);
         self
     }
+
     /// Restart after a crash; has no effect at present. Default: `false`.
     #[inline]
     pub fn autostart<How>(mut self, autostart: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("autostart", autostart);
         self
     }
-    /// Memory in MiB the guest keeps at least when the host reclaims some; 0 removes the balloon device. At least 0.
+
+    /// Memory in MiB the guest keeps at least when the host reclaims some; 0 removes the balloon
+    /// device. At least 0.
     #[inline]
     pub fn balloon<How>(mut self, balloon: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("balloon", balloon);
         self
     }
+
     /// Firmware: SeaBIOS, or OVMF for UEFI. Default: `seabios`.
     #[inline]
     pub fn bios<How>(mut self, bios: impl IntoSetting<QemuBios, How>) -> Self {
         self.0.call.set_some::<QemuBios, How>("bios", bios);
         self
     }
+
     /// Devices the guest boots from, in order.
     #[inline]
     pub fn boot<How>(mut self, boot: impl IntoSetting<QemuBoot, How>) -> Self {
         self.0.call.set_some::<QemuBoot, How>("boot", boot);
         self
     }
+
     /// Disk to boot from; deprecated, use `boot` with `order`.
     #[inline]
     pub fn bootdisk<How>(mut self, bootdisk: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("bootdisk", bootdisk);
         self
     }
+
     /// Shorthand for the drive `ide2`.
     #[inline]
     pub fn cdrom<How>(mut self, cdrom: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("cdrom", cdrom);
         self
     }
+
     /// Snippets that replace the generated cloud-init documents.
     #[inline]
     pub fn cicustom<How>(
@@ -5942,61 +6417,76 @@ impl QemuVmidConfigPut {
         self.0.call.set_some::<QemuCloudInitCustom, How>("cicustom", cicustom);
         self
     }
-    /// Password cloud-init gives the user; SSH keys are preferable, and old cloud-init cannot take a hash.
+
+    /// Password cloud-init gives the user; SSH keys are preferable, and old cloud-init cannot take
+    /// a hash.
     #[inline]
     pub fn cipassword<How>(mut self, cipassword: impl IntoSetting<Secret, How>) -> Self {
         self.0.call.set_some::<Secret, How>("cipassword", cipassword);
         self
     }
-    /// Form of the cloud-init data; by default fitting `ostype`, with `configdrive2` for Windows and `nocloud` otherwise.
+
+    /// Form of the cloud-init data; by default fitting `ostype`, with `configdrive2` for Windows
+    /// and `nocloud` otherwise.
     #[inline]
     pub fn citype<How>(mut self, citype: impl IntoSetting<QemuCitype, How>) -> Self {
         self.0.call.set_some::<QemuCitype, How>("citype", citype);
         self
     }
+
     /// Has cloud-init upgrade the guest's packages at first boot. Default: `true`. Since 8.0.
     #[inline]
     pub fn ciupgrade<How>(mut self, ciupgrade: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("ciupgrade", ciupgrade);
         self
     }
+
     /// User that cloud-init gives the password and SSH keys, in place of the image's own default.
     #[inline]
     pub fn ciuser<How>(mut self, ciuser: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("ciuser", ciuser);
         self
     }
+
     /// CPU cores per socket. At least 1. Default: `1`.
     #[inline]
     pub fn cores<How>(mut self, cores: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("cores", cores);
         self
     }
+
     /// CPU model shown to the guest, and its flags.
     #[inline]
     pub fn cpu<How>(mut self, cpu: impl IntoSetting<QemuCpu, How>) -> Self {
         self.0.call.set_some::<QemuCpu, How>("cpu", cpu);
         self
     }
-    /// Cap on CPU time, in host CPUs; 1.5 allows one and a half, 0 means no cap. From 0 to 128. Default: `0`.
+
+    /// Cap on CPU time, in host CPUs; 1.5 allows one and a half, 0 means no cap. From 0 to 128.
+    /// Default: `0`.
     #[inline]
     pub fn cpulimit<How>(mut self, cpulimit: impl IntoSetting<f64, How>) -> Self {
         self.0.call.set_some::<f64, How>("cpulimit", cpulimit);
         self
     }
-    /// CPU weight against the other guests; who has more gets more time when CPUs are scarce. From 1 to 262144.
+
+    /// CPU weight against the other guests; who has more gets more time when CPUs are scarce. From 1
+    /// to 262144.
     #[inline]
     pub fn cpuunits<How>(mut self, cpuunits: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("cpuunits", cpuunits);
         self
     }
+
     /// Comma-separated options to remove from the configuration.
     #[inline]
     pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
-    /// Notes about the virtual machine, in Markdown; kept as comments of the configuration. At most 8192 characters.
+
+    /// Notes about the virtual machine, in Markdown; kept as comments of the configuration. At most 8192
+    /// characters.
     #[inline]
     pub fn description<How>(
         mut self,
@@ -6005,13 +6495,17 @@ impl QemuVmidConfigPut {
         self.0.call.set_some::<String, How>("description", description);
         self
     }
-    /// SHA-1 digest the configuration must still have; the change is refused otherwise. At most 40 characters.
+
+    /// SHA-1 digest the configuration must still have; the change is refused otherwise. At most 40
+    /// characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
-    /// Disk for the UEFI variables of OVMF; a new one's size is fixed and any size given is ignored.
+
+    /// Disk for the UEFI variables of OVMF; a new one's size is fixed and any size given is
+    /// ignored.
     #[inline]
     pub fn efidisk0<How>(
         mut self,
@@ -6020,18 +6514,22 @@ impl QemuVmidConfigPut {
         self.0.call.set_some::<QemuEfiDisk, How>("efidisk0", efidisk0);
         self
     }
-    /// Deletes the volume of a removed disk; without it the volume stays as `unused[n]`. Only together with `delete`.
+
+    /// Deletes the volume of a removed disk; without it the volume stays as `unused[n]`. Only
+    /// together with `delete`.
     #[inline]
     pub fn force<How>(mut self, force: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("force", force);
         self
     }
+
     /// Starts with the CPUs halted; the monitor command `c` sets them going.
     #[inline]
     pub fn freeze<How>(mut self, freeze: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("freeze", freeze);
         self
     }
+
     /// Volume ID of a snippet, a script that is run before and after each start and stop.
     #[inline]
     pub fn hookscript<How>(
@@ -6041,7 +6539,9 @@ impl QemuVmidConfigPut {
         self.0.call.set_some::<VolumeId, How>("hookscript", hookscript);
         self
     }
-    /// PCI device of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 15.
+
+    /// PCI device of the host given to the guest; ties the virtual machine to its node, use with
+    /// care. Indexes 0 to 15.
     #[cfg_attr(doc, doc(alias("hostpci0", "hostpci1", "hostpci2", "hostpci3")))]
     #[inline]
     pub fn hostpci<Which, How>(
@@ -6052,13 +6552,17 @@ impl QemuVmidConfigPut {
         self.0.call.set_member::<QemuHostPci, Which, How>("hostpci", index, hostpci);
         self
     }
-    /// Device kinds that can be changed while running, comma-separated; `0` for none, `1` for the default set. Default: `network,disk,usb`.
+
+    /// Device kinds that can be changed while running, comma-separated; `0` for none, `1` for the
+    /// default set. Default: `network,disk,usb`.
     #[inline]
     pub fn hotplug<How>(mut self, hotplug: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("hotplug", hotplug);
         self
     }
-    /// Backs the memory with huge pages of this many MiB; `any` takes 1 GiB pages if possible, else 2 MiB.
+
+    /// Backs the memory with huge pages of this many MiB; `any` takes 1 GiB pages if possible, else 2
+    /// MiB.
     #[inline]
     pub fn hugepages<How>(
         mut self,
@@ -6067,6 +6571,7 @@ impl QemuVmidConfigPut {
         self.0.call.set_some::<QemuHugepages, How>("hugepages", hugepages);
         self
     }
+
     /// Disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 3.
     #[cfg_attr(doc, doc(alias("ide0", "ide1", "ide2", "ide3")))]
     #[inline]
@@ -6078,6 +6583,7 @@ impl QemuVmidConfigPut {
         self.0.call.set_member::<QemuDrive, Which, How>("ide", index, ide);
         self
     }
+
     /// Hardware isolation of the guest by Intel TDX. Since 9.1.
     #[cfg_attr(doc, doc(alias("intel-tdx")))]
     #[inline]
@@ -6085,7 +6591,9 @@ impl QemuVmidConfigPut {
         self.0.call.set_some::<QemuTdx, How>("intel-tdx", intel_tdx);
         self
     }
-    /// Addresses cloud-init gives to the card `net[n]`; DHCP on IPv4 if nothing is set. Indexes 0 to 31.
+
+    /// Addresses cloud-init gives to the card `net[n]`; DHCP on IPv4 if nothing is set. Indexes 0
+    /// to 31.
     #[cfg_attr(doc, doc(alias("ipconfig0", "ipconfig1", "ipconfig2", "ipconfig3")))]
     #[inline]
     pub fn ipconfig<Which, How>(
@@ -6096,13 +6604,16 @@ impl QemuVmidConfigPut {
         self.0.call.set_member::<QemuIpConfig, Which, How>("ipconfig", index, ipconfig);
         self
     }
+
     /// Memory shared with other virtual machines or the host.
     #[inline]
     pub fn ivshmem<How>(mut self, ivshmem: impl IntoSetting<QemuIvshmem, How>) -> Self {
         self.0.call.set_some::<QemuIvshmem, How>("ivshmem", ivshmem);
         self
     }
-    /// Keeps the huge pages reserved after the virtual machine stops, ready for its next start. Default: `false`.
+
+    /// Keeps the huge pages reserved after the virtual machine stops, ready for its next start.
+    /// Default: `false`.
     #[inline]
     pub fn keephugepages<How>(
         mut self,
@@ -6111,6 +6622,7 @@ impl QemuVmidConfigPut {
         self.0.call.set_some::<bool, How>("keephugepages", keephugepages);
         self
     }
+
     /// Keyboard layout of the VNC server; seldom needed, as the guest can set its own.
     #[inline]
     pub fn keyboard<How>(
@@ -6120,37 +6632,46 @@ impl QemuVmidConfigPut {
         self.0.call.set_some::<super::types::KeyboardLayout, How>("keyboard", keyboard);
         self
     }
-    /// Uses KVM hardware virtualisation; without it, the CPU is emulated, which is slow. Default: `true`.
+
+    /// Uses KVM hardware virtualisation; without it, the CPU is emulated, which is slow. Default:
+    /// `true`.
     #[inline]
     pub fn kvm<How>(mut self, kvm: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("kvm", kvm);
         self
     }
-    /// Runs the guest's hardware clock in local time, not UTC; on by default for Windows types of `ostype`.
+
+    /// Runs the guest's hardware clock in local time, not UTC; on by default for Windows types of
+    /// `ostype`.
     #[inline]
     pub fn localtime<How>(mut self, localtime: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("localtime", localtime);
         self
     }
+
     /// Lock that keeps other operations off the virtual machine; only root may set it.
     #[inline]
     pub fn lock<How>(mut self, lock: impl IntoSetting<QemuLock, How>) -> Self {
         self.0.call.set_some::<QemuLock, How>("lock", lock);
         self
     }
+
     /// QEMU machine type and its options.
     #[inline]
     pub fn machine<How>(mut self, machine: impl IntoSetting<QemuMachine, How>) -> Self {
         self.0.call.set_some::<QemuMachine, How>("machine", machine);
         self
     }
+
     /// Memory of the guest in MiB; with ballooning this is the most it can get.
     #[inline]
     pub fn memory<How>(mut self, memory: impl IntoSetting<QemuMemory, How>) -> Self {
         self.0.call.set_some::<QemuMemory, How>("memory", memory);
         self
     }
-    /// Longest pause in seconds accepted at the end of a live migration; raised step by step if it does not suffice. At least 0. Default: `0.1`.
+
+    /// Longest pause in seconds accepted at the end of a live migration; raised step by step if it
+    /// does not suffice. At least 0. Default: `0.1`.
     #[inline]
     pub fn migrate_downtime<How>(
         mut self,
@@ -6159,6 +6680,7 @@ impl QemuVmidConfigPut {
         self.0.call.set_some::<f64, How>("migrate_downtime", migrate_downtime);
         self
     }
+
     /// Cap on migration traffic in MB/s; 0 means none. At least 0. Default: `0`.
     #[inline]
     pub fn migrate_speed<How>(
@@ -6168,12 +6690,14 @@ impl QemuVmidConfigPut {
         self.0.call.set_some::<i64, How>("migrate_speed", migrate_speed);
         self
     }
+
     /// Name of the virtual machine; must be a valid DNS name.
     #[inline]
     pub fn name<How>(mut self, name: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("name", name);
         self
     }
+
     /// DNS server addresses for cloud-init; those of the host unless this or `searchdomain` is set.
     #[inline]
     pub fn nameserver<How>(
@@ -6183,6 +6707,7 @@ impl QemuVmidConfigPut {
         self.0.call.set_some_list::<String, How>("nameserver", nameserver);
         self
     }
+
     /// Network card of the guest. Indexes 0 to 31.
     #[cfg_attr(doc, doc(alias("net0", "net1", "net2", "net3")))]
     #[inline]
@@ -6194,12 +6719,14 @@ impl QemuVmidConfigPut {
         self.0.call.set_member::<QemuNet, Which, How>("net", index, net);
         self
     }
+
     /// Gives the guest NUMA nodes. Default: `false`.
     #[inline]
     pub fn numa<How>(mut self, numa: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("numa", numa);
         self
     }
+
     /// One NUMA node of the guest. Indexes 0 to 7.
     #[cfg_attr(doc, doc(alias("numa0", "numa1", "numa2", "numa3")))]
     #[inline]
@@ -6211,19 +6738,24 @@ impl QemuVmidConfigPut {
         self.0.call.set_member::<QemuNuma, Which, How>("numa", index, numa_nodes);
         self
     }
+
     /// Starts the virtual machine when its node boots. Default: `false`.
     #[inline]
     pub fn onboot<How>(mut self, onboot: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("onboot", onboot);
         self
     }
-    /// Guest operating system, by which defaults and optimisations are chosen; `l26` is any current Linux. Default: `other`.
+
+    /// Guest operating system, by which defaults and optimisations are chosen; `l26` is any current
+    /// Linux. Default: `other`.
     #[inline]
     pub fn ostype<How>(mut self, ostype: impl IntoSetting<QemuOstype, How>) -> Self {
         self.0.call.set_some::<QemuOstype, How>("ostype", ostype);
         self
     }
-    /// Parallel port of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 2.
+
+    /// Parallel port of the host given to the guest; ties the virtual machine to its node, use with
+    /// care. Indexes 0 to 2.
     #[cfg_attr(doc, doc(alias("parallel0", "parallel1", "parallel2")))]
     #[inline]
     pub fn parallel<Which, How>(
@@ -6234,31 +6766,37 @@ impl QemuVmidConfigPut {
         self.0.call.set_member::<String, Which, How>("parallel", index, parallel);
         self
     }
+
     /// Refuses to delete the virtual machine or its disks. Default: `false`.
     #[inline]
     pub fn protection<How>(mut self, protection: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("protection", protection);
         self
     }
+
     /// Lets the guest reboot; if off, QEMU exits when the guest reboots. Default: `true`.
     #[inline]
     pub fn reboot<How>(mut self, reboot: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("reboot", reboot);
         self
     }
+
     /// Comma-separated options whose pending changes are dropped.
     #[inline]
     pub fn revert<How>(mut self, revert: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("revert", revert);
         self
     }
+
     /// VirtIO random number generator for the guest.
     #[inline]
     pub fn rng0<How>(mut self, rng0: impl IntoSetting<QemuRng, How>) -> Self {
         self.0.call.set_some::<QemuRng, How>("rng0", rng0);
         self
     }
-    /// MTU in effect per VirtIO card, as `net0=1500`; 0 means none is passed. Kept with snapshots, not to be set. Only in 9.0.
+
+    /// MTU in effect per VirtIO card, as `net0=1500`; 0 means none is passed. Kept with snapshots,
+    /// not to be set. Only in 9.0.
     #[cfg_attr(doc, doc(alias("running-nets-host-mtu")))]
     #[inline]
     pub fn running_nets_host_mtu<How>(
@@ -6270,6 +6808,7 @@ impl QemuVmidConfigPut {
             .set_some::<String, How>("running-nets-host-mtu", running_nets_host_mtu);
         self
     }
+
     /// SATA disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 5.
     #[cfg_attr(doc, doc(alias("sata0", "sata1", "sata2", "sata3")))]
     #[inline]
@@ -6281,6 +6820,7 @@ impl QemuVmidConfigPut {
         self.0.call.set_member::<QemuDrive, Which, How>("sata", index, sata);
         self
     }
+
     /// SCSI disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 30.
     #[cfg_attr(doc, doc(alias("scsi0", "scsi1", "scsi2", "scsi3")))]
     #[inline]
@@ -6292,12 +6832,14 @@ impl QemuVmidConfigPut {
         self.0.call.set_member::<QemuDrive, Which, How>("scsi", index, scsi);
         self
     }
+
     /// Model of the SCSI controller. Default: `lsi`.
     #[inline]
     pub fn scsihw<How>(mut self, scsihw: impl IntoSetting<QemuScsihw, How>) -> Self {
         self.0.call.set_some::<QemuScsihw, How>("scsihw", scsihw);
         self
     }
+
     /// DNS search domains for cloud-init; those of the host unless this or `nameserver` is set.
     #[inline]
     pub fn searchdomain<How>(
@@ -6307,7 +6849,9 @@ impl QemuVmidConfigPut {
         self.0.call.set_some_list::<String, How>("searchdomain", searchdomain);
         self
     }
-    /// Serial port: a device of the host such as `/dev/ttyS0`, or `socket` for one reachable as a terminal. Indexes 0 to 3.
+
+    /// Serial port: a device of the host such as `/dev/ttyS0`, or `socket` for one reachable as a
+    /// terminal. Indexes 0 to 3.
     #[cfg_attr(doc, doc(alias("serial0", "serial1", "serial2", "serial3")))]
     #[inline]
     pub fn serial<Which, How>(
@@ -6318,36 +6862,43 @@ impl QemuVmidConfigPut {
         self.0.call.set_member::<String, Which, How>("serial", index, serial);
         self
     }
-    /// Weight of this guest when the host hands out memory by ballooning; 0 keeps the memory fixed. From 0 to 50000. Default: `1000`.
+
+    /// Weight of this guest when the host hands out memory by ballooning; 0 keeps the memory fixed.
+    /// From 0 to 50000. Default: `1000`.
     #[inline]
     pub fn shares<How>(mut self, shares: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("shares", shares);
         self
     }
+
     /// Acts even if the virtual machine is locked; only for root.
     #[inline]
     pub fn skiplock<How>(mut self, skiplock: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("skiplock", skiplock);
         self
     }
+
     /// Values of the SMBIOS type 1 (system) table shown to the guest. At most 512 characters.
     #[inline]
     pub fn smbios1<How>(mut self, smbios1: impl IntoSetting<QemuSmbios1, How>) -> Self {
         self.0.call.set_some::<QemuSmbios1, How>("smbios1", smbios1);
         self
     }
+
     /// Number of CPUs; deprecated, use `sockets` and `cores`. At least 1. Default: `1`.
     #[inline]
     pub fn smp<How>(mut self, smp: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("smp", smp);
         self
     }
+
     /// CPU sockets. At least 1. Default: `1`.
     #[inline]
     pub fn sockets<How>(mut self, sockets: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("sockets", sockets);
         self
     }
+
     /// Extras for SPICE sessions.
     #[inline]
     pub fn spice_enhancements<How>(
@@ -6362,18 +6913,22 @@ impl QemuVmidConfigPut {
             >("spice_enhancements", spice_enhancements);
         self
     }
+
     /// SSH public keys cloud-init installs, one a line.
     #[inline]
     pub fn sshkeys<How>(mut self, sshkeys: impl IntoSetting<EncodedText, How>) -> Self {
         self.0.call.set_some::<EncodedText, How>("sshkeys", sshkeys);
         self
     }
-    /// Date at which the hardware clock starts: `now`, `2006-06-17` or `2006-06-17T16:01:21`. Default: `now`.
+
+    /// Date at which the hardware clock starts: `now`, `2006-06-17` or `2006-06-17T16:01:21`.
+    /// Default: `now`.
     #[inline]
     pub fn startdate<How>(mut self, startdate: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("startdate", startdate);
         self
     }
+
     /// Place in the node's start and shutdown sequence.
     #[inline]
     pub fn startup<How>(
@@ -6383,31 +6938,38 @@ impl QemuVmidConfigPut {
         self.0.call.set_some::<super::types::StartupOrder, How>("startup", startup);
         self
     }
-    /// Adds a USB tablet, so that the VNC pointer follows the mouse; idle guests save CPU without it. Default: `true`.
+
+    /// Adds a USB tablet, so that the VNC pointer follows the mouse; idle guests save CPU without
+    /// it. Default: `true`.
     #[inline]
     pub fn tablet<How>(mut self, tablet: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("tablet", tablet);
         self
     }
+
     /// Labels for people and tools, separated by `;`; they have no effect on the virtual machine.
     #[inline]
     pub fn tags<How>(mut self, tags: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("tags", tags);
         self
     }
+
     /// Corrects drift of the guest's clock. Default: `false`.
     #[inline]
     pub fn tdf<How>(mut self, tdf: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("tdf", tdf);
         self
     }
+
     /// Whether the virtual machine is a template; a template cannot be started. Default: `false`.
     #[inline]
     pub fn template<How>(mut self, template: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("template", template);
         self
     }
-    /// Disk for the state of the virtual TPM; a new one's size is fixed and any size given is ignored.
+
+    /// Disk for the state of the virtual TPM; a new one's size is fixed and any size given is
+    /// ignored.
     #[inline]
     pub fn tpmstate0<How>(
         mut self,
@@ -6416,7 +6978,9 @@ impl QemuVmidConfigPut {
         self.0.call.set_some::<QemuTpmState, How>("tpmstate0", tpmstate0);
         self
     }
-    /// Volume that belongs to the virtual machine but is not attached; kept by the server, not to be set. Indexes 0 to 255.
+
+    /// Volume that belongs to the virtual machine but is not attached; kept by the server, not to
+    /// be set. Indexes 0 to 255.
     #[cfg_attr(doc, doc(alias("unused0", "unused1", "unused2", "unused3")))]
     #[inline]
     pub fn unused<Which, How>(
@@ -6427,7 +6991,9 @@ impl QemuVmidConfigPut {
         self.0.call.set_member::<QemuUnused, Which, How>("unused", index, unused);
         self
     }
-    /// USB device given to the guest; numbers above 4 need machine version 7.1 and a recent guest. Indexes 0 to 13.
+
+    /// USB device given to the guest; numbers above 4 need machine version 7.1 and a recent guest.
+    /// Indexes 0 to 13.
     #[cfg_attr(doc, doc(alias("usb0", "usb1", "usb2", "usb3")))]
     #[inline]
     pub fn usb<Which, How>(
@@ -6438,18 +7004,22 @@ impl QemuVmidConfigPut {
         self.0.call.set_member::<QemuUsb, Which, How>("usb", index, usb);
         self
     }
-    /// Virtual CPUs plugged in at start; more can be hot-plugged, up to `cores` times `sockets`. At least 1. Default: `0`.
+
+    /// Virtual CPUs plugged in at start; more can be hot-plugged, up to `cores` times `sockets`. At
+    /// least 1. Default: `0`.
     #[inline]
     pub fn vcpus<How>(mut self, vcpus: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("vcpus", vcpus);
         self
     }
+
     /// Display adapter of the guest.
     #[inline]
     pub fn vga<How>(mut self, vga: impl IntoSetting<QemuVga, How>) -> Self {
         self.0.call.set_some::<QemuVga, How>("vga", vga);
         self
     }
+
     /// VirtIO block disk; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 15.
     #[cfg_attr(doc, doc(alias("virtio0", "virtio1", "virtio2", "virtio3")))]
     #[inline]
@@ -6461,6 +7031,7 @@ impl QemuVmidConfigPut {
         self.0.call.set_member::<QemuDrive, Which, How>("virtio", index, virtio);
         self
     }
+
     /// Directory of the host shared with the guest by Virtio-fs. Indexes 0 to 9. Since 8.4.
     #[cfg_attr(doc, doc(alias("virtiofs0", "virtiofs1", "virtiofs2", "virtiofs3")))]
     #[inline]
@@ -6472,12 +7043,15 @@ impl QemuVmidConfigPut {
         self.0.call.set_member::<QemuVirtiofs, Which, How>("virtiofs", index, virtiofs);
         self
     }
-    /// Generation ID telling the guest of rollback or copy: a UUID, `1` to have one made, `0` for none.
+
+    /// Generation ID telling the guest of rollback or copy: a UUID, `1` to have one made, `0` for
+    /// none.
     #[inline]
     pub fn vmgenid<How>(mut self, vmgenid: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("vmgenid", vmgenid);
         self
     }
+
     /// Storage for saved RAM, at a snapshot or when suspending to disk.
     #[inline]
     pub fn vmstatestorage<How>(
@@ -6487,6 +7061,7 @@ impl QemuVmidConfigPut {
         self.0.call.set_some::<StorageId, How>("vmstatestorage", vmstatestorage);
         self
     }
+
     /// Hardware watchdog that acts when the guest, having armed it, no longer feeds it.
     #[inline]
     pub fn watchdog<How>(
@@ -6496,19 +7071,24 @@ impl QemuVmidConfigPut {
         self.0.call.set_some::<QemuWatchdog, How>("watchdog", watchdog);
         self
     }
+
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
         self.0.call.unset(name.into());
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -6534,7 +7114,7 @@ impl Settings<QemuVmidConfigPut> for QemuConfig {
 /// Its calls: [`POST /nodes/{node}/qemu/{vmid}/dbus-vmstate`](QemuVmidDbusVmstatePath::post).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/dbus-vmstate")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidDbusVmstatePath(pub(crate) At);
+pub struct QemuVmidDbusVmstatePath(pub(crate) PathNode);
 
 impl QemuVmidPath {
     /// Leads to [`POST /nodes/{node}/qemu/{vmid}/dbus-vmstate`](QemuVmidDbusVmstatePath::post).
@@ -6547,7 +7127,8 @@ impl QemuVmidPath {
 }
 
 impl QemuVmidDbusVmstatePath {
-    /// Starts or stops the helper that carries extra state, such as conntrack entries, in a migration.
+    /// Starts or stops the helper that carries extra state, such as conntrack entries, in a
+    /// migration.
     ///
     /// `POST /nodes/{node}/qemu/{vmid}/dbus-vmstate`
     ///
@@ -6597,7 +7178,7 @@ impl QemuVmidDbusVmstatePath {
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/feature`](QemuVmidFeatureGet).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/feature")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidFeaturePath(pub(crate) At);
+pub struct QemuVmidFeaturePath(pub(crate) PathNode);
 
 impl QemuVmidPath {
     /// Leads to [`GET /nodes/{node}/qemu/{vmid}/feature`](QemuVmidFeatureGet).
@@ -6684,7 +7265,7 @@ impl QemuVmidFeatureGet {
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/firewall`](QemuVmidFirewallPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/firewall")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidFirewallPath(pub(crate) At);
+pub struct QemuVmidFirewallPath(pub(crate) PathNode);
 
 impl QemuVmidPath {
     /// Leads to [`GET /nodes/{node}/qemu/{vmid}/firewall`](QemuVmidFirewallPath::get).
@@ -6725,13 +7306,16 @@ impl QemuVmidFirewallPath {
 
 /// The path `/nodes/{node}/qemu/{vmid}/firewall/aliases`.
 ///
-/// Its calls: [`GET /nodes/{node}/qemu/{vmid}/firewall/aliases`](QemuVmidFirewallAliasesPath::get), [`POST /nodes/{node}/qemu/{vmid}/firewall/aliases`](QemuVmidFirewallAliasesPost).
+/// Its calls: [`GET /nodes/{node}/qemu/{vmid}/firewall/aliases`](QemuVmidFirewallAliasesPath::get),
+/// [`POST /nodes/{node}/qemu/{vmid}/firewall/aliases`](QemuVmidFirewallAliasesPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/firewall/aliases")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidFirewallAliasesPath(pub(crate) At);
+pub struct QemuVmidFirewallAliasesPath(pub(crate) PathNode);
 
 impl QemuVmidFirewallPath {
-    /// Leads to [`GET /nodes/{node}/qemu/{vmid}/firewall/aliases`](QemuVmidFirewallAliasesPath::get), [`POST /nodes/{node}/qemu/{vmid}/firewall/aliases`](QemuVmidFirewallAliasesPost).
+    /// Leads to
+    /// [`GET /nodes/{node}/qemu/{vmid}/firewall/aliases`](QemuVmidFirewallAliasesPath::get),
+    /// [`POST /nodes/{node}/qemu/{vmid}/firewall/aliases`](QemuVmidFirewallAliasesPost).
     #[inline]
     #[must_use]
     pub fn aliases(&self) -> QemuVmidFirewallAliasesPath {
@@ -6784,6 +7368,7 @@ impl QemuVmidFirewallAliasesPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Creates an address alias for a virtual machine.
     ///
     /// `POST /nodes/{node}/qemu/{vmid}/firewall/aliases` → `()`
@@ -6809,7 +7394,8 @@ impl QemuVmidFirewallAliasesPath {
 
 /// `POST /nodes/{node}/qemu/{vmid}/firewall/aliases` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct QemuVmidFirewallAliasesPostRequired<const GIVEN: usize>(Request<()>);
@@ -6887,13 +7473,17 @@ impl QemuVmidFirewallAliasesPost {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -6913,13 +7503,19 @@ impl Settings<QemuVmidFirewallAliasesPost> for super::types::FirewallAlias {
 
 /// The path `/nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`.
 ///
-/// Its calls: [`GET /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`](QemuVmidFirewallAliasesNamePath::get), [`PUT /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`](QemuVmidFirewallAliasesNamePut), [`DELETE /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`](QemuVmidFirewallAliasesNameDelete).
+/// Its calls:
+/// [`GET /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`](QemuVmidFirewallAliasesNamePath::get),
+/// [`PUT /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`](QemuVmidFirewallAliasesNamePut),
+/// [`DELETE /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`](QemuVmidFirewallAliasesNameDelete).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/firewall/aliases/{name}")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidFirewallAliasesNamePath(pub(crate) At);
+pub struct QemuVmidFirewallAliasesNamePath(pub(crate) PathNode);
 
 impl QemuVmidFirewallAliasesPath {
-    /// Leads to [`GET /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`](QemuVmidFirewallAliasesNamePath::get), [`PUT /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`](QemuVmidFirewallAliasesNamePut), [`DELETE /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`](QemuVmidFirewallAliasesNameDelete).
+    /// Leads to
+    /// [`GET /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`](QemuVmidFirewallAliasesNamePath::get),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`](QemuVmidFirewallAliasesNamePut),
+    /// [`DELETE /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`](QemuVmidFirewallAliasesNameDelete).
     ///
     /// Name of the alias.
     #[inline]
@@ -6966,6 +7562,7 @@ impl QemuVmidFirewallAliasesNamePath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Changes or renames an address alias of a virtual machine.
     ///
     /// `PUT /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}` → `()`
@@ -6992,6 +7589,7 @@ impl QemuVmidFirewallAliasesNamePath {
         request.call.set_as::<Cidr, How0>("cidr", cidr);
         QemuVmidFirewallAliasesNamePut(request)
     }
+
     /// Deletes an address alias of a virtual machine.
     ///
     /// `DELETE /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}` → `()`
@@ -7048,25 +7646,32 @@ impl QemuVmidFirewallAliasesNamePut {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
-    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
+
+    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At
+    /// most 64 characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// New name for the alias. At most 64 characters.
     #[inline]
     pub fn rename<How>(mut self, rename: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("rename", rename);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -7117,7 +7722,8 @@ pub struct QemuVmidFirewallAliasesNameDelete(pub(crate) Request<()>);
 request_impls!(QemuVmidFirewallAliasesNameDelete:());
 
 impl QemuVmidFirewallAliasesNameDelete {
-    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
+    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At
+    /// most 64 characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
@@ -7127,13 +7733,15 @@ impl QemuVmidFirewallAliasesNameDelete {
 
 /// The path `/nodes/{node}/qemu/{vmid}/firewall/ipset`.
 ///
-/// Its calls: [`GET /nodes/{node}/qemu/{vmid}/firewall/ipset`](QemuVmidFirewallIpsetPath::get), [`POST /nodes/{node}/qemu/{vmid}/firewall/ipset`](QemuVmidFirewallIpsetPost).
+/// Its calls: [`GET /nodes/{node}/qemu/{vmid}/firewall/ipset`](QemuVmidFirewallIpsetPath::get),
+/// [`POST /nodes/{node}/qemu/{vmid}/firewall/ipset`](QemuVmidFirewallIpsetPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/firewall/ipset")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidFirewallIpsetPath(pub(crate) At);
+pub struct QemuVmidFirewallIpsetPath(pub(crate) PathNode);
 
 impl QemuVmidFirewallPath {
-    /// Leads to [`GET /nodes/{node}/qemu/{vmid}/firewall/ipset`](QemuVmidFirewallIpsetPath::get), [`POST /nodes/{node}/qemu/{vmid}/firewall/ipset`](QemuVmidFirewallIpsetPost).
+    /// Leads to [`GET /nodes/{node}/qemu/{vmid}/firewall/ipset`](QemuVmidFirewallIpsetPath::get),
+    /// [`POST /nodes/{node}/qemu/{vmid}/firewall/ipset`](QemuVmidFirewallIpsetPost).
     #[inline]
     #[must_use]
     pub fn ipset(&self) -> QemuVmidFirewallIpsetPath {
@@ -7177,6 +7785,7 @@ impl QemuVmidFirewallIpsetPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Creates an IP set for a virtual machine, or renames one.
     ///
     /// `POST /nodes/{node}/qemu/{vmid}/firewall/ipset` → `()`
@@ -7245,13 +7854,17 @@ impl QemuVmidFirewallIpsetPost {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
-    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
+
+    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At
+    /// most 64 characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
-    /// Present name of a set that gets the name in `name`; the same name changes just the comment. At most 64 characters.
+
+    /// Present name of a set that gets the name in `name`; the same name changes just the comment.
+    /// At most 64 characters.
     #[inline]
     pub fn rename<How>(mut self, rename: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("rename", rename);
@@ -7261,13 +7874,19 @@ impl QemuVmidFirewallIpsetPost {
 
 /// The path `/nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`.
 ///
-/// Its calls: [`GET /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`](QemuVmidFirewallIpsetNamePath::get), [`POST /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`](QemuVmidFirewallIpsetNamePost), [`DELETE /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`](QemuVmidFirewallIpsetNameDelete).
+/// Its calls:
+/// [`GET /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`](QemuVmidFirewallIpsetNamePath::get),
+/// [`POST /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`](QemuVmidFirewallIpsetNamePost),
+/// [`DELETE /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`](QemuVmidFirewallIpsetNameDelete).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/firewall/ipset/{name}")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidFirewallIpsetNamePath(pub(crate) At);
+pub struct QemuVmidFirewallIpsetNamePath(pub(crate) PathNode);
 
 impl QemuVmidFirewallIpsetPath {
-    /// Leads to [`GET /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`](QemuVmidFirewallIpsetNamePath::get), [`POST /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`](QemuVmidFirewallIpsetNamePost), [`DELETE /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`](QemuVmidFirewallIpsetNameDelete).
+    /// Leads to
+    /// [`GET /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`](QemuVmidFirewallIpsetNamePath::get),
+    /// [`POST /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`](QemuVmidFirewallIpsetNamePost),
+    /// [`DELETE /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`](QemuVmidFirewallIpsetNameDelete).
     ///
     /// Name of the IP set.
     #[inline]
@@ -7316,6 +7935,7 @@ impl QemuVmidFirewallIpsetNamePath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Adds an address or network to an IP set of a virtual machine.
     ///
     /// `POST /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}` → `()`
@@ -7335,6 +7955,7 @@ impl QemuVmidFirewallIpsetNamePath {
         request.call.set_as::<Cidr, How0>("cidr", cidr);
         QemuVmidFirewallIpsetNamePost(request)
     }
+
     /// Deletes an IP set of a virtual machine; without `force` only an empty one.
     ///
     /// `DELETE /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}` → `()`
@@ -7391,19 +8012,24 @@ impl QemuVmidFirewallIpsetNamePost {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
+
     /// Takes the address or network out of the set, as an exception from a larger entry.
     #[inline]
     pub fn nomatch<How>(mut self, nomatch: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("nomatch", nomatch);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -7465,13 +8091,19 @@ impl QemuVmidFirewallIpsetNameDelete {
 
 /// The path `/nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`.
 ///
-/// Its calls: [`GET /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`](QemuVmidFirewallIpsetNameCidrPath::get), [`PUT /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`](QemuVmidFirewallIpsetNameCidrPut), [`DELETE /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`](QemuVmidFirewallIpsetNameCidrDelete).
+/// Its calls:
+/// [`GET /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`](QemuVmidFirewallIpsetNameCidrPath::get),
+/// [`PUT /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`](QemuVmidFirewallIpsetNameCidrPut),
+/// [`DELETE /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`](QemuVmidFirewallIpsetNameCidrDelete).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidFirewallIpsetNameCidrPath(pub(crate) At);
+pub struct QemuVmidFirewallIpsetNameCidrPath(pub(crate) PathNode);
 
 impl QemuVmidFirewallIpsetNamePath {
-    /// Leads to [`GET /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`](QemuVmidFirewallIpsetNameCidrPath::get), [`PUT /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`](QemuVmidFirewallIpsetNameCidrPut), [`DELETE /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`](QemuVmidFirewallIpsetNameCidrDelete).
+    /// Leads to
+    /// [`GET /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`](QemuVmidFirewallIpsetNameCidrPath::get),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`](QemuVmidFirewallIpsetNameCidrPut),
+    /// [`DELETE /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`](QemuVmidFirewallIpsetNameCidrDelete).
     ///
     /// Address or network in CIDR notation.
     #[inline]
@@ -7522,6 +8154,7 @@ impl QemuVmidFirewallIpsetNameCidrPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Changes one entry of an IP set of a virtual machine.
     ///
     /// `PUT /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}` → `()`
@@ -7535,6 +8168,7 @@ impl QemuVmidFirewallIpsetNameCidrPath {
             .limits(&[("digest", Takes::Length(0, 64))]);
         QemuVmidFirewallIpsetNameCidrPut(self.0.request(ENDPOINT, reply::nothing))
     }
+
     /// Takes an address or network out of an IP set of a virtual machine.
     ///
     /// `DELETE /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}` → `()`
@@ -7591,25 +8225,32 @@ impl QemuVmidFirewallIpsetNameCidrPut {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
-    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
+
+    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At
+    /// most 64 characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// Takes the address or network out of the set, as an exception from a larger entry.
     #[inline]
     pub fn nomatch<How>(mut self, nomatch: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("nomatch", nomatch);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -7661,7 +8302,8 @@ pub struct QemuVmidFirewallIpsetNameCidrDelete(pub(crate) Request<()>);
 request_impls!(QemuVmidFirewallIpsetNameCidrDelete:());
 
 impl QemuVmidFirewallIpsetNameCidrDelete {
-    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
+    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At
+    /// most 64 characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
@@ -7674,7 +8316,7 @@ impl QemuVmidFirewallIpsetNameCidrDelete {
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/firewall/log`](QemuVmidFirewallLogGet).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/firewall/log")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidFirewallLogPath(pub(crate) At);
+pub struct QemuVmidFirewallLogPath(pub(crate) PathNode);
 
 impl QemuVmidFirewallPath {
     /// Leads to [`GET /nodes/{node}/qemu/{vmid}/firewall/log`](QemuVmidFirewallLogGet).
@@ -7741,18 +8383,21 @@ impl QemuVmidFirewallLogGet {
         self.0.call.set_some::<i64, How>("limit", limit);
         self
     }
+
     /// Leaves out lines from before this Unix time, in seconds. At least 0.
     #[inline]
     pub fn since<How>(mut self, since: impl IntoSetting<Timestamp, How>) -> Self {
         self.0.call.set_some::<Timestamp, How>("since", since);
         self
     }
+
     /// Number of the first line to return, counted from 0. At least 0.
     #[inline]
     pub fn start<How>(mut self, start: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("start", start);
         self
     }
+
     /// Leaves out lines from after this Unix time, in seconds. At least 0.
     #[inline]
     pub fn until<How>(mut self, until: impl IntoSetting<Timestamp, How>) -> Self {
@@ -7763,13 +8408,16 @@ impl QemuVmidFirewallLogGet {
 
 /// The path `/nodes/{node}/qemu/{vmid}/firewall/options`.
 ///
-/// Its calls: [`GET /nodes/{node}/qemu/{vmid}/firewall/options`](QemuVmidFirewallOptionsPath::get), [`PUT /nodes/{node}/qemu/{vmid}/firewall/options`](QemuVmidFirewallOptionsPut).
+/// Its calls: [`GET /nodes/{node}/qemu/{vmid}/firewall/options`](QemuVmidFirewallOptionsPath::get),
+/// [`PUT /nodes/{node}/qemu/{vmid}/firewall/options`](QemuVmidFirewallOptionsPut).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/firewall/options")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidFirewallOptionsPath(pub(crate) At);
+pub struct QemuVmidFirewallOptionsPath(pub(crate) PathNode);
 
 impl QemuVmidFirewallPath {
-    /// Leads to [`GET /nodes/{node}/qemu/{vmid}/firewall/options`](QemuVmidFirewallOptionsPath::get), [`PUT /nodes/{node}/qemu/{vmid}/firewall/options`](QemuVmidFirewallOptionsPut).
+    /// Leads to
+    /// [`GET /nodes/{node}/qemu/{vmid}/firewall/options`](QemuVmidFirewallOptionsPath::get),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/firewall/options`](QemuVmidFirewallOptionsPut).
     #[inline]
     #[must_use]
     pub fn options(&self) -> QemuVmidFirewallOptionsPath {
@@ -7820,6 +8468,7 @@ impl QemuVmidFirewallOptionsPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Changes the firewall options of a virtual machine.
     ///
     /// `PUT /nodes/{node}/qemu/{vmid}/firewall/options` → `()`
@@ -7876,30 +8525,36 @@ impl QemuVmidFirewallOptionsPut {
         self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
+
     /// Lets DHCP through. Default: `false`.
     #[inline]
     pub fn dhcp<How>(mut self, dhcp: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("dhcp", dhcp);
         self
     }
-    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
+
+    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At
+    /// most 64 characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// Whether the firewall of the guest is on. Default: `false`.
     #[inline]
     pub fn enable<How>(mut self, enable: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("enable", enable);
         self
     }
+
     /// Drops packets with a foreign source address, as if every card had an `ipfilter` set.
     #[inline]
     pub fn ipfilter<How>(mut self, ipfilter: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("ipfilter", ipfilter);
         self
     }
+
     /// Level to log incoming traffic at; `nolog` logs nothing.
     #[inline]
     pub fn log_level_in<How>(
@@ -7914,6 +8569,7 @@ impl QemuVmidFirewallOptionsPut {
             >("log_level_in", log_level_in);
         self
     }
+
     /// Level to log outgoing traffic at; `nolog` logs nothing.
     #[inline]
     pub fn log_level_out<How>(
@@ -7928,18 +8584,21 @@ impl QemuVmidFirewallOptionsPut {
             >("log_level_out", log_level_out);
         self
     }
+
     /// Drops packets the guest sends with a foreign MAC address. Default: `true`.
     #[inline]
     pub fn macfilter<How>(mut self, macfilter: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("macfilter", macfilter);
         self
     }
+
     /// Lets IPv6 neighbor discovery through. Default: `true`.
     #[inline]
     pub fn ndp<How>(mut self, ndp: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("ndp", ndp);
         self
     }
+
     /// What happens to incoming traffic that no rule matches.
     #[inline]
     pub fn policy_in<How>(
@@ -7951,6 +8610,7 @@ impl QemuVmidFirewallOptionsPut {
             .set_some::<super::types::FirewallPolicyIn, How>("policy_in", policy_in);
         self
     }
+
     /// What happens to outgoing traffic that no rule matches.
     #[inline]
     pub fn policy_out<How>(
@@ -7962,25 +8622,31 @@ impl QemuVmidFirewallOptionsPut {
             .set_some::<super::types::FirewallPolicyOut, How>("policy_out", policy_out);
         self
     }
+
     /// Lets the guest send IPv6 router advertisements.
     #[inline]
     pub fn radv<How>(mut self, radv: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("radv", radv);
         self
     }
+
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
         self.0.call.unset(name.into());
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -7998,7 +8664,7 @@ impl Settings<QemuVmidFirewallOptionsPut> for super::types::GuestFirewallOptions
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/firewall/refs`](QemuVmidFirewallRefsGet).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/firewall/refs")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidFirewallRefsPath(pub(crate) At);
+pub struct QemuVmidFirewallRefsPath(pub(crate) PathNode);
 
 impl QemuVmidFirewallPath {
     /// Leads to [`GET /nodes/{node}/qemu/{vmid}/firewall/refs`](QemuVmidFirewallRefsGet).
@@ -8012,7 +8678,8 @@ impl QemuVmidFirewallPath {
 impl QemuVmidFirewallRefsPath {
     /// Lists the aliases and IP sets that firewall rules of a virtual machine can name.
     ///
-    /// `GET /nodes/{node}/qemu/{vmid}/firewall/refs` → list of [`FirewallRef`](super::types::FirewallRef)
+    /// `GET /nodes/{node}/qemu/{vmid}/firewall/refs` → list of
+    /// [`FirewallRef`](super::types::FirewallRef)
     #[inline]
     pub fn get(&self) -> QemuVmidFirewallRefsGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -8064,13 +8731,15 @@ impl QemuVmidFirewallRefsGet {
 
 /// The path `/nodes/{node}/qemu/{vmid}/firewall/rules`.
 ///
-/// Its calls: [`GET /nodes/{node}/qemu/{vmid}/firewall/rules`](QemuVmidFirewallRulesPath::get), [`POST /nodes/{node}/qemu/{vmid}/firewall/rules`](QemuVmidFirewallRulesPost).
+/// Its calls: [`GET /nodes/{node}/qemu/{vmid}/firewall/rules`](QemuVmidFirewallRulesPath::get),
+/// [`POST /nodes/{node}/qemu/{vmid}/firewall/rules`](QemuVmidFirewallRulesPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/firewall/rules")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidFirewallRulesPath(pub(crate) At);
+pub struct QemuVmidFirewallRulesPath(pub(crate) PathNode);
 
 impl QemuVmidFirewallPath {
-    /// Leads to [`GET /nodes/{node}/qemu/{vmid}/firewall/rules`](QemuVmidFirewallRulesPath::get), [`POST /nodes/{node}/qemu/{vmid}/firewall/rules`](QemuVmidFirewallRulesPost).
+    /// Leads to [`GET /nodes/{node}/qemu/{vmid}/firewall/rules`](QemuVmidFirewallRulesPath::get),
+    /// [`POST /nodes/{node}/qemu/{vmid}/firewall/rules`](QemuVmidFirewallRulesPost).
     #[inline]
     #[must_use]
     pub fn rules(&self) -> QemuVmidFirewallRulesPath {
@@ -8124,12 +8793,15 @@ impl QemuVmidFirewallRulesPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Adds a firewall rule at the top of those of a virtual machine.
     ///
     /// `POST /nodes/{node}/qemu/{vmid}/firewall/rules` → `()`
     ///
-    /// * `type_`: Direction the rule applies to, or `group` for a rule that pulls in a security group.
-    /// * `action`: `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
+    /// * `type_`: Direction the rule applies to, or `group` for a rule that pulls in a security
+    ///   group.
+    /// * `action`: `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group.
+    ///   At most 20 characters.
     #[inline]
     pub fn post(&self) -> QemuVmidFirewallRulesPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -8155,7 +8827,8 @@ impl QemuVmidFirewallRulesPath {
 
 /// `POST /nodes/{node}/qemu/{vmid}/firewall/rules` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct QemuVmidFirewallRulesPostRequired<const GIVEN: usize>(Request<()>);
@@ -8173,7 +8846,8 @@ impl QemuVmidFirewallRulesPostRequired<0> {
 }
 
 impl QemuVmidFirewallRulesPostRequired<1> {
-    /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
+    /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20
+    /// characters.
     #[inline]
     pub fn action<How>(
         mut self,
@@ -8206,7 +8880,8 @@ impl QemuVmidFirewallRulesPostRequired<1> {
 /// ```
 ///
 /// * `type_`: Direction the rule applies to, or `group` for a rule that pulls in a security group.
-/// * `action`: `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
+/// * `action`: `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At
+///   most 20 characters.
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Config.Network` on path `/vms/{vmid}`.
@@ -8253,30 +8928,37 @@ impl QemuVmidFirewallRulesPost {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
-    /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
+
+    /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an
+    /// IP set. At most 512 characters.
     #[inline]
     pub fn dest<How>(mut self, dest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("dest", dest);
         self
     }
-    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
+
+    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At
+    /// most 64 characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// Target ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
     pub fn dport<How>(mut self, dport: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("dport", dport);
         self
     }
+
     /// Whether the rule is in force: any number but 0; a rule added without this is off.
     #[inline]
     pub fn enable<How>(mut self, enable: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("enable", enable);
         self
     }
+
     /// ICMP type to match, by name or number; only with an ICMP protocol.
     #[cfg_attr(doc, doc(alias("icmp-type")))]
     #[inline]
@@ -8284,12 +8966,15 @@ impl QemuVmidFirewallRulesPost {
         self.0.call.set_some::<String, How>("icmp-type", icmp_type);
         self
     }
-    /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for hosts. At most 20 characters.
+
+    /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for
+    /// hosts. At most 20 characters.
     #[inline]
     pub fn iface<How>(mut self, iface: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("iface", iface);
         self
     }
+
     /// Level to log matching packets at; `nolog` logs nothing.
     #[inline]
     pub fn log<How>(
@@ -8299,43 +8984,53 @@ impl QemuVmidFirewallRulesPost {
         self.0.call.set_some::<super::types::FirewallLogLevel, How>("log", log);
         self
     }
+
     /// Predefined macro that brings protocol and ports along. At most 128 characters.
     #[inline]
     pub fn macro_<How>(mut self, macro_: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("macro", macro_);
         self
     }
+
     /// Without effect here, as new rules go to the top. At least 0.
     #[inline]
     pub fn pos<How>(mut self, pos: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("pos", pos);
         self
     }
+
     /// Protocol to match, by name or number.
     #[inline]
     pub fn proto<How>(mut self, proto: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("proto", proto);
         self
     }
-    /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
+
+    /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an
+    /// IP set. At most 512 characters.
     #[inline]
     pub fn source<How>(mut self, source: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("source", source);
         self
     }
+
     /// Source ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
     pub fn sport<How>(mut self, sport: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("sport", sport);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -8350,13 +9045,19 @@ impl Settings<QemuVmidFirewallRulesPost> for super::types::FirewallRule {
 
 /// The path `/nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`.
 ///
-/// Its calls: [`GET /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`](QemuVmidFirewallRulesPosPath::get), [`PUT /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`](QemuVmidFirewallRulesPosPut), [`DELETE /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`](QemuVmidFirewallRulesPosDelete).
+/// Its calls:
+/// [`GET /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`](QemuVmidFirewallRulesPosPath::get),
+/// [`PUT /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`](QemuVmidFirewallRulesPosPut),
+/// [`DELETE /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`](QemuVmidFirewallRulesPosDelete).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/firewall/rules/{pos}")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidFirewallRulesPosPath(pub(crate) At);
+pub struct QemuVmidFirewallRulesPosPath(pub(crate) PathNode);
 
 impl QemuVmidFirewallRulesPath {
-    /// Leads to [`GET /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`](QemuVmidFirewallRulesPosPath::get), [`PUT /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`](QemuVmidFirewallRulesPosPut), [`DELETE /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`](QemuVmidFirewallRulesPosDelete).
+    /// Leads to
+    /// [`GET /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`](QemuVmidFirewallRulesPosPath::get),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`](QemuVmidFirewallRulesPosPut),
+    /// [`DELETE /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`](QemuVmidFirewallRulesPosDelete).
     ///
     /// Position of the rule, counted from 0; rules are checked in this order.
     #[inline]
@@ -8403,6 +9104,7 @@ impl QemuVmidFirewallRulesPosPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Changes or moves a firewall rule of a virtual machine.
     ///
     /// `PUT /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}` → `()`
@@ -8427,6 +9129,7 @@ impl QemuVmidFirewallRulesPosPath {
             );
         QemuVmidFirewallRulesPosPut(self.0.request(ENDPOINT, reply::nothing))
     }
+
     /// Deletes a firewall rule of a virtual machine; later rules move up.
     ///
     /// `DELETE /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}` → `()`
@@ -8468,48 +9171,58 @@ pub struct QemuVmidFirewallRulesPosPut(pub(crate) Request<()>);
 request_impls!(QemuVmidFirewallRulesPosPut:());
 
 impl QemuVmidFirewallRulesPosPut {
-    /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
+    /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20
+    /// characters.
     #[inline]
     pub fn action<How>(mut self, action: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("action", action);
         self
     }
+
     /// Comment on the entry.
     #[inline]
     pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
+
     /// Comma-separated names of settings to remove.
     #[inline]
     pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
-    /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
+
+    /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an
+    /// IP set. At most 512 characters.
     #[inline]
     pub fn dest<How>(mut self, dest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("dest", dest);
         self
     }
-    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
+
+    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At
+    /// most 64 characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// Target ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
     pub fn dport<How>(mut self, dport: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("dport", dport);
         self
     }
+
     /// Whether the rule is in force: 0 switches it off, any other number on.
     #[inline]
     pub fn enable<How>(mut self, enable: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("enable", enable);
         self
     }
+
     /// ICMP type to match, by name or number; only with an ICMP protocol.
     #[cfg_attr(doc, doc(alias("icmp-type")))]
     #[inline]
@@ -8517,12 +9230,15 @@ impl QemuVmidFirewallRulesPosPut {
         self.0.call.set_some::<String, How>("icmp-type", icmp_type);
         self
     }
-    /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for hosts. At most 20 characters.
+
+    /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for
+    /// hosts. At most 20 characters.
     #[inline]
     pub fn iface<How>(mut self, iface: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("iface", iface);
         self
     }
+
     /// Level to log matching packets at; `nolog` logs nothing.
     #[inline]
     pub fn log<How>(
@@ -8532,36 +9248,44 @@ impl QemuVmidFirewallRulesPosPut {
         self.0.call.set_some::<super::types::FirewallLogLevel, How>("log", log);
         self
     }
+
     /// Predefined macro that brings protocol and ports along. At most 128 characters.
     #[inline]
     pub fn macro_<How>(mut self, macro_: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("macro", macro_);
         self
     }
-    /// Moves the rule ahead of the one now at this position; other settings in the call are then ignored. At least 0.
+
+    /// Moves the rule ahead of the one now at this position; other settings in the call are then
+    /// ignored. At least 0.
     #[inline]
     pub fn moveto<How>(mut self, moveto: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("moveto", moveto);
         self
     }
+
     /// Protocol to match, by name or number.
     #[inline]
     pub fn proto<How>(mut self, proto: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("proto", proto);
         self
     }
-    /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
+
+    /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an
+    /// IP set. At most 512 characters.
     #[inline]
     pub fn source<How>(mut self, source: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("source", source);
         self
     }
+
     /// Source ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
     pub fn sport<How>(mut self, sport: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("sport", sport);
         self
     }
+
     /// Direction the rule applies to, or `group` for a rule that pulls in a security group.
     #[inline]
     pub fn type_<How>(
@@ -8571,19 +9295,24 @@ impl QemuVmidFirewallRulesPosPut {
         self.0.call.set_some::<super::types::FirewallRuleType, How>("type", type_);
         self
     }
+
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
         self.0.call.unset(name.into());
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -8621,7 +9350,8 @@ pub struct QemuVmidFirewallRulesPosDelete(pub(crate) Request<()>);
 request_impls!(QemuVmidFirewallRulesPosDelete:());
 
 impl QemuVmidFirewallRulesPosDelete {
-    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
+    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At
+    /// most 64 characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
@@ -8631,13 +9361,15 @@ impl QemuVmidFirewallRulesPosDelete {
 
 /// The path `/nodes/{node}/qemu/{vmid}/migrate`.
 ///
-/// Its calls: [`GET /nodes/{node}/qemu/{vmid}/migrate`](QemuVmidMigrateGet), [`POST /nodes/{node}/qemu/{vmid}/migrate`](QemuVmidMigratePost).
+/// Its calls: [`GET /nodes/{node}/qemu/{vmid}/migrate`](QemuVmidMigrateGet),
+/// [`POST /nodes/{node}/qemu/{vmid}/migrate`](QemuVmidMigratePost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/migrate")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidMigratePath(pub(crate) At);
+pub struct QemuVmidMigratePath(pub(crate) PathNode);
 
 impl QemuVmidPath {
-    /// Leads to [`GET /nodes/{node}/qemu/{vmid}/migrate`](QemuVmidMigrateGet), [`POST /nodes/{node}/qemu/{vmid}/migrate`](QemuVmidMigratePost).
+    /// Leads to [`GET /nodes/{node}/qemu/{vmid}/migrate`](QemuVmidMigrateGet),
+    /// [`POST /nodes/{node}/qemu/{vmid}/migrate`](QemuVmidMigratePost).
     #[inline]
     #[must_use]
     pub fn migrate(&self) -> QemuVmidMigratePath {
@@ -8659,6 +9391,7 @@ impl QemuVmidMigratePath {
             .limits(&[("target", Takes::Format("pve-node"))]);
         QemuVmidMigrateGet(self.0.request(ENDPOINT, reply::data))
     }
+
     /// Migrates the virtual machine to another node of the cluster.
     ///
     /// `POST /nodes/{node}/qemu/{vmid}/migrate` → [`Task`]
@@ -8763,7 +9496,8 @@ impl QemuVmidMigrateGet {
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Migrate` on path `/vms/{vmid}`.
 ///   * With `force`, `migration_type`, `migration_network`: to be `root@pam` itself.
-///   * With `targetstorage`, when the disks go to other storages: `VM.Config.Disk` on path `/vms/{vmid}` and `Datastore.AllocateSpace` on path `/storage/{storage}`.
+///   * With `targetstorage`, when the disks go to other storages: `VM.Config.Disk` on path
+///     `/vms/{vmid}` and `Datastore.AllocateSpace` on path `/storage/{storage}`.
 ///
 /// # Example
 ///
@@ -8788,18 +9522,21 @@ pub struct QemuVmidMigratePost(pub(crate) Request<Task>);
 request_impls!(QemuVmidMigratePost: Task);
 
 impl QemuVmidMigratePost {
-    /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
+    /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it.
+    /// At least 0.
     #[inline]
     pub fn bwlimit<How>(mut self, bwlimit: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("bwlimit", bwlimit);
         self
     }
+
     /// Migrates although local devices are in use; only for root.
     #[inline]
     pub fn force<How>(mut self, force: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("force", force);
         self
     }
+
     /// Network, in CIDR notation, over which the migration traffic goes.
     #[inline]
     pub fn migration_network<How>(
@@ -8809,7 +9546,9 @@ impl QemuVmidMigratePost {
         self.0.call.set_some::<Cidr, How>("migration_network", migration_network);
         self
     }
-    /// Whether migration traffic is encrypted by SSH; `insecure` is faster but only for trusted networks.
+
+    /// Whether migration traffic is encrypted by SSH; `insecure` is faster but only for trusted
+    /// networks.
     #[inline]
     pub fn migration_type<How>(
         mut self,
@@ -8818,13 +9557,16 @@ impl QemuVmidMigratePost {
         self.0.call.set_some::<QemuMigrationType, How>("migration_type", migration_type);
         self
     }
+
     /// Migrates live if the virtual machine runs; of no effect if it is stopped.
     #[inline]
     pub fn online<How>(mut self, online: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("online", online);
         self
     }
-    /// Storage per source storage as `source:target` pairs, one storage for all, or `1` for the same ones.
+
+    /// Storage per source storage as `source:target` pairs, one storage for all, or `1` for the
+    /// same ones.
     #[inline]
     pub fn targetstorage<How>(
         mut self,
@@ -8833,7 +9575,9 @@ impl QemuVmidMigratePost {
         self.0.call.set_some_list::<String, How>("targetstorage", targetstorage);
         self
     }
-    /// Carries the firewall's connection tracking entries along in a live migration. Default: `false`. Since 9.0.
+
+    /// Carries the firewall's connection tracking entries along in a live migration. Default:
+    /// `false`. Since 9.0.
     #[cfg_attr(doc, doc(alias("with-conntrack-state")))]
     #[inline]
     pub fn with_conntrack_state<How>(
@@ -8843,6 +9587,7 @@ impl QemuVmidMigratePost {
         self.0.call.set_some::<bool, How>("with-conntrack-state", with_conntrack_state);
         self
     }
+
     /// Copies disks on local storage along in a live migration.
     #[cfg_attr(doc, doc(alias("with-local-disks")))]
     #[inline]
@@ -8860,7 +9605,7 @@ impl QemuVmidMigratePost {
 /// Its calls: [`POST /nodes/{node}/qemu/{vmid}/monitor`](QemuVmidMonitorPath::post).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/monitor")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidMonitorPath(pub(crate) At);
+pub struct QemuVmidMonitorPath(pub(crate) PathNode);
 
 impl QemuVmidPath {
     /// Leads to [`POST /nodes/{node}/qemu/{vmid}/monitor`](QemuVmidMonitorPath::post).
@@ -8886,7 +9631,8 @@ impl QemuVmidMonitorPath {
     /// * Gives: `String`
     /// * Releases: 7.4 to 9.2
     /// * Needs: one of `Sys.Audit`, `Sys.Modify` on path `/vms/{vmid}`.
-    ///   * When the command changes something; some are for `root@pam` only: the command only shows something or `Sys.Modify` on path `/` or to be `root@pam` itself.
+    ///   * When the command changes something; some are for `root@pam` only: the command only shows
+    ///     something or `Sys.Modify` on path `/` or to be `root@pam` itself.
     #[cfg_attr(doc, doc(alias(
         "POST /nodes/{node}/qemu/{vmid}/monitor", "qemu monitor", "hmp", "monitor command", "human monitor",
         "qm monitor", "vm monitor", "monitor vm", "monitor a vm", "virtual machine monitor", "monitor virtual machine",
@@ -8926,7 +9672,7 @@ impl QemuVmidMonitorPath {
 /// Its calls: [`POST /nodes/{node}/qemu/{vmid}/move_disk`](QemuVmidMoveDiskPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/move_disk")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidMoveDiskPath(pub(crate) At);
+pub struct QemuVmidMoveDiskPath(pub(crate) PathNode);
 
 impl QemuVmidPath {
     /// Leads to [`POST /nodes/{node}/qemu/{vmid}/move_disk`](QemuVmidMoveDiskPost).
@@ -8946,7 +9692,7 @@ impl QemuVmidMoveDiskPath {
     #[inline]
     pub fn post<How0>(
         &self,
-        disk: impl IntoValue<QemuMoveDiskDisk, How0>,
+        disk: impl IntoValue<DiskKey, How0>,
     ) -> QemuVmidMoveDiskPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
@@ -8980,15 +9726,31 @@ impl QemuVmidMoveDiskPath {
             )
             .limits(
                 &[
+                    (
+                        "disk",
+                        Takes::Pattern(
+                            &[
+                                "(?:ide[0-3]|sata[0-5]|scsi(?:[12]?[0-9]|30)|virtio(?:[0-9]|1[0-5])|efidisk0|tpmstate0|unused(?:[0-9]|[1-9][0-9]|1[0-9][0-9]|2[0-4][0-9]|25[0-5]))",
+                            ],
+                        ),
+                    ),
                     ("bwlimit", Takes::Integer(0, i64::MAX)),
                     ("digest", Takes::Length(0, 40)),
                     ("storage", Takes::Format("pve-storage-id")),
                     ("target-digest", Takes::Length(0, 40)),
+                    (
+                        "target-disk",
+                        Takes::Pattern(
+                            &[
+                                "(?:ide[0-3]|sata[0-5]|scsi(?:[12]?[0-9]|30)|virtio(?:[0-9]|1[0-5])|efidisk0|tpmstate0|unused(?:[0-9]|[1-9][0-9]|1[0-9][0-9]|2[0-4][0-9]|25[0-5]))",
+                            ],
+                        ),
+                    ),
                     ("target-vmid", Takes::Integer(1, i64::MAX)),
                 ],
             );
         let mut request = self.0.request(ENDPOINT, reply::task);
-        request.call.set_as::<QemuMoveDiskDisk, How0>("disk", disk);
+        request.call.set_as::<DiskKey, How0>("disk", disk);
         QemuVmidMoveDiskPost(request)
     }
 }
@@ -8998,8 +9760,6 @@ impl QemuVmidMoveDiskPath {
 /// `POST /nodes/{node}/qemu/{vmid}/move_disk`
 ///
 /// ```no_run
-/// use proxmox_api::pve::qemu::QemuMoveDiskDisk;
-///
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
 /// let task = pve
 ///     .nodes()
@@ -9007,7 +9767,7 @@ impl QemuVmidMoveDiskPath {
 ///     .qemu()
 ///     .vmid(100)
 ///     .move_disk()
-///     .post(QemuMoveDiskDisk::Ide0)
+///     .post("scsi0")
 ///     .await?;
 /// task.wait().await?;
 /// # Ok(()) }
@@ -9018,7 +9778,8 @@ impl QemuVmidMoveDiskPath {
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Config.Disk` on path `/vms/{vmid}`.
 ///   * With `storage`: `Datastore.AllocateSpace` on path `/storage/{storage}`.
-///   * With `target-vmid`: `VM.Config.Disk` on path `/vms/{target-vmid}` and `Datastore.AllocateSpace` on path `/storage/{storage}`.
+///   * With `target-vmid`: `VM.Config.Disk` on path `/vms/{target-vmid}` and
+///     `Datastore.AllocateSpace` on path `/storage/{storage}`.
 ///
 /// # Example
 ///
@@ -9043,24 +9804,29 @@ pub struct QemuVmidMoveDiskPost(pub(crate) Request<Task>);
 request_impls!(QemuVmidMoveDiskPost: Task);
 
 impl QemuVmidMoveDiskPost {
-    /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
+    /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it.
+    /// At least 0.
     #[inline]
     pub fn bwlimit<How>(mut self, bwlimit: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("bwlimit", bwlimit);
         self
     }
+
     /// Deletes the original after the copy; otherwise it stays as `unused[n]`. Default: `false`.
     #[inline]
     pub fn delete<How>(mut self, delete: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("delete", delete);
         self
     }
-    /// SHA-1 digest the configuration must still have; the move is refused otherwise. At most 40 characters.
+
+    /// SHA-1 digest the configuration must still have; the move is refused otherwise. At most 40
+    /// characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// Image format at the target.
     #[inline]
     pub fn format<How>(
@@ -9070,13 +9836,16 @@ impl QemuVmidMoveDiskPost {
         self.0.call.set_some::<QemuCloneFormat, How>("format", format);
         self
     }
+
     /// Storage to move the disk to.
     #[inline]
     pub fn storage<How>(mut self, storage: impl IntoSetting<StorageId, How>) -> Self {
         self.0.call.set_some::<StorageId, How>("storage", storage);
         self
     }
-    /// SHA-1 digest that the receiving configuration must still have; the move is refused otherwise. At most 40 characters.
+
+    /// SHA-1 digest that the receiving configuration must still have; the move is refused
+    /// otherwise. At most 40 characters.
     #[cfg_attr(doc, doc(alias("target-digest")))]
     #[inline]
     pub fn target_digest<How>(
@@ -9086,16 +9855,18 @@ impl QemuVmidMoveDiskPost {
         self.0.call.set_some::<String, How>("target-digest", target_digest);
         self
     }
+
     /// Key the disk gets in the receiving configuration; the same one if absent.
     #[cfg_attr(doc, doc(alias("target-disk")))]
     #[inline]
     pub fn target_disk<How>(
         mut self,
-        target_disk: impl IntoSetting<QemuMoveDiskTargetDisk, How>,
+        target_disk: impl IntoSetting<DiskKey, How>,
     ) -> Self {
-        self.0.call.set_some::<QemuMoveDiskTargetDisk, How>("target-disk", target_disk);
+        self.0.call.set_some::<DiskKey, How>("target-disk", target_disk);
         self
     }
+
     /// ID of the virtual machine that receives the disk. From 100 to 999999999.
     #[cfg_attr(doc, doc(alias("target-vmid")))]
     #[inline]
@@ -9110,7 +9881,7 @@ impl QemuVmidMoveDiskPost {
 /// Its calls: [`POST /nodes/{node}/qemu/{vmid}/mtunnel`](QemuVmidMtunnelPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/mtunnel")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidMtunnelPath(pub(crate) At);
+pub struct QemuVmidMtunnelPath(pub(crate) PathNode);
 
 impl QemuVmidPath {
     /// Leads to [`POST /nodes/{node}/qemu/{vmid}/mtunnel`](QemuVmidMtunnelPost).
@@ -9173,7 +9944,8 @@ impl QemuVmidMtunnelPath {
 /// * Gives: [`Mtunnel`](super::types::Mtunnel)
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Allocate` on path `/vms/{vmid}` and `Sys.Incoming` on path `/`.
-///   * When the machine's settings come through the tunnel: what it takes to change the settings of a machine.
+///   * When the machine's settings come through the tunnel: what it takes to change the settings of
+///     a machine.
 ///   * With `storages`: `Datastore.AllocateSpace` on path `/storage/{storage}`.
 #[cfg_attr(doc, doc(alias(
     "POST /nodes/{node}/qemu/{vmid}/mtunnel", "vm mtunnel", "mtunnel vm", "mtunnel a vm", "virtual machine mtunnel",
@@ -9193,6 +9965,7 @@ impl QemuVmidMtunnelPost {
         self.0.call.set_some_list::<String, How>("bridges", bridges);
         self
     }
+
     /// Storages the migration will use; permission and availability are checked first.
     #[inline]
     pub fn storages<How>(
@@ -9206,13 +9979,15 @@ impl QemuVmidMtunnelPost {
 
 /// The path `/nodes/{node}/qemu/{vmid}/mtunnelwebsocket`.
 ///
-/// Its calls: [`GET /nodes/{node}/qemu/{vmid}/mtunnelwebsocket`](QemuVmidMtunnelwebsocketPath::get).
+/// Its calls:
+/// [`GET /nodes/{node}/qemu/{vmid}/mtunnelwebsocket`](QemuVmidMtunnelwebsocketPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/mtunnelwebsocket")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidMtunnelwebsocketPath(pub(crate) At);
+pub struct QemuVmidMtunnelwebsocketPath(pub(crate) PathNode);
 
 impl QemuVmidPath {
-    /// Leads to [`GET /nodes/{node}/qemu/{vmid}/mtunnelwebsocket`](QemuVmidMtunnelwebsocketPath::get).
+    /// Leads to
+    /// [`GET /nodes/{node}/qemu/{vmid}/mtunnelwebsocket`](QemuVmidMtunnelwebsocketPath::get).
     #[inline]
     #[must_use]
     pub fn mtunnelwebsocket(&self) -> QemuVmidMtunnelwebsocketPath {
@@ -9241,7 +10016,8 @@ impl QemuVmidMtunnelwebsocketPath {
     /// ```
     ///
     /// * `socket`: Unix socket on the node to which the traffic is forwarded.
-    /// * `ticket`: Ticket for this socket, from the call that opened the tunnel or from the tunnel itself.
+    /// * `ticket`: Ticket for this socket, from the call that opened the tunnel or from the tunnel
+    ///   itself.
     /// * Gives: [`MtunnelWebsocket`](super::types::MtunnelWebsocket)
     /// * Releases: 7.4 to 9.2
     /// * Needs: the ticket that `POST /nodes/{node}/qemu/{vmid}/mtunnel` gave for the socket.
@@ -9267,7 +10043,8 @@ impl QemuVmidMtunnelwebsocketPath {
 
 /// `GET /nodes/{node}/qemu/{vmid}/mtunnelwebsocket` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct QemuVmidMtunnelwebsocketGetRequired<const GIVEN: usize>(
@@ -9303,7 +10080,7 @@ impl QemuVmidMtunnelwebsocketGetRequired<1> {
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/pending`](QemuVmidPendingPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/pending")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidPendingPath(pub(crate) At);
+pub struct QemuVmidPendingPath(pub(crate) PathNode);
 
 impl QemuVmidPath {
     /// Leads to [`GET /nodes/{node}/qemu/{vmid}/pending`](QemuVmidPendingPath::get).
@@ -9360,7 +10137,7 @@ impl QemuVmidPendingPath {
 /// Its calls: [`POST /nodes/{node}/qemu/{vmid}/remote_migrate`](QemuVmidRemoteMigratePost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/remote_migrate")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidRemoteMigratePath(pub(crate) At);
+pub struct QemuVmidRemoteMigratePath(pub(crate) PathNode);
 
 impl QemuVmidPath {
     /// Leads to [`POST /nodes/{node}/qemu/{vmid}/remote_migrate`](QemuVmidRemoteMigratePost).
@@ -9377,8 +10154,10 @@ impl QemuVmidRemoteMigratePath {
     /// `POST /nodes/{node}/qemu/{vmid}/remote_migrate` → [`Task`]
     ///
     /// * `target_endpoint`: How to reach the API of the other cluster.
-    /// * `target_storage`: Storage per source storage as `source:target` pairs, one storage for all, or `1` for the same ones.
-    /// * `target_bridge`: Bridge per source bridge as `source:target` pairs, one bridge for all, or `1` for the same ones.
+    /// * `target_storage`: Storage per source storage as `source:target` pairs, one storage for
+    ///   all, or `1` for the same ones.
+    /// * `target_bridge`: Bridge per source bridge as `source:target` pairs, one bridge for all, or
+    ///   `1` for the same ones.
     #[inline]
     pub fn post(&self) -> QemuVmidRemoteMigratePostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -9399,7 +10178,8 @@ impl QemuVmidRemoteMigratePath {
 
 /// `POST /nodes/{node}/qemu/{vmid}/remote_migrate` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct QemuVmidRemoteMigratePostRequired<const GIVEN: usize>(Request<Task>);
@@ -9422,7 +10202,8 @@ impl QemuVmidRemoteMigratePostRequired<0> {
 }
 
 impl QemuVmidRemoteMigratePostRequired<1> {
-    /// Storage per source storage as `source:target` pairs, one storage for all, or `1` for the same ones.
+    /// Storage per source storage as `source:target` pairs, one storage for all, or `1` for the
+    /// same ones.
     #[inline]
     pub fn target_storage<How>(
         mut self,
@@ -9434,7 +10215,8 @@ impl QemuVmidRemoteMigratePostRequired<1> {
 }
 
 impl QemuVmidRemoteMigratePostRequired<2> {
-    /// Bridge per source bridge as `source:target` pairs, one bridge for all, or `1` for the same ones.
+    /// Bridge per source bridge as `source:target` pairs, one bridge for all, or `1` for the same
+    /// ones.
     #[inline]
     pub fn target_bridge<How>(
         mut self,
@@ -9469,8 +10251,10 @@ impl QemuVmidRemoteMigratePostRequired<2> {
 /// ```
 ///
 /// * `target_endpoint`: How to reach the API of the other cluster.
-/// * `target_storage`: Storage per source storage as `source:target` pairs, one storage for all, or `1` for the same ones.
-/// * `target_bridge`: Bridge per source bridge as `source:target` pairs, one bridge for all, or `1` for the same ones.
+/// * `target_storage`: Storage per source storage as `source:target` pairs, one storage for all, or
+///   `1` for the same ones.
+/// * `target_bridge`: Bridge per source bridge as `source:target` pairs, one bridge for all, or `1`
+///   for the same ones.
 /// * Gives: [`Task`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Migrate` on path `/vms/{vmid}`.
@@ -9489,24 +10273,28 @@ pub struct QemuVmidRemoteMigratePost(pub(crate) Request<Task>);
 request_impls!(QemuVmidRemoteMigratePost: Task);
 
 impl QemuVmidRemoteMigratePost {
-    /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
+    /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it.
+    /// At least 0.
     #[inline]
     pub fn bwlimit<How>(mut self, bwlimit: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("bwlimit", bwlimit);
         self
     }
+
     /// Deletes the original after success; otherwise it stays, stopped. Default: `false`.
     #[inline]
     pub fn delete<How>(mut self, delete: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("delete", delete);
         self
     }
+
     /// Migrates live if the virtual machine runs; of no effect if it is stopped.
     #[inline]
     pub fn online<How>(mut self, online: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("online", online);
         self
     }
+
     /// ID on the other cluster; the same one if absent. From 100 to 999999999.
     #[cfg_attr(doc, doc(alias("target-vmid")))]
     #[inline]
@@ -9521,7 +10309,7 @@ impl QemuVmidRemoteMigratePost {
 /// Its calls: [`PUT /nodes/{node}/qemu/{vmid}/resize`](QemuVmidResizePut).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/resize")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidResizePath(pub(crate) At);
+pub struct QemuVmidResizePath(pub(crate) PathNode);
 
 impl QemuVmidPath {
     /// Leads to [`PUT /nodes/{node}/qemu/{vmid}/resize`](QemuVmidResizePut).
@@ -9538,7 +10326,8 @@ impl QemuVmidResizePath {
     /// `PUT /nodes/{node}/qemu/{vmid}/resize` → [`Task`]
     ///
     /// * `disk`: Key of the disk to enlarge, such as `scsi0`.
-    /// * `size`: New size, or with a leading `+` how much to add; the units are `K`, `M`, `G` and `T`. Cannot shrink.
+    /// * `size`: New size, or with a leading `+` how much to add; the units are `K`, `M`, `G` and
+    ///   `T`. Cannot shrink.
     #[inline]
     pub fn put(&self) -> QemuVmidResizePutRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -9557,6 +10346,14 @@ impl QemuVmidResizePath {
             )
             .limits(
                 &[
+                    (
+                        "disk",
+                        Takes::Pattern(
+                            &[
+                                "(?:ide[0-3]|sata[0-5]|scsi(?:[12]?[0-9]|30)|virtio(?:[0-9]|1[0-5])|efidisk0|tpmstate0)",
+                            ],
+                        ),
+                    ),
                     ("size", Takes::Pattern(&["\\+?\\d+(\\.\\d+)?[KMGT]?"])),
                     ("digest", Takes::Length(0, 40)),
                 ],
@@ -9567,7 +10364,8 @@ impl QemuVmidResizePath {
 
 /// `PUT /nodes/{node}/qemu/{vmid}/resize` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct QemuVmidResizePutRequired<const GIVEN: usize>(Request<Task>);
@@ -9577,15 +10375,16 @@ impl QemuVmidResizePutRequired<0> {
     #[inline]
     pub fn disk<How>(
         mut self,
-        disk: impl IntoValue<QemuDisk, How>,
+        disk: impl IntoValue<DiskKey, How>,
     ) -> QemuVmidResizePutRequired<1> {
-        self.0.call.set_as::<QemuDisk, How>("disk", disk);
+        self.0.call.set_as::<DiskKey, How>("disk", disk);
         QemuVmidResizePutRequired(self.0)
     }
 }
 
 impl QemuVmidResizePutRequired<1> {
-    /// New size, or with a leading `+` how much to add; the units are `K`, `M`, `G` and `T`. Cannot shrink.
+    /// New size, or with a leading `+` how much to add; the units are `K`, `M`, `G` and `T`. Cannot
+    /// shrink.
     #[inline]
     pub fn size<How>(mut self, size: impl IntoValue<String, How>) -> QemuVmidResizePut {
         self.0.call.set_as::<String, How>("size", size);
@@ -9598,8 +10397,6 @@ impl QemuVmidResizePutRequired<1> {
 /// `PUT /nodes/{node}/qemu/{vmid}/resize`
 ///
 /// ```no_run
-/// use proxmox_api::pve::qemu::QemuDisk;
-///
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
 /// let task = pve
 ///     .nodes()
@@ -9608,7 +10405,7 @@ impl QemuVmidResizePutRequired<1> {
 ///     .vmid(100)
 ///     .resize()
 ///     .put()
-///     .disk(QemuDisk::Ide0)
+///     .disk("scsi0")
 ///     .size("10G")
 ///     .await?;
 /// task.wait().await?;
@@ -9616,10 +10413,12 @@ impl QemuVmidResizePutRequired<1> {
 /// ```
 ///
 /// * `disk`: Key of the disk to enlarge, such as `scsi0`.
-/// * `size`: New size, or with a leading `+` how much to add; the units are `K`, `M`, `G` and `T`. Cannot shrink.
+/// * `size`: New size, or with a leading `+` how much to add; the units are `K`, `M`, `G` and `T`.
+///   Cannot shrink.
 /// * Gives: [`Task`]; it may be done at once
 /// * Releases: 7.4 to 9.2
-/// * Needs: (`VM.Config.Disk` on path `/vms/{vmid}`) and (`Datastore.AllocateSpace` on path `/storage/{storage}`).
+/// * Needs: (`VM.Config.Disk` on path `/vms/{vmid}`) and (`Datastore.AllocateSpace` on path
+///   `/storage/{storage}`).
 ///   * With `skiplock`: to be `root@pam` itself.
 ///
 /// # Example
@@ -9644,12 +10443,14 @@ pub struct QemuVmidResizePut(pub(crate) Request<Task>);
 request_impls!(QemuVmidResizePut: Task);
 
 impl QemuVmidResizePut {
-    /// SHA-1 digest the configuration must still have; the resize is refused otherwise. At most 40 characters.
+    /// SHA-1 digest the configuration must still have; the resize is refused otherwise. At most 40
+    /// characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// Acts even if the virtual machine is locked; only for root.
     #[inline]
     pub fn skiplock<How>(mut self, skiplock: impl IntoSetting<bool, How>) -> Self {
@@ -9663,7 +10464,7 @@ impl QemuVmidResizePut {
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/rrd`](QemuVmidRrdGet).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/rrd")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidRrdPath(pub(crate) At);
+pub struct QemuVmidRrdPath(pub(crate) PathNode);
 
 impl QemuVmidPath {
     /// Leads to [`GET /nodes/{node}/qemu/{vmid}/rrd`](QemuVmidRrdGet).
@@ -9694,7 +10495,8 @@ impl QemuVmidRrdPath {
 
 /// `GET /nodes/{node}/qemu/{vmid}/rrd` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct QemuVmidRrdGetRequired<const GIVEN: usize>(Request<super::types::RrdImage>);
@@ -9777,7 +10579,7 @@ impl QemuVmidRrdGet {
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/rrddata`](QemuVmidRrddataGet).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/rrddata")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidRrddataPath(pub(crate) At);
+pub struct QemuVmidRrddataPath(pub(crate) PathNode);
 
 impl QemuVmidPath {
     /// Leads to [`GET /nodes/{node}/qemu/{vmid}/rrddata`](QemuVmidRrddataGet).
@@ -9791,7 +10593,8 @@ impl QemuVmidPath {
 impl QemuVmidRrddataPath {
     /// Returns a virtual machine's recorded statistics as data points.
     ///
-    /// `GET /nodes/{node}/qemu/{vmid}/rrddata` → list of [`GuestRrdSample`](super::types::GuestRrdSample)
+    /// `GET /nodes/{node}/qemu/{vmid}/rrddata` → list of
+    /// [`GuestRrdSample`](super::types::GuestRrdSample)
     ///
     /// * `timeframe`: Period the statistics cover, up to now.
     #[inline]
@@ -9875,7 +10678,7 @@ impl QemuVmidRrddataGet {
 /// Its calls: [`PUT /nodes/{node}/qemu/{vmid}/sendkey`](QemuVmidSendkeyPut).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/sendkey")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidSendkeyPath(pub(crate) At);
+pub struct QemuVmidSendkeyPath(pub(crate) PathNode);
 
 impl QemuVmidPath {
     /// Leads to [`PUT /nodes/{node}/qemu/{vmid}/sendkey`](QemuVmidSendkeyPut).
@@ -9891,7 +10694,8 @@ impl QemuVmidSendkeyPath {
     ///
     /// `PUT /nodes/{node}/qemu/{vmid}/sendkey` → `()`
     ///
-    /// * `key`: Key or keys to press together, in the monitor's notation, such as `ctrl-alt-delete`.
+    /// * `key`: Key or keys to press together, in the monitor's notation, such as
+    ///   `ctrl-alt-delete`.
     #[inline]
     pub fn put<How0>(&self, key: impl IntoValue<String, How0>) -> QemuVmidSendkeyPut {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -9948,13 +10752,15 @@ impl QemuVmidSendkeyPut {
 
 /// The path `/nodes/{node}/qemu/{vmid}/snapshot`.
 ///
-/// Its calls: [`GET /nodes/{node}/qemu/{vmid}/snapshot`](QemuVmidSnapshotPath::get), [`POST /nodes/{node}/qemu/{vmid}/snapshot`](QemuVmidSnapshotPost).
+/// Its calls: [`GET /nodes/{node}/qemu/{vmid}/snapshot`](QemuVmidSnapshotPath::get),
+/// [`POST /nodes/{node}/qemu/{vmid}/snapshot`](QemuVmidSnapshotPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/snapshot")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidSnapshotPath(pub(crate) At);
+pub struct QemuVmidSnapshotPath(pub(crate) PathNode);
 
 impl QemuVmidPath {
-    /// Leads to [`GET /nodes/{node}/qemu/{vmid}/snapshot`](QemuVmidSnapshotPath::get), [`POST /nodes/{node}/qemu/{vmid}/snapshot`](QemuVmidSnapshotPost).
+    /// Leads to [`GET /nodes/{node}/qemu/{vmid}/snapshot`](QemuVmidSnapshotPath::get),
+    /// [`POST /nodes/{node}/qemu/{vmid}/snapshot`](QemuVmidSnapshotPost).
     #[inline]
     #[must_use]
     pub fn snapshot(&self) -> QemuVmidSnapshotPath {
@@ -10004,6 +10810,7 @@ impl QemuVmidSnapshotPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Takes a snapshot of the virtual machine.
     ///
     /// `POST /nodes/{node}/qemu/{vmid}/snapshot` → [`Task`]
@@ -10087,6 +10894,7 @@ impl QemuVmidSnapshotPost {
         self.0.call.set_some::<String, How>("description", description);
         self
     }
+
     /// Saves the RAM as well, so that a rollback resumes the running guest.
     #[inline]
     pub fn vmstate<How>(mut self, vmstate: impl IntoSetting<bool, How>) -> Self {
@@ -10097,13 +10905,17 @@ impl QemuVmidSnapshotPost {
 
 /// The path `/nodes/{node}/qemu/{vmid}/snapshot/{snapname}`.
 ///
-/// Its calls: [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}`](QemuVmidSnapshotSnapnamePath::get), [`DELETE /nodes/{node}/qemu/{vmid}/snapshot/{snapname}`](QemuVmidSnapshotSnapnameDelete).
+/// Its calls:
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}`](QemuVmidSnapshotSnapnamePath::get),
+/// [`DELETE /nodes/{node}/qemu/{vmid}/snapshot/{snapname}`](QemuVmidSnapshotSnapnameDelete).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/snapshot/{snapname}")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidSnapshotSnapnamePath(pub(crate) At);
+pub struct QemuVmidSnapshotSnapnamePath(pub(crate) PathNode);
 
 impl QemuVmidSnapshotPath {
-    /// Leads to [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}`](QemuVmidSnapshotSnapnamePath::get), [`DELETE /nodes/{node}/qemu/{vmid}/snapshot/{snapname}`](QemuVmidSnapshotSnapnameDelete).
+    /// Leads to
+    /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}`](QemuVmidSnapshotSnapnamePath::get),
+    /// [`DELETE /nodes/{node}/qemu/{vmid}/snapshot/{snapname}`](QemuVmidSnapshotSnapnameDelete).
     ///
     /// Name of the snapshot.
     #[inline]
@@ -10151,6 +10963,7 @@ impl QemuVmidSnapshotSnapnamePath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Deletes a snapshot.
     ///
     /// `DELETE /nodes/{node}/qemu/{vmid}/snapshot/{snapname}` → [`Task`]
@@ -10218,13 +11031,17 @@ impl QemuVmidSnapshotSnapnameDelete {
 
 /// The path `/nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`.
 ///
-/// Its calls: [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get), [`PUT /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPut).
+/// Its calls:
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get),
+/// [`PUT /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPut).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidSnapshotSnapnameConfigPath(pub(crate) At);
+pub struct QemuVmidSnapshotSnapnameConfigPath(pub(crate) PathNode);
 
 impl QemuVmidSnapshotSnapnamePath {
-    /// Leads to [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get), [`PUT /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPut).
+    /// Leads to
+    /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPut).
     #[inline]
     #[must_use]
     pub fn config(&self) -> QemuVmidSnapshotSnapnameConfigPath {
@@ -10273,6 +11090,7 @@ impl QemuVmidSnapshotSnapnameConfigPath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Changes the description of a snapshot.
     ///
     /// `PUT /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config` → `()`
@@ -10331,13 +11149,17 @@ impl QemuVmidSnapshotSnapnameConfigPut {
         self.0.call.set_some::<String, How>("description", description);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -10440,13 +11262,15 @@ impl Settings<QemuVmidSnapshotSnapnameConfigPut> for QemuSnapshotConfig {
 
 /// The path `/nodes/{node}/qemu/{vmid}/snapshot/{snapname}/rollback`.
 ///
-/// Its calls: [`POST /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/rollback`](QemuVmidSnapshotSnapnameRollbackPost).
+/// Its calls:
+/// [`POST /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/rollback`](QemuVmidSnapshotSnapnameRollbackPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/snapshot/{snapname}/rollback")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidSnapshotSnapnameRollbackPath(pub(crate) At);
+pub struct QemuVmidSnapshotSnapnameRollbackPath(pub(crate) PathNode);
 
 impl QemuVmidSnapshotSnapnamePath {
-    /// Leads to [`POST /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/rollback`](QemuVmidSnapshotSnapnameRollbackPost).
+    /// Leads to
+    /// [`POST /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/rollback`](QemuVmidSnapshotSnapnameRollbackPost).
     #[inline]
     #[must_use]
     pub fn rollback(&self) -> QemuVmidSnapshotSnapnameRollbackPath {
@@ -10528,7 +11352,8 @@ pub struct QemuVmidSnapshotSnapnameRollbackPost(pub(crate) Request<Task>);
 request_impls!(QemuVmidSnapshotSnapnameRollbackPost: Task);
 
 impl QemuVmidSnapshotSnapnameRollbackPost {
-    /// Starts the virtual machine afterwards; with a snapshot that holds RAM this happens anyway. Default: `false`.
+    /// Starts the virtual machine afterwards; with a snapshot that holds RAM this happens anyway.
+    /// Default: `false`.
     #[inline]
     pub fn start<How>(mut self, start: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("start", start);
@@ -10541,7 +11366,7 @@ impl QemuVmidSnapshotSnapnameRollbackPost {
 /// Its calls: [`POST /nodes/{node}/qemu/{vmid}/spiceproxy`](QemuVmidSpiceproxyPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/spiceproxy")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidSpiceproxyPath(pub(crate) At);
+pub struct QemuVmidSpiceproxyPath(pub(crate) PathNode);
 
 impl QemuVmidPath {
     /// Leads to [`POST /nodes/{node}/qemu/{vmid}/spiceproxy`](QemuVmidSpiceproxyPost).
@@ -10594,7 +11419,8 @@ pub struct QemuVmidSpiceproxyPost(pub(crate) Request<super::types::SpiceConfig>)
 request_impls!(QemuVmidSpiceproxyPost: super::types::SpiceConfig);
 
 impl QemuVmidSpiceproxyPost {
-    /// SPICE proxy to go through, any node will do: its host name in the call, its URL in the answer.
+    /// SPICE proxy to go through, any node will do: its host name in the call, its URL in the
+    /// answer.
     #[inline]
     pub fn proxy<How>(mut self, proxy: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("proxy", proxy);
@@ -10607,7 +11433,7 @@ impl QemuVmidSpiceproxyPost {
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/status`](QemuVmidStatusPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/status")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidStatusPath(pub(crate) At);
+pub struct QemuVmidStatusPath(pub(crate) PathNode);
 
 impl QemuVmidPath {
     /// Leads to [`GET /nodes/{node}/qemu/{vmid}/status`](QemuVmidStatusPath::get).
@@ -10651,7 +11477,7 @@ impl QemuVmidStatusPath {
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/status/current`](QemuVmidStatusCurrentPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/status/current")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidStatusCurrentPath(pub(crate) At);
+pub struct QemuVmidStatusCurrentPath(pub(crate) PathNode);
 
 impl QemuVmidStatusPath {
     /// Leads to [`GET /nodes/{node}/qemu/{vmid}/status/current`](QemuVmidStatusCurrentPath::get).
@@ -10716,7 +11542,7 @@ impl QemuVmidStatusCurrentPath {
 /// Its calls: [`POST /nodes/{node}/qemu/{vmid}/status/reboot`](QemuVmidStatusRebootPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/status/reboot")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidStatusRebootPath(pub(crate) At);
+pub struct QemuVmidStatusRebootPath(pub(crate) PathNode);
 
 impl QemuVmidStatusPath {
     /// Leads to [`POST /nodes/{node}/qemu/{vmid}/status/reboot`](QemuVmidStatusRebootPost).
@@ -10794,7 +11620,7 @@ impl QemuVmidStatusRebootPost {
 /// Its calls: [`POST /nodes/{node}/qemu/{vmid}/status/reset`](QemuVmidStatusResetPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/status/reset")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidStatusResetPath(pub(crate) At);
+pub struct QemuVmidStatusResetPath(pub(crate) PathNode);
 
 impl QemuVmidStatusPath {
     /// Leads to [`POST /nodes/{node}/qemu/{vmid}/status/reset`](QemuVmidStatusResetPost).
@@ -10875,7 +11701,7 @@ impl QemuVmidStatusResetPost {
 /// Its calls: [`POST /nodes/{node}/qemu/{vmid}/status/resume`](QemuVmidStatusResumePost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/status/resume")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidStatusResumePath(pub(crate) At);
+pub struct QemuVmidStatusResumePath(pub(crate) PathNode);
 
 impl QemuVmidStatusPath {
     /// Leads to [`POST /nodes/{node}/qemu/{vmid}/status/resume`](QemuVmidStatusResumePost).
@@ -10952,6 +11778,7 @@ impl QemuVmidStatusResumePost {
         self.0.call.set_some::<bool, How>("nocheck", nocheck);
         self
     }
+
     /// Acts even if the virtual machine is locked; only for root.
     #[inline]
     pub fn skiplock<How>(mut self, skiplock: impl IntoSetting<bool, How>) -> Self {
@@ -10965,7 +11792,7 @@ impl QemuVmidStatusResumePost {
 /// Its calls: [`POST /nodes/{node}/qemu/{vmid}/status/shutdown`](QemuVmidStatusShutdownPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/status/shutdown")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidStatusShutdownPath(pub(crate) At);
+pub struct QemuVmidStatusShutdownPath(pub(crate) PathNode);
 
 impl QemuVmidStatusPath {
     /// Leads to [`POST /nodes/{node}/qemu/{vmid}/status/shutdown`](QemuVmidStatusShutdownPost).
@@ -11053,18 +11880,21 @@ impl QemuVmidStatusShutdownPost {
         self.0.call.set_some::<bool, How>("forceStop", force_stop);
         self
     }
+
     /// Leaves the volumes activated on the node after the stop. Default: `false`.
     #[inline]
     pub fn keep_active<How>(mut self, keep_active: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("keepActive", keep_active);
         self
     }
+
     /// Acts even if the virtual machine is locked; only for root.
     #[inline]
     pub fn skiplock<How>(mut self, skiplock: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("skiplock", skiplock);
         self
     }
+
     /// Seconds to wait for the guest to shut down. At least 0.
     #[inline]
     pub fn timeout<How>(mut self, timeout: impl IntoSetting<i64, How>) -> Self {
@@ -11078,7 +11908,7 @@ impl QemuVmidStatusShutdownPost {
 /// Its calls: [`POST /nodes/{node}/qemu/{vmid}/status/start`](QemuVmidStatusStartPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/status/start")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidStatusStartPath(pub(crate) At);
+pub struct QemuVmidStatusStartPath(pub(crate) PathNode);
 
 impl QemuVmidStatusPath {
     /// Leads to [`POST /nodes/{node}/qemu/{vmid}/status/start`](QemuVmidStatusStartPost).
@@ -11153,7 +11983,8 @@ impl QemuVmidStatusStartPath {
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.PowerMgmt` on path `/vms/{vmid}`.
 ///   * With `skiplock`: to be `root@pam` itself.
-///   * With `stateuri`, `migratedfrom`, `migration_type`, `migration_network`, `targetstorage`, `force-cpu`, `with-conntrack-state`, `nets-host-mtu`: to be `root@pam` itself.
+///   * With `stateuri`, `migratedfrom`, `migration_type`, `migration_network`, `targetstorage`,
+///     `force-cpu`, `with-conntrack-state`, `nets-host-mtu`: to be `root@pam` itself.
 ///
 /// # Example
 ///
@@ -11185,12 +12016,14 @@ impl QemuVmidStatusStartPost {
         self.0.call.set_some::<String, How>("force-cpu", force_cpu);
         self
     }
+
     /// Machine type to start with, in place of the configured one; used by migrations.
     #[inline]
     pub fn machine<How>(mut self, machine: impl IntoSetting<QemuMachine, How>) -> Self {
         self.0.call.set_some::<QemuMachine, How>("machine", machine);
         self
     }
+
     /// Node from which the virtual machine is being migrated; set by migrations only.
     #[inline]
     pub fn migratedfrom<How>(
@@ -11200,6 +12033,7 @@ impl QemuVmidStatusStartPost {
         self.0.call.set_some::<NodeName, How>("migratedfrom", migratedfrom);
         self
     }
+
     /// Network, in CIDR notation, over which the migration traffic goes.
     #[inline]
     pub fn migration_network<How>(
@@ -11209,7 +12043,9 @@ impl QemuVmidStatusStartPost {
         self.0.call.set_some::<Cidr, How>("migration_network", migration_network);
         self
     }
-    /// Whether migration traffic is encrypted by SSH; `insecure` is faster but only for trusted networks.
+
+    /// Whether migration traffic is encrypted by SSH; `insecure` is faster but only for trusted
+    /// networks.
     #[inline]
     pub fn migration_type<How>(
         mut self,
@@ -11218,7 +12054,9 @@ impl QemuVmidStatusStartPost {
         self.0.call.set_some::<QemuMigrationType, How>("migration_type", migration_type);
         self
     }
-    /// MTU per VirtIO card at the migration's source, as `net0=1500`; 0 keeps it from being passed. Since 8.4.
+
+    /// MTU per VirtIO card at the migration's source, as `net0=1500`; 0 keeps it from being passed.
+    /// Since 8.4.
     #[cfg_attr(doc, doc(alias("nets-host-mtu")))]
     #[inline]
     pub fn nets_host_mtu<How>(
@@ -11228,19 +12066,24 @@ impl QemuVmidStatusStartPost {
         self.0.call.set_some::<String, How>("nets-host-mtu", nets_host_mtu);
         self
     }
+
     /// Acts even if the virtual machine is locked; only for root.
     #[inline]
     pub fn skiplock<How>(mut self, skiplock: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("skiplock", skiplock);
         self
     }
-    /// Where the saved state is read from; set by migrations and restores only. At most 128 characters.
+
+    /// Where the saved state is read from; set by migrations and restores only. At most 128
+    /// characters.
     #[inline]
     pub fn stateuri<How>(mut self, stateuri: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("stateuri", stateuri);
         self
     }
-    /// Storage per source storage as `source:target` pairs, one storage for all, or `1` for the same ones.
+
+    /// Storage per source storage as `source:target` pairs, one storage for all, or `1` for the
+    /// same ones.
     #[inline]
     pub fn targetstorage<How>(
         mut self,
@@ -11249,13 +12092,16 @@ impl QemuVmidStatusStartPost {
         self.0.call.set_some_list::<String, How>("targetstorage", targetstorage);
         self
     }
+
     /// Seconds to wait for the virtual machine to come up. At least 0.
     #[inline]
     pub fn timeout<How>(mut self, timeout: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("timeout", timeout);
         self
     }
-    /// Carries the firewall's connection tracking entries along in a live migration. Default: `false`. Since 9.0.
+
+    /// Carries the firewall's connection tracking entries along in a live migration. Default:
+    /// `false`. Since 9.0.
     #[cfg_attr(doc, doc(alias("with-conntrack-state")))]
     #[inline]
     pub fn with_conntrack_state<How>(
@@ -11272,7 +12118,7 @@ impl QemuVmidStatusStartPost {
 /// Its calls: [`POST /nodes/{node}/qemu/{vmid}/status/stop`](QemuVmidStatusStopPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/status/stop")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidStatusStopPath(pub(crate) At);
+pub struct QemuVmidStatusStopPath(pub(crate) PathNode);
 
 impl QemuVmidStatusPath {
     /// Leads to [`POST /nodes/{node}/qemu/{vmid}/status/stop`](QemuVmidStatusStopPost).
@@ -11341,7 +12187,8 @@ impl QemuVmidStatusStopPath {
 /// * Needs: `VM.PowerMgmt` on path `/vms/{vmid}`.
 ///   * With `skiplock`: to be `root@pam` itself.
 ///   * With `keepActive`, `migratedfrom`: to be `root@pam` itself.
-///   * With `overrule-shutdown` it acts on shutdown tasks of other users only with `Sys.Modify` on path `/nodes/{node}`.
+///   * With `overrule-shutdown` it acts on shutdown tasks of other users only with `Sys.Modify` on
+///     path `/nodes/{node}`.
 ///
 /// # Example
 ///
@@ -11373,6 +12220,7 @@ impl QemuVmidStatusStopPost {
         self.0.call.set_some::<bool, How>("keepActive", keep_active);
         self
     }
+
     /// Node from which the virtual machine is being migrated; set by migrations only.
     #[inline]
     pub fn migratedfrom<How>(
@@ -11382,6 +12230,7 @@ impl QemuVmidStatusStopPost {
         self.0.call.set_some::<NodeName, How>("migratedfrom", migratedfrom);
         self
     }
+
     /// Cancels shutdown tasks that still run before stopping. Default: `false`. Since 8.2.
     #[cfg_attr(doc, doc(alias("overrule-shutdown")))]
     #[inline]
@@ -11392,12 +12241,14 @@ impl QemuVmidStatusStopPost {
         self.0.call.set_some::<bool, How>("overrule-shutdown", overrule_shutdown);
         self
     }
+
     /// Acts even if the virtual machine is locked; only for root.
     #[inline]
     pub fn skiplock<How>(mut self, skiplock: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("skiplock", skiplock);
         self
     }
+
     /// Seconds to wait for the stop. At least 0.
     #[inline]
     pub fn timeout<How>(mut self, timeout: impl IntoSetting<i64, How>) -> Self {
@@ -11411,7 +12262,7 @@ impl QemuVmidStatusStopPost {
 /// Its calls: [`POST /nodes/{node}/qemu/{vmid}/status/suspend`](QemuVmidStatusSuspendPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/status/suspend")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidStatusSuspendPath(pub(crate) At);
+pub struct QemuVmidStatusSuspendPath(pub(crate) PathNode);
 
 impl QemuVmidStatusPath {
     /// Leads to [`POST /nodes/{node}/qemu/{vmid}/status/suspend`](QemuVmidStatusSuspendPost).
@@ -11478,7 +12329,8 @@ impl QemuVmidStatusSuspendPath {
 /// * Gives: [`Task`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.PowerMgmt` on path `/vms/{vmid}`.
-///   * With `todisk`: `VM.Config.Disk` on path `/vms/{vmid}` and `Datastore.AllocateSpace` on path `/storage/{statestorage}`.
+///   * With `todisk`: `VM.Config.Disk` on path `/vms/{vmid}` and `Datastore.AllocateSpace` on path
+///     `/storage/{statestorage}`.
 ///   * With `skiplock`: to be `root@pam` itself.
 ///
 /// # Example
@@ -11511,6 +12363,7 @@ impl QemuVmidStatusSuspendPost {
         self.0.call.set_some::<bool, How>("skiplock", skiplock);
         self
     }
+
     /// Storage for the saved state; only with `todisk`. Only together with `todisk`.
     #[inline]
     pub fn statestorage<How>(
@@ -11520,7 +12373,9 @@ impl QemuVmidStatusSuspendPost {
         self.0.call.set_some::<StorageId, How>("statestorage", statestorage);
         self
     }
-    /// Saves the RAM to a volume and stops the virtual machine; its next start resumes from there. Default: `false`.
+
+    /// Saves the RAM to a volume and stops the virtual machine; its next start resumes from there.
+    /// Default: `false`.
     #[inline]
     pub fn todisk<How>(mut self, todisk: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("todisk", todisk);
@@ -11533,7 +12388,7 @@ impl QemuVmidStatusSuspendPost {
 /// Its calls: [`POST /nodes/{node}/qemu/{vmid}/template`](QemuVmidTemplatePost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/template")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidTemplatePath(pub(crate) At);
+pub struct QemuVmidTemplatePath(pub(crate) PathNode);
 
 impl QemuVmidPath {
     /// Leads to [`POST /nodes/{node}/qemu/{vmid}/template`](QemuVmidTemplatePost).
@@ -11597,8 +12452,8 @@ request_impls!(QemuVmidTemplatePost: Task);
 impl QemuVmidTemplatePost {
     /// Converts just this disk to a base image, leaving the others.
     #[inline]
-    pub fn disk<How>(mut self, disk: impl IntoSetting<QemuDisk, How>) -> Self {
-        self.0.call.set_some::<QemuDisk, How>("disk", disk);
+    pub fn disk<How>(mut self, disk: impl IntoSetting<QemuTemplateDisk, How>) -> Self {
+        self.0.call.set_some::<QemuTemplateDisk, How>("disk", disk);
         self
     }
 }
@@ -11608,7 +12463,7 @@ impl QemuVmidTemplatePost {
 /// Its calls: [`POST /nodes/{node}/qemu/{vmid}/termproxy`](QemuVmidTermproxyPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/termproxy")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidTermproxyPath(pub(crate) At);
+pub struct QemuVmidTermproxyPath(pub(crate) PathNode);
 
 impl QemuVmidPath {
     /// Leads to [`POST /nodes/{node}/qemu/{vmid}/termproxy`](QemuVmidTermproxyPost).
@@ -11676,7 +12531,7 @@ impl QemuVmidTermproxyPost {
 /// Its calls: [`PUT /nodes/{node}/qemu/{vmid}/unlink`](QemuVmidUnlinkPut).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/unlink")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidUnlinkPath(pub(crate) At);
+pub struct QemuVmidUnlinkPath(pub(crate) PathNode);
 
 impl QemuVmidPath {
     /// Leads to [`PUT /nodes/{node}/qemu/{vmid}/unlink`](QemuVmidUnlinkPut).
@@ -11733,7 +12588,8 @@ pub struct QemuVmidUnlinkPut(pub(crate) Request<()>);
 request_impls!(QemuVmidUnlinkPut:());
 
 impl QemuVmidUnlinkPut {
-    /// Deletes the volumes; without it they stay as `unused[n]`. Volumes already unused are always deleted.
+    /// Deletes the volumes; without it they stay as `unused[n]`. Volumes already unused are always
+    /// deleted.
     #[inline]
     pub fn force<How>(mut self, force: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("force", force);
@@ -11746,7 +12602,7 @@ impl QemuVmidUnlinkPut {
 /// Its calls: [`POST /nodes/{node}/qemu/{vmid}/vncproxy`](QemuVmidVncproxyPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/vncproxy")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidVncproxyPath(pub(crate) At);
+pub struct QemuVmidVncproxyPath(pub(crate) PathNode);
 
 impl QemuVmidPath {
     /// Leads to [`POST /nodes/{node}/qemu/{vmid}/vncproxy`](QemuVmidVncproxyPost).
@@ -11809,7 +12665,8 @@ pub struct QemuVmidVncproxyPost(pub(crate) Request<super::types::Vncproxy>);
 request_impls!(QemuVmidVncproxyPost: super::types::Vncproxy);
 
 impl QemuVmidVncproxyPost {
-    /// Asks for a random password; obsolete, since one is made whenever it is needed. Default: `false`.
+    /// Asks for a random password; obsolete, since one is made whenever it is needed. Default:
+    /// `false`.
     #[cfg_attr(doc, doc(alias("generate-password")))]
     #[inline]
     pub fn generate_password<How>(
@@ -11819,6 +12676,7 @@ impl QemuVmidVncproxyPost {
         self.0.call.set_some::<bool, How>("generate-password", generate_password);
         self
     }
+
     /// Prepares for a WebSocket connection; needed with a serial terminal as display.
     #[inline]
     pub fn websocket<How>(mut self, websocket: impl IntoSetting<bool, How>) -> Self {
@@ -11832,7 +12690,7 @@ impl QemuVmidVncproxyPost {
 /// Its calls: [`GET /nodes/{node}/qemu/{vmid}/vncwebsocket`](QemuVmidVncwebsocketPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/qemu/{vmid}/vncwebsocket")))]
 #[derive(Clone, Debug)]
-pub struct QemuVmidVncwebsocketPath(pub(crate) At);
+pub struct QemuVmidVncwebsocketPath(pub(crate) PathNode);
 
 impl QemuVmidPath {
     /// Leads to [`GET /nodes/{node}/qemu/{vmid}/vncwebsocket`](QemuVmidVncwebsocketPath::get).
@@ -11865,7 +12723,8 @@ impl QemuVmidVncwebsocketPath {
     /// * `vncticket`: Ticket from the call that opened the proxy. At most 512 characters.
     /// * Gives: [`VncWebsocket`](super::types::VncWebsocket)
     /// * Releases: 7.4 to 9.2
-    /// * Needs: (`VM.Console` on path `/vms/{vmid}`) and (the ticket that `vncproxy` or `termproxy` gave for the port).
+    /// * Needs: (`VM.Console` on path `/vms/{vmid}`) and (the ticket that `vncproxy` or `termproxy`
+    ///   gave for the port).
     #[cfg_attr(doc, doc(alias(
         "GET /nodes/{node}/qemu/{vmid}/vncwebsocket", "vnc websocket", "websocket console", "vm vncwebsocket",
         "vncwebsocket vm", "vncwebsocket a vm", "virtual machine vncwebsocket", "vncwebsocket virtual machine",
@@ -11908,15 +12767,20 @@ impl QemuVmidVncwebsocketPath {
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[non_exhaustive]
 pub struct QemuAgent {
     /// Expects a guest agent in the guest and talks to it. Default: `false`.
     pub enabled: bool,
-    /// Freezes the guest's file systems around backups, snapshots without RAM, clones and replication. Default: `true`. Since 9.1.
+    /// Freezes the guest's file systems around backups, snapshots without RAM, clones and
+    /// replication. Default: `true`. Since 9.1.
     pub freeze_fs: Option<bool>,
-    /// Trims the guest's file systems after a disk was moved or the virtual machine migrated. Default: `false`.
+    /// Trims the guest's file systems after a disk was moved or the virtual machine migrated.
+    /// Default: `false`.
     pub fstrim_cloned_disks: Option<bool>,
     /// Device through which the agent is reached. Default: `virtio`.
     pub type_: Option<QemuAgentType>,
@@ -11933,6 +12797,7 @@ impl QemuAgent {
         set::put(&mut new.enabled, &mut new.unknown, "enabled", enabled);
         new
     }
+
     /// Expects a guest agent in the guest and talks to it. Default: `false`.
     #[inline]
     #[must_use]
@@ -11940,7 +12805,9 @@ impl QemuAgent {
         set::put(&mut self.enabled, &mut self.unknown, "enabled", value);
         self
     }
-    /// Freezes the guest's file systems around backups, snapshots without RAM, clones and replication. Default: `true`. Since 9.1.
+
+    /// Freezes the guest's file systems around backups, snapshots without RAM, clones and
+    /// replication. Default: `true`. Since 9.1.
     #[cfg_attr(doc, doc(alias("freeze-fs")))]
     #[inline]
     #[must_use]
@@ -11948,7 +12815,9 @@ impl QemuAgent {
         set::set(&mut self.freeze_fs, &mut self.unknown, "freeze-fs", value);
         self
     }
-    /// Trims the guest's file systems after a disk was moved or the virtual machine migrated. Default: `false`.
+
+    /// Trims the guest's file systems after a disk was moved or the virtual machine migrated.
+    /// Default: `false`.
     #[inline]
     #[must_use]
     pub fn fstrim_cloned_disks<How>(
@@ -11963,6 +12832,7 @@ impl QemuAgent {
         );
         self
     }
+
     /// Device through which the agent is reached. Default: `virtio`.
     #[inline]
     #[must_use]
@@ -12128,7 +12998,15 @@ open_enum_impls!(QemuAgentCommand {
 
 /// Error the agent answered with in place of a result.
 ///
-/// Given by [`POST /nodes/{node}/qemu/{vmid}/agent/fstrim`](QemuVmidAgentFstrimPath::post), [`GET /nodes/{node}/qemu/{vmid}/agent/get-host-name`](QemuVmidAgentGetHostNamePath::get), [`GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`](QemuVmidAgentGetMemoryBlockInfoPath::get), [`GET /nodes/{node}/qemu/{vmid}/agent/get-osinfo`](QemuVmidAgentGetOsinfoPath::get), [`GET /nodes/{node}/qemu/{vmid}/agent/get-timezone`](QemuVmidAgentGetTimezonePath::get), [`GET /nodes/{node}/qemu/{vmid}/agent/info`](QemuVmidAgentInfoPath::get), [`POST /nodes/{node}/qemu/{vmid}/agent/ping`](QemuVmidAgentPingPath::post), [`POST /nodes/{node}/qemu/{vmid}/agent/set-user-password`](QemuVmidAgentSetUserPasswordPost) and 4 more.
+/// Given by [`POST /nodes/{node}/qemu/{vmid}/agent/fstrim`](QemuVmidAgentFstrimPath::post),
+/// [`GET /nodes/{node}/qemu/{vmid}/agent/get-host-name`](QemuVmidAgentGetHostNamePath::get),
+/// [`GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`](QemuVmidAgentGetMemoryBlockInfoPath::get),
+/// [`GET /nodes/{node}/qemu/{vmid}/agent/get-osinfo`](QemuVmidAgentGetOsinfoPath::get),
+/// [`GET /nodes/{node}/qemu/{vmid}/agent/get-timezone`](QemuVmidAgentGetTimezonePath::get),
+/// [`GET /nodes/{node}/qemu/{vmid}/agent/info`](QemuVmidAgentInfoPath::get),
+/// [`POST /nodes/{node}/qemu/{vmid}/agent/ping`](QemuVmidAgentPingPath::post),
+/// [`POST /nodes/{node}/qemu/{vmid}/agent/set-user-password`](QemuVmidAgentSetUserPasswordPost) and 4
+/// more.
 #[non_exhaustive]
 pub struct QemuAgentError {
     /// Kind of the error, such as `CommandNotFound`.
@@ -12160,7 +13038,8 @@ impl Default for QemuAgentError {
     }
 }
 
-/// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/exec`, which starts a program inside the guest and returns its PID without waiting for it to end.
+/// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/exec`, which starts a program inside the
+/// guest and returns its PID without waiting for it to end.
 ///
 /// Given by [`POST /nodes/{node}/qemu/{vmid}/agent/exec`](QemuVmidAgentExecPost).
 #[non_exhaustive]
@@ -12187,7 +13066,8 @@ object!(QemuAgentExec {
     others: extra,
 });
 
-/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/exec-status`, which returns state and output of a program started through the guest agent.
+/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/exec-status`, which returns state and output
+/// of a program started through the guest agent.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/exec-status`](QemuVmidAgentExecStatusPath::get).
 #[non_exhaustive]
@@ -12238,7 +13118,8 @@ object!(QemuAgentExecStatus {
     others: extra,
 });
 
-/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/file-read`, which reads a file inside the guest.
+/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/file-read`, which reads a file inside the
+/// guest.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/file-read`](QemuVmidAgentFileReadGet).
 #[non_exhaustive]
@@ -12384,9 +13265,11 @@ impl Default for QemuAgentFilesystemDisk {
     }
 }
 
-/// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-status`, which tells whether the guest's file systems are frozen.
+/// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-status`, which tells whether the
+/// guest's file systems are frozen.
 ///
-/// Given by [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-status`](QemuVmidAgentFsfreezeStatusPath::post).
+/// Given by
+/// [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-status`](QemuVmidAgentFsfreezeStatusPath::post).
 #[non_exhaustive]
 pub struct QemuAgentFsfreezeStatus {
     /// Whether the file systems are frozen or thawed.
@@ -12418,7 +13301,8 @@ impl Default for QemuAgentFsfreezeStatus {
 
 /// Whether the file systems are frozen or thawed.
 ///
-/// Given by [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-status`](QemuVmidAgentFsfreezeStatusPath::post).
+/// Given by
+/// [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-status`](QemuVmidAgentFsfreezeStatusPath::post).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuAgentFsfreezeStatusResult {
@@ -12434,7 +13318,8 @@ open_enum_impls!(QemuAgentFsfreezeStatusResult {
     "thawed" Thawed, "frozen" Frozen,
 });
 
-/// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/fstrim`, which has the guest discard the unused blocks of its mounted file systems.
+/// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/fstrim`, which has the guest discard the
+/// unused blocks of its mounted file systems.
 ///
 /// Given by [`POST /nodes/{node}/qemu/{vmid}/agent/fstrim`](QemuVmidAgentFstrimPath::post).
 #[non_exhaustive]
@@ -12466,6 +13351,44 @@ impl Default for QemuAgentFstrim {
     }
 }
 
+/// One element of `paths`: outcome per file system.
+///
+/// Given by [`POST /nodes/{node}/qemu/{vmid}/agent/fstrim`](QemuVmidAgentFstrimPath::post).
+#[non_exhaustive]
+pub struct QemuAgentFstrimPath {
+    /// Why this file system could not be trimmed.
+    pub error: Option<String>,
+    /// Smallest run of free bytes that was discarded.
+    pub minimum: Option<u64>,
+    /// Mount point of the file system.
+    pub path: Option<String>,
+    /// Bytes discarded. In bytes.
+    pub trimmed: Option<u64>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl QemuAgentFstrimPath {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(QemuAgentFstrimPath {
+    optional: ["error" error, "minimum" minimum, "path" path, "trimmed" trimmed],
+    others: extra,
+});
+
+impl Default for QemuAgentFstrimPath {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 /// Answer of the guest agent.
 ///
 /// Given by [`POST /nodes/{node}/qemu/{vmid}/agent/fstrim`](QemuVmidAgentFstrimPath::post).
@@ -12474,7 +13397,7 @@ pub struct QemuAgentFstrimResult {
     /// Error the agent answered with in place of a result.
     pub error: Option<QemuAgentError>,
     /// Outcome per file system.
-    pub paths: Option<Vec<QemuAgentFstrimResultPathsItem>>,
+    pub paths: Option<Vec<QemuAgentFstrimPath>>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -12500,45 +13423,8 @@ impl Default for QemuAgentFstrimResult {
     }
 }
 
-/// One element of `paths`: outcome per file system.
-///
-/// Given by [`POST /nodes/{node}/qemu/{vmid}/agent/fstrim`](QemuVmidAgentFstrimPath::post).
-#[non_exhaustive]
-pub struct QemuAgentFstrimResultPathsItem {
-    /// Why this file system could not be trimmed.
-    pub error: Option<String>,
-    /// Smallest run of free bytes that was discarded.
-    pub minimum: Option<u64>,
-    /// Mount point of the file system.
-    pub path: Option<String>,
-    /// Bytes discarded. In bytes.
-    pub trimmed: Option<u64>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl QemuAgentFstrimResultPathsItem {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(QemuAgentFstrimResultPathsItem {
-    optional: ["error" error, "minimum" minimum, "path" path, "trimmed" trimmed],
-    others: extra,
-});
-
-impl Default for QemuAgentFstrimResultPathsItem {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`, which lists the file systems mounted in the guest and the disks they lie on.
+/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`, which lists the file systems
+/// mounted in the guest and the disks they lie on.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`](QemuVmidAgentGetFsinfoPath::get).
 #[non_exhaustive]
@@ -12570,9 +13456,11 @@ impl Default for QemuAgentGetFsinfo {
     }
 }
 
-/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-host-name`, which returns the host name the guest uses.
+/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-host-name`, which returns the host name
+/// the guest uses.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-host-name`](QemuVmidAgentGetHostNamePath::get).
+/// Given by
+/// [`GET /nodes/{node}/qemu/{vmid}/agent/get-host-name`](QemuVmidAgentGetHostNamePath::get).
 #[non_exhaustive]
 pub struct QemuAgentGetHostName {
     /// Answer of the guest agent.
@@ -12604,7 +13492,8 @@ impl Default for QemuAgentGetHostName {
 
 /// Answer of the guest agent.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-host-name`](QemuVmidAgentGetHostNamePath::get).
+/// Given by
+/// [`GET /nodes/{node}/qemu/{vmid}/agent/get-host-name`](QemuVmidAgentGetHostNamePath::get).
 #[non_exhaustive]
 pub struct QemuAgentGetHostNameResult {
     /// Error the agent answered with in place of a result.
@@ -12637,13 +13526,15 @@ impl Default for QemuAgentGetHostNameResult {
     }
 }
 
-/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`, which returns the size of the guest's memory blocks.
+/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`, which returns the
+/// size of the guest's memory blocks.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`](QemuVmidAgentGetMemoryBlockInfoPath::get).
+/// Given by
+/// [`GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`](QemuVmidAgentGetMemoryBlockInfoPath::get).
 #[non_exhaustive]
 pub struct QemuAgentGetMemoryBlockInfo {
     /// Answer of the guest agent.
-    pub result: Option<QemuAgentGetMemoryBlockInfoResult>,
+    pub result: Option<QemuAgentMemoryBlockSize>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -12669,47 +13560,15 @@ impl Default for QemuAgentGetMemoryBlockInfo {
     }
 }
 
-/// Answer of the guest agent.
+/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-blocks`, which lists the guest's
+/// memory blocks and whether each is online.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`](QemuVmidAgentGetMemoryBlockInfoPath::get).
-#[non_exhaustive]
-pub struct QemuAgentGetMemoryBlockInfoResult {
-    /// Error the agent answered with in place of a result.
-    pub error: Option<QemuAgentError>,
-    /// Size of a memory block in bytes.
-    pub size: Option<u64>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl QemuAgentGetMemoryBlockInfoResult {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(QemuAgentGetMemoryBlockInfoResult {
-    optional: ["error" error, "size" size],
-    others: extra,
-});
-
-impl Default for QemuAgentGetMemoryBlockInfoResult {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-blocks`, which lists the guest's memory blocks and whether each is online.
-///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-memory-blocks`](QemuVmidAgentGetMemoryBlocksPath::get).
+/// Given by
+/// [`GET /nodes/{node}/qemu/{vmid}/agent/get-memory-blocks`](QemuVmidAgentGetMemoryBlocksPath::get).
 #[non_exhaustive]
 pub struct QemuAgentGetMemoryBlocks {
     /// Memory blocks of the guest.
-    pub result: Option<Vec<QemuAgentGetMemoryBlocksResultItem>>,
+    pub result: Option<Vec<QemuAgentMemoryBlock>>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -12729,44 +13588,6 @@ object!(QemuAgentGetMemoryBlocks {
 });
 
 impl Default for QemuAgentGetMemoryBlocks {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// One element of `result`: memory blocks of the guest.
-///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-memory-blocks`](QemuVmidAgentGetMemoryBlocksPath::get).
-#[non_exhaustive]
-pub struct QemuAgentGetMemoryBlocksResultItem {
-    /// Whether the block can be taken offline.
-    #[cfg_attr(doc, doc(alias("can-offline")))]
-    pub can_offline: Option<bool>,
-    /// Whether the block is online.
-    pub online: Option<bool>,
-    /// Number of the block.
-    #[cfg_attr(doc, doc(alias("phys-index")))]
-    pub phys_index: Option<i64>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl QemuAgentGetMemoryBlocksResultItem {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(QemuAgentGetMemoryBlocksResultItem {
-    optional: ["can-offline" can_offline, "online" online, "phys-index" phys_index],
-    others: extra,
-});
-
-impl Default for QemuAgentGetMemoryBlocksResultItem {
     #[inline]
     fn default() -> Self {
         <Self as Object>::empty()
@@ -12874,41 +13695,11 @@ impl Default for QemuAgentGetOsinfoResult {
     }
 }
 
-/// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze`, which flushes and freezes the guest's file systems.
+/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-timezone`, which returns the guest's time
+/// zone and its offset from UTC.
 ///
-/// Given by [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze`](QemuVmidAgentFsfreezeFreezePath::post), [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-thaw`](QemuVmidAgentFsfreezeThawPath::post), [`GET /nodes/{node}/qemu/{vmid}/agent/get-time`](QemuVmidAgentGetTimePath::get).
-#[non_exhaustive]
-pub struct QemuAgentGetTime {
-    /// What came of it: a number of file systems, or the time in nanoseconds since 1970.
-    pub result: Option<i64>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl QemuAgentGetTime {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(QemuAgentGetTime {
-    optional: ["result" result],
-    others: extra,
-});
-
-impl Default for QemuAgentGetTime {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-timezone`, which returns the guest's time zone and its offset from UTC.
-///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-timezone`](QemuVmidAgentGetTimezonePath::get).
+/// Given by
+/// [`GET /nodes/{node}/qemu/{vmid}/agent/get-timezone`](QemuVmidAgentGetTimezonePath::get).
 #[non_exhaustive]
 pub struct QemuAgentGetTimezone {
     /// Answer of the guest agent.
@@ -12940,7 +13731,8 @@ impl Default for QemuAgentGetTimezone {
 
 /// Answer of the guest agent.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-timezone`](QemuVmidAgentGetTimezonePath::get).
+/// Given by
+/// [`GET /nodes/{node}/qemu/{vmid}/agent/get-timezone`](QemuVmidAgentGetTimezonePath::get).
 #[non_exhaustive]
 pub struct QemuAgentGetTimezoneResult {
     /// Error the agent answered with in place of a result.
@@ -12974,13 +13766,14 @@ impl Default for QemuAgentGetTimezoneResult {
     }
 }
 
-/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-users`, which lists the users logged in to the guest.
+/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-users`, which lists the users logged in
+/// to the guest.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-users`](QemuVmidAgentGetUsersPath::get).
 #[non_exhaustive]
 pub struct QemuAgentGetUsers {
     /// Users logged in.
-    pub result: Option<Vec<QemuAgentGetUsersResultItem>>,
+    pub result: Option<Vec<QemuAgentUser>>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -13006,50 +13799,14 @@ impl Default for QemuAgentGetUsers {
     }
 }
 
-/// One element of `result`: users logged in.
-///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-users`](QemuVmidAgentGetUsersPath::get).
-#[non_exhaustive]
-pub struct QemuAgentGetUsersResultItem {
-    /// Login domain of the user; only on Windows.
-    pub domain: Option<String>,
-    /// Time of login as Unix time, with fractions.
-    #[cfg_attr(doc, doc(alias("login-time")))]
-    pub login_time: Option<f64>,
-    /// User name.
-    pub user: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl QemuAgentGetUsersResultItem {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(QemuAgentGetUsersResultItem {
-    optional: ["domain" domain, "login-time" login_time, "user" user],
-    others: extra,
-});
-
-impl Default for QemuAgentGetUsersResultItem {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-vcpus`, which lists the guest's virtual CPUs and whether each is online.
+/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-vcpus`, which lists the guest's virtual
+/// CPUs and whether each is online.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-vcpus`](QemuVmidAgentGetVcpusPath::get).
 #[non_exhaustive]
 pub struct QemuAgentGetVcpus {
     /// Virtual CPUs of the guest.
-    pub result: Option<Vec<QemuAgentGetVcpusResultItem>>,
+    pub result: Option<Vec<QemuAgentVcpu>>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -13075,45 +13832,8 @@ impl Default for QemuAgentGetVcpus {
     }
 }
 
-/// One element of `result`: virtual CPUs of the guest.
-///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-vcpus`](QemuVmidAgentGetVcpusPath::get).
-#[non_exhaustive]
-pub struct QemuAgentGetVcpusResultItem {
-    /// Whether the CPU can be taken offline.
-    #[cfg_attr(doc, doc(alias("can-offline")))]
-    pub can_offline: Option<bool>,
-    /// Number of the CPU in the guest.
-    #[cfg_attr(doc, doc(alias("logical-id")))]
-    pub logical_id: Option<i64>,
-    /// Whether the CPU is online.
-    pub online: Option<bool>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl QemuAgentGetVcpusResultItem {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(QemuAgentGetVcpusResultItem {
-    optional: ["can-offline" can_offline, "logical-id" logical_id, "online" online],
-    others: extra,
-});
-
-impl Default for QemuAgentGetVcpusResultItem {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/info`, which returns the guest agent's version and the commands it supports.
+/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/info`, which returns the guest agent's
+/// version and the commands it supports.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/info`](QemuVmidAgentInfoPath::get).
 #[non_exhaustive]
@@ -13153,7 +13873,7 @@ pub struct QemuAgentInfoResult {
     /// Error the agent answered with in place of a result.
     pub error: Option<QemuAgentError>,
     /// Commands the agent knows.
-    pub supported_commands: Option<Vec<QemuAgentInfoResultSupportedCommandsItem>>,
+    pub supported_commands: Option<Vec<QemuAgentSupportedCommand>>,
     /// Version of the agent.
     pub version: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
@@ -13181,23 +13901,25 @@ impl Default for QemuAgentInfoResult {
     }
 }
 
-/// One element of `supported_commands`: commands the agent knows.
+/// One element of `result`: memory blocks of the guest.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/info`](QemuVmidAgentInfoPath::get).
+/// Given by
+/// [`GET /nodes/{node}/qemu/{vmid}/agent/get-memory-blocks`](QemuVmidAgentGetMemoryBlocksPath::get).
 #[non_exhaustive]
-pub struct QemuAgentInfoResultSupportedCommandsItem {
-    /// Whether the agent's configuration allows the command.
-    pub enabled: Option<bool>,
-    /// Name of the command.
-    pub name: Option<String>,
-    /// Whether the command answers when it succeeds.
-    #[cfg_attr(doc, doc(alias("success-response")))]
-    pub success_response: Option<bool>,
+pub struct QemuAgentMemoryBlock {
+    /// Whether the block can be taken offline.
+    #[cfg_attr(doc, doc(alias("can-offline")))]
+    pub can_offline: Option<bool>,
+    /// Whether the block is online.
+    pub online: Option<bool>,
+    /// Number of the block.
+    #[cfg_attr(doc, doc(alias("phys-index")))]
+    pub phys_index: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
 
-impl QemuAgentInfoResultSupportedCommandsItem {
+impl QemuAgentMemoryBlock {
     /// A value with nothing set.
     #[inline]
     #[must_use]
@@ -13206,21 +13928,58 @@ impl QemuAgentInfoResultSupportedCommandsItem {
     }
 }
 
-object!(QemuAgentInfoResultSupportedCommandsItem {
-    optional: ["enabled" enabled, "name" name, "success-response" success_response],
+object!(QemuAgentMemoryBlock {
+    optional: ["can-offline" can_offline, "online" online, "phys-index" phys_index],
     others: extra,
 });
 
-impl Default for QemuAgentInfoResultSupportedCommandsItem {
+impl Default for QemuAgentMemoryBlock {
     #[inline]
     fn default() -> Self {
         <Self as Object>::empty()
     }
 }
 
-/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`, which lists the guest's network interfaces with their addresses and counters.
+/// Answer of the guest agent.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`](QemuVmidAgentNetworkGetInterfacesPath::get).
+/// Given by
+/// [`GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`](QemuVmidAgentGetMemoryBlockInfoPath::get).
+#[non_exhaustive]
+pub struct QemuAgentMemoryBlockSize {
+    /// Error the agent answered with in place of a result.
+    pub error: Option<QemuAgentError>,
+    /// Size of a memory block in bytes.
+    pub size: Option<u64>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl QemuAgentMemoryBlockSize {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(QemuAgentMemoryBlockSize {
+    optional: ["error" error, "size" size],
+    others: extra,
+});
+
+impl Default for QemuAgentMemoryBlockSize {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`, which lists the
+/// guest's network interfaces with their addresses and counters.
+///
+/// Given by
+/// [`GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`](QemuVmidAgentNetworkGetInterfacesPath::get).
 #[non_exhaustive]
 pub struct QemuAgentNetworkGetInterfaces {
     /// Network interfaces of the guest.
@@ -13252,7 +14011,8 @@ impl Default for QemuAgentNetworkGetInterfaces {
 
 /// One element of `result`: network interfaces of the guest.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`](QemuVmidAgentNetworkGetInterfacesPath::get).
+/// Given by
+/// [`GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`](QemuVmidAgentNetworkGetInterfacesPath::get).
 #[non_exhaustive]
 pub struct QemuAgentNetworkInterface {
     /// MAC address of the interface.
@@ -13297,7 +14057,8 @@ impl Default for QemuAgentNetworkInterface {
 
 /// Traffic counters of the interface.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`](QemuVmidAgentNetworkGetInterfacesPath::get).
+/// Given by
+/// [`GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`](QemuVmidAgentNetworkGetInterfacesPath::get).
 #[non_exhaustive]
 pub struct QemuAgentNetworkStatistics {
     /// Bytes received. In bytes.
@@ -13358,6 +14119,42 @@ impl Default for QemuAgentNetworkStatistics {
     }
 }
 
+/// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze`, which flushes and freezes
+/// the guest's file systems.
+///
+/// Given by
+/// [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze`](QemuVmidAgentFsfreezeFreezePath::post),
+/// [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-thaw`](QemuVmidAgentFsfreezeThawPath::post),
+/// [`GET /nodes/{node}/qemu/{vmid}/agent/get-time`](QemuVmidAgentGetTimePath::get).
+#[non_exhaustive]
+pub struct QemuAgentNumber {
+    /// What came of it: a number of file systems, or the time in nanoseconds since 1970.
+    pub result: Option<i64>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl QemuAgentNumber {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(QemuAgentNumber {
+    optional: ["result" result],
+    others: extra,
+});
+
+impl Default for QemuAgentNumber {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 /// PCI address of the disk's controller; values of -1 if unknown.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`](QemuVmidAgentGetFsinfoPath::get).
@@ -13396,9 +14193,15 @@ impl Default for QemuAgentPciAddress {
     }
 }
 
-/// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/ping`, which checks that the guest agent answers.
+/// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/ping`, which checks that the guest agent
+/// answers.
 ///
-/// Given by [`POST /nodes/{node}/qemu/{vmid}/agent/ping`](QemuVmidAgentPingPath::post), [`POST /nodes/{node}/qemu/{vmid}/agent/set-user-password`](QemuVmidAgentSetUserPasswordPost), [`POST /nodes/{node}/qemu/{vmid}/agent/shutdown`](QemuVmidAgentShutdownPath::post), [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-disk`](QemuVmidAgentSuspendDiskPath::post), [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-hybrid`](QemuVmidAgentSuspendHybridPath::post), [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-ram`](QemuVmidAgentSuspendRamPath::post).
+/// Given by [`POST /nodes/{node}/qemu/{vmid}/agent/ping`](QemuVmidAgentPingPath::post),
+/// [`POST /nodes/{node}/qemu/{vmid}/agent/set-user-password`](QemuVmidAgentSetUserPasswordPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/agent/shutdown`](QemuVmidAgentShutdownPath::post),
+/// [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-disk`](QemuVmidAgentSuspendDiskPath::post),
+/// [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-hybrid`](QemuVmidAgentSuspendHybridPath::post),
+/// [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-ram`](QemuVmidAgentSuspendRamPath::post).
 #[non_exhaustive]
 pub struct QemuAgentPing {
     /// Answer of the guest agent.
@@ -13430,7 +14233,12 @@ impl Default for QemuAgentPing {
 
 /// Answer of the guest agent.
 ///
-/// Given by [`POST /nodes/{node}/qemu/{vmid}/agent/ping`](QemuVmidAgentPingPath::post), [`POST /nodes/{node}/qemu/{vmid}/agent/set-user-password`](QemuVmidAgentSetUserPasswordPost), [`POST /nodes/{node}/qemu/{vmid}/agent/shutdown`](QemuVmidAgentShutdownPath::post), [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-disk`](QemuVmidAgentSuspendDiskPath::post), [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-hybrid`](QemuVmidAgentSuspendHybridPath::post), [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-ram`](QemuVmidAgentSuspendRamPath::post).
+/// Given by [`POST /nodes/{node}/qemu/{vmid}/agent/ping`](QemuVmidAgentPingPath::post),
+/// [`POST /nodes/{node}/qemu/{vmid}/agent/set-user-password`](QemuVmidAgentSetUserPasswordPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/agent/shutdown`](QemuVmidAgentShutdownPath::post),
+/// [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-disk`](QemuVmidAgentSuspendDiskPath::post),
+/// [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-hybrid`](QemuVmidAgentSuspendHybridPath::post),
+/// [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-ram`](QemuVmidAgentSuspendRamPath::post).
 #[non_exhaustive]
 pub struct QemuAgentPingResult {
     /// Error the agent answered with in place of a result.
@@ -13460,7 +14268,8 @@ impl Default for QemuAgentPingResult {
     }
 }
 
-/// The answer to `POST /nodes/{node}/qemu/{vmid}/agent`, which runs one of the parameterless guest agent commands.
+/// The answer to `POST /nodes/{node}/qemu/{vmid}/agent`, which runs one of the parameterless guest
+/// agent commands.
 ///
 /// Given by [`POST /nodes/{node}/qemu/{vmid}/agent`](QemuVmidAgentPath::post).
 #[non_exhaustive]
@@ -13492,10 +14301,50 @@ impl Default for QemuAgentPost {
     }
 }
 
+/// One element of `supported_commands`: commands the agent knows.
+///
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/info`](QemuVmidAgentInfoPath::get).
+#[non_exhaustive]
+pub struct QemuAgentSupportedCommand {
+    /// Whether the agent's configuration allows the command.
+    pub enabled: Option<bool>,
+    /// Name of the command.
+    pub name: Option<String>,
+    /// Whether the command answers when it succeeds.
+    #[cfg_attr(doc, doc(alias("success-response")))]
+    pub success_response: Option<bool>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl QemuAgentSupportedCommand {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(QemuAgentSupportedCommand {
+    optional: ["enabled" enabled, "name" name, "success-response" success_response],
+    others: extra,
+});
+
+impl Default for QemuAgentSupportedCommand {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 /// Device through which the agent is reached.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuAgentType {
@@ -13511,12 +14360,90 @@ open_enum_impls!(QemuAgentType {
     "virtio" Virtio, "isa" Isa,
 });
 
+/// One element of `result`: users logged in.
+///
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-users`](QemuVmidAgentGetUsersPath::get).
+#[non_exhaustive]
+pub struct QemuAgentUser {
+    /// Login domain of the user; only on Windows.
+    pub domain: Option<String>,
+    /// Time of login as Unix time, with fractions.
+    #[cfg_attr(doc, doc(alias("login-time")))]
+    pub login_time: Option<f64>,
+    /// User name.
+    pub user: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl QemuAgentUser {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(QemuAgentUser {
+    optional: ["domain" domain, "login-time" login_time, "user" user],
+    others: extra,
+});
+
+impl Default for QemuAgentUser {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+/// One element of `result`: virtual CPUs of the guest.
+///
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-vcpus`](QemuVmidAgentGetVcpusPath::get).
+#[non_exhaustive]
+pub struct QemuAgentVcpu {
+    /// Whether the CPU can be taken offline.
+    #[cfg_attr(doc, doc(alias("can-offline")))]
+    pub can_offline: Option<bool>,
+    /// Number of the CPU in the guest.
+    #[cfg_attr(doc, doc(alias("logical-id")))]
+    pub logical_id: Option<i64>,
+    /// Whether the CPU is online.
+    pub online: Option<bool>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl QemuAgentVcpu {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(QemuAgentVcpu {
+    optional: ["can-offline" can_offline, "logical-id" logical_id, "online" online],
+    others: extra,
+});
+
+impl Default for QemuAgentVcpu {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 /// Sound card of the guest, useful with SPICE.
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[non_exhaustive]
 pub struct QemuAudio {
     /// Sound card model.
@@ -13536,6 +14463,7 @@ impl QemuAudio {
         set::put(&mut new.device, &mut new.unknown, "device", device);
         new
     }
+
     /// Sound card model.
     #[inline]
     #[must_use]
@@ -13543,6 +14471,7 @@ impl QemuAudio {
         set::put(&mut self.device, &mut self.unknown, "device", value);
         self
     }
+
     /// Where the sound goes: to the SPICE viewer, or nowhere. Default: `spice`.
     #[inline]
     #[must_use]
@@ -13572,8 +14501,11 @@ property_string_impls!(QemuAudio);
 
 /// Sound card model.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuAudioDevice {
@@ -13595,8 +14527,11 @@ open_enum_impls!(QemuAudioDevice {
 
 /// Where the sound goes: to the SPICE viewer, or nowhere.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuAudioDriver {
@@ -13614,7 +14549,8 @@ open_enum_impls!(QemuAudioDriver {
 
 /// What the balloon device reports.
 ///
-/// Given by [`GET /nodes/{node}/qemu`](QemuGet), [`GET /nodes/{node}/qemu/{vmid}/status/current`](QemuVmidStatusCurrentPath::get).
+/// Given by [`GET /nodes/{node}/qemu`](QemuGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/status/current`](QemuVmidStatusCurrentPath::get).
 #[non_exhaustive]
 pub struct QemuBallooninfo {
     /// Memory the guest has at present. In bytes.
@@ -13672,8 +14608,11 @@ impl Default for QemuBallooninfo {
 
 /// Firmware: SeaBIOS, or OVMF for UEFI.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuBios {
@@ -13691,9 +14630,10 @@ open_enum_impls!(QemuBios {
 
 /// Counters of one drive.
 ///
-/// Given by [`GET /nodes/{node}/qemu`](QemuGet), [`GET /nodes/{node}/qemu/{vmid}/status/current`](QemuVmidStatusCurrentPath::get).
+/// Given by [`GET /nodes/{node}/qemu`](QemuGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/status/current`](QemuVmidStatusCurrentPath::get).
 #[non_exhaustive]
-pub struct QemuBlockstatValue {
+pub struct QemuBlockStatistics {
     /// Whether failed operations count for the latency figures.
     pub account_failed: Option<bool>,
     /// Whether invalid operations count for `idle_time_ns`.
@@ -13733,7 +14673,7 @@ pub struct QemuBlockstatValue {
     /// Nanoseconds spent on read operations.
     pub rd_total_time_ns: Option<i64>,
     /// Figures over the latest interval, for each interval that is set up.
-    pub timed_stats: Option<Vec<QemuBlockstatValueTimedStatsItem>>,
+    pub timed_stats: Option<Vec<QemuBlockTimedStatistics>>,
     /// Data discarded. In bytes.
     pub unmap_bytes: Option<u64>,
     /// Discard requests merged into others.
@@ -13764,7 +14704,7 @@ pub struct QemuBlockstatValue {
     pub extra: Extra,
 }
 
-impl QemuBlockstatValue {
+impl QemuBlockStatistics {
     /// A value with nothing set.
     #[inline]
     #[must_use]
@@ -13773,7 +14713,7 @@ impl QemuBlockstatValue {
     }
 }
 
-object!(QemuBlockstatValue {
+object!(QemuBlockStatistics {
     optional: [
         "account_failed" account_failed,
         "account_invalid" account_invalid,
@@ -13812,18 +14752,20 @@ object!(QemuBlockstatValue {
     others: extra,
 });
 
-impl Default for QemuBlockstatValue {
+impl Default for QemuBlockStatistics {
     #[inline]
     fn default() -> Self {
         <Self as Object>::empty()
     }
 }
 
-/// One element of `timed_stats`: figures over the latest interval, for each interval that is set up.
+/// One element of `timed_stats`: figures over the latest interval, for each interval that is set
+/// up.
 ///
-/// Given by [`GET /nodes/{node}/qemu`](QemuGet), [`GET /nodes/{node}/qemu/{vmid}/status/current`](QemuVmidStatusCurrentPath::get).
+/// Given by [`GET /nodes/{node}/qemu`](QemuGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/status/current`](QemuVmidStatusCurrentPath::get).
 #[non_exhaustive]
-pub struct QemuBlockstatValueTimedStatsItem {
+pub struct QemuBlockTimedStatistics {
     /// Average time of a flush operation in nanoseconds.
     pub avg_flush_latency_ns: Option<i64>,
     /// Average time of a read operation in nanoseconds.
@@ -13860,7 +14802,7 @@ pub struct QemuBlockstatValueTimedStatsItem {
     pub extra: Extra,
 }
 
-impl QemuBlockstatValueTimedStatsItem {
+impl QemuBlockTimedStatistics {
     /// A value with nothing set.
     #[inline]
     #[must_use]
@@ -13869,7 +14811,7 @@ impl QemuBlockstatValueTimedStatsItem {
     }
 }
 
-object!(QemuBlockstatValueTimedStatsItem {
+object!(QemuBlockTimedStatistics {
     optional: [
         "avg_flush_latency_ns" avg_flush_latency_ns,
         "avg_rd_latency_ns" avg_rd_latency_ns,
@@ -13891,7 +14833,7 @@ object!(QemuBlockstatValueTimedStatsItem {
     others: extra,
 });
 
-impl Default for QemuBlockstatValueTimedStatsItem {
+impl Default for QemuBlockTimedStatistics {
     #[inline]
     fn default() -> Self {
         <Self as Object>::empty()
@@ -13902,11 +14844,15 @@ impl Default for QemuBlockstatValueTimedStatsItem {
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[non_exhaustive]
 pub struct QemuBoot {
-    /// Old style boot order: floppy (a), disk (c), CD-ROM (d), network (n); deprecated in favour of `order`.
+    /// Old style boot order: floppy (a), disk (c), CD-ROM (d), network (n); deprecated in favour of
+    /// `order`.
     pub legacy: Option<String>,
     /// Devices to try one after the other, such as `scsi0`, `net0`; others are not booted from.
     pub order: Option<List>,
@@ -13921,13 +14867,16 @@ impl QemuBoot {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
-    /// Old style boot order: floppy (a), disk (c), CD-ROM (d), network (n); deprecated in favour of `order`.
+
+    /// Old style boot order: floppy (a), disk (c), CD-ROM (d), network (n); deprecated in favour of
+    /// `order`.
     #[inline]
     #[must_use]
     pub fn legacy<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
         set::set(&mut self.legacy, &mut self.unknown, "legacy", value);
         self
     }
+
     /// Devices to try one after the other, such as `scsi0`, `net0`; others are not booted from.
     #[inline]
     #[must_use]
@@ -13968,10 +14917,14 @@ impl Default for QemuBoot {
 
 property_string_impls!(QemuBoot);
 
-/// Form of the cloud-init data; by default fitting `ostype`, with `configdrive2` for Windows and `nocloud` otherwise.
+/// Form of the cloud-init data; by default fitting `ostype`, with `configdrive2` for Windows and
+/// `nocloud` otherwise.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuCitype {
@@ -13991,8 +14944,12 @@ open_enum_impls!(QemuCitype {
 
 /// Clipboard for the console: `vnc`; when absent, SPICE displays get theirs.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get), [`GET /nodes/{node}/qemu/{vmid}/status/current`](QemuVmidStatusCurrentPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get),
+/// [`GET /nodes/{node}/qemu/{vmid}/status/current`](QemuVmidStatusCurrentPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuClipboard {
@@ -14008,8 +14965,13 @@ open_enum_impls!(QemuClipboard {
 
 /// Image format of the state volume.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/clone`](QemuVmidClonePost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut), [`POST /nodes/{node}/qemu/{vmid}/move_disk`](QemuVmidMoveDiskPost).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/clone`](QemuVmidClonePost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut),
+/// [`POST /nodes/{node}/qemu/{vmid}/move_disk`](QemuVmidMoveDiskPost).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuCloneFormat {
@@ -14031,8 +14993,11 @@ open_enum_impls!(QemuCloneFormat {
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[non_exhaustive]
 pub struct QemuCloudInitCustom {
     /// Volume ID of the snippet used as meta data.
@@ -14054,6 +15019,7 @@ impl QemuCloudInitCustom {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     /// Volume ID of the snippet used as meta data.
     #[inline]
     #[must_use]
@@ -14061,6 +15027,7 @@ impl QemuCloudInitCustom {
         set::set(&mut self.meta, &mut self.unknown, "meta", value);
         self
     }
+
     /// Volume ID of the snippet used as network configuration.
     #[inline]
     #[must_use]
@@ -14068,6 +15035,7 @@ impl QemuCloudInitCustom {
         set::set(&mut self.network, &mut self.unknown, "network", value);
         self
     }
+
     /// Volume ID of the snippet used as user data.
     #[inline]
     #[must_use]
@@ -14075,6 +15043,7 @@ impl QemuCloudInitCustom {
         set::set(&mut self.user, &mut self.unknown, "user", value);
         self
     }
+
     /// Volume ID of the snippet used as vendor data.
     #[inline]
     #[must_use]
@@ -14130,7 +15099,8 @@ open_enum_impls!(QemuCloudinitDumpType {
     "user" User, "network" Network, "meta" Meta,
 });
 
-/// One element of the answer to `GET /nodes/{node}/qemu/{vmid}/cloudinit`, which lists the cloud-init options with the value in the current image and the pending one.
+/// One element of the answer to `GET /nodes/{node}/qemu/{vmid}/cloudinit`, which lists the
+/// cloud-init options with the value in the current image and the pending one.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/cloudinit`](QemuVmidCloudinitPath::get).
 #[non_exhaustive]
@@ -14168,7 +15138,8 @@ object!(QemuCloudinitItem {
     others: extra,
 });
 
-/// The answer to `GET /nodes/{node}/qemu/{vmid}/config`, which returns the configuration with pending changes included.
+/// The answer to `GET /nodes/{node}/qemu/{vmid}/config`, which returns the configuration with
+/// pending changes included.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet).
 #[non_exhaustive]
@@ -14179,7 +15150,8 @@ pub struct QemuConfig {
     pub affinity: Option<String>,
     /// Whether and how the QEMU guest agent inside the guest is used.
     pub agent: Option<QemuAgent>,
-    /// Lets the host merge identical memory pages of this guest with others (KSM). Default: `true`. Since 9.1.
+    /// Lets the host merge identical memory pages of this guest with others (KSM). Default: `true`.
+    /// Since 9.1.
     #[cfg_attr(doc, doc(alias("allow-ksm")))]
     pub allow_ksm: Option<bool>,
     /// Memory encryption for the guest by AMD SEV. Since 8.3.
@@ -14193,7 +15165,8 @@ pub struct QemuConfig {
     pub audio0: Option<QemuAudio>,
     /// Restart after a crash; has no effect at present. Default: `false`.
     pub autostart: Option<bool>,
-    /// Memory in MiB the guest keeps at least when the host reclaims some; 0 removes the balloon device. At least 0.
+    /// Memory in MiB the guest keeps at least when the host reclaims some; 0 removes the balloon
+    /// device. At least 0.
     pub balloon: Option<i64>,
     /// Firmware: SeaBIOS, or OVMF for UEFI. Default: `seabios`.
     pub bios: Option<QemuBios>,
@@ -14205,9 +15178,11 @@ pub struct QemuConfig {
     pub cdrom: Option<String>,
     /// Snippets that replace the generated cloud-init documents.
     pub cicustom: Option<QemuCloudInitCustom>,
-    /// Password cloud-init gives the user; SSH keys are preferable, and old cloud-init cannot take a hash.
+    /// Password cloud-init gives the user; SSH keys are preferable, and old cloud-init cannot take
+    /// a hash.
     pub cipassword: Option<Secret>,
-    /// Form of the cloud-init data; by default fitting `ostype`, with `configdrive2` for Windows and `nocloud` otherwise.
+    /// Form of the cloud-init data; by default fitting `ostype`, with `configdrive2` for Windows
+    /// and `nocloud` otherwise.
     pub citype: Option<QemuCitype>,
     /// Has cloud-init upgrade the guest's packages at first boot. Default: `true`. Since 8.0.
     pub ciupgrade: Option<bool>,
@@ -14217,42 +15192,53 @@ pub struct QemuConfig {
     pub cores: Option<i64>,
     /// CPU model shown to the guest, and its flags.
     pub cpu: Option<QemuCpu>,
-    /// Cap on CPU time, in host CPUs; 1.5 allows one and a half, 0 means no cap. From 0 to 128. Default: `0`.
+    /// Cap on CPU time, in host CPUs; 1.5 allows one and a half, 0 means no cap. From 0 to 128.
+    /// Default: `0`.
     pub cpulimit: Option<f64>,
-    /// CPU weight against the other guests; who has more gets more time when CPUs are scarce. From 1 to 262144.
+    /// CPU weight against the other guests; who has more gets more time when CPUs are scarce. From 1
+    /// to 262144.
     pub cpuunits: Option<i64>,
-    /// Notes about the virtual machine, in Markdown; kept as comments of the configuration. At most 8192 characters.
+    /// Notes about the virtual machine, in Markdown; kept as comments of the configuration. At most 8192
+    /// characters.
     pub description: Option<String>,
     /// SHA-1 digest of the configuration, to send back with a change.
     pub digest: Option<String>,
-    /// Disk for the UEFI variables of OVMF; a new one's size is fixed and any size given is ignored.
+    /// Disk for the UEFI variables of OVMF; a new one's size is fixed and any size given is
+    /// ignored.
     pub efidisk0: Option<QemuEfiDisk>,
     /// Starts with the CPUs halted; the monitor command `c` sets them going.
     pub freeze: Option<bool>,
     /// Volume ID of a snippet, a script that is run before and after each start and stop.
     pub hookscript: Option<VolumeId>,
-    /// PCI device of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 15.
+    /// PCI device of the host given to the guest; ties the virtual machine to its node, use with
+    /// care. Indexes 0 to 15.
     pub hostpci: IndexedMap<QemuHostPci>,
-    /// Device kinds that can be changed while running, comma-separated; `0` for none, `1` for the default set. Default: `network,disk,usb`.
+    /// Device kinds that can be changed while running, comma-separated; `0` for none, `1` for the
+    /// default set. Default: `network,disk,usb`.
     pub hotplug: Option<String>,
-    /// Backs the memory with huge pages of this many MiB; `any` takes 1 GiB pages if possible, else 2 MiB.
+    /// Backs the memory with huge pages of this many MiB; `any` takes 1 GiB pages if possible, else 2
+    /// MiB.
     pub hugepages: Option<QemuHugepages>,
     /// Disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 3.
     pub ide: IndexedMap<QemuDrive>,
     /// Hardware isolation of the guest by Intel TDX. Since 9.1.
     #[cfg_attr(doc, doc(alias("intel-tdx")))]
     pub intel_tdx: Option<QemuTdx>,
-    /// Addresses cloud-init gives to the card `net[n]`; DHCP on IPv4 if nothing is set. Indexes 0 to 31.
+    /// Addresses cloud-init gives to the card `net[n]`; DHCP on IPv4 if nothing is set. Indexes 0
+    /// to 31.
     pub ipconfig: IndexedMap<QemuIpConfig>,
     /// Memory shared with other virtual machines or the host.
     pub ivshmem: Option<QemuIvshmem>,
-    /// Keeps the huge pages reserved after the virtual machine stops, ready for its next start. Default: `false`.
+    /// Keeps the huge pages reserved after the virtual machine stops, ready for its next start.
+    /// Default: `false`.
     pub keephugepages: Option<bool>,
     /// Keyboard layout of the VNC server; seldom needed, as the guest can set its own.
     pub keyboard: Option<super::types::KeyboardLayout>,
-    /// Uses KVM hardware virtualisation; without it, the CPU is emulated, which is slow. Default: `true`.
+    /// Uses KVM hardware virtualisation; without it, the CPU is emulated, which is slow. Default:
+    /// `true`.
     pub kvm: Option<bool>,
-    /// Runs the guest's hardware clock in local time, not UTC; on by default for Windows types of `ostype`.
+    /// Runs the guest's hardware clock in local time, not UTC; on by default for Windows types of
+    /// `ostype`.
     pub localtime: Option<bool>,
     /// Lock that keeps other operations off the virtual machine, if there is one.
     pub lock: Option<QemuLock>,
@@ -14262,7 +15248,8 @@ pub struct QemuConfig {
     pub memory: Option<QemuMemory>,
     /// Facts recorded about the virtual machine; they cannot be set. Since 9.1.
     pub meta: Option<QemuMeta>,
-    /// Longest pause in seconds accepted at the end of a live migration; raised step by step if it does not suffice. At least 0. Default: `0.1`.
+    /// Longest pause in seconds accepted at the end of a live migration; raised step by step if it
+    /// does not suffice. At least 0. Default: `0.1`.
     pub migrate_downtime: Option<f64>,
     /// Cap on migration traffic in MB/s; 0 means none. At least 0. Default: `0`.
     pub migrate_speed: Option<i64>,
@@ -14279,11 +15266,14 @@ pub struct QemuConfig {
     pub numa_nodes: IndexedMap<QemuNuma>,
     /// Starts the virtual machine when its node boots. Default: `false`.
     pub onboot: Option<bool>,
-    /// Guest operating system, by which defaults and optimisations are chosen; `l26` is any current Linux. Default: `other`.
+    /// Guest operating system, by which defaults and optimisations are chosen; `l26` is any current
+    /// Linux. Default: `other`.
     pub ostype: Option<QemuOstype>,
-    /// Parallel port of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 2.
+    /// Parallel port of the host given to the guest; ties the virtual machine to its node, use with
+    /// care. Indexes 0 to 2.
     pub parallel: IndexedMap<String>,
-    /// Snapshot from which this state descends; kept by the server, not to be set. At most 40 characters. Since 9.1.
+    /// Snapshot from which this state descends; kept by the server, not to be set. At most 40
+    /// characters. Since 9.1.
     pub parent: Option<String>,
     /// Refuses to delete the virtual machine or its disks. Default: `false`.
     pub protection: Option<bool>,
@@ -14291,7 +15281,8 @@ pub struct QemuConfig {
     pub reboot: Option<bool>,
     /// VirtIO random number generator for the guest.
     pub rng0: Option<QemuRng>,
-    /// MTU in effect per VirtIO card, as `net0=1500`; 0 means none is passed. Kept with snapshots, not to be set. Since 9.0.
+    /// MTU in effect per VirtIO card, as `net0=1500`; 0 means none is passed. Kept with snapshots,
+    /// not to be set. Since 9.0.
     #[cfg_attr(doc, doc(alias("running-nets-host-mtu")))]
     pub running_nets_host_mtu: Option<String>,
     /// QEMU's `-cpu` argument at the time of a snapshot; kept to resume its saved state. Since 9.1.
@@ -14306,15 +15297,18 @@ pub struct QemuConfig {
     pub scsihw: Option<QemuScsihw>,
     /// DNS search domains for cloud-init; those of the host unless this or `nameserver` is set.
     pub searchdomain: Option<List>,
-    /// Serial port: a device of the host such as `/dev/ttyS0`, or `socket` for one reachable as a terminal. Indexes 0 to 3.
+    /// Serial port: a device of the host such as `/dev/ttyS0`, or `socket` for one reachable as a
+    /// terminal. Indexes 0 to 3.
     pub serial: IndexedMap<String>,
-    /// Weight of this guest when the host hands out memory by ballooning; 0 keeps the memory fixed. From 0 to 50000. Default: `1000`.
+    /// Weight of this guest when the host hands out memory by ballooning; 0 keeps the memory fixed.
+    /// From 0 to 50000. Default: `1000`.
     pub shares: Option<i64>,
     /// Values of the SMBIOS type 1 (system) table shown to the guest. At most 512 characters.
     pub smbios1: Option<QemuSmbios1>,
     /// Number of CPUs; deprecated, use `sockets` and `cores`. At least 1. Default: `1`.
     pub smp: Option<i64>,
-    /// What is under way with the snapshot or was broken off; only when one is asked for. Such a snapshot cannot be rolled back to.
+    /// What is under way with the snapshot or was broken off; only when one is asked for. Such a
+    /// snapshot cannot be rolled back to.
     pub snapstate: Option<super::types::LxcConfigSnapstate>,
     /// Time of the snapshot as Unix time. At least 0. Since 9.1.
     pub snaptime: Option<Timestamp>,
@@ -14324,11 +15318,13 @@ pub struct QemuConfig {
     pub spice_enhancements: Option<QemuSpiceEnhancements>,
     /// SSH public keys cloud-init installs, one a line.
     pub sshkeys: Option<EncodedText>,
-    /// Date at which the hardware clock starts: `now`, `2006-06-17` or `2006-06-17T16:01:21`. Default: `now`.
+    /// Date at which the hardware clock starts: `now`, `2006-06-17` or `2006-06-17T16:01:21`.
+    /// Default: `now`.
     pub startdate: Option<String>,
     /// Place in the node's start and shutdown sequence.
     pub startup: Option<super::types::StartupOrder>,
-    /// Adds a USB tablet, so that the VNC pointer follows the mouse; idle guests save CPU without it. Default: `true`.
+    /// Adds a USB tablet, so that the VNC pointer follows the mouse; idle guests save CPU without
+    /// it. Default: `true`.
     pub tablet: Option<bool>,
     /// Labels for people and tools, separated by `;`; they have no effect on the virtual machine.
     pub tags: Option<List>,
@@ -14336,13 +15332,17 @@ pub struct QemuConfig {
     pub tdf: Option<bool>,
     /// Whether the virtual machine is a template; a template cannot be started. Default: `false`.
     pub template: Option<bool>,
-    /// Disk for the state of the virtual TPM; a new one's size is fixed and any size given is ignored.
+    /// Disk for the state of the virtual TPM; a new one's size is fixed and any size given is
+    /// ignored.
     pub tpmstate0: Option<QemuTpmState>,
-    /// Volume that belongs to the virtual machine but is not attached; kept by the server, not to be set. Indexes 0 to 255.
+    /// Volume that belongs to the virtual machine but is not attached; kept by the server, not to
+    /// be set. Indexes 0 to 255.
     pub unused: IndexedMap<QemuUnused>,
-    /// USB device given to the guest; numbers above 4 need machine version 7.1 and a recent guest. Indexes 0 to 13.
+    /// USB device given to the guest; numbers above 4 need machine version 7.1 and a recent guest.
+    /// Indexes 0 to 13.
     pub usb: IndexedMap<QemuUsb>,
-    /// Virtual CPUs plugged in at start; more can be hot-plugged, up to `cores` times `sockets`. At least 1. Default: `0`.
+    /// Virtual CPUs plugged in at start; more can be hot-plugged, up to `cores` times `sockets`. At
+    /// least 1. Default: `0`.
     pub vcpus: Option<i64>,
     /// Display adapter of the guest.
     pub vga: Option<QemuVga>,
@@ -14350,7 +15350,8 @@ pub struct QemuConfig {
     pub virtio: IndexedMap<QemuDrive>,
     /// Directory of the host shared with the guest by Virtio-fs. Indexes 0 to 9. Since 8.4.
     pub virtiofs: IndexedMap<QemuVirtiofs>,
-    /// Generation ID telling the guest of rollback or copy: a UUID, `1` to have one made, `0` for none.
+    /// Generation ID telling the guest of rollback or copy: a UUID, `1` to have one made, `0` for
+    /// none.
     pub vmgenid: Option<String>,
     /// Volume with the RAM saved by a snapshot; kept by the server, not to be set. Since 9.1.
     pub vmstate: Option<VolumeId>,
@@ -14369,6 +15370,7 @@ impl QemuConfig {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     ///Sets `acpi`.
     #[inline]
     #[must_use]
@@ -14376,6 +15378,7 @@ impl QemuConfig {
         set::set(&mut self.acpi, &mut self.extra, "acpi", value);
         self
     }
+
     ///Sets `affinity`.
     #[inline]
     #[must_use]
@@ -14383,6 +15386,7 @@ impl QemuConfig {
         set::set(&mut self.affinity, &mut self.extra, "affinity", value);
         self
     }
+
     ///Sets `agent`.
     #[inline]
     #[must_use]
@@ -14390,6 +15394,7 @@ impl QemuConfig {
         set::set(&mut self.agent, &mut self.extra, "agent", value);
         self
     }
+
     ///Sets `allow-ksm`.
     #[inline]
     #[must_use]
@@ -14397,6 +15402,7 @@ impl QemuConfig {
         set::set(&mut self.allow_ksm, &mut self.extra, "allow-ksm", value);
         self
     }
+
     ///Sets `amd-sev`.
     #[inline]
     #[must_use]
@@ -14404,6 +15410,7 @@ impl QemuConfig {
         set::set(&mut self.amd_sev, &mut self.extra, "amd-sev", value);
         self
     }
+
     ///Sets `arch`.
     #[inline]
     #[must_use]
@@ -14414,6 +15421,7 @@ impl QemuConfig {
         set::set(&mut self.arch, &mut self.extra, "arch", value);
         self
     }
+
     ///Sets `args`.
     #[inline]
     #[must_use]
@@ -14421,6 +15429,7 @@ impl QemuConfig {
         set::set(&mut self.args, &mut self.extra, "args", value);
         self
     }
+
     ///Sets `audio0`.
     #[inline]
     #[must_use]
@@ -14428,6 +15437,7 @@ impl QemuConfig {
         set::set(&mut self.audio0, &mut self.extra, "audio0", value);
         self
     }
+
     ///Sets `autostart`.
     #[inline]
     #[must_use]
@@ -14435,6 +15445,7 @@ impl QemuConfig {
         set::set(&mut self.autostart, &mut self.extra, "autostart", value);
         self
     }
+
     ///Sets `balloon`.
     #[inline]
     #[must_use]
@@ -14442,6 +15453,7 @@ impl QemuConfig {
         set::set(&mut self.balloon, &mut self.extra, "balloon", value);
         self
     }
+
     ///Sets `bios`.
     #[inline]
     #[must_use]
@@ -14449,6 +15461,7 @@ impl QemuConfig {
         set::set(&mut self.bios, &mut self.extra, "bios", value);
         self
     }
+
     ///Sets `boot`.
     #[inline]
     #[must_use]
@@ -14456,6 +15469,7 @@ impl QemuConfig {
         set::set(&mut self.boot, &mut self.extra, "boot", value);
         self
     }
+
     ///Sets `bootdisk`.
     #[inline]
     #[must_use]
@@ -14463,6 +15477,7 @@ impl QemuConfig {
         set::set(&mut self.bootdisk, &mut self.extra, "bootdisk", value);
         self
     }
+
     ///Sets `cdrom`.
     #[inline]
     #[must_use]
@@ -14470,6 +15485,7 @@ impl QemuConfig {
         set::set(&mut self.cdrom, &mut self.extra, "cdrom", value);
         self
     }
+
     ///Sets `cicustom`.
     #[inline]
     #[must_use]
@@ -14480,6 +15496,7 @@ impl QemuConfig {
         set::set(&mut self.cicustom, &mut self.extra, "cicustom", value);
         self
     }
+
     ///Sets `cipassword`.
     #[inline]
     #[must_use]
@@ -14487,6 +15504,7 @@ impl QemuConfig {
         set::set(&mut self.cipassword, &mut self.extra, "cipassword", value);
         self
     }
+
     ///Sets `citype`.
     #[inline]
     #[must_use]
@@ -14494,6 +15512,7 @@ impl QemuConfig {
         set::set(&mut self.citype, &mut self.extra, "citype", value);
         self
     }
+
     ///Sets `ciupgrade`.
     #[inline]
     #[must_use]
@@ -14501,6 +15520,7 @@ impl QemuConfig {
         set::set(&mut self.ciupgrade, &mut self.extra, "ciupgrade", value);
         self
     }
+
     ///Sets `ciuser`.
     #[inline]
     #[must_use]
@@ -14508,6 +15528,7 @@ impl QemuConfig {
         set::set(&mut self.ciuser, &mut self.extra, "ciuser", value);
         self
     }
+
     ///Sets `cores`.
     #[inline]
     #[must_use]
@@ -14515,6 +15536,7 @@ impl QemuConfig {
         set::set(&mut self.cores, &mut self.extra, "cores", value);
         self
     }
+
     ///Sets `cpu`.
     #[inline]
     #[must_use]
@@ -14522,6 +15544,7 @@ impl QemuConfig {
         set::set(&mut self.cpu, &mut self.extra, "cpu", value);
         self
     }
+
     ///Sets `cpulimit`.
     #[inline]
     #[must_use]
@@ -14529,6 +15552,7 @@ impl QemuConfig {
         set::set(&mut self.cpulimit, &mut self.extra, "cpulimit", value);
         self
     }
+
     ///Sets `cpuunits`.
     #[inline]
     #[must_use]
@@ -14536,6 +15560,7 @@ impl QemuConfig {
         set::set(&mut self.cpuunits, &mut self.extra, "cpuunits", value);
         self
     }
+
     ///Sets `description`.
     #[inline]
     #[must_use]
@@ -14543,6 +15568,7 @@ impl QemuConfig {
         set::set(&mut self.description, &mut self.extra, "description", value);
         self
     }
+
     ///Sets `digest`.
     #[inline]
     #[must_use]
@@ -14550,6 +15576,7 @@ impl QemuConfig {
         set::set(&mut self.digest, &mut self.extra, "digest", value);
         self
     }
+
     ///Sets `efidisk0`.
     #[inline]
     #[must_use]
@@ -14557,6 +15584,7 @@ impl QemuConfig {
         set::set(&mut self.efidisk0, &mut self.extra, "efidisk0", value);
         self
     }
+
     ///Sets `freeze`.
     #[inline]
     #[must_use]
@@ -14564,6 +15592,7 @@ impl QemuConfig {
         set::set(&mut self.freeze, &mut self.extra, "freeze", value);
         self
     }
+
     ///Sets `hookscript`.
     #[inline]
     #[must_use]
@@ -14571,6 +15600,7 @@ impl QemuConfig {
         set::set(&mut self.hookscript, &mut self.extra, "hookscript", value);
         self
     }
+
     ///Sets one of `hostpci0` and so on.
     #[inline]
     #[must_use]
@@ -14582,6 +15612,7 @@ impl QemuConfig {
         set::set_member(&mut self.hostpci, &mut self.extra, "hostpci", index, value);
         self
     }
+
     ///Sets `hotplug`.
     #[inline]
     #[must_use]
@@ -14589,6 +15620,7 @@ impl QemuConfig {
         set::set(&mut self.hotplug, &mut self.extra, "hotplug", value);
         self
     }
+
     ///Sets `hugepages`.
     #[inline]
     #[must_use]
@@ -14599,6 +15631,7 @@ impl QemuConfig {
         set::set(&mut self.hugepages, &mut self.extra, "hugepages", value);
         self
     }
+
     ///Sets one of `ide0` and so on.
     #[inline]
     #[must_use]
@@ -14610,6 +15643,7 @@ impl QemuConfig {
         set::set_member(&mut self.ide, &mut self.extra, "ide", index, value);
         self
     }
+
     ///Sets `intel-tdx`.
     #[inline]
     #[must_use]
@@ -14617,6 +15651,7 @@ impl QemuConfig {
         set::set(&mut self.intel_tdx, &mut self.extra, "intel-tdx", value);
         self
     }
+
     ///Sets one of `ipconfig0` and so on.
     #[inline]
     #[must_use]
@@ -14628,6 +15663,7 @@ impl QemuConfig {
         set::set_member(&mut self.ipconfig, &mut self.extra, "ipconfig", index, value);
         self
     }
+
     ///Sets `ivshmem`.
     #[inline]
     #[must_use]
@@ -14635,6 +15671,7 @@ impl QemuConfig {
         set::set(&mut self.ivshmem, &mut self.extra, "ivshmem", value);
         self
     }
+
     ///Sets `keephugepages`.
     #[inline]
     #[must_use]
@@ -14642,6 +15679,7 @@ impl QemuConfig {
         set::set(&mut self.keephugepages, &mut self.extra, "keephugepages", value);
         self
     }
+
     ///Sets `keyboard`.
     #[inline]
     #[must_use]
@@ -14652,6 +15690,7 @@ impl QemuConfig {
         set::set(&mut self.keyboard, &mut self.extra, "keyboard", value);
         self
     }
+
     ///Sets `kvm`.
     #[inline]
     #[must_use]
@@ -14659,6 +15698,7 @@ impl QemuConfig {
         set::set(&mut self.kvm, &mut self.extra, "kvm", value);
         self
     }
+
     ///Sets `localtime`.
     #[inline]
     #[must_use]
@@ -14666,6 +15706,7 @@ impl QemuConfig {
         set::set(&mut self.localtime, &mut self.extra, "localtime", value);
         self
     }
+
     ///Sets `lock`.
     #[inline]
     #[must_use]
@@ -14673,6 +15714,7 @@ impl QemuConfig {
         set::set(&mut self.lock, &mut self.extra, "lock", value);
         self
     }
+
     ///Sets `machine`.
     #[inline]
     #[must_use]
@@ -14680,6 +15722,7 @@ impl QemuConfig {
         set::set(&mut self.machine, &mut self.extra, "machine", value);
         self
     }
+
     ///Sets `memory`.
     #[inline]
     #[must_use]
@@ -14687,6 +15730,7 @@ impl QemuConfig {
         set::set(&mut self.memory, &mut self.extra, "memory", value);
         self
     }
+
     ///Sets `meta`.
     #[inline]
     #[must_use]
@@ -14694,6 +15738,7 @@ impl QemuConfig {
         set::set(&mut self.meta, &mut self.extra, "meta", value);
         self
     }
+
     ///Sets `migrate_downtime`.
     #[inline]
     #[must_use]
@@ -14701,6 +15746,7 @@ impl QemuConfig {
         set::set(&mut self.migrate_downtime, &mut self.extra, "migrate_downtime", value);
         self
     }
+
     ///Sets `migrate_speed`.
     #[inline]
     #[must_use]
@@ -14708,6 +15754,7 @@ impl QemuConfig {
         set::set(&mut self.migrate_speed, &mut self.extra, "migrate_speed", value);
         self
     }
+
     ///Sets `name`.
     #[inline]
     #[must_use]
@@ -14715,6 +15762,7 @@ impl QemuConfig {
         set::set(&mut self.name, &mut self.extra, "name", value);
         self
     }
+
     ///Sets `nameserver`.
     #[inline]
     #[must_use]
@@ -14722,6 +15770,7 @@ impl QemuConfig {
         set::set_list(&mut self.nameserver, &mut self.extra, "nameserver", value);
         self
     }
+
     ///Sets one of `net0` and so on.
     #[inline]
     #[must_use]
@@ -14733,6 +15782,7 @@ impl QemuConfig {
         set::set_member(&mut self.net, &mut self.extra, "net", index, value);
         self
     }
+
     ///Sets `numa`.
     #[inline]
     #[must_use]
@@ -14740,6 +15790,7 @@ impl QemuConfig {
         set::set(&mut self.numa, &mut self.extra, "numa", value);
         self
     }
+
     ///Sets one of `numa0` and so on.
     #[inline]
     #[must_use]
@@ -14751,6 +15802,7 @@ impl QemuConfig {
         set::set_member(&mut self.numa_nodes, &mut self.extra, "numa", index, value);
         self
     }
+
     ///Sets `onboot`.
     #[inline]
     #[must_use]
@@ -14758,6 +15810,7 @@ impl QemuConfig {
         set::set(&mut self.onboot, &mut self.extra, "onboot", value);
         self
     }
+
     ///Sets `ostype`.
     #[inline]
     #[must_use]
@@ -14765,6 +15818,7 @@ impl QemuConfig {
         set::set(&mut self.ostype, &mut self.extra, "ostype", value);
         self
     }
+
     ///Sets one of `parallel0` and so on.
     #[inline]
     #[must_use]
@@ -14776,6 +15830,7 @@ impl QemuConfig {
         set::set_member(&mut self.parallel, &mut self.extra, "parallel", index, value);
         self
     }
+
     ///Sets `parent`.
     #[inline]
     #[must_use]
@@ -14783,6 +15838,7 @@ impl QemuConfig {
         set::set(&mut self.parent, &mut self.extra, "parent", value);
         self
     }
+
     ///Sets `protection`.
     #[inline]
     #[must_use]
@@ -14790,6 +15846,7 @@ impl QemuConfig {
         set::set(&mut self.protection, &mut self.extra, "protection", value);
         self
     }
+
     ///Sets `reboot`.
     #[inline]
     #[must_use]
@@ -14797,6 +15854,7 @@ impl QemuConfig {
         set::set(&mut self.reboot, &mut self.extra, "reboot", value);
         self
     }
+
     ///Sets `rng0`.
     #[inline]
     #[must_use]
@@ -14804,6 +15862,7 @@ impl QemuConfig {
         set::set(&mut self.rng0, &mut self.extra, "rng0", value);
         self
     }
+
     ///Sets `running-nets-host-mtu`.
     #[inline]
     #[must_use]
@@ -14819,6 +15878,7 @@ impl QemuConfig {
         );
         self
     }
+
     ///Sets `runningcpu`.
     #[inline]
     #[must_use]
@@ -14826,6 +15886,7 @@ impl QemuConfig {
         set::set(&mut self.runningcpu, &mut self.extra, "runningcpu", value);
         self
     }
+
     ///Sets `runningmachine`.
     #[inline]
     #[must_use]
@@ -14836,6 +15897,7 @@ impl QemuConfig {
         set::set(&mut self.runningmachine, &mut self.extra, "runningmachine", value);
         self
     }
+
     ///Sets one of `sata0` and so on.
     #[inline]
     #[must_use]
@@ -14847,6 +15909,7 @@ impl QemuConfig {
         set::set_member(&mut self.sata, &mut self.extra, "sata", index, value);
         self
     }
+
     ///Sets one of `scsi0` and so on.
     #[inline]
     #[must_use]
@@ -14858,6 +15921,7 @@ impl QemuConfig {
         set::set_member(&mut self.scsi, &mut self.extra, "scsi", index, value);
         self
     }
+
     ///Sets `scsihw`.
     #[inline]
     #[must_use]
@@ -14865,6 +15929,7 @@ impl QemuConfig {
         set::set(&mut self.scsihw, &mut self.extra, "scsihw", value);
         self
     }
+
     ///Sets `searchdomain`.
     #[inline]
     #[must_use]
@@ -14875,6 +15940,7 @@ impl QemuConfig {
         set::set_list(&mut self.searchdomain, &mut self.extra, "searchdomain", value);
         self
     }
+
     ///Sets one of `serial0` and so on.
     #[inline]
     #[must_use]
@@ -14886,6 +15952,7 @@ impl QemuConfig {
         set::set_member(&mut self.serial, &mut self.extra, "serial", index, value);
         self
     }
+
     ///Sets `shares`.
     #[inline]
     #[must_use]
@@ -14893,6 +15960,7 @@ impl QemuConfig {
         set::set(&mut self.shares, &mut self.extra, "shares", value);
         self
     }
+
     ///Sets `smbios1`.
     #[inline]
     #[must_use]
@@ -14900,6 +15968,7 @@ impl QemuConfig {
         set::set(&mut self.smbios1, &mut self.extra, "smbios1", value);
         self
     }
+
     ///Sets `smp`.
     #[inline]
     #[must_use]
@@ -14907,6 +15976,7 @@ impl QemuConfig {
         set::set(&mut self.smp, &mut self.extra, "smp", value);
         self
     }
+
     ///Sets `snapstate`.
     #[inline]
     #[must_use]
@@ -14917,6 +15987,7 @@ impl QemuConfig {
         set::set(&mut self.snapstate, &mut self.extra, "snapstate", value);
         self
     }
+
     ///Sets `snaptime`.
     #[inline]
     #[must_use]
@@ -14924,6 +15995,7 @@ impl QemuConfig {
         set::set(&mut self.snaptime, &mut self.extra, "snaptime", value);
         self
     }
+
     ///Sets `sockets`.
     #[inline]
     #[must_use]
@@ -14931,6 +16003,7 @@ impl QemuConfig {
         set::set(&mut self.sockets, &mut self.extra, "sockets", value);
         self
     }
+
     ///Sets `spice_enhancements`.
     #[inline]
     #[must_use]
@@ -14946,6 +16019,7 @@ impl QemuConfig {
         );
         self
     }
+
     ///Sets `sshkeys`.
     #[inline]
     #[must_use]
@@ -14953,6 +16027,7 @@ impl QemuConfig {
         set::set(&mut self.sshkeys, &mut self.extra, "sshkeys", value);
         self
     }
+
     ///Sets `startdate`.
     #[inline]
     #[must_use]
@@ -14960,6 +16035,7 @@ impl QemuConfig {
         set::set(&mut self.startdate, &mut self.extra, "startdate", value);
         self
     }
+
     ///Sets `startup`.
     #[inline]
     #[must_use]
@@ -14970,6 +16046,7 @@ impl QemuConfig {
         set::set(&mut self.startup, &mut self.extra, "startup", value);
         self
     }
+
     ///Sets `tablet`.
     #[inline]
     #[must_use]
@@ -14977,6 +16054,7 @@ impl QemuConfig {
         set::set(&mut self.tablet, &mut self.extra, "tablet", value);
         self
     }
+
     ///Sets `tags`.
     #[inline]
     #[must_use]
@@ -14984,6 +16062,7 @@ impl QemuConfig {
         set::set_list(&mut self.tags, &mut self.extra, "tags", value);
         self
     }
+
     ///Sets `tdf`.
     #[inline]
     #[must_use]
@@ -14991,6 +16070,7 @@ impl QemuConfig {
         set::set(&mut self.tdf, &mut self.extra, "tdf", value);
         self
     }
+
     ///Sets `template`.
     #[inline]
     #[must_use]
@@ -14998,6 +16078,7 @@ impl QemuConfig {
         set::set(&mut self.template, &mut self.extra, "template", value);
         self
     }
+
     ///Sets `tpmstate0`.
     #[inline]
     #[must_use]
@@ -15005,6 +16086,7 @@ impl QemuConfig {
         set::set(&mut self.tpmstate0, &mut self.extra, "tpmstate0", value);
         self
     }
+
     ///Sets one of `unused0` and so on.
     #[inline]
     #[must_use]
@@ -15016,6 +16098,7 @@ impl QemuConfig {
         set::set_member(&mut self.unused, &mut self.extra, "unused", index, value);
         self
     }
+
     ///Sets one of `usb0` and so on.
     #[inline]
     #[must_use]
@@ -15027,6 +16110,7 @@ impl QemuConfig {
         set::set_member(&mut self.usb, &mut self.extra, "usb", index, value);
         self
     }
+
     ///Sets `vcpus`.
     #[inline]
     #[must_use]
@@ -15034,6 +16118,7 @@ impl QemuConfig {
         set::set(&mut self.vcpus, &mut self.extra, "vcpus", value);
         self
     }
+
     ///Sets `vga`.
     #[inline]
     #[must_use]
@@ -15041,6 +16126,7 @@ impl QemuConfig {
         set::set(&mut self.vga, &mut self.extra, "vga", value);
         self
     }
+
     ///Sets one of `virtio0` and so on.
     #[inline]
     #[must_use]
@@ -15052,6 +16138,7 @@ impl QemuConfig {
         set::set_member(&mut self.virtio, &mut self.extra, "virtio", index, value);
         self
     }
+
     ///Sets one of `virtiofs0` and so on.
     #[inline]
     #[must_use]
@@ -15063,6 +16150,7 @@ impl QemuConfig {
         set::set_member(&mut self.virtiofs, &mut self.extra, "virtiofs", index, value);
         self
     }
+
     ///Sets `vmgenid`.
     #[inline]
     #[must_use]
@@ -15070,6 +16158,7 @@ impl QemuConfig {
         set::set(&mut self.vmgenid, &mut self.extra, "vmgenid", value);
         self
     }
+
     ///Sets `vmstate`.
     #[inline]
     #[must_use]
@@ -15077,6 +16166,7 @@ impl QemuConfig {
         set::set(&mut self.vmstate, &mut self.extra, "vmstate", value);
         self
     }
+
     ///Sets `vmstatestorage`.
     #[inline]
     #[must_use]
@@ -15087,6 +16177,7 @@ impl QemuConfig {
         set::set(&mut self.vmstatestorage, &mut self.extra, "vmstatestorage", value);
         self
     }
+
     ///Sets `watchdog`.
     #[inline]
     #[must_use]
@@ -15094,13 +16185,17 @@ impl QemuConfig {
         set::set(&mut self.watchdog, &mut self.extra, "watchdog", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -15216,8 +16311,11 @@ impl Default for QemuConfig {
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[non_exhaustive]
 pub struct QemuCpu {
     /// CPU model: a built-in name, or `custom-` followed by the name of a custom model.
@@ -15232,7 +16330,8 @@ pub struct QemuCpu {
     pub hv_vendor_id: Option<String>,
     /// Highest basic CPUID leaf an x86-64 guest can read. Since 9.2.
     pub level: Option<i64>,
-    /// Physical address bits reported to the guest, or `host` for the host's own, which hinders live migration.
+    /// Physical address bits reported to the guest, or `host` for the host's own, which hinders
+    /// live migration.
     pub phys_bits: Option<String>,
     /// Model a custom CPU shows to the guest; only meaningful in the definition of a custom model.
     pub reported_model: Option<String>,
@@ -15247,6 +16346,7 @@ impl QemuCpu {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     /// CPU model: a built-in name, or `custom-` followed by the name of a custom model.
     #[inline]
     #[must_use]
@@ -15254,6 +16354,7 @@ impl QemuCpu {
         set::set(&mut self.cputype, &mut self.unknown, "cputype", value);
         self
     }
+
     /// Extra CPU flags, each with `+` to enable or `-` to disable; only certain flags are allowed.
     #[inline]
     #[must_use]
@@ -15261,6 +16362,7 @@ impl QemuCpu {
         set::set_list(&mut self.flags, &mut self.unknown, "flags", value);
         self
     }
+
     /// Physical address bits the guest may use. Since 9.0.
     #[cfg_attr(doc, doc(alias("guest-phys-bits")))]
     #[inline]
@@ -15269,6 +16371,7 @@ impl QemuCpu {
         set::set(&mut self.guest_phys_bits, &mut self.unknown, "guest-phys-bits", value);
         self
     }
+
     /// Hides from an x86-64 guest that it runs under KVM.
     #[inline]
     #[must_use]
@@ -15276,6 +16379,7 @@ impl QemuCpu {
         set::set(&mut self.hidden, &mut self.unknown, "hidden", value);
         self
     }
+
     /// Hyper-V vendor ID shown to the guest; some Windows drivers and programs want a certain one.
     #[cfg_attr(doc, doc(alias("hv-vendor-id")))]
     #[inline]
@@ -15284,6 +16388,7 @@ impl QemuCpu {
         set::set(&mut self.hv_vendor_id, &mut self.unknown, "hv-vendor-id", value);
         self
     }
+
     /// Highest basic CPUID leaf an x86-64 guest can read. Since 9.2.
     #[inline]
     #[must_use]
@@ -15291,7 +16396,9 @@ impl QemuCpu {
         set::set(&mut self.level, &mut self.unknown, "level", value);
         self
     }
-    /// Physical address bits reported to the guest, or `host` for the host's own, which hinders live migration.
+
+    /// Physical address bits reported to the guest, or `host` for the host's own, which hinders
+    /// live migration.
     #[cfg_attr(doc, doc(alias("phys-bits")))]
     #[inline]
     #[must_use]
@@ -15299,6 +16406,7 @@ impl QemuCpu {
         set::set(&mut self.phys_bits, &mut self.unknown, "phys-bits", value);
         self
     }
+
     /// Model a custom CPU shows to the guest; only meaningful in the definition of a custom model.
     #[cfg_attr(doc, doc(alias("reported-model")))]
     #[inline]
@@ -15374,202 +16482,15 @@ open_enum_impls!(QemuDbusVmstateAction {
     "start" Start, "stop" Stop,
 });
 
-/// Key of the disk to enlarge, such as `scsi0`.
-///
-/// Taken by [`PUT /nodes/{node}/qemu/{vmid}/resize`](QemuVmidResizePut), [`POST /nodes/{node}/qemu/{vmid}/template`](QemuVmidTemplatePost).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum QemuDisk {
-    /// The value `ide0`. Set by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-    Ide0,
-    /// The value `ide1`.
-    Ide1,
-    /// The value `ide2`.
-    Ide2,
-    /// The value `ide3`.
-    Ide3,
-    /// The value `scsi0`. Set by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-    Scsi0,
-    /// The value `scsi1`.
-    Scsi1,
-    /// The value `scsi2`.
-    Scsi2,
-    /// The value `scsi3`.
-    Scsi3,
-    /// The value `scsi4`.
-    Scsi4,
-    /// The value `scsi5`.
-    Scsi5,
-    /// The value `scsi6`.
-    Scsi6,
-    /// The value `scsi7`.
-    Scsi7,
-    /// The value `scsi8`.
-    Scsi8,
-    /// The value `scsi9`.
-    Scsi9,
-    /// The value `scsi10`.
-    Scsi10,
-    /// The value `scsi11`.
-    Scsi11,
-    /// The value `scsi12`.
-    Scsi12,
-    /// The value `scsi13`.
-    Scsi13,
-    /// The value `scsi14`.
-    Scsi14,
-    /// The value `scsi15`.
-    Scsi15,
-    /// The value `scsi16`.
-    Scsi16,
-    /// The value `scsi17`.
-    Scsi17,
-    /// The value `scsi18`.
-    Scsi18,
-    /// The value `scsi19`.
-    Scsi19,
-    /// The value `scsi20`.
-    Scsi20,
-    /// The value `scsi21`.
-    Scsi21,
-    /// The value `scsi22`.
-    Scsi22,
-    /// The value `scsi23`.
-    Scsi23,
-    /// The value `scsi24`.
-    Scsi24,
-    /// The value `scsi25`.
-    Scsi25,
-    /// The value `scsi26`.
-    Scsi26,
-    /// The value `scsi27`.
-    Scsi27,
-    /// The value `scsi28`.
-    Scsi28,
-    /// The value `scsi29`.
-    Scsi29,
-    /// The value `scsi30`.
-    Scsi30,
-    /// The value `virtio0`. Set by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-    Virtio0,
-    /// The value `virtio1`.
-    Virtio1,
-    /// The value `virtio2`.
-    Virtio2,
-    /// The value `virtio3`.
-    Virtio3,
-    /// The value `virtio4`.
-    Virtio4,
-    /// The value `virtio5`.
-    Virtio5,
-    /// The value `virtio6`.
-    Virtio6,
-    /// The value `virtio7`.
-    Virtio7,
-    /// The value `virtio8`.
-    Virtio8,
-    /// The value `virtio9`.
-    Virtio9,
-    /// The value `virtio10`.
-    Virtio10,
-    /// The value `virtio11`.
-    Virtio11,
-    /// The value `virtio12`.
-    Virtio12,
-    /// The value `virtio13`.
-    Virtio13,
-    /// The value `virtio14`.
-    Virtio14,
-    /// The value `virtio15`.
-    Virtio15,
-    /// The value `sata0`. Set by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-    Sata0,
-    /// The value `sata1`.
-    Sata1,
-    /// The value `sata2`.
-    Sata2,
-    /// The value `sata3`.
-    Sata3,
-    /// The value `sata4`.
-    Sata4,
-    /// The value `sata5`.
-    Sata5,
-    /// The value `efidisk0`.
-    Efidisk0,
-    /// The value `tpmstate0`.
-    Tpmstate0,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(QemuDisk {
-    "ide0" Ide0,
-    "ide1" Ide1,
-    "ide2" Ide2,
-    "ide3" Ide3,
-    "scsi0" Scsi0,
-    "scsi1" Scsi1,
-    "scsi2" Scsi2,
-    "scsi3" Scsi3,
-    "scsi4" Scsi4,
-    "scsi5" Scsi5,
-    "scsi6" Scsi6,
-    "scsi7" Scsi7,
-    "scsi8" Scsi8,
-    "scsi9" Scsi9,
-    "scsi10" Scsi10,
-    "scsi11" Scsi11,
-    "scsi12" Scsi12,
-    "scsi13" Scsi13,
-    "scsi14" Scsi14,
-    "scsi15" Scsi15,
-    "scsi16" Scsi16,
-    "scsi17" Scsi17,
-    "scsi18" Scsi18,
-    "scsi19" Scsi19,
-    "scsi20" Scsi20,
-    "scsi21" Scsi21,
-    "scsi22" Scsi22,
-    "scsi23" Scsi23,
-    "scsi24" Scsi24,
-    "scsi25" Scsi25,
-    "scsi26" Scsi26,
-    "scsi27" Scsi27,
-    "scsi28" Scsi28,
-    "scsi29" Scsi29,
-    "scsi30" Scsi30,
-    "virtio0" Virtio0,
-    "virtio1" Virtio1,
-    "virtio2" Virtio2,
-    "virtio3" Virtio3,
-    "virtio4" Virtio4,
-    "virtio5" Virtio5,
-    "virtio6" Virtio6,
-    "virtio7" Virtio7,
-    "virtio8" Virtio8,
-    "virtio9" Virtio9,
-    "virtio10" Virtio10,
-    "virtio11" Virtio11,
-    "virtio12" Virtio12,
-    "virtio13" Virtio13,
-    "virtio14" Virtio14,
-    "virtio15" Virtio15,
-    "sata0" Sata0,
-    "sata1" Sata1,
-    "sata2" Sata2,
-    "sata3" Sata3,
-    "sata4" Sata4,
-    "sata5" Sata5,
-    "efidisk0" Efidisk0,
-    "tpmstate0" Tpmstate0,
-});
-
 /// Disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB.
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[non_exhaustive]
 pub struct QemuDrive {
     /// Way in which QEMU issues the drive's I/O.
@@ -15602,7 +16523,8 @@ pub struct QemuDrive {
     pub format: Option<QemuFormat>,
     /// Heads of a fixed drive geometry. Until 8.4.
     pub heads: Option<i64>,
-    /// Volume ID or absolute path whose content a new disk starts with; nothing else may use the source meanwhile.
+    /// Volume ID or absolute path whose content a new disk starts with; nothing else may use the
+    /// source meanwhile.
     pub import_from: Option<VolumeId>,
     /// Cap on reads and writes together, in operations per second.
     pub iops: Option<i64>,
@@ -15622,7 +16544,8 @@ pub struct QemuDrive {
     pub iops_wr_max: Option<i64>,
     /// Longest burst of writes above the cap on operations, in seconds. At least 1.
     pub iops_wr_max_length: Option<i64>,
-    /// Serves the drive from a thread of its own; SCSI disks also need the `virtio-scsi-single` controller.
+    /// Serves the drive from a thread of its own; SCSI disks also need the `virtio-scsi-single`
+    /// controller.
     pub iothread: Option<bool>,
     /// Cap on reads and writes together, in MB/s.
     pub mbps: Option<f64>,
@@ -15650,7 +16573,8 @@ pub struct QemuDrive {
     pub rerror: Option<QemuDriveRerror>,
     /// Makes the drive read-only.
     pub ro: Option<bool>,
-    /// Passes a host block device through whole; risks I/O errors when host memory is short or fragmented. Default: `false`.
+    /// Passes a host block device through whole; risks I/O errors when host memory is short or
+    /// fragmented. Default: `false`.
     pub scsiblock: Option<bool>,
     /// Sectors of a fixed drive geometry. Until 8.4.
     pub secs: Option<i64>,
@@ -15685,6 +16609,7 @@ impl QemuDrive {
         set::put(&mut new.file, &mut new.unknown, "file", file);
         new
     }
+
     /// Way in which QEMU issues the drive's I/O.
     #[inline]
     #[must_use]
@@ -15692,6 +16617,7 @@ impl QemuDrive {
         set::set(&mut self.aio, &mut self.unknown, "aio", value);
         self
     }
+
     /// Includes the drive in backups.
     #[inline]
     #[must_use]
@@ -15699,6 +16625,7 @@ impl QemuDrive {
         set::set(&mut self.backup, &mut self.unknown, "backup", value);
         self
     }
+
     /// Cap on reads and writes together, in bytes/s.
     #[inline]
     #[must_use]
@@ -15706,6 +16633,7 @@ impl QemuDrive {
         set::set(&mut self.bps, &mut self.unknown, "bps", value);
         self
     }
+
     /// Longest burst of reads and writes above the cap on throughput, in seconds. At least 1.
     #[inline]
     #[must_use]
@@ -15713,6 +16641,7 @@ impl QemuDrive {
         set::set(&mut self.bps_max_length, &mut self.unknown, "bps_max_length", value);
         self
     }
+
     /// Cap on reads, in bytes/s.
     #[inline]
     #[must_use]
@@ -15720,6 +16649,7 @@ impl QemuDrive {
         set::set(&mut self.bps_rd, &mut self.unknown, "bps_rd", value);
         self
     }
+
     /// Longest burst of reads above the cap on throughput, in seconds. At least 1.
     #[inline]
     #[must_use]
@@ -15732,6 +16662,7 @@ impl QemuDrive {
         );
         self
     }
+
     /// Cap on writes, in bytes/s.
     #[inline]
     #[must_use]
@@ -15739,6 +16670,7 @@ impl QemuDrive {
         set::set(&mut self.bps_wr, &mut self.unknown, "bps_wr", value);
         self
     }
+
     /// Longest burst of writes above the cap on throughput, in seconds. At least 1.
     #[inline]
     #[must_use]
@@ -15751,6 +16683,7 @@ impl QemuDrive {
         );
         self
     }
+
     /// Cache mode of the drive; `unsafe` ignores flushes and risks data.
     #[inline]
     #[must_use]
@@ -15758,6 +16691,7 @@ impl QemuDrive {
         set::set(&mut self.cache, &mut self.unknown, "cache", value);
         self
     }
+
     /// Cylinders of a fixed drive geometry. Until 8.4.
     #[inline]
     #[must_use]
@@ -15765,6 +16699,7 @@ impl QemuDrive {
         set::set(&mut self.cyls, &mut self.unknown, "cyls", value);
         self
     }
+
     /// Detects writes of zeroes and turns them into cheaper operations.
     #[inline]
     #[must_use]
@@ -15772,6 +16707,7 @@ impl QemuDrive {
         set::set(&mut self.detect_zeroes, &mut self.unknown, "detect_zeroes", value);
         self
     }
+
     /// Passes the guest's discard (trim) requests on to the storage, or ignores them.
     #[inline]
     #[must_use]
@@ -15782,6 +16718,7 @@ impl QemuDrive {
         set::set(&mut self.discard, &mut self.unknown, "discard", value);
         self
     }
+
     /// Volume ID or path behind the drive; `none` or `cdrom` for an empty drive or the host's.
     #[inline]
     #[must_use]
@@ -15789,6 +16726,7 @@ impl QemuDrive {
         set::put(&mut self.file, &mut self.unknown, "file", value);
         self
     }
+
     /// Format of the image file.
     #[inline]
     #[must_use]
@@ -15796,6 +16734,7 @@ impl QemuDrive {
         set::set(&mut self.format, &mut self.unknown, "format", value);
         self
     }
+
     /// Heads of a fixed drive geometry. Until 8.4.
     #[inline]
     #[must_use]
@@ -15803,7 +16742,9 @@ impl QemuDrive {
         set::set(&mut self.heads, &mut self.unknown, "heads", value);
         self
     }
-    /// Volume ID or absolute path whose content a new disk starts with; nothing else may use the source meanwhile.
+
+    /// Volume ID or absolute path whose content a new disk starts with; nothing else may use the
+    /// source meanwhile.
     #[cfg_attr(doc, doc(alias("import-from")))]
     #[inline]
     #[must_use]
@@ -15811,6 +16752,7 @@ impl QemuDrive {
         set::set(&mut self.import_from, &mut self.unknown, "import-from", value);
         self
     }
+
     /// Cap on reads and writes together, in operations per second.
     #[inline]
     #[must_use]
@@ -15818,6 +16760,7 @@ impl QemuDrive {
         set::set(&mut self.iops, &mut self.unknown, "iops", value);
         self
     }
+
     /// Cap on reads and writes together during a burst, in operations per second.
     #[inline]
     #[must_use]
@@ -15825,6 +16768,7 @@ impl QemuDrive {
         set::set(&mut self.iops_max, &mut self.unknown, "iops_max", value);
         self
     }
+
     /// Longest burst of reads and writes above the cap on operations, in seconds. At least 1.
     #[inline]
     #[must_use]
@@ -15832,6 +16776,7 @@ impl QemuDrive {
         set::set(&mut self.iops_max_length, &mut self.unknown, "iops_max_length", value);
         self
     }
+
     /// Cap on reads, in operations per second.
     #[inline]
     #[must_use]
@@ -15839,6 +16784,7 @@ impl QemuDrive {
         set::set(&mut self.iops_rd, &mut self.unknown, "iops_rd", value);
         self
     }
+
     /// Cap on reads during a burst, in operations per second.
     #[inline]
     #[must_use]
@@ -15846,6 +16792,7 @@ impl QemuDrive {
         set::set(&mut self.iops_rd_max, &mut self.unknown, "iops_rd_max", value);
         self
     }
+
     /// Longest burst of reads above the cap on operations, in seconds. At least 1.
     #[inline]
     #[must_use]
@@ -15858,6 +16805,7 @@ impl QemuDrive {
         );
         self
     }
+
     /// Cap on writes, in operations per second.
     #[inline]
     #[must_use]
@@ -15865,6 +16813,7 @@ impl QemuDrive {
         set::set(&mut self.iops_wr, &mut self.unknown, "iops_wr", value);
         self
     }
+
     /// Cap on writes during a burst, in operations per second.
     #[inline]
     #[must_use]
@@ -15872,6 +16821,7 @@ impl QemuDrive {
         set::set(&mut self.iops_wr_max, &mut self.unknown, "iops_wr_max", value);
         self
     }
+
     /// Longest burst of writes above the cap on operations, in seconds. At least 1.
     #[inline]
     #[must_use]
@@ -15884,13 +16834,16 @@ impl QemuDrive {
         );
         self
     }
-    /// Serves the drive from a thread of its own; SCSI disks also need the `virtio-scsi-single` controller.
+
+    /// Serves the drive from a thread of its own; SCSI disks also need the `virtio-scsi-single`
+    /// controller.
     #[inline]
     #[must_use]
     pub fn iothread<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
         set::set(&mut self.iothread, &mut self.unknown, "iothread", value);
         self
     }
+
     /// Cap on reads and writes together, in MB/s.
     #[inline]
     #[must_use]
@@ -15898,6 +16851,7 @@ impl QemuDrive {
         set::set(&mut self.mbps, &mut self.unknown, "mbps", value);
         self
     }
+
     /// Cap on reads and writes together during a burst, in MB/s.
     #[inline]
     #[must_use]
@@ -15905,6 +16859,7 @@ impl QemuDrive {
         set::set(&mut self.mbps_max, &mut self.unknown, "mbps_max", value);
         self
     }
+
     /// Cap on reads, in MB/s.
     #[inline]
     #[must_use]
@@ -15912,6 +16867,7 @@ impl QemuDrive {
         set::set(&mut self.mbps_rd, &mut self.unknown, "mbps_rd", value);
         self
     }
+
     /// Cap on reads during a burst, in MB/s.
     #[inline]
     #[must_use]
@@ -15919,6 +16875,7 @@ impl QemuDrive {
         set::set(&mut self.mbps_rd_max, &mut self.unknown, "mbps_rd_max", value);
         self
     }
+
     /// Cap on writes, in MB/s.
     #[inline]
     #[must_use]
@@ -15926,6 +16883,7 @@ impl QemuDrive {
         set::set(&mut self.mbps_wr, &mut self.unknown, "mbps_wr", value);
         self
     }
+
     /// Cap on writes during a burst, in MB/s.
     #[inline]
     #[must_use]
@@ -15933,6 +16891,7 @@ impl QemuDrive {
         set::set(&mut self.mbps_wr_max, &mut self.unknown, "mbps_wr_max", value);
         self
     }
+
     /// Whether the drive is a disk or a CD-ROM. Default: `disk`.
     #[inline]
     #[must_use]
@@ -15940,6 +16899,7 @@ impl QemuDrive {
         set::set(&mut self.media, &mut self.unknown, "media", value);
         self
     }
+
     /// Model name the guest sees, up to 40 bytes. At most 120 characters.
     #[inline]
     #[must_use]
@@ -15947,6 +16907,7 @@ impl QemuDrive {
         set::set(&mut self.model, &mut self.unknown, "model", value);
         self
     }
+
     /// Product name the guest sees, up to 16 bytes. Since 8.1.
     #[inline]
     #[must_use]
@@ -15954,6 +16915,7 @@ impl QemuDrive {
         set::set(&mut self.product, &mut self.unknown, "product", value);
         self
     }
+
     /// Request queues of the drive's controller. At least 2.
     #[inline]
     #[must_use]
@@ -15961,6 +16923,7 @@ impl QemuDrive {
         set::set(&mut self.queues, &mut self.unknown, "queues", value);
         self
     }
+
     /// Includes the drive in replication jobs. Default: `true`.
     #[inline]
     #[must_use]
@@ -15968,6 +16931,7 @@ impl QemuDrive {
         set::set(&mut self.replicate, &mut self.unknown, "replicate", value);
         self
     }
+
     /// What to do when a read fails: ignore it, report it to the guest, or stop the guest.
     #[inline]
     #[must_use]
@@ -15975,6 +16939,7 @@ impl QemuDrive {
         set::set(&mut self.rerror, &mut self.unknown, "rerror", value);
         self
     }
+
     /// Makes the drive read-only.
     #[inline]
     #[must_use]
@@ -15982,13 +16947,16 @@ impl QemuDrive {
         set::set(&mut self.ro, &mut self.unknown, "ro", value);
         self
     }
-    /// Passes a host block device through whole; risks I/O errors when host memory is short or fragmented. Default: `false`.
+
+    /// Passes a host block device through whole; risks I/O errors when host memory is short or
+    /// fragmented. Default: `false`.
     #[inline]
     #[must_use]
     pub fn scsiblock<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
         set::set(&mut self.scsiblock, &mut self.unknown, "scsiblock", value);
         self
     }
+
     /// Sectors of a fixed drive geometry. Until 8.4.
     #[inline]
     #[must_use]
@@ -15996,6 +16964,7 @@ impl QemuDrive {
         set::set(&mut self.secs, &mut self.unknown, "secs", value);
         self
     }
+
     /// Serial number the guest sees, up to 20 bytes. At most 60 characters.
     #[inline]
     #[must_use]
@@ -16003,6 +16972,7 @@ impl QemuDrive {
         set::set(&mut self.serial, &mut self.unknown, "serial", value);
         self
     }
+
     /// Declares the volume present on every node; it does not make it so. Default: `false`.
     #[inline]
     #[must_use]
@@ -16010,6 +16980,7 @@ impl QemuDrive {
         set::set(&mut self.shared, &mut self.unknown, "shared", value);
         self
     }
+
     /// Size of the disk; informational, setting it does not resize anything.
     #[inline]
     #[must_use]
@@ -16017,6 +16988,7 @@ impl QemuDrive {
         set::set(&mut self.size, &mut self.unknown, "size", value);
         self
     }
+
     /// Discards all that was written to the drive when the virtual machine stops.
     #[inline]
     #[must_use]
@@ -16024,6 +16996,7 @@ impl QemuDrive {
         set::set(&mut self.snapshot, &mut self.unknown, "snapshot", value);
         self
     }
+
     /// Presents the drive as a solid state one, not a rotating one.
     #[inline]
     #[must_use]
@@ -16031,6 +17004,7 @@ impl QemuDrive {
         set::set(&mut self.ssd, &mut self.unknown, "ssd", value);
         self
     }
+
     /// How the BIOS translates a fixed drive geometry. Until 8.4.
     #[inline]
     #[must_use]
@@ -16038,6 +17012,7 @@ impl QemuDrive {
         set::set(&mut self.trans, &mut self.unknown, "trans", value);
         self
     }
+
     /// Vendor name the guest sees, up to 8 bytes. Since 8.1.
     #[inline]
     #[must_use]
@@ -16045,6 +17020,7 @@ impl QemuDrive {
         set::set(&mut self.vendor, &mut self.unknown, "vendor", value);
         self
     }
+
     /// What to do when a write fails: `enospc` stops on a full storage and reports other errors.
     #[inline]
     #[must_use]
@@ -16052,6 +17028,7 @@ impl QemuDrive {
         set::set(&mut self.werror, &mut self.unknown, "werror", value);
         self
     }
+
     /// World Wide Name the guest sees: `0x` and sixteen hex digits.
     #[inline]
     #[must_use]
@@ -16160,8 +17137,11 @@ property_string_impls!(QemuDrive);
 
 /// Way in which QEMU issues the drive's I/O.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuDriveAio {
@@ -16181,8 +17161,11 @@ open_enum_impls!(QemuDriveAio {
 
 /// Cache mode of the drive; `unsafe` ignores flushes and risks data.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuDriveCache {
@@ -16210,8 +17193,11 @@ open_enum_impls!(QemuDriveCache {
 
 /// Passes the guest's discard (trim) requests on to the storage, or ignores them.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuDriveDiscard {
@@ -16229,8 +17215,11 @@ open_enum_impls!(QemuDriveDiscard {
 
 /// Whether the drive is a disk or a CD-ROM.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuDriveMedia {
@@ -16248,8 +17237,11 @@ open_enum_impls!(QemuDriveMedia {
 
 /// What to do when a read fails: ignore it, report it to the guest, or stop the guest.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuDriveRerror {
@@ -16269,8 +17261,11 @@ open_enum_impls!(QemuDriveRerror {
 
 /// How the BIOS translates a fixed drive geometry.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuDriveTrans {
@@ -16290,8 +17285,11 @@ open_enum_impls!(QemuDriveTrans {
 
 /// What to do when a write fails: `enospc` stops on a full storage and reports other errors.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuDriveWerror {
@@ -16315,21 +17313,28 @@ open_enum_impls!(QemuDriveWerror {
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[non_exhaustive]
 pub struct QemuEfiDisk {
-    /// Size of the variable store; `4m` is the newer one and needed for Secure Boot. Ignored for ARM guests. Default: `2m`.
+    /// Size of the variable store; `4m` is the newer one and needed for Secure Boot. Ignored for
+    /// ARM guests. Default: `2m`.
     pub efitype: Option<QemuEfiDiskEfitype>,
     /// Volume ID of the disk; `STORAGE:0` allocates a new one.
     pub file: VolumeId,
     /// Format of the image file.
     pub format: Option<QemuFormat>,
-    /// Volume ID or absolute path whose content a new disk starts with; nothing else may use the source meanwhile.
+    /// Volume ID or absolute path whose content a new disk starts with; nothing else may use the
+    /// source meanwhile.
     pub import_from: Option<VolumeId>,
-    /// Which Microsoft UEFI certificates are enrolled; only informational, `2023k` is the complete newest set. Default: `2011`. Since 8.4. Not in 9.0.
+    /// Which Microsoft UEFI certificates are enrolled; only informational, `2023k` is the complete
+    /// newest set. Default: `2011`. Since 8.4. Not in 9.0.
     pub ms_cert: Option<QemuEfiDiskMsCert>,
-    /// Starts with the distribution's and Microsoft's keys, which turns Secure Boot on; needs type `4m`. Default: `false`.
+    /// Starts with the distribution's and Microsoft's keys, which turns Secure Boot on; needs type
+    /// `4m`. Default: `false`.
     pub pre_enrolled_keys: Option<bool>,
     /// Size of the disk; informational, setting it does not resize anything.
     pub size: Option<DiskSize>,
@@ -16346,7 +17351,9 @@ impl QemuEfiDisk {
         set::put(&mut new.file, &mut new.unknown, "file", file);
         new
     }
-    /// Size of the variable store; `4m` is the newer one and needed for Secure Boot. Ignored for ARM guests. Default: `2m`.
+
+    /// Size of the variable store; `4m` is the newer one and needed for Secure Boot. Ignored for
+    /// ARM guests. Default: `2m`.
     #[inline]
     #[must_use]
     pub fn efitype<How>(
@@ -16356,6 +17363,7 @@ impl QemuEfiDisk {
         set::set(&mut self.efitype, &mut self.unknown, "efitype", value);
         self
     }
+
     /// Volume ID of the disk; `STORAGE:0` allocates a new one.
     #[inline]
     #[must_use]
@@ -16363,6 +17371,7 @@ impl QemuEfiDisk {
         set::put(&mut self.file, &mut self.unknown, "file", value);
         self
     }
+
     /// Format of the image file.
     #[inline]
     #[must_use]
@@ -16370,7 +17379,9 @@ impl QemuEfiDisk {
         set::set(&mut self.format, &mut self.unknown, "format", value);
         self
     }
-    /// Volume ID or absolute path whose content a new disk starts with; nothing else may use the source meanwhile.
+
+    /// Volume ID or absolute path whose content a new disk starts with; nothing else may use the
+    /// source meanwhile.
     #[cfg_attr(doc, doc(alias("import-from")))]
     #[inline]
     #[must_use]
@@ -16378,7 +17389,9 @@ impl QemuEfiDisk {
         set::set(&mut self.import_from, &mut self.unknown, "import-from", value);
         self
     }
-    /// Which Microsoft UEFI certificates are enrolled; only informational, `2023k` is the complete newest set. Default: `2011`. Since 8.4. Not in 9.0.
+
+    /// Which Microsoft UEFI certificates are enrolled; only informational, `2023k` is the complete
+    /// newest set. Default: `2011`. Since 8.4. Not in 9.0.
     #[cfg_attr(doc, doc(alias("ms-cert")))]
     #[inline]
     #[must_use]
@@ -16389,7 +17402,9 @@ impl QemuEfiDisk {
         set::set(&mut self.ms_cert, &mut self.unknown, "ms-cert", value);
         self
     }
-    /// Starts with the distribution's and Microsoft's keys, which turns Secure Boot on; needs type `4m`. Default: `false`.
+
+    /// Starts with the distribution's and Microsoft's keys, which turns Secure Boot on; needs type
+    /// `4m`. Default: `false`.
     #[cfg_attr(doc, doc(alias("pre-enrolled-keys")))]
     #[inline]
     #[must_use]
@@ -16402,6 +17417,7 @@ impl QemuEfiDisk {
         );
         self
     }
+
     /// Size of the disk; informational, setting it does not resize anything.
     #[inline]
     #[must_use]
@@ -16440,10 +17456,14 @@ object!(QemuEfiDisk {
 
 property_string_impls!(QemuEfiDisk);
 
-/// Size of the variable store; `4m` is the newer one and needed for Secure Boot. Ignored for ARM guests.
+/// Size of the variable store; `4m` is the newer one and needed for Secure Boot. Ignored for ARM
+/// guests.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuEfiDiskEfitype {
@@ -16461,10 +17481,14 @@ open_enum_impls!(QemuEfiDiskEfitype {
     "2m" V2m, "4m" V4m,
 });
 
-/// Which Microsoft UEFI certificates are enrolled; only informational, `2023k` is the complete newest set.
+/// Which Microsoft UEFI certificates are enrolled; only informational, `2023k` is the complete
+/// newest set.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuEfiDiskMsCert {
@@ -16488,7 +17512,8 @@ open_enum_impls!(QemuEfiDiskMsCert {
     "2011" V2011, "2023" V2023, "2023w" V2023w, "2023k" V2023k,
 });
 
-/// The answer to `GET /nodes/{node}/qemu/{vmid}/feature`, which tells whether all disks of a virtual machine support snapshot.
+/// The answer to `GET /nodes/{node}/qemu/{vmid}/feature`, which tells whether all disks of a
+/// virtual machine support snapshot.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/feature`](QemuVmidFeatureGet).
 #[non_exhaustive]
@@ -16523,8 +17548,11 @@ object!(QemuFeature {
 
 /// Format of the image file.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuFormat {
@@ -16554,17 +17582,22 @@ open_enum_impls!(QemuFormat {
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[non_exhaustive]
 pub struct QemuHostPci {
     /// PCI device ID shown to the guest in place of the real one.
     pub device_id: Option<String>,
     /// Whether the host binds the device to `vfio` first or keeps the driver it has. Since 9.1.
     pub driver: Option<QemuHostPciDriver>,
-    /// PCI addresses of the host's devices or virtual functions, separated by `;`; only root. See also `mapping`.
+    /// PCI addresses of the host's devices or virtual functions, separated by `;`; only root. See
+    /// also `mapping`.
     pub host: Option<String>,
-    /// Passes an Intel integrated GPU through in legacy mode, as first graphics card; needs a `pc` machine.
+    /// Passes an Intel integrated GPU through in legacy mode, as first graphics card; needs a `pc`
+    /// machine.
     pub legacy_igd: Option<bool>,
     /// Cluster-wide PCI mapping to take the device from, instead of `host`. Since 8.0.
     pub mapping: Option<String>,
@@ -16595,6 +17628,7 @@ impl QemuHostPci {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     /// PCI device ID shown to the guest in place of the real one.
     #[cfg_attr(doc, doc(alias("device-id")))]
     #[inline]
@@ -16603,6 +17637,7 @@ impl QemuHostPci {
         set::set(&mut self.device_id, &mut self.unknown, "device-id", value);
         self
     }
+
     /// Whether the host binds the device to `vfio` first or keeps the driver it has. Since 9.1.
     #[inline]
     #[must_use]
@@ -16613,14 +17648,18 @@ impl QemuHostPci {
         set::set(&mut self.driver, &mut self.unknown, "driver", value);
         self
     }
-    /// PCI addresses of the host's devices or virtual functions, separated by `;`; only root. See also `mapping`.
+
+    /// PCI addresses of the host's devices or virtual functions, separated by `;`; only root. See
+    /// also `mapping`.
     #[inline]
     #[must_use]
     pub fn host<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
         set::set(&mut self.host, &mut self.unknown, "host", value);
         self
     }
-    /// Passes an Intel integrated GPU through in legacy mode, as first graphics card; needs a `pc` machine.
+
+    /// Passes an Intel integrated GPU through in legacy mode, as first graphics card; needs a `pc`
+    /// machine.
     #[cfg_attr(doc, doc(alias("legacy-igd")))]
     #[inline]
     #[must_use]
@@ -16628,6 +17667,7 @@ impl QemuHostPci {
         set::set(&mut self.legacy_igd, &mut self.unknown, "legacy-igd", value);
         self
     }
+
     /// Cluster-wide PCI mapping to take the device from, instead of `host`. Since 8.0.
     #[inline]
     #[must_use]
@@ -16635,6 +17675,7 @@ impl QemuHostPci {
         set::set(&mut self.mapping, &mut self.unknown, "mapping", value);
         self
     }
+
     /// Mediated device type to create on the device and pass through in its place.
     #[inline]
     #[must_use]
@@ -16642,6 +17683,7 @@ impl QemuHostPci {
         set::set(&mut self.mdev, &mut self.unknown, "mdev", value);
         self
     }
+
     /// Shows the device on a PCI Express bus; needs a `q35` machine.
     #[inline]
     #[must_use]
@@ -16649,6 +17691,7 @@ impl QemuHostPci {
         set::set(&mut self.pcie, &mut self.unknown, "pcie", value);
         self
     }
+
     /// Makes the device's ROM visible to the guest.
     #[inline]
     #[must_use]
@@ -16656,6 +17699,7 @@ impl QemuHostPci {
         set::set(&mut self.rombar, &mut self.unknown, "rombar", value);
         self
     }
+
     /// File name of a ROM image for the device, relative to `/usr/share/kvm/`.
     #[inline]
     #[must_use]
@@ -16663,6 +17707,7 @@ impl QemuHostPci {
         set::set(&mut self.romfile, &mut self.unknown, "romfile", value);
         self
     }
+
     /// PCI subsystem device ID shown to the guest in place of the real one.
     #[cfg_attr(doc, doc(alias("sub-device-id")))]
     #[inline]
@@ -16671,6 +17716,7 @@ impl QemuHostPci {
         set::set(&mut self.sub_device_id, &mut self.unknown, "sub-device-id", value);
         self
     }
+
     /// PCI subsystem vendor ID shown to the guest in place of the real one.
     #[cfg_attr(doc, doc(alias("sub-vendor-id")))]
     #[inline]
@@ -16679,6 +17725,7 @@ impl QemuHostPci {
         set::set(&mut self.sub_vendor_id, &mut self.unknown, "sub-vendor-id", value);
         self
     }
+
     /// PCI vendor ID shown to the guest in place of the real one.
     #[cfg_attr(doc, doc(alias("vendor-id")))]
     #[inline]
@@ -16687,6 +17734,7 @@ impl QemuHostPci {
         set::set(&mut self.vendor_id, &mut self.unknown, "vendor-id", value);
         self
     }
+
     /// Marks the device as the guest's primary graphics card.
     #[cfg_attr(doc, doc(alias("x-vga")))]
     #[inline]
@@ -16751,8 +17799,11 @@ property_string_impls!(QemuHostPci);
 
 /// Whether the host binds the device to `vfio` first or keeps the driver it has.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuHostPciDriver {
@@ -16768,10 +17819,14 @@ open_enum_impls!(QemuHostPciDriver {
     "vfio" Vfio, "keep" Keep,
 });
 
-/// Backs the memory with huge pages of this many MiB; `any` takes 1 GiB pages if possible, else 2 MiB.
+/// Backs the memory with huge pages of this many MiB; `any` takes 1 GiB pages if possible, else 2
+/// MiB.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuHugepages {
@@ -16795,8 +17850,11 @@ open_enum_impls!(QemuHugepages {
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[non_exhaustive]
 pub struct QemuIpConfig {
     /// IPv4 gateway; needs `ip` to hold an address.
@@ -16818,6 +17876,7 @@ impl QemuIpConfig {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     /// IPv4 gateway; needs `ip` to hold an address.
     #[inline]
     #[must_use]
@@ -16825,6 +17884,7 @@ impl QemuIpConfig {
         set::set(&mut self.gw, &mut self.unknown, "gw", value);
         self
     }
+
     /// IPv6 gateway; needs `ip6` to hold an address.
     #[inline]
     #[must_use]
@@ -16832,6 +17892,7 @@ impl QemuIpConfig {
         set::set(&mut self.gw6, &mut self.unknown, "gw6", value);
         self
     }
+
     /// IPv4 address with prefix length, or `dhcp`.
     #[inline]
     #[must_use]
@@ -16839,6 +17900,7 @@ impl QemuIpConfig {
         set::set(&mut self.ip, &mut self.unknown, "ip", value);
         self
     }
+
     /// IPv6 address with prefix length, `dhcp`, or `auto` for SLAAC.
     #[inline]
     #[must_use]
@@ -16869,7 +17931,8 @@ impl Default for QemuIpConfig {
 
 property_string_impls!(QemuIpConfig);
 
-/// One element of the answer to `GET /nodes/{node}/qemu`, which lists the virtual machines of a node with their live figures.
+/// One element of the answer to `GET /nodes/{node}/qemu`, which lists the virtual machines of a
+/// node with their live figures.
 ///
 /// Given by [`GET /nodes/{node}/qemu`](QemuGet).
 #[non_exhaustive]
@@ -16881,16 +17944,18 @@ pub struct QemuItem {
     /// What the balloon device reports.
     pub ballooninfo: Option<QemuBallooninfo>,
     /// Counters of QEMU for each drive, by drive; they start with the QEMU process.
-    pub blockstat: Option<BTreeMap<String, QemuBlockstatValue>>,
+    pub blockstat: Option<BTreeMap<String, QemuBlockStatistics>>,
     /// CPU load as a fraction of all the guest's CPUs: 0.5 is half busy. Since 8.4.
     pub cpu: Option<f64>,
     /// CPUs the guest can use at most.
     pub cpus: Option<f64>,
     /// Not measured for virtual machines; 0. In bytes.
     pub disk: Option<u64>,
-    /// Bytes the guest has read from its disks since its start; not available for every kind of storage. In bytes. Since 8.3.
+    /// Bytes the guest has read from its disks since its start; not available for every kind of
+    /// storage. In bytes. Since 8.3.
     pub diskread: Option<u64>,
-    /// Bytes the guest has written to its disks since its start; not available for every kind of storage. In bytes. Since 8.3.
+    /// Bytes the guest has written to its disks since its start; not available for every kind of
+    /// storage. In bytes. Since 8.3.
     pub diskwrite: Option<u64>,
     /// Memory that is free inside the guest; needs a balloon driver there. In bytes.
     pub freemem: Option<u64>,
@@ -16900,7 +17965,8 @@ pub struct QemuItem {
     pub maxdisk: Option<u64>,
     /// Most memory the guest can have, in bytes.
     pub maxmem: Option<u64>,
-    /// Memory in use in bytes, as the guest reports it through its balloon device if it can. Since 8.4.
+    /// Memory in use in bytes, as the guest reports it through its balloon device if it can. Since
+    /// 8.4.
     pub mem: Option<u64>,
     /// Memory the virtual machine takes up on the host, in bytes. Since 9.0.
     pub memhost: Option<u64>,
@@ -16911,20 +17977,26 @@ pub struct QemuItem {
     /// Data sent over the network since the guest's start. In bytes. Since 8.3.
     pub netout: Option<u64>,
     /// Traffic of each network card, by its device on the host such as `tap100i0`.
-    pub nics: Option<BTreeMap<String, QemuNicsValue>>,
+    pub nics: Option<BTreeMap<String, QemuNicStatistics>>,
     /// PID of the QEMU process on the host, while it runs.
     pub pid: Option<i64>,
-    /// Share of the last 10 seconds in which all tasks at once were short of CPU, in percent. Since 9.0.
+    /// Share of the last 10 seconds in which all tasks at once were short of CPU, in percent. Since
+    /// 9.0.
     pub pressurecpufull: Option<f64>,
-    /// Share of the last 10 seconds in which at least one task was short of CPU, in percent. Since 9.0.
+    /// Share of the last 10 seconds in which at least one task was short of CPU, in percent. Since
+    /// 9.0.
     pub pressurecpusome: Option<f64>,
-    /// Share of the last 10 seconds in which all tasks at once waited for I/O, in percent. Since 9.0.
+    /// Share of the last 10 seconds in which all tasks at once waited for I/O, in percent. Since
+    /// 9.0.
     pub pressureiofull: Option<f64>,
-    /// Share of the last 10 seconds in which at least one task waited for I/O, in percent. Since 9.0.
+    /// Share of the last 10 seconds in which at least one task waited for I/O, in percent. Since
+    /// 9.0.
     pub pressureiosome: Option<f64>,
-    /// Share of the last 10 seconds in which all tasks at once were short of memory, in percent. Since 9.0.
+    /// Share of the last 10 seconds in which all tasks at once were short of memory, in percent.
+    /// Since 9.0.
     pub pressurememoryfull: Option<f64>,
-    /// Share of the last 10 seconds in which at least one task was short of memory, in percent. Since 9.0.
+    /// Share of the last 10 seconds in which at least one task was short of memory, in percent.
+    /// Since 9.0.
     pub pressurememorysome: Option<f64>,
     /// What this QEMU process can do beyond a plain QEMU.
     #[cfg_attr(doc, doc(alias("proxmox-support")))]
@@ -16945,7 +18017,8 @@ pub struct QemuItem {
     pub status: super::types::GuestStatus,
     /// Labels of the virtual machine, separated by `;`.
     pub tags: Option<List>,
-    /// Whether the virtual machine is a template; a template cannot be started. Default: `false`. Since 8.3.
+    /// Whether the virtual machine is a template; a template cannot be started. Default: `false`.
+    /// Since 8.3.
     pub template: Option<bool>,
     /// Seconds since the start; 0 when stopped. In seconds.
     pub uptime: Option<i64>,
@@ -17016,11 +18089,15 @@ object!(QemuItem {
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[non_exhaustive]
 pub struct QemuIvshmem {
-    /// Name of the shared memory file, prefixed with `pve-shm-`; the VM ID if absent. Deleted at stop.
+    /// Name of the shared memory file, prefixed with `pve-shm-`; the VM ID if absent. Deleted at
+    /// stop.
     pub name: Option<String>,
     /// Size of the shared memory in MB. At least 1.
     pub size: i64,
@@ -17037,13 +18114,16 @@ impl QemuIvshmem {
         set::put(&mut new.size, &mut new.unknown, "size", size);
         new
     }
-    /// Name of the shared memory file, prefixed with `pve-shm-`; the VM ID if absent. Deleted at stop.
+
+    /// Name of the shared memory file, prefixed with `pve-shm-`; the VM ID if absent. Deleted at
+    /// stop.
     #[inline]
     #[must_use]
     pub fn name<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
         set::set(&mut self.name, &mut self.unknown, "name", value);
         self
     }
+
     /// Size of the shared memory in MB. At least 1.
     #[inline]
     #[must_use]
@@ -17072,8 +18152,11 @@ property_string_impls!(QemuIvshmem);
 
 /// Lock that keeps other operations off the virtual machine, if there is one.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuLock {
@@ -17116,17 +18199,25 @@ open_enum_impls!(QemuLock {
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut), [`POST /nodes/{node}/qemu/{vmid}/status/start`](QemuVmidStatusStartPost).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut),
+/// [`POST /nodes/{node}/qemu/{vmid}/status/start`](QemuVmidStatusStartPost).
 #[non_exhaustive]
 pub struct QemuMachine {
-    /// Address width of the virtual IOMMU in bits; Intel's knows 39 and 48, that of VirtIO 32 to 64. From 32 to 64. Since 9.1.
+    /// Address width of the virtual IOMMU in bits; Intel's knows 39 and 48, that of VirtIO 32 to 64.
+    /// From 32 to 64. Since 9.1.
     pub aw_bits: Option<f64>,
-    /// Offers the guest suspend to RAM (ACPI S3); off by default from machine version 9.2+pve1 on. Since 8.4.
+    /// Offers the guest suspend to RAM (ACPI S3); off by default from machine version 9.2+pve1 on.
+    /// Since 8.4.
     pub enable_s3: Option<bool>,
-    /// Offers the guest hibernation (ACPI S4); off by default from machine version 9.2+pve1 on. Since 8.4.
+    /// Offers the guest hibernation (ACPI S4); off by default from machine version 9.2+pve1 on.
+    /// Since 8.4.
     pub enable_s4: Option<bool>,
-    /// Machine type: `pc`, `q35` or `virt`, or one of them pinned to a version. At most 40 characters.
+    /// Machine type: `pc`, `q35` or `virt`, or one of them pinned to a version. At most 40
+    /// characters.
     pub type_: Option<String>,
     /// Kind of virtual IOMMU for the guest; `intel` needs a `q35` machine.
     pub viommu: Option<QemuMachineViommu>,
@@ -17141,7 +18232,9 @@ impl QemuMachine {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
-    /// Address width of the virtual IOMMU in bits; Intel's knows 39 and 48, that of VirtIO 32 to 64. From 32 to 64. Since 9.1.
+
+    /// Address width of the virtual IOMMU in bits; Intel's knows 39 and 48, that of VirtIO 32 to 64.
+    /// From 32 to 64. Since 9.1.
     #[cfg_attr(doc, doc(alias("aw-bits")))]
     #[inline]
     #[must_use]
@@ -17149,7 +18242,9 @@ impl QemuMachine {
         set::set(&mut self.aw_bits, &mut self.unknown, "aw-bits", value);
         self
     }
-    /// Offers the guest suspend to RAM (ACPI S3); off by default from machine version 9.2+pve1 on. Since 8.4.
+
+    /// Offers the guest suspend to RAM (ACPI S3); off by default from machine version 9.2+pve1 on.
+    /// Since 8.4.
     #[cfg_attr(doc, doc(alias("enable-s3")))]
     #[inline]
     #[must_use]
@@ -17157,7 +18252,9 @@ impl QemuMachine {
         set::set(&mut self.enable_s3, &mut self.unknown, "enable-s3", value);
         self
     }
-    /// Offers the guest hibernation (ACPI S4); off by default from machine version 9.2+pve1 on. Since 8.4.
+
+    /// Offers the guest hibernation (ACPI S4); off by default from machine version 9.2+pve1 on.
+    /// Since 8.4.
     #[cfg_attr(doc, doc(alias("enable-s4")))]
     #[inline]
     #[must_use]
@@ -17165,13 +18262,16 @@ impl QemuMachine {
         set::set(&mut self.enable_s4, &mut self.unknown, "enable-s4", value);
         self
     }
-    /// Machine type: `pc`, `q35` or `virt`, or one of them pinned to a version. At most 40 characters.
+
+    /// Machine type: `pc`, `q35` or `virt`, or one of them pinned to a version. At most 40
+    /// characters.
     #[inline]
     #[must_use]
     pub fn type_<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
         set::set(&mut self.type_, &mut self.unknown, "type", value);
         self
     }
+
     /// Kind of virtual IOMMU for the guest; `intel` needs a `q35` machine.
     #[inline]
     #[must_use]
@@ -17221,8 +18321,12 @@ property_string_impls!(QemuMachine);
 
 /// Kind of virtual IOMMU for the guest; `intel` needs a `q35` machine.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut), [`POST /nodes/{node}/qemu/{vmid}/status/start`](QemuVmidStatusStartPost).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut),
+/// [`POST /nodes/{node}/qemu/{vmid}/status/start`](QemuVmidStatusStartPost).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuMachineViommu {
@@ -17242,11 +18346,15 @@ open_enum_impls!(QemuMachineViommu {
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[non_exhaustive]
 pub struct QemuMemory {
-    /// Memory of the guest in MiB; with ballooning this is the most it can get. At least 16. Default: `512`.
+    /// Memory of the guest in MiB; with ballooning this is the most it can get. At least 16.
+    /// Default: `512`.
     pub current: i64,
     /// Keys that are not declared here, or the whole text where it could not be understood.
     pub unknown: UnknownKeys,
@@ -17261,7 +18369,9 @@ impl QemuMemory {
         set::put(&mut new.current, &mut new.unknown, "current", current);
         new
     }
-    /// Memory of the guest in MiB; with ballooning this is the most it can get. At least 16. Default: `512`.
+
+    /// Memory of the guest in MiB; with ballooning this is the most it can get. At least 16.
+    /// Default: `512`.
     #[inline]
     #[must_use]
     pub fn current<How>(mut self, value: impl IntoValue<i64, How>) -> Self {
@@ -17305,7 +18415,8 @@ property_string_impls!(QemuMemory);
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 #[non_exhaustive]
 pub struct QemuMeta {
     /// QEMU version with which the virtual machine was created.
@@ -17323,6 +18434,7 @@ impl QemuMeta {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     /// QEMU version with which the virtual machine was created.
     #[cfg_attr(doc, doc(alias("creation-qemu")))]
     #[inline]
@@ -17331,6 +18443,7 @@ impl QemuMeta {
         set::set(&mut self.creation_qemu, &mut self.unknown, "creation-qemu", value);
         self
     }
+
     /// Creation time as Unix time. At least 0.
     #[inline]
     #[must_use]
@@ -17364,33 +18477,36 @@ impl Default for QemuMeta {
 
 property_string_impls!(QemuMeta);
 
-/// The answer to `GET /nodes/{node}/qemu/{vmid}/migrate`, which checks what allows or hinders migrating the virtual machine.
+/// The answer to `GET /nodes/{node}/qemu/{vmid}/migrate`, which checks what allows or hinders
+/// migrating the virtual machine.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/migrate`](QemuVmidMigrateGet).
 #[non_exhaustive]
 pub struct QemuMigrate {
-    /// Nodes to which the virtual machine can go; older releases name them only while it is stopped.
+    /// Nodes to which the virtual machine can go; older releases name them only while it is
+    /// stopped.
     pub allowed_nodes: Option<Vec<String>>,
     /// IDs of the high availability resources that an affinity rule makes move along. Since 9.0.
     #[cfg_attr(doc, doc(alias("dependent-ha-resources")))]
     pub dependent_ha_resources: Option<Vec<String>>,
-    /// Whether the node can carry extra state, such as conntrack entries, in a live migration. Since 9.0.
+    /// Whether the node can carry extra state, such as conntrack entries, in a live migration.
+    /// Since 9.0.
     #[cfg_attr(doc, doc(alias("has-dbus-vmstate")))]
     pub has_dbus_vmstate: Option<bool>,
     /// Disks on local storage, which must be copied; includes CD-ROMs and unused ones.
-    pub local_disks: Vec<QemuMigrateLocalDisksItem>,
+    pub local_disks: Vec<QemuMigrateLocalDisk>,
     /// Local devices, such as PCI or USB ones, that prevent a migration.
     pub local_resources: Vec<String>,
-    /// Mapped devices in use by option key, with details such as whether they can be live-migrated. Since 8.4.
+    /// Mapped devices in use by option key, with details such as whether they can be live-migrated.
+    /// Since 8.4.
     #[cfg_attr(doc, doc(alias("mapped-resource-info")))]
-    pub mapped_resource_info: Option<
-        BTreeMap<String, QemuMigrateMappedResourceInfoValue>,
-    >,
+    pub mapped_resource_info: Option<BTreeMap<String, QemuMigrateMappedResource>>,
     /// Mapped devices in use; superseded by `mapped-resource-info`. Since 8.0.
     #[cfg_attr(doc, doc(alias("mapped-resources")))]
     pub mapped_resources: Option<Vec<String>>,
-    /// Nodes to which the virtual machine cannot go, and why; older releases give them only while it is stopped.
-    pub not_allowed_nodes: Option<BTreeMap<String, QemuMigrateNotAllowedNodesValue>>,
+    /// Nodes to which the virtual machine cannot go, and why; older releases give them only while
+    /// it is stopped.
+    pub not_allowed_nodes: Option<BTreeMap<String, QemuMigrateNodeRefusal>>,
     /// Whether the virtual machine runs.
     pub running: bool,
     /// Members that are not declared here, and values that did not fit their field.
@@ -17422,11 +18538,12 @@ object!(QemuMigrate {
     others: extra,
 });
 
-/// One element of `local_disks`: disks on local storage, which must be copied; includes CD-ROMs and unused ones.
+/// One element of `local_disks`: disks on local storage, which must be copied; includes CD-ROMs and
+/// unused ones.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/migrate`](QemuVmidMigrateGet).
 #[non_exhaustive]
-pub struct QemuMigrateLocalDisksItem {
+pub struct QemuMigrateLocalDisk {
     /// Whether the disk is a CD-ROM.
     pub cdrom: Option<bool>,
     /// The setting that the disk stands under, such as `scsi0`.
@@ -17457,7 +18574,7 @@ pub struct QemuMigrateLocalDisksItem {
     pub extra: Extra,
 }
 
-impl QemuMigrateLocalDisksItem {
+impl QemuMigrateLocalDisk {
     /// A value of what always comes in an answer.
     #[inline]
     #[must_use]
@@ -17468,7 +18585,7 @@ impl QemuMigrateLocalDisksItem {
     }
 }
 
-object!(QemuMigrateLocalDisksItem {
+object!(QemuMigrateLocalDisk {
     required: ["volid" volid],
     optional: [
         "cdrom" cdrom,
@@ -17491,7 +18608,7 @@ object!(QemuMigrateLocalDisksItem {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/migrate`](QemuVmidMigrateGet).
 #[non_exhaustive]
-pub struct QemuMigrateMappedResourceInfoValue {
+pub struct QemuMigrateMappedResource {
     /// Whether the device can move along in a live migration.
     #[cfg_attr(doc, doc(alias("live-migration")))]
     pub live_migration: Option<bool>,
@@ -17501,7 +18618,7 @@ pub struct QemuMigrateMappedResourceInfoValue {
     pub extra: Extra,
 }
 
-impl QemuMigrateMappedResourceInfoValue {
+impl QemuMigrateMappedResource {
     /// A value with nothing set.
     #[inline]
     #[must_use]
@@ -17510,12 +18627,12 @@ impl QemuMigrateMappedResourceInfoValue {
     }
 }
 
-object!(QemuMigrateMappedResourceInfoValue {
+object!(QemuMigrateMappedResource {
     optional: ["live-migration" live_migration, "name" name],
     others: extra,
 });
 
-impl Default for QemuMigrateMappedResourceInfoValue {
+impl Default for QemuMigrateMappedResource {
     #[inline]
     fn default() -> Self {
         <Self as Object>::empty()
@@ -17526,7 +18643,7 @@ impl Default for QemuMigrateMappedResourceInfoValue {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/migrate`](QemuVmidMigrateGet).
 #[non_exhaustive]
-pub struct QemuMigrateNotAllowedNodesValue {
+pub struct QemuMigrateNodeRefusal {
     /// High availability resources that keep the virtual machine off the node.
     #[cfg_attr(doc, doc(alias("blocking-ha-resources")))]
     pub blocking_ha_resources: Option<Vec<super::types::HaBlockingResource>>,
@@ -17539,7 +18656,7 @@ pub struct QemuMigrateNotAllowedNodesValue {
     pub extra: Extra,
 }
 
-impl QemuMigrateNotAllowedNodesValue {
+impl QemuMigrateNodeRefusal {
     /// A value with nothing set.
     #[inline]
     #[must_use]
@@ -17548,7 +18665,7 @@ impl QemuMigrateNotAllowedNodesValue {
     }
 }
 
-object!(QemuMigrateNotAllowedNodesValue {
+object!(QemuMigrateNodeRefusal {
     optional: [
         "blocking-ha-resources" blocking_ha_resources,
         "unavailable-resources" unavailable_resources,
@@ -17557,16 +18674,18 @@ object!(QemuMigrateNotAllowedNodesValue {
     others: extra,
 });
 
-impl Default for QemuMigrateNotAllowedNodesValue {
+impl Default for QemuMigrateNodeRefusal {
     #[inline]
     fn default() -> Self {
         <Self as Object>::empty()
     }
 }
 
-/// Whether migration traffic is encrypted by SSH; `insecure` is faster but only for trusted networks.
+/// Whether migration traffic is encrypted by SSH; `insecure` is faster but only for trusted
+/// networks.
 ///
-/// Taken by [`POST /nodes/{node}/qemu/{vmid}/migrate`](QemuVmidMigratePost), [`POST /nodes/{node}/qemu/{vmid}/status/start`](QemuVmidStatusStartPost).
+/// Taken by [`POST /nodes/{node}/qemu/{vmid}/migrate`](QemuVmidMigratePost),
+/// [`POST /nodes/{node}/qemu/{vmid}/status/start`](QemuVmidStatusStartPost).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuMigrationType {
@@ -17582,1931 +18701,19 @@ open_enum_impls!(QemuMigrationType {
     "secure" Secure, "insecure" Insecure,
 });
 
-/// Key of the disk to move, such as `scsi0`.
-///
-/// Taken by [`POST /nodes/{node}/qemu/{vmid}/move_disk`](QemuVmidMoveDiskPost).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum QemuMoveDiskDisk {
-    /// The value `ide0`. Set by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-    Ide0,
-    /// The value `ide1`.
-    Ide1,
-    /// The value `ide2`.
-    Ide2,
-    /// The value `ide3`.
-    Ide3,
-    /// The value `scsi0`. Set by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-    Scsi0,
-    /// The value `scsi1`.
-    Scsi1,
-    /// The value `scsi2`.
-    Scsi2,
-    /// The value `scsi3`.
-    Scsi3,
-    /// The value `scsi4`.
-    Scsi4,
-    /// The value `scsi5`.
-    Scsi5,
-    /// The value `scsi6`.
-    Scsi6,
-    /// The value `scsi7`.
-    Scsi7,
-    /// The value `scsi8`.
-    Scsi8,
-    /// The value `scsi9`.
-    Scsi9,
-    /// The value `scsi10`.
-    Scsi10,
-    /// The value `scsi11`.
-    Scsi11,
-    /// The value `scsi12`.
-    Scsi12,
-    /// The value `scsi13`.
-    Scsi13,
-    /// The value `scsi14`.
-    Scsi14,
-    /// The value `scsi15`.
-    Scsi15,
-    /// The value `scsi16`.
-    Scsi16,
-    /// The value `scsi17`.
-    Scsi17,
-    /// The value `scsi18`.
-    Scsi18,
-    /// The value `scsi19`.
-    Scsi19,
-    /// The value `scsi20`.
-    Scsi20,
-    /// The value `scsi21`.
-    Scsi21,
-    /// The value `scsi22`.
-    Scsi22,
-    /// The value `scsi23`.
-    Scsi23,
-    /// The value `scsi24`.
-    Scsi24,
-    /// The value `scsi25`.
-    Scsi25,
-    /// The value `scsi26`.
-    Scsi26,
-    /// The value `scsi27`.
-    Scsi27,
-    /// The value `scsi28`.
-    Scsi28,
-    /// The value `scsi29`.
-    Scsi29,
-    /// The value `scsi30`.
-    Scsi30,
-    /// The value `virtio0`. Set by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-    Virtio0,
-    /// The value `virtio1`.
-    Virtio1,
-    /// The value `virtio2`.
-    Virtio2,
-    /// The value `virtio3`.
-    Virtio3,
-    /// The value `virtio4`.
-    Virtio4,
-    /// The value `virtio5`.
-    Virtio5,
-    /// The value `virtio6`.
-    Virtio6,
-    /// The value `virtio7`.
-    Virtio7,
-    /// The value `virtio8`.
-    Virtio8,
-    /// The value `virtio9`.
-    Virtio9,
-    /// The value `virtio10`.
-    Virtio10,
-    /// The value `virtio11`.
-    Virtio11,
-    /// The value `virtio12`.
-    Virtio12,
-    /// The value `virtio13`.
-    Virtio13,
-    /// The value `virtio14`.
-    Virtio14,
-    /// The value `virtio15`.
-    Virtio15,
-    /// The value `sata0`. Set by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-    Sata0,
-    /// The value `sata1`.
-    Sata1,
-    /// The value `sata2`.
-    Sata2,
-    /// The value `sata3`.
-    Sata3,
-    /// The value `sata4`.
-    Sata4,
-    /// The value `sata5`.
-    Sata5,
-    /// The value `efidisk0`.
-    Efidisk0,
-    /// The value `tpmstate0`.
-    Tpmstate0,
-    /// The value `unused0`. Set by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-    Unused0,
-    /// The value `unused1`.
-    Unused1,
-    /// The value `unused2`.
-    Unused2,
-    /// The value `unused3`.
-    Unused3,
-    /// The value `unused4`.
-    Unused4,
-    /// The value `unused5`.
-    Unused5,
-    /// The value `unused6`.
-    Unused6,
-    /// The value `unused7`.
-    Unused7,
-    /// The value `unused8`.
-    Unused8,
-    /// The value `unused9`.
-    Unused9,
-    /// The value `unused10`.
-    Unused10,
-    /// The value `unused11`.
-    Unused11,
-    /// The value `unused12`.
-    Unused12,
-    /// The value `unused13`.
-    Unused13,
-    /// The value `unused14`.
-    Unused14,
-    /// The value `unused15`.
-    Unused15,
-    /// The value `unused16`.
-    Unused16,
-    /// The value `unused17`.
-    Unused17,
-    /// The value `unused18`.
-    Unused18,
-    /// The value `unused19`.
-    Unused19,
-    /// The value `unused20`.
-    Unused20,
-    /// The value `unused21`.
-    Unused21,
-    /// The value `unused22`.
-    Unused22,
-    /// The value `unused23`.
-    Unused23,
-    /// The value `unused24`.
-    Unused24,
-    /// The value `unused25`.
-    Unused25,
-    /// The value `unused26`.
-    Unused26,
-    /// The value `unused27`.
-    Unused27,
-    /// The value `unused28`.
-    Unused28,
-    /// The value `unused29`.
-    Unused29,
-    /// The value `unused30`.
-    Unused30,
-    /// The value `unused31`.
-    Unused31,
-    /// The value `unused32`.
-    Unused32,
-    /// The value `unused33`.
-    Unused33,
-    /// The value `unused34`.
-    Unused34,
-    /// The value `unused35`.
-    Unused35,
-    /// The value `unused36`.
-    Unused36,
-    /// The value `unused37`.
-    Unused37,
-    /// The value `unused38`.
-    Unused38,
-    /// The value `unused39`.
-    Unused39,
-    /// The value `unused40`.
-    Unused40,
-    /// The value `unused41`.
-    Unused41,
-    /// The value `unused42`.
-    Unused42,
-    /// The value `unused43`.
-    Unused43,
-    /// The value `unused44`.
-    Unused44,
-    /// The value `unused45`.
-    Unused45,
-    /// The value `unused46`.
-    Unused46,
-    /// The value `unused47`.
-    Unused47,
-    /// The value `unused48`.
-    Unused48,
-    /// The value `unused49`.
-    Unused49,
-    /// The value `unused50`.
-    Unused50,
-    /// The value `unused51`.
-    Unused51,
-    /// The value `unused52`.
-    Unused52,
-    /// The value `unused53`.
-    Unused53,
-    /// The value `unused54`.
-    Unused54,
-    /// The value `unused55`.
-    Unused55,
-    /// The value `unused56`.
-    Unused56,
-    /// The value `unused57`.
-    Unused57,
-    /// The value `unused58`.
-    Unused58,
-    /// The value `unused59`.
-    Unused59,
-    /// The value `unused60`.
-    Unused60,
-    /// The value `unused61`.
-    Unused61,
-    /// The value `unused62`.
-    Unused62,
-    /// The value `unused63`.
-    Unused63,
-    /// The value `unused64`.
-    Unused64,
-    /// The value `unused65`.
-    Unused65,
-    /// The value `unused66`.
-    Unused66,
-    /// The value `unused67`.
-    Unused67,
-    /// The value `unused68`.
-    Unused68,
-    /// The value `unused69`.
-    Unused69,
-    /// The value `unused70`.
-    Unused70,
-    /// The value `unused71`.
-    Unused71,
-    /// The value `unused72`.
-    Unused72,
-    /// The value `unused73`.
-    Unused73,
-    /// The value `unused74`.
-    Unused74,
-    /// The value `unused75`.
-    Unused75,
-    /// The value `unused76`.
-    Unused76,
-    /// The value `unused77`.
-    Unused77,
-    /// The value `unused78`.
-    Unused78,
-    /// The value `unused79`.
-    Unused79,
-    /// The value `unused80`.
-    Unused80,
-    /// The value `unused81`.
-    Unused81,
-    /// The value `unused82`.
-    Unused82,
-    /// The value `unused83`.
-    Unused83,
-    /// The value `unused84`.
-    Unused84,
-    /// The value `unused85`.
-    Unused85,
-    /// The value `unused86`.
-    Unused86,
-    /// The value `unused87`.
-    Unused87,
-    /// The value `unused88`.
-    Unused88,
-    /// The value `unused89`.
-    Unused89,
-    /// The value `unused90`.
-    Unused90,
-    /// The value `unused91`.
-    Unused91,
-    /// The value `unused92`.
-    Unused92,
-    /// The value `unused93`.
-    Unused93,
-    /// The value `unused94`.
-    Unused94,
-    /// The value `unused95`.
-    Unused95,
-    /// The value `unused96`.
-    Unused96,
-    /// The value `unused97`.
-    Unused97,
-    /// The value `unused98`.
-    Unused98,
-    /// The value `unused99`.
-    Unused99,
-    /// The value `unused100`.
-    Unused100,
-    /// The value `unused101`.
-    Unused101,
-    /// The value `unused102`.
-    Unused102,
-    /// The value `unused103`.
-    Unused103,
-    /// The value `unused104`.
-    Unused104,
-    /// The value `unused105`.
-    Unused105,
-    /// The value `unused106`.
-    Unused106,
-    /// The value `unused107`.
-    Unused107,
-    /// The value `unused108`.
-    Unused108,
-    /// The value `unused109`.
-    Unused109,
-    /// The value `unused110`.
-    Unused110,
-    /// The value `unused111`.
-    Unused111,
-    /// The value `unused112`.
-    Unused112,
-    /// The value `unused113`.
-    Unused113,
-    /// The value `unused114`.
-    Unused114,
-    /// The value `unused115`.
-    Unused115,
-    /// The value `unused116`.
-    Unused116,
-    /// The value `unused117`.
-    Unused117,
-    /// The value `unused118`.
-    Unused118,
-    /// The value `unused119`.
-    Unused119,
-    /// The value `unused120`.
-    Unused120,
-    /// The value `unused121`.
-    Unused121,
-    /// The value `unused122`.
-    Unused122,
-    /// The value `unused123`.
-    Unused123,
-    /// The value `unused124`.
-    Unused124,
-    /// The value `unused125`.
-    Unused125,
-    /// The value `unused126`.
-    Unused126,
-    /// The value `unused127`.
-    Unused127,
-    /// The value `unused128`.
-    Unused128,
-    /// The value `unused129`.
-    Unused129,
-    /// The value `unused130`.
-    Unused130,
-    /// The value `unused131`.
-    Unused131,
-    /// The value `unused132`.
-    Unused132,
-    /// The value `unused133`.
-    Unused133,
-    /// The value `unused134`.
-    Unused134,
-    /// The value `unused135`.
-    Unused135,
-    /// The value `unused136`.
-    Unused136,
-    /// The value `unused137`.
-    Unused137,
-    /// The value `unused138`.
-    Unused138,
-    /// The value `unused139`.
-    Unused139,
-    /// The value `unused140`.
-    Unused140,
-    /// The value `unused141`.
-    Unused141,
-    /// The value `unused142`.
-    Unused142,
-    /// The value `unused143`.
-    Unused143,
-    /// The value `unused144`.
-    Unused144,
-    /// The value `unused145`.
-    Unused145,
-    /// The value `unused146`.
-    Unused146,
-    /// The value `unused147`.
-    Unused147,
-    /// The value `unused148`.
-    Unused148,
-    /// The value `unused149`.
-    Unused149,
-    /// The value `unused150`.
-    Unused150,
-    /// The value `unused151`.
-    Unused151,
-    /// The value `unused152`.
-    Unused152,
-    /// The value `unused153`.
-    Unused153,
-    /// The value `unused154`.
-    Unused154,
-    /// The value `unused155`.
-    Unused155,
-    /// The value `unused156`.
-    Unused156,
-    /// The value `unused157`.
-    Unused157,
-    /// The value `unused158`.
-    Unused158,
-    /// The value `unused159`.
-    Unused159,
-    /// The value `unused160`.
-    Unused160,
-    /// The value `unused161`.
-    Unused161,
-    /// The value `unused162`.
-    Unused162,
-    /// The value `unused163`.
-    Unused163,
-    /// The value `unused164`.
-    Unused164,
-    /// The value `unused165`.
-    Unused165,
-    /// The value `unused166`.
-    Unused166,
-    /// The value `unused167`.
-    Unused167,
-    /// The value `unused168`.
-    Unused168,
-    /// The value `unused169`.
-    Unused169,
-    /// The value `unused170`.
-    Unused170,
-    /// The value `unused171`.
-    Unused171,
-    /// The value `unused172`.
-    Unused172,
-    /// The value `unused173`.
-    Unused173,
-    /// The value `unused174`.
-    Unused174,
-    /// The value `unused175`.
-    Unused175,
-    /// The value `unused176`.
-    Unused176,
-    /// The value `unused177`.
-    Unused177,
-    /// The value `unused178`.
-    Unused178,
-    /// The value `unused179`.
-    Unused179,
-    /// The value `unused180`.
-    Unused180,
-    /// The value `unused181`.
-    Unused181,
-    /// The value `unused182`.
-    Unused182,
-    /// The value `unused183`.
-    Unused183,
-    /// The value `unused184`.
-    Unused184,
-    /// The value `unused185`.
-    Unused185,
-    /// The value `unused186`.
-    Unused186,
-    /// The value `unused187`.
-    Unused187,
-    /// The value `unused188`.
-    Unused188,
-    /// The value `unused189`.
-    Unused189,
-    /// The value `unused190`.
-    Unused190,
-    /// The value `unused191`.
-    Unused191,
-    /// The value `unused192`.
-    Unused192,
-    /// The value `unused193`.
-    Unused193,
-    /// The value `unused194`.
-    Unused194,
-    /// The value `unused195`.
-    Unused195,
-    /// The value `unused196`.
-    Unused196,
-    /// The value `unused197`.
-    Unused197,
-    /// The value `unused198`.
-    Unused198,
-    /// The value `unused199`.
-    Unused199,
-    /// The value `unused200`.
-    Unused200,
-    /// The value `unused201`.
-    Unused201,
-    /// The value `unused202`.
-    Unused202,
-    /// The value `unused203`.
-    Unused203,
-    /// The value `unused204`.
-    Unused204,
-    /// The value `unused205`.
-    Unused205,
-    /// The value `unused206`.
-    Unused206,
-    /// The value `unused207`.
-    Unused207,
-    /// The value `unused208`.
-    Unused208,
-    /// The value `unused209`.
-    Unused209,
-    /// The value `unused210`.
-    Unused210,
-    /// The value `unused211`.
-    Unused211,
-    /// The value `unused212`.
-    Unused212,
-    /// The value `unused213`.
-    Unused213,
-    /// The value `unused214`.
-    Unused214,
-    /// The value `unused215`.
-    Unused215,
-    /// The value `unused216`.
-    Unused216,
-    /// The value `unused217`.
-    Unused217,
-    /// The value `unused218`.
-    Unused218,
-    /// The value `unused219`.
-    Unused219,
-    /// The value `unused220`.
-    Unused220,
-    /// The value `unused221`.
-    Unused221,
-    /// The value `unused222`.
-    Unused222,
-    /// The value `unused223`.
-    Unused223,
-    /// The value `unused224`.
-    Unused224,
-    /// The value `unused225`.
-    Unused225,
-    /// The value `unused226`.
-    Unused226,
-    /// The value `unused227`.
-    Unused227,
-    /// The value `unused228`.
-    Unused228,
-    /// The value `unused229`.
-    Unused229,
-    /// The value `unused230`.
-    Unused230,
-    /// The value `unused231`.
-    Unused231,
-    /// The value `unused232`.
-    Unused232,
-    /// The value `unused233`.
-    Unused233,
-    /// The value `unused234`.
-    Unused234,
-    /// The value `unused235`.
-    Unused235,
-    /// The value `unused236`.
-    Unused236,
-    /// The value `unused237`.
-    Unused237,
-    /// The value `unused238`.
-    Unused238,
-    /// The value `unused239`.
-    Unused239,
-    /// The value `unused240`.
-    Unused240,
-    /// The value `unused241`.
-    Unused241,
-    /// The value `unused242`.
-    Unused242,
-    /// The value `unused243`.
-    Unused243,
-    /// The value `unused244`.
-    Unused244,
-    /// The value `unused245`.
-    Unused245,
-    /// The value `unused246`.
-    Unused246,
-    /// The value `unused247`.
-    Unused247,
-    /// The value `unused248`.
-    Unused248,
-    /// The value `unused249`.
-    Unused249,
-    /// The value `unused250`.
-    Unused250,
-    /// The value `unused251`.
-    Unused251,
-    /// The value `unused252`.
-    Unused252,
-    /// The value `unused253`.
-    Unused253,
-    /// The value `unused254`.
-    Unused254,
-    /// The value `unused255`.
-    Unused255,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(QemuMoveDiskDisk {
-    "ide0" Ide0,
-    "ide1" Ide1,
-    "ide2" Ide2,
-    "ide3" Ide3,
-    "scsi0" Scsi0,
-    "scsi1" Scsi1,
-    "scsi2" Scsi2,
-    "scsi3" Scsi3,
-    "scsi4" Scsi4,
-    "scsi5" Scsi5,
-    "scsi6" Scsi6,
-    "scsi7" Scsi7,
-    "scsi8" Scsi8,
-    "scsi9" Scsi9,
-    "scsi10" Scsi10,
-    "scsi11" Scsi11,
-    "scsi12" Scsi12,
-    "scsi13" Scsi13,
-    "scsi14" Scsi14,
-    "scsi15" Scsi15,
-    "scsi16" Scsi16,
-    "scsi17" Scsi17,
-    "scsi18" Scsi18,
-    "scsi19" Scsi19,
-    "scsi20" Scsi20,
-    "scsi21" Scsi21,
-    "scsi22" Scsi22,
-    "scsi23" Scsi23,
-    "scsi24" Scsi24,
-    "scsi25" Scsi25,
-    "scsi26" Scsi26,
-    "scsi27" Scsi27,
-    "scsi28" Scsi28,
-    "scsi29" Scsi29,
-    "scsi30" Scsi30,
-    "virtio0" Virtio0,
-    "virtio1" Virtio1,
-    "virtio2" Virtio2,
-    "virtio3" Virtio3,
-    "virtio4" Virtio4,
-    "virtio5" Virtio5,
-    "virtio6" Virtio6,
-    "virtio7" Virtio7,
-    "virtio8" Virtio8,
-    "virtio9" Virtio9,
-    "virtio10" Virtio10,
-    "virtio11" Virtio11,
-    "virtio12" Virtio12,
-    "virtio13" Virtio13,
-    "virtio14" Virtio14,
-    "virtio15" Virtio15,
-    "sata0" Sata0,
-    "sata1" Sata1,
-    "sata2" Sata2,
-    "sata3" Sata3,
-    "sata4" Sata4,
-    "sata5" Sata5,
-    "efidisk0" Efidisk0,
-    "tpmstate0" Tpmstate0,
-    "unused0" Unused0,
-    "unused1" Unused1,
-    "unused2" Unused2,
-    "unused3" Unused3,
-    "unused4" Unused4,
-    "unused5" Unused5,
-    "unused6" Unused6,
-    "unused7" Unused7,
-    "unused8" Unused8,
-    "unused9" Unused9,
-    "unused10" Unused10,
-    "unused11" Unused11,
-    "unused12" Unused12,
-    "unused13" Unused13,
-    "unused14" Unused14,
-    "unused15" Unused15,
-    "unused16" Unused16,
-    "unused17" Unused17,
-    "unused18" Unused18,
-    "unused19" Unused19,
-    "unused20" Unused20,
-    "unused21" Unused21,
-    "unused22" Unused22,
-    "unused23" Unused23,
-    "unused24" Unused24,
-    "unused25" Unused25,
-    "unused26" Unused26,
-    "unused27" Unused27,
-    "unused28" Unused28,
-    "unused29" Unused29,
-    "unused30" Unused30,
-    "unused31" Unused31,
-    "unused32" Unused32,
-    "unused33" Unused33,
-    "unused34" Unused34,
-    "unused35" Unused35,
-    "unused36" Unused36,
-    "unused37" Unused37,
-    "unused38" Unused38,
-    "unused39" Unused39,
-    "unused40" Unused40,
-    "unused41" Unused41,
-    "unused42" Unused42,
-    "unused43" Unused43,
-    "unused44" Unused44,
-    "unused45" Unused45,
-    "unused46" Unused46,
-    "unused47" Unused47,
-    "unused48" Unused48,
-    "unused49" Unused49,
-    "unused50" Unused50,
-    "unused51" Unused51,
-    "unused52" Unused52,
-    "unused53" Unused53,
-    "unused54" Unused54,
-    "unused55" Unused55,
-    "unused56" Unused56,
-    "unused57" Unused57,
-    "unused58" Unused58,
-    "unused59" Unused59,
-    "unused60" Unused60,
-    "unused61" Unused61,
-    "unused62" Unused62,
-    "unused63" Unused63,
-    "unused64" Unused64,
-    "unused65" Unused65,
-    "unused66" Unused66,
-    "unused67" Unused67,
-    "unused68" Unused68,
-    "unused69" Unused69,
-    "unused70" Unused70,
-    "unused71" Unused71,
-    "unused72" Unused72,
-    "unused73" Unused73,
-    "unused74" Unused74,
-    "unused75" Unused75,
-    "unused76" Unused76,
-    "unused77" Unused77,
-    "unused78" Unused78,
-    "unused79" Unused79,
-    "unused80" Unused80,
-    "unused81" Unused81,
-    "unused82" Unused82,
-    "unused83" Unused83,
-    "unused84" Unused84,
-    "unused85" Unused85,
-    "unused86" Unused86,
-    "unused87" Unused87,
-    "unused88" Unused88,
-    "unused89" Unused89,
-    "unused90" Unused90,
-    "unused91" Unused91,
-    "unused92" Unused92,
-    "unused93" Unused93,
-    "unused94" Unused94,
-    "unused95" Unused95,
-    "unused96" Unused96,
-    "unused97" Unused97,
-    "unused98" Unused98,
-    "unused99" Unused99,
-    "unused100" Unused100,
-    "unused101" Unused101,
-    "unused102" Unused102,
-    "unused103" Unused103,
-    "unused104" Unused104,
-    "unused105" Unused105,
-    "unused106" Unused106,
-    "unused107" Unused107,
-    "unused108" Unused108,
-    "unused109" Unused109,
-    "unused110" Unused110,
-    "unused111" Unused111,
-    "unused112" Unused112,
-    "unused113" Unused113,
-    "unused114" Unused114,
-    "unused115" Unused115,
-    "unused116" Unused116,
-    "unused117" Unused117,
-    "unused118" Unused118,
-    "unused119" Unused119,
-    "unused120" Unused120,
-    "unused121" Unused121,
-    "unused122" Unused122,
-    "unused123" Unused123,
-    "unused124" Unused124,
-    "unused125" Unused125,
-    "unused126" Unused126,
-    "unused127" Unused127,
-    "unused128" Unused128,
-    "unused129" Unused129,
-    "unused130" Unused130,
-    "unused131" Unused131,
-    "unused132" Unused132,
-    "unused133" Unused133,
-    "unused134" Unused134,
-    "unused135" Unused135,
-    "unused136" Unused136,
-    "unused137" Unused137,
-    "unused138" Unused138,
-    "unused139" Unused139,
-    "unused140" Unused140,
-    "unused141" Unused141,
-    "unused142" Unused142,
-    "unused143" Unused143,
-    "unused144" Unused144,
-    "unused145" Unused145,
-    "unused146" Unused146,
-    "unused147" Unused147,
-    "unused148" Unused148,
-    "unused149" Unused149,
-    "unused150" Unused150,
-    "unused151" Unused151,
-    "unused152" Unused152,
-    "unused153" Unused153,
-    "unused154" Unused154,
-    "unused155" Unused155,
-    "unused156" Unused156,
-    "unused157" Unused157,
-    "unused158" Unused158,
-    "unused159" Unused159,
-    "unused160" Unused160,
-    "unused161" Unused161,
-    "unused162" Unused162,
-    "unused163" Unused163,
-    "unused164" Unused164,
-    "unused165" Unused165,
-    "unused166" Unused166,
-    "unused167" Unused167,
-    "unused168" Unused168,
-    "unused169" Unused169,
-    "unused170" Unused170,
-    "unused171" Unused171,
-    "unused172" Unused172,
-    "unused173" Unused173,
-    "unused174" Unused174,
-    "unused175" Unused175,
-    "unused176" Unused176,
-    "unused177" Unused177,
-    "unused178" Unused178,
-    "unused179" Unused179,
-    "unused180" Unused180,
-    "unused181" Unused181,
-    "unused182" Unused182,
-    "unused183" Unused183,
-    "unused184" Unused184,
-    "unused185" Unused185,
-    "unused186" Unused186,
-    "unused187" Unused187,
-    "unused188" Unused188,
-    "unused189" Unused189,
-    "unused190" Unused190,
-    "unused191" Unused191,
-    "unused192" Unused192,
-    "unused193" Unused193,
-    "unused194" Unused194,
-    "unused195" Unused195,
-    "unused196" Unused196,
-    "unused197" Unused197,
-    "unused198" Unused198,
-    "unused199" Unused199,
-    "unused200" Unused200,
-    "unused201" Unused201,
-    "unused202" Unused202,
-    "unused203" Unused203,
-    "unused204" Unused204,
-    "unused205" Unused205,
-    "unused206" Unused206,
-    "unused207" Unused207,
-    "unused208" Unused208,
-    "unused209" Unused209,
-    "unused210" Unused210,
-    "unused211" Unused211,
-    "unused212" Unused212,
-    "unused213" Unused213,
-    "unused214" Unused214,
-    "unused215" Unused215,
-    "unused216" Unused216,
-    "unused217" Unused217,
-    "unused218" Unused218,
-    "unused219" Unused219,
-    "unused220" Unused220,
-    "unused221" Unused221,
-    "unused222" Unused222,
-    "unused223" Unused223,
-    "unused224" Unused224,
-    "unused225" Unused225,
-    "unused226" Unused226,
-    "unused227" Unused227,
-    "unused228" Unused228,
-    "unused229" Unused229,
-    "unused230" Unused230,
-    "unused231" Unused231,
-    "unused232" Unused232,
-    "unused233" Unused233,
-    "unused234" Unused234,
-    "unused235" Unused235,
-    "unused236" Unused236,
-    "unused237" Unused237,
-    "unused238" Unused238,
-    "unused239" Unused239,
-    "unused240" Unused240,
-    "unused241" Unused241,
-    "unused242" Unused242,
-    "unused243" Unused243,
-    "unused244" Unused244,
-    "unused245" Unused245,
-    "unused246" Unused246,
-    "unused247" Unused247,
-    "unused248" Unused248,
-    "unused249" Unused249,
-    "unused250" Unused250,
-    "unused251" Unused251,
-    "unused252" Unused252,
-    "unused253" Unused253,
-    "unused254" Unused254,
-    "unused255" Unused255,
-});
-
-/// Key the disk gets in the receiving configuration; the same one if absent.
-///
-/// Taken by [`POST /nodes/{node}/qemu/{vmid}/move_disk`](QemuVmidMoveDiskPost).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum QemuMoveDiskTargetDisk {
-    /// The value `ide0`. Set by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-    Ide0,
-    /// The value `ide1`.
-    Ide1,
-    /// The value `ide2`.
-    Ide2,
-    /// The value `ide3`.
-    Ide3,
-    /// The value `scsi0`. Set by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-    Scsi0,
-    /// The value `scsi1`.
-    Scsi1,
-    /// The value `scsi2`.
-    Scsi2,
-    /// The value `scsi3`.
-    Scsi3,
-    /// The value `scsi4`.
-    Scsi4,
-    /// The value `scsi5`.
-    Scsi5,
-    /// The value `scsi6`.
-    Scsi6,
-    /// The value `scsi7`.
-    Scsi7,
-    /// The value `scsi8`.
-    Scsi8,
-    /// The value `scsi9`.
-    Scsi9,
-    /// The value `scsi10`.
-    Scsi10,
-    /// The value `scsi11`.
-    Scsi11,
-    /// The value `scsi12`.
-    Scsi12,
-    /// The value `scsi13`.
-    Scsi13,
-    /// The value `scsi14`.
-    Scsi14,
-    /// The value `scsi15`.
-    Scsi15,
-    /// The value `scsi16`.
-    Scsi16,
-    /// The value `scsi17`.
-    Scsi17,
-    /// The value `scsi18`.
-    Scsi18,
-    /// The value `scsi19`.
-    Scsi19,
-    /// The value `scsi20`.
-    Scsi20,
-    /// The value `scsi21`.
-    Scsi21,
-    /// The value `scsi22`.
-    Scsi22,
-    /// The value `scsi23`.
-    Scsi23,
-    /// The value `scsi24`.
-    Scsi24,
-    /// The value `scsi25`.
-    Scsi25,
-    /// The value `scsi26`.
-    Scsi26,
-    /// The value `scsi27`.
-    Scsi27,
-    /// The value `scsi28`.
-    Scsi28,
-    /// The value `scsi29`.
-    Scsi29,
-    /// The value `scsi30`.
-    Scsi30,
-    /// The value `virtio0`. Set by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-    Virtio0,
-    /// The value `virtio1`.
-    Virtio1,
-    /// The value `virtio2`.
-    Virtio2,
-    /// The value `virtio3`.
-    Virtio3,
-    /// The value `virtio4`.
-    Virtio4,
-    /// The value `virtio5`.
-    Virtio5,
-    /// The value `virtio6`.
-    Virtio6,
-    /// The value `virtio7`.
-    Virtio7,
-    /// The value `virtio8`.
-    Virtio8,
-    /// The value `virtio9`.
-    Virtio9,
-    /// The value `virtio10`.
-    Virtio10,
-    /// The value `virtio11`.
-    Virtio11,
-    /// The value `virtio12`.
-    Virtio12,
-    /// The value `virtio13`.
-    Virtio13,
-    /// The value `virtio14`.
-    Virtio14,
-    /// The value `virtio15`.
-    Virtio15,
-    /// The value `sata0`. Set by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-    Sata0,
-    /// The value `sata1`.
-    Sata1,
-    /// The value `sata2`.
-    Sata2,
-    /// The value `sata3`.
-    Sata3,
-    /// The value `sata4`.
-    Sata4,
-    /// The value `sata5`.
-    Sata5,
-    /// The value `efidisk0`.
-    Efidisk0,
-    /// The value `tpmstate0`.
-    Tpmstate0,
-    /// The value `unused0`. Set by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-    Unused0,
-    /// The value `unused1`.
-    Unused1,
-    /// The value `unused2`.
-    Unused2,
-    /// The value `unused3`.
-    Unused3,
-    /// The value `unused4`.
-    Unused4,
-    /// The value `unused5`.
-    Unused5,
-    /// The value `unused6`.
-    Unused6,
-    /// The value `unused7`.
-    Unused7,
-    /// The value `unused8`.
-    Unused8,
-    /// The value `unused9`.
-    Unused9,
-    /// The value `unused10`.
-    Unused10,
-    /// The value `unused11`.
-    Unused11,
-    /// The value `unused12`.
-    Unused12,
-    /// The value `unused13`.
-    Unused13,
-    /// The value `unused14`.
-    Unused14,
-    /// The value `unused15`.
-    Unused15,
-    /// The value `unused16`.
-    Unused16,
-    /// The value `unused17`.
-    Unused17,
-    /// The value `unused18`.
-    Unused18,
-    /// The value `unused19`.
-    Unused19,
-    /// The value `unused20`.
-    Unused20,
-    /// The value `unused21`.
-    Unused21,
-    /// The value `unused22`.
-    Unused22,
-    /// The value `unused23`.
-    Unused23,
-    /// The value `unused24`.
-    Unused24,
-    /// The value `unused25`.
-    Unused25,
-    /// The value `unused26`.
-    Unused26,
-    /// The value `unused27`.
-    Unused27,
-    /// The value `unused28`.
-    Unused28,
-    /// The value `unused29`.
-    Unused29,
-    /// The value `unused30`.
-    Unused30,
-    /// The value `unused31`.
-    Unused31,
-    /// The value `unused32`.
-    Unused32,
-    /// The value `unused33`.
-    Unused33,
-    /// The value `unused34`.
-    Unused34,
-    /// The value `unused35`.
-    Unused35,
-    /// The value `unused36`.
-    Unused36,
-    /// The value `unused37`.
-    Unused37,
-    /// The value `unused38`.
-    Unused38,
-    /// The value `unused39`.
-    Unused39,
-    /// The value `unused40`.
-    Unused40,
-    /// The value `unused41`.
-    Unused41,
-    /// The value `unused42`.
-    Unused42,
-    /// The value `unused43`.
-    Unused43,
-    /// The value `unused44`.
-    Unused44,
-    /// The value `unused45`.
-    Unused45,
-    /// The value `unused46`.
-    Unused46,
-    /// The value `unused47`.
-    Unused47,
-    /// The value `unused48`.
-    Unused48,
-    /// The value `unused49`.
-    Unused49,
-    /// The value `unused50`.
-    Unused50,
-    /// The value `unused51`.
-    Unused51,
-    /// The value `unused52`.
-    Unused52,
-    /// The value `unused53`.
-    Unused53,
-    /// The value `unused54`.
-    Unused54,
-    /// The value `unused55`.
-    Unused55,
-    /// The value `unused56`.
-    Unused56,
-    /// The value `unused57`.
-    Unused57,
-    /// The value `unused58`.
-    Unused58,
-    /// The value `unused59`.
-    Unused59,
-    /// The value `unused60`.
-    Unused60,
-    /// The value `unused61`.
-    Unused61,
-    /// The value `unused62`.
-    Unused62,
-    /// The value `unused63`.
-    Unused63,
-    /// The value `unused64`.
-    Unused64,
-    /// The value `unused65`.
-    Unused65,
-    /// The value `unused66`.
-    Unused66,
-    /// The value `unused67`.
-    Unused67,
-    /// The value `unused68`.
-    Unused68,
-    /// The value `unused69`.
-    Unused69,
-    /// The value `unused70`.
-    Unused70,
-    /// The value `unused71`.
-    Unused71,
-    /// The value `unused72`.
-    Unused72,
-    /// The value `unused73`.
-    Unused73,
-    /// The value `unused74`.
-    Unused74,
-    /// The value `unused75`.
-    Unused75,
-    /// The value `unused76`.
-    Unused76,
-    /// The value `unused77`.
-    Unused77,
-    /// The value `unused78`.
-    Unused78,
-    /// The value `unused79`.
-    Unused79,
-    /// The value `unused80`.
-    Unused80,
-    /// The value `unused81`.
-    Unused81,
-    /// The value `unused82`.
-    Unused82,
-    /// The value `unused83`.
-    Unused83,
-    /// The value `unused84`.
-    Unused84,
-    /// The value `unused85`.
-    Unused85,
-    /// The value `unused86`.
-    Unused86,
-    /// The value `unused87`.
-    Unused87,
-    /// The value `unused88`.
-    Unused88,
-    /// The value `unused89`.
-    Unused89,
-    /// The value `unused90`.
-    Unused90,
-    /// The value `unused91`.
-    Unused91,
-    /// The value `unused92`.
-    Unused92,
-    /// The value `unused93`.
-    Unused93,
-    /// The value `unused94`.
-    Unused94,
-    /// The value `unused95`.
-    Unused95,
-    /// The value `unused96`.
-    Unused96,
-    /// The value `unused97`.
-    Unused97,
-    /// The value `unused98`.
-    Unused98,
-    /// The value `unused99`.
-    Unused99,
-    /// The value `unused100`.
-    Unused100,
-    /// The value `unused101`.
-    Unused101,
-    /// The value `unused102`.
-    Unused102,
-    /// The value `unused103`.
-    Unused103,
-    /// The value `unused104`.
-    Unused104,
-    /// The value `unused105`.
-    Unused105,
-    /// The value `unused106`.
-    Unused106,
-    /// The value `unused107`.
-    Unused107,
-    /// The value `unused108`.
-    Unused108,
-    /// The value `unused109`.
-    Unused109,
-    /// The value `unused110`.
-    Unused110,
-    /// The value `unused111`.
-    Unused111,
-    /// The value `unused112`.
-    Unused112,
-    /// The value `unused113`.
-    Unused113,
-    /// The value `unused114`.
-    Unused114,
-    /// The value `unused115`.
-    Unused115,
-    /// The value `unused116`.
-    Unused116,
-    /// The value `unused117`.
-    Unused117,
-    /// The value `unused118`.
-    Unused118,
-    /// The value `unused119`.
-    Unused119,
-    /// The value `unused120`.
-    Unused120,
-    /// The value `unused121`.
-    Unused121,
-    /// The value `unused122`.
-    Unused122,
-    /// The value `unused123`.
-    Unused123,
-    /// The value `unused124`.
-    Unused124,
-    /// The value `unused125`.
-    Unused125,
-    /// The value `unused126`.
-    Unused126,
-    /// The value `unused127`.
-    Unused127,
-    /// The value `unused128`.
-    Unused128,
-    /// The value `unused129`.
-    Unused129,
-    /// The value `unused130`.
-    Unused130,
-    /// The value `unused131`.
-    Unused131,
-    /// The value `unused132`.
-    Unused132,
-    /// The value `unused133`.
-    Unused133,
-    /// The value `unused134`.
-    Unused134,
-    /// The value `unused135`.
-    Unused135,
-    /// The value `unused136`.
-    Unused136,
-    /// The value `unused137`.
-    Unused137,
-    /// The value `unused138`.
-    Unused138,
-    /// The value `unused139`.
-    Unused139,
-    /// The value `unused140`.
-    Unused140,
-    /// The value `unused141`.
-    Unused141,
-    /// The value `unused142`.
-    Unused142,
-    /// The value `unused143`.
-    Unused143,
-    /// The value `unused144`.
-    Unused144,
-    /// The value `unused145`.
-    Unused145,
-    /// The value `unused146`.
-    Unused146,
-    /// The value `unused147`.
-    Unused147,
-    /// The value `unused148`.
-    Unused148,
-    /// The value `unused149`.
-    Unused149,
-    /// The value `unused150`.
-    Unused150,
-    /// The value `unused151`.
-    Unused151,
-    /// The value `unused152`.
-    Unused152,
-    /// The value `unused153`.
-    Unused153,
-    /// The value `unused154`.
-    Unused154,
-    /// The value `unused155`.
-    Unused155,
-    /// The value `unused156`.
-    Unused156,
-    /// The value `unused157`.
-    Unused157,
-    /// The value `unused158`.
-    Unused158,
-    /// The value `unused159`.
-    Unused159,
-    /// The value `unused160`.
-    Unused160,
-    /// The value `unused161`.
-    Unused161,
-    /// The value `unused162`.
-    Unused162,
-    /// The value `unused163`.
-    Unused163,
-    /// The value `unused164`.
-    Unused164,
-    /// The value `unused165`.
-    Unused165,
-    /// The value `unused166`.
-    Unused166,
-    /// The value `unused167`.
-    Unused167,
-    /// The value `unused168`.
-    Unused168,
-    /// The value `unused169`.
-    Unused169,
-    /// The value `unused170`.
-    Unused170,
-    /// The value `unused171`.
-    Unused171,
-    /// The value `unused172`.
-    Unused172,
-    /// The value `unused173`.
-    Unused173,
-    /// The value `unused174`.
-    Unused174,
-    /// The value `unused175`.
-    Unused175,
-    /// The value `unused176`.
-    Unused176,
-    /// The value `unused177`.
-    Unused177,
-    /// The value `unused178`.
-    Unused178,
-    /// The value `unused179`.
-    Unused179,
-    /// The value `unused180`.
-    Unused180,
-    /// The value `unused181`.
-    Unused181,
-    /// The value `unused182`.
-    Unused182,
-    /// The value `unused183`.
-    Unused183,
-    /// The value `unused184`.
-    Unused184,
-    /// The value `unused185`.
-    Unused185,
-    /// The value `unused186`.
-    Unused186,
-    /// The value `unused187`.
-    Unused187,
-    /// The value `unused188`.
-    Unused188,
-    /// The value `unused189`.
-    Unused189,
-    /// The value `unused190`.
-    Unused190,
-    /// The value `unused191`.
-    Unused191,
-    /// The value `unused192`.
-    Unused192,
-    /// The value `unused193`.
-    Unused193,
-    /// The value `unused194`.
-    Unused194,
-    /// The value `unused195`.
-    Unused195,
-    /// The value `unused196`.
-    Unused196,
-    /// The value `unused197`.
-    Unused197,
-    /// The value `unused198`.
-    Unused198,
-    /// The value `unused199`.
-    Unused199,
-    /// The value `unused200`.
-    Unused200,
-    /// The value `unused201`.
-    Unused201,
-    /// The value `unused202`.
-    Unused202,
-    /// The value `unused203`.
-    Unused203,
-    /// The value `unused204`.
-    Unused204,
-    /// The value `unused205`.
-    Unused205,
-    /// The value `unused206`.
-    Unused206,
-    /// The value `unused207`.
-    Unused207,
-    /// The value `unused208`.
-    Unused208,
-    /// The value `unused209`.
-    Unused209,
-    /// The value `unused210`.
-    Unused210,
-    /// The value `unused211`.
-    Unused211,
-    /// The value `unused212`.
-    Unused212,
-    /// The value `unused213`.
-    Unused213,
-    /// The value `unused214`.
-    Unused214,
-    /// The value `unused215`.
-    Unused215,
-    /// The value `unused216`.
-    Unused216,
-    /// The value `unused217`.
-    Unused217,
-    /// The value `unused218`.
-    Unused218,
-    /// The value `unused219`.
-    Unused219,
-    /// The value `unused220`.
-    Unused220,
-    /// The value `unused221`.
-    Unused221,
-    /// The value `unused222`.
-    Unused222,
-    /// The value `unused223`.
-    Unused223,
-    /// The value `unused224`.
-    Unused224,
-    /// The value `unused225`.
-    Unused225,
-    /// The value `unused226`.
-    Unused226,
-    /// The value `unused227`.
-    Unused227,
-    /// The value `unused228`.
-    Unused228,
-    /// The value `unused229`.
-    Unused229,
-    /// The value `unused230`.
-    Unused230,
-    /// The value `unused231`.
-    Unused231,
-    /// The value `unused232`.
-    Unused232,
-    /// The value `unused233`.
-    Unused233,
-    /// The value `unused234`.
-    Unused234,
-    /// The value `unused235`.
-    Unused235,
-    /// The value `unused236`.
-    Unused236,
-    /// The value `unused237`.
-    Unused237,
-    /// The value `unused238`.
-    Unused238,
-    /// The value `unused239`.
-    Unused239,
-    /// The value `unused240`.
-    Unused240,
-    /// The value `unused241`.
-    Unused241,
-    /// The value `unused242`.
-    Unused242,
-    /// The value `unused243`.
-    Unused243,
-    /// The value `unused244`.
-    Unused244,
-    /// The value `unused245`.
-    Unused245,
-    /// The value `unused246`.
-    Unused246,
-    /// The value `unused247`.
-    Unused247,
-    /// The value `unused248`.
-    Unused248,
-    /// The value `unused249`.
-    Unused249,
-    /// The value `unused250`.
-    Unused250,
-    /// The value `unused251`.
-    Unused251,
-    /// The value `unused252`.
-    Unused252,
-    /// The value `unused253`.
-    Unused253,
-    /// The value `unused254`.
-    Unused254,
-    /// The value `unused255`.
-    Unused255,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(QemuMoveDiskTargetDisk {
-    "ide0" Ide0,
-    "ide1" Ide1,
-    "ide2" Ide2,
-    "ide3" Ide3,
-    "scsi0" Scsi0,
-    "scsi1" Scsi1,
-    "scsi2" Scsi2,
-    "scsi3" Scsi3,
-    "scsi4" Scsi4,
-    "scsi5" Scsi5,
-    "scsi6" Scsi6,
-    "scsi7" Scsi7,
-    "scsi8" Scsi8,
-    "scsi9" Scsi9,
-    "scsi10" Scsi10,
-    "scsi11" Scsi11,
-    "scsi12" Scsi12,
-    "scsi13" Scsi13,
-    "scsi14" Scsi14,
-    "scsi15" Scsi15,
-    "scsi16" Scsi16,
-    "scsi17" Scsi17,
-    "scsi18" Scsi18,
-    "scsi19" Scsi19,
-    "scsi20" Scsi20,
-    "scsi21" Scsi21,
-    "scsi22" Scsi22,
-    "scsi23" Scsi23,
-    "scsi24" Scsi24,
-    "scsi25" Scsi25,
-    "scsi26" Scsi26,
-    "scsi27" Scsi27,
-    "scsi28" Scsi28,
-    "scsi29" Scsi29,
-    "scsi30" Scsi30,
-    "virtio0" Virtio0,
-    "virtio1" Virtio1,
-    "virtio2" Virtio2,
-    "virtio3" Virtio3,
-    "virtio4" Virtio4,
-    "virtio5" Virtio5,
-    "virtio6" Virtio6,
-    "virtio7" Virtio7,
-    "virtio8" Virtio8,
-    "virtio9" Virtio9,
-    "virtio10" Virtio10,
-    "virtio11" Virtio11,
-    "virtio12" Virtio12,
-    "virtio13" Virtio13,
-    "virtio14" Virtio14,
-    "virtio15" Virtio15,
-    "sata0" Sata0,
-    "sata1" Sata1,
-    "sata2" Sata2,
-    "sata3" Sata3,
-    "sata4" Sata4,
-    "sata5" Sata5,
-    "efidisk0" Efidisk0,
-    "tpmstate0" Tpmstate0,
-    "unused0" Unused0,
-    "unused1" Unused1,
-    "unused2" Unused2,
-    "unused3" Unused3,
-    "unused4" Unused4,
-    "unused5" Unused5,
-    "unused6" Unused6,
-    "unused7" Unused7,
-    "unused8" Unused8,
-    "unused9" Unused9,
-    "unused10" Unused10,
-    "unused11" Unused11,
-    "unused12" Unused12,
-    "unused13" Unused13,
-    "unused14" Unused14,
-    "unused15" Unused15,
-    "unused16" Unused16,
-    "unused17" Unused17,
-    "unused18" Unused18,
-    "unused19" Unused19,
-    "unused20" Unused20,
-    "unused21" Unused21,
-    "unused22" Unused22,
-    "unused23" Unused23,
-    "unused24" Unused24,
-    "unused25" Unused25,
-    "unused26" Unused26,
-    "unused27" Unused27,
-    "unused28" Unused28,
-    "unused29" Unused29,
-    "unused30" Unused30,
-    "unused31" Unused31,
-    "unused32" Unused32,
-    "unused33" Unused33,
-    "unused34" Unused34,
-    "unused35" Unused35,
-    "unused36" Unused36,
-    "unused37" Unused37,
-    "unused38" Unused38,
-    "unused39" Unused39,
-    "unused40" Unused40,
-    "unused41" Unused41,
-    "unused42" Unused42,
-    "unused43" Unused43,
-    "unused44" Unused44,
-    "unused45" Unused45,
-    "unused46" Unused46,
-    "unused47" Unused47,
-    "unused48" Unused48,
-    "unused49" Unused49,
-    "unused50" Unused50,
-    "unused51" Unused51,
-    "unused52" Unused52,
-    "unused53" Unused53,
-    "unused54" Unused54,
-    "unused55" Unused55,
-    "unused56" Unused56,
-    "unused57" Unused57,
-    "unused58" Unused58,
-    "unused59" Unused59,
-    "unused60" Unused60,
-    "unused61" Unused61,
-    "unused62" Unused62,
-    "unused63" Unused63,
-    "unused64" Unused64,
-    "unused65" Unused65,
-    "unused66" Unused66,
-    "unused67" Unused67,
-    "unused68" Unused68,
-    "unused69" Unused69,
-    "unused70" Unused70,
-    "unused71" Unused71,
-    "unused72" Unused72,
-    "unused73" Unused73,
-    "unused74" Unused74,
-    "unused75" Unused75,
-    "unused76" Unused76,
-    "unused77" Unused77,
-    "unused78" Unused78,
-    "unused79" Unused79,
-    "unused80" Unused80,
-    "unused81" Unused81,
-    "unused82" Unused82,
-    "unused83" Unused83,
-    "unused84" Unused84,
-    "unused85" Unused85,
-    "unused86" Unused86,
-    "unused87" Unused87,
-    "unused88" Unused88,
-    "unused89" Unused89,
-    "unused90" Unused90,
-    "unused91" Unused91,
-    "unused92" Unused92,
-    "unused93" Unused93,
-    "unused94" Unused94,
-    "unused95" Unused95,
-    "unused96" Unused96,
-    "unused97" Unused97,
-    "unused98" Unused98,
-    "unused99" Unused99,
-    "unused100" Unused100,
-    "unused101" Unused101,
-    "unused102" Unused102,
-    "unused103" Unused103,
-    "unused104" Unused104,
-    "unused105" Unused105,
-    "unused106" Unused106,
-    "unused107" Unused107,
-    "unused108" Unused108,
-    "unused109" Unused109,
-    "unused110" Unused110,
-    "unused111" Unused111,
-    "unused112" Unused112,
-    "unused113" Unused113,
-    "unused114" Unused114,
-    "unused115" Unused115,
-    "unused116" Unused116,
-    "unused117" Unused117,
-    "unused118" Unused118,
-    "unused119" Unused119,
-    "unused120" Unused120,
-    "unused121" Unused121,
-    "unused122" Unused122,
-    "unused123" Unused123,
-    "unused124" Unused124,
-    "unused125" Unused125,
-    "unused126" Unused126,
-    "unused127" Unused127,
-    "unused128" Unused128,
-    "unused129" Unused129,
-    "unused130" Unused130,
-    "unused131" Unused131,
-    "unused132" Unused132,
-    "unused133" Unused133,
-    "unused134" Unused134,
-    "unused135" Unused135,
-    "unused136" Unused136,
-    "unused137" Unused137,
-    "unused138" Unused138,
-    "unused139" Unused139,
-    "unused140" Unused140,
-    "unused141" Unused141,
-    "unused142" Unused142,
-    "unused143" Unused143,
-    "unused144" Unused144,
-    "unused145" Unused145,
-    "unused146" Unused146,
-    "unused147" Unused147,
-    "unused148" Unused148,
-    "unused149" Unused149,
-    "unused150" Unused150,
-    "unused151" Unused151,
-    "unused152" Unused152,
-    "unused153" Unused153,
-    "unused154" Unused154,
-    "unused155" Unused155,
-    "unused156" Unused156,
-    "unused157" Unused157,
-    "unused158" Unused158,
-    "unused159" Unused159,
-    "unused160" Unused160,
-    "unused161" Unused161,
-    "unused162" Unused162,
-    "unused163" Unused163,
-    "unused164" Unused164,
-    "unused165" Unused165,
-    "unused166" Unused166,
-    "unused167" Unused167,
-    "unused168" Unused168,
-    "unused169" Unused169,
-    "unused170" Unused170,
-    "unused171" Unused171,
-    "unused172" Unused172,
-    "unused173" Unused173,
-    "unused174" Unused174,
-    "unused175" Unused175,
-    "unused176" Unused176,
-    "unused177" Unused177,
-    "unused178" Unused178,
-    "unused179" Unused179,
-    "unused180" Unused180,
-    "unused181" Unused181,
-    "unused182" Unused182,
-    "unused183" Unused183,
-    "unused184" Unused184,
-    "unused185" Unused185,
-    "unused186" Unused186,
-    "unused187" Unused187,
-    "unused188" Unused188,
-    "unused189" Unused189,
-    "unused190" Unused190,
-    "unused191" Unused191,
-    "unused192" Unused192,
-    "unused193" Unused193,
-    "unused194" Unused194,
-    "unused195" Unused195,
-    "unused196" Unused196,
-    "unused197" Unused197,
-    "unused198" Unused198,
-    "unused199" Unused199,
-    "unused200" Unused200,
-    "unused201" Unused201,
-    "unused202" Unused202,
-    "unused203" Unused203,
-    "unused204" Unused204,
-    "unused205" Unused205,
-    "unused206" Unused206,
-    "unused207" Unused207,
-    "unused208" Unused208,
-    "unused209" Unused209,
-    "unused210" Unused210,
-    "unused211" Unused211,
-    "unused212" Unused212,
-    "unused213" Unused213,
-    "unused214" Unused214,
-    "unused215" Unused215,
-    "unused216" Unused216,
-    "unused217" Unused217,
-    "unused218" Unused218,
-    "unused219" Unused219,
-    "unused220" Unused220,
-    "unused221" Unused221,
-    "unused222" Unused222,
-    "unused223" Unused223,
-    "unused224" Unused224,
-    "unused225" Unused225,
-    "unused226" Unused226,
-    "unused227" Unused227,
-    "unused228" Unused228,
-    "unused229" Unused229,
-    "unused230" Unused230,
-    "unused231" Unused231,
-    "unused232" Unused232,
-    "unused233" Unused233,
-    "unused234" Unused234,
-    "unused235" Unused235,
-    "unused236" Unused236,
-    "unused237" Unused237,
-    "unused238" Unused238,
-    "unused239" Unused239,
-    "unused240" Unused240,
-    "unused241" Unused241,
-    "unused242" Unused242,
-    "unused243" Unused243,
-    "unused244" Unused244,
-    "unused245" Unused245,
-    "unused246" Unused246,
-    "unused247" Unused247,
-    "unused248" Unused248,
-    "unused249" Unused249,
-    "unused250" Unused250,
-    "unused251" Unused251,
-    "unused252" Unused252,
-    "unused253" Unused253,
-    "unused254" Unused254,
-    "unused255" Unused255,
-});
-
 /// Network card of the guest.
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[non_exhaustive]
 pub struct QemuNet {
-    /// Network bridge the card is plugged into; without one, QEMU gives the guest NAT with DHCP in 10.0.2.0/24.
+    /// Network bridge the card is plugged into; without one, QEMU gives the guest NAT with DHCP in
+    /// 10.0.2.0/24.
     pub bridge: Option<String>,
     /// Applies the firewall to this card.
     pub firewall: Option<bool>,
@@ -19539,97 +18746,114 @@ impl QemuNet {
         set::put(&mut new.model, &mut new.unknown, "model", model);
         new
     }
+
     /// Starts a value whose `model` is `e1000`.
     #[inline]
     #[must_use]
     pub fn e1000() -> Self {
         Self::new("e1000")
     }
+
     /// Starts a value whose `model` is `e1000-82540em`.
     #[inline]
     #[must_use]
     pub fn e1000_82540em() -> Self {
         Self::new("e1000-82540em")
     }
+
     /// Starts a value whose `model` is `e1000-82544gc`.
     #[inline]
     #[must_use]
     pub fn e1000_82544gc() -> Self {
         Self::new("e1000-82544gc")
     }
+
     /// Starts a value whose `model` is `e1000-82545em`.
     #[inline]
     #[must_use]
     pub fn e1000_82545em() -> Self {
         Self::new("e1000-82545em")
     }
+
     /// Starts a value whose `model` is `e1000e`.
     #[inline]
     #[must_use]
     pub fn e1000e() -> Self {
         Self::new("e1000e")
     }
+
     /// Starts a value whose `model` is `i82551`.
     #[inline]
     #[must_use]
     pub fn i82551() -> Self {
         Self::new("i82551")
     }
+
     /// Starts a value whose `model` is `i82557b`.
     #[inline]
     #[must_use]
     pub fn i82557b() -> Self {
         Self::new("i82557b")
     }
+
     /// Starts a value whose `model` is `i82559er`.
     #[inline]
     #[must_use]
     pub fn i82559er() -> Self {
         Self::new("i82559er")
     }
+
     /// Starts a value whose `model` is `ne2k_isa`.
     #[inline]
     #[must_use]
     pub fn ne2k_isa() -> Self {
         Self::new("ne2k_isa")
     }
+
     /// Starts a value whose `model` is `ne2k_pci`.
     #[inline]
     #[must_use]
     pub fn ne2k_pci() -> Self {
         Self::new("ne2k_pci")
     }
+
     /// Starts a value whose `model` is `pcnet`.
     #[inline]
     #[must_use]
     pub fn pcnet() -> Self {
         Self::new("pcnet")
     }
+
     /// Starts a value whose `model` is `rtl8139`.
     #[inline]
     #[must_use]
     pub fn rtl8139() -> Self {
         Self::new("rtl8139")
     }
+
     /// Starts a value whose `model` is `virtio`.
     #[inline]
     #[must_use]
     pub fn virtio() -> Self {
         Self::new("virtio")
     }
+
     /// Starts a value whose `model` is `vmxnet3`.
     #[inline]
     #[must_use]
     pub fn vmxnet3() -> Self {
         Self::new("vmxnet3")
     }
-    /// Network bridge the card is plugged into; without one, QEMU gives the guest NAT with DHCP in 10.0.2.0/24.
+
+    /// Network bridge the card is plugged into; without one, QEMU gives the guest NAT with DHCP in
+    /// 10.0.2.0/24.
     #[inline]
     #[must_use]
     pub fn bridge<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
         set::set(&mut self.bridge, &mut self.unknown, "bridge", value);
         self
     }
+
     /// Applies the firewall to this card.
     #[inline]
     #[must_use]
@@ -19637,6 +18861,7 @@ impl QemuNet {
         set::set(&mut self.firewall, &mut self.unknown, "firewall", value);
         self
     }
+
     /// Unplugs the card's cable.
     #[inline]
     #[must_use]
@@ -19644,6 +18869,7 @@ impl QemuNet {
         set::set(&mut self.link_down, &mut self.unknown, "link_down", value);
         self
     }
+
     /// MAC address of the card, which must not be a multicast one; random if absent.
     #[inline]
     #[must_use]
@@ -19651,6 +18877,7 @@ impl QemuNet {
         set::set(&mut self.macaddr, &mut self.unknown, "macaddr", value);
         self
     }
+
     /// Network card model; `virtio` is the fastest, `e1000` suits guests without VirtIO drivers.
     #[inline]
     #[must_use]
@@ -19658,6 +18885,7 @@ impl QemuNet {
         set::put(&mut self.model, &mut self.unknown, "model", value);
         self
     }
+
     /// MTU offered to the guest, for VirtIO cards only; `1` takes that of the bridge. From 1 to 65520.
     #[inline]
     #[must_use]
@@ -19665,6 +18893,7 @@ impl QemuNet {
         set::set(&mut self.mtu, &mut self.unknown, "mtu", value);
         self
     }
+
     /// Packet queues of the card. From 0 to 64.
     #[inline]
     #[must_use]
@@ -19672,6 +18901,7 @@ impl QemuNet {
         set::set(&mut self.queues, &mut self.unknown, "queues", value);
         self
     }
+
     /// Cap on the card's throughput in MB/s, fractions allowed. At least 0.
     #[inline]
     #[must_use]
@@ -19679,6 +18909,7 @@ impl QemuNet {
         set::set(&mut self.rate, &mut self.unknown, "rate", value);
         self
     }
+
     /// VLAN tag for the card's traffic. From 1 to 4094.
     #[inline]
     #[must_use]
@@ -19686,6 +18917,7 @@ impl QemuNet {
         set::set(&mut self.tag, &mut self.unknown, "tag", value);
         self
     }
+
     /// VLANs passed through to the card, as numbers and ranges.
     #[inline]
     #[must_use]
@@ -19745,8 +18977,11 @@ property_string_impls!(QemuNet);
 
 /// Network card model; `virtio` is the fastest, `e1000` suits guests without VirtIO drivers.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuNetModel {
@@ -19804,9 +19039,10 @@ open_enum_impls!(QemuNetModel {
 
 /// Traffic of one network card.
 ///
-/// Given by [`GET /nodes/{node}/qemu`](QemuGet), [`GET /nodes/{node}/qemu/{vmid}/status/current`](QemuVmidStatusCurrentPath::get).
+/// Given by [`GET /nodes/{node}/qemu`](QemuGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/status/current`](QemuVmidStatusCurrentPath::get).
 #[non_exhaustive]
-pub struct QemuNicsValue {
+pub struct QemuNicStatistics {
     /// Data the guest has received on the card since its start. In bytes.
     pub netin: Option<u64>,
     /// Data the guest has sent on the card since its start. In bytes.
@@ -19815,7 +19051,7 @@ pub struct QemuNicsValue {
     pub extra: Extra,
 }
 
-impl QemuNicsValue {
+impl QemuNicStatistics {
     /// A value with nothing set.
     #[inline]
     #[must_use]
@@ -19824,12 +19060,12 @@ impl QemuNicsValue {
     }
 }
 
-object!(QemuNicsValue {
+object!(QemuNicStatistics {
     optional: ["netin" netin, "netout" netout],
     others: extra,
 });
 
-impl Default for QemuNicsValue {
+impl Default for QemuNicStatistics {
     #[inline]
     fn default() -> Self {
         <Self as Object>::empty()
@@ -19840,8 +19076,11 @@ impl Default for QemuNicsValue {
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[non_exhaustive]
 pub struct QemuNuma {
     /// Virtual CPUs of this node, as numbers and ranges.
@@ -19865,6 +19104,7 @@ impl QemuNuma {
         set::put_list(&mut new.cpus, &mut new.unknown, "cpus", cpus);
         new
     }
+
     /// Virtual CPUs of this node, as numbers and ranges.
     #[inline]
     #[must_use]
@@ -19872,6 +19112,7 @@ impl QemuNuma {
         set::put_list(&mut self.cpus, &mut self.unknown, "cpus", value);
         self
     }
+
     /// Host NUMA nodes that provide the memory, as numbers and ranges.
     #[inline]
     #[must_use]
@@ -19879,6 +19120,7 @@ impl QemuNuma {
         set::set_list(&mut self.hostnodes, &mut self.unknown, "hostnodes", value);
         self
     }
+
     /// Memory of this node in MiB.
     #[inline]
     #[must_use]
@@ -19886,6 +19128,7 @@ impl QemuNuma {
         set::set(&mut self.memory, &mut self.unknown, "memory", value);
         self
     }
+
     /// How memory is taken from the host nodes.
     #[inline]
     #[must_use]
@@ -19916,8 +19159,11 @@ property_string_impls!(QemuNuma);
 
 /// How memory is taken from the host nodes.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuNumaPolicy {
@@ -19935,10 +19181,14 @@ open_enum_impls!(QemuNumaPolicy {
     "preferred" Preferred, "bind" Bind, "interleave" Interleave,
 });
 
-/// Guest operating system, by which defaults and optimisations are chosen; `l26` is any current Linux.
+/// Guest operating system, by which defaults and optimisations are chosen; `l26` is any current
+/// Linux.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuOstype {
@@ -19990,7 +19240,8 @@ open_enum_impls!(QemuOstype {
 
 /// What this QEMU process can do beyond a plain QEMU.
 ///
-/// Given by [`GET /nodes/{node}/qemu`](QemuGet), [`GET /nodes/{node}/qemu/{vmid}/status/current`](QemuVmidStatusCurrentPath::get).
+/// Given by [`GET /nodes/{node}/qemu`](QemuGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/status/current`](QemuVmidStatusCurrentPath::get).
 #[non_exhaustive]
 pub struct QemuProxmoxSupport {
     /// Whether outside backup software can be given access to the disks.
@@ -20059,15 +19310,19 @@ impl Default for QemuProxmoxSupport {
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[non_exhaustive]
 pub struct QemuRng {
     /// Bytes of randomness the guest gets per period; 0 lifts the limit, which can starve the host.
     pub max_bytes: Option<i64>,
     /// Milliseconds after which the guest may draw its allowance of bytes again.
     pub period: Option<i64>,
-    /// Host device the randomness comes from; `/dev/urandom` is right for most, `/dev/hwrng` passes a hardware one.
+    /// Host device the randomness comes from; `/dev/urandom` is right for most, `/dev/hwrng` passes
+    /// a hardware one.
     pub source: QemuRngSource,
     /// Keys that are not declared here, or the whole text where it could not be understood.
     pub unknown: UnknownKeys,
@@ -20082,6 +19337,7 @@ impl QemuRng {
         set::put(&mut new.source, &mut new.unknown, "source", source);
         new
     }
+
     /// Bytes of randomness the guest gets per period; 0 lifts the limit, which can starve the host.
     #[inline]
     #[must_use]
@@ -20089,6 +19345,7 @@ impl QemuRng {
         set::set(&mut self.max_bytes, &mut self.unknown, "max_bytes", value);
         self
     }
+
     /// Milliseconds after which the guest may draw its allowance of bytes again.
     #[inline]
     #[must_use]
@@ -20096,7 +19353,9 @@ impl QemuRng {
         set::set(&mut self.period, &mut self.unknown, "period", value);
         self
     }
-    /// Host device the randomness comes from; `/dev/urandom` is right for most, `/dev/hwrng` passes a hardware one.
+
+    /// Host device the randomness comes from; `/dev/urandom` is right for most, `/dev/hwrng` passes
+    /// a hardware one.
     #[inline]
     #[must_use]
     pub fn source<How>(mut self, value: impl IntoValue<QemuRngSource, How>) -> Self {
@@ -20120,10 +19379,14 @@ object!(QemuRng {
 
 property_string_impls!(QemuRng);
 
-/// Host device the randomness comes from; `/dev/urandom` is right for most, `/dev/hwrng` passes a hardware one.
+/// Host device the randomness comes from; `/dev/urandom` is right for most, `/dev/hwrng` passes a
+/// hardware one.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuRngSource {
@@ -20146,8 +19409,11 @@ open_enum_impls!(QemuRngSource {
 
 /// Model of the SCSI controller.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuScsihw {
@@ -20182,13 +19448,17 @@ open_enum_impls!(QemuScsihw {
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[non_exhaustive]
 pub struct QemuSev {
     /// Allows the guest on hosts with simultaneous multithreading enabled; for `snp`. Since 8.4.
     pub allow_smt: Option<bool>,
-    /// Adds hashes of kernel, initrd and command line to the firmware for a measured direct kernel boot.
+    /// Adds hashes of kernel, initrd and command line to the firmware for a measured direct kernel
+    /// boot.
     pub kernel_hashes: Option<bool>,
     /// Forbids the host to debug the guest.
     pub no_debug: Option<bool>,
@@ -20209,6 +19479,7 @@ impl QemuSev {
         set::put(&mut new.type_, &mut new.unknown, "type", type_);
         new
     }
+
     /// Allows the guest on hosts with simultaneous multithreading enabled; for `snp`. Since 8.4.
     #[cfg_attr(doc, doc(alias("allow-smt")))]
     #[inline]
@@ -20217,7 +19488,9 @@ impl QemuSev {
         set::set(&mut self.allow_smt, &mut self.unknown, "allow-smt", value);
         self
     }
-    /// Adds hashes of kernel, initrd and command line to the firmware for a measured direct kernel boot.
+
+    /// Adds hashes of kernel, initrd and command line to the firmware for a measured direct kernel
+    /// boot.
     #[cfg_attr(doc, doc(alias("kernel-hashes")))]
     #[inline]
     #[must_use]
@@ -20225,6 +19498,7 @@ impl QemuSev {
         set::set(&mut self.kernel_hashes, &mut self.unknown, "kernel-hashes", value);
         self
     }
+
     /// Forbids the host to debug the guest.
     #[cfg_attr(doc, doc(alias("no-debug")))]
     #[inline]
@@ -20233,6 +19507,7 @@ impl QemuSev {
         set::set(&mut self.no_debug, &mut self.unknown, "no-debug", value);
         self
     }
+
     /// Forbids sharing the encryption key with other guests.
     #[cfg_attr(doc, doc(alias("no-key-sharing")))]
     #[inline]
@@ -20241,6 +19516,7 @@ impl QemuSev {
         set::set(&mut self.no_key_sharing, &mut self.unknown, "no-key-sharing", value);
         self
     }
+
     /// SEV variant: `std`, `es` or `snp`.
     #[inline]
     #[must_use]
@@ -20274,8 +19550,11 @@ property_string_impls!(QemuSev);
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[non_exhaustive]
 pub struct QemuSmbios1 {
     /// Marks the text values as Base64; needed when they hold spaces or commas.
@@ -20305,6 +19584,7 @@ impl QemuSmbios1 {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     /// Marks the text values as Base64; needed when they hold spaces or commas.
     #[inline]
     #[must_use]
@@ -20312,6 +19592,7 @@ impl QemuSmbios1 {
         set::set(&mut self.base64, &mut self.unknown, "base64", value);
         self
     }
+
     /// Product family, plain or in Base64.
     #[inline]
     #[must_use]
@@ -20319,6 +19600,7 @@ impl QemuSmbios1 {
         set::set(&mut self.family, &mut self.unknown, "family", value);
         self
     }
+
     /// Manufacturer, plain or in Base64.
     #[inline]
     #[must_use]
@@ -20326,6 +19608,7 @@ impl QemuSmbios1 {
         set::set(&mut self.manufacturer, &mut self.unknown, "manufacturer", value);
         self
     }
+
     /// Product name, plain or in Base64.
     #[inline]
     #[must_use]
@@ -20333,6 +19616,7 @@ impl QemuSmbios1 {
         set::set(&mut self.product, &mut self.unknown, "product", value);
         self
     }
+
     /// Serial number, plain or in Base64.
     #[inline]
     #[must_use]
@@ -20340,6 +19624,7 @@ impl QemuSmbios1 {
         set::set(&mut self.serial, &mut self.unknown, "serial", value);
         self
     }
+
     /// SKU number, plain or in Base64.
     #[inline]
     #[must_use]
@@ -20347,6 +19632,7 @@ impl QemuSmbios1 {
         set::set(&mut self.sku, &mut self.unknown, "sku", value);
         self
     }
+
     /// UUID of the system.
     #[inline]
     #[must_use]
@@ -20354,6 +19640,7 @@ impl QemuSmbios1 {
         set::set(&mut self.uuid, &mut self.unknown, "uuid", value);
         self
     }
+
     /// Product version, plain or in Base64.
     #[inline]
     #[must_use]
@@ -20403,9 +19690,11 @@ impl Default for QemuSmbios1 {
 
 property_string_impls!(QemuSmbios1);
 
-/// The answer to `GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`, which returns the configuration saved with a snapshot.
+/// The answer to `GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`, which returns the
+/// configuration saved with a snapshot.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Given by
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
 #[non_exhaustive]
 pub struct QemuSnapshotConfig {
     /// Gives the guest ACPI; without it, a shutdown needs the guest agent. Default: `true`.
@@ -20414,7 +19703,8 @@ pub struct QemuSnapshotConfig {
     pub affinity: Option<String>,
     /// Whether and how the QEMU guest agent inside the guest is used.
     pub agent: Option<QemuAgent>,
-    /// Lets the host merge identical memory pages of this guest with others (KSM). Default: `true`. Since 9.1.
+    /// Lets the host merge identical memory pages of this guest with others (KSM). Default: `true`.
+    /// Since 9.1.
     #[cfg_attr(doc, doc(alias("allow-ksm")))]
     pub allow_ksm: Option<bool>,
     /// Memory encryption for the guest by AMD SEV. Since 8.3.
@@ -20428,7 +19718,8 @@ pub struct QemuSnapshotConfig {
     pub audio0: Option<QemuAudio>,
     /// Restart after a crash; has no effect at present. Default: `false`.
     pub autostart: Option<bool>,
-    /// Memory in MiB the guest keeps at least when the host reclaims some; 0 removes the balloon device. At least 0.
+    /// Memory in MiB the guest keeps at least when the host reclaims some; 0 removes the balloon
+    /// device. At least 0.
     pub balloon: Option<i64>,
     /// Firmware: SeaBIOS, or OVMF for UEFI. Default: `seabios`.
     pub bios: Option<QemuBios>,
@@ -20440,9 +19731,11 @@ pub struct QemuSnapshotConfig {
     pub cdrom: Option<String>,
     /// Snippets that replace the generated cloud-init documents.
     pub cicustom: Option<QemuCloudInitCustom>,
-    /// Password cloud-init gives the user; SSH keys are preferable, and old cloud-init cannot take a hash.
+    /// Password cloud-init gives the user; SSH keys are preferable, and old cloud-init cannot take
+    /// a hash.
     pub cipassword: Option<Secret>,
-    /// Form of the cloud-init data; by default fitting `ostype`, with `configdrive2` for Windows and `nocloud` otherwise.
+    /// Form of the cloud-init data; by default fitting `ostype`, with `configdrive2` for Windows
+    /// and `nocloud` otherwise.
     pub citype: Option<QemuCitype>,
     /// Has cloud-init upgrade the guest's packages at first boot. Default: `true`. Since 8.0.
     pub ciupgrade: Option<bool>,
@@ -20452,40 +19745,50 @@ pub struct QemuSnapshotConfig {
     pub cores: Option<i64>,
     /// CPU model shown to the guest, and its flags.
     pub cpu: Option<QemuCpu>,
-    /// Cap on CPU time, in host CPUs; 1.5 allows one and a half, 0 means no cap. From 0 to 128. Default: `0`.
+    /// Cap on CPU time, in host CPUs; 1.5 allows one and a half, 0 means no cap. From 0 to 128.
+    /// Default: `0`.
     pub cpulimit: Option<f64>,
-    /// CPU weight against the other guests; who has more gets more time when CPUs are scarce. From 1 to 262144.
+    /// CPU weight against the other guests; who has more gets more time when CPUs are scarce. From 1
+    /// to 262144.
     pub cpuunits: Option<i64>,
     /// Notes about the snapshot. At most 8192 characters.
     pub description: Option<String>,
-    /// Disk for the UEFI variables of OVMF; a new one's size is fixed and any size given is ignored.
+    /// Disk for the UEFI variables of OVMF; a new one's size is fixed and any size given is
+    /// ignored.
     pub efidisk0: Option<QemuEfiDisk>,
     /// Starts with the CPUs halted; the monitor command `c` sets them going.
     pub freeze: Option<bool>,
     /// Volume ID of a snippet, a script that is run before and after each start and stop.
     pub hookscript: Option<VolumeId>,
-    /// PCI device of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 15.
+    /// PCI device of the host given to the guest; ties the virtual machine to its node, use with
+    /// care. Indexes 0 to 15.
     pub hostpci: IndexedMap<QemuHostPci>,
-    /// Device kinds that can be changed while running, comma-separated; `0` for none, `1` for the default set. Default: `network,disk,usb`.
+    /// Device kinds that can be changed while running, comma-separated; `0` for none, `1` for the
+    /// default set. Default: `network,disk,usb`.
     pub hotplug: Option<String>,
-    /// Backs the memory with huge pages of this many MiB; `any` takes 1 GiB pages if possible, else 2 MiB.
+    /// Backs the memory with huge pages of this many MiB; `any` takes 1 GiB pages if possible, else 2
+    /// MiB.
     pub hugepages: Option<QemuHugepages>,
     /// Disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 3.
     pub ide: IndexedMap<QemuDrive>,
     /// Hardware isolation of the guest by Intel TDX. Since 9.1.
     #[cfg_attr(doc, doc(alias("intel-tdx")))]
     pub intel_tdx: Option<QemuTdx>,
-    /// Addresses cloud-init gives to the card `net[n]`; DHCP on IPv4 if nothing is set. Indexes 0 to 31.
+    /// Addresses cloud-init gives to the card `net[n]`; DHCP on IPv4 if nothing is set. Indexes 0
+    /// to 31.
     pub ipconfig: IndexedMap<QemuIpConfig>,
     /// Memory shared with other virtual machines or the host.
     pub ivshmem: Option<QemuIvshmem>,
-    /// Keeps the huge pages reserved after the virtual machine stops, ready for its next start. Default: `false`.
+    /// Keeps the huge pages reserved after the virtual machine stops, ready for its next start.
+    /// Default: `false`.
     pub keephugepages: Option<bool>,
     /// Keyboard layout of the VNC server; seldom needed, as the guest can set its own.
     pub keyboard: Option<super::types::KeyboardLayout>,
-    /// Uses KVM hardware virtualisation; without it, the CPU is emulated, which is slow. Default: `true`.
+    /// Uses KVM hardware virtualisation; without it, the CPU is emulated, which is slow. Default:
+    /// `true`.
     pub kvm: Option<bool>,
-    /// Runs the guest's hardware clock in local time, not UTC; on by default for Windows types of `ostype`.
+    /// Runs the guest's hardware clock in local time, not UTC; on by default for Windows types of
+    /// `ostype`.
     pub localtime: Option<bool>,
     /// Lock that keeps other operations off the virtual machine; only root may set it.
     pub lock: Option<QemuLock>,
@@ -20495,7 +19798,8 @@ pub struct QemuSnapshotConfig {
     pub memory: Option<QemuMemory>,
     /// Facts recorded about the virtual machine; they cannot be set. Since 9.1.
     pub meta: Option<QemuMeta>,
-    /// Longest pause in seconds accepted at the end of a live migration; raised step by step if it does not suffice. At least 0. Default: `0.1`.
+    /// Longest pause in seconds accepted at the end of a live migration; raised step by step if it
+    /// does not suffice. At least 0. Default: `0.1`.
     pub migrate_downtime: Option<f64>,
     /// Cap on migration traffic in MB/s; 0 means none. At least 0. Default: `0`.
     pub migrate_speed: Option<i64>,
@@ -20512,9 +19816,11 @@ pub struct QemuSnapshotConfig {
     pub numa_nodes: IndexedMap<QemuNuma>,
     /// Starts the virtual machine when its node boots. Default: `false`.
     pub onboot: Option<bool>,
-    /// Guest operating system, by which defaults and optimisations are chosen; `l26` is any current Linux. Default: `other`.
+    /// Guest operating system, by which defaults and optimisations are chosen; `l26` is any current
+    /// Linux. Default: `other`.
     pub ostype: Option<QemuOstype>,
-    /// Parallel port of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 2.
+    /// Parallel port of the host given to the guest; ties the virtual machine to its node, use with
+    /// care. Indexes 0 to 2.
     pub parallel: IndexedMap<String>,
     /// Snapshot from which this one descends. At most 40 characters. Since 9.1.
     pub parent: Option<String>,
@@ -20524,7 +19830,8 @@ pub struct QemuSnapshotConfig {
     pub reboot: Option<bool>,
     /// VirtIO random number generator for the guest.
     pub rng0: Option<QemuRng>,
-    /// MTU in effect per VirtIO card, as `net0=1500`; 0 means none is passed. Kept with snapshots, not to be set. Since 9.0.
+    /// MTU in effect per VirtIO card, as `net0=1500`; 0 means none is passed. Kept with snapshots,
+    /// not to be set. Since 9.0.
     #[cfg_attr(doc, doc(alias("running-nets-host-mtu")))]
     pub running_nets_host_mtu: Option<String>,
     /// QEMU's `-cpu` argument at the time of a snapshot; kept to resume its saved state. Since 9.1.
@@ -20539,9 +19846,11 @@ pub struct QemuSnapshotConfig {
     pub scsihw: Option<QemuScsihw>,
     /// DNS search domains for cloud-init; those of the host unless this or `nameserver` is set.
     pub searchdomain: Option<List>,
-    /// Serial port: a device of the host such as `/dev/ttyS0`, or `socket` for one reachable as a terminal. Indexes 0 to 3.
+    /// Serial port: a device of the host such as `/dev/ttyS0`, or `socket` for one reachable as a
+    /// terminal. Indexes 0 to 3.
     pub serial: IndexedMap<String>,
-    /// Weight of this guest when the host hands out memory by ballooning; 0 keeps the memory fixed. From 0 to 50000. Default: `1000`.
+    /// Weight of this guest when the host hands out memory by ballooning; 0 keeps the memory fixed.
+    /// From 0 to 50000. Default: `1000`.
     pub shares: Option<i64>,
     /// Values of the SMBIOS type 1 (system) table shown to the guest. At most 512 characters.
     pub smbios1: Option<QemuSmbios1>,
@@ -20557,23 +19866,29 @@ pub struct QemuSnapshotConfig {
     pub spice_enhancements: Option<QemuSpiceEnhancements>,
     /// SSH public keys cloud-init installs, one a line.
     pub sshkeys: Option<EncodedText>,
-    /// Date at which the hardware clock starts: `now`, `2006-06-17` or `2006-06-17T16:01:21`. Default: `now`.
+    /// Date at which the hardware clock starts: `now`, `2006-06-17` or `2006-06-17T16:01:21`.
+    /// Default: `now`.
     pub startdate: Option<String>,
     /// Place in the node's start and shutdown sequence.
     pub startup: Option<super::types::StartupOrder>,
-    /// Adds a USB tablet, so that the VNC pointer follows the mouse; idle guests save CPU without it. Default: `true`.
+    /// Adds a USB tablet, so that the VNC pointer follows the mouse; idle guests save CPU without
+    /// it. Default: `true`.
     pub tablet: Option<bool>,
     /// Labels for people and tools, separated by `;`; they have no effect on the virtual machine.
     pub tags: Option<List>,
     /// Corrects drift of the guest's clock. Default: `false`.
     pub tdf: Option<bool>,
-    /// Disk for the state of the virtual TPM; a new one's size is fixed and any size given is ignored.
+    /// Disk for the state of the virtual TPM; a new one's size is fixed and any size given is
+    /// ignored.
     pub tpmstate0: Option<QemuTpmState>,
-    /// Volume that belongs to the virtual machine but is not attached; kept by the server, not to be set. Indexes 0 to 255.
+    /// Volume that belongs to the virtual machine but is not attached; kept by the server, not to
+    /// be set. Indexes 0 to 255.
     pub unused: IndexedMap<QemuUnused>,
-    /// USB device given to the guest; numbers above 4 need machine version 7.1 and a recent guest. Indexes 0 to 13.
+    /// USB device given to the guest; numbers above 4 need machine version 7.1 and a recent guest.
+    /// Indexes 0 to 13.
     pub usb: IndexedMap<QemuUsb>,
-    /// Virtual CPUs plugged in at start; more can be hot-plugged, up to `cores` times `sockets`. At least 1. Default: `0`.
+    /// Virtual CPUs plugged in at start; more can be hot-plugged, up to `cores` times `sockets`. At
+    /// least 1. Default: `0`.
     pub vcpus: Option<i64>,
     /// Display adapter of the guest.
     pub vga: Option<QemuVga>,
@@ -20581,7 +19896,8 @@ pub struct QemuSnapshotConfig {
     pub virtio: IndexedMap<QemuDrive>,
     /// Directory of the host shared with the guest by Virtio-fs. Indexes 0 to 9. Since 8.4.
     pub virtiofs: IndexedMap<QemuVirtiofs>,
-    /// Generation ID telling the guest of rollback or copy: a UUID, `1` to have one made, `0` for none.
+    /// Generation ID telling the guest of rollback or copy: a UUID, `1` to have one made, `0` for
+    /// none.
     pub vmgenid: Option<String>,
     /// Volume with the RAM saved by the snapshot. Since 9.1.
     pub vmstate: Option<VolumeId>,
@@ -20600,6 +19916,7 @@ impl QemuSnapshotConfig {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     ///Sets `acpi`.
     #[inline]
     #[must_use]
@@ -20607,6 +19924,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.acpi, &mut self.extra, "acpi", value);
         self
     }
+
     ///Sets `affinity`.
     #[inline]
     #[must_use]
@@ -20614,6 +19932,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.affinity, &mut self.extra, "affinity", value);
         self
     }
+
     ///Sets `agent`.
     #[inline]
     #[must_use]
@@ -20621,6 +19940,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.agent, &mut self.extra, "agent", value);
         self
     }
+
     ///Sets `allow-ksm`.
     #[inline]
     #[must_use]
@@ -20628,6 +19948,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.allow_ksm, &mut self.extra, "allow-ksm", value);
         self
     }
+
     ///Sets `amd-sev`.
     #[inline]
     #[must_use]
@@ -20635,6 +19956,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.amd_sev, &mut self.extra, "amd-sev", value);
         self
     }
+
     ///Sets `arch`.
     #[inline]
     #[must_use]
@@ -20645,6 +19967,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.arch, &mut self.extra, "arch", value);
         self
     }
+
     ///Sets `args`.
     #[inline]
     #[must_use]
@@ -20652,6 +19975,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.args, &mut self.extra, "args", value);
         self
     }
+
     ///Sets `audio0`.
     #[inline]
     #[must_use]
@@ -20659,6 +19983,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.audio0, &mut self.extra, "audio0", value);
         self
     }
+
     ///Sets `autostart`.
     #[inline]
     #[must_use]
@@ -20666,6 +19991,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.autostart, &mut self.extra, "autostart", value);
         self
     }
+
     ///Sets `balloon`.
     #[inline]
     #[must_use]
@@ -20673,6 +19999,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.balloon, &mut self.extra, "balloon", value);
         self
     }
+
     ///Sets `bios`.
     #[inline]
     #[must_use]
@@ -20680,6 +20007,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.bios, &mut self.extra, "bios", value);
         self
     }
+
     ///Sets `boot`.
     #[inline]
     #[must_use]
@@ -20687,6 +20015,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.boot, &mut self.extra, "boot", value);
         self
     }
+
     ///Sets `bootdisk`.
     #[inline]
     #[must_use]
@@ -20694,6 +20023,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.bootdisk, &mut self.extra, "bootdisk", value);
         self
     }
+
     ///Sets `cdrom`.
     #[inline]
     #[must_use]
@@ -20701,6 +20031,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.cdrom, &mut self.extra, "cdrom", value);
         self
     }
+
     ///Sets `cicustom`.
     #[inline]
     #[must_use]
@@ -20711,6 +20042,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.cicustom, &mut self.extra, "cicustom", value);
         self
     }
+
     ///Sets `cipassword`.
     #[inline]
     #[must_use]
@@ -20718,6 +20050,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.cipassword, &mut self.extra, "cipassword", value);
         self
     }
+
     ///Sets `citype`.
     #[inline]
     #[must_use]
@@ -20725,6 +20058,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.citype, &mut self.extra, "citype", value);
         self
     }
+
     ///Sets `ciupgrade`.
     #[inline]
     #[must_use]
@@ -20732,6 +20066,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.ciupgrade, &mut self.extra, "ciupgrade", value);
         self
     }
+
     ///Sets `ciuser`.
     #[inline]
     #[must_use]
@@ -20739,6 +20074,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.ciuser, &mut self.extra, "ciuser", value);
         self
     }
+
     ///Sets `cores`.
     #[inline]
     #[must_use]
@@ -20746,6 +20082,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.cores, &mut self.extra, "cores", value);
         self
     }
+
     ///Sets `cpu`.
     #[inline]
     #[must_use]
@@ -20753,6 +20090,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.cpu, &mut self.extra, "cpu", value);
         self
     }
+
     ///Sets `cpulimit`.
     #[inline]
     #[must_use]
@@ -20760,6 +20098,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.cpulimit, &mut self.extra, "cpulimit", value);
         self
     }
+
     ///Sets `cpuunits`.
     #[inline]
     #[must_use]
@@ -20767,6 +20106,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.cpuunits, &mut self.extra, "cpuunits", value);
         self
     }
+
     ///Sets `description`.
     #[inline]
     #[must_use]
@@ -20774,6 +20114,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.description, &mut self.extra, "description", value);
         self
     }
+
     ///Sets `efidisk0`.
     #[inline]
     #[must_use]
@@ -20781,6 +20122,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.efidisk0, &mut self.extra, "efidisk0", value);
         self
     }
+
     ///Sets `freeze`.
     #[inline]
     #[must_use]
@@ -20788,6 +20130,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.freeze, &mut self.extra, "freeze", value);
         self
     }
+
     ///Sets `hookscript`.
     #[inline]
     #[must_use]
@@ -20795,6 +20138,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.hookscript, &mut self.extra, "hookscript", value);
         self
     }
+
     ///Sets one of `hostpci0` and so on.
     #[inline]
     #[must_use]
@@ -20806,6 +20150,7 @@ impl QemuSnapshotConfig {
         set::set_member(&mut self.hostpci, &mut self.extra, "hostpci", index, value);
         self
     }
+
     ///Sets `hotplug`.
     #[inline]
     #[must_use]
@@ -20813,6 +20158,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.hotplug, &mut self.extra, "hotplug", value);
         self
     }
+
     ///Sets `hugepages`.
     #[inline]
     #[must_use]
@@ -20823,6 +20169,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.hugepages, &mut self.extra, "hugepages", value);
         self
     }
+
     ///Sets one of `ide0` and so on.
     #[inline]
     #[must_use]
@@ -20834,6 +20181,7 @@ impl QemuSnapshotConfig {
         set::set_member(&mut self.ide, &mut self.extra, "ide", index, value);
         self
     }
+
     ///Sets `intel-tdx`.
     #[inline]
     #[must_use]
@@ -20841,6 +20189,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.intel_tdx, &mut self.extra, "intel-tdx", value);
         self
     }
+
     ///Sets one of `ipconfig0` and so on.
     #[inline]
     #[must_use]
@@ -20852,6 +20201,7 @@ impl QemuSnapshotConfig {
         set::set_member(&mut self.ipconfig, &mut self.extra, "ipconfig", index, value);
         self
     }
+
     ///Sets `ivshmem`.
     #[inline]
     #[must_use]
@@ -20859,6 +20209,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.ivshmem, &mut self.extra, "ivshmem", value);
         self
     }
+
     ///Sets `keephugepages`.
     #[inline]
     #[must_use]
@@ -20866,6 +20217,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.keephugepages, &mut self.extra, "keephugepages", value);
         self
     }
+
     ///Sets `keyboard`.
     #[inline]
     #[must_use]
@@ -20876,6 +20228,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.keyboard, &mut self.extra, "keyboard", value);
         self
     }
+
     ///Sets `kvm`.
     #[inline]
     #[must_use]
@@ -20883,6 +20236,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.kvm, &mut self.extra, "kvm", value);
         self
     }
+
     ///Sets `localtime`.
     #[inline]
     #[must_use]
@@ -20890,6 +20244,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.localtime, &mut self.extra, "localtime", value);
         self
     }
+
     ///Sets `lock`.
     #[inline]
     #[must_use]
@@ -20897,6 +20252,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.lock, &mut self.extra, "lock", value);
         self
     }
+
     ///Sets `machine`.
     #[inline]
     #[must_use]
@@ -20904,6 +20260,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.machine, &mut self.extra, "machine", value);
         self
     }
+
     ///Sets `memory`.
     #[inline]
     #[must_use]
@@ -20911,6 +20268,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.memory, &mut self.extra, "memory", value);
         self
     }
+
     ///Sets `meta`.
     #[inline]
     #[must_use]
@@ -20918,6 +20276,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.meta, &mut self.extra, "meta", value);
         self
     }
+
     ///Sets `migrate_downtime`.
     #[inline]
     #[must_use]
@@ -20925,6 +20284,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.migrate_downtime, &mut self.extra, "migrate_downtime", value);
         self
     }
+
     ///Sets `migrate_speed`.
     #[inline]
     #[must_use]
@@ -20932,6 +20292,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.migrate_speed, &mut self.extra, "migrate_speed", value);
         self
     }
+
     ///Sets `name`.
     #[inline]
     #[must_use]
@@ -20939,6 +20300,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.name, &mut self.extra, "name", value);
         self
     }
+
     ///Sets `nameserver`.
     #[inline]
     #[must_use]
@@ -20946,6 +20308,7 @@ impl QemuSnapshotConfig {
         set::set_list(&mut self.nameserver, &mut self.extra, "nameserver", value);
         self
     }
+
     ///Sets one of `net0` and so on.
     #[inline]
     #[must_use]
@@ -20957,6 +20320,7 @@ impl QemuSnapshotConfig {
         set::set_member(&mut self.net, &mut self.extra, "net", index, value);
         self
     }
+
     ///Sets `numa`.
     #[inline]
     #[must_use]
@@ -20964,6 +20328,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.numa, &mut self.extra, "numa", value);
         self
     }
+
     ///Sets one of `numa0` and so on.
     #[inline]
     #[must_use]
@@ -20975,6 +20340,7 @@ impl QemuSnapshotConfig {
         set::set_member(&mut self.numa_nodes, &mut self.extra, "numa", index, value);
         self
     }
+
     ///Sets `onboot`.
     #[inline]
     #[must_use]
@@ -20982,6 +20348,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.onboot, &mut self.extra, "onboot", value);
         self
     }
+
     ///Sets `ostype`.
     #[inline]
     #[must_use]
@@ -20989,6 +20356,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.ostype, &mut self.extra, "ostype", value);
         self
     }
+
     ///Sets one of `parallel0` and so on.
     #[inline]
     #[must_use]
@@ -21000,6 +20368,7 @@ impl QemuSnapshotConfig {
         set::set_member(&mut self.parallel, &mut self.extra, "parallel", index, value);
         self
     }
+
     ///Sets `parent`.
     #[inline]
     #[must_use]
@@ -21007,6 +20376,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.parent, &mut self.extra, "parent", value);
         self
     }
+
     ///Sets `protection`.
     #[inline]
     #[must_use]
@@ -21014,6 +20384,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.protection, &mut self.extra, "protection", value);
         self
     }
+
     ///Sets `reboot`.
     #[inline]
     #[must_use]
@@ -21021,6 +20392,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.reboot, &mut self.extra, "reboot", value);
         self
     }
+
     ///Sets `rng0`.
     #[inline]
     #[must_use]
@@ -21028,6 +20400,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.rng0, &mut self.extra, "rng0", value);
         self
     }
+
     ///Sets `running-nets-host-mtu`.
     #[inline]
     #[must_use]
@@ -21043,6 +20416,7 @@ impl QemuSnapshotConfig {
         );
         self
     }
+
     ///Sets `runningcpu`.
     #[inline]
     #[must_use]
@@ -21050,6 +20424,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.runningcpu, &mut self.extra, "runningcpu", value);
         self
     }
+
     ///Sets `runningmachine`.
     #[inline]
     #[must_use]
@@ -21060,6 +20435,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.runningmachine, &mut self.extra, "runningmachine", value);
         self
     }
+
     ///Sets one of `sata0` and so on.
     #[inline]
     #[must_use]
@@ -21071,6 +20447,7 @@ impl QemuSnapshotConfig {
         set::set_member(&mut self.sata, &mut self.extra, "sata", index, value);
         self
     }
+
     ///Sets one of `scsi0` and so on.
     #[inline]
     #[must_use]
@@ -21082,6 +20459,7 @@ impl QemuSnapshotConfig {
         set::set_member(&mut self.scsi, &mut self.extra, "scsi", index, value);
         self
     }
+
     ///Sets `scsihw`.
     #[inline]
     #[must_use]
@@ -21089,6 +20467,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.scsihw, &mut self.extra, "scsihw", value);
         self
     }
+
     ///Sets `searchdomain`.
     #[inline]
     #[must_use]
@@ -21099,6 +20478,7 @@ impl QemuSnapshotConfig {
         set::set_list(&mut self.searchdomain, &mut self.extra, "searchdomain", value);
         self
     }
+
     ///Sets one of `serial0` and so on.
     #[inline]
     #[must_use]
@@ -21110,6 +20490,7 @@ impl QemuSnapshotConfig {
         set::set_member(&mut self.serial, &mut self.extra, "serial", index, value);
         self
     }
+
     ///Sets `shares`.
     #[inline]
     #[must_use]
@@ -21117,6 +20498,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.shares, &mut self.extra, "shares", value);
         self
     }
+
     ///Sets `smbios1`.
     #[inline]
     #[must_use]
@@ -21124,6 +20506,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.smbios1, &mut self.extra, "smbios1", value);
         self
     }
+
     ///Sets `smp`.
     #[inline]
     #[must_use]
@@ -21131,6 +20514,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.smp, &mut self.extra, "smp", value);
         self
     }
+
     ///Sets `snapstate`.
     #[inline]
     #[must_use]
@@ -21138,6 +20522,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.snapstate, &mut self.extra, "snapstate", value);
         self
     }
+
     ///Sets `snaptime`.
     #[inline]
     #[must_use]
@@ -21145,6 +20530,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.snaptime, &mut self.extra, "snaptime", value);
         self
     }
+
     ///Sets `sockets`.
     #[inline]
     #[must_use]
@@ -21152,6 +20538,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.sockets, &mut self.extra, "sockets", value);
         self
     }
+
     ///Sets `spice_enhancements`.
     #[inline]
     #[must_use]
@@ -21167,6 +20554,7 @@ impl QemuSnapshotConfig {
         );
         self
     }
+
     ///Sets `sshkeys`.
     #[inline]
     #[must_use]
@@ -21174,6 +20562,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.sshkeys, &mut self.extra, "sshkeys", value);
         self
     }
+
     ///Sets `startdate`.
     #[inline]
     #[must_use]
@@ -21181,6 +20570,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.startdate, &mut self.extra, "startdate", value);
         self
     }
+
     ///Sets `startup`.
     #[inline]
     #[must_use]
@@ -21191,6 +20581,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.startup, &mut self.extra, "startup", value);
         self
     }
+
     ///Sets `tablet`.
     #[inline]
     #[must_use]
@@ -21198,6 +20589,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.tablet, &mut self.extra, "tablet", value);
         self
     }
+
     ///Sets `tags`.
     #[inline]
     #[must_use]
@@ -21205,6 +20597,7 @@ impl QemuSnapshotConfig {
         set::set_list(&mut self.tags, &mut self.extra, "tags", value);
         self
     }
+
     ///Sets `tdf`.
     #[inline]
     #[must_use]
@@ -21212,6 +20605,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.tdf, &mut self.extra, "tdf", value);
         self
     }
+
     ///Sets `tpmstate0`.
     #[inline]
     #[must_use]
@@ -21219,6 +20613,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.tpmstate0, &mut self.extra, "tpmstate0", value);
         self
     }
+
     ///Sets one of `unused0` and so on.
     #[inline]
     #[must_use]
@@ -21230,6 +20625,7 @@ impl QemuSnapshotConfig {
         set::set_member(&mut self.unused, &mut self.extra, "unused", index, value);
         self
     }
+
     ///Sets one of `usb0` and so on.
     #[inline]
     #[must_use]
@@ -21241,6 +20637,7 @@ impl QemuSnapshotConfig {
         set::set_member(&mut self.usb, &mut self.extra, "usb", index, value);
         self
     }
+
     ///Sets `vcpus`.
     #[inline]
     #[must_use]
@@ -21248,6 +20645,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.vcpus, &mut self.extra, "vcpus", value);
         self
     }
+
     ///Sets `vga`.
     #[inline]
     #[must_use]
@@ -21255,6 +20653,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.vga, &mut self.extra, "vga", value);
         self
     }
+
     ///Sets one of `virtio0` and so on.
     #[inline]
     #[must_use]
@@ -21266,6 +20665,7 @@ impl QemuSnapshotConfig {
         set::set_member(&mut self.virtio, &mut self.extra, "virtio", index, value);
         self
     }
+
     ///Sets one of `virtiofs0` and so on.
     #[inline]
     #[must_use]
@@ -21277,6 +20677,7 @@ impl QemuSnapshotConfig {
         set::set_member(&mut self.virtiofs, &mut self.extra, "virtiofs", index, value);
         self
     }
+
     ///Sets `vmgenid`.
     #[inline]
     #[must_use]
@@ -21284,6 +20685,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.vmgenid, &mut self.extra, "vmgenid", value);
         self
     }
+
     ///Sets `vmstate`.
     #[inline]
     #[must_use]
@@ -21291,6 +20693,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.vmstate, &mut self.extra, "vmstate", value);
         self
     }
+
     ///Sets `vmstatestorage`.
     #[inline]
     #[must_use]
@@ -21301,6 +20704,7 @@ impl QemuSnapshotConfig {
         set::set(&mut self.vmstatestorage, &mut self.extra, "vmstatestorage", value);
         self
     }
+
     ///Sets `watchdog`.
     #[inline]
     #[must_use]
@@ -21308,13 +20712,17 @@ impl QemuSnapshotConfig {
         set::set(&mut self.watchdog, &mut self.extra, "watchdog", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -21424,7 +20832,8 @@ impl Default for QemuSnapshotConfig {
     }
 }
 
-/// One element of the answer to `GET /nodes/{node}/qemu/{vmid}/snapshot`, which lists the snapshots.
+/// One element of the answer to `GET /nodes/{node}/qemu/{vmid}/snapshot`, which lists the
+/// snapshots.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/snapshot`](QemuVmidSnapshotPath::get).
 #[non_exhaustive]
@@ -21475,13 +20884,17 @@ object!(QemuSnapshotItem {
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[non_exhaustive]
 pub struct QemuSpiceEnhancements {
     /// Lets the SPICE viewer share a folder; the guest must run `spice-webdavd`. Default: `false`.
     pub foldersharing: Option<bool>,
-    /// Sends detected video compressed: everything (`all`), what passes a filter (`filter`), or not at all. Default: `off`.
+    /// Sends detected video compressed: everything (`all`), what passes a filter (`filter`), or not
+    /// at all. Default: `off`.
     pub videostreaming: Option<QemuSpiceEnhancementsVideostreaming>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
     pub unknown: UnknownKeys,
@@ -21494,6 +20907,7 @@ impl QemuSpiceEnhancements {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     /// Lets the SPICE viewer share a folder; the guest must run `spice-webdavd`. Default: `false`.
     #[inline]
     #[must_use]
@@ -21501,7 +20915,9 @@ impl QemuSpiceEnhancements {
         set::set(&mut self.foldersharing, &mut self.unknown, "foldersharing", value);
         self
     }
-    /// Sends detected video compressed: everything (`all`), what passes a filter (`filter`), or not at all. Default: `off`.
+
+    /// Sends detected video compressed: everything (`all`), what passes a filter (`filter`), or not
+    /// at all. Default: `off`.
     #[inline]
     #[must_use]
     pub fn videostreaming<How>(
@@ -21539,10 +20955,14 @@ impl Default for QemuSpiceEnhancements {
 
 property_string_impls!(QemuSpiceEnhancements);
 
-/// Sends detected video compressed: everything (`all`), what passes a filter (`filter`), or not at all.
+/// Sends detected video compressed: everything (`all`), what passes a filter (`filter`), or not at
+/// all.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuSpiceEnhancementsVideostreaming {
@@ -21560,7 +20980,8 @@ open_enum_impls!(QemuSpiceEnhancementsVideostreaming {
     "off" Off, "all" All, "filter" Filter,
 });
 
-/// The answer to `GET /nodes/{node}/qemu/{vmid}/status/current`, which returns the run state and live figures of a virtual machine.
+/// The answer to `GET /nodes/{node}/qemu/{vmid}/status/current`, which returns the run state and
+/// live figures of a virtual machine.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/status/current`](QemuVmidStatusCurrentPath::get).
 #[non_exhaustive]
@@ -21574,7 +20995,7 @@ pub struct QemuStatusCurrent {
     /// What the balloon device reports.
     pub ballooninfo: Option<QemuBallooninfo>,
     /// Counters of QEMU for each drive, by drive; they start with the QEMU process.
-    pub blockstat: Option<BTreeMap<String, QemuBlockstatValue>>,
+    pub blockstat: Option<BTreeMap<String, QemuBlockStatistics>>,
     /// Clipboard configured for the display; when absent, SPICE displays have theirs. Since 8.1.
     pub clipboard: Option<QemuClipboard>,
     /// CPU load as a fraction of all the guest's CPUs: 0.5 is half busy. Since 8.4.
@@ -21583,9 +21004,11 @@ pub struct QemuStatusCurrent {
     pub cpus: Option<f64>,
     /// Not measured for virtual machines; 0. In bytes.
     pub disk: Option<u64>,
-    /// Bytes the guest has read from its disks since its start; not available for every kind of storage. In bytes. Since 8.3.
+    /// Bytes the guest has read from its disks since its start; not available for every kind of
+    /// storage. In bytes. Since 8.3.
     pub diskread: Option<u64>,
-    /// Bytes the guest has written to its disks since its start; not available for every kind of storage. In bytes. Since 8.3.
+    /// Bytes the guest has written to its disks since its start; not available for every kind of
+    /// storage. In bytes. Since 8.3.
     pub diskwrite: Option<u64>,
     /// Memory that is free inside the guest; needs a balloon driver there. In bytes.
     pub freemem: Option<u64>,
@@ -21597,7 +21020,8 @@ pub struct QemuStatusCurrent {
     pub maxdisk: Option<u64>,
     /// Most memory the guest can have, in bytes.
     pub maxmem: Option<u64>,
-    /// Memory in use in bytes, as the guest reports it through its balloon device if it can. Since 8.4.
+    /// Memory in use in bytes, as the guest reports it through its balloon device if it can. Since
+    /// 8.4.
     pub mem: Option<u64>,
     /// Memory the virtual machine takes up on the host, in bytes. Since 9.0.
     pub memhost: Option<u64>,
@@ -21608,20 +21032,26 @@ pub struct QemuStatusCurrent {
     /// Data sent over the network since the guest's start. In bytes. Since 8.3.
     pub netout: Option<u64>,
     /// Traffic of each network card, by its device on the host such as `tap100i0`.
-    pub nics: Option<BTreeMap<String, QemuNicsValue>>,
+    pub nics: Option<BTreeMap<String, QemuNicStatistics>>,
     /// PID of the QEMU process on the host, while it runs.
     pub pid: Option<i64>,
-    /// Share of the last 10 seconds in which all tasks at once were short of CPU, in percent. Since 9.0.
+    /// Share of the last 10 seconds in which all tasks at once were short of CPU, in percent. Since
+    /// 9.0.
     pub pressurecpufull: Option<f64>,
-    /// Share of the last 10 seconds in which at least one task was short of CPU, in percent. Since 9.0.
+    /// Share of the last 10 seconds in which at least one task was short of CPU, in percent. Since
+    /// 9.0.
     pub pressurecpusome: Option<f64>,
-    /// Share of the last 10 seconds in which all tasks at once waited for I/O, in percent. Since 9.0.
+    /// Share of the last 10 seconds in which all tasks at once waited for I/O, in percent. Since
+    /// 9.0.
     pub pressureiofull: Option<f64>,
-    /// Share of the last 10 seconds in which at least one task waited for I/O, in percent. Since 9.0.
+    /// Share of the last 10 seconds in which at least one task waited for I/O, in percent. Since
+    /// 9.0.
     pub pressureiosome: Option<f64>,
-    /// Share of the last 10 seconds in which all tasks at once were short of memory, in percent. Since 9.0.
+    /// Share of the last 10 seconds in which all tasks at once were short of memory, in percent.
+    /// Since 9.0.
     pub pressurememoryfull: Option<f64>,
-    /// Share of the last 10 seconds in which at least one task was short of memory, in percent. Since 9.0.
+    /// Share of the last 10 seconds in which at least one task was short of memory, in percent.
+    /// Since 9.0.
     pub pressurememorysome: Option<f64>,
     /// What this QEMU process can do beyond a plain QEMU.
     #[cfg_attr(doc, doc(alias("proxmox-support")))]
@@ -21644,7 +21074,8 @@ pub struct QemuStatusCurrent {
     pub status: super::types::GuestStatus,
     /// Labels of the virtual machine, separated by `;`.
     pub tags: Option<List>,
-    /// Whether the virtual machine is a template; a template cannot be started. Default: `false`. Since 8.3.
+    /// Whether the virtual machine is a template; a template cannot be started. Default: `false`.
+    /// Since 8.3.
     pub template: Option<bool>,
     /// Seconds since the start; 0 when stopped. In seconds.
     pub uptime: Option<i64>,
@@ -21716,8 +21147,11 @@ object!(QemuStatusCurrent {
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[non_exhaustive]
 pub struct QemuTdx {
     /// Lets the guest obtain attestation quotes from the host's quote generation service.
@@ -21745,6 +21179,7 @@ impl QemuTdx {
         set::put(&mut new.type_, &mut new.unknown, "type", type_);
         new
     }
+
     /// Lets the guest obtain attestation quotes from the host's quote generation service.
     #[inline]
     #[must_use]
@@ -21752,6 +21187,7 @@ impl QemuTdx {
         set::put(&mut self.attestation, &mut self.unknown, "attestation", value);
         self
     }
+
     /// TDX variant.
     #[inline]
     #[must_use]
@@ -21759,6 +21195,7 @@ impl QemuTdx {
         set::put(&mut self.type_, &mut self.unknown, "type", value);
         self
     }
+
     /// Context ID (CID) at which the quote generation service is reached over vsock.
     #[cfg_attr(doc, doc(alias("vsock-cid")))]
     #[inline]
@@ -21767,6 +21204,7 @@ impl QemuTdx {
         set::set(&mut self.vsock_cid, &mut self.unknown, "vsock-cid", value);
         self
     }
+
     /// Port at which the quote generation service is reached over vsock.
     #[cfg_attr(doc, doc(alias("vsock-port")))]
     #[inline]
@@ -21796,13 +21234,213 @@ object!(QemuTdx {
 
 property_string_impls!(QemuTdx);
 
+/// Converts just this disk to a base image, leaving the others.
+///
+/// Taken by [`POST /nodes/{node}/qemu/{vmid}/template`](QemuVmidTemplatePost).
+#[derive(Clone, PartialEq, Hash)]
+#[non_exhaustive]
+pub enum QemuTemplateDisk {
+    /// The value `ide0`. Set by [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+    Ide0,
+    /// The value `ide1`.
+    Ide1,
+    /// The value `ide2`.
+    Ide2,
+    /// The value `ide3`.
+    Ide3,
+    /// The value `scsi0`. Set by [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+    Scsi0,
+    /// The value `scsi1`.
+    Scsi1,
+    /// The value `scsi2`.
+    Scsi2,
+    /// The value `scsi3`.
+    Scsi3,
+    /// The value `scsi4`.
+    Scsi4,
+    /// The value `scsi5`.
+    Scsi5,
+    /// The value `scsi6`.
+    Scsi6,
+    /// The value `scsi7`.
+    Scsi7,
+    /// The value `scsi8`.
+    Scsi8,
+    /// The value `scsi9`.
+    Scsi9,
+    /// The value `scsi10`.
+    Scsi10,
+    /// The value `scsi11`.
+    Scsi11,
+    /// The value `scsi12`.
+    Scsi12,
+    /// The value `scsi13`.
+    Scsi13,
+    /// The value `scsi14`.
+    Scsi14,
+    /// The value `scsi15`.
+    Scsi15,
+    /// The value `scsi16`.
+    Scsi16,
+    /// The value `scsi17`.
+    Scsi17,
+    /// The value `scsi18`.
+    Scsi18,
+    /// The value `scsi19`.
+    Scsi19,
+    /// The value `scsi20`.
+    Scsi20,
+    /// The value `scsi21`.
+    Scsi21,
+    /// The value `scsi22`.
+    Scsi22,
+    /// The value `scsi23`.
+    Scsi23,
+    /// The value `scsi24`.
+    Scsi24,
+    /// The value `scsi25`.
+    Scsi25,
+    /// The value `scsi26`.
+    Scsi26,
+    /// The value `scsi27`.
+    Scsi27,
+    /// The value `scsi28`.
+    Scsi28,
+    /// The value `scsi29`.
+    Scsi29,
+    /// The value `scsi30`.
+    Scsi30,
+    /// The value `virtio0`. Set by [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+    Virtio0,
+    /// The value `virtio1`.
+    Virtio1,
+    /// The value `virtio2`.
+    Virtio2,
+    /// The value `virtio3`.
+    Virtio3,
+    /// The value `virtio4`.
+    Virtio4,
+    /// The value `virtio5`.
+    Virtio5,
+    /// The value `virtio6`.
+    Virtio6,
+    /// The value `virtio7`.
+    Virtio7,
+    /// The value `virtio8`.
+    Virtio8,
+    /// The value `virtio9`.
+    Virtio9,
+    /// The value `virtio10`.
+    Virtio10,
+    /// The value `virtio11`.
+    Virtio11,
+    /// The value `virtio12`.
+    Virtio12,
+    /// The value `virtio13`.
+    Virtio13,
+    /// The value `virtio14`.
+    Virtio14,
+    /// The value `virtio15`.
+    Virtio15,
+    /// The value `sata0`. Set by [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+    Sata0,
+    /// The value `sata1`.
+    Sata1,
+    /// The value `sata2`.
+    Sata2,
+    /// The value `sata3`.
+    Sata3,
+    /// The value `sata4`.
+    Sata4,
+    /// The value `sata5`.
+    Sata5,
+    /// The value `efidisk0`.
+    Efidisk0,
+    /// The value `tpmstate0`.
+    Tpmstate0,
+    /// Any other value; `as_str` tells which.
+    UnknownValue(UnknownValue),
+}
+
+open_enum_impls!(QemuTemplateDisk {
+    "ide0" Ide0,
+    "ide1" Ide1,
+    "ide2" Ide2,
+    "ide3" Ide3,
+    "scsi0" Scsi0,
+    "scsi1" Scsi1,
+    "scsi2" Scsi2,
+    "scsi3" Scsi3,
+    "scsi4" Scsi4,
+    "scsi5" Scsi5,
+    "scsi6" Scsi6,
+    "scsi7" Scsi7,
+    "scsi8" Scsi8,
+    "scsi9" Scsi9,
+    "scsi10" Scsi10,
+    "scsi11" Scsi11,
+    "scsi12" Scsi12,
+    "scsi13" Scsi13,
+    "scsi14" Scsi14,
+    "scsi15" Scsi15,
+    "scsi16" Scsi16,
+    "scsi17" Scsi17,
+    "scsi18" Scsi18,
+    "scsi19" Scsi19,
+    "scsi20" Scsi20,
+    "scsi21" Scsi21,
+    "scsi22" Scsi22,
+    "scsi23" Scsi23,
+    "scsi24" Scsi24,
+    "scsi25" Scsi25,
+    "scsi26" Scsi26,
+    "scsi27" Scsi27,
+    "scsi28" Scsi28,
+    "scsi29" Scsi29,
+    "scsi30" Scsi30,
+    "virtio0" Virtio0,
+    "virtio1" Virtio1,
+    "virtio2" Virtio2,
+    "virtio3" Virtio3,
+    "virtio4" Virtio4,
+    "virtio5" Virtio5,
+    "virtio6" Virtio6,
+    "virtio7" Virtio7,
+    "virtio8" Virtio8,
+    "virtio9" Virtio9,
+    "virtio10" Virtio10,
+    "virtio11" Virtio11,
+    "virtio12" Virtio12,
+    "virtio13" Virtio13,
+    "virtio14" Virtio14,
+    "virtio15" Virtio15,
+    "sata0" Sata0,
+    "sata1" Sata1,
+    "sata2" Sata2,
+    "sata3" Sata3,
+    "sata4" Sata4,
+    "sata5" Sata5,
+    "efidisk0" Efidisk0,
+    "tpmstate0" Tpmstate0,
+});
+
 /// Serial port to open as a terminal; without it, the one that serves as display.
 ///
 /// Taken by [`POST /nodes/{node}/qemu/{vmid}/termproxy`](QemuVmidTermproxyPost).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuTermproxySerial {
-    /// The value `serial0`. Set by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+    /// The value `serial0`. Set by [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     Serial0,
     /// The value `serial1`.
     Serial1,
@@ -21822,15 +21460,19 @@ open_enum_impls!(QemuTermproxySerial {
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[non_exhaustive]
 pub struct QemuTpmState {
     /// Volume ID of the disk; `STORAGE:0` allocates a new one.
     pub file: VolumeId,
     /// Image format of the state volume. Since 9.1.
     pub format: Option<QemuCloneFormat>,
-    /// Volume ID or absolute path whose content a new disk starts with; nothing else may use the source meanwhile.
+    /// Volume ID or absolute path whose content a new disk starts with; nothing else may use the
+    /// source meanwhile.
     pub import_from: Option<VolumeId>,
     /// Size of the disk; informational, setting it does not resize anything.
     pub size: Option<DiskSize>,
@@ -21849,6 +21491,7 @@ impl QemuTpmState {
         set::put(&mut new.file, &mut new.unknown, "file", file);
         new
     }
+
     /// Volume ID of the disk; `STORAGE:0` allocates a new one.
     #[inline]
     #[must_use]
@@ -21856,6 +21499,7 @@ impl QemuTpmState {
         set::put(&mut self.file, &mut self.unknown, "file", value);
         self
     }
+
     /// Image format of the state volume. Since 9.1.
     #[inline]
     #[must_use]
@@ -21863,7 +21507,9 @@ impl QemuTpmState {
         set::set(&mut self.format, &mut self.unknown, "format", value);
         self
     }
-    /// Volume ID or absolute path whose content a new disk starts with; nothing else may use the source meanwhile.
+
+    /// Volume ID or absolute path whose content a new disk starts with; nothing else may use the
+    /// source meanwhile.
     #[cfg_attr(doc, doc(alias("import-from")))]
     #[inline]
     #[must_use]
@@ -21871,6 +21517,7 @@ impl QemuTpmState {
         set::set(&mut self.import_from, &mut self.unknown, "import-from", value);
         self
     }
+
     /// Size of the disk; informational, setting it does not resize anything.
     #[inline]
     #[must_use]
@@ -21878,6 +21525,7 @@ impl QemuTpmState {
         set::set(&mut self.size, &mut self.unknown, "size", value);
         self
     }
+
     /// TPM version to emulate; cannot be changed later. `v2.0` is preferable. Default: `v1.2`.
     #[inline]
     #[must_use]
@@ -21913,8 +21561,11 @@ property_string_impls!(QemuTpmState);
 
 /// TPM version to emulate; cannot be changed later. `v2.0` is preferable.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuTpmStateVersion {
@@ -21932,12 +21583,16 @@ open_enum_impls!(QemuTpmStateVersion {
     "v1.2" V12, "v2.0" V20,
 });
 
-/// Volume that belongs to the virtual machine but is not attached; kept by the server, not to be set.
+/// Volume that belongs to the virtual machine but is not attached; kept by the server, not to be
+/// set.
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[non_exhaustive]
 pub struct QemuUnused {
     /// Volume ID of the detached volume.
@@ -21955,6 +21610,7 @@ impl QemuUnused {
         set::put(&mut new.file, &mut new.unknown, "file", file);
         new
     }
+
     /// Volume ID of the detached volume.
     #[inline]
     #[must_use]
@@ -21982,15 +21638,20 @@ property_string_impls!(QemuUnused);
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[non_exhaustive]
 pub struct QemuUsb {
-    /// Host device as `vendor:product` or `bus-port`, which hinders migration; or `spice` for redirection from the viewer.
+    /// Host device as `vendor:product` or `bus-port`, which hinders migration; or `spice` for
+    /// redirection from the viewer.
     pub host: Option<String>,
     /// Cluster-wide USB mapping to take the device from, instead of `host`. Since 8.0.
     pub mapping: Option<String>,
-    /// Plugs the device into a USB 3 controller; of no effect for modern guests, which always have one. Default: `false`.
+    /// Plugs the device into a USB 3 controller; of no effect for modern guests, which always have
+    /// one. Default: `false`.
     pub usb3: Option<bool>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
     pub unknown: UnknownKeys,
@@ -22003,13 +21664,16 @@ impl QemuUsb {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
-    /// Host device as `vendor:product` or `bus-port`, which hinders migration; or `spice` for redirection from the viewer.
+
+    /// Host device as `vendor:product` or `bus-port`, which hinders migration; or `spice` for
+    /// redirection from the viewer.
     #[inline]
     #[must_use]
     pub fn host<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
         set::set(&mut self.host, &mut self.unknown, "host", value);
         self
     }
+
     /// Cluster-wide USB mapping to take the device from, instead of `host`. Since 8.0.
     #[inline]
     #[must_use]
@@ -22017,7 +21681,9 @@ impl QemuUsb {
         set::set(&mut self.mapping, &mut self.unknown, "mapping", value);
         self
     }
-    /// Plugs the device into a USB 3 controller; of no effect for modern guests, which always have one. Default: `false`.
+
+    /// Plugs the device into a USB 3 controller; of no effect for modern guests, which always have
+    /// one. Default: `false`.
     #[inline]
     #[must_use]
     pub fn usb3<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -22059,15 +21725,19 @@ property_string_impls!(QemuUsb);
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[non_exhaustive]
 pub struct QemuVga {
     /// Clipboard for the console: `vnc`; when absent, SPICE displays get theirs. Since 8.1.
     pub clipboard: Option<QemuClipboard>,
     /// Display memory in MiB; large resolutions need more. Ignored with a serial display. From 4 to 512.
     pub memory: Option<i64>,
-    /// Display model; `qxl` kinds offer SPICE, `serial` kinds show a serial port, `none` leaves the guest headless. Default: `std`.
+    /// Display model; `qxl` kinds offer SPICE, `serial` kinds show a serial port, `none` leaves the
+    /// guest headless. Default: `std`.
     pub type_: Option<QemuVgaType>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
     pub unknown: UnknownKeys,
@@ -22080,6 +21750,7 @@ impl QemuVga {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     /// Clipboard for the console: `vnc`; when absent, SPICE displays get theirs. Since 8.1.
     #[inline]
     #[must_use]
@@ -22090,6 +21761,7 @@ impl QemuVga {
         set::set(&mut self.clipboard, &mut self.unknown, "clipboard", value);
         self
     }
+
     /// Display memory in MiB; large resolutions need more. Ignored with a serial display. From 4 to 512.
     #[inline]
     #[must_use]
@@ -22097,7 +21769,9 @@ impl QemuVga {
         set::set(&mut self.memory, &mut self.unknown, "memory", value);
         self
     }
-    /// Display model; `qxl` kinds offer SPICE, `serial` kinds show a serial port, `none` leaves the guest headless. Default: `std`.
+
+    /// Display model; `qxl` kinds offer SPICE, `serial` kinds show a serial port, `none` leaves the
+    /// guest headless. Default: `std`.
     #[inline]
     #[must_use]
     pub fn type_<How>(mut self, value: impl IntoSetting<QemuVgaType, How>) -> Self {
@@ -22131,10 +21805,14 @@ impl Default for QemuVga {
 
 property_string_impls!(QemuVga);
 
-/// Display model; `qxl` kinds offer SPICE, `serial` kinds show a serial port, `none` leaves the guest headless.
+/// Display model; `qxl` kinds offer SPICE, `serial` kinds show a serial port, `none` leaves the
+/// guest headless.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuVgaType {
@@ -22150,7 +21828,9 @@ pub enum QemuVgaType {
     Qxl4,
     /// The value `none`.
     None,
-    /// The value `serial0`. Set by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+    /// The value `serial0`. Set by [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     Serial0,
     /// The value `serial1`.
     Serial1,
@@ -22192,11 +21872,15 @@ open_enum_impls!(QemuVgaType {
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[non_exhaustive]
 pub struct QemuVirtiofs {
-    /// How the guest may cache: data and metadata (`always`), metadata only, nothing, or the default (`auto`). Default: `auto`.
+    /// How the guest may cache: data and metadata (`always`), metadata only, nothing, or the
+    /// default (`auto`). Default: `auto`.
     pub cache: Option<QemuVirtiofsCache>,
     /// Lets `O_DIRECT` opens by programs in the guest bypass the host's cache. Default: `false`.
     pub direct_io: Option<bool>,
@@ -22219,7 +21903,9 @@ impl QemuVirtiofs {
         set::put(&mut new.dirid, &mut new.unknown, "dirid", dirid);
         new
     }
-    /// How the guest may cache: data and metadata (`always`), metadata only, nothing, or the default (`auto`). Default: `auto`.
+
+    /// How the guest may cache: data and metadata (`always`), metadata only, nothing, or the
+    /// default (`auto`). Default: `auto`.
     #[inline]
     #[must_use]
     pub fn cache<How>(
@@ -22229,6 +21915,7 @@ impl QemuVirtiofs {
         set::set(&mut self.cache, &mut self.unknown, "cache", value);
         self
     }
+
     /// Lets `O_DIRECT` opens by programs in the guest bypass the host's cache. Default: `false`.
     #[cfg_attr(doc, doc(alias("direct-io")))]
     #[inline]
@@ -22237,6 +21924,7 @@ impl QemuVirtiofs {
         set::set(&mut self.direct_io, &mut self.unknown, "direct-io", value);
         self
     }
+
     /// Cluster-wide directory mapping to share; also the tag under which the guest mounts it.
     #[inline]
     #[must_use]
@@ -22244,6 +21932,7 @@ impl QemuVirtiofs {
         set::put(&mut self.dirid, &mut self.unknown, "dirid", value);
         self
     }
+
     /// Supports POSIX ACLs on the share; includes extended attributes. Default: `false`.
     #[cfg_attr(doc, doc(alias("expose-acl")))]
     #[inline]
@@ -22252,6 +21941,7 @@ impl QemuVirtiofs {
         set::set(&mut self.expose_acl, &mut self.unknown, "expose-acl", value);
         self
     }
+
     /// Supports extended attributes on the share. Default: `false`.
     #[cfg_attr(doc, doc(alias("expose-xattr")))]
     #[inline]
@@ -22282,10 +21972,14 @@ object!(QemuVirtiofs {
 
 property_string_impls!(QemuVirtiofs);
 
-/// How the guest may cache: data and metadata (`always`), metadata only, nothing, or the default (`auto`).
+/// How the guest may cache: data and metadata (`always`), metadata only, nothing, or the default
+/// (`auto`).
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuVirtiofsCache {
@@ -22309,8 +22003,11 @@ open_enum_impls!(QemuVirtiofsCache {
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[non_exhaustive]
 pub struct QemuWatchdog {
     /// What happens to the virtual machine when the watchdog expires.
@@ -22328,6 +22025,7 @@ impl QemuWatchdog {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     /// What happens to the virtual machine when the watchdog expires.
     #[inline]
     #[must_use]
@@ -22335,6 +22033,7 @@ impl QemuWatchdog {
         set::set(&mut self.action, &mut self.unknown, "action", value);
         self
     }
+
     /// Watchdog device shown to the guest.
     #[inline]
     #[must_use]
@@ -22375,8 +22074,11 @@ property_string_impls!(QemuWatchdog);
 
 /// Watchdog device shown to the guest.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuWatchdogModel {

@@ -16,7 +16,7 @@ use crate::support::*;
 /// Its calls: [`GET /storage`](StorageGet), [`POST /storage`](StoragePost).
 #[cfg_attr(doc, doc(alias("/storage")))]
 #[derive(Clone, Debug)]
-pub struct StoragePath(pub(crate) At);
+pub struct StoragePath(pub(crate) PathNode);
 
 impl Client {
     /// Leads to [`GET /storage`](StorageGet), [`POST /storage`](StoragePost).
@@ -55,6 +55,7 @@ impl StoragePath {
         );
         StorageGet(self.0.request(ENDPOINT, reply::data))
     }
+
     /// Adds a storage definition to the cluster.
     ///
     /// `POST /storage` → [`Storage`]
@@ -124,7 +125,8 @@ impl StoragePath {
 /// * Gives: list of [`StorageItem`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
-///   * It shows storages only with one of `Datastore.Audit`, `Datastore.AllocateSpace` on path `/storage/{storage}`.
+///   * It shows storages only with one of `Datastore.Audit`, `Datastore.AllocateSpace` on path
+///     `/storage/{storage}`.
 ///
 /// # Example
 ///
@@ -156,7 +158,8 @@ impl StorageGet {
 
 /// `POST /storage` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct StoragePostRequired<const GIVEN: usize>(Request<Storage>);
@@ -239,18 +242,21 @@ impl StoragePost {
         self.0.call.set_some::<String, How>("authsupported", authsupported);
         self
     }
+
     /// Volume the LVM group lives on, such as an iSCSI disk; activated before use.
     #[inline]
     pub fn base<How>(mut self, base: impl IntoSetting<VolumeId, How>) -> Self {
         self.0.call.set_some::<VolumeId, How>("base", base);
         self
     }
+
     /// Block size of ZFS volumes.
     #[inline]
     pub fn blocksize<How>(mut self, blocksize: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("blocksize", blocksize);
         self
     }
+
     /// Bandwidth limits per kind of operation, in KiB/s.
     #[inline]
     pub fn bwlimit<How>(
@@ -260,24 +266,29 @@ impl StoragePost {
         self.0.call.set_some::<super::types::BandwidthLimits, How>("bwlimit", bwlimit);
         self
     }
+
     /// Host group for views; COMSTAR only.
     #[inline]
     pub fn comstar_hg<How>(mut self, comstar_hg: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("comstar_hg", comstar_hg);
         self
     }
+
     /// Target group for views; COMSTAR only.
     #[inline]
     pub fn comstar_tg<How>(mut self, comstar_tg: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("comstar_tg", comstar_tg);
         self
     }
-    /// Comma-separated content types to allow; `images` is for virtual machines, `rootdir` for containers.
+
+    /// Comma-separated content types to allow; `images` is for virtual machines, `rootdir` for
+    /// containers.
     #[inline]
     pub fn content<How>(mut self, content: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("content", content);
         self
     }
+
     /// Subdirectories per content type that differ from the usual ones, as `type=path` pairs.
     #[cfg_attr(doc, doc(alias("content-dirs")))]
     #[inline]
@@ -288,6 +299,7 @@ impl StoragePost {
         self.0.call.set_some_list::<String, How>("content-dirs", content_dirs);
         self
     }
+
     /// Creates the base directory if it is missing. Default: `true`. Since 8.0.
     #[cfg_attr(doc, doc(alias("create-base-path")))]
     #[inline]
@@ -298,6 +310,7 @@ impl StoragePost {
         self.0.call.set_some::<bool, How>("create-base-path", create_base_path);
         self
     }
+
     /// Creates the usual subdirectories in the base directory. Default: `true`. Since 8.0.
     #[cfg_attr(doc, doc(alias("create-subdirs")))]
     #[inline]
@@ -308,6 +321,7 @@ impl StoragePost {
         self.0.call.set_some::<bool, How>("create-subdirs", create_subdirs);
         self
     }
+
     /// Ceph pool for the data where `pool` keeps just metadata, as with erasure coding.
     #[cfg_attr(doc, doc(alias("data-pool")))]
     #[inline]
@@ -315,25 +329,30 @@ impl StoragePost {
         self.0.call.set_some::<String, How>("data-pool", data_pool);
         self
     }
+
     /// Datastore on the backup server.
     #[inline]
     pub fn datastore<How>(mut self, datastore: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("datastore", datastore);
         self
     }
+
     /// Takes the storage out of use without removing it.
     #[inline]
     pub fn disable<How>(mut self, disable: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("disable", disable);
         self
     }
+
     /// SMB domain of the user. At most 256 characters.
     #[inline]
     pub fn domain<How>(mut self, domain: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("domain", domain);
         self
     }
-    /// Key that encrypts backups, as key file content, or `autogen` to create one without a passphrase.
+
+    /// Key that encrypts backups, as key file content, or `autogen` to create one without a
+    /// passphrase.
     #[cfg_attr(doc, doc(alias("encryption-key")))]
     #[inline]
     pub fn encryption_key<How>(
@@ -343,12 +362,14 @@ impl StoragePost {
         self.0.call.set_some::<Secret, How>("encryption-key", encryption_key);
         self
     }
+
     /// Path the NFS server exports.
     #[inline]
     pub fn export<How>(mut self, export: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("export", export);
         self
     }
+
     /// SHA-256 fingerprint of the server's certificate, needed if no trusted CA signed it.
     #[inline]
     pub fn fingerprint<How>(
@@ -358,6 +379,7 @@ impl StoragePost {
         self.0.call.set_some::<String, How>("fingerprint", fingerprint);
         self
     }
+
     /// Format of new disk images if none is named.
     #[inline]
     pub fn format<How>(
@@ -367,6 +389,7 @@ impl StoragePost {
         self.0.call.set_some::<super::types::DiskFormat, How>("format", format);
         self
     }
+
     /// Name of the Ceph file system.
     #[cfg_attr(doc, doc(alias("fs-name")))]
     #[inline]
@@ -374,13 +397,16 @@ impl StoragePost {
         self.0.call.set_some::<String, How>("fs-name", fs_name);
         self
     }
+
     /// Mounts CephFS through FUSE and not through the kernel client.
     #[inline]
     pub fn fuse<How>(mut self, fuse: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("fuse", fuse);
         self
     }
-    /// Counts the storage as offline unless something is mounted: `yes` for `path`, or another path. Default: `no`.
+
+    /// Counts the storage as offline unless something is mounted: `yes` for `path`, or another
+    /// path. Default: `no`.
     #[inline]
     pub fn is_mountpoint<How>(
         mut self,
@@ -389,6 +415,7 @@ impl StoragePost {
         self.0.call.set_some::<String, How>("is_mountpoint", is_mountpoint);
         self
     }
+
     /// Target software on the server of a ZFS over iSCSI storage.
     #[inline]
     pub fn iscsiprovider<How>(
@@ -398,25 +425,30 @@ impl StoragePost {
         self.0.call.set_some::<String, How>("iscsiprovider", iscsiprovider);
         self
     }
+
     /// Content of the keyring for an external Ceph cluster.
     #[inline]
     pub fn keyring<How>(mut self, keyring: impl IntoSetting<Secret, How>) -> Self {
         self.0.call.set_some::<Secret, How>("keyring", keyring);
         self
     }
+
     /// Maps RBD images through the kernel module in all cases. Default: `false`.
     #[inline]
     pub fn krbd<How>(mut self, krbd: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("krbd", krbd);
         self
     }
+
     /// Target portal group; Linux LIO only.
     #[inline]
     pub fn lio_tpg<How>(mut self, lio_tpg: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("lio_tpg", lio_tpg);
         self
     }
-    /// RSA public key (PEM, then Base64) that wraps the backup key stored with each encrypted backup.
+
+    /// RSA public key (PEM, then Base64) that wraps the backup key stored with each encrypted
+    /// backup.
     #[cfg_attr(doc, doc(alias("master-pubkey")))]
     #[inline]
     pub fn master_pubkey<How>(
@@ -426,6 +458,7 @@ impl StoragePost {
         self.0.call.set_some::<String, How>("master-pubkey", master_pubkey);
         self
     }
+
     /// How many backups of a guest may be protected; -1 for no limit. At least -1.
     #[cfg_attr(doc, doc(alias("max-protected-backups")))]
     #[inline]
@@ -436,48 +469,59 @@ impl StoragePost {
         self.0.call.set_some::<i64, How>("max-protected-backups", max_protected_backups);
         self
     }
-    /// Backups to keep per guest, 0 for no limit; superseded by `prune-backups`. At least 0. Until 8.4.
+
+    /// Backups to keep per guest, 0 for no limit; superseded by `prune-backups`. At least 0. Until
+    /// 8.4.
     #[inline]
     pub fn maxfiles<How>(mut self, maxfiles: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("maxfiles", maxfiles);
         self
     }
-    /// Creates the directory and its subdirectories; superseded by `create-base-path` and `create-subdirs`. Default: `true`.
+
+    /// Creates the directory and its subdirectories; superseded by `create-base-path` and
+    /// `create-subdirs`. Default: `true`.
     #[inline]
     pub fn mkdir<How>(mut self, mkdir: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("mkdir", mkdir);
         self
     }
+
     /// Addresses of the monitors of an external Ceph cluster.
     #[inline]
     pub fn monhost<How>(mut self, monhost: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("monhost", monhost);
         self
     }
+
     /// Where the ZFS dataset is mounted.
     #[inline]
     pub fn mountpoint<How>(mut self, mountpoint: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("mountpoint", mountpoint);
         self
     }
+
     /// Namespace inside the datastore or the Ceph pool.
     #[inline]
     pub fn namespace<How>(mut self, namespace: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("namespace", namespace);
         self
     }
-    /// Turns copy-on-write off for images on Btrfs, which also gives up checksums and self-repair. Default: `false`.
+
+    /// Turns copy-on-write off for images on Btrfs, which also gives up checksums and self-repair.
+    /// Default: `false`.
     #[inline]
     pub fn nocow<How>(mut self, nocow: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("nocow", nocow);
         self
     }
+
     /// Comma-separated nodes that use the storage; all of them if unset.
     #[inline]
     pub fn nodes<How>(mut self, nodes: impl IntoItemsSetting<NodeName, How>) -> Self {
         self.0.call.set_some_list::<NodeName, How>("nodes", nodes);
         self
     }
+
     /// Turns the write cache of the iSCSI target off.
     #[inline]
     pub fn nowritecache<How>(
@@ -487,43 +531,53 @@ impl StoragePost {
         self.0.call.set_some::<bool, How>("nowritecache", nowritecache);
         self
     }
+
     /// Extra mount options for NFS or CIFS, separated by commas.
     #[inline]
     pub fn options<How>(mut self, options: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("options", options);
         self
     }
-    /// Password or token secret to log in with; kept on the nodes apart from the configuration. At most 256 characters.
+
+    /// Password or token secret to log in with; kept on the nodes apart from the configuration. At
+    /// most 256 characters.
     #[inline]
     pub fn password<How>(mut self, password: impl IntoSetting<Secret, How>) -> Self {
         self.0.call.set_some::<Secret, How>("password", password);
         self
     }
+
     /// Directory that holds the storage, for directory-based types.
     #[inline]
     pub fn path<How>(mut self, path: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("path", path);
         self
     }
+
     /// ZFS pool or dataset, or Ceph pool, that holds the volumes.
     #[inline]
     pub fn pool<How>(mut self, pool: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("pool", pool);
         self
     }
-    /// Port to reach the server on, if not the usual one; NFS and CIFS take it in `options`. From 1 to 65535.
+
+    /// Port to reach the server on, if not the usual one; NFS and CIFS take it in `options`. From 1
+    /// to 65535.
     #[inline]
     pub fn port<How>(mut self, port: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("port", port);
         self
     }
+
     /// iSCSI portal as host or IP address, with an optional port.
     #[inline]
     pub fn portal<How>(mut self, portal: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("portal", portal);
         self
     }
-    /// How space of new `raw` and `qcow2` images is reserved; `metadata` acts as `off` for `raw`. Default: `metadata`.
+
+    /// How space of new `raw` and `qcow2` images is reserved; `metadata` acts as `off` for `raw`.
+    /// Default: `metadata`.
     #[inline]
     pub fn preallocation<How>(
         mut self,
@@ -534,6 +588,7 @@ impl StoragePost {
             .set_some::<StoragePreallocation, How>("preallocation", preallocation);
         self
     }
+
     /// Retention rules for backups, applied from the shortest interval to the longest.
     #[cfg_attr(doc, doc(alias("prune-backups")))]
     #[inline]
@@ -546,12 +601,14 @@ impl StoragePost {
             .set_some::<super::types::PruneBackups, How>("prune-backups", prune_backups);
         self
     }
+
     /// Overwrites logical volumes with zeros when they are removed.
     #[inline]
     pub fn saferemove<How>(mut self, saferemove: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("saferemove", saferemove);
         self
     }
+
     /// How many MiB to overwrite at a time; the storage may allow less. Default: `32`. Since 9.1.
     #[cfg_attr(doc, doc(alias("saferemove-stepsize")))]
     #[inline]
@@ -562,6 +619,7 @@ impl StoragePost {
         self.0.call.set_some::<i64, How>("saferemove-stepsize", saferemove_stepsize);
         self
     }
+
     /// Speed limit for that overwriting, in the notation of the `-t` option of `cstream`.
     #[inline]
     pub fn saferemove_throughput<How>(
@@ -573,31 +631,38 @@ impl StoragePost {
             .set_some::<String, How>("saferemove_throughput", saferemove_throughput);
         self
     }
+
     /// Host name or IP address of the storage server.
     #[inline]
     pub fn server<How>(mut self, server: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("server", server);
         self
     }
-    /// Host name or IP address of a second server, asked if the first is down (GlusterFS). Only together with `server`. Until 8.4.
+
+    /// Host name or IP address of a second server, asked if the first is down (GlusterFS). Only
+    /// together with `server`. Until 8.4.
     #[inline]
     pub fn server2<How>(mut self, server2: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("server2", server2);
         self
     }
+
     /// Name of the SMB/CIFS share.
     #[inline]
     pub fn share<How>(mut self, share: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("share", share);
         self
     }
+
     /// Declares that every node sees the same content here; it does not share anything by itself.
     #[inline]
     pub fn shared<How>(mut self, shared: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("shared", shared);
         self
     }
-    /// Accepts any TLS certificate; safe only in a network that is trusted completely. Default: `false`. Since 8.1.
+
+    /// Accepts any TLS certificate; safe only in a network that is trusted completely. Default:
+    /// `false`. Since 8.1.
     #[cfg_attr(doc, doc(alias("skip-cert-verification")))]
     #[inline]
     pub fn skip_cert_verification<How>(
@@ -609,7 +674,9 @@ impl StoragePost {
             .set_some::<bool, How>("skip-cert-verification", skip_cert_verification);
         self
     }
-    /// SMB protocol version to use; `default` takes the highest that both sides know. Default: `default`.
+
+    /// SMB protocol version to use; `default` takes the highest that both sides know. Default:
+    /// `default`.
     #[inline]
     pub fn smbversion<How>(
         mut self,
@@ -618,7 +685,9 @@ impl StoragePost {
         self.0.call.set_some::<StorageSmbversion, How>("smbversion", smbversion);
         self
     }
-    /// Takes snapshots by chaining volumes, each backed by the one before. Default: `false`. Since 9.0.
+
+    /// Takes snapshots by chaining volumes, each backed by the one before. Default: `false`. Since
+    /// 9.0.
     #[cfg_attr(doc, doc(alias("snapshot-as-volume-chain")))]
     #[inline]
     pub fn snapshot_as_volume_chain<How>(
@@ -630,36 +699,42 @@ impl StoragePost {
             .set_some::<bool, How>("snapshot-as-volume-chain", snapshot_as_volume_chain);
         self
     }
+
     /// Creates ZFS volumes that take space only once written to.
     #[inline]
     pub fn sparse<How>(mut self, sparse: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("sparse", sparse);
         self
     }
+
     /// Directory below the share or file system to mount.
     #[inline]
     pub fn subdir<How>(mut self, subdir: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("subdir", subdir);
         self
     }
+
     /// Uses just the logical volumes that carry a `pve-vm-` tag with the guest number.
     #[inline]
     pub fn tagged_only<How>(mut self, tagged_only: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("tagged_only", tagged_only);
         self
     }
+
     /// Qualified name (IQN) of the iSCSI target.
     #[inline]
     pub fn target<How>(mut self, target: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("target", target);
         self
     }
+
     /// LVM thin pool in that group.
     #[inline]
     pub fn thinpool<How>(mut self, thinpool: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("thinpool", thinpool);
         self
     }
+
     /// How GlusterFS is reached. Until 8.4.
     #[inline]
     pub fn transport<How>(
@@ -669,24 +744,29 @@ impl StoragePost {
         self.0.call.set_some::<StorageTransport, How>("transport", transport);
         self
     }
-    /// User to log in as; for Ceph the client name without `client.`, for a backup server user or API token.
+
+    /// User to log in as; for Ceph the client name without `client.`, for a backup server user or
+    /// API token.
     #[inline]
     pub fn username<How>(mut self, username: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("username", username);
         self
     }
+
     /// LVM volume group that holds the volumes.
     #[inline]
     pub fn vgname<How>(mut self, vgname: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("vgname", vgname);
         self
     }
+
     /// Name of the GlusterFS volume. Until 8.4.
     #[inline]
     pub fn volume<How>(mut self, volume: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("volume", volume);
         self
     }
+
     /// Directory in which the target finds the device nodes of ZFS volumes. Since 8.4.
     #[cfg_attr(doc, doc(alias("zfs-base-path")))]
     #[inline]
@@ -697,13 +777,17 @@ impl StoragePost {
         self.0.call.set_some::<String, How>("zfs-base-path", zfs_base_path);
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -718,13 +802,17 @@ impl Settings<StoragePost> for StorageItem {
 
 /// The path `/storage/{storage}`.
 ///
-/// Its calls: [`GET /storage/{storage}`](StorageStoragePath::get), [`PUT /storage/{storage}`](StorageStoragePut), [`DELETE /storage/{storage}`](StorageStoragePath::delete).
+/// Its calls: [`GET /storage/{storage}`](StorageStoragePath::get),
+/// [`PUT /storage/{storage}`](StorageStoragePut),
+/// [`DELETE /storage/{storage}`](StorageStoragePath::delete).
 #[cfg_attr(doc, doc(alias("/storage/{storage}")))]
 #[derive(Clone, Debug)]
-pub struct StorageStoragePath(pub(crate) At);
+pub struct StorageStoragePath(pub(crate) PathNode);
 
 impl StoragePath {
-    /// Leads to [`GET /storage/{storage}`](StorageStoragePath::get), [`PUT /storage/{storage}`](StorageStoragePut), [`DELETE /storage/{storage}`](StorageStoragePath::delete).
+    /// Leads to [`GET /storage/{storage}`](StorageStoragePath::get),
+    /// [`PUT /storage/{storage}`](StorageStoragePut),
+    /// [`DELETE /storage/{storage}`](StorageStoragePath::delete).
     ///
     /// Storage identifier, unique in the cluster.
     #[inline]
@@ -761,6 +849,7 @@ impl StorageStoragePath {
         );
         self.0.request(ENDPOINT, reply::data)
     }
+
     /// Changes a storage definition.
     ///
     /// `PUT /storage/{storage}` → [`Storage`]
@@ -811,6 +900,7 @@ impl StorageStoragePath {
             );
         StorageStoragePut(self.0.request(ENDPOINT, reply::data))
     }
+
     /// Removes a storage definition; the data on the storage stays.
     ///
     /// `DELETE /storage/{storage}`
@@ -871,6 +961,7 @@ impl StorageStoragePut {
         self.0.call.set_some::<String, How>("blocksize", blocksize);
         self
     }
+
     /// Bandwidth limits per kind of operation, in KiB/s.
     #[inline]
     pub fn bwlimit<How>(
@@ -880,24 +971,29 @@ impl StorageStoragePut {
         self.0.call.set_some::<super::types::BandwidthLimits, How>("bwlimit", bwlimit);
         self
     }
+
     /// Host group for views; COMSTAR only.
     #[inline]
     pub fn comstar_hg<How>(mut self, comstar_hg: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("comstar_hg", comstar_hg);
         self
     }
+
     /// Target group for views; COMSTAR only.
     #[inline]
     pub fn comstar_tg<How>(mut self, comstar_tg: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("comstar_tg", comstar_tg);
         self
     }
-    /// Comma-separated content types to allow; `images` is for virtual machines, `rootdir` for containers.
+
+    /// Comma-separated content types to allow; `images` is for virtual machines, `rootdir` for
+    /// containers.
     #[inline]
     pub fn content<How>(mut self, content: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("content", content);
         self
     }
+
     /// Subdirectories per content type that differ from the usual ones, as `type=path` pairs.
     #[cfg_attr(doc, doc(alias("content-dirs")))]
     #[inline]
@@ -908,6 +1004,7 @@ impl StorageStoragePut {
         self.0.call.set_some_list::<String, How>("content-dirs", content_dirs);
         self
     }
+
     /// Creates the base directory if it is missing. Default: `true`. Since 8.0.
     #[cfg_attr(doc, doc(alias("create-base-path")))]
     #[inline]
@@ -918,6 +1015,7 @@ impl StorageStoragePut {
         self.0.call.set_some::<bool, How>("create-base-path", create_base_path);
         self
     }
+
     /// Creates the usual subdirectories in the base directory. Default: `true`. Since 8.0.
     #[cfg_attr(doc, doc(alias("create-subdirs")))]
     #[inline]
@@ -928,6 +1026,7 @@ impl StorageStoragePut {
         self.0.call.set_some::<bool, How>("create-subdirs", create_subdirs);
         self
     }
+
     /// Ceph pool for the data where `pool` keeps just metadata, as with erasure coding.
     #[cfg_attr(doc, doc(alias("data-pool")))]
     #[inline]
@@ -935,31 +1034,38 @@ impl StorageStoragePut {
         self.0.call.set_some::<String, How>("data-pool", data_pool);
         self
     }
+
     /// Comma-separated names of settings to remove. At most 4096 characters.
     #[inline]
     pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
-    /// Checksum of the storage configuration; on a write, the call fails if it changed since. At most 64 characters.
+
+    /// Checksum of the storage configuration; on a write, the call fails if it changed since. At
+    /// most 64 characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// Takes the storage out of use without removing it.
     #[inline]
     pub fn disable<How>(mut self, disable: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("disable", disable);
         self
     }
+
     /// SMB domain of the user. At most 256 characters.
     #[inline]
     pub fn domain<How>(mut self, domain: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("domain", domain);
         self
     }
-    /// Key that encrypts backups, as key file content, or `autogen` to create one without a passphrase.
+
+    /// Key that encrypts backups, as key file content, or `autogen` to create one without a
+    /// passphrase.
     #[cfg_attr(doc, doc(alias("encryption-key")))]
     #[inline]
     pub fn encryption_key<How>(
@@ -969,6 +1075,7 @@ impl StorageStoragePut {
         self.0.call.set_some::<Secret, How>("encryption-key", encryption_key);
         self
     }
+
     /// SHA-256 fingerprint of the server's certificate, needed if no trusted CA signed it.
     #[inline]
     pub fn fingerprint<How>(
@@ -978,6 +1085,7 @@ impl StorageStoragePut {
         self.0.call.set_some::<String, How>("fingerprint", fingerprint);
         self
     }
+
     /// Format of new disk images if none is named.
     #[inline]
     pub fn format<How>(
@@ -987,6 +1095,7 @@ impl StorageStoragePut {
         self.0.call.set_some::<super::types::DiskFormat, How>("format", format);
         self
     }
+
     /// Name of the Ceph file system.
     #[cfg_attr(doc, doc(alias("fs-name")))]
     #[inline]
@@ -994,13 +1103,16 @@ impl StorageStoragePut {
         self.0.call.set_some::<String, How>("fs-name", fs_name);
         self
     }
+
     /// Mounts CephFS through FUSE and not through the kernel client.
     #[inline]
     pub fn fuse<How>(mut self, fuse: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("fuse", fuse);
         self
     }
-    /// Counts the storage as offline unless something is mounted: `yes` for `path`, or another path. Default: `no`.
+
+    /// Counts the storage as offline unless something is mounted: `yes` for `path`, or another
+    /// path. Default: `no`.
     #[inline]
     pub fn is_mountpoint<How>(
         mut self,
@@ -1009,25 +1121,30 @@ impl StorageStoragePut {
         self.0.call.set_some::<String, How>("is_mountpoint", is_mountpoint);
         self
     }
+
     /// Content of the keyring for an external Ceph cluster.
     #[inline]
     pub fn keyring<How>(mut self, keyring: impl IntoSetting<Secret, How>) -> Self {
         self.0.call.set_some::<Secret, How>("keyring", keyring);
         self
     }
+
     /// Maps RBD images through the kernel module in all cases. Default: `false`.
     #[inline]
     pub fn krbd<How>(mut self, krbd: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("krbd", krbd);
         self
     }
+
     /// Target portal group; Linux LIO only.
     #[inline]
     pub fn lio_tpg<How>(mut self, lio_tpg: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("lio_tpg", lio_tpg);
         self
     }
-    /// RSA public key (PEM, then Base64) that wraps the backup key stored with each encrypted backup.
+
+    /// RSA public key (PEM, then Base64) that wraps the backup key stored with each encrypted
+    /// backup.
     #[cfg_attr(doc, doc(alias("master-pubkey")))]
     #[inline]
     pub fn master_pubkey<How>(
@@ -1037,6 +1154,7 @@ impl StorageStoragePut {
         self.0.call.set_some::<String, How>("master-pubkey", master_pubkey);
         self
     }
+
     /// How many backups of a guest may be protected; -1 for no limit. At least -1.
     #[cfg_attr(doc, doc(alias("max-protected-backups")))]
     #[inline]
@@ -1047,48 +1165,59 @@ impl StorageStoragePut {
         self.0.call.set_some::<i64, How>("max-protected-backups", max_protected_backups);
         self
     }
-    /// Backups to keep per guest, 0 for no limit; superseded by `prune-backups`. At least 0. Until 8.4.
+
+    /// Backups to keep per guest, 0 for no limit; superseded by `prune-backups`. At least 0. Until
+    /// 8.4.
     #[inline]
     pub fn maxfiles<How>(mut self, maxfiles: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("maxfiles", maxfiles);
         self
     }
-    /// Creates the directory and its subdirectories; superseded by `create-base-path` and `create-subdirs`. Default: `true`.
+
+    /// Creates the directory and its subdirectories; superseded by `create-base-path` and
+    /// `create-subdirs`. Default: `true`.
     #[inline]
     pub fn mkdir<How>(mut self, mkdir: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("mkdir", mkdir);
         self
     }
+
     /// Addresses of the monitors of an external Ceph cluster.
     #[inline]
     pub fn monhost<How>(mut self, monhost: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("monhost", monhost);
         self
     }
+
     /// Where the ZFS dataset is mounted.
     #[inline]
     pub fn mountpoint<How>(mut self, mountpoint: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("mountpoint", mountpoint);
         self
     }
+
     /// Namespace inside the datastore or the Ceph pool.
     #[inline]
     pub fn namespace<How>(mut self, namespace: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("namespace", namespace);
         self
     }
-    /// Turns copy-on-write off for images on Btrfs, which also gives up checksums and self-repair. Default: `false`.
+
+    /// Turns copy-on-write off for images on Btrfs, which also gives up checksums and self-repair.
+    /// Default: `false`.
     #[inline]
     pub fn nocow<How>(mut self, nocow: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("nocow", nocow);
         self
     }
+
     /// Comma-separated nodes that use the storage; all of them if unset.
     #[inline]
     pub fn nodes<How>(mut self, nodes: impl IntoItemsSetting<NodeName, How>) -> Self {
         self.0.call.set_some_list::<NodeName, How>("nodes", nodes);
         self
     }
+
     /// Turns the write cache of the iSCSI target off.
     #[inline]
     pub fn nowritecache<How>(
@@ -1098,31 +1227,39 @@ impl StorageStoragePut {
         self.0.call.set_some::<bool, How>("nowritecache", nowritecache);
         self
     }
+
     /// Extra mount options for NFS or CIFS, separated by commas.
     #[inline]
     pub fn options<How>(mut self, options: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("options", options);
         self
     }
-    /// Password or token secret to log in with; kept on the nodes apart from the configuration. At most 256 characters.
+
+    /// Password or token secret to log in with; kept on the nodes apart from the configuration. At
+    /// most 256 characters.
     #[inline]
     pub fn password<How>(mut self, password: impl IntoSetting<Secret, How>) -> Self {
         self.0.call.set_some::<Secret, How>("password", password);
         self
     }
+
     /// ZFS pool or dataset, or Ceph pool, that holds the volumes.
     #[inline]
     pub fn pool<How>(mut self, pool: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("pool", pool);
         self
     }
-    /// Port to reach the server on, if not the usual one; NFS and CIFS take it in `options`. From 1 to 65535.
+
+    /// Port to reach the server on, if not the usual one; NFS and CIFS take it in `options`. From 1
+    /// to 65535.
     #[inline]
     pub fn port<How>(mut self, port: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("port", port);
         self
     }
-    /// How space of new `raw` and `qcow2` images is reserved; `metadata` acts as `off` for `raw`. Default: `metadata`.
+
+    /// How space of new `raw` and `qcow2` images is reserved; `metadata` acts as `off` for `raw`.
+    /// Default: `metadata`.
     #[inline]
     pub fn preallocation<How>(
         mut self,
@@ -1133,6 +1270,7 @@ impl StorageStoragePut {
             .set_some::<StoragePreallocation, How>("preallocation", preallocation);
         self
     }
+
     /// Retention rules for backups, applied from the shortest interval to the longest.
     #[cfg_attr(doc, doc(alias("prune-backups")))]
     #[inline]
@@ -1145,12 +1283,14 @@ impl StorageStoragePut {
             .set_some::<super::types::PruneBackups, How>("prune-backups", prune_backups);
         self
     }
+
     /// Overwrites logical volumes with zeros when they are removed.
     #[inline]
     pub fn saferemove<How>(mut self, saferemove: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("saferemove", saferemove);
         self
     }
+
     /// How many MiB to overwrite at a time; the storage may allow less. Default: `32`. Since 9.1.
     #[cfg_attr(doc, doc(alias("saferemove-stepsize")))]
     #[inline]
@@ -1161,6 +1301,7 @@ impl StorageStoragePut {
         self.0.call.set_some::<i64, How>("saferemove-stepsize", saferemove_stepsize);
         self
     }
+
     /// Speed limit for that overwriting, in the notation of the `-t` option of `cstream`.
     #[inline]
     pub fn saferemove_throughput<How>(
@@ -1172,25 +1313,31 @@ impl StorageStoragePut {
             .set_some::<String, How>("saferemove_throughput", saferemove_throughput);
         self
     }
+
     /// Host name or IP address of the storage server.
     #[inline]
     pub fn server<How>(mut self, server: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("server", server);
         self
     }
-    /// Host name or IP address of a second server, asked if the first is down (GlusterFS). Only together with `server`. Until 8.4.
+
+    /// Host name or IP address of a second server, asked if the first is down (GlusterFS). Only
+    /// together with `server`. Until 8.4.
     #[inline]
     pub fn server2<How>(mut self, server2: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("server2", server2);
         self
     }
+
     /// Declares that every node sees the same content here; it does not share anything by itself.
     #[inline]
     pub fn shared<How>(mut self, shared: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("shared", shared);
         self
     }
-    /// Accepts any TLS certificate; safe only in a network that is trusted completely. Default: `false`. Since 8.1.
+
+    /// Accepts any TLS certificate; safe only in a network that is trusted completely. Default:
+    /// `false`. Since 8.1.
     #[cfg_attr(doc, doc(alias("skip-cert-verification")))]
     #[inline]
     pub fn skip_cert_verification<How>(
@@ -1202,7 +1349,9 @@ impl StorageStoragePut {
             .set_some::<bool, How>("skip-cert-verification", skip_cert_verification);
         self
     }
-    /// SMB protocol version to use; `default` takes the highest that both sides know. Default: `default`.
+
+    /// SMB protocol version to use; `default` takes the highest that both sides know. Default:
+    /// `default`.
     #[inline]
     pub fn smbversion<How>(
         mut self,
@@ -1211,7 +1360,9 @@ impl StorageStoragePut {
         self.0.call.set_some::<StorageSmbversion, How>("smbversion", smbversion);
         self
     }
-    /// Takes snapshots by chaining volumes, each backed by the one before. Default: `false`. Since 9.0.
+
+    /// Takes snapshots by chaining volumes, each backed by the one before. Default: `false`. Since
+    /// 9.0.
     #[cfg_attr(doc, doc(alias("snapshot-as-volume-chain")))]
     #[inline]
     pub fn snapshot_as_volume_chain<How>(
@@ -1223,24 +1374,28 @@ impl StorageStoragePut {
             .set_some::<bool, How>("snapshot-as-volume-chain", snapshot_as_volume_chain);
         self
     }
+
     /// Creates ZFS volumes that take space only once written to.
     #[inline]
     pub fn sparse<How>(mut self, sparse: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("sparse", sparse);
         self
     }
+
     /// Directory below the share or file system to mount.
     #[inline]
     pub fn subdir<How>(mut self, subdir: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("subdir", subdir);
         self
     }
+
     /// Uses just the logical volumes that carry a `pve-vm-` tag with the guest number.
     #[inline]
     pub fn tagged_only<How>(mut self, tagged_only: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("tagged_only", tagged_only);
         self
     }
+
     /// How GlusterFS is reached. Until 8.4.
     #[inline]
     pub fn transport<How>(
@@ -1250,12 +1405,15 @@ impl StorageStoragePut {
         self.0.call.set_some::<StorageTransport, How>("transport", transport);
         self
     }
-    /// User to log in as; for Ceph the client name without `client.`, for a backup server user or API token.
+
+    /// User to log in as; for Ceph the client name without `client.`, for a backup server user or
+    /// API token.
     #[inline]
     pub fn username<How>(mut self, username: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("username", username);
         self
     }
+
     /// Directory in which the target finds the device nodes of ZFS volumes. Since 8.4.
     #[cfg_attr(doc, doc(alias("zfs-base-path")))]
     #[inline]
@@ -1266,19 +1424,24 @@ impl StorageStoragePut {
         self.0.call.set_some::<String, How>("zfs-base-path", zfs_base_path);
         self
     }
+
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
         self.0.call.unset(name.into());
         self
     }
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart
+    /// from what this
     /// call does not take and from the digest. Parameters set later replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
+    /// not take.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -1388,7 +1551,8 @@ pub struct StorageItem {
     pub comstar_hg: Option<String>,
     /// Target group for views; COMSTAR only.
     pub comstar_tg: Option<String>,
-    /// Comma-separated content types to allow; `images` is for virtual machines, `rootdir` for containers.
+    /// Comma-separated content types to allow; `images` is for virtual machines, `rootdir` for
+    /// containers.
     pub content: Option<List>,
     /// Subdirectories per content type that differ from the usual ones, as `type=path` pairs.
     #[cfg_attr(doc, doc(alias("content-dirs")))]
@@ -1410,7 +1574,8 @@ pub struct StorageItem {
     pub disable: Option<bool>,
     /// SMB domain of the user. At most 256 characters.
     pub domain: Option<String>,
-    /// Key that encrypts backups, as key file content, or `autogen` to create one without a passphrase.
+    /// Key that encrypts backups, as key file content, or `autogen` to create one without a
+    /// passphrase.
     #[cfg_attr(doc, doc(alias("encryption-key")))]
     pub encryption_key: Option<Secret>,
     /// Path the NFS server exports.
@@ -1424,7 +1589,8 @@ pub struct StorageItem {
     pub fs_name: Option<String>,
     /// Mounts CephFS through FUSE and not through the kernel client.
     pub fuse: Option<bool>,
-    /// Counts the storage as offline unless something is mounted: `yes` for `path`, or another path.
+    /// Counts the storage as offline unless something is mounted: `yes` for `path`, or another
+    /// path.
     pub is_mountpoint: Option<String>,
     /// Target software on the server of a ZFS over iSCSI storage.
     pub iscsiprovider: Option<String>,
@@ -1434,7 +1600,8 @@ pub struct StorageItem {
     pub krbd: Option<bool>,
     /// Target portal group; Linux LIO only.
     pub lio_tpg: Option<String>,
-    /// RSA public key (PEM, then Base64) that wraps the backup key stored with each encrypted backup.
+    /// RSA public key (PEM, then Base64) that wraps the backup key stored with each encrypted
+    /// backup.
     #[cfg_attr(doc, doc(alias("master-pubkey")))]
     pub master_pubkey: Option<String>,
     /// How many backups of a guest may be protected; -1 for no limit. At least -1.
@@ -1442,7 +1609,8 @@ pub struct StorageItem {
     pub max_protected_backups: Option<i64>,
     /// Backups to keep per guest, 0 for no limit; superseded by `prune-backups`. At least 0.
     pub maxfiles: Option<i64>,
-    /// Creates the directory and its subdirectories; superseded by `create-base-path` and `create-subdirs`.
+    /// Creates the directory and its subdirectories; superseded by `create-base-path` and
+    /// `create-subdirs`.
     pub mkdir: Option<bool>,
     /// Addresses of the monitors of an external Ceph cluster.
     pub monhost: Option<List>,
@@ -1462,7 +1630,8 @@ pub struct StorageItem {
     pub path: Option<String>,
     /// ZFS pool or dataset, or Ceph pool, that holds the volumes.
     pub pool: Option<String>,
-    /// Port to reach the server on, if not the usual one; NFS and CIFS take it in `options`. From 1 to 65535.
+    /// Port to reach the server on, if not the usual one; NFS and CIFS take it in `options`. From 1
+    /// to 65535.
     pub port: Option<i64>,
     /// iSCSI portal as host or IP address, with an optional port.
     pub portal: Option<String>,
@@ -1510,7 +1679,8 @@ pub struct StorageItem {
     pub transport: Option<StorageTransport>,
     /// Storage type.
     pub type_: StorageType,
-    /// User to log in as; for Ceph the client name without `client.`, for a backup server user or API token.
+    /// User to log in as; for Ceph the client name without `client.`, for a backup server user or
+    /// API token.
     pub username: Option<String>,
     /// LVM volume group that holds the volumes.
     pub vgname: Option<String>,
@@ -1531,6 +1701,7 @@ impl StorageItem {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     ///Sets `authsupported`.
     #[inline]
     #[must_use]
@@ -1538,6 +1709,7 @@ impl StorageItem {
         set::set(&mut self.authsupported, &mut self.extra, "authsupported", value);
         self
     }
+
     ///Sets `base`.
     #[inline]
     #[must_use]
@@ -1545,6 +1717,7 @@ impl StorageItem {
         set::set(&mut self.base, &mut self.extra, "base", value);
         self
     }
+
     ///Sets `blocksize`.
     #[inline]
     #[must_use]
@@ -1552,6 +1725,7 @@ impl StorageItem {
         set::set(&mut self.blocksize, &mut self.extra, "blocksize", value);
         self
     }
+
     ///Sets `bwlimit`.
     #[inline]
     #[must_use]
@@ -1562,6 +1736,7 @@ impl StorageItem {
         set::set(&mut self.bwlimit, &mut self.extra, "bwlimit", value);
         self
     }
+
     ///Sets `comstar_hg`.
     #[inline]
     #[must_use]
@@ -1569,6 +1744,7 @@ impl StorageItem {
         set::set(&mut self.comstar_hg, &mut self.extra, "comstar_hg", value);
         self
     }
+
     ///Sets `comstar_tg`.
     #[inline]
     #[must_use]
@@ -1576,6 +1752,7 @@ impl StorageItem {
         set::set(&mut self.comstar_tg, &mut self.extra, "comstar_tg", value);
         self
     }
+
     ///Sets `content`.
     #[inline]
     #[must_use]
@@ -1583,6 +1760,7 @@ impl StorageItem {
         set::set_list(&mut self.content, &mut self.extra, "content", value);
         self
     }
+
     ///Sets `content-dirs`.
     #[inline]
     #[must_use]
@@ -1593,6 +1771,7 @@ impl StorageItem {
         set::set(&mut self.content_dirs, &mut self.extra, "content-dirs", value);
         self
     }
+
     ///Sets `create-base-path`.
     #[inline]
     #[must_use]
@@ -1600,6 +1779,7 @@ impl StorageItem {
         set::set(&mut self.create_base_path, &mut self.extra, "create-base-path", value);
         self
     }
+
     ///Sets `create-subdirs`.
     #[inline]
     #[must_use]
@@ -1607,6 +1787,7 @@ impl StorageItem {
         set::set(&mut self.create_subdirs, &mut self.extra, "create-subdirs", value);
         self
     }
+
     ///Sets `data-pool`.
     #[inline]
     #[must_use]
@@ -1614,6 +1795,7 @@ impl StorageItem {
         set::set(&mut self.data_pool, &mut self.extra, "data-pool", value);
         self
     }
+
     ///Sets `datastore`.
     #[inline]
     #[must_use]
@@ -1621,6 +1803,7 @@ impl StorageItem {
         set::set(&mut self.datastore, &mut self.extra, "datastore", value);
         self
     }
+
     ///Sets `digest`.
     #[inline]
     #[must_use]
@@ -1628,6 +1811,7 @@ impl StorageItem {
         set::set(&mut self.digest, &mut self.extra, "digest", value);
         self
     }
+
     ///Sets `disable`.
     #[inline]
     #[must_use]
@@ -1635,6 +1819,7 @@ impl StorageItem {
         set::set(&mut self.disable, &mut self.extra, "disable", value);
         self
     }
+
     ///Sets `domain`.
     #[inline]
     #[must_use]
@@ -1642,6 +1827,7 @@ impl StorageItem {
         set::set(&mut self.domain, &mut self.extra, "domain", value);
         self
     }
+
     ///Sets `encryption-key`.
     #[inline]
     #[must_use]
@@ -1649,6 +1835,7 @@ impl StorageItem {
         set::set(&mut self.encryption_key, &mut self.extra, "encryption-key", value);
         self
     }
+
     ///Sets `export`.
     #[inline]
     #[must_use]
@@ -1656,6 +1843,7 @@ impl StorageItem {
         set::set(&mut self.export, &mut self.extra, "export", value);
         self
     }
+
     ///Sets `fingerprint`.
     #[inline]
     #[must_use]
@@ -1663,6 +1851,7 @@ impl StorageItem {
         set::set(&mut self.fingerprint, &mut self.extra, "fingerprint", value);
         self
     }
+
     ///Sets `format`.
     #[inline]
     #[must_use]
@@ -1673,6 +1862,7 @@ impl StorageItem {
         set::set(&mut self.format, &mut self.extra, "format", value);
         self
     }
+
     ///Sets `fs-name`.
     #[inline]
     #[must_use]
@@ -1680,6 +1870,7 @@ impl StorageItem {
         set::set(&mut self.fs_name, &mut self.extra, "fs-name", value);
         self
     }
+
     ///Sets `fuse`.
     #[inline]
     #[must_use]
@@ -1687,6 +1878,7 @@ impl StorageItem {
         set::set(&mut self.fuse, &mut self.extra, "fuse", value);
         self
     }
+
     ///Sets `is_mountpoint`.
     #[inline]
     #[must_use]
@@ -1694,6 +1886,7 @@ impl StorageItem {
         set::set(&mut self.is_mountpoint, &mut self.extra, "is_mountpoint", value);
         self
     }
+
     ///Sets `iscsiprovider`.
     #[inline]
     #[must_use]
@@ -1701,6 +1894,7 @@ impl StorageItem {
         set::set(&mut self.iscsiprovider, &mut self.extra, "iscsiprovider", value);
         self
     }
+
     ///Sets `keyring`.
     #[inline]
     #[must_use]
@@ -1708,6 +1902,7 @@ impl StorageItem {
         set::set(&mut self.keyring, &mut self.extra, "keyring", value);
         self
     }
+
     ///Sets `krbd`.
     #[inline]
     #[must_use]
@@ -1715,6 +1910,7 @@ impl StorageItem {
         set::set(&mut self.krbd, &mut self.extra, "krbd", value);
         self
     }
+
     ///Sets `lio_tpg`.
     #[inline]
     #[must_use]
@@ -1722,6 +1918,7 @@ impl StorageItem {
         set::set(&mut self.lio_tpg, &mut self.extra, "lio_tpg", value);
         self
     }
+
     ///Sets `master-pubkey`.
     #[inline]
     #[must_use]
@@ -1729,6 +1926,7 @@ impl StorageItem {
         set::set(&mut self.master_pubkey, &mut self.extra, "master-pubkey", value);
         self
     }
+
     ///Sets `max-protected-backups`.
     #[inline]
     #[must_use]
@@ -1744,6 +1942,7 @@ impl StorageItem {
         );
         self
     }
+
     ///Sets `maxfiles`.
     #[inline]
     #[must_use]
@@ -1751,6 +1950,7 @@ impl StorageItem {
         set::set(&mut self.maxfiles, &mut self.extra, "maxfiles", value);
         self
     }
+
     ///Sets `mkdir`.
     #[inline]
     #[must_use]
@@ -1758,6 +1958,7 @@ impl StorageItem {
         set::set(&mut self.mkdir, &mut self.extra, "mkdir", value);
         self
     }
+
     ///Sets `monhost`.
     #[inline]
     #[must_use]
@@ -1765,6 +1966,7 @@ impl StorageItem {
         set::set_list(&mut self.monhost, &mut self.extra, "monhost", value);
         self
     }
+
     ///Sets `mountpoint`.
     #[inline]
     #[must_use]
@@ -1772,6 +1974,7 @@ impl StorageItem {
         set::set(&mut self.mountpoint, &mut self.extra, "mountpoint", value);
         self
     }
+
     ///Sets `namespace`.
     #[inline]
     #[must_use]
@@ -1779,6 +1982,7 @@ impl StorageItem {
         set::set(&mut self.namespace, &mut self.extra, "namespace", value);
         self
     }
+
     ///Sets `nocow`.
     #[inline]
     #[must_use]
@@ -1786,6 +1990,7 @@ impl StorageItem {
         set::set(&mut self.nocow, &mut self.extra, "nocow", value);
         self
     }
+
     ///Sets `nodes`.
     #[inline]
     #[must_use]
@@ -1793,6 +1998,7 @@ impl StorageItem {
         set::set_list(&mut self.nodes, &mut self.extra, "nodes", value);
         self
     }
+
     ///Sets `nowritecache`.
     #[inline]
     #[must_use]
@@ -1800,6 +2006,7 @@ impl StorageItem {
         set::set(&mut self.nowritecache, &mut self.extra, "nowritecache", value);
         self
     }
+
     ///Sets `options`.
     #[inline]
     #[must_use]
@@ -1807,6 +2014,7 @@ impl StorageItem {
         set::set(&mut self.options, &mut self.extra, "options", value);
         self
     }
+
     ///Sets `path`.
     #[inline]
     #[must_use]
@@ -1814,6 +2022,7 @@ impl StorageItem {
         set::set(&mut self.path, &mut self.extra, "path", value);
         self
     }
+
     ///Sets `pool`.
     #[inline]
     #[must_use]
@@ -1821,6 +2030,7 @@ impl StorageItem {
         set::set(&mut self.pool, &mut self.extra, "pool", value);
         self
     }
+
     ///Sets `port`.
     #[inline]
     #[must_use]
@@ -1828,6 +2038,7 @@ impl StorageItem {
         set::set(&mut self.port, &mut self.extra, "port", value);
         self
     }
+
     ///Sets `portal`.
     #[inline]
     #[must_use]
@@ -1835,6 +2046,7 @@ impl StorageItem {
         set::set(&mut self.portal, &mut self.extra, "portal", value);
         self
     }
+
     ///Sets `preallocation`.
     #[inline]
     #[must_use]
@@ -1845,6 +2057,7 @@ impl StorageItem {
         set::set(&mut self.preallocation, &mut self.extra, "preallocation", value);
         self
     }
+
     ///Sets `prune-backups`.
     #[inline]
     #[must_use]
@@ -1855,6 +2068,7 @@ impl StorageItem {
         set::set(&mut self.prune_backups, &mut self.extra, "prune-backups", value);
         self
     }
+
     ///Sets `saferemove`.
     #[inline]
     #[must_use]
@@ -1862,6 +2076,7 @@ impl StorageItem {
         set::set(&mut self.saferemove, &mut self.extra, "saferemove", value);
         self
     }
+
     ///Sets `saferemove-stepsize`.
     #[inline]
     #[must_use]
@@ -1877,6 +2092,7 @@ impl StorageItem {
         );
         self
     }
+
     ///Sets `saferemove_throughput`.
     #[inline]
     #[must_use]
@@ -1892,6 +2108,7 @@ impl StorageItem {
         );
         self
     }
+
     ///Sets `server`.
     #[inline]
     #[must_use]
@@ -1899,6 +2116,7 @@ impl StorageItem {
         set::set(&mut self.server, &mut self.extra, "server", value);
         self
     }
+
     ///Sets `server2`.
     #[inline]
     #[must_use]
@@ -1906,6 +2124,7 @@ impl StorageItem {
         set::set(&mut self.server2, &mut self.extra, "server2", value);
         self
     }
+
     ///Sets `share`.
     #[inline]
     #[must_use]
@@ -1913,6 +2132,7 @@ impl StorageItem {
         set::set(&mut self.share, &mut self.extra, "share", value);
         self
     }
+
     ///Sets `shared`.
     #[inline]
     #[must_use]
@@ -1920,6 +2140,7 @@ impl StorageItem {
         set::set(&mut self.shared, &mut self.extra, "shared", value);
         self
     }
+
     ///Sets `skip-cert-verification`.
     #[inline]
     #[must_use]
@@ -1935,6 +2156,7 @@ impl StorageItem {
         );
         self
     }
+
     ///Sets `smbversion`.
     #[inline]
     #[must_use]
@@ -1945,6 +2167,7 @@ impl StorageItem {
         set::set(&mut self.smbversion, &mut self.extra, "smbversion", value);
         self
     }
+
     ///Sets `snapshot-as-volume-chain`.
     #[inline]
     #[must_use]
@@ -1960,6 +2183,7 @@ impl StorageItem {
         );
         self
     }
+
     ///Sets `sparse`.
     #[inline]
     #[must_use]
@@ -1967,6 +2191,7 @@ impl StorageItem {
         set::set(&mut self.sparse, &mut self.extra, "sparse", value);
         self
     }
+
     ///Sets `storage`.
     #[inline]
     #[must_use]
@@ -1974,6 +2199,7 @@ impl StorageItem {
         set::put(&mut self.storage, &mut self.extra, "storage", value);
         self
     }
+
     ///Sets `subdir`.
     #[inline]
     #[must_use]
@@ -1981,6 +2207,7 @@ impl StorageItem {
         set::set(&mut self.subdir, &mut self.extra, "subdir", value);
         self
     }
+
     ///Sets `tagged_only`.
     #[inline]
     #[must_use]
@@ -1988,6 +2215,7 @@ impl StorageItem {
         set::set(&mut self.tagged_only, &mut self.extra, "tagged_only", value);
         self
     }
+
     ///Sets `target`.
     #[inline]
     #[must_use]
@@ -1995,6 +2223,7 @@ impl StorageItem {
         set::set(&mut self.target, &mut self.extra, "target", value);
         self
     }
+
     ///Sets `thinpool`.
     #[inline]
     #[must_use]
@@ -2002,6 +2231,7 @@ impl StorageItem {
         set::set(&mut self.thinpool, &mut self.extra, "thinpool", value);
         self
     }
+
     ///Sets `transport`.
     #[inline]
     #[must_use]
@@ -2012,6 +2242,7 @@ impl StorageItem {
         set::set(&mut self.transport, &mut self.extra, "transport", value);
         self
     }
+
     ///Sets `type`.
     #[inline]
     #[must_use]
@@ -2019,6 +2250,7 @@ impl StorageItem {
         set::put(&mut self.type_, &mut self.extra, "type", value);
         self
     }
+
     ///Sets `username`.
     #[inline]
     #[must_use]
@@ -2026,6 +2258,7 @@ impl StorageItem {
         set::set(&mut self.username, &mut self.extra, "username", value);
         self
     }
+
     ///Sets `vgname`.
     #[inline]
     #[must_use]
@@ -2033,6 +2266,7 @@ impl StorageItem {
         set::set(&mut self.vgname, &mut self.extra, "vgname", value);
         self
     }
+
     ///Sets `volume`.
     #[inline]
     #[must_use]
@@ -2040,6 +2274,7 @@ impl StorageItem {
         set::set(&mut self.volume, &mut self.extra, "volume", value);
         self
     }
+
     ///Sets `zfs-base-path`.
     #[inline]
     #[must_use]
@@ -2047,13 +2282,17 @@ impl StorageItem {
         set::set(&mut self.zfs_base_path, &mut self.extra, "zfs-base-path", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -2208,7 +2447,9 @@ open_enum_impls!(StorageTransport {
 
 /// Storage type.
 ///
-/// Given by [`GET /storage`](StorageGet), [`POST /storage`](StoragePost), [`GET /storage/{storage}`](StorageStoragePath::get), [`PUT /storage/{storage}`](StorageStoragePut).
+/// Given by [`GET /storage`](StorageGet), [`POST /storage`](StoragePost),
+/// [`GET /storage/{storage}`](StorageStoragePath::get),
+/// [`PUT /storage/{storage}`](StorageStoragePut).
 /// Taken by [`GET /storage`](StorageGet), [`POST /storage`](StoragePost).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]

@@ -5,8 +5,12 @@ use crate::support::*;
 
 /// How container backups to Proxmox Backup Server recognize unchanged files.
 ///
-/// Given by [`GET /cluster/backup`](super::cluster::ClusterBackupPath::get), [`GET /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::get), [`GET /nodes/{node}/vzdump/defaults`](super::nodes::NodeVzdumpDefaultsGet).
-/// Taken by [`POST /cluster/backup`](super::cluster::ClusterBackupPost), [`PUT /cluster/backup/{id}`](super::cluster::ClusterBackupIdPut), [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
+/// Given by [`GET /cluster/backup`](super::cluster::ClusterBackupPath::get),
+/// [`GET /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::get),
+/// [`GET /nodes/{node}/vzdump/defaults`](super::nodes::NodeVzdumpDefaultsGet).
+/// Taken by [`POST /cluster/backup`](super::cluster::ClusterBackupPost),
+/// [`PUT /cluster/backup/{id}`](super::cluster::ClusterBackupIdPut),
+/// [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum BackupChangeDetection {
@@ -26,8 +30,12 @@ open_enum_impls!(BackupChangeDetection {
 
 /// How archives are compressed; `0` is off, and `1` is an older name for `lzo`.
 ///
-/// Given by [`GET /cluster/backup`](super::cluster::ClusterBackupPath::get), [`GET /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::get), [`GET /nodes/{node}/vzdump/defaults`](super::nodes::NodeVzdumpDefaultsGet).
-/// Taken by [`POST /cluster/backup`](super::cluster::ClusterBackupPost), [`PUT /cluster/backup/{id}`](super::cluster::ClusterBackupIdPut), [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
+/// Given by [`GET /cluster/backup`](super::cluster::ClusterBackupPath::get),
+/// [`GET /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::get),
+/// [`GET /nodes/{node}/vzdump/defaults`](super::nodes::NodeVzdumpDefaultsGet).
+/// Taken by [`POST /cluster/backup`](super::cluster::ClusterBackupPost),
+/// [`PUT /cluster/backup/{id}`](super::cluster::ClusterBackupIdPut),
+/// [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum BackupCompression {
@@ -55,8 +63,11 @@ open_enum_impls!(BackupCompression {
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Given by [`GET /cluster/backup`](super::cluster::ClusterBackupPath::get), [`GET /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::get).
-/// Taken by [`POST /cluster/backup`](super::cluster::ClusterBackupPost), [`PUT /cluster/backup/{id}`](super::cluster::ClusterBackupIdPut), [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
+/// Given by [`GET /cluster/backup`](super::cluster::ClusterBackupPath::get),
+/// [`GET /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::get).
+/// Taken by [`POST /cluster/backup`](super::cluster::ClusterBackupPost),
+/// [`PUT /cluster/backup/{id}`](super::cluster::ClusterBackupIdPut),
+/// [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
 #[non_exhaustive]
 pub struct BackupFleecing {
     /// Whether data the guest overwrites is first set aside on a faster storage than the target.
@@ -74,6 +85,7 @@ impl BackupFleecing {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     /// Whether data the guest overwrites is first set aside on a faster storage than the target.
     #[inline]
     #[must_use]
@@ -81,6 +93,7 @@ impl BackupFleecing {
         set::set(&mut self.enabled, &mut self.unknown, "enabled", value);
         self
     }
+
     /// Storage for the fleecing images; best a local one with thin provisioning and discard.
     #[inline]
     #[must_use]
@@ -121,10 +134,15 @@ impl Default for BackupFleecing {
 
 property_string_impls!(BackupFleecing);
 
-/// Whether mail is sent after every run or only after failures; superseded by notification matchers.
+/// Whether mail is sent after every run or only after failures; superseded by notification
+/// matchers.
 ///
-/// Given by [`GET /cluster/backup`](super::cluster::ClusterBackupPath::get), [`GET /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::get), [`GET /nodes/{node}/vzdump/defaults`](super::nodes::NodeVzdumpDefaultsGet).
-/// Taken by [`POST /cluster/backup`](super::cluster::ClusterBackupPost), [`PUT /cluster/backup/{id}`](super::cluster::ClusterBackupIdPut), [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
+/// Given by [`GET /cluster/backup`](super::cluster::ClusterBackupPath::get),
+/// [`GET /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::get),
+/// [`GET /nodes/{node}/vzdump/defaults`](super::nodes::NodeVzdumpDefaultsGet).
+/// Taken by [`POST /cluster/backup`](super::cluster::ClusterBackupPost),
+/// [`PUT /cluster/backup/{id}`](super::cluster::ClusterBackupIdPut),
+/// [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum BackupMailNotification {
@@ -142,8 +160,12 @@ open_enum_impls!(BackupMailNotification {
 
 /// Whether guests keep running, are suspended, or are stopped during the backup.
 ///
-/// Given by [`GET /cluster/backup`](super::cluster::ClusterBackupPath::get), [`GET /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::get), [`GET /nodes/{node}/vzdump/defaults`](super::nodes::NodeVzdumpDefaultsGet).
-/// Taken by [`POST /cluster/backup`](super::cluster::ClusterBackupPost), [`PUT /cluster/backup/{id}`](super::cluster::ClusterBackupIdPut), [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
+/// Given by [`GET /cluster/backup`](super::cluster::ClusterBackupPath::get),
+/// [`GET /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::get),
+/// [`GET /nodes/{node}/vzdump/defaults`](super::nodes::NodeVzdumpDefaultsGet).
+/// Taken by [`POST /cluster/backup`](super::cluster::ClusterBackupPost),
+/// [`PUT /cluster/backup/{id}`](super::cluster::ClusterBackupIdPut),
+/// [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum BackupMode {
@@ -163,8 +185,12 @@ open_enum_impls!(BackupMode {
 
 /// Whether results are mailed to `mailto` or go through the notification system.
 ///
-/// Given by [`GET /cluster/backup`](super::cluster::ClusterBackupPath::get), [`GET /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::get), [`GET /nodes/{node}/vzdump/defaults`](super::nodes::NodeVzdumpDefaultsGet).
-/// Taken by [`POST /cluster/backup`](super::cluster::ClusterBackupPost), [`PUT /cluster/backup/{id}`](super::cluster::ClusterBackupIdPut), [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
+/// Given by [`GET /cluster/backup`](super::cluster::ClusterBackupPath::get),
+/// [`GET /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::get),
+/// [`GET /nodes/{node}/vzdump/defaults`](super::nodes::NodeVzdumpDefaultsGet).
+/// Taken by [`POST /cluster/backup`](super::cluster::ClusterBackupPost),
+/// [`PUT /cluster/backup/{id}`](super::cluster::ClusterBackupIdPut),
+/// [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum BackupNotificationMode {
@@ -186,8 +212,12 @@ open_enum_impls!(BackupNotificationMode {
 
 /// When the job sends its result; jobs that a server before 9.0 wrote may still hold it.
 ///
-/// Given by [`GET /cluster/backup`](super::cluster::ClusterBackupPath::get), [`GET /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::get), [`GET /nodes/{node}/vzdump/defaults`](super::nodes::NodeVzdumpDefaultsGet).
-/// Taken by [`POST /cluster/backup`](super::cluster::ClusterBackupPost), [`PUT /cluster/backup/{id}`](super::cluster::ClusterBackupIdPut), [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
+/// Given by [`GET /cluster/backup`](super::cluster::ClusterBackupPath::get),
+/// [`GET /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::get),
+/// [`GET /nodes/{node}/vzdump/defaults`](super::nodes::NodeVzdumpDefaultsGet).
+/// Taken by [`POST /cluster/backup`](super::cluster::ClusterBackupPost),
+/// [`PUT /cluster/backup/{id}`](super::cluster::ClusterBackupIdPut),
+/// [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum BackupNotificationPolicy {
@@ -209,8 +239,11 @@ open_enum_impls!(BackupNotificationPolicy {
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Given by [`GET /cluster/backup`](super::cluster::ClusterBackupPath::get), [`GET /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::get).
-/// Taken by [`POST /cluster/backup`](super::cluster::ClusterBackupPost), [`PUT /cluster/backup/{id}`](super::cluster::ClusterBackupIdPut), [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
+/// Given by [`GET /cluster/backup`](super::cluster::ClusterBackupPath::get),
+/// [`GET /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::get).
+/// Taken by [`POST /cluster/backup`](super::cluster::ClusterBackupPost),
+/// [`PUT /cluster/backup/{id}`](super::cluster::ClusterBackupIdPut),
+/// [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
 #[non_exhaustive]
 pub struct BackupPerformance {
     /// I/O requests a VM backup may have under way at once.
@@ -228,6 +261,7 @@ impl BackupPerformance {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     /// I/O requests a VM backup may have under way at once.
     #[cfg_attr(doc, doc(alias("max-workers")))]
     #[inline]
@@ -236,6 +270,7 @@ impl BackupPerformance {
         set::set(&mut self.max_workers, &mut self.unknown, "max-workers", value);
         self
     }
+
     /// Directory entries a container backup to Proxmox Backup Server may hold in memory. Since 8.1.
     #[cfg_attr(doc, doc(alias("pbs-entries-max")))]
     #[inline]
@@ -273,8 +308,12 @@ property_string_impls!(BackupPerformance);
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Given by [`GET /cluster/options`](super::cluster::ClusterOptionsPath::get), [`GET /storage`](super::storage::StorageGet), [`GET /storage/{storage}`](super::storage::StorageStoragePath::get).
-/// Taken by [`PUT /cluster/options`](super::cluster::ClusterOptionsPut), [`POST /storage`](super::storage::StoragePost), [`PUT /storage/{storage}`](super::storage::StorageStoragePut).
+/// Given by [`GET /cluster/options`](super::cluster::ClusterOptionsPath::get),
+/// [`GET /storage`](super::storage::StorageGet),
+/// [`GET /storage/{storage}`](super::storage::StorageStoragePath::get).
+/// Taken by [`PUT /cluster/options`](super::cluster::ClusterOptionsPut),
+/// [`POST /storage`](super::storage::StoragePost),
+/// [`PUT /storage/{storage}`](super::storage::StorageStoragePut).
 #[non_exhaustive]
 pub struct BandwidthLimits {
     /// Limit in KiB/s for cloning disks. At least 0.
@@ -298,6 +337,7 @@ impl BandwidthLimits {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     /// Limit in KiB/s for cloning disks. At least 0.
     #[inline]
     #[must_use]
@@ -305,6 +345,7 @@ impl BandwidthLimits {
         set::set(&mut self.clone, &mut self.unknown, "clone", value);
         self
     }
+
     /// Limit in KiB/s where no other one applies. At least 0.
     #[inline]
     #[must_use]
@@ -312,6 +353,7 @@ impl BandwidthLimits {
         set::set(&mut self.default, &mut self.unknown, "default", value);
         self
     }
+
     /// Limit in KiB/s for migrating guests and their local disks. At least 0.
     #[inline]
     #[must_use]
@@ -319,6 +361,7 @@ impl BandwidthLimits {
         set::set(&mut self.migration, &mut self.unknown, "migration", value);
         self
     }
+
     /// Limit in KiB/s for moving disks to another storage. At least 0.
     #[inline]
     #[must_use]
@@ -326,6 +369,7 @@ impl BandwidthLimits {
         set::set(&mut self.move_, &mut self.unknown, "move", value);
         self
     }
+
     /// Limit in KiB/s for restoring backups. At least 0.
     #[inline]
     #[must_use]
@@ -364,9 +408,366 @@ impl Default for BandwidthLimits {
 
 property_string_impls!(BandwidthLimits);
 
-/// The answer to `GET /cluster/ceph/status`, which returns the state of the Ceph cluster as `ceph status` reports it.
+/// One element of `by_rank`: metadata servers that hold a rank.
 ///
-/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
+/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get),
+/// [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
+#[non_exhaustive]
+pub struct CephFsmapRank {
+    /// Number of the file system the metadata server works for.
+    pub filesystem_id: Option<i64>,
+    /// Global id of the running daemon; a restart changes it.
+    pub gid: Option<i64>,
+    /// Name of the metadata server.
+    pub name: Option<String>,
+    /// Rank held within the file system.
+    pub rank: Option<i64>,
+    /// State of the metadata server, such as `up:active`.
+    pub status: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl CephFsmapRank {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(CephFsmapRank {
+    optional: [
+        "filesystem_id" filesystem_id, "gid" gid, "name" name, "rank" rank, "status" status,
+    ],
+    others: extra,
+});
+
+impl Default for CephFsmapRank {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+/// A health check that found something.
+///
+/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get),
+/// [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
+#[non_exhaustive]
+pub struct CephHealthCheck {
+    /// What was found, piece by piece.
+    pub detail: Option<Vec<CephHealthCheckDetail>>,
+    /// Whether the check is muted and does not count for the overall health.
+    pub muted: Option<bool>,
+    /// Severity: `HEALTH_WARN` or `HEALTH_ERR`.
+    pub severity: Option<String>,
+    /// What was found, in short.
+    pub summary: Option<CephHealthCheckSummary>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl CephHealthCheck {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(CephHealthCheck {
+    optional: ["detail" detail, "muted" muted, "severity" severity, "summary" summary],
+    others: extra,
+});
+
+impl Default for CephHealthCheck {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+/// One element of `detail`: what was found, piece by piece.
+///
+/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get),
+/// [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
+#[non_exhaustive]
+pub struct CephHealthCheckDetail {
+    /// Text about one finding.
+    pub message: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl CephHealthCheckDetail {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(CephHealthCheckDetail {
+    optional: ["message" message],
+    others: extra,
+});
+
+impl Default for CephHealthCheckDetail {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+/// What was found, in short.
+///
+/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get),
+/// [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
+#[non_exhaustive]
+pub struct CephHealthCheckSummary {
+    /// Number of things concerned.
+    pub count: Option<i64>,
+    /// Text for people.
+    pub message: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl CephHealthCheckSummary {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(CephHealthCheckSummary {
+    optional: ["count" count, "message" message],
+    others: extra,
+});
+
+impl Default for CephHealthCheckSummary {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+/// One element of `mutes`: health checks that were muted.
+///
+/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get),
+/// [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
+#[non_exhaustive]
+pub struct CephHealthMute {
+    /// Code of the muted check.
+    pub code: Option<String>,
+    /// Number of things concerned at the time of muting; more of them end the mute unless it is
+    /// sticky.
+    pub count: Option<i64>,
+    /// Whether the mute stays when the check clears or gets worse.
+    pub sticky: Option<bool>,
+    /// Text of the check at the time of muting.
+    pub summary: Option<String>,
+    /// When the mute ends by itself; absent without a limit.
+    pub ttl: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl CephHealthMute {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(CephHealthMute {
+    optional: ["code" code, "count" count, "sticky" sticky, "summary" summary, "ttl" ttl],
+    others: extra,
+});
+
+impl Default for CephHealthMute {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+/// One element of `standbys`: managers on standby.
+///
+/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get),
+/// [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
+#[non_exhaustive]
+pub struct CephMgrmapStandby {
+    /// Global id of the manager; a restart changes it.
+    pub gid: Option<i64>,
+    /// Name of the manager.
+    pub name: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl CephMgrmapStandby {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(CephMgrmapStandby {
+    optional: ["gid" gid, "name" name],
+    others: extra,
+});
+
+impl Default for CephMgrmapStandby {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+/// One element of `mons`: the monitors, in order of rank.
+///
+/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get),
+/// [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
+#[non_exhaustive]
+pub struct CephMonmapMon {
+    /// Address of the monitor, in Ceph's notation.
+    pub addr: Option<String>,
+    /// Place of the monitor in the CRUSH hierarchy; used by stretched clusters.
+    pub crush_location: Option<String>,
+    /// Name of the monitor.
+    pub name: Option<String>,
+    /// Priority of the monitor when clients pick one.
+    pub priority: Option<i64>,
+    /// Address of the monitor for clients, in Ceph's notation.
+    pub public_addr: Option<String>,
+    /// The addresses of the monitor, one for each protocol.
+    pub public_addrs: Option<CephStatusAddresses>,
+    /// Rank of the monitor, counted from 0.
+    pub rank: Option<i64>,
+    /// Weight of the monitor when clients pick one.
+    pub weight: Option<i64>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl CephMonmapMon {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(CephMonmapMon {
+    optional: [
+        "addr" addr,
+        "crush_location" crush_location,
+        "name" name,
+        "priority" priority,
+        "public_addr" public_addr,
+        "public_addrs" public_addrs,
+        "rank" rank,
+        "weight" weight,
+    ],
+    others: extra,
+});
+
+impl Default for CephMonmapMon {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+/// One element of `pgs_by_state`: how many placement groups are in which state.
+///
+/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get),
+/// [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
+#[non_exhaustive]
+pub struct CephPgsByState {
+    /// Number of placement groups in the state.
+    pub count: Option<i64>,
+    /// The state, such as `active+clean`.
+    pub state_name: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl CephPgsByState {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(CephPgsByState {
+    optional: ["count" count, "state_name" state_name],
+    others: extra,
+});
+
+impl Default for CephPgsByState {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+/// A long operation under way.
+///
+/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get),
+/// [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
+#[non_exhaustive]
+pub struct CephProgressEvent {
+    /// Whether `ceph -s` shows the operation.
+    pub add_to_ceph_s: Option<bool>,
+    /// What is going on, as text for people.
+    pub message: Option<String>,
+    /// Share of the operation that is done, from 0 to 1.
+    pub progress: Option<f64>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl CephProgressEvent {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(CephProgressEvent {
+    optional: ["add_to_ceph_s" add_to_ceph_s, "message" message, "progress" progress],
+    others: extra,
+});
+
+impl Default for CephProgressEvent {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+/// The answer to `GET /cluster/ceph/status`, which returns the state of the Ceph cluster as
+/// `ceph status` reports it.
+///
+/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get),
+/// [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
 #[non_exhaustive]
 pub struct CephStatus {
     /// Number of the monitor election that formed the present quorum.
@@ -386,7 +787,7 @@ pub struct CephStatus {
     /// Placement groups, space, and present traffic.
     pub pgmap: Option<CephStatusPgmap>,
     /// Long operations under way, such as a rebalance, by id.
-    pub progress_events: Option<BTreeMap<String, CephStatusProgressEventsValue>>,
+    pub progress_events: Option<BTreeMap<String, CephProgressEvent>>,
     /// Ranks of the monitors that form the quorum.
     pub quorum: Option<Vec<i64>>,
     /// Seconds for which the quorum has been unchanged.
@@ -436,7 +837,8 @@ impl Default for CephStatus {
 
 /// One element of `addrvec`: the addresses, one for each protocol.
 ///
-/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
+/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get),
+/// [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
 #[non_exhaustive]
 pub struct CephStatusAddress {
     /// Address and port.
@@ -472,7 +874,8 @@ impl Default for CephStatusAddress {
 
 /// The addresses of the daemon, one for each protocol.
 ///
-/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
+/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get),
+/// [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
 #[non_exhaustive]
 pub struct CephStatusAddresses {
     /// The addresses, one for each protocol.
@@ -504,11 +907,12 @@ impl Default for CephStatusAddresses {
 
 /// Summary of the CephFS file systems and their metadata servers.
 ///
-/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
+/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get),
+/// [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
 #[non_exhaustive]
 pub struct CephStatusFsmap {
     /// Metadata servers that hold a rank.
-    pub by_rank: Option<Vec<CephStatusFsmapByRankItem>>,
+    pub by_rank: Option<Vec<CephFsmapRank>>,
     /// Version of the file system map.
     pub epoch: Option<i64>,
     /// Number of the file system.
@@ -555,57 +959,16 @@ impl Default for CephStatusFsmap {
     }
 }
 
-/// One element of `by_rank`: metadata servers that hold a rank.
-///
-/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
-#[non_exhaustive]
-pub struct CephStatusFsmapByRankItem {
-    /// Number of the file system the metadata server works for.
-    pub filesystem_id: Option<i64>,
-    /// Global id of the running daemon; a restart changes it.
-    pub gid: Option<i64>,
-    /// Name of the metadata server.
-    pub name: Option<String>,
-    /// Rank held within the file system.
-    pub rank: Option<i64>,
-    /// State of the metadata server, such as `up:active`.
-    pub status: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl CephStatusFsmapByRankItem {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(CephStatusFsmapByRankItem {
-    optional: [
-        "filesystem_id" filesystem_id, "gid" gid, "name" name, "rank" rank, "status" status,
-    ],
-    others: extra,
-});
-
-impl Default for CephStatusFsmapByRankItem {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
 /// Health of the cluster.
 ///
-/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
+/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get),
+/// [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
 #[non_exhaustive]
 pub struct CephStatusHealth {
     /// Health checks that found something, by code such as `OSD_DOWN`.
-    pub checks: Option<BTreeMap<String, CephStatusHealthChecksValue>>,
+    pub checks: Option<BTreeMap<String, CephHealthCheck>>,
     /// Health checks that were muted.
-    pub mutes: Option<Vec<CephStatusHealthMutesItem>>,
+    pub mutes: Option<Vec<CephHealthMute>>,
     /// Overall health: `HEALTH_OK`, `HEALTH_WARN` or `HEALTH_ERR`.
     pub status: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
@@ -633,153 +996,10 @@ impl Default for CephStatusHealth {
     }
 }
 
-/// A health check that found something.
-///
-/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
-#[non_exhaustive]
-pub struct CephStatusHealthChecksValue {
-    /// What was found, piece by piece.
-    pub detail: Option<Vec<CephStatusHealthChecksValueDetailItem>>,
-    /// Whether the check is muted and does not count for the overall health.
-    pub muted: Option<bool>,
-    /// Severity: `HEALTH_WARN` or `HEALTH_ERR`.
-    pub severity: Option<String>,
-    /// What was found, in short.
-    pub summary: Option<CephStatusHealthChecksValueSummary>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl CephStatusHealthChecksValue {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(CephStatusHealthChecksValue {
-    optional: ["detail" detail, "muted" muted, "severity" severity, "summary" summary],
-    others: extra,
-});
-
-impl Default for CephStatusHealthChecksValue {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// One element of `detail`: what was found, piece by piece.
-///
-/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
-#[non_exhaustive]
-pub struct CephStatusHealthChecksValueDetailItem {
-    /// Text about one finding.
-    pub message: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl CephStatusHealthChecksValueDetailItem {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(CephStatusHealthChecksValueDetailItem {
-    optional: ["message" message],
-    others: extra,
-});
-
-impl Default for CephStatusHealthChecksValueDetailItem {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// What was found, in short.
-///
-/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
-#[non_exhaustive]
-pub struct CephStatusHealthChecksValueSummary {
-    /// Number of things concerned.
-    pub count: Option<i64>,
-    /// Text for people.
-    pub message: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl CephStatusHealthChecksValueSummary {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(CephStatusHealthChecksValueSummary {
-    optional: ["count" count, "message" message],
-    others: extra,
-});
-
-impl Default for CephStatusHealthChecksValueSummary {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// One element of `mutes`: health checks that were muted.
-///
-/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
-#[non_exhaustive]
-pub struct CephStatusHealthMutesItem {
-    /// Code of the muted check.
-    pub code: Option<String>,
-    /// Number of things concerned at the time of muting; more of them end the mute unless it is sticky.
-    pub count: Option<i64>,
-    /// Whether the mute stays when the check clears or gets worse.
-    pub sticky: Option<bool>,
-    /// Text of the check at the time of muting.
-    pub summary: Option<String>,
-    /// When the mute ends by itself; absent without a limit.
-    pub ttl: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl CephStatusHealthMutesItem {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(CephStatusHealthMutesItem {
-    optional: ["code" code, "count" count, "sticky" sticky, "summary" summary, "ttl" ttl],
-    others: extra,
-});
-
-impl Default for CephStatusHealthMutesItem {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
 /// Managers of the cluster.
 ///
-/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
+/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get),
+/// [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
 #[non_exhaustive]
 pub struct CephStatusMgrmap {
     /// Address of the active manager, in Ceph's notation.
@@ -815,7 +1035,7 @@ pub struct CephStatusMgrmap {
     /// Addresses (URLs) that manager modules serve, by module.
     pub services: Option<BTreeMap<String, String>>,
     /// Managers on standby.
-    pub standbys: Option<Vec<CephStatusMgrmapStandbysItem>>,
+    pub standbys: Option<Vec<CephMgrmapStandby>>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -861,7 +1081,8 @@ impl Default for CephStatusMgrmap {
 
 /// One element of `active_clients`: connections that modules of the active manager hold.
 ///
-/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
+/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get),
+/// [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
 #[non_exhaustive]
 pub struct CephStatusMgrmapClient {
     /// The addresses, one for each protocol.
@@ -895,7 +1116,8 @@ impl Default for CephStatusMgrmapClient {
 
 /// One element of `available_modules`: modules that are installed.
 ///
-/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
+/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get),
+/// [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
 #[non_exhaustive]
 pub struct CephStatusMgrmapModule {
     /// Whether what it needs is installed.
@@ -929,48 +1151,16 @@ impl Default for CephStatusMgrmapModule {
     }
 }
 
-/// One element of `standbys`: managers on standby.
-///
-/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
-#[non_exhaustive]
-pub struct CephStatusMgrmapStandbysItem {
-    /// Global id of the manager; a restart changes it.
-    pub gid: Option<i64>,
-    /// Name of the manager.
-    pub name: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl CephStatusMgrmapStandbysItem {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(CephStatusMgrmapStandbysItem {
-    optional: ["gid" gid, "name" name],
-    others: extra,
-});
-
-impl Default for CephStatusMgrmapStandbysItem {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
 /// Monitors of the cluster.
 ///
-/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
+/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get),
+/// [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
 #[non_exhaustive]
 pub struct CephStatusMonmap {
     /// When the monitor map was first made, as Ceph writes times.
     pub created: Option<String>,
-    /// Monitors that may not lead, separated by commas; Ceph really ends the name with a colon and a blank.
+    /// Monitors that may not lead, separated by commas; Ceph really ends the name with a colon and
+    /// a blank.
     pub disallowed_leaders: Option<String>,
     /// How monitors elect their leader: 1 is `classic`, 2 `disallow`, 3 `connectivity`.
     pub election_strategy: Option<i64>,
@@ -987,7 +1177,7 @@ pub struct CephStatusMonmap {
     /// When the monitor map was last changed, as Ceph writes times.
     pub modified: Option<String>,
     /// The monitors, in order of rank.
-    pub mons: Option<Vec<CephStatusMonmapMonsItem>>,
+    pub mons: Option<Vec<CephMonmapMon>>,
     /// Number of monitors.
     pub num_mons: Option<i64>,
     /// Ranks of the monitors that form the quorum.
@@ -1041,7 +1231,8 @@ impl Default for CephStatusMonmap {
 
 /// What the monitors can do and all have to be able to do.
 ///
-/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
+/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get),
+/// [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
 #[non_exhaustive]
 pub struct CephStatusMonmapFeatures {
     /// Names of abilities that monitors may lack.
@@ -1073,64 +1264,10 @@ impl Default for CephStatusMonmapFeatures {
     }
 }
 
-/// One element of `mons`: the monitors, in order of rank.
-///
-/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
-#[non_exhaustive]
-pub struct CephStatusMonmapMonsItem {
-    /// Address of the monitor, in Ceph's notation.
-    pub addr: Option<String>,
-    /// Place of the monitor in the CRUSH hierarchy; used by stretched clusters.
-    pub crush_location: Option<String>,
-    /// Name of the monitor.
-    pub name: Option<String>,
-    /// Priority of the monitor when clients pick one.
-    pub priority: Option<i64>,
-    /// Address of the monitor for clients, in Ceph's notation.
-    pub public_addr: Option<String>,
-    /// The addresses of the monitor, one for each protocol.
-    pub public_addrs: Option<CephStatusAddresses>,
-    /// Rank of the monitor, counted from 0.
-    pub rank: Option<i64>,
-    /// Weight of the monitor when clients pick one.
-    pub weight: Option<i64>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl CephStatusMonmapMonsItem {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(CephStatusMonmapMonsItem {
-    optional: [
-        "addr" addr,
-        "crush_location" crush_location,
-        "name" name,
-        "priority" priority,
-        "public_addr" public_addr,
-        "public_addrs" public_addrs,
-        "rank" rank,
-        "weight" weight,
-    ],
-    others: extra,
-});
-
-impl Default for CephStatusMonmapMonsItem {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
 /// Counts of the OSDs.
 ///
-/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
+/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get),
+/// [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
 #[non_exhaustive]
 pub struct CephStatusOsdmap {
     /// Version of the OSD map.
@@ -1188,7 +1325,8 @@ impl Default for CephStatusOsdmap {
 
 /// Placement groups, space, and present traffic.
 ///
-/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
+/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get),
+/// [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
 #[non_exhaustive]
 pub struct CephStatusPgmap {
     /// Raw space that is free. In bytes.
@@ -1226,7 +1364,7 @@ pub struct CephStatusPgmap {
     /// Number of pools.
     pub num_pools: Option<i64>,
     /// How many placement groups are in which state.
-    pub pgs_by_state: Option<Vec<CephStatusPgmapPgsByStateItem>>,
+    pub pgs_by_state: Option<Vec<CephPgsByState>>,
     /// Data clients read per second; absent when idle. In bytes.
     pub read_bytes_sec: Option<u64>,
     /// Read operations of clients per second; absent when idle.
@@ -1304,79 +1442,10 @@ impl Default for CephStatusPgmap {
     }
 }
 
-/// One element of `pgs_by_state`: how many placement groups are in which state.
-///
-/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
-#[non_exhaustive]
-pub struct CephStatusPgmapPgsByStateItem {
-    /// Number of placement groups in the state.
-    pub count: Option<i64>,
-    /// The state, such as `active+clean`.
-    pub state_name: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl CephStatusPgmapPgsByStateItem {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(CephStatusPgmapPgsByStateItem {
-    optional: ["count" count, "state_name" state_name],
-    others: extra,
-});
-
-impl Default for CephStatusPgmapPgsByStateItem {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// A long operation under way.
-///
-/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
-#[non_exhaustive]
-pub struct CephStatusProgressEventsValue {
-    /// Whether `ceph -s` shows the operation.
-    pub add_to_ceph_s: Option<bool>,
-    /// What is going on, as text for people.
-    pub message: Option<String>,
-    /// Share of the operation that is done, from 0 to 1.
-    pub progress: Option<f64>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl CephStatusProgressEventsValue {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(CephStatusProgressEventsValue {
-    optional: ["add_to_ceph_s" add_to_ceph_s, "message" message, "progress" progress],
-    others: extra,
-});
-
-impl Default for CephStatusProgressEventsValue {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
 /// Further daemons that have registered with the managers.
 ///
-/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
+/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get),
+/// [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
 #[non_exhaustive]
 pub struct CephStatusServicemap {
     /// Version of the service map.
@@ -1410,9 +1479,12 @@ impl Default for CephStatusServicemap {
     }
 }
 
-/// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}`, which lists the sub-resources of a snapshot.
+/// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}`, which lists the
+/// sub-resources of a snapshot.
 ///
-/// Given by [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}`](super::lxc::LxcVmidSnapshotSnapnamePath::get), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}`](super::qemu::QemuVmidSnapshotSnapnamePath::get).
+/// Given by
+/// [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}`](super::lxc::LxcVmidSnapshotSnapnamePath::get),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}`](super::qemu::QemuVmidSnapshotSnapnamePath::get).
 #[non_exhaustive]
 pub struct CmdEntry {
     /// Name of the sub-resource.
@@ -1439,7 +1511,8 @@ object!(CmdEntry {
 
 /// Console viewer to open; noVNC takes over where the chosen one cannot be used.
 ///
-/// Given by [`GET /cluster/options`](super::cluster::ClusterOptionsPath::get), [`GET /version`](super::version::VersionPath::get).
+/// Given by [`GET /cluster/options`](super::cluster::ClusterOptionsPath::get),
+/// [`GET /version`](super::version::VersionPath::get).
 /// Taken by [`PUT /cluster/options`](super::cluster::ClusterOptionsPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
@@ -1462,7 +1535,14 @@ open_enum_impls!(ConsoleViewer {
 
 /// One element of the answer to `GET /cluster`, which lists the sub-resources of `/cluster`.
 ///
-/// Given by [`GET /cluster`](super::cluster::ClusterPath::get), [`GET /cluster/acme`](super::cluster_acme::ClusterAcmePath::get), [`GET /cluster/acme/account`](super::cluster_acme::ClusterAcmeAccountPath::get), [`GET /cluster/bulk-action`](super::cluster::ClusterBulkActionPath::get), [`GET /cluster/bulk-action/guest`](super::cluster::ClusterBulkActionGuestPath::get), [`GET /cluster/ceph`](super::cluster_ceph::ClusterCephPath::get), [`GET /cluster/config`](super::cluster::ClusterConfigPath::get), [`GET /cluster/firewall`](super::cluster_firewall::ClusterFirewallPath::get) and 26 more.
+/// Given by [`GET /cluster`](super::cluster::ClusterPath::get),
+/// [`GET /cluster/acme`](super::cluster_acme::ClusterAcmePath::get),
+/// [`GET /cluster/acme/account`](super::cluster_acme::ClusterAcmeAccountPath::get),
+/// [`GET /cluster/bulk-action`](super::cluster::ClusterBulkActionPath::get),
+/// [`GET /cluster/bulk-action/guest`](super::cluster::ClusterBulkActionGuestPath::get),
+/// [`GET /cluster/ceph`](super::cluster_ceph::ClusterCephPath::get),
+/// [`GET /cluster/config`](super::cluster::ClusterConfigPath::get),
+/// [`GET /cluster/firewall`](super::cluster_firewall::ClusterFirewallPath::get) and 26 more.
 #[non_exhaustive]
 pub struct DirectoryEntry {
     /// Local name of the account.
@@ -1480,6 +1560,7 @@ impl DirectoryEntry {
         set::put(&mut new.name, &mut new.extra, "name", name);
         new
     }
+
     ///Sets `name`.
     #[inline]
     #[must_use]
@@ -1487,13 +1568,17 @@ impl DirectoryEntry {
         set::put(&mut self.name, &mut self.extra, "name", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -1507,8 +1592,12 @@ object!(DirectoryEntry {
 
 /// Format of new disk images if none is named.
 ///
-/// Given by [`GET /storage`](super::storage::StorageGet), [`GET /storage/{storage}`](super::storage::StorageStoragePath::get).
-/// Taken by [`POST /nodes/{node}/storage/{storage}/content`](super::node_storage::NodeStorageStorageContentPost), [`POST /storage`](super::storage::StoragePost), [`PUT /storage/{storage}`](super::storage::StorageStoragePut).
+/// Given by [`GET /storage`](super::storage::StorageGet),
+/// [`GET /storage/{storage}`](super::storage::StorageStoragePath::get).
+/// Taken by
+/// [`POST /nodes/{node}/storage/{storage}/content`](super::node_storage::NodeStorageStorageContentPost),
+/// [`POST /storage`](super::storage::StoragePost),
+/// [`PUT /storage/{storage}`](super::storage::StorageStoragePut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum DiskFormat {
@@ -1528,9 +1617,13 @@ open_enum_impls!(DiskFormat {
     "raw" Raw, "qcow2" Qcow2, "subvol" Subvol, "vmdk" Vmdk,
 });
 
-/// The answer to `GET /cluster/firewall/aliases/{name}`, which reads one address alias of the cluster.
+/// The answer to `GET /cluster/firewall/aliases/{name}`, which reads one address alias of the
+/// cluster.
 ///
-/// Given by [`GET /cluster/firewall/aliases/{name}`](super::cluster_firewall::ClusterFirewallAliasesNamePath::get), [`GET /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`](super::lxc::LxcVmidFirewallAliasesNamePath::get), [`GET /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`](super::qemu::QemuVmidFirewallAliasesNamePath::get).
+/// Given by
+/// [`GET /cluster/firewall/aliases/{name}`](super::cluster_firewall::ClusterFirewallAliasesNamePath::get),
+/// [`GET /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`](super::lxc::LxcVmidFirewallAliasesNamePath::get),
+/// [`GET /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`](super::qemu::QemuVmidFirewallAliasesNamePath::get).
 #[non_exhaustive]
 pub struct FirewallAlias {
     /// Address or network the alias stands for.
@@ -1554,6 +1647,7 @@ impl FirewallAlias {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     ///Sets `cidr`.
     #[inline]
     #[must_use]
@@ -1561,6 +1655,7 @@ impl FirewallAlias {
         set::set(&mut self.cidr, &mut self.extra, "cidr", value);
         self
     }
+
     ///Sets `comment`.
     #[inline]
     #[must_use]
@@ -1568,6 +1663,7 @@ impl FirewallAlias {
         set::set(&mut self.comment, &mut self.extra, "comment", value);
         self
     }
+
     ///Sets `digest`.
     #[inline]
     #[must_use]
@@ -1575,6 +1671,7 @@ impl FirewallAlias {
         set::set(&mut self.digest, &mut self.extra, "digest", value);
         self
     }
+
     ///Sets `ipversion`.
     #[inline]
     #[must_use]
@@ -1582,6 +1679,7 @@ impl FirewallAlias {
         set::set(&mut self.ipversion, &mut self.extra, "ipversion", value);
         self
     }
+
     ///Sets `name`.
     #[inline]
     #[must_use]
@@ -1589,13 +1687,17 @@ impl FirewallAlias {
         set::set(&mut self.name, &mut self.extra, "name", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -1616,16 +1718,21 @@ impl Default for FirewallAlias {
     }
 }
 
-/// One element of the answer to `GET /cluster/firewall/aliases`, which lists the address aliases of the cluster.
+/// One element of the answer to `GET /cluster/firewall/aliases`, which lists the address aliases of
+/// the cluster.
 ///
-/// Given by [`GET /cluster/firewall/aliases`](super::cluster_firewall::ClusterFirewallAliasesPath::get), [`GET /nodes/{node}/lxc/{vmid}/firewall/aliases`](super::lxc::LxcVmidFirewallAliasesPath::get), [`GET /nodes/{node}/qemu/{vmid}/firewall/aliases`](super::qemu::QemuVmidFirewallAliasesPath::get).
+/// Given by
+/// [`GET /cluster/firewall/aliases`](super::cluster_firewall::ClusterFirewallAliasesPath::get),
+/// [`GET /nodes/{node}/lxc/{vmid}/firewall/aliases`](super::lxc::LxcVmidFirewallAliasesPath::get),
+/// [`GET /nodes/{node}/qemu/{vmid}/firewall/aliases`](super::qemu::QemuVmidFirewallAliasesPath::get).
 #[non_exhaustive]
 pub struct FirewallAliasesItem {
     /// Address or network the alias stands for.
     pub cidr: Cidr,
     /// Comment on the entry.
     pub comment: Option<String>,
-    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
+    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At
+    /// most 64 characters.
     pub digest: Option<String>,
     /// IP version, 4 or 6, as told by the addresses.
     pub ipversion: Option<i64>,
@@ -1643,6 +1750,7 @@ impl FirewallAliasesItem {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     ///Sets `cidr`.
     #[inline]
     #[must_use]
@@ -1650,6 +1758,7 @@ impl FirewallAliasesItem {
         set::put(&mut self.cidr, &mut self.extra, "cidr", value);
         self
     }
+
     ///Sets `comment`.
     #[inline]
     #[must_use]
@@ -1657,6 +1766,7 @@ impl FirewallAliasesItem {
         set::set(&mut self.comment, &mut self.extra, "comment", value);
         self
     }
+
     ///Sets `digest`.
     #[inline]
     #[must_use]
@@ -1664,6 +1774,7 @@ impl FirewallAliasesItem {
         set::set(&mut self.digest, &mut self.extra, "digest", value);
         self
     }
+
     ///Sets `ipversion`.
     #[inline]
     #[must_use]
@@ -1671,6 +1782,7 @@ impl FirewallAliasesItem {
         set::set(&mut self.ipversion, &mut self.extra, "ipversion", value);
         self
     }
+
     ///Sets `name`.
     #[inline]
     #[must_use]
@@ -1678,13 +1790,17 @@ impl FirewallAliasesItem {
         set::put(&mut self.name, &mut self.extra, "name", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -1697,14 +1813,19 @@ object!(FirewallAliasesItem {
     others: extra,
 });
 
-/// One element of the answer to `GET /cluster/firewall/ipset`, which lists the IP sets of the cluster.
+/// One element of the answer to `GET /cluster/firewall/ipset`, which lists the IP sets of the
+/// cluster.
 ///
-/// Given by [`GET /cluster/firewall/ipset`](super::cluster_firewall::ClusterFirewallIpsetPath::get), [`GET /nodes/{node}/lxc/{vmid}/firewall/ipset`](super::lxc::LxcVmidFirewallIpsetPath::get), [`GET /nodes/{node}/qemu/{vmid}/firewall/ipset`](super::qemu::QemuVmidFirewallIpsetPath::get).
+/// Given by
+/// [`GET /cluster/firewall/ipset`](super::cluster_firewall::ClusterFirewallIpsetPath::get),
+/// [`GET /nodes/{node}/lxc/{vmid}/firewall/ipset`](super::lxc::LxcVmidFirewallIpsetPath::get),
+/// [`GET /nodes/{node}/qemu/{vmid}/firewall/ipset`](super::qemu::QemuVmidFirewallIpsetPath::get).
 #[non_exhaustive]
 pub struct FirewallIpset {
     /// Comment on the entry.
     pub comment: Option<String>,
-    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
+    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At
+    /// most 64 characters.
     pub digest: String,
     /// Name of the IP set. At most 64 characters.
     pub name: String,
@@ -1728,9 +1849,13 @@ object!(FirewallIpset {
     others: extra,
 });
 
-/// The answer to `GET /cluster/firewall/ipset/{name}/{cidr}`, which reads one entry of an IP set of the cluster.
+/// The answer to `GET /cluster/firewall/ipset/{name}/{cidr}`, which reads one entry of an IP set of
+/// the cluster.
 ///
-/// Given by [`GET /cluster/firewall/ipset/{name}/{cidr}`](super::cluster_firewall::ClusterFirewallIpsetNameCidrPath::get), [`GET /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`](super::lxc::LxcVmidFirewallIpsetNameCidrPath::get), [`GET /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`](super::qemu::QemuVmidFirewallIpsetNameCidrPath::get).
+/// Given by
+/// [`GET /cluster/firewall/ipset/{name}/{cidr}`](super::cluster_firewall::ClusterFirewallIpsetNameCidrPath::get),
+/// [`GET /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`](super::lxc::LxcVmidFirewallIpsetNameCidrPath::get),
+/// [`GET /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`](super::qemu::QemuVmidFirewallIpsetNameCidrPath::get).
 #[non_exhaustive]
 pub struct FirewallIpsetEntry {
     /// Address or network in CIDR notation.
@@ -1754,6 +1879,7 @@ impl FirewallIpsetEntry {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     ///Sets `cidr`.
     #[inline]
     #[must_use]
@@ -1761,6 +1887,7 @@ impl FirewallIpsetEntry {
         set::set(&mut self.cidr, &mut self.extra, "cidr", value);
         self
     }
+
     ///Sets `comment`.
     #[inline]
     #[must_use]
@@ -1768,6 +1895,7 @@ impl FirewallIpsetEntry {
         set::set(&mut self.comment, &mut self.extra, "comment", value);
         self
     }
+
     ///Sets `digest`.
     #[inline]
     #[must_use]
@@ -1775,6 +1903,7 @@ impl FirewallIpsetEntry {
         set::set(&mut self.digest, &mut self.extra, "digest", value);
         self
     }
+
     ///Sets `errors`.
     #[inline]
     #[must_use]
@@ -1782,6 +1911,7 @@ impl FirewallIpsetEntry {
         set::set(&mut self.errors, &mut self.extra, "errors", value);
         self
     }
+
     ///Sets `nomatch`.
     #[inline]
     #[must_use]
@@ -1789,13 +1919,17 @@ impl FirewallIpsetEntry {
         set::set(&mut self.nomatch, &mut self.extra, "nomatch", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -1816,16 +1950,21 @@ impl Default for FirewallIpsetEntry {
     }
 }
 
-/// One element of the answer to `GET /cluster/firewall/ipset/{name}`, which lists the entries of an IP set of the cluster.
+/// One element of the answer to `GET /cluster/firewall/ipset/{name}`, which lists the entries of an
+/// IP set of the cluster.
 ///
-/// Given by [`GET /cluster/firewall/ipset/{name}`](super::cluster_firewall::ClusterFirewallIpsetNamePath::get), [`GET /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`](super::lxc::LxcVmidFirewallIpsetNamePath::get), [`GET /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`](super::qemu::QemuVmidFirewallIpsetNamePath::get).
+/// Given by
+/// [`GET /cluster/firewall/ipset/{name}`](super::cluster_firewall::ClusterFirewallIpsetNamePath::get),
+/// [`GET /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`](super::lxc::LxcVmidFirewallIpsetNamePath::get),
+/// [`GET /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`](super::qemu::QemuVmidFirewallIpsetNamePath::get).
 #[non_exhaustive]
 pub struct FirewallIpsetItem {
     /// Address or network in CIDR notation.
     pub cidr: Cidr,
     /// Comment on the entry.
     pub comment: Option<String>,
-    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
+    /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At
+    /// most 64 characters.
     pub digest: Option<String>,
     /// Takes the address or network out of the set, as an exception from a larger entry.
     pub nomatch: Option<bool>,
@@ -1842,6 +1981,7 @@ impl FirewallIpsetItem {
         set::put(&mut new.cidr, &mut new.extra, "cidr", cidr);
         new
     }
+
     ///Sets `cidr`.
     #[inline]
     #[must_use]
@@ -1849,6 +1989,7 @@ impl FirewallIpsetItem {
         set::put(&mut self.cidr, &mut self.extra, "cidr", value);
         self
     }
+
     ///Sets `comment`.
     #[inline]
     #[must_use]
@@ -1856,6 +1997,7 @@ impl FirewallIpsetItem {
         set::set(&mut self.comment, &mut self.extra, "comment", value);
         self
     }
+
     ///Sets `digest`.
     #[inline]
     #[must_use]
@@ -1863,6 +2005,7 @@ impl FirewallIpsetItem {
         set::set(&mut self.digest, &mut self.extra, "digest", value);
         self
     }
+
     ///Sets `nomatch`.
     #[inline]
     #[must_use]
@@ -1870,13 +2013,17 @@ impl FirewallIpsetItem {
         set::set(&mut self.nomatch, &mut self.extra, "nomatch", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -1891,8 +2038,26 @@ object!(FirewallIpsetItem {
 
 /// Level to log matching packets at; `nolog` logs nothing.
 ///
-/// Given by [`GET /cluster/firewall/groups/{group}`](super::cluster_firewall::ClusterFirewallGroupsGroupPath::get), [`GET /cluster/firewall/groups/{group}/{pos}`](super::cluster_firewall::ClusterFirewallGroupsGroupPosPath::get), [`GET /cluster/firewall/rules`](super::cluster_firewall::ClusterFirewallRulesPath::get), [`GET /cluster/firewall/rules/{pos}`](super::cluster_firewall::ClusterFirewallRulesPosPath::get), [`GET /cluster/sdn/vnets/{vnet}/firewall/rules`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPath::get), [`GET /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosPath::get), [`GET /nodes/{node}/firewall/rules`](super::node_firewall::NodeFirewallRulesPath::get), [`GET /nodes/{node}/firewall/rules/{pos}`](super::node_firewall::NodeFirewallRulesPosPath::get) and 4 more.
-/// Taken by [`POST /cluster/firewall/groups/{group}`](super::cluster_firewall::ClusterFirewallGroupsGroupPost), [`PUT /cluster/firewall/groups/{group}/{pos}`](super::cluster_firewall::ClusterFirewallGroupsGroupPosPut), [`POST /cluster/firewall/rules`](super::cluster_firewall::ClusterFirewallRulesPost), [`PUT /cluster/firewall/rules/{pos}`](super::cluster_firewall::ClusterFirewallRulesPosPut), [`POST /cluster/sdn/vnets/{vnet}/firewall/rules`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPost), [`PUT /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosPut), [`POST /nodes/{node}/firewall/rules`](super::node_firewall::NodeFirewallRulesPost), [`PUT /nodes/{node}/firewall/rules/{pos}`](super::node_firewall::NodeFirewallRulesPosPut) and 4 more.
+/// Given by
+/// [`GET /cluster/firewall/groups/{group}`](super::cluster_firewall::ClusterFirewallGroupsGroupPath::get),
+/// [`GET /cluster/firewall/groups/{group}/{pos}`](super::cluster_firewall::ClusterFirewallGroupsGroupPosPath::get),
+/// [`GET /cluster/firewall/rules`](super::cluster_firewall::ClusterFirewallRulesPath::get),
+/// [`GET /cluster/firewall/rules/{pos}`](super::cluster_firewall::ClusterFirewallRulesPosPath::get),
+/// [`GET /cluster/sdn/vnets/{vnet}/firewall/rules`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPath::get),
+/// [`GET /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosPath::get),
+/// [`GET /nodes/{node}/firewall/rules`](super::node_firewall::NodeFirewallRulesPath::get),
+/// [`GET /nodes/{node}/firewall/rules/{pos}`](super::node_firewall::NodeFirewallRulesPosPath::get)
+/// and 4 more.
+/// Taken by
+/// [`POST /cluster/firewall/groups/{group}`](super::cluster_firewall::ClusterFirewallGroupsGroupPost),
+/// [`PUT /cluster/firewall/groups/{group}/{pos}`](super::cluster_firewall::ClusterFirewallGroupsGroupPosPut),
+/// [`POST /cluster/firewall/rules`](super::cluster_firewall::ClusterFirewallRulesPost),
+/// [`PUT /cluster/firewall/rules/{pos}`](super::cluster_firewall::ClusterFirewallRulesPosPut),
+/// [`POST /cluster/sdn/vnets/{vnet}/firewall/rules`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPost),
+/// [`PUT /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosPut),
+/// [`POST /nodes/{node}/firewall/rules`](super::node_firewall::NodeFirewallRulesPost),
+/// [`PUT /nodes/{node}/firewall/rules/{pos}`](super::node_firewall::NodeFirewallRulesPosPut) and 4
+/// more.
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum FirewallLogLevel {
@@ -1932,8 +2097,12 @@ open_enum_impls!(FirewallLogLevel {
 
 /// Level to log forwarded traffic at; `nolog` logs nothing.
 ///
-/// Given by [`GET /cluster/sdn/vnets/{vnet}/firewall/options`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallOptionsPath::get), [`GET /nodes/{node}/firewall/options`](super::node_firewall::NodeFirewallOptionsPath::get).
-/// Taken by [`PUT /cluster/sdn/vnets/{vnet}/firewall/options`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallOptionsPut), [`PUT /nodes/{node}/firewall/options`](super::node_firewall::NodeFirewallOptionsPut).
+/// Given by
+/// [`GET /cluster/sdn/vnets/{vnet}/firewall/options`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallOptionsPath::get),
+/// [`GET /nodes/{node}/firewall/options`](super::node_firewall::NodeFirewallOptionsPath::get).
+/// Taken by
+/// [`PUT /cluster/sdn/vnets/{vnet}/firewall/options`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallOptionsPut),
+/// [`PUT /nodes/{node}/firewall/options`](super::node_firewall::NodeFirewallOptionsPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum FirewallLogLevelForward {
@@ -1973,8 +2142,13 @@ open_enum_impls!(FirewallLogLevelForward {
 
 /// Level to log incoming traffic at; `nolog` logs nothing.
 ///
-/// Given by [`GET /nodes/{node}/firewall/options`](super::node_firewall::NodeFirewallOptionsPath::get), [`GET /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPath::get), [`GET /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPath::get).
-/// Taken by [`PUT /nodes/{node}/firewall/options`](super::node_firewall::NodeFirewallOptionsPut), [`PUT /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPut), [`PUT /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPut).
+/// Given by
+/// [`GET /nodes/{node}/firewall/options`](super::node_firewall::NodeFirewallOptionsPath::get),
+/// [`GET /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPath::get),
+/// [`GET /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPath::get).
+/// Taken by [`PUT /nodes/{node}/firewall/options`](super::node_firewall::NodeFirewallOptionsPut),
+/// [`PUT /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPut),
+/// [`PUT /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum FirewallLogLevelIn {
@@ -2014,8 +2188,13 @@ open_enum_impls!(FirewallLogLevelIn {
 
 /// Level to log outgoing traffic at; `nolog` logs nothing.
 ///
-/// Given by [`GET /nodes/{node}/firewall/options`](super::node_firewall::NodeFirewallOptionsPath::get), [`GET /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPath::get), [`GET /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPath::get).
-/// Taken by [`PUT /nodes/{node}/firewall/options`](super::node_firewall::NodeFirewallOptionsPut), [`PUT /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPut), [`PUT /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPut).
+/// Given by
+/// [`GET /nodes/{node}/firewall/options`](super::node_firewall::NodeFirewallOptionsPath::get),
+/// [`GET /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPath::get),
+/// [`GET /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPath::get).
+/// Taken by [`PUT /nodes/{node}/firewall/options`](super::node_firewall::NodeFirewallOptionsPut),
+/// [`PUT /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPut),
+/// [`PUT /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum FirewallLogLevelOut {
@@ -2055,8 +2234,11 @@ open_enum_impls!(FirewallLogLevelOut {
 
 /// What happens to forwarded traffic that no rule matches.
 ///
-/// Given by [`GET /cluster/firewall/options`](super::cluster_firewall::ClusterFirewallOptionsPath::get), [`GET /cluster/sdn/vnets/{vnet}/firewall/options`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallOptionsPath::get).
-/// Taken by [`PUT /cluster/firewall/options`](super::cluster_firewall::ClusterFirewallOptionsPut), [`PUT /cluster/sdn/vnets/{vnet}/firewall/options`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallOptionsPut).
+/// Given by
+/// [`GET /cluster/firewall/options`](super::cluster_firewall::ClusterFirewallOptionsPath::get),
+/// [`GET /cluster/sdn/vnets/{vnet}/firewall/options`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallOptionsPath::get).
+/// Taken by [`PUT /cluster/firewall/options`](super::cluster_firewall::ClusterFirewallOptionsPut),
+/// [`PUT /cluster/sdn/vnets/{vnet}/firewall/options`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallOptionsPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum FirewallPolicyForward {
@@ -2074,8 +2256,13 @@ open_enum_impls!(FirewallPolicyForward {
 
 /// What happens to incoming traffic that no rule matches.
 ///
-/// Given by [`GET /cluster/firewall/options`](super::cluster_firewall::ClusterFirewallOptionsPath::get), [`GET /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPath::get), [`GET /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPath::get).
-/// Taken by [`PUT /cluster/firewall/options`](super::cluster_firewall::ClusterFirewallOptionsPut), [`PUT /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPut), [`PUT /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPut).
+/// Given by
+/// [`GET /cluster/firewall/options`](super::cluster_firewall::ClusterFirewallOptionsPath::get),
+/// [`GET /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPath::get),
+/// [`GET /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPath::get).
+/// Taken by [`PUT /cluster/firewall/options`](super::cluster_firewall::ClusterFirewallOptionsPut),
+/// [`PUT /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPut),
+/// [`PUT /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum FirewallPolicyIn {
@@ -2095,8 +2282,13 @@ open_enum_impls!(FirewallPolicyIn {
 
 /// What happens to outgoing traffic that no rule matches.
 ///
-/// Given by [`GET /cluster/firewall/options`](super::cluster_firewall::ClusterFirewallOptionsPath::get), [`GET /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPath::get), [`GET /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPath::get).
-/// Taken by [`PUT /cluster/firewall/options`](super::cluster_firewall::ClusterFirewallOptionsPut), [`PUT /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPut), [`PUT /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPut).
+/// Given by
+/// [`GET /cluster/firewall/options`](super::cluster_firewall::ClusterFirewallOptionsPath::get),
+/// [`GET /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPath::get),
+/// [`GET /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPath::get).
+/// Taken by [`PUT /cluster/firewall/options`](super::cluster_firewall::ClusterFirewallOptionsPut),
+/// [`PUT /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPut),
+/// [`PUT /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum FirewallPolicyOut {
@@ -2114,9 +2306,11 @@ open_enum_impls!(FirewallPolicyOut {
     "ACCEPT" Accept, "REJECT" Reject, "DROP" Drop,
 });
 
-/// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/firewall/refs`, which lists the aliases and IP sets that firewall rules of a container can name.
+/// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/firewall/refs`, which lists the
+/// aliases and IP sets that firewall rules of a container can name.
 ///
-/// Given by [`GET /nodes/{node}/lxc/{vmid}/firewall/refs`](super::lxc::LxcVmidFirewallRefsGet), [`GET /nodes/{node}/qemu/{vmid}/firewall/refs`](super::qemu::QemuVmidFirewallRefsGet).
+/// Given by [`GET /nodes/{node}/lxc/{vmid}/firewall/refs`](super::lxc::LxcVmidFirewallRefsGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/firewall/refs`](super::qemu::QemuVmidFirewallRefsGet).
 #[non_exhaustive]
 pub struct FirewallRef {
     /// Comment on the entry.
@@ -2151,8 +2345,12 @@ object!(FirewallRef {
 
 /// Whether it is an alias or an IP set.
 ///
-/// Given by [`GET /cluster/firewall/refs`](super::cluster_firewall::ClusterFirewallRefsGet), [`GET /nodes/{node}/lxc/{vmid}/firewall/refs`](super::lxc::LxcVmidFirewallRefsGet), [`GET /nodes/{node}/qemu/{vmid}/firewall/refs`](super::qemu::QemuVmidFirewallRefsGet).
-/// Taken by [`GET /cluster/firewall/refs`](super::cluster_firewall::ClusterFirewallRefsGet), [`GET /nodes/{node}/lxc/{vmid}/firewall/refs`](super::lxc::LxcVmidFirewallRefsGet), [`GET /nodes/{node}/qemu/{vmid}/firewall/refs`](super::qemu::QemuVmidFirewallRefsGet).
+/// Given by [`GET /cluster/firewall/refs`](super::cluster_firewall::ClusterFirewallRefsGet),
+/// [`GET /nodes/{node}/lxc/{vmid}/firewall/refs`](super::lxc::LxcVmidFirewallRefsGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/firewall/refs`](super::qemu::QemuVmidFirewallRefsGet).
+/// Taken by [`GET /cluster/firewall/refs`](super::cluster_firewall::ClusterFirewallRefsGet),
+/// [`GET /nodes/{node}/lxc/{vmid}/firewall/refs`](super::lxc::LxcVmidFirewallRefsGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/firewall/refs`](super::qemu::QemuVmidFirewallRefsGet).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum FirewallRefType {
@@ -2168,16 +2366,27 @@ open_enum_impls!(FirewallRefType {
     "alias" Alias, "ipset" Ipset,
 });
 
-/// One element of the answer to `GET /cluster/firewall/groups/{group}`, which lists the rules of a security group in order.
+/// One element of the answer to `GET /cluster/firewall/groups/{group}`, which lists the rules of a
+/// security group in order.
 ///
-/// Given by [`GET /cluster/firewall/groups/{group}`](super::cluster_firewall::ClusterFirewallGroupsGroupPath::get), [`GET /cluster/firewall/groups/{group}/{pos}`](super::cluster_firewall::ClusterFirewallGroupsGroupPosPath::get), [`GET /cluster/firewall/rules`](super::cluster_firewall::ClusterFirewallRulesPath::get), [`GET /cluster/firewall/rules/{pos}`](super::cluster_firewall::ClusterFirewallRulesPosPath::get), [`GET /cluster/sdn/vnets/{vnet}/firewall/rules`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPath::get), [`GET /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosPath::get), [`GET /nodes/{node}/firewall/rules`](super::node_firewall::NodeFirewallRulesPath::get), [`GET /nodes/{node}/firewall/rules/{pos}`](super::node_firewall::NodeFirewallRulesPosPath::get) and 4 more.
+/// Given by
+/// [`GET /cluster/firewall/groups/{group}`](super::cluster_firewall::ClusterFirewallGroupsGroupPath::get),
+/// [`GET /cluster/firewall/groups/{group}/{pos}`](super::cluster_firewall::ClusterFirewallGroupsGroupPosPath::get),
+/// [`GET /cluster/firewall/rules`](super::cluster_firewall::ClusterFirewallRulesPath::get),
+/// [`GET /cluster/firewall/rules/{pos}`](super::cluster_firewall::ClusterFirewallRulesPosPath::get),
+/// [`GET /cluster/sdn/vnets/{vnet}/firewall/rules`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPath::get),
+/// [`GET /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosPath::get),
+/// [`GET /nodes/{node}/firewall/rules`](super::node_firewall::NodeFirewallRulesPath::get),
+/// [`GET /nodes/{node}/firewall/rules/{pos}`](super::node_firewall::NodeFirewallRulesPosPath::get)
+/// and 4 more.
 #[non_exhaustive]
 pub struct FirewallRule {
     /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group.
     pub action: String,
     /// Comment on the entry.
     pub comment: Option<String>,
-    /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set.
+    /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an
+    /// IP set.
     pub dest: Option<String>,
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since.
     pub digest: Option<String>,
@@ -2188,7 +2397,8 @@ pub struct FirewallRule {
     /// ICMP type to match, by name or number; only with an ICMP protocol.
     #[cfg_attr(doc, doc(alias("icmp-type")))]
     pub icmp_type: Option<String>,
-    /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for hosts.
+    /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for
+    /// hosts.
     pub iface: Option<String>,
     /// IP version, 4 or 6, as told by the addresses.
     pub ipversion: Option<i64>,
@@ -2200,7 +2410,8 @@ pub struct FirewallRule {
     pub pos: Option<i64>,
     /// Protocol to match, by name or number.
     pub proto: Option<String>,
-    /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set.
+    /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an
+    /// IP set.
     pub source: Option<String>,
     /// Source ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     pub sport: Option<String>,
@@ -2218,6 +2429,7 @@ impl FirewallRule {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     ///Sets `action`.
     #[inline]
     #[must_use]
@@ -2225,6 +2437,7 @@ impl FirewallRule {
         set::put(&mut self.action, &mut self.extra, "action", value);
         self
     }
+
     ///Sets `comment`.
     #[inline]
     #[must_use]
@@ -2232,6 +2445,7 @@ impl FirewallRule {
         set::set(&mut self.comment, &mut self.extra, "comment", value);
         self
     }
+
     ///Sets `dest`.
     #[inline]
     #[must_use]
@@ -2239,6 +2453,7 @@ impl FirewallRule {
         set::set(&mut self.dest, &mut self.extra, "dest", value);
         self
     }
+
     ///Sets `digest`.
     #[inline]
     #[must_use]
@@ -2246,6 +2461,7 @@ impl FirewallRule {
         set::set(&mut self.digest, &mut self.extra, "digest", value);
         self
     }
+
     ///Sets `dport`.
     #[inline]
     #[must_use]
@@ -2253,6 +2469,7 @@ impl FirewallRule {
         set::set(&mut self.dport, &mut self.extra, "dport", value);
         self
     }
+
     ///Sets `enable`.
     #[inline]
     #[must_use]
@@ -2260,6 +2477,7 @@ impl FirewallRule {
         set::set(&mut self.enable, &mut self.extra, "enable", value);
         self
     }
+
     ///Sets `icmp-type`.
     #[inline]
     #[must_use]
@@ -2267,6 +2485,7 @@ impl FirewallRule {
         set::set(&mut self.icmp_type, &mut self.extra, "icmp-type", value);
         self
     }
+
     ///Sets `iface`.
     #[inline]
     #[must_use]
@@ -2274,6 +2493,7 @@ impl FirewallRule {
         set::set(&mut self.iface, &mut self.extra, "iface", value);
         self
     }
+
     ///Sets `ipversion`.
     #[inline]
     #[must_use]
@@ -2281,6 +2501,7 @@ impl FirewallRule {
         set::set(&mut self.ipversion, &mut self.extra, "ipversion", value);
         self
     }
+
     ///Sets `log`.
     #[inline]
     #[must_use]
@@ -2288,6 +2509,7 @@ impl FirewallRule {
         set::set(&mut self.log, &mut self.extra, "log", value);
         self
     }
+
     ///Sets `macro`.
     #[inline]
     #[must_use]
@@ -2295,6 +2517,7 @@ impl FirewallRule {
         set::set(&mut self.macro_, &mut self.extra, "macro", value);
         self
     }
+
     ///Sets `pos`.
     #[inline]
     #[must_use]
@@ -2302,6 +2525,7 @@ impl FirewallRule {
         set::set(&mut self.pos, &mut self.extra, "pos", value);
         self
     }
+
     ///Sets `proto`.
     #[inline]
     #[must_use]
@@ -2309,6 +2533,7 @@ impl FirewallRule {
         set::set(&mut self.proto, &mut self.extra, "proto", value);
         self
     }
+
     ///Sets `source`.
     #[inline]
     #[must_use]
@@ -2316,6 +2541,7 @@ impl FirewallRule {
         set::set(&mut self.source, &mut self.extra, "source", value);
         self
     }
+
     ///Sets `sport`.
     #[inline]
     #[must_use]
@@ -2323,6 +2549,7 @@ impl FirewallRule {
         set::set(&mut self.sport, &mut self.extra, "sport", value);
         self
     }
+
     ///Sets `type`.
     #[inline]
     #[must_use]
@@ -2330,13 +2557,17 @@ impl FirewallRule {
         set::put(&mut self.type_, &mut self.extra, "type", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -2366,8 +2597,26 @@ object!(FirewallRule {
 
 /// Direction the rule applies to, or `group` for a rule that pulls in a security group.
 ///
-/// Given by [`GET /cluster/firewall/groups/{group}`](super::cluster_firewall::ClusterFirewallGroupsGroupPath::get), [`GET /cluster/firewall/groups/{group}/{pos}`](super::cluster_firewall::ClusterFirewallGroupsGroupPosPath::get), [`GET /cluster/firewall/rules`](super::cluster_firewall::ClusterFirewallRulesPath::get), [`GET /cluster/firewall/rules/{pos}`](super::cluster_firewall::ClusterFirewallRulesPosPath::get), [`GET /cluster/sdn/vnets/{vnet}/firewall/rules`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPath::get), [`GET /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosPath::get), [`GET /nodes/{node}/firewall/rules`](super::node_firewall::NodeFirewallRulesPath::get), [`GET /nodes/{node}/firewall/rules/{pos}`](super::node_firewall::NodeFirewallRulesPosPath::get) and 4 more.
-/// Taken by [`POST /cluster/firewall/groups/{group}`](super::cluster_firewall::ClusterFirewallGroupsGroupPost), [`PUT /cluster/firewall/groups/{group}/{pos}`](super::cluster_firewall::ClusterFirewallGroupsGroupPosPut), [`POST /cluster/firewall/rules`](super::cluster_firewall::ClusterFirewallRulesPost), [`PUT /cluster/firewall/rules/{pos}`](super::cluster_firewall::ClusterFirewallRulesPosPut), [`POST /cluster/sdn/vnets/{vnet}/firewall/rules`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPost), [`PUT /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosPut), [`POST /nodes/{node}/firewall/rules`](super::node_firewall::NodeFirewallRulesPost), [`PUT /nodes/{node}/firewall/rules/{pos}`](super::node_firewall::NodeFirewallRulesPosPut) and 4 more.
+/// Given by
+/// [`GET /cluster/firewall/groups/{group}`](super::cluster_firewall::ClusterFirewallGroupsGroupPath::get),
+/// [`GET /cluster/firewall/groups/{group}/{pos}`](super::cluster_firewall::ClusterFirewallGroupsGroupPosPath::get),
+/// [`GET /cluster/firewall/rules`](super::cluster_firewall::ClusterFirewallRulesPath::get),
+/// [`GET /cluster/firewall/rules/{pos}`](super::cluster_firewall::ClusterFirewallRulesPosPath::get),
+/// [`GET /cluster/sdn/vnets/{vnet}/firewall/rules`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPath::get),
+/// [`GET /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosPath::get),
+/// [`GET /nodes/{node}/firewall/rules`](super::node_firewall::NodeFirewallRulesPath::get),
+/// [`GET /nodes/{node}/firewall/rules/{pos}`](super::node_firewall::NodeFirewallRulesPosPath::get)
+/// and 4 more.
+/// Taken by
+/// [`POST /cluster/firewall/groups/{group}`](super::cluster_firewall::ClusterFirewallGroupsGroupPost),
+/// [`PUT /cluster/firewall/groups/{group}/{pos}`](super::cluster_firewall::ClusterFirewallGroupsGroupPosPut),
+/// [`POST /cluster/firewall/rules`](super::cluster_firewall::ClusterFirewallRulesPost),
+/// [`PUT /cluster/firewall/rules/{pos}`](super::cluster_firewall::ClusterFirewallRulesPosPut),
+/// [`POST /cluster/sdn/vnets/{vnet}/firewall/rules`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPost),
+/// [`PUT /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosPut),
+/// [`POST /nodes/{node}/firewall/rules`](super::node_firewall::NodeFirewallRulesPost),
+/// [`PUT /nodes/{node}/firewall/rules/{pos}`](super::node_firewall::NodeFirewallRulesPosPut) and 4
+/// more.
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum FirewallRuleType {
@@ -2389,7 +2638,8 @@ open_enum_impls!(FirewallRuleType {
 
 /// What is wanted: taking a snapshot, a linked clone, or a full copy.
 ///
-/// Taken by [`GET /nodes/{node}/lxc/{vmid}/feature`](super::lxc::LxcVmidFeatureGet), [`GET /nodes/{node}/qemu/{vmid}/feature`](super::qemu::QemuVmidFeatureGet).
+/// Taken by [`GET /nodes/{node}/lxc/{vmid}/feature`](super::lxc::LxcVmidFeatureGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/feature`](super::qemu::QemuVmidFeatureGet).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum GuestFeature {
@@ -2407,9 +2657,12 @@ open_enum_impls!(GuestFeature {
     "snapshot" Snapshot, "clone" Clone, "copy" Copy,
 });
 
-/// The answer to `GET /nodes/{node}/lxc/{vmid}/firewall/options`, which reads the firewall options of a container.
+/// The answer to `GET /nodes/{node}/lxc/{vmid}/firewall/options`, which reads the firewall options
+/// of a container.
 ///
-/// Given by [`GET /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPath::get), [`GET /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPath::get).
+/// Given by
+/// [`GET /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPath::get),
+/// [`GET /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPath::get).
 #[non_exhaustive]
 pub struct GuestFirewallOptions {
     /// Lets DHCP through. Default: `false`.
@@ -2445,6 +2698,7 @@ impl GuestFirewallOptions {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     ///Sets `dhcp`.
     #[inline]
     #[must_use]
@@ -2452,6 +2706,7 @@ impl GuestFirewallOptions {
         set::set(&mut self.dhcp, &mut self.extra, "dhcp", value);
         self
     }
+
     ///Sets `digest`.
     #[inline]
     #[must_use]
@@ -2459,6 +2714,7 @@ impl GuestFirewallOptions {
         set::set(&mut self.digest, &mut self.extra, "digest", value);
         self
     }
+
     ///Sets `enable`.
     #[inline]
     #[must_use]
@@ -2466,6 +2722,7 @@ impl GuestFirewallOptions {
         set::set(&mut self.enable, &mut self.extra, "enable", value);
         self
     }
+
     ///Sets `ipfilter`.
     #[inline]
     #[must_use]
@@ -2473,6 +2730,7 @@ impl GuestFirewallOptions {
         set::set(&mut self.ipfilter, &mut self.extra, "ipfilter", value);
         self
     }
+
     ///Sets `log_level_in`.
     #[inline]
     #[must_use]
@@ -2483,6 +2741,7 @@ impl GuestFirewallOptions {
         set::set(&mut self.log_level_in, &mut self.extra, "log_level_in", value);
         self
     }
+
     ///Sets `log_level_out`.
     #[inline]
     #[must_use]
@@ -2493,6 +2752,7 @@ impl GuestFirewallOptions {
         set::set(&mut self.log_level_out, &mut self.extra, "log_level_out", value);
         self
     }
+
     ///Sets `macfilter`.
     #[inline]
     #[must_use]
@@ -2500,6 +2760,7 @@ impl GuestFirewallOptions {
         set::set(&mut self.macfilter, &mut self.extra, "macfilter", value);
         self
     }
+
     ///Sets `ndp`.
     #[inline]
     #[must_use]
@@ -2507,6 +2768,7 @@ impl GuestFirewallOptions {
         set::set(&mut self.ndp, &mut self.extra, "ndp", value);
         self
     }
+
     ///Sets `policy_in`.
     #[inline]
     #[must_use]
@@ -2517,6 +2779,7 @@ impl GuestFirewallOptions {
         set::set(&mut self.policy_in, &mut self.extra, "policy_in", value);
         self
     }
+
     ///Sets `policy_out`.
     #[inline]
     #[must_use]
@@ -2527,6 +2790,7 @@ impl GuestFirewallOptions {
         set::set(&mut self.policy_out, &mut self.extra, "policy_out", value);
         self
     }
+
     ///Sets `radv`.
     #[inline]
     #[must_use]
@@ -2534,13 +2798,17 @@ impl GuestFirewallOptions {
         set::set(&mut self.radv, &mut self.extra, "radv", value);
         self
     }
-    /// What has to change for this to be `other`; the digests do not count.
+
+    /// The changes that turn this into `other`; the digests do not count.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -2573,7 +2841,9 @@ impl Default for GuestFirewallOptions {
 
 /// State of the guest in the high availability manager.
 ///
-/// Given by [`GET /nodes/{node}/lxc/{vmid}/status/current`](super::lxc::LxcVmidStatusCurrentPath::get), [`GET /nodes/{node}/qemu/{vmid}/status/current`](super::qemu::QemuVmidStatusCurrentPath::get).
+/// Given by
+/// [`GET /nodes/{node}/lxc/{vmid}/status/current`](super::lxc::LxcVmidStatusCurrentPath::get),
+/// [`GET /nodes/{node}/qemu/{vmid}/status/current`](super::qemu::QemuVmidStatusCurrentPath::get).
 #[non_exhaustive]
 pub struct GuestHaState {
     /// High availability group the guest belongs to, if any.
@@ -2609,7 +2879,8 @@ impl Default for GuestHaState {
 
 /// One element of `ip-addresses`: all addresses of the interface.
 ///
-/// Given by [`GET /nodes/{node}/lxc/{vmid}/interfaces`](super::lxc::LxcVmidInterfacesPath::get), [`GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`](super::qemu::QemuVmidAgentNetworkGetInterfacesPath::get).
+/// Given by [`GET /nodes/{node}/lxc/{vmid}/interfaces`](super::lxc::LxcVmidInterfacesPath::get),
+/// [`GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`](super::qemu::QemuVmidAgentNetworkGetInterfacesPath::get).
 #[non_exhaustive]
 pub struct GuestIpAddress {
     /// IP address, without prefix length.
@@ -2647,8 +2918,11 @@ impl Default for GuestIpAddress {
 
 /// Kind of guest.
 ///
-/// Given by [`GET /cluster/backup-info/not-backed-up`](super::cluster::ClusterBackupInfoNotBackedUpPath::get).
-/// Taken by [`GET /nodes/{node}/storage/{storage}/prunebackups`](super::node_storage::NodeStorageStoragePrunebackupsGet), [`DELETE /nodes/{node}/storage/{storage}/prunebackups`](super::node_storage::NodeStorageStoragePrunebackupsDelete).
+/// Given by
+/// [`GET /cluster/backup-info/not-backed-up`](super::cluster::ClusterBackupInfoNotBackedUpPath::get).
+/// Taken by
+/// [`GET /nodes/{node}/storage/{storage}/prunebackups`](super::node_storage::NodeStorageStoragePrunebackupsGet),
+/// [`DELETE /nodes/{node}/storage/{storage}/prunebackups`](super::node_storage::NodeStorageStoragePrunebackupsDelete).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum GuestKind {
@@ -2664,12 +2938,15 @@ open_enum_impls!(GuestKind {
     "qemu" Qemu, "lxc" Lxc,
 });
 
-/// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/rrddata`, which returns a container's recorded statistics as data points.
+/// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/rrddata`, which returns a container's
+/// recorded statistics as data points.
 ///
-/// Given by [`GET /nodes/{node}/lxc/{vmid}/rrddata`](super::lxc::LxcVmidRrddataGet), [`GET /nodes/{node}/qemu/{vmid}/rrddata`](super::qemu::QemuVmidRrddataGet).
+/// Given by [`GET /nodes/{node}/lxc/{vmid}/rrddata`](super::lxc::LxcVmidRrddataGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/rrddata`](super::qemu::QemuVmidRrddataGet).
 #[non_exhaustive]
 pub struct GuestRrdSample {
-    /// CPU load as a fraction of all the guest's CPUs: 0.5 is half busy. A fraction; 1 is the whole.
+    /// CPU load as a fraction of all the guest's CPUs: 0.5 is half busy. A fraction; 1 is the
+    /// whole.
     pub cpu: Option<f64>,
     /// Space used on the root volume, in bytes.
     pub disk: Option<f64>,
@@ -2746,7 +3023,11 @@ object!(GuestRrdSample {
 
 /// Whether it runs.
 ///
-/// Given by [`GET /nodes/{node}/lxc`](super::lxc::LxcPath::get), [`GET /nodes/{node}/lxc/{vmid}/status/current`](super::lxc::LxcVmidStatusCurrentPath::get), [`GET /nodes/{node}/qemu`](super::qemu::QemuGet), [`GET /nodes/{node}/qemu/{vmid}/status/current`](super::qemu::QemuVmidStatusCurrentPath::get), [`GET /nodes/{node}/tasks/{upid}/status`](super::nodes::NodeTasksUpidStatusPath::get).
+/// Given by [`GET /nodes/{node}/lxc`](super::lxc::LxcPath::get),
+/// [`GET /nodes/{node}/lxc/{vmid}/status/current`](super::lxc::LxcVmidStatusCurrentPath::get),
+/// [`GET /nodes/{node}/qemu`](super::qemu::QemuGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/status/current`](super::qemu::QemuVmidStatusCurrentPath::get),
+/// [`GET /nodes/{node}/tasks/{upid}/status`](super::nodes::NodeTasksUpidStatusPath::get).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum GuestStatus {
@@ -2764,7 +3045,11 @@ open_enum_impls!(GuestStatus {
 
 /// Kind of rule that stands in the way.
 ///
-/// Given by [`POST /cluster/ha/resources/{sid}/migrate`](super::cluster_ha::ClusterHaResourcesSidMigratePath::post), [`POST /cluster/ha/resources/{sid}/relocate`](super::cluster_ha::ClusterHaResourcesSidRelocatePath::post), [`GET /nodes/{node}/lxc/{vmid}/migrate`](super::lxc::LxcVmidMigrateGet), [`GET /nodes/{node}/qemu/{vmid}/migrate`](super::qemu::QemuVmidMigrateGet).
+/// Given by
+/// [`POST /cluster/ha/resources/{sid}/migrate`](super::cluster_ha::ClusterHaResourcesSidMigratePath::post),
+/// [`POST /cluster/ha/resources/{sid}/relocate`](super::cluster_ha::ClusterHaResourcesSidRelocatePath::post),
+/// [`GET /nodes/{node}/lxc/{vmid}/migrate`](super::lxc::LxcVmidMigrateGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/migrate`](super::qemu::QemuVmidMigrateGet).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum HaBlockingCause {
@@ -2782,9 +3067,11 @@ open_enum_impls!(HaBlockingCause {
     "node-affinity" NodeAffinity, "resource-affinity" ResourceAffinity,
 });
 
-/// One element of `blocking-ha-resources`: high availability resources that keep the guest off the node.
+/// One element of `blocking-ha-resources`: high availability resources that keep the guest off the
+/// node.
 ///
-/// Given by [`GET /nodes/{node}/lxc/{vmid}/migrate`](super::lxc::LxcVmidMigrateGet), [`GET /nodes/{node}/qemu/{vmid}/migrate`](super::qemu::QemuVmidMigrateGet).
+/// Given by [`GET /nodes/{node}/lxc/{vmid}/migrate`](super::lxc::LxcVmidMigrateGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/migrate`](super::qemu::QemuVmidMigrateGet).
 #[non_exhaustive]
 pub struct HaBlockingResource {
     /// Kind of affinity rule that keeps the guest off.
@@ -2816,9 +3103,12 @@ impl Default for HaBlockingResource {
     }
 }
 
-/// One element of the answer to `GET /cluster/ha`, which lists the sub-resources for high availability.
+/// One element of the answer to `GET /cluster/ha`, which lists the sub-resources for high
+/// availability.
 ///
-/// Given by [`GET /cluster/ha`](super::cluster_ha::ClusterHaPath::get), [`GET /cluster/sdn`](super::cluster_sdn::ClusterSdnPath::get), [`GET /nodes/{node}/apt`](super::nodes::NodeAptPath::get).
+/// Given by [`GET /cluster/ha`](super::cluster_ha::ClusterHaPath::get),
+/// [`GET /cluster/sdn`](super::cluster_sdn::ClusterSdnPath::get),
+/// [`GET /nodes/{node}/apt`](super::nodes::NodeAptPath::get).
 #[non_exhaustive]
 pub struct IdEntry {
     /// Name of the sub-resource, the next path segment.
@@ -2845,8 +3135,13 @@ object!(IdEntry {
 
 /// Default keyboard layout of VNC consoles.
 ///
-/// Given by [`GET /cluster/options`](super::cluster::ClusterOptionsPath::get), [`GET /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](super::qemu::QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`PUT /cluster/options`](super::cluster::ClusterOptionsPut), [`POST /nodes/{node}/qemu`](super::qemu::QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigPut).
+/// Given by [`GET /cluster/options`](super::cluster::ClusterOptionsPath::get),
+/// [`GET /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](super::qemu::QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`PUT /cluster/options`](super::cluster::ClusterOptionsPut),
+/// [`POST /nodes/{node}/qemu`](super::qemu::QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum KeyboardLayout {
@@ -2943,8 +3238,10 @@ open_enum_impls!(KeyboardLayout {
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Given by [`GET /cluster/options`](super::cluster::ClusterOptionsPath::get), [`GET /nodes/{node}/config`](super::nodes::NodeConfigGet).
-/// Taken by [`PUT /cluster/options`](super::cluster::ClusterOptionsPut), [`PUT /nodes/{node}/config`](super::nodes::NodeConfigPut).
+/// Given by [`GET /cluster/options`](super::cluster::ClusterOptionsPath::get),
+/// [`GET /nodes/{node}/config`](super::nodes::NodeConfigGet).
+/// Taken by [`PUT /cluster/options`](super::cluster::ClusterOptionsPut),
+/// [`PUT /nodes/{node}/config`](super::nodes::NodeConfigPut).
 #[non_exhaustive]
 pub struct Location {
     /// Latitude in degrees, north positive. From -90 to 90.
@@ -2970,6 +3267,7 @@ impl Location {
         set::put(&mut new.longitude, &mut new.unknown, "longitude", longitude);
         new
     }
+
     /// Latitude in degrees, north positive. From -90 to 90.
     #[inline]
     #[must_use]
@@ -2977,6 +3275,7 @@ impl Location {
         set::put(&mut self.latitude, &mut self.unknown, "latitude", value);
         self
     }
+
     /// Longitude in degrees, east positive. From -180 to 180.
     #[inline]
     #[must_use]
@@ -2984,6 +3283,7 @@ impl Location {
         set::put(&mut self.longitude, &mut self.unknown, "longitude", value);
         self
     }
+
     /// Name of the place. At most 128 characters.
     #[inline]
     #[must_use]
@@ -3012,9 +3312,16 @@ object!(Location {
 
 property_string_impls!(Location);
 
-/// One element of the answer to `GET /nodes/{node}/ceph/log`, which returns lines of the Ceph cluster log.
+/// One element of the answer to `GET /nodes/{node}/ceph/log`, which returns lines of the Ceph
+/// cluster log.
 ///
-/// Given by [`GET /nodes/{node}/ceph/log`](super::node_ceph::NodeCephLogGet), [`GET /nodes/{node}/firewall/log`](super::node_firewall::NodeFirewallLogGet), [`GET /nodes/{node}/lxc/{vmid}/firewall/log`](super::lxc::LxcVmidFirewallLogGet), [`GET /nodes/{node}/qemu/{vmid}/firewall/log`](super::qemu::QemuVmidFirewallLogGet), [`GET /nodes/{node}/replication/{id}/log`](super::nodes::NodeReplicationIdLogGet), [`GET /nodes/{node}/syslog`](super::nodes::NodeSyslogGet), [`GET /nodes/{node}/tasks/{upid}/log`](super::nodes::NodeTasksUpidLogGet).
+/// Given by [`GET /nodes/{node}/ceph/log`](super::node_ceph::NodeCephLogGet),
+/// [`GET /nodes/{node}/firewall/log`](super::node_firewall::NodeFirewallLogGet),
+/// [`GET /nodes/{node}/lxc/{vmid}/firewall/log`](super::lxc::LxcVmidFirewallLogGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/firewall/log`](super::qemu::QemuVmidFirewallLogGet),
+/// [`GET /nodes/{node}/replication/{id}/log`](super::nodes::NodeReplicationIdLogGet),
+/// [`GET /nodes/{node}/syslog`](super::nodes::NodeSyslogGet),
+/// [`GET /nodes/{node}/tasks/{upid}/log`](super::nodes::NodeTasksUpidLogGet).
 #[non_exhaustive]
 pub struct LogLine {
     /// Line number, counted from 1.
@@ -3045,9 +3352,11 @@ object!(LogLine {
     others: extra,
 });
 
-/// What is under way with the snapshot or was broken off; only when one is asked for. Such a snapshot cannot be rolled back to.
+/// What is under way with the snapshot or was broken off; only when one is asked for. Such a
+/// snapshot cannot be rolled back to.
 ///
-/// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](super::lxc::LxcVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigGet).
+/// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](super::lxc::LxcVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigGet).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum LxcConfigSnapstate {
@@ -3065,7 +3374,8 @@ open_enum_impls!(LxcConfigSnapstate {
 
 /// The answer to `POST /nodes/{node}/lxc/{vmid}/mtunnel`, which opens a migration tunnel.
 ///
-/// Given by [`POST /nodes/{node}/lxc/{vmid}/mtunnel`](super::lxc::LxcVmidMtunnelPost), [`POST /nodes/{node}/qemu/{vmid}/mtunnel`](super::qemu::QemuVmidMtunnelPost).
+/// Given by [`POST /nodes/{node}/lxc/{vmid}/mtunnel`](super::lxc::LxcVmidMtunnelPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/mtunnel`](super::qemu::QemuVmidMtunnelPost).
 #[non_exhaustive]
 pub struct Mtunnel {
     /// Unix socket on the node to which the traffic is forwarded.
@@ -3093,9 +3403,12 @@ object!(Mtunnel {
     others: extra,
 });
 
-/// The answer to `GET /nodes/{node}/lxc/{vmid}/mtunnelwebsocket`, which upgrades to the migration tunnel's WebSocket.
+/// The answer to `GET /nodes/{node}/lxc/{vmid}/mtunnelwebsocket`, which upgrades to the migration
+/// tunnel's WebSocket.
 ///
-/// Given by [`GET /nodes/{node}/lxc/{vmid}/mtunnelwebsocket`](super::lxc::LxcVmidMtunnelwebsocketPath::get), [`GET /nodes/{node}/qemu/{vmid}/mtunnelwebsocket`](super::qemu::QemuVmidMtunnelwebsocketPath::get).
+/// Given by
+/// [`GET /nodes/{node}/lxc/{vmid}/mtunnelwebsocket`](super::lxc::LxcVmidMtunnelwebsocketPath::get),
+/// [`GET /nodes/{node}/qemu/{vmid}/mtunnelwebsocket`](super::qemu::QemuVmidMtunnelwebsocketPath::get).
 #[non_exhaustive]
 pub struct MtunnelWebsocket {
     /// Port of the tunnel.
@@ -3127,9 +3440,11 @@ impl Default for MtunnelWebsocket {
     }
 }
 
-/// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/pending`, which lists every configuration option with its active and its pending value.
+/// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/pending`, which lists every
+/// configuration option with its active and its pending value.
 ///
-/// Given by [`GET /nodes/{node}/lxc/{vmid}/pending`](super::lxc::LxcVmidPendingPath::get), [`GET /nodes/{node}/qemu/{vmid}/pending`](super::qemu::QemuVmidPendingPath::get).
+/// Given by [`GET /nodes/{node}/lxc/{vmid}/pending`](super::lxc::LxcVmidPendingPath::get),
+/// [`GET /nodes/{node}/qemu/{vmid}/pending`](super::qemu::QemuVmidPendingPath::get).
 #[non_exhaustive]
 pub struct PendingSetting {
     /// Present and not 0 if the option will be removed. From 0 to 2.
@@ -3165,8 +3480,18 @@ object!(PendingSetting {
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Given by [`GET /cluster/backup`](super::cluster::ClusterBackupPath::get), [`GET /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::get), [`GET /nodes/{node}/vzdump/defaults`](super::nodes::NodeVzdumpDefaultsGet), [`GET /storage`](super::storage::StorageGet), [`GET /storage/{storage}`](super::storage::StorageStoragePath::get).
-/// Taken by [`POST /cluster/backup`](super::cluster::ClusterBackupPost), [`PUT /cluster/backup/{id}`](super::cluster::ClusterBackupIdPut), [`GET /nodes/{node}/storage/{storage}/prunebackups`](super::node_storage::NodeStorageStoragePrunebackupsGet), [`DELETE /nodes/{node}/storage/{storage}/prunebackups`](super::node_storage::NodeStorageStoragePrunebackupsDelete), [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost), [`POST /storage`](super::storage::StoragePost), [`PUT /storage/{storage}`](super::storage::StorageStoragePut).
+/// Given by [`GET /cluster/backup`](super::cluster::ClusterBackupPath::get),
+/// [`GET /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::get),
+/// [`GET /nodes/{node}/vzdump/defaults`](super::nodes::NodeVzdumpDefaultsGet),
+/// [`GET /storage`](super::storage::StorageGet),
+/// [`GET /storage/{storage}`](super::storage::StorageStoragePath::get).
+/// Taken by [`POST /cluster/backup`](super::cluster::ClusterBackupPost),
+/// [`PUT /cluster/backup/{id}`](super::cluster::ClusterBackupIdPut),
+/// [`GET /nodes/{node}/storage/{storage}/prunebackups`](super::node_storage::NodeStorageStoragePrunebackupsGet),
+/// [`DELETE /nodes/{node}/storage/{storage}/prunebackups`](super::node_storage::NodeStorageStoragePrunebackupsDelete),
+/// [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost),
+/// [`POST /storage`](super::storage::StoragePost),
+/// [`PUT /storage/{storage}`](super::storage::StorageStoragePut).
 #[non_exhaustive]
 pub struct PruneBackups {
     /// Keeps all backups; excludes the other rules.
@@ -3194,6 +3519,7 @@ impl PruneBackups {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     /// Keeps all backups; excludes the other rules.
     #[cfg_attr(doc, doc(alias("keep-all")))]
     #[inline]
@@ -3202,6 +3528,7 @@ impl PruneBackups {
         set::set(&mut self.keep_all, &mut self.unknown, "keep-all", value);
         self
     }
+
     /// Number of days for which the newest backup of the day is kept.
     #[cfg_attr(doc, doc(alias("keep-daily")))]
     #[inline]
@@ -3210,6 +3537,7 @@ impl PruneBackups {
         set::set(&mut self.keep_daily, &mut self.unknown, "keep-daily", value);
         self
     }
+
     /// Number of hours for which the newest backup of the hour is kept.
     #[cfg_attr(doc, doc(alias("keep-hourly")))]
     #[inline]
@@ -3218,6 +3546,7 @@ impl PruneBackups {
         set::set(&mut self.keep_hourly, &mut self.unknown, "keep-hourly", value);
         self
     }
+
     /// Number of newest backups that are kept.
     #[cfg_attr(doc, doc(alias("keep-last")))]
     #[inline]
@@ -3226,6 +3555,7 @@ impl PruneBackups {
         set::set(&mut self.keep_last, &mut self.unknown, "keep-last", value);
         self
     }
+
     /// Number of months for which the newest backup of the month is kept.
     #[cfg_attr(doc, doc(alias("keep-monthly")))]
     #[inline]
@@ -3234,6 +3564,7 @@ impl PruneBackups {
         set::set(&mut self.keep_monthly, &mut self.unknown, "keep-monthly", value);
         self
     }
+
     /// Number of weeks for which the newest backup of the week is kept.
     #[cfg_attr(doc, doc(alias("keep-weekly")))]
     #[inline]
@@ -3242,6 +3573,7 @@ impl PruneBackups {
         set::set(&mut self.keep_weekly, &mut self.unknown, "keep-weekly", value);
         self
     }
+
     /// Number of years for which the newest backup of the year is kept.
     #[cfg_attr(doc, doc(alias("keep-yearly")))]
     #[inline]
@@ -3290,7 +3622,8 @@ property_string_impls!(PruneBackups);
 
 /// Acceleration for which the nodes' support is checked: hardware (`kvm`) or emulation (`tcg`).
 ///
-/// Taken by [`GET /cluster/qemu/cpu-flags`](super::cluster::ClusterQemuCpuFlagsGet), [`GET /nodes/{node}/capabilities/qemu/cpu-flags`](super::nodes::NodeCapabilitiesQemuCpuFlagsGet).
+/// Taken by [`GET /cluster/qemu/cpu-flags`](super::cluster::ClusterQemuCpuFlagsGet),
+/// [`GET /nodes/{node}/capabilities/qemu/cpu-flags`](super::nodes::NodeCapabilitiesQemuCpuFlagsGet).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuAccelerator {
@@ -3308,8 +3641,15 @@ open_enum_impls!(QemuAccelerator {
 
 /// Emulated processor architecture; that of the host when absent.
 ///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](super::qemu::QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`GET /cluster/qemu/cpu-flags`](super::cluster::ClusterQemuCpuFlagsGet), [`GET /nodes/{node}/capabilities/qemu/cpu`](super::nodes::NodeCapabilitiesQemuCpuGet), [`GET /nodes/{node}/capabilities/qemu/cpu-flags`](super::nodes::NodeCapabilitiesQemuCpuFlagsGet), [`GET /nodes/{node}/capabilities/qemu/machines`](super::nodes::NodeCapabilitiesQemuMachinesGet), [`POST /nodes/{node}/qemu`](super::qemu::QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](super::qemu::QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`GET /cluster/qemu/cpu-flags`](super::cluster::ClusterQemuCpuFlagsGet),
+/// [`GET /nodes/{node}/capabilities/qemu/cpu`](super::nodes::NodeCapabilitiesQemuCpuGet),
+/// [`GET /nodes/{node}/capabilities/qemu/cpu-flags`](super::nodes::NodeCapabilitiesQemuCpuFlagsGet),
+/// [`GET /nodes/{node}/capabilities/qemu/machines`](super::nodes::NodeCapabilitiesQemuMachinesGet),
+/// [`POST /nodes/{node}/qemu`](super::qemu::QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuArch {
@@ -3325,9 +3665,11 @@ open_enum_impls!(QemuArch {
     "x86_64" X8664, "aarch64" Aarch64,
 });
 
-/// One element of the answer to `GET /cluster/qemu/cpu-flags`, which lists the CPU flags a virtual machine may set and the nodes that support each.
+/// One element of the answer to `GET /cluster/qemu/cpu-flags`, which lists the CPU flags a virtual
+/// machine may set and the nodes that support each.
 ///
-/// Given by [`GET /cluster/qemu/cpu-flags`](super::cluster::ClusterQemuCpuFlagsGet), [`GET /nodes/{node}/capabilities/qemu/cpu-flags`](super::nodes::NodeCapabilitiesQemuCpuFlagsGet).
+/// Given by [`GET /cluster/qemu/cpu-flags`](super::cluster::ClusterQemuCpuFlagsGet),
+/// [`GET /nodes/{node}/capabilities/qemu/cpu-flags`](super::nodes::NodeCapabilitiesQemuCpuFlagsGet).
 #[non_exhaustive]
 pub struct QemuCpuFlag {
     /// What the CPU flag does.
@@ -3360,8 +3702,14 @@ object!(QemuCpuFlag {
 
 /// Whether users, groups or both are imported.
 ///
-/// Given by [`GET /access/domains/{realm}`](super::access::AccessDomainsRealmPath::get), [`GET /cluster/jobs/realm-sync`](super::cluster::ClusterJobsRealmSyncPath::get), [`GET /cluster/jobs/realm-sync/{id}`](super::cluster::ClusterJobsRealmSyncIdPath::get).
-/// Taken by [`POST /access/domains`](super::access::AccessDomainsPost), [`PUT /access/domains/{realm}`](super::access::AccessDomainsRealmPut), [`POST /access/domains/{realm}/sync`](super::access::AccessDomainsRealmSyncPost), [`POST /cluster/jobs/realm-sync/{id}`](super::cluster::ClusterJobsRealmSyncIdPost), [`PUT /cluster/jobs/realm-sync/{id}`](super::cluster::ClusterJobsRealmSyncIdPut).
+/// Given by [`GET /access/domains/{realm}`](super::access::AccessDomainsRealmPath::get),
+/// [`GET /cluster/jobs/realm-sync`](super::cluster::ClusterJobsRealmSyncPath::get),
+/// [`GET /cluster/jobs/realm-sync/{id}`](super::cluster::ClusterJobsRealmSyncIdPath::get).
+/// Taken by [`POST /access/domains`](super::access::AccessDomainsPost),
+/// [`PUT /access/domains/{realm}`](super::access::AccessDomainsRealmPut),
+/// [`POST /access/domains/{realm}/sync`](super::access::AccessDomainsRealmSyncPost),
+/// [`POST /cluster/jobs/realm-sync/{id}`](super::cluster::ClusterJobsRealmSyncIdPost),
+/// [`PUT /cluster/jobs/realm-sync/{id}`](super::cluster::ClusterJobsRealmSyncIdPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum RealmSyncScope {
@@ -3383,7 +3731,8 @@ open_enum_impls!(RealmSyncScope {
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Taken by [`POST /nodes/{node}/lxc/{vmid}/remote_migrate`](super::lxc::LxcVmidRemoteMigratePost), [`POST /nodes/{node}/qemu/{vmid}/remote_migrate`](super::qemu::QemuVmidRemoteMigratePost).
+/// Taken by [`POST /nodes/{node}/lxc/{vmid}/remote_migrate`](super::lxc::LxcVmidRemoteMigratePost),
+/// [`POST /nodes/{node}/qemu/{vmid}/remote_migrate`](super::qemu::QemuVmidRemoteMigratePost).
 #[non_exhaustive]
 pub struct RemoteEndpoint {
     /// API token for the other cluster, in the form of an `Authorization` header value.
@@ -3411,6 +3760,7 @@ impl RemoteEndpoint {
         set::put(&mut new.host, &mut new.unknown, "host", host);
         new
     }
+
     /// API token for the other cluster, in the form of an `Authorization` header value.
     #[inline]
     #[must_use]
@@ -3418,6 +3768,7 @@ impl RemoteEndpoint {
         set::put(&mut self.apitoken, &mut self.unknown, "apitoken", value);
         self
     }
+
     /// SHA-256 fingerprint of the other side's certificate, if that is not trusted anyway.
     #[inline]
     #[must_use]
@@ -3425,6 +3776,7 @@ impl RemoteEndpoint {
         set::set(&mut self.fingerprint, &mut self.unknown, "fingerprint", value);
         self
     }
+
     /// Host name or IP address of a node of the other cluster.
     #[inline]
     #[must_use]
@@ -3432,6 +3784,7 @@ impl RemoteEndpoint {
         set::put(&mut self.host, &mut self.unknown, "host", value);
         self
     }
+
     /// Port of the other side's API.
     #[inline]
     #[must_use]
@@ -3460,7 +3813,14 @@ property_string_impls!(RemoteEndpoint);
 
 /// How several recorded values are merged into one point: average or maximum.
 ///
-/// Taken by [`GET /nodes/{node}/lxc/{vmid}/rrd`](super::lxc::LxcVmidRrdGet), [`GET /nodes/{node}/lxc/{vmid}/rrddata`](super::lxc::LxcVmidRrddataGet), [`GET /nodes/{node}/qemu/{vmid}/rrd`](super::qemu::QemuVmidRrdGet), [`GET /nodes/{node}/qemu/{vmid}/rrddata`](super::qemu::QemuVmidRrddataGet), [`GET /nodes/{node}/rrd`](super::nodes::NodeRrdGet), [`GET /nodes/{node}/rrddata`](super::nodes::NodeRrddataGet), [`GET /nodes/{node}/storage/{storage}/rrd`](super::node_storage::NodeStorageStorageRrdGet), [`GET /nodes/{node}/storage/{storage}/rrddata`](super::node_storage::NodeStorageStorageRrddataGet).
+/// Taken by [`GET /nodes/{node}/lxc/{vmid}/rrd`](super::lxc::LxcVmidRrdGet),
+/// [`GET /nodes/{node}/lxc/{vmid}/rrddata`](super::lxc::LxcVmidRrddataGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/rrd`](super::qemu::QemuVmidRrdGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/rrddata`](super::qemu::QemuVmidRrddataGet),
+/// [`GET /nodes/{node}/rrd`](super::nodes::NodeRrdGet),
+/// [`GET /nodes/{node}/rrddata`](super::nodes::NodeRrddataGet),
+/// [`GET /nodes/{node}/storage/{storage}/rrd`](super::node_storage::NodeStorageStorageRrdGet),
+/// [`GET /nodes/{node}/storage/{storage}/rrddata`](super::node_storage::NodeStorageStorageRrddataGet).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum RrdConsolidation {
@@ -3476,9 +3836,13 @@ open_enum_impls!(RrdConsolidation {
     "AVERAGE" Average, "MAX" Max,
 });
 
-/// The answer to `GET /nodes/{node}/lxc/{vmid}/rrd`, which renders a PNG graph of a container's recorded statistics.
+/// The answer to `GET /nodes/{node}/lxc/{vmid}/rrd`, which renders a PNG graph of a container's
+/// recorded statistics.
 ///
-/// Given by [`GET /nodes/{node}/lxc/{vmid}/rrd`](super::lxc::LxcVmidRrdGet), [`GET /nodes/{node}/qemu/{vmid}/rrd`](super::qemu::QemuVmidRrdGet), [`GET /nodes/{node}/rrd`](super::nodes::NodeRrdGet), [`GET /nodes/{node}/storage/{storage}/rrd`](super::node_storage::NodeStorageStorageRrdGet).
+/// Given by [`GET /nodes/{node}/lxc/{vmid}/rrd`](super::lxc::LxcVmidRrdGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/rrd`](super::qemu::QemuVmidRrdGet),
+/// [`GET /nodes/{node}/rrd`](super::nodes::NodeRrdGet),
+/// [`GET /nodes/{node}/storage/{storage}/rrd`](super::node_storage::NodeStorageStorageRrdGet).
 #[non_exhaustive]
 pub struct RrdImage {
     /// Path of the rendered PNG file on the node.
@@ -3508,7 +3872,12 @@ object!(RrdImage {
 
 /// Period the statistics cover, up to now.
 ///
-/// Taken by [`GET /nodes/{node}/lxc/{vmid}/rrd`](super::lxc::LxcVmidRrdGet), [`GET /nodes/{node}/lxc/{vmid}/rrddata`](super::lxc::LxcVmidRrddataGet), [`GET /nodes/{node}/qemu/{vmid}/rrd`](super::qemu::QemuVmidRrdGet), [`GET /nodes/{node}/qemu/{vmid}/rrddata`](super::qemu::QemuVmidRrddataGet), [`GET /nodes/{node}/storage/{storage}/rrd`](super::node_storage::NodeStorageStorageRrdGet), [`GET /nodes/{node}/storage/{storage}/rrddata`](super::node_storage::NodeStorageStorageRrddataGet).
+/// Taken by [`GET /nodes/{node}/lxc/{vmid}/rrd`](super::lxc::LxcVmidRrdGet),
+/// [`GET /nodes/{node}/lxc/{vmid}/rrddata`](super::lxc::LxcVmidRrddataGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/rrd`](super::qemu::QemuVmidRrdGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/rrddata`](super::qemu::QemuVmidRrddataGet),
+/// [`GET /nodes/{node}/storage/{storage}/rrd`](super::node_storage::NodeStorageStorageRrdGet),
+/// [`GET /nodes/{node}/storage/{storage}/rrddata`](super::node_storage::NodeStorageStorageRrddataGet).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum RrdTimeframe {
@@ -3530,9 +3899,12 @@ open_enum_impls!(RrdTimeframe {
     "hour" Hour, "day" Day, "week" Week, "month" Month, "year" Year,
 });
 
-/// The answer to `POST /nodes/{node}/lxc/{vmid}/spiceproxy`, which returns the settings a SPICE viewer needs to open the console.
+/// The answer to `POST /nodes/{node}/lxc/{vmid}/spiceproxy`, which returns the settings a SPICE
+/// viewer needs to open the console.
 ///
-/// Given by [`POST /nodes/{node}/lxc/{vmid}/spiceproxy`](super::lxc::LxcVmidSpiceproxyPost), [`POST /nodes/{node}/qemu/{vmid}/spiceproxy`](super::qemu::QemuVmidSpiceproxyPost), [`POST /nodes/{node}/spiceshell`](super::nodes::NodeSpiceshellPost).
+/// Given by [`POST /nodes/{node}/lxc/{vmid}/spiceproxy`](super::lxc::LxcVmidSpiceproxyPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/spiceproxy`](super::qemu::QemuVmidSpiceproxyPost),
+/// [`POST /nodes/{node}/spiceshell`](super::nodes::NodeSpiceshellPost).
 #[non_exhaustive]
 pub struct SpiceConfig {
     /// CA certificate of the server in PEM form, its line breaks written as `\n`.
@@ -3547,7 +3919,8 @@ pub struct SpiceConfig {
     pub host_subject: Option<String>,
     /// One-time password for the SPICE session.
     pub password: Secret,
-    /// SPICE proxy to go through, any node will do: its host name in the call, its URL in the answer.
+    /// SPICE proxy to go through, any node will do: its host name in the call, its URL in the
+    /// answer.
     pub proxy: String,
     /// Keys by which the viewer lets go of the mouse pointer.
     #[cfg_attr(doc, doc(alias("release-cursor")))]
@@ -3599,8 +3972,15 @@ object!(SpiceConfig {
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](super::lxc::LxcVmidConfigGet), [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](super::lxc::LxcVmidSnapshotSnapnameConfigPath::get), [`GET /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](super::qemu::QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/lxc`](super::lxc::LxcPost), [`PUT /nodes/{node}/lxc/{vmid}/config`](super::lxc::LxcVmidConfigPut), [`POST /nodes/{node}/qemu`](super::qemu::QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigPut).
+/// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](super::lxc::LxcVmidConfigGet),
+/// [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](super::lxc::LxcVmidSnapshotSnapnameConfigPath::get),
+/// [`GET /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](super::qemu::QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/lxc`](super::lxc::LxcPost),
+/// [`PUT /nodes/{node}/lxc/{vmid}/config`](super::lxc::LxcVmidConfigPut),
+/// [`POST /nodes/{node}/qemu`](super::qemu::QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigPut).
 #[non_exhaustive]
 pub struct StartupOrder {
     /// Seconds to wait for this shutdown before the next guest's turn.
@@ -3620,6 +4000,7 @@ impl StartupOrder {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     /// Seconds to wait for this shutdown before the next guest's turn.
     #[inline]
     #[must_use]
@@ -3627,6 +4008,7 @@ impl StartupOrder {
         set::set(&mut self.down, &mut self.unknown, "down", value);
         self
     }
+
     /// Position in the sequence; low numbers start first and shut down last.
     #[inline]
     #[must_use]
@@ -3634,6 +4016,7 @@ impl StartupOrder {
         set::set(&mut self.order, &mut self.unknown, "order", value);
         self
     }
+
     /// Seconds to wait after this start before the next guest is started.
     #[inline]
     #[must_use]
@@ -3683,7 +4066,14 @@ property_string_impls!(StartupOrder);
 
 /// One element of the answer to `GET /access`, which lists the sub-resources of `/access`.
 ///
-/// Given by [`GET /access`](super::access::AccessPath::get), [`GET /access/openid`](super::access::AccessOpenidPath::get), [`GET /cluster/backup-info`](super::cluster::ClusterBackupInfoPath::get), [`GET /cluster/jobs`](super::cluster::ClusterJobsPath::get), [`GET /cluster/sdn/fabrics`](super::cluster_sdn::ClusterSdnFabricsPath::get), [`GET /nodes/{node}/lxc/{vmid}`](super::lxc::LxcVmidPath::get), [`GET /nodes/{node}/lxc/{vmid}/status`](super::lxc::LxcVmidStatusPath::get), [`GET /nodes/{node}/qemu/{vmid}`](super::qemu::QemuVmidPath::get) and 6 more.
+/// Given by [`GET /access`](super::access::AccessPath::get),
+/// [`GET /access/openid`](super::access::AccessOpenidPath::get),
+/// [`GET /cluster/backup-info`](super::cluster::ClusterBackupInfoPath::get),
+/// [`GET /cluster/jobs`](super::cluster::ClusterJobsPath::get),
+/// [`GET /cluster/sdn/fabrics`](super::cluster_sdn::ClusterSdnFabricsPath::get),
+/// [`GET /nodes/{node}/lxc/{vmid}`](super::lxc::LxcVmidPath::get),
+/// [`GET /nodes/{node}/lxc/{vmid}/status`](super::lxc::LxcVmidStatusPath::get),
+/// [`GET /nodes/{node}/qemu/{vmid}`](super::qemu::QemuVmidPath::get) and 6 more.
 #[non_exhaustive]
 pub struct SubdirEntry {
     /// Name of the sub-resource, the next path segment.
@@ -3708,9 +4098,12 @@ object!(SubdirEntry {
     others: extra,
 });
 
-/// The answer to `POST /nodes/{node}/lxc/{vmid}/termproxy`, which opens a terminal proxy to the console and returns the port and the ticket for connecting.
+/// The answer to `POST /nodes/{node}/lxc/{vmid}/termproxy`, which opens a terminal proxy to the
+/// console and returns the port and the ticket for connecting.
 ///
-/// Given by [`POST /nodes/{node}/lxc/{vmid}/termproxy`](super::lxc::LxcVmidTermproxyPath::post), [`POST /nodes/{node}/qemu/{vmid}/termproxy`](super::qemu::QemuVmidTermproxyPost), [`POST /nodes/{node}/termproxy`](super::nodes::NodeTermproxyPost).
+/// Given by [`POST /nodes/{node}/lxc/{vmid}/termproxy`](super::lxc::LxcVmidTermproxyPath::post),
+/// [`POST /nodes/{node}/qemu/{vmid}/termproxy`](super::qemu::QemuVmidTermproxyPost),
+/// [`POST /nodes/{node}/termproxy`](super::nodes::NodeTermproxyPost).
 #[non_exhaustive]
 pub struct Termproxy {
     /// TCP port of the proxy on the node.
@@ -3742,8 +4135,12 @@ object!(Termproxy {
 
 /// Tag format of the outer VLAN; QinQ zones.
 ///
-/// Given by [`GET /cluster/sdn/zones`](super::cluster_sdn::ClusterSdnZonesGet), [`GET /cluster/sdn/zones/{zone}`](super::cluster_sdn::ClusterSdnZonesZoneGet), [`GET /nodes/{node}/network`](super::nodes::NodeNetworkGet), [`GET /nodes/{node}/network/{iface}`](super::nodes::NodeNetworkIfacePath::get).
-/// Taken by [`POST /cluster/sdn/zones`](super::cluster_sdn::ClusterSdnZonesPost), [`PUT /cluster/sdn/zones/{zone}`](super::cluster_sdn::ClusterSdnZonesZonePut).
+/// Given by [`GET /cluster/sdn/zones`](super::cluster_sdn::ClusterSdnZonesGet),
+/// [`GET /cluster/sdn/zones/{zone}`](super::cluster_sdn::ClusterSdnZonesZoneGet),
+/// [`GET /nodes/{node}/network`](super::nodes::NodeNetworkGet),
+/// [`GET /nodes/{node}/network/{iface}`](super::nodes::NodeNetworkIfacePath::get).
+/// Taken by [`POST /cluster/sdn/zones`](super::cluster_sdn::ClusterSdnZonesPost),
+/// [`PUT /cluster/sdn/zones/{zone}`](super::cluster_sdn::ClusterSdnZonesZonePut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum VlanProtocol {
@@ -3761,9 +4158,13 @@ open_enum_impls!(VlanProtocol {
     "802.1q" V8021q, "802.1ad" V8021ad,
 });
 
-/// The answer to `GET /nodes/{node}/lxc/{vmid}/vncwebsocket`, which upgrades the connection to a WebSocket that carries VNC or terminal traffic.
+/// The answer to `GET /nodes/{node}/lxc/{vmid}/vncwebsocket`, which upgrades the connection to a
+/// WebSocket that carries VNC or terminal traffic.
 ///
-/// Given by [`GET /nodes/{node}/lxc/{vmid}/vncwebsocket`](super::lxc::LxcVmidVncwebsocketPath::get), [`GET /nodes/{node}/qemu/{vmid}/vncwebsocket`](super::qemu::QemuVmidVncwebsocketPath::get), [`GET /nodes/{node}/vncwebsocket`](super::nodes::NodeVncwebsocketPath::get).
+/// Given by
+/// [`GET /nodes/{node}/lxc/{vmid}/vncwebsocket`](super::lxc::LxcVmidVncwebsocketPath::get),
+/// [`GET /nodes/{node}/qemu/{vmid}/vncwebsocket`](super::qemu::QemuVmidVncwebsocketPath::get),
+/// [`GET /nodes/{node}/vncwebsocket`](super::nodes::NodeVncwebsocketPath::get).
 #[non_exhaustive]
 pub struct VncWebsocket {
     /// Port that the call that opened the proxy returned.
@@ -3788,9 +4189,12 @@ object!(VncWebsocket {
     others: extra,
 });
 
-/// The answer to `POST /nodes/{node}/lxc/{vmid}/vncproxy`, which opens a VNC proxy to the console and returns the port and the ticket for connecting.
+/// The answer to `POST /nodes/{node}/lxc/{vmid}/vncproxy`, which opens a VNC proxy to the console
+/// and returns the port and the ticket for connecting.
 ///
-/// Given by [`POST /nodes/{node}/lxc/{vmid}/vncproxy`](super::lxc::LxcVmidVncproxyPost), [`POST /nodes/{node}/qemu/{vmid}/vncproxy`](super::qemu::QemuVmidVncproxyPost), [`POST /nodes/{node}/vncshell`](super::nodes::NodeVncshellPost).
+/// Given by [`POST /nodes/{node}/lxc/{vmid}/vncproxy`](super::lxc::LxcVmidVncproxyPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/vncproxy`](super::qemu::QemuVmidVncproxyPost),
+/// [`POST /nodes/{node}/vncshell`](super::nodes::NodeVncshellPost).
 #[non_exhaustive]
 pub struct Vncproxy {
     /// TLS certificate of the console's server.

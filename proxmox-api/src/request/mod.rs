@@ -7,15 +7,16 @@ use crate::error::Error;
 use crate::stream::download::Download;
 use crate::stream::envelope::WithEnvelope;
 use crate::stream::paging::{Items, Pages};
+use crate::value::BoxFuture;
 use crate::value::encode::ToParam;
 
 pub use crate::client::call::Call;
-pub use crate::client::request::{Request, Sending};
+pub use crate::client::request::Request;
 
 /// A request of a known endpoint: every type named after a path and a verb, such as `QemuVmidClonePost`, and [`Request`]
 /// itself.
 pub trait ApiRequest: Sized {
-    /// What awaiting it gives.
+    /// The type of its answer.
     type Output: 'static;
 
     /// The request without its setters.
@@ -67,7 +68,7 @@ pub trait ApiRequest: Sized {
     /// # Errors
     /// Those of [`Request::stream`].
     #[must_use = "a request does nothing until it is awaited"]
-    fn stream(self) -> Sending<Download> {
+    fn stream(self) -> BoxFuture<'static, Result<Download, Error>> {
         self.into_request().stream()
     }
 
@@ -167,7 +168,7 @@ macro_rules! request_impls {
         #[doc(hidden)]
         impl IntoFuture for $name {
             type Output = Result<$output, Error>;
-            type IntoFuture = Sending<$output>;
+            type IntoFuture = BoxFuture<'static, Result<$output, Error>>;
 
             #[inline]
             fn into_future(self) -> Self::IntoFuture {

@@ -38,10 +38,10 @@ use tokio_websockets::{ClientBuilder, Config, Error as WsError, Limits, Message,
 use crate::bounds::{Bound, Exceeded};
 use crate::client::Client;
 use crate::client::call::Call;
-use crate::client::path::At;
+use crate::client::path::PathNode;
 use crate::client::request::exchange;
 use crate::client::send::{Delivered, Exchange, Exchanged, Received};
-use crate::error::{Error, Name};
+use crate::error::{CallId, Error};
 use crate::transport::{Duplex, Transport, TransportError, Upgraded, WireRequest};
 use crate::value::Secret;
 use crate::value::decode::{DecodeError, decode_data};
@@ -80,7 +80,9 @@ impl Client {
         node: &dyn fmt::Display,
         vmid: Option<&dyn fmt::Display>,
     ) -> Console {
-        let mut place = At::root(Some(self)).literal("nodes").value("node", node);
+        let mut place = PathNode::root(Some(self))
+            .literal("nodes")
+            .value("node", node);
         if let Some(vmid) = vmid {
             place = place.literal(kind).value("vmid", vmid);
         }
@@ -133,7 +135,7 @@ impl ConsoleTicket {
         &self.port
     }
 
-    /// Who opened it.
+    /// The user who opened it.
     #[must_use]
     pub fn user(&self) -> &str {
         &self.user
@@ -214,7 +216,9 @@ impl Attach {
         let of = &self.ticket.of;
         let vmid = of.vmid.as_ref().map(|vmid| vmid as &dyn fmt::Display);
         let console = self.client.console(&of.kind, &of.node, vmid);
-        let name = self.client.name(&console.call(Method::Get, "vncwebsocket"));
+        let name = self
+            .client
+            .call_id(&console.call(Method::Get, "vncwebsocket"));
         let data = serde_json::json!({
             "port": self.ticket.port,
             "user": self.ticket.user,
@@ -249,7 +253,7 @@ impl Attach {
 #[must_use = "a console does nothing until it is opened"]
 pub struct Console {
     client: Client,
-    place: At,
+    place: PathNode,
     of: Of,
     params: Vec<(String, ParamValue)>,
 }
@@ -265,22 +269,22 @@ impl Console {
     /// Opens a terminal. Starts a task on the node that ends with it.
     ///
     /// # Errors
-    /// As for every call; [`Error::Interrupted`] if the terminal does not take the ticket.
+    /// Those of every request; [`Error::Interrupted`] if the terminal does not take the ticket.
     pub async fn terminal(&self) -> Result<Terminal, Error> {
         let opened = self.open("termproxy", &[]).await?;
         self.enter_terminal(opened).await
     }
 
-    /// Opens a terminal for somebody else to attach to; see [`Client::attach_console`].
+    /// Opens a terminal for another program to attach to; see [`Client::attach_console`].
     ///
     /// # Errors
-    /// As for every call.
+    /// Those of every request.
     pub async fn open_terminal(&self) -> Result<ConsoleTicket, Error> {
         let opened = self.open("termproxy", &[]).await?;
         self.hand_over(&opened, None)
     }
 
-    /// Opens the display for somebody else to attach to; see [`Client::attach_console`].
+    /// Opens the display for another program to attach to; see [`Client::attach_console`].
     ///
     /// # Errors
     /// As for [`Console::vnc`].
@@ -340,7 +344,7 @@ impl Console {
     /// that ends with it.
     ///
     /// # Errors
-    /// As for every call. A node's display refuses API tokens ([wire protocol §7](crate::guide::wire_protocol)).
+    /// Those of every request. A node's display refuses API tokens ([wire protocol §7](crate::guide::wire_protocol)).
     pub async fn vnc(&self) -> Result<Vnc, Error> {
         let opened = self.open(self.display(), &[("websocket", "1")]).await?;
         self.enter_vnc(opened).await
@@ -360,10 +364,10 @@ impl Console {
         })
     }
 
-    /// Asks for what a SPICE viewer needs.
+    /// Asks for the settings of a SPICE viewer.
     ///
     /// # Errors
-    /// As for every call.
+    /// Those of every request.
     pub async fn spice(&self) -> Result<SpiceFile, Error> {
         let call = match self.of.vmid {
             None => "spiceshell",
@@ -409,7 +413,7 @@ impl Console {
         call.params.set("port", opened.text("port")?.to_param());
         let ticket = opened.text("ticket")?;
         call.params.set("vncticket", ticket.to_param());
-        let name = self.client.name(&call);
+        let name = self.client.call_id(&call);
         let mut switching = Switching(new_key()?);
         let delivery = self.client.deliver(&name, &call, &mut switching).await?;
         let origin = delivery.origin;
@@ -488,9 +492,9 @@ impl fmt::Debug for Console {
     }
 }
 
-/// What the server told when it was asked for a console.
+/// The server's answer to a request for a console.
 struct Opened {
-    name: Name,
+    name: CallId,
     data: Value,
 }
 
@@ -513,7 +517,7 @@ impl Opened {
 /// The WebSocket below a console.
 struct Socket {
     stream: WebSocketStream<Box<dyn Duplex>>,
-    name: Name,
+    name: CallId,
     origin: String,
     /// How long a message may be.
     longest: usize,
@@ -636,7 +640,7 @@ impl Terminal {
         Ok(())
     }
 
-    /// What the terminal shows next; `None` at the end of the session. Pieces come as they are, a character
+    /// The next output of the terminal; `None` at the end of the session. Pieces come as they are, a character
     /// may be cut in two. Giving up in the middle loses nothing.
     ///
     /// The server closes a terminal that it does not hear from, so this also tells it every 30 seconds that
@@ -672,7 +676,7 @@ impl Terminal {
         Ok(())
     }
 
-    /// Tells the size of the window.
+    /// Sends the size of the window.
     ///
     /// # Errors
     /// As for [`Terminal::write`].
@@ -811,7 +815,7 @@ impl fmt::Debug for Vnc {
     }
 }
 
-/// What a SPICE viewer needs to connect; made by [`Console::spice`]. Its ticket is good for 40 seconds.
+/// The settings of a SPICE viewer; made by [`Console::spice`]. Its ticket is good for 40 seconds.
 ///
 /// Its `Debug` form shows no values, since a password is among them.
 #[derive(Clone, PartialEq, Eq)]

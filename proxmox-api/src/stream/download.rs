@@ -25,16 +25,17 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use crate::bounds::{Bounds, Exceeded};
 use crate::client::call::Call;
-use crate::client::request::{Request, Sending};
+use crate::client::request::Request;
 use crate::client::send::{Delivered, Delivery, Exchange, Exchanged, Received};
 use crate::client::{Client, Kept, kept_secrets};
-use crate::error::{Error, Name};
+use crate::error::{CallId, Error};
+use crate::value::BoxFuture;
 
 use crate::transport::{OpenResponse, Transport, WireRequest};
 #[cfg(feature = "guests")]
 use crate::transport::{TimeLimit, TransportError};
 use crate::value::decode::DecodeError;
-use crate::value::file::{Readers, Unfinished};
+use crate::value::file::{PartFile, Readers};
 
 /// A file on its way from the server; made by [`Request::stream`].
 ///
@@ -42,7 +43,7 @@ use crate::value::file::{Readers, Unfinished};
 /// connection. The client's timeout counts while nothing comes.
 #[must_use = "nothing is read until a piece is asked for"]
 pub struct Download {
-    name: Name,
+    name: CallId,
     origin: String,
     response: OpenResponse,
     received: u64,
@@ -57,20 +58,20 @@ impl<T> Request<T> {
     /// # Errors
     /// Those of awaiting the request, but for what its answer holds.
     #[must_use = "a request does nothing until it is awaited"]
-    pub fn stream(self) -> Sending<Download> {
+    pub fn stream(self) -> BoxFuture<'static, Result<Download, Error>> {
         start(self.client, self.call)
     }
 }
 
-fn start(client: Option<Client>, call: Call) -> Sending<Download> {
+fn start(client: Option<Client>, call: Call) -> BoxFuture<'static, Result<Download, Error>> {
     Box::pin(async move {
         let Some(client) = client else {
-            return Err(Error::detached(call.error_name()));
+            return Err(Error::detached(call.id()));
         };
-        let name = client.name(&call);
+        let name = client.call_id(&call);
         let secrets = kept_secrets(&call);
-        let mut opening = Opening(client.bounds().refusal);
-        let Delivery { delivered, origin } = client.deliver(&name, &call, &mut opening).await?;
+        let mut exchange = DownloadExchange(client.bounds().refusal);
+        let Delivery { delivered, origin } = client.deliver(&name, &call, &mut exchange).await?;
         match delivered {
             Delivered::Open(response) => Ok(Download {
                 name,
@@ -88,9 +89,9 @@ fn start(client: Option<Client>, call: Call) -> Sending<Download> {
 }
 
 /// An answer whose body is handed over as it comes, unless it refuses. So much of a refusal is read.
-struct Opening(usize);
+struct DownloadExchange(usize);
 
-impl Exchange for Opening {
+impl Exchange for DownloadExchange {
     fn send<'a>(&'a mut self, transport: &'a dyn Transport, request: WireRequest) -> Exchanged<'a> {
         Box::pin(async move {
             let answer = transport.open(request).await?;
@@ -168,15 +169,15 @@ impl Download {
         let local = |download: &Self, error| download.local("writing the file", error);
         let place = path.to_owned();
         let begun = aside(move || {
-            let unfinished = Unfinished::beside(&place, Readers::AsUsual)?;
-            let file = unfinished.file().try_clone()?;
-            Ok((unfinished, file))
+            let part = PartFile::beside(&place, Readers::AsUsual)?;
+            let file = part.file().try_clone()?;
+            Ok((part, file))
         });
-        let (unfinished, file) = begun.await.map_err(|error| local(self, error))?;
+        let (part, file) = begun.await.map_err(|error| local(self, error))?;
         let mut file = tokio::fs::File::from_std(file);
         let count = self.copy_to(&mut file).await?;
         drop(file);
-        let finished = aside(move || unfinished.finish());
+        let finished = aside(move || part.finish());
         finished.await.map_err(|error| local(self, error))?;
         Ok(count)
     }
@@ -196,13 +197,13 @@ impl Download {
         self.header("content-length")?.parse().ok()
     }
 
-    /// What the server says the file is.
+    /// The content type.
     #[must_use]
     pub fn content_type(&self) -> Option<&str> {
         self.header("content-type")
     }
 
-    /// What the server calls the file. Not fit to be used as a path without a look at it.
+    /// The file name that the server gives. Check it before using it as a path.
     #[must_use]
     pub fn file_name(&self) -> Option<&str> {
         let (_, name) = self
@@ -227,7 +228,7 @@ impl Download {
     }
 
     #[cfg(feature = "guests")]
-    pub(crate) fn into_parts(self) -> (Client, Name, Kept) {
+    pub(crate) fn into_parts(self) -> (Client, CallId, Kept) {
         (self.client, self.name, self.secrets)
     }
 
@@ -236,7 +237,7 @@ impl Download {
         Error::exceeded(&self.name, exceeded)
     }
 
-    /// The error for a body that is not what it should be.
+    /// The error for an unexpected body.
     pub(crate) fn unreadable(&self, error: DecodeError) -> Error {
         let name = self.name.clone();
         self.client.undecodable(name, &self.secrets, error)

@@ -1,13 +1,14 @@
-//! What an answer holds beside its data.
+//! Members of an answer beside its data.
 
 use std::fmt;
 use std::future::IntoFuture;
 
 use serde_json::Value;
 
-use crate::client::request::{Request, Sending, exchange};
+use crate::client::request::{Request, exchange};
 use crate::client::{Client, Reply};
-use crate::error::{Error, Name};
+use crate::error::{CallId, Error};
+use crate::value::BoxFuture;
 use crate::value::api_value::ApiValue;
 use crate::value::decode::{DecodeError, Extra, count, decode_answer};
 
@@ -97,17 +98,20 @@ impl<T> fmt::Debug for WithEnvelope<T> {
 
 impl<T: 'static> IntoFuture for WithEnvelope<T> {
     type Output = Result<Answer<T>, Error>;
-    type IntoFuture = Sending<Answer<T>>;
+    type IntoFuture = BoxFuture<'static, Result<Answer<T>, Error>>;
 
-    fn into_future(self) -> Sending<Answer<T>> {
+    fn into_future(self) -> BoxFuture<'static, Result<Answer<T>, Error>> {
         let sent = self.exchange();
         Box::pin(async move { Ok(sent.await?.0) })
     }
 }
 
+/// An answer with the id of its call and the reply that it was read from.
+type Exchanged<T> = Result<(Answer<T>, CallId, Reply), Error>;
+
 impl<T: 'static> WithEnvelope<T> {
     /// The answer, and what it was read from.
-    pub(super) fn exchange(self) -> Sending<(Answer<T>, Name, Reply)> {
+    pub(super) fn exchange(self) -> BoxFuture<'static, Exchanged<T>> {
         Box::pin(async move {
             let sent = exchange(self.0.client.clone(), self.0.call.clone());
             let (client, name, reply) = sent.await?;

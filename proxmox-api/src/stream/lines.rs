@@ -94,7 +94,7 @@ impl Lines {
             .transpose()
     }
 
-    /// What the lines are read from.
+    /// The source of the lines.
     pub fn download(&self) -> &Download {
         &self.download
     }
@@ -201,14 +201,14 @@ struct List {
     key: Vec<u8>,
     /// Whether the key is complete, so that what comes is its value.
     named: bool,
-    place: Place,
+    position: Position,
     entry: Vec<u8>,
     longest: usize,
     count: usize,
 }
 
 #[derive(Default, PartialEq, Eq)]
-enum Place {
+enum Position {
     #[default]
     Before,
     Inside,
@@ -241,16 +241,16 @@ impl List {
             }
             b'[' if self.depth == 1 && self.named && self.key == b"\"data\"" => {
                 self.depth += 1;
-                self.place = Place::Inside;
+                self.position = Position::Inside;
             }
             b'{' | b'[' => {
                 self.keep(byte)?;
                 self.depth += 1;
             }
-            b']' if self.place == Place::Inside && self.depth == 2 => {
+            b']' if self.position == Position::Inside && self.depth == 2 => {
                 self.depth -= 1;
                 self.give(lines)?;
-                self.place = Place::Behind;
+                self.position = Position::Behind;
             }
             b'}' | b']' => {
                 let Some(depth) = self.depth.checked_sub(1) else {
@@ -259,7 +259,7 @@ impl List {
                 self.depth = depth;
                 self.keep(byte)?;
             }
-            b',' if self.place == Place::Inside && self.depth == 2 => self.give(lines)?,
+            b',' if self.position == Position::Inside && self.depth == 2 => self.give(lines)?,
             b',' if self.depth == 1 => {
                 self.named = false;
                 self.key.clear();
@@ -274,7 +274,7 @@ impl List {
     fn keep(&mut self, byte: u8) -> Result<(), Exceeded> {
         // No key that matters is longer.
         const LONGEST_KEY: usize = 16;
-        if self.place == Place::Inside {
+        if self.position == Position::Inside {
             if self.entry.len() >= self.longest {
                 return Err(Exceeded::new(Bound::Element, self.longest));
             }
@@ -315,8 +315,8 @@ impl List {
         if self.depth > 0 || self.in_string {
             return Err(DecodeError::new("data", "the answer ends within the list"));
         }
-        match self.place {
-            Place::Behind => Ok(()),
+        match self.position {
+            Position::Behind => Ok(()),
             _ => Err(DecodeError::new("data", "expected a list, found none")),
         }
     }

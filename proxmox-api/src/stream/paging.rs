@@ -30,9 +30,10 @@ use futures_core::Stream;
 use serde_json::Value;
 
 use crate::bounds::{Bound, Exceeded};
-use crate::client::request::{Request, Sending};
+use crate::client::request::Request;
 use crate::error::Error;
 use crate::stream::envelope::Answer;
+use crate::value::BoxFuture;
 use crate::value::decode::{DecodeError, Extra, read_any};
 use crate::value::encode::ParamValue;
 
@@ -47,7 +48,7 @@ pub struct Page<T> {
     pub start: u64,
     /// Its items.
     pub items: Vec<T>,
-    /// How many items there are in all, where the server tells.
+    /// The total number of items, where the server gives it.
     pub total: Option<u64>,
     /// As [`Answer::extra`]: `data` has the items that do not fit their type, in their places.
     pub extra: Extra,
@@ -67,7 +68,7 @@ pub struct Pages<T> {
     first: Option<Value>,
     /// How many pages came.
     count: usize,
-    pending: Option<Sending<Turned<T>>>,
+    pending: Option<BoxFuture<'static, Result<Turned<T>, Error>>>,
 }
 
 impl<T: 'static> Request<Vec<T>> {
@@ -126,7 +127,7 @@ impl<T: 'static> Pages<T> {
             (self.request.client.as_ref()).map_or(usize::MAX, |client| client.bounds().pages);
         if self.count >= most {
             self.over = true;
-            let name = self.request.call().error_name();
+            let name = self.request.call().id();
             let exceeded = Exceeded::new(Bound::Pages, most);
             return Poll::Ready(Some(Err(Error::exceeded(&name, exceeded))));
         }
@@ -173,7 +174,7 @@ fn page<T: 'static>(
     request: Request<Vec<T>>,
     before: Option<Value>,
     size: u64,
-) -> Sending<Turned<T>> {
+) -> BoxFuture<'static, Result<Turned<T>, Error>> {
     Box::pin(async move {
         let (answer, name, reply) = request.with_envelope().exchange().await?;
         // The typed rows are there beside these.
@@ -284,7 +285,7 @@ impl<T> fmt::Debug for Items<T> {
 mod tests {
     use super::*;
     use crate::client::Client;
-    use crate::client::path::At;
+    use crate::client::path::PathNode;
     use crate::client::request::{Decode, reply};
     use crate::testing::{Fake, json, ok};
     use crate::transport::{TransportError, WireRequest};
@@ -294,7 +295,9 @@ mod tests {
 
     fn list(client: &Client) -> Request<Vec<i64>> {
         let read: Decode<Vec<i64>> = reply::data;
-        At::root(Some(client)).literal("list").request(&LIST, read)
+        PathNode::root(Some(client))
+            .literal("list")
+            .request(&LIST, read)
     }
 
     fn number(request: &WireRequest, name: &str) -> usize {

@@ -16,12 +16,13 @@ use sha2::{Digest, Sha256};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf, Take};
 
 use crate::client::Client;
-use crate::client::path::At;
-use crate::client::request::{self, Request};
+use crate::client::path::PathNode;
+use crate::client::request::Request;
 use crate::client::send::{Delivered, Exchange, Exchanged, Failed, Received};
-use crate::error::{Error, Name, RequestErrorKind};
+use crate::error::{CallId, Error, RequestErrorKind};
 use crate::task::{Task, read_task};
 use crate::transport::{BodyStream, Transport, WireRequest};
+use crate::value::BoxFuture;
 use crate::value::decode::Extra;
 use crate::value::endpoint::{Endpoint, Method, Permission};
 
@@ -50,7 +51,7 @@ impl Client {
     /// # }
     /// ```
     pub fn upload(&self, node: impl fmt::Display, storage: impl fmt::Display) -> Upload {
-        let place = At::root(Some(self))
+        let place = PathNode::root(Some(self))
             .literal("nodes")
             .value("node", &node)
             .literal("storage")
@@ -67,7 +68,7 @@ impl Client {
     }
 }
 
-/// What an uploaded file is.
+/// The kind of an uploaded file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum UploadContent {
@@ -90,7 +91,7 @@ impl UploadContent {
         }
     }
 
-    /// What a file of this name is. Every kind has endings of its own, which the server insists on.
+    /// The kind of a file of this name. Every kind has endings of its own, which the server insists on.
     #[must_use]
     pub fn of_name(name: &str) -> Option<Self> {
         let name = name.to_ascii_lowercase();
@@ -198,7 +199,7 @@ impl Upload {
         self
     }
 
-    /// Sends what a reader gives, which has to be exactly `length` bytes. Needs a
+    /// Sends the bytes of a reader, exactly `length` of them. Needs a
     /// [`name`](Upload::name).
     pub fn reader(mut self, length: u64, reader: impl AsyncRead + Send + 'static) -> Self {
         self.source = Source::Reader(length, Box::pin(reader));
@@ -211,14 +212,14 @@ impl Upload {
         self
     }
 
-    /// What the file is called on the storage. The server replaces what is not a letter, digit, dot,
+    /// The name of the file on the storage. The server replaces what is not a letter, digit, dot,
     /// hyphen or underscore.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// What the file is; told from its name unless set.
+    /// The kind of the file; derived from its name unless set.
     pub fn content(mut self, content: UploadContent) -> Self {
         self.content = Some(content);
         self
@@ -238,7 +239,7 @@ impl Upload {
         self
     }
 
-    /// Tells how far the upload is, after every piece. Runs in the task of the connection, so it has to
+    /// Reports the progress of the upload, after every piece. Runs in the task of the connection, so it has to
     /// return quickly. Begins again at the start if the file is sent again: to another host, or with
     /// another ticket.
     pub fn on_progress(mut self, watcher: impl FnMut(Progress) + Send + 'static) -> Self {
@@ -246,7 +247,7 @@ impl Upload {
         self
     }
 
-    async fn send(mut self, client: Client, called: Name) -> Result<Task, Error> {
+    async fn send(mut self, client: Client, called: CallId) -> Result<Task, Error> {
         let refuse = {
             let called = called.clone();
             move |problem: String| Error::request(&called, RequestErrorKind::Argument { problem })
@@ -280,7 +281,7 @@ impl Upload {
             fields.push(("checksum-algorithm", algorithm.as_str().to_owned()));
             fields.push(("checksum", text));
         }
-        let mut sending = Sending {
+        let mut sending = UploadExchange {
             source: &mut self.source,
             fields,
             name,
@@ -366,15 +367,15 @@ impl Source {
 }
 
 /// The form with the file, made anew for each attempt.
-struct Sending<'a> {
+struct UploadExchange<'a> {
     source: &'a mut Source,
     fields: Vec<(&'static str, String)>,
     name: String,
     watcher: Option<Watcher>,
-    called: &'a Name,
+    called: &'a CallId,
 }
 
-impl Sending<'_> {
+impl UploadExchange<'_> {
     async fn once(
         &mut self,
         transport: &dyn Transport,
@@ -413,7 +414,7 @@ impl Sending<'_> {
     }
 }
 
-impl Exchange for Sending<'_> {
+impl Exchange for UploadExchange<'_> {
     fn send<'a>(&'a mut self, transport: &'a dyn Transport, request: WireRequest) -> Exchanged<'a> {
         Box::pin(self.once(transport, request))
     }
@@ -429,15 +430,15 @@ impl Exchange for Sending<'_> {
 
 impl IntoFuture for Upload {
     type Output = Result<Task, Error>;
-    type IntoFuture = request::Sending<Task>;
+    type IntoFuture = BoxFuture<'static, Result<Task, Error>>;
 
-    fn into_future(self) -> request::Sending<Task> {
+    fn into_future(self) -> BoxFuture<'static, Result<Task, Error>> {
         Box::pin(async move {
             let call = self.request.call();
             let Some(client) = self.request.client.clone() else {
-                return Err(Error::detached(call.error_name()));
+                return Err(Error::detached(call.id()));
             };
-            let name = client.name(call);
+            let name = client.call_id(call);
             self.send(client, name).await
         })
     }
@@ -460,7 +461,7 @@ impl fmt::Debug for Upload {
     }
 }
 
-/// What stands around the file in the body. The server reads the parts by patterns: their order,
+/// The parts of the body around the file. The server reads the parts by patterns: their order,
 /// the spelling of their headers and the bare boundary are not up to us.
 struct Form {
     boundary: String,
@@ -490,7 +491,7 @@ impl Form {
     }
 }
 
-/// What no file holds by chance, nor on purpose.
+/// A random boundary, which no file contains.
 fn boundary() -> Result<String, String> {
     let mut bytes = [0; 16];
     rustls::crypto::ring::default_provider()

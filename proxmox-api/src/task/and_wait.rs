@@ -2,14 +2,12 @@
 
 use std::fmt;
 use std::future::IntoFuture;
-use std::pin::Pin;
 use std::time::Duration;
 
 use super::{Task, TaskOutcome};
 use crate::error::Error;
+use crate::value::BoxFuture;
 use crate::value::upid::Upid;
-
-type Going<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
 
 /// How something is waited for; see [`SendAndWait`].
 #[derive(Default)]
@@ -30,16 +28,16 @@ impl fmt::Debug for Waiting<'_> {
     }
 }
 
-/// What can be waited for once it has been sent: a [`Task`], and what operations on guests begin.
+/// Results of requests that can be waited for: a [`Task`], and operations on guests.
 pub trait Waitable: Sized {
-    /// What is there in the end.
+    /// The result.
     type End;
 
     /// The task's identifier; `None` where there is no task any more, or it cannot be read.
     fn upid(&self) -> Option<&Upid>;
 
     /// Waits for the end.
-    fn finish<'a>(self, how: Waiting<'a>) -> Going<'a, Self::End>
+    fn finish<'a>(self, how: Waiting<'a>) -> BoxFuture<'a, Result<Self::End, Error>>
     where
         Self: 'a;
 }
@@ -51,7 +49,7 @@ impl Waitable for Task {
         Task::upid(self)
     }
 
-    fn finish<'a>(self, how: Waiting<'a>) -> Going<'a, TaskOutcome>
+    fn finish<'a>(self, how: Waiting<'a>) -> BoxFuture<'a, Result<TaskOutcome, Error>>
     where
         Self: 'a,
     {
@@ -105,7 +103,7 @@ pub struct SendAndWait<'a, F> {
 }
 
 impl<F> SendAndWait<'_, F> {
-    /// Gives up waiting after this time, counted from the answer on. What was begun goes on.
+    /// Gives up waiting after this time, counted from the answer on. The operation continues on the server.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.how.timeout = Some(timeout);
         self
@@ -136,9 +134,9 @@ where
     F: IntoFuture<Output = Result<T, Error>, IntoFuture: Send> + Send + 'a,
 {
     type Output = Result<T::End, Error>;
-    type IntoFuture = Going<'a, T::End>;
+    type IntoFuture = BoxFuture<'a, Result<T::End, Error>>;
 
-    fn into_future(self) -> Going<'a, T::End> {
+    fn into_future(self) -> BoxFuture<'a, Result<T::End, Error>> {
         let Self { order, how } = self;
         let sending = order.into_future();
         Box::pin(async move { sending.await?.finish(how).await })

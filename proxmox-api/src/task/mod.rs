@@ -1,4 +1,4 @@
-//! Work that goes on after the call that started it ([wire protocol §8](crate::guide::wire_protocol)).
+//! Tasks: work that continues after the call that started it ([wire protocol §8](crate::guide::wire_protocol)).
 
 mod and_wait;
 mod outcome;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::bounds::{Bound, Exceeded};
 use crate::client::request::{Request, exchange};
 use crate::client::{Client, Kept, Reply};
-use crate::error::{Error, Name};
+use crate::error::{CallId, Error};
 use crate::value::decode::{DecodeError, Extra, count, decode_answer, decode_data};
 use crate::value::encode::escape;
 use crate::value::endpoint::Method;
@@ -27,7 +27,7 @@ pub use wait::{LogLines, WaitBuilder};
 pub use crate::error::task::{TaskError, TaskErrorKind};
 pub use crate::value::log_line::LogLine;
 #[cfg(feature = "guests")]
-pub(crate) use wait::{Looks, Patience};
+pub(crate) use wait::{PollSchedule, PollTolerance};
 
 /// Lines of a log asked for at once.
 const PAGE: u64 = 500;
@@ -53,7 +53,7 @@ enum Id {
     /// There is no task, and nothing is left to do.
     Done,
     Upid(Upid),
-    /// What stands where a UPID was to be.
+    /// An answer without a readable UPID.
     Odd(String, UpidError),
 }
 
@@ -68,7 +68,7 @@ impl Task {
         }
     }
 
-    /// What an answer names as the task it began.
+    /// The task in an answer.
     fn of_answer(client: Client, named: &Value, secrets: Kept) -> Self {
         let id = match named {
             Value::Null => Id::Done,
@@ -126,7 +126,7 @@ impl Task {
         matches!(self.id, Id::Done)
     }
 
-    /// Leaves the task to itself. Nobody is told if it fails.
+    /// Ignores the task, and its failure.
     pub fn detach(self) {}
 
     /// An error about it.
@@ -148,11 +148,11 @@ impl Task {
         self.client.without_secrets(&self.secrets, text)
     }
 
-    fn undecodable(&self, name: Name, error: DecodeError) -> Error {
+    fn undecodable(&self, name: CallId, error: DecodeError) -> Error {
         self.client.undecodable(name, &self.secrets, error)
     }
 
-    /// What it is asked about by; `None` if there is nothing to ask about.
+    /// The UPID for further calls; `None` if there is none.
     fn known(&self) -> Result<Option<&Upid>, Error> {
         match &self.id {
             Id::Done => Ok(None),
@@ -170,7 +170,7 @@ impl Task {
     /// Asks how the task is doing: [`GET /nodes/{node}/tasks/{upid}/status`](crate::pve::nodes::NodeTasksUpidStatusPath::get).
     ///
     /// # Errors
-    /// As for every call; [`ErrorKind::NotFound`](crate::error::ErrorKind::NotFound) if the node knows no such task.
+    /// Those of every request; [`ErrorKind::NotFound`](crate::error::ErrorKind::NotFound) if the node knows no such task.
     pub async fn status(&self) -> Result<TaskStatus, Error> {
         let Some(upid) = self.known()? else {
             return Ok(TaskStatus::of_nothing());
@@ -187,7 +187,7 @@ impl Task {
     /// A log that is empty so far, or not there yet, comes from the server as one line saying so.
     ///
     /// # Errors
-    /// As for every call.
+    /// Those of every request.
     pub async fn log(&self, start: u64, limit: u64) -> Result<Vec<LogLine>, Error> {
         Ok(self.log_page(start, limit).await?.0)
     }
@@ -214,7 +214,7 @@ impl Task {
     /// The last lines of the log, at most `count`; none of a log that is empty or not there.
     ///
     /// # Errors
-    /// As for every call.
+    /// Those of every request.
     pub async fn log_tail(&self, count: usize) -> Result<Vec<LogLine>, Error> {
         let mut tail = Vec::new();
         let (mut start, mut seen) = (0, 0);
@@ -233,7 +233,7 @@ impl Task {
             seen = last;
             start = end.max(total.saturating_sub(count as u64));
         }
-        let name = Name::new(Method::Get, "/nodes/{node}/tasks/{upid}/log");
+        let name = CallId::new(Method::Get, "/nodes/{node}/tasks/{upid}/log");
         Err(Error::exceeded(&name, Exceeded::new(Bound::Pages, pages)))
     }
 
@@ -241,7 +241,7 @@ impl Task {
     /// it and then kills it. Does nothing to a task that has ended.
     ///
     /// # Errors
-    /// As for every call.
+    /// Those of every request.
     pub async fn stop(&self) -> Result<(), Error> {
         let Some(upid) = self.known()? else {
             return Ok(());

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::*;
-use crate::client::path::At;
+use crate::client::path::PathNode;
 use crate::error::ErrorKind;
 use crate::testing::{Fake, json, ok};
 use crate::transport::{TransportError, WireRequest, WireResponse};
@@ -262,8 +262,8 @@ async fn the_log_is_a_stream() {
     let mut said = Vec::new();
     loop {
         // Whoever does not wait for the next line does not lose it.
-        let patience = tokio::time::timeout(Duration::from_millis(700), lines.try_next());
-        match patience.await {
+        let tolerance = tokio::time::timeout(Duration::from_millis(700), lines.try_next());
+        match tolerance.await {
             Ok(line) => match line.expect("the task succeeds") {
                 Some(line) => said.push(line),
                 None => break,
@@ -527,19 +527,19 @@ async fn a_status_that_says_nothing_is_an_error() {
 /// A request that begins a task, of a server that answers this and then tells a task of one look more.
 fn order(answer: &'static str) -> (Fake, Request<Task>) {
     static START: Endpoint = Endpoint::new(Method::Post, "/start", Permission::Authenticated);
-    let mut looks = 0;
+    let mut count = 0;
     let fake = Fake::new(move |request| {
         if request.method == Method::Post {
             return ok(format!(r#"{{"data":{answer}}}"#));
         }
-        looks += 1;
-        let status = ["running", "stopped"][usize::from(looks > 1)];
+        count += 1;
+        let status = ["running", "stopped"][usize::from(count > 1)];
         ok(format!(
             r#"{{"data":{{"status":"{status}","exitstatus":"OK"}}}}"#
         ))
     });
     let client = fake.token_client();
-    let request = At::root(Some(&client))
+    let request = PathNode::root(Some(&client))
         .literal("start")
         .request(&START, read_task);
     (fake, request)
@@ -668,7 +668,7 @@ async fn a_failure_repeats_no_secret_of_the_call_that_began_it() {
         }
     });
     let client = fake.token_client();
-    let request = At::root(Some(&client))
+    let request = PathNode::root(Some(&client))
         .literal("begin")
         .request(&BEGIN, read_task);
     let task = request.param("password", SECRET).await.expect("it begins");

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::future::{Future, IntoFuture};
+use std::future::IntoFuture;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -16,6 +16,7 @@ use super::{PAGE, Task, TaskOutcome};
 use crate::error::Error;
 use crate::error::api::ErrorKind;
 use crate::error::task::TaskErrorKind;
+use crate::value::BoxFuture;
 use crate::value::log_line::LogLine;
 
 /// Waiting for a task; made by [`Task::wait`], started by awaiting it.
@@ -28,8 +29,6 @@ pub struct WaitBuilder<'a> {
 }
 
 type Listener<'a> = Box<dyn FnMut(&str) + Send + 'a>;
-type Waiting<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
-
 impl<'a> WaitBuilder<'a> {
     pub(super) fn new(task: &Task) -> Self {
         Self {
@@ -40,7 +39,7 @@ impl<'a> WaitBuilder<'a> {
         }
     }
 
-    /// Gives up after this time. The task goes on; use [`Task::stop`] to end it.
+    /// Gives up after this time. The task continues; use [`Task::stop`] to end it.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
@@ -101,7 +100,7 @@ impl<'a> WaitBuilder<'a> {
     /// # Errors
     /// [`Error::Task`] if the time ran out or the task could not be watched any more.
     #[must_use = "futures do nothing until they are awaited"]
-    pub fn outcome(self) -> Waiting<'a, TaskOutcome> {
+    pub fn outcome(self) -> BoxFuture<'a, Result<TaskOutcome, Error>> {
         Box::pin(async move {
             let Some(limit) = self.timeout else {
                 return self.watch().await;
@@ -112,8 +111,8 @@ impl<'a> WaitBuilder<'a> {
         })
     }
 
-    /// Boxed, because it stands in two places.
-    fn watch(self) -> Waiting<'a, TaskOutcome> {
+    /// Boxed, because it is used in two places.
+    fn watch(self) -> BoxFuture<'a, Result<TaskOutcome, Error>> {
         Box::pin(async move {
             let mut follower = self.log.map(|listener| Follower {
                 listener,
@@ -121,28 +120,28 @@ impl<'a> WaitBuilder<'a> {
                 held: None,
             });
             let interval = self.interval.or_else(|| self.task.client.task_poll());
-            let mut looks = Looks::every(interval, None);
-            let mut patience = Patience::default();
+            let mut schedule = PollSchedule::every(interval, None);
+            let mut tolerance = PollTolerance::default();
             loop {
                 let look = look(&self.task, follower.as_mut()).await;
-                if let Some(outcome) = patience.judge(&self.task, look)? {
+                if let Some(outcome) = tolerance.accept(&self.task, look)? {
                     return Ok(outcome);
                 }
-                looks.again().await;
+                schedule.again().await;
             }
         })
     }
 }
 
-/// Looks that are repeated, at first often and then more seldom, as long as there is time.
-pub(crate) struct Looks {
+/// Polls with growing pauses until a time limit.
+pub(crate) struct PollSchedule {
     start: Instant,
     limit: Option<Duration>,
     pause: Duration,
     longest: Duration,
 }
 
-impl Looks {
+impl PollSchedule {
     pub(crate) fn new(limit: Option<Duration>, first: Duration, longest: Duration) -> Self {
         Self {
             start: Instant::now(),
@@ -158,7 +157,7 @@ impl Looks {
         Self::new(limit, first, interval.unwrap_or(Duration::from_secs(5)))
     }
 
-    /// Waits for the next look; tells whether there is time for one.
+    /// Waits for the next poll; returns whether there is time for one.
     pub(crate) async fn again(&mut self) -> bool {
         let pause = self.pause;
         self.pause = (pause.saturating_mul(3) / 2).min(self.longest);
@@ -172,19 +171,19 @@ impl Looks {
 }
 
 /// How many looks in a row may fail for reasons that pass by themselves.
-const FAILURES: u32 = 10;
+const MAX_FAILURES: u32 = 10;
 /// How many times a task may be unknown before it first shows up.
-const BIRTH: u32 = 3;
+const MAX_NOT_FOUND: u32 = 3;
 
-/// What is put up with while a task is watched: a look that fails is not a task that failed.
+/// How many failed polls are tolerated before a task counts as lost.
 #[derive(Default)]
-pub(crate) struct Patience {
+pub(crate) struct PollTolerance {
     failures: u32,
     unknown: u32,
 }
 
-impl Patience {
-    pub(crate) fn judge(
+impl PollTolerance {
+    pub(crate) fn accept(
         &mut self,
         task: &Task,
         look: Result<Option<TaskOutcome>, Error>,
@@ -192,15 +191,19 @@ impl Patience {
         match look {
             Ok(outcome) => {
                 self.failures = 0;
-                self.unknown = BIRTH;
+                self.unknown = MAX_NOT_FOUND;
                 return Ok(outcome);
             }
             // A task that was just started may not be on record yet.
-            Err(error) if error.kind() == Some(ErrorKind::NotFound) && self.unknown < BIRTH => {
+            Err(error)
+                if error.kind() == Some(ErrorKind::NotFound) && self.unknown < MAX_NOT_FOUND =>
+            {
                 self.unknown += 1;
             }
             Err(error @ Error::Task(_)) => return Err(error),
-            Err(error) if error.is_retryable() && self.failures < FAILURES => self.failures += 1,
+            Err(error) if error.is_retryable() && self.failures < MAX_FAILURES => {
+                self.failures += 1
+            }
             Err(error) => {
                 return Err(task.error(TaskErrorKind::Lost(error)).into());
             }
@@ -209,7 +212,7 @@ impl Patience {
     }
 }
 
-/// One look at a task: what is new in its log, and how it ended.
+/// One poll of a task: new lines of its log, and its outcome.
 async fn look(
     task: &Task,
     follower: Option<&mut Follower<'_>>,
@@ -246,7 +249,7 @@ impl Follower<'_> {
         }
     }
 
-    /// Hands over what is complete; tells whether to ask for more at once.
+    /// Hands over complete lines; returns whether to ask for more at once.
     fn take(&mut self, lines: Vec<LogLine>, ended: bool, more: bool) -> bool {
         let before = self.seen;
         if matches!(lines.as_slice(), [line] if line.stands_for_none()) {
@@ -270,7 +273,7 @@ impl Follower<'_> {
 
 impl<'a> IntoFuture for WaitBuilder<'a> {
     type Output = Result<TaskOutcome, Error>;
-    type IntoFuture = Waiting<'a, TaskOutcome>;
+    type IntoFuture = BoxFuture<'a, Result<TaskOutcome, Error>>;
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
@@ -293,7 +296,7 @@ impl fmt::Debug for WaitBuilder<'_> {
 /// The lines of a task's log as they come, each once and in order; made by [`WaitBuilder::lines`].
 #[must_use = "nothing is asked for until the next line is"]
 pub struct LogLines {
-    waiting: Option<Waiting<'static, TaskOutcome>>,
+    waiting: Option<BoxFuture<'static, Result<TaskOutcome, Error>>>,
     ready: Arc<Mutex<VecDeque<String>>>,
     outcome: Option<TaskOutcome>,
     /// To be told after the last line.

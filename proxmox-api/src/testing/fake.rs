@@ -7,7 +7,8 @@ use bytes::Bytes;
 
 use crate::client::Client;
 use crate::client::retry::RetryPolicy;
-use crate::transport::{Exchange, Transport, TransportError, WireRequest, WireResponse};
+use crate::transport::{Transport, TransportError, WireRequest, WireResponse};
+use crate::value::BoxFuture;
 
 type Answer = Result<WireResponse, TransportError>;
 type Script = Box<dyn FnMut(&WireRequest) -> Answer + Send>;
@@ -25,12 +26,12 @@ impl Fake {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What was sent so far.
+    /// The requests so far.
     pub(crate) fn requests(&self) -> Vec<WireRequest> {
         self.lock().1.clone()
     }
 
-    /// What was sent so far, as verb and path.
+    /// The requests so far, as verb and path.
     pub(crate) fn lines(&self) -> Vec<String> {
         self.requests()
             .iter()
@@ -52,7 +53,7 @@ impl Fake {
 pub(crate) const TOKEN_SECRET: &str = "tok3n-s3cret";
 
 impl Transport for Fake {
-    fn send(&self, request: WireRequest) -> Exchange<'_> {
+    fn send(&self, request: WireRequest) -> BoxFuture<'_, Result<WireResponse, TransportError>> {
         Box::pin(async move {
             // Lets every concurrent caller get as far as it can before this answer comes.
             for _ in 0..100 {

@@ -11,9 +11,8 @@ use tokio::io::AsyncReadExt;
 use crate::client::Client;
 use crate::client::retry::RetryPolicy;
 use crate::error::Error;
-use crate::transport::{
-    BodyStream, Exchange, Transport, TransportError, WireRequest, WireResponse,
-};
+use crate::transport::{BodyStream, Transport, TransportError, WireRequest, WireResponse};
+use crate::value::BoxFuture;
 use crate::value::encode::{ParamValue, ToParam};
 use crate::value::endpoint::Method;
 
@@ -108,7 +107,7 @@ impl Script {
     /// Whether everything that was expected came, and nothing else.
     ///
     /// # Errors
-    /// What is missing, and what came on top.
+    /// Missing and unexpected requests.
     pub fn finish(&self) -> Result<(), ScriptError> {
         let state = self.lock();
         let mut lines = Vec::new();
@@ -170,13 +169,17 @@ impl Script {
 }
 
 impl Transport for Script {
-    fn send(&self, request: WireRequest) -> Exchange<'_> {
+    fn send(&self, request: WireRequest) -> BoxFuture<'_, Result<WireResponse, TransportError>> {
         let answer = self.answer(&request);
         Box::pin(async move { answer })
     }
 
     /// Takes an upload into memory; its fields count as parameters, the name of the file as `filename`.
-    fn send_stream(&self, request: WireRequest, mut body: BodyStream) -> Exchange<'_> {
+    fn send_stream(
+        &self,
+        request: WireRequest,
+        mut body: BodyStream,
+    ) -> BoxFuture<'_, Result<WireResponse, TransportError>> {
         Box::pin(async move {
             let mut bytes = Vec::new();
             let read = body.read_to_end(&mut bytes).await;
@@ -198,7 +201,7 @@ impl fmt::Debug for Script {
     }
 }
 
-/// What a script was told to expect and what came do not agree; a line for each difference.
+/// The requests differ from the script; one line for each difference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScriptError(Vec<String>);
 
@@ -228,7 +231,7 @@ pub struct Expect {
     params: Vec<(String, ParamValue)>,
     times: Times,
     answer: Answer,
-    /// What it starts, instead of the answer.
+    /// The task that it starts, instead of the answer.
     task: Option<ScriptedTask>,
 }
 

@@ -1,4 +1,4 @@
-//! Who trusts whom, on a socket.
+//! TLS handshakes and their verification, tested on a socket.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -249,21 +249,21 @@ fn a_client_certificate_that_cannot_work_is_refused_without_showing_its_key() {
 
 /// Shows one of several certificates.
 #[derive(Debug)]
-struct Wardrobe {
+struct RotatingCertResolver {
     keys: Vec<Arc<CertifiedKey>>,
-    worn: AtomicUsize,
+    current: AtomicUsize,
 }
 
-impl ResolvesServerCert for Wardrobe {
+impl ResolvesServerCert for RotatingCertResolver {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.keys.get(self.worn.load(Ordering::SeqCst)).cloned()
+        self.keys.get(self.current.load(Ordering::SeqCst)).cloned()
     }
 }
 
 /// A server that changes its certificate, and goes on with the sessions it began under the one before.
 struct Changing {
     url: String,
-    wardrobe: Arc<Wardrobe>,
+    resolver: Arc<RotatingCertResolver>,
     certificates: Vec<rcgen::Certificate>,
     /// How each connection began.
     kinds: Arc<Mutex<Vec<Option<HandshakeKind>>>>,
@@ -282,14 +282,14 @@ impl Changing {
             keys.push(Arc::new(CertifiedKey::new(chain, key)));
             certificates.push(made.cert);
         }
-        let worn = AtomicUsize::new(0);
-        let wardrobe = Arc::new(Wardrobe { keys, worn });
+        let current = AtomicUsize::new(0);
+        let resolver = Arc::new(RotatingCertResolver { keys, current });
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("supported versions")
             .with_no_client_auth()
-            .with_cert_resolver(wardrobe.clone());
+            .with_cert_resolver(resolver.clone());
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("it is bound").port();
@@ -324,7 +324,7 @@ impl Changing {
         });
         Self {
             url: format!("https://localhost:{port}"),
-            wardrobe,
+            resolver,
             certificates,
             kinds,
         }
@@ -375,7 +375,7 @@ async fn a_pin_holds_where_a_session_could_be_resumed() {
         Client::builder(&server.url)
             .trust_on_first_use(KnownHosts::in_memory(move |_, shown| shown == first)),
     ] {
-        server.wardrobe.worn.store(0, Ordering::SeqCst);
+        server.resolver.current.store(0, Ordering::SeqCst);
         let transport = builder.build_transport().expect("complete");
         server
             .get(&*transport)
@@ -393,7 +393,7 @@ async fn a_pin_holds_where_a_session_could_be_resumed() {
         assert_eq!(kinds.len(), 3);
         assert!(!kinds.contains(&Some(HandshakeKind::Resumed)), "{kinds:?}");
 
-        server.wardrobe.worn.store(1, Ordering::SeqCst);
+        server.resolver.current.store(1, Ordering::SeqCst);
         for error in [
             server.get(&*transport).await.expect_err("another one"),
             server

@@ -163,7 +163,7 @@ impl TrustStore for KnownHosts {
         }
         if let Some(path) = &self.file {
             file::change(path, |text| {
-                // Somebody else may have added it meanwhile.
+                // Another process may have added it meanwhile.
                 if let Some(known) = recall(text, host, port)? {
                     return compare(known, fingerprint).map(|()| None);
                 }

@@ -130,7 +130,7 @@ pub(crate) enum TlsError {
     Setup(#[source] rustls::Error),
 }
 
-/// What a client trusts.
+/// The trust settings of a client.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Trust {
     pub(crate) pins: Vec<Fingerprint>,
@@ -290,7 +290,7 @@ impl TlsSettings {
 enum Rule {
     Chain {
         chain: Option<Arc<WebPkiServerVerifier>>,
-        /// Who decides about what no authority vouches for.
+        /// How certificates without a trusted authority are decided.
         first_use: Option<Arc<dyn TrustStore>>,
     },
     Pinned(Vec<Fingerprint>),

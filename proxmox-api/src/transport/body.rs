@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::body::{Body as _, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead as _, ReadBuf};
 
 use super::{BodyStream, Chunks, TransportError, root_cause};
@@ -22,7 +22,7 @@ pub(super) enum Outgoing {
     Stream {
         body: BodyStream,
         left: u64,
-        /// Counts what was handed over, for whoever watches.
+        /// Counts the bytes that were handed over.
         moved: Arc<AtomicU64>,
     },
 }
@@ -30,7 +30,7 @@ pub(super) enum Outgoing {
 /// The most of a body that is read at once.
 const PIECE: usize = 128 * 1024;
 
-impl hyper::body::Body for Outgoing {
+impl Body for Outgoing {
     type Data = Bytes;
     type Error = io::Error;
 
@@ -83,9 +83,9 @@ impl hyper::body::Body for Outgoing {
 }
 
 /// An answer's body as it is put together, unpacked, up to a length.
-pub(super) enum Plain {
-    AsIs(Room),
-    Packed(Box<flate2::write::MultiGzDecoder<Room>>, Ratio),
+pub(super) enum DecodedBody {
+    Identity(LimitedBuffer),
+    Gzip(Box<flate2::write::MultiGzDecoder<LimitedBuffer>>, Ratio),
 }
 
 /// How much came packed, against what became of it. Packing saves nearly always and costs an eighth at worst, so what
@@ -111,12 +111,12 @@ impl Ratio {
 }
 
 /// Bytes up to a limit.
-pub(super) struct Room {
+pub(super) struct LimitedBuffer {
     bytes: Vec<u8>,
     most: usize,
 }
 
-impl io::Write for Room {
+impl io::Write for LimitedBuffer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let free = self.most - self.bytes.len();
         if bytes.len() > free {
@@ -133,25 +133,25 @@ impl io::Write for Room {
     }
 }
 
-impl Plain {
+impl DecodedBody {
     pub(super) fn new(packed: bool, most: usize) -> Self {
-        let room = Room {
+        let room = LimitedBuffer {
             bytes: Vec::new(),
             most,
         };
         match packed {
             true => {
                 let unpack = flate2::write::MultiGzDecoder::new(room);
-                Self::Packed(Box::new(unpack), Ratio::default())
+                Self::Gzip(Box::new(unpack), Ratio::default())
             }
-            false => Self::AsIs(room),
+            false => Self::Identity(room),
         }
     }
 
     pub(super) fn take(&mut self, data: &[u8]) -> Result<(), TransportError> {
         match self {
-            Self::AsIs(room) => room.write_all(data).map_err(|error| no_gzip(&error)),
-            Self::Packed(unpack, ratio) => {
+            Self::Identity(room) => room.write_all(data).map_err(|error| no_gzip(&error)),
+            Self::Gzip(unpack, ratio) => {
                 // A piece may be large: it is looked at before all of it is unpacked.
                 for piece in data.chunks(PACKED_PIECE) {
                     unpack.write_all(piece).map_err(|error| no_gzip(&error))?;
@@ -167,15 +167,15 @@ impl Plain {
     /// What was taken so far.
     pub(super) fn so_far(self) -> Bytes {
         match self {
-            Self::AsIs(room) => room.bytes.into(),
-            Self::Packed(mut unpack, _) => std::mem::take(&mut unpack.get_mut().bytes).into(),
+            Self::Identity(room) => room.bytes.into(),
+            Self::Gzip(mut unpack, _) => std::mem::take(&mut unpack.get_mut().bytes).into(),
         }
     }
 
     pub(super) fn end(self) -> Result<Bytes, TransportError> {
         match self {
-            Self::AsIs(room) => Ok(room.bytes.into()),
-            Self::Packed(unpack, _) => match unpack.finish() {
+            Self::Identity(room) => Ok(room.bytes.into()),
+            Self::Gzip(unpack, _) => match unpack.finish() {
                 Ok(room) => Ok(room.bytes.into()),
                 Err(error) => Err(no_gzip(&error)),
             },
@@ -183,12 +183,17 @@ impl Plain {
     }
 }
 
+/// Why a body broke off.
+pub(super) trait BodyError: std::error::Error + 'static {}
+
+impl<E: std::error::Error + 'static> BodyError for E {}
+
 /// The most that is unpacked at once: it may become a thousand times as much.
 const PACKED_PIECE: usize = 8 * 1024;
 
 /// An answer's body on its way in.
-pub(super) struct Flow {
-    body: Incoming,
+pub(super) struct Flow<B> {
+    body: B,
     unpack: Option<flate2::write::MultiGzDecoder<Vec<u8>>>,
     ratio: Ratio,
     /// What came and is not unpacked yet.
@@ -199,8 +204,8 @@ pub(super) struct Flow {
     over: bool,
 }
 
-impl Flow {
-    pub(super) fn new(body: Incoming, packed: bool, limit: Duration) -> Self {
+impl<B> Flow<B> {
+    pub(super) fn new(body: B, packed: bool, limit: Duration) -> Self {
         Self {
             body,
             unpack: packed.then(|| flate2::write::MultiGzDecoder::new(Vec::new())),
@@ -231,7 +236,10 @@ impl Flow {
     }
 }
 
-impl Chunks for Flow {
+impl<B> Chunks for Flow<B>
+where
+    B: Body<Data = Bytes, Error: BodyError> + Send + Unpin,
+{
     fn poll_chunk(
         &mut self,
         context: &mut Context<'_>,
@@ -283,7 +291,7 @@ impl Chunks for Flow {
     }
 }
 
-pub(super) fn broken_off(error: &hyper::Error) -> TransportError {
+pub(super) fn broken_off(error: &(dyn std::error::Error + 'static)) -> TransportError {
     TransportError::interrupted(format!("the answer broke off: {}", root_cause(error)))
 }
 

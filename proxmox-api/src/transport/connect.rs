@@ -14,7 +14,7 @@ use tokio_rustls::TlsConnector;
 use tower_service::Service;
 
 use super::BoxError;
-use super::line::{Line, Stream};
+use super::line::{ReasonPhraseStream, Stream};
 use super::proxy::{Proxies, bare_host};
 use crate::bounds::Bounds;
 use crate::tls::TlsSettings;
@@ -55,7 +55,7 @@ impl Connector {
         }
     }
 
-    async fn connect(self, uri: Uri) -> Result<Line, BoxError> {
+    async fn connect(self, uri: Uri) -> Result<ReasonPhraseStream, BoxError> {
         let port = uri.port_u16().unwrap_or(443);
         let tls = TlsConnector::from(self.tls.for_port(port));
         let bounds = self.bounds;
@@ -63,17 +63,20 @@ impl Connector {
         let secure = uri.scheme() == Some(&Scheme::HTTPS);
         let stream = self.reach(uri).await?;
         if !secure {
-            return Ok(Line::over(Stream::Plain(stream), &bounds));
+            return Ok(ReasonPhraseStream::over(Stream::Plain(stream), &bounds));
         }
         let stream = tls.connect(ServerName::try_from(host)?, stream).await?;
-        Ok(Line::over(Stream::Secure(Box::new(stream)), &bounds))
+        Ok(ReasonPhraseStream::over(
+            Stream::Secure(Box::new(stream)),
+            &bounds,
+        ))
     }
 }
 
 impl Service<Uri> for Connector {
-    type Response = Line;
+    type Response = ReasonPhraseStream;
     type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<Line, BoxError>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<ReasonPhraseStream, BoxError>> + Send>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.tcp.poll_ready(context).map_err(Into::into)

@@ -14,7 +14,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::bounds::{Bound, Bounds, Exceeded};
 
-/// What a connection consists of.
+/// The stream of a connection.
 pub(super) enum Stream {
     Plain(TcpStream),
     Secure(Box<TlsStream<TcpStream>>),
@@ -29,16 +29,16 @@ pub(super) const REASON: &str = "x-proxmox-api-reason";
 /// In its place in the status line, an answer whose phrase holds a control character does not parse, and one with a
 /// character outside ASCII loses the phrase; the server writes both, and before 2025 nothing but the
 /// phrase says what is wrong ([wire protocol §5](crate::guide::wire_protocol)). As a header field, a phrase cannot get to another answer.
-pub(super) struct Line {
+pub(super) struct ReasonPhraseStream {
     stream: Stream,
     scanner: Scanner,
-    /// What is to be read next, before anything of the stream.
+    /// Bytes to be read before any further ones of the stream.
     held: Bytes,
 }
 
-/// Moves reason phrases in what comes over a connection.
+/// Moves reason phrases in the bytes of a connection.
 pub(super) struct Scanner {
-    place: Place,
+    place: ScanState,
     phrase: Vec<u8>,
     longest: usize,
     /// How many bytes came before the end of the final answer's first line, and how many may.
@@ -48,10 +48,10 @@ pub(super) struct Scanner {
     switched: bool,
 }
 
-/// Where in an answer the next byte stands.
+/// The position of the next byte in an answer.
 #[derive(Clone, Copy)]
-enum Place {
-    /// In its first characters, so many of which were what they have to be.
+enum ScanState {
+    /// In its first characters, this many of which matched.
     Start(usize),
     /// In the status code: its digits so far as a number, and how many there are.
     Status(u16, u8),
@@ -74,7 +74,7 @@ impl Scanner {
     /// Takes phrases of up to so many bytes, and interim answers of so many in all.
     pub(super) fn new(longest: usize, most: usize) -> Self {
         Self {
-            place: Place::Start(0),
+            place: ScanState::Start(0),
             phrase: Vec::new(),
             longest,
             before: 0,
@@ -86,13 +86,13 @@ impl Scanner {
     /// The next thing to come is an answer.
     fn expect_answer(&mut self) {
         // A server may answer while it is still being written to.
-        if matches!(self.place, Place::Rest) && !self.switched {
-            self.place = Place::Start(0);
+        if matches!(self.place, ScanState::Rest) && !self.switched {
+            self.place = ScanState::Start(0);
             self.before = 0;
         }
     }
 
-    /// What was read, with each phrase where it passes the parser.
+    /// The bytes, with each phrase in a place that passes the parser.
     pub(super) fn move_phrases(&mut self, bytes: &[u8]) -> Result<Vec<u8>, Exceeded> {
         let mut moved = Vec::with_capacity(bytes.len());
         for (i, &byte) in bytes.iter().enumerate() {
@@ -102,33 +102,35 @@ impl Scanner {
                 return Err(Exceeded::new(Bound::Head, self.most));
             }
             self.place = match self.place {
-                Place::Start(n)
+                ScanState::Start(n)
                     if START[n] == byte || (START[n] == b'x' && byte.is_ascii_digit()) =>
                 {
                     if n + 1 == START.len() {
-                        Place::Status(0, 0)
+                        ScanState::Status(0, 0)
                     } else {
-                        Place::Start(n + 1)
+                        ScanState::Start(n + 1)
                     }
                 }
-                Place::Status(code, digits) if byte.is_ascii_digit() && digits < 3 => {
-                    Place::Status(code * 10 + u16::from(byte - b'0'), digits + 1)
+                ScanState::Status(code, digits) if byte.is_ascii_digit() && digits < 3 => {
+                    ScanState::Status(code * 10 + u16::from(byte - b'0'), digits + 1)
                 }
-                Place::Status(code, 3) if byte == b' ' => Place::Phrase(code),
-                Place::Status(code, 3) if ends => self.end_line(code, byte, &mut moved),
-                Place::Phrase(code) if ends => self.end_line(code, byte, &mut moved),
-                Place::Phrase(code) => {
+                ScanState::Status(code, 3) if byte == b' ' => ScanState::Phrase(code),
+                ScanState::Status(code, 3) if ends => self.end_line(code, byte, &mut moved),
+                ScanState::Phrase(code) if ends => self.end_line(code, byte, &mut moved),
+                ScanState::Phrase(code) => {
                     if self.phrase.len() >= self.longest {
                         return Err(Exceeded::new(Bound::Reason, self.longest));
                     }
                     self.phrase.push(byte);
-                    self.place = Place::Phrase(code);
+                    self.place = ScanState::Phrase(code);
                     continue;
                 }
-                Place::Interim(true) if byte == b'\n' => Place::Start(0),
-                Place::Interim(empty) => Place::Interim(byte == b'\n' || (empty && byte == b'\r')),
+                ScanState::Interim(true) if byte == b'\n' => ScanState::Start(0),
+                ScanState::Interim(empty) => {
+                    ScanState::Interim(byte == b'\n' || (empty && byte == b'\r'))
+                }
                 _ => {
-                    self.place = Place::Rest;
+                    self.place = ScanState::Rest;
                     moved.extend_from_slice(&bytes[i..]);
                     break;
                 }
@@ -139,19 +141,19 @@ impl Scanner {
     }
 
     /// At the end of the status line, which this byte begins.
-    fn end_line(&mut self, code: u16, byte: u8, moved: &mut Vec<u8>) -> Place {
+    fn end_line(&mut self, code: u16, byte: u8, moved: &mut Vec<u8>) -> ScanState {
         let phrase = std::mem::take(&mut self.phrase);
         if (100..200).contains(&code) && code != SWITCHED {
-            return Place::Interim(byte == b'\n');
+            return ScanState::Interim(byte == b'\n');
         }
         self.switched = code == SWITCHED;
         let phrase = percent_encode(&phrase, NON_ALPHANUMERIC);
         moved.extend_from_slice(format!("\r\n{REASON}: {phrase}").as_bytes());
-        Place::Rest
+        ScanState::Rest
     }
 }
 
-impl Line {
+impl ReasonPhraseStream {
     pub(super) fn over(stream: Stream, bounds: &Bounds) -> Self {
         Self {
             stream,
@@ -161,13 +163,13 @@ impl Line {
     }
 }
 
-impl Connection for Line {
+impl Connection for ReasonPhraseStream {
     fn connected(&self) -> Connected {
         Connected::new()
     }
 }
 
-impl hyper::rt::Read for Line {
+impl hyper::rt::Read for ReasonPhraseStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -187,7 +189,7 @@ impl hyper::rt::Read for Line {
                 result => result?,
             }
             let bytes = read.filled();
-            if matches!(self.scanner.place, Place::Rest) || bytes.is_empty() {
+            if matches!(self.scanner.place, ScanState::Rest) || bytes.is_empty() {
                 buffer.put_slice(bytes);
                 return Poll::Ready(Ok(()));
             }
@@ -201,7 +203,7 @@ impl hyper::rt::Read for Line {
     }
 }
 
-impl hyper::rt::Write for Line {
+impl hyper::rt::Write for ReasonPhraseStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

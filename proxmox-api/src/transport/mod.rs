@@ -1,18 +1,17 @@
-//! How a request reaches the server.
+//! The transport: how a request reaches the server.
 //!
 //! Everything above this module works on [`WireRequest`] and [`WireResponse`], so a test or another
 //! way to the server replaces the network by implementing [`Transport`].
 
 use std::error::Error as StdError;
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use crate::bounds::Exceeded;
 use crate::tls::{Fingerprint, Untrusted};
+use crate::value::BoxFuture;
 use crate::value::endpoint::Method;
 use crate::value::text::latin1_or_utf8;
 
@@ -21,6 +20,9 @@ mod connect;
 mod line;
 mod network;
 mod proxy;
+mod receive;
+#[cfg(feature = "reqwest")]
+mod reqwest;
 mod retry_after;
 mod streaming;
 
@@ -28,18 +30,6 @@ pub(crate) use network::{HttpSettings, HttpTransport};
 pub(crate) use proxy::{Proxies, Proxy, ProxyError};
 pub(crate) use retry_after::retry_after;
 pub use streaming::{BodyStream, Chunks, Duplex, OpenResponse, Upgraded};
-
-/// The future of an exchange.
-pub type Exchange<'a> =
-    Pin<Box<dyn Future<Output = Result<WireResponse, TransportError>> + Send + 'a>>;
-
-/// The future of an exchange whose answer has a body that flows.
-pub type Opening<'a> =
-    Pin<Box<dyn Future<Output = Result<OpenResponse, TransportError>> + Send + 'a>>;
-
-/// The future of a request to switch protocols.
-pub type Upgrading<'a> =
-    Pin<Box<dyn Future<Output = Result<Upgraded, TransportError>> + Send + 'a>>;
 
 /// Carries one request to the server and its answer back.
 ///
@@ -50,7 +40,7 @@ pub trait Transport: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// Only if no complete answer came. The error must say whether the request can have arrived.
-    fn send(&self, request: WireRequest) -> Exchange<'_>;
+    fn send(&self, request: WireRequest) -> BoxFuture<'_, Result<WireResponse, TransportError>>;
 
     /// Like [`Transport::send`], with a body that is read while it is sent. The body that the request
     /// itself holds is empty.
@@ -59,7 +49,11 @@ pub trait Transport: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// As for [`Transport::send`].
-    fn send_stream(&self, request: WireRequest, body: BodyStream) -> Exchange<'_> {
+    fn send_stream(
+        &self,
+        request: WireRequest,
+        body: BodyStream,
+    ) -> BoxFuture<'_, Result<WireResponse, TransportError>> {
         drop((request, body));
         Box::pin(async {
             Err(TransportError::never_sent(
@@ -75,7 +69,7 @@ pub trait Transport: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// As for [`Transport::send`], for everything up to the body.
-    fn open(&self, request: WireRequest) -> Opening<'_> {
+    fn open(&self, request: WireRequest) -> BoxFuture<'_, Result<OpenResponse, TransportError>> {
         let exchange = self.send(request);
         Box::pin(async move { exchange.await.map(OpenResponse::from) })
     }
@@ -86,7 +80,7 @@ pub trait Transport: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// As for [`Transport::send`].
-    fn upgrade(&self, request: WireRequest) -> Upgrading<'_> {
+    fn upgrade(&self, request: WireRequest) -> BoxFuture<'_, Result<Upgraded, TransportError>> {
         drop(request);
         Box::pin(async {
             Err(TransportError::never_sent(
@@ -222,20 +216,20 @@ fn find<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
 /// Why no complete answer came.
 #[derive(Clone, Debug)]
 pub struct TransportError {
-    fate: Fate,
+    fate: Kind,
     text: String,
     certificate: Option<Fingerprint>,
     expected: Vec<Fingerprint>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Fate {
+enum Kind {
     NeverSent,
     Unknown,
     TimedOut(Duration),
     /// More came than is taken in.
     Exceeded(Exceeded),
-    /// It stands in no script.
+    /// No script expects it.
     Unscripted,
 }
 
@@ -244,7 +238,7 @@ impl TransportError {
     #[must_use]
     pub fn never_sent(text: impl Into<String>) -> Self {
         Self {
-            fate: Fate::NeverSent,
+            fate: Kind::NeverSent,
             text: text.into(),
             certificate: None,
             expected: Vec::new(),
@@ -264,7 +258,7 @@ impl TransportError {
     #[must_use]
     pub fn interrupted(text: impl Into<String>) -> Self {
         Self {
-            fate: Fate::Unknown,
+            fate: Kind::Unknown,
             text: text.into(),
             certificate: None,
             expected: Vec::new(),
@@ -275,7 +269,7 @@ impl TransportError {
     #[must_use]
     pub fn timed_out(after: Duration) -> Self {
         Self {
-            fate: Fate::TimedOut(after),
+            fate: Kind::TimedOut(after),
             text: format!("no answer within {after:?}"),
             certificate: None,
             expected: Vec::new(),
@@ -286,7 +280,7 @@ impl TransportError {
     #[must_use]
     pub fn too_much(exceeded: Exceeded) -> Self {
         Self {
-            fate: Fate::Exceeded(exceeded),
+            fate: Kind::Exceeded(exceeded),
             text: exceeded.to_string(),
             certificate: None,
             expected: Vec::new(),
@@ -296,28 +290,28 @@ impl TransportError {
     /// A script does not expect the request.
     pub(crate) fn unscripted(text: String) -> Self {
         Self {
-            fate: Fate::Unscripted,
+            fate: Kind::Unscripted,
             ..Self::never_sent(text)
         }
     }
 
-    /// Whether a script for tests, which stands in the place of a server, does not expect the request.
+    /// Whether the script of a test, which replaces the server, does not expect the request.
     #[must_use]
     pub fn is_unscripted(&self) -> bool {
-        self.fate == Fate::Unscripted
+        self.fate == Kind::Unscripted
     }
 
     /// Whether the server cannot have seen the request.
     #[must_use]
     pub fn is_never_sent(&self) -> bool {
-        self.fate == Fate::NeverSent
+        self.fate == Kind::NeverSent
     }
 
     /// The limit, if it was one that ended the exchange.
     #[must_use]
     pub fn timed_out_after(&self) -> Option<Duration> {
         match self.fate {
-            Fate::TimedOut(after) => Some(after),
+            Kind::TimedOut(after) => Some(after),
             _ => None,
         }
     }
@@ -326,7 +320,7 @@ impl TransportError {
     #[must_use]
     pub fn exceeded(&self) -> Option<Exceeded> {
         match self.fate {
-            Fate::Exceeded(exceeded) => Some(exceeded),
+            Kind::Exceeded(exceeded) => Some(exceeded),
             _ => None,
         }
     }

@@ -7,26 +7,26 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, HeaderValue};
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Frame, Incoming};
+use http_body_util::Full;
+use hyper::body::Incoming;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use percent_encoding::percent_decode;
 
-use super::body::{Flow, Outgoing, Plain, broken_off};
+use super::body::{Flow, Outgoing};
 use super::connect::Connector;
 use super::line::REASON;
 use super::proxy::Proxies;
+use super::receive::{head, is_gzip, receive};
 use super::{
-    BodyStream, Exchange, OpenResponse, Opening, Transport, TransportError, Upgraded, Upgrading,
-    WireRequest, WireResponse, causes, root_cause, untrusted,
+    BodyStream, OpenResponse, Transport, TransportError, Upgraded, WireRequest, WireResponse,
+    causes, root_cause, untrusted,
 };
 use crate::bounds::{Bound, Bounds, Exceeded};
 use crate::tls::{TlsError, Trust};
-use crate::value::text::latin1_or_utf8;
+use crate::value::BoxFuture;
 
 /// Settings of [`HttpTransport`].
 #[derive(Clone, Debug)]
@@ -44,7 +44,7 @@ pub(crate) struct HttpSettings {
 pub(crate) struct HttpTransport {
     pool: legacy::Client<Connector, Outgoing>,
     timeout: Duration,
-    still: Option<Duration>,
+    idle_timeout: Option<Duration>,
     bounds: Bounds,
 }
 
@@ -68,7 +68,7 @@ impl HttpTransport {
         Ok(Self {
             pool,
             timeout: settings.timeout,
-            still: settings.read_timeout,
+            idle_timeout: settings.read_timeout,
             bounds: settings.bounds,
         })
     }
@@ -80,7 +80,7 @@ impl HttpTransport {
         }
         let now = tokio::time::Instant::now();
         let at = now.checked_add(self.timeout);
-        // Nobody waits longer than a century.
+        // More than a century is as good as no limit.
         (
             at.unwrap_or(now + Duration::from_secs(1 << 31)),
             self.timeout,
@@ -93,7 +93,7 @@ impl HttpTransport {
         request: WireRequest,
         body: Outgoing,
         coding: Coding,
-        way: &Way,
+        way: &ConnectionWatch,
     ) -> Result<http::Response<Incoming>, TransportError> {
         let mut builder = http::Request::builder()
             .method(request.method.as_str())
@@ -121,11 +121,11 @@ impl HttpTransport {
     async fn exchange(&self, request: WireRequest) -> Result<WireResponse, TransportError> {
         let mut request = request;
         let body = Outgoing::Whole(Full::new(std::mem::take(&mut request.body)));
-        let way = Way::new(self.still);
+        let way = ConnectionWatch::new(self.idle_timeout);
         let (at, of) = self.limit(&request);
         let exchange = async {
             let answer = self.begin(request, body, Coding::Gzip, &way).await?;
-            receive(answer, self.still, &self.bounds).await
+            receive(split(answer), self.idle_timeout, &self.bounds).await
         };
         match tokio::time::timeout_at(at, exchange).await {
             Ok(result) => result,
@@ -146,13 +146,13 @@ impl HttpTransport {
             moved: Arc::clone(&moved),
         };
         // While the body is sent, the server has nothing to say.
-        let way = Way::new(None);
+        let way = ConnectionWatch::new(None);
         let exchange = async {
             let answer = self.begin(request, body, Coding::Gzip, &way).await?;
-            receive(answer, self.still, &self.bounds).await
+            receive(split(answer), self.idle_timeout, &self.bounds).await
         };
         let mut exchange = std::pin::pin!(exchange);
-        let limit = self.still.unwrap_or(self.timeout);
+        let limit = self.idle_timeout.unwrap_or(self.timeout);
         let mut before = 0;
         loop {
             if let Ok(result) = tokio::time::timeout(limit, exchange.as_mut()).await {
@@ -170,7 +170,7 @@ impl HttpTransport {
         let mut request = request;
         let body = Outgoing::Whole(Full::new(std::mem::take(&mut request.body)));
         // A server that is to compress a file reads all of it first.
-        let way = Way::new(self.still);
+        let way = ConnectionWatch::new(self.idle_timeout);
         let (at, of) = self.limit(&request);
         let begin = self.begin(request, body, Coding::Plain, &way);
         let answer = match tokio::time::timeout_at(at, begin).await {
@@ -178,7 +178,7 @@ impl HttpTransport {
             Err(_) => return Err(way.too_slow(of)),
         };
         let (head, body) = split(answer);
-        let limit = self.still.unwrap_or(self.timeout);
+        let limit = self.idle_timeout.unwrap_or(self.timeout);
         let chunks = Flow::new(body, is_gzip(&head), limit);
         Ok(OpenResponse::new(head, chunks))
     }
@@ -186,12 +186,12 @@ impl HttpTransport {
     async fn switch(&self, request: WireRequest) -> Result<Upgraded, TransportError> {
         let mut request = request;
         let body = Outgoing::Whole(Full::new(std::mem::take(&mut request.body)));
-        let way = Way::new(self.still);
+        let way = ConnectionWatch::new(self.idle_timeout);
         let (at, of) = self.limit(&request);
         let exchange = async {
             let answer = self.begin(request, body, Coding::Plain, &way).await?;
             if answer.status() != http::StatusCode::SWITCHING_PROTOCOLS {
-                return receive(answer, self.still, &self.bounds)
+                return receive(split(answer), self.idle_timeout, &self.bounds)
                     .await
                     .map(Upgraded::Answered);
             }
@@ -211,15 +211,18 @@ impl HttpTransport {
 }
 
 /// Whether a request got as far as a connection, and how long the server may keep still then.
-struct Way {
+struct ConnectionWatch {
     connection: OnceLock<CaptureConnection>,
-    still: Option<Duration>,
+    idle_timeout: Option<Duration>,
 }
 
-impl Way {
-    fn new(still: Option<Duration>) -> Self {
+impl ConnectionWatch {
+    fn new(idle_timeout: Option<Duration>) -> Self {
         let connection = OnceLock::new();
-        Self { connection, still }
+        Self {
+            connection,
+            idle_timeout,
+        }
     }
 
     fn watch(&self, connection: CaptureConnection) {
@@ -243,7 +246,7 @@ impl Way {
             if let Poll::Ready(answer) = sending.as_mut().poll(context) {
                 return Poll::Ready(answer.map_err(|error| explain(&error, longest_head)));
             }
-            let Some(limit) = self.still.filter(|_| self.is_connected()) else {
+            let Some(limit) = self.idle_timeout.filter(|_| self.is_connected()) else {
                 return Poll::Pending;
             };
             let pause = pause.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
@@ -262,7 +265,7 @@ impl Way {
     }
 }
 
-/// What the server is told it may do to the answer.
+/// Which encodings of the answer are accepted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Coding {
     Plain,
@@ -278,88 +281,36 @@ impl fmt::Debug for HttpTransport {
 }
 
 impl Transport for HttpTransport {
-    fn send(&self, request: WireRequest) -> Exchange<'_> {
+    fn send(&self, request: WireRequest) -> BoxFuture<'_, Result<WireResponse, TransportError>> {
         Box::pin(self.exchange(request))
     }
 
-    fn send_stream(&self, request: WireRequest, body: BodyStream) -> Exchange<'_> {
+    fn send_stream(
+        &self,
+        request: WireRequest,
+        body: BodyStream,
+    ) -> BoxFuture<'_, Result<WireResponse, TransportError>> {
         Box::pin(self.exchange_stream(request, body))
     }
 
-    fn open(&self, request: WireRequest) -> Opening<'_> {
+    fn open(&self, request: WireRequest) -> BoxFuture<'_, Result<OpenResponse, TransportError>> {
         Box::pin(self.open_answer(request))
     }
 
-    fn upgrade(&self, request: WireRequest) -> Upgrading<'_> {
+    fn upgrade(&self, request: WireRequest) -> BoxFuture<'_, Result<Upgraded, TransportError>> {
         Box::pin(self.switch(request))
     }
 }
 
-fn is_gzip(head: &WireResponse) -> bool {
-    head.header("content-encoding")
-        .is_some_and(|coding| coding.eq_ignore_ascii_case("gzip"))
-}
-
 /// The head of an answer, and its body.
 fn split(response: http::Response<Incoming>) -> (WireResponse, Incoming) {
-    let (parts, body) = response.into_parts();
-    let mut head = WireResponse::new(parts.status.as_u16(), Bytes::new());
+    let (mut parts, body) = response.into_parts();
     // The first one is ours.
-    head.reason = (parts.headers.get(REASON))
+    let reason = (parts.headers.get(REASON))
         .map(|phrase| percent_decode(phrase.as_bytes()).collect())
         .unwrap_or_default();
-    head.headers = (parts.headers.iter())
-        .filter(|(name, _)| name.as_str() != REASON)
-        .map(|(name, value)| (name.as_str().to_owned(), latin1_or_utf8(value.as_bytes())))
-        .collect();
-    (head, body)
-}
-
-async fn receive(
-    response: http::Response<Incoming>,
-    still: Option<Duration>,
-    bounds: &Bounds,
-) -> Result<WireResponse, TransportError> {
-    let (mut response, mut body) = split(response);
-    let refusal = response.status >= 400;
-    let (most, most_unpacked) = match refusal {
-        true => (bounds.refusal, bounds.refusal),
-        false => (bounds.body, bounds.unpacked),
-    };
-    let mut received = 0_usize;
-    let mut plain = Plain::new(is_gzip(&response), most_unpacked);
-    loop {
-        let next = match still {
-            None => body.frame().await,
-            Some(limit) => (tokio::time::timeout(limit, body.frame()).await)
-                .map_err(|_| TransportError::timed_out(limit))?,
-        };
-        let Some(frame) = next else { break };
-        let taken = match frame.map(Frame::into_data) {
-            Ok(Ok(data)) => {
-                received = received.saturating_add(data.len());
-                match received > most {
-                    true => Err(TransportError::too_much(Exceeded::new(Bound::Body, most))),
-                    false => plain.take(&data),
-                }
-            }
-            Ok(Err(_)) => Ok(()),
-            // A server that refuses an upload closes the connection while the rest is still sent, which
-            // resets it. The refusal itself is complete without a body.
-            Err(_) if refusal && response.header("content-length").is_none() => break,
-            Err(error) => return Err(broken_off(&error)),
-        };
-        match taken {
-            // What a refusal says stands at its start.
-            Err(error) if refusal && error.exceeded().is_some() => {
-                response.body = plain.so_far();
-                return Ok(response);
-            }
-            taken => taken?,
-        }
-    }
-    response.body = plain.end()?;
-    Ok(response)
+    parts.headers.remove(REASON);
+    (head(parts.status, &parts.headers, reason), body)
 }
 
 fn explain(error: &legacy::Error, longest_head: usize) -> TransportError {

@@ -39,7 +39,7 @@ pub(crate) struct ProxyError {
     problem: String,
 }
 
-/// A proxy's address, and who to be there.
+/// A proxy's address and credentials.
 #[derive(Clone)]
 pub(crate) struct Proxy {
     uri: Uri,
@@ -66,8 +66,8 @@ const LONGEST_LOGIN: usize = 255;
 pub(crate) struct Proxies {
     https: Option<Proxy>,
     http: Option<Proxy>,
-    /// What the environment says to reach without one.
-    spared: Option<environment::Spared>,
+    /// Servers that the environment exempts.
+    no_proxy: Option<environment::NoProxy>,
 }
 
 impl Proxies {
@@ -76,7 +76,7 @@ impl Proxies {
         Self {
             https: Some(proxy.clone()),
             http: Some(proxy),
-            spared: None,
+            no_proxy: None,
         }
     }
 
@@ -85,8 +85,8 @@ impl Proxies {
             Some("https") => &self.https,
             _ => &self.http,
         };
-        let spared = self.spared.as_ref();
-        let direct = spared.is_some_and(|spared| spared.has(bare_host(uri)));
+        let no_proxy = self.no_proxy.as_ref();
+        let direct = no_proxy.is_some_and(|no_proxy| no_proxy.has(bare_host(uri)));
         proxy.clone().filter(|_| !direct)
     }
 }
@@ -148,7 +148,7 @@ impl Proxy {
         })
     }
 
-    /// Whether what goes to the proxy does not leave this machine.
+    /// Whether the proxy is on this machine.
     pub(crate) fn is_on_this_machine(&self) -> bool {
         is_this_machine(bare_host(&self.uri))
     }
@@ -177,7 +177,7 @@ impl Proxy {
                 }
                 match socks.call(uri).await {
                     Ok(stream) => Ok(stream.into_inner()),
-                    Err(error) => Err(format!("{self} opens no way: {error}").into()),
+                    Err(error) => Err(format!("{self} refused the tunnel: {error}").into()),
                 }
             }
         }

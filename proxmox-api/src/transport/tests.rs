@@ -79,11 +79,162 @@ fn answer_once(bytes: Vec<u8>) -> (String, JoinHandle<String>) {
 }
 
 fn client(url: &str) -> Client {
-    Client::builder(url)
-        .retry(RetryPolicy::none())
-        .api_token("root@pam!ci", "secret")
-        .build()
-        .expect("the settings are complete")
+    Over::Hyper.client(url)
+}
+
+/// What carries the requests of a test.
+#[derive(Clone, Copy)]
+enum Over {
+    Hyper,
+    #[cfg(feature = "reqwest")]
+    Reqwest,
+}
+
+impl Over {
+    fn transport(self, url: &str) -> Arc<dyn Transport> {
+        match self {
+            Self::Hyper => (Client::builder(url).build_transport()).expect("complete"),
+            #[cfg(feature = "reqwest")]
+            Self::Reqwest => {
+                let policy = ::reqwest::redirect::Policy::none();
+                let client = ::reqwest::Client::builder().redirect(policy).build();
+                Arc::new(client.expect("complete"))
+            }
+        }
+    }
+
+    fn builder(self, url: &str) -> crate::ClientBuilder {
+        Client::builder(url)
+            .retry(RetryPolicy::none())
+            .api_token("root@pam!ci", "secret")
+            .transport(self.transport(url))
+    }
+
+    fn client(self, url: &str) -> Client {
+        (self.builder(url).build()).expect("the settings are complete")
+    }
+}
+
+/// Runs tests over each transport.
+macro_rules! over_each_transport {
+    ($($name:ident,)*) => {
+        mod over_hyper {
+            $(
+                #[tokio::test]
+                async fn $name() {
+                    super::$name(super::Over::Hyper).await;
+                }
+            )*
+        }
+
+        #[cfg(feature = "reqwest")]
+        mod over_reqwest {
+            $(
+                #[tokio::test]
+                async fn $name() {
+                    super::$name(super::Over::Reqwest).await;
+                }
+            )*
+        }
+    };
+}
+
+over_each_transport! {
+    the_request_on_the_wire_is_what_the_server_takes,
+    a_server_that_dies_in_the_middle_may_have_acted,
+    nobody_listening_means_never_sent,
+    an_unknown_name_means_never_sent,
+    silence_ends_with_the_timeout,
+    a_redirection_is_not_followed,
+    a_phrase_in_ascii_comes_through,
+    a_packed_answer_is_unpacked,
+    a_body_that_is_read_while_it_is_sent_has_its_length,
+    an_answer_is_handed_over_as_it_comes,
+    a_connection_can_be_switched_to_another_protocol,
+}
+
+async fn a_phrase_in_ascii_comes_through(over: Over) {
+    for (phrase, text) in [("VM 100 is locked", "VM 100 is locked"), ("", "")] {
+        let answer =
+            format!("HTTP/1.1 595 {phrase}\r\nContent-Length: 13\r\n\r\n{{\"data\":null}}");
+        let (url, server) = answer_once(answer.into_bytes());
+        let error = over.client(&url).execute(version()).await;
+        server.join().expect("no panic");
+        let Err(Error::Api(error)) = error else {
+            panic!("{error:?}")
+        };
+        assert_eq!((error.status(), error.message()), (595, text));
+    }
+}
+
+async fn a_packed_answer_is_unpacked(over: Over) {
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    (packed.write_all(b"{\"data\":\"unpacked\"}")).expect("memory");
+    let packed = packed.finish().expect("memory");
+    let mut answer = format!(
+        "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {}\r\n\r\n",
+        packed.len()
+    )
+    .into_bytes();
+    answer.extend(packed);
+    let (url, server) = answer_once(answer);
+    let reply = over.client(&url).execute(version()).await;
+    server.join().expect("no panic");
+    assert_eq!(reply.expect("accepted").body, "{\"data\":\"unpacked\"}");
+}
+
+async fn a_body_that_is_read_while_it_is_sent_has_its_length(over: Over) {
+    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n{\"data\":null}";
+    let (url, server) = answer_once(answer.to_vec());
+    let request = WireRequest::new(Method::Post, &url, "/api2/json/upload");
+    let body = BodyStream::new(5, std::io::Cursor::new("bytes"));
+    let sent = over.transport(&url).send_stream(request, body).await;
+    assert_eq!(sent.expect("accepted").status, 200);
+    let request = server.join().expect("no panic");
+    let (head, body) = request.split_once("\r\n\r\n").expect("a head");
+    let head = head.to_ascii_lowercase();
+    assert!(
+        head.contains("content-length: 5") && !head.contains("transfer-encoding"),
+        "{head}"
+    );
+    assert_eq!(body, "bytes");
+}
+
+async fn an_answer_is_handed_over_as_it_comes(over: Over) {
+    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npieces";
+    let (url, server) = answer_once(answer.to_vec());
+    let request = WireRequest::new(Method::Get, &url, "/api2/json/log");
+    let mut opened = over.transport(&url).open(request).await.expect("accepted");
+    assert_eq!(opened.head().status, 200);
+    let mut body = Vec::new();
+    while let Some(chunk) = opened.chunk().await.expect("complete") {
+        body.extend_from_slice(&chunk);
+    }
+    server.join().expect("no panic");
+    assert_eq!(body, b"pieces");
+}
+
+async fn a_connection_can_be_switched_to_another_protocol(over: Over) {
+    let answer =
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\nhello";
+    let (url, server) = answer_once(answer.to_vec());
+    let mut request = WireRequest::new(Method::Get, &url, "/api2/json/vncwebsocket");
+    for (name, value) in [("Connection", "Upgrade"), ("Upgrade", "echo")] {
+        request.headers.push((name.to_owned(), value.to_owned()));
+    }
+    let upgraded = over
+        .transport(&url)
+        .upgrade(request)
+        .await
+        .expect("an answer");
+    let Upgraded::Switched(head, mut stream) = upgraded else {
+        panic!("{upgraded:?}")
+    };
+    assert_eq!(head.status, 101);
+    let mut said = String::new();
+    let read = tokio::io::AsyncReadExt::read_to_string(&mut stream, &mut said).await;
+    server.join().expect("no panic");
+    assert!(read.is_ok() && said == "hello", "{said}");
 }
 
 fn post(body: &str) -> Call {
@@ -95,11 +246,13 @@ fn post(body: &str) -> Call {
     call
 }
 
-#[tokio::test]
-async fn the_request_on_the_wire_is_what_the_server_takes() {
+async fn the_request_on_the_wire_is_what_the_server_takes(over: Over) {
     let answer = || b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n{\"data\":null}".to_vec();
     let (url, server) = answer_once(answer());
-    client(&url).execute(post("a b")).await.expect("accepted");
+    over.client(&url)
+        .execute(post("a b"))
+        .await
+        .expect("accepted");
     let request = server.join().expect("no panic");
     let (head, body) = request.split_once("\r\n\r\n").expect("a head");
     let mut lines = head.lines();
@@ -122,7 +275,7 @@ async fn the_request_on_the_wire_is_what_the_server_takes() {
     let mut get = Call::new(Method::Get, "/nodes");
     get.params
         .set("x", crate::value::encode::ParamValue::One("1;2".into()));
-    client(&url).execute(get).await.expect("accepted");
+    over.client(&url).execute(get).await.expect("accepted");
     let request = server.join().expect("no panic").to_ascii_lowercase();
     assert!(
         request.starts_with("get /api2/json/nodes?x=1%3b2 http/1.1\r\n"),
@@ -134,8 +287,7 @@ async fn the_request_on_the_wire_is_what_the_server_takes() {
     );
 }
 
-#[tokio::test]
-async fn a_server_that_dies_in_the_middle_may_have_acted() {
+async fn a_server_that_dies_in_the_middle_may_have_acted(over: Over) {
     for bytes in [
         &b""[..],
         b"HTTP/1.1 200",
@@ -143,7 +295,8 @@ async fn a_server_that_dies_in_the_middle_may_have_acted() {
         b"\x15\x03\x01\x00\x02\x02\x28",
     ] {
         let (url, server) = answer_once(bytes.to_vec());
-        let error = client(&url)
+        let error = over
+            .client(&url)
             .execute(post("x"))
             .await
             .expect_err("no complete answer");
@@ -153,12 +306,12 @@ async fn a_server_that_dies_in_the_middle_may_have_acted() {
     }
 }
 
-#[tokio::test]
-async fn nobody_listening_means_never_sent() {
+async fn nobody_listening_means_never_sent(over: Over) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("it is bound"));
     drop(listener);
-    let error = client(&url)
+    let error = over
+        .client(&url)
         .execute(post("x"))
         .await
         .expect_err("nobody there");
@@ -167,22 +320,20 @@ async fn nobody_listening_means_never_sent() {
     assert!(error.to_string().starts_with(&start), "{error}");
 }
 
-#[tokio::test]
-async fn an_unknown_name_means_never_sent() {
-    let error = client("no-such-host.invalid")
+async fn an_unknown_name_means_never_sent(over: Over) {
+    let error = over
+        .client("no-such-host.invalid")
         .execute(post("x"))
         .await
         .expect_err("no such host");
     assert!(matches!(error, Error::Connect(_)), "{error}");
 }
 
-#[tokio::test]
-async fn silence_ends_with_the_timeout() {
+async fn silence_ends_with_the_timeout(over: Over) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("it is bound"));
-    let client = Client::builder(url)
-        .retry(RetryPolicy::none())
-        .api_token("root@pam!ci", "secret")
+    let client = over
+        .builder(&url)
         .timeout(Duration::from_millis(50))
         .build()
         .expect("the settings are complete");
@@ -262,12 +413,12 @@ async fn a_limit_that_strikes_before_there_is_a_connection_means_never_sent() {
     }
 }
 
-#[tokio::test]
-async fn a_redirection_is_not_followed() {
+async fn a_redirection_is_not_followed(over: Over) {
     let bytes = b"HTTP/1.1 301 Moved Permanently\r\nLocation: https://127.0.0.1:1/x?password=y\r\n\
         Content-Length: 0\r\n\r\n";
     let (url, server) = answer_once(bytes.to_vec());
-    let error = client(&url)
+    let error = over
+        .client(&url)
         .execute(post("x"))
         .await
         .expect_err("not followed");

@@ -165,7 +165,7 @@ pub trait Kind<T> {
 #[expect(missing_debug_implementations, reason = "never made")]
 pub enum Objects {}
 
-/// What a value takes besides scalars.
+/// What else a value accepts besides scalars.
 #[doc(hidden)]
 #[expect(
     missing_debug_implementations,
@@ -184,7 +184,7 @@ pub enum Target<'a> {
     UnknownKeys(&'a mut UnknownKeys),
 }
 
-/// What a value is.
+/// A value, for reading.
 #[doc(hidden)]
 #[derive(Clone)]
 #[expect(

@@ -1,4 +1,4 @@
-//! The `Debug` form of values, by what they look like.
+//! The `Debug` form of values.
 
 use std::fmt;
 

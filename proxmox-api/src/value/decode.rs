@@ -290,10 +290,23 @@ pub(crate) fn decode_beside<'a>(received: impl Into<Received<'a>>) -> Result<Ext
 }
 
 /// Takes anything and keeps nothing.
-#[allow(dead_code, reason = "without features there is nobody to use it")]
+#[cfg(any(
+    feature = "access",
+    feature = "cluster",
+    feature = "nodes",
+    feature = "pools",
+    feature = "storage"
+))]
 #[derive(Clone)]
 struct Skip;
 
+#[cfg(any(
+    feature = "access",
+    feature = "cluster",
+    feature = "nodes",
+    feature = "pools",
+    feature = "storage"
+))]
 impl ApiValue for Skip {
     fn empty() -> Self {
         Self
@@ -395,7 +408,7 @@ enum Segment {
 /// How much trouble is taken over what does not fit.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mode {
-    /// None: what cannot be left out ends the pass. Nearly all answers are read this way.
+    /// None: an invalid required member ends the pass. Nearly all answers are read this way.
     Straight,
     /// Whatever can be left out is at hand as JSON while it is read, so that it can be kept aside whole.
     Careful,

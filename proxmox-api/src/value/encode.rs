@@ -1,4 +1,4 @@
-//! From typed parameters to what goes over the wire ([wire protocol §4](crate::guide::wire_protocol)).
+//! Encoding of typed parameters ([wire protocol §4](crate::guide::wire_protocol)).
 
 use std::borrow::Cow;
 

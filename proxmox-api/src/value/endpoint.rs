@@ -1,4 +1,4 @@
-//! What the schema says about an endpoint, as data.
+//! Descriptions of endpoints, as data.
 
 use std::fmt;
 
@@ -83,7 +83,7 @@ pub struct Endpoint {
     pub allow_token: bool,
     /// Whether it may answer with a file instead of JSON.
     pub download: bool,
-    /// What a caller must be allowed to do.
+    /// The permissions that a caller needs.
     pub permission: Permission,
     /// Names of parameters whose values are never printed.
     pub secrets: &'static [&'static str],
@@ -262,7 +262,7 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// What a caller must be allowed to do.
+/// The permissions that a caller needs.
 ///
 /// Paths may hold placeholders: of the request, or, where it has none of that name, of what a value in
 /// it or a row of the answer names. What the schema only hints at is taken from the server's code.
@@ -271,7 +271,7 @@ impl fmt::Display for Endpoint {
 pub enum Permission {
     /// Only `root@pam` itself, not even its API tokens.
     Root,
-    /// Nobody needs to be logged in.
+    /// No login is needed.
     World,
     /// Any authenticated user, and nothing is checked besides.
     Authenticated,

@@ -1,4 +1,4 @@
-//! What an answer holds beyond what its type declares.
+//! Members of answers that their type does not declare.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};

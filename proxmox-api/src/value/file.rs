@@ -30,21 +30,21 @@ pub(crate) fn resolve(path: &Path) -> io::Result<PathBuf> {
 
 /// A file beside its place, which takes the place when it is complete; removed if it never does.
 #[derive(Debug)]
-pub(crate) struct Unfinished {
+pub(crate) struct PartFile {
     file: NamedTempFile,
     place: PathBuf,
 }
 
-/// Who may read a file that was not there before.
+/// Who may read a newly created file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Readers {
     /// Its owner.
     Owner,
-    /// Whoever the process lets read what it creates.
+    /// As the umask of the process says.
     AsUsual,
 }
 
-impl Unfinished {
+impl PartFile {
     /// Begins a file. Nobody else has its name, so two that are written at once do not mix, and what stands in its way is
     /// neither followed nor overwritten.
     pub(crate) fn beside(path: &Path, readers: Readers) -> io::Result<Self> {
@@ -111,9 +111,9 @@ pub(crate) fn change<E: From<io::Error>>(
     let Some(text) = change(&text)? else {
         return Ok(());
     };
-    let unfinished = Unfinished::beside(&place, Readers::Owner)?;
-    unfinished.file().write_all(text.as_bytes())?;
-    Ok(unfinished.finish()?)
+    let part = PartFile::beside(&place, Readers::Owner)?;
+    part.file().write_all(text.as_bytes())?;
+    Ok(part.finish()?)
 }
 
 /// Takes a lock, unless somebody else keeps it for too long: a program that hangs must not make others hang.

@@ -376,6 +376,31 @@ plain_text_type! {
 }
 
 plain_text_type! {
+    /// The key of a disk in the configuration of a guest, such as `scsi0`, `rootfs` or `unused3`.
+    DiskKey
+}
+
+impl DiskKey {
+    /// The disk of this number at a bus, such as `scsi` and 0.
+    #[must_use]
+    pub fn new(bus: &str, index: u32) -> Self {
+        Self(format!("{bus}{index}"))
+    }
+
+    /// The key without its number: `scsi`, `mp`, `rootfs`.
+    #[must_use]
+    pub fn bus(&self) -> &str {
+        self.0.trim_end_matches(|c: char| c.is_ascii_digit())
+    }
+
+    /// The number at the bus, where the key has one.
+    #[must_use]
+    pub fn index(&self) -> Option<u32> {
+        self.0[self.bus().len()..].parse().ok()
+    }
+}
+
+plain_text_type! {
     /// The name of a storage, such as `local-lvm`.
     StorageId
 }
@@ -500,7 +525,7 @@ impl DiskSize {
 }
 
 impl DiskSize {
-    /// What it is compared by.
+    /// The order of sizes.
     fn order(&self) -> (Option<u64>, &str) {
         match self.bytes() {
             Some(bytes) => (Some(bytes), ""),
@@ -580,6 +605,10 @@ mod tests {
         assert_eq!(DiskSize::from("528K").bytes(), Some(528 << 10));
         assert_eq!(DiskSize::from("1.5GiB").bytes(), Some(3 << 29));
         assert_eq!(DiskSize::from("much").bytes(), None);
+        let disk = DiskKey::new("scsi", 12);
+        assert_eq!((disk.bus(), disk.index()), ("scsi", Some(12)));
+        let root = DiskKey::from("rootfs");
+        assert_eq!((root.bus(), root.index()), ("rootfs", None));
     }
 
     #[test]
@@ -611,6 +640,7 @@ mod tests {
             prop_assert_eq!(parts.0.is_some(), parts.1.is_some());
             let _ = (UserId::from(text.as_str()).realm(), MacAddr::from(text.as_str()).bytes());
             let _ = (Cidr::from(text.as_str()).prefix(), DiskSize::from(text.as_str()).bytes());
+            let _ = (DiskKey::from(text.as_str()).bus(), DiskKey::from(text.as_str()).index());
             prop_assert_eq!(volume.as_str(), text.as_str());
         }
     }

@@ -8,7 +8,7 @@ mod name;
 
 pub use name::ParseNameError;
 
-/// What a guest is.
+/// The kind of a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Kind {
@@ -64,11 +64,11 @@ word_serde!(Kind);
 
 /// Where a guest is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Place {
+pub struct GuestLocation {
     /// The node it belongs to.
     pub node: String,
     /// What it is.
     pub kind: Kind,
 }
 
-record_serde!(Place { node, kind });
+record_serde!(GuestLocation { node, kind });

@@ -131,7 +131,7 @@ impl<P: Generated> IntoValue<P, Copied> for &P {
     }
 }
 
-/// What a plain integer is enough for.
+/// Types that take any integer.
 #[doc(hidden)]
 pub trait FromInteger: Sized {
     fn from_integer(value: i64) -> Self;

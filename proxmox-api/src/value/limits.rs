@@ -7,7 +7,7 @@ use regex::Regex;
 use crate::value::encode::ParamValue;
 use crate::value::problem::Problem;
 
-/// What a parameter or a key of a property string takes.
+/// The values that a parameter or a key of a property string takes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Takes {
@@ -103,7 +103,7 @@ impl Takes {
         (!fits).then(|| Problem::doubt(text, self.words()))
     }
 
-    /// What it takes, in words.
+    /// The accepted values, in words.
     fn words(self) -> String {
         match self {
             Self::Integer(i64::MIN, most) => format!("integers up to {most}"),
@@ -130,7 +130,7 @@ fn matches(pattern: &str, text: &str) -> bool {
     Regex::new(&format!("^{pattern}\n?$")).map_or(true, |regex| regex.is_match(text))
 }
 
-/// What a named format takes, in words.
+/// The values of a named format, in words.
 fn words_for(format: &str) -> &'static str {
     match format {
         "disk-size" => "sizes such as `32G`",

@@ -10,6 +10,7 @@ pub mod endpoint;
 mod extra;
 pub(crate) mod file;
 pub mod formats;
+mod future;
 #[cfg(feature = "guests")]
 pub(crate) mod guest;
 mod indexed_map;
@@ -35,6 +36,7 @@ mod unknown_keys;
 pub mod upid;
 
 pub use api_value::ApiValue;
+pub use future::BoxFuture;
 pub use indexed_map::IndexedMap;
 pub use list::List;
 pub use pending::Pending;

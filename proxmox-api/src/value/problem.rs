@@ -1,6 +1,6 @@
-//! What is wrong with a value that is to be sent.
+//! Values that cannot be sent.
 
-/// What is wrong with a value.
+/// Why a value cannot be sent.
 #[doc(hidden)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {

@@ -1,6 +1,6 @@
 //! What differs from one Proxmox product to another on the wire.
 
-/// What a client has to know of a product before it knows any endpoint.
+/// Facts about a product that the client needs beside its endpoints.
 #[derive(Debug)]
 pub(crate) struct Product {
     /// As people write it.
@@ -11,15 +11,15 @@ pub(crate) struct Product {
     pub(crate) api: &'static str,
     /// What tickets begin with, without the colon behind it.
     pub(crate) ticket: &'static str,
-    /// What a ticket begins with that asks for a second factor.
+    /// The prefix of a ticket that asks for a second factor.
     pub(crate) challenge: &'static str,
     /// The cookie that carries the ticket.
     pub(crate) cookie: &'static str,
     /// The header field that a writing call with a ticket needs.
     pub(crate) csrf: &'static str,
-    /// What an API token begins with in the `Authorization` field.
+    /// The prefix of an API token in the `Authorization` field.
     pub(crate) token: &'static str,
-    /// What stands between the id of an API token and its secret.
+    /// The separator between the id of an API token and its secret.
     pub(crate) token_separator: char,
     /// Where a login goes.
     pub(crate) login: &'static str,

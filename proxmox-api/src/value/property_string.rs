@@ -245,18 +245,18 @@ pub(crate) fn text(value: &dyn Object) -> Option<String> {
     Some(Parts::of(value, Secrets::Plain)?.join())
 }
 
-/// What becomes of secrets in a text.
+/// How secrets in a text are treated.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Secrets {
     Plain,
-    /// Something stands in their place.
+    /// They are replaced.
     Hidden,
     /// They are not there.
     LeftOut,
 }
 
 impl Secrets {
-    /// What is written for a secret.
+    /// The replacement of a secret.
     fn of(self, text: String) -> Option<String> {
         match self {
             Self::Plain => Some(text),
@@ -266,7 +266,7 @@ impl Secrets {
     }
 }
 
-/// What a property string consists of.
+/// The parts of a property string.
 struct Parts {
     rules: &'static PropertyStringRules,
     /// The keys that are set, with their values: the declared ones, and behind them all others.

@@ -1,4 +1,4 @@
-//! What the setters of property strings and answers come down to.
+//! The implementation of setters of property strings and answers.
 
 use serde_json::Value;
 
@@ -9,7 +9,7 @@ use crate::value::problem::Problem;
 
 pub use crate::value::problem::Refuse;
 
-/// As with what a server sends and does not fit.
+/// As for values of a server that do not fit.
 impl Refuse for Extra {
     #[cold]
     fn refuse(&mut self, key: &str, problem: Problem) {
@@ -50,7 +50,7 @@ pub fn set_list<P, How, L: From<Vec<P>>>(
     }
 }
 
-/// Sets what has to be there.
+/// Sets a required member.
 #[doc(hidden)]
 #[inline]
 pub fn put<P, How>(slot: &mut P, rest: &mut dyn Refuse, key: &str, value: impl IntoValue<P, How>) {

@@ -1,4 +1,4 @@
-//! A configuration as one value: what a request takes of it, and what has to change for it to be another.
+//! A configuration as one value: the parameters that a request takes of it, and differences between two configurations.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -68,7 +68,7 @@ impl Taken {
     }
 }
 
-/// What tells two versions of a configuration apart.
+/// The digest of a configuration.
 pub(crate) const DIGEST: &str = "digest";
 
 /// How a setting is written, and why no server would read it so.
@@ -190,7 +190,13 @@ impl<T> Changes<T> {
         self.all.retain(keep);
     }
 
-    #[allow(dead_code, reason = "without features there is nobody to use it")]
+    #[cfg(any(
+        feature = "access",
+        feature = "cluster",
+        feature = "nodes",
+        feature = "pools",
+        feature = "storage"
+    ))]
     pub(crate) fn as_slice(&self) -> &[Change] {
         &self.all
     }

@@ -8,13 +8,13 @@ use crate::value::limits::Takes;
 use crate::value::problem::{Problem, Refuse};
 use crate::value::secret::{RedactedObject, RedactedTexts, is_secret, is_secret_text};
 
-/// What a property string holds beyond its declared keys.
+/// Keys of a property string that are not declared.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct UnknownKeys {
     pub(super) keys: BTreeMap<String, String>,
     pub(super) text: Option<String>,
     pub(super) members: Extra,
-    /// What was given for a key and is no value of it.
+    /// Texts that are no values of their keys.
     pub(super) problem: Option<Problem>,
 }
 
@@ -94,7 +94,7 @@ pub struct PropertyStringRules {
     pub between: &'static [Between],
 }
 
-/// What the server wants of keys together.
+/// Rules that concern several keys.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub enum Between {
@@ -109,7 +109,7 @@ pub enum Between {
 }
 
 impl Between {
-    /// What is wrong with the keys, if anything is.
+    /// The violated rule, if any.
     pub(super) fn broken(
         self,
         value: impl Fn(&str) -> Option<String>,

@@ -75,13 +75,13 @@ impl Upid {
         self.part(self.task_type)
     }
 
-    /// What it does it to, such as a guest's number; `None` if the task has no such thing.
+    /// The subject of the task, such as a guest's number; `None` if the task has none.
     #[must_use]
     pub fn id(&self) -> Option<&str> {
         Some(self.part(self.id)).filter(|id| !id.is_empty())
     }
 
-    /// Who started it, as `user@realm`, without the token's name.
+    /// The user who started it, as `user@realm`, without the token's name.
     #[must_use]
     pub fn user(&self) -> &str {
         let owner = self.part(self.user);

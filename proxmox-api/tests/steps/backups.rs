@@ -1,7 +1,7 @@
 //! Backup jobs, backups by what they have to be, guests made from them, pruning, replication.
 
 use proxmox_api::manage::backups::{
-    BackupJob, Fate, FindBackups, Prune, Recover, ReplicationJob, RunBackupJob,
+    BackupJob, FindBackups, Prune, PruneOutcome, Recover, ReplicationJob, RunBackupJob,
 };
 use proxmox_api::manage::guest::{PowerState, Retention};
 use proxmox_api::manage::work::{Ensured, Subject};
@@ -218,7 +218,11 @@ async fn pruning_is_shown_before() {
         let fates = pve.carry_out(prune.clone().dry_run()).await.unwrap();
         let count = |fate| fates.iter().filter(|(_, own)| *own == fate).count();
         assert_eq!(
-            [count(Fate::Keep), count(Fate::Remove), count(Fate::Exempt)],
+            [
+                count(PruneOutcome::Keep),
+                count(PruneOutcome::Remove),
+                count(PruneOutcome::Exempt)
+            ],
             [1, 2, 1]
         );
         assert_eq!(pve.carry_out(FindBackups::of(101)).await.unwrap().len(), 4);

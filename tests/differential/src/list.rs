@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use proxmox_api::value::endpoint::Method;
 use proxmox_codegen::facts;
-use proxmox_e2e::wire::{Sent, Wire};
-use proxmox_e2e::{ANSWERS, WIRES};
+use proxmox_e2e::request::{ExpectedRequest, Sent};
+use proxmox_e2e::{ANSWERS, REQUESTS};
 use proxmox_simulator::releases;
 use serde::Deserialize;
 
@@ -45,13 +45,13 @@ pub fn readings() -> impl Iterator<Item = &'static str> {
 /// What a reading call may say beside its path, as far as it has valid values for it.
 #[must_use]
 pub fn read_parameters(template: &str) -> Vec<(String, String)> {
-    let wire = WIRES
+    let wire = REQUESTS
         .iter()
         .find(|wire| wire.method == "GET" && wire.endpoint.ends_with(&format!(" {template}")));
     wire.map(given).unwrap_or_default()
 }
 
-fn given(wire: &Wire) -> Vec<(String, String)> {
+fn given(wire: &ExpectedRequest) -> Vec<(String, String)> {
     fn put(name: &str, sent: &Sent, into: &mut Vec<(String, String)>) {
         match sent {
             Sent::One(text) => into.push((name.to_owned(), (*text).to_owned())),
@@ -84,7 +84,7 @@ pub fn refusals() -> Result<Vec<Call>, String> {
         }
     }
     let mut calls = Vec::new();
-    for wire in WIRES.iter().filter(|wire| wire.method != "GET") {
+    for wire in REQUESTS.iter().filter(|wire| wire.method != "GET") {
         if lenient.contains(wire.endpoint) {
             continue;
         }
@@ -440,7 +440,7 @@ mod tests {
                 Some(UNDECLARED)
             );
         }
-        for wire in WIRES {
+        for wire in REQUESTS {
             assert!(
                 wire.parameters
                     .iter()
@@ -466,7 +466,7 @@ mod tests {
                 .filter_map(endpoint),
         );
         called.extend(NOT_READ.iter().map(|path| format!("GET {path}")));
-        let missing: Vec<&str> = WIRES
+        let missing: Vec<&str> = REQUESTS
             .iter()
             .map(|wire| wire.endpoint)
             .filter(|endpoint| !called.contains(*endpoint))

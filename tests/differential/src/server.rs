@@ -308,7 +308,7 @@ impl Server {
     /// The items of a list.
     ///
     /// # Errors
-    /// As for every call, in words; no list.
+    /// Those of every request, in words; no list.
     pub async fn list(&self, path: &str) -> Result<Vec<Value>, String> {
         let request = self
             .client

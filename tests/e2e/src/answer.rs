@@ -76,7 +76,7 @@ pub(crate) fn assert_kept<T: Kept>(value: &T) {
 pub(crate) struct Of<T>(PhantomData<T>);
 
 impl Of<()> {
-    /// Whatever comes is as good as nothing.
+    /// Accepts any answer and reads nothing of it.
     pub(crate) fn nothing(_: &[u8]) -> Result<Option<Value>, DecodeError> {
         Ok(None)
     }

@@ -1,5 +1,4 @@
-//! What the tests hold the crate against: every request with everything set, every answer's shape,
-//! and a look into what was decoded.
+//! Expectations: every request with all parameters set, the shape of every answer, and access to decoded values.
 
 pub mod answer;
 #[rustfmt::skip]
@@ -12,10 +11,10 @@ mod requests;
 #[rustfmt::skip]
 #[path = "generated/settings.rs"]
 mod settings;
+pub mod request;
 pub mod shape;
 pub mod show;
-pub mod wire;
 
 pub use answers::{ANSWERS, PROPERTY_STRINGS};
-pub use requests::WIRES;
+pub use requests::REQUESTS;
 pub use settings::WRITE_BACKS;

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use proxmox_api::value::Timestamp;
 use proxmox_api::value::decode::Extra;
 use proxmox_api::value::formats::{
-    Cidr, DiskSize, EncodedText, IpAddress, MacAddr, NodeName, Realm, StorageId, UserId, VolumeId,
+    Cidr, DiskKey, DiskSize, EncodedText, IpAddress, MacAddr, NodeName, Realm, StorageId, UserId,
+    VolumeId,
 };
 use proxmox_api::value::property_string::UnknownKeys;
 use proxmox_api::{IndexedMap, List, Pending, Secret, Value};
@@ -110,7 +111,7 @@ macro_rules! show_as_text {
 }
 
 show_as_text!(
-    Cidr, DiskSize, IpAddress, MacAddr, NodeName, Realm, StorageId, UserId, VolumeId
+    Cidr, DiskKey, DiskSize, IpAddress, MacAddr, NodeName, Realm, StorageId, UserId, VolumeId
 );
 
 /// As it came.

@@ -1,4 +1,4 @@
-//! The client against fakepve, a fake Proxmox VE by other people: an independent opinion about the wire.
+//! The client against fakepve, a fake Proxmox VE by third parties: an independent opinion about the wire.
 //!
 //! These tests need its server, which `.ci/run` starts with `fakepve/serve.py`. By hand:
 //!

@@ -38,7 +38,7 @@ fn measure(guests: u32) -> Result<bool, Failure> {
     for number in 1..=10 {
         builder = builder.node(format!("pve{number}"));
     }
-    let pve = builder.herd(guests).start_blocking()?;
+    let pve = builder.many_guests(guests).start_blocking()?;
     println!(
         "start with {guests} guests: {} ms",
         begun.elapsed().as_millis()

@@ -9,15 +9,20 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
-use crate::access::{Rule, Subject, Token, User};
 use crate::app::App;
 use crate::clock::Clock;
-use crate::guest::{Config, Guest, Kind};
-use crate::inside::CommandOutput;
+use crate::error::Error;
+use crate::guest_agent::output::CommandOutput;
 use crate::schema::ApiSchema;
+use crate::state::access::roles::{Rule, Subject};
+use crate::state::access::{Token, User};
+use crate::state::cluster::remote::announce;
+use crate::state::cluster::{Cluster, Node};
+use crate::state::config::Config;
+use crate::state::guest::{Guest, Kind};
+use crate::state::storage::{GIB, Storage, Volume};
 use crate::tls::Tls;
-use crate::world::{GIB, Node, Storage, Volume, World};
-use crate::{Error, ROOT_PASSWORD, Simulator, TOKEN_ID, TOKEN_SECRET, accept, calls, snapshot};
+use crate::{ROOT_PASSWORD, Simulator, TOKEN_ID, TOKEN_SECRET, accept, calls, snapshot};
 
 #[derive(Clone, Debug)]
 struct NewGuest {
@@ -64,7 +69,7 @@ impl fmt::Debug for Builder {
 impl Default for Builder {
     fn default() -> Self {
         let mut builder = Self {
-            release: crate::newest_release().into(),
+            release: crate::schema::newest_release().into(),
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             nodes: Vec::new(),
             storages: Vec::new(),
@@ -94,7 +99,7 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// The release to play, one of [`releases`](crate::releases); the newest unless set.
+    /// The release to play, one of [`releases`](crate::schema::releases); the newest unless set.
     #[must_use]
     pub fn release(mut self, release: impl Into<String>) -> Self {
         self.release = release.into();
@@ -178,7 +183,7 @@ impl Builder {
     /// Adds so many guests, one in four a container and half of them running, spread over the nodes added before, with
     /// the lowest ids that are free.
     #[must_use]
-    pub fn herd(mut self, guests: u32) -> Self {
+    pub fn many_guests(mut self, guests: u32) -> Self {
         let nodes: Vec<String> = match self.nodes.is_empty() {
             true => vec!["pve1".into()],
             false => self.nodes.iter().map(|(name, _)| name.clone()).collect(),
@@ -254,7 +259,7 @@ impl Builder {
         self
     }
 
-    /// Says what a program does in a virtual machine added before; see [`GuestAgent::command`](crate::GuestAgent::command).
+    /// Says what a program does in a virtual machine added before; see [`GuestAgent::command`](crate::agent_control::GuestAgent::command).
     #[must_use]
     pub fn guest_command(mut self, vmid: u32, words: &[&str], output: CommandOutput) -> Self {
         if let Some(guest) = self.guests.iter_mut().find(|guest| guest.vmid == vmid) {
@@ -439,7 +444,8 @@ impl Builder {
         world.spice_port = spice_address.port();
         world.ca_pem.clone_from(&tls.ca_pem);
         let app = Arc::new(App::new(schema, world, self.clock, self.idle));
-        calls::remote::announce(address.port(), &app, &tls.fingerprint);
+        let peer = Arc::downgrade(&app);
+        announce(address.port(), peer, &tls.fingerprint);
         let (stop, stopped) = watch::channel(());
         let acceptor = TlsAcceptor::from(tls.config);
         let viewers = accept(spice, None, Arc::clone(&app), stopped.clone());
@@ -480,9 +486,9 @@ impl Builder {
         Ok(simulator)
     }
 
-    fn world(&mut self, schema: Arc<ApiSchema>) -> Result<World, Error> {
+    fn world(&mut self, schema: Arc<ApiSchema>) -> Result<Cluster, Error> {
         let now = self.clock.now();
-        let mut world = World::new(schema, now, self.factor, self.seed);
+        let mut world = Cluster::new(schema, now, self.factor, self.seed);
         world.cluster.clone_from(&self.cluster);
         for (userid, user) in self.users.drain(..) {
             if userid != "root@pam" && !self.rules.iter().any(|rule| rule.who == userid) {

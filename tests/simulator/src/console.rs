@@ -9,13 +9,16 @@ use tokio::io::{
 };
 use tokio::time::timeout;
 
-use crate::tunnel::{Farewell, Tunnel};
+use crate::tunnel::{Tunnel, TunnelEnd};
 
 /// Longest frame the real server takes.
 const MAX_FRAME: u64 = 128 << 10;
+
 /// How long a terminal waits for the line with user and ticket.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+
 const WIDTH: u16 = 64;
+
 const HEIGHT: u16 = 48;
 
 /// What is at the other end of a console.
@@ -25,7 +28,7 @@ pub(crate) enum Screen {
     Terminal,
     /// A VNC server.
     Display,
-    /// The far end of a migration; `path` is its socket.
+    /// The receiving end of a migration; `path` is its socket.
     Tunnel,
 }
 
@@ -75,7 +78,7 @@ pub(crate) async fn serve<S>(
     stream: &mut BufReader<S>,
     console: &Console,
     limit: Option<usize>,
-    farewell: &mut Farewell,
+    end: &mut TunnelEnd,
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -122,7 +125,7 @@ pub(crate) async fn serve<S>(
         };
         let open = backend.take(&data);
         if let Backend::Tunnel(tunnel) = &backend {
-            *farewell = tunnel.farewell;
+            *end = tunnel.end;
         }
         let answer = backend.output();
         if !out.send(stream, &answer).await || !open {

@@ -4,16 +4,12 @@
 
 use std::sync::LazyLock;
 
-use proxmox_codegen::dump;
 use proxmox_codegen::facts::Release;
-use proxmox_codegen::facts_json;
-use proxmox_codegen::generate::{self, Input};
-use proxmox_codegen::site;
+use proxmox_codegen::generate::Input;
+use proxmox_codegen::{dump, facts_json, generate, site};
 
+use crate::embedded::SCHEMA;
 use crate::http::Response;
-
-/// All of `schema/pve`, by path below it.
-pub(crate) const SCHEMA: &[(&str, &str)] = &include!(concat!(env!("OUT_DIR"), "/schema.rs"));
 
 static INPUT: LazyLock<Input> = LazyLock::new(|| {
     let mut input = Input::default();

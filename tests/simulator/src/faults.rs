@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::Error;
+use crate::error::Error;
 
 /// What goes wrong with a request.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,7 +39,7 @@ pub enum Fault {
 
 /// What a task that was started under a fault comes to.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Spoil {
+pub(crate) enum TaskFault {
     Fail(String),
     Warn(u32),
 }
@@ -70,7 +70,7 @@ pub struct Faults(Arc<Mutex<Rules>>);
 
 /// What is to happen to one request.
 #[derive(Debug, Default, PartialEq)]
-pub(crate) struct Verdict {
+pub(crate) struct MatchedFaults {
     pub(crate) latency: Duration,
     pub(crate) fault: Option<Fault>,
 }
@@ -140,8 +140,8 @@ impl Faults {
     }
 
     /// Uses up what applies to a request.
-    pub(crate) fn meet(&self, method: &str, segments: &[String]) -> Verdict {
-        let mut verdict = Verdict::default();
+    pub(crate) fn meet(&self, method: &str, segments: &[String]) -> MatchedFaults {
+        let mut verdict = MatchedFaults::default();
         let mut rules = self.lock();
         for rule in &mut rules.list {
             if !rule.matches(method, segments) {
@@ -380,7 +380,7 @@ mod tests {
         let _ = faults
             .on("GET", "/**")
             .respond(Fault::Latency(Duration::from_millis(3)));
-        let found: Vec<Verdict> = (0..4)
+        let found: Vec<MatchedFaults> = (0..4)
             .map(|_| faults.meet("GET", &path("/version")))
             .collect();
         let hit: Vec<bool> = found

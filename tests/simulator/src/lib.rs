@@ -20,117 +20,70 @@
 //!
 //! The server stops when the [`Simulator`] is dropped.
 
-mod access;
+mod agent_control;
+mod api_error;
 mod app;
 mod builder;
 mod calls;
 mod clock;
 mod console;
+mod credentials;
 mod documents;
+mod embedded;
 mod error;
 mod faults;
 mod formats;
-mod guest;
+mod guest_agent;
 mod http;
-mod inside;
+mod indexed;
 mod params;
 mod pattern;
+mod privileges;
 mod propstring;
+mod recorded;
 mod sample;
 mod schema;
+mod server;
 mod snapshot;
 mod spice;
-mod tasks;
+mod state;
+mod text;
 mod tls;
 mod tunnel;
 mod upload;
 mod validate;
-mod world;
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
+pub use crate::agent_control::GuestAgent;
+use crate::app::App;
 pub use crate::builder::Builder;
 pub use crate::clock::Clock;
+pub use crate::error::Error;
 pub use crate::faults::{Fault, FaultHandle, Faults, NewFault};
-pub use crate::inside::{CommandOutput, GuestAgent};
+pub use crate::guest_agent::output::CommandOutput;
+pub use crate::recorded::RecordedRequest;
 pub use crate::sample::{MinimalRequest, minimal_requests};
 pub use crate::schema::{facts, newest_release, releases};
 pub use crate::validate::Rules;
 
-use crate::app::App;
-
 /// Password of root@pam unless the builder sets another.
 pub const ROOT_PASSWORD: &str = "password";
+
 /// Id of the API token every simulator has.
 pub const TOKEN_ID: &str = "root@pam!test";
+
 /// Secret of [`TOKEN_ID`].
 pub const TOKEN_SECRET: &str = "11111111-2222-3333-4444-555555555555";
-
-/// Why a simulator could not be made.
-#[derive(Debug)]
-pub struct Error(String);
-
-impl Error {
-    pub(crate) fn new(text: impl fmt::Display) -> Self {
-        Self(text.to_string())
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Error {}
-
-/// One request the simulator answered.
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct RecordedRequest {
-    /// `GET`, `POST`, …
-    pub method: String,
-    /// Decoded path below `/api2/<format>`; the raw path where the request was refused before it was routed.
-    pub path: String,
-    /// `user@realm` or `user@realm!token`; `None` without a login.
-    pub user: Option<String>,
-    /// Query and body parameters as one JSON object; every scalar is a string.
-    pub params: Value,
-    /// Status of the answer; 0 where a fault kept the server from answering.
-    pub status: u16,
-}
-
-impl fmt::Debug for RecordedRequest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut params = self.params.clone();
-        for (key, value) in params.as_object_mut().into_iter().flatten() {
-            let key = key.to_ascii_lowercase();
-            if ["password", "secret", "otp", "tfa", "key", "token", "ticket"]
-                .iter()
-                .any(|word| key.contains(word))
-            {
-                *value = Value::from("…");
-            }
-        }
-        f.debug_struct("RecordedRequest")
-            .field("method", &self.method)
-            .field("path", &self.path)
-            .field("user", &self.user)
-            .field("params", &params)
-            .field("status", &self.status)
-            .finish()
-    }
-}
 
 /// A running server.
 pub struct Simulator {
@@ -220,7 +173,7 @@ impl Simulator {
             .map_err(|error| Error::new(format!("state: {error}")))
     }
 
-    /// Failures to order; none at the start.
+    /// Injected faults; none at the start.
     ///
     /// ```
     /// # use proxmox_simulator::{Fault, Simulator};
@@ -293,7 +246,7 @@ impl Drop for Simulator {
 }
 
 /// Takes connections; those without TLS are of SPICE viewers.
-async fn accept(
+pub(crate) async fn accept(
     listener: TcpListener,
     acceptor: Option<TlsAcceptor>,
     app: Arc<App>,
@@ -333,10 +286,10 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, app: &App) {
         _ => return,
     }
     if first[0] != TLS_HANDSHAKE {
-        http::redirect_to_https(stream, app).await;
+        crate::server::redirect_to_https(stream, app).await;
         return;
     }
     if let Ok(Ok(stream)) = tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await {
-        http::serve(stream, app).await;
+        crate::server::serve(stream, app).await;
     }
 }

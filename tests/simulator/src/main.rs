@@ -35,7 +35,7 @@ struct Options {
     /// Start from the state in this file if it exists, and write it there at the end.
     #[arg(long)]
     state: Option<std::path::PathBuf>,
-    /// A failure to order, `[TIMESx ]METHOD PATH KIND[:ARGUMENT]`, such as `2x GET /nodes status:500:broken`; may be given
+    /// A fault to inject, `[TIMESx ]METHOD PATH KIND[:ARGUMENT]`, such as `2x GET /nodes status:500:broken`; may be given
     /// several times. Kinds: status:CODE:TEXT, latency:MS, drop, drop-answer, drop-body:BYTES, hang, truncate:BYTES,
     /// node-down, timeout, task-fails:TEXT, task-warns:N, break-console:BYTES.
     #[arg(long = "fault")]
@@ -66,7 +66,7 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     for node in &options.nodes {
         builder = builder.node(node);
     }
-    builder = builder.herd(options.guests);
+    builder = builder.many_guests(options.guests);
     if let Some(path) = options.state.as_ref().filter(|path| path.exists()) {
         let state = std::fs::read_to_string(path)
             .map_err(|error| format!("{}: {error}", path.display()))?;

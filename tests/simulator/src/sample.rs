@@ -7,10 +7,8 @@ use proxmox_codegen::facts::{Additional, Format, Method, Schema, Schemas, Type};
 use serde_json::{Map, Value, json};
 
 use crate::clock::iso_date;
-use crate::formats;
-use crate::pattern;
-use crate::propstring;
 use crate::schema::{ApiSchema, lookup, returns_type};
+use crate::{formats, pattern, propstring};
 
 const MAX_DEPTH: usize = 12;
 
@@ -172,7 +170,8 @@ impl Sampler<'_> {
             return known;
         }
         if let Some(Format::Name(format)) = &schema.format
-            && let Some(example) = formats::example(format).and_then(|e| e.parse().ok())
+            && let Some(example) =
+                crate::formats::examples::example(format).and_then(|e| e.parse().ok())
         {
             return example;
         }
@@ -239,7 +238,7 @@ impl Sampler<'_> {
             Some(Format::Keys(keys)) => Some(self.property_string(keys, fill)),
             Some(Format::Name(format)) => match self.formats.get(format) {
                 Some(keys) => Some(self.property_string(keys, fill)),
-                None => formats::example(format).map(str::to_owned),
+                None => crate::formats::examples::example(format).map(str::to_owned),
             },
             Some(Format::List(_)) | None => None,
         };
@@ -413,9 +412,9 @@ const BEYOND_SCHEMA: [(Method, &str, &str, &str); 7] = [
 ///
 /// # Errors
 ///
-/// The release is not one of [`crate::releases`].
-pub fn minimal_requests(release: &str) -> Result<Vec<MinimalRequest>, crate::Error> {
-    let schema = ApiSchema::load(release).map_err(crate::Error::new)?;
+/// The release is not one of [`crate::schema::releases`].
+pub fn minimal_requests(release: &str) -> Result<Vec<MinimalRequest>, crate::error::Error> {
+    let schema = ApiSchema::load(release).map_err(crate::error::Error::new)?;
     let mut requests = Vec::new();
     for (template, methods) in schema.endpoints() {
         for (method, endpoint) in methods {

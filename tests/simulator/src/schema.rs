@@ -5,10 +5,13 @@ use std::sync::LazyLock;
 
 use proxmox_codegen::facts::{Endpoint, Facts, Format, Method, Release, Schema, Schemas, Type};
 
+use crate::embedded::section;
+use crate::indexed::split_index;
+
 /// The releases that can be played, oldest first, and their facts.
 const RELEASES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/releases.rs"));
 
-/// Releases [`crate::Builder::release`] takes, oldest first.
+/// Releases [`crate::builder::Builder::release`] takes, oldest first.
 #[must_use]
 pub fn releases() -> Vec<&'static str> {
     RELEASES.iter().map(|(name, _)| *name).collect()
@@ -25,44 +28,16 @@ pub fn newest_release() -> &'static str {
 /// # Errors
 ///
 /// The release is not one of [`releases`].
-pub fn facts(release: &str) -> Result<Facts, crate::Error> {
+pub fn facts(release: &str) -> Result<Facts, crate::error::Error> {
     ApiSchema::load(release)
         .map(|schema| schema.facts)
-        .map_err(crate::Error::new)
-}
-
-/// What the generator is told beyond the dumps. As there, an entry may stand in any file.
-static OVERLAY: LazyLock<Vec<toml::Table>> = LazyLock::new(|| {
-    let files = crate::documents::SCHEMA.iter();
-    let files = files.filter(|(name, _)| name.starts_with("overlay/") && name.ends_with(".toml"));
-    files
-        .filter_map(|(_, text)| toml::from_str(text).ok())
-        .collect()
-});
-
-/// The tables of a section, in all files.
-fn section(name: &'static str) -> impl Iterator<Item = &'static toml::Table> {
-    let files = OVERLAY.iter();
-    files.filter_map(move |file| file.get(name)?.as_table())
+        .map_err(crate::error::Error::new)
 }
 
 /// Endpoints that return a string which is no task, as `METHOD path`.
 static TEXTS: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
     section("texts")
         .flat_map(|texts| texts.keys().cloned())
-        .collect()
-});
-
-/// Highest index of each indexed family, such as `net` for `net0` to `net31`.
-static FAMILIES: LazyLock<BTreeMap<String, u32>> = LazyLock::new(|| {
-    section("families")
-        .flat_map(toml::Table::values)
-        .filter_map(toml::Value::as_table)
-        .flatten()
-        .filter_map(|(name, highest)| {
-            let highest = u32::try_from(highest.as_integer()?).ok()?;
-            Some((name.strip_suffix("[n]")?.to_owned(), highest))
-        })
         .collect()
 });
 
@@ -307,17 +282,6 @@ pub(crate) fn returns_type(schema: &Schema) -> Type {
     })
 }
 
-/// `net12` as `("net", 12)`, where `net12` is a member of an indexed family.
-pub(crate) fn split_index(name: &str) -> Option<(&str, u32)> {
-    let family = name.trim_end_matches(|c: char| c.is_ascii_digit());
-    let digits = &name[family.len()..];
-    if family.is_empty() || digits.is_empty() || (digits.len() > 1 && digits.starts_with('0')) {
-        return None;
-    }
-    let index = digits.parse().ok()?;
-    (index <= *FAMILIES.get(family)?).then_some((family, index))
-}
-
 /// Looks a name up, members of indexed families included.
 pub(crate) fn lookup<'a>(schemas: &'a Schemas, name: &str) -> Option<&'a Schema> {
     schemas.get(name).or_else(|| {
@@ -333,6 +297,7 @@ mod tests {
     use proxmox_codegen::facts::{Additional, Format};
 
     use super::*;
+    use crate::indexed::FAMILIES;
 
     fn visit(schema: &Schema, see: &mut impl FnMut(&Schema)) {
         see(schema);

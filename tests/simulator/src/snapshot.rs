@@ -8,16 +8,19 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use crate::access::{Group, Identity, Role, Rule, Subject, Token, User};
-use crate::guest::{Config, Guest, Kind, Snapshot};
-use crate::inside::{self, Inside};
-use crate::tasks::Task;
-use crate::world::{Node, Storage, Volume, World};
+use crate::guest_agent::Inside;
+use crate::state::access::roles::{Group, Role, Rule, Subject};
+use crate::state::access::{Identity, Token, User};
+use crate::state::cluster::{Cluster, Node};
+use crate::state::config::Config;
+use crate::state::guest::{Guest, Kind, Snapshot};
+use crate::state::storage::{Storage, Volume};
+use crate::state::tasks::Task;
 
 const VERSION: u64 = 1;
 
 /// Writes a world down.
-pub(crate) fn save(world: &World, release: &str) -> String {
+pub(crate) fn save(world: &Cluster, release: &str) -> String {
     let guests: Map<String, Value> = world
         .guests
         .iter()
@@ -79,7 +82,7 @@ fn guest_json(guest: &Guest) -> Value {
             let value = json!({
                 "config": snapshot.config, "parent": snapshot.parent, "time": snapshot.time,
                 "description": snapshot.description, "vmstate": snapshot.vmstate,
-                "files": snapshot.files.as_ref().map(inside::files_to_json),
+                "files": snapshot.files.as_ref().map(crate::guest_agent::output::files_to_json),
             });
             (name.clone(), value)
         })
@@ -105,7 +108,7 @@ fn task_json(task: &Task) -> Value {
     })
 }
 
-fn access_json(world: &World) -> Value {
+fn access_json(world: &Cluster) -> Value {
     let access = &world.access;
     let users: Map<String, Value> = access
         .users
@@ -231,7 +234,7 @@ impl<'a> At<'a> {
 }
 
 /// Takes a world over; it keeps its schema, its clock and its speed.
-pub(crate) fn restore(world: &mut World, text: &str) -> Result<(), String> {
+pub(crate) fn restore(world: &mut Cluster, text: &str) -> Result<(), String> {
     let value: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let root = At {
         value: &value,
@@ -331,7 +334,8 @@ fn read_guest(guest: &At<'_>, shift: &impl Fn(Duration) -> Duration) -> Read<Gue
             description: snapshot.get("description").read()?,
             vmstate: snapshot.get("vmstate").read()?,
             files: snapshot.get("files").optional(|files| {
-                inside::files_from_json(files.value).map_or_else(|| files.wrong("files"), Ok)
+                crate::guest_agent::output::files_from_json(files.value)
+                    .map_or_else(|| files.wrong("files"), Ok)
             })?,
         })
     })?;
@@ -376,7 +380,7 @@ fn read_task(task: &At<'_>, shift: &impl Fn(Duration) -> Duration, now: Duration
     Ok(made)
 }
 
-fn read_access(world: &mut World, from: &At<'_>) -> Read<()> {
+fn read_access(world: &mut Cluster, from: &At<'_>) -> Read<()> {
     let access = &mut world.access;
     access.users = from.get("users").map(|user| {
         Ok(User {

@@ -1,15 +1,17 @@
-//! The far end of a migration between clusters: commands in lines of JSON, as far as they need no data.
+//! The receiving end of a migration between clusters: commands in lines of JSON, as far as they need no data.
 
 use serde_json::{Value, json};
 
 /// What both sides of the real thing speak, and since when.
 const API: u64 = 2;
+
 const AGE: u64 = 0;
+
 const MAX_LINE: usize = 1 << 20;
 
 /// How a tunnel came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Farewell {
+pub(crate) enum TunnelEnd {
     /// The connection ended before anyone said so.
     Sudden,
     Quit {
@@ -20,7 +22,7 @@ pub(crate) enum Farewell {
 
 #[derive(Debug)]
 pub(crate) struct Tunnel {
-    pub(crate) farewell: Farewell,
+    pub(crate) end: TunnelEnd,
     input: Vec<u8>,
     pub(crate) output: Vec<u8>,
 }
@@ -28,7 +30,7 @@ pub(crate) struct Tunnel {
 impl Tunnel {
     pub(crate) fn new() -> Self {
         Self {
-            farewell: Farewell::Sudden,
+            end: TunnelEnd::Sudden,
             input: Vec::new(),
             output: Vec::new(),
         }
@@ -55,7 +57,7 @@ impl Tunnel {
         let Some(name) = command["cmd"].as_str() else {
             return refuse("'cmd' missing".into());
         };
-        if matches!(self.farewell, Farewell::Quit { .. }) {
+        if matches!(self.end, TunnelEnd::Quit { .. }) {
             return refuse(format!(
                 "tunnel is in exit-mode, processing '{name}' cmd not possible"
             ));
@@ -70,7 +72,7 @@ impl Tunnel {
                     Value::String(text) => !matches!(text.as_str(), "" | "0"),
                     _ => false,
                 };
-                self.farewell = Farewell::Quit { cleanup };
+                self.end = TunnelEnd::Quit { cleanup };
                 json!({ "success": true })
             }
             "config" | "disk" | "disk-import" | "query-disk-import" | "fstrim" | "nbdstop"
@@ -102,6 +104,6 @@ mod tests {
         assert!(say("{\"cmd\":\"disk\"}\n").contains("failed to handle 'disk' command"));
         assert!(say("{\"cmd\":\"quit\",\"cleanup\":1}\n").contains("\"success\":true"));
         assert!(say("{\"cmd\":\"version\"}\n").contains("exit-mode"));
-        assert_eq!(tunnel.farewell, Farewell::Quit { cleanup: true });
+        assert_eq!(tunnel.end, TunnelEnd::Quit { cleanup: true });
     }
 }

@@ -2,8 +2,8 @@
 
 use sha2::digest::DynDigest;
 
-use crate::http::latin1;
 use crate::params::{Param, Params};
+use crate::text::latin1;
 
 /// What an upload body held.
 #[derive(Debug, Default, PartialEq)]
@@ -242,7 +242,7 @@ pub(crate) fn stored_name(name: &str) -> String {
         .collect()
 }
 
-/// Whether the extension suits the kind of content.
+/// Whether the extension fits the kind of content.
 pub(crate) fn extension_fits(content: &str, name: &str) -> bool {
     let ends = |endings: &[&str]| {
         let name = name.to_ascii_lowercase();

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 
 use proxmox_codegen::facts::{Additional, Format, Parameters, Schema, Schemas, Type};
 
-use crate::formats;
+use crate::indexed::split_index;
 use crate::params::{Param, Params};
-use crate::pattern;
-use crate::propstring;
-use crate::schema::{ApiSchema, lookup, split_index};
+use crate::schema::{ApiSchema, lookup};
+use crate::{formats, pattern, propstring};
 
 /// What a release says of parameters before a call is made of them.
 pub struct Rules(ApiSchema);
@@ -24,11 +23,11 @@ impl Rules {
     ///
     /// # Errors
     ///
-    /// The release is not one of [`crate::releases`].
-    pub fn of(release: &str) -> Result<Self, crate::Error> {
+    /// The release is not one of [`crate::schema::releases`].
+    pub fn of(release: &str) -> Result<Self, crate::error::Error> {
         ApiSchema::load(release)
             .map(Self)
-            .map_err(crate::Error::new)
+            .map_err(crate::error::Error::new)
     }
 
     /// The texts of a refusal by parameter; `None` where the release does not have the endpoint, which is written as

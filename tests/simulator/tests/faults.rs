@@ -1,4 +1,4 @@
-//! Failures to order, seen from the client's side.
+//! Injected faults, seen from the client's side.
 
 mod support;
 

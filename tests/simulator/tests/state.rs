@@ -648,7 +648,7 @@ async fn a_herd_is_spread_over_the_nodes() {
         .node("pve1")
         .node("pve2")
         .qemu(101, "pve1", &[])
-        .herd(40)
+        .many_guests(40)
         .start()
         .await
         .expect("starts");

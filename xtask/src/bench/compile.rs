@@ -1,4 +1,4 @@
-//! What the crates cost their users' compilers.
+//! Compile time of the crates.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What a maintainer waits for: importing the dumps and generating the crate.
+//! Time for importing the dumps and generating the crate.
 
 use std::collections::BTreeMap;
 use std::fs;

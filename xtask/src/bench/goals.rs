@@ -1,4 +1,4 @@
-//! What the figures should be, and what stands in the way where they are not.
+//! Goals for the figures, and obstacles where they are not met.
 
 use std::fmt::Write as _;
 

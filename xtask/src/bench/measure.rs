@@ -11,7 +11,7 @@ use crate::files::files_below;
 /// GNU time asks the kernel what a finished process used, which needs no unsafe code here.
 const TIME: &str = "/usr/bin/time";
 
-/// What a process and all its children used.
+/// Resources that a process and its children used.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Cost {
     /// Processor seconds, user and system.

@@ -1,4 +1,4 @@
-//! What the crates cost their users' programs.
+//! Run time of programs that use the crates.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! What is compared, and the projects that use it.
+//! The compared crates, and the projects that use them.
 
 use std::fmt::Write as _;
 use std::fs;

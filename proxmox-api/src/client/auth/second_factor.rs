@@ -2,12 +2,12 @@
 
 use std::fmt;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
 
 use crate::error::auth::TfaChallenge;
+use crate::value::BoxFuture;
 use crate::value::Secret;
 
 /// An answer to a [`TfaChallenge`]: which kind of factor, and what it gave.
@@ -64,11 +64,11 @@ impl fmt::Debug for TfaAnswer {
     }
 }
 
-type Answering = Pin<Box<dyn Future<Output = Result<TfaAnswer, String>> + Send>>;
-
-/// Whom the client asks for a second factor.
+/// The program's handler for second factors.
 #[derive(Clone)]
-pub(crate) struct Handler(Arc<dyn Fn(TfaChallenge) -> Answering + Send + Sync>);
+pub(crate) struct Handler(
+    Arc<dyn Fn(TfaChallenge) -> BoxFuture<'static, Result<TfaAnswer, String>> + Send + Sync>,
+);
 
 impl Handler {
     pub(crate) fn new<F, A, E>(ask: F) -> Self

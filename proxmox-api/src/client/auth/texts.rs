@@ -1,4 +1,4 @@
-//! Texts that a login has to do with: users, tickets, and what a browser brings back.
+//! Texts of logins: users, tickets, and the redirection of a browser.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

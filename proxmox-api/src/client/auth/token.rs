@@ -1,4 +1,4 @@
-//! API tokens as people have them in hand.
+//! API tokens in their text form.
 
 use std::fmt;
 use std::str::FromStr;

@@ -5,7 +5,8 @@ use crate::client::call::Call;
 use crate::client::retry::RetryPolicy;
 use crate::client::{Client, ClientBuilder};
 use crate::testing::{Fake, json, ok};
-use crate::transport::{Exchange, Transport, TransportError, WireRequest};
+use crate::transport::{Transport, TransportError, WireRequest, WireResponse};
+use crate::value::BoxFuture;
 use crate::value::endpoint::Method;
 
 /// What each host does with a request.
@@ -149,7 +150,7 @@ async fn one_caller_finds_out_whether_a_host_is_back() {
 struct Slow(Fake);
 
 impl Transport for Slow {
-    fn send(&self, request: WireRequest) -> Exchange<'_> {
+    fn send(&self, request: WireRequest) -> BoxFuture<'_, Result<WireResponse, TransportError>> {
         Box::pin(async move {
             tokio::time::sleep(PAUSE + Duration::from_secs(1)).await;
             self.0.send(request).await

@@ -1,4 +1,4 @@
-//! The queue before the limits: who is under way, who waits, and who goes next.
+//! The queue of requests: which run, which wait, and which is next.
 //!
 //! All of it is changed by whole operations under one lock, and each gets the time as an argument. So what
 //! concurrent callers can do to it is a sequence of operations, and its tests try sequences.
@@ -19,9 +19,9 @@ pub(super) struct Lane {
     pub(super) node: Option<Arc<str>>,
 }
 
-/// How it is with a request in the queue.
+/// The state of a request in the queue.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum QueueStatus {
     Granted,
     /// Nothing changes before this time, if there is one, unless somebody else makes room.
     Waiting(Option<Instant>),
@@ -45,7 +45,7 @@ pub(super) struct Queue {
     held: Option<Instant>,
     next: u64,
     lanes: BTreeMap<Lane, BTreeMap<u64, Waiter>>,
-    /// Who may go and does not know it yet.
+    /// Requests that may go and were not woken yet.
     granted: BTreeMap<u64, Granted>,
 }
 
@@ -76,7 +76,7 @@ impl Bucket {
         Self { rate, full: None }
     }
 
-    /// From when on there is one to take; `None` if there is one since ever.
+    /// When the next one is available; `None` for now.
     fn ready(&self) -> Option<Instant> {
         let ahead = self.rate.every.saturating_mul(self.rate.burst - 1);
         self.full?.checked_sub(ahead)
@@ -140,7 +140,7 @@ impl Queue {
         }
     }
 
-    /// How it is with a waiting request, whose task is woken when that changes.
+    /// The state of a waiting request, whose task is woken when it changes.
     pub(super) fn look(
         &mut self,
         lane: &Lane,
@@ -149,23 +149,23 @@ impl Queue {
         deadline: Option<Instant>,
         context: &Context<'_>,
         wakers: &mut Vec<Waker>,
-    ) -> Standing {
+    ) -> QueueStatus {
         if deadline.is_some_and(|deadline| deadline <= now) {
-            return Standing::TooLate;
+            return QueueStatus::TooLate;
         }
         self.dispatch(now, wakers);
         if self.granted.remove(&number).is_some() {
-            return Standing::Granted;
+            return QueueStatus::Granted;
         }
         if let (Some(held), Some(deadline)) = (self.held, deadline)
             && held > deadline
         {
-            return Standing::Held(held.saturating_duration_since(now));
+            return QueueStatus::Held(held.saturating_duration_since(now));
         }
         let until = self.earliest(lane).filter(|until| *until > now);
         let waiting = self.lanes.get_mut(lane);
         let Some(waiting) = waiting else {
-            return Standing::TooLate;
+            return QueueStatus::TooLate;
         };
         let first = waiting.first_key_value().map(|(first, _)| *first) == Some(number);
         let until = until.filter(|_| first);
@@ -173,7 +173,7 @@ impl Queue {
             waiter.waker = Some(context.waker().clone());
             waiter.timer = until;
         }
-        Standing::Waiting(until)
+        QueueStatus::Waiting(until)
     }
 
     /// A request that is not to go any more leaves the queue.
@@ -222,7 +222,7 @@ impl Queue {
     /// Lets nothing out before a time.
     pub(super) fn hold(&mut self, until: Instant, wakers: &mut Vec<Waker>) {
         self.held = Some(self.held.map_or(until, |held| held.max(until)));
-        // Some have not that much time.
+        // Requests with less time than that fail.
         let waiting = self.lanes.values_mut().flat_map(BTreeMap::values_mut);
         wakers.extend(waiting.filter_map(|waiter| waiter.waker.take()));
     }
@@ -249,7 +249,7 @@ impl Queue {
         self.under_way < self.at_once && !lane.node.as_ref().is_some_and(busy)
     }
 
-    /// Lets through whom it can, those who came first before others, and wakes whose timer is not set.
+    /// Admits waiting requests in order, and wakes those without a timer.
     fn dispatch(&mut self, now: Instant, wakers: &mut Vec<Waker>) {
         loop {
             let free = self.lanes.iter().filter(|(lane, _)| {

@@ -5,7 +5,8 @@ use crate::client::call::Call;
 use crate::client::retry::RetryPolicy;
 use crate::client::{Client, ClientBuilder};
 use crate::testing::{Fake, json, ok};
-use crate::transport::{Exchange, Transport, WireRequest};
+use crate::transport::{Transport, TransportError, WireRequest, WireResponse};
+use crate::value::BoxFuture;
 use crate::value::endpoint::Method;
 
 /// Answers after a second and counts how many requests it has at once.
@@ -17,7 +18,7 @@ struct Slow {
 }
 
 impl Transport for Slow {
-    fn send(&self, _: WireRequest) -> Exchange<'_> {
+    fn send(&self, _: WireRequest) -> BoxFuture<'_, Result<WireResponse, TransportError>> {
         Box::pin(async move {
             self.sent.fetch_add(1, Ordering::SeqCst);
             let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;

@@ -149,12 +149,12 @@ fn pauses_double_up_to_their_bound_and_are_spread() {
     let policy = RetryPolicy::new()
         .attempts(100)
         .backoff(Duration::from_millis(100), Duration::from_secs(1))
-        .reserve(1_000_000);
+        .budget(1_000_000);
     let bounds: Vec<_> = (0..6).map(|n| policy.bound(n).as_millis()).collect();
     assert_eq!(bounds, [100, 200, 400, 800, 1000, 1000]);
     assert_eq!(policy.bound(u32::MAX), Duration::from_secs(1));
 
-    let retries = Retries::new(policy.clone());
+    let retries = RetryBudget::new(policy.clone());
     let broken = Fault::Broken.outcome();
     for attempt in 1..6 {
         let bound = policy.bound(attempt - 1);
@@ -230,7 +230,7 @@ async fn a_wait_that_is_too_long_is_not_begun() {
 
 #[test]
 fn no_attempt_starts_after_the_time_is_over() {
-    let retries = Retries::new(RetryPolicy::new().within(Duration::from_secs(60)));
+    let retries = RetryBudget::new(RetryPolicy::new().within(Duration::from_secs(60)));
     let late = Fault::Late.outcome();
     let late = late.as_ref();
     let pause = |spent| retries.next(&late, true, 1, Duration::from_secs(spent), None, false);
@@ -248,7 +248,7 @@ async fn a_server_that_is_down_is_not_asked_three_times_as_much() {
             _ => ok(r#"{"data":null}"#),
         }
     });
-    let client = client(&fake, RetryPolicy::new().reserve(5));
+    let client = client(&fake, RetryPolicy::new().budget(5));
     for _ in 0..100 {
         client.execute(call(Method::Get)).await.expect_err("down");
     }
@@ -314,7 +314,7 @@ async fn a_repetition_that_is_given_up_goes_back_into_the_reserve() {
             _ => Fault::Broken.outcome(),
         }
     });
-    let client = client(&fake, RetryPolicy::new().reserve(5));
+    let client = client(&fake, RetryPolicy::new().budget(5));
     for _ in 0..10_000 {
         let call = client.execute(call(Method::Get));
         tokio::time::timeout(Duration::from_millis(1), call)

@@ -1,4 +1,4 @@
-//! What a refusal means.
+//! The meaning of a refusal.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ mod table;
 /// The kinds, and their names for the table.
 macro_rules! kinds {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// What a refusal means to a program.
+        /// The meaning of a refusal, for a program.
         ///
         /// Recognised from the status where that is telling and from the server's sentence where it is not
         /// ([wire protocol §6](crate::guide::wire_protocol)), by one table of patterns. The text itself stays available in
@@ -37,7 +37,7 @@ kinds! {
     Running,
     /// Nothing is to be done: it is that way already.
     NoChange,
-    /// Something else uses the thing, or stands in it: another guest, a snapshot, high availability.
+    /// It is in use by something else: another guest, a snapshot, high availability.
     InUse,
     /// The thing is protected from being changed or removed.
     Protected,
@@ -51,13 +51,13 @@ kinds! {
     NoQuorum,
     /// The guest agent is not configured or does not answer.
     AgentNotRunning,
-    /// The guest agent did not answer in time, as while its guest starts. What it was told to do it may have done.
+    /// The guest agent did not answer in time, as while its guest starts. It may have carried out the request.
     AgentTimeout,
-    /// The virtual machine's process did not answer in time. What it was told to do it may have done.
+    /// The virtual machine's process did not answer in time. It may have carried out the request.
     MonitorTimeout,
     /// Something on the server took too long, and it may go on there.
     Timeout,
-    /// What the server did was interrupted.
+    /// The operation was interrupted on the server.
     Interrupted,
     /// The configuration changed since it was read; the `digest` given is out of date.
     ConfigChanged,
@@ -81,7 +81,7 @@ kinds! {
     Replaced,
     /// One or more parameters were refused; see [`ApiError::errors`](super::ApiError::errors).
     ParameterVerification,
-    /// What the request asks for does not fit and has to change; only the text says what.
+    /// The request does not fit the state of the server; only the text says how.
     InvalidParameter,
     /// This guest, storage or server cannot do it.
     NotSupported,

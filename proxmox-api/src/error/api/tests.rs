@@ -289,11 +289,7 @@ fn a_path_cannot_forge_a_line() {
         crate::value::endpoint::Method::Get,
         "/nodes/a%0d%0aX:%20y%E2%80%AEb%1b",
     );
-    let error = ApiError::new(
-        &call.error_name(),
-        &answer(500, b"no", ""),
-        &Scrubber::default(),
-    );
+    let error = ApiError::new(&call.id(), &answer(500, b"no", ""), &Scrubber::default());
     assert_eq!(
         error.to_string(),
         "GET /nodes/a\\r\\nX: y\\u{202e}b\\u{1b}: 500 no"

@@ -8,6 +8,7 @@ use super::*;
 use crate::client::Client;
 use crate::testing::{Fake, ok};
 use crate::transport::{TransportError, WireRequest, WireResponse};
+use crate::value::BoxFuture;
 
 fn words(choices: &'static [&'static str]) -> impl Strategy<Value = String> {
     prop::sample::select(choices).prop_map(str::to_owned)
@@ -528,7 +529,7 @@ async fn a_look_takes_some_seconds_whatever_is_away() {
 struct Slow(Fake);
 
 impl crate::transport::Transport for Slow {
-    fn send(&self, request: WireRequest) -> crate::transport::Exchange<'_> {
+    fn send(&self, request: WireRequest) -> BoxFuture<'_, Result<WireResponse, TransportError>> {
         Box::pin(async move {
             if request.path.contains("/nodes/") {
                 tokio::time::sleep(Duration::from_secs(60)).await;

@@ -15,12 +15,12 @@ use super::{Event, GuestState, State, TaskState, UNKNOWN, node_of, unix_now};
 use crate::Value;
 use crate::client::Client;
 use crate::error::{Error, ErrorKind};
-use crate::manage::guest::{Acting, Kind, unsigned};
+use crate::manage::guest::{Kind, unsigned};
 use crate::request::ApiRequest;
-use crate::value::Timestamp;
 use crate::value::encode::escape;
 use crate::value::endpoint::Method;
 use crate::value::upid::Upid;
+use crate::value::{BoxFuture, Timestamp};
 
 /// Watches a cluster; see the module.
 ///
@@ -36,10 +36,10 @@ pub struct Watch {
     /// What [`State::unread`] is once everything that waits was handed over.
     unread: BTreeMap<String, u64>,
     /// Kept here, so that whoever stops waiting for the next event does not stop the look.
-    looking: Option<Acting<'static, Look>>,
+    looking: Option<BoxFuture<'static, Result<Look, Error>>>,
 }
 
-/// What was known before a look, and what it saw.
+/// The state before a poll, and the one it found.
 type Look = (Option<State>, State);
 
 impl Watch {
@@ -86,15 +86,15 @@ impl Watch {
     /// The next event, as soon as there is one. Dropping the future loses nothing.
     ///
     /// # Errors
-    /// As for every call. Nothing is lost by an error; calling it again looks again.
+    /// Those of every request. Nothing is lost by an error; calling it again looks again.
     pub async fn next_event(&mut self) -> Result<Event, Error> {
         std::future::poll_fn(|context| self.poll_event(context)).await
     }
 
-    /// Looks once and gives what has changed; nothing the first time, unless it goes on from a cursor.
+    /// Polls once and returns the changes; none the first time, unless it continues from a cursor.
     ///
     /// # Errors
-    /// As for every call. Nothing is lost by an error; calling it again looks again.
+    /// Those of every request. Nothing is lost by an error; calling it again looks again.
     pub async fn poll(&mut self) -> Result<Vec<Event>, Error> {
         // One that is under way may be waiting for its time, or have begun before what the caller did last.
         self.looking = None;
@@ -168,7 +168,7 @@ impl Watch {
 
     /// The next look, when it is time for it.
     #[inline]
-    fn look(&self) -> Acting<'static, Look> {
+    fn look(&self) -> BoxFuture<'static, Result<Look, Error>> {
         let known = self.known();
         let client = self.client.clone();
         let pause = self.looked.then_some(self.interval);
@@ -255,7 +255,7 @@ async fn observe(client: &Client, known: Option<&State>) -> Result<State, Error>
     Ok(now)
 }
 
-/// What one question of the second round found out.
+/// The result of one request of the second round.
 enum Found {
     /// About a node's tasks: those it told of, and since when it has to be asked again.
     Tasks {
@@ -354,12 +354,12 @@ fn in_time<'a>(
 }
 
 /// By node, since when its own list has to be read, and which of its tasks ran and are not listed any more.
-type Unlisted = BTreeMap<String, (Option<u64>, Vec<String>)>;
+type Unexplained = BTreeMap<String, (Option<u64>, Vec<String>)>;
 
 /// The cluster's list holds the newest tasks only. Where more happened since the last look than it holds, the
 /// node's own list has the rest.
-fn unlisted(known: &State, now: &State) -> Unlisted {
-    let mut asked: Unlisted = BTreeMap::new();
+fn unlisted(known: &State, now: &State) -> Unexplained {
+    let mut asked: Unexplained = BTreeMap::new();
     for (node, since) in &known.unread {
         asked.entry(node.clone()).or_default().0 = Some(*since);
     }

@@ -3,13 +3,14 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{Acting, Guest, Kind, PowerState};
+use super::{Guest, Kind, PowerState};
 use crate::error::Error;
 use crate::error::api::ErrorKind;
 use crate::error::work::{Left, Subject, UnfinishedError};
 use crate::pve::lxc::LxcConfig;
 use crate::pve::qemu::QemuConfig;
 use crate::request::Call;
+use crate::value::BoxFuture;
 use crate::value::encode::ParamValue;
 
 /// A setting that is configured and waits for the guest's next start; see [`Guest::pending`].
@@ -24,13 +25,13 @@ pub struct PendingChange {
     pub then: Option<String>,
 }
 
-/// What became of a change; see [`Guest::apply_qemu`].
+/// The result of a change; see [`Guest::apply_qemu`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Applied {
     /// The settings that were written; none if all were as wanted already.
     pub written: Vec<String>,
-    /// What waits for the next start, whoever changed it.
+    /// Changes that wait for the next start, including those of others.
     pub pending: Vec<PendingChange>,
     /// Whether the cloud-init drive was written anew for a machine that runs.
     pub cloud_init: bool,
@@ -108,7 +109,7 @@ impl Guest {
     /// everything as it is wanted, and goes on with what was left.
     ///
     /// Giving up in the middle leaves what was written: all settings of one change, or none. What waits then goes on
-    /// waiting ([`Guest::pending`]), and a reboot that was begun goes on by itself. What fails after the writing is
+    /// waiting ([`Guest::pending`]), and a reboot that was begun continues on the server. What fails after the writing is
     /// [`Error::Unfinished`], which names the settings.
     ///
     /// ```no_run
@@ -252,7 +253,7 @@ impl<'a> Apply<'a> {
 
 impl<'a> IntoFuture for Apply<'a> {
     type Output = Result<Applied, Error>;
-    type IntoFuture = Acting<'a, Applied>;
+    type IntoFuture = BoxFuture<'a, Result<Applied, Error>>;
 
     #[inline]
     fn into_future(self) -> Self::IntoFuture {

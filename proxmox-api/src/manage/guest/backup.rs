@@ -1,13 +1,15 @@
 //! Backups of single guests, and guests made from them.
 
-use super::started::Goal;
-use super::{Care, Guest, GuestErrorKind, Kind, Place, Started, order};
+use super::started::TargetState;
+use super::{
+    Guest, GuestErrorKind, GuestLocation, IdentityCheck, Kind, StartedOperation, start_task,
+};
 use crate::client::Client;
 use crate::error::Error;
 use crate::pve::node_storage::NodeStorageContentItem;
 use crate::value::List;
 
-/// Backing a guest up; made by [`Guest::backup`], awaiting it gives a [`Started`].
+/// Backing a guest up; made by [`Guest::backup`], awaiting it gives a [`StartedOperation`].
 #[derive(Clone, Debug)]
 #[must_use = "nothing is sent until this is awaited"]
 pub struct Backup {
@@ -54,7 +56,7 @@ impl Guest {
 }
 
 impl Backup {
-    /// What happens to a guest that runs: it goes on (`snapshot`, the default), is paused for a while
+    /// The mode for a running guest: it continues (`snapshot`, the default), is paused for a while
     /// (`suspend`) or stopped for a while (`stop`).
     pub fn mode(mut self, mode: impl Into<String>) -> Self {
         self.mode = Some(mode.into());
@@ -90,7 +92,7 @@ impl Backup {
         self
     }
 
-    async fn run(self) -> Result<Started, Error> {
+    async fn run(self) -> Result<StartedOperation, Error> {
         let guest = &self.guest;
         if let Some(problem) = self.notes.as_deref().and_then(problem_of_notes) {
             let vmid = guest.vmid;
@@ -102,9 +104,9 @@ impl Backup {
             };
             return Err(invalid.into());
         }
-        let send = |place: &Place| {
+        let send = |place: &GuestLocation| {
             let request = guest.client.api().nodes().node(&place.node).vzdump().post();
-            order!(
+            start_task!(
                 request.vmid(List(vec![guest.vmid])).storage(&self.storage),
                 mode: self.mode.as_deref(),
                 compress: self.compress.as_deref(),
@@ -114,12 +116,14 @@ impl Backup {
         };
         for again in [true, false] {
             let place = guest.place().await?;
-            let started = guest.order(None, Goal::Nothing, &send).await?;
+            let started = guest
+                .start_operation(None, TargetState::Nothing, &send)
+                .await?;
             if !started.task().is_done() {
                 return Ok(started);
             }
             // The server takes an order for a guest that is on another node, and does nothing.
-            if !again || guest.find(Care::Usual, false).await? == place {
+            if !again || guest.find(IdentityCheck::Lenient, false).await? == place {
                 break;
             }
         }
@@ -154,9 +158,9 @@ fn problem_of_notes(template: &str) -> Option<String> {
     ))
 }
 
-super::starts!(Backup);
+super::impl_into_started!(Backup);
 
-/// Making a guest from a backup; made by [`Client::restore`], awaiting it gives a [`Started`].
+/// Making a guest from a backup; made by [`Client::restore`], awaiting it gives a [`StartedOperation`].
 #[derive(Clone, Debug)]
 #[must_use = "nothing is sent until this is awaited"]
 pub struct Restore {
@@ -219,12 +223,12 @@ impl Restore {
         self
     }
 
-    async fn run(self) -> Result<Started, Error> {
+    async fn run(self) -> Result<StartedOperation, Error> {
         let node = self.guest.client.api().nodes().node(&self.node);
         let vmid = self.guest.vmid;
         macro_rules! restore {
             ($request:expr) => {
-                order!(
+                start_task!(
                     $request,
                     storage: self.storage.as_deref(),
                     force: self.overwrite.then_some(true),
@@ -237,11 +241,15 @@ impl Restore {
             Kind::Qemu => restore!(node.qemu().post(vmid).archive(&self.archive)),
             Kind::Lxc => restore!(node.lxc().post(vmid, &self.archive).restore(true)),
         };
-        Ok(Started::new(&self.guest, sending.await?, Goal::Nothing))
+        Ok(StartedOperation::new(
+            &self.guest,
+            sending.await?,
+            TargetState::Nothing,
+        ))
     }
 }
 
-super::starts!(Restore);
+super::impl_into_started!(Restore);
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,4 @@
-//! What cloud-init does inside a new virtual machine.
+//! Settings for cloud-init in a new virtual machine.
 
 use super::{Guest, Kind};
 use crate::error::Error;

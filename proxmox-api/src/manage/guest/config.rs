@@ -3,20 +3,21 @@
 use std::fmt;
 
 use super::operation::What;
-use super::started::Goal;
+use super::started::TargetState;
 use super::{
-    ATTEMPTS, Acting, Care, Guest, GuestErrorKind, GuestOperation, Kind, MoveDisk, Place, Started,
-    task,
+    ATTEMPTS, Guest, GuestErrorKind, GuestLocation, GuestOperation, IdentityCheck, Kind, MoveDisk,
+    StartedOperation, task,
 };
 use crate::error::Error;
 use crate::error::api::ErrorKind;
 use crate::pve::lxc::{LxcConfig, LxcMountPoint, LxcNet, LxcVmidConfigPut};
 use crate::pve::qemu::{QemuConfig, QemuDrive, QemuNet, QemuVmidConfigPost, QemuVmidConfigPut};
-use crate::request::{ApiRequest, Request, Sending};
-use crate::task::{Looks, Task};
+use crate::request::{ApiRequest, Request};
+use crate::task::{PollSchedule, Task};
+use crate::value::BoxFuture;
 use crate::value::List;
 
-/// What disks of a virtual machine are connected to.
+/// The bus of a virtual machine's disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Bus {
@@ -82,23 +83,29 @@ impl fmt::Display for Size {
 pub(super) type Change<'a, C, R> = &'a mut (dyn FnMut(&C, R) -> Result<R, Error> + Send + 'a);
 
 /// The same as a request under way, or none if nothing is to change.
-type Write<'a, C> =
-    &'a mut (dyn FnMut(&C, &Place) -> Result<Option<Sending<Option<Task>>>, Error> + Send + 'a);
+type Write<'a, C> = &'a mut (
+            dyn FnMut(
+    &C,
+    &GuestLocation,
+) -> Result<Option<BoxFuture<'static, Result<Option<Task>, Error>>>, Error>
+                + Send
+                + 'a
+        );
 
 #[inline]
-fn read_qemu(guest: &Guest, place: &Place) -> Request<QemuConfig> {
+fn read_qemu(guest: &Guest, place: &GuestLocation) -> Request<QemuConfig> {
     guest.qemu_at(place).config().get().into_request()
 }
 
 #[inline]
-fn read_lxc(guest: &Guest, place: &Place) -> Request<LxcConfig> {
+fn read_lxc(guest: &Guest, place: &GuestLocation) -> Request<LxcConfig> {
     guest.lxc_at(place).config().get().into_request()
 }
 
 /// The server refuses a change that holds nothing but the digest.
 fn unless_empty(
     request: impl ApiRequest<Output: super::IntoTask>,
-) -> Option<Sending<Option<Task>>> {
+) -> Option<BoxFuture<'static, Result<Option<Task>, Error>>> {
     let request = request.into_request();
     let changes = |(key, _)| key != "digest";
     let empty = !request.call().params().iter().any(changes);
@@ -106,7 +113,7 @@ fn unless_empty(
 }
 
 /// Has `change` fill a request that goes with what was read.
-macro_rules! edit {
+macro_rules! read_modify_write {
     ($guest:ident, $kind:ident, $read:ident, $at:ident, $verb:ident, $change:ident) => {
         $guest
             .edit(Kind::$kind, $read, &mut |config, place| {
@@ -150,7 +157,7 @@ impl Guest {
     }
 
     /// Changes a virtual machine's configuration: reads it, has `change` put what is to change into the
-    /// request, and writes that unless the configuration was changed by somebody else in between; then it
+    /// request, and writes that unless another program changed the configuration in between; then it
     /// starts over, five times at most. `change` must therefore not do anything else.
     ///
     /// A request that is given back without any change is not sent. Settings are removed with the request's
@@ -264,7 +271,7 @@ impl Guest {
         &self,
         change: Change<'_, QemuConfig, QemuVmidConfigPut>,
     ) -> Result<(), Error> {
-        edit!(self, Qemu, read_qemu, qemu_at, put, change)
+        read_modify_write!(self, Qemu, read_qemu, qemu_at, put, change)
     }
 
     #[inline]
@@ -272,7 +279,7 @@ impl Guest {
         &self,
         change: Change<'_, QemuConfig, QemuVmidConfigPost>,
     ) -> Result<(), Error> {
-        edit!(self, Qemu, read_qemu, qemu_at, post, change)
+        read_modify_write!(self, Qemu, read_qemu, qemu_at, post, change)
     }
 
     #[inline]
@@ -280,19 +287,19 @@ impl Guest {
         &self,
         change: Change<'_, LxcConfig, LxcVmidConfigPut>,
     ) -> Result<(), Error> {
-        edit!(self, Lxc, read_lxc, lxc_at, put, change)
+        read_modify_write!(self, Lxc, read_lxc, lxc_at, put, change)
     }
 
-    /// Reads the configuration and sends what `write` makes of it, until nobody else is in between.
+    /// Reads the configuration and sends the result of `write`, again while other programs change it in between.
     fn edit<'a, C: Send + 'static>(
         &'a self,
         kind: Kind,
-        read: fn(&Self, &Place) -> Request<C>,
+        read: fn(&Self, &GuestLocation) -> Request<C>,
         write: Write<'a, C>,
-    ) -> Acting<'a, ()> {
+    ) -> BoxFuture<'a, Result<(), Error>> {
         Box::pin(async move {
             let mut attempt = 1;
-            let mut looks = Looks::every(None, self.locks);
+            let mut schedule = PollSchedule::every(None, self.locks);
             loop {
                 let config = self.read(kind, read).await?;
                 let place = self.place().await?;
@@ -303,7 +310,7 @@ impl Guest {
                 };
                 let written = match writing.await {
                     Ok(task) => {
-                        let started = Started::new(self, task, Goal::Nothing);
+                        let started = StartedOperation::new(self, task, TargetState::Nothing);
                         started.wait().await.map(drop)
                     }
                     Err(error) => Err(error),
@@ -314,7 +321,7 @@ impl Guest {
                     {
                         attempt += 1;
                     }
-                    Err(error) if self.waits_for(&error) && looks.again().await => {}
+                    Err(error) if self.waits_for(&error) && schedule.again().await => {}
                     done => return done,
                 }
             }
@@ -500,9 +507,9 @@ impl Guest {
     /// # Errors
     /// [`GuestErrorKind::WrongKind`] for a container; see [`Guest`].
     pub async fn destroy_disk(&self, key: &str) -> Result<(), Error> {
-        let send = |place: &Place| task(self.qemu_at(place).unlink().put(key).force(true));
+        let send = |place: &GuestLocation| task(self.qemu_at(place).unlink().put(key).force(true));
         self.secure(Some(Kind::Qemu)).await?;
-        let send = self.call_with(Some(Kind::Qemu), Care::Utmost, &send);
+        let send = self.call_with(Some(Kind::Qemu), IdentityCheck::Strict, &send);
         send.await.map(drop)
     }
 

@@ -3,14 +3,14 @@
 use std::ops::RangeInclusive;
 
 use super::operation::What;
-use super::started::Goal;
+use super::started::TargetState;
 use super::{
-    Acting, Care, Guest, GuestErrorKind, GuestOperation, Kind, Place, PowerState, Started,
-    allocate, order,
+    Guest, GuestErrorKind, GuestLocation, GuestOperation, IdentityCheck, Kind, PowerState,
+    StartedOperation, allocate, start_task,
 };
 use crate::error::Error;
-use crate::request::Sending;
 use crate::task::{Task, Waitable, Waiting};
+use crate::value::BoxFuture;
 use crate::value::upid::Upid;
 
 /// A clone under way; see [`Guest::clone_to`].
@@ -21,7 +21,7 @@ pub struct Cloned {
     /// The new guest. It can be used once the task has ended.
     pub guest: Guest,
     /// The operation, which is the original's.
-    pub started: Started,
+    pub started: StartedOperation,
 }
 
 /// Cloning a guest; made by [`Guest::clone_to`] and [`Guest::clone_within`], awaiting it gives a [`Cloned`].
@@ -57,7 +57,7 @@ impl Guest {
         }
     }
 
-    /// Clones it under the lowest free number of a range, the next one if somebody else is faster.
+    /// Clones it under the lowest free number of a range, the next one if it is taken in between.
     pub fn clone_within(&self, ids: RangeInclusive<u32>) -> CloneGuest {
         CloneGuest {
             ids,
@@ -131,10 +131,14 @@ impl CloneGuest {
     }
 
     #[inline]
-    fn send(&self, place: &Place, vmid: u32) -> Sending<Option<Task>> {
+    fn send(
+        &self,
+        place: &GuestLocation,
+        vmid: u32,
+    ) -> BoxFuture<'static, Result<Option<Task>, Error>> {
         macro_rules! clone {
             ($request:expr, $name:ident) => {
-                order!(
+                start_task!(
                     $request,
                     $name: self.name.as_deref(),
                     description: self.description.as_deref(),
@@ -189,23 +193,25 @@ impl CloneGuest {
     }
 
     #[inline]
-    fn copy(&self, vmid: u32) -> Acting<'_, Started> {
+    fn copy(&self, vmid: u32) -> BoxFuture<'_, Result<StartedOperation, Error>> {
         Box::pin(async move {
-            let send = |place: &Place| self.send(place, vmid);
-            self.guest.order(None, Goal::Nothing, &send).await
+            let send = |place: &GuestLocation| self.send(place, vmid);
+            self.guest
+                .start_operation(None, TargetState::Nothing, &send)
+                .await
         })
     }
 }
 
-super::awaits!(CloneGuest => Cloned);
+super::impl_into_future!(CloneGuest => Cloned);
 
 /// A clone that is begun anew.
 #[derive(Clone)]
 struct Copying(CloneGuest);
 
 impl IntoFuture for Copying {
-    type Output = Result<Started, Error>;
-    type IntoFuture = Acting<'static, Started>;
+    type Output = Result<StartedOperation, Error>;
+    type IntoFuture = BoxFuture<'static, Result<StartedOperation, Error>>;
 
     fn into_future(self) -> Self::IntoFuture {
         let vmid = *self.0.ids.start();
@@ -214,7 +220,7 @@ impl IntoFuture for Copying {
 }
 
 impl Cloned {
-    /// Leaves the cloning to itself, and gives the guest that comes of it. Nobody is told if it fails.
+    /// Returns the new guest without waiting for the clone. A failure is not reported.
     pub fn detach(self) -> Guest {
         self.guest
     }
@@ -228,7 +234,7 @@ impl Waitable for Cloned {
     }
 
     /// Waits until the clone is there, and gives it.
-    fn finish<'a>(self, how: Waiting<'a>) -> Acting<'a, Guest>
+    fn finish<'a>(self, how: Waiting<'a>) -> BoxFuture<'a, Result<Guest, Error>>
     where
         Self: 'a,
     {
@@ -240,7 +246,7 @@ impl Waitable for Cloned {
     }
 }
 
-/// Deleting a guest; made by [`Guest::destroy`], awaiting it gives a [`Started`].
+/// Deleting a guest; made by [`Guest::destroy`], awaiting it gives a [`StartedOperation`].
 #[derive(Clone, Debug)]
 #[must_use = "nothing is sent until this is awaited"]
 pub struct Destroy {
@@ -269,7 +275,7 @@ impl Destroy {
         self
     }
 
-    async fn run(self) -> Result<Started, Error> {
+    async fn run(self) -> Result<StartedOperation, Error> {
         let guest = &self.guest;
         guest.secure(None).await?;
         if self.stop && guest.status().await?.state != PowerState::Stopped {
@@ -279,18 +285,18 @@ impl Destroy {
             self.purge.then_some(true),
             self.unreferenced.then_some(true),
         );
-        let send = |place: &Place| match place.kind {
+        let send = |place: &GuestLocation| match place.kind {
             Kind::Qemu => {
                 let request = guest.qemu_at(place).delete();
-                order!(request, purge: purge, destroy_unreferenced_disks: all)
+                start_task!(request, purge: purge, destroy_unreferenced_disks: all)
             }
             Kind::Lxc => {
                 let request = guest.lxc_at(place).delete();
-                order!(request, purge: purge, destroy_unreferenced_disks: all)
+                start_task!(request, purge: purge, destroy_unreferenced_disks: all)
             }
         };
-        (guest.order_with(None, Care::Utmost, Goal::Nothing, &send)).await
+        (guest.start_with(None, IdentityCheck::Strict, TargetState::Nothing, &send)).await
     }
 }
 
-super::starts!(Destroy);
+super::impl_into_started!(Destroy);

@@ -1,4 +1,4 @@
-//! What tells a guest from another one that has its number later.
+//! Identifying a guest, so that a later one with its number is not taken for it.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use crate::value::decode::read_any;
 /// What a configuration may take once it is read.
 const CONFIGURATION: usize = 8 * 1024 * 1024;
 
-/// What a configuration says about which guest it is of.
+/// The identity of a guest, as far as its configuration shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Identity {
     /// When a virtual machine was made, in seconds since 1970, by its node's clock. A restored one keeps it.
@@ -23,9 +23,9 @@ pub(super) struct Identity {
     digest: Option<String>,
 }
 
-/// What two identities say about whether they are of one guest.
+/// The result of comparing two identities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Likeness {
+pub(super) enum IdentityMatch {
     Same,
     Other,
     /// Nothing that is known of both tells.
@@ -64,15 +64,15 @@ impl Identity {
 
     /// Compares with what was found where the number is now. The guest is not where it was, so little is proof
     /// enough that it is another one.
-    pub(super) fn compare(&self, now: &Self) -> Likeness {
+    pub(super) fn compare(&self, now: &Self) -> IdentityMatch {
         fn same<T: PartialEq>(a: Option<&T>, b: Option<&T>) -> Option<bool> {
             Some(a? == b?)
         }
         let of = |same| {
             if same {
-                Likeness::Same
+                IdentityMatch::Same
             } else {
-                Likeness::Other
+                IdentityMatch::Other
             }
         };
         if let Some(same) = same(self.created.as_ref(), now.created.as_ref()) {
@@ -82,15 +82,15 @@ impl Identity {
             return of(same);
         }
         if same(self.generation.as_ref(), now.generation.as_ref()) == Some(true) {
-            return Likeness::Same;
+            return IdentityMatch::Same;
         }
         if !self.macs.is_empty() && !now.macs.is_empty() {
             return of(!self.macs.is_disjoint(&now.macs));
         }
         // The same text, down to the names of the volumes.
         match same(self.digest.as_ref(), now.digest.as_ref()) {
-            Some(true) => Likeness::Same,
-            _ => Likeness::Unknown,
+            Some(true) => IdentityMatch::Same,
+            _ => IdentityMatch::Unknown,
         }
     }
 }
@@ -123,41 +123,41 @@ mod tests {
     #[test]
     fn what_was_made_at_another_time_is_another_guest() {
         let cases = [
-            (machine(1, "A"), machine(1, "a"), Likeness::Same),
+            (machine(1, "A"), machine(1, "a"), IdentityMatch::Same),
             // Somebody set another identifier.
-            (machine(1, "A"), machine(1, "b"), Likeness::Same),
-            (machine(1, "A"), machine(2, "a"), Likeness::Other),
+            (machine(1, "A"), machine(1, "b"), IdentityMatch::Same),
+            (machine(1, "A"), machine(2, "a"), IdentityMatch::Other),
             (
                 json!({ "smbios1": "uuid=A" }),
                 machine(2, "a"),
-                Likeness::Same,
+                IdentityMatch::Same,
             ),
             (
                 json!({ "smbios1": "uuid=A" }),
                 machine(2, "b"),
-                Likeness::Other,
+                IdentityMatch::Other,
             ),
             (
                 json!({ "net0": "name=eth0,hwaddr=BC:24:11:00:00:01", "net1": "name=eth1,hwaddr=BC:24:11:00:00:02" }),
                 json!({ "net1": "name=eth0,bridge=vmbr1,hwaddr=bc:24:11:00:00:02" }),
-                Likeness::Same,
+                IdentityMatch::Same,
             ),
             (
                 json!({ "net0": "name=eth0,hwaddr=BC:24:11:00:00:01" }),
                 json!({ "net0": "name=eth0,hwaddr=BC:24:11:00:00:03" }),
-                Likeness::Other,
+                IdentityMatch::Other,
             ),
             (
                 json!({ "hostname": "a" }),
                 json!({ "hostname": "a" }),
-                Likeness::Unknown,
+                IdentityMatch::Unknown,
             ),
             (
                 json!({ "hostname": "a", "digest": "1f" }),
                 json!({ "hostname": "a", "digest": "1f" }),
-                Likeness::Same,
+                IdentityMatch::Same,
             ),
-            (json!(null), json!(["odd"]), Likeness::Unknown),
+            (json!(null), json!(["odd"]), IdentityMatch::Unknown),
         ];
         for (before, now, expected) in cases {
             let (a, b) = (Identity::read(&before), Identity::read(&now));

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::started::Goal;
-use super::{Guest, Kind, Place, PowerState, Started, order};
+use super::started::TargetState;
+use super::{Guest, GuestLocation, Kind, PowerState, StartedOperation, start_task};
 use crate::Value;
 use crate::error::Error;
 use crate::error::api::ErrorKind;
@@ -11,7 +11,7 @@ use crate::value::List;
 use crate::value::encode::escape;
 use crate::value::endpoint::Method;
 
-/// What stands in the way of a migration; see [`Guest::check_migration`].
+/// Obstacles of a migration; see [`Guest::check_migration`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MigrationCheck {
@@ -156,7 +156,7 @@ impl MigrationCheck {
         !self.reasons(target).is_empty()
     }
 
-    /// What the server names against this target, in words; nothing if it names nothing.
+    /// The server's objections to this target, as text; empty if it has none.
     #[must_use]
     pub fn reasons(&self, target: &str) -> Vec<String> {
         let mut reasons = Vec::new();
@@ -189,7 +189,7 @@ impl MigrationCheck {
     }
 }
 
-/// Moving a guest to another node; made by [`Guest::migrate`], awaiting it gives a [`Started`].
+/// Moving a guest to another node; made by [`Guest::migrate`], awaiting it gives a [`StartedOperation`].
 #[derive(Clone, Debug)]
 #[must_use = "nothing is sent until this is awaited"]
 pub struct Migrate {
@@ -203,7 +203,7 @@ pub struct Migrate {
 }
 
 impl Guest {
-    /// Asks what stands in the way of a migration to a node: [`GET /nodes/{node}/qemu/{vmid}/migrate`](crate::pve::qemu::QemuVmidMigrateGet) or [`GET /nodes/{node}/lxc/{vmid}/migrate`](crate::pve::lxc::LxcVmidMigrateGet).
+    /// Asks for the obstacles of a migration to a node: [`GET /nodes/{node}/qemu/{vmid}/migrate`](crate::pve::qemu::QemuVmidMigrateGet) or [`GET /nodes/{node}/lxc/{vmid}/migrate`](crate::pve::lxc::LxcVmidMigrateGet).
     /// For containers there is such a call since release 9.0; before, only `running` is filled.
     ///
     /// # Errors
@@ -277,7 +277,7 @@ impl Migrate {
         self
     }
 
-    async fn run(self) -> Result<Started, Error> {
+    async fn run(self) -> Result<StartedOperation, Error> {
         let guest = &self.guest;
         let limit = (self.bandwidth).map(|limit| i64::try_from(limit).unwrap_or(i64::MAX));
         let live = match self.live {
@@ -287,10 +287,10 @@ impl Migrate {
         let live = live.then_some(true);
         let disks = self.local_disks.then_some(true);
         let storages = || (!self.storages.is_empty()).then(|| List(self.storages.clone()));
-        let send = |place: &Place| match place.kind {
+        let send = |place: &GuestLocation| match place.kind {
             Kind::Qemu => {
                 let request = guest.qemu_at(place).migrate().post(&self.target);
-                order!(
+                start_task!(
                     request,
                     online: live,
                     with_local_disks: disks,
@@ -301,15 +301,15 @@ impl Migrate {
             }
             Kind::Lxc => {
                 let request = guest.lxc_at(place).migrate().post(&self.target);
-                order!(request, restart: live, target_storage: storages(), bwlimit: limit)
+                start_task!(request, restart: live, target_storage: storages(), bwlimit: limit)
             }
         };
-        let goal = Goal::Node(self.target.clone());
-        guest.order(None, goal, &send).await
+        let target = TargetState::Node(self.target.clone());
+        guest.start_operation(None, target, &send).await
     }
 }
 
-super::starts!(Migrate);
+super::impl_into_started!(Migrate);
 
 #[cfg(test)]
 mod tests {

@@ -1,10 +1,10 @@
 //! Operations on a guest that take no settings.
 
-use super::started::Goal;
-use super::{Care, Guest, Kind, Place, Size, Started, order};
+use super::started::TargetState;
+use super::{Guest, GuestLocation, IdentityCheck, Kind, Size, StartedOperation, start_task};
 use crate::error::Error;
 
-/// An operation on a guest, made by its methods; awaiting it gives a [`Started`].
+/// An operation on a guest, made by its methods; awaiting it gives a [`StartedOperation`].
 #[derive(Clone, Debug)]
 #[must_use = "nothing is sent until this is awaited"]
 pub struct GuestOperation {
@@ -42,29 +42,29 @@ impl Guest {
 }
 
 impl GuestOperation {
-    async fn run(self) -> Result<Started, Error> {
+    async fn run(self) -> Result<StartedOperation, Error> {
         let Self { guest, what } = &self;
-        let send = |place: &Place| match (place.kind, what) {
-            (Kind::Qemu, What::Template) => order!(guest.qemu_at(place).template().post()),
-            (Kind::Lxc, What::Template) => order!(guest.lxc_at(place).template().post()),
+        let send = |place: &GuestLocation| match (place.kind, what) {
+            (Kind::Qemu, What::Template) => start_task!(guest.qemu_at(place).template().post()),
+            (Kind::Lxc, What::Template) => start_task!(guest.lxc_at(place).template().post()),
             (Kind::Qemu, What::Rollback { snapshot, start }) => {
                 let at = guest.qemu_at(place).snapshot().snapname(snapshot);
-                order!(at.rollback().post(), start: start.then_some(true))
+                start_task!(at.rollback().post(), start: start.then_some(true))
             }
             (Kind::Lxc, What::Rollback { snapshot, start }) => {
                 let at = guest.lxc_at(place).snapshot().snapname(snapshot);
-                order!(at.rollback().post(), start: start.then_some(true))
+                start_task!(at.rollback().post(), start: start.then_some(true))
             }
             (Kind::Qemu, What::DeleteSnapshot { snapshot, force }) => {
                 let at = guest.qemu_at(place).snapshot().snapname(snapshot);
-                order!(at.delete(), force: force.then_some(true))
+                start_task!(at.delete(), force: force.then_some(true))
             }
             (Kind::Lxc, What::DeleteSnapshot { snapshot, force }) => {
                 let at = guest.lxc_at(place).snapshot().snapname(snapshot);
-                order!(at.delete(), force: force.then_some(true))
+                start_task!(at.delete(), force: force.then_some(true))
             }
             (Kind::Qemu, What::Resize { disk, size }) => {
-                order!(
+                start_task!(
                     guest
                         .qemu_at(place)
                         .resize()
@@ -74,7 +74,7 @@ impl GuestOperation {
                 )
             }
             (Kind::Lxc, What::Resize { disk, size }) => {
-                order!(
+                start_task!(
                     guest
                         .lxc_at(place)
                         .resize()
@@ -92,7 +92,7 @@ impl GuestOperation {
                 },
             ) => {
                 let request = guest.qemu_at(place).move_disk().post(disk.as_str());
-                order!(request.storage(storage).delete(*delete))
+                start_task!(request.storage(storage).delete(*delete))
             }
             (
                 Kind::Lxc,
@@ -103,25 +103,25 @@ impl GuestOperation {
                 },
             ) => {
                 let request = guest.lxc_at(place).move_volume().post(disk.as_str());
-                order!(request.storage(storage).delete(*delete))
+                start_task!(request.storage(storage).delete(*delete))
             }
         };
         match what {
             What::Resize { .. } | What::Move { .. } => {
                 guest
-                    .order_with(None, Care::Usual, Goal::Nothing, &send)
+                    .start_with(None, IdentityCheck::Lenient, TargetState::Nothing, &send)
                     .await
             }
             What::Template | What::Rollback { .. } | What::DeleteSnapshot { .. } => {
-                guest.order_surely(&send).await
+                guest.start_irreversible(&send).await
             }
         }
     }
 }
 
-super::starts!(GuestOperation);
+super::impl_into_started!(GuestOperation);
 
-/// Going back to a snapshot; made by [`Guest::rollback`], awaiting it gives a [`Started`].
+/// Going back to a snapshot; made by [`Guest::rollback`], awaiting it gives a [`StartedOperation`].
 #[derive(Clone, Debug)]
 #[must_use = "nothing is sent until this is awaited"]
 pub struct Rollback(pub(super) GuestOperation);
@@ -135,14 +135,14 @@ impl Rollback {
         self
     }
 
-    async fn run(self) -> Result<Started, Error> {
+    async fn run(self) -> Result<StartedOperation, Error> {
         self.0.run().await
     }
 }
 
-super::starts!(Rollback);
+super::impl_into_started!(Rollback);
 
-/// Deleting a snapshot; made by [`Guest::delete_snapshot`], awaiting it gives a [`Started`].
+/// Deleting a snapshot; made by [`Guest::delete_snapshot`], awaiting it gives a [`StartedOperation`].
 #[derive(Clone, Debug)]
 #[must_use = "nothing is sent until this is awaited"]
 pub struct DeleteSnapshot(pub(super) GuestOperation);
@@ -156,14 +156,14 @@ impl DeleteSnapshot {
         self
     }
 
-    async fn run(self) -> Result<Started, Error> {
+    async fn run(self) -> Result<StartedOperation, Error> {
         self.0.run().await
     }
 }
 
-super::starts!(DeleteSnapshot);
+super::impl_into_started!(DeleteSnapshot);
 
-/// Moving a disk to another storage; made by [`Guest::move_disk`], awaiting it gives a [`Started`].
+/// Moving a disk to another storage; made by [`Guest::move_disk`], awaiting it gives a [`StartedOperation`].
 #[derive(Clone, Debug)]
 #[must_use = "nothing is sent until this is awaited"]
 pub struct MoveDisk(pub(super) GuestOperation);
@@ -177,9 +177,9 @@ impl MoveDisk {
         self
     }
 
-    async fn run(self) -> Result<Started, Error> {
+    async fn run(self) -> Result<StartedOperation, Error> {
         self.0.run().await
     }
 }
 
-super::starts!(MoveDisk);
+super::impl_into_started!(MoveDisk);

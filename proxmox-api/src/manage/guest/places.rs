@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::{Guest, GuestErrorKind, Kind, Place};
+use super::{Guest, GuestErrorKind, GuestLocation, Kind};
 use crate::client::call::Call;
 use crate::client::request::exchange;
 use crate::client::{Client, Reply};
@@ -35,7 +35,7 @@ pub struct Listed {
     /// Its number.
     pub vmid: u32,
     /// The node it is on, and its kind.
-    pub place: Place,
+    pub place: GuestLocation,
     /// Its name.
     pub name: Option<String>,
     /// As the server says it: `running`, `stopped`, or `unknown` while its node is away.
@@ -80,14 +80,14 @@ impl Client {
     /// All guests that this user may see, by number, from the list that [`Guest::listed`] reads.
     ///
     /// # Errors
-    /// As for every call.
+    /// Those of every request.
     pub async fn listed_guests(&self) -> Result<Vec<Listed>, Error> {
         let table = Places::recent(self).await?;
         Ok(table.guests.values().cloned().collect())
     }
 }
 
-/// What the handles of one client know together.
+/// The shared state of the handles of one client.
 #[derive(Debug, Default)]
 pub(crate) struct Places(Mutex<Known>);
 
@@ -118,7 +118,7 @@ impl Places {
         client.keep::<Self>().since(client, now).await
     }
 
-    /// Whoever comes while somebody else asks waits for that answer.
+    /// Concurrent callers share one request.
     async fn since(&self, client: &Client, oldest: Option<Instant>) -> Result<Arc<Table>, Error> {
         let begun = Instant::now();
         let mut known = self.0.lock().await;
@@ -284,7 +284,9 @@ impl<'de> Deserialize<'de> for Row {
                         }
                     }
                 }
-                let place = node.zip(kind).map(|(node, kind)| Place { node, kind });
+                let place = node
+                    .zip(kind)
+                    .map(|(node, kind)| GuestLocation { node, kind });
                 let tags: Option<String> = tags;
                 Ok(Row(vmid.zip(place).map(|(vmid, place)| Listed {
                     vmid,
@@ -468,7 +470,7 @@ mod tests {
         });
         let client = fake.token_client();
         let table = Places::fresh(&client).await.expect("it is a list");
-        let place = Place {
+        let place = GuestLocation {
             node: "b".to_owned(),
             kind: Kind::Lxc,
         };

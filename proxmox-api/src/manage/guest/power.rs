@@ -3,17 +3,17 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::started::Goal;
-use super::{Guest, Kind, ParseNameError, Place, PowerState, Started, order};
+use super::started::TargetState;
+use super::{Guest, GuestLocation, Kind, ParseNameError, PowerState, StartedOperation, start_task};
 use crate::error::Error;
-use crate::request::Sending;
 use crate::task::Task;
+use crate::value::BoxFuture;
 
-/// What can be done to a guest's power.
+/// An action on a guest's power.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PowerAction {
-    /// Starts it, or goes on with one that was suspended to disk.
+    /// Starts it, or resumes one that was suspended to disk.
     Start,
     /// Switches it off, as if the plug were pulled.
     Stop,
@@ -59,11 +59,11 @@ impl PowerAction {
         }
     }
 
-    fn goal(self) -> Goal {
+    fn target(self) -> TargetState {
         match self {
-            Self::Start | Self::Resume => Goal::State(PowerState::Running),
-            Self::Stop | Self::Shutdown => Goal::State(PowerState::Stopped),
-            Self::Reboot | Self::Reset | Self::Suspend | Self::Hibernate => Goal::Nothing,
+            Self::Start | Self::Resume => TargetState::State(PowerState::Running),
+            Self::Stop | Self::Shutdown => TargetState::State(PowerState::Stopped),
+            Self::Reboot | Self::Reset | Self::Suspend | Self::Hibernate => TargetState::Nothing,
         }
     }
 }
@@ -87,7 +87,7 @@ impl fmt::Display for PowerAction {
     }
 }
 
-/// A change of power, made by [`Guest::power`] and its short forms; awaiting it gives a [`Started`].
+/// A change of power, made by [`Guest::power`] and its short forms; awaiting it gives a [`StartedOperation`].
 #[derive(Clone, Debug)]
 #[must_use = "nothing is sent until this is awaited"]
 pub struct Power {
@@ -166,36 +166,36 @@ impl Power {
     }
 
     #[inline]
-    fn send(&self, place: &Place) -> Sending<Option<Task>> {
+    fn send(&self, place: &GuestLocation) -> BoxFuture<'static, Result<Option<Task>, Error>> {
         let (seconds, force) = (self.seconds(), self.force.then_some(true));
         if place.kind == Kind::Qemu {
             let status = self.guest.qemu_at(place).status();
             return match self.action {
-                PowerAction::Start => order!(status.start().post(), timeout: seconds),
-                PowerAction::Stop => order!(status.stop().post(), timeout: seconds),
+                PowerAction::Start => start_task!(status.start().post(), timeout: seconds),
+                PowerAction::Stop => start_task!(status.stop().post(), timeout: seconds),
                 PowerAction::Shutdown => {
-                    order!(status.shutdown().post(), timeout: seconds, force_stop: force)
+                    start_task!(status.shutdown().post(), timeout: seconds, force_stop: force)
                 }
-                PowerAction::Reboot => order!(status.reboot().post(), timeout: seconds),
-                PowerAction::Reset => order!(status.reset().post()),
-                PowerAction::Suspend => order!(status.suspend().post()),
-                PowerAction::Hibernate => order!(status.suspend().post().todisk(true)),
-                PowerAction::Resume => order!(status.resume().post()),
+                PowerAction::Reboot => start_task!(status.reboot().post(), timeout: seconds),
+                PowerAction::Reset => start_task!(status.reset().post()),
+                PowerAction::Suspend => start_task!(status.suspend().post()),
+                PowerAction::Hibernate => start_task!(status.suspend().post().todisk(true)),
+                PowerAction::Resume => start_task!(status.resume().post()),
             };
         }
         let status = self.guest.lxc_at(place).status();
         match self.action {
-            PowerAction::Start => order!(status.start().post()),
-            PowerAction::Stop => order!(status.stop().post()),
+            PowerAction::Start => start_task!(status.start().post()),
+            PowerAction::Stop => start_task!(status.stop().post()),
             PowerAction::Shutdown => {
-                order!(status.shutdown().post(), timeout: seconds, force_stop: force)
+                start_task!(status.shutdown().post(), timeout: seconds, force_stop: force)
             }
             // Containers have no reset button; `run` has refused it.
             PowerAction::Reboot | PowerAction::Reset => {
-                order!(status.reboot().post(), timeout: seconds)
+                start_task!(status.reboot().post(), timeout: seconds)
             }
-            PowerAction::Suspend | PowerAction::Hibernate => order!(status.suspend().post()),
-            PowerAction::Resume => order!(status.resume().post()),
+            PowerAction::Suspend | PowerAction::Hibernate => start_task!(status.suspend().post()),
+            PowerAction::Resume => start_task!(status.resume().post()),
         }
     }
 
@@ -204,16 +204,16 @@ impl Power {
         Some(i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX))
     }
 
-    async fn run(self) -> Result<Started, Error> {
+    async fn run(self) -> Result<StartedOperation, Error> {
         let kind = match self.action {
             PowerAction::Reset | PowerAction::Hibernate => Some(Kind::Qemu),
             _ => None,
         };
-        let goal = self.action.goal();
+        let target = self.action.target();
         (self.guest)
-            .order(kind, goal, &|place| self.send(place))
+            .start_operation(kind, target, &|place| self.send(place))
             .await
     }
 }
 
-super::starts!(Power);
+super::impl_into_started!(Power);

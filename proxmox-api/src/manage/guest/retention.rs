@@ -11,7 +11,7 @@ use crate::value::serialize::record_serde;
 /// on Monday. With no rule at all everything is kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Retention {
-    /// The newest, whatever their age.
+    /// The newest, of any age.
     pub last: u32,
     /// One for each hour that has any.
     pub hourly: u32,
@@ -34,7 +34,7 @@ record_serde!(Retention {
     yearly,
 });
 
-/// What is to become of one item; see [`Retention::judge`].
+/// The decision on one item; see [`Retention::evaluate`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Verdict {
@@ -48,7 +48,7 @@ impl Retention {
     /// Judges items by their times, in seconds since 1970 and in any order. The answer has the same order.
     #[must_use]
     #[inline]
-    pub fn judge(&self, times: &[u64]) -> Vec<Verdict> {
+    pub fn evaluate(&self, times: &[u64]) -> Vec<Verdict> {
         if *self == Self::default() {
             return vec![Verdict::Keep; times.len()];
         }
@@ -116,7 +116,7 @@ mod tests {
     const DAY: u64 = 86_400;
 
     fn kept(rule: Retention, times: &[u64]) -> Vec<u64> {
-        let mut kept: Vec<u64> = (times.iter().zip(rule.judge(times)))
+        let mut kept: Vec<u64> = (times.iter().zip(rule.evaluate(times)))
             .filter(|(_, verdict)| *verdict == Verdict::Keep)
             .map(|(time, _)| *time)
             .collect();

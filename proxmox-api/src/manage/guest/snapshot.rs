@@ -1,10 +1,11 @@
 //! Snapshots of guests.
 
 use super::operation::What;
-use super::started::Goal;
-use super::{DeleteSnapshot, Guest, Kind, Place, Rollback, Started, order};
+use super::started::TargetState;
+use super::{DeleteSnapshot, Guest, GuestLocation, Kind, Rollback, StartedOperation, start_task};
 use crate::error::Error;
-use crate::request::{ApiRequest, Sending};
+use crate::request::ApiRequest;
+use crate::value::BoxFuture;
 use crate::value::serialize::record_serde;
 
 /// A snapshot of a guest.
@@ -13,7 +14,7 @@ use crate::value::serialize::record_serde;
 pub struct Snapshot {
     /// Its name.
     pub name: String,
-    /// What somebody noted about it.
+    /// Its description.
     pub description: String,
     /// The snapshot it builds on; `None` for the first.
     pub parent: Option<String>,
@@ -31,7 +32,7 @@ record_serde!(Snapshot {
     memory,
 });
 
-/// Taking a snapshot; made by [`Guest::snapshot`], awaiting it gives a [`Started`].
+/// Taking a snapshot; made by [`Guest::snapshot`], awaiting it gives a [`StartedOperation`].
 #[derive(Clone, Debug)]
 #[must_use = "nothing is sent until this is awaited"]
 pub struct TakeSnapshot {
@@ -54,24 +55,26 @@ impl TakeSnapshot {
         self
     }
 
-    async fn run(self) -> Result<Started, Error> {
+    async fn run(self) -> Result<StartedOperation, Error> {
         let Self { guest, name, .. } = &self;
         let (text, memory) = (self.description.as_deref(), self.memory.then_some(true));
-        let send = |place: &Place| match place.kind {
+        let send = |place: &GuestLocation| match place.kind {
             Kind::Qemu => {
                 let request = guest.qemu_at(place).snapshot().post(name);
-                order!(request, description: text, vmstate: memory)
+                start_task!(request, description: text, vmstate: memory)
             }
             Kind::Lxc => {
                 let request = guest.lxc_at(place).snapshot().post(name);
-                order!(request, description: text)
+                start_task!(request, description: text)
             }
         };
-        guest.order(None, Goal::Nothing, &send).await
+        guest
+            .start_operation(None, TargetState::Nothing, &send)
+            .await
     }
 }
 
-super::starts!(TakeSnapshot);
+super::impl_into_started!(TakeSnapshot);
 
 impl Guest {
     /// Takes a snapshot: [`POST /nodes/{node}/qemu/{vmid}/snapshot`](crate::pve::qemu::QemuVmidSnapshotPost) or [`POST /nodes/{node}/lxc/{vmid}/snapshot`](crate::pve::lxc::LxcVmidSnapshotPost). Names start with a letter and go
@@ -148,7 +151,7 @@ impl Guest {
 fn each<R: 'static>(
     request: impl ApiRequest<Output = Vec<R>>,
     read: fn(R) -> Snapshot,
-) -> Sending<Vec<Snapshot>> {
+) -> BoxFuture<'static, Result<Vec<Snapshot>, Error>> {
     let rows = request.into_request().into_future();
     Box::pin(async move { Ok(rows.await?.into_iter().map(read).collect()) })
 }

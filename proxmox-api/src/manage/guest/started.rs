@@ -4,9 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Acting, Care, Guest, GuestErrorKind, Place, PowerState};
+use super::{Guest, GuestErrorKind, GuestLocation, IdentityCheck, PowerState};
 use crate::error::Error;
-use crate::task::{Looks, Task, TaskOutcome, Waitable, Waiting};
+use crate::task::{PollSchedule, Task, TaskOutcome, Waitable, Waiting};
+use crate::value::BoxFuture;
 use crate::value::upid::Upid;
 
 /// How long operations on a guest's power and configuration commonly take at most. A suggestion for
@@ -28,33 +29,33 @@ pub(super) const LATE: [&str; 10] = [
     "vzstart",
 ];
 
-/// What has to be true once high availability has done what it was asked for.
+/// The state of a guest in which a request to high availability is fulfilled.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Goal {
+pub(super) enum TargetState {
     Nothing,
     State(PowerState),
     Node(String),
 }
 
-/// An operation the server took on. It goes on by itself; [`Started::wait`] waits for its end.
+/// An operation that runs on the server; [`StartedOperation::wait`] waits for its end.
 #[must_use = "what the guest makes of it is not known yet: wait for it, or `detach` it"]
 #[derive(Clone)]
-pub struct Started {
+pub struct StartedOperation {
     guest: Guest,
     task: Task,
-    goal: Goal,
+    target: TargetState,
     again: Option<Again>,
 }
 
 /// Begins an operation anew.
-type Again = Arc<dyn Fn() -> Acting<'static, Started> + Send + Sync>;
+type Again = Arc<dyn Fn() -> BoxFuture<'static, Result<StartedOperation, Error>> + Send + Sync>;
 
-impl Started {
-    pub(super) fn new(guest: &Guest, task: Option<Task>, goal: Goal) -> Self {
+impl StartedOperation {
+    pub(super) fn new(guest: &Guest, task: Option<Task>, target: TargetState) -> Self {
         Self {
             guest: guest.clone(),
             task: task.unwrap_or_else(|| Task::done(&guest.client)),
-            goal,
+            target,
             again: None,
         }
     }
@@ -63,7 +64,10 @@ impl Started {
     pub(super) fn or_again<O>(mut self, order: Option<O>) -> Self
     where
         O: Clone + Send + Sync + 'static,
-        O: IntoFuture<Output = Result<Self, Error>, IntoFuture = Acting<'static, Self>>,
+        O: IntoFuture<
+                Output = Result<Self, Error>,
+                IntoFuture = BoxFuture<'static, Result<Self, Error>>,
+            >,
     {
         if let Some(order) = order {
             self.again = Some(Arc::new(move || order.clone().into_future()));
@@ -88,7 +92,7 @@ impl Started {
         self.task.upid()
     }
 
-    /// Leaves it to itself. Nobody is told if it fails.
+    /// Does not wait for it. A failure is not reported.
     pub fn detach(self) {}
 
     /// Waits for the end. Awaiting the result gives how the task ended, and its failure as an error.
@@ -97,8 +101,8 @@ impl Started {
     /// until the guest is as ordered, at most [`GUEST_TIMEOUT`] unless another time is set. For a handle that
     /// [waits for locks](Guest::wait_for_locks), it also begins the operation anew where a lock was in the way. So it
     /// does where the task found that the node does not have the guest any more, and the guest is on another one.
-    pub fn wait(&self) -> WaitStarted<'static> {
-        WaitStarted {
+    pub fn wait(&self) -> WaitOperation<'static> {
+        WaitOperation {
             started: self.clone(),
             how: Waiting::default(),
         }
@@ -110,8 +114,11 @@ impl Started {
         let Some((node, kind)) = node.zip(self.guest.memory().kind) else {
             return Err(error);
         };
-        let from = Place { node, kind };
-        self.guest.moved(&from, Care::Usual, error).await.map(drop)
+        let from = GuestLocation { node, kind };
+        self.guest
+            .moved(&from, IdentityCheck::Lenient, error)
+            .await
+            .map(drop)
     }
 
     /// Waits for the end of the task as it is, and for the guest to be as ordered.
@@ -119,59 +126,59 @@ impl Started {
         let (guest, limit) = (&self.guest, how.timeout.unwrap_or(GUEST_TIMEOUT));
         // The time of the task counts, too.
         let interval = how.interval.or_else(|| guest.client.task_poll());
-        let looks = Looks::every(interval, Some(limit));
+        let schedule = PollSchedule::every(interval, Some(limit));
         let outcome = self.task.clone().finish(how).await?;
-        if let Goal::Node(node) = &self.goal {
+        if let TargetState::Node(node) = &self.target {
             // This is no place that somebody else took the guest to.
             guest.remember(|memory| {
-                memory.place = memory.kind.map(|kind| Place {
+                memory.place = memory.kind.map(|kind| GuestLocation {
                     node: node.clone(),
                     kind,
                 });
             });
         }
-        let orders_only = (self.upid()).is_some_and(|upid| upid.task_type().starts_with("ha"));
-        if orders_only && self.goal != Goal::Nothing {
-            reach(guest, &self.goal, looks, limit).await?;
+        let ha_request = (self.upid()).is_some_and(|upid| upid.task_type().starts_with("ha"));
+        if ha_request && self.target != TargetState::Nothing {
+            reach(guest, &self.target, schedule, limit).await?;
         }
         Ok(outcome)
     }
 }
 
-impl Waitable for Started {
+impl Waitable for StartedOperation {
     type End = TaskOutcome;
 
     fn upid(&self) -> Option<&Upid> {
         self.task.upid()
     }
 
-    fn finish<'a>(self, how: Waiting<'a>) -> Acting<'a, TaskOutcome>
+    fn finish<'a>(self, how: Waiting<'a>) -> BoxFuture<'a, Result<TaskOutcome, Error>>
     where
         Self: 'a,
     {
-        WaitStarted { started: self, how }.into_future()
+        WaitOperation { started: self, how }.into_future()
     }
 }
 
-impl fmt::Debug for Started {
+impl fmt::Debug for StartedOperation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Started")
+        f.debug_struct("StartedOperation")
             .field("guest", &self.guest)
             .field("task", &self.task)
-            .field("goal", &self.goal)
+            .field("target", &self.target)
             .finish_non_exhaustive()
     }
 }
 
-/// Waiting for an operation; made by [`Started::wait`], started by awaiting it.
+/// Waiting for an operation; made by [`StartedOperation::wait`], started by awaiting it.
 #[must_use = "nothing is waited for until this is awaited"]
-pub struct WaitStarted<'a> {
-    started: Started,
+pub struct WaitOperation<'a> {
+    started: StartedOperation,
     how: Waiting<'a>,
 }
 
-impl WaitStarted<'_> {
-    /// Gives up after this time. What was started goes on.
+impl WaitOperation<'_> {
+    /// Gives up after this time. The operation continues on the server.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.how.timeout = Some(timeout);
         self
@@ -184,8 +191,8 @@ impl WaitStarted<'_> {
     }
 
     /// Hands over every line of the task's log; see [`WaitBuilder::on_log`](crate::task::WaitBuilder::on_log).
-    pub fn on_log<'b>(self, listener: impl FnMut(&str) + Send + 'b) -> WaitStarted<'b> {
-        WaitStarted {
+    pub fn on_log<'b>(self, listener: impl FnMut(&str) + Send + 'b) -> WaitOperation<'b> {
+        WaitOperation {
             started: self.started,
             how: Waiting {
                 timeout: self.how.timeout,
@@ -200,7 +207,7 @@ impl WaitStarted<'_> {
             mut started,
             mut how,
         } = self;
-        let mut looks = Looks::every(None, started.guest.locks);
+        let mut schedule = PollSchedule::every(None, started.guest.locks);
         let mut followed = false;
         loop {
             let log = how
@@ -226,10 +233,10 @@ impl WaitStarted<'_> {
             };
             match error {
                 None => followed = true,
-                Some(error) if started.guest.waits_for(&error) && looks.again().await => {}
+                Some(error) if started.guest.waits_for(&error) && schedule.again().await => {}
                 Some(error) => return Err(error),
             }
-            started = Started {
+            started = StartedOperation {
                 again: Some(Arc::clone(&again)),
                 ..again().await?
             };
@@ -238,19 +245,24 @@ impl WaitStarted<'_> {
 }
 
 /// Waits until the guest is as ordered.
-async fn reach(guest: &Guest, goal: &Goal, mut looks: Looks, limit: Duration) -> Result<(), Error> {
+async fn reach(
+    guest: &Guest,
+    target: &TargetState,
+    mut schedule: PollSchedule,
+    limit: Duration,
+) -> Result<(), Error> {
     loop {
-        match reached(guest, goal).await {
+        match reached(guest, target).await {
             Ok(true) => return Ok(()),
             Ok(false) => {}
             // A look that fails is not an order that was not carried out.
             Err(error) if error.is_retryable() => {}
             Err(error) => return Err(error),
         }
-        if !looks.again().await {
+        if !schedule.again().await {
             let late = GuestErrorKind::TimedOut {
                 vmid: guest.vmid,
-                waiting_for: goal.to_string(),
+                waiting_for: target.to_string(),
                 after: limit,
             };
             return Err(late.into());
@@ -258,14 +270,14 @@ async fn reach(guest: &Guest, goal: &Goal, mut looks: Looks, limit: Duration) ->
     }
 }
 
-async fn reached(guest: &Guest, goal: &Goal) -> Result<bool, Error> {
-    if let Goal::Node(node) = goal
-        && guest.find(Care::Usual, false).await?.node == *node
+async fn reached(guest: &Guest, target: &TargetState) -> Result<bool, Error> {
+    if let TargetState::Node(node) = target
+        && guest.find(IdentityCheck::Lenient, false).await?.node == *node
     {
         return Ok(true);
     }
     let status = guest.status().await?;
-    if *goal == Goal::State(status.state) {
+    if *target == TargetState::State(status.state) {
         return Ok(true);
     }
     match status.ha_state {
@@ -277,7 +289,7 @@ async fn reached(guest: &Guest, goal: &Goal) -> Result<bool, Error> {
     }
 }
 
-impl fmt::Display for Goal {
+impl fmt::Display for TargetState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Nothing => f.write_str("end"),
@@ -287,9 +299,9 @@ impl fmt::Display for Goal {
     }
 }
 
-impl<'a> IntoFuture for WaitStarted<'a> {
+impl<'a> IntoFuture for WaitOperation<'a> {
     type Output = Result<TaskOutcome, Error>;
-    type IntoFuture = Acting<'a, TaskOutcome>;
+    type IntoFuture = BoxFuture<'a, Result<TaskOutcome, Error>>;
 
     #[inline]
     fn into_future(self) -> Self::IntoFuture {
@@ -297,9 +309,9 @@ impl<'a> IntoFuture for WaitStarted<'a> {
     }
 }
 
-impl fmt::Debug for WaitStarted<'_> {
+impl fmt::Debug for WaitOperation<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WaitStarted")
+        f.debug_struct("WaitOperation")
             .field("started", &self.started)
             .field("how", &self.how)
             .finish()

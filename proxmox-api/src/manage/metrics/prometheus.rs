@@ -23,7 +23,7 @@ pub enum MetricType {
 
 /// A Prometheus metric with its samples.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Family {
+pub struct MetricFamily {
     name: String,
     help: String,
     metric_type: MetricType,
@@ -34,7 +34,7 @@ pub struct Family {
 
 type Labels = Vec<(String, String)>;
 
-impl Family {
+impl MetricFamily {
     /// A metric without samples. Of `name`, characters that Prometheus does not allow become `_`.
     #[must_use]
     pub fn new(name: &str, metric_type: MetricType, help: impl Into<String>) -> Self {
@@ -77,7 +77,7 @@ fn clean(name: &str, colons: bool) -> String {
 /// Writes metrics in Prometheus' text format (version 0.0.4). Metrics without samples are left out.
 #[must_use]
 #[inline]
-pub fn render(families: &[Family]) -> String {
+pub fn render(families: &[MetricFamily]) -> String {
     let mut text = String::new();
     for family in families.iter().filter(|family| !family.samples.is_empty()) {
         let kind = match family.metric_type {
@@ -123,12 +123,12 @@ fn number(value: f64) -> String {
 /// dashboards for Proxmox VE commonly look for (`pve_up`, `pve_cpu_usage_ratio`, …, labelled by `id`).
 ///
 /// # Errors
-/// As for every call.
+/// Those of every request.
 pub async fn scrape(client: &Client) -> Result<String, Error> {
     let inventory = Inventory::fetch(client).await?;
     let mut families = families(&inventory);
     let version = client.api().version().get().await?;
-    let mut about = Family::new(
+    let mut about = MetricFamily::new(
         "pve_version_info",
         MetricType::Gauge,
         "Release of the server.",
@@ -141,7 +141,7 @@ pub async fn scrape(client: &Client) -> Result<String, Error> {
         1.0,
     );
     families.push(about);
-    let mut quorate = Family::new(
+    let mut quorate = MetricFamily::new(
         "pve_cluster_quorate",
         MetricType::Gauge,
         "Whether the cluster has a majority of its votes.",
@@ -162,7 +162,7 @@ pub async fn scrape(client: &Client) -> Result<String, Error> {
     reason = "Prometheus has no other numbers"
 )]
 #[inline]
-pub fn families(inventory: &Inventory) -> Vec<Family> {
+pub fn families(inventory: &Inventory) -> Vec<MetricFamily> {
     struct Figure {
         name: &'static str,
         metric_type: MetricType,
@@ -256,7 +256,7 @@ pub fn families(inventory: &Inventory) -> Vec<Family> {
     let known = |row: &&Resource| row.resource_type != ResourceType::Other;
     let mut families = Vec::new();
     for figure in FIGURES {
-        let mut family = Family::new(figure.name, figure.metric_type, figure.help);
+        let mut family = MetricFamily::new(figure.name, figure.metric_type, figure.help);
         for row in inventory.resources.iter().filter(known) {
             if let Some(value) = (figure.of)(row) {
                 family.add(&[("id", &row.id)], value);
@@ -264,7 +264,7 @@ pub fn families(inventory: &Inventory) -> Vec<Family> {
         }
         families.push(family);
     }
-    let gauge = |name, help: &str| Family::new(name, MetricType::Gauge, help);
+    let gauge = |name, help: &str| MetricFamily::new(name, MetricType::Gauge, help);
     let mut guests = gauge("pve_guest_info", "What is known about a guest.");
     let mut nodes = gauge("pve_node_info", "What is known about a node.");
     let mut storages = gauge(

@@ -6,8 +6,8 @@ use std::fmt;
 use crate::Value;
 use crate::client::Client;
 use crate::error::Error;
-use crate::manage::guest::{Guest, Place};
-use crate::request::Sending;
+use crate::manage::guest::{Guest, GuestLocation};
+use crate::value::BoxFuture;
 use crate::value::encode::escape;
 use crate::value::endpoint::Method;
 
@@ -41,7 +41,7 @@ impl Timeframe {
     }
 }
 
-/// What stands for the moments of one step.
+/// How the values of one step are consolidated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Consolidation {
@@ -52,7 +52,7 @@ pub enum Consolidation {
     Maximum,
 }
 
-/// What a figure counts.
+/// The unit of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Unit {
@@ -104,7 +104,7 @@ impl fmt::Display for Unit {
 pub struct Series {
     /// Its name in the API, as `cpu` or `netin`.
     pub name: String,
-    /// What it counts.
+    /// The unit.
     pub unit: Unit,
     /// The moments, in seconds since 1970 and the oldest first, with the figures; `None` where nothing was measured.
     pub points: Vec<(u64, Option<f64>)>,
@@ -197,7 +197,7 @@ fn ask(
     path: String,
     timeframe: Timeframe,
     how: Consolidation,
-) -> Sending<SeriesSet> {
+) -> BoxFuture<'static, Result<SeriesSet, Error>> {
     let request = client.request::<Value>(Method::Get, format!("{path}/rrddata"));
     let how = match how {
         Consolidation::Average => "AVERAGE",
@@ -231,7 +231,7 @@ impl Guest {
         timeframe: Timeframe,
         how: Consolidation,
     ) -> Result<SeriesSet, Error> {
-        let send = |place: &Place| {
+        let send = |place: &GuestLocation| {
             let path = format!(
                 "/nodes/{}/{}/{}",
                 escape(&place.node),
@@ -247,7 +247,7 @@ impl Guest {
 /// All figures of a node over time: `GET /nodes/{node}/rrddata`.
 ///
 /// # Errors
-/// As for every call.
+/// Those of every request.
 pub async fn node_series(
     client: &Client,
     node: &str,
@@ -260,7 +260,7 @@ pub async fn node_series(
 /// All figures of a storage, as a node sees it, over time: `GET /nodes/{node}/storage/{storage}/rrddata`.
 ///
 /// # Errors
-/// As for every call.
+/// Those of every request.
 pub async fn storage_series(
     client: &Client,
     node: &str,

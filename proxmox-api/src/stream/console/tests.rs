@@ -217,6 +217,8 @@ async fn a_terminal_is_told_every_half_minute_that_somebody_is_there() {
         assert_eq!(peer.text(), "2");
         assert_eq!(peer.text(), "2");
         peer.send(b"x");
+        // More of them may be on their way: left unread, they would have the connection reset.
+        let _ = std::io::copy(&mut *peer.0, &mut std::io::sink());
     });
     let console = client.node_console("pve1");
     let mut terminal = console.terminal().await.expect("accepted");
@@ -229,6 +231,7 @@ async fn a_terminal_is_told_every_half_minute_that_somebody_is_there() {
     );
     assert!(start.elapsed() >= Duration::from_secs(59));
     tokio::time::resume();
+    drop(terminal);
     join(server).await;
 }
 
@@ -456,7 +459,7 @@ async fn heard(bytes: &[u8], longest: usize) -> Vec<Result<Bytes, WsError>> {
         .take_over(Box::new(connection) as Box<dyn Duplex>);
     let mut socket = Socket {
         stream,
-        name: Name::new(Method::Get, "/x"),
+        name: CallId::new(Method::Get, "/x"),
         origin: String::new(),
         longest,
         pings: 0,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::error::api::ErrorKind;
 use crate::testing::{Fake, json};
+use crate::value::BoxFuture;
 use crate::value::endpoint::Method;
 
 fn serve<T: Send + 'static>(
@@ -30,7 +31,7 @@ fn serve<T: Send + 'static>(
     (client, server)
 }
 
-fn log(client: &Client) -> Sending<Download> {
+fn log(client: &Client) -> BoxFuture<'static, Result<Download, Error>> {
     let request = client.request::<crate::Value>(Method::Get, "/nodes/pve1/tasks/x/log");
     request.param("download", true).stream()
 }

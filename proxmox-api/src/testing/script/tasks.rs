@@ -1,4 +1,4 @@
-//! Tasks that a script tells of by itself.
+//! Tasks whose status and log a script answers automatically.
 
 use std::collections::BTreeMap;
 

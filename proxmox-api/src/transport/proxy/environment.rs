@@ -27,13 +27,13 @@ impl Proxies {
             let proxy = Proxy::parse(&value).map_err(|error| ProxyError { variable, ..error })?;
             Ok(Some(Proxy { variable, ..proxy }))
         };
-        let spared = ["no_proxy", "NO_PROXY"].iter().find_map(text);
+        let no_proxy = ["no_proxy", "NO_PROXY"].iter().find_map(text);
         Ok(Self {
             https: proxy(&["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"])?,
             // In capitals it can be a header field of whoever calls a CGI program.
             http: proxy(&["http_proxy", "all_proxy", "ALL_PROXY"])?,
-            spared: Some(Spared::parse(
-                &spared.map(|(_, value)| value).unwrap_or_default(),
+            no_proxy: Some(NoProxy::parse(
+                &no_proxy.map(|(_, value)| value).unwrap_or_default(),
             )),
         })
     }
@@ -41,7 +41,7 @@ impl Proxies {
 
 /// Which servers are reached without a proxy: those of `NO_PROXY`, and this machine.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Spared(Vec<Rule>);
+pub(super) struct NoProxy(Vec<Rule>);
 
 #[derive(Clone, Debug)]
 enum Rule {
@@ -52,7 +52,7 @@ enum Rule {
     Net(IpAddr, u32),
 }
 
-impl Spared {
+impl NoProxy {
     pub(super) fn parse(text: &str) -> Self {
         let entries = text.split([',', ' ']).map(str::trim);
         Self(

@@ -196,7 +196,7 @@ async fn a_socks_server_that_refuses_is_named() {
     assert!(error.never_sent());
     let shown = error.to_string();
     assert!(
-        shown.contains("the proxy 127.0.0.1:") && shown.contains(" opens no way: "),
+        shown.contains("the proxy 127.0.0.1:") && shown.contains(" refused the tunnel: "),
         "{shown}"
     );
     assert!(
@@ -337,7 +337,7 @@ async fn a_client_goes_through_the_proxy_of_its_environment_unless_told_otherwis
         assert!(text.ends_with(refusal), "{text}");
         for direct in [
             Client::builder("pve1.invalid").no_proxy(),
-            Client::builder("spared.invalid"),
+            Client::builder("no_proxy.invalid"),
         ] {
             let text = call(direct).await;
             assert!(!text.contains("proxy"), "{text}");
@@ -354,7 +354,7 @@ async fn a_client_goes_through_the_proxy_of_its_environment_unless_told_otherwis
     inside
         .args(["--exact", &format!("transport::proxy::tests::{name}")])
         .env("HTTPS_PROXY", url)
-        .env("NO_PROXY", "spared.invalid")
+        .env("NO_PROXY", "no_proxy.invalid")
         .env(INSIDE, "1");
     let ran = tokio::task::spawn_blocking(move || inside.output()).await;
     let ran = ran.expect("no panic").expect("it runs");
@@ -368,9 +368,9 @@ proptest::proptest! {
     fn no_text_of_the_environment_makes_it_panic(text in "\\PC{0,60}", net in "[0-9.:\\[\\]a-f*]{0,20}/[0-9]{0,12}") {
         let _ = Proxy::parse(&text).map(|proxy| format!("{proxy:?} {proxy}"));
         for text in [&text, &net] {
-            let spared = environment::Spared::parse(text);
+            let no_proxy = environment::NoProxy::parse(text);
             for host in ["pve1.example.org", "192.0.2.7", "2001:db8::1", text] {
-                let _ = spared.has(host);
+                let _ = no_proxy.has(host);
             }
         }
     }

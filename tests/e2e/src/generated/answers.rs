@@ -126,20 +126,20 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/access/tfa/{userid}",
-        Of::<Vec<pve::access::AccessTfaUseridItem>>::data,
-        Of::<Vec<pve::access::AccessTfaUseridItem>>::print,
+        Of::<Vec<pve::access::AccessTfaEntry>>::data,
+        Of::<Vec<pve::access::AccessTfaEntry>>::print,
     ),
     Answer::new(
         "POST",
         "/access/tfa/{userid}",
-        Of::<pve::access::AccessTfaUserid>::data,
-        Of::<pve::access::AccessTfaUserid>::print,
+        Of::<pve::access::AccessTfaAdded>::data,
+        Of::<pve::access::AccessTfaAdded>::print,
     ),
     Answer::new(
         "GET",
         "/access/tfa/{userid}/{id}",
-        Of::<pve::access::AccessTfaUseridItem>::data,
-        Of::<pve::access::AccessTfaUseridItem>::print,
+        Of::<pve::access::AccessTfaEntry>::data,
+        Of::<pve::access::AccessTfaEntry>::print,
     ),
     Answer::new("PUT", "/access/tfa/{userid}/{id}", Of::<()>::nothing, answer::nothing),
     Answer::new(
@@ -179,26 +179,26 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/access/users/{userid}/token",
-        Of::<Vec<pve::access::AccessUsersTokenItem>>::data,
-        Of::<Vec<pve::access::AccessUsersTokenItem>>::print,
+        Of::<Vec<pve::access::AccessUserTokenItem>>::data,
+        Of::<Vec<pve::access::AccessUserTokenItem>>::print,
     ),
     Answer::new(
         "GET",
         "/access/users/{userid}/token/{tokenid}",
-        Of::<pve::access::AccessUsersTokenGet>::data,
-        Of::<pve::access::AccessUsersTokenGet>::print,
+        Of::<pve::access::AccessUserToken>::data,
+        Of::<pve::access::AccessUserToken>::print,
     ),
     Answer::new(
         "POST",
         "/access/users/{userid}/token/{tokenid}",
-        Of::<pve::access::AccessUsersTokenPost>::data,
-        Of::<pve::access::AccessUsersTokenPost>::print,
+        Of::<pve::access::AccessUserTokenCreated>::data,
+        Of::<pve::access::AccessUserTokenCreated>::print,
     ),
     Answer::new(
         "PUT",
         "/access/users/{userid}/token/{tokenid}",
-        Of::<pve::access::AccessUsersTokenPut>::data,
-        Of::<pve::access::AccessUsersTokenPut>::print,
+        Of::<pve::access::AccessUserTokenChanged>::data,
+        Of::<pve::access::AccessUserTokenChanged>::print,
     ),
     Answer::new(
         "DELETE",
@@ -2124,8 +2124,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev",
-        Of::<Vec<pve::nodes::NodeHardwarePciPciIdOrMappingMdevItem>>::data,
-        Of::<Vec<pve::nodes::NodeHardwarePciPciIdOrMappingMdevItem>>::print,
+        Of::<Vec<pve::nodes::NodeHardwarePciMdevItem>>::data,
+        Of::<Vec<pve::nodes::NodeHardwarePciMdevItem>>::print,
     ),
     Answer::new(
         "GET",
@@ -2136,8 +2136,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/nodes/{node}/hardware/pci/{pciid}/mdev",
-        Of::<Vec<pve::nodes::NodeHardwarePciPciidMdevItem>>::data,
-        Of::<Vec<pve::nodes::NodeHardwarePciPciidMdevItem>>::print,
+        Of::<Vec<pve::nodes::NodeHardwarePciidMdevItem>>::data,
+        Of::<Vec<pve::nodes::NodeHardwarePciidMdevItem>>::print,
     ),
     Answer::new(
         "GET",
@@ -2403,8 +2403,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/nodes/{node}/lxc/{vmid}/snapshot",
-        Of::<Vec<pve::lxc::LxcVmidSnapshotItem>>::data,
-        Of::<Vec<pve::lxc::LxcVmidSnapshotItem>>::print,
+        Of::<Vec<pve::lxc::LxcSnapshotItem>>::data,
+        Of::<Vec<pve::lxc::LxcSnapshotItem>>::print,
     ),
     Answer::new(
         "POST",
@@ -2612,8 +2612,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "POST",
         "/nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze",
-        Of::<pve::qemu::QemuAgentGetTime>::data,
-        Of::<pve::qemu::QemuAgentGetTime>::print,
+        Of::<pve::qemu::QemuAgentNumber>::data,
+        Of::<pve::qemu::QemuAgentNumber>::print,
     ),
     Answer::new(
         "POST",
@@ -2624,8 +2624,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "POST",
         "/nodes/{node}/qemu/{vmid}/agent/fsfreeze-thaw",
-        Of::<pve::qemu::QemuAgentGetTime>::data,
-        Of::<pve::qemu::QemuAgentGetTime>::print,
+        Of::<pve::qemu::QemuAgentNumber>::data,
+        Of::<pve::qemu::QemuAgentNumber>::print,
     ),
     Answer::new(
         "POST",
@@ -2666,8 +2666,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/nodes/{node}/qemu/{vmid}/agent/get-time",
-        Of::<pve::qemu::QemuAgentGetTime>::data,
-        Of::<pve::qemu::QemuAgentGetTime>::print,
+        Of::<pve::qemu::QemuAgentNumber>::data,
+        Of::<pve::qemu::QemuAgentNumber>::print,
     ),
     Answer::new(
         "GET",
@@ -4172,7 +4172,7 @@ impl Show for pve::access::AccessTfaType {
     }
 }
 
-impl Show for pve::access::AccessTfaUseridItem {
+impl Show for pve::access::AccessTfaEntry {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("created", &self.created);
@@ -4203,7 +4203,7 @@ impl Show for pve::access::AccessTfa {
     }
 }
 
-impl Show for pve::access::AccessTfaUserid {
+impl Show for pve::access::AccessTfaAdded {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("challenge", &self.challenge);
@@ -4225,7 +4225,7 @@ impl Show for pve::access::AccessTicket {
     }
 }
 
-impl Show for pve::access::AccessUsersTokenItem {
+impl Show for pve::access::AccessUserTokenItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("comment", &self.comment);
@@ -4256,7 +4256,7 @@ impl Show for pve::access::AccessUsersItem {
     }
 }
 
-impl Show for pve::access::AccessUsersTokenGet {
+impl Show for pve::access::AccessUserToken {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("comment", &self.comment);
@@ -4304,7 +4304,7 @@ impl Show for pve::access::AccessUsersTfa {
     }
 }
 
-impl Show for pve::access::AccessUsersTokenPost {
+impl Show for pve::access::AccessUserTokenCreated {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("full-tokenid", &self.full_tokenid);
@@ -4314,7 +4314,7 @@ impl Show for pve::access::AccessUsersTokenPost {
     }
 }
 
-impl Show for pve::access::AccessUsersTokenPut {
+impl Show for pve::access::AccessUserTokenChanged {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("comment", &self.comment);
@@ -4419,7 +4419,7 @@ impl Show for pve::cluster_acme::ClusterAcmePluginsType {
     }
 }
 
-impl Show for pve::cluster_acme::ClusterAcmePluginsGetApi {
+impl Show for pve::cluster_acme::AcmeDnsApi {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -4626,7 +4626,7 @@ impl Show for pve::cluster_ceph::ClusterCephFlagsItem {
     }
 }
 
-impl Show for pve::cluster_ceph::ClusterCephFlagFlag {
+impl Show for pve::cluster_ceph::CephFlag {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -4638,7 +4638,7 @@ impl Show for pve::cluster_ceph::ClusterCephMetadataScope {
     }
 }
 
-impl Show for pve::cluster_ceph::ClusterCephMetadataMdsValue {
+impl Show for pve::cluster_ceph::CephMdsMetadata {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("addr", &self.addr);
@@ -4653,7 +4653,7 @@ impl Show for pve::cluster_ceph::ClusterCephMetadataMdsValue {
     }
 }
 
-impl Show for pve::cluster_ceph::ClusterCephMetadataMonValue {
+impl Show for pve::cluster_ceph::CephMonMetadata {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("addrs", &self.addrs);
@@ -4668,7 +4668,7 @@ impl Show for pve::cluster_ceph::ClusterCephMetadataMonValue {
     }
 }
 
-impl Show for pve::cluster_ceph::ClusterCephMetadataNodeValueVersion {
+impl Show for pve::cluster_ceph::CephNodeVersion {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("parts", &self.parts);
@@ -4677,7 +4677,7 @@ impl Show for pve::cluster_ceph::ClusterCephMetadataNodeValueVersion {
     }
 }
 
-impl Show for pve::cluster_ceph::ClusterCephMetadataNodeValue {
+impl Show for pve::cluster_ceph::CephNodeMetadata {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("buildcommit", &self.buildcommit);
@@ -4686,7 +4686,7 @@ impl Show for pve::cluster_ceph::ClusterCephMetadataNodeValue {
     }
 }
 
-impl Show for pve::cluster_ceph::ClusterCephMetadataOsdItem {
+impl Show for pve::cluster_ceph::CephOsdMetadata {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("back_addr", &self.back_addr);
@@ -4720,7 +4720,7 @@ impl Show for pve::cluster_ceph::ClusterCephMetadata {
     }
 }
 
-impl Show for pve::types::CephStatusFsmapByRankItem {
+impl Show for pve::types::CephFsmapRank {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("filesystem_id", &self.filesystem_id);
@@ -4746,7 +4746,7 @@ impl Show for pve::types::CephStatusFsmap {
     }
 }
 
-impl Show for pve::types::CephStatusHealthChecksValueDetailItem {
+impl Show for pve::types::CephHealthCheckDetail {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("message", &self.message);
@@ -4754,7 +4754,7 @@ impl Show for pve::types::CephStatusHealthChecksValueDetailItem {
     }
 }
 
-impl Show for pve::types::CephStatusHealthChecksValueSummary {
+impl Show for pve::types::CephHealthCheckSummary {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("count", &self.count);
@@ -4763,7 +4763,7 @@ impl Show for pve::types::CephStatusHealthChecksValueSummary {
     }
 }
 
-impl Show for pve::types::CephStatusHealthChecksValue {
+impl Show for pve::types::CephHealthCheck {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("detail", &self.detail);
@@ -4774,7 +4774,7 @@ impl Show for pve::types::CephStatusHealthChecksValue {
     }
 }
 
-impl Show for pve::types::CephStatusHealthMutesItem {
+impl Show for pve::types::CephHealthMute {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("code", &self.code);
@@ -4833,7 +4833,7 @@ impl Show for pve::types::CephStatusMgrmapModule {
     }
 }
 
-impl Show for pve::types::CephStatusMgrmapStandbysItem {
+impl Show for pve::types::CephMgrmapStandby {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("gid", &self.gid);
@@ -4875,7 +4875,7 @@ impl Show for pve::types::CephStatusMonmapFeatures {
     }
 }
 
-impl Show for pve::types::CephStatusMonmapMonsItem {
+impl Show for pve::types::CephMonmapMon {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("addr", &self.addr);
@@ -4928,7 +4928,7 @@ impl Show for pve::types::CephStatusOsdmap {
     }
 }
 
-impl Show for pve::types::CephStatusPgmapPgsByStateItem {
+impl Show for pve::types::CephPgsByState {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("count", &self.count);
@@ -4973,7 +4973,7 @@ impl Show for pve::types::CephStatusPgmap {
     }
 }
 
-impl Show for pve::types::CephStatusProgressEventsValue {
+impl Show for pve::types::CephProgressEvent {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("add_to_ceph_s", &self.add_to_ceph_s);
@@ -5042,7 +5042,7 @@ impl Show for pve::cluster::ClusterConfigJoinNodelistItem {
     }
 }
 
-impl Show for pve::cluster::ClusterConfigTotemInterfaceValue {
+impl Show for pve::cluster::ClusterConfigTotemInterface {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("bindnetaddr", &self.bindnetaddr);
@@ -6346,7 +6346,7 @@ impl Show for pve::types::QemuCpuFlag {
     }
 }
 
-impl Show for pve::cluster::ClusterQemuCustomCpuModelsReportedModel {
+impl Show for pve::cluster::QemuReportedCpuModel {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -6417,7 +6417,7 @@ impl Show for pve::cluster::ClusterReplication {
     }
 }
 
-impl Show for pve::cluster::ClusterResourcesGetType {
+impl Show for pve::cluster::ClusterResourcesFilter {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -6435,7 +6435,7 @@ impl Show for pve::cluster::ClusterResourcesNetworkType {
     }
 }
 
-impl Show for pve::cluster::ClusterResourcesGetResultType {
+impl Show for pve::cluster::ClusterResourceType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -6758,7 +6758,7 @@ impl Show for pve::cluster_sdn::ClusterSdnFabricsFabric {
     }
 }
 
-impl Show for pve::cluster_sdn::ClusterSdnFabricsFabricDelete {
+impl Show for pve::cluster_sdn::SdnFabricDelete {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -6784,7 +6784,7 @@ impl Show for pve::cluster_sdn::ClusterSdnFabricsNode {
     }
 }
 
-impl Show for pve::cluster_sdn::ClusterSdnFabricsNodeDelete {
+impl Show for pve::cluster_sdn::SdnFabricNodeDelete {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -6863,7 +6863,7 @@ impl Show for pve::cluster_sdn::ClusterSdnPrefixListsItem {
     }
 }
 
-impl Show for pve::cluster_sdn::ClusterSdnPrefixListDelete {
+impl Show for pve::cluster_sdn::SdnPrefixListDelete {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -6882,7 +6882,7 @@ impl Show for pve::cluster_sdn::ClusterSdnPrefixListsEntriesItem {
     }
 }
 
-impl Show for pve::cluster_sdn::ClusterSdnPrefixListsEntryDelete {
+impl Show for pve::cluster_sdn::SdnPrefixListEntryDelete {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -6956,7 +6956,7 @@ impl Show for pve::cluster_sdn::ClusterSdnRouteMapsEntriesItem {
     }
 }
 
-impl Show for pve::cluster_sdn::ClusterSdnRouteMapsEntriesEntryDelete {
+impl Show for pve::cluster_sdn::SdnRouteMapEntryDelete {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -7246,7 +7246,7 @@ impl Show for pve::nodes::NodeAplinfoItem {
     }
 }
 
-impl Show for pve::nodes::NodeAptRepositoriesErrorsItem {
+impl Show for pve::nodes::AptRepositoryError {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("error", &self.error);
@@ -7308,7 +7308,7 @@ impl Show for pve::nodes::AptRepositoryFile {
     }
 }
 
-impl Show for pve::nodes::NodeAptRepositoriesInfosItem {
+impl Show for pve::nodes::AptRepositoryInfo {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("index", &self.index);
@@ -7320,7 +7320,7 @@ impl Show for pve::nodes::NodeAptRepositoriesInfosItem {
     }
 }
 
-impl Show for pve::nodes::NodeAptRepositoriesStandardReposItem {
+impl Show for pve::nodes::AptStandardRepository {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("description", &self.description);
@@ -7554,100 +7554,7 @@ impl Show for pve::node_ceph::NodeCephMonItem {
     }
 }
 
-impl Show for pve::node_ceph::CephOsdTreeLevel4 {
-    fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
-        out.put("apply_latency_ms", &self.apply_latency_ms);
-        out.put("blfsdev", &self.blfsdev);
-        out.put("bytes_used", &self.bytes_used);
-        out.put("ceph_version", &self.ceph_version);
-        out.put("ceph_version_short", &self.ceph_version_short);
-        out.put("children", &self.children);
-        out.put("commit_latency_ms", &self.commit_latency_ms);
-        out.put("crush_weight", &self.crush_weight);
-        out.put("dbdev", &self.dbdev);
-        out.put("device_class", &self.device_class);
-        out.put("host", &self.host);
-        out.put("id", &self.id);
-        out.put("in", &self.in_);
-        out.put("leaf", &self.leaf);
-        out.put("name", &self.name);
-        out.put("osdtype", &self.osdtype);
-        out.put("percent_used", &self.percent_used);
-        out.put("pgs", &self.pgs);
-        out.put("reweight", &self.reweight);
-        out.put("status", &self.status);
-        out.put("total_space", &self.total_space);
-        out.put("type", &self.type_);
-        out.put("version", &self.version);
-        out.put("waldev", &self.waldev);
-        out.extra(&self.extra)
-    }
-}
-
-impl Show for pve::node_ceph::CephOsdTreeLevel3 {
-    fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
-        out.put("apply_latency_ms", &self.apply_latency_ms);
-        out.put("blfsdev", &self.blfsdev);
-        out.put("bytes_used", &self.bytes_used);
-        out.put("ceph_version", &self.ceph_version);
-        out.put("ceph_version_short", &self.ceph_version_short);
-        out.put("children", &self.children);
-        out.put("commit_latency_ms", &self.commit_latency_ms);
-        out.put("crush_weight", &self.crush_weight);
-        out.put("dbdev", &self.dbdev);
-        out.put("device_class", &self.device_class);
-        out.put("host", &self.host);
-        out.put("id", &self.id);
-        out.put("in", &self.in_);
-        out.put("leaf", &self.leaf);
-        out.put("name", &self.name);
-        out.put("osdtype", &self.osdtype);
-        out.put("percent_used", &self.percent_used);
-        out.put("pgs", &self.pgs);
-        out.put("reweight", &self.reweight);
-        out.put("status", &self.status);
-        out.put("total_space", &self.total_space);
-        out.put("type", &self.type_);
-        out.put("version", &self.version);
-        out.put("waldev", &self.waldev);
-        out.extra(&self.extra)
-    }
-}
-
-impl Show for pve::node_ceph::CephOsdTreeLevel2 {
-    fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
-        out.put("apply_latency_ms", &self.apply_latency_ms);
-        out.put("blfsdev", &self.blfsdev);
-        out.put("bytes_used", &self.bytes_used);
-        out.put("ceph_version", &self.ceph_version);
-        out.put("ceph_version_short", &self.ceph_version_short);
-        out.put("children", &self.children);
-        out.put("commit_latency_ms", &self.commit_latency_ms);
-        out.put("crush_weight", &self.crush_weight);
-        out.put("dbdev", &self.dbdev);
-        out.put("device_class", &self.device_class);
-        out.put("host", &self.host);
-        out.put("id", &self.id);
-        out.put("in", &self.in_);
-        out.put("leaf", &self.leaf);
-        out.put("name", &self.name);
-        out.put("osdtype", &self.osdtype);
-        out.put("percent_used", &self.percent_used);
-        out.put("pgs", &self.pgs);
-        out.put("reweight", &self.reweight);
-        out.put("status", &self.status);
-        out.put("total_space", &self.total_space);
-        out.put("type", &self.type_);
-        out.put("version", &self.version);
-        out.put("waldev", &self.waldev);
-        out.extra(&self.extra)
-    }
-}
-
-impl Show for pve::node_ceph::CephOsdTreeLevel1 {
+impl Show for pve::node_ceph::CephOsdNode {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("apply_latency_ms", &self.apply_latency_ms);
@@ -7721,7 +7628,7 @@ impl Show for pve::node_ceph::NodeCephOsdMetadataDevice {
     }
 }
 
-impl Show for pve::node_ceph::NodeCephOsdMetadataDevicesItem {
+impl Show for pve::node_ceph::CephOsdDevice {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("dev_node", &self.dev_node);
@@ -7763,7 +7670,7 @@ impl Show for pve::node_ceph::NodeCephOsdMetadata {
     }
 }
 
-impl Show for pve::node_ceph::NodeCephPoolAutoscaleStatus {
+impl Show for pve::node_ceph::CephPoolAutoscaleStatus {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("actual_capacity_ratio", &self.actual_capacity_ratio);
@@ -8023,7 +7930,7 @@ impl Show for pve::node_disks::NodeDisksListItem {
     }
 }
 
-impl Show for pve::node_disks::NodeDisksLvmChildrenChildrenItem {
+impl Show for pve::node_disks::LvmPhysicalVolume {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("free", &self.free);
@@ -8034,7 +7941,7 @@ impl Show for pve::node_disks::NodeDisksLvmChildrenChildrenItem {
     }
 }
 
-impl Show for pve::node_disks::NodeDisksLvmChildrenItem {
+impl Show for pve::node_disks::LvmVolumeGroup {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("children", &self.children);
@@ -8131,37 +8038,7 @@ impl Show for pve::node_disks::NodeDisksZfsRaidlevel {
     }
 }
 
-impl Show for pve::node_disks::NodeDisksZfsChildrenChildrenChildrenItem {
-    fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
-        out.put("children", &self.children);
-        out.put("cksum", &self.cksum);
-        out.put("leaf", &self.leaf);
-        out.put("msg", &self.msg);
-        out.put("name", &self.name);
-        out.put("read", &self.read);
-        out.put("state", &self.state);
-        out.put("write", &self.write);
-        out.extra(&self.extra)
-    }
-}
-
-impl Show for pve::node_disks::NodeDisksZfsChildrenChildrenItem {
-    fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
-        out.put("children", &self.children);
-        out.put("cksum", &self.cksum);
-        out.put("leaf", &self.leaf);
-        out.put("msg", &self.msg);
-        out.put("name", &self.name);
-        out.put("read", &self.read);
-        out.put("state", &self.state);
-        out.put("write", &self.write);
-        out.extra(&self.extra)
-    }
-}
-
-impl Show for pve::node_disks::NodeDisksZfsChildrenItem {
+impl Show for pve::node_disks::ZfsDevice {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("children", &self.children);
@@ -8305,7 +8182,7 @@ impl Show for pve::nodes::MethodEntry {
     }
 }
 
-impl Show for pve::nodes::NodeHardwarePciPciIdOrMappingMdevItem {
+impl Show for pve::nodes::NodeHardwarePciMdevItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("available", &self.available);
@@ -8316,7 +8193,7 @@ impl Show for pve::nodes::NodeHardwarePciPciIdOrMappingMdevItem {
     }
 }
 
-impl Show for pve::nodes::NodeHardwarePciPciidMdevItem {
+impl Show for pve::nodes::NodeHardwarePciidMdevItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("available", &self.available);
@@ -8650,7 +8527,7 @@ impl Show for pve::types::HaBlockingResource {
     }
 }
 
-impl Show for pve::lxc::LxcMigrateNotAllowedNodesValue {
+impl Show for pve::lxc::LxcMigrateNodeRefusal {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("blocking-ha-resources", &self.blocking_ha_resources);
@@ -8666,18 +8543,6 @@ impl Show for pve::lxc::LxcMigrate {
         out.put("not-allowed-nodes", &self.not_allowed_nodes);
         out.put("running", &self.running);
         out.extra(&self.extra)
-    }
-}
-
-impl Show for pve::lxc::LxcMoveVolumeTargetVolume {
-    fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
-    }
-}
-
-impl Show for pve::lxc::LxcMoveVolumeVolume {
-    fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -8719,12 +8584,6 @@ impl Show for pve::types::RemoteEndpoint {
         out.put("host", &self.host);
         out.put("port", &self.port);
         out.unknown(&self.unknown)
-    }
-}
-
-impl Show for pve::lxc::LxcResizeDisk {
-    fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -8774,7 +8633,7 @@ impl Show for pve::types::GuestRrdSample {
     }
 }
 
-impl Show for pve::lxc::LxcVmidSnapshotItem {
+impl Show for pve::lxc::LxcSnapshotItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("description", &self.description);
@@ -8944,7 +8803,7 @@ impl Show for pve::nodes::NodeNetstatItem {
     }
 }
 
-impl Show for pve::nodes::NodeNetworkGetType {
+impl Show for pve::nodes::NodeNetworkFilter {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -8980,7 +8839,7 @@ impl Show for pve::nodes::NodeNetworkMethod6 {
     }
 }
 
-impl Show for pve::nodes::NodeNetworkGetResultType {
+impl Show for pve::nodes::NodeNetworkType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -9124,7 +8983,7 @@ impl Show for pve::qemu::QemuBallooninfo {
     }
 }
 
-impl Show for pve::qemu::QemuBlockstatValueTimedStatsItem {
+impl Show for pve::qemu::QemuBlockTimedStatistics {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("avg_flush_latency_ns", &self.avg_flush_latency_ns);
@@ -9147,7 +9006,7 @@ impl Show for pve::qemu::QemuBlockstatValueTimedStatsItem {
     }
 }
 
-impl Show for pve::qemu::QemuBlockstatValue {
+impl Show for pve::qemu::QemuBlockStatistics {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("account_failed", &self.account_failed);
@@ -9187,7 +9046,7 @@ impl Show for pve::qemu::QemuBlockstatValue {
     }
 }
 
-impl Show for pve::qemu::QemuNicsValue {
+impl Show for pve::qemu::QemuNicStatistics {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("netin", &self.netin);
@@ -9820,7 +9679,7 @@ impl Show for pve::qemu::QemuAgentFileRead {
     }
 }
 
-impl Show for pve::qemu::QemuAgentGetTime {
+impl Show for pve::qemu::QemuAgentNumber {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("result", &self.result);
@@ -9851,7 +9710,7 @@ impl Show for pve::qemu::QemuAgentError {
     }
 }
 
-impl Show for pve::qemu::QemuAgentFstrimResultPathsItem {
+impl Show for pve::qemu::QemuAgentFstrimPath {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("error", &self.error);
@@ -9955,7 +9814,7 @@ impl Show for pve::qemu::QemuAgentGetHostName {
     }
 }
 
-impl Show for pve::qemu::QemuAgentGetMemoryBlockInfoResult {
+impl Show for pve::qemu::QemuAgentMemoryBlockSize {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("error", &self.error);
@@ -9972,7 +9831,7 @@ impl Show for pve::qemu::QemuAgentGetMemoryBlockInfo {
     }
 }
 
-impl Show for pve::qemu::QemuAgentGetMemoryBlocksResultItem {
+impl Show for pve::qemu::QemuAgentMemoryBlock {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("can-offline", &self.can_offline);
@@ -10034,7 +9893,7 @@ impl Show for pve::qemu::QemuAgentGetTimezone {
     }
 }
 
-impl Show for pve::qemu::QemuAgentGetUsersResultItem {
+impl Show for pve::qemu::QemuAgentUser {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("domain", &self.domain);
@@ -10052,7 +9911,7 @@ impl Show for pve::qemu::QemuAgentGetUsers {
     }
 }
 
-impl Show for pve::qemu::QemuAgentGetVcpusResultItem {
+impl Show for pve::qemu::QemuAgentVcpu {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("can-offline", &self.can_offline);
@@ -10070,7 +9929,7 @@ impl Show for pve::qemu::QemuAgentGetVcpus {
     }
 }
 
-impl Show for pve::qemu::QemuAgentInfoResultSupportedCommandsItem {
+impl Show for pve::qemu::QemuAgentSupportedCommand {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("enabled", &self.enabled);
@@ -10288,7 +10147,7 @@ impl Show for pve::qemu::QemuFeature {
     }
 }
 
-impl Show for pve::qemu::QemuMigrateLocalDisksItem {
+impl Show for pve::qemu::QemuMigrateLocalDisk {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("cdrom", &self.cdrom);
@@ -10308,7 +10167,7 @@ impl Show for pve::qemu::QemuMigrateLocalDisksItem {
     }
 }
 
-impl Show for pve::qemu::QemuMigrateMappedResourceInfoValue {
+impl Show for pve::qemu::QemuMigrateMappedResource {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("live-migration", &self.live_migration);
@@ -10317,7 +10176,7 @@ impl Show for pve::qemu::QemuMigrateMappedResourceInfoValue {
     }
 }
 
-impl Show for pve::qemu::QemuMigrateNotAllowedNodesValue {
+impl Show for pve::qemu::QemuMigrateNodeRefusal {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("blocking-ha-resources", &self.blocking_ha_resources);
@@ -10344,24 +10203,6 @@ impl Show for pve::qemu::QemuMigrate {
 }
 
 impl Show for pve::qemu::QemuMigrationType {
-    fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
-    }
-}
-
-impl Show for pve::qemu::QemuMoveDiskDisk {
-    fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
-    }
-}
-
-impl Show for pve::qemu::QemuMoveDiskTargetDisk {
-    fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
-    }
-}
-
-impl Show for pve::qemu::QemuDisk {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -10521,6 +10362,12 @@ impl Show for pve::qemu::QemuStatusCurrent {
         out.put("uptime", &self.uptime);
         out.put("vmid", &self.vmid);
         out.extra(&self.extra)
+    }
+}
+
+impl Show for pve::qemu::QemuTemplateDisk {
+    fn show(&self) -> Option<Value> {
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -10738,7 +10585,7 @@ impl Show for pve::node_sdn::NodeSdnZonesItem {
     }
 }
 
-impl Show for pve::node_sdn::NodeSdnZonesBridgesPortsItem {
+impl Show for pve::node_sdn::SdnBridgePort {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("index", &self.index);
@@ -10812,7 +10659,7 @@ impl Show for pve::nodes::NodeServicesItem {
     }
 }
 
-impl Show for pve::nodes::NodeServiceService {
+impl Show for pve::nodes::NodeServiceName {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -11086,7 +10933,7 @@ impl Show for pve::node_storage::NodeStorageImportMetadataCreateArgs {
     }
 }
 
-impl Show for pve::node_storage::NodeStorageImportMetadataNetValue {
+impl Show for pve::node_storage::ImportMetadataNet {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("bridge", &self.bridge);
@@ -11102,13 +10949,13 @@ impl Show for pve::node_storage::NodeStorageImportMetadataType {
     }
 }
 
-impl Show for pve::node_storage::NodeStorageImportMetadataWarningsType {
+impl Show for pve::node_storage::ImportMetadataWarningType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
-impl Show for pve::node_storage::NodeStorageImportMetadataWarningsItem {
+impl Show for pve::node_storage::ImportMetadataWarning {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("key", &self.key);

@@ -5,15 +5,15 @@ use proxmox_api::pve::{self, Root};
 
 use proxmox_api::request::Call;
 
-use crate::wire::Sent::{Many, One, Parts};
+use crate::request::Sent::{Many, One, Parts};
 
-use crate::wire::{Parameter, Wire};
+use crate::request::{Parameter, ExpectedRequest};
 
 const NEWEST: &str = "9.2";
 
 /// By path and verb.
-pub static WIRES: &[Wire] = &[
-    Wire {
+pub static REQUESTS: &[ExpectedRequest] = &[
+    ExpectedRequest {
         endpoint: "GET /access",
         method: "GET",
         path: "/access",
@@ -21,7 +21,7 @@ pub static WIRES: &[Wire] = &[
         build: access_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /access/acl",
         method: "GET",
         path: "/access/acl",
@@ -29,7 +29,7 @@ pub static WIRES: &[Wire] = &[
         build: access_acl_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /access/acl",
         method: "PUT",
         path: "/access/acl",
@@ -80,7 +80,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /access/domains",
         method: "GET",
         path: "/access/domains",
@@ -88,7 +88,7 @@ pub static WIRES: &[Wire] = &[
         build: access_domains_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /access/domains",
         method: "POST",
         path: "/access/domains",
@@ -372,7 +372,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /access/domains/{realm}",
         method: "GET",
         path: "/access/domains/pve",
@@ -380,7 +380,7 @@ pub static WIRES: &[Wire] = &[
         build: access_domains_realm_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /access/domains/{realm}",
         method: "PUT",
         path: "/access/domains/pve",
@@ -658,7 +658,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /access/domains/{realm}",
         method: "DELETE",
         path: "/access/domains/pve",
@@ -666,7 +666,7 @@ pub static WIRES: &[Wire] = &[
         build: access_domains_realm_delete,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /access/domains/{realm}/sync",
         method: "POST",
         path: "/access/domains/pve/sync",
@@ -711,7 +711,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /access/groups",
         method: "GET",
         path: "/access/groups",
@@ -719,7 +719,7 @@ pub static WIRES: &[Wire] = &[
         build: access_groups_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /access/groups",
         method: "POST",
         path: "/access/groups",
@@ -740,7 +740,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /access/groups/{groupid}",
         method: "GET",
         path: "/access/groups/admins",
@@ -748,7 +748,7 @@ pub static WIRES: &[Wire] = &[
         build: access_groups_groupid_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /access/groups/{groupid}",
         method: "PUT",
         path: "/access/groups/admins",
@@ -763,7 +763,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /access/groups/{groupid}",
         method: "DELETE",
         path: "/access/groups/admins",
@@ -771,7 +771,7 @@ pub static WIRES: &[Wire] = &[
         build: access_groups_groupid_delete,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /access/openid",
         method: "GET",
         path: "/access/openid",
@@ -779,7 +779,7 @@ pub static WIRES: &[Wire] = &[
         build: access_openid_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /access/openid/auth-url",
         method: "POST",
         path: "/access/openid/auth-url",
@@ -800,7 +800,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /access/openid/login",
         method: "POST",
         path: "/access/openid/login",
@@ -827,7 +827,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /access/password",
         method: "PUT",
         path: "/access/password",
@@ -854,7 +854,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /access/permissions",
         method: "GET",
         path: "/access/permissions",
@@ -875,7 +875,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /access/roles",
         method: "GET",
         path: "/access/roles",
@@ -883,7 +883,7 @@ pub static WIRES: &[Wire] = &[
         build: access_roles_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /access/roles",
         method: "POST",
         path: "/access/roles",
@@ -904,7 +904,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /access/roles/{roleid}",
         method: "GET",
         path: "/access/roles/PVEAuditor",
@@ -912,7 +912,7 @@ pub static WIRES: &[Wire] = &[
         build: access_roles_roleid_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /access/roles/{roleid}",
         method: "PUT",
         path: "/access/roles/PVEAuditor",
@@ -933,7 +933,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /access/roles/{roleid}",
         method: "DELETE",
         path: "/access/roles/PVEAuditor",
@@ -941,7 +941,7 @@ pub static WIRES: &[Wire] = &[
         build: access_roles_roleid_delete,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /access/tfa",
         method: "GET",
         path: "/access/tfa",
@@ -949,7 +949,7 @@ pub static WIRES: &[Wire] = &[
         build: access_tfa_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /access/tfa",
         method: "POST",
         path: "/access/tfa",
@@ -964,7 +964,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /access/tfa/{userid}",
         method: "GET",
         path: "/access/tfa/someone%40pve",
@@ -972,7 +972,7 @@ pub static WIRES: &[Wire] = &[
         build: access_tfa_userid_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /access/tfa/{userid}",
         method: "POST",
         path: "/access/tfa/someone%40pve",
@@ -1017,7 +1017,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /access/tfa/{userid}/{id}",
         method: "GET",
         path: "/access/tfa/someone%40pve/ab%26c%3Dd%3Be%2Bf%2541%C3%BC",
@@ -1025,7 +1025,7 @@ pub static WIRES: &[Wire] = &[
         build: access_tfa_userid_id_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /access/tfa/{userid}/{id}",
         method: "PUT",
         path: "/access/tfa/someone%40pve/ab%26c%3Dd%3Be%2Bf%2541%C3%BC",
@@ -1052,7 +1052,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /access/tfa/{userid}/{id}",
         method: "DELETE",
         path: "/access/tfa/someone%40pve/ab%26c%3Dd%3Be%2Bf%2541%C3%BC",
@@ -1067,7 +1067,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /access/ticket",
         method: "GET",
         path: "/access/ticket",
@@ -1075,7 +1075,7 @@ pub static WIRES: &[Wire] = &[
         build: access_ticket_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /access/ticket",
         method: "POST",
         path: "/access/ticket",
@@ -1132,7 +1132,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /access/users",
         method: "GET",
         path: "/access/users",
@@ -1153,7 +1153,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /access/users",
         method: "POST",
         path: "/access/users",
@@ -1222,7 +1222,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /access/users/{userid}",
         method: "GET",
         path: "/access/users/someone%40pve",
@@ -1230,7 +1230,7 @@ pub static WIRES: &[Wire] = &[
         build: access_users_userid_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /access/users/{userid}",
         method: "PUT",
         path: "/access/users/someone%40pve",
@@ -1293,7 +1293,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /access/users/{userid}",
         method: "DELETE",
         path: "/access/users/someone%40pve",
@@ -1301,7 +1301,7 @@ pub static WIRES: &[Wire] = &[
         build: access_users_userid_delete,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /access/users/{userid}/tfa",
         method: "GET",
         path: "/access/users/someone%40pve/tfa",
@@ -1316,7 +1316,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /access/users/{userid}/token",
         method: "GET",
         path: "/access/users/someone%40pve/token",
@@ -1324,7 +1324,7 @@ pub static WIRES: &[Wire] = &[
         build: access_users_userid_token_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /access/users/{userid}/token/{tokenid}",
         method: "GET",
         path: "/access/users/someone%40pve/token/item1",
@@ -1332,7 +1332,7 @@ pub static WIRES: &[Wire] = &[
         build: access_users_userid_token_tokenid_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /access/users/{userid}/token/{tokenid}",
         method: "POST",
         path: "/access/users/someone%40pve/token/item1",
@@ -1359,7 +1359,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /access/users/{userid}/token/{tokenid}",
         method: "PUT",
         path: "/access/users/someone%40pve/token/item1",
@@ -1398,7 +1398,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /access/users/{userid}/token/{tokenid}",
         method: "DELETE",
         path: "/access/users/someone%40pve/token/item1",
@@ -1406,7 +1406,7 @@ pub static WIRES: &[Wire] = &[
         build: access_users_userid_token_tokenid_delete,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /access/users/{userid}/unlock-tfa",
         method: "PUT",
         path: "/access/users/someone%40pve/unlock-tfa",
@@ -1414,7 +1414,7 @@ pub static WIRES: &[Wire] = &[
         build: access_users_userid_unlock_tfa_put,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /access/vncticket",
         method: "POST",
         path: "/access/vncticket",
@@ -1453,7 +1453,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster",
         method: "GET",
         path: "/cluster",
@@ -1461,7 +1461,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/acme",
         method: "GET",
         path: "/cluster/acme",
@@ -1469,7 +1469,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_acme_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/acme/account",
         method: "GET",
         path: "/cluster/acme/account",
@@ -1477,7 +1477,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_acme_account_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /cluster/acme/account",
         method: "POST",
         path: "/cluster/acme/account",
@@ -1522,7 +1522,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/acme/account/{name}",
         method: "GET",
         path: "/cluster/acme/account/item1",
@@ -1530,7 +1530,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_acme_account_name_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /cluster/acme/account/{name}",
         method: "PUT",
         path: "/cluster/acme/account/item1",
@@ -1545,7 +1545,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /cluster/acme/account/{name}",
         method: "DELETE",
         path: "/cluster/acme/account/item1",
@@ -1553,7 +1553,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_acme_account_name_delete,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/acme/challenge-schema",
         method: "GET",
         path: "/cluster/acme/challenge-schema",
@@ -1561,7 +1561,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_acme_challenge_schema_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/acme/directories",
         method: "GET",
         path: "/cluster/acme/directories",
@@ -1569,7 +1569,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_acme_directories_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/acme/meta",
         method: "GET",
         path: "/cluster/acme/meta",
@@ -1584,7 +1584,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/acme/plugins",
         method: "GET",
         path: "/cluster/acme/plugins",
@@ -1599,7 +1599,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /cluster/acme/plugins",
         method: "POST",
         path: "/cluster/acme/plugins",
@@ -1650,7 +1650,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/acme/plugins/{id}",
         method: "GET",
         path: "/cluster/acme/plugins/item1",
@@ -1658,7 +1658,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_acme_plugins_id_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /cluster/acme/plugins/{id}",
         method: "PUT",
         path: "/cluster/acme/plugins/item1",
@@ -1709,7 +1709,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /cluster/acme/plugins/{id}",
         method: "DELETE",
         path: "/cluster/acme/plugins/item1",
@@ -1717,7 +1717,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_acme_plugins_id_delete,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/acme/tos",
         method: "GET",
         path: "/cluster/acme/tos",
@@ -1732,7 +1732,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/backup",
         method: "GET",
         path: "/cluster/backup",
@@ -1740,7 +1740,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_backup_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /cluster/backup",
         method: "POST",
         path: "/cluster/backup",
@@ -2004,7 +2004,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/backup-info",
         method: "GET",
         path: "/cluster/backup-info",
@@ -2012,7 +2012,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_backup_info_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/backup-info/not-backed-up",
         method: "GET",
         path: "/cluster/backup-info/not-backed-up",
@@ -2020,7 +2020,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_backup_info_not_backed_up_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/backup/{id}",
         method: "GET",
         path: "/cluster/backup/item1",
@@ -2028,7 +2028,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_backup_id_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /cluster/backup/{id}",
         method: "PUT",
         path: "/cluster/backup/item1",
@@ -2292,7 +2292,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /cluster/backup/{id}",
         method: "DELETE",
         path: "/cluster/backup/item1",
@@ -2300,7 +2300,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_backup_id_delete,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/backup/{id}/included_volumes",
         method: "GET",
         path: "/cluster/backup/item1/included_volumes",
@@ -2308,7 +2308,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_backup_id_included_volumes_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/bulk-action",
         method: "GET",
         path: "/cluster/bulk-action",
@@ -2316,7 +2316,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_bulk_action_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/bulk-action/guest",
         method: "GET",
         path: "/cluster/bulk-action/guest",
@@ -2324,7 +2324,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_bulk_action_guest_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /cluster/bulk-action/guest/migrate",
         method: "POST",
         path: "/cluster/bulk-action/guest/migrate",
@@ -2369,7 +2369,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /cluster/bulk-action/guest/shutdown",
         method: "POST",
         path: "/cluster/bulk-action/guest/shutdown",
@@ -2408,7 +2408,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /cluster/bulk-action/guest/start",
         method: "POST",
         path: "/cluster/bulk-action/guest/start",
@@ -2441,7 +2441,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /cluster/bulk-action/guest/suspend",
         method: "POST",
         path: "/cluster/bulk-action/guest/suspend",
@@ -2480,7 +2480,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/ceph",
         method: "GET",
         path: "/cluster/ceph",
@@ -2488,7 +2488,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_ceph_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/ceph/flags",
         method: "GET",
         path: "/cluster/ceph/flags",
@@ -2496,7 +2496,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_ceph_flags_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /cluster/ceph/flags",
         method: "PUT",
         path: "/cluster/ceph/flags",
@@ -2571,7 +2571,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/ceph/flags/{flag}",
         method: "GET",
         path: "/cluster/ceph/flags/nobackfill",
@@ -2579,7 +2579,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_ceph_flags_flag_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /cluster/ceph/flags/{flag}",
         method: "PUT",
         path: "/cluster/ceph/flags/nobackfill",
@@ -2594,7 +2594,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/ceph/metadata",
         method: "GET",
         path: "/cluster/ceph/metadata",
@@ -2609,7 +2609,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/ceph/status",
         method: "GET",
         path: "/cluster/ceph/status",
@@ -2617,7 +2617,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_ceph_status_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/config",
         method: "GET",
         path: "/cluster/config",
@@ -2625,7 +2625,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_config_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /cluster/config",
         method: "POST",
         path: "/cluster/config",
@@ -2664,7 +2664,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/config/apiversion",
         method: "GET",
         path: "/cluster/config/apiversion",
@@ -2672,7 +2672,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_config_apiversion_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/config/join",
         method: "GET",
         path: "/cluster/config/join",
@@ -2687,7 +2687,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /cluster/config/join",
         method: "POST",
         path: "/cluster/config/join",
@@ -2740,7 +2740,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/config/nodes",
         method: "GET",
         path: "/cluster/config/nodes",
@@ -2748,7 +2748,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_config_nodes_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /cluster/config/nodes/{node}",
         method: "POST",
         path: "/cluster/config/nodes/pve1",
@@ -2793,7 +2793,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /cluster/config/nodes/{node}",
         method: "DELETE",
         path: "/cluster/config/nodes/pve1",
@@ -2801,7 +2801,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_config_nodes_node_delete,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/config/qdevice",
         method: "GET",
         path: "/cluster/config/qdevice",
@@ -2809,7 +2809,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_config_qdevice_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/config/totem",
         method: "GET",
         path: "/cluster/config/totem",
@@ -2817,7 +2817,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_config_totem_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/firewall",
         method: "GET",
         path: "/cluster/firewall",
@@ -2825,7 +2825,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_firewall_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/firewall/aliases",
         method: "GET",
         path: "/cluster/firewall/aliases",
@@ -2833,7 +2833,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_firewall_aliases_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /cluster/firewall/aliases",
         method: "POST",
         path: "/cluster/firewall/aliases",
@@ -2860,7 +2860,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/firewall/aliases/{name}",
         method: "GET",
         path: "/cluster/firewall/aliases/item1",
@@ -2868,7 +2868,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_firewall_aliases_name_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /cluster/firewall/aliases/{name}",
         method: "PUT",
         path: "/cluster/firewall/aliases/item1",
@@ -2901,7 +2901,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /cluster/firewall/aliases/{name}",
         method: "DELETE",
         path: "/cluster/firewall/aliases/item1",
@@ -2916,7 +2916,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/firewall/groups",
         method: "GET",
         path: "/cluster/firewall/groups",
@@ -2924,7 +2924,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_firewall_groups_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /cluster/firewall/groups",
         method: "POST",
         path: "/cluster/firewall/groups",
@@ -2957,7 +2957,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/firewall/groups/{group}",
         method: "GET",
         path: "/cluster/firewall/groups/item1",
@@ -2965,7 +2965,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_firewall_groups_group_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /cluster/firewall/groups/{group}",
         method: "POST",
         path: "/cluster/firewall/groups/item1",
@@ -3064,7 +3064,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /cluster/firewall/groups/{group}",
         method: "DELETE",
         path: "/cluster/firewall/groups/item1",
@@ -3072,7 +3072,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_firewall_groups_group_delete,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/firewall/groups/{group}/{pos}",
         method: "GET",
         path: "/cluster/firewall/groups/item1/7",
@@ -3080,7 +3080,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_firewall_groups_group_pos_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /cluster/firewall/groups/{group}/{pos}",
         method: "PUT",
         path: "/cluster/firewall/groups/item1/7",
@@ -3185,7 +3185,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /cluster/firewall/groups/{group}/{pos}",
         method: "DELETE",
         path: "/cluster/firewall/groups/item1/7",
@@ -3200,7 +3200,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/firewall/ipset",
         method: "GET",
         path: "/cluster/firewall/ipset",
@@ -3208,7 +3208,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_firewall_ipset_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /cluster/firewall/ipset",
         method: "POST",
         path: "/cluster/firewall/ipset",
@@ -3241,7 +3241,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/firewall/ipset/{name}",
         method: "GET",
         path: "/cluster/firewall/ipset/item1",
@@ -3249,7 +3249,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_firewall_ipset_name_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /cluster/firewall/ipset/{name}",
         method: "POST",
         path: "/cluster/firewall/ipset/item1",
@@ -3276,7 +3276,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /cluster/firewall/ipset/{name}",
         method: "DELETE",
         path: "/cluster/firewall/ipset/item1",
@@ -3291,7 +3291,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/firewall/ipset/{name}/{cidr}",
         method: "GET",
         path: "/cluster/firewall/ipset/item1/192.0.2.0%2F24",
@@ -3299,7 +3299,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_firewall_ipset_name_cidr_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /cluster/firewall/ipset/{name}/{cidr}",
         method: "PUT",
         path: "/cluster/firewall/ipset/item1/192.0.2.0%2F24",
@@ -3326,7 +3326,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /cluster/firewall/ipset/{name}/{cidr}",
         method: "DELETE",
         path: "/cluster/firewall/ipset/item1/192.0.2.0%2F24",
@@ -3341,7 +3341,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/firewall/macros",
         method: "GET",
         path: "/cluster/firewall/macros",
@@ -3349,7 +3349,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_firewall_macros_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/firewall/options",
         method: "GET",
         path: "/cluster/firewall/options",
@@ -3357,7 +3357,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_firewall_options_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /cluster/firewall/options",
         method: "PUT",
         path: "/cluster/firewall/options",
@@ -3414,7 +3414,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/firewall/refs",
         method: "GET",
         path: "/cluster/firewall/refs",
@@ -3429,7 +3429,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/firewall/rules",
         method: "GET",
         path: "/cluster/firewall/rules",
@@ -3437,7 +3437,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_firewall_rules_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /cluster/firewall/rules",
         method: "POST",
         path: "/cluster/firewall/rules",
@@ -3536,7 +3536,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/firewall/rules/{pos}",
         method: "GET",
         path: "/cluster/firewall/rules/7",
@@ -3544,7 +3544,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_firewall_rules_pos_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /cluster/firewall/rules/{pos}",
         method: "PUT",
         path: "/cluster/firewall/rules/7",
@@ -3649,7 +3649,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /cluster/firewall/rules/{pos}",
         method: "DELETE",
         path: "/cluster/firewall/rules/7",
@@ -3664,7 +3664,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/ha",
         method: "GET",
         path: "/cluster/ha",
@@ -3672,7 +3672,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_ha_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/ha/groups",
         method: "GET",
         path: "/cluster/ha/groups",
@@ -3680,7 +3680,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_ha_groups_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /cluster/ha/groups",
         method: "POST",
         path: "/cluster/ha/groups",
@@ -3725,7 +3725,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/ha/groups/{group}",
         method: "GET",
         path: "/cluster/ha/groups/item1",
@@ -3733,7 +3733,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_ha_groups_group_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /cluster/ha/groups/{group}",
         method: "PUT",
         path: "/cluster/ha/groups/item1",
@@ -3778,7 +3778,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /cluster/ha/groups/{group}",
         method: "DELETE",
         path: "/cluster/ha/groups/item1",
@@ -3786,7 +3786,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_ha_groups_group_delete,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/ha/resources",
         method: "GET",
         path: "/cluster/ha/resources",
@@ -3801,7 +3801,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /cluster/ha/resources",
         method: "POST",
         path: "/cluster/ha/resources",
@@ -3864,7 +3864,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/ha/resources/{sid}",
         method: "GET",
         path: "/cluster/ha/resources/vm%3A100",
@@ -3872,7 +3872,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_ha_resources_sid_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /cluster/ha/resources/{sid}",
         method: "PUT",
         path: "/cluster/ha/resources/vm%3A100",
@@ -3935,7 +3935,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /cluster/ha/resources/{sid}",
         method: "DELETE",
         path: "/cluster/ha/resources/vm%3A100",
@@ -3950,7 +3950,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /cluster/ha/resources/{sid}/migrate",
         method: "POST",
         path: "/cluster/ha/resources/vm%3A100/migrate",
@@ -3965,7 +3965,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /cluster/ha/resources/{sid}/relocate",
         method: "POST",
         path: "/cluster/ha/resources/vm%3A100/relocate",
@@ -3980,7 +3980,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/ha/rules",
         method: "GET",
         path: "/cluster/ha/rules",
@@ -4001,7 +4001,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /cluster/ha/rules",
         method: "POST",
         path: "/cluster/ha/rules",
@@ -4058,7 +4058,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/ha/rules/{rule}",
         method: "GET",
         path: "/cluster/ha/rules/item1",
@@ -4066,7 +4066,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_ha_rules_rule_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /cluster/ha/rules/{rule}",
         method: "PUT",
         path: "/cluster/ha/rules/item1",
@@ -4129,7 +4129,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /cluster/ha/rules/{rule}",
         method: "DELETE",
         path: "/cluster/ha/rules/item1",
@@ -4137,7 +4137,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_ha_rules_rule_delete,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/ha/status",
         method: "GET",
         path: "/cluster/ha/status",
@@ -4145,7 +4145,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_ha_status_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /cluster/ha/status/arm-ha",
         method: "POST",
         path: "/cluster/ha/status/arm-ha",
@@ -4153,7 +4153,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_ha_status_arm_ha_post,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/ha/status/current",
         method: "GET",
         path: "/cluster/ha/status/current",
@@ -4161,7 +4161,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_ha_status_current_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /cluster/ha/status/disarm-ha",
         method: "POST",
         path: "/cluster/ha/status/disarm-ha",
@@ -4176,7 +4176,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/ha/status/manager_status",
         method: "GET",
         path: "/cluster/ha/status/manager_status",
@@ -4184,7 +4184,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_ha_status_manager_status_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/jobs",
         method: "GET",
         path: "/cluster/jobs",
@@ -4192,7 +4192,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_jobs_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/jobs/realm-sync",
         method: "GET",
         path: "/cluster/jobs/realm-sync",
@@ -4200,7 +4200,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_jobs_realm_sync_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/jobs/realm-sync/{id}",
         method: "GET",
         path: "/cluster/jobs/realm-sync/item1",
@@ -4208,7 +4208,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_jobs_realm_sync_id_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /cluster/jobs/realm-sync/{id}",
         method: "POST",
         path: "/cluster/jobs/realm-sync/item1",
@@ -4259,7 +4259,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /cluster/jobs/realm-sync/{id}",
         method: "PUT",
         path: "/cluster/jobs/realm-sync/item1",
@@ -4310,7 +4310,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /cluster/jobs/realm-sync/{id}",
         method: "DELETE",
         path: "/cluster/jobs/realm-sync/item1",
@@ -4318,7 +4318,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_jobs_realm_sync_id_delete,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/jobs/schedule-analyze",
         method: "GET",
         path: "/cluster/jobs/schedule-analyze",
@@ -4345,7 +4345,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/log",
         method: "GET",
         path: "/cluster/log",
@@ -4360,7 +4360,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/mapping",
         method: "GET",
         path: "/cluster/mapping",
@@ -4368,7 +4368,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_mapping_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/mapping/dir",
         method: "GET",
         path: "/cluster/mapping/dir",
@@ -4383,7 +4383,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /cluster/mapping/dir",
         method: "POST",
         path: "/cluster/mapping/dir",
@@ -4415,7 +4415,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/mapping/dir/{id}",
         method: "GET",
         path: "/cluster/mapping/dir/item1",
@@ -4423,7 +4423,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_mapping_dir_id_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /cluster/mapping/dir/{id}",
         method: "PUT",
         path: "/cluster/mapping/dir/item1",
@@ -4461,7 +4461,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /cluster/mapping/dir/{id}",
         method: "DELETE",
         path: "/cluster/mapping/dir/item1",
@@ -4469,7 +4469,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_mapping_dir_id_delete,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/mapping/pci",
         method: "GET",
         path: "/cluster/mapping/pci",
@@ -4484,7 +4484,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /cluster/mapping/pci",
         method: "POST",
         path: "/cluster/mapping/pci",
@@ -4546,7 +4546,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/mapping/pci/{id}",
         method: "GET",
         path: "/cluster/mapping/pci/item1",
@@ -4554,7 +4554,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_mapping_pci_id_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /cluster/mapping/pci/{id}",
         method: "PUT",
         path: "/cluster/mapping/pci/item1",
@@ -4622,7 +4622,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /cluster/mapping/pci/{id}",
         method: "DELETE",
         path: "/cluster/mapping/pci/item1",
@@ -4630,7 +4630,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_mapping_pci_id_delete,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/mapping/usb",
         method: "GET",
         path: "/cluster/mapping/usb",
@@ -4645,7 +4645,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /cluster/mapping/usb",
         method: "POST",
         path: "/cluster/mapping/usb",
@@ -4691,7 +4691,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/mapping/usb/{id}",
         method: "GET",
         path: "/cluster/mapping/usb/item1",
@@ -4699,7 +4699,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_mapping_usb_id_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /cluster/mapping/usb/{id}",
         method: "PUT",
         path: "/cluster/mapping/usb/item1",
@@ -4751,7 +4751,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /cluster/mapping/usb/{id}",
         method: "DELETE",
         path: "/cluster/mapping/usb/item1",
@@ -4759,7 +4759,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_mapping_usb_id_delete,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/metrics",
         method: "GET",
         path: "/cluster/metrics",
@@ -4767,7 +4767,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_metrics_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/metrics/export",
         method: "GET",
         path: "/cluster/metrics/export",
@@ -4800,7 +4800,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/metrics/server",
         method: "GET",
         path: "/cluster/metrics/server",
@@ -4808,7 +4808,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_metrics_server_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/metrics/server/{id}",
         method: "GET",
         path: "/cluster/metrics/server/item1",
@@ -4816,7 +4816,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_metrics_server_id_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /cluster/metrics/server/{id}",
         method: "POST",
         path: "/cluster/metrics/server/item1",
@@ -4963,7 +4963,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /cluster/metrics/server/{id}",
         method: "PUT",
         path: "/cluster/metrics/server/item1",
@@ -5116,7 +5116,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /cluster/metrics/server/{id}",
         method: "DELETE",
         path: "/cluster/metrics/server/item1",
@@ -5124,7 +5124,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_metrics_server_id_delete,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/nextid",
         method: "GET",
         path: "/cluster/nextid",
@@ -5139,7 +5139,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/notifications",
         method: "GET",
         path: "/cluster/notifications",
@@ -5147,7 +5147,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_notifications_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/notifications/endpoints",
         method: "GET",
         path: "/cluster/notifications/endpoints",
@@ -5155,7 +5155,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_notifications_endpoints_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/notifications/endpoints/gotify",
         method: "GET",
         path: "/cluster/notifications/endpoints/gotify",
@@ -5163,7 +5163,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_notifications_endpoints_gotify_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /cluster/notifications/endpoints/gotify",
         method: "POST",
         path: "/cluster/notifications/endpoints/gotify",
@@ -5202,7 +5202,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/notifications/endpoints/gotify/{name}",
         method: "GET",
         path: "/cluster/notifications/endpoints/gotify/item1",
@@ -5210,7 +5210,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_notifications_endpoints_gotify_name_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /cluster/notifications/endpoints/gotify/{name}",
         method: "PUT",
         path: "/cluster/notifications/endpoints/gotify/item1",
@@ -5255,7 +5255,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /cluster/notifications/endpoints/gotify/{name}",
         method: "DELETE",
         path: "/cluster/notifications/endpoints/gotify/item1",
@@ -5263,7 +5263,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_notifications_endpoints_gotify_name_delete,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/notifications/endpoints/sendmail",
         method: "GET",
         path: "/cluster/notifications/endpoints/sendmail",
@@ -5271,7 +5271,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_notifications_endpoints_sendmail_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /cluster/notifications/endpoints/sendmail",
         method: "POST",
         path: "/cluster/notifications/endpoints/sendmail",
@@ -5322,7 +5322,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/notifications/endpoints/sendmail/{name}",
         method: "GET",
         path: "/cluster/notifications/endpoints/sendmail/item1",
@@ -5330,7 +5330,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_notifications_endpoints_sendmail_name_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /cluster/notifications/endpoints/sendmail/{name}",
         method: "PUT",
         path: "/cluster/notifications/endpoints/sendmail/item1",
@@ -5387,7 +5387,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /cluster/notifications/endpoints/sendmail/{name}",
         method: "DELETE",
         path: "/cluster/notifications/endpoints/sendmail/item1",
@@ -5395,7 +5395,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_notifications_endpoints_sendmail_name_delete,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/notifications/endpoints/smtp",
         method: "GET",
         path: "/cluster/notifications/endpoints/smtp",
@@ -5403,7 +5403,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_notifications_endpoints_smtp_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /cluster/notifications/endpoints/smtp",
         method: "POST",
         path: "/cluster/notifications/endpoints/smtp",
@@ -5484,7 +5484,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/notifications/endpoints/smtp/{name}",
         method: "GET",
         path: "/cluster/notifications/endpoints/smtp/item1",
@@ -5492,7 +5492,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_notifications_endpoints_smtp_name_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /cluster/notifications/endpoints/smtp/{name}",
         method: "PUT",
         path: "/cluster/notifications/endpoints/smtp/item1",
@@ -5579,7 +5579,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /cluster/notifications/endpoints/smtp/{name}",
         method: "DELETE",
         path: "/cluster/notifications/endpoints/smtp/item1",
@@ -5587,7 +5587,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_notifications_endpoints_smtp_name_delete,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/notifications/endpoints/webhook",
         method: "GET",
         path: "/cluster/notifications/endpoints/webhook",
@@ -5595,7 +5595,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_notifications_endpoints_webhook_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /cluster/notifications/endpoints/webhook",
         method: "POST",
         path: "/cluster/notifications/endpoints/webhook",
@@ -5652,7 +5652,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/notifications/endpoints/webhook/{name}",
         method: "GET",
         path: "/cluster/notifications/endpoints/webhook/item1",
@@ -5660,7 +5660,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_notifications_endpoints_webhook_name_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /cluster/notifications/endpoints/webhook/{name}",
         method: "PUT",
         path: "/cluster/notifications/endpoints/webhook/item1",
@@ -5723,7 +5723,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /cluster/notifications/endpoints/webhook/{name}",
         method: "DELETE",
         path: "/cluster/notifications/endpoints/webhook/item1",
@@ -5731,7 +5731,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_notifications_endpoints_webhook_name_delete,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/notifications/matcher-field-values",
         method: "GET",
         path: "/cluster/notifications/matcher-field-values",
@@ -5739,7 +5739,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_notifications_matcher_field_values_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/notifications/matcher-fields",
         method: "GET",
         path: "/cluster/notifications/matcher-fields",
@@ -5747,7 +5747,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_notifications_matcher_fields_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/notifications/matchers",
         method: "GET",
         path: "/cluster/notifications/matchers",
@@ -5755,7 +5755,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_notifications_matchers_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /cluster/notifications/matchers",
         method: "POST",
         path: "/cluster/notifications/matchers",
@@ -5818,7 +5818,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/notifications/matchers/{name}",
         method: "GET",
         path: "/cluster/notifications/matchers/item1",
@@ -5826,7 +5826,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_notifications_matchers_name_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /cluster/notifications/matchers/{name}",
         method: "PUT",
         path: "/cluster/notifications/matchers/item1",
@@ -5895,7 +5895,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /cluster/notifications/matchers/{name}",
         method: "DELETE",
         path: "/cluster/notifications/matchers/item1",
@@ -5903,7 +5903,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_notifications_matchers_name_delete,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/notifications/targets",
         method: "GET",
         path: "/cluster/notifications/targets",
@@ -5911,7 +5911,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_notifications_targets_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /cluster/notifications/targets/{name}/test",
         method: "POST",
         path: "/cluster/notifications/targets/item1/test",
@@ -5919,7 +5919,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_notifications_targets_name_test_post,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/options",
         method: "GET",
         path: "/cluster/options",
@@ -5927,7 +5927,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_options_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /cluster/options",
         method: "PUT",
         path: "/cluster/options",
@@ -6120,7 +6120,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/qemu",
         method: "GET",
         path: "/cluster/qemu",
@@ -6128,7 +6128,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_qemu_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/qemu/cpu-flags",
         method: "GET",
         path: "/cluster/qemu/cpu-flags",
@@ -6149,7 +6149,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/qemu/custom-cpu-models",
         method: "GET",
         path: "/cluster/qemu/custom-cpu-models",
@@ -6157,7 +6157,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_qemu_custom_cpu_models_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /cluster/qemu/custom-cpu-models",
         method: "POST",
         path: "/cluster/qemu/custom-cpu-models",
@@ -6214,7 +6214,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/qemu/custom-cpu-models/{cputype}",
         method: "GET",
         path: "/cluster/qemu/custom-cpu-models/ab%26c%3Dd%3Be%2Bf%2541%C3%BC",
@@ -6222,7 +6222,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_qemu_custom_cpu_models_cputype_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /cluster/qemu/custom-cpu-models/{cputype}",
         method: "PUT",
         path: "/cluster/qemu/custom-cpu-models/item1",
@@ -6285,7 +6285,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /cluster/qemu/custom-cpu-models/{cputype}",
         method: "DELETE",
         path: "/cluster/qemu/custom-cpu-models/ab%26c%3Dd%3Be%2Bf%2541%C3%BC",
@@ -6293,7 +6293,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_qemu_custom_cpu_models_cputype_delete,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/replication",
         method: "GET",
         path: "/cluster/replication",
@@ -6301,7 +6301,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_replication_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /cluster/replication",
         method: "POST",
         path: "/cluster/replication",
@@ -6364,7 +6364,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/replication/{id}",
         method: "GET",
         path: "/cluster/replication/100-0",
@@ -6372,7 +6372,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_replication_id_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /cluster/replication/{id}",
         method: "PUT",
         path: "/cluster/replication/100-0",
@@ -6429,7 +6429,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /cluster/replication/{id}",
         method: "DELETE",
         path: "/cluster/replication/100-0",
@@ -6450,7 +6450,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/resources",
         method: "GET",
         path: "/cluster/resources",
@@ -6465,7 +6465,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/sdn",
         method: "GET",
         path: "/cluster/sdn",
@@ -6473,7 +6473,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_sdn_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /cluster/sdn",
         method: "PUT",
         path: "/cluster/sdn",
@@ -6494,7 +6494,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/sdn/controllers",
         method: "GET",
         path: "/cluster/sdn/controllers",
@@ -6521,7 +6521,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /cluster/sdn/controllers",
         method: "POST",
         path: "/cluster/sdn/controllers",
@@ -6644,7 +6644,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/sdn/controllers/{controller}",
         method: "GET",
         path: "/cluster/sdn/controllers/item1",
@@ -6665,7 +6665,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /cluster/sdn/controllers/{controller}",
         method: "PUT",
         path: "/cluster/sdn/controllers/item1",
@@ -6788,7 +6788,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /cluster/sdn/controllers/{controller}",
         method: "DELETE",
         path: "/cluster/sdn/controllers/item1",
@@ -6803,7 +6803,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/sdn/dns",
         method: "GET",
         path: "/cluster/sdn/dns",
@@ -6818,7 +6818,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /cluster/sdn/dns",
         method: "POST",
         path: "/cluster/sdn/dns",
@@ -6883,7 +6883,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/sdn/dns/{dns}",
         method: "GET",
         path: "/cluster/sdn/dns/item1",
@@ -6891,7 +6891,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_sdn_dns_dns_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /cluster/sdn/dns/{dns}",
         method: "PUT",
         path: "/cluster/sdn/dns/item1",
@@ -6950,7 +6950,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /cluster/sdn/dns/{dns}",
         method: "DELETE",
         path: "/cluster/sdn/dns/item1",
@@ -6965,7 +6965,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/sdn/dry-run",
         method: "GET",
         path: "/cluster/sdn/dry-run",
@@ -6980,7 +6980,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/sdn/fabrics",
         method: "GET",
         path: "/cluster/sdn/fabrics",
@@ -6988,7 +6988,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_sdn_fabrics_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/sdn/fabrics/all",
         method: "GET",
         path: "/cluster/sdn/fabrics/all",
@@ -7009,7 +7009,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/sdn/fabrics/fabric",
         method: "GET",
         path: "/cluster/sdn/fabrics/fabric",
@@ -7030,7 +7030,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /cluster/sdn/fabrics/fabric",
         method: "POST",
         path: "/cluster/sdn/fabrics/fabric",
@@ -7116,7 +7116,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/sdn/fabrics/fabric/{id}",
         method: "GET",
         path: "/cluster/sdn/fabrics/fabric/item1",
@@ -7124,7 +7124,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_sdn_fabrics_fabric_id_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /cluster/sdn/fabrics/fabric/{id}",
         method: "PUT",
         path: "/cluster/sdn/fabrics/fabric/item1",
@@ -7210,7 +7210,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /cluster/sdn/fabrics/fabric/{id}",
         method: "DELETE",
         path: "/cluster/sdn/fabrics/fabric/item1",
@@ -7218,7 +7218,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_sdn_fabrics_fabric_id_delete,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/sdn/fabrics/node",
         method: "GET",
         path: "/cluster/sdn/fabrics/node",
@@ -7239,7 +7239,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/sdn/fabrics/node/{fabric_id}",
         method: "GET",
         path: "/cluster/sdn/fabrics/node/item1",
@@ -7260,7 +7260,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /cluster/sdn/fabrics/node/{fabric_id}",
         method: "POST",
         path: "/cluster/sdn/fabrics/node/item1",
@@ -7383,7 +7383,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}",
         method: "GET",
         path: "/cluster/sdn/fabrics/node/item1/pve1",
@@ -7391,7 +7391,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_sdn_fabrics_node_fabric_id_node_id_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}",
         method: "PUT",
         path: "/cluster/sdn/fabrics/node/item1/pve1",
@@ -7514,7 +7514,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /cluster/sdn/fabrics/node/{fabric_id}/{node_id}",
         method: "DELETE",
         path: "/cluster/sdn/fabrics/node/item1/pve1",
@@ -7522,7 +7522,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_sdn_fabrics_node_fabric_id_node_id_delete,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/sdn/ipams",
         method: "GET",
         path: "/cluster/sdn/ipams",
@@ -7537,7 +7537,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /cluster/sdn/ipams",
         method: "POST",
         path: "/cluster/sdn/ipams",
@@ -7590,7 +7590,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/sdn/ipams/{ipam}",
         method: "GET",
         path: "/cluster/sdn/ipams/item1",
@@ -7598,7 +7598,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_sdn_ipams_ipam_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /cluster/sdn/ipams/{ipam}",
         method: "PUT",
         path: "/cluster/sdn/ipams/item1",
@@ -7651,7 +7651,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /cluster/sdn/ipams/{ipam}",
         method: "DELETE",
         path: "/cluster/sdn/ipams/item1",
@@ -7666,7 +7666,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/sdn/ipams/{ipam}/status",
         method: "GET",
         path: "/cluster/sdn/ipams/item1/status",
@@ -7674,7 +7674,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_sdn_ipams_ipam_status_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /cluster/sdn/lock",
         method: "POST",
         path: "/cluster/sdn/lock",
@@ -7689,7 +7689,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /cluster/sdn/lock",
         method: "DELETE",
         path: "/cluster/sdn/lock",
@@ -7710,7 +7710,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/sdn/prefix-lists",
         method: "GET",
         path: "/cluster/sdn/prefix-lists",
@@ -7737,7 +7737,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /cluster/sdn/prefix-lists",
         method: "POST",
         path: "/cluster/sdn/prefix-lists",
@@ -7791,7 +7791,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/sdn/prefix-lists/{id}",
         method: "GET",
         path: "/cluster/sdn/prefix-lists/item1",
@@ -7799,7 +7799,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_sdn_prefix_lists_id_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /cluster/sdn/prefix-lists/{id}",
         method: "PUT",
         path: "/cluster/sdn/prefix-lists/item1",
@@ -7853,7 +7853,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /cluster/sdn/prefix-lists/{id}",
         method: "DELETE",
         path: "/cluster/sdn/prefix-lists/item1",
@@ -7868,7 +7868,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/sdn/prefix-lists/{id}/entries",
         method: "GET",
         path: "/cluster/sdn/prefix-lists/item1/entries",
@@ -7876,7 +7876,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_sdn_prefix_lists_id_entries_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /cluster/sdn/prefix-lists/{id}/entries",
         method: "POST",
         path: "/cluster/sdn/prefix-lists/item1/entries",
@@ -7921,7 +7921,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/sdn/prefix-lists/{id}/entries/{url_seq}",
         method: "GET",
         path: "/cluster/sdn/prefix-lists/item1/entries/7",
@@ -7929,7 +7929,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_sdn_prefix_lists_id_entries_url_seq_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /cluster/sdn/prefix-lists/{id}/entries/{url_seq}",
         method: "PUT",
         path: "/cluster/sdn/prefix-lists/item1/entries/7",
@@ -7986,7 +7986,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /cluster/sdn/prefix-lists/{id}/entries/{url_seq}",
         method: "DELETE",
         path: "/cluster/sdn/prefix-lists/item1/entries/7",
@@ -8001,7 +8001,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /cluster/sdn/rollback",
         method: "POST",
         path: "/cluster/sdn/rollback",
@@ -8022,7 +8022,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/sdn/route-maps",
         method: "GET",
         path: "/cluster/sdn/route-maps",
@@ -8037,7 +8037,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/sdn/route-maps/entries",
         method: "GET",
         path: "/cluster/sdn/route-maps/entries",
@@ -8058,7 +8058,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /cluster/sdn/route-maps/entries",
         method: "POST",
         path: "/cluster/sdn/route-maps/entries",
@@ -8131,7 +8131,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/sdn/route-maps/entries/{route-map-id}",
         method: "GET",
         path: "/cluster/sdn/route-maps/entries/item1",
@@ -8152,7 +8152,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}",
         method: "GET",
         path: "/cluster/sdn/route-maps/entries/item1/entry/7",
@@ -8160,7 +8160,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_sdn_route_maps_entries_route_map_id_entry_order_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}",
         method: "PUT",
         path: "/cluster/sdn/route-maps/entries/item1/entry/7",
@@ -8227,7 +8227,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}",
         method: "DELETE",
         path: "/cluster/sdn/route-maps/entries/item1/entry/7",
@@ -8242,7 +8242,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/sdn/vnets",
         method: "GET",
         path: "/cluster/sdn/vnets",
@@ -8263,7 +8263,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /cluster/sdn/vnets",
         method: "POST",
         path: "/cluster/sdn/vnets",
@@ -8320,7 +8320,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/sdn/vnets/{vnet}",
         method: "GET",
         path: "/cluster/sdn/vnets/item1",
@@ -8341,7 +8341,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /cluster/sdn/vnets/{vnet}",
         method: "PUT",
         path: "/cluster/sdn/vnets/item1",
@@ -8398,7 +8398,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /cluster/sdn/vnets/{vnet}",
         method: "DELETE",
         path: "/cluster/sdn/vnets/item1",
@@ -8413,7 +8413,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/sdn/vnets/{vnet}/firewall",
         method: "GET",
         path: "/cluster/sdn/vnets/item1/firewall",
@@ -8421,7 +8421,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_sdn_vnets_vnet_firewall_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/sdn/vnets/{vnet}/firewall/options",
         method: "GET",
         path: "/cluster/sdn/vnets/item1/firewall/options",
@@ -8429,7 +8429,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_sdn_vnets_vnet_firewall_options_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /cluster/sdn/vnets/{vnet}/firewall/options",
         method: "PUT",
         path: "/cluster/sdn/vnets/item1/firewall/options",
@@ -8468,7 +8468,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/sdn/vnets/{vnet}/firewall/rules",
         method: "GET",
         path: "/cluster/sdn/vnets/item1/firewall/rules",
@@ -8476,7 +8476,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_sdn_vnets_vnet_firewall_rules_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /cluster/sdn/vnets/{vnet}/firewall/rules",
         method: "POST",
         path: "/cluster/sdn/vnets/item1/firewall/rules",
@@ -8575,7 +8575,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}",
         method: "GET",
         path: "/cluster/sdn/vnets/item1/firewall/rules/7",
@@ -8583,7 +8583,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_sdn_vnets_vnet_firewall_rules_pos_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}",
         method: "PUT",
         path: "/cluster/sdn/vnets/item1/firewall/rules/7",
@@ -8688,7 +8688,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}",
         method: "DELETE",
         path: "/cluster/sdn/vnets/item1/firewall/rules/7",
@@ -8703,7 +8703,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /cluster/sdn/vnets/{vnet}/ips",
         method: "POST",
         path: "/cluster/sdn/vnets/item1/ips",
@@ -8730,7 +8730,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /cluster/sdn/vnets/{vnet}/ips",
         method: "PUT",
         path: "/cluster/sdn/vnets/item1/ips",
@@ -8763,7 +8763,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /cluster/sdn/vnets/{vnet}/ips",
         method: "DELETE",
         path: "/cluster/sdn/vnets/item1/ips",
@@ -8790,7 +8790,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/sdn/vnets/{vnet}/subnets",
         method: "GET",
         path: "/cluster/sdn/vnets/item1/subnets",
@@ -8811,7 +8811,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /cluster/sdn/vnets/{vnet}/subnets",
         method: "POST",
         path: "/cluster/sdn/vnets/ab%26c%3Dd%3Be%2Bf%2541%C3%BC/subnets",
@@ -8873,7 +8873,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}",
         method: "GET",
         path: "/cluster/sdn/vnets/item1/subnets/zone1-192.0.2.0-24",
@@ -8894,7 +8894,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /cluster/sdn/vnets/{vnet}/subnets/{subnet}",
         method: "PUT",
         path: "/cluster/sdn/vnets/ab%26c%3Dd%3Be%2Bf%2541%C3%BC/subnets/zone1-192.0.2.0-24",
@@ -8956,7 +8956,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /cluster/sdn/vnets/{vnet}/subnets/{subnet}",
         method: "DELETE",
         path: "/cluster/sdn/vnets/item1/subnets/zone1-192.0.2.0-24",
@@ -8971,7 +8971,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/sdn/zones",
         method: "GET",
         path: "/cluster/sdn/zones",
@@ -8998,7 +8998,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /cluster/sdn/zones",
         method: "POST",
         path: "/cluster/sdn/zones",
@@ -9175,7 +9175,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/sdn/zones/{zone}",
         method: "GET",
         path: "/cluster/sdn/zones/item1",
@@ -9196,7 +9196,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /cluster/sdn/zones/{zone}",
         method: "PUT",
         path: "/cluster/sdn/zones/item1",
@@ -9373,7 +9373,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /cluster/sdn/zones/{zone}",
         method: "DELETE",
         path: "/cluster/sdn/zones/item1",
@@ -9388,7 +9388,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/status",
         method: "GET",
         path: "/cluster/status",
@@ -9396,7 +9396,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_status_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /cluster/tasks",
         method: "GET",
         path: "/cluster/tasks",
@@ -9404,7 +9404,7 @@ pub static WIRES: &[Wire] = &[
         build: cluster_tasks_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes",
         method: "GET",
         path: "/nodes",
@@ -9412,7 +9412,7 @@ pub static WIRES: &[Wire] = &[
         build: nodes_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}",
         method: "GET",
         path: "/nodes/pve1",
@@ -9420,7 +9420,7 @@ pub static WIRES: &[Wire] = &[
         build: node_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/aplinfo",
         method: "GET",
         path: "/nodes/pve1/aplinfo",
@@ -9428,7 +9428,7 @@ pub static WIRES: &[Wire] = &[
         build: node_aplinfo_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/aplinfo",
         method: "POST",
         path: "/nodes/pve1/aplinfo",
@@ -9449,7 +9449,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/apt",
         method: "GET",
         path: "/nodes/pve1/apt",
@@ -9457,7 +9457,7 @@ pub static WIRES: &[Wire] = &[
         build: node_apt_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/apt/changelog",
         method: "GET",
         path: "/nodes/pve1/apt/changelog",
@@ -9478,7 +9478,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/apt/repositories",
         method: "GET",
         path: "/nodes/pve1/apt/repositories",
@@ -9486,7 +9486,7 @@ pub static WIRES: &[Wire] = &[
         build: node_apt_repositories_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/apt/repositories",
         method: "POST",
         path: "/nodes/pve1/apt/repositories",
@@ -9519,7 +9519,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /nodes/{node}/apt/repositories",
         method: "PUT",
         path: "/nodes/pve1/apt/repositories",
@@ -9540,7 +9540,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/apt/update",
         method: "GET",
         path: "/nodes/pve1/apt/update",
@@ -9548,7 +9548,7 @@ pub static WIRES: &[Wire] = &[
         build: node_apt_update_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/apt/update",
         method: "POST",
         path: "/nodes/pve1/apt/update",
@@ -9569,7 +9569,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/apt/versions",
         method: "GET",
         path: "/nodes/pve1/apt/versions",
@@ -9577,7 +9577,7 @@ pub static WIRES: &[Wire] = &[
         build: node_apt_versions_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/capabilities",
         method: "GET",
         path: "/nodes/pve1/capabilities",
@@ -9585,7 +9585,7 @@ pub static WIRES: &[Wire] = &[
         build: node_capabilities_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/capabilities/qemu",
         method: "GET",
         path: "/nodes/pve1/capabilities/qemu",
@@ -9593,7 +9593,7 @@ pub static WIRES: &[Wire] = &[
         build: node_capabilities_qemu_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/capabilities/qemu/cpu",
         method: "GET",
         path: "/nodes/pve1/capabilities/qemu/cpu",
@@ -9608,7 +9608,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/capabilities/qemu/cpu-flags",
         method: "GET",
         path: "/nodes/pve1/capabilities/qemu/cpu-flags",
@@ -9629,7 +9629,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/capabilities/qemu/machines",
         method: "GET",
         path: "/nodes/pve1/capabilities/qemu/machines",
@@ -9644,7 +9644,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/capabilities/qemu/migration",
         method: "GET",
         path: "/nodes/pve1/capabilities/qemu/migration",
@@ -9652,7 +9652,7 @@ pub static WIRES: &[Wire] = &[
         build: node_capabilities_qemu_migration_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/ceph",
         method: "GET",
         path: "/nodes/pve1/ceph",
@@ -9660,7 +9660,7 @@ pub static WIRES: &[Wire] = &[
         build: node_ceph_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/ceph/cfg",
         method: "GET",
         path: "/nodes/pve1/ceph/cfg",
@@ -9668,7 +9668,7 @@ pub static WIRES: &[Wire] = &[
         build: node_ceph_cfg_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/ceph/cfg/db",
         method: "GET",
         path: "/nodes/pve1/ceph/cfg/db",
@@ -9676,7 +9676,7 @@ pub static WIRES: &[Wire] = &[
         build: node_ceph_cfg_db_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/ceph/cfg/raw",
         method: "GET",
         path: "/nodes/pve1/ceph/cfg/raw",
@@ -9684,7 +9684,7 @@ pub static WIRES: &[Wire] = &[
         build: node_ceph_cfg_raw_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/ceph/cfg/value",
         method: "GET",
         path: "/nodes/pve1/ceph/cfg/value",
@@ -9699,7 +9699,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/ceph/cmd-safety",
         method: "GET",
         path: "/nodes/pve1/ceph/cmd-safety",
@@ -9726,7 +9726,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/ceph/config",
         method: "GET",
         path: "/nodes/pve1/ceph/config",
@@ -9734,7 +9734,7 @@ pub static WIRES: &[Wire] = &[
         build: node_ceph_config_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/ceph/configdb",
         method: "GET",
         path: "/nodes/pve1/ceph/configdb",
@@ -9742,7 +9742,7 @@ pub static WIRES: &[Wire] = &[
         build: node_ceph_configdb_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/ceph/crush",
         method: "GET",
         path: "/nodes/pve1/ceph/crush",
@@ -9750,7 +9750,7 @@ pub static WIRES: &[Wire] = &[
         build: node_ceph_crush_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/ceph/fs",
         method: "GET",
         path: "/nodes/pve1/ceph/fs",
@@ -9758,7 +9758,7 @@ pub static WIRES: &[Wire] = &[
         build: node_ceph_fs_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/ceph/fs/{name}",
         method: "POST",
         path: "/nodes/pve1/ceph/fs/item1",
@@ -9779,7 +9779,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /nodes/{node}/ceph/fs/{name}",
         method: "DELETE",
         path: "/nodes/pve1/ceph/fs/ab%26c%3Dd%3Be%2Bf%2541%C3%BC",
@@ -9800,7 +9800,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/ceph/init",
         method: "POST",
         path: "/nodes/pve1/ceph/init",
@@ -9845,7 +9845,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/ceph/log",
         method: "GET",
         path: "/nodes/pve1/ceph/log",
@@ -9866,7 +9866,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/ceph/mds",
         method: "GET",
         path: "/nodes/pve1/ceph/mds",
@@ -9874,7 +9874,7 @@ pub static WIRES: &[Wire] = &[
         build: node_ceph_mds_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/ceph/mds/{name}",
         method: "POST",
         path: "/nodes/pve1/ceph/mds/item1",
@@ -9889,7 +9889,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /nodes/{node}/ceph/mds/{name}",
         method: "DELETE",
         path: "/nodes/pve1/ceph/mds/item1",
@@ -9897,7 +9897,7 @@ pub static WIRES: &[Wire] = &[
         build: node_ceph_mds_name_delete,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/ceph/mgr",
         method: "GET",
         path: "/nodes/pve1/ceph/mgr",
@@ -9905,7 +9905,7 @@ pub static WIRES: &[Wire] = &[
         build: node_ceph_mgr_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/ceph/mgr/{id}",
         method: "POST",
         path: "/nodes/pve1/ceph/mgr/item1",
@@ -9913,7 +9913,7 @@ pub static WIRES: &[Wire] = &[
         build: node_ceph_mgr_id_post,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /nodes/{node}/ceph/mgr/{id}",
         method: "DELETE",
         path: "/nodes/pve1/ceph/mgr/item1",
@@ -9921,7 +9921,7 @@ pub static WIRES: &[Wire] = &[
         build: node_ceph_mgr_id_delete,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/ceph/mon",
         method: "GET",
         path: "/nodes/pve1/ceph/mon",
@@ -9929,7 +9929,7 @@ pub static WIRES: &[Wire] = &[
         build: node_ceph_mon_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/ceph/mon/{monid}",
         method: "POST",
         path: "/nodes/pve1/ceph/mon/item1",
@@ -9944,7 +9944,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /nodes/{node}/ceph/mon/{monid}",
         method: "DELETE",
         path: "/nodes/pve1/ceph/mon/item1",
@@ -9952,7 +9952,7 @@ pub static WIRES: &[Wire] = &[
         build: node_ceph_mon_monid_delete,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/ceph/osd",
         method: "GET",
         path: "/nodes/pve1/ceph/osd",
@@ -9960,7 +9960,7 @@ pub static WIRES: &[Wire] = &[
         build: node_ceph_osd_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/ceph/osd",
         method: "POST",
         path: "/nodes/pve1/ceph/osd",
@@ -10017,7 +10017,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/ceph/osd/{osdid}",
         method: "GET",
         path: "/nodes/pve1/ceph/osd/7",
@@ -10025,7 +10025,7 @@ pub static WIRES: &[Wire] = &[
         build: node_ceph_osd_osdid_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /nodes/{node}/ceph/osd/{osdid}",
         method: "DELETE",
         path: "/nodes/pve1/ceph/osd/7",
@@ -10040,7 +10040,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/ceph/osd/{osdid}/in",
         method: "POST",
         path: "/nodes/pve1/ceph/osd/7/in",
@@ -10048,7 +10048,7 @@ pub static WIRES: &[Wire] = &[
         build: node_ceph_osd_osdid_in_post,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/ceph/osd/{osdid}/lv-info",
         method: "GET",
         path: "/nodes/pve1/ceph/osd/7/lv-info",
@@ -10063,7 +10063,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/ceph/osd/{osdid}/metadata",
         method: "GET",
         path: "/nodes/pve1/ceph/osd/7/metadata",
@@ -10071,7 +10071,7 @@ pub static WIRES: &[Wire] = &[
         build: node_ceph_osd_osdid_metadata_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/ceph/osd/{osdid}/out",
         method: "POST",
         path: "/nodes/pve1/ceph/osd/7/out",
@@ -10079,7 +10079,7 @@ pub static WIRES: &[Wire] = &[
         build: node_ceph_osd_osdid_out_post,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/ceph/osd/{osdid}/scrub",
         method: "POST",
         path: "/nodes/pve1/ceph/osd/7/scrub",
@@ -10094,7 +10094,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/ceph/pool",
         method: "GET",
         path: "/nodes/pve1/ceph/pool",
@@ -10102,7 +10102,7 @@ pub static WIRES: &[Wire] = &[
         build: node_ceph_pool_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/ceph/pool",
         method: "POST",
         path: "/nodes/pve1/ceph/pool",
@@ -10191,7 +10191,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/ceph/pool/{name}",
         method: "GET",
         path: "/nodes/pve1/ceph/pool/ab%26c%3Dd%3Be%2Bf%2541%C3%BC",
@@ -10199,7 +10199,7 @@ pub static WIRES: &[Wire] = &[
         build: node_ceph_pool_name_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /nodes/{node}/ceph/pool/{name}",
         method: "PUT",
         path: "/nodes/pve1/ceph/pool/item1",
@@ -10262,7 +10262,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /nodes/{node}/ceph/pool/{name}",
         method: "DELETE",
         path: "/nodes/pve1/ceph/pool/ab%26c%3Dd%3Be%2Bf%2541%C3%BC",
@@ -10289,7 +10289,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/ceph/pool/{name}/status",
         method: "GET",
         path: "/nodes/pve1/ceph/pool/ab%26c%3Dd%3Be%2Bf%2541%C3%BC/status",
@@ -10304,7 +10304,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/ceph/pools",
         method: "GET",
         path: "/nodes/pve1/ceph/pools",
@@ -10312,7 +10312,7 @@ pub static WIRES: &[Wire] = &[
         build: node_ceph_pools_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/ceph/pools",
         method: "POST",
         path: "/nodes/pve1/ceph/pools",
@@ -10401,7 +10401,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/ceph/pools/{name}",
         method: "GET",
         path: "/nodes/pve1/ceph/pools/ab%26c%3Dd%3Be%2Bf%2541%C3%BC",
@@ -10416,7 +10416,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /nodes/{node}/ceph/pools/{name}",
         method: "PUT",
         path: "/nodes/pve1/ceph/pools/ab%26c%3Dd%3Be%2Bf%2541%C3%BC",
@@ -10479,7 +10479,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /nodes/{node}/ceph/pools/{name}",
         method: "DELETE",
         path: "/nodes/pve1/ceph/pools/ab%26c%3Dd%3Be%2Bf%2541%C3%BC",
@@ -10506,7 +10506,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/ceph/restart",
         method: "POST",
         path: "/nodes/pve1/ceph/restart",
@@ -10521,7 +10521,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/ceph/rules",
         method: "GET",
         path: "/nodes/pve1/ceph/rules",
@@ -10529,7 +10529,7 @@ pub static WIRES: &[Wire] = &[
         build: node_ceph_rules_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/ceph/start",
         method: "POST",
         path: "/nodes/pve1/ceph/start",
@@ -10544,7 +10544,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/ceph/status",
         method: "GET",
         path: "/nodes/pve1/ceph/status",
@@ -10552,7 +10552,7 @@ pub static WIRES: &[Wire] = &[
         build: node_ceph_status_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/ceph/stop",
         method: "POST",
         path: "/nodes/pve1/ceph/stop",
@@ -10567,7 +10567,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/certificates",
         method: "GET",
         path: "/nodes/pve1/certificates",
@@ -10575,7 +10575,7 @@ pub static WIRES: &[Wire] = &[
         build: node_certificates_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/certificates/acme",
         method: "GET",
         path: "/nodes/pve1/certificates/acme",
@@ -10583,7 +10583,7 @@ pub static WIRES: &[Wire] = &[
         build: node_certificates_acme_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/certificates/acme/certificate",
         method: "POST",
         path: "/nodes/pve1/certificates/acme/certificate",
@@ -10598,7 +10598,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /nodes/{node}/certificates/acme/certificate",
         method: "PUT",
         path: "/nodes/pve1/certificates/acme/certificate",
@@ -10613,7 +10613,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /nodes/{node}/certificates/acme/certificate",
         method: "DELETE",
         path: "/nodes/pve1/certificates/acme/certificate",
@@ -10621,7 +10621,7 @@ pub static WIRES: &[Wire] = &[
         build: node_certificates_acme_certificate_delete,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/certificates/custom",
         method: "POST",
         path: "/nodes/pve1/certificates/custom",
@@ -10654,7 +10654,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /nodes/{node}/certificates/custom",
         method: "DELETE",
         path: "/nodes/pve1/certificates/custom",
@@ -10669,7 +10669,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/certificates/info",
         method: "GET",
         path: "/nodes/pve1/certificates/info",
@@ -10677,7 +10677,7 @@ pub static WIRES: &[Wire] = &[
         build: node_certificates_info_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/config",
         method: "GET",
         path: "/nodes/pve1/config",
@@ -10692,7 +10692,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /nodes/{node}/config",
         method: "PUT",
         path: "/nodes/pve1/config",
@@ -10765,7 +10765,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/disks",
         method: "GET",
         path: "/nodes/pve1/disks",
@@ -10773,7 +10773,7 @@ pub static WIRES: &[Wire] = &[
         build: node_disks_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/disks/directory",
         method: "GET",
         path: "/nodes/pve1/disks/directory",
@@ -10781,7 +10781,7 @@ pub static WIRES: &[Wire] = &[
         build: node_disks_directory_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/disks/directory",
         method: "POST",
         path: "/nodes/pve1/disks/directory",
@@ -10814,7 +10814,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /nodes/{node}/disks/directory/{name}",
         method: "DELETE",
         path: "/nodes/pve1/disks/directory/local",
@@ -10835,7 +10835,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/disks/initgpt",
         method: "POST",
         path: "/nodes/pve1/disks/initgpt",
@@ -10856,7 +10856,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/disks/list",
         method: "GET",
         path: "/nodes/pve1/disks/list",
@@ -10883,7 +10883,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/disks/lvm",
         method: "GET",
         path: "/nodes/pve1/disks/lvm",
@@ -10891,7 +10891,7 @@ pub static WIRES: &[Wire] = &[
         build: node_disks_lvm_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/disks/lvm",
         method: "POST",
         path: "/nodes/pve1/disks/lvm",
@@ -10918,7 +10918,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /nodes/{node}/disks/lvm/{name}",
         method: "DELETE",
         path: "/nodes/pve1/disks/lvm/local",
@@ -10939,7 +10939,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/disks/lvmthin",
         method: "GET",
         path: "/nodes/pve1/disks/lvmthin",
@@ -10947,7 +10947,7 @@ pub static WIRES: &[Wire] = &[
         build: node_disks_lvmthin_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/disks/lvmthin",
         method: "POST",
         path: "/nodes/pve1/disks/lvmthin",
@@ -10974,7 +10974,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /nodes/{node}/disks/lvmthin/{name}",
         method: "DELETE",
         path: "/nodes/pve1/disks/lvmthin/local",
@@ -11001,7 +11001,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/disks/smart",
         method: "GET",
         path: "/nodes/pve1/disks/smart",
@@ -11022,7 +11022,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /nodes/{node}/disks/wipedisk",
         method: "PUT",
         path: "/nodes/pve1/disks/wipedisk",
@@ -11037,7 +11037,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/disks/zfs",
         method: "GET",
         path: "/nodes/pve1/disks/zfs",
@@ -11045,7 +11045,7 @@ pub static WIRES: &[Wire] = &[
         build: node_disks_zfs_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/disks/zfs",
         method: "POST",
         path: "/nodes/pve1/disks/zfs",
@@ -11096,7 +11096,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/disks/zfs/{name}",
         method: "GET",
         path: "/nodes/pve1/disks/zfs/local",
@@ -11104,7 +11104,7 @@ pub static WIRES: &[Wire] = &[
         build: node_disks_zfs_name_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /nodes/{node}/disks/zfs/{name}",
         method: "DELETE",
         path: "/nodes/pve1/disks/zfs/local",
@@ -11125,7 +11125,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/dns",
         method: "GET",
         path: "/nodes/pve1/dns",
@@ -11133,7 +11133,7 @@ pub static WIRES: &[Wire] = &[
         build: node_dns_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /nodes/{node}/dns",
         method: "PUT",
         path: "/nodes/pve1/dns",
@@ -11166,7 +11166,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/execute",
         method: "POST",
         path: "/nodes/pve1/execute",
@@ -11181,7 +11181,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/firewall",
         method: "GET",
         path: "/nodes/pve1/firewall",
@@ -11189,7 +11189,7 @@ pub static WIRES: &[Wire] = &[
         build: node_firewall_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/firewall/log",
         method: "GET",
         path: "/nodes/pve1/firewall/log",
@@ -11222,7 +11222,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/firewall/options",
         method: "GET",
         path: "/nodes/pve1/firewall/options",
@@ -11230,7 +11230,7 @@ pub static WIRES: &[Wire] = &[
         build: node_firewall_options_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /nodes/{node}/firewall/options",
         method: "PUT",
         path: "/nodes/pve1/firewall/options",
@@ -11365,7 +11365,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/firewall/rules",
         method: "GET",
         path: "/nodes/pve1/firewall/rules",
@@ -11373,7 +11373,7 @@ pub static WIRES: &[Wire] = &[
         build: node_firewall_rules_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/firewall/rules",
         method: "POST",
         path: "/nodes/pve1/firewall/rules",
@@ -11472,7 +11472,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/firewall/rules/{pos}",
         method: "GET",
         path: "/nodes/pve1/firewall/rules/7",
@@ -11480,7 +11480,7 @@ pub static WIRES: &[Wire] = &[
         build: node_firewall_rules_pos_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /nodes/{node}/firewall/rules/{pos}",
         method: "PUT",
         path: "/nodes/pve1/firewall/rules/7",
@@ -11585,7 +11585,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /nodes/{node}/firewall/rules/{pos}",
         method: "DELETE",
         path: "/nodes/pve1/firewall/rules/7",
@@ -11600,7 +11600,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/hardware",
         method: "GET",
         path: "/nodes/pve1/hardware",
@@ -11608,7 +11608,7 @@ pub static WIRES: &[Wire] = &[
         build: node_hardware_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/hardware/pci",
         method: "GET",
         path: "/nodes/pve1/hardware/pci",
@@ -11629,7 +11629,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}",
         method: "GET",
         path: "/nodes/pve1/hardware/pci/0000%3A01%3A00.0",
@@ -11637,7 +11637,7 @@ pub static WIRES: &[Wire] = &[
         build: node_hardware_pci_pci_id_or_mapping_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev",
         method: "GET",
         path: "/nodes/pve1/hardware/pci/0000%3A01%3A00.0/mdev",
@@ -11645,7 +11645,7 @@ pub static WIRES: &[Wire] = &[
         build: node_hardware_pci_pci_id_or_mapping_mdev_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/hardware/pci/{pciid}",
         method: "GET",
         path: "/nodes/pve1/hardware/pci/0000%3A01%3A00.0",
@@ -11653,7 +11653,7 @@ pub static WIRES: &[Wire] = &[
         build: node_hardware_pci_pciid_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/hardware/pci/{pciid}/mdev",
         method: "GET",
         path: "/nodes/pve1/hardware/pci/0000%3A01%3A00.0/mdev",
@@ -11661,7 +11661,7 @@ pub static WIRES: &[Wire] = &[
         build: node_hardware_pci_pciid_mdev_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/hardware/usb",
         method: "GET",
         path: "/nodes/pve1/hardware/usb",
@@ -11669,7 +11669,7 @@ pub static WIRES: &[Wire] = &[
         build: node_hardware_usb_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/hosts",
         method: "GET",
         path: "/nodes/pve1/hosts",
@@ -11677,7 +11677,7 @@ pub static WIRES: &[Wire] = &[
         build: node_hosts_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/hosts",
         method: "POST",
         path: "/nodes/pve1/hosts",
@@ -11698,7 +11698,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/journal",
         method: "GET",
         path: "/nodes/pve1/journal",
@@ -11737,7 +11737,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/lxc",
         method: "GET",
         path: "/nodes/pve1/lxc",
@@ -11745,7 +11745,7 @@ pub static WIRES: &[Wire] = &[
         build: lxc_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/lxc",
         method: "POST",
         path: "/nodes/pve1/lxc",
@@ -12080,7 +12080,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/lxc/{vmid}",
         method: "GET",
         path: "/nodes/pve1/lxc/100",
@@ -12088,7 +12088,7 @@ pub static WIRES: &[Wire] = &[
         build: lxc_vmid_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /nodes/{node}/lxc/{vmid}",
         method: "DELETE",
         path: "/nodes/pve1/lxc/100",
@@ -12115,7 +12115,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/lxc/{vmid}/clone",
         method: "POST",
         path: "/nodes/pve1/lxc/100/clone",
@@ -12178,7 +12178,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/lxc/{vmid}/config",
         method: "GET",
         path: "/nodes/pve1/lxc/100/config",
@@ -12199,7 +12199,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /nodes/{node}/lxc/{vmid}/config",
         method: "PUT",
         path: "/nodes/pve1/lxc/100/config",
@@ -12474,7 +12474,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/lxc/{vmid}/feature",
         method: "GET",
         path: "/nodes/pve1/lxc/100/feature",
@@ -12495,7 +12495,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/lxc/{vmid}/firewall",
         method: "GET",
         path: "/nodes/pve1/lxc/100/firewall",
@@ -12503,7 +12503,7 @@ pub static WIRES: &[Wire] = &[
         build: lxc_vmid_firewall_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/lxc/{vmid}/firewall/aliases",
         method: "GET",
         path: "/nodes/pve1/lxc/100/firewall/aliases",
@@ -12511,7 +12511,7 @@ pub static WIRES: &[Wire] = &[
         build: lxc_vmid_firewall_aliases_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/lxc/{vmid}/firewall/aliases",
         method: "POST",
         path: "/nodes/pve1/lxc/100/firewall/aliases",
@@ -12538,7 +12538,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}",
         method: "GET",
         path: "/nodes/pve1/lxc/100/firewall/aliases/item1",
@@ -12546,7 +12546,7 @@ pub static WIRES: &[Wire] = &[
         build: lxc_vmid_firewall_aliases_name_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}",
         method: "PUT",
         path: "/nodes/pve1/lxc/100/firewall/aliases/item1",
@@ -12579,7 +12579,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}",
         method: "DELETE",
         path: "/nodes/pve1/lxc/100/firewall/aliases/item1",
@@ -12594,7 +12594,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/lxc/{vmid}/firewall/ipset",
         method: "GET",
         path: "/nodes/pve1/lxc/100/firewall/ipset",
@@ -12602,7 +12602,7 @@ pub static WIRES: &[Wire] = &[
         build: lxc_vmid_firewall_ipset_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/lxc/{vmid}/firewall/ipset",
         method: "POST",
         path: "/nodes/pve1/lxc/100/firewall/ipset",
@@ -12635,7 +12635,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}",
         method: "GET",
         path: "/nodes/pve1/lxc/100/firewall/ipset/item1",
@@ -12643,7 +12643,7 @@ pub static WIRES: &[Wire] = &[
         build: lxc_vmid_firewall_ipset_name_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}",
         method: "POST",
         path: "/nodes/pve1/lxc/100/firewall/ipset/item1",
@@ -12670,7 +12670,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}",
         method: "DELETE",
         path: "/nodes/pve1/lxc/100/firewall/ipset/item1",
@@ -12685,7 +12685,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}",
         method: "GET",
         path: "/nodes/pve1/lxc/100/firewall/ipset/item1/192.0.2.0%2F24",
@@ -12693,7 +12693,7 @@ pub static WIRES: &[Wire] = &[
         build: lxc_vmid_firewall_ipset_name_cidr_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}",
         method: "PUT",
         path: "/nodes/pve1/lxc/100/firewall/ipset/item1/192.0.2.0%2F24",
@@ -12720,7 +12720,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}",
         method: "DELETE",
         path: "/nodes/pve1/lxc/100/firewall/ipset/item1/192.0.2.0%2F24",
@@ -12735,7 +12735,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/lxc/{vmid}/firewall/log",
         method: "GET",
         path: "/nodes/pve1/lxc/100/firewall/log",
@@ -12768,7 +12768,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/lxc/{vmid}/firewall/options",
         method: "GET",
         path: "/nodes/pve1/lxc/100/firewall/options",
@@ -12776,7 +12776,7 @@ pub static WIRES: &[Wire] = &[
         build: lxc_vmid_firewall_options_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /nodes/{node}/lxc/{vmid}/firewall/options",
         method: "PUT",
         path: "/nodes/pve1/lxc/100/firewall/options",
@@ -12857,7 +12857,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/lxc/{vmid}/firewall/refs",
         method: "GET",
         path: "/nodes/pve1/lxc/100/firewall/refs",
@@ -12872,7 +12872,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/lxc/{vmid}/firewall/rules",
         method: "GET",
         path: "/nodes/pve1/lxc/100/firewall/rules",
@@ -12880,7 +12880,7 @@ pub static WIRES: &[Wire] = &[
         build: lxc_vmid_firewall_rules_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/lxc/{vmid}/firewall/rules",
         method: "POST",
         path: "/nodes/pve1/lxc/100/firewall/rules",
@@ -12979,7 +12979,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}",
         method: "GET",
         path: "/nodes/pve1/lxc/100/firewall/rules/7",
@@ -12987,7 +12987,7 @@ pub static WIRES: &[Wire] = &[
         build: lxc_vmid_firewall_rules_pos_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}",
         method: "PUT",
         path: "/nodes/pve1/lxc/100/firewall/rules/7",
@@ -13092,7 +13092,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}",
         method: "DELETE",
         path: "/nodes/pve1/lxc/100/firewall/rules/7",
@@ -13107,7 +13107,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/lxc/{vmid}/interfaces",
         method: "GET",
         path: "/nodes/pve1/lxc/100/interfaces",
@@ -13115,7 +13115,7 @@ pub static WIRES: &[Wire] = &[
         build: lxc_vmid_interfaces_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/lxc/{vmid}/migrate",
         method: "GET",
         path: "/nodes/pve1/lxc/100/migrate",
@@ -13130,7 +13130,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/lxc/{vmid}/migrate",
         method: "POST",
         path: "/nodes/pve1/lxc/100/migrate",
@@ -13175,7 +13175,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/lxc/{vmid}/move_volume",
         method: "POST",
         path: "/nodes/pve1/lxc/100/move_volume",
@@ -13186,7 +13186,7 @@ pub static WIRES: &[Wire] = &[
                 name: "volume",
                 known: true,
                 of: None,
-                sent: One("rootfs"),
+                sent: One("mp0"),
             },
             Parameter {
                 name: "bwlimit",
@@ -13228,11 +13228,11 @@ pub static WIRES: &[Wire] = &[
                 name: "target-volume",
                 known: true,
                 of: None,
-                sent: One("rootfs"),
+                sent: One("mp0"),
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/lxc/{vmid}/mtunnel",
         method: "POST",
         path: "/nodes/pve1/lxc/100/mtunnel",
@@ -13253,7 +13253,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/lxc/{vmid}/mtunnelwebsocket",
         method: "GET",
         path: "/nodes/pve1/lxc/100/mtunnelwebsocket",
@@ -13274,7 +13274,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/lxc/{vmid}/pending",
         method: "GET",
         path: "/nodes/pve1/lxc/100/pending",
@@ -13282,7 +13282,7 @@ pub static WIRES: &[Wire] = &[
         build: lxc_vmid_pending_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/lxc/{vmid}/remote_migrate",
         method: "POST",
         path: "/nodes/pve1/lxc/100/remote_migrate",
@@ -13352,7 +13352,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /nodes/{node}/lxc/{vmid}/resize",
         method: "PUT",
         path: "/nodes/pve1/lxc/100/resize",
@@ -13363,7 +13363,7 @@ pub static WIRES: &[Wire] = &[
                 name: "disk",
                 known: true,
                 of: None,
-                sent: One("rootfs"),
+                sent: One("mp0"),
             },
             Parameter {
                 name: "size",
@@ -13379,7 +13379,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/lxc/{vmid}/rrd",
         method: "GET",
         path: "/nodes/pve1/lxc/100/rrd",
@@ -13406,7 +13406,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/lxc/{vmid}/rrddata",
         method: "GET",
         path: "/nodes/pve1/lxc/100/rrddata",
@@ -13427,7 +13427,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/lxc/{vmid}/snapshot",
         method: "GET",
         path: "/nodes/pve1/lxc/100/snapshot",
@@ -13435,7 +13435,7 @@ pub static WIRES: &[Wire] = &[
         build: lxc_vmid_snapshot_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/lxc/{vmid}/snapshot",
         method: "POST",
         path: "/nodes/pve1/lxc/100/snapshot",
@@ -13456,7 +13456,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}",
         method: "GET",
         path: "/nodes/pve1/lxc/100/snapshot/item1",
@@ -13464,7 +13464,7 @@ pub static WIRES: &[Wire] = &[
         build: lxc_vmid_snapshot_snapname_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /nodes/{node}/lxc/{vmid}/snapshot/{snapname}",
         method: "DELETE",
         path: "/nodes/pve1/lxc/100/snapshot/item1",
@@ -13479,7 +13479,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config",
         method: "GET",
         path: "/nodes/pve1/lxc/100/snapshot/item1/config",
@@ -13487,7 +13487,7 @@ pub static WIRES: &[Wire] = &[
         build: lxc_vmid_snapshot_snapname_config_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config",
         method: "PUT",
         path: "/nodes/pve1/lxc/100/snapshot/item1/config",
@@ -13502,7 +13502,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/rollback",
         method: "POST",
         path: "/nodes/pve1/lxc/100/snapshot/item1/rollback",
@@ -13517,7 +13517,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/lxc/{vmid}/spiceproxy",
         method: "POST",
         path: "/nodes/pve1/lxc/100/spiceproxy",
@@ -13532,7 +13532,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/lxc/{vmid}/status",
         method: "GET",
         path: "/nodes/pve1/lxc/100/status",
@@ -13540,7 +13540,7 @@ pub static WIRES: &[Wire] = &[
         build: lxc_vmid_status_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/lxc/{vmid}/status/current",
         method: "GET",
         path: "/nodes/pve1/lxc/100/status/current",
@@ -13548,7 +13548,7 @@ pub static WIRES: &[Wire] = &[
         build: lxc_vmid_status_current_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/lxc/{vmid}/status/reboot",
         method: "POST",
         path: "/nodes/pve1/lxc/100/status/reboot",
@@ -13563,7 +13563,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/lxc/{vmid}/status/resume",
         method: "POST",
         path: "/nodes/pve1/lxc/100/status/resume",
@@ -13571,7 +13571,7 @@ pub static WIRES: &[Wire] = &[
         build: lxc_vmid_status_resume_post,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/lxc/{vmid}/status/shutdown",
         method: "POST",
         path: "/nodes/pve1/lxc/100/status/shutdown",
@@ -13592,7 +13592,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/lxc/{vmid}/status/start",
         method: "POST",
         path: "/nodes/pve1/lxc/100/status/start",
@@ -13613,7 +13613,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/lxc/{vmid}/status/stop",
         method: "POST",
         path: "/nodes/pve1/lxc/100/status/stop",
@@ -13634,7 +13634,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/lxc/{vmid}/status/suspend",
         method: "POST",
         path: "/nodes/pve1/lxc/100/status/suspend",
@@ -13642,7 +13642,7 @@ pub static WIRES: &[Wire] = &[
         build: lxc_vmid_status_suspend_post,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/lxc/{vmid}/template",
         method: "POST",
         path: "/nodes/pve1/lxc/100/template",
@@ -13650,7 +13650,7 @@ pub static WIRES: &[Wire] = &[
         build: lxc_vmid_template_post,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/lxc/{vmid}/termproxy",
         method: "POST",
         path: "/nodes/pve1/lxc/100/termproxy",
@@ -13658,7 +13658,7 @@ pub static WIRES: &[Wire] = &[
         build: lxc_vmid_termproxy_post,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/lxc/{vmid}/vncproxy",
         method: "POST",
         path: "/nodes/pve1/lxc/100/vncproxy",
@@ -13685,7 +13685,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/lxc/{vmid}/vncwebsocket",
         method: "GET",
         path: "/nodes/pve1/lxc/100/vncwebsocket",
@@ -13706,7 +13706,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/migrateall",
         method: "POST",
         path: "/nodes/pve1/migrateall",
@@ -13745,7 +13745,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/netstat",
         method: "GET",
         path: "/nodes/pve1/netstat",
@@ -13753,7 +13753,7 @@ pub static WIRES: &[Wire] = &[
         build: node_netstat_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/network",
         method: "GET",
         path: "/nodes/pve1/network",
@@ -13768,7 +13768,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/network",
         method: "POST",
         path: "/nodes/pve1/network",
@@ -13945,7 +13945,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /nodes/{node}/network",
         method: "PUT",
         path: "/nodes/pve1/network",
@@ -13960,7 +13960,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /nodes/{node}/network",
         method: "DELETE",
         path: "/nodes/pve1/network",
@@ -13968,7 +13968,7 @@ pub static WIRES: &[Wire] = &[
         build: node_network_delete,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/network/{iface}",
         method: "GET",
         path: "/nodes/pve1/network/eth0",
@@ -13976,7 +13976,7 @@ pub static WIRES: &[Wire] = &[
         build: node_network_iface_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /nodes/{node}/network/{iface}",
         method: "PUT",
         path: "/nodes/pve1/network/eth0",
@@ -14153,7 +14153,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /nodes/{node}/network/{iface}",
         method: "DELETE",
         path: "/nodes/pve1/network/eth0",
@@ -14161,7 +14161,7 @@ pub static WIRES: &[Wire] = &[
         build: node_network_iface_delete,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/qemu",
         method: "GET",
         path: "/nodes/pve1/qemu",
@@ -14176,7 +14176,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/qemu",
         method: "POST",
         path: "/nodes/pve1/qemu",
@@ -15027,7 +15027,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/qemu/{vmid}",
         method: "GET",
         path: "/nodes/pve1/qemu/100",
@@ -15035,7 +15035,7 @@ pub static WIRES: &[Wire] = &[
         build: qemu_vmid_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /nodes/{node}/qemu/{vmid}",
         method: "DELETE",
         path: "/nodes/pve1/qemu/100",
@@ -15062,7 +15062,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/qemu/{vmid}/agent",
         method: "GET",
         path: "/nodes/pve1/qemu/100/agent",
@@ -15070,7 +15070,7 @@ pub static WIRES: &[Wire] = &[
         build: qemu_vmid_agent_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/qemu/{vmid}/agent",
         method: "POST",
         path: "/nodes/pve1/qemu/100/agent",
@@ -15085,7 +15085,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/qemu/{vmid}/agent/exec",
         method: "POST",
         path: "/nodes/pve1/qemu/100/agent/exec",
@@ -15106,7 +15106,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/qemu/{vmid}/agent/exec-status",
         method: "GET",
         path: "/nodes/pve1/qemu/100/agent/exec-status",
@@ -15121,7 +15121,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/qemu/{vmid}/agent/file-read",
         method: "GET",
         path: "/nodes/pve1/qemu/100/agent/file-read",
@@ -15154,7 +15154,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/qemu/{vmid}/agent/file-write",
         method: "POST",
         path: "/nodes/pve1/qemu/100/agent/file-write",
@@ -15181,7 +15181,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze",
         method: "POST",
         path: "/nodes/pve1/qemu/100/agent/fsfreeze-freeze",
@@ -15189,7 +15189,7 @@ pub static WIRES: &[Wire] = &[
         build: qemu_vmid_agent_fsfreeze_freeze_post,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-status",
         method: "POST",
         path: "/nodes/pve1/qemu/100/agent/fsfreeze-status",
@@ -15197,7 +15197,7 @@ pub static WIRES: &[Wire] = &[
         build: qemu_vmid_agent_fsfreeze_status_post,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-thaw",
         method: "POST",
         path: "/nodes/pve1/qemu/100/agent/fsfreeze-thaw",
@@ -15205,7 +15205,7 @@ pub static WIRES: &[Wire] = &[
         build: qemu_vmid_agent_fsfreeze_thaw_post,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/qemu/{vmid}/agent/fstrim",
         method: "POST",
         path: "/nodes/pve1/qemu/100/agent/fstrim",
@@ -15213,7 +15213,7 @@ pub static WIRES: &[Wire] = &[
         build: qemu_vmid_agent_fstrim_post,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo",
         method: "GET",
         path: "/nodes/pve1/qemu/100/agent/get-fsinfo",
@@ -15221,7 +15221,7 @@ pub static WIRES: &[Wire] = &[
         build: qemu_vmid_agent_get_fsinfo_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/qemu/{vmid}/agent/get-host-name",
         method: "GET",
         path: "/nodes/pve1/qemu/100/agent/get-host-name",
@@ -15229,7 +15229,7 @@ pub static WIRES: &[Wire] = &[
         build: qemu_vmid_agent_get_host_name_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info",
         method: "GET",
         path: "/nodes/pve1/qemu/100/agent/get-memory-block-info",
@@ -15237,7 +15237,7 @@ pub static WIRES: &[Wire] = &[
         build: qemu_vmid_agent_get_memory_block_info_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/qemu/{vmid}/agent/get-memory-blocks",
         method: "GET",
         path: "/nodes/pve1/qemu/100/agent/get-memory-blocks",
@@ -15245,7 +15245,7 @@ pub static WIRES: &[Wire] = &[
         build: qemu_vmid_agent_get_memory_blocks_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/qemu/{vmid}/agent/get-osinfo",
         method: "GET",
         path: "/nodes/pve1/qemu/100/agent/get-osinfo",
@@ -15253,7 +15253,7 @@ pub static WIRES: &[Wire] = &[
         build: qemu_vmid_agent_get_osinfo_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/qemu/{vmid}/agent/get-time",
         method: "GET",
         path: "/nodes/pve1/qemu/100/agent/get-time",
@@ -15261,7 +15261,7 @@ pub static WIRES: &[Wire] = &[
         build: qemu_vmid_agent_get_time_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/qemu/{vmid}/agent/get-timezone",
         method: "GET",
         path: "/nodes/pve1/qemu/100/agent/get-timezone",
@@ -15269,7 +15269,7 @@ pub static WIRES: &[Wire] = &[
         build: qemu_vmid_agent_get_timezone_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/qemu/{vmid}/agent/get-users",
         method: "GET",
         path: "/nodes/pve1/qemu/100/agent/get-users",
@@ -15277,7 +15277,7 @@ pub static WIRES: &[Wire] = &[
         build: qemu_vmid_agent_get_users_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/qemu/{vmid}/agent/get-vcpus",
         method: "GET",
         path: "/nodes/pve1/qemu/100/agent/get-vcpus",
@@ -15285,7 +15285,7 @@ pub static WIRES: &[Wire] = &[
         build: qemu_vmid_agent_get_vcpus_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/qemu/{vmid}/agent/info",
         method: "GET",
         path: "/nodes/pve1/qemu/100/agent/info",
@@ -15293,7 +15293,7 @@ pub static WIRES: &[Wire] = &[
         build: qemu_vmid_agent_info_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces",
         method: "GET",
         path: "/nodes/pve1/qemu/100/agent/network-get-interfaces",
@@ -15301,7 +15301,7 @@ pub static WIRES: &[Wire] = &[
         build: qemu_vmid_agent_network_get_interfaces_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/qemu/{vmid}/agent/ping",
         method: "POST",
         path: "/nodes/pve1/qemu/100/agent/ping",
@@ -15309,7 +15309,7 @@ pub static WIRES: &[Wire] = &[
         build: qemu_vmid_agent_ping_post,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/qemu/{vmid}/agent/set-user-password",
         method: "POST",
         path: "/nodes/pve1/qemu/100/agent/set-user-password",
@@ -15336,7 +15336,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/qemu/{vmid}/agent/shutdown",
         method: "POST",
         path: "/nodes/pve1/qemu/100/agent/shutdown",
@@ -15344,7 +15344,7 @@ pub static WIRES: &[Wire] = &[
         build: qemu_vmid_agent_shutdown_post,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/qemu/{vmid}/agent/suspend-disk",
         method: "POST",
         path: "/nodes/pve1/qemu/100/agent/suspend-disk",
@@ -15352,7 +15352,7 @@ pub static WIRES: &[Wire] = &[
         build: qemu_vmid_agent_suspend_disk_post,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/qemu/{vmid}/agent/suspend-hybrid",
         method: "POST",
         path: "/nodes/pve1/qemu/100/agent/suspend-hybrid",
@@ -15360,7 +15360,7 @@ pub static WIRES: &[Wire] = &[
         build: qemu_vmid_agent_suspend_hybrid_post,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/qemu/{vmid}/agent/suspend-ram",
         method: "POST",
         path: "/nodes/pve1/qemu/100/agent/suspend-ram",
@@ -15368,7 +15368,7 @@ pub static WIRES: &[Wire] = &[
         build: qemu_vmid_agent_suspend_ram_post,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/qemu/{vmid}/clone",
         method: "POST",
         path: "/nodes/pve1/qemu/100/clone",
@@ -15437,7 +15437,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/qemu/{vmid}/cloudinit",
         method: "GET",
         path: "/nodes/pve1/qemu/100/cloudinit",
@@ -15445,7 +15445,7 @@ pub static WIRES: &[Wire] = &[
         build: qemu_vmid_cloudinit_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /nodes/{node}/qemu/{vmid}/cloudinit",
         method: "PUT",
         path: "/nodes/pve1/qemu/100/cloudinit",
@@ -15453,7 +15453,7 @@ pub static WIRES: &[Wire] = &[
         build: qemu_vmid_cloudinit_put,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/qemu/{vmid}/cloudinit/dump",
         method: "GET",
         path: "/nodes/pve1/qemu/100/cloudinit/dump",
@@ -15468,7 +15468,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/qemu/{vmid}/config",
         method: "GET",
         path: "/nodes/pve1/qemu/100/config",
@@ -15489,7 +15489,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/qemu/{vmid}/config",
         method: "POST",
         path: "/nodes/pve1/qemu/100/config",
@@ -16316,7 +16316,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /nodes/{node}/qemu/{vmid}/config",
         method: "PUT",
         path: "/nodes/pve1/qemu/100/config",
@@ -17131,7 +17131,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/qemu/{vmid}/dbus-vmstate",
         method: "POST",
         path: "/nodes/pve1/qemu/100/dbus-vmstate",
@@ -17146,7 +17146,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/qemu/{vmid}/feature",
         method: "GET",
         path: "/nodes/pve1/qemu/100/feature",
@@ -17167,7 +17167,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/qemu/{vmid}/firewall",
         method: "GET",
         path: "/nodes/pve1/qemu/100/firewall",
@@ -17175,7 +17175,7 @@ pub static WIRES: &[Wire] = &[
         build: qemu_vmid_firewall_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/qemu/{vmid}/firewall/aliases",
         method: "GET",
         path: "/nodes/pve1/qemu/100/firewall/aliases",
@@ -17183,7 +17183,7 @@ pub static WIRES: &[Wire] = &[
         build: qemu_vmid_firewall_aliases_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/qemu/{vmid}/firewall/aliases",
         method: "POST",
         path: "/nodes/pve1/qemu/100/firewall/aliases",
@@ -17210,7 +17210,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}",
         method: "GET",
         path: "/nodes/pve1/qemu/100/firewall/aliases/item1",
@@ -17218,7 +17218,7 @@ pub static WIRES: &[Wire] = &[
         build: qemu_vmid_firewall_aliases_name_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}",
         method: "PUT",
         path: "/nodes/pve1/qemu/100/firewall/aliases/item1",
@@ -17251,7 +17251,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}",
         method: "DELETE",
         path: "/nodes/pve1/qemu/100/firewall/aliases/item1",
@@ -17266,7 +17266,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/qemu/{vmid}/firewall/ipset",
         method: "GET",
         path: "/nodes/pve1/qemu/100/firewall/ipset",
@@ -17274,7 +17274,7 @@ pub static WIRES: &[Wire] = &[
         build: qemu_vmid_firewall_ipset_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/qemu/{vmid}/firewall/ipset",
         method: "POST",
         path: "/nodes/pve1/qemu/100/firewall/ipset",
@@ -17307,7 +17307,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}",
         method: "GET",
         path: "/nodes/pve1/qemu/100/firewall/ipset/item1",
@@ -17315,7 +17315,7 @@ pub static WIRES: &[Wire] = &[
         build: qemu_vmid_firewall_ipset_name_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}",
         method: "POST",
         path: "/nodes/pve1/qemu/100/firewall/ipset/item1",
@@ -17342,7 +17342,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}",
         method: "DELETE",
         path: "/nodes/pve1/qemu/100/firewall/ipset/item1",
@@ -17357,7 +17357,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}",
         method: "GET",
         path: "/nodes/pve1/qemu/100/firewall/ipset/item1/192.0.2.0%2F24",
@@ -17365,7 +17365,7 @@ pub static WIRES: &[Wire] = &[
         build: qemu_vmid_firewall_ipset_name_cidr_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}",
         method: "PUT",
         path: "/nodes/pve1/qemu/100/firewall/ipset/item1/192.0.2.0%2F24",
@@ -17392,7 +17392,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}",
         method: "DELETE",
         path: "/nodes/pve1/qemu/100/firewall/ipset/item1/192.0.2.0%2F24",
@@ -17407,7 +17407,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/qemu/{vmid}/firewall/log",
         method: "GET",
         path: "/nodes/pve1/qemu/100/firewall/log",
@@ -17440,7 +17440,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/qemu/{vmid}/firewall/options",
         method: "GET",
         path: "/nodes/pve1/qemu/100/firewall/options",
@@ -17448,7 +17448,7 @@ pub static WIRES: &[Wire] = &[
         build: qemu_vmid_firewall_options_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /nodes/{node}/qemu/{vmid}/firewall/options",
         method: "PUT",
         path: "/nodes/pve1/qemu/100/firewall/options",
@@ -17529,7 +17529,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/qemu/{vmid}/firewall/refs",
         method: "GET",
         path: "/nodes/pve1/qemu/100/firewall/refs",
@@ -17544,7 +17544,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/qemu/{vmid}/firewall/rules",
         method: "GET",
         path: "/nodes/pve1/qemu/100/firewall/rules",
@@ -17552,7 +17552,7 @@ pub static WIRES: &[Wire] = &[
         build: qemu_vmid_firewall_rules_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/qemu/{vmid}/firewall/rules",
         method: "POST",
         path: "/nodes/pve1/qemu/100/firewall/rules",
@@ -17651,7 +17651,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}",
         method: "GET",
         path: "/nodes/pve1/qemu/100/firewall/rules/7",
@@ -17659,7 +17659,7 @@ pub static WIRES: &[Wire] = &[
         build: qemu_vmid_firewall_rules_pos_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}",
         method: "PUT",
         path: "/nodes/pve1/qemu/100/firewall/rules/7",
@@ -17764,7 +17764,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}",
         method: "DELETE",
         path: "/nodes/pve1/qemu/100/firewall/rules/7",
@@ -17779,7 +17779,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/qemu/{vmid}/migrate",
         method: "GET",
         path: "/nodes/pve1/qemu/100/migrate",
@@ -17794,7 +17794,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/qemu/{vmid}/migrate",
         method: "POST",
         path: "/nodes/pve1/qemu/100/migrate",
@@ -17857,7 +17857,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/qemu/{vmid}/monitor",
         method: "POST",
         path: "/nodes/pve1/qemu/100/monitor",
@@ -17872,7 +17872,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/qemu/{vmid}/move_disk",
         method: "POST",
         path: "/nodes/pve1/qemu/100/move_disk",
@@ -17883,7 +17883,7 @@ pub static WIRES: &[Wire] = &[
                 name: "disk",
                 known: true,
                 of: None,
-                sent: One("ide0"),
+                sent: One("scsi0"),
             },
             Parameter {
                 name: "bwlimit",
@@ -17925,7 +17925,7 @@ pub static WIRES: &[Wire] = &[
                 name: "target-disk",
                 known: true,
                 of: None,
-                sent: One("ide0"),
+                sent: One("scsi0"),
             },
             Parameter {
                 name: "target-vmid",
@@ -17935,7 +17935,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/qemu/{vmid}/mtunnel",
         method: "POST",
         path: "/nodes/pve1/qemu/100/mtunnel",
@@ -17956,7 +17956,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/qemu/{vmid}/mtunnelwebsocket",
         method: "GET",
         path: "/nodes/pve1/qemu/100/mtunnelwebsocket",
@@ -17977,7 +17977,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/qemu/{vmid}/pending",
         method: "GET",
         path: "/nodes/pve1/qemu/100/pending",
@@ -17985,7 +17985,7 @@ pub static WIRES: &[Wire] = &[
         build: qemu_vmid_pending_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/qemu/{vmid}/remote_migrate",
         method: "POST",
         path: "/nodes/pve1/qemu/100/remote_migrate",
@@ -18043,7 +18043,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /nodes/{node}/qemu/{vmid}/resize",
         method: "PUT",
         path: "/nodes/pve1/qemu/100/resize",
@@ -18054,7 +18054,7 @@ pub static WIRES: &[Wire] = &[
                 name: "disk",
                 known: true,
                 of: None,
-                sent: One("ide0"),
+                sent: One("scsi0"),
             },
             Parameter {
                 name: "size",
@@ -18076,7 +18076,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/qemu/{vmid}/rrd",
         method: "GET",
         path: "/nodes/pve1/qemu/100/rrd",
@@ -18103,7 +18103,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/qemu/{vmid}/rrddata",
         method: "GET",
         path: "/nodes/pve1/qemu/100/rrddata",
@@ -18124,7 +18124,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /nodes/{node}/qemu/{vmid}/sendkey",
         method: "PUT",
         path: "/nodes/pve1/qemu/100/sendkey",
@@ -18145,7 +18145,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/qemu/{vmid}/snapshot",
         method: "GET",
         path: "/nodes/pve1/qemu/100/snapshot",
@@ -18153,7 +18153,7 @@ pub static WIRES: &[Wire] = &[
         build: qemu_vmid_snapshot_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/qemu/{vmid}/snapshot",
         method: "POST",
         path: "/nodes/pve1/qemu/100/snapshot",
@@ -18180,7 +18180,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}",
         method: "GET",
         path: "/nodes/pve1/qemu/100/snapshot/item1",
@@ -18188,7 +18188,7 @@ pub static WIRES: &[Wire] = &[
         build: qemu_vmid_snapshot_snapname_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /nodes/{node}/qemu/{vmid}/snapshot/{snapname}",
         method: "DELETE",
         path: "/nodes/pve1/qemu/100/snapshot/item1",
@@ -18203,7 +18203,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config",
         method: "GET",
         path: "/nodes/pve1/qemu/100/snapshot/item1/config",
@@ -18211,7 +18211,7 @@ pub static WIRES: &[Wire] = &[
         build: qemu_vmid_snapshot_snapname_config_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config",
         method: "PUT",
         path: "/nodes/pve1/qemu/100/snapshot/item1/config",
@@ -18226,7 +18226,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/rollback",
         method: "POST",
         path: "/nodes/pve1/qemu/100/snapshot/item1/rollback",
@@ -18241,7 +18241,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/qemu/{vmid}/spiceproxy",
         method: "POST",
         path: "/nodes/pve1/qemu/100/spiceproxy",
@@ -18256,7 +18256,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/qemu/{vmid}/status",
         method: "GET",
         path: "/nodes/pve1/qemu/100/status",
@@ -18264,7 +18264,7 @@ pub static WIRES: &[Wire] = &[
         build: qemu_vmid_status_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/qemu/{vmid}/status/current",
         method: "GET",
         path: "/nodes/pve1/qemu/100/status/current",
@@ -18272,7 +18272,7 @@ pub static WIRES: &[Wire] = &[
         build: qemu_vmid_status_current_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/qemu/{vmid}/status/reboot",
         method: "POST",
         path: "/nodes/pve1/qemu/100/status/reboot",
@@ -18287,7 +18287,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/qemu/{vmid}/status/reset",
         method: "POST",
         path: "/nodes/pve1/qemu/100/status/reset",
@@ -18302,7 +18302,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/qemu/{vmid}/status/resume",
         method: "POST",
         path: "/nodes/pve1/qemu/100/status/resume",
@@ -18323,7 +18323,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/qemu/{vmid}/status/shutdown",
         method: "POST",
         path: "/nodes/pve1/qemu/100/status/shutdown",
@@ -18356,7 +18356,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/qemu/{vmid}/status/start",
         method: "POST",
         path: "/nodes/pve1/qemu/100/status/start",
@@ -18439,7 +18439,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/qemu/{vmid}/status/stop",
         method: "POST",
         path: "/nodes/pve1/qemu/100/status/stop",
@@ -18478,7 +18478,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/qemu/{vmid}/status/suspend",
         method: "POST",
         path: "/nodes/pve1/qemu/100/status/suspend",
@@ -18505,7 +18505,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/qemu/{vmid}/template",
         method: "POST",
         path: "/nodes/pve1/qemu/100/template",
@@ -18520,7 +18520,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/qemu/{vmid}/termproxy",
         method: "POST",
         path: "/nodes/pve1/qemu/100/termproxy",
@@ -18535,7 +18535,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /nodes/{node}/qemu/{vmid}/unlink",
         method: "PUT",
         path: "/nodes/pve1/qemu/100/unlink",
@@ -18556,7 +18556,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/qemu/{vmid}/vncproxy",
         method: "POST",
         path: "/nodes/pve1/qemu/100/vncproxy",
@@ -18577,7 +18577,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/qemu/{vmid}/vncwebsocket",
         method: "GET",
         path: "/nodes/pve1/qemu/100/vncwebsocket",
@@ -18598,7 +18598,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/query-oci-repo-tags",
         method: "GET",
         path: "/nodes/pve1/query-oci-repo-tags",
@@ -18613,7 +18613,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/query-url-metadata",
         method: "GET",
         path: "/nodes/pve1/query-url-metadata",
@@ -18634,7 +18634,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/replication",
         method: "GET",
         path: "/nodes/pve1/replication",
@@ -18649,7 +18649,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/replication/{id}",
         method: "GET",
         path: "/nodes/pve1/replication/100-0",
@@ -18657,7 +18657,7 @@ pub static WIRES: &[Wire] = &[
         build: node_replication_id_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/replication/{id}/log",
         method: "GET",
         path: "/nodes/pve1/replication/100-0/log",
@@ -18678,7 +18678,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/replication/{id}/schedule_now",
         method: "POST",
         path: "/nodes/pve1/replication/100-0/schedule_now",
@@ -18686,7 +18686,7 @@ pub static WIRES: &[Wire] = &[
         build: node_replication_id_schedule_now_post,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/replication/{id}/status",
         method: "GET",
         path: "/nodes/pve1/replication/100-0/status",
@@ -18694,7 +18694,7 @@ pub static WIRES: &[Wire] = &[
         build: node_replication_id_status_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/report",
         method: "GET",
         path: "/nodes/pve1/report",
@@ -18702,7 +18702,7 @@ pub static WIRES: &[Wire] = &[
         build: node_report_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/rrd",
         method: "GET",
         path: "/nodes/pve1/rrd",
@@ -18729,7 +18729,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/rrddata",
         method: "GET",
         path: "/nodes/pve1/rrddata",
@@ -18750,7 +18750,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/scan",
         method: "GET",
         path: "/nodes/pve1/scan",
@@ -18758,7 +18758,7 @@ pub static WIRES: &[Wire] = &[
         build: node_scan_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/scan/cifs",
         method: "GET",
         path: "/nodes/pve1/scan/cifs",
@@ -18791,7 +18791,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/scan/glusterfs",
         method: "GET",
         path: "/nodes/pve1/scan/glusterfs",
@@ -18806,7 +18806,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/scan/iscsi",
         method: "GET",
         path: "/nodes/pve1/scan/iscsi",
@@ -18821,7 +18821,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/scan/lvm",
         method: "GET",
         path: "/nodes/pve1/scan/lvm",
@@ -18829,7 +18829,7 @@ pub static WIRES: &[Wire] = &[
         build: node_scan_lvm_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/scan/lvmthin",
         method: "GET",
         path: "/nodes/pve1/scan/lvmthin",
@@ -18844,7 +18844,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/scan/nfs",
         method: "GET",
         path: "/nodes/pve1/scan/nfs",
@@ -18859,7 +18859,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/scan/pbs",
         method: "GET",
         path: "/nodes/pve1/scan/pbs",
@@ -18900,7 +18900,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/scan/zfs",
         method: "GET",
         path: "/nodes/pve1/scan/zfs",
@@ -18908,7 +18908,7 @@ pub static WIRES: &[Wire] = &[
         build: node_scan_zfs_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/sdn",
         method: "GET",
         path: "/nodes/pve1/sdn",
@@ -18916,7 +18916,7 @@ pub static WIRES: &[Wire] = &[
         build: node_sdn_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/sdn/fabrics/{fabric}",
         method: "GET",
         path: "/nodes/pve1/sdn/fabrics/item1",
@@ -18924,7 +18924,7 @@ pub static WIRES: &[Wire] = &[
         build: node_sdn_fabrics_fabric_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/sdn/fabrics/{fabric}/interfaces",
         method: "GET",
         path: "/nodes/pve1/sdn/fabrics/item1/interfaces",
@@ -18932,7 +18932,7 @@ pub static WIRES: &[Wire] = &[
         build: node_sdn_fabrics_fabric_interfaces_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/sdn/fabrics/{fabric}/neighbors",
         method: "GET",
         path: "/nodes/pve1/sdn/fabrics/item1/neighbors",
@@ -18940,7 +18940,7 @@ pub static WIRES: &[Wire] = &[
         build: node_sdn_fabrics_fabric_neighbors_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/sdn/fabrics/{fabric}/routes",
         method: "GET",
         path: "/nodes/pve1/sdn/fabrics/item1/routes",
@@ -18948,7 +18948,7 @@ pub static WIRES: &[Wire] = &[
         build: node_sdn_fabrics_fabric_routes_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/sdn/vnets/{vnet}",
         method: "GET",
         path: "/nodes/pve1/sdn/vnets/item1",
@@ -18956,7 +18956,7 @@ pub static WIRES: &[Wire] = &[
         build: node_sdn_vnets_vnet_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/sdn/vnets/{vnet}/mac-vrf",
         method: "GET",
         path: "/nodes/pve1/sdn/vnets/item1/mac-vrf",
@@ -18964,7 +18964,7 @@ pub static WIRES: &[Wire] = &[
         build: node_sdn_vnets_vnet_mac_vrf_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/sdn/zones",
         method: "GET",
         path: "/nodes/pve1/sdn/zones",
@@ -18972,7 +18972,7 @@ pub static WIRES: &[Wire] = &[
         build: node_sdn_zones_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/sdn/zones/{zone}",
         method: "GET",
         path: "/nodes/pve1/sdn/zones/item1",
@@ -18980,7 +18980,7 @@ pub static WIRES: &[Wire] = &[
         build: node_sdn_zones_zone_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/sdn/zones/{zone}/bridges",
         method: "GET",
         path: "/nodes/pve1/sdn/zones/ab%26c%3Dd%3Be%2Bf%2541%C3%BC/bridges",
@@ -18988,7 +18988,7 @@ pub static WIRES: &[Wire] = &[
         build: node_sdn_zones_zone_bridges_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/sdn/zones/{zone}/content",
         method: "GET",
         path: "/nodes/pve1/sdn/zones/item1/content",
@@ -18996,7 +18996,7 @@ pub static WIRES: &[Wire] = &[
         build: node_sdn_zones_zone_content_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/sdn/zones/{zone}/ip-vrf",
         method: "GET",
         path: "/nodes/pve1/sdn/zones/ab%26c%3Dd%3Be%2Bf%2541%C3%BC/ip-vrf",
@@ -19004,7 +19004,7 @@ pub static WIRES: &[Wire] = &[
         build: node_sdn_zones_zone_ip_vrf_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/services",
         method: "GET",
         path: "/nodes/pve1/services",
@@ -19012,7 +19012,7 @@ pub static WIRES: &[Wire] = &[
         build: node_services_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/services/{service}",
         method: "GET",
         path: "/nodes/pve1/services/chrony",
@@ -19020,7 +19020,7 @@ pub static WIRES: &[Wire] = &[
         build: node_services_service_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/services/{service}/reload",
         method: "POST",
         path: "/nodes/pve1/services/chrony/reload",
@@ -19028,7 +19028,7 @@ pub static WIRES: &[Wire] = &[
         build: node_services_service_reload_post,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/services/{service}/restart",
         method: "POST",
         path: "/nodes/pve1/services/chrony/restart",
@@ -19036,7 +19036,7 @@ pub static WIRES: &[Wire] = &[
         build: node_services_service_restart_post,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/services/{service}/start",
         method: "POST",
         path: "/nodes/pve1/services/chrony/start",
@@ -19044,7 +19044,7 @@ pub static WIRES: &[Wire] = &[
         build: node_services_service_start_post,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/services/{service}/state",
         method: "GET",
         path: "/nodes/pve1/services/chrony/state",
@@ -19052,7 +19052,7 @@ pub static WIRES: &[Wire] = &[
         build: node_services_service_state_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/services/{service}/stop",
         method: "POST",
         path: "/nodes/pve1/services/chrony/stop",
@@ -19060,7 +19060,7 @@ pub static WIRES: &[Wire] = &[
         build: node_services_service_stop_post,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/spiceshell",
         method: "POST",
         path: "/nodes/pve1/spiceshell",
@@ -19087,7 +19087,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/startall",
         method: "POST",
         path: "/nodes/pve1/startall",
@@ -19114,7 +19114,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/status",
         method: "GET",
         path: "/nodes/pve1/status",
@@ -19122,7 +19122,7 @@ pub static WIRES: &[Wire] = &[
         build: node_status_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/status",
         method: "POST",
         path: "/nodes/pve1/status",
@@ -19137,7 +19137,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/stopall",
         method: "POST",
         path: "/nodes/pve1/stopall",
@@ -19170,7 +19170,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/storage",
         method: "GET",
         path: "/nodes/pve1/storage",
@@ -19209,7 +19209,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/storage/{storage}",
         method: "GET",
         path: "/nodes/pve1/storage/local",
@@ -19217,7 +19217,7 @@ pub static WIRES: &[Wire] = &[
         build: node_storage_storage_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/storage/{storage}/content",
         method: "GET",
         path: "/nodes/pve1/storage/local/content",
@@ -19238,7 +19238,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/storage/{storage}/content",
         method: "POST",
         path: "/nodes/pve1/storage/local/content",
@@ -19271,7 +19271,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/storage/{storage}/content/{volume}",
         method: "GET",
         path: "/nodes/pve1/storage/local/content/local%3Aiso%2Fdebian-13.iso",
@@ -19279,7 +19279,7 @@ pub static WIRES: &[Wire] = &[
         build: node_storage_storage_content_volume_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/storage/{storage}/content/{volume}",
         method: "POST",
         path: "/nodes/pve1/storage/local/content/local%3Aiso%2Fdebian-13.iso",
@@ -19300,7 +19300,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /nodes/{node}/storage/{storage}/content/{volume}",
         method: "PUT",
         path: "/nodes/pve1/storage/local/content/local%3Aiso%2Fdebian-13.iso",
@@ -19321,7 +19321,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /nodes/{node}/storage/{storage}/content/{volume}",
         method: "DELETE",
         path: "/nodes/pve1/storage/local/content/local%3Aiso%2Fdebian-13.iso",
@@ -19336,7 +19336,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/storage/{storage}/download-url",
         method: "POST",
         path: "/nodes/pve1/storage/local/download-url",
@@ -19387,7 +19387,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/storage/{storage}/file-restore/download",
         method: "GET",
         path: "/nodes/pve1/storage/local/file-restore/download",
@@ -19414,7 +19414,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/storage/{storage}/file-restore/list",
         method: "GET",
         path: "/nodes/pve1/storage/local/file-restore/list",
@@ -19435,7 +19435,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/storage/{storage}/identity",
         method: "GET",
         path: "/nodes/pve1/storage/local/identity",
@@ -19443,7 +19443,7 @@ pub static WIRES: &[Wire] = &[
         build: node_storage_storage_identity_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/storage/{storage}/import-metadata",
         method: "GET",
         path: "/nodes/pve1/storage/local/import-metadata",
@@ -19458,7 +19458,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/storage/{storage}/oci-registry-pull",
         method: "POST",
         path: "/nodes/pve1/storage/local/oci-registry-pull",
@@ -19479,7 +19479,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/storage/{storage}/prunebackups",
         method: "GET",
         path: "/nodes/pve1/storage/local/prunebackups",
@@ -19515,7 +19515,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /nodes/{node}/storage/{storage}/prunebackups",
         method: "DELETE",
         path: "/nodes/pve1/storage/local/prunebackups",
@@ -19551,7 +19551,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/storage/{storage}/rrd",
         method: "GET",
         path: "/nodes/pve1/storage/local/rrd",
@@ -19578,7 +19578,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/storage/{storage}/rrddata",
         method: "GET",
         path: "/nodes/pve1/storage/local/rrddata",
@@ -19599,7 +19599,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/storage/{storage}/status",
         method: "GET",
         path: "/nodes/pve1/storage/local/status",
@@ -19607,7 +19607,7 @@ pub static WIRES: &[Wire] = &[
         build: node_storage_storage_status_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/storage/{storage}/upload",
         method: "POST",
         path: "/nodes/pve1/storage/local/upload",
@@ -19646,7 +19646,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/subscription",
         method: "GET",
         path: "/nodes/pve1/subscription",
@@ -19654,7 +19654,7 @@ pub static WIRES: &[Wire] = &[
         build: node_subscription_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/subscription",
         method: "POST",
         path: "/nodes/pve1/subscription",
@@ -19669,7 +19669,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /nodes/{node}/subscription",
         method: "PUT",
         path: "/nodes/pve1/subscription",
@@ -19684,7 +19684,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /nodes/{node}/subscription",
         method: "DELETE",
         path: "/nodes/pve1/subscription",
@@ -19692,7 +19692,7 @@ pub static WIRES: &[Wire] = &[
         build: node_subscription_delete,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/suspendall",
         method: "POST",
         path: "/nodes/pve1/suspendall",
@@ -19713,7 +19713,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/syslog",
         method: "GET",
         path: "/nodes/pve1/syslog",
@@ -19752,7 +19752,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/tasks",
         method: "GET",
         path: "/nodes/pve1/tasks",
@@ -19821,7 +19821,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/tasks/{upid}",
         method: "GET",
         path: "/nodes/pve1/tasks/UPID%3Apve1%3A00000C1C%3A0002C651%3A6B01F6B2%3Aimgcopy%3A%3Aroot%40pam%3A",
@@ -19829,7 +19829,7 @@ pub static WIRES: &[Wire] = &[
         build: node_tasks_upid_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /nodes/{node}/tasks/{upid}",
         method: "DELETE",
         path: "/nodes/pve1/tasks/UPID%3Apve1%3A00000C1C%3A0002C651%3A6B01F6B2%3Aimgcopy%3A%3Aroot%40pam%3A",
@@ -19837,7 +19837,7 @@ pub static WIRES: &[Wire] = &[
         build: node_tasks_upid_delete,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/tasks/{upid}/log",
         method: "GET",
         path: "/nodes/pve1/tasks/UPID%3Apve1%3A00000C1C%3A0002C651%3A6B01F6B2%3Aimgcopy%3A%3Aroot%40pam%3A/log",
@@ -19864,7 +19864,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/tasks/{upid}/status",
         method: "GET",
         path: "/nodes/pve1/tasks/UPID%3Apve1%3A00000C1C%3A0002C651%3A6B01F6B2%3Aimgcopy%3A%3Aroot%40pam%3A/status",
@@ -19872,7 +19872,7 @@ pub static WIRES: &[Wire] = &[
         build: node_tasks_upid_status_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/termproxy",
         method: "POST",
         path: "/nodes/pve1/termproxy",
@@ -19893,7 +19893,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/time",
         method: "GET",
         path: "/nodes/pve1/time",
@@ -19901,7 +19901,7 @@ pub static WIRES: &[Wire] = &[
         build: node_time_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /nodes/{node}/time",
         method: "PUT",
         path: "/nodes/pve1/time",
@@ -19916,7 +19916,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/version",
         method: "GET",
         path: "/nodes/pve1/version",
@@ -19924,7 +19924,7 @@ pub static WIRES: &[Wire] = &[
         build: node_version_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/vncshell",
         method: "POST",
         path: "/nodes/pve1/vncshell",
@@ -19963,7 +19963,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/vncwebsocket",
         method: "GET",
         path: "/nodes/pve1/vncwebsocket",
@@ -19984,7 +19984,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/vzdump",
         method: "POST",
         path: "/nodes/pve1/vzdump",
@@ -20212,7 +20212,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/vzdump/defaults",
         method: "GET",
         path: "/nodes/pve1/vzdump/defaults",
@@ -20227,7 +20227,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /nodes/{node}/vzdump/extractconfig",
         method: "GET",
         path: "/nodes/pve1/vzdump/extractconfig",
@@ -20242,7 +20242,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /nodes/{node}/wakeonlan",
         method: "POST",
         path: "/nodes/pve1/wakeonlan",
@@ -20250,7 +20250,7 @@ pub static WIRES: &[Wire] = &[
         build: node_wakeonlan_post,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /pools",
         method: "GET",
         path: "/pools",
@@ -20271,7 +20271,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /pools",
         method: "POST",
         path: "/pools",
@@ -20292,7 +20292,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /pools",
         method: "PUT",
         path: "/pools",
@@ -20337,7 +20337,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /pools",
         method: "DELETE",
         path: "/pools",
@@ -20352,7 +20352,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /pools/{poolid}",
         method: "GET",
         path: "/pools/pool1",
@@ -20367,7 +20367,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /pools/{poolid}",
         method: "PUT",
         path: "/pools/pool1",
@@ -20406,7 +20406,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /pools/{poolid}",
         method: "DELETE",
         path: "/pools/pool1",
@@ -20414,7 +20414,7 @@ pub static WIRES: &[Wire] = &[
         build: pools_poolid_delete,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /storage",
         method: "GET",
         path: "/storage",
@@ -20429,7 +20429,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "POST /storage",
         method: "POST",
         path: "/storage",
@@ -20847,7 +20847,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /storage/{storage}",
         method: "GET",
         path: "/storage/local",
@@ -20855,7 +20855,7 @@ pub static WIRES: &[Wire] = &[
         build: storage_storage_get,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "PUT /storage/{storage}",
         method: "PUT",
         path: "/storage/local",
@@ -21201,7 +21201,7 @@ pub static WIRES: &[Wire] = &[
             },
         ],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "DELETE /storage/{storage}",
         method: "DELETE",
         path: "/storage/local",
@@ -21209,7 +21209,7 @@ pub static WIRES: &[Wire] = &[
         build: storage_storage_delete,
         parameters: &[],
     },
-    Wire {
+    ExpectedRequest {
         endpoint: "GET /version",
         method: "GET",
         path: "/version",
@@ -21842,7 +21842,7 @@ fn cluster_acme_plugins_post() -> Call {
         .post()
         .type_(pve::cluster_acme::ClusterAcmePluginsType::Dns)
         .id("item1")
-        .api(pve::cluster_acme::ClusterAcmePluginsGetApi::V1984hosting)
+        .api(pve::cluster_acme::AcmeDnsApi::V1984hosting)
         .data("a b&c=d;e+f%41/ü")
         .disable(true)
         .nodes(["pve1", "pve1"])
@@ -21862,7 +21862,7 @@ fn cluster_acme_plugins_id_put() -> Call {
         .plugins()
         .id("item1")
         .put()
-        .api(pve::cluster_acme::ClusterAcmePluginsGetApi::V1984hosting)
+        .api(pve::cluster_acme::AcmeDnsApi::V1984hosting)
         .data("a b&c=d;e+f%41/ü")
         .delete(["validation-delay", "validation-delay"])
         .unset("nodes")
@@ -23669,7 +23669,7 @@ fn cluster_qemu_custom_cpu_models_post() -> Call {
         .custom_cpu_models()
         .post()
         .cputype("item1")
-        .reported_model(pve::cluster::ClusterQemuCustomCpuModelsReportedModel::V486)
+        .reported_model(pve::cluster::QemuReportedCpuModel::V486)
         .flags("+aes;-pcid")
         .guest_phys_bits(32i64)
         .hidden(true)
@@ -23707,7 +23707,7 @@ fn cluster_qemu_custom_cpu_models_cputype_put() -> Call {
         .hv_vendor_id("item1")
         .level(7i64)
         .phys_bits("host")
-        .reported_model(pve::cluster::ClusterQemuCustomCpuModelsReportedModel::V486)
+        .reported_model(pve::cluster::QemuReportedCpuModel::V486)
         .call()
         .clone()
 }
@@ -23785,7 +23785,7 @@ fn cluster_resources_get() -> Call {
         .cluster()
         .resources()
         .get()
-        .type_(pve::cluster::ClusterResourcesGetType::Vm)
+        .type_(pve::cluster::ClusterResourcesFilter::Vm)
         .call()
         .clone()
 }
@@ -24054,8 +24054,8 @@ fn cluster_sdn_fabrics_fabric_id_put() -> Call {
         .area("a b&c=d;e+f%41/ü")
         .csnp_interval(7i64)
         .delete([
-            pve::cluster_sdn::ClusterSdnFabricsFabricDelete::IpPrefix,
-            pve::cluster_sdn::ClusterSdnFabricsFabricDelete::IpPrefix,
+            pve::cluster_sdn::SdnFabricDelete::IpPrefix,
+            pve::cluster_sdn::SdnFabricDelete::IpPrefix,
         ])
         .unset("route_filter")
         .digest("a b&c=d;e+f%41/ü")
@@ -24192,8 +24192,8 @@ fn cluster_sdn_fabrics_node_fabric_id_node_id_put() -> Call {
         .put(pve::cluster_sdn::ClusterSdnFabricsProtocol::Openfabric)
         .allowed_ips(["192.0.2.0/24", "192.0.2.0/24"])
         .delete([
-            pve::cluster_sdn::ClusterSdnFabricsNodeDelete::Interfaces,
-            pve::cluster_sdn::ClusterSdnFabricsNodeDelete::Interfaces,
+            pve::cluster_sdn::SdnFabricNodeDelete::Interfaces,
+            pve::cluster_sdn::SdnFabricNodeDelete::Interfaces,
         ])
         .unset("ip6")
         .digest("a b&c=d;e+f%41/ü")
@@ -24386,8 +24386,8 @@ fn cluster_sdn_prefix_lists_id_put() -> Call {
         .id("item1")
         .put()
         .delete([
-            pve::cluster_sdn::ClusterSdnPrefixListDelete::Entries,
-            pve::cluster_sdn::ClusterSdnPrefixListDelete::Entries,
+            pve::cluster_sdn::SdnPrefixListDelete::Entries,
+            pve::cluster_sdn::SdnPrefixListDelete::Entries,
         ])
         .unset("entries")
         .digest("a b&c=d;e+f%41/ü")
@@ -24476,8 +24476,8 @@ fn cluster_sdn_prefix_lists_id_entries_url_seq_put() -> Call {
         .put()
         .action(pve::cluster_sdn::ClusterSdnAction::Permit)
         .delete([
-            pve::cluster_sdn::ClusterSdnPrefixListsEntryDelete::Le,
-            pve::cluster_sdn::ClusterSdnPrefixListsEntryDelete::Le,
+            pve::cluster_sdn::SdnPrefixListEntryDelete::Le,
+            pve::cluster_sdn::SdnPrefixListEntryDelete::Le,
         ])
         .unset("seq")
         .digest("a b&c=d;e+f%41/ü")
@@ -24617,8 +24617,8 @@ fn cluster_sdn_route_maps_entries_route_map_id_entry_order_put() -> Call {
         .action(pve::cluster_sdn::ClusterSdnAction::Permit)
         .call_("item1")
         .delete([
-            pve::cluster_sdn::ClusterSdnRouteMapsEntriesEntryDelete::Set,
-            pve::cluster_sdn::ClusterSdnRouteMapsEntriesEntryDelete::Set,
+            pve::cluster_sdn::SdnRouteMapEntryDelete::Set,
+            pve::cluster_sdn::SdnRouteMapEntryDelete::Set,
         ])
         .unset("exit-action")
         .digest("a b&c=d;e+f%41/ü")
@@ -27110,14 +27110,14 @@ fn lxc_vmid_move_volume_post() -> Call {
         .lxc()
         .vmid(100_u32)
         .move_volume()
-        .post(pve::lxc::LxcMoveVolumeVolume::Rootfs)
+        .post("mp0")
         .bwlimit(7i64)
         .delete(true)
         .digest("a b&c=d;e+f%41/ü")
         .storage("local")
         .target_digest("a b&c=d;e+f%41/ü")
         .target_vmid(100_u32)
-        .target_volume(pve::lxc::LxcMoveVolumeTargetVolume::Rootfs)
+        .target_volume("mp0")
         .call()
         .clone()
 }
@@ -27197,7 +27197,7 @@ fn lxc_vmid_resize_put() -> Call {
         .vmid(100_u32)
         .resize()
         .put()
-        .disk(pve::lxc::LxcResizeDisk::Rootfs)
+        .disk("mp0")
         .size("10G")
         .digest("a b&c=d;e+f%41/ü")
         .call()
@@ -27526,7 +27526,7 @@ fn node_network_get() -> Call {
         .node("pve1")
         .network()
         .get()
-        .type_(pve::nodes::NodeNetworkGetType::Bridge)
+        .type_(pve::nodes::NodeNetworkFilter::Bridge)
         .call()
         .clone()
 }
@@ -27537,7 +27537,7 @@ fn node_network_post() -> Call {
         .node("pve1")
         .network()
         .post()
-        .type_(pve::nodes::NodeNetworkGetResultType::Bridge)
+        .type_(pve::nodes::NodeNetworkType::Bridge)
         .iface("eth0")
         .address("192.0.2.10")
         .address6("2001:db8::10")
@@ -27594,7 +27594,7 @@ fn node_network_iface_put() -> Call {
         .node("pve1")
         .network()
         .iface("eth0")
-        .put(pve::nodes::NodeNetworkGetResultType::Bridge)
+        .put(pve::nodes::NodeNetworkType::Bridge)
         .address("192.0.2.10")
         .address6("2001:db8::10")
         .autostart(true)
@@ -29735,14 +29735,14 @@ fn qemu_vmid_move_disk_post() -> Call {
         .qemu()
         .vmid(100_u32)
         .move_disk()
-        .post(pve::qemu::QemuMoveDiskDisk::Ide0)
+        .post("scsi0")
         .bwlimit(7i64)
         .delete(true)
         .digest("a b&c=d;e+f%41/ü")
         .format(pve::qemu::QemuCloneFormat::Raw)
         .storage("local")
         .target_digest("a b&c=d;e+f%41/ü")
-        .target_disk(pve::qemu::QemuMoveDiskTargetDisk::Ide0)
+        .target_disk("scsi0")
         .target_vmid(100_u32)
         .call()
         .clone()
@@ -29821,7 +29821,7 @@ fn qemu_vmid_resize_put() -> Call {
         .vmid(100_u32)
         .resize()
         .put()
-        .disk(pve::qemu::QemuDisk::Ide0)
+        .disk("scsi0")
         .size("10G")
         .digest("a b&c=d;e+f%41/ü")
         .skiplock(true)
@@ -30138,7 +30138,7 @@ fn qemu_vmid_template_post() -> Call {
         .vmid(100_u32)
         .template()
         .post()
-        .disk(pve::qemu::QemuDisk::Ide0)
+        .disk(pve::qemu::QemuTemplateDisk::Ide0)
         .call()
         .clone()
 }

@@ -7,7 +7,7 @@ use proxmox_api::pve::{self, Root};
 
 use proxmox_api::value::decode::DecodeError;
 
-use crate::wire::{WriteBack, Written};
+use crate::request::{WriteBack, Written};
 
 /// By path and verb of the request.
 pub static WRITE_BACKS: &[WriteBack] = &[
@@ -63,13 +63,13 @@ pub static WRITE_BACKS: &[WriteBack] = &[
     },
     WriteBack {
         endpoint: "POST /access/tfa/{userid}",
-        of: "AccessTfaUseridItem",
-        write: access_tfa_userid_post_of_access_tfa_userid_item,
+        of: "AccessTfaEntry",
+        write: access_tfa_userid_post_of_access_tfa_entry,
     },
     WriteBack {
         endpoint: "PUT /access/tfa/{userid}/{id}",
-        of: "AccessTfaUseridItem",
-        write: access_tfa_userid_id_put_of_access_tfa_userid_item,
+        of: "AccessTfaEntry",
+        write: access_tfa_userid_id_put_of_access_tfa_entry,
     },
     WriteBack {
         endpoint: "POST /access/users",
@@ -93,18 +93,18 @@ pub static WRITE_BACKS: &[WriteBack] = &[
     },
     WriteBack {
         endpoint: "POST /access/users/{userid}/token/{tokenid}",
-        of: "AccessUsersTokenGet",
-        write: access_users_userid_token_tokenid_post_of_access_users_token_get,
+        of: "AccessUserToken",
+        write: access_users_userid_token_tokenid_post_of_access_user_token,
     },
     WriteBack {
         endpoint: "PUT /access/users/{userid}/token/{tokenid}",
-        of: "AccessUsersTokenGet",
-        write: access_users_userid_token_tokenid_put_of_access_users_token_get,
+        of: "AccessUserToken",
+        write: access_users_userid_token_tokenid_put_of_access_user_token,
     },
     WriteBack {
         endpoint: "PUT /access/users/{userid}/token/{tokenid}",
-        of: "AccessUsersTokenItem",
-        write: access_users_userid_token_tokenid_put_of_access_users_token_item,
+        of: "AccessUserTokenItem",
+        write: access_users_userid_token_tokenid_put_of_access_user_token_item,
     },
     WriteBack {
         endpoint: "POST /cluster/acme/account",
@@ -1193,10 +1193,10 @@ fn access_roles_roleid_put_of_access_roles_item(
     })
 }
 
-fn access_tfa_userid_post_of_access_tfa_userid_item(
+fn access_tfa_userid_post_of_access_tfa_entry(
     answer: Value,
 ) -> Result<Written, DecodeError> {
-    let value = pve::access::AccessTfaUseridItem::from_json(answer)?;
+    let value = pve::access::AccessTfaEntry::from_json(answer)?;
     let whole = Root::detached()
         .access()
         .tfa()
@@ -1222,10 +1222,10 @@ fn access_tfa_userid_post_of_access_tfa_userid_item(
     })
 }
 
-fn access_tfa_userid_id_put_of_access_tfa_userid_item(
+fn access_tfa_userid_id_put_of_access_tfa_entry(
     answer: Value,
 ) -> Result<Written, DecodeError> {
-    let value = pve::access::AccessTfaUseridItem::from_json(answer)?;
+    let value = pve::access::AccessTfaEntry::from_json(answer)?;
     let whole = Root::detached()
         .access()
         .tfa()
@@ -1369,10 +1369,10 @@ fn access_users_userid_put_of_access_users_item(
     })
 }
 
-fn access_users_userid_token_tokenid_post_of_access_users_token_get(
+fn access_users_userid_token_tokenid_post_of_access_user_token(
     answer: Value,
 ) -> Result<Written, DecodeError> {
-    let value = pve::access::AccessUsersTokenGet::from_json(answer)?;
+    let value = pve::access::AccessUserToken::from_json(answer)?;
     let whole = Root::detached()
         .access()
         .users()
@@ -1406,10 +1406,10 @@ fn access_users_userid_token_tokenid_post_of_access_users_token_get(
     })
 }
 
-fn access_users_userid_token_tokenid_put_of_access_users_token_get(
+fn access_users_userid_token_tokenid_put_of_access_user_token(
     answer: Value,
 ) -> Result<Written, DecodeError> {
-    let value = pve::access::AccessUsersTokenGet::from_json(answer)?;
+    let value = pve::access::AccessUserToken::from_json(answer)?;
     let whole = Root::detached()
         .access()
         .users()
@@ -1443,10 +1443,10 @@ fn access_users_userid_token_tokenid_put_of_access_users_token_get(
     })
 }
 
-fn access_users_userid_token_tokenid_put_of_access_users_token_item(
+fn access_users_userid_token_tokenid_put_of_access_user_token_item(
     answer: Value,
 ) -> Result<Written, DecodeError> {
-    let value = pve::access::AccessUsersTokenItem::from_json(answer)?;
+    let value = pve::access::AccessUserTokenItem::from_json(answer)?;
     let whole = Root::detached()
         .access()
         .users()
@@ -4149,7 +4149,7 @@ fn cluster_qemu_custom_cpu_models_post_of_cluster_qemu_custom_cpu_models_item(
         .custom_cpu_models()
         .post()
         .cputype("item1")
-        .reported_model(pve::cluster::ClusterQemuCustomCpuModelsReportedModel::V486)
+        .reported_model(pve::cluster::QemuReportedCpuModel::V486)
         .settings(&value);
     let unchanged = Root::detached()
         .cluster()
@@ -4157,7 +4157,7 @@ fn cluster_qemu_custom_cpu_models_post_of_cluster_qemu_custom_cpu_models_item(
         .custom_cpu_models()
         .post()
         .cputype("item1")
-        .reported_model(pve::cluster::ClusterQemuCustomCpuModelsReportedModel::V486)
+        .reported_model(pve::cluster::QemuReportedCpuModel::V486)
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
         .cluster()
@@ -4165,7 +4165,7 @@ fn cluster_qemu_custom_cpu_models_post_of_cluster_qemu_custom_cpu_models_item(
         .custom_cpu_models()
         .post()
         .cputype("item1")
-        .reported_model(pve::cluster::ClusterQemuCustomCpuModelsReportedModel::V486);
+        .reported_model(pve::cluster::QemuReportedCpuModel::V486);
     singly = singly.flags(&value.flags);
     singly = singly.guest_phys_bits(&value.guest_phys_bits);
     singly = singly.hidden(&value.hidden);
@@ -5830,6 +5830,7 @@ fn node_config_put_of_node_config(answer: Value) -> Result<Written, DecodeError>
     for (index, member) in &value.acmedomain {
         singly = singly.acmedomain(index, member);
     }
+
     singly = singly.ballooning_target(&value.ballooning_target);
     singly = singly.description(&value.description);
     singly = singly.location(&value.location);
@@ -6068,6 +6069,7 @@ fn lxc_post_of_lxc_config(answer: Value) -> Result<Written, DecodeError> {
     for (index, member) in &value.dev {
         singly = singly.dev(index, member);
     }
+
     singly = singly.entrypoint(&value.entrypoint);
     singly = singly.env(&value.env);
     singly = singly.features(&value.features);
@@ -6078,10 +6080,12 @@ fn lxc_post_of_lxc_config(answer: Value) -> Result<Written, DecodeError> {
     for (index, member) in &value.mp {
         singly = singly.mp(index, member);
     }
+
     singly = singly.nameserver(&value.nameserver);
     for (index, member) in &value.net {
         singly = singly.net(index, member);
     }
+
     singly = singly.onboot(&value.onboot);
     singly = singly.ostype(&value.ostype);
     singly = singly.protection(&value.protection);
@@ -6097,6 +6101,7 @@ fn lxc_post_of_lxc_config(answer: Value) -> Result<Written, DecodeError> {
     for (index, member) in &value.unused {
         singly = singly.unused(index, member);
     }
+
     Ok(Written {
         whole: whole.call().clone(),
         singly: singly.call().clone(),
@@ -6140,6 +6145,7 @@ fn lxc_vmid_config_put_of_lxc_config(answer: Value) -> Result<Written, DecodeErr
     for (index, member) in &value.dev {
         singly = singly.dev(index, member);
     }
+
     singly = singly.entrypoint(&value.entrypoint);
     singly = singly.env(&value.env);
     singly = singly.features(&value.features);
@@ -6150,10 +6156,12 @@ fn lxc_vmid_config_put_of_lxc_config(answer: Value) -> Result<Written, DecodeErr
     for (index, member) in &value.mp {
         singly = singly.mp(index, member);
     }
+
     singly = singly.nameserver(&value.nameserver);
     for (index, member) in &value.net {
         singly = singly.net(index, member);
     }
+
     singly = singly.onboot(&value.onboot);
     singly = singly.ostype(&value.ostype);
     singly = singly.protection(&value.protection);
@@ -6169,6 +6177,7 @@ fn lxc_vmid_config_put_of_lxc_config(answer: Value) -> Result<Written, DecodeErr
     for (index, member) in &value.unused {
         singly = singly.unused(index, member);
     }
+
     Ok(Written {
         whole: whole.call().clone(),
         singly: singly.call().clone(),
@@ -6725,7 +6734,7 @@ fn node_network_post_of_node_network_item(
         .node("pve1")
         .network()
         .post()
-        .type_(pve::nodes::NodeNetworkGetResultType::Bridge)
+        .type_(pve::nodes::NodeNetworkType::Bridge)
         .iface("eth0")
         .settings(&value);
     let unchanged = Root::detached()
@@ -6733,7 +6742,7 @@ fn node_network_post_of_node_network_item(
         .node("pve1")
         .network()
         .post()
-        .type_(pve::nodes::NodeNetworkGetResultType::Bridge)
+        .type_(pve::nodes::NodeNetworkType::Bridge)
         .iface("eth0")
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
@@ -6741,7 +6750,7 @@ fn node_network_post_of_node_network_item(
         .node("pve1")
         .network()
         .post()
-        .type_(pve::nodes::NodeNetworkGetResultType::Bridge)
+        .type_(pve::nodes::NodeNetworkType::Bridge)
         .iface("eth0");
     singly = singly.address(&value.address);
     singly = singly.address6(&value.address6);
@@ -6783,7 +6792,7 @@ fn node_network_post_of_node_network(answer: Value) -> Result<Written, DecodeErr
         .node("pve1")
         .network()
         .post()
-        .type_(pve::nodes::NodeNetworkGetResultType::Bridge)
+        .type_(pve::nodes::NodeNetworkType::Bridge)
         .iface("eth0")
         .settings(&value);
     let unchanged = Root::detached()
@@ -6791,7 +6800,7 @@ fn node_network_post_of_node_network(answer: Value) -> Result<Written, DecodeErr
         .node("pve1")
         .network()
         .post()
-        .type_(pve::nodes::NodeNetworkGetResultType::Bridge)
+        .type_(pve::nodes::NodeNetworkType::Bridge)
         .iface("eth0")
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
@@ -6799,7 +6808,7 @@ fn node_network_post_of_node_network(answer: Value) -> Result<Written, DecodeErr
         .node("pve1")
         .network()
         .post()
-        .type_(pve::nodes::NodeNetworkGetResultType::Bridge)
+        .type_(pve::nodes::NodeNetworkType::Bridge)
         .iface("eth0");
     singly = singly.address(&value.address);
     singly = singly.address6(&value.address6);
@@ -6843,21 +6852,21 @@ fn node_network_iface_put_of_node_network(
         .node("pve1")
         .network()
         .iface("eth0")
-        .put(pve::nodes::NodeNetworkGetResultType::Bridge)
+        .put(pve::nodes::NodeNetworkType::Bridge)
         .settings(&value);
     let unchanged = Root::detached()
         .nodes()
         .node("pve1")
         .network()
         .iface("eth0")
-        .put(pve::nodes::NodeNetworkGetResultType::Bridge)
+        .put(pve::nodes::NodeNetworkType::Bridge)
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
         .nodes()
         .node("pve1")
         .network()
         .iface("eth0")
-        .put(pve::nodes::NodeNetworkGetResultType::Bridge);
+        .put(pve::nodes::NodeNetworkType::Bridge);
     singly = singly.address(&value.address);
     singly = singly.address6(&value.address6);
     singly = singly.autostart(&value.autostart);
@@ -6900,21 +6909,21 @@ fn node_network_iface_put_of_node_network_item(
         .node("pve1")
         .network()
         .iface("eth0")
-        .put(pve::nodes::NodeNetworkGetResultType::Bridge)
+        .put(pve::nodes::NodeNetworkType::Bridge)
         .settings(&value);
     let unchanged = Root::detached()
         .nodes()
         .node("pve1")
         .network()
         .iface("eth0")
-        .put(pve::nodes::NodeNetworkGetResultType::Bridge)
+        .put(pve::nodes::NodeNetworkType::Bridge)
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
         .nodes()
         .node("pve1")
         .network()
         .iface("eth0")
-        .put(pve::nodes::NodeNetworkGetResultType::Bridge);
+        .put(pve::nodes::NodeNetworkType::Bridge);
     singly = singly.address(&value.address);
     singly = singly.address6(&value.address6);
     singly = singly.autostart(&value.autostart);
@@ -6993,15 +7002,18 @@ fn qemu_post_of_qemu_config(answer: Value) -> Result<Written, DecodeError> {
     for (index, member) in &value.hostpci {
         singly = singly.hostpci(index, member);
     }
+
     singly = singly.hotplug(&value.hotplug);
     singly = singly.hugepages(&value.hugepages);
     for (index, member) in &value.ide {
         singly = singly.ide(index, member);
     }
+
     singly = singly.intel_tdx(&value.intel_tdx);
     for (index, member) in &value.ipconfig {
         singly = singly.ipconfig(index, member);
     }
+
     singly = singly.ivshmem(&value.ivshmem);
     singly = singly.keephugepages(&value.keephugepages);
     singly = singly.keyboard(&value.keyboard);
@@ -7017,15 +7029,18 @@ fn qemu_post_of_qemu_config(answer: Value) -> Result<Written, DecodeError> {
     for (index, member) in &value.net {
         singly = singly.net(index, member);
     }
+
     singly = singly.numa(&value.numa);
     for (index, member) in &value.numa_nodes {
         singly = singly.numa_nodes(index, member);
     }
+
     singly = singly.onboot(&value.onboot);
     singly = singly.ostype(&value.ostype);
     for (index, member) in &value.parallel {
         singly = singly.parallel(index, member);
     }
+
     singly = singly.protection(&value.protection);
     singly = singly.reboot(&value.reboot);
     singly = singly.rng0(&value.rng0);
@@ -7033,14 +7048,17 @@ fn qemu_post_of_qemu_config(answer: Value) -> Result<Written, DecodeError> {
     for (index, member) in &value.sata {
         singly = singly.sata(index, member);
     }
+
     for (index, member) in &value.scsi {
         singly = singly.scsi(index, member);
     }
+
     singly = singly.scsihw(&value.scsihw);
     singly = singly.searchdomain(&value.searchdomain);
     for (index, member) in &value.serial {
         singly = singly.serial(index, member);
     }
+
     singly = singly.shares(&value.shares);
     singly = singly.smbios1(&value.smbios1);
     singly = singly.smp(&value.smp);
@@ -7057,17 +7075,21 @@ fn qemu_post_of_qemu_config(answer: Value) -> Result<Written, DecodeError> {
     for (index, member) in &value.unused {
         singly = singly.unused(index, member);
     }
+
     for (index, member) in &value.usb {
         singly = singly.usb(index, member);
     }
+
     singly = singly.vcpus(&value.vcpus);
     singly = singly.vga(&value.vga);
     for (index, member) in &value.virtio {
         singly = singly.virtio(index, member);
     }
+
     for (index, member) in &value.virtiofs {
         singly = singly.virtiofs(index, member);
     }
+
     singly = singly.vmgenid(&value.vmgenid);
     singly = singly.vmstatestorage(&value.vmstatestorage);
     singly = singly.watchdog(&value.watchdog);
@@ -7133,15 +7155,18 @@ fn qemu_vmid_config_post_of_qemu_config(answer: Value) -> Result<Written, Decode
     for (index, member) in &value.hostpci {
         singly = singly.hostpci(index, member);
     }
+
     singly = singly.hotplug(&value.hotplug);
     singly = singly.hugepages(&value.hugepages);
     for (index, member) in &value.ide {
         singly = singly.ide(index, member);
     }
+
     singly = singly.intel_tdx(&value.intel_tdx);
     for (index, member) in &value.ipconfig {
         singly = singly.ipconfig(index, member);
     }
+
     singly = singly.ivshmem(&value.ivshmem);
     singly = singly.keephugepages(&value.keephugepages);
     singly = singly.keyboard(&value.keyboard);
@@ -7157,15 +7182,18 @@ fn qemu_vmid_config_post_of_qemu_config(answer: Value) -> Result<Written, Decode
     for (index, member) in &value.net {
         singly = singly.net(index, member);
     }
+
     singly = singly.numa(&value.numa);
     for (index, member) in &value.numa_nodes {
         singly = singly.numa_nodes(index, member);
     }
+
     singly = singly.onboot(&value.onboot);
     singly = singly.ostype(&value.ostype);
     for (index, member) in &value.parallel {
         singly = singly.parallel(index, member);
     }
+
     singly = singly.protection(&value.protection);
     singly = singly.reboot(&value.reboot);
     singly = singly.rng0(&value.rng0);
@@ -7173,14 +7201,17 @@ fn qemu_vmid_config_post_of_qemu_config(answer: Value) -> Result<Written, Decode
     for (index, member) in &value.sata {
         singly = singly.sata(index, member);
     }
+
     for (index, member) in &value.scsi {
         singly = singly.scsi(index, member);
     }
+
     singly = singly.scsihw(&value.scsihw);
     singly = singly.searchdomain(&value.searchdomain);
     for (index, member) in &value.serial {
         singly = singly.serial(index, member);
     }
+
     singly = singly.shares(&value.shares);
     singly = singly.smbios1(&value.smbios1);
     singly = singly.smp(&value.smp);
@@ -7197,17 +7228,21 @@ fn qemu_vmid_config_post_of_qemu_config(answer: Value) -> Result<Written, Decode
     for (index, member) in &value.unused {
         singly = singly.unused(index, member);
     }
+
     for (index, member) in &value.usb {
         singly = singly.usb(index, member);
     }
+
     singly = singly.vcpus(&value.vcpus);
     singly = singly.vga(&value.vga);
     for (index, member) in &value.virtio {
         singly = singly.virtio(index, member);
     }
+
     for (index, member) in &value.virtiofs {
         singly = singly.virtiofs(index, member);
     }
+
     singly = singly.vmgenid(&value.vmgenid);
     singly = singly.vmstatestorage(&value.vmstatestorage);
     singly = singly.watchdog(&value.watchdog);
@@ -7273,15 +7308,18 @@ fn qemu_vmid_config_put_of_qemu_config(answer: Value) -> Result<Written, DecodeE
     for (index, member) in &value.hostpci {
         singly = singly.hostpci(index, member);
     }
+
     singly = singly.hotplug(&value.hotplug);
     singly = singly.hugepages(&value.hugepages);
     for (index, member) in &value.ide {
         singly = singly.ide(index, member);
     }
+
     singly = singly.intel_tdx(&value.intel_tdx);
     for (index, member) in &value.ipconfig {
         singly = singly.ipconfig(index, member);
     }
+
     singly = singly.ivshmem(&value.ivshmem);
     singly = singly.keephugepages(&value.keephugepages);
     singly = singly.keyboard(&value.keyboard);
@@ -7297,15 +7335,18 @@ fn qemu_vmid_config_put_of_qemu_config(answer: Value) -> Result<Written, DecodeE
     for (index, member) in &value.net {
         singly = singly.net(index, member);
     }
+
     singly = singly.numa(&value.numa);
     for (index, member) in &value.numa_nodes {
         singly = singly.numa_nodes(index, member);
     }
+
     singly = singly.onboot(&value.onboot);
     singly = singly.ostype(&value.ostype);
     for (index, member) in &value.parallel {
         singly = singly.parallel(index, member);
     }
+
     singly = singly.protection(&value.protection);
     singly = singly.reboot(&value.reboot);
     singly = singly.rng0(&value.rng0);
@@ -7313,14 +7354,17 @@ fn qemu_vmid_config_put_of_qemu_config(answer: Value) -> Result<Written, DecodeE
     for (index, member) in &value.sata {
         singly = singly.sata(index, member);
     }
+
     for (index, member) in &value.scsi {
         singly = singly.scsi(index, member);
     }
+
     singly = singly.scsihw(&value.scsihw);
     singly = singly.searchdomain(&value.searchdomain);
     for (index, member) in &value.serial {
         singly = singly.serial(index, member);
     }
+
     singly = singly.shares(&value.shares);
     singly = singly.smbios1(&value.smbios1);
     singly = singly.smp(&value.smp);
@@ -7337,17 +7381,21 @@ fn qemu_vmid_config_put_of_qemu_config(answer: Value) -> Result<Written, DecodeE
     for (index, member) in &value.unused {
         singly = singly.unused(index, member);
     }
+
     for (index, member) in &value.usb {
         singly = singly.usb(index, member);
     }
+
     singly = singly.vcpus(&value.vcpus);
     singly = singly.vga(&value.vga);
     for (index, member) in &value.virtio {
         singly = singly.virtio(index, member);
     }
+
     for (index, member) in &value.virtiofs {
         singly = singly.virtiofs(index, member);
     }
+
     singly = singly.vmgenid(&value.vmgenid);
     singly = singly.vmstatestorage(&value.vmstatestorage);
     singly = singly.watchdog(&value.watchdog);

@@ -3,11 +3,12 @@
 use proxmox_codegen::facts::Method;
 use serde_json::{Map, Value, json};
 
-use super::{Call, Reply};
-use crate::access::{Group, Identity, Login, Role, Rule, Subject, Token, User};
-use crate::error::{ApiError, ApiResult};
+use crate::api_error::{ApiError, ApiResult};
+use crate::calls::call::{Call, Reply};
 use crate::formats::split_list;
-use crate::world::World;
+use crate::state::access::roles::{Group, Role, Rule, Subject};
+use crate::state::access::{Identity, Login, Token, User};
+use crate::state::cluster::Cluster;
 
 pub(super) fn login(call: &mut Call<'_>) -> ApiResult<Reply> {
     let mut user = call.owned("username");
@@ -103,7 +104,7 @@ pub(super) fn permissions(call: &Call<'_>) -> ApiResult<Reply> {
     Ok(Reply::data(answer))
 }
 
-pub(super) fn find_user<'a>(world: &'a mut World, userid: &str) -> ApiResult<&'a mut User> {
+pub(super) fn find_user<'a>(world: &'a mut Cluster, userid: &str) -> ApiResult<&'a mut User> {
     world
         .access
         .users
@@ -234,7 +235,7 @@ fn join_groups(call: &mut Call<'_>, userid: &str) -> ApiResult<()> {
     Ok(())
 }
 
-fn groups_of(world: &World, userid: &str) -> Vec<String> {
+fn groups_of(world: &Cluster, userid: &str) -> Vec<String> {
     world
         .access
         .groups
@@ -463,7 +464,7 @@ pub(super) fn role_list(call: &Call<'_>) -> ApiResult<Reply> {
 }
 
 fn wanted_privileges(call: &Call<'_>) -> ApiResult<std::collections::BTreeSet<String>> {
-    let known = crate::access::all_privileges(call.world.schema.release().major);
+    let known = crate::privileges::all_privileges(call.world.schema.release().major);
     let wanted: std::collections::BTreeSet<String> = split_list(call.text("privs").unwrap_or(""))
         .map(str::to_owned)
         .collect();

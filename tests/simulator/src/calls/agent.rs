@@ -6,19 +6,23 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::{Call, Reply};
-use crate::error::{ApiError, ApiResult};
+use crate::api_error::{ApiError, ApiResult};
+use crate::calls::call::{Call, Reply};
 use crate::formats::split_list;
-use crate::guest::{GuestEffect, Kind, network};
-use crate::inside::{Inside, as_bytes, as_characters, is_directory, refuse_write};
+use crate::guest_agent::output::{is_directory, refuse_write};
+use crate::guest_agent::{Inside, as_bytes, as_characters};
 use crate::params::Param;
-use crate::world::Effect;
+use crate::state::effect::Effect;
+use crate::state::guest::{GuestEffect, Kind, network};
 
 /// Bytes the server asks the agent for at once.
 const PIECE: usize = 1 << 20;
+
 const MAX_READ: u64 = 16 << 20;
+
 /// What the agent still does while the file systems are frozen.
 const WHILE_FROZEN: [&str; 4] = ["fsfreeze-status", "fsfreeze-thaw", "info", "ping"];
+
 const BLOCK: u64 = 128 << 20;
 
 /// Answers a call below `/nodes/{node}/qemu/{vmid}/agent`.

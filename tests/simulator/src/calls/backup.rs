@@ -2,12 +2,13 @@
 
 use serde_json::json;
 
-use super::{Call, Reply};
+use crate::api_error::{ApiError, ApiResult};
+use crate::calls::call::{Call, Reply};
 use crate::clock::iso_date;
-use crate::error::{ApiError, ApiResult};
 use crate::formats::split_list;
-use crate::guest::{Guest, Kind, check_lock};
-use crate::world::{Effect, Volume, VolumeKey};
+use crate::state::effect::Effect;
+use crate::state::guest::{Guest, Kind, check_lock};
+use crate::state::storage::{Volume, VolumeKey};
 
 /// Why a template for notes cannot be one.
 fn misfit(template: &str) -> Option<String> {
@@ -125,7 +126,7 @@ fn chosen(call: &Call<'_>) -> ApiResult<Vec<u32>> {
 }
 
 /// Archives are not written into an answer; nothing else is looked at before.
-pub(super) fn no_output(call: &Call<'_>) -> ApiResult<()> {
+pub(crate) fn no_output(call: &Call<'_>) -> ApiResult<()> {
     if call.flag("stdout") {
         let text = "option is only allowed on the command line interface.";
         return Err(ApiError::parameter("stdout", text));
@@ -393,7 +394,7 @@ fn archive(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::guest::Config;
+    use crate::state::config::Config;
 
     #[test]
     fn a_template_for_notes_is_one_line_with_two_escapes_and_four_names() {

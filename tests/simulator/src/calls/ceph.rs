@@ -3,16 +3,23 @@
 use proxmox_codegen::facts::Method;
 use serde_json::{Value, json};
 
-use super::records::{Row, Rows, field};
-use super::{Call, Reply};
-use crate::error::{ApiError, ApiResult};
-use crate::world::{Edit, Effect, GIB, Storage};
+use crate::api_error::{ApiError, ApiResult};
+use crate::calls::call::{Call, Reply};
+use crate::calls::records::rows::field;
+use crate::state::effect::{Edit, Effect};
+use crate::state::records::{Row, Rows};
+use crate::state::storage::{GIB, Storage};
 
 const POOLS: &str = "/ceph/pool";
+
 const SYSTEMS: &str = "/ceph/fs";
+
 const OSDS: &str = "/ceph/osd";
+
 const FLAGS: &str = "/ceph/flags";
+
 const VERSION: &str = "19.2.3";
+
 /// The flags of a cluster, and what they keep it from.
 const ALL_FLAGS: [(&str, &str); 11] = [
     ("nobackfill", "Backfilling is suspended."),
@@ -193,7 +200,7 @@ fn next(rows: &[(String, Row)], key: &str, from: u64) -> u64 {
 }
 
 fn new_pool(call: &Call<'_>, name: &str, application: Option<&str>, taken: &Rows) -> Edit {
-    let mut row = super::records::given(call, "name");
+    let mut row = crate::calls::records::rows::given(call, "name");
     let mut rows = held(call, POOLS).to_vec();
     rows.extend_from_slice(taken);
     row.insert("pool".into(), json!(next(&rows, "pool", 1).to_string()));
@@ -275,7 +282,7 @@ fn pool_status(call: &Call<'_>) -> ApiResult<Reply> {
 
 fn change_pool(call: &mut Call<'_>) -> ApiResult<Reply> {
     let (name, mut row) = existing_pool(call)?;
-    row.extend(super::records::given(call, "name"));
+    row.extend(crate::calls::records::rows::given(call, "name"));
     let edit = Edit::Set(POOLS.into(), name.clone(), row);
     Ok(call.start(
         "cephsetpool",
@@ -445,7 +452,7 @@ fn add_osd(call: &mut Call<'_>) -> ApiResult<Reply> {
     // Numbers as texts here, unlike the -1 of a disk without.
     disk.insert("osdid".into(), json!(id.to_string()));
     disk.insert("osdid-list".into(), json!([id.to_string()]));
-    let mut row = super::records::given(call, "");
+    let mut row = crate::calls::records::rows::given(call, "");
     row.insert("host".into(), json!(node));
     row.insert("dev".into(), json!(device));
     let edits = vec![

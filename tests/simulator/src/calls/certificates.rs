@@ -5,15 +5,19 @@ use std::time::Duration;
 use proxmox_codegen::facts::Method;
 use serde_json::{Value, json};
 
-use super::records::{Row, field};
-use super::{Call, Reply};
-use crate::error::{ApiError, ApiResult};
+use crate::api_error::{ApiError, ApiResult};
+use crate::calls::call::{Call, Reply};
+use crate::calls::records::rows::field;
 use crate::sample::mix;
-use crate::world::{Edit, Effect};
+use crate::state::effect::{Edit, Effect};
+use crate::state::records::Row;
 
 const ACCOUNTS: &str = "/cluster/acme/account";
+
 const DIRECTORY: &str = "https://acme-v02.api.letsencrypt.org/directory";
+
 const DAY: u64 = 86_400;
+
 /// Nobody renews a certificate that lasts longer than this, unless forced to.
 const RENEW_BEFORE: u64 = 30 * DAY;
 
@@ -73,7 +77,7 @@ fn register(call: &mut Call<'_>) -> ApiResult<Reply> {
         let text = format!("ACME account config file '{name}' already exists.");
         return Err(ApiError::parameter("name", text));
     }
-    let row = super::records::given(call, "name");
+    let row = crate::calls::records::rows::given(call, "name");
     let lines = vec![
         "Registering ACME account..".into(),
         "Registration successful".into(),
@@ -95,10 +99,11 @@ fn existing(call: &Call<'_>) -> ApiResult<(String, Row)> {
 
 fn account(call: &Call<'_>) -> ApiResult<Reply> {
     let (name, row) = existing(call)?;
-    let contacts: Vec<String> = super::records::listed(call_param(&row, "contact").as_ref())
-        .iter()
-        .map(|contact| format!("mailto:{contact}"))
-        .collect();
+    let contacts: Vec<String> =
+        crate::calls::records::rows::listed(call_param(&row, "contact").as_ref())
+            .iter()
+            .map(|contact| format!("mailto:{contact}"))
+            .collect();
     let directory = row
         .get("directory")
         .and_then(Value::as_str)
@@ -121,7 +126,7 @@ fn call_param(row: &Row, key: &str) -> Option<crate::params::Param> {
 
 fn update(call: &mut Call<'_>) -> ApiResult<Reply> {
     let (name, mut row) = existing(call)?;
-    row.extend(super::records::given(call, "name"));
+    row.extend(crate::calls::records::rows::given(call, "name"));
     let edit = Edit::Set(ACCOUNTS.into(), name.clone(), row);
     Ok(call.start(
         "acmeupdate",

@@ -5,10 +5,10 @@ use std::fmt::Write;
 use proxmox_codegen::facts::Method;
 use serde_json::{Value, json};
 
-use super::records::digest;
-use super::{Call, Reply};
-use crate::error::ApiResult;
-use crate::guest::{Guest, Kind};
+use crate::api_error::ApiResult;
+use crate::calls::call::{Call, Reply};
+use crate::state::guest::{Guest, Kind};
+use crate::state::records::digest;
 
 pub(super) fn handle(call: &Call<'_>) -> Option<ApiResult<Reply>> {
     let place = call

@@ -2,11 +2,12 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Call, Reply};
-use crate::error::{ApiError, ApiResult};
-use crate::guest::Guest;
+use crate::api_error::{ApiError, ApiResult};
+use crate::calls::call::{Call, Reply};
 use crate::sample::{mix, number};
-use crate::world::{GIB, World};
+use crate::state::cluster::Cluster;
+use crate::state::guest::Guest;
+use crate::state::storage::GIB;
 
 pub(super) fn version(call: &Call<'_>) -> ApiResult<Reply> {
     let release = call.world.schema.release();
@@ -31,7 +32,7 @@ pub(super) fn next_id(call: &Call<'_>) -> ApiResult<Reply> {
     Ok(Reply::data(call.world.free_vmid(100).to_string()))
 }
 
-pub(super) fn node_row(world: &World, name: &str) -> Map<String, Value> {
+pub(super) fn node_row(world: &Cluster, name: &str) -> Map<String, Value> {
     let mut row = Map::new();
     let Some(node) = world.node(name) else {
         return row;
@@ -137,7 +138,7 @@ pub(super) fn cluster_status(call: &Call<'_>) -> ApiResult<Reply> {
 }
 
 /// A guest as the cluster knows it.
-pub(super) fn guest_row(world: &World, vmid: u32, guest: &Guest) -> Map<String, Value> {
+pub(super) fn guest_row(world: &Cluster, vmid: u32, guest: &Guest) -> Map<String, Value> {
     let mut row = world.guest_json(vmid, guest);
     row.retain(|key, _| {
         !matches!(key.as_str(), "qmpstatus" | "pid" | "maxswap" | "swap")

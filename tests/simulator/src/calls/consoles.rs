@@ -2,13 +2,14 @@
 
 use serde_json::{Value, json};
 
-use super::{Call, Reply};
+use crate::api_error::{ApiError, ApiResult};
+use crate::calls::call::{Call, Reply};
 use crate::console::{Console, Screen};
-use crate::error::{ApiError, ApiResult};
 use crate::formats::split_list;
-use crate::guest::{Config, Guest, Kind};
 use crate::schema::lookup;
-use crate::world::World;
+use crate::state::cluster::Cluster;
+use crate::state::config::Config;
+use crate::state::guest::{Guest, Kind};
 
 /// Whose console a call is about: its access path, the name it shows, whether it is off.
 fn place(call: &Call<'_>, guest: Option<Kind>) -> ApiResult<(String, String, bool)> {
@@ -196,7 +197,7 @@ pub(super) fn spice(call: &mut Call<'_>, guest: Option<Kind>) -> ApiResult<Reply
         "tls-port": port,
         "proxy": proxy,
         "password": format!("{:016x}", call.world.random()),
-        "ca": World::one_line(&call.world.ca_pem),
+        "ca": Cluster::one_line(&call.world.ca_pem),
         "host-subject": format!("CN={node}"),
         "delete-this-file": 1,
         "secure-attention": "Ctrl+Alt+Ins",

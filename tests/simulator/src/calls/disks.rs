@@ -3,12 +3,15 @@
 use proxmox_codegen::facts::Method;
 use serde_json::{Value, json};
 
-use super::records::{Row, field};
-use super::{Call, Reply};
-use crate::error::{ApiError, ApiResult};
+use crate::api_error::{ApiError, ApiResult};
+use crate::calls::call::{Call, Reply};
+use crate::calls::records::rows::field;
 use crate::formats::split_list;
 use crate::sample::mix;
-use crate::world::{Edit, Effect, GIB, Storage, World};
+use crate::state::cluster::Cluster;
+use crate::state::effect::{Edit, Effect};
+use crate::state::records::Row;
+use crate::state::storage::{GIB, Storage};
 
 /// Where the disks of a node are held.
 fn disks(node: &str) -> String {
@@ -21,7 +24,7 @@ fn stores(node: &str, kind: &str) -> String {
 }
 
 /// The disks a node has at the start: one with the system, and three that nothing uses.
-pub(crate) fn inventory(world: &mut World) {
+pub(crate) fn inventory(world: &mut Cluster) {
     let names: Vec<String> = world.nodes.iter().map(|node| node.name.clone()).collect();
     for node in names {
         let rows = ["sda", "sdb", "sdc", "nvme0n1"]
@@ -130,7 +133,7 @@ fn smart(call: &Call<'_>) -> ApiResult<Reply> {
     ))
 }
 
-impl World {
+impl Cluster {
     /// What a disk of a node says of itself from now on.
     pub(crate) fn set_disk_health(&mut self, node: &str, device: &str, health: &str) {
         let rows = self.records.get_mut(&disks(node));

@@ -3,60 +3,15 @@
 use proxmox_codegen::facts::{Method, Type};
 use serde_json::{Map, Value, json};
 
-use super::records::Row;
-use super::{Call, Reply};
-use crate::error::{ApiError, ApiResult};
+use crate::api_error::{ApiError, ApiResult};
+use crate::calls::call::{Call, Reply};
 use crate::formats::split_list;
-use crate::guest::{Guest, GuestEffect, Kind};
 use crate::schema::returns_type;
-use crate::world::{Effect, Plan, World};
-
-const RESOURCES: &str = "/cluster/ha/resources";
-
-/// `vm:100` of `vm:100`, `ct:100` or `100`.
-fn full_id(world: &World, sid: &str) -> String {
-    if sid.contains(':') {
-        return sid.to_owned();
-    }
-    let container = sid
-        .parse()
-        .ok()
-        .and_then(|vmid| world.guests.get(&vmid))
-        .is_some_and(|guest| guest.kind == Kind::Lxc);
-    format!("{}:{sid}", if container { "ct" } else { "vm" })
-}
-
-fn vmid_of(sid: &str) -> Option<u32> {
-    sid.rsplit(':').next()?.parse().ok()
-}
-
-impl World {
-    /// The HA resource of a guest, if it is one.
-    pub(crate) fn ha_resource(&self, vmid: u32) -> Option<&Row> {
-        self.records
-            .get(RESOURCES)?
-            .iter()
-            .find(|(sid, _)| vmid_of(sid) == Some(vmid))
-            .map(|(_, row)| row)
-    }
-
-    /// The state asked for, where a guest is managed: not where the manager is told to ignore it.
-    pub(crate) fn ha_state(&self, vmid: u32) -> Option<&str> {
-        let row = self.ha_resource(vmid)?;
-        let state = row.get("state").and_then(Value::as_str);
-        Some(state.unwrap_or("started")).filter(|state| *state != "ignored")
-    }
-
-    pub(crate) fn ask_ha(&mut self, vmid: u32, state: &str) {
-        let rows = self.records.entry(RESOURCES.to_owned()).or_default();
-        for (_, row) in rows
-            .iter_mut()
-            .filter(|(sid, _)| vmid_of(sid) == Some(vmid))
-        {
-            row.insert("state".into(), json!(state));
-        }
-    }
-}
+use crate::state::cluster::Cluster;
+use crate::state::cluster::ha::{RESOURCES, full_id, vmid_of};
+use crate::state::effect::{Effect, Plan};
+use crate::state::guest::{Guest, GuestEffect, Kind};
+use crate::state::records::Row;
 
 /// What the rules make of moving a managed guest.
 #[derive(Debug, Default)]
@@ -74,11 +29,11 @@ impl Motion {
 }
 
 /// The names of resources, as rules have them.
-pub(super) fn sid_of(world: &World, vmid: u32) -> String {
+pub(super) fn sid_of(world: &Cluster, vmid: u32) -> String {
     full_id(world, &vmid.to_string())
 }
 
-pub(super) fn motion(world: &World, vmid: u32) -> Motion {
+pub(super) fn motion(world: &Cluster, vmid: u32) -> Motion {
     let mut motion = Motion::default();
     if world.schema.release().major < 9 || world.ha_resource(vmid).is_none() {
         return motion;
@@ -331,7 +286,7 @@ pub(super) fn changed(call: &mut Call<'_>, list: &str, sid: &str) {
         _ => return,
     };
     let node = guest.node.clone();
-    let who = crate::access::Identity {
+    let who = crate::state::access::Identity {
         user: "root@pam".into(),
         token: None,
     };
@@ -346,7 +301,7 @@ pub(super) fn changed(call: &mut Call<'_>, list: &str, sid: &str) {
     });
 }
 
-fn first(world: &World) -> String {
+fn first(world: &Cluster) -> String {
     world
         .nodes
         .first()
@@ -354,7 +309,7 @@ fn first(world: &World) -> String {
         .unwrap_or_default()
 }
 
-fn status(world: &World) -> Value {
+fn status(world: &Cluster) -> Value {
     let now = world.now.as_secs();
     let home = first(world);
     let mut rows = vec![json!({
@@ -412,7 +367,7 @@ fn status(world: &World) -> Value {
     Value::Array(rows)
 }
 
-fn manager(world: &World) -> Value {
+fn manager(world: &Cluster) -> Value {
     let nodes: Map<String, Value> = world
         .nodes
         .iter()

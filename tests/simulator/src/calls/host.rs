@@ -3,10 +3,12 @@
 use proxmox_codegen::facts::Method;
 use serde_json::{Value, json};
 
-use super::records::{Row, digest, field};
-use super::{Call, Reply};
-use crate::error::{ApiError, ApiResult};
-use crate::world::{Edit, Effect, Volume};
+use crate::api_error::{ApiError, ApiResult};
+use crate::calls::call::{Call, Reply};
+use crate::calls::records::rows::field;
+use crate::state::effect::{Edit, Effect};
+use crate::state::records::{Row, digest};
+use crate::state::storage::Volume;
 
 pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
     use Method::{Delete, Get, Post};
@@ -19,7 +21,7 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
         (Post, "hosts") => change_hosts(call),
         (Post, "aplinfo") => template(call),
         (Get, "subscription") if !may_audit(call) => {
-            let key = super::records::place(call, call.path);
+            let key = crate::calls::records::rows::place(call, call.path);
             if call.world.settings.contains_key(&key) {
                 return None;
             }
@@ -29,7 +31,7 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
             })))
         }
         (Delete, "subscription") => {
-            let key = super::records::place(call, call.path);
+            let key = crate::calls::records::rows::place(call, call.path);
             call.world.settings.remove(&key);
             Ok(Reply::data(Value::Null))
         }
@@ -124,7 +126,7 @@ fn hosts(call: &Call<'_>) -> Reply {
 }
 
 fn change_hosts(call: &mut Call<'_>) -> ApiResult<Reply> {
-    super::records::check_digest(call, &digest(&hosts_file(call)))?;
+    crate::calls::records::rows::check_digest(call, &digest(&hosts_file(call)))?;
     let key = format!("/nodes/{}/hosts", call.owned("node"));
     let data = json!(call.owned("data"));
     let row = call.world.settings.entry(key).or_default();

@@ -1,167 +1,41 @@
 //! The calls with state behind them.
 
-mod access;
-mod agent;
-mod backup;
-mod ceph;
-mod certificates;
-mod cloudinit;
-mod cluster;
-mod consoles;
+pub(crate) mod access;
+pub(crate) mod agent;
+pub(crate) mod backup;
+pub(crate) mod call;
+pub(crate) mod ceph;
+pub(crate) mod certificates;
+pub(crate) mod cloudinit;
+pub(crate) mod cluster;
+pub(crate) mod consoles;
 pub(crate) mod disks;
-mod guests;
-mod ha;
-mod host;
-mod network;
-mod notified;
-mod pools;
-mod ports;
-mod realms;
+pub(crate) mod guests;
+pub(crate) mod ha;
+pub(crate) mod host;
+pub(crate) mod network;
+pub(crate) mod notified;
+pub(crate) mod pools;
+pub(crate) mod ports;
+pub(crate) mod realms;
 pub(crate) mod records;
 pub(crate) mod remote;
-mod rights;
-mod rules;
-mod sdn;
-mod sections;
-mod shown;
-mod snapshots;
-mod storage;
-mod tasks;
+pub(crate) mod rights;
+pub(crate) mod rules;
+pub(crate) mod sdn;
+pub(crate) mod sections;
+pub(crate) mod shown;
+pub(crate) mod snapshots;
+pub(crate) mod storage;
+pub(crate) mod tasks;
 
-use std::collections::BTreeMap;
-
-use proxmox_codegen::facts::{Endpoint, Method};
+use proxmox_codegen::facts::Method::{self, Delete, Get, Post, Put};
 use serde_json::Value;
 
-use crate::access::Identity;
-use crate::console::{Console, Screen};
-use crate::error::{ApiError, ApiResult};
-use crate::guest::Kind;
-use crate::params::{Param, Params};
-use crate::upload::Received;
-use crate::world::{Effect, Plan, World};
-
-/// A checked call on its way to its handler.
-pub(crate) struct Call<'a> {
-    pub(crate) world: &'a mut World,
-    pub(crate) method: Method,
-    /// The endpoint's path template.
-    pub(crate) path: &'a str,
-    pub(crate) endpoint: &'a Endpoint,
-    pub(crate) params: Params,
-    /// The file that came with it.
-    pub(crate) upload: Option<Received>,
-    pub(crate) who: Identity,
-}
-
-/// What a call answers.
-#[derive(Debug, Default)]
-pub(crate) struct Reply {
-    pub(crate) data: Value,
-    pub(crate) total: Option<u64>,
-    /// What would change, beside the data.
-    pub(crate) changes: Option<String>,
-    /// Name and text of a download.
-    pub(crate) file: Option<(String, String)>,
-    /// What an upgrade of the connection leads to.
-    pub(crate) console: Option<Console>,
-}
-
-impl Reply {
-    pub(crate) fn data(data: impl Into<Value>) -> Self {
-        Self {
-            data: data.into(),
-            ..Self::default()
-        }
-    }
-}
-
-impl Call<'_> {
-    fn text(&self, name: &str) -> Option<&str> {
-        self.params.get(name).and_then(Param::text)
-    }
-
-    fn owned(&self, name: &str) -> String {
-        self.text(name).unwrap_or("").to_owned()
-    }
-
-    fn number(&self, name: &str) -> Option<u64> {
-        self.text(name)
-            .and_then(|text| text.strip_prefix('+').unwrap_or(text).parse().ok())
-    }
-
-    fn vmid(&self, name: &str) -> u32 {
-        self.number(name)
-            .and_then(|n| u32::try_from(n).ok())
-            .unwrap_or(0)
-    }
-
-    fn flag(&self, name: &str) -> bool {
-        self.text(name) == Some("1")
-    }
-
-    /// Text parameters, which answers may repeat.
-    pub(crate) fn known(&self) -> BTreeMap<String, String> {
-        texts(&self.params)
-    }
-
-    fn may(&self, path: &str, privilege: &str) -> bool {
-        self.who.is_root() || self.world.privileges(&self.who, path).contains(privilege)
-    }
-
-    fn start(
-        &mut self,
-        kind: &str,
-        id: impl ToString,
-        seconds: f64,
-        lines: Vec<String>,
-        effect: Effect,
-    ) -> Reply {
-        let node = match self.text("node") {
-            Some(node) => node.to_owned(),
-            None => self
-                .world
-                .nodes
-                .first()
-                .map(|n| n.name.clone())
-                .unwrap_or_default(),
-        };
-        let who = self.who.clone();
-        Reply::data(self.world.start(Plan {
-            node: &node,
-            kind,
-            id: id.to_string(),
-            who: &who,
-            seconds,
-            lines,
-            effect,
-        }))
-    }
-
-    /// A task that ends at once with an error.
-    fn fail(&mut self, kind: &str, id: impl ToString, error: String) -> Reply {
-        self.start(kind, id, 0.1, Vec::new(), Effect::Fail(error))
-    }
-
-    /// An option that only root@pam itself may use.
-    fn root_only(&self, option: &str) -> ApiResult<()> {
-        if self.flag(option) && !self.who.is_root() {
-            return Err(ApiError::parameter(
-                option,
-                "Only root may use this option.",
-            ));
-        }
-        Ok(())
-    }
-}
-
-/// The parameters that are one text each.
-pub(crate) fn texts(params: &Params) -> BTreeMap<String, String> {
-    params
-        .iter()
-        .filter_map(|(key, value)| Some((key.clone(), value.text()?.to_owned())))
-        .collect()
-}
+use crate::api_error::ApiResult;
+use crate::calls::call::{Call, Reply};
+use crate::console::Screen;
+use crate::state::guest::Kind;
 
 fn console_call(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
     let (place, last) = call.path.rsplit_once('/')?;
@@ -205,108 +79,210 @@ pub(crate) fn filter(call: &Call<'_>, data: &mut Value) {
     rights::filter(call, data);
 }
 
-pub(crate) use self::rights::modifiers;
+type Handler = fn(&mut Call<'_>) -> ApiResult<Reply>;
 
-fn with_state(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
-    use Method::{Delete, Get, Post, Put};
-    if let Some(answer) = console_call(call) {
-        return Some(answer);
-    }
-    let more = disks::handle(call)
-        .or_else(|| ceph::handle(call))
-        .or_else(|| host::handle(call))
-        .or_else(|| cloudinit::handle(call));
-    if let Some(answer) = more.or_else(|| certificates::handle(call)) {
-        return Some(answer);
-    }
-    for kind in [Kind::Qemu, Kind::Lxc] {
-        if let Some(rest) = call.path.strip_prefix(kind.create_path()) {
-            return guests::guests(call, kind, rest);
-        }
-    }
-    Some(match (call.method, call.path) {
-        (Get, "/version") => cluster::version(call),
-        (Get, "/access/ticket") => Ok(Reply::data(Value::Null)),
-        (Post, "/access/ticket") => access::login(call),
-        (Get, "/access/permissions") => access::permissions(call),
-        (Get, "/access/domains") => realms::list(call),
-        (Post, "/access/domains") => realms::create(call),
-        (Post, "/access/domains/{realm}/sync") => realms::sync(call),
-        (_, "/access/domains/{realm}") => realms::one(call),
-        (Put, "/access/password") => access::change_password(call),
-        (Get, "/access/users") => access::user_list(call),
-        (Post, "/access/users") => access::user_create(call),
-        (Get | Put | Delete, "/access/users/{userid}") => access::user(call),
-        (Get, "/access/users/{userid}/token") => access::token_list(call),
-        (_, "/access/users/{userid}/token/{tokenid}") => access::token(call),
-        (Get, "/access/groups") => access::group_list(call),
-        (Post, "/access/groups") => access::group_create(call),
-        (_, "/access/groups/{groupid}") => access::group(call),
-        (Get, "/access/roles") => access::role_list(call),
-        (Post, "/access/roles") => access::role_create(call),
-        (_, "/access/roles/{roleid}") => access::role(call),
-        (Get, "/access/acl") => access::rule_list(call),
-        (Put, "/access/acl") => access::rule_change(call),
-        (Get, "/pools") => pools::list(call),
-        (Post, "/pools") => pools::create(call),
-        (Put, "/pools") => pools::change(call),
-        (Delete, "/pools") => pools::delete(call),
-        (Get, "/pools/{poolid}") => pools::get(call),
-        (Put, "/pools/{poolid}") => pools::change(call),
-        (Delete, "/pools/{poolid}") => pools::delete(call),
-        (Get, "/cluster/nextid") => cluster::next_id(call),
-        (Get, "/cluster/resources") => cluster::resources(call),
-        (Get, "/cluster/status") => cluster::cluster_status(call),
-        (Get, "/cluster/tasks") => tasks::cluster_tasks(call),
-        (Get, "/nodes") => cluster::nodes(call),
-        (Get, "/nodes/{node}/status") => cluster::node_status(call),
-        (Get, "/nodes/{node}/rrddata") => cluster::node_samples(call),
-        (Get, "/nodes/{node}/version") => cluster::version(call),
-        (Get, "/nodes/{node}/tasks") => tasks::task_list(call),
-        (Get, "/nodes/{node}/tasks/{upid}/status") => {
-            tasks::task(call).map(|task| Reply::data(task.status()))
-        }
-        (Get, "/nodes/{node}/tasks/{upid}/log") => tasks::task_log(call),
-        (Delete, "/nodes/{node}/tasks/{upid}") => tasks::task_stop(call),
-        (Get, "/storage") => storage::storage_configs(call),
-        (Post, "/storage") => storage::storage_create(call),
-        (Get, "/storage/{storage}") => storage::storage_config(call),
-        (Put, "/storage/{storage}") => storage::storage_change(call),
-        (Delete, "/storage/{storage}") => storage::storage_delete(call),
-        (Get, "/nodes/{node}/storage") => storage::storage_list(call),
-        (Get, "/nodes/{node}/storage/{storage}/status") => storage::storage_status(call),
-        (Get, "/nodes/{node}/storage/{storage}/identity") => return storage::identity(call),
+/// Verbs, path and handler.
+type Route = (&'static [Method], &'static str, Handler);
+
+/// A handler that finds its calls by itself.
+type Part = fn(&mut Call<'_>) -> Option<ApiResult<Reply>>;
+
+const ANY: &[Method] = &[Get, Put, Post, Delete];
+
+/// Calls and what answers them, where one function answers one path.
+const ROUTES: &[Route] = &[
+    (&[Get], "/version", |call| cluster::version(call)),
+    (&[Get], "/access/ticket", |_| Ok(Reply::data(Value::Null))),
+    (&[Post], "/access/ticket", |call| access::login(call)),
+    (&[Get], "/access/permissions", |call| {
+        access::permissions(call)
+    }),
+    (&[Get], "/access/domains", |call| realms::list(call)),
+    (&[Post], "/access/domains", |call| realms::create(call)),
+    (&[Post], "/access/domains/{realm}/sync", |call| {
+        realms::sync(call)
+    }),
+    (ANY, "/access/domains/{realm}", |call| realms::one(call)),
+    (&[Put], "/access/password", |call| {
+        access::change_password(call)
+    }),
+    (&[Get], "/access/users", |call| access::user_list(call)),
+    (&[Post], "/access/users", |call| access::user_create(call)),
+    (&[Get, Put, Delete], "/access/users/{userid}", |call| {
+        access::user(call)
+    }),
+    (&[Get], "/access/users/{userid}/token", |call| {
+        access::token_list(call)
+    }),
+    (ANY, "/access/users/{userid}/token/{tokenid}", |call| {
+        access::token(call)
+    }),
+    (&[Get], "/access/groups", |call| access::group_list(call)),
+    (&[Post], "/access/groups", |call| access::group_create(call)),
+    (ANY, "/access/groups/{groupid}", |call| access::group(call)),
+    (&[Get], "/access/roles", |call| access::role_list(call)),
+    (&[Post], "/access/roles", |call| access::role_create(call)),
+    (ANY, "/access/roles/{roleid}", |call| access::role(call)),
+    (&[Get], "/access/acl", |call| access::rule_list(call)),
+    (&[Put], "/access/acl", |call| access::rule_change(call)),
+    (&[Get], "/pools", |call| pools::list(call)),
+    (&[Post], "/pools", |call| pools::create(call)),
+    (&[Put], "/pools", |call| pools::change(call)),
+    (&[Delete], "/pools", |call| pools::delete(call)),
+    (&[Get], "/pools/{poolid}", |call| pools::get(call)),
+    (&[Put], "/pools/{poolid}", |call| pools::change(call)),
+    (&[Delete], "/pools/{poolid}", |call| pools::delete(call)),
+    (&[Get], "/cluster/nextid", |call| cluster::next_id(call)),
+    (&[Get], "/cluster/resources", |call| {
+        cluster::resources(call)
+    }),
+    (&[Get], "/cluster/status", |call| {
+        cluster::cluster_status(call)
+    }),
+    (&[Get], "/cluster/tasks", |call| tasks::cluster_tasks(call)),
+    (&[Get], "/nodes", |call| cluster::nodes(call)),
+    (&[Get], "/nodes/{node}/status", |call| {
+        cluster::node_status(call)
+    }),
+    (&[Get], "/nodes/{node}/rrddata", |call| {
+        cluster::node_samples(call)
+    }),
+    (&[Get], "/nodes/{node}/version", |call| {
+        cluster::version(call)
+    }),
+    (&[Get], "/nodes/{node}/tasks", |call| tasks::task_list(call)),
+    (&[Get], "/nodes/{node}/tasks/{upid}/status", |call| {
+        tasks::task(call).map(|task| Reply::data(task.status()))
+    }),
+    (&[Get], "/nodes/{node}/tasks/{upid}/log", |call| {
+        tasks::task_log(call)
+    }),
+    (&[Delete], "/nodes/{node}/tasks/{upid}", |call| {
+        tasks::task_stop(call)
+    }),
+    (&[Get], "/storage", |call| storage::storage_configs(call)),
+    (&[Post], "/storage", |call| storage::storage_create(call)),
+    (&[Get], "/storage/{storage}", |call| {
+        storage::storage_config(call)
+    }),
+    (&[Put], "/storage/{storage}", |call| {
+        storage::storage_change(call)
+    }),
+    (&[Delete], "/storage/{storage}", |call| {
+        storage::storage_delete(call)
+    }),
+    (&[Get], "/nodes/{node}/storage", |call| {
+        storage::storage_list(call)
+    }),
+    (&[Get], "/nodes/{node}/storage/{storage}/status", |call| {
+        storage::storage_status(call)
+    }),
+    (&[Get], "/nodes/{node}/storage/{storage}/rrddata", |call| {
+        storage::storage_samples(call)
+    }),
+    (&[Get], "/nodes/{node}/storage/{storage}/content", |call| {
+        storage::content(call)
+    }),
+    (&[Post], "/nodes/{node}/storage/{storage}/content", |call| {
+        storage::allocate(call)
+    }),
+    (
+        &[Get, Put, Delete],
+        "/nodes/{node}/storage/{storage}/content/{volume}",
+        |call| storage::volume(call),
+    ),
+    (
+        &[Post],
+        "/nodes/{node}/storage/{storage}/download-url",
+        |call| storage::download(call),
+    ),
+    (&[Post], "/nodes/{node}/storage/{storage}/upload", |call| {
+        storage::upload(call)
+    }),
+    (
+        &[Post],
+        "/nodes/{node}/storage/{storage}/oci-registry-pull",
+        |call| storage::pull(call),
+    ),
+    (&[Get], "/nodes/{node}/query-oci-repo-tags", |call| {
+        storage::tags(call)
+    }),
+    (&[Post], "/nodes/{node}/vzdump", |call| backup::start(call)),
+    (&[Get], "/nodes/{node}/vzdump/extractconfig", |call| {
+        backup::config(call)
+    }),
+    (
+        &[Get],
+        "/nodes/{node}/storage/{storage}/prunebackups",
+        |call| backup::prune_preview(call),
+    ),
+    (
+        &[Delete],
+        "/nodes/{node}/storage/{storage}/prunebackups",
+        |call| backup::prune(call),
+    ),
+    (&[Post], "/nodes/{node}/status", |call| host::power(call)),
+    (&[Post], "/nodes/{node}/startall", |call| {
+        crate::calls::guests::power::every_guest(call, "startall", "start")
+    }),
+    (&[Post], "/nodes/{node}/stopall", |call| {
+        crate::calls::guests::power::every_guest(call, "stopall", "stop")
+    }),
+    (&[Post], "/nodes/{node}/suspendall", |call| {
+        crate::calls::guests::power::every_guest(call, "suspendall", "suspend")
+    }),
+    (&[Post], "/nodes/{node}/migrateall", |call| {
+        crate::calls::guests::power::every_guest(call, "migrateall", "migrate")
+    }),
+];
+
+/// Parts of the API that find their calls by themselves.
+const PARTS: &[Part] = &[
+    console_call,
+    disks::handle,
+    ceph::handle,
+    host::handle,
+    |call| cloudinit::handle(call),
+    certificates::handle,
+    |call| guest_call(call, Kind::Qemu),
+    |call| guest_call(call, Kind::Lxc),
+    bulk_action,
+    storage_call,
+];
+
+/// Calls of a storage that are answered by a sample unless they have to be refused.
+fn storage_call(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
+    match (call.method, call.path) {
+        (Get, "/nodes/{node}/storage/{storage}/identity") => storage::identity(call),
         (
             Get,
             "/nodes/{node}/storage/{storage}/file-restore/download"
             | "/nodes/{node}/storage/{storage}/file-restore/list"
             | "/nodes/{node}/storage/{storage}/import-metadata",
-        ) => return storage::no_volume(call),
-        (Get, "/nodes/{node}/storage/{storage}/rrddata") => storage::storage_samples(call),
-        (Get, "/nodes/{node}/storage/{storage}/content") => storage::content(call),
-        (Post, "/nodes/{node}/storage/{storage}/content") => storage::allocate(call),
-        (Get | Put | Delete, "/nodes/{node}/storage/{storage}/content/{volume}") => {
-            storage::volume(call)
-        }
-        (Post, "/nodes/{node}/storage/{storage}/download-url") => storage::download(call),
-        (Post, "/nodes/{node}/storage/{storage}/upload") => storage::upload(call),
-        (Post, "/nodes/{node}/storage/{storage}/oci-registry-pull") => storage::pull(call),
-        (Get, "/nodes/{node}/query-oci-repo-tags") => storage::tags(call),
-        (Post, "/nodes/{node}/vzdump") => backup::start(call),
-        (Get, "/nodes/{node}/vzdump/extractconfig") => backup::config(call),
-        (Get, "/nodes/{node}/storage/{storage}/prunebackups") => backup::prune_preview(call),
-        (Delete, "/nodes/{node}/storage/{storage}/prunebackups") => backup::prune(call),
-        (Post, "/nodes/{node}/status") => host::power(call),
-        (Post, "/nodes/{node}/startall") => guests::every_guest(call, "startall", "start"),
-        (Post, "/nodes/{node}/stopall") => guests::every_guest(call, "stopall", "stop"),
-        (Post, "/nodes/{node}/suspendall") => guests::every_guest(call, "suspendall", "suspend"),
-        (Post, "/nodes/{node}/migrateall") => guests::every_guest(call, "migrateall", "migrate"),
-        (Post, path) if path.starts_with("/cluster/bulk-action/guest/") => {
-            let action = path.rsplit('/').next().unwrap_or("").to_owned();
-            guests::every_guest(call, &format!("bulk{action}"), &action)
-        }
-        _ => return None,
-    })
+        ) => storage::no_volume(call),
+        _ => None,
+    }
+}
+
+fn guest_call(call: &mut Call<'_>, kind: Kind) -> Option<ApiResult<Reply>> {
+    let rest = call.path.strip_prefix(kind.create_path())?;
+    guests::guests(call, kind, rest)
+}
+
+/// `POST /cluster/bulk-action/guest/{action}`
+fn bulk_action(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
+    let action = call.path.strip_prefix("/cluster/bulk-action/guest/")?;
+    let action = action.rsplit('/').next().unwrap_or("").to_owned();
+    let task = format!("bulk{action}");
+    (call.method == Post).then(|| crate::calls::guests::power::every_guest(call, &task, &action))
+}
+
+fn with_state(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
+    let fits = |(methods, path, _): &&Route| *path == call.path && methods.contains(&call.method);
+    match ROUTES.iter().find(fits) {
+        Some((.., handler)) => Some(handler(call)),
+        None => PARTS.iter().find_map(|part| part(call)),
+    }
 }
 
 #[cfg(test)]
@@ -316,14 +292,20 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::guest::{Config, Guest};
+    use crate::params::Param;
+    use crate::params::Params;
     use crate::schema::{ApiSchema, is_task};
-    use crate::world::Node;
+    use crate::state::access::Identity;
+    use crate::state::cluster::Cluster;
+    use crate::state::cluster::Node;
+    use crate::state::config::Config;
+    use crate::state::guest::Guest;
+    use std::collections::BTreeMap;
 
     /// A cluster of one node, one machine and one container.
-    fn world(schema: &Arc<ApiSchema>) -> World {
+    fn world(schema: &Arc<ApiSchema>) -> Cluster {
         let now = Duration::from_secs(1_800_000_000);
-        let mut world = World::new(Arc::clone(schema), now, 0.0, 1);
+        let mut world = Cluster::new(Arc::clone(schema), now, 0.0, 1);
         world.nodes.push(Node {
             name: "pve1".into(),
             online: true,
@@ -345,9 +327,9 @@ mod tests {
     #[test]
     fn which_calls_have_state_behind_them() {
         let schema =
-            Arc::new(ApiSchema::load(crate::newest_release()).expect("the newest release"));
-        let mut requests =
-            crate::minimal_requests(crate::newest_release()).expect("the newest release");
+            Arc::new(ApiSchema::load(crate::schema::newest_release()).expect("the newest release"));
+        let mut requests = crate::sample::minimal_requests(crate::schema::newest_release())
+            .expect("the newest release");
         // What is written decides what is read.
         requests.sort_by_key(|request| (request.method == "GET", request.method == "DELETE"));
         let mut world = world(&schema);

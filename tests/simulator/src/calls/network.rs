@@ -3,26 +3,13 @@
 use proxmox_codegen::facts::Method;
 use serde_json::{Value, json};
 
-use super::records::{Row, Rows};
-use super::{Call, Reply};
-use crate::error::{ApiError, ApiResult};
-use crate::world::{Effect, World};
+use crate::api_error::{ApiError, ApiResult};
+use crate::calls::call::{Call, Reply};
+use crate::state::cluster::network::{planned, rows, running};
+use crate::state::effect::Effect;
+use crate::state::records::Row;
 
 pub(super) const LIST: &str = "/nodes/{node}/network";
-
-/// Where the interfaces that wait to be in force are held.
-pub(crate) fn planned(node: &str) -> String {
-    format!("/nodes/{node}/network")
-}
-
-/// Where the interfaces in force are held.
-pub(crate) fn running(node: &str) -> String {
-    format!("/running/nodes/{node}/network")
-}
-
-fn rows<'a>(world: &'a World, key: &str) -> &'a [(String, Row)] {
-    world.records.get(key).map_or(&[][..], Vec::as_slice)
-}
 
 /// Answers calls about the whole, and refuses changes that cannot be; `None` leaves the rest to the list.
 pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
@@ -191,12 +178,4 @@ fn lines(rows: &[(String, Row)]) -> Vec<String> {
         out.push(String::new());
     }
     out
-}
-
-impl World {
-    /// Puts the planned interfaces of a node in force.
-    pub(crate) fn apply_network(&mut self, node: &str) {
-        let planned: Rows = rows(self, &planned(node)).to_vec();
-        self.records.insert(running(node), planned);
-    }
 }

@@ -3,10 +3,11 @@
 
 use serde_json::{Value, json};
 
-use super::Call;
-use super::records::{MATCHERS, NOTIFIED, Row, Rows, field};
-use crate::error::{ApiError, ApiResult};
-use crate::world::World;
+use crate::api_error::{ApiError, ApiResult};
+use crate::calls::call::Call;
+use crate::calls::records::rows::field;
+use crate::state::cluster::Cluster;
+use crate::state::records::{MATCHERS, NOTIFIED, Row, Rows};
 
 fn is_ours(list: &str) -> bool {
     list == MATCHERS || list.starts_with(NOTIFIED)
@@ -119,7 +120,7 @@ fn defaults(list: &str, id: &str) -> Option<Row> {
     row.as_object().cloned()
 }
 
-impl World {
+impl Cluster {
     /// Who is told of what before anybody configured it.
     pub(crate) fn configure_notifications(&mut self) {
         for (list, id) in [

@@ -2,29 +2,14 @@
 
 use serde_json::{Value, json};
 
-use super::records::Row;
-use super::{Call, Reply, cluster};
-use crate::error::{ApiError, ApiResult};
+use crate::api_error::{ApiError, ApiResult};
+use crate::calls::call::{Call, Reply};
+use crate::calls::cluster;
 use crate::formats::split_list;
-use crate::world::{Edit, World};
-
-/// Where the storages of a pool are held.
-fn storages(pool: &str) -> String {
-    format!("/pools/{pool}/storage")
-}
-
-fn has_storage(world: &World, pool: &str, storage: &str) -> bool {
-    let held = world.records.get(&storages(pool));
-    held.is_some_and(|rows| rows.iter().any(|(own, _)| own == storage))
-}
-
-impl World {
-    /// The pool a storage is in.
-    pub(crate) fn pool_of_storage(&self, storage: &str) -> Option<&String> {
-        let mut pools = self.pools.keys();
-        pools.find(|pool| has_storage(self, pool, storage))
-    }
-}
+use crate::state::cluster::Cluster;
+use crate::state::cluster::pools::{has_storage, storages};
+use crate::state::effect::Edit;
+use crate::state::records::Row;
 
 fn members(call: &Call<'_>, pool: &str) -> Vec<Value> {
     let world = &*call.world;
@@ -50,7 +35,7 @@ fn members(call: &Call<'_>, pool: &str) -> Vec<Value> {
 }
 
 /// A pool in a list.
-fn row(world: &World, pool: &str) -> Value {
+fn row(world: &Cluster, pool: &str) -> Value {
     let mut row = json!({ "poolid": pool });
     if let Some(comment) = world.pools.get(pool).filter(|comment| !comment.is_empty()) {
         row["comment"] = json!(comment);
@@ -58,7 +43,7 @@ fn row(world: &World, pool: &str) -> Value {
     row
 }
 
-fn existing(world: &World, pool: &str) -> ApiResult<()> {
+fn existing(world: &Cluster, pool: &str) -> ApiResult<()> {
     if world.pools.contains_key(pool) {
         Ok(())
     } else {

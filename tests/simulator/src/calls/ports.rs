@@ -2,9 +2,10 @@
 
 use serde_json::Value;
 
-use super::records::{Row, Rows, field};
-use crate::error::{ApiError, ApiResult};
+use crate::api_error::{ApiError, ApiResult};
+use crate::calls::records::rows::field;
 use crate::formats::split_list;
+use crate::state::records::{Row, Rows};
 
 /// The parameters that name other interfaces.
 const PORTS: [&str; 4] = ["bridge_ports", "ovs_ports", "slaves", "ovs_bonds"];

@@ -3,35 +3,15 @@
 use proxmox_codegen::facts::Method;
 use serde_json::{Value, json};
 
-use super::records::{Row, check_digest, digest, given};
-use super::{Call, Reply, sections};
-use crate::error::{ApiError, ApiResult};
+use crate::api_error::{ApiError, ApiResult};
+use crate::calls::call::{Call, Reply};
+use crate::calls::records::rows::{check_digest, given};
+use crate::calls::sections;
 use crate::formats::split_list;
-use crate::world::{Edit, World};
-
-const LIST: &str = "/access/domains";
-
-impl World {
-    /// The realms every installation has.
-    pub(crate) fn configure_realms(&mut self) {
-        let realm = |kind: &str, comment: &str| -> Row {
-            [("type", kind), ("comment", comment)]
-                .into_iter()
-                .map(|(key, value)| (key.to_owned(), json!(value)))
-                .collect()
-        };
-        let mut own = realm("pve", "Proxmox VE authentication server");
-        own.insert("default".into(), json!("1"));
-        let rows = vec![
-            (
-                "pam".to_owned(),
-                realm("pam", "Linux PAM standard authentication"),
-            ),
-            ("pve".to_owned(), own),
-        ];
-        self.records.insert(LIST.into(), rows);
-    }
-}
+use crate::state::cluster::Cluster;
+use crate::state::cluster::realms::LIST;
+use crate::state::effect::Edit;
+use crate::state::records::{Row, digest};
 
 fn shown(row: &Row) -> Row {
     row.iter()
@@ -79,7 +59,7 @@ fn in_order(row: &mut Row) {
 }
 
 /// Makes a realm the one that is offered first.
-fn prefer(world: &mut World) {
+fn prefer(world: &mut Cluster) {
     for (_, row) in world.records.get_mut(LIST).into_iter().flatten() {
         row.remove("default");
     }
@@ -193,6 +173,6 @@ pub(super) fn sync(call: &mut Call<'_>) -> ApiResult<Reply> {
         realm,
         1.0,
         lines,
-        crate::world::Effect::Nothing,
+        crate::state::effect::Effect::Nothing,
     ))
 }

@@ -1,44 +1,12 @@
 //! Guests that go to another cluster: to a simulator in the same process, found by its port.
 
-use std::collections::BTreeMap;
-use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
-
-use super::{Call, Reply, guests};
-use crate::app::App;
-use crate::error::{ApiError, ApiResult};
-use crate::guest::{Guest, GuestEffect, Kind, check_lock, volume_of};
-use crate::world::{Effect, Volume, World};
-
-/// The simulators of this process by their ports, with the fingerprints of their certificates.
-static RUNNING: Mutex<BTreeMap<u16, (Weak<App>, String)>> = Mutex::new(BTreeMap::new());
-
-/// Makes a simulator known to the others.
-pub(crate) fn announce(port: u16, app: &Arc<App>, fingerprint: &str) {
-    let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
-    running.retain(|_, (app, _)| app.strong_count() > 0);
-    running.insert(port, (Arc::downgrade(app), fingerprint.to_owned()));
-}
-
-/// What a guest's move needs of its target.
-#[derive(Clone)]
-pub(crate) struct Target {
-    host: String,
-    port: u16,
-    token: String,
-    fingerprint: Option<String>,
-    vmid: u32,
-    storages: String,
-    bridges: String,
-    delete: bool,
-}
-
-/// Without the token.
-impl fmt::Debug for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "guest {} at {}:{}", self.vmid, self.host, self.port)
-    }
-}
+use crate::api_error::{ApiError, ApiResult};
+use crate::calls::call::{Call, Reply};
+use crate::state::cluster::remote::mapped;
+use crate::state::effect::Effect;
+use crate::state::guest::target::Target;
+use crate::state::guest::volumes::volume_of;
+use crate::state::guest::{GuestEffect, Kind, check_lock};
 
 impl Target {
     fn of(call: &Call<'_>, vmid: u32) -> Self {
@@ -64,46 +32,6 @@ impl Target {
             delete: call.flag("delete"),
         }
     }
-
-    /// Does something with the other cluster, unless that waits for this one at the same moment.
-    fn with<T>(&self, act: impl FnOnce(&mut World) -> Result<T, String>) -> Result<T, String> {
-        let lost =
-            |text: &str| format!("500 Can't connect to {}:{} ({text})", self.host, self.port);
-        let known = {
-            let running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
-            running.get(&self.port).cloned()
-        };
-        let (app, fingerprint) = known.ok_or_else(|| lost("Connection refused"))?;
-        let app = app.upgrade().ok_or_else(|| lost("Connection refused"))?;
-        if (self.fingerprint.as_ref()).is_none_or(|own| !own.eq_ignore_ascii_case(&fingerprint)) {
-            return Err(lost("hostname verification failed"));
-        }
-        let mut other = app
-            .try_world()
-            .ok_or_else(|| lost("Connection timed out"))?;
-        let now = other.now;
-        let token = self
-            .token
-            .strip_prefix("PVEAPIToken=")
-            .unwrap_or(&self.token);
-        if other.access.check_token(token, now).is_none() {
-            return Err("401 Authentication failed!".to_owned());
-        }
-        act(&mut other)
-    }
-}
-
-/// What a name becomes by `from:to` pairs or one for all.
-fn mapped(map: &str, name: &str) -> Option<String> {
-    let mut all = None;
-    for part in map.split([',', ';', ' ']).filter(|part| !part.is_empty()) {
-        match part.split_once(':') {
-            Some((from, to)) if from == name => return Some(to.to_owned()),
-            Some(_) => {}
-            None => all = Some(part.to_owned()),
-        }
-    }
-    all
 }
 
 /// `POST /nodes/{node}/{qemu|lxc}/{vmid}/remote_migrate`.
@@ -149,87 +77,11 @@ pub(crate) fn migrate(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     } else {
         "qmigrate"
     };
-    guests::lock(call.world, vmid, "migrate");
+    crate::state::cluster::guests::lock(call.world, vmid, "migrate");
     let lines = vec![
         format!("remote: started tunnel worker for {}", target.host),
         "migration finished successfully (duration 00:00:05)".into(),
     ];
     let effect = Effect::Guest(vmid, GuestEffect::SendAway(Box::new(target)));
     Ok(call.start(task, vmid, 5.0, lines, effect))
-}
-
-impl World {
-    /// Gives a guest to another cluster.
-    pub(crate) fn send_away(&mut self, vmid: u32, target: &Target) -> Result<(), String> {
-        let Some(guest) = self.guests.get_mut(&vmid) else {
-            return Ok(());
-        };
-        guest.lock = None;
-        let guest = guest.clone();
-        let sizes: BTreeMap<String, Volume> = (guest.config.values())
-            .filter_map(|value| {
-                let volid = volume_of(value);
-                let volume = self.volumes.get(&self.volume_key(&guest.node, volid))?;
-                Some((volid.to_owned(), volume.clone()))
-            })
-            .collect();
-        target.with(|other| take_in(other, &guest, &sizes, target))?;
-        if target.delete {
-            self.guests.remove(&vmid);
-            self.volumes
-                .retain(|_, volume| volume.vmid != Some(vmid) || volume.content == "backup");
-            self.forget_guest(vmid, true);
-        } else if let Some(guest) = self.guests.get_mut(&vmid) {
-            guest.cut_power();
-        }
-        Ok(())
-    }
-}
-
-fn take_in(
-    other: &mut World,
-    guest: &Guest,
-    sizes: &BTreeMap<String, Volume>,
-    target: &Target,
-) -> Result<(), String> {
-    let node = other.nodes.iter().find(|node| node.online);
-    let node = node
-        .map(|node| node.name.clone())
-        .ok_or("no node is there")?;
-    let mut arrived = guest.clone();
-    arrived.node.clone_from(&node);
-    arrived.pool = None;
-    for (key, value) in &mut arrived.config {
-        let volid = volume_of(value).to_owned();
-        if let Some(volume) = sizes.get(&volid) {
-            let (storage, name) = volid.split_once(':').unwrap_or(("", &volid));
-            let to = mapped(&target.storages, storage).unwrap_or_else(|| storage.to_owned());
-            let name = name.replace(
-                &format!("-{}-", volume.vmid.unwrap_or_default()),
-                &format!("-{}-", target.vmid),
-            );
-            let moved = format!("{to}:{name}");
-            *value = value.replacen(&volid, &moved, 1);
-            let volume = Volume {
-                storage: to,
-                vmid: Some(target.vmid),
-                ..volume.clone()
-            };
-            let place = other.volume_key(&node, &moved);
-            other.volumes.insert(place, volume);
-        } else if key.starts_with("net") {
-            let parts: Vec<String> = (value.split(','))
-                .map(|part| match part.strip_prefix("bridge=") {
-                    Some(bridge) => {
-                        let to = mapped(&target.bridges, bridge);
-                        format!("bridge={}", to.unwrap_or_else(|| bridge.to_owned()))
-                    }
-                    None => part.to_owned(),
-                })
-                .collect();
-            *value = parts.join(",");
-        }
-    }
-    other.guests.insert(target.vmid, arrived);
-    Ok(())
 }

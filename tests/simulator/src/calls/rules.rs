@@ -3,10 +3,11 @@
 use proxmox_codegen::facts::Method;
 use serde_json::{Value, json};
 
-use super::records::{Row, Shape, check_digest, digest, given, place};
-use super::{Call, Reply};
-use crate::error::{ApiError, ApiResult};
+use crate::api_error::{ApiError, ApiResult};
+use crate::calls::call::{Call, Reply};
+use crate::calls::records::rows::{Shape, check_digest, given, place};
 use crate::formats::split_list;
+use crate::state::records::{Row, digest};
 
 pub(super) fn handle(call: &mut Call<'_>) -> ApiResult<Reply> {
     let schema = std::sync::Arc::clone(&call.world.schema);
@@ -125,7 +126,7 @@ fn address_version(row: &Row) -> Option<u8> {
     ["source", "dest"]
         .iter()
         .filter_map(|name| row.get(*name)?.as_str())
-        .find_map(|text| crate::formats::addresses(text).ok().flatten())
+        .find_map(|text| crate::formats::network::addresses(text).ok().flatten())
 }
 
 /// The macros of the firewall.
@@ -249,8 +250,9 @@ fn verify(call: &Call<'_>, key: &str, row: &Row) -> ApiResult<()> {
             return fault(name, format!("no such alias '{value}'"));
         }
     }
-    let version =
-        |name: &str| text(name).and_then(|value| crate::formats::addresses(value).ok().flatten());
+    let version = |name: &str| {
+        text(name).and_then(|value| crate::formats::network::addresses(value).ok().flatten())
+    };
     if let (Some(from), Some(to)) = (version("source"), version("dest"))
         && from != to
     {

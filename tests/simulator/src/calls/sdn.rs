@@ -5,10 +5,11 @@ use std::net::IpAddr;
 use proxmox_codegen::facts::Method;
 use serde_json::{Value, json};
 
-use super::records::{Row, Rows, place};
-use super::{Call, Reply};
-use crate::error::{ApiError, ApiResult};
-use crate::world::Effect;
+use crate::api_error::{ApiError, ApiResult};
+use crate::calls::call::{Call, Reply};
+use crate::calls::records::rows::place;
+use crate::state::effect::Effect;
+use crate::state::records::{Row, Rows};
 
 fn list_of(path: &str) -> Option<(&str, &'static str)> {
     let lists = [

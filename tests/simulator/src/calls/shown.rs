@@ -6,14 +6,15 @@
 use proxmox_codegen::facts::Method;
 use serde_json::{Value, json};
 
-use super::Call;
-use super::records::{Row, field};
+use crate::calls::call::Call;
+use crate::calls::records::rows::field;
 use crate::formats::next_run;
-use crate::world::World;
+use crate::state::cluster::Cluster;
+use crate::state::records::Row;
 
 /// Whether an entry stands alone or in its list.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum View {
+pub(crate) enum View {
     List,
     Alone,
 }
@@ -76,7 +77,7 @@ pub(super) fn complete(
 }
 
 /// When a job runs. How it was said in former times is not told any more.
-fn times(world: &World, row: &mut Row, view: View) {
+fn times(world: &Cluster, row: &mut Row, view: View) {
     let days = row.remove("dow");
     if let Some(Value::String(time)) = row.remove("starttime") {
         let days = days.as_ref().and_then(Value::as_str);

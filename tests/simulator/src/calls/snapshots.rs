@@ -2,11 +2,12 @@
 
 use serde_json::{Value, json};
 
-use super::guests::lock;
-use super::{Call, Reply};
-use crate::error::{ApiError, ApiResult};
-use crate::guest::{Feature, GuestEffect, Kind, check_lock, volume_of};
-use crate::world::Effect;
+use crate::api_error::{ApiError, ApiResult};
+use crate::calls::call::{Call, Reply};
+use crate::state::cluster::guests::lock;
+use crate::state::effect::Effect;
+use crate::state::guest::volumes::{Feature, volume_of};
+use crate::state::guest::{GuestEffect, Kind, check_lock};
 
 pub(super) fn list(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
     let (node, vmid) = (call.owned("node"), call.vmid("vmid"));

@@ -3,13 +3,16 @@
 use proxmox_codegen::facts::Method;
 use serde_json::{Value, json};
 
-use super::{Call, Reply, cluster, sections};
-use crate::error::{ApiError, ApiResult};
+use crate::api_error::{ApiError, ApiResult};
+use crate::calls::call::{Call, Reply};
+use crate::calls::{cluster, sections};
 use crate::formats::split_list;
-use crate::guest::is_file_name;
 use crate::sample::{mix, number};
+use crate::state::cluster::Cluster;
+use crate::state::effect::Effect;
+use crate::state::guest::volumes::is_file_name;
+use crate::state::storage::{GIB, Storage, Volume};
 use crate::upload::{checksum, extension_fits, stored_name};
-use crate::world::{Effect, GIB, Storage, Volume, World};
 
 /// Parameters that are no properties of a storage.
 const ACTIONS: [&str; 4] = ["storage", "type", "digest", "delete"];
@@ -173,7 +176,7 @@ pub(super) fn storage_config(call: &Call<'_>) -> ApiResult<Reply> {
     Ok(Reply::data(config_json(&id, call.world.storage(&id)?)))
 }
 
-pub(super) fn storage_row(world: &World, node: &str, id: &str, storage: &Storage) -> Value {
+pub(super) fn storage_row(world: &Cluster, node: &str, id: &str, storage: &Storage) -> Value {
     if storage.disabled {
         return json!({
             "storage": id, "type": storage.kind, "content": storage.content.join(","), "active": 0, "enabled": 0,
@@ -311,7 +314,7 @@ pub(super) fn allocate(call: &mut Call<'_>) -> ApiResult<Reply> {
         .parse::<u64>()
         .ok()
         .and_then(|kib| kib.checked_mul(1024))
-        .or_else(|| crate::guest::parse_size(&size))
+        .or_else(|| crate::state::guest::volumes::parse_size(&size))
         .ok_or_else(|| ApiError::parameter("size", "unable to parse size"))?;
     let place = match &storage.path {
         Some(path) if files => format!("{path}/images/{vmid}/{name}"),

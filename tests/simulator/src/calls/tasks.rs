@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::{Call, Reply};
+use crate::api_error::{ApiError, ApiResult};
+use crate::calls::call::{Call, Reply};
 use crate::clock::iso_date;
-use crate::error::{ApiError, ApiResult};
 use crate::formats::split_list;
-use crate::tasks::{Task, is_upid};
+use crate::state::tasks::{Task, is_upid};
 
 pub(super) fn cluster_tasks(call: &Call<'_>) -> ApiResult<Reply> {
     let all = call.may("/", "Sys.Audit");

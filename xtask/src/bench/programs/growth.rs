@@ -16,7 +16,8 @@ use proxmox_api::manage::events::Watch;
 use proxmox_api::manage::guest::PowerAction;
 use proxmox_api::manage::inventory::Inventory;
 use proxmox_api::manage::metrics::{families, render};
-use proxmox_api::transport::{Exchange, Transport, WireRequest, WireResponse};
+use proxmox_api::BoxFuture;
+use proxmox_api::transport::{TransportError, Transport, WireRequest, WireResponse};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -31,7 +32,7 @@ struct Cluster {
 }
 
 impl Transport for Cluster {
-    fn send(&self, request: WireRequest) -> Exchange<'_> {
+    fn send(&self, request: WireRequest) -> BoxFuture<'_, Result<WireResponse, TransportError>> {
         let body = self.answer(&request.path);
         Box::pin(async move { Ok(WireResponse::new(200, body)) })
     }

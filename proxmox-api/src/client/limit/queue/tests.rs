@@ -71,7 +71,7 @@ impl std::task::Wake for Flag {
 }
 
 impl Caller {
-    fn look(&self, queue: &mut Queue, now: Instant) -> Standing {
+    fn look(&self, queue: &mut Queue, now: Instant) -> QueueStatus {
         self.woken.0.store(false, Ordering::SeqCst);
         let waker = Waker::from(Arc::clone(&self.woken));
         let mut wakers = Vec::new();
@@ -121,7 +121,7 @@ proptest! {
                 }
                 Op::Look(at) if !waiting.is_empty() => {
                     let at = at % waiting.len();
-                    if waiting[at].look(&mut queue, now) == Standing::Granted {
+                    if waiting[at].look(&mut queue, now) == QueueStatus::Granted {
                         let lane = waiting.remove(at).lane;
                         sent.entry(lane.writes).or_default().push(now);
                         under_way.push(lane);

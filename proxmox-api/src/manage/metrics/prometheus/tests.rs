@@ -108,7 +108,7 @@ proptest! {
         counter in any::<bool>(),
     ) {
         let metric_type = if counter { MetricType::Counter } else { MetricType::Gauge };
-        let mut family = Family::new(&name, metric_type, help);
+        let mut family = MetricFamily::new(&name, metric_type, help);
         let mut expected = BTreeMap::new();
         for (value, number) in &rows {
             family.add(&[(&label, value), ("other", "x")], *number);
@@ -127,10 +127,10 @@ proptest! {
 
 #[test]
 fn the_text_format_to_the_letter() {
-    let mut family = Family::new("pve_up", MetricType::Gauge, "Whether \\ it\nruns.");
+    let mut family = MetricFamily::new("pve_up", MetricType::Gauge, "Whether \\ it\nruns.");
     family.add(&[("id", "qemu/100"), ("name", "a \"b\" \\ c\nd")], 1.0);
     family.add(&[], 0.25);
-    let empty = Family::new("pve_nothing", MetricType::Counter, "Never there.");
+    let empty = MetricFamily::new("pve_nothing", MetricType::Counter, "Never there.");
     assert_eq!(
         render(&[family, empty]),
         "# HELP pve_up Whether \\\\ it\\nruns.\n\

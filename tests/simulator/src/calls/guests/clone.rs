@@ -1,11 +1,12 @@
 //! Copies of guests.
 
-use super::{Call, Reply, name_key};
-use crate::error::{ApiError, ApiResult};
-use crate::guest::{
-    Config, Feature, Guest, GuestEffect, Kind, check_lock, is_cloud_init, volume_of,
-};
-use crate::world::Effect;
+use crate::api_error::{ApiError, ApiResult};
+use crate::calls::call::{Call, Reply};
+use crate::calls::guests::params::name_key;
+use crate::state::config::Config;
+use crate::state::effect::Effect;
+use crate::state::guest::volumes::{Feature, is_cloud_init, volume_of};
+use crate::state::guest::{Guest, GuestEffect, Kind, check_lock};
 
 /// What a copy is made of.
 struct Source {
@@ -176,7 +177,7 @@ pub(super) fn clone(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     };
     let storage = call.text("storage").map(str::to_owned);
     let format = call.text("format").map(str::to_owned);
-    call.world.made.clear();
+    call.world.uncommitted_volumes.clear();
     let mut config = Config::new();
     let mut lines = Vec::new();
     for (key, value) in from {
@@ -209,7 +210,7 @@ pub(super) fn clone(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
             match copy {
                 Ok(value) => value,
                 Err(error) => {
-                    call.world.unmake();
+                    call.world.remove_uncommitted();
                     return Ok(call.fail(task, vmid, format!("clone failed: {error}")));
                 }
             }

@@ -1,11 +1,12 @@
 //! New guests, empty or from a backup.
 
-use super::{Call, Reply, config_params};
-use crate::error::{ApiError, ApiResult};
-use crate::guest::{
-    Config, Guest, GuestEffect, Kind, as_new_disk, check_lock, parse_volume_name, volume_of,
-};
-use crate::world::Effect;
+use crate::api_error::{ApiError, ApiResult};
+use crate::calls::call::{Call, Reply};
+use crate::calls::guests::params::config_params;
+use crate::state::config::Config;
+use crate::state::effect::Effect;
+use crate::state::guest::volumes::{as_new_disk, parse_volume_name, volume_of};
+use crate::state::guest::{Guest, GuestEffect, Kind, check_lock};
 
 /// Refuses what is no public key of SSH: a kind of key, and a text after it. Whether that is a key is not looked at.
 pub(super) fn check_keys(text: &str) -> ApiResult<()> {

@@ -2,15 +2,13 @@
 
 use serde_json::Value;
 
-use super::{Call, Reply};
-use crate::error::{ApiError, ApiResult};
+use crate::api_error::{ApiError, ApiResult};
+use crate::calls::call::{Call, Reply};
 use crate::formats::split_list;
-use crate::guest::{
-    Change, Feature, Guest, GuestEffect, Kind, check_lock, is_cloud_init, parse_volume_name,
-    volume_of,
-};
 use crate::schema::is_task;
-use crate::world::Effect;
+use crate::state::effect::Effect;
+use crate::state::guest::volumes::{Feature, is_cloud_init, parse_volume_name, volume_of};
+use crate::state::guest::{Change, Guest, GuestEffect, Kind, check_lock};
 
 const MODIFIED: &str = "detected modified configuration - file changed by other user? Try again.";
 
@@ -40,7 +38,7 @@ fn is_cdrom(value: &str) -> bool {
 /// The size a call asks for, in bytes; `was` is the size now.
 fn wanted(size: &str, was: u64) -> Option<u64> {
     let plain = size.strip_prefix('+').unwrap_or(size);
-    let bytes = crate::guest::parse_size(plain)?;
+    let bytes = crate::state::guest::volumes::parse_size(plain)?;
     if size.starts_with('+') {
         was.checked_add(bytes)
     } else {

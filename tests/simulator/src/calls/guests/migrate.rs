@@ -2,13 +2,14 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Call, Reply, lock};
+use crate::api_error::{ApiError, ApiResult};
+use crate::calls::call::{Call, Reply};
 use crate::calls::ha;
-use crate::error::{ApiError, ApiResult};
-use crate::guest::{
-    Guest, GuestEffect, Kind, check_lock, is_cloud_init, parse_volume_name, volume_of,
-};
-use crate::world::{Effect, World};
+use crate::state::cluster::Cluster;
+use crate::state::cluster::guests::lock;
+use crate::state::effect::Effect;
+use crate::state::guest::volumes::{is_cloud_init, parse_volume_name, volume_of};
+use crate::state::guest::{Guest, GuestEffect, Kind, check_lock};
 
 pub(super) fn migrate(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     let (node, vmid, target) = (call.owned("node"), call.vmid("vmid"), call.owned("target"));
@@ -135,7 +136,7 @@ fn problems(call: &Call<'_>, guest: &Guest, vmid: u32, target: &str) -> Vec<Stri
 }
 
 /// Volumes of a guest that are on this node alone, with the value and key that name them.
-fn local_volumes(world: &World, guest: &Guest) -> Vec<(String, String, String)> {
+fn local_volumes(world: &Cluster, guest: &Guest) -> Vec<(String, String, String)> {
     let local = |volid: &str| {
         volid
             .split_once(':')
@@ -233,7 +234,7 @@ pub(super) fn preconditions(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
     });
     row["local_disks"] = disks.collect();
     let device = |key: &String, value: &String| {
-        let family = crate::schema::split_index(key).map(|(family, _)| family);
+        let family = crate::indexed::split_index(key).map(|(family, _)| family);
         match family {
             Some("usb") => !value.contains("spice") && !value.contains("mapping="),
             Some("hostpci") => !value.contains("mapping="),

@@ -1,50 +1,25 @@
 //! Virtual machines and containers.
 
-mod clone;
-mod create;
-mod disks;
-mod migrate;
+pub(crate) mod clone;
+pub(crate) mod create;
+pub(crate) mod disks;
+pub(crate) mod migrate;
+pub(crate) mod params;
+pub(crate) mod power;
 
 use proxmox_codegen::facts::Method;
 use serde_json::{Value, json};
 
-use super::{Call, Reply, agent, cluster, ha, rights, snapshots};
-use crate::error::{ApiError, ApiResult};
+use crate::api_error::{ApiError, ApiResult};
+use crate::calls::call::{Call, Reply};
+use crate::calls::guests::params::config_params;
+use crate::calls::guests::power::{destroy, no_checkpoint, power, running, start, template};
+use crate::calls::{agent, cluster, ha, snapshots};
 use crate::formats::split_list;
-use crate::guest::{
-    Change, Config, Feature, Guest, GuestEffect, Kind, check_lock, may_configure, volume_of,
-};
-use crate::world::{Effect, World};
-
-/// Parameters of create and change calls that are no configuration.
-const NOT_CONFIG: [&str; 26] = [
-    "node",
-    "vmid",
-    "start",
-    "pool",
-    "unique",
-    "storage",
-    "archive",
-    "force",
-    "bwlimit",
-    "live-restore",
-    "ha-managed",
-    "import-working-storage",
-    "digest",
-    "delete",
-    "revert",
-    "skiplock",
-    "background_delay",
-    "ostemplate",
-    "password",
-    "ssh-public-keys",
-    "ignore-unpack-errors",
-    "restore",
-    "newid",
-    "full",
-    "snapname",
-    "target",
-];
+use crate::state::cluster::configure::may_configure;
+use crate::state::effect::Effect;
+use crate::state::guest::volumes::{Feature, volume_of};
+use crate::state::guest::{Change, GuestEffect, Kind};
 
 pub(super) fn guests(call: &mut Call<'_>, kind: Kind, rest: &str) -> Option<ApiResult<Reply>> {
     use Method::{Delete, Get, Post, Put};
@@ -56,7 +31,7 @@ pub(super) fn guests(call: &mut Call<'_>, kind: Kind, rest: &str) -> Option<ApiR
         (Get, "") => guest_list(call, kind),
         (Post, "") => create::create(call, kind),
         (Delete, "/{vmid}") => destroy(call, kind),
-        (Post, "/{vmid}/remote_migrate") => super::remote::migrate(call, kind),
+        (Post, "/{vmid}/remote_migrate") => crate::calls::remote::migrate(call, kind),
         (Get, "/{vmid}/config") => config(call, kind),
         (Put, "/{vmid}/config") => configure(call, kind),
         (Post, "/{vmid}/config") => configure_later(call, kind),
@@ -221,26 +196,6 @@ fn elsewhere(call: &mut Call<'_>, kind: Kind, rest: &str) -> Option<ApiResult<Re
     }
 }
 
-/// What becomes of resuming a container that was not suspended.
-fn no_checkpoint(vmid: u32) -> String {
-    format!(
-        "command 'lxc-checkpoint -n {vmid} -r --foreground -D /var/lib/vz/dump' failed: exit code 1"
-    )
-}
-
-fn running(call: &Call<'_>, kind: Kind) -> ApiResult<bool> {
-    let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
-    Ok(call.world.guest(kind, &node, vmid)?.running())
-}
-
-/// The key of a guest's name.
-fn name_key(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Qemu => "name",
-        Kind::Lxc => "hostname",
-    }
-}
-
 /// Whether all disks of a guest can be copied, linked or kept in a snapshot, and the nodes that reach them.
 fn feature(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
     let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
@@ -315,85 +270,6 @@ pub(super) fn guest_list(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
     Ok(Reply::data(rows.collect::<Value>()))
 }
 
-pub(super) fn config_params(call: &Call<'_>) -> Config {
-    call.params
-        .iter()
-        .filter(|(key, _)| !NOT_CONFIG.contains(&key.as_str()))
-        .filter_map(|(key, value)| Some((key.clone(), value.text()?.to_owned())))
-        .collect()
-}
-
-pub(super) fn destroy(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
-    let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
-    call.root_only("skiplock")?;
-    let guest = call.world.guest(kind, &node, vmid)?;
-    let noun = kind.noun();
-    if guest.protected() {
-        return Err(ApiError::die(format!(
-            "can't remove {noun} {vmid} - protection mode enabled"
-        )));
-    }
-    let task = if kind == Kind::Lxc {
-        "vzdestroy"
-    } else {
-        "qmdestroy"
-    };
-    if call.world.ha_resource(vmid).is_some() && !call.flag("purge") {
-        return Err(ApiError::die(format!(
-            "unable to remove {noun} {vmid} - used in HA resources and purge parameter not set."
-        )));
-    }
-    if guest.running() && !(kind == Kind::Lxc && call.flag("force")) {
-        return Err(ApiError::die(match kind {
-            Kind::Qemu => format!("VM {vmid} is running - destroy failed"),
-            Kind::Lxc => format!("unable to destroy CT {vmid} - container is running"),
-        }));
-    }
-    if let (Err(error), false) = (check_lock(guest), call.flag("skiplock")) {
-        return Ok(call.fail(task, vmid, error));
-    }
-    let disks = guest.config.iter().filter(|(key, _)| kind.is_disk(key));
-    let mut bases = disks.map(|(_, value)| volume_of(value));
-    if let Some(volid) = bases.find(|volid| guest.template() && call.world.is_base_in_use(volid)) {
-        let text = format!("base volume '{volid}' is still in use by linked cloned");
-        return Ok(call.fail(task, vmid, text));
-    }
-    let lines = guest
-        .config
-        .iter()
-        .filter(|(key, value)| {
-            kind.is_disk(key) && value.contains(':') && !value.contains("media=cdrom")
-        })
-        .map(|(_, value)| {
-            let name = volume_of(value)
-                .split_once(':')
-                .map_or("", |(_, name)| name);
-            format!("  Logical volume \"{name}\" successfully removed.")
-        })
-        .collect();
-    let force = call.flag("force");
-    if let Some(guest) = call.world.guests.get_mut(&vmid) {
-        if force && kind == Kind::Lxc {
-            guest.started = None;
-        }
-        if call.params.contains_key("skiplock") {
-            guest.lock = None;
-        }
-    }
-    Ok(call.start(
-        task,
-        vmid,
-        1.0,
-        lines,
-        Effect::Guest(
-            vmid,
-            GuestEffect::Destroy {
-                purge: call.flag("purge"),
-            },
-        ),
-    ))
-}
-
 pub(super) fn config(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
     let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
     let guest = call.world.guest(kind, &node, vmid)?;
@@ -450,7 +326,7 @@ pub(super) fn change(call: &Call<'_>, kind: Kind) -> ApiResult<Change> {
         create::check_drives(&change.set)?;
         create::check_cpu(call, &change.set)?;
     }
-    rights::configure(call, kind)?;
+    crate::calls::rights::guests::configure(call, kind)?;
     if kind == Kind::Qemu {
         create::check_storages(call, &change.set)?;
         create::check_names(call, kind, &change.set)?;
@@ -471,7 +347,7 @@ pub(super) fn configure_later(call: &mut Call<'_>, kind: Kind) -> ApiResult<Repl
     let vmid = call.vmid("vmid");
     let guest = call.world.guest(kind, &call.owned("node"), vmid)?;
     may_configure(guest, &change).map_err(ApiError::die)?;
-    if let Err(error) = rights::in_task(call) {
+    if let Err(error) = crate::calls::rights::guests::in_task(call) {
         return Ok(call.fail("qmconfig", vmid, error.message.trim_end().to_owned()));
     }
     let lines = change
@@ -558,175 +434,4 @@ pub(super) fn current(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
         }
     }
     Ok(Reply::data(row))
-}
-
-pub(super) fn start(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
-    let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
-    call.root_only("skiplock")?;
-    let noun = kind.noun();
-    let task = if kind == Kind::Lxc {
-        "vzstart"
-    } else {
-        "qmstart"
-    };
-    let guest = call.world.guest(kind, &node, vmid)?;
-    if kind == Kind::Lxc && guest.running() {
-        return Err(ApiError::die(format!("CT {vmid} already running")));
-    }
-    let suspended = guest.lock.as_deref() == Some("suspended");
-    let mut error = if suspended || call.flag("skiplock") {
-        None
-    } else {
-        check_lock(guest).err()
-    };
-    if error.is_none() && guest.running() {
-        error = Some(format!("{noun} {vmid} already running"));
-    }
-    if error.is_none() && guest.template() {
-        error = Some(guest.no_start_of_template());
-    }
-    let managed = call.world.ha_state(vmid).is_some();
-    match error {
-        Some(error) => Ok(call.fail(task, vmid, error)),
-        None if managed => Ok(ha::hand_on(call, vmid, "hastart", "started")),
-        None => Ok(call.start(
-            task,
-            vmid,
-            1.5,
-            Vec::new(),
-            Effect::Guest(vmid, lenient(call.flag("skiplock"), GuestEffect::Start)),
-        )),
-    }
-}
-
-/// Root may have a lock passed over.
-fn lenient(skips: bool, effect: GuestEffect) -> GuestEffect {
-    match skips {
-        true => GuestEffect::IgnoringLock(Box::new(effect)),
-        false => effect,
-    }
-}
-
-pub(super) fn power(
-    call: &mut Call<'_>,
-    kind: Kind,
-    task: &str,
-    seconds: f64,
-    must_run: bool,
-    effect: GuestEffect,
-) -> ApiResult<Reply> {
-    let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
-    call.root_only("skiplock")?;
-    // Whoever says so of a container that is to be started anew says VM.
-    let noun = match effect {
-        GuestEffect::Reboot => "VM",
-        _ => kind.noun(),
-    };
-    let guest = call.world.guest(kind, &node, vmid)?;
-    if must_run && !guest.running() {
-        return Err(ApiError::die(format!("{noun} {vmid} not running")));
-    }
-    let resuming = matches!(effect, GuestEffect::Resume);
-    if resuming && kind == Kind::Lxc && !guest.running() {
-        // Nobody looks before the task does.
-        let text = no_checkpoint(vmid);
-        return Ok(call.fail(task, vmid, text));
-    }
-    if resuming && !guest.running() && guest.lock.as_deref() != Some("suspended") {
-        return Err(ApiError::die(format!("{} {vmid} not running", kind.noun())));
-    }
-    if let (Err(error), false, false) = (check_lock(guest), resuming, call.flag("skiplock")) {
-        return Ok(call.fail(task, vmid, error));
-    }
-    let stops = matches!(effect, GuestEffect::Stop);
-    if stops && call.world.ha_state(vmid).is_some() {
-        return Ok(ha::hand_on(call, vmid, "hastop", "stopped"));
-    }
-    let effect = lenient(call.flag("skiplock"), effect);
-    Ok(call.start(task, vmid, seconds, Vec::new(), Effect::Guest(vmid, effect)))
-}
-
-pub(super) fn template(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
-    let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
-    let guest = call.world.guest(kind, &node, vmid)?;
-    let noun = kind.noun();
-    check_lock(guest).map_err(ApiError::die)?;
-    if guest.template() {
-        return Err(ApiError::die("you can't convert a template to a template"));
-    }
-    if guest.running() {
-        return Err(ApiError::die(match kind {
-            Kind::Qemu => "you can't convert a VM to template if VM is running",
-            Kind::Lxc => "you can't convert a CT to template if the CT is running",
-        }));
-    }
-    if !guest.snapshots.is_empty() {
-        return Err(ApiError::die(format!(
-            "unable to create template, because {noun} contains snapshots"
-        )));
-    }
-    if kind == Kind::Lxc {
-        call.world
-            .apply_to_guest(vmid, GuestEffect::Template)
-            .map_err(ApiError::die)?;
-        return Ok(Reply::data(Value::Null));
-    }
-    Ok(call.start(
-        "qmtemplate",
-        vmid,
-        1.0,
-        Vec::new(),
-        Effect::Guest(vmid, GuestEffect::Template),
-    ))
-}
-
-pub(super) fn lock(world: &mut World, vmid: u32, why: &str) {
-    if let Some(guest) = world.guests.get_mut(&vmid) {
-        guest.lock = Some(why.to_owned());
-    }
-}
-
-/// The same for many guests: those named, or all that it makes sense for.
-pub(super) fn every_guest(call: &mut Call<'_>, task: &str, action: &str) -> ApiResult<Reply> {
-    let node = call.text("node").map(str::to_owned);
-    let target = call.owned("target");
-    if action == "migrate" {
-        if node.as_ref() == Some(&target) {
-            return Err(ApiError::parameter("target", "target is local node."));
-        }
-        call.world.known_node(&target)?;
-        if !call.world.node(&target).is_some_and(|node| node.online) {
-            return Ok(call.fail(task, "", format!("target node '{target}' is not online")));
-        }
-    }
-    let wanted = super::records::listed(call.params.get("vms"));
-    let effect = || match action {
-        "start" => GuestEffect::Start,
-        "suspend" => GuestEffect::Suspend { to_disk: false },
-        "migrate" => GuestEffect::Migrate {
-            target: target.clone(),
-            storages: String::new(),
-        },
-        _ => GuestEffect::Stop,
-    };
-    let fits = |guest: &Guest| match action {
-        "migrate" => guest.node != target,
-        _ => guest.running() == (action != "start") && !guest.template(),
-    };
-    let guests: Vec<(u32, GuestEffect)> = call
-        .world
-        .guests
-        .iter()
-        .filter(|(vmid, guest)| {
-            node.as_ref().is_none_or(|node| guest.node == *node)
-                && (wanted.is_empty() || wanted.contains(&vmid.to_string()))
-                && fits(guest)
-        })
-        .map(|(vmid, _)| (*vmid, effect()))
-        .collect();
-    let lines = guests
-        .iter()
-        .map(|(vmid, _)| format!("{action} guest {vmid}"))
-        .collect();
-    Ok(call.start(task, "", 2.0, lines, Effect::Each(guests)))
 }

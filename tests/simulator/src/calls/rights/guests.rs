@@ -4,13 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proxmox_codegen::facts::Method::Post;
 
-use super::SPACE;
-use crate::calls::{Call, guests};
-use crate::error::{ApiError, ApiResult};
+use crate::api_error::{ApiError, ApiResult};
+use crate::calls::call::Call;
+use crate::calls::rights::privileges::SPACE;
 use crate::formats::split_list;
-use crate::guest::{Config, Kind, key_schemas, parse_volume_name, volume_of};
+use crate::indexed::split_index;
 use crate::propstring;
-use crate::schema::{is_task, split_index};
+use crate::schema::is_task;
+use crate::state::cluster::configure::key_schemas;
+use crate::state::config::Config;
+use crate::state::guest::Kind;
+use crate::state::guest::volumes::{parse_volume_name, volume_of};
 
 /// The configuration of the guest a call is about.
 fn held(call: &Call<'_>) -> Config {
@@ -96,7 +100,7 @@ pub(super) fn create(call: &Call<'_>, kind: Kind) -> ApiResult<()> {
     if !allowed {
         return Err(ApiError::permission(""));
     }
-    let given = guests::config_params(call);
+    let given = crate::calls::guests::params::config_params(call);
     let (source, content) = match kind {
         Kind::Qemu => (call.text("archive"), "backup"),
         Kind::Lxc if restore => (call.text("ostemplate"), "backup"),
@@ -125,7 +129,7 @@ pub(super) fn create(call: &Call<'_>, kind: Kind) -> ApiResult<()> {
 }
 
 /// Whether a change of configuration may be made, as far as that is asked for before its task.
-pub(in crate::calls) fn configure(call: &Call<'_>, kind: Kind) -> ApiResult<()> {
+pub(crate) fn configure(call: &Call<'_>, kind: Kind) -> ApiResult<()> {
     if call.who.is_root() {
         return Ok(());
     }
@@ -136,7 +140,7 @@ pub(in crate::calls) fn configure(call: &Call<'_>, kind: Kind) -> ApiResult<()> 
     };
     let deleted = list("delete");
     let reverted = list("revert");
-    let given = guests::config_params(call);
+    let given = crate::calls::guests::params::config_params(call);
     let guest = Asked {
         vmid: call.vmid("vmid"),
         pool: None,
@@ -163,7 +167,7 @@ pub(in crate::calls) fn configure(call: &Call<'_>, kind: Kind) -> ApiResult<()> 
 }
 
 /// What the task of a change of configuration asks for.
-pub(in crate::calls) fn in_task(call: &Call<'_>) -> ApiResult<()> {
+pub(crate) fn in_task(call: &Call<'_>) -> ApiResult<()> {
     if call.who.is_root() {
         return Ok(());
     }
@@ -178,7 +182,11 @@ pub(in crate::calls) fn in_task(call: &Call<'_>) -> ApiResult<()> {
         .filter_map(|key| Some((key.to_owned(), old.get(key)?.clone())))
         .collect();
     guest.devices(call, &gone, "delete")?;
-    guest.devices(call, &guests::config_params(call), "modify")
+    guest.devices(
+        call,
+        &crate::calls::guests::params::config_params(call),
+        "modify",
+    )
 }
 
 /// The guest whose configuration is asked to change.
@@ -497,7 +505,7 @@ fn device(call: &Call<'_>, key: &str, value: &str) -> ApiResult<()> {
     }
 }
 
-impl crate::world::World {
+impl crate::state::cluster::Cluster {
     /// The keys of a property string in a guest's configuration.
     pub(super) fn parts(&self, kind: Kind, key: &str, value: &str) -> BTreeMap<String, String> {
         key_schemas(&self.schema, kind, key)

@@ -1,0 +1,284 @@
+//! The words of the server when an entry is missing or already there.
+
+use proxmox_codegen::facts::Method;
+use serde_json::Value;
+
+use crate::api_error::{ApiError, ApiResult};
+use crate::calls::call::Reply;
+use crate::calls::records::paths::{ALIASES, ENTRIES};
+use crate::calls::records::rows::List;
+use crate::state::records::{MATCHERS, NOTIFIED};
+
+/// What is said of an entry that is missing or there already, by what is done; `*` is its id. A text that starts with
+/// `@` names the parameter it is about, one that starts with `=` has a status of its own, an empty one refuses nothing.
+struct Words {
+    pub(crate) list: &'static str,
+    pub(crate) read: &'static str,
+    pub(crate) change: &'static str,
+    pub(crate) remove: &'static str,
+    pub(crate) make: &'static str,
+}
+
+const fn words(
+    list: &'static str,
+    read: &'static str,
+    change: &'static str,
+    remove: &'static str,
+    make: &'static str,
+) -> Words {
+    Words {
+        list,
+        read,
+        change,
+        remove,
+        make,
+    }
+}
+
+const WORDS: [Words; 23] = [
+    words(
+        "/cluster/acme/plugins",
+        "ACME plugin '*' not defined",
+        "ACME plugin ID '*' does not exist",
+        "",
+        "ACME plugin ID '*' already exists",
+    ),
+    words(
+        "/cluster/metrics/server",
+        "status server entry '*' does not exist",
+        "no such server '*'",
+        "cannot lookup undefined type!",
+        "Metric server '*' already exists",
+    ),
+    words(
+        "/cluster/mapping/dir",
+        "mapping '*' not found",
+        "update directory mapping failed: dir ID '*' does not exist",
+        "",
+        "create directory mapping failed: dir ID '*' already defined",
+    ),
+    words(
+        "/cluster/mapping/pci",
+        "mapping '*' not found",
+        "update hardware mapping failed: pci ID '*' does not exist",
+        "",
+        "create hardware mapping failed: pci ID '*' already defined",
+    ),
+    words(
+        "/cluster/mapping/usb",
+        "mapping '*' not found",
+        "update hardware mapping failed: usb ID '*' does not exist",
+        "",
+        "create hardware mapping failed: usb ID '*' already defined",
+    ),
+    words(
+        "/cluster/backup",
+        "@id No such job '*'",
+        "no such vzdump job",
+        "400 Parameter verification failed.\nid: No such job '*'",
+        "Job '*' already exists",
+    ),
+    words(
+        "/cluster/replication",
+        "no such replication job '*'",
+        "no such job '*'",
+        "no such job '*'",
+        "replication job '*' already exists",
+    ),
+    words(
+        "/cluster/qemu/custom-cpu-models",
+        "Custom cputype '*' not found",
+        "custom CPU model '*' does not exist",
+        "custom CPU model '*' does not exist",
+        "custom CPU model '*' already exists",
+    ),
+    words(
+        "/cluster/sdn/zones",
+        "sdn '*' does not exist",
+        "update sdn zone object failed: sdn '*' does not exist",
+        "delete sdn zone object failed: sdn '*' does not exist",
+        "create sdn zone object failed: sdn zone object ID '*' already defined",
+    ),
+    words(
+        "/cluster/sdn/vnets",
+        "sdn vnet '*' does not exist",
+        "sdn vnet '*' does not exist",
+        "sdn vnet '*' does not exist",
+        "create sdn vnet object failed: sdn vnet object ID '*' already defined",
+    ),
+    words(
+        "/cluster/sdn/vnets/{vnet}/subnets",
+        "sdn subnet '*' does not exist",
+        "update sdn subnet object failed: sdn subnet '*' does not exist",
+        "",
+        "create sdn subnet object failed: sdn subnet object ID '*' already defined",
+    ),
+    words(
+        "/cluster/sdn/controllers",
+        "sdn '*' does not exist",
+        "update sdn controller object failed: sdn '*' does not exist",
+        "delete sdn controller object failed: sdn '*' does not exist",
+        "create sdn controller object failed: sdn controller object ID '*' already defined",
+    ),
+    words(
+        "/cluster/sdn/dns",
+        "sdn '*' does not exist",
+        "update sdn dns object failed: sdn '*' does not exist",
+        "delete sdn dns object failed: sdn '*' does not exist",
+        "create sdn dns object failed: sdn dns object ID '*' already defined",
+    ),
+    words(
+        "/cluster/sdn/ipams",
+        "sdn '*' does not exist",
+        "update sdn ipam object failed: sdn '*' does not exist",
+        "delete sdn zone object failed: sdn '*' does not exist",
+        "create sdn ipam object failed: sdn ipam object ID '*' already defined",
+    ),
+    words(
+        "/cluster/ha/resources",
+        "no such resource '*'",
+        "update resources config failed: no such resource '*'",
+        "cannot delete service '*', not HA managed!",
+        "create resource failed: resource ID '*' already defined",
+    ),
+    words(
+        "/cluster/ha/groups",
+        "no such ha group '*'",
+        "no such ha group '*'",
+        "no such ha group '*'",
+        "create ha group failed: ha group ID '*' already defined",
+    ),
+    words(
+        "/cluster/ha/rules",
+        "no such ha rule '*'",
+        "update HA rules failed: HA rule '*' does not exist",
+        "",
+        "create ha rule failed: HA rule '*' already defined",
+    ),
+    words(
+        "/cluster/jobs/realm-sync",
+        "@id No such job '*'",
+        "no such realm-sync job",
+        "400 Parameter verification failed.\nid: No such job '*'",
+        "Job '*' already exists",
+    ),
+    words(
+        "/nodes/{node}/network",
+        "interface does not exist",
+        "interface does not exist",
+        "interface does not exist",
+        "interface already exists",
+    ),
+    words(
+        ALIASES,
+        "@name no such alias",
+        "@name no such alias",
+        "",
+        "@name alias '*' already exists",
+    ),
+    words(
+        ENTRIES,
+        "@cidr no such IP/Network",
+        "no such entry '*'",
+        "",
+        "@cidr address '*' already exists",
+    ),
+    words(
+        NOTIFIED,
+        "=404 endpoint '*' not found",
+        "=404 endpoint '*' not found",
+        "=404 endpoint '*' not found",
+        "=400 Cannot create '*', an entity with the same name already exists",
+    ),
+    words(
+        MATCHERS,
+        "=404 matcher '*' not found",
+        "=404 matcher '*' not found",
+        "=404 matcher '*' not found",
+        "=400 Cannot create '*', an entity with the same name already exists",
+    ),
+];
+
+fn words_of(list: &str) -> Option<&'static Words> {
+    WORDS.iter().find(|words| {
+        words.list == list
+            || matches!(words.list, ALIASES | ENTRIES) && list.ends_with(words.list)
+            || words.list == NOTIFIED && list.starts_with(NOTIFIED)
+    })
+}
+
+/// The refusal that a text stands for.
+fn refusal(text: &str, id: &str) -> Option<ApiError> {
+    let text = text.replace('*', id);
+    if text.is_empty() {
+        return None;
+    }
+    let marked = |mark: char| text.strip_prefix(mark)?.split_once(' ');
+    if let Some((name, text)) = marked('@') {
+        return Some(ApiError::parameter(name, text));
+    }
+    Some(
+        match marked('=').and_then(|(status, text)| Some((status.parse().ok()?, text))) {
+            Some((status, text)) => ApiError::raise(status, text),
+            None => ApiError::die(text),
+        },
+    )
+}
+
+/// What an entry is called in errors.
+pub(crate) fn noun(list: &str) -> &'static str {
+    match list.rsplit('/').next().unwrap_or("") {
+        "aliases" => "alias",
+        "ipset" => "IPSet",
+        "{name}" => "entry",
+        "resources" => "resource",
+        "groups" if list.contains("firewall") => "security group",
+        "groups" => "group",
+        "rules" => "rule",
+        "zones" => "zone",
+        "vnets" => "vnet",
+        "subnets" => "subnet",
+        "backup" => "job",
+        "replication" => "replication job",
+        "network" => "interface",
+        _ => "object",
+    }
+}
+
+/// Why nothing can be done with an entry that is not there, unless that is as good as done.
+pub(crate) fn missing(list: &List<'_>, id: &str, method: Method) -> Option<ApiError> {
+    match words_of(list.path) {
+        Some(words) => refusal(
+            match method {
+                Method::Get => words.read,
+                Method::Delete => words.remove,
+                _ => words.change,
+            },
+            id,
+        ),
+        None => Some(ApiError::die(format!("no such {} '{id}'", noun(list.path)))),
+    }
+}
+
+/// The answer to a call about an entry that is not there; `None` where the list may have others.
+pub(crate) fn absent(list: &List<'_>, id: &str, method: Method) -> Option<ApiResult<Reply>> {
+    list.strict.then(|| match missing(list, id, method) {
+        Some(error) => Err(error),
+        None => Ok(Reply::data(Value::Null)),
+    })
+}
+
+/// Why there can be no second one; the firewall refuses the parameter rather than the call.
+pub(crate) fn taken(list: &List<'_>, id: &str) -> ApiError {
+    if let Some(error) = words_of(list.path).and_then(|words| refusal(words.make, id)) {
+        return error;
+    }
+    let text = match list.path.rsplit('/').next().unwrap_or("") {
+        "ipset" => format!("IPSet '{id}' already exists"),
+        "groups" if list.path.contains("firewall") => {
+            format!("Security group '{id}' already exists")
+        }
+        _ => return ApiError::die(format!("{} '{id}' already defined", noun(list.path))),
+    };
+    ApiError::parameter(list.id, text)
+}

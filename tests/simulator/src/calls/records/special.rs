@@ -1,0 +1,216 @@
+//! Calls about lists that are neither reading nor writing an entry.
+
+use proxmox_codegen::facts::Method;
+use serde_json::{Value, json};
+
+use crate::api_error::{ApiError, ApiResult};
+use crate::calls::call::{Call, Reply};
+use crate::calls::records::rows::{field, place};
+use crate::calls::rules;
+use crate::formats::split_list;
+use crate::state::cluster::Cluster;
+use crate::state::guest::Kind;
+use crate::state::records::{NOTIFIED, Row};
+
+/// What is made from lists rather than being one.
+pub(crate) fn other(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
+    let world = &*call.world;
+    let rows = |key: &str| world.records.get(key).map_or(&[][..], Vec::as_slice);
+    Some(match (call.method, call.path) {
+        (Method::Get, path) if path.ends_with("/firewall/refs") => {
+            let own = place(call, path.strip_suffix("/refs").unwrap_or(path));
+            let mut found = Vec::new();
+            for (scope, place) in [("dc", "/cluster/firewall"), ("guest", own.as_str())] {
+                if scope == "guest" && own == "/cluster/firewall" {
+                    continue;
+                }
+                for (kind, list, sign) in [("ipset", "ipset", "+"), ("alias", "aliases", "")] {
+                    if call.text("type").is_some_and(|wanted| wanted != kind) {
+                        continue;
+                    }
+                    for (name, row) in rows(&format!("{place}/{list}")) {
+                        let mut entry = json!({
+                            "type": kind, "name": name, "ref": format!("{sign}{name}"), "scope": scope,
+                        });
+                        if let Some(comment) = row.get("comment") {
+                            entry["comment"] = comment.clone();
+                        }
+                        found.push(entry);
+                    }
+                }
+            }
+            Ok(Reply::data(found))
+        }
+        (Method::Get, "/cluster/notifications/targets") => {
+            let mut found = Vec::new();
+            for (list, rows) in &world.records {
+                let Some(kind) = list.strip_prefix(NOTIFIED) else {
+                    continue;
+                };
+                for (name, row) in rows {
+                    let mut entry =
+                        json!({ "name": name, "type": kind, "origin": field(row, "origin") });
+                    for key in ["comment", "disable"] {
+                        if let Some(value) = row.get(key) {
+                            entry[key] = value.clone();
+                        }
+                    }
+                    found.push(entry);
+                }
+            }
+            Ok(Reply::data(found))
+        }
+        (Method::Get, "/access/users/{userid}/tfa") => {
+            let userid = call.owned("userid");
+            let realm = userid.rsplit_once('@').map_or("", |(_, realm)| realm);
+            let Some((_, realm)) = rows("/access/domains").iter().find(|(own, _)| own == realm)
+            else {
+                let text = format!("auth domain '{realm}' does not exist");
+                return Some(Err(ApiError::die(text)));
+            };
+            let mut row = json!({});
+            let tfa = field(realm, "tfa").as_str().unwrap_or("").split(',');
+            if let Some(kind) = tfa.filter_map(|part| part.strip_prefix("type=")).next() {
+                row["realm"] = json!(kind);
+            }
+            if call.flag("multiple") {
+                row["user"] = json!([]);
+            }
+            Ok(Reply::data(row))
+        }
+        (Method::Get, "/nodes/{node}/syslog") => Ok(Reply {
+            total: Some(1),
+            ..Reply::data(json!([{ "n": 1, "t": "-- No entries --" }]))
+        }),
+        (Method::Get, "/cluster/backup/{id}/included_volumes") => {
+            let id = call.owned("id");
+            match rows("/cluster/backup").iter().find(|(own, _)| *own == id) {
+                Some((_, job)) => Ok(Reply::data(json!({ "children": included(call, job) }))),
+                None => Err(ApiError::parameter("id", format!("No such job '{id}'"))),
+            }
+        }
+        // Nothing was logged, which has a line of its own.
+        (Method::Get, path) if path.ends_with("/firewall/log") => Ok(Reply {
+            total: Some(1),
+            ..Reply::data(json!([{ "n": 1, "t": "no content" }]))
+        }),
+        (Method::Get, "/cluster/firewall/macros") => {
+            let rows = rules::MACROS.split_whitespace();
+            Ok(Reply::data(
+                rows.map(|name| json!({ "macro": name, "descr": format!("{name} traffic") }))
+                    .collect::<Value>(),
+            ))
+        }
+        (Method::Get, "/cluster/backup-info/not-backed-up") => {
+            let jobs = rows("/cluster/backup");
+            let left = world
+                .guests
+                .iter()
+                .filter(|(vmid, guest)| !jobs.iter().any(|(_, job)| covers(job, **vmid, guest)));
+            let rows = left.map(|(vmid, guest)| {
+                json!({ "vmid": vmid, "type": guest.kind.api(), "name": guest.name(*vmid) })
+            });
+            Ok(Reply::data(rows.collect::<Value>()))
+        }
+        (Method::Get, "/nodes/{node}/replication") => {
+            let node = call.owned("node");
+            let jobs = rows("/cluster/replication").iter().filter(|(_, row)| {
+                row.get("source").and_then(Value::as_str) == Some(&node)
+                    && call
+                        .text("guest")
+                        .is_none_or(|guest| row.get("guest") == Some(&json!(guest)))
+            });
+            Ok(Reply::data(
+                jobs.map(|(id, row)| replica(world, id, row))
+                    .collect::<Value>(),
+            ))
+        }
+        (Method::Get, "/nodes/{node}/replication/{id}/status") => {
+            let id = call.owned("id");
+            match rows("/cluster/replication")
+                .iter()
+                .find(|(own, _)| *own == id)
+            {
+                Some((_, row)) => Ok(Reply::data(replica(world, &id, row))),
+                None => Err(ApiError::die(format!("no such replication job '{id}'"))),
+            }
+        }
+        _ => return None,
+    })
+}
+
+/// The guests that a backup job takes, with their volumes and why these are in it or not.
+fn included(call: &Call<'_>, job: &Row) -> Vec<Value> {
+    let part = |value: &str, key: &str| {
+        let mut parts = value.split(',').filter_map(|part| part.split_once('='));
+        parts.find_map(|(own, value)| (own == key).then(|| value.to_owned()))
+    };
+    let guests = call.world.guests.iter();
+    let taken = guests.filter(|(vmid, guest)| {
+        covers(job, **vmid, guest) && call.may(&format!("/vms/{vmid}"), "VM.Audit")
+    });
+    taken
+        .map(|(vmid, guest)| {
+            let disks = guest.config.iter().filter(|(key, value)| {
+                guest.kind.is_disk(key)
+                    && !key.starts_with("unused")
+                    && part(value, "media").as_deref() != Some("cdrom")
+            });
+            let children: Vec<Value> = disks
+                .map(|(key, value)| {
+                    let backup = part(value, "backup");
+                    let volume = crate::state::guest::volumes::volume_of(value);
+                    let (taken, why) = match guest.kind {
+                        Kind::Qemu => {
+                            let why = if backup.is_some() { "backup=no" } else { "backup=yes" };
+                            (backup.as_deref() != Some("0"), why)
+                        }
+                        Kind::Lxc if key == "rootfs" => (true, "rootfs"),
+                        Kind::Lxc if volume.starts_with('/') => (false, "not a volume"),
+                        Kind::Lxc if backup.as_deref() == Some("1") => (true, "enabled"),
+                        Kind::Lxc => (false, "disabled"),
+                    };
+                    json!({
+                        "id": format!("{vmid}:{key}"), "name": volume, "included": u8::from(taken), "reason": why,
+                        "leaf": 1,
+                    })
+                })
+                .collect();
+            json!({
+                "id": vmid, "type": guest.kind.api(), "name": guest.name(*vmid), "leaf": u8::from(children.is_empty()),
+                "children": children,
+            })
+        })
+        .collect()
+}
+
+/// Whether a backup job takes a guest.
+fn covers(job: &Row, vmid: u32, guest: &crate::state::guest::Guest) -> bool {
+    let text = |key: &str| job.get(key).and_then(Value::as_str).unwrap_or("");
+    let lists = |key: &str| split_list(text(key)).any(|id| id == vmid.to_string());
+    let chosen = lists("vmid")
+        || text("all") == "1" && !lists("exclude")
+        || !text("pool").is_empty() && guest.pool.as_deref() == Some(text("pool"));
+    chosen && (text("node").is_empty() || text("node") == guest.node)
+}
+
+fn replica(world: &Cluster, id: &str, row: &Row) -> Value {
+    let text = |key: &str| row.get(key).and_then(Value::as_str).unwrap_or("");
+    let guest: u32 = text("guest").parse().unwrap_or(0);
+    let kind = world
+        .guests
+        .get(&guest)
+        .map_or("qemu", |guest| guest.kind.api());
+    let mut entry = json!({
+        "id": id, "guest": guest, "jobnum": text("jobnum").parse::<u32>().unwrap_or(0), "type": "local",
+        "source": text("source"), "target": text("target"), "vmtype": kind, "fail_count": 0, "last_sync": 0,
+        "last_try": 0, "duration": 0, "next_sync": world.now.as_secs() / 900 * 900 + 900,
+        "schedule": row.get("schedule").cloned().unwrap_or_else(|| json!("*/15")),
+    });
+    for key in ["comment", "disable", "rate"] {
+        if let Some(value) = row.get(key) {
+            entry[key] = value.clone();
+        }
+    }
+    entry
+}

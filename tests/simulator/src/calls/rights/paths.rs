@@ -1,0 +1,153 @@
+//! Permission paths of a call.
+
+use serde_json::Value;
+
+use crate::api_error::{ApiError, ApiResult};
+use crate::calls::call::Call;
+use crate::calls::rights::privileges::{SPACE, VNETS};
+use crate::state::guest::Kind;
+use crate::state::guest::volumes::parse_volume_name;
+
+impl Call<'_> {
+    /// A path with its `{names}` replaced; `None` where one of them is not known, which is for the handler to refuse.
+    pub(crate) fn filled(&self, path: &str, row: Option<&Value>) -> Option<String> {
+        let mut out = String::new();
+        for segment in path.split('/').skip(1) {
+            out.push('/');
+            match segment.strip_prefix('{').and_then(|s| s.strip_suffix('}')) {
+                Some(name) => out.push_str(&self.named(name, row)?),
+                None => out.push_str(segment),
+            }
+        }
+        Some(out)
+    }
+
+    pub(crate) fn named(&self, name: &str, row: Option<&Value>) -> Option<String> {
+        if let Some(value) = row.and_then(|row| row.get(name)) {
+            return value
+                .as_str()
+                .map(str::to_owned)
+                .or_else(|| value.as_u64().map(|number| number.to_string()));
+        }
+        let given = |name: &str| self.text(name).map(str::to_owned);
+        given(name).or_else(|| match name {
+            // The number of a replication job starts with that of its guest.
+            "guest" => given("id").and_then(|id| Some(id.split_once('-')?.0.to_owned())),
+            "zone" => {
+                let vnet = given("vnet")?;
+                let rows = self.world.records.get(VNETS)?;
+                let (_, row) = rows.iter().find(|(own, _)| *own == vnet)?;
+                row.get("zone")?.as_str().map(str::to_owned)
+            }
+            _ => None,
+        })
+    }
+
+    /// All of these privileges; the first that is missing is named.
+    pub(crate) fn require(&self, path: &str, privileges: &[&str]) -> ApiResult<()> {
+        match privileges.iter().find(|p| !self.may(path, p)) {
+            Some(missing) => Err(ApiError::permission(&format!("{path}, {missing}"))),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn require_any(&self, path: &str, privileges: &[&str]) -> ApiResult<()> {
+        if privileges.iter().any(|p| self.may(path, p)) {
+            return Ok(());
+        }
+        let text = format!("{path}, {}", privileges.join("|"));
+        Err(ApiError::permission(&text))
+    }
+
+    /// Privileges on a guest, or on the pool it comes into.
+    pub(crate) fn require_on_guest(
+        &self,
+        vmid: u32,
+        pool: Option<&str>,
+        privileges: &[&str],
+    ) -> ApiResult<()> {
+        let in_pool =
+            pool.is_some_and(|pool| self.require(&format!("/pool/{pool}"), privileges).is_ok());
+        if in_pool {
+            return Ok(());
+        }
+        self.require(&format!("/vms/{vmid}"), privileges)
+    }
+
+    /// Options only root@pam itself may give, with whatever value.
+    pub(crate) fn only_root(&self, options: &[&str], text: &str) -> ApiResult<()> {
+        match options.iter().find(|o| self.params.contains_key(**o)) {
+            Some(option) if !self.who.is_root() => Err(ApiError::parameter(option, text)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a volume may be read: a template or an image of a system, a backup, a disk.
+    pub(crate) fn require_volume(
+        &self,
+        vmid: Option<u32>,
+        volid: &str,
+        wanted: Option<&str>,
+    ) -> ApiResult<()> {
+        let Some((storage, name)) = volid.split_once(':') else {
+            return Err(ApiError::die(
+                "Only root can pass arbitrary filesystem paths.",
+            ));
+        };
+        let (content, owner) = parse_volume_name(name);
+        if wanted.is_some_and(|wanted| {
+            wanted != content && !(wanted == "rootdir" && content == "images")
+        }) {
+            return Err(ApiError::die(format!(
+                "unable to use volume {volid} - content type needs to be '{}'",
+                wanted.unwrap_or("")
+            )));
+        }
+        let place = format!("/storage/{storage}");
+        if self.may(&place, "Datastore.Allocate") {
+            return Ok(());
+        }
+        match (content, owner) {
+            ("iso" | "vztmpl" | "import", _) => {
+                self.require_any(&place, &["Datastore.AllocateSpace", "Datastore.Audit"])
+            }
+            (_, Some(owner)) if vmid == Some(owner) => Ok(()),
+            ("backup", Some(owner)) => {
+                self.require(&place, SPACE)?;
+                self.require(&format!("/vms/{owner}"), &["VM.Backup"])
+            }
+            ("images" | "rootdir", Some(owner)) => {
+                self.require(&place, &["Datastore.Audit"])?;
+                self.require(&format!("/vms/{owner}"), &["VM.Config.Disk"])
+            }
+            _ => Err(ApiError::die(format!(
+                "missing privileges to access {volid}"
+            ))),
+        }
+    }
+
+    /// Use of the bridge or virtual network a network card is connected to.
+    pub(crate) fn require_bridge(&self, kind: Kind, value: &str) -> ApiResult<()> {
+        // Releases before 8.0 did not ask.
+        if self.world.schema.release().major < 8 {
+            return Ok(());
+        }
+        let parts = self.world.parts(kind, "net0", value);
+        let Some(bridge) = parts.get("bridge") else {
+            return Ok(());
+        };
+        let vnets = self.world.records.get(VNETS).into_iter().flatten();
+        let zone = vnets
+            .filter(|(vnet, _)| vnet == bridge)
+            .find_map(|(_, row)| row.get("zone")?.as_str())
+            .unwrap_or("localnetwork");
+        let place = format!("/sdn/zones/{zone}/{bridge}");
+        let tags = parts.get("tag").into_iter().map(String::as_str);
+        let trunks = parts.get("trunks").map_or("", String::as_str).split(';');
+        let mut tags = tags.chain(trunks.filter(|tag| !tag.is_empty())).peekable();
+        if tags.peek().is_none() {
+            return self.require(&place, &["SDN.Use"]);
+        }
+        tags.try_for_each(|tag| self.require(&format!("{place}/{tag}"), &["SDN.Use"]))
+    }
+}

@@ -1,0 +1,30 @@
+//! Indexed parameters such as `net0`, and how far their indices go.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use crate::embedded::section;
+
+/// Highest index of each indexed family, such as `net` for `net0` to `net31`.
+pub(crate) static FAMILIES: LazyLock<BTreeMap<String, u32>> = LazyLock::new(|| {
+    section("families")
+        .flat_map(toml::Table::values)
+        .filter_map(toml::Value::as_table)
+        .flatten()
+        .filter_map(|(name, highest)| {
+            let highest = u32::try_from(highest.as_integer()?).ok()?;
+            Some((name.strip_suffix("[n]")?.to_owned(), highest))
+        })
+        .collect()
+});
+
+/// `net12` as `("net", 12)`, where `net12` is a member of an indexed family.
+pub(crate) fn split_index(name: &str) -> Option<(&str, u32)> {
+    let family = name.trim_end_matches(|c: char| c.is_ascii_digit());
+    let digits = &name[family.len()..];
+    if family.is_empty() || digits.is_empty() || (digits.len() > 1 && digits.starts_with('0')) {
+        return None;
+    }
+    let index = digits.parse().ok()?;
+    (index <= *FAMILIES.get(family)?).then_some((family, index))
+}

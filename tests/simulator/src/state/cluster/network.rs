@@ -1,0 +1,26 @@
+//! Networks of nodes: planned and in force.
+
+use crate::state::cluster::Cluster;
+use crate::state::records::{Row, Rows};
+
+impl Cluster {
+    /// Puts the planned interfaces of a node in force.
+    pub(crate) fn apply_network(&mut self, node: &str) {
+        let planned: Rows = rows(self, &planned(node)).to_vec();
+        self.records.insert(running(node), planned);
+    }
+}
+
+/// Where the interfaces that wait to be in force are held.
+pub(crate) fn planned(node: &str) -> String {
+    format!("/nodes/{node}/network")
+}
+
+/// Where the interfaces in force are held.
+pub(crate) fn running(node: &str) -> String {
+    format!("/running/nodes/{node}/network")
+}
+
+pub(crate) fn rows<'a>(world: &'a Cluster, key: &str) -> &'a [(String, Row)] {
+    world.records.get(key).map_or(&[][..], Vec::as_slice)
+}

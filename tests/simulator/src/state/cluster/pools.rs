@@ -1,0 +1,21 @@
+//! Pools and what is in them.
+
+use crate::state::cluster::Cluster;
+
+impl Cluster {
+    /// The pool a storage is in.
+    pub(crate) fn pool_of_storage(&self, storage: &str) -> Option<&String> {
+        let mut pools = self.pools.keys();
+        pools.find(|pool| has_storage(self, pool, storage))
+    }
+}
+
+/// Where the storages of a pool are held.
+pub(crate) fn storages(pool: &str) -> String {
+    format!("/pools/{pool}/storage")
+}
+
+pub(crate) fn has_storage(world: &Cluster, pool: &str, storage: &str) -> bool {
+    let held = world.records.get(&storages(pool));
+    held.is_some_and(|rows| rows.iter().any(|(own, _)| own == storage))
+}

@@ -1,0 +1,23 @@
+//! Where a guest goes that leaves the cluster.
+
+use std::fmt;
+
+/// What a guest's move needs of its target.
+#[derive(Clone)]
+pub(crate) struct Target {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) token: String,
+    pub(crate) fingerprint: Option<String>,
+    pub(crate) vmid: u32,
+    pub(crate) storages: String,
+    pub(crate) bridges: String,
+    pub(crate) delete: bool,
+}
+
+/// Without the token.
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "guest {} at {}:{}", self.vmid, self.host, self.port)
+    }
+}

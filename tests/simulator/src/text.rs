@@ -1,0 +1,5 @@
+//! Texts as they come in over the wire.
+
+pub(crate) fn latin1(bytes: &[u8]) -> String {
+    bytes.iter().copied().map(char::from).collect()
+}
