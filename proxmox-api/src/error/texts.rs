@@ -208,7 +208,7 @@ const REFUSALS: &[(&str, &str, u16, &str)] = &[
         "a node that is not there",
         "GET /nodes/nope/qemu",
         500,
-        "hostname lookup 'nope' failed - failed to get address info for: nope: CallId or service not known\n",
+        "hostname lookup 'nope' failed - failed to get address info for: nope: Name or service not known\n",
     ),
     (
         "a node that is off",
@@ -328,7 +328,7 @@ async fn the_table_of_errors_is_what_errors_say() {
     for (what, cause) in [
         (
             "a name that does not resolve",
-            "failed to lookup address information: CallId or service not known",
+            "failed to lookup address information: Name or service not known",
         ),
         ("nobody listens", "Connection refused (os error 111)"),
     ] {

@@ -223,8 +223,13 @@ impl One {
     }
 }
 
-/// Everything that changes a guest.
+/// Everything that changes a virtual machine.
 async fn touch(guest: &Guest, which: usize) -> Option<Result<(), Error>> {
+    touch_with(guest, which, "scsi0").await
+}
+
+/// Everything that changes a guest which has such a disk.
+async fn touch_with(guest: &Guest, which: usize, disk: &str) -> Option<Result<(), Error>> {
     Some(match which {
         0 => guest.destroy().purge().await.map(drop),
         1 => guest.start().await.map(drop),
@@ -233,12 +238,9 @@ async fn touch(guest: &Guest, which: usize) -> Option<Result<(), Error>> {
         4 => guest.rollback("s").await.map(drop),
         5 => guest.delete_snapshot("s").await.map(drop),
         6 => guest.snapshot("snap").await.map(drop),
-        7 => guest
-            .resize_disk("scsi0", Size::By(1 << 30))
-            .await
-            .map(drop),
+        7 => guest.resize_disk(disk, Size::By(1 << 30)).await.map(drop),
         8 => guest
-            .move_disk("scsi0", "local")
+            .move_disk(disk, "local")
             .delete_source()
             .await
             .map(drop),
@@ -334,7 +336,7 @@ async fn a_guest_that_was_only_moved_is_followed_by_everything() {
         let guest = fake.token_client().guest(100);
         guest.lxc_config().await.expect("it is there");
         cluster.set("b", Kind::Lxc, &config.replace("00\"", "01\""));
-        match touch(&guest, which).await {
+        match touch_with(&guest, which, "rootfs").await {
             Some(Ok(())) => {}
             // Whatever this cannot answer.
             Some(Err(Error::Decode(_))) => {}

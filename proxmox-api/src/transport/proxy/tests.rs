@@ -337,7 +337,7 @@ async fn a_client_goes_through_the_proxy_of_its_environment_unless_told_otherwis
         assert!(text.ends_with(refusal), "{text}");
         for direct in [
             Client::builder("pve1.invalid").no_proxy(),
-            Client::builder("no_proxy.invalid"),
+            Client::builder("direct.invalid"),
         ] {
             let text = call(direct).await;
             assert!(!text.contains("proxy"), "{text}");
@@ -354,7 +354,7 @@ async fn a_client_goes_through_the_proxy_of_its_environment_unless_told_otherwis
     inside
         .args(["--exact", &format!("transport::proxy::tests::{name}")])
         .env("HTTPS_PROXY", url)
-        .env("NO_PROXY", "no_proxy.invalid")
+        .env("NO_PROXY", "direct.invalid")
         .env(INSIDE, "1");
     let ran = tokio::task::spawn_blocking(move || inside.output()).await;
     let ran = ran.expect("no panic").expect("it runs");
