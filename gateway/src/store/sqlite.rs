@@ -1,12 +1,12 @@
 //! The embedded database.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
-use rusqlite::{Connection, ToSql, params_from_iter};
+use rusqlite::{Connection, OpenFlags, ToSql, params_from_iter};
 
 use super::{Cell, Database, Row, Statement, StoreError};
 
@@ -38,9 +38,12 @@ impl Sqlite {
         let connection = match folder {
             None => Connection::open_in_memory()?,
             Some(folder) => {
-                private(folder)
+                let folder = private(folder)
                     .map_err(|error| StoreError(format!("{}: {error}", folder.display())))?;
-                Connection::open(folder.join(FILE))?
+                // What was put there while others could write to the folder is not followed. SQLite does not follow links
+                // to the files beside it.
+                let flags = OpenFlags::default() | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+                Connection::open_with_flags(folder.join(FILE), flags)?
             }
         };
         connection.busy_timeout(Duration::from_secs(5))?;
@@ -64,17 +67,21 @@ impl Sqlite {
     }
 }
 
+/// Makes a folder that is for this user only; its path without links.
 #[cfg(unix)]
-fn private(folder: &Path) -> std::io::Result<()> {
+fn private(folder: &Path) -> std::io::Result<PathBuf> {
     use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true).mode(0o700).create(folder)?;
-    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))
+    let folder = folder.canonicalize()?;
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700))?;
+    Ok(folder)
 }
 
 #[cfg(not(unix))]
-fn private(folder: &Path) -> std::io::Result<()> {
-    std::fs::create_dir_all(folder)
+fn private(folder: &Path) -> std::io::Result<PathBuf> {
+    std::fs::create_dir_all(folder)?;
+    folder.canonicalize()
 }
 
 impl Database for Sqlite {
@@ -127,5 +134,36 @@ impl Database for Sqlite {
             transaction.commit()?;
             Ok(())
         })
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_link_in_the_place_of_the_database_is_refused_and_one_to_its_folder_is_not() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (data, elsewhere) = (folder.path().join("data"), folder.path().join("elsewhere"));
+        std::fs::create_dir(&data).expect("a folder");
+        for name in [FILE, "gateway.sqlite-wal", "gateway.sqlite-shm"] {
+            let link = data.join(name);
+            std::os::unix::fs::symlink(&elsewhere, &link).expect("a link");
+            let opened = Sqlite::open(Some(&data));
+            // A link beside the database may be removed instead of refused.
+            if let Ok(database) = &opened {
+                assert_ne!(name, FILE);
+                let _ = database.migrate(&["CREATE TABLE t (x TEXT)"]).await;
+            }
+            drop(opened);
+            assert!(!elsewhere.exists(), "{name} was followed");
+            for left in std::fs::read_dir(&data).expect("a folder") {
+                std::fs::remove_file(left.expect("an entry").path()).expect("it is there");
+            }
+        }
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&data, &link).expect("a link");
+        Sqlite::open(Some(&link)).expect("opens");
+        assert!(data.join(FILE).exists());
     }
 }

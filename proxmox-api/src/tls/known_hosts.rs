@@ -77,7 +77,7 @@ type Ask = Box<dyn Fn(&str, Fingerprint) -> bool + Send + Sync>;
 /// all ports that have none of their own. Lines that start with `#` are kept. A certificate that was renewed is refused
 /// until its line is removed. Clones of a client share what is remembered, and so do programs with the same file: one adds its
 /// line after the other, under a lock on a file `<name>.lock` beside it. The mode of the file stays, a new one is for its
-/// owner alone, and symbolic links are followed.
+/// owner alone, and symbolic links to it are followed; a lock that is a link is refused.
 pub struct KnownHosts {
     file: Option<PathBuf>,
     ask: Ask,

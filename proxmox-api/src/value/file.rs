@@ -1,10 +1,12 @@
 //! Files that are written whole or not at all.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+#[cfg(unix)]
+use rustix::fs::OFlags;
 use tempfile::{Builder, NamedTempFile};
 
 /// More links in a row are a circle.
@@ -101,10 +103,7 @@ pub(crate) fn change<E: From<io::Error>>(
     let place = resolve(path)?;
     let mut name = place.file_name().unwrap_or_default().to_owned();
     name.push(".lock");
-    let mut options = OpenOptions::new();
-    options.create(true).truncate(false).write(true);
-    owner_only(&mut options);
-    let lock = options.open(place.with_file_name(name))?;
+    let lock = open_lock(&place.with_file_name(name))?;
     // Ends with the file, however this function ends.
     take(&lock, PATIENCE)?;
     let text = read(&place)?.unwrap_or_default();
@@ -114,6 +113,29 @@ pub(crate) fn change<E: From<io::Error>>(
     let part = PartFile::beside(&place, Readers::Owner)?;
     part.file().write_all(text.as_bytes())?;
     Ok(part.finish()?)
+}
+
+/// Opens a file to lock, and makes it if it is not there. Nothing is ever written to it. What somebody else put in its place is
+/// refused: a link would have a file made where it points to, or be locked there, and a pipe has no end to wait for.
+fn open_lock(path: &Path) -> io::Result<File> {
+    let named = |error: io::Error| {
+        let text = format!("the lock {}: {error}", path.display());
+        io::Error::new(error.kind(), text)
+    };
+    // Where a link cannot be refused while opening, it is looked for before.
+    if let Ok(found) = std::fs::symlink_metadata(path)
+        && !found.is_file()
+    {
+        return Err(named(io::Error::other("it is no plain file")));
+    }
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true);
+    not_followed(&mut options);
+    let lock = options.open(path).map_err(named)?;
+    match lock.metadata()?.is_file() {
+        true => Ok(lock),
+        false => Err(named(io::Error::other("it is no plain file"))),
+    }
 }
 
 /// Takes a lock, unless somebody else keeps it for too long: a program that hangs must not make others hang.
@@ -135,27 +157,56 @@ fn take(lock: &File, patience: Duration) -> io::Result<()> {
 
 /// The text of a file; `None` where there is none.
 pub(crate) fn read(path: &Path) -> io::Result<Option<String>> {
-    // What is no file may have no end, or nothing to read until somebody writes.
+    let fits = |found: &std::fs::Metadata| match found.is_file() {
+        // What is no file may have no end, or nothing to read until somebody writes.
+        false => Err(io::Error::other("it is no file")),
+        true if found.len() > LONGEST => Err(io::Error::other("it is too long")),
+        true => Ok(()),
+    };
+    // Opening some devices does something already.
     match std::fs::metadata(path) {
-        Ok(found) if !found.is_file() => return Err(io::Error::other("it is no file")),
-        Ok(found) if found.len() > LONGEST => return Err(io::Error::other("it is too long")),
-        _ => {}
+        Ok(found) => fits(&found)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
     }
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
+    let mut options = OpenOptions::new();
+    options.read(true);
+    not_waited_for(&mut options);
+    let file = options.open(path)?;
+    // It may have been replaced, and may grow.
+    fits(&file.metadata()?)?;
+    let mut text = String::new();
+    file.take(LONGEST + 1).read_to_string(&mut text)?;
+    match text.len() as u64 > LONGEST {
+        true => Err(io::Error::other("it is too long")),
+        false => Ok(Some(text)),
     }
+}
+
+/// A new file is for its owner; a link is not followed, and a pipe is not waited for.
+#[cfg(unix)]
+fn not_followed(options: &mut OpenOptions) {
+    use std::os::unix::fs::OpenOptionsExt;
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    options.mode(0o600).custom_flags(bits(flags));
 }
 
 #[cfg(unix)]
-fn owner_only(options: &mut OpenOptions) {
+fn not_waited_for(options: &mut OpenOptions) {
     use std::os::unix::fs::OpenOptionsExt;
-    options.mode(0o600);
+    options.custom_flags(bits(OFlags::NONBLOCK));
+}
+
+#[cfg(unix)]
+fn bits(flags: OFlags) -> i32 {
+    flags.bits().cast_signed()
 }
 
 #[cfg(not(unix))]
-fn owner_only(_: &mut OpenOptions) {}
+fn not_followed(_: &mut OpenOptions) {}
+
+#[cfg(not(unix))]
+fn not_waited_for(_: &mut OpenOptions) {}
 
 #[cfg(test)]
 mod tests {
@@ -270,6 +321,47 @@ mod tests {
         std::os::unix::fs::symlink("circle", &circle).expect("a link");
         let error = append(&circle, "a").expect_err("it leads nowhere");
         assert!(error.to_string().contains("circle"), "{error}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_lock_is_made_and_taken_in_its_own_place_only() {
+        let folder = folder();
+        let path = folder.path().join("file");
+        let lock = folder.path().join("file.lock");
+        let elsewhere = folder.path().join("elsewhere");
+        let refused = |what: &str| {
+            let error = append(&path, "a").expect_err(what);
+            assert!(error.to_string().contains("file.lock"), "{what}: {error}");
+            assert!(!path.exists(), "{what}");
+        };
+        std::os::unix::fs::symlink(&elsewhere, &lock).expect("a link");
+        refused("a link to nothing");
+        assert!(!elsewhere.exists(), "nothing was made where it points to");
+        std::fs::write(&elsewhere, "keep").expect("written");
+        refused("a link to a file");
+        // Between looking and opening somebody may put one there.
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(false).write(true);
+        not_followed(&mut options);
+        options.open(&lock).expect_err("not followed");
+        std::fs::remove_file(&lock).expect("it is there");
+        std::fs::create_dir(&lock).expect("a folder");
+        refused("a folder");
+        std::fs::remove_dir(&lock).expect("it is there");
+        #[cfg(target_os = "linux")]
+        {
+            use rustix::fs::{CWD, FileType, Mode, mknodat};
+            let mode = Mode::RUSR | Mode::WUSR;
+            mknodat(CWD, &lock, FileType::Fifo, mode, 0).expect("a pipe");
+            refused("a pipe");
+            options.open(&lock).expect_err("nobody reads it");
+            assert!(read(&lock).is_err());
+            std::fs::remove_file(&lock).expect("it is there");
+        }
+        append(&path, "a").expect("written");
+        assert_eq!(mode(&lock), 0o600);
+        assert_eq!(std::fs::read(&elsewhere).expect("it is there"), b"keep");
     }
 
     #[test]

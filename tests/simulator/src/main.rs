@@ -1,5 +1,6 @@
 //! The simulator as a program.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
@@ -111,8 +112,12 @@ async fn stopped() -> std::io::Result<()> {
 }
 
 fn write(path: &std::path::Path, text: &str) -> Result<(), String> {
-    let unfinished = path.with_extension("tmp");
-    std::fs::write(&unfinished, text)
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.tmp", std::process::id()));
+    let unfinished = path.with_file_name(name);
+    // Two simulators must not share it, and a link that stands there must not be followed.
+    std::fs::File::create_new(&unfinished)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
         .and_then(|()| std::fs::rename(&unfinished, path))
         .map_err(|error| format!("{}: {error}", path.display()))
 }
