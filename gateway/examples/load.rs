@@ -46,6 +46,7 @@ async fn main() -> Fallible<()> {
     config.background = Some(own);
     config.limits.read = 0;
     config.limits.write = 0;
+    config.limits.listeners = 0;
     let gateway = Gateway::start(config).await?;
 
     let told = Arc::new(AtomicU64::new(0));

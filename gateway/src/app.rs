@@ -3,7 +3,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::cluster::Cluster;
 use crate::config::VclustersConfig;
@@ -12,6 +12,7 @@ use crate::documents::Documents;
 use crate::events::Hub;
 use crate::limits::Limits;
 use crate::peer::Proxies;
+use crate::places::Places;
 use crate::store::Store;
 use crate::webhooks::Postman;
 
@@ -30,9 +31,8 @@ pub(crate) struct Parts {
     /// Whether the cluster is watched.
     pub(crate) watches: bool,
     /// Places for those who listen to events.
-    pub(crate) listeners: Arc<Semaphore>,
+    pub(crate) listeners: Places,
     pub(crate) vclusters: Option<VclustersConfig>,
-    pub(crate) most_listeners: usize,
     pub(crate) documents: Documents,
     pub(crate) counters: Counters,
     pub(crate) stop: watch::Receiver<bool>,

@@ -89,7 +89,7 @@ fn look_every() -> u64 {
     2_000
 }
 
-/// Requests that one caller may send in a minute, by what they do. 0 is no limit.
+/// Requests that one caller may send in a minute, by what they do, and what one user may have at a time. 0 is no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
@@ -102,6 +102,8 @@ pub struct LimitsConfig {
     pub write: u32,
     /// Actions over many guests.
     pub bulk: u32,
+    /// Connections on which one user, its tokens included, is told of events.
+    pub listeners: u32,
 }
 
 /// What webhooks may do.
@@ -203,6 +205,7 @@ impl Default for LimitsConfig {
             read: 1_000,
             write: 100,
             bulk: 10,
+            listeners: 256,
         }
     }
 }

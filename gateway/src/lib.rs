@@ -24,6 +24,7 @@ mod pages;
 mod patient;
 mod peer;
 mod permissions;
+mod places;
 mod proxy;
 mod random;
 mod refusal;

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName};
 use proxmox_api::Client;
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::app::App;
 use crate::caller::Caller;
 use crate::events::{Filter, Hub, Lost, Told};
 use crate::pages::Query;
 use crate::permissions::Permissions;
+use crate::places::{Full, Place};
 use crate::refusal::Refusal;
 
 /// How often the cluster is asked what a listener may see.
@@ -29,7 +29,7 @@ pub(crate) struct Listener {
     permissions: Permissions,
     asked: Instant,
     /// One of the places that there are.
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Listener {
@@ -66,19 +66,24 @@ impl Listener {
         };
         let client = app.cluster.client(&caller)?;
         let permissions = Permissions::fetch(&client, None).await?;
-        let place = Arc::clone(&app.listeners)
-            .try_acquire_owned()
-            .map_err(|_| {
-                let refusal =
-                    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "too many are listening");
-                refusal.retry_after(Duration::from_secs(30))
-            })?;
+        // The cluster knows the caller by now, so that nobody takes the places of another.
+        let user = caller.claims();
+        let place = app.listeners.take(&user).map_err(|full| {
+            let (status, text) = match full {
+                Full::All => (StatusCode::SERVICE_UNAVAILABLE, "too many are listening"),
+                Full::User => (
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "this user listens in too many places already",
+                ),
+            };
+            Refusal::new(status, text).retry_after(Duration::from_secs(30))
+        })?;
         Ok(Self {
             hub: app.hub.clone(),
             seq,
             filter,
             client,
-            user: caller.claims(),
+            user,
             permissions,
             asked: Instant::now(),
             _place: place,

@@ -39,9 +39,7 @@ pub(crate) async fn metrics(State(app): State<App>) -> Response {
         family.add(&[], value);
         family
     };
-    let listening = app
-        .most_listeners
-        .saturating_sub(app.listeners.available_permits());
+    let listening = app.listeners.taken();
     families.push(gauge(
         "gateway_listeners",
         "Those who listen to events.",

@@ -38,6 +38,7 @@ use crate::events::{Hub, LEASE, Watcher};
 use crate::limits::{Class, Limits, system_clock};
 use crate::patient::Patient;
 use crate::peer::Proxies;
+use crate::places::Places;
 use crate::random::random;
 use crate::refusal::Refusal;
 #[cfg(feature = "postgres")]
@@ -92,8 +93,8 @@ impl Gateway {
         let cluster = Cluster::new(&config.cluster)?;
         let store = store(&config).await?;
         let hub = Hub::new(store.clone()).await?;
-        let postman = Postman::new(store.clone(), &config.webhooks)?;
         let me = name()?;
+        let postman = Postman::new(store.clone(), &config.webhooks, &me)?;
         let mut background = JoinSet::new();
         background.spawn(hub.clone().follow());
         background.spawn(postman.clone().run());
@@ -116,9 +117,8 @@ impl Gateway {
             hub,
             postman,
             watches: config.background.is_some(),
-            listeners: Arc::new(Semaphore::new(MOST_LISTENERS)),
+            listeners: Places::new(MOST_LISTENERS, config.limits.listeners),
             vclusters: config.vclusters.clone(),
-            most_listeners: MOST_LISTENERS,
             documents: Documents::default(),
             counters: Counters::default(),
             stop: stopped,

@@ -189,6 +189,46 @@ async fn nobody_is_told_what_nobody_may_see() {
 }
 
 #[tokio::test]
+async fn one_user_does_not_take_the_places_of_others() {
+    let pair = Pair::start(cluster(), |config| {
+        config.background = Some(Background::new(format!("{TOKEN_ID}={TOKEN_SECRET}")));
+        config.limits.listeners = 2;
+    })
+    .await;
+    let one = listen(&pair, "", &own()).await.expect("taken");
+    let form = "Content-Type: application/x-www-form-urlencoded";
+    let login = "username=root%40pam&password=password";
+    let login = pair
+        .send_with("POST /api2/json/access/ticket", &[form], login)
+        .await
+        .json();
+    // A token has the places of its user.
+    let ticket = login["data"]["ticket"].as_str().expect("a ticket");
+    let cookie = vec![("cookie", format!("PVEAuthCookie={ticket}"))];
+    let two = listen(&pair, "", &cookie).await.expect("taken");
+    for headers in [own(), cookie.clone()] {
+        assert_eq!(listen(&pair, "", &headers).await.err(), Some(429));
+    }
+    let refused = pair.send("GET /v1/events", "").await;
+    assert_eq!((refused.status, refused.header("retry-after")), (429, "30"));
+    let hers = alice().split_once(": ").expect("a header").1.to_owned();
+    let other = listen(&pair, "", &[("authorization", hers)]).await;
+    other.expect("she has places of her own");
+    drop(two);
+    // The gateway sees that a connection is closed when it sees it.
+    let again = async {
+        loop {
+            match listen(&pair, "", &cookie).await {
+                Ok(socket) => return socket,
+                Err(status) => assert_eq!(status, 429),
+            }
+        }
+    };
+    let again = tokio::time::timeout(Duration::from_secs(20), again).await;
+    drop((again.expect("its place is free"), one));
+}
+
+#[tokio::test]
 async fn events_come_as_lines_too() {
     let pair = pair().await;
     watched(&pair).await;

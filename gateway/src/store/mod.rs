@@ -134,6 +134,9 @@ CREATE TABLE deliveries (id TEXT PRIMARY KEY, webhook TEXT NOT NULL, kind TEXT N
   attempts BIGINT NOT NULL, due BIGINT, status TEXT NOT NULL, code BIGINT, problem TEXT, finished BIGINT);
 CREATE INDEX deliveries_due ON deliveries (due);
 CREATE INDEX deliveries_webhook ON deliveries (webhook, created);
+", "
+ALTER TABLE deliveries ADD COLUMN turn BIGINT NOT NULL DEFAULT 0;
+CREATE INDEX deliveries_turn ON deliveries (turn);
 "];
 
 /// The store. Clones are the same one.
@@ -279,8 +282,8 @@ impl Store {
             statements.push(statement(sql, values));
         }
         for delivery in deliveries {
-            let sql = "INSERT INTO deliveries (id, webhook, kind, body, created, attempts, due, status) \
-                SELECT ?1, ?2, ?3, ?4, ?5, 0, ?5, 'pending' \
+            let sql = "INSERT INTO deliveries (id, webhook, kind, body, created, attempts, due, status, turn) \
+                SELECT ?1, ?2, ?3, ?4, ?5, 0, ?5, 'pending', (SELECT coalesce(max(turn), 0) + 1 FROM deliveries) \
                 WHERE EXISTS (SELECT 1 FROM leases WHERE name = ?6 AND holder = ?7) ON CONFLICT (id) DO NOTHING";
             let values = [
                 delivery.id.as_str().into(),
@@ -330,13 +333,18 @@ impl Store {
         Ok(row.map_or((0, 0), |row| (row.number(0), row.number(1))))
     }
 
-    /// Forgets events but for the newest, and deliveries that were over long ago.
+    /// Forgets events but for the newest, deliveries that were over long ago or whose webhook is gone, and leases that
+    /// ran out long ago.
     pub(crate) async fn prune(&self, keep: i64, before: u64) -> Result<(), StoreError> {
         let events = "DELETE FROM events WHERE seq <= (SELECT max(seq) FROM events) - ?1";
         let deliveries = "DELETE FROM deliveries WHERE finished < ?1";
+        let orphans = "DELETE FROM deliveries WHERE webhook NOT IN (SELECT id FROM webhooks)";
+        let leases = "DELETE FROM leases WHERE until < ?1";
         let statements = vec![
             statement(events, [keep.into()]),
             statement(deliveries, [number(before)]),
+            statement(orphans, []),
+            statement(leases, [number(before)]),
         ];
         self.0.run(statements).await.map(drop)
     }
@@ -345,7 +353,18 @@ impl Store {
         let sql = "SELECT id, owner, name, url, events, secret, old_secret, old_until, enabled, created \
             FROM webhooks ORDER BY created, id";
         let rows = self.one(statement(sql, [])).await?;
-        let hooks = rows.iter().map(|row| Hook {
+        Ok(rows.iter().map(Self::read_hook).collect())
+    }
+
+    pub(crate) async fn hook(&self, id: &str) -> Result<Option<Hook>, StoreError> {
+        let sql = "SELECT id, owner, name, url, events, secret, old_secret, old_until, enabled, created \
+            FROM webhooks WHERE id = ?1";
+        let rows = self.one(statement(sql, [id.into()])).await?;
+        Ok(rows.first().map(Self::read_hook))
+    }
+
+    fn read_hook(row: &Row) -> Hook {
+        Hook {
             id: row.text(0),
             owner: row.text(1),
             name: row.text(2),
@@ -357,8 +376,7 @@ impl Store {
                 .map(|until| (row.text(6).into(), unsigned(until))),
             enabled: row.number(8) != 0,
             created: unsigned(row.number(9)),
-        });
-        Ok(hooks.collect())
+        }
     }
 
     /// Keeps a webhook, a new one or a changed one.
@@ -409,25 +427,43 @@ impl Store {
         }
     }
 
-    /// Deliveries that are due, the oldest first. Whoever takes them does so until then; after that they are due again.
-    pub(crate) async fn take_due(
+    /// Webhooks to which something is due, with their owners; those that have waited longest first.
+    pub(crate) async fn due_hooks(
         &self,
         now: u64,
-        until: u64,
         limit: i64,
-    ) -> Result<Vec<Delivery>, StoreError> {
-        let sql = "UPDATE deliveries SET due = ?2 WHERE id IN \
-            (SELECT id FROM deliveries WHERE due <= ?1 ORDER BY due, id LIMIT ?3) \
+    ) -> Result<Vec<(String, String)>, StoreError> {
+        let sql = "SELECT deliveries.webhook, webhooks.owner FROM deliveries \
+            JOIN webhooks ON webhooks.id = deliveries.webhook WHERE deliveries.due <= ?1 \
+            GROUP BY deliveries.webhook, webhooks.owner ORDER BY min(deliveries.due), deliveries.webhook LIMIT ?2";
+        let rows = self
+            .one(statement(sql, [number(now), limit.into()]))
+            .await?;
+        Ok(rows.iter().map(|row| (row.text(0), row.text(1))).collect())
+    }
+
+    /// The delivery to a webhook that is due, the first one in the order of the events. Whoever takes it does so until
+    /// then; after that it is due again.
+    pub(crate) async fn take_due(
+        &self,
+        webhook: &str,
+        now: u64,
+        until: u64,
+    ) -> Result<Option<Delivery>, StoreError> {
+        let sql = "UPDATE deliveries SET due = ?3 WHERE id = \
+            (SELECT id FROM deliveries WHERE webhook = ?1 AND due <= ?2 ORDER BY turn, id LIMIT 1) \
             RETURNING id, webhook, kind, body, created, attempts, due, status, code, problem, finished";
-        let values = [number(now), number(until), limit.into()];
+        let values = [webhook.into(), number(now), number(until)];
         let rows = self.one(statement(sql, values)).await?;
-        Ok(rows.iter().map(Self::delivery).collect())
+        Ok(rows.first().map(Self::delivery))
     }
 
     /// Keeps how an attempt went, or that a delivery is to be made.
     pub(crate) async fn put_delivery(&self, delivery: &Delivery) -> Result<(), StoreError> {
-        let sql = "INSERT INTO deliveries (id, webhook, kind, body, created, attempts, due, status, code, problem, finished) \
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT (id) DO UPDATE SET \
+        let sql = "INSERT INTO deliveries \
+            (id, webhook, kind, body, created, attempts, due, status, code, problem, finished, turn) \
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, (SELECT coalesce(max(turn), 0) + 1 FROM deliveries)) \
+            ON CONFLICT (id) DO UPDATE SET \
             attempts = excluded.attempts, due = excluded.due, status = excluded.status, code = excluded.code, \
             problem = excluded.problem, finished = excluded.finished";
         let values = [
@@ -518,6 +554,7 @@ mod tests {
     }
 
     async fn keeps_its_promises(store: &Store) {
+        store.put_hook(&hook("h")).await.expect("works");
         // One of two has the lease, until it runs out or is given back.
         assert!(store.lease("l", "a", 10, 20).await.expect("works"));
         assert!(!store.lease("l", "b", 15, 25).await.expect("works"));
@@ -553,7 +590,6 @@ mod tests {
         store.release("l", "b").await.expect("works");
         assert!(store.lease("l", "c", 0, 1).await.expect("works"));
         // Webhooks come back as they were.
-        store.put_hook(&hook("h")).await.expect("works");
         let mut changed = hook("h");
         changed.enabled = false;
         changed.old = None;
@@ -566,27 +602,55 @@ mod tests {
             .put_delivery(&delivery("d2", 50))
             .await
             .expect("works");
-        let taken = store.take_due(10, 40, 10).await.expect("works");
-        assert_eq!(
-            taken.iter().map(|one| one.id.as_str()).collect::<Vec<_>>(),
-            ["d1"]
+        let take = async |now, until| {
+            let due = store.due_hooks(now, 9).await.expect("works");
+            let taken = store.take_due("h", now, until).await.expect("works");
+            assert_eq!(due.is_empty(), taken.is_none());
+            taken
+        };
+        let due = store.due_hooks(10, 9).await.expect("works");
+        assert_eq!(due, [("h".to_owned(), "me@pve".to_owned())]);
+        let taken = take(10, 40).await.expect("due");
+        assert_eq!(taken.id, "d1");
+        assert!(take(10, 40).await.is_none());
+        assert!(take(40, 60).await.is_some());
+        assert!(
+            store
+                .take_due("other", 99, 99)
+                .await
+                .expect("works")
+                .is_none()
         );
-        assert!(store.take_due(10, 40, 10).await.expect("works").is_empty());
-        assert_eq!(store.take_due(40, 60, 10).await.expect("works").len(), 1);
         let done = Delivery {
             due: None,
             finished: Some(41),
             attempts: 1,
             code: Some(200),
-            ..taken[0].clone()
+            ..taken.clone()
         };
         store.put_delivery(&done).await.expect("works");
-        assert!(store.take_due(49, 60, 10).await.expect("works").is_empty());
+        assert!(take(49, 60).await.is_none());
+        let orphan = Delivery {
+            webhook: "gone".to_owned(),
+            ..delivery("d7", 1)
+        };
+        store.put_delivery(&orphan).await.expect("works");
         let (page, total) = store.deliveries("h", 0, 1).await.expect("works");
         assert_eq!((page[0].id.as_str(), page.len(), total), ("d2", 1, 2));
         store.prune(1, 42).await.expect("works");
         assert_eq!(store.deliveries("h", 0, 9).await.expect("works").1, 1);
+        assert_eq!(store.deliveries("gone", 0, 9).await.expect("works").1, 0);
+        // In the order in which they were kept, however their times and names are.
+        for (id, due) in [("d9", 90), ("d8", 90), ("d0", 80)] {
+            store.put_delivery(&delivery(id, due)).await.expect("works");
+        }
+        for id in ["d2", "d9", "d8", "d0"] {
+            assert_eq!(take(95, 200).await.map(|one| one.id).as_deref(), Some(id));
+        }
+        let one = store.hook("h").await.expect("works").expect("there");
+        assert_eq!((one.id.as_str(), one.enabled), ("h", false));
         store.delete_hook("h").await.expect("works");
+        assert!(store.hook("h").await.expect("works").is_none());
         assert!(store.hooks().await.expect("works").is_empty());
         assert_eq!(store.deliveries("h", 0, 9).await.expect("works").1, 0);
     }

@@ -17,6 +17,7 @@ use crate::caller::Caller;
 use crate::events::{is_name, test_event};
 use crate::json::Json;
 use crate::permissions::Permissions;
+use crate::places::user;
 use crate::random::random;
 use crate::refusal::Refusal;
 use crate::store::{Delivery, Hook};
@@ -88,8 +89,7 @@ async fn own(app: &App, caller: &Caller, id: &str) -> Result<Hook, Refusal> {
 }
 
 fn is_of(hook: &Hook, owner: &str) -> bool {
-    let user = hook.owner.split('!').next().unwrap_or_default();
-    hook.owner == owner || user == owner
+    hook.owner == owner || user(&hook.owner) == owner
 }
 
 impl Settings {
@@ -188,7 +188,7 @@ pub(super) async fn create(
     let others = app.store.hooks().await?;
     let others = others
         .iter()
-        .filter(|other| other.owner == hook.owner)
+        .filter(|other| user(&other.owner) == user(&hook.owner))
         .count();
     let most = app.postman.config().per_user;
     if others >= usize::try_from(most).unwrap_or(usize::MAX) {

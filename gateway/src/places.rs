@@ -1,0 +1,126 @@
+//! The places of those who listen to events: so many in all, and so many for one user.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The places. Clones are the same ones.
+#[derive(Clone)]
+pub(crate) struct Places {
+    most: usize,
+    /// What one user may have; 0 is no limit.
+    each: usize,
+    taken: Arc<Mutex<Taken>>,
+}
+
+#[derive(Default)]
+struct Taken {
+    all: usize,
+    by: HashMap<String, usize>,
+}
+
+/// A place that is taken until this is dropped.
+pub(crate) struct Place {
+    places: Places,
+    user: String,
+}
+
+/// Why there is no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Full {
+    /// All are taken.
+    All,
+    /// The user has as many as one may have.
+    User,
+}
+
+impl Places {
+    pub(crate) fn new(most: usize, each: u32) -> Self {
+        Self {
+            most,
+            each: usize::try_from(each).unwrap_or(usize::MAX),
+            taken: Arc::default(),
+        }
+    }
+
+    /// Takes one for a user, or for a token, which has those of its user.
+    pub(crate) fn take(&self, caller: &str) -> Result<Place, Full> {
+        let user = user(caller);
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if taken.all >= self.most {
+            return Err(Full::All);
+        }
+        let own = taken.by.get(user).copied().unwrap_or(0);
+        if self.each > 0 && own >= self.each {
+            return Err(Full::User);
+        }
+        taken.by.insert(user.to_owned(), own + 1);
+        taken.all += 1;
+        Ok(Place {
+            places: self.clone(),
+            user: user.to_owned(),
+        })
+    }
+
+    /// How many are taken.
+    pub(crate) fn taken(&self) -> usize {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.all
+    }
+}
+
+/// The user whose token a name may be of: `user@realm!name`.
+pub(crate) fn user(caller: &str) -> &str {
+    caller.split('!').next().unwrap_or_default()
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let taken = &self.places.taken;
+        let mut taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.all = taken.all.saturating_sub(1);
+        let left = taken.by.get(&self.user).map_or(0, |own| own - 1);
+        match left {
+            // Names of those who are gone are not kept.
+            0 => drop(taken.by.remove(&self.user)),
+            _ => drop(taken.by.insert(self.user.clone(), left)),
+        }
+    }
+}
+
+impl fmt::Debug for Places {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Places")
+            .field("most", &self.most)
+            .field("each", &self.each)
+            .field("taken", &self.taken())
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_user_leaves_places_to_others_and_gives_back_what_it_had() {
+        let places = Places::new(5, 2);
+        let take = |caller| places.take(caller);
+        let mut held = vec![take("a@pve").ok(), take("a@pve!one").ok()];
+        assert_eq!(take("a@pve!two").err(), Some(Full::User));
+        assert_eq!(take("a@pve").err(), Some(Full::User));
+        held.extend([take("b@pve").ok(), take("b@pve").ok(), take("c@pve").ok()]);
+        assert!(held.iter().all(Option::is_some));
+        assert_eq!(take("d@pve").err(), Some(Full::All));
+        assert_eq!(places.taken(), 5);
+        drop(held.remove(0));
+        let again = take("a@pve!two");
+        assert!(again.is_ok());
+        drop((held, again));
+        assert_eq!(places.taken(), 0);
+        assert!(places.taken.lock().expect("free").by.is_empty());
+        let unlimited = Places::new(5, 0);
+        let held: Vec<_> = (0..5).map(|_| unlimited.take("a@pve")).collect();
+        assert!(held.iter().all(Result::is_ok));
+    }
+}
