@@ -679,7 +679,7 @@ impl Import {
                 "expose_credentials" if perl => endpoint.expose_credentials = self.flag(at, value),
                 "proxyto" if perl => {
                     endpoint.proxyto = match value {
-                        Json::Null => Some(ProxyTo::Callback),
+                        Json::Null => Some(ProxyTo::NoNode),
                         value => self.owned(at, value).map(ProxyTo::Parameter),
                     };
                 }

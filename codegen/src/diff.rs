@@ -274,7 +274,7 @@ fn endpoint(old: &Endpoint, new: &Endpoint) -> Vec<Change> {
 fn proxyto(endpoint: &Endpoint) -> Option<String> {
     endpoint.proxyto.as_ref().map(|to| match to {
         ProxyTo::Parameter(parameter) => format!("{{{parameter}}}"),
-        ProxyTo::Callback => "a node found by code".to_owned(),
+        ProxyTo::NoNode => "no node".to_owned(),
     })
 }
 

@@ -84,7 +84,7 @@ fn method(facts: &Facts, verb: &str, endpoint: &Endpoint) -> Value {
     }
     match &endpoint.proxyto {
         Some(ProxyTo::Parameter(name)) => out["proxyto"] = json!(name),
-        Some(ProxyTo::Callback) => out["proxyto"] = Value::Null,
+        Some(ProxyTo::NoNode) => out["proxyto"] = Value::Null,
         None => {}
     }
     if let Some(rule) = &endpoint.permissions {

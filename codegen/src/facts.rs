@@ -120,8 +120,8 @@ pub struct Endpoint {
 pub enum ProxyTo {
     /// The path parameter of that name says which node serves the call.
     Parameter(String),
-    /// Decided by code the dump does not show.
-    Callback,
+    /// The dump says that no parameter does (`null`): the server that is asked serves the call.
+    NoNode,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -155,7 +155,7 @@ fn write_endpoint(endpoint: &Endpoint) -> Layout {
     match proxyto {
         None => {}
         Some(ProxyTo::Parameter(parameter)) => out.put("proxyto", Json::string(parameter)),
-        Some(ProxyTo::Callback) => out.put("proxyto", Json::Null),
+        Some(ProxyTo::NoNode) => out.put("proxyto", Json::Null),
     }
     if !allowtoken {
         out.put("allowtoken", Json::Bool(false));
@@ -493,7 +493,7 @@ fn endpoint(pointer: &str, json: &Json) -> Result<Endpoint> {
         protected: m.flag("protected")?,
         proxyto: m
             .optional("proxyto", nullable(string))?
-            .map(|parameter| parameter.map_or(ProxyTo::Callback, ProxyTo::Parameter)),
+            .map(|parameter| parameter.map_or(ProxyTo::NoNode, ProxyTo::Parameter)),
         allowtoken: m.optional("allowtoken", bool)?.unwrap_or(true),
         download: m.flag("download")?,
         upload: m.flag("upload")?,

@@ -130,7 +130,7 @@ fn what_a_method_leaves_unsaid() {
     let source = perl(&json!({"proxyto": "node", "parameters": {}})).replace("\"node\"", "null");
     let facts = pve(&source).unwrap();
     let endpoint = &facts.endpoints["/a/{id}"][&Method::Post];
-    assert_eq!(endpoint.proxyto, Some(ProxyTo::Callback));
+    assert_eq!(endpoint.proxyto, Some(ProxyTo::NoNode));
     assert_eq!(endpoint.parameters.additional, None);
 }
 

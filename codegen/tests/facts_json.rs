@@ -112,7 +112,7 @@ fn layout_is_as_promised() {
     let facts = read(SMALL).unwrap();
     assert_eq!(write(&facts), SMALL);
     let endpoint = &facts.endpoints["/x/{id}"][&Method::Get];
-    assert_eq!(endpoint.proxyto, Some(ProxyTo::Callback));
+    assert_eq!(endpoint.proxyto, Some(ProxyTo::NoNode));
     assert_eq!(endpoint.parameters.additional, None);
     assert!(endpoint.allowtoken);
 }
@@ -340,7 +340,7 @@ prop_compose! {
     fn endpoint()(
         name in option::of(name()),
         flags in any::<[bool; 6]>(),
-        proxyto in option::of(prop_oneof![Just(ProxyTo::Callback), name().prop_map(ProxyTo::Parameter)]),
+        proxyto in option::of(prop_oneof![Just(ProxyTo::NoNode), name().prop_map(ProxyTo::Parameter)]),
         permissions in option::of((option::of(name()), option::of(check()), any::<bool>())),
         properties in schemas(),
         additional in any::<Option<bool>>(),
