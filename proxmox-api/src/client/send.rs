@@ -26,8 +26,10 @@ use crate::client::retry::{Outcome, Repetition, retry_delay};
 use crate::client::trace::Trace;
 use crate::error::api::{ApiError, ErrorKind};
 use crate::error::{CallId, Error, RequestErrorKind, WaitingFor};
+#[cfg(feature = "console")]
+use crate::transport::Duplex;
 use crate::transport::{
-    Duplex, OpenResponse, TimeLimit, Transport, TransportError, WireRequest, WireResponse,
+    OpenResponse, TimeLimit, Transport, TransportError, WireRequest, WireResponse,
 };
 use crate::value::BoxFuture;
 use crate::value::Secret;
@@ -48,17 +50,16 @@ pub(crate) enum Received {
     /// An accepted answer whose body is still coming.
     Open(OpenResponse),
     /// A connection that is no HTTP any more, and the answer that says so.
-    #[cfg_attr(
-        not(feature = "console"),
-        allow(dead_code, reason = "nothing but consoles asks for it")
-    )]
+    #[cfg(feature = "console")]
     Switched(WireResponse, Box<dyn Duplex>),
 }
 
 impl Received {
     fn head(&self) -> &WireResponse {
         match self {
-            Self::Whole(answer) | Self::Switched(answer, _) => answer,
+            Self::Whole(answer) => answer,
+            #[cfg(feature = "console")]
+            Self::Switched(answer, _) => answer,
             Self::Open(answer) => answer.head(),
         }
     }
@@ -112,10 +113,7 @@ pub(crate) struct Delivery {
 pub(crate) enum Delivered {
     Reply(Reply),
     Open(OpenResponse),
-    #[cfg_attr(
-        not(feature = "console"),
-        allow(dead_code, reason = "nothing but consoles asks for it")
-    )]
+    #[cfg(feature = "console")]
     Switched(WireResponse, Box<dyn Duplex>),
 }
 
@@ -161,9 +159,7 @@ impl Client {
     pub(crate) async fn reply(&self, name: &CallId, call: &Call) -> Result<Reply, Error> {
         match self.deliver(name, call, &mut Plain).await?.delivered {
             Delivered::Reply(reply) => Ok(reply),
-            Delivered::Open(_) | Delivered::Switched(..) => {
-                Err(Error::config("the transport gave a stream for an answer"))
-            }
+            _ => Err(Error::config("the transport gave a stream for an answer")),
         }
     }
 
@@ -241,6 +237,7 @@ impl Sender<'_> {
                 .attempts(with_auth_headers(&request, &grant), exchange)
                 .await?;
             let answer = match received {
+                #[cfg(feature = "console")]
                 Received::Switched(head, connection) => {
                     let delivered = Delivered::Switched(head, connection);
                     return Ok(Delivery { delivered, origin });

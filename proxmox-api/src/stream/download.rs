@@ -81,9 +81,7 @@ fn start(client: Option<Client>, call: Call) -> BoxFuture<'static, Result<Downlo
                 client,
                 secrets,
             }),
-            Delivered::Reply(_) | Delivered::Switched(..) => {
-                Err(Error::config("the transport gave no stream"))
-            }
+            _ => Err(Error::config("the transport gave no stream")),
         }
     })
 }

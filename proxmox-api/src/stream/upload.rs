@@ -292,9 +292,7 @@ impl Upload {
         match delivery.await?.delivered {
             Delivered::Reply(reply) => read_task(&client, &reply, &mut Extra::new())
                 .map_err(|error| client.undecodable(called.clone(), &reply.secrets, error)),
-            Delivered::Open(_) | Delivered::Switched(..) => {
-                Err(Error::config("the transport gave a stream for an answer"))
-            }
+            _ => Err(Error::config("the transport gave a stream for an answer")),
         }
     }
 

@@ -282,7 +282,13 @@ pub fn from_answer<T: ApiValue>(body: &[u8]) -> Result<T, DecodeError> {
 }
 
 /// Reads what an answer holds beside its `data` member.
-#[allow(dead_code, reason = "without features there is nobody to use it")]
+#[cfg(any(
+    feature = "access",
+    feature = "cluster",
+    feature = "nodes",
+    feature = "pools",
+    feature = "storage"
+))]
 pub(crate) fn decode_beside<'a>(received: impl Into<Received<'a>>) -> Result<Extra, DecodeError> {
     let mut extra = Extra::new();
     decode(received.into(), &mut Skip, &mut extra)?;
