@@ -244,6 +244,8 @@ impl Member {
 enum Shape {
     /// The same values under the same name.
     Enum(String, Vec<String>),
+    /// By the name that the overlay gives.
+    NamedEnum(String),
     PropertyString(String),
     Struct(Vec<(String, bool, Ty, bool)>),
 }
@@ -540,23 +542,18 @@ impl Lowering<'_> {
             Kind::String if self.overlay.is_volume_id(at) => Ty::TextType("VolumeId".to_owned()),
             Kind::String => self.text_at(at, node.format.as_deref()),
             Kind::Enum(values) => {
-                let leaf = at.fields.last().cloned().unwrap_or_default();
-                let texts = values
-                    .iter()
-                    .map(|(text, _)| text.clone())
-                    .collect::<Vec<_>>();
-                let mut sorted = texts;
-                sorted.sort();
-                let id = self.intern(Shape::Enum(leaf, sorted), at, || {
-                    ItemKind::Enum(values.clone())
-                });
-                if let ItemKind::Enum(known) = &mut self.items[id].kind {
-                    for (text, presence) in known {
-                        if let Some((_, more)) = values.iter().find(|(other, _)| other == text) {
-                            *presence = presence.or(*more);
-                        }
+                let leaf = at.fields.last().map_or("", String::as_str);
+                let shape = match self.overlay.enum_name(at) {
+                    Some(name) => Shape::NamedEnum(name.to_owned()),
+                    None => {
+                        let mut texts: Vec<String> =
+                            values.iter().map(|(text, _)| text.clone()).collect();
+                        texts.sort();
+                        Shape::Enum(leaf.to_owned(), texts)
                     }
-                }
+                };
+                let id = self.intern(shape, at, || ItemKind::Enum(values.clone()));
+                self.agree(id, values, at);
                 Ty::Item(id)
             }
             Kind::Properties(_) => self.property_string(at, node),
@@ -791,6 +788,29 @@ impl Lowering<'_> {
             })
         });
         Ty::Item(id)
+    }
+
+    /// Adds the values that an enum has at a further place. Only without all the releases may they be others.
+    fn agree(&mut self, id: ItemId, values: &[(String, Presence)], at: &Use) {
+        let ItemKind::Enum(known) = &mut self.items[id].kind else {
+            return;
+        };
+        let mut differ = known.len() != values.len();
+        for (text, presence) in values {
+            match known.iter_mut().find(|(other, _)| other == text) {
+                Some((_, known)) => *known = known.or(*presence),
+                None => {
+                    differ = true;
+                    known.push((text.clone(), *presence));
+                }
+            }
+        }
+        if differ {
+            self.overlay.mismatch(format!(
+                "{}: [enums] of names.toml gives this the name of an enum with other values",
+                at.key()
+            ));
+        }
     }
 
     fn intern(&mut self, shape: Shape, at: &Use, kind: impl FnOnce() -> ItemKind) -> ItemId {

@@ -301,8 +301,8 @@ pub(crate) fn decide(api: &Api, overlay: &Overlay, lock: Option<&str>) -> Names 
         .map(|item| {
             let name = match &item.kind {
                 ItemKind::PropertyString(string) => Some(string.name.clone()),
-                _ => overlay
-                    .item_name(&item.uses)
+                kind => enum_name(overlay, kind, item)
+                    .or_else(|| overlay.item_name(&item.uses))
                     .map(str::to_owned)
                     .or_else(|| {
                         item.uses
@@ -365,6 +365,13 @@ pub(crate) fn decide(api: &Api, overlay: &Overlay, lock: Option<&str>) -> Names 
         items,
         lock: lines.concat(),
     }
+}
+
+fn enum_name<'a>(overlay: &'a Overlay, kind: &ItemKind, item: &Item) -> Option<&'a str> {
+    let ItemKind::Enum(_) = kind else {
+        return None;
+    };
+    item.uses.iter().find_map(|at| overlay.enum_name(at))
 }
 
 fn describe(item: &Item) -> String {

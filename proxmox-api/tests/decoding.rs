@@ -9,7 +9,7 @@
 
 use proxmox_api::Pending;
 use proxmox_api::pve::cluster::ClusterResourcesItem;
-use proxmox_api::pve::cluster_sdn::ClusterSdnVnetsSubnetsItem;
+use proxmox_api::pve::cluster_sdn::SdnSubnet;
 use proxmox_api::pve::lxc::LxcNet;
 use proxmox_api::pve::node_sdn::NodeSdnZonesBridgesItem;
 use proxmox_api::pve::qemu::{QemuConfig, QemuDrive, QemuItem, QemuMigrate, QemuNet};
@@ -124,7 +124,7 @@ fn a_change_of_a_network_that_waits_tells_what_goes() {
     let body = br#"{"data":[{"subnet":"lab-10.9.0.0-24","dhcp-range":[{"start-address":"10.9.0.10","end-address":"10.9.0.20"}],
         "pending":{"dhcp-range":["start-address=10.9.0.30,end-address=10.9.0.40"],"snat":"deleted","gateway":"10.9.0.1",
         "dnszoneprefix":"deleted"}},{"subnet":"lab-10.8.0.0-24","pending":{"dhcp-range":"deleted"}}]}"#;
-    let subnets: Vec<ClusterSdnVnetsSubnetsItem> = from_answer(body).unwrap();
+    let subnets: Vec<SdnSubnet> = from_answer(body).unwrap();
     let pending = subnets[0].pending.as_ref().unwrap();
     let ranges = pending
         .dhcp_range

@@ -9,7 +9,7 @@ use proxmox_api::manage::guest::CloudInit;
 use proxmox_api::manage::image::Image;
 use proxmox_api::manage::inventory::{Inventory, ResourceType};
 use proxmox_api::manage::machine::Machine;
-use proxmox_api::pve::cluster::ClusterBackupItem;
+use proxmox_api::pve::cluster::BackupJobConfig;
 use proxmox_api::task::AndWait;
 use proxmox_simulator::{Simulator, TOKEN_ID, TOKEN_SECRET};
 
@@ -121,9 +121,7 @@ async fn network_and_firewall(pve: &Client) -> Outcome<usize> {
 }
 
 async fn nightly_backup_and_one_now(pve: &Client) -> Outcome<usize> {
-    let job = ClusterBackupItem::new("nightly")
-        .vmid([100])
-        .storage("local");
+    let job = BackupJobConfig::new("nightly").vmid([100]).storage("local");
     let jobs = pve.cluster().backup();
     jobs.post().settings(&job).schedule("02:30").await?;
     let now = pve.nodes().node("pve1").vzdump().post();

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashSet};
 
 use proxmox_api::Client;
-use proxmox_api::pve::cluster::{ClusterBackupItem, ClusterOptions};
-use proxmox_api::pve::cluster_sdn::ClusterSdnZonesItem;
+use proxmox_api::pve::cluster::{BackupJobConfig, ClusterOptions};
+use proxmox_api::pve::cluster_sdn::SdnZone;
 use proxmox_api::pve::qemu::{QemuConfig, QemuDrive, QemuItem, QemuNet, QemuOstype};
 use proxmox_api::pve::types::FirewallRule;
 use proxmox_api::request::ApiRequest;
@@ -107,7 +107,7 @@ fn what_people_write_compiles() {
     use proxmox_api::client::Client;
     use proxmox_api::manage::events::{Event, Watch};
     use proxmox_api::pve::Root;
-    use proxmox_api::pve::types::GuestStatus;
+    use proxmox_api::pve::types::GuestRunState;
     use proxmox_api::request::Request;
     use proxmox_api::task::Task;
     use proxmox_api::value::formats::{EncodedText, VolumeId};
@@ -149,7 +149,7 @@ fn what_people_write_compiles() {
     };
     assert_eq!(pending.config.call().path(), "/nodes/pve1/qemu/1/config");
 
-    let vm = QemuItem::new(GuestStatus::Stopped, 101).with(|vm| {
+    let vm = QemuItem::new(GuestRunState::Stopped, 101).with(|vm| {
         vm.tags = Some(["a", "b"].into());
         vm.maxmem = Some(1 << 30);
     });
@@ -253,7 +253,7 @@ async fn what_is_read_is_written_back() {
     let (_pve, client) = start().await;
     let cluster = client.cluster();
 
-    let job = ClusterBackupItem::new("nightly")
+    let job = BackupJobConfig::new("nightly")
         .schedule("02:30")
         .storage("local")
         .vmid([100, 101])
@@ -309,8 +309,7 @@ async fn what_is_read_is_written_back() {
         .await
         .expect("taken back");
 
-    let zone =
-        ClusterSdnZonesItem::from_json(json!({ "zone": "z1", "type": "simple", "nodes": "pve1" }));
+    let zone = SdnZone::from_json(json!({ "zone": "z1", "type": "simple", "nodes": "pve1" }));
     let zone = zone.expect("a zone");
     let zones = cluster.sdn().zones();
     let make = zones.post().type_("simple").zone("z1").settings(&zone);

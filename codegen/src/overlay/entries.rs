@@ -17,6 +17,8 @@ pub(super) struct Entries {
     pub(super) text_types: Map<String>,
     /// Path prefix, then field, to type name.
     pub(super) property_strings: Map<Map<String>>,
+    /// Path prefix, then field, to the type name of an enum.
+    pub(super) enums: Map<Map<String>>,
     /// Path prefix, then indexed family, to its highest index.
     pub(super) families: Map<Map<u8>>,
     /// Type name to a place where the item stands.
@@ -84,6 +86,7 @@ struct File {
     formats: Map<String>,
     text_types: Map<String>,
     property_strings: Map<Map<String>>,
+    enums: Map<Map<String>>,
     families: Map<Map<u8>>,
     items: Map<String>,
     fields: Map<Field>,
@@ -362,6 +365,7 @@ impl Entries {
         }
         let strings = (&mut self.property_strings, from.property_strings);
         add_below("property_strings", strings.0, strings.1, file, notes);
+        add_below("enums", &mut self.enums, from.enums, file, notes);
         add_below("families", &mut self.families, from.families, file, notes);
         add_below("names", &mut self.named, from.names, file, notes);
         add_below("renamed", &mut self.renamed, from.renamed, file, notes);

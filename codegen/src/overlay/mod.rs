@@ -284,6 +284,18 @@ impl Overlay {
             .map(|(_, name)| name.clone())
     }
 
+    /// The name of an enum that the overlay merges with others, or keeps from them.
+    pub(crate) fn enum_name(&self, at: &Use) -> Option<&str> {
+        let (place, leaf) = (at.fields.join("."), at.fields.last()?);
+        let (scope, field, name) = prefixes(&at.path).find_map(|scope| {
+            let enums = self.entries.enums.get(scope)?;
+            let (field, name) = (enums.get_key_value(&place)).or(enums.get_key_value(leaf))?;
+            Some((scope, field, name))
+        })?;
+        self.mark(format!("enums {scope} {field}"), &at.endpoint());
+        Some(name)
+    }
+
     /// The highest index of an indexed family.
     pub(crate) fn last_index(&self, path: &str, family: &str) -> Option<u8> {
         for scope in prefixes(path) {

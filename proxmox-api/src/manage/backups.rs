@@ -10,7 +10,7 @@ use super::work::{Action, Ensured, State, Subject, Track, Work, WorkError, some_
 use crate::client::Client;
 use crate::error::Error;
 use crate::error::api::ErrorKind;
-use crate::pve::cluster::{ClusterBackupItem, ClusterReplicationItem};
+use crate::pve::cluster::{BackupJobConfig, ClusterReplicationItem};
 use crate::pve::node_storage::NodeStorageContentItem;
 use crate::pve::types::PruneBackups;
 use crate::task::TaskOutcome;
@@ -38,7 +38,7 @@ use crate::value::serialize::record_serde;
 #[derive(Clone, Debug)]
 pub struct BackupJob {
     id: String,
-    wanted: ClusterBackupItem,
+    wanted: BackupJobConfig,
     keep: Option<Retention>,
 }
 
@@ -52,11 +52,11 @@ impl BackupJob {
         schedule: impl Into<String>,
     ) -> Self {
         let id = id.into();
-        let wanted = ClusterBackupItem {
+        let wanted = BackupJobConfig {
             storage: Some(storage.into().into()),
             schedule: Some(schedule.into()),
             enabled: Some(true),
-            ..ClusterBackupItem::new(&id)
+            ..BackupJobConfig::new(&id)
         };
         Self {
             id,
@@ -128,7 +128,7 @@ impl BackupJob {
 
     /// Any other settings.
     #[must_use]
-    pub fn settings(mut self, change: impl FnOnce(&mut ClusterBackupItem)) -> Self {
+    pub fn settings(mut self, change: impl FnOnce(&mut BackupJobConfig)) -> Self {
         change(&mut self.wanted);
         self
     }
@@ -178,7 +178,7 @@ fn rule_of_text(text: &str) -> Retention {
     rule
 }
 
-fn rule_of(job: &ClusterBackupItem) -> Retention {
+fn rule_of(job: &BackupJobConfig) -> Retention {
     let Some(rule) = &job.prune_backups else {
         // Some releases give it as one text.
         let text = job
@@ -203,7 +203,7 @@ fn rule_of(job: &ClusterBackupItem) -> Retention {
 }
 
 /// Which of the ways to choose guests a job uses.
-fn choices(job: &ClusterBackupItem) -> [bool; 4] {
+fn choices(job: &BackupJobConfig) -> [bool; 4] {
     [
         job.all == Some(true),
         job.exclude.is_some(),
@@ -290,7 +290,7 @@ impl Work for RunBackupJob {
         let rule =
             (rule != Retention::default()).then(|| PruneBackups::from(rule_text(&rule).as_str()));
         // What is about when the job runs is nothing that a run takes.
-        let plain = ClusterBackupItem {
+        let plain = BackupJobConfig {
             id: String::new(),
             comment: None,
             enabled: None,
@@ -314,7 +314,7 @@ impl Work for RunBackupJob {
                 let begin = || {
                     let at = pve.api().nodes().node(&node).vzdump();
                     let mut request = at.post().prune_backups(rule.clone());
-                    for change in &ClusterBackupItem::new("").diff(plain) {
+                    for change in &BackupJobConfig::new("").diff(plain) {
                         if let Some(value) = change.after() {
                             let name = change.name().to_owned();
                             request.0.call.put_value(name.into(), value.clone());

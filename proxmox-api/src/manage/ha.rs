@@ -6,7 +6,7 @@ use super::guest::Kind;
 use super::work::{Action, Ensured, Subject, Track, Work, WorkError};
 use crate::client::Client;
 use crate::error::Error;
-use crate::pve::cluster_ha::{ClusterHaGroupsItem, ClusterHaResourcesItem, ClusterHaRulesItem};
+use crate::pve::cluster_ha::{ClusterHaResourcesItem, HaGroup, HaRule};
 use crate::value::List;
 use crate::value::endpoint::Release;
 
@@ -83,8 +83,8 @@ fn written(nodes: &BTreeMap<String, u32>) -> Vec<String> {
 /// What is read on any release.
 struct Known {
     resources: Vec<ClusterHaResourcesItem>,
-    groups: Vec<ClusterHaGroupsItem>,
-    rules: Vec<ClusterHaRulesItem>,
+    groups: Vec<HaGroup>,
+    rules: Vec<HaRule>,
     has_rules: bool,
 }
 
@@ -109,7 +109,7 @@ impl Known {
         })
     }
 
-    fn affinity<'a>(rule: &'a ClusterHaRulesItem, kind: &str) -> Option<&'a str> {
+    fn affinity<'a>(rule: &'a HaRule, kind: &str) -> Option<&'a str> {
         let own = rule.type_.as_str() == kind && rule.disable != Some(true);
         own.then(|| {
             rule.affinity
@@ -405,7 +405,7 @@ impl HaWanted {
             return Ok(None);
         };
         let no_failback = self.failback == Some(false);
-        let fits = |group: &&ClusterHaGroupsItem| {
+        let fits = |group: &&HaGroup| {
             priorities(group.nodes.as_ref()) == *nodes
                 && (group.restricted == Some(true)) == self.strict
                 && (self.failback.is_none() || (group.nofailback == Some(true)) == no_failback)
@@ -530,7 +530,7 @@ impl HaWanted {
         &self,
         pve: &Client,
         track: &Track<'_>,
-        rule: &ClusterHaRulesItem,
+        rule: &HaRule,
         sid: &str,
     ) -> Result<(), Error> {
         let subject = Subject::Other(format!("rule {}", rule.rule));
