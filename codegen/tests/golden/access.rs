@@ -14,7 +14,7 @@ use crate::support::*;
 /// Its methods lead further down.
 #[cfg_attr(doc, doc(alias("/access")))]
 #[derive(Clone, Debug)]
-pub struct AccessPath(pub(crate) At);
+pub struct AccessPath(pub(crate) PathNode);
 
 impl Client {
     /// Leads to `/access`.
@@ -39,7 +39,7 @@ impl super::Root {
 /// Its calls: [`GET /access/domains`](AccessDomainsPath::get).
 #[cfg_attr(doc, doc(alias("/access/domains")))]
 #[derive(Clone, Debug)]
-pub struct AccessDomainsPath(pub(crate) At);
+pub struct AccessDomainsPath(pub(crate) PathNode);
 
 impl AccessPath {
     /// Leads to [`GET /access/domains`](AccessDomainsPath::get).
@@ -85,7 +85,7 @@ impl AccessDomainsPath {
 /// Its calls: [`PUT /access/password`](AccessPasswordPut).
 #[cfg_attr(doc, doc(alias("/access/password")))]
 #[derive(Clone, Debug)]
-pub struct AccessPasswordPath(pub(crate) At);
+pub struct AccessPasswordPath(pub(crate) PathNode);
 
 impl AccessPath {
     /// Leads to [`PUT /access/password`](AccessPasswordPut).
@@ -147,7 +147,8 @@ impl AccessPasswordPath {
 
 /// `PUT /access/password` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct AccessPasswordPutRequired<const GIVEN: usize>(Request<()>);
@@ -190,8 +191,10 @@ impl AccessPasswordPutRequired<1> {
 /// * `password`: The member `password`. At most 64 characters.
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
-/// * Needs: to be that user or (`Realm.AllocateUser` on the user's realm and `User.Modify` on path `/access/groups`, or on a group of the user).
-///   * When the password is that of `root@pam`, or that of another user of the realm `pam`: to be `root@pam` itself.
+/// * Needs: to be that user or (`Realm.AllocateUser` on the user's realm and `User.Modify` on path
+///   `/access/groups`, or on a group of the user).
+///   * When the password is that of `root@pam`, or that of another user of the realm `pam`: to be
+///     `root@pam` itself.
 ///
 /// Not with an API token: it wants a ticket.
 #[cfg_attr(doc, doc(alias(
@@ -224,7 +227,7 @@ impl AccessPasswordPut {
 /// Its calls: [`POST /access/ticket`](AccessTicketPost).
 #[cfg_attr(doc, doc(alias("/access/ticket")))]
 #[derive(Clone, Debug)]
-pub struct AccessTicketPath(pub(crate) At);
+pub struct AccessTicketPath(pub(crate) PathNode);
 
 impl AccessPath {
     /// Leads to [`POST /access/ticket`](AccessTicketPost).
@@ -265,7 +268,8 @@ impl AccessTicketPath {
 
 /// `POST /access/ticket` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct AccessTicketPostRequired<const GIVEN: usize>(Request<AccessTicket>);
@@ -334,30 +338,35 @@ impl AccessTicketPost {
         self.0.call.set_some::<bool, How>("new-format", new_format);
         self
     }
+
     /// The member `otp`.
     #[inline]
     pub fn otp<How>(mut self, otp: impl IntoSetting<Secret, How>) -> Self {
         self.0.call.set_some::<Secret, How>("otp", otp);
         self
     }
+
     /// The member `path`. At most 64 characters. Only together with `privs`.
     #[inline]
     pub fn path<How>(mut self, path: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("path", path);
         self
     }
+
     /// The member `privs`. At most 64 characters. Only together with `path`.
     #[inline]
     pub fn privs<How>(mut self, privs: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("privs", privs);
         self
     }
+
     /// The member `realm`. At most 32 characters.
     #[inline]
     pub fn realm<How>(mut self, realm: impl IntoSetting<Realm, How>) -> Self {
         self.0.call.set_some::<Realm, How>("realm", realm);
         self
     }
+
     /// The member `tfa-challenge`.
     #[cfg_attr(doc, doc(alias("tfa-challenge")))]
     #[inline]

@@ -12,7 +12,7 @@ use crate::support::*;
 /// Its methods lead further down.
 #[cfg_attr(doc, doc(alias("/cluster")))]
 #[derive(Clone, Debug)]
-pub struct ClusterPath(pub(crate) At);
+pub struct ClusterPath(pub(crate) PathNode);
 
 impl Client {
     /// Leads to `/cluster`.
@@ -37,7 +37,7 @@ impl super::Root {
 /// Its calls: [`GET /cluster/log`](ClusterLogGet).
 #[cfg_attr(doc, doc(alias("/cluster/log")))]
 #[derive(Clone, Debug)]
-pub struct ClusterLogPath(pub(crate) At);
+pub struct ClusterLogPath(pub(crate) PathNode);
 
 impl ClusterPath {
     /// Leads to [`GET /cluster/log`](ClusterLogGet).

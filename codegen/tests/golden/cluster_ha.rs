@@ -12,7 +12,7 @@ use crate::support::*;
 /// Its calls: [`GET /cluster/ha`](ClusterHaPath::get).
 #[cfg_attr(doc, doc(alias("/cluster/ha")))]
 #[derive(Clone, Debug)]
-pub struct ClusterHaPath(pub(crate) At);
+pub struct ClusterHaPath(pub(crate) PathNode);
 
 impl super::cluster::ClusterPath {
     /// Leads to [`GET /cluster/ha`](ClusterHaPath::get).

@@ -13,7 +13,7 @@ use crate::support::*;
 /// Its methods lead further down.
 #[cfg_attr(doc, doc(alias("/nodes/{node}/storage")))]
 #[derive(Clone, Debug)]
-pub struct NodeStoragePath(pub(crate) At);
+pub struct NodeStoragePath(pub(crate) PathNode);
 
 impl super::nodes::NodePath {
     /// Leads to `/nodes/{node}/storage`.
@@ -29,7 +29,7 @@ impl super::nodes::NodePath {
 /// Its methods lead further down.
 #[cfg_attr(doc, doc(alias("/nodes/{node}/storage/{storage}")))]
 #[derive(Clone, Debug)]
-pub struct NodeStorageStoragePath(pub(crate) At);
+pub struct NodeStorageStoragePath(pub(crate) PathNode);
 
 impl NodeStoragePath {
     /// Leads to `/nodes/{node}/storage/{storage}`.
@@ -45,7 +45,7 @@ impl NodeStoragePath {
 /// Its methods lead further down.
 #[cfg_attr(doc, doc(alias("/nodes/{node}/storage/{storage}/content")))]
 #[derive(Clone, Debug)]
-pub struct NodeStorageStorageContentPath(pub(crate) At);
+pub struct NodeStorageStorageContentPath(pub(crate) PathNode);
 
 impl NodeStorageStoragePath {
     /// Leads to `/nodes/{node}/storage/{storage}/content`.
@@ -58,13 +58,15 @@ impl NodeStorageStoragePath {
 
 /// The path `/nodes/{node}/storage/{storage}/content/{volume}`.
 ///
-/// Its calls: [`DELETE /nodes/{node}/storage/{storage}/content/{volume}`](NodeStorageStorageContentVolumeDelete).
+/// Its calls:
+/// [`DELETE /nodes/{node}/storage/{storage}/content/{volume}`](NodeStorageStorageContentVolumeDelete).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/storage/{storage}/content/{volume}")))]
 #[derive(Clone, Debug)]
-pub struct NodeStorageStorageContentVolumePath(pub(crate) At);
+pub struct NodeStorageStorageContentVolumePath(pub(crate) PathNode);
 
 impl NodeStorageStorageContentPath {
-    /// Leads to [`DELETE /nodes/{node}/storage/{storage}/content/{volume}`](NodeStorageStorageContentVolumeDelete).
+    /// Leads to
+    /// [`DELETE /nodes/{node}/storage/{storage}/content/{volume}`](NodeStorageStorageContentVolumeDelete).
     #[inline]
     #[must_use]
     pub fn volume(
@@ -128,7 +130,9 @@ impl NodeStorageStorageContentVolumePath {
 ///
 /// * Gives: [`Task`]; it may be done at once
 /// * Releases: 7.4 to 9.2
-/// * Needs: (the volume is a backup of the guest {vmid} and `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or `Datastore.Allocate` on path `/storage/{storage}`.
+/// * Needs: (the volume is a backup of the guest {vmid} and `Datastore.AllocateSpace` on path
+///   `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or `Datastore.Allocate` on path
+///   `/storage/{storage}`.
 #[cfg_attr(doc, doc(alias(
     "DELETE /nodes/{node}/storage/{storage}/content/{volume}", "pvesm free", "pveam remove", "delete volume",
     "remove volume", "delete backup", "remove backup", "delete iso", "remove iso", "delete image", "remove image",
@@ -156,7 +160,7 @@ impl NodeStorageStorageContentVolumeDelete {
 /// Its methods lead further down.
 #[cfg_attr(doc, doc(alias("/nodes/{node}/storage/{storage}/file-restore")))]
 #[derive(Clone, Debug)]
-pub struct NodeStorageStorageFileRestorePath(pub(crate) At);
+pub struct NodeStorageStorageFileRestorePath(pub(crate) PathNode);
 
 impl NodeStorageStoragePath {
     /// Leads to `/nodes/{node}/storage/{storage}/file-restore`.
@@ -170,13 +174,15 @@ impl NodeStorageStoragePath {
 
 /// The path `/nodes/{node}/storage/{storage}/file-restore/download`.
 ///
-/// Its calls: [`GET /nodes/{node}/storage/{storage}/file-restore/download`](NodeStorageStorageFileRestoreDownloadGet).
+/// Its calls:
+/// [`GET /nodes/{node}/storage/{storage}/file-restore/download`](NodeStorageStorageFileRestoreDownloadGet).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/storage/{storage}/file-restore/download")))]
 #[derive(Clone, Debug)]
-pub struct NodeStorageStorageFileRestoreDownloadPath(pub(crate) At);
+pub struct NodeStorageStorageFileRestoreDownloadPath(pub(crate) PathNode);
 
 impl NodeStorageStorageFileRestorePath {
-    /// Leads to [`GET /nodes/{node}/storage/{storage}/file-restore/download`](NodeStorageStorageFileRestoreDownloadGet).
+    /// Leads to
+    /// [`GET /nodes/{node}/storage/{storage}/file-restore/download`](NodeStorageStorageFileRestoreDownloadGet).
     #[inline]
     #[must_use]
     pub fn download(&self) -> NodeStorageStorageFileRestoreDownloadPath {
@@ -247,7 +253,8 @@ impl NodeStorageStorageFileRestoreDownloadPath {
 
 /// `GET /nodes/{node}/storage/{storage}/file-restore/download` on its way to a request.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+/// Several of its required parameters are texts, so each is given by its name, in this order. The
+/// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct NodeStorageStorageFileRestoreDownloadGetRequired<const GIVEN: usize>(
@@ -302,7 +309,12 @@ impl NodeStorageStorageFileRestoreDownloadGetRequired<1> {
 /// * `filepath`: The member `filepath`.
 /// * Gives: [`Bytes`]
 /// * Releases: 7.4 to 9.2
-/// * Needs: `Datastore.Allocate` on path `/storage/{storage}` or (the volume is an ISO image, a template or a disk image to import and one of `Datastore.AllocateSpace`, `Datastore.Audit` on path `/storage/{storage}`) or the volume belongs to the guest of the request or (the volume is a backup of the guest {vmid} and `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or (the volume is a disk of the guest {vmid} and `Datastore.Audit` on path `/storage/{storage}` and `VM.Config.Disk` on path `/vms/{vmid}`).
+/// * Needs: `Datastore.Allocate` on path `/storage/{storage}` or (the volume is an ISO image, a
+///   template or a disk image to import and one of `Datastore.AllocateSpace`, `Datastore.Audit` on
+///   path `/storage/{storage}`) or the volume belongs to the guest of the request or (the volume is
+///   a backup of the guest {vmid} and `Datastore.AllocateSpace` on path `/storage/{storage}` and
+///   `VM.Backup` on path `/vms/{vmid}`) or (the volume is a disk of the guest {vmid} and
+///   `Datastore.Audit` on path `/storage/{storage}` and `VM.Config.Disk` on path `/vms/{vmid}`).
 ///
 /// The answer is open: the answer is a file, not JSON
 #[cfg_attr(doc, doc(alias(

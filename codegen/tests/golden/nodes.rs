@@ -15,7 +15,7 @@ use crate::support::*;
 /// Its methods lead further down.
 #[cfg_attr(doc, doc(alias("/nodes")))]
 #[derive(Clone, Debug)]
-pub struct NodesPath(pub(crate) At);
+pub struct NodesPath(pub(crate) PathNode);
 
 impl Client {
     /// Leads to `/nodes`.
@@ -40,7 +40,7 @@ impl super::Root {
 /// Its methods lead further down.
 #[cfg_attr(doc, doc(alias("/nodes/{node}")))]
 #[derive(Clone, Debug)]
-pub struct NodePath(pub(crate) At);
+pub struct NodePath(pub(crate) PathNode);
 
 impl NodesPath {
     /// Leads to `/nodes/{node}`.
@@ -56,7 +56,7 @@ impl NodesPath {
 /// Its calls: [`PUT /nodes/{node}/config`](NodeConfigPut).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/config")))]
 #[derive(Clone, Debug)]
-pub struct NodeConfigPath(pub(crate) At);
+pub struct NodeConfigPath(pub(crate) PathNode);
 
 impl NodePath {
     /// Leads to [`PUT /nodes/{node}/config`](NodeConfigPut).
@@ -127,6 +127,7 @@ impl NodeConfigPut {
         self.0.call.set_some::<NodeAcme, How>("acme", acme);
         self
     }
+
     /// The member `acmedomain[n]`. Indexes 0 to 5.
     #[cfg_attr(doc, doc(alias(
         
@@ -142,6 +143,7 @@ impl NodeConfigPut {
             .set_member::<AcmeDomain, Which, How>("acmedomain", index, acmedomain);
         self
     }
+
     /// The member `ballooning-target`. From 0 to 100. Default: `80`. Since 8.4.
     #[cfg_attr(doc, doc(alias("ballooning-target")))]
     #[inline]
@@ -152,12 +154,14 @@ impl NodeConfigPut {
         self.0.call.set_some::<i64, How>("ballooning-target", ballooning_target);
         self
     }
+
     /// The member `delete`.
     #[inline]
     pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
+
     /// The member `description`. At most 65536 characters.
     #[inline]
     pub fn description<How>(
@@ -167,18 +171,21 @@ impl NodeConfigPut {
         self.0.call.set_some::<String, How>("description", description);
         self
     }
+
     /// The member `digest`. At most 40 characters.
     #[inline]
     pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+
     /// The member `location`. Since 9.2.
     #[inline]
     pub fn location<How>(mut self, location: impl IntoSetting<Location, How>) -> Self {
         self.0.call.set_some::<Location, How>("location", location);
         self
     }
+
     /// The member `startall-onboot-delay`. From 0 to 300. Default: `0`.
     #[cfg_attr(doc, doc(alias("startall-onboot-delay")))]
     #[inline]
@@ -189,6 +196,7 @@ impl NodeConfigPut {
         self.0.call.set_some::<i64, How>("startall-onboot-delay", startall_onboot_delay);
         self
     }
+
     /// The member `wakeonlan`.
     #[inline]
     pub fn wakeonlan<How>(
@@ -198,6 +206,7 @@ impl NodeConfigPut {
         self.0.call.set_some::<WakeOnLan, How>("wakeonlan", wakeonlan);
         self
     }
+
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
@@ -211,7 +220,7 @@ impl NodeConfigPut {
 /// Its methods lead further down.
 #[cfg_attr(doc, doc(alias("/nodes/{node}/hardware")))]
 #[derive(Clone, Debug)]
-pub struct NodeHardwarePath(pub(crate) At);
+pub struct NodeHardwarePath(pub(crate) PathNode);
 
 impl NodePath {
     /// Leads to `/nodes/{node}/hardware`.
@@ -227,7 +236,7 @@ impl NodePath {
 /// Its methods lead further down.
 #[cfg_attr(doc, doc(alias("/nodes/{node}/hardware/pci")))]
 #[derive(Clone, Debug)]
-pub struct NodeHardwarePciPath(pub(crate) At);
+pub struct NodeHardwarePciPath(pub(crate) PathNode);
 
 impl NodeHardwarePath {
     /// Leads to `/nodes/{node}/hardware/pci`.
@@ -243,7 +252,7 @@ impl NodeHardwarePath {
 /// Its calls: [`GET /nodes/{node}/hardware/pci/{pciid}`](NodeHardwarePciPciidPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/hardware/pci/{pciid}")))]
 #[derive(Clone, Debug)]
-pub struct NodeHardwarePciPciidPath(pub(crate) At);
+pub struct NodeHardwarePciPciidPath(pub(crate) PathNode);
 
 impl NodeHardwarePciPath {
     /// Leads to [`GET /nodes/{node}/hardware/pci/{pciid}`](NodeHardwarePciPciidPath::get).
@@ -298,7 +307,7 @@ impl NodeHardwarePciPciidPath {
 /// Its calls: [`GET /nodes/{node}/report`](NodeReportPath::get).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/report")))]
 #[derive(Clone, Debug)]
-pub struct NodeReportPath(pub(crate) At);
+pub struct NodeReportPath(pub(crate) PathNode);
 
 impl NodePath {
     /// Leads to [`GET /nodes/{node}/report`](NodeReportPath::get).
@@ -343,7 +352,7 @@ impl NodeReportPath {
 /// Its calls: [`POST /nodes/{node}/vzdump`](NodeVzdumpPost).
 #[cfg_attr(doc, doc(alias("/nodes/{node}/vzdump")))]
 #[derive(Clone, Debug)]
-pub struct NodeVzdumpPath(pub(crate) At);
+pub struct NodeVzdumpPath(pub(crate) PathNode);
 
 impl NodePath {
     /// Leads to [`POST /nodes/{node}/vzdump`](NodeVzdumpPost).
@@ -475,14 +484,17 @@ impl NodeVzdumpPath {
 /// * Gives: [`Task`]; it may be done at once
 /// * Releases: 7.4 to 9.2
 /// * Needs: What it needs depends on the request:
-///   * With `vmid`, `pool`, when guests are named, or those of a pool; for each: `VM.Backup` on path `/vms/{vmid}`.
+///   * With `vmid`, `pool`, when guests are named, or those of a pool; for each: `VM.Backup` on
+///     path `/vms/{vmid}`.
 ///   * With `all` it acts on guests only with `VM.Backup` on path `/vms/{vmid}`.
-///   * When the backups go to a storage (`storage`, or the default one): `Datastore.AllocateSpace` on path `/storage/{storage}`.
+///   * When the backups go to a storage (`storage`, or the default one): `Datastore.AllocateSpace`
+///     on path `/storage/{storage}`.
 ///   * With `stop`: `Sys.Modify` on path `/nodes/{node}`.
 ///   * With `prune-backups`: `Datastore.Allocate` on path `/storage/{storage}`.
 ///   * With `tmpdir`, `dumpdir`, `script`, `job-id`: to be `root@pam` itself.
 ///   * With `bwlimit`, `ionice`, `performance`: `Sys.Modify` on path `/`.
-///   * With `fleecing`, when `fleecing` names a storage: `Datastore.AllocateSpace` on path `/storage/{storage}`.
+///   * With `fleecing`, when `fleecing` names a storage: `Datastore.AllocateSpace` on path
+///     `/storage/{storage}`.
 #[cfg_attr(doc, doc(alias(
     "POST /nodes/{node}/vzdump", "node vzdump", "vzdump node", "vzdump a node", "host vzdump", "vzdump host",
     "POST vzdump", "pvesh create /nodes/{node}/vzdump"
@@ -500,12 +512,14 @@ impl NodeVzdumpPost {
         self.0.call.set_some::<bool, How>("all", all);
         self
     }
+
     /// The member `bwlimit`. At least 0. Default: `0`.
     #[inline]
     pub fn bwlimit<How>(mut self, bwlimit: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("bwlimit", bwlimit);
         self
     }
+
     /// The member `compress`. Default: `0`.
     #[inline]
     pub fn compress<How>(
@@ -515,18 +529,21 @@ impl NodeVzdumpPost {
         self.0.call.set_some::<NodeVzdumpCompress, How>("compress", compress);
         self
     }
+
     /// The member `dumpdir`.
     #[inline]
     pub fn dumpdir<How>(mut self, dumpdir: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("dumpdir", dumpdir);
         self
     }
+
     /// The member `exclude`.
     #[inline]
     pub fn exclude<How>(mut self, exclude: impl IntoItemsSetting<u32, How>) -> Self {
         self.0.call.set_some_list::<u32, How>("exclude", exclude);
         self
     }
+
     /// The member `exclude-path`.
     #[cfg_attr(doc, doc(alias("exclude-path")))]
     #[inline]
@@ -537,6 +554,7 @@ impl NodeVzdumpPost {
         self.0.call.set_some_all::<String, How>("exclude-path", exclude_path);
         self
     }
+
     /// The member `fleecing`. Since 8.4.
     #[inline]
     pub fn fleecing<How>(
@@ -546,12 +564,14 @@ impl NodeVzdumpPost {
         self.0.call.set_some::<BackupFleecing, How>("fleecing", fleecing);
         self
     }
+
     /// The member `ionice`. From 0 to 8. Default: `7`.
     #[inline]
     pub fn ionice<How>(mut self, ionice: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("ionice", ionice);
         self
     }
+
     /// The member `job-id`. At most 50 characters. Since 8.4.
     #[cfg_attr(doc, doc(alias("job-id")))]
     #[inline]
@@ -559,12 +579,14 @@ impl NodeVzdumpPost {
         self.0.call.set_some::<String, How>("job-id", job_id);
         self
     }
+
     /// The member `lockwait`. At least 0. Default: `180`.
     #[inline]
     pub fn lockwait<How>(mut self, lockwait: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("lockwait", lockwait);
         self
     }
+
     /// The member `mailnotification`. Default: `always`.
     #[inline]
     pub fn mailnotification<How>(
@@ -579,24 +601,28 @@ impl NodeVzdumpPost {
             >("mailnotification", mailnotification);
         self
     }
+
     /// The member `mailto`.
     #[inline]
     pub fn mailto<How>(mut self, mailto: impl IntoItemsSetting<String, How>) -> Self {
         self.0.call.set_some_list::<String, How>("mailto", mailto);
         self
     }
+
     /// The member `maxfiles`. At least 1. Until 8.4.
     #[inline]
     pub fn maxfiles<How>(mut self, maxfiles: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("maxfiles", maxfiles);
         self
     }
+
     /// The member `mode`. Default: `snapshot`.
     #[inline]
     pub fn mode<How>(mut self, mode: impl IntoSetting<NodeVzdumpMode, How>) -> Self {
         self.0.call.set_some::<NodeVzdumpMode, How>("mode", mode);
         self
     }
+
     /// The member `notes-template`. At most 1024 characters. Only together with `storage`.
     #[cfg_attr(doc, doc(alias("notes-template")))]
     #[inline]
@@ -607,6 +633,7 @@ impl NodeVzdumpPost {
         self.0.call.set_some::<String, How>("notes-template", notes_template);
         self
     }
+
     /// The member `notification-mode`. Default: `auto`. Since 8.4.
     #[cfg_attr(doc, doc(alias("notification-mode")))]
     #[inline]
@@ -622,6 +649,7 @@ impl NodeVzdumpPost {
             >("notification-mode", notification_mode);
         self
     }
+
     /// The member `notification-policy`. Default: `always`. Only in 8.4.
     #[cfg_attr(doc, doc(alias("notification-policy")))]
     #[inline]
@@ -637,6 +665,7 @@ impl NodeVzdumpPost {
             >("notification-policy", notification_policy);
         self
     }
+
     /// The member `notification-target`. Only in 8.4.
     #[cfg_attr(doc, doc(alias("notification-target")))]
     #[inline]
@@ -647,6 +676,7 @@ impl NodeVzdumpPost {
         self.0.call.set_some::<String, How>("notification-target", notification_target);
         self
     }
+
     /// The member `pbs-change-detection-mode`. Since 8.4.
     #[cfg_attr(doc, doc(alias("pbs-change-detection-mode")))]
     #[inline]
@@ -665,6 +695,7 @@ impl NodeVzdumpPost {
             >("pbs-change-detection-mode", pbs_change_detection_mode);
         self
     }
+
     /// The member `performance`.
     #[inline]
     pub fn performance<How>(
@@ -674,24 +705,28 @@ impl NodeVzdumpPost {
         self.0.call.set_some::<BackupPerformance, How>("performance", performance);
         self
     }
+
     /// The member `pigz`. Default: `0`.
     #[inline]
     pub fn pigz<How>(mut self, pigz: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("pigz", pigz);
         self
     }
+
     /// The member `pool`.
     #[inline]
     pub fn pool<How>(mut self, pool: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("pool", pool);
         self
     }
+
     /// The member `protected`. Only together with `storage`.
     #[inline]
     pub fn protected<How>(mut self, protected: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("protected", protected);
         self
     }
+
     /// The member `prune-backups`. Default: `keep-all=1`.
     #[cfg_attr(doc, doc(alias("prune-backups")))]
     #[inline]
@@ -702,66 +737,77 @@ impl NodeVzdumpPost {
         self.0.call.set_some::<PruneBackups, How>("prune-backups", prune_backups);
         self
     }
+
     /// The member `quiet`. Default: `false`.
     #[inline]
     pub fn quiet<How>(mut self, quiet: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("quiet", quiet);
         self
     }
+
     /// The member `remove`. Default: `true`.
     #[inline]
     pub fn remove<How>(mut self, remove: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("remove", remove);
         self
     }
+
     /// The member `script`.
     #[inline]
     pub fn script<How>(mut self, script: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("script", script);
         self
     }
+
     /// The member `stdexcludes`. Default: `true`.
     #[inline]
     pub fn stdexcludes<How>(mut self, stdexcludes: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("stdexcludes", stdexcludes);
         self
     }
+
     /// The member `stdout`.
     #[inline]
     pub fn stdout<How>(mut self, stdout: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("stdout", stdout);
         self
     }
+
     /// The member `stop`. Default: `false`.
     #[inline]
     pub fn stop<How>(mut self, stop: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("stop", stop);
         self
     }
+
     /// The member `stopwait`. At least 0. Default: `10`.
     #[inline]
     pub fn stopwait<How>(mut self, stopwait: impl IntoSetting<i64, How>) -> Self {
         self.0.call.set_some::<i64, How>("stopwait", stopwait);
         self
     }
+
     /// The member `storage`.
     #[inline]
     pub fn storage<How>(mut self, storage: impl IntoSetting<StorageId, How>) -> Self {
         self.0.call.set_some::<StorageId, How>("storage", storage);
         self
     }
+
     /// The member `tmpdir`.
     #[inline]
     pub fn tmpdir<How>(mut self, tmpdir: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("tmpdir", tmpdir);
         self
     }
+
     /// The member `vmid`.
     #[inline]
     pub fn vmid<How>(mut self, vmid: impl IntoItemsSetting<u32, How>) -> Self {
         self.0.call.set_some_list::<u32, How>("vmid", vmid);
         self
     }
+
     /// The member `zstd`. Default: `1`.
     #[inline]
     pub fn zstd<How>(mut self, zstd: impl IntoSetting<i64, How>) -> Self {
@@ -796,6 +842,7 @@ impl AcmeDomain {
         set::put(&mut new.domain, &mut new.unknown, "domain", domain);
         new
     }
+
     /// The member `alias`.
     #[inline]
     #[must_use]
@@ -803,6 +850,7 @@ impl AcmeDomain {
         set::set(&mut self.alias, &mut self.unknown, "alias", value);
         self
     }
+
     /// The member `domain`.
     #[inline]
     #[must_use]
@@ -810,6 +858,7 @@ impl AcmeDomain {
         set::put(&mut self.domain, &mut self.unknown, "domain", value);
         self
     }
+
     /// The member `plugin`. Default: `standalone`.
     #[inline]
     #[must_use]
@@ -856,6 +905,7 @@ impl BackupFleecing {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     /// The member `enabled`.
     #[inline]
     #[must_use]
@@ -863,6 +913,7 @@ impl BackupFleecing {
         set::set(&mut self.enabled, &mut self.unknown, "enabled", value);
         self
     }
+
     /// The member `storage`.
     #[inline]
     #[must_use]
@@ -925,6 +976,7 @@ impl BackupPerformance {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     /// The member `max-workers`.
     #[cfg_attr(doc, doc(alias("max-workers")))]
     #[inline]
@@ -933,6 +985,7 @@ impl BackupPerformance {
         set::set(&mut self.max_workers, &mut self.unknown, "max-workers", value);
         self
     }
+
     /// The member `pbs-entries-max`. Since 8.4.
     #[cfg_attr(doc, doc(alias("pbs-entries-max")))]
     #[inline]
@@ -996,6 +1049,7 @@ impl Location {
         set::put(&mut new.longitude, &mut new.unknown, "longitude", longitude);
         new
     }
+
     /// The member `latitude`. From -90 to 90.
     #[inline]
     #[must_use]
@@ -1003,6 +1057,7 @@ impl Location {
         set::put(&mut self.latitude, &mut self.unknown, "latitude", value);
         self
     }
+
     /// The member `longitude`. From -180 to 180.
     #[inline]
     #[must_use]
@@ -1010,6 +1065,7 @@ impl Location {
         set::put(&mut self.longitude, &mut self.unknown, "longitude", value);
         self
     }
+
     /// The member `name`. At most 128 characters.
     #[inline]
     #[must_use]
@@ -1060,6 +1116,7 @@ impl NodeAcme {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     /// The member `account`. Default: `default`.
     #[inline]
     #[must_use]
@@ -1067,6 +1124,7 @@ impl NodeAcme {
         set::set(&mut self.account, &mut self.unknown, "account", value);
         self
     }
+
     /// The member `domains`.
     #[inline]
     #[must_use]
@@ -1282,6 +1340,7 @@ impl PruneBackups {
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
+
     /// The member `keep-all`.
     #[cfg_attr(doc, doc(alias("keep-all")))]
     #[inline]
@@ -1290,6 +1349,7 @@ impl PruneBackups {
         set::set(&mut self.keep_all, &mut self.unknown, "keep-all", value);
         self
     }
+
     /// The member `keep-daily`.
     #[cfg_attr(doc, doc(alias("keep-daily")))]
     #[inline]
@@ -1298,6 +1358,7 @@ impl PruneBackups {
         set::set(&mut self.keep_daily, &mut self.unknown, "keep-daily", value);
         self
     }
+
     /// The member `keep-hourly`.
     #[cfg_attr(doc, doc(alias("keep-hourly")))]
     #[inline]
@@ -1306,6 +1367,7 @@ impl PruneBackups {
         set::set(&mut self.keep_hourly, &mut self.unknown, "keep-hourly", value);
         self
     }
+
     /// The member `keep-last`.
     #[cfg_attr(doc, doc(alias("keep-last")))]
     #[inline]
@@ -1314,6 +1376,7 @@ impl PruneBackups {
         set::set(&mut self.keep_last, &mut self.unknown, "keep-last", value);
         self
     }
+
     /// The member `keep-monthly`.
     #[cfg_attr(doc, doc(alias("keep-monthly")))]
     #[inline]
@@ -1322,6 +1385,7 @@ impl PruneBackups {
         set::set(&mut self.keep_monthly, &mut self.unknown, "keep-monthly", value);
         self
     }
+
     /// The member `keep-weekly`.
     #[cfg_attr(doc, doc(alias("keep-weekly")))]
     #[inline]
@@ -1330,6 +1394,7 @@ impl PruneBackups {
         set::set(&mut self.keep_weekly, &mut self.unknown, "keep-weekly", value);
         self
     }
+
     /// The member `keep-yearly`.
     #[cfg_attr(doc, doc(alias("keep-yearly")))]
     #[inline]
@@ -1402,6 +1467,7 @@ impl WakeOnLan {
         set::put(&mut new.mac, &mut new.unknown, "mac", mac);
         new
     }
+
     /// The member `bind-interface`.
     #[cfg_attr(doc, doc(alias("bind-interface")))]
     #[inline]
@@ -1410,6 +1476,7 @@ impl WakeOnLan {
         set::set(&mut self.bind_interface, &mut self.unknown, "bind-interface", value);
         self
     }
+
     /// The member `broadcast-address`. Default: `255.255.255.255`.
     #[cfg_attr(doc, doc(alias("broadcast-address")))]
     #[inline]
@@ -1426,6 +1493,7 @@ impl WakeOnLan {
         );
         self
     }
+
     /// The member `mac`.
     #[inline]
     #[must_use]

@@ -12,7 +12,7 @@ use crate::support::*;
 /// Its methods lead further down.
 #[cfg_attr(doc, doc(alias("/pools")))]
 #[derive(Clone, Debug)]
-pub struct PoolsPath(pub(crate) At);
+pub struct PoolsPath(pub(crate) PathNode);
 
 impl Client {
     /// Leads to `/pools`.
@@ -37,7 +37,7 @@ impl super::Root {
 /// Its calls: [`GET /pools/{poolid}`](PoolsPoolidGet).
 #[cfg_attr(doc, doc(alias("/pools/{poolid}")))]
 #[derive(Clone, Debug)]
-pub struct PoolsPoolidPath(pub(crate) At);
+pub struct PoolsPoolidPath(pub(crate) PathNode);
 
 impl PoolsPath {
     /// Leads to [`GET /pools/{poolid}`](PoolsPoolidGet).

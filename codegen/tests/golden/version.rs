@@ -12,7 +12,7 @@ use crate::support::*;
 /// Its calls: [`GET /version`](VersionPath::get).
 #[cfg_attr(doc, doc(alias("/version")))]
 #[derive(Clone, Debug)]
-pub struct VersionPath(pub(crate) At);
+pub struct VersionPath(pub(crate) PathNode);
 
 impl Client {
     /// Leads to [`GET /version`](VersionPath::get).

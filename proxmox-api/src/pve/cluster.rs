@@ -4,14 +4,14 @@
 //! | <span style="display:inline-block;min-width:17em">Call</span> | Gives | Needs | Releases |
 //! |---|---|---|---|
 //! | [`GET /cluster`](ClusterPath::get)<br><code>cluster()<wbr>.get()</code> | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  |  |
-//! | [`GET /cluster/backup`](ClusterBackupPath::get)<br><code>cluster()<wbr>.backup()<wbr>.get()</code> | list of [`ClusterBackupItem`] | Sys.Audit |  |
+//! | [`GET /cluster/backup`](ClusterBackupPath::get)<br><code>cluster()<wbr>.backup()<wbr>.get()</code> | list of [`BackupJobConfig`] | Sys.Audit |  |
 //! | [`POST /cluster/backup`](ClusterBackupPost)<br><code>cluster()<wbr>.backup()<wbr>.post()</code> | `()` | Sys.Modify … |  |
 //! | [`GET /cluster/backup-info`](ClusterBackupInfoPath::get)<br><code>cluster()<wbr>.backup_info()<wbr>.get()</code> | list of [`SubdirEntry`](super::types::SubdirEntry) | root@pam |  |
 //! | [`GET /cluster/backup-info/not-backed-up`](ClusterBackupInfoNotBackedUpPath::get)<br><code>cluster()<wbr>.backup_info()<wbr>.not_backed_up()<wbr>.get()</code> | list of [`ClusterBackupInfoNotBackedUpItem`] | Sys.Audit |  |
-//! | [`GET /cluster/backup/{id}`](ClusterBackupIdPath::get)<br><code>cluster()<wbr>.backup()<wbr>.id(id)<wbr>.get()</code> | [`ClusterBackupItem`] | Sys.Audit |  |
+//! | [`GET /cluster/backup/{id}`](ClusterBackupIdPath::get)<br><code>cluster()<wbr>.backup()<wbr>.id(id)<wbr>.get()</code> | [`BackupJobConfig`] | Sys.Audit |  |
 //! | [`PUT /cluster/backup/{id}`](ClusterBackupIdPut)<br><code>cluster()<wbr>.backup()<wbr>.id(id)<wbr>.put()</code> | `()` | Sys.Modify … |  |
 //! | [`DELETE /cluster/backup/{id}`](ClusterBackupIdPath::delete)<br><code>cluster()<wbr>.backup()<wbr>.id(id)<wbr>.delete()</code> | `()` | Sys.Modify |  |
-//! | [`GET /cluster/backup/{id}/included_volumes`](ClusterBackupIdIncludedVolumesPath::get)<br><code>cluster()<wbr>.backup()<wbr>.id(id)<wbr>.included_volumes()<wbr>.get()</code> | [`ClusterBackupIncludedVolumes`] | Sys.Audit |  |
+//! | [`GET /cluster/backup/{id}/included_volumes`](ClusterBackupIdIncludedVolumesPath::get)<br><code>cluster()<wbr>.backup()<wbr>.id(id)<wbr>.included_volumes()<wbr>.get()</code> | [`BackupIncludedVolumes`] | Sys.Audit |  |
 //! | [`GET /cluster/bulk-action`](ClusterBulkActionPath::get)<br><code>cluster()<wbr>.bulk_action()<wbr>.get()</code> | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  | Since 9.1 |
 //! | [`GET /cluster/bulk-action/guest`](ClusterBulkActionGuestPath::get)<br><code>cluster()<wbr>.bulk_action()<wbr>.guest()<wbr>.get()</code> | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  | Since 9.1 |
 //! | [`POST /cluster/bulk-action/guest/migrate`](ClusterBulkActionGuestMigratePost)<br><code>cluster()<wbr>.bulk_action()<wbr>.guest()<wbr>.migrate()<wbr>.post(target)</code> | [`Task`] | …, VM.Migrate or …, VM.Migrate | Since 9.1 |
@@ -64,9 +64,9 @@
 //! | [`PUT /cluster/options`](ClusterOptionsPut)<br><code>cluster()<wbr>.options()<wbr>.put()</code> | `()` | Sys.Modify |  |
 //! | [`GET /cluster/qemu`](ClusterQemuPath::get)<br><code>cluster()<wbr>.qemu()<wbr>.get()</code> | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  | Since 9.2 |
 //! | [`GET /cluster/qemu/cpu-flags`](ClusterQemuCpuFlagsGet)<br><code>cluster()<wbr>.qemu()<wbr>.cpu_flags()<wbr>.get()</code> | list of [`QemuCpuFlag`](super::types::QemuCpuFlag) | Sys.Audit or Mapping.Audit or Mapping.Use or Mapping.Modify | Since 9.2 |
-//! | [`GET /cluster/qemu/custom-cpu-models`](ClusterQemuCustomCpuModelsPath::get)<br><code>cluster()<wbr>.qemu()<wbr>.custom_cpu_models()<wbr>.get()</code> | list of [`ClusterQemuCustomCpuModelsItem`] | … | Since 9.2 |
+//! | [`GET /cluster/qemu/custom-cpu-models`](ClusterQemuCustomCpuModelsPath::get)<br><code>cluster()<wbr>.qemu()<wbr>.custom_cpu_models()<wbr>.get()</code> | list of [`QemuCustomCpuModel`] | … | Since 9.2 |
 //! | [`POST /cluster/qemu/custom-cpu-models`](ClusterQemuCustomCpuModelsPost)<br><code>cluster()<wbr>.qemu()<wbr>.custom_cpu_models()<wbr>.post()<wbr>.cputype(cputype)<wbr>.reported_model(reported_model)</code> | `()` | Mapping.Modify | Since 9.2 |
-//! | [`GET /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePath::get)<br><code>cluster()<wbr>.qemu()<wbr>.custom_cpu_models()<wbr>.cputype(cputype)<wbr>.get()</code> | [`ClusterQemuCustomCpuModelsItem`] | Mapping.Audit or Mapping.Use or Mapping.Modify | Since 9.2 |
+//! | [`GET /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePath::get)<br><code>cluster()<wbr>.qemu()<wbr>.custom_cpu_models()<wbr>.cputype(cputype)<wbr>.get()</code> | [`QemuCustomCpuModel`] | Mapping.Audit or Mapping.Use or Mapping.Modify | Since 9.2 |
 //! | [`PUT /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePut)<br><code>cluster()<wbr>.qemu()<wbr>.custom_cpu_models()<wbr>.cputype(cputype)<wbr>.put()</code> | `()` | Mapping.Modify | Since 9.2 |
 //! | [`DELETE /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePath::delete)<br><code>cluster()<wbr>.qemu()<wbr>.custom_cpu_models()<wbr>.cputype(cputype)<wbr>.delete()</code> | `()` | Mapping.Modify | Since 9.2 |
 //! | [`GET /cluster/replication`](ClusterReplicationPath::get)<br><code>cluster()<wbr>.replication()<wbr>.get()</code> | list of [`ClusterReplicationItem`] | … |  |
@@ -160,7 +160,7 @@ impl ClusterBackupPath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: list of [`ClusterBackupItem`]
+    /// * Gives: list of [`BackupJobConfig`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/`.
     ///
@@ -181,7 +181,7 @@ impl ClusterBackupPath {
         "pvesh get /cluster/backup", "Sys.Audit"
     )))]
     #[inline]
-    pub fn get(&self) -> Request<Vec<ClusterBackupItem>> {
+    pub fn get(&self) -> Request<Vec<BackupJobConfig>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/cluster/backup",
@@ -720,7 +720,7 @@ impl ClusterBackupPost {
     }
 }
 
-impl Settings<ClusterBackupPost> for ClusterBackupItem {
+impl Settings<ClusterBackupPost> for BackupJobConfig {
     const LEFT_OUT: &'static [&'static str] = &["next-run", "type"];
     const REMOVES: bool = false;
 }
@@ -852,7 +852,7 @@ impl ClusterBackupIdPath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: [`ClusterBackupItem`]
+    /// * Gives: [`BackupJobConfig`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/`.
     #[cfg_attr(doc, doc(alias(
@@ -860,7 +860,7 @@ impl ClusterBackupIdPath {
         "show scheduled backup", "read scheduled backup", "GET backup", "pvesh get /cluster/backup/{id}", "Sys.Audit"
     )))]
     #[inline]
-    pub fn get(&self) -> Request<ClusterBackupItem> {
+    pub fn get(&self) -> Request<BackupJobConfig> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/cluster/backup/{id}",
@@ -1420,7 +1420,7 @@ impl ClusterBackupIdPut {
     }
 }
 
-impl Settings<ClusterBackupIdPut> for ClusterBackupItem {
+impl Settings<ClusterBackupIdPut> for BackupJobConfig {
     const LEFT_OUT: &'static [&'static str] = &["id", "next-run", "type"];
     const REMOVES: bool = true;
 }
@@ -1454,7 +1454,7 @@ impl ClusterBackupIdIncludedVolumesPath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: [`ClusterBackupIncludedVolumes`]
+    /// * Gives: [`BackupIncludedVolumes`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/`.
     #[cfg_attr(doc, doc(alias(
@@ -1463,7 +1463,7 @@ impl ClusterBackupIdIncludedVolumesPath {
         "GET included_volumes", "pvesh get /cluster/backup/{id}/included_volumes", "Sys.Audit"
     )))]
     #[inline]
-    pub fn get(&self) -> Request<ClusterBackupIncludedVolumes> {
+    pub fn get(&self) -> Request<BackupIncludedVolumes> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/cluster/backup/{id}/included_volumes",
@@ -6039,9 +6039,9 @@ impl ClusterOptionsPut {
     #[inline]
     pub fn fencing<How>(
         mut self,
-        fencing: impl IntoSetting<ClusterOptionsFencing, How>,
+        fencing: impl IntoSetting<HaFencingMode, How>,
     ) -> Self {
-        self.0.call.set_some::<ClusterOptionsFencing, How>("fencing", fencing);
+        self.0.call.set_some::<HaFencingMode, How>("fencing", fencing);
         self
     }
 
@@ -6395,7 +6395,7 @@ impl ClusterQemuCustomCpuModelsPath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: list of [`ClusterQemuCustomCpuModelsItem`]
+    /// * Gives: list of [`QemuCustomCpuModel`]
     /// * Releases: since 9.2
     /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
     ///   * It shows models only with one of `Mapping.Modify`, `Mapping.Use`, `Mapping.Audit` on
@@ -6412,7 +6412,7 @@ impl ClusterQemuCustomCpuModelsPath {
         "pvesh get /cluster/qemu/custom-cpu-models"
     )))]
     #[inline]
-    pub fn get(&self) -> Request<Vec<ClusterQemuCustomCpuModelsItem>> {
+    pub fn get(&self) -> Request<Vec<QemuCustomCpuModel>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/cluster/qemu/custom-cpu-models",
@@ -6612,7 +6612,7 @@ impl ClusterQemuCustomCpuModelsPost {
     }
 }
 
-impl Settings<ClusterQemuCustomCpuModelsPost> for ClusterQemuCustomCpuModelsItem {
+impl Settings<ClusterQemuCustomCpuModelsPost> for QemuCustomCpuModel {
     const LEFT_OUT: &'static [&'static str] = &["digest"];
     const REMOVES: bool = false;
 }
@@ -6661,7 +6661,7 @@ impl ClusterQemuCustomCpuModelsCputypePath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: [`ClusterQemuCustomCpuModelsItem`]
+    /// * Gives: [`QemuCustomCpuModel`]
     /// * Releases: since 9.2
     /// * Needs: `Mapping.Audit` on path `/mapping/cpu/{cputype}` or `Mapping.Use` on path
     ///   `/mapping/cpu/{cputype}` or `Mapping.Modify` on path `/mapping/cpu/{cputype}`.
@@ -6671,7 +6671,7 @@ impl ClusterQemuCustomCpuModelsCputypePath {
         "pvesh get /cluster/qemu/custom-cpu-models/{cputype}"
     )))]
     #[inline]
-    pub fn get(&self) -> Request<ClusterQemuCustomCpuModelsItem> {
+    pub fn get(&self) -> Request<QemuCustomCpuModel> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/cluster/qemu/custom-cpu-models/{cputype}",
@@ -6879,7 +6879,7 @@ impl ClusterQemuCustomCpuModelsCputypePut {
     }
 }
 
-impl Settings<ClusterQemuCustomCpuModelsCputypePut> for ClusterQemuCustomCpuModelsItem {
+impl Settings<ClusterQemuCustomCpuModelsCputypePut> for QemuCustomCpuModel {
     const LEFT_OUT: &'static [&'static str] = &["cputype"];
     const REMOVES: bool = true;
 }
@@ -7644,7 +7644,7 @@ pub struct BackupIncludedGuest {
     /// Guest name.
     pub name: Option<String>,
     /// Kind of guest; `unknown` if it was deleted without being removed from the job.
-    pub type_: ClusterBackupIncludedVolumesType,
+    pub type_: BackupIncludedGuestType,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -7655,7 +7655,7 @@ impl BackupIncludedGuest {
     #[must_use]
     pub fn new<How0, How1>(
         id: impl IntoValue<i64, How0>,
-        type_: impl IntoValue<ClusterBackupIncludedVolumesType, How1>,
+        type_: impl IntoValue<BackupIncludedGuestType, How1>,
     ) -> Self {
         let mut new = <Self as Object>::empty();
         set::put(&mut new.id, &mut new.extra, "id", id);
@@ -7668,6 +7668,26 @@ object!(BackupIncludedGuest {
     required: ["id" id, "type" type_],
     optional: ["children" children, "leaf" leaf, "name" name],
     others: extra,
+});
+
+/// Kind of guest; `unknown` if it was deleted without being removed from the job.
+///
+/// Given by [`GET /cluster/backup/{id}/included_volumes`](ClusterBackupIdIncludedVolumesPath::get).
+#[derive(Clone, PartialEq, Hash)]
+#[non_exhaustive]
+pub enum BackupIncludedGuestType {
+    /// The value `qemu`.
+    Qemu,
+    /// The value `lxc`.
+    Lxc,
+    /// The value `unknown`.
+    Unknown,
+    /// Any other value; `as_str` tells which.
+    UnknownValue(UnknownValue),
+}
+
+open_enum_impls!(BackupIncludedGuestType {
+    "qemu" Qemu, "lxc" Lxc, "unknown" Unknown,
 });
 
 /// One element of `children`: volumes of the guest.
@@ -7710,14 +7730,14 @@ object!(BackupIncludedVolume {
 ///
 /// Given by [`GET /cluster/backup/{id}/included_volumes`](ClusterBackupIdIncludedVolumesPath::get).
 #[non_exhaustive]
-pub struct ClusterBackupIncludedVolumes {
+pub struct BackupIncludedVolumes {
     /// Guests of the job.
     pub children: Vec<BackupIncludedGuest>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
 
-impl ClusterBackupIncludedVolumes {
+impl BackupIncludedVolumes {
     /// A value of what always comes in an answer.
     #[inline]
     #[must_use]
@@ -7730,65 +7750,8 @@ impl ClusterBackupIncludedVolumes {
     }
 }
 
-object!(ClusterBackupIncludedVolumes {
+object!(BackupIncludedVolumes {
     required: ["children" children],
-    others: extra,
-});
-
-/// Kind of guest; `unknown` if it was deleted without being removed from the job.
-///
-/// Given by [`GET /cluster/backup/{id}/included_volumes`](ClusterBackupIdIncludedVolumesPath::get).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum ClusterBackupIncludedVolumesType {
-    /// The value `qemu`.
-    Qemu,
-    /// The value `lxc`.
-    Lxc,
-    /// The value `unknown`.
-    Unknown,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(ClusterBackupIncludedVolumesType {
-    "qemu" Qemu, "lxc" Lxc, "unknown" Unknown,
-});
-
-/// One element of the answer to `GET /cluster/backup-info/not-backed-up`, which lists guests that
-/// no backup job includes.
-///
-/// Given by [`GET /cluster/backup-info/not-backed-up`](ClusterBackupInfoNotBackedUpPath::get).
-#[non_exhaustive]
-pub struct ClusterBackupInfoNotBackedUpItem {
-    /// Guest name.
-    pub name: Option<String>,
-    /// Kind of guest.
-    pub type_: super::types::GuestKind,
-    /// VMID of the guest.
-    pub vmid: u32,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterBackupInfoNotBackedUpItem {
-    /// A value of what always comes in an answer.
-    #[inline]
-    #[must_use]
-    pub fn new<How0, How1>(
-        type_: impl IntoValue<super::types::GuestKind, How0>,
-        vmid: impl IntoValue<u32, How1>,
-    ) -> Self {
-        let mut new = <Self as Object>::empty();
-        set::put(&mut new.type_, &mut new.extra, "type", type_);
-        set::put(&mut new.vmid, &mut new.extra, "vmid", vmid);
-        new
-    }
-}
-
-object!(ClusterBackupInfoNotBackedUpItem {
-    required: ["type" type_, "vmid" vmid],
-    optional: ["name" name],
     others: extra,
 });
 
@@ -7797,7 +7760,7 @@ object!(ClusterBackupInfoNotBackedUpItem {
 /// Given by [`GET /cluster/backup`](ClusterBackupPath::get),
 /// [`GET /cluster/backup/{id}`](ClusterBackupIdPath::get).
 #[non_exhaustive]
-pub struct ClusterBackupItem {
+pub struct BackupJobConfig {
     /// Includes all guests of the node the job runs on. Default: `false`.
     pub all: Option<bool>,
     /// Read limit in KiB/s; 0 means none. At least 0. Default: `0`.
@@ -7902,7 +7865,7 @@ pub struct ClusterBackupItem {
     pub extra: Extra,
 }
 
-impl ClusterBackupItem {
+impl BackupJobConfig {
     /// A value of what always comes in an answer.
     #[inline]
     #[must_use]
@@ -8309,7 +8272,7 @@ impl ClusterBackupItem {
     }
 }
 
-object!(ClusterBackupItem {
+object!(BackupJobConfig {
     required: ["id" id],
     optional: [
         "all" all,
@@ -8353,6 +8316,43 @@ object!(ClusterBackupItem {
         "vmid" vmid,
         "zstd" zstd,
     ],
+    others: extra,
+});
+
+/// One element of the answer to `GET /cluster/backup-info/not-backed-up`, which lists guests that
+/// no backup job includes.
+///
+/// Given by [`GET /cluster/backup-info/not-backed-up`](ClusterBackupInfoNotBackedUpPath::get).
+#[non_exhaustive]
+pub struct ClusterBackupInfoNotBackedUpItem {
+    /// Guest name.
+    pub name: Option<String>,
+    /// Kind of guest.
+    pub type_: super::types::GuestKind,
+    /// VMID of the guest.
+    pub vmid: u32,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl ClusterBackupInfoNotBackedUpItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0, How1>(
+        type_: impl IntoValue<super::types::GuestKind, How0>,
+        vmid: impl IntoValue<u32, How1>,
+    ) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.type_, &mut new.extra, "type", type_);
+        set::put(&mut new.vmid, &mut new.extra, "vmid", vmid);
+        new
+    }
+}
+
+object!(ClusterBackupInfoNotBackedUpItem {
+    required: ["type" type_, "vmid" vmid],
+    optional: ["name" name],
     others: extra,
 });
 
@@ -9150,6 +9150,35 @@ object!(ClusterLogItem {
     others: extra,
 });
 
+/// One element of `checks`: problems found with `check-node`.
+///
+/// Given by [`GET /cluster/mapping/dir`](ClusterMappingDirGet),
+/// [`GET /cluster/mapping/pci`](ClusterMappingPciGet).
+#[non_exhaustive]
+pub struct ClusterMappingCheck {
+    /// Text of the problem.
+    pub message: String,
+    /// How serious the problem is.
+    pub severity: ClusterMappingSeverity,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl ClusterMappingCheck {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(ClusterMappingCheck {
+    required: ["message" message, "severity" severity],
+    others: extra,
+});
+
 /// The answer to `GET /cluster/mapping/dir/{id}`, which reads a directory mapping.
 ///
 /// Given by [`GET /cluster/mapping/dir/{id}`](ClusterMappingDirIdPath::get).
@@ -9250,42 +9279,13 @@ impl Default for ClusterMappingDir {
     }
 }
 
-/// One element of `checks`: problems found with `check-node`.
-///
-/// Given by [`GET /cluster/mapping/dir`](ClusterMappingDirGet),
-/// [`GET /cluster/mapping/pci`](ClusterMappingPciGet).
-#[non_exhaustive]
-pub struct ClusterMappingDirChecksItem {
-    /// Text of the problem.
-    pub message: String,
-    /// How serious the problem is.
-    pub severity: ClusterMappingSeverity,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterMappingDirChecksItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
-    #[inline]
-    #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(ClusterMappingDirChecksItem {
-    required: ["message" message, "severity" severity],
-    others: extra,
-});
-
 /// One element of the answer to `GET /cluster/mapping/dir`, which lists the directory mappings.
 ///
 /// Given by [`GET /cluster/mapping/dir`](ClusterMappingDirGet).
 #[non_exhaustive]
 pub struct ClusterMappingDirItem {
     /// Problems found with `check-node`.
-    pub checks: Option<Vec<ClusterMappingDirChecksItem>>,
+    pub checks: Option<Vec<ClusterMappingCheck>>,
     /// Free text about the directory.
     pub description: Option<String>,
     /// SHA-1 of the configuration; a change that passes an outdated one is refused.
@@ -9314,7 +9314,7 @@ impl ClusterMappingDirItem {
     #[must_use]
     pub fn checks<How: Several>(
         mut self,
-        value: impl IntoItemsSetting<ClusterMappingDirChecksItem, How>,
+        value: impl IntoItemsSetting<ClusterMappingCheck, How>,
     ) -> Self {
         set::set_list(&mut self.checks, &mut self.extra, "checks", value);
         self
@@ -9523,7 +9523,7 @@ impl Default for ClusterMappingPci {
 #[non_exhaustive]
 pub struct ClusterMappingPciItem {
     /// Problems found with `check-node`.
-    pub checks: Option<Vec<ClusterMappingDirChecksItem>>,
+    pub checks: Option<Vec<ClusterMappingCheck>>,
     /// Free text about the device.
     pub description: Option<String>,
     /// SHA-1 of the configuration; a change that passes an outdated one is refused.
@@ -9557,7 +9557,7 @@ impl ClusterMappingPciItem {
     #[must_use]
     pub fn checks<How: Several>(
         mut self,
-        value: impl IntoItemsSetting<ClusterMappingDirChecksItem, How>,
+        value: impl IntoItemsSetting<ClusterMappingCheck, How>,
     ) -> Self {
         set::set_list(&mut self.checks, &mut self.extra, "checks", value);
         self
@@ -10598,7 +10598,7 @@ pub struct ClusterOptions {
     /// Sender address of mails; `root@` and the host name if not set.
     pub email_from: Option<String>,
     /// How failed nodes are fenced; everything but the watchdog is experimental.
-    pub fencing: Option<ClusterOptionsFencing>,
+    pub fencing: Option<HaFencingMode>,
     /// Settings of the HA stack.
     pub ha: Option<HaSettings>,
     /// HTTP proxy for downloads, as an `http://` address that may hold user name and password.
@@ -10718,10 +10718,7 @@ impl ClusterOptions {
     ///Sets `fencing`.
     #[inline]
     #[must_use]
-    pub fn fencing<How>(
-        mut self,
-        value: impl IntoSetting<ClusterOptionsFencing, How>,
-    ) -> Self {
+    pub fn fencing<How>(mut self, value: impl IntoSetting<HaFencingMode, How>) -> Self {
         set::set(&mut self.fencing, &mut self.extra, "fencing", value);
         self
     }
@@ -10956,68 +10953,6 @@ impl Default for ClusterOptions {
     }
 }
 
-/// How failed nodes are fenced; everything but the watchdog is experimental.
-///
-/// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
-/// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum ClusterOptionsFencing {
-    /// The value `watchdog`.
-    Watchdog,
-    /// The value `hardware`.
-    Hardware,
-    /// The value `both`.
-    Both,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(ClusterOptionsFencing {
-    "watchdog" Watchdog, "hardware" Hardware, "both" Both,
-});
-
-/// What counts when nodes are picked: number of resources, their configured size, or also their
-/// actual load.
-///
-/// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
-/// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum ClusterOptionsHa {
-    /// The value `basic`.
-    Basic,
-    /// The value `static`.
-    Static,
-    /// The value `dynamic`. Since 9.1.
-    Dynamic,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(ClusterOptionsHa {
-    "basic" Basic, "static" Static, "dynamic" Dynamic,
-});
-
-/// How possible moves are rated.
-///
-/// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
-/// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum ClusterOptionsHaAutoRebalanceMethod {
-    /// The value `bruteforce`.
-    Bruteforce,
-    /// The value `topsis`.
-    Topsis,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(ClusterOptionsHaAutoRebalanceMethod {
-    "bruteforce" Bruteforce, "topsis" Topsis,
-});
-
 /// Default language of the web interface.
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
@@ -11112,329 +11047,6 @@ open_enum_impls!(ClusterOptionsLanguage {
     "nl" Nl,
     "ukr" Ukr,
 });
-
-/// Whether fenced nodes are reported; superseded by notification matchers.
-///
-/// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
-/// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum ClusterOptionsNotifyFencing {
-    /// The value `always`.
-    Always,
-    /// The value `never`.
-    Never,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(ClusterOptionsNotifyFencing {
-    "always" Always, "never" Never,
-});
-
-/// Whether tags are sorted or keep their configured order.
-///
-/// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
-/// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum ClusterOptionsOrdering {
-    /// The value `config`.
-    Config,
-    /// The value `alphabetical`.
-    Alphabetical,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(ClusterOptionsOrdering {
-    "config" Config, "alphabetical" Alphabetical,
-});
-
-/// When pending package updates are reported; superseded by notification matchers.
-///
-/// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
-/// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum ClusterOptionsPackageUpdates {
-    /// The value `auto`.
-    Auto,
-    /// The value `always`.
-    Always,
-    /// The value `never`.
-    Never,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(ClusterOptionsPackageUpdates {
-    "auto" Auto, "always" Always, "never" Never,
-});
-
-/// Whether failed replications are reported; superseded by notification matchers.
-///
-/// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
-/// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum ClusterOptionsReplication {
-    /// The value `always`.
-    Always,
-    /// The value `never`.
-    Never,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(ClusterOptionsReplication {
-    "always" Always, "never" Never,
-});
-
-/// Form in which the resource tree draws tags.
-///
-/// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
-/// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum ClusterOptionsShape {
-    /// The value `full`.
-    Full,
-    /// The value `circle`.
-    Circle,
-    /// The value `dense`.
-    Dense,
-    /// The value `none`.
-    None,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(ClusterOptionsShape {
-    "full" Full, "circle" Circle, "dense" Dense, "none" None,
-});
-
-/// What becomes of HA resources when their node is shut down or rebooted.
-///
-/// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
-/// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum ClusterOptionsShutdownPolicy {
-    /// The value `freeze`.
-    Freeze,
-    /// The value `failover`.
-    Failover,
-    /// The value `conditional`.
-    Conditional,
-    /// The value `migrate`.
-    Migrate,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(ClusterOptionsShutdownPolicy {
-    "freeze" Freeze, "failover" Failover, "conditional" Conditional, "migrate" Migrate,
-});
-
-/// Whether the traffic is encrypted; switch that off only on private networks.
-///
-/// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
-/// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum ClusterOptionsType {
-    /// The value `secure`.
-    Secure,
-    /// The value `insecure`.
-    Insecure,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(ClusterOptionsType {
-    "secure" Secure, "insecure" Insecure,
-});
-
-/// Whether users may set no tags, listed ones, also those already in use, or any.
-///
-/// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
-/// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum ClusterOptionsUserAllow {
-    /// The value `none`.
-    None,
-    /// The value `list`.
-    List,
-    /// The value `existing`.
-    Existing,
-    /// The value `free`.
-    Free,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(ClusterOptionsUserAllow {
-    "none" None, "list" List, "existing" Existing, "free" Free,
-});
-
-/// One element of the answer to `GET /cluster/qemu/custom-cpu-models`, which lists the custom CPU
-/// models of the cluster that the caller may see.
-///
-/// Given by [`GET /cluster/qemu/custom-cpu-models`](ClusterQemuCustomCpuModelsPath::get),
-/// [`GET /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePath::get).
-#[non_exhaustive]
-pub struct ClusterQemuCustomCpuModelsItem {
-    /// Name of the custom CPU model, as used in a virtual machine's `cpu` option. Default: `kvm64`.
-    pub cputype: Option<String>,
-    /// SHA-1 digest of the model definitions, to send back with a change. At most 64 characters.
-    pub digest: Option<String>,
-    /// Extra CPU flags separated by `;`, each with `+` to enable or `-` to disable; any flag QEMU
-    /// knows is allowed.
-    pub flags: Option<String>,
-    /// Physical address bits the guest may use. From 32 to 64.
-    #[cfg_attr(doc, doc(alias("guest-phys-bits")))]
-    pub guest_phys_bits: Option<i64>,
-    /// Hides from an x86-64 guest that it runs under KVM. Default: `false`.
-    pub hidden: Option<bool>,
-    /// Hyper-V vendor ID shown to the guest; some Windows drivers and programs want a certain one.
-    #[cfg_attr(doc, doc(alias("hv-vendor-id")))]
-    pub hv_vendor_id: Option<String>,
-    /// Highest basic CPUID leaf an x86-64 guest can read; `30` lets Windows with Hyper-V boot on
-    /// recent Intel hosts. From 0 to 4294967295.
-    pub level: Option<i64>,
-    /// Physical address bits reported to the guest, or `host` for the host's own, which hinders
-    /// live migration.
-    #[cfg_attr(doc, doc(alias("phys-bits")))]
-    pub phys_bits: Option<String>,
-    /// QEMU CPU model on which this one builds and as which the guest sees it. Default: `kvm64`.
-    #[cfg_attr(doc, doc(alias("reported-model")))]
-    pub reported_model: Option<QemuReportedCpuModel>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterQemuCustomCpuModelsItem {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-
-    ///Sets `cputype`.
-    #[inline]
-    #[must_use]
-    pub fn cputype<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.cputype, &mut self.extra, "cputype", value);
-        self
-    }
-
-    ///Sets `digest`.
-    #[inline]
-    #[must_use]
-    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.digest, &mut self.extra, "digest", value);
-        self
-    }
-
-    ///Sets `flags`.
-    #[inline]
-    #[must_use]
-    pub fn flags<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.flags, &mut self.extra, "flags", value);
-        self
-    }
-
-    ///Sets `guest-phys-bits`.
-    #[inline]
-    #[must_use]
-    pub fn guest_phys_bits<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        set::set(&mut self.guest_phys_bits, &mut self.extra, "guest-phys-bits", value);
-        self
-    }
-
-    ///Sets `hidden`.
-    #[inline]
-    #[must_use]
-    pub fn hidden<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        set::set(&mut self.hidden, &mut self.extra, "hidden", value);
-        self
-    }
-
-    ///Sets `hv-vendor-id`.
-    #[inline]
-    #[must_use]
-    pub fn hv_vendor_id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.hv_vendor_id, &mut self.extra, "hv-vendor-id", value);
-        self
-    }
-
-    ///Sets `level`.
-    #[inline]
-    #[must_use]
-    pub fn level<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        set::set(&mut self.level, &mut self.extra, "level", value);
-        self
-    }
-
-    ///Sets `phys-bits`.
-    #[inline]
-    #[must_use]
-    pub fn phys_bits<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.phys_bits, &mut self.extra, "phys-bits", value);
-        self
-    }
-
-    ///Sets `reported-model`.
-    #[inline]
-    #[must_use]
-    pub fn reported_model<How>(
-        mut self,
-        value: impl IntoSetting<QemuReportedCpuModel, How>,
-    ) -> Self {
-        set::set(&mut self.reported_model, &mut self.extra, "reported-model", value);
-        self
-    }
-
-    /// The changes that turn this into `other`; the digests do not count.
-    #[must_use]
-    pub fn diff(&self, other: &Self) -> Changes<Self> {
-        settings::diff(self, other)
-    }
-
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
-    #[must_use]
-    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
-        settings::drift(self, wanted)
-    }
-}
-
-object!(ClusterQemuCustomCpuModelsItem {
-    optional: [
-        "cputype" cputype,
-        "digest" digest,
-        "flags" flags,
-        "guest-phys-bits" guest_phys_bits,
-        "hidden" hidden,
-        "hv-vendor-id" hv_vendor_id,
-        "level" level,
-        "phys-bits" phys_bits,
-        "reported-model" reported_model,
-    ],
-    others: extra,
-});
-
-impl Default for ClusterQemuCustomCpuModelsItem {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
 
 /// The answer to `GET /cluster/replication/{id}`, which reads the settings of a replication job.
 ///
@@ -12310,6 +11922,87 @@ object!(DirMapping {
 
 property_string_impls!(DirMapping);
 
+/// Whether fenced nodes are reported; superseded by notification matchers.
+///
+/// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
+/// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
+#[derive(Clone, PartialEq, Hash)]
+#[non_exhaustive]
+pub enum FencingNotification {
+    /// The value `always`.
+    Always,
+    /// The value `never`.
+    Never,
+    /// Any other value; `as_str` tells which.
+    UnknownValue(UnknownValue),
+}
+
+open_enum_impls!(FencingNotification {
+    "always" Always, "never" Never,
+});
+
+/// How failed nodes are fenced; everything but the watchdog is experimental.
+///
+/// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
+/// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
+#[derive(Clone, PartialEq, Hash)]
+#[non_exhaustive]
+pub enum HaFencingMode {
+    /// The value `watchdog`.
+    Watchdog,
+    /// The value `hardware`.
+    Hardware,
+    /// The value `both`.
+    Both,
+    /// Any other value; `as_str` tells which.
+    UnknownValue(UnknownValue),
+}
+
+open_enum_impls!(HaFencingMode {
+    "watchdog" Watchdog, "hardware" Hardware, "both" Both,
+});
+
+/// How possible moves are rated.
+///
+/// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
+/// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
+#[derive(Clone, PartialEq, Hash)]
+#[non_exhaustive]
+pub enum HaRebalanceMethod {
+    /// The value `bruteforce`.
+    Bruteforce,
+    /// The value `topsis`.
+    Topsis,
+    /// Any other value; `as_str` tells which.
+    UnknownValue(UnknownValue),
+}
+
+open_enum_impls!(HaRebalanceMethod {
+    "bruteforce" Bruteforce, "topsis" Topsis,
+});
+
+/// What counts when nodes are picked: number of resources, their configured size, or also their
+/// actual load.
+///
+/// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
+/// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
+#[derive(Clone, PartialEq, Hash)]
+#[non_exhaustive]
+pub enum HaSchedulingMode {
+    /// The value `basic`.
+    Basic,
+    /// The value `static`.
+    Static,
+    /// The value `dynamic`. Since 9.1.
+    Dynamic,
+    /// Any other value; `as_str` tells which.
+    UnknownValue(UnknownValue),
+}
+
+open_enum_impls!(HaSchedulingMode {
+    "basic" Basic, "static" Static, "dynamic" Dynamic,
+});
+
 /// Settings of the HA stack.
 ///
 /// A property string: it is written and read as one text.
@@ -12320,7 +12013,7 @@ property_string_impls!(DirMapping);
 pub struct HaSettings {
     /// What becomes of HA resources when their node is shut down or rebooted. Default:
     /// `conditional`.
-    pub shutdown_policy: ClusterOptionsShutdownPolicy,
+    pub shutdown_policy: HaShutdownPolicy,
     /// Keys that are not declared here, or the whole text where it could not be understood.
     pub unknown: UnknownKeys,
 }
@@ -12329,9 +12022,7 @@ impl HaSettings {
     /// Starts a value from what it cannot do without.
     #[inline]
     #[must_use]
-    pub fn new<How0>(
-        shutdown_policy: impl IntoValue<ClusterOptionsShutdownPolicy, How0>,
-    ) -> Self {
+    pub fn new<How0>(shutdown_policy: impl IntoValue<HaShutdownPolicy, How0>) -> Self {
         let mut new = <Self as Object>::empty();
         set::put(
             &mut new.shutdown_policy,
@@ -12348,7 +12039,7 @@ impl HaSettings {
     #[must_use]
     pub fn shutdown_policy<How>(
         mut self,
-        value: impl IntoValue<ClusterOptionsShutdownPolicy, How>,
+        value: impl IntoValue<HaShutdownPolicy, How>,
     ) -> Self {
         set::put(&mut self.shutdown_policy, &mut self.unknown, "shutdown_policy", value);
         self
@@ -12362,9 +12053,7 @@ object!(HaSettings {
         aliases: &[],
         key_aliases: &[],
         limits: &[
-            (
-            "shutdown_policy", Takes::OneOf(<ClusterOptionsShutdownPolicy as OpenEnum>::KNOWN_VALUES.0),
-        ),
+            ("shutdown_policy", Takes::OneOf(<HaShutdownPolicy as OpenEnum>::KNOWN_VALUES.0)),
         ],
         between: &[],
     },
@@ -12372,6 +12061,29 @@ object!(HaSettings {
 });
 
 property_string_impls!(HaSettings);
+
+/// What becomes of HA resources when their node is shut down or rebooted.
+///
+/// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
+/// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
+#[derive(Clone, PartialEq, Hash)]
+#[non_exhaustive]
+pub enum HaShutdownPolicy {
+    /// The value `freeze`.
+    Freeze,
+    /// The value `failover`.
+    Failover,
+    /// The value `conditional`.
+    Conditional,
+    /// The value `migrate`.
+    Migrate,
+    /// Any other value; `as_str` tells which.
+    UnknownValue(UnknownValue),
+}
+
+open_enum_impls!(HaShutdownPolicy {
+    "freeze" Freeze, "failover" Failover, "conditional" Conditional, "migrate" Migrate,
+});
 
 /// Settings for one kind of traffic: that of migrations, or of storage replication.
 ///
@@ -12386,7 +12098,7 @@ pub struct MigrationSettings {
     pub network: Option<Cidr>,
     /// Whether the traffic is encrypted; switch that off only on private networks. Default:
     /// `secure`.
-    pub type_: ClusterOptionsType,
+    pub type_: super::types::MigrationType,
     /// Keys that are not declared here, or the whole text where it could not be understood.
     pub unknown: UnknownKeys,
 }
@@ -12395,7 +12107,7 @@ impl MigrationSettings {
     /// Starts a value from what it cannot do without.
     #[inline]
     #[must_use]
-    pub fn new<How0>(type_: impl IntoValue<ClusterOptionsType, How0>) -> Self {
+    pub fn new<How0>(type_: impl IntoValue<super::types::MigrationType, How0>) -> Self {
         let mut new = <Self as Object>::empty();
         set::put(&mut new.type_, &mut new.unknown, "type", type_);
         new
@@ -12414,7 +12126,10 @@ impl MigrationSettings {
     /// `secure`.
     #[inline]
     #[must_use]
-    pub fn type_<How>(mut self, value: impl IntoValue<ClusterOptionsType, How>) -> Self {
+    pub fn type_<How>(
+        mut self,
+        value: impl IntoValue<super::types::MigrationType, How>,
+    ) -> Self {
         set::put(&mut self.type_, &mut self.unknown, "type", value);
         self
     }
@@ -12429,7 +12144,9 @@ object!(MigrationSettings {
         key_aliases: &[],
         limits: &[
             ("network", Takes::Format("CIDR")),
-            ("type", Takes::OneOf(<ClusterOptionsType as OpenEnum>::KNOWN_VALUES.0)),
+            (
+                "type", Takes::OneOf(<super::types::MigrationType as OpenEnum>::KNOWN_VALUES.0),
+            ),
         ],
         between: &[],
     },
@@ -12509,12 +12226,12 @@ property_string_impls!(NextIdRange);
 #[non_exhaustive]
 pub struct NotificationSettings {
     /// Whether fenced nodes are reported; superseded by notification matchers. Since 8.1.
-    pub fencing: Option<ClusterOptionsNotifyFencing>,
+    pub fencing: Option<FencingNotification>,
     /// When pending package updates are reported; superseded by notification matchers. Default:
     /// `auto`.
-    pub package_updates: Option<ClusterOptionsPackageUpdates>,
+    pub package_updates: Option<PackageUpdateNotification>,
     /// Whether failed replications are reported; superseded by notification matchers. Since 8.1.
-    pub replication: Option<ClusterOptionsReplication>,
+    pub replication: Option<ReplicationNotification>,
     /// Target for notifications about fenced nodes; superseded by notification matchers. Since 8.1.
     pub target_fencing: Option<String>,
     /// Target for notifications about package updates; superseded by notification matchers. Since
@@ -12540,7 +12257,7 @@ impl NotificationSettings {
     #[must_use]
     pub fn fencing<How>(
         mut self,
-        value: impl IntoSetting<ClusterOptionsNotifyFencing, How>,
+        value: impl IntoSetting<FencingNotification, How>,
     ) -> Self {
         set::set(&mut self.fencing, &mut self.unknown, "fencing", value);
         self
@@ -12553,7 +12270,7 @@ impl NotificationSettings {
     #[must_use]
     pub fn package_updates<How>(
         mut self,
-        value: impl IntoSetting<ClusterOptionsPackageUpdates, How>,
+        value: impl IntoSetting<PackageUpdateNotification, How>,
     ) -> Self {
         set::set(&mut self.package_updates, &mut self.unknown, "package-updates", value);
         self
@@ -12564,7 +12281,7 @@ impl NotificationSettings {
     #[must_use]
     pub fn replication<How>(
         mut self,
-        value: impl IntoSetting<ClusterOptionsReplication, How>,
+        value: impl IntoSetting<ReplicationNotification, How>,
     ) -> Self {
         set::set(&mut self.replication, &mut self.unknown, "replication", value);
         self
@@ -12630,15 +12347,13 @@ object!(NotificationSettings {
         aliases: &[],
         key_aliases: &[],
         limits: &[
-            (
-                "fencing", Takes::OneOf(<ClusterOptionsNotifyFencing as OpenEnum>::KNOWN_VALUES.0),
-            ),
+            ("fencing", Takes::OneOf(<FencingNotification as OpenEnum>::KNOWN_VALUES.0)),
             (
                 "package-updates",
-                Takes::OneOf(<ClusterOptionsPackageUpdates as OpenEnum>::KNOWN_VALUES.0),
+                Takes::OneOf(<PackageUpdateNotification as OpenEnum>::KNOWN_VALUES.0),
             ),
             (
-                "replication", Takes::OneOf(<ClusterOptionsReplication as OpenEnum>::KNOWN_VALUES.0),
+                "replication", Takes::OneOf(<ReplicationNotification as OpenEnum>::KNOWN_VALUES.0),
             ),
         ],
         between: &[],
@@ -12654,6 +12369,27 @@ impl Default for NotificationSettings {
 }
 
 property_string_impls!(NotificationSettings);
+
+/// When pending package updates are reported; superseded by notification matchers.
+///
+/// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
+/// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
+#[derive(Clone, PartialEq, Hash)]
+#[non_exhaustive]
+pub enum PackageUpdateNotification {
+    /// The value `auto`.
+    Auto,
+    /// The value `always`.
+    Always,
+    /// The value `never`.
+    Never,
+    /// Any other value; `as_str` tells which.
+    UnknownValue(UnknownValue),
+}
+
+open_enum_impls!(PackageUpdateNotification {
+    "auto" Auto, "always" Always, "never" Never,
+});
 
 /// One element of `map`: what the mapping stands for on each node, as property strings.
 ///
@@ -12778,6 +12514,163 @@ object!(PciMapping {
 });
 
 property_string_impls!(PciMapping);
+
+/// One element of the answer to `GET /cluster/qemu/custom-cpu-models`, which lists the custom CPU
+/// models of the cluster that the caller may see.
+///
+/// Given by [`GET /cluster/qemu/custom-cpu-models`](ClusterQemuCustomCpuModelsPath::get),
+/// [`GET /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePath::get).
+#[non_exhaustive]
+pub struct QemuCustomCpuModel {
+    /// Name of the custom CPU model, as used in a virtual machine's `cpu` option. Default: `kvm64`.
+    pub cputype: Option<String>,
+    /// SHA-1 digest of the model definitions, to send back with a change. At most 64 characters.
+    pub digest: Option<String>,
+    /// Extra CPU flags separated by `;`, each with `+` to enable or `-` to disable; any flag QEMU
+    /// knows is allowed.
+    pub flags: Option<String>,
+    /// Physical address bits the guest may use. From 32 to 64.
+    #[cfg_attr(doc, doc(alias("guest-phys-bits")))]
+    pub guest_phys_bits: Option<i64>,
+    /// Hides from an x86-64 guest that it runs under KVM. Default: `false`.
+    pub hidden: Option<bool>,
+    /// Hyper-V vendor ID shown to the guest; some Windows drivers and programs want a certain one.
+    #[cfg_attr(doc, doc(alias("hv-vendor-id")))]
+    pub hv_vendor_id: Option<String>,
+    /// Highest basic CPUID leaf an x86-64 guest can read; `30` lets Windows with Hyper-V boot on
+    /// recent Intel hosts. From 0 to 4294967295.
+    pub level: Option<i64>,
+    /// Physical address bits reported to the guest, or `host` for the host's own, which hinders
+    /// live migration.
+    #[cfg_attr(doc, doc(alias("phys-bits")))]
+    pub phys_bits: Option<String>,
+    /// QEMU CPU model on which this one builds and as which the guest sees it. Default: `kvm64`.
+    #[cfg_attr(doc, doc(alias("reported-model")))]
+    pub reported_model: Option<QemuReportedCpuModel>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl QemuCustomCpuModel {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+
+    ///Sets `cputype`.
+    #[inline]
+    #[must_use]
+    pub fn cputype<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.cputype, &mut self.extra, "cputype", value);
+        self
+    }
+
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+
+    ///Sets `flags`.
+    #[inline]
+    #[must_use]
+    pub fn flags<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.flags, &mut self.extra, "flags", value);
+        self
+    }
+
+    ///Sets `guest-phys-bits`.
+    #[inline]
+    #[must_use]
+    pub fn guest_phys_bits<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.guest_phys_bits, &mut self.extra, "guest-phys-bits", value);
+        self
+    }
+
+    ///Sets `hidden`.
+    #[inline]
+    #[must_use]
+    pub fn hidden<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.hidden, &mut self.extra, "hidden", value);
+        self
+    }
+
+    ///Sets `hv-vendor-id`.
+    #[inline]
+    #[must_use]
+    pub fn hv_vendor_id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.hv_vendor_id, &mut self.extra, "hv-vendor-id", value);
+        self
+    }
+
+    ///Sets `level`.
+    #[inline]
+    #[must_use]
+    pub fn level<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.level, &mut self.extra, "level", value);
+        self
+    }
+
+    ///Sets `phys-bits`.
+    #[inline]
+    #[must_use]
+    pub fn phys_bits<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.phys_bits, &mut self.extra, "phys-bits", value);
+        self
+    }
+
+    ///Sets `reported-model`.
+    #[inline]
+    #[must_use]
+    pub fn reported_model<How>(
+        mut self,
+        value: impl IntoSetting<QemuReportedCpuModel, How>,
+    ) -> Self {
+        set::set(&mut self.reported_model, &mut self.extra, "reported-model", value);
+        self
+    }
+
+    /// The changes that turn this into `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
+object!(QemuCustomCpuModel {
+    optional: [
+        "cputype" cputype,
+        "digest" digest,
+        "flags" flags,
+        "guest-phys-bits" guest_phys_bits,
+        "hidden" hidden,
+        "hv-vendor-id" hv_vendor_id,
+        "level" level,
+        "phys-bits" phys_bits,
+        "reported-model" reported_model,
+    ],
+    others: extra,
+});
+
+impl Default for QemuCustomCpuModel {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
 
 /// QEMU CPU model on which this one builds and as which the guest sees it.
 ///
@@ -13204,6 +13097,25 @@ open_enum_impls!(QemuReportedCpuModel {
     "Westmere-IBRS" WestmereIbrs,
 });
 
+/// Whether failed replications are reported; superseded by notification matchers.
+///
+/// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
+/// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
+#[derive(Clone, PartialEq, Hash)]
+#[non_exhaustive]
+pub enum ReplicationNotification {
+    /// The value `always`.
+    Always,
+    /// The value `never`.
+    Never,
+    /// Any other value; `as_str` tells which.
+    UnknownValue(UnknownValue),
+}
+
+open_enum_impls!(ReplicationNotification {
+    "always" Always, "never" Never,
+});
+
 /// Settings for storage replication.
 ///
 /// A property string: it is written and read as one text.
@@ -13216,7 +13128,7 @@ pub struct ReplicationSettings {
     pub network: Option<Cidr>,
     /// Whether replication traffic is encrypted; switch that off only on private networks. Default:
     /// `secure`.
-    pub type_: ClusterOptionsType,
+    pub type_: super::types::MigrationType,
     /// Keys that are not declared here, or the whole text where it could not be understood.
     pub unknown: UnknownKeys,
 }
@@ -13225,7 +13137,7 @@ impl ReplicationSettings {
     /// Starts a value from what it cannot do without.
     #[inline]
     #[must_use]
-    pub fn new<How0>(type_: impl IntoValue<ClusterOptionsType, How0>) -> Self {
+    pub fn new<How0>(type_: impl IntoValue<super::types::MigrationType, How0>) -> Self {
         let mut new = <Self as Object>::empty();
         set::put(&mut new.type_, &mut new.unknown, "type", type_);
         new
@@ -13243,7 +13155,10 @@ impl ReplicationSettings {
     /// `secure`.
     #[inline]
     #[must_use]
-    pub fn type_<How>(mut self, value: impl IntoValue<ClusterOptionsType, How>) -> Self {
+    pub fn type_<How>(
+        mut self,
+        value: impl IntoValue<super::types::MigrationType, How>,
+    ) -> Self {
         set::put(&mut self.type_, &mut self.unknown, "type", value);
         self
     }
@@ -13258,7 +13173,9 @@ object!(ReplicationSettings {
         key_aliases: &[],
         limits: &[
             ("network", Takes::Format("CIDR")),
-            ("type", Takes::OneOf(<ClusterOptionsType as OpenEnum>::KNOWN_VALUES.0)),
+            (
+                "type", Takes::OneOf(<super::types::MigrationType as OpenEnum>::KNOWN_VALUES.0),
+            ),
         ],
         between: &[],
     },
@@ -13277,7 +13194,7 @@ property_string_impls!(ReplicationSettings);
 pub struct ResourceScheduling {
     /// What counts when nodes are picked: number of resources, their configured size, or also their
     /// actual load. Default: `basic`.
-    pub ha: Option<ClusterOptionsHa>,
+    pub ha: Option<HaSchedulingMode>,
     /// Whether HA resources are moved on their own when the load of the nodes differs too much.
     /// Default: `false`. Since 9.1.
     pub ha_auto_rebalance: Option<bool>,
@@ -13289,7 +13206,7 @@ pub struct ResourceScheduling {
     pub ha_auto_rebalance_margin: Option<f64>,
     /// How possible moves are rated. Default: `bruteforce`. Only together with `ha-auto-rebalance`.
     /// Since 9.1.
-    pub ha_auto_rebalance_method: Option<ClusterOptionsHaAutoRebalanceMethod>,
+    pub ha_auto_rebalance_method: Option<HaRebalanceMethod>,
     /// Imbalance above which resources are moved: percent since 9.2, a fraction in 9.1. From 0 to 100.
     /// Default: `30`. Only together with `ha-auto-rebalance`. Since 9.1.
     pub ha_auto_rebalance_threshold: Option<f64>,
@@ -13311,7 +13228,7 @@ impl ResourceScheduling {
     /// actual load. Default: `basic`.
     #[inline]
     #[must_use]
-    pub fn ha<How>(mut self, value: impl IntoSetting<ClusterOptionsHa, How>) -> Self {
+    pub fn ha<How>(mut self, value: impl IntoSetting<HaSchedulingMode, How>) -> Self {
         set::set(&mut self.ha, &mut self.unknown, "ha", value);
         self
     }
@@ -13374,7 +13291,7 @@ impl ResourceScheduling {
     #[must_use]
     pub fn ha_auto_rebalance_method<How>(
         mut self,
-        value: impl IntoSetting<ClusterOptionsHaAutoRebalanceMethod, How>,
+        value: impl IntoSetting<HaRebalanceMethod, How>,
     ) -> Self {
         set::set(
             &mut self.ha_auto_rebalance_method,
@@ -13439,12 +13356,10 @@ object!(ResourceScheduling {
             ("ha-auto-rebalance-hold-duration", Takes::Number(0.0, f64::INFINITY)),
             ("ha-auto-rebalance-margin", Takes::Number(0.0, f64::INFINITY)),
             ("ha-auto-rebalance-threshold", Takes::Number(0.0, f64::INFINITY)),
-            ("ha", Takes::OneOf(<ClusterOptionsHa as OpenEnum>::KNOWN_VALUES.0)),
+            ("ha", Takes::OneOf(<HaSchedulingMode as OpenEnum>::KNOWN_VALUES.0)),
             (
                 "ha-auto-rebalance-method",
-                Takes::OneOf(
-                    <ClusterOptionsHaAutoRebalanceMethod as OpenEnum>::KNOWN_VALUES.0,
-                ),
+                Takes::OneOf(<HaRebalanceMethod as OpenEnum>::KNOWN_VALUES.0),
             ),
         ],
         between: &[
@@ -13479,9 +13394,9 @@ pub struct TagStyle {
     /// Colors of tags: `tag:background` or `tag:background:text` in hexadecimal, separated by `;`.
     pub color_map: Option<String>,
     /// Whether tags are sorted or keep their configured order. Default: `alphabetical`.
-    pub ordering: Option<ClusterOptionsOrdering>,
+    pub ordering: Option<TagStyleOrdering>,
     /// Form in which the resource tree draws tags. Default: `circle`.
-    pub shape: Option<ClusterOptionsShape>,
+    pub shape: Option<TagStyleShape>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
     pub unknown: UnknownKeys,
 }
@@ -13517,7 +13432,7 @@ impl TagStyle {
     #[must_use]
     pub fn ordering<How>(
         mut self,
-        value: impl IntoSetting<ClusterOptionsOrdering, How>,
+        value: impl IntoSetting<TagStyleOrdering, How>,
     ) -> Self {
         set::set(&mut self.ordering, &mut self.unknown, "ordering", value);
         self
@@ -13526,10 +13441,7 @@ impl TagStyle {
     /// Form in which the resource tree draws tags. Default: `circle`.
     #[inline]
     #[must_use]
-    pub fn shape<How>(
-        mut self,
-        value: impl IntoSetting<ClusterOptionsShape, How>,
-    ) -> Self {
+    pub fn shape<How>(mut self, value: impl IntoSetting<TagStyleShape, How>) -> Self {
         set::set(&mut self.shape, &mut self.unknown, "shape", value);
         self
     }
@@ -13552,10 +13464,8 @@ object!(TagStyle {
                 ],
                 ),
             ),
-            (
-                "ordering", Takes::OneOf(<ClusterOptionsOrdering as OpenEnum>::KNOWN_VALUES.0),
-            ),
-            ("shape", Takes::OneOf(<ClusterOptionsShape as OpenEnum>::KNOWN_VALUES.0)),
+            ("ordering", Takes::OneOf(<TagStyleOrdering as OpenEnum>::KNOWN_VALUES.0)),
+            ("shape", Takes::OneOf(<TagStyleShape as OpenEnum>::KNOWN_VALUES.0)),
         ],
         between: &[],
     },
@@ -13570,6 +13480,48 @@ impl Default for TagStyle {
 }
 
 property_string_impls!(TagStyle);
+
+/// Whether tags are sorted or keep their configured order.
+///
+/// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
+/// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
+#[derive(Clone, PartialEq, Hash)]
+#[non_exhaustive]
+pub enum TagStyleOrdering {
+    /// The value `config`.
+    Config,
+    /// The value `alphabetical`.
+    Alphabetical,
+    /// Any other value; `as_str` tells which.
+    UnknownValue(UnknownValue),
+}
+
+open_enum_impls!(TagStyleOrdering {
+    "config" Config, "alphabetical" Alphabetical,
+});
+
+/// Form in which the resource tree draws tags.
+///
+/// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
+/// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
+#[derive(Clone, PartialEq, Hash)]
+#[non_exhaustive]
+pub enum TagStyleShape {
+    /// The value `full`.
+    Full,
+    /// The value `circle`.
+    Circle,
+    /// The value `dense`.
+    Dense,
+    /// The value `none`.
+    None,
+    /// Any other value; `as_str` tells which.
+    UnknownValue(UnknownValue),
+}
+
+open_enum_impls!(TagStyleShape {
+    "full" Full, "circle" Circle, "dense" Dense, "none" None,
+});
 
 /// Settings for U2F keys.
 ///
@@ -13732,7 +13684,7 @@ property_string_impls!(UsbMapping);
 pub struct UserTagAccess {
     /// Whether users may set no tags, listed ones, also those already in use, or any. Default:
     /// `free`.
-    pub user_allow: Option<ClusterOptionsUserAllow>,
+    pub user_allow: Option<UserTagAccessMode>,
     /// Tags that count for `list` and `existing`.
     pub user_allow_list: Option<List>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
@@ -13754,7 +13706,7 @@ impl UserTagAccess {
     #[must_use]
     pub fn user_allow<How>(
         mut self,
-        value: impl IntoSetting<ClusterOptionsUserAllow, How>,
+        value: impl IntoSetting<UserTagAccessMode, How>,
     ) -> Self {
         set::set(&mut self.user_allow, &mut self.unknown, "user-allow", value);
         self
@@ -13793,9 +13745,7 @@ object!(UserTagAccess {
                 ],
                 ),
             ),
-            (
-                "user-allow", Takes::OneOf(<ClusterOptionsUserAllow as OpenEnum>::KNOWN_VALUES.0),
-            ),
+            ("user-allow", Takes::OneOf(<UserTagAccessMode as OpenEnum>::KNOWN_VALUES.0)),
         ],
         between: &[],
     },
@@ -13810,6 +13760,29 @@ impl Default for UserTagAccess {
 }
 
 property_string_impls!(UserTagAccess);
+
+/// Whether users may set no tags, listed ones, also those already in use, or any.
+///
+/// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
+/// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
+#[derive(Clone, PartialEq, Hash)]
+#[non_exhaustive]
+pub enum UserTagAccessMode {
+    /// The value `none`.
+    None,
+    /// The value `list`.
+    List,
+    /// The value `existing`.
+    Existing,
+    /// The value `free`.
+    Free,
+    /// Any other value; `as_str` tells which.
+    UnknownValue(UnknownValue),
+}
+
+open_enum_impls!(UserTagAccessMode {
+    "none" None, "list" List, "existing" Existing, "free" Free,
+});
 
 /// Settings for WebAuthn.
 ///

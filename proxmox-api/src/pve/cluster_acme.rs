@@ -9,12 +9,12 @@
 //! | [`GET /cluster/acme/account/{name}`](ClusterAcmeAccountNamePath::get)<br><code>cluster()<wbr>.acme()<wbr>.account()<wbr>.name(name)<wbr>.get()</code> | [`ClusterAcmeAccount`] | root@pam |  |
 //! | [`PUT /cluster/acme/account/{name}`](ClusterAcmeAccountNamePut)<br><code>cluster()<wbr>.acme()<wbr>.account()<wbr>.name(name)<wbr>.put()</code> | [`Task`] | root@pam |  |
 //! | [`DELETE /cluster/acme/account/{name}`](ClusterAcmeAccountNamePath::delete)<br><code>cluster()<wbr>.acme()<wbr>.account()<wbr>.name(name)<wbr>.delete()</code> | [`Task`] | root@pam |  |
-//! | [`GET /cluster/acme/challenge-schema`](ClusterAcmeChallengeSchemaPath::get)<br><code>cluster()<wbr>.acme()<wbr>.challenge_schema()<wbr>.get()</code> | list of [`ClusterAcmeChallengeSchemaItem`] |  |  |
-//! | [`GET /cluster/acme/directories`](ClusterAcmeDirectoriesPath::get)<br><code>cluster()<wbr>.acme()<wbr>.directories()<wbr>.get()</code> | list of [`ClusterAcmeDirectoriesItem`] |  |  |
+//! | [`GET /cluster/acme/challenge-schema`](ClusterAcmeChallengeSchemaPath::get)<br><code>cluster()<wbr>.acme()<wbr>.challenge_schema()<wbr>.get()</code> | list of [`AcmeChallengeSchema`] |  |  |
+//! | [`GET /cluster/acme/directories`](ClusterAcmeDirectoriesPath::get)<br><code>cluster()<wbr>.acme()<wbr>.directories()<wbr>.get()</code> | list of [`AcmeDirectory`] |  |  |
 //! | [`GET /cluster/acme/meta`](ClusterAcmeMetaGet)<br><code>cluster()<wbr>.acme()<wbr>.meta()<wbr>.get()</code> | [`ClusterAcmeMeta`] | Sys.Audit | Since 8.1 |
-//! | [`GET /cluster/acme/plugins`](ClusterAcmePluginsGet)<br><code>cluster()<wbr>.acme()<wbr>.plugins()<wbr>.get()</code> | list of [`ClusterAcmePluginsItem`] | Sys.Modify |  |
+//! | [`GET /cluster/acme/plugins`](ClusterAcmePluginsGet)<br><code>cluster()<wbr>.acme()<wbr>.plugins()<wbr>.get()</code> | list of [`AcmePlugin`] | Sys.Modify |  |
 //! | [`POST /cluster/acme/plugins`](ClusterAcmePluginsPost)<br><code>cluster()<wbr>.acme()<wbr>.plugins()<wbr>.post()<wbr>.type_(type_)<wbr>.id(id)</code> | `()` | Sys.Modify |  |
-//! | [`GET /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPath::get)<br><code>cluster()<wbr>.acme()<wbr>.plugins()<wbr>.id(id)<wbr>.get()</code> | [`ClusterAcmePluginsItem`] | Sys.Modify |  |
+//! | [`GET /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPath::get)<br><code>cluster()<wbr>.acme()<wbr>.plugins()<wbr>.id(id)<wbr>.get()</code> | [`AcmePlugin`] | Sys.Modify |  |
 //! | [`PUT /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPut)<br><code>cluster()<wbr>.acme()<wbr>.plugins()<wbr>.id(id)<wbr>.put()</code> | `()` | Sys.Modify |  |
 //! | [`DELETE /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPath::delete)<br><code>cluster()<wbr>.acme()<wbr>.plugins()<wbr>.id(id)<wbr>.delete()</code> | `()` | Sys.Modify |  |
 //! | [`GET /cluster/acme/tos`](ClusterAcmeTosGet)<br><code>cluster()<wbr>.acme()<wbr>.tos()<wbr>.get()</code> | `String`, or `None` |  |  |
@@ -404,7 +404,7 @@ impl ClusterAcmeChallengeSchemaPath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: list of [`ClusterAcmeChallengeSchemaItem`]
+    /// * Gives: list of [`AcmeChallengeSchema`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: Open to every authenticated user.
     ///
@@ -416,7 +416,7 @@ impl ClusterAcmeChallengeSchemaPath {
         "challenge schema datacenter", "GET challenge-schema", "pvesh get /cluster/acme/challenge-schema"
     )))]
     #[inline]
-    pub fn get(&self) -> Request<Vec<ClusterAcmeChallengeSchemaItem>> {
+    pub fn get(&self) -> Request<Vec<AcmeChallengeSchema>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/cluster/acme/challenge-schema",
@@ -453,7 +453,7 @@ impl ClusterAcmeDirectoriesPath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: list of [`ClusterAcmeDirectoriesItem`]
+    /// * Gives: list of [`AcmeDirectory`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: Open to every authenticated user.
     #[cfg_attr(doc, doc(alias(
@@ -462,7 +462,7 @@ impl ClusterAcmeDirectoriesPath {
         "datacenter directories", "directories datacenter", "GET directories", "pvesh get /cluster/acme/directories"
     )))]
     #[inline]
-    pub fn get(&self) -> Request<Vec<ClusterAcmeDirectoriesItem>> {
+    pub fn get(&self) -> Request<Vec<AcmeDirectory>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/cluster/acme/directories",
@@ -560,7 +560,7 @@ impl ClusterAcmePath {
 impl ClusterAcmePluginsPath {
     /// Lists the ACME challenge plugins.
     ///
-    /// `GET /cluster/acme/plugins` → list of [`ClusterAcmePluginsItem`]
+    /// `GET /cluster/acme/plugins` → list of [`AcmePlugin`]
     #[inline]
     pub fn get(&self) -> ClusterAcmePluginsGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -605,7 +605,7 @@ impl ClusterAcmePluginsPath {
 /// # Ok(()) }
 /// ```
 ///
-/// * Gives: list of [`ClusterAcmePluginsItem`]
+/// * Gives: list of [`AcmePlugin`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/`.
 #[cfg_attr(doc, doc(alias(
@@ -619,18 +619,15 @@ impl ClusterAcmePluginsPath {
 )))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterAcmePluginsGet(pub(crate) Request<Vec<ClusterAcmePluginsItem>>);
+pub struct ClusterAcmePluginsGet(pub(crate) Request<Vec<AcmePlugin>>);
 
-request_impls!(ClusterAcmePluginsGet: Vec<ClusterAcmePluginsItem>);
+request_impls!(ClusterAcmePluginsGet: Vec<AcmePlugin>);
 
 impl ClusterAcmePluginsGet {
     /// Lists only entries of this kind.
     #[inline]
-    pub fn type_<How>(
-        mut self,
-        type_: impl IntoSetting<ClusterAcmePluginsType, How>,
-    ) -> Self {
-        self.0.call.set_some::<ClusterAcmePluginsType, How>("type", type_);
+    pub fn type_<How>(mut self, type_: impl IntoSetting<AcmePluginType, How>) -> Self {
+        self.0.call.set_some::<AcmePluginType, How>("type", type_);
         self
     }
 }
@@ -648,9 +645,9 @@ impl ClusterAcmePluginsPostRequired<0> {
     #[inline]
     pub fn type_<How>(
         mut self,
-        type_: impl IntoValue<ClusterAcmePluginsType, How>,
+        type_: impl IntoValue<AcmePluginType, How>,
     ) -> ClusterAcmePluginsPostRequired<1> {
-        self.0.call.set_as::<ClusterAcmePluginsType, How>("type", type_);
+        self.0.call.set_as::<AcmePluginType, How>("type", type_);
         ClusterAcmePluginsPostRequired(self.0)
     }
 }
@@ -669,14 +666,14 @@ impl ClusterAcmePluginsPostRequired<1> {
 /// `POST /cluster/acme/plugins`
 ///
 /// ```no_run
-/// use proxmox_api::pve::cluster_acme::ClusterAcmePluginsType;
+/// use proxmox_api::pve::cluster_acme::AcmePluginType;
 ///
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
 /// pve.cluster()
 ///     .acme()
 ///     .plugins()
 ///     .post()
-///     .type_(ClusterAcmePluginsType::Dns)
+///     .type_(AcmePluginType::Dns)
 ///     .id("nightly")
 ///     .await?;
 /// # Ok(()) }
@@ -759,7 +756,7 @@ impl ClusterAcmePluginsPost {
     }
 }
 
-impl Settings<ClusterAcmePluginsPost> for ClusterAcmePluginsItem {
+impl Settings<ClusterAcmePluginsPost> for AcmePlugin {
     const LEFT_OUT: &'static [&'static str] = &["digest", "plugin"];
     const REMOVES: bool = false;
 }
@@ -797,7 +794,7 @@ impl ClusterAcmePluginsIdPath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: [`ClusterAcmePluginsItem`]
+    /// * Gives: [`AcmePlugin`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Modify` on path `/`.
     #[cfg_attr(doc, doc(alias(
@@ -806,7 +803,7 @@ impl ClusterAcmePluginsIdPath {
         "pvesh get /cluster/acme/plugins/{id}", "Sys.Modify"
     )))]
     #[inline]
-    pub fn get(&self) -> Request<ClusterAcmePluginsItem> {
+    pub fn get(&self) -> Request<AcmePlugin> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/cluster/acme/plugins/{id}",
@@ -970,7 +967,7 @@ impl ClusterAcmePluginsIdPut {
     }
 }
 
-impl Settings<ClusterAcmePluginsIdPut> for ClusterAcmePluginsItem {
+impl Settings<ClusterAcmePluginsIdPut> for AcmePlugin {
     const LEFT_OUT: &'static [&'static str] = &["plugin", "type"];
     const REMOVES: bool = true;
 }
@@ -1095,6 +1092,68 @@ impl Default for AcmeAccountDetails {
         <Self as Object>::empty()
     }
 }
+
+/// One element of the answer to `GET /cluster/acme/challenge-schema`, which lists the challenge
+/// plugins that can be set up and the settings each of them takes.
+///
+/// Given by [`GET /cluster/acme/challenge-schema`](ClusterAcmeChallengeSchemaPath::get).
+#[non_exhaustive]
+pub struct AcmeChallengeSchema {
+    /// ID of the plugin, as `api` takes it.
+    pub id: String,
+    /// Name for display; the ID if there is no better one.
+    pub name: String,
+    /// Description of the settings the plugin takes.
+    pub schema: AcmePluginSchema,
+    /// Kind of challenge.
+    pub type_: String,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl AcmeChallengeSchema {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(AcmeChallengeSchema {
+    required: ["id" id, "name" name, "schema" schema, "type" type_],
+    others: extra,
+});
+
+/// One element of the answer to `GET /cluster/acme/directories`, which lists the ACME directories
+/// known by name.
+///
+/// Given by [`GET /cluster/acme/directories`](ClusterAcmeDirectoriesPath::get).
+#[non_exhaustive]
+pub struct AcmeDirectory {
+    /// Name of the CA.
+    pub name: String,
+    /// Address (URL) of the ACME directory.
+    pub url: String,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl AcmeDirectory {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(AcmeDirectory {
+    required: ["name" name, "url" url],
+    others: extra,
+});
 
 /// Name of the DNS provider interface.
 ///
@@ -1599,6 +1658,138 @@ open_enum_impls!(AcmeDnsApi {
     "yandex" Yandex,
 });
 
+/// One element of the answer to `GET /cluster/acme/plugins`, which lists the ACME challenge
+/// plugins.
+///
+/// Given by [`GET /cluster/acme/plugins`](ClusterAcmePluginsGet),
+/// [`GET /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPath::get).
+#[non_exhaustive]
+pub struct AcmePlugin {
+    /// Name of the DNS provider interface.
+    pub api: Option<AcmeDnsApi>,
+    /// Settings and credentials for the DNS provider, base64-encoded.
+    pub data: Option<Secret>,
+    /// SHA-1 of the configuration; a change that passes an outdated one is refused. At most 64
+    /// characters.
+    pub digest: Option<String>,
+    /// Whether the plugin is switched off.
+    pub disable: Option<bool>,
+    /// Nodes the plugin is meant for, separated by commas.
+    pub nodes: Option<List<NodeName>>,
+    /// Plugin name.
+    pub plugin: String,
+    /// Kind of challenge.
+    pub type_: AcmePluginType,
+    /// Seconds to wait before the CA is asked to validate, so that DNS changes can spread. From 0
+    /// to 172800. Default: `30`.
+    #[cfg_attr(doc, doc(alias("validation-delay")))]
+    pub validation_delay: Option<i64>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl AcmePlugin {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+
+    ///Sets `api`.
+    #[inline]
+    #[must_use]
+    pub fn api<How>(mut self, value: impl IntoSetting<AcmeDnsApi, How>) -> Self {
+        set::set(&mut self.api, &mut self.extra, "api", value);
+        self
+    }
+
+    ///Sets `data`.
+    #[inline]
+    #[must_use]
+    pub fn data<How>(mut self, value: impl IntoSetting<Secret, How>) -> Self {
+        set::set(&mut self.data, &mut self.extra, "data", value);
+        self
+    }
+
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+
+    ///Sets `disable`.
+    #[inline]
+    #[must_use]
+    pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.disable, &mut self.extra, "disable", value);
+        self
+    }
+
+    ///Sets `nodes`.
+    #[inline]
+    #[must_use]
+    pub fn nodes<How>(mut self, value: impl IntoItemsSetting<NodeName, How>) -> Self {
+        set::set_list(&mut self.nodes, &mut self.extra, "nodes", value);
+        self
+    }
+
+    ///Sets `plugin`.
+    #[inline]
+    #[must_use]
+    pub fn plugin<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.plugin, &mut self.extra, "plugin", value);
+        self
+    }
+
+    ///Sets `type`.
+    #[inline]
+    #[must_use]
+    pub fn type_<How>(mut self, value: impl IntoValue<AcmePluginType, How>) -> Self {
+        set::put(&mut self.type_, &mut self.extra, "type", value);
+        self
+    }
+
+    ///Sets `validation-delay`.
+    #[inline]
+    #[must_use]
+    pub fn validation_delay<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.validation_delay, &mut self.extra, "validation-delay", value);
+        self
+    }
+
+    /// The changes that turn this into `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
+object!(AcmePlugin {
+    required: ["plugin" plugin, "type" type_],
+    optional: [
+        "api" api,
+        "data" data,
+        "digest" digest,
+        "disable" disable,
+        "nodes" nodes,
+        "validation-delay" validation_delay,
+    ],
+    others: extra,
+});
+
 /// Description of the settings the plugin takes.
 ///
 /// Given by [`GET /cluster/acme/challenge-schema`](ClusterAcmeChallengeSchemaPath::get).
@@ -1674,6 +1865,27 @@ impl Default for AcmePluginSchemaField {
         <Self as Object>::empty()
     }
 }
+
+/// Kind of challenge.
+///
+/// Given by [`GET /cluster/acme/plugins`](ClusterAcmePluginsGet),
+/// [`GET /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPath::get).
+/// Taken by [`GET /cluster/acme/plugins`](ClusterAcmePluginsGet),
+/// [`POST /cluster/acme/plugins`](ClusterAcmePluginsPost).
+#[derive(Clone, PartialEq, Hash)]
+#[non_exhaustive]
+pub enum AcmePluginType {
+    /// The value `dns`.
+    Dns,
+    /// The value `standalone`.
+    Standalone,
+    /// Any other value; `as_str` tells which.
+    UnknownValue(UnknownValue),
+}
+
+open_enum_impls!(AcmePluginType {
+    "dns" Dns, "standalone" Standalone,
+});
 
 /// The answer to `GET /cluster/acme/account/{name}`, which reads an ACME account.
 ///
@@ -1763,68 +1975,6 @@ impl Default for ClusterAcmeAccount {
     }
 }
 
-/// One element of the answer to `GET /cluster/acme/challenge-schema`, which lists the challenge
-/// plugins that can be set up and the settings each of them takes.
-///
-/// Given by [`GET /cluster/acme/challenge-schema`](ClusterAcmeChallengeSchemaPath::get).
-#[non_exhaustive]
-pub struct ClusterAcmeChallengeSchemaItem {
-    /// ID of the plugin, as `api` takes it.
-    pub id: String,
-    /// Name for display; the ID if there is no better one.
-    pub name: String,
-    /// Description of the settings the plugin takes.
-    pub schema: AcmePluginSchema,
-    /// Kind of challenge.
-    pub type_: String,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterAcmeChallengeSchemaItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
-    #[inline]
-    #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(ClusterAcmeChallengeSchemaItem {
-    required: ["id" id, "name" name, "schema" schema, "type" type_],
-    others: extra,
-});
-
-/// One element of the answer to `GET /cluster/acme/directories`, which lists the ACME directories
-/// known by name.
-///
-/// Given by [`GET /cluster/acme/directories`](ClusterAcmeDirectoriesPath::get).
-#[non_exhaustive]
-pub struct ClusterAcmeDirectoriesItem {
-    /// Name of the CA.
-    pub name: String,
-    /// Address (URL) of the ACME directory.
-    pub url: String,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterAcmeDirectoriesItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
-    #[inline]
-    #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(ClusterAcmeDirectoriesItem {
-    required: ["name" name, "url" url],
-    others: extra,
-});
-
 /// The answer to `GET /cluster/acme/meta`, which returns what an ACME directory says about itself.
 ///
 /// Given by [`GET /cluster/acme/meta`](ClusterAcmeMetaGet).
@@ -1870,159 +2020,3 @@ impl Default for ClusterAcmeMeta {
         <Self as Object>::empty()
     }
 }
-
-/// One element of the answer to `GET /cluster/acme/plugins`, which lists the ACME challenge
-/// plugins.
-///
-/// Given by [`GET /cluster/acme/plugins`](ClusterAcmePluginsGet),
-/// [`GET /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPath::get).
-#[non_exhaustive]
-pub struct ClusterAcmePluginsItem {
-    /// Name of the DNS provider interface.
-    pub api: Option<AcmeDnsApi>,
-    /// Settings and credentials for the DNS provider, base64-encoded.
-    pub data: Option<Secret>,
-    /// SHA-1 of the configuration; a change that passes an outdated one is refused. At most 64
-    /// characters.
-    pub digest: Option<String>,
-    /// Whether the plugin is switched off.
-    pub disable: Option<bool>,
-    /// Nodes the plugin is meant for, separated by commas.
-    pub nodes: Option<List<NodeName>>,
-    /// Plugin name.
-    pub plugin: String,
-    /// Kind of challenge.
-    pub type_: ClusterAcmePluginsType,
-    /// Seconds to wait before the CA is asked to validate, so that DNS changes can spread. From 0
-    /// to 172800. Default: `30`.
-    #[cfg_attr(doc, doc(alias("validation-delay")))]
-    pub validation_delay: Option<i64>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterAcmePluginsItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
-    #[inline]
-    #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-
-    ///Sets `api`.
-    #[inline]
-    #[must_use]
-    pub fn api<How>(mut self, value: impl IntoSetting<AcmeDnsApi, How>) -> Self {
-        set::set(&mut self.api, &mut self.extra, "api", value);
-        self
-    }
-
-    ///Sets `data`.
-    #[inline]
-    #[must_use]
-    pub fn data<How>(mut self, value: impl IntoSetting<Secret, How>) -> Self {
-        set::set(&mut self.data, &mut self.extra, "data", value);
-        self
-    }
-
-    ///Sets `digest`.
-    #[inline]
-    #[must_use]
-    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.digest, &mut self.extra, "digest", value);
-        self
-    }
-
-    ///Sets `disable`.
-    #[inline]
-    #[must_use]
-    pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        set::set(&mut self.disable, &mut self.extra, "disable", value);
-        self
-    }
-
-    ///Sets `nodes`.
-    #[inline]
-    #[must_use]
-    pub fn nodes<How>(mut self, value: impl IntoItemsSetting<NodeName, How>) -> Self {
-        set::set_list(&mut self.nodes, &mut self.extra, "nodes", value);
-        self
-    }
-
-    ///Sets `plugin`.
-    #[inline]
-    #[must_use]
-    pub fn plugin<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        set::put(&mut self.plugin, &mut self.extra, "plugin", value);
-        self
-    }
-
-    ///Sets `type`.
-    #[inline]
-    #[must_use]
-    pub fn type_<How>(
-        mut self,
-        value: impl IntoValue<ClusterAcmePluginsType, How>,
-    ) -> Self {
-        set::put(&mut self.type_, &mut self.extra, "type", value);
-        self
-    }
-
-    ///Sets `validation-delay`.
-    #[inline]
-    #[must_use]
-    pub fn validation_delay<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        set::set(&mut self.validation_delay, &mut self.extra, "validation-delay", value);
-        self
-    }
-
-    /// The changes that turn this into `other`; the digests do not count.
-    #[must_use]
-    pub fn diff(&self, other: &Self) -> Changes<Self> {
-        settings::diff(self, other)
-    }
-
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
-    #[must_use]
-    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
-        settings::drift(self, wanted)
-    }
-}
-
-object!(ClusterAcmePluginsItem {
-    required: ["plugin" plugin, "type" type_],
-    optional: [
-        "api" api,
-        "data" data,
-        "digest" digest,
-        "disable" disable,
-        "nodes" nodes,
-        "validation-delay" validation_delay,
-    ],
-    others: extra,
-});
-
-/// Kind of challenge.
-///
-/// Given by [`GET /cluster/acme/plugins`](ClusterAcmePluginsGet),
-/// [`GET /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPath::get).
-/// Taken by [`GET /cluster/acme/plugins`](ClusterAcmePluginsGet),
-/// [`POST /cluster/acme/plugins`](ClusterAcmePluginsPost).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum ClusterAcmePluginsType {
-    /// The value `dns`.
-    Dns,
-    /// The value `standalone`.
-    Standalone,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(ClusterAcmePluginsType {
-    "dns" Dns, "standalone" Standalone,
-});

@@ -1930,11 +1930,11 @@ impl ClusterFirewallOptionsPut {
     #[inline]
     pub fn policy_in<How>(
         mut self,
-        policy_in: impl IntoSetting<super::types::FirewallPolicyIn, How>,
+        policy_in: impl IntoSetting<super::types::FirewallPolicy, How>,
     ) -> Self {
         self.0
             .call
-            .set_some::<super::types::FirewallPolicyIn, How>("policy_in", policy_in);
+            .set_some::<super::types::FirewallPolicy, How>("policy_in", policy_in);
         self
     }
 
@@ -1942,11 +1942,11 @@ impl ClusterFirewallOptionsPut {
     #[inline]
     pub fn policy_out<How>(
         mut self,
-        policy_out: impl IntoSetting<super::types::FirewallPolicyOut, How>,
+        policy_out: impl IntoSetting<super::types::FirewallPolicy, How>,
     ) -> Self {
         self.0
             .call
-            .set_some::<super::types::FirewallPolicyOut, How>("policy_out", policy_out);
+            .set_some::<super::types::FirewallPolicy, How>("policy_out", policy_out);
         self
     }
 
@@ -2699,9 +2699,9 @@ pub struct ClusterFirewallOptions {
     /// What happens to forwarded traffic that no rule matches. Since 8.3.
     pub policy_forward: Option<super::types::FirewallPolicyForward>,
     /// What happens to incoming traffic that no rule matches.
-    pub policy_in: Option<super::types::FirewallPolicyIn>,
+    pub policy_in: Option<super::types::FirewallPolicy>,
     /// What happens to outgoing traffic that no rule matches.
-    pub policy_out: Option<super::types::FirewallPolicyOut>,
+    pub policy_out: Option<super::types::FirewallPolicy>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -2765,7 +2765,7 @@ impl ClusterFirewallOptions {
     #[must_use]
     pub fn policy_in<How>(
         mut self,
-        value: impl IntoSetting<super::types::FirewallPolicyIn, How>,
+        value: impl IntoSetting<super::types::FirewallPolicy, How>,
     ) -> Self {
         set::set(&mut self.policy_in, &mut self.extra, "policy_in", value);
         self
@@ -2776,7 +2776,7 @@ impl ClusterFirewallOptions {
     #[must_use]
     pub fn policy_out<How>(
         mut self,
-        value: impl IntoSetting<super::types::FirewallPolicyOut, How>,
+        value: impl IntoSetting<super::types::FirewallPolicy, How>,
     ) -> Self {
         set::set(&mut self.policy_out, &mut self.extra, "policy_out", value);
         self

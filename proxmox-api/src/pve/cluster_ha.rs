@@ -4,9 +4,9 @@
 //! | <span style="display:inline-block;min-width:17em">Call</span> | Gives | Needs | Releases |
 //! |---|---|---|---|
 //! | [`GET /cluster/ha`](ClusterHaPath::get)<br><code>cluster()<wbr>.ha()<wbr>.get()</code> | list of [`IdEntry`](super::types::IdEntry) | Sys.Audit |  |
-//! | [`GET /cluster/ha/groups`](ClusterHaGroupsPath::get)<br><code>cluster()<wbr>.ha()<wbr>.groups()<wbr>.get()</code> | list of [`ClusterHaGroupsItem`] | Sys.Audit |  |
+//! | [`GET /cluster/ha/groups`](ClusterHaGroupsPath::get)<br><code>cluster()<wbr>.ha()<wbr>.groups()<wbr>.get()</code> | list of [`HaGroup`] | Sys.Audit |  |
 //! | [`POST /cluster/ha/groups`](ClusterHaGroupsPost)<br><code>cluster()<wbr>.ha()<wbr>.groups()<wbr>.post()<wbr>.group(group)<wbr>.nodes(nodes)</code> | `()` | Sys.Console |  |
-//! | [`GET /cluster/ha/groups/{group}`](ClusterHaGroupsGroupPath::get)<br><code>cluster()<wbr>.ha()<wbr>.groups()<wbr>.group(group)<wbr>.get()</code> | [`ClusterHaGroupsItem`] | Sys.Audit |  |
+//! | [`GET /cluster/ha/groups/{group}`](ClusterHaGroupsGroupPath::get)<br><code>cluster()<wbr>.ha()<wbr>.groups()<wbr>.group(group)<wbr>.get()</code> | [`HaGroup`] | Sys.Audit |  |
 //! | [`PUT /cluster/ha/groups/{group}`](ClusterHaGroupsGroupPut)<br><code>cluster()<wbr>.ha()<wbr>.groups()<wbr>.group(group)<wbr>.put()</code> | `()` | Sys.Console |  |
 //! | [`DELETE /cluster/ha/groups/{group}`](ClusterHaGroupsGroupPath::delete)<br><code>cluster()<wbr>.ha()<wbr>.groups()<wbr>.group(group)<wbr>.delete()</code> | `()` | Sys.Console |  |
 //! | [`GET /cluster/ha/resources`](ClusterHaResourcesGet)<br><code>cluster()<wbr>.ha()<wbr>.resources()<wbr>.get()</code> | list of [`ClusterHaResourcesItem`] | Sys.Audit |  |
@@ -16,9 +16,9 @@
 //! | [`DELETE /cluster/ha/resources/{sid}`](ClusterHaResourcesSidDelete)<br><code>cluster()<wbr>.ha()<wbr>.resources()<wbr>.sid(sid)<wbr>.delete()</code> | `()` | Sys.Console |  |
 //! | [`POST /cluster/ha/resources/{sid}/migrate`](ClusterHaResourcesSidMigratePath::post)<br><code>cluster()<wbr>.ha()<wbr>.resources()<wbr>.sid(sid)<wbr>.migrate()<wbr>.post(node)</code> | [`ClusterHaResourcesMigrate`], or `None` | Sys.Console |  |
 //! | [`POST /cluster/ha/resources/{sid}/relocate`](ClusterHaResourcesSidRelocatePath::post)<br><code>cluster()<wbr>.ha()<wbr>.resources()<wbr>.sid(sid)<wbr>.relocate()<wbr>.post(node)</code> | [`ClusterHaResourcesMigrate`], or `None` | Sys.Console |  |
-//! | [`GET /cluster/ha/rules`](ClusterHaRulesGet)<br><code>cluster()<wbr>.ha()<wbr>.rules()<wbr>.get()</code> | list of [`ClusterHaRulesItem`] | Sys.Audit | Since 9.0 |
+//! | [`GET /cluster/ha/rules`](ClusterHaRulesGet)<br><code>cluster()<wbr>.ha()<wbr>.rules()<wbr>.get()</code> | list of [`HaRule`] | Sys.Audit | Since 9.0 |
 //! | [`POST /cluster/ha/rules`](ClusterHaRulesPost)<br><code>cluster()<wbr>.ha()<wbr>.rules()<wbr>.post()<wbr>.type_(type_)<wbr>.rule(rule)<wbr>.resources(resources)</code> | `()` | Sys.Console | Since 9.0 |
-//! | [`GET /cluster/ha/rules/{rule}`](ClusterHaRulesRulePath::get)<br><code>cluster()<wbr>.ha()<wbr>.rules()<wbr>.rule(rule)<wbr>.get()</code> | [`ClusterHaRulesItem`] | Sys.Audit | Since 9.0 |
+//! | [`GET /cluster/ha/rules/{rule}`](ClusterHaRulesRulePath::get)<br><code>cluster()<wbr>.ha()<wbr>.rules()<wbr>.rule(rule)<wbr>.get()</code> | [`HaRule`] | Sys.Audit | Since 9.0 |
 //! | [`PUT /cluster/ha/rules/{rule}`](ClusterHaRulesRulePut)<br><code>cluster()<wbr>.ha()<wbr>.rules()<wbr>.rule(rule)<wbr>.put(type_)</code> | `()` | Sys.Console | Since 9.0 |
 //! | [`DELETE /cluster/ha/rules/{rule}`](ClusterHaRulesRulePath::delete)<br><code>cluster()<wbr>.ha()<wbr>.rules()<wbr>.rule(rule)<wbr>.delete()</code> | `()` | Sys.Console | Since 9.0 |
 //! | [`GET /cluster/ha/status`](ClusterHaStatusPath::get)<br><code>cluster()<wbr>.ha()<wbr>.status()<wbr>.get()</code> | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  |  |
@@ -102,7 +102,7 @@ impl ClusterHaGroupsPath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: list of [`ClusterHaGroupsItem`]
+    /// * Gives: list of [`HaGroup`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/`.
     #[cfg_attr(doc, doc(alias(
@@ -114,7 +114,7 @@ impl ClusterHaGroupsPath {
         "show datacenter groups", "GET groups", "pvesh get /cluster/ha/groups", "Sys.Audit"
     )))]
     #[inline]
-    pub fn get(&self) -> Request<Vec<ClusterHaGroupsItem>> {
+    pub fn get(&self) -> Request<Vec<HaGroup>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/cluster/ha/groups",
@@ -234,11 +234,8 @@ impl ClusterHaGroupsPost {
 
     /// Kind of section in the configuration.
     #[inline]
-    pub fn type_<How>(
-        mut self,
-        type_: impl IntoSetting<ClusterHaGroupsType, How>,
-    ) -> Self {
-        self.0.call.set_some::<ClusterHaGroupsType, How>("type", type_);
+    pub fn type_<How>(mut self, type_: impl IntoSetting<HaGroupType, How>) -> Self {
+        self.0.call.set_some::<HaGroupType, How>("type", type_);
         self
     }
 
@@ -259,7 +256,7 @@ impl ClusterHaGroupsPost {
     }
 }
 
-impl Settings<ClusterHaGroupsPost> for ClusterHaGroupsItem {
+impl Settings<ClusterHaGroupsPost> for HaGroup {
     const LEFT_OUT: &'static [&'static str] = &["digest"];
     const REMOVES: bool = false;
 }
@@ -297,7 +294,7 @@ impl ClusterHaGroupsGroupPath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: [`ClusterHaGroupsItem`]
+    /// * Gives: [`HaGroup`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/`.
     #[cfg_attr(doc, doc(alias(
@@ -305,7 +302,7 @@ impl ClusterHaGroupsGroupPath {
         "pvesh get /cluster/ha/groups/{group}", "Sys.Audit"
     )))]
     #[inline]
-    pub fn get(&self) -> Request<ClusterHaGroupsItem> {
+    pub fn get(&self) -> Request<HaGroup> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/cluster/ha/groups/{group}",
@@ -455,7 +452,7 @@ impl ClusterHaGroupsGroupPut {
     }
 }
 
-impl Settings<ClusterHaGroupsGroupPut> for ClusterHaGroupsItem {
+impl Settings<ClusterHaGroupsGroupPut> for HaGroup {
     const LEFT_OUT: &'static [&'static str] = &["group", "type"];
     const REMOVES: bool = true;
 }
@@ -1125,7 +1122,7 @@ impl ClusterHaPath {
 impl ClusterHaRulesPath {
     /// Lists HA rules, which bind resources to nodes or to each other.
     ///
-    /// `GET /cluster/ha/rules` → list of [`ClusterHaRulesItem`]
+    /// `GET /cluster/ha/rules` → list of [`HaRule`]
     #[inline]
     pub fn get(&self) -> ClusterHaRulesGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1172,7 +1169,7 @@ impl ClusterHaRulesPath {
 /// # Ok(()) }
 /// ```
 ///
-/// * Gives: list of [`ClusterHaRulesItem`]
+/// * Gives: list of [`HaRule`]
 /// * Releases: since 9.0
 /// * Needs: `Sys.Audit` on path `/`.
 #[cfg_attr(doc, doc(alias(
@@ -1185,9 +1182,9 @@ impl ClusterHaRulesPath {
 )))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterHaRulesGet(pub(crate) Request<Vec<ClusterHaRulesItem>>);
+pub struct ClusterHaRulesGet(pub(crate) Request<Vec<HaRule>>);
 
-request_impls!(ClusterHaRulesGet: Vec<ClusterHaRulesItem>);
+request_impls!(ClusterHaRulesGet: Vec<HaRule>);
 
 impl ClusterHaRulesGet {
     /// Lists only rules about this resource.
@@ -1199,11 +1196,8 @@ impl ClusterHaRulesGet {
 
     /// Lists only rules of this kind.
     #[inline]
-    pub fn type_<How>(
-        mut self,
-        type_: impl IntoSetting<ClusterHaRulesType, How>,
-    ) -> Self {
-        self.0.call.set_some::<ClusterHaRulesType, How>("type", type_);
+    pub fn type_<How>(mut self, type_: impl IntoSetting<HaRuleType, How>) -> Self {
+        self.0.call.set_some::<HaRuleType, How>("type", type_);
         self
     }
 }
@@ -1221,9 +1215,9 @@ impl ClusterHaRulesPostRequired<0> {
     #[inline]
     pub fn type_<How>(
         mut self,
-        type_: impl IntoValue<ClusterHaRulesType, How>,
+        type_: impl IntoValue<HaRuleType, How>,
     ) -> ClusterHaRulesPostRequired<1> {
-        self.0.call.set_as::<ClusterHaRulesType, How>("type", type_);
+        self.0.call.set_as::<HaRuleType, How>("type", type_);
         ClusterHaRulesPostRequired(self.0)
     }
 }
@@ -1257,14 +1251,14 @@ impl ClusterHaRulesPostRequired<2> {
 /// `POST /cluster/ha/rules`
 ///
 /// ```no_run
-/// use proxmox_api::pve::cluster_ha::ClusterHaRulesType;
+/// use proxmox_api::pve::cluster_ha::HaRuleType;
 ///
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
 /// pve.cluster()
 ///     .ha()
 ///     .rules()
 ///     .post()
-///     .type_(ClusterHaRulesType::NodeAffinity)
+///     .type_(HaRuleType::NodeAffinity)
 ///     .rule("rule")
 ///     .resources(["vm:100"])
 ///     .await?;
@@ -1296,9 +1290,9 @@ impl ClusterHaRulesPost {
     #[inline]
     pub fn affinity<How>(
         mut self,
-        affinity: impl IntoSetting<ClusterHaRulesAffinity, How>,
+        affinity: impl IntoSetting<HaRuleAffinity, How>,
     ) -> Self {
-        self.0.call.set_some::<ClusterHaRulesAffinity, How>("affinity", affinity);
+        self.0.call.set_some::<HaRuleAffinity, How>("affinity", affinity);
         self
     }
 
@@ -1348,7 +1342,7 @@ impl ClusterHaRulesPost {
     }
 }
 
-impl Settings<ClusterHaRulesPost> for ClusterHaRulesItem {
+impl Settings<ClusterHaRulesPost> for HaRule {
     const LEFT_OUT: &'static [&'static str] = &["digest", "errors", "order"];
     const REMOVES: bool = false;
 }
@@ -1386,7 +1380,7 @@ impl ClusterHaRulesRulePath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: [`ClusterHaRulesItem`]
+    /// * Gives: [`HaRule`]
     /// * Releases: since 9.0
     /// * Needs: `Sys.Audit` on path `/`.
     #[cfg_attr(doc, doc(alias(
@@ -1394,7 +1388,7 @@ impl ClusterHaRulesRulePath {
         "show affinity rule", "read affinity rule", "GET rules", "pvesh get /cluster/ha/rules/{rule}", "Sys.Audit"
     )))]
     #[inline]
-    pub fn get(&self) -> Request<ClusterHaRulesItem> {
+    pub fn get(&self) -> Request<HaRule> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/cluster/ha/rules/{rule}",
@@ -1412,7 +1406,7 @@ impl ClusterHaRulesRulePath {
     #[inline]
     pub fn put<How0>(
         &self,
-        type_: impl IntoValue<ClusterHaRulesType, How0>,
+        type_: impl IntoValue<HaRuleType, How0>,
     ) -> ClusterHaRulesRulePut {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Put,
@@ -1428,7 +1422,7 @@ impl ClusterHaRulesRulePath {
                 ],
             );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<ClusterHaRulesType, How0>("type", type_);
+        request.call.set_as::<HaRuleType, How0>("type", type_);
         ClusterHaRulesRulePut(request)
     }
 
@@ -1467,10 +1461,10 @@ impl ClusterHaRulesRulePath {
 /// `PUT /cluster/ha/rules/{rule}`
 ///
 /// ```no_run
-/// use proxmox_api::pve::cluster_ha::ClusterHaRulesType;
+/// use proxmox_api::pve::cluster_ha::HaRuleType;
 ///
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
-/// pve.cluster().ha().rules().rule("rule").put(ClusterHaRulesType::NodeAffinity).await?;
+/// pve.cluster().ha().rules().rule("rule").put(HaRuleType::NodeAffinity).await?;
 /// # Ok(()) }
 /// ```
 ///
@@ -1495,9 +1489,9 @@ impl ClusterHaRulesRulePut {
     #[inline]
     pub fn affinity<How>(
         mut self,
-        affinity: impl IntoSetting<ClusterHaRulesAffinity, How>,
+        affinity: impl IntoSetting<HaRuleAffinity, How>,
     ) -> Self {
-        self.0.call.set_some::<ClusterHaRulesAffinity, How>("affinity", affinity);
+        self.0.call.set_some::<HaRuleAffinity, How>("affinity", affinity);
         self
     }
 
@@ -1579,7 +1573,7 @@ impl ClusterHaRulesRulePut {
     }
 }
 
-impl Settings<ClusterHaRulesRulePut> for ClusterHaRulesItem {
+impl Settings<ClusterHaRulesRulePut> for HaRule {
     const LEFT_OUT: &'static [&'static str] = &["errors", "order", "rule"];
     const REMOVES: bool = true;
 }
@@ -1747,15 +1741,10 @@ impl ClusterHaStatusDisarmHaPath {
     /// `POST /cluster/ha/status/disarm-ha`
     ///
     /// ```no_run
-    /// use proxmox_api::pve::cluster_ha::ClusterHaStatusDisarmHaResourceMode;
+    /// use proxmox_api::pve::cluster_ha::HaResourceMode;
     ///
     /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
-    /// pve.cluster()
-    ///     .ha()
-    ///     .status()
-    ///     .disarm_ha()
-    ///     .post(ClusterHaStatusDisarmHaResourceMode::Freeze)
-    ///     .await?;
+    /// pve.cluster().ha().status().disarm_ha().post(HaResourceMode::Freeze).await?;
     /// # Ok(()) }
     /// ```
     ///
@@ -1774,7 +1763,7 @@ impl ClusterHaStatusDisarmHaPath {
     #[inline]
     pub fn post<How0>(
         &self,
-        resource_mode: impl IntoValue<ClusterHaStatusDisarmHaResourceMode, How0>,
+        resource_mode: impl IntoValue<HaResourceMode, How0>,
     ) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
@@ -1783,12 +1772,7 @@ impl ClusterHaStatusDisarmHaPath {
             )
             .since(9, 1);
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request
-            .call
-            .set_as::<
-                ClusterHaStatusDisarmHaResourceMode,
-                How0,
-            >("resource-mode", resource_mode);
+        request.call.set_as::<HaResourceMode, How0>("resource-mode", resource_mode);
         request
     }
 }
@@ -1842,146 +1826,6 @@ impl ClusterHaStatusManagerStatusPath {
         self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// One element of the answer to `GET /cluster/ha/groups`, which lists HA groups.
-///
-/// Given by [`GET /cluster/ha/groups`](ClusterHaGroupsPath::get),
-/// [`GET /cluster/ha/groups/{group}`](ClusterHaGroupsGroupPath::get).
-#[non_exhaustive]
-pub struct ClusterHaGroupsItem {
-    /// Free text about the group.
-    pub comment: Option<String>,
-    /// SHA-1 of the configuration; a change that passes an outdated one is refused.
-    pub digest: Option<String>,
-    /// Name of the HA group.
-    pub group: String,
-    /// Nodes of the group, separated by commas, each with an optional priority as in `node1:2`.
-    pub nodes: Option<List>,
-    /// Leaves resources where they are when a node of higher priority comes online.
-    pub nofailback: Option<bool>,
-    /// Confines resources to nodes of the group; they stop when none of these is online.
-    pub restricted: Option<bool>,
-    /// Kind of section in the configuration.
-    pub type_: Option<ClusterHaGroupsType>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterHaGroupsItem {
-    /// A value of what always comes in an answer.
-    #[inline]
-    #[must_use]
-    pub fn new<How0>(group: impl IntoValue<String, How0>) -> Self {
-        let mut new = <Self as Object>::empty();
-        set::put(&mut new.group, &mut new.extra, "group", group);
-        new
-    }
-
-    ///Sets `comment`.
-    #[inline]
-    #[must_use]
-    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.comment, &mut self.extra, "comment", value);
-        self
-    }
-
-    ///Sets `digest`.
-    #[inline]
-    #[must_use]
-    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.digest, &mut self.extra, "digest", value);
-        self
-    }
-
-    ///Sets `group`.
-    #[inline]
-    #[must_use]
-    pub fn group<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        set::put(&mut self.group, &mut self.extra, "group", value);
-        self
-    }
-
-    ///Sets `nodes`.
-    #[inline]
-    #[must_use]
-    pub fn nodes<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
-        set::set_list(&mut self.nodes, &mut self.extra, "nodes", value);
-        self
-    }
-
-    ///Sets `nofailback`.
-    #[inline]
-    #[must_use]
-    pub fn nofailback<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        set::set(&mut self.nofailback, &mut self.extra, "nofailback", value);
-        self
-    }
-
-    ///Sets `restricted`.
-    #[inline]
-    #[must_use]
-    pub fn restricted<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        set::set(&mut self.restricted, &mut self.extra, "restricted", value);
-        self
-    }
-
-    ///Sets `type`.
-    #[inline]
-    #[must_use]
-    pub fn type_<How>(
-        mut self,
-        value: impl IntoSetting<ClusterHaGroupsType, How>,
-    ) -> Self {
-        set::set(&mut self.type_, &mut self.extra, "type", value);
-        self
-    }
-
-    /// The changes that turn this into `other`; the digests do not count.
-    #[must_use]
-    pub fn diff(&self, other: &Self) -> Changes<Self> {
-        settings::diff(self, other)
-    }
-
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
-    #[must_use]
-    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
-        settings::drift(self, wanted)
-    }
-}
-
-object!(ClusterHaGroupsItem {
-    required: ["group" group],
-    optional: [
-        "comment" comment,
-        "digest" digest,
-        "nodes" nodes,
-        "nofailback" nofailback,
-        "restricted" restricted,
-        "type" type_,
-    ],
-    others: extra,
-});
-
-/// Kind of section in the configuration.
-///
-/// Given by [`GET /cluster/ha/groups`](ClusterHaGroupsPath::get),
-/// [`GET /cluster/ha/groups/{group}`](ClusterHaGroupsGroupPath::get).
-/// Taken by [`POST /cluster/ha/groups`](ClusterHaGroupsPost).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum ClusterHaGroupsType {
-    /// The value `group`.
-    Group,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(ClusterHaGroupsType {
-    "group" Group,
-});
 
 /// The answer to `GET /cluster/ha/resources/{sid}`, which reads the HA settings of a guest.
 ///
@@ -2391,219 +2235,6 @@ open_enum_impls!(ClusterHaResourcesType {
     "ct" Ct, "vm" Vm,
 });
 
-/// Whether the resources have to share a node (`positive`) or stay apart (`negative`).
-///
-/// Given by [`GET /cluster/ha/rules`](ClusterHaRulesGet),
-/// [`GET /cluster/ha/rules/{rule}`](ClusterHaRulesRulePath::get).
-/// Taken by [`POST /cluster/ha/rules`](ClusterHaRulesPost),
-/// [`PUT /cluster/ha/rules/{rule}`](ClusterHaRulesRulePut).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum ClusterHaRulesAffinity {
-    /// The value `positive`.
-    Positive,
-    /// The value `negative`.
-    Negative,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(ClusterHaRulesAffinity {
-    "positive" Positive, "negative" Negative,
-});
-
-/// One element of the answer to `GET /cluster/ha/rules`, which lists HA rules.
-///
-/// Given by [`GET /cluster/ha/rules`](ClusterHaRulesGet),
-/// [`GET /cluster/ha/rules/{rule}`](ClusterHaRulesRulePath::get).
-#[non_exhaustive]
-pub struct ClusterHaRulesItem {
-    /// Whether the resources have to share a node (`positive`) or stay apart (`negative`).
-    pub affinity: Option<ClusterHaRulesAffinity>,
-    /// Free text about the rule. At most 4096 characters.
-    pub comment: Option<String>,
-    /// SHA-1 of the configuration; a change that passes an outdated one is refused.
-    pub digest: Option<String>,
-    /// Whether the rule is ignored.
-    pub disable: Option<bool>,
-    /// Problems that keep the rule from taking effect, by the property concerned.
-    pub errors: Option<BTreeMap<String, Vec<String>>>,
-    /// Nodes of the rule, separated by commas, each with an optional priority as in `node1:2`.
-    pub nodes: Option<List>,
-    /// Place of the rule in the configuration.
-    pub order: Option<i64>,
-    /// IDs of the resources under the rule, such as `vm:100`, separated by commas.
-    pub resources: Option<List>,
-    /// Rule name.
-    pub rule: String,
-    /// Stops resources when none of the nodes is available, instead of using other nodes. Default:
-    /// `false`.
-    pub strict: Option<bool>,
-    /// Lists only rules of this kind.
-    pub type_: ClusterHaRulesType,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterHaRulesItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
-    #[inline]
-    #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-
-    ///Sets `affinity`.
-    #[inline]
-    #[must_use]
-    pub fn affinity<How>(
-        mut self,
-        value: impl IntoSetting<ClusterHaRulesAffinity, How>,
-    ) -> Self {
-        set::set(&mut self.affinity, &mut self.extra, "affinity", value);
-        self
-    }
-
-    ///Sets `comment`.
-    #[inline]
-    #[must_use]
-    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.comment, &mut self.extra, "comment", value);
-        self
-    }
-
-    ///Sets `digest`.
-    #[inline]
-    #[must_use]
-    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.digest, &mut self.extra, "digest", value);
-        self
-    }
-
-    ///Sets `disable`.
-    #[inline]
-    #[must_use]
-    pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        set::set(&mut self.disable, &mut self.extra, "disable", value);
-        self
-    }
-
-    ///Sets `errors`.
-    #[inline]
-    #[must_use]
-    pub fn errors<How>(
-        mut self,
-        value: impl IntoSetting<BTreeMap<String, Vec<String>>, How>,
-    ) -> Self {
-        set::set(&mut self.errors, &mut self.extra, "errors", value);
-        self
-    }
-
-    ///Sets `nodes`.
-    #[inline]
-    #[must_use]
-    pub fn nodes<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
-        set::set_list(&mut self.nodes, &mut self.extra, "nodes", value);
-        self
-    }
-
-    ///Sets `order`.
-    #[inline]
-    #[must_use]
-    pub fn order<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        set::set(&mut self.order, &mut self.extra, "order", value);
-        self
-    }
-
-    ///Sets `resources`.
-    #[inline]
-    #[must_use]
-    pub fn resources<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
-        set::set_list(&mut self.resources, &mut self.extra, "resources", value);
-        self
-    }
-
-    ///Sets `rule`.
-    #[inline]
-    #[must_use]
-    pub fn rule<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        set::put(&mut self.rule, &mut self.extra, "rule", value);
-        self
-    }
-
-    ///Sets `strict`.
-    #[inline]
-    #[must_use]
-    pub fn strict<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        set::set(&mut self.strict, &mut self.extra, "strict", value);
-        self
-    }
-
-    ///Sets `type`.
-    #[inline]
-    #[must_use]
-    pub fn type_<How>(mut self, value: impl IntoValue<ClusterHaRulesType, How>) -> Self {
-        set::put(&mut self.type_, &mut self.extra, "type", value);
-        self
-    }
-
-    /// The changes that turn this into `other`; the digests do not count.
-    #[must_use]
-    pub fn diff(&self, other: &Self) -> Changes<Self> {
-        settings::diff(self, other)
-    }
-
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
-    #[must_use]
-    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
-        settings::drift(self, wanted)
-    }
-}
-
-object!(ClusterHaRulesItem {
-    required: ["rule" rule, "type" type_],
-    optional: [
-        "affinity" affinity,
-        "comment" comment,
-        "digest" digest,
-        "disable" disable,
-        "errors" errors,
-        "nodes" nodes,
-        "order" order,
-        "resources" resources,
-        "strict" strict,
-    ],
-    others: extra,
-});
-
-/// Lists only rules of this kind.
-///
-/// Given by [`GET /cluster/ha/rules`](ClusterHaRulesGet),
-/// [`GET /cluster/ha/rules/{rule}`](ClusterHaRulesRulePath::get).
-/// Taken by [`GET /cluster/ha/rules`](ClusterHaRulesGet),
-/// [`POST /cluster/ha/rules`](ClusterHaRulesPost),
-/// [`PUT /cluster/ha/rules/{rule}`](ClusterHaRulesRulePut).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum ClusterHaRulesType {
-    /// The value `node-affinity`.
-    #[cfg_attr(doc, doc(alias("node-affinity")))]
-    NodeAffinity,
-    /// The value `resource-affinity`.
-    #[cfg_attr(doc, doc(alias("resource-affinity")))]
-    ResourceAffinity,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(ClusterHaRulesType {
-    "node-affinity" NodeAffinity, "resource-affinity" ResourceAffinity,
-});
-
 /// Whether the HA stack is armed; for entries about fencing.
 ///
 /// Given by [`GET /cluster/ha/status/current`](ClusterHaStatusCurrentPath::get).
@@ -2660,7 +2291,7 @@ pub struct ClusterHaStatusCurrentItem {
     /// State that was requested for the resource.
     pub request_state: Option<String>,
     /// What happens to resources while the HA stack is disarmed. Since 9.1.
-    pub resource_mode: Option<ClusterHaStatusCurrentResourceMode>,
+    pub resource_mode: Option<HaResourceMode>,
     /// Resource ID, such as `vm:100`.
     pub sid: Option<String>,
     /// State of the resource, in more detail than `crm_state`.
@@ -2706,24 +2337,6 @@ object!(ClusterHaStatusCurrentItem {
     others: extra,
 });
 
-/// What happens to resources while the HA stack is disarmed.
-///
-/// Given by [`GET /cluster/ha/status/current`](ClusterHaStatusCurrentPath::get).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum ClusterHaStatusCurrentResourceMode {
-    /// The value `freeze`.
-    Freeze,
-    /// The value `ignore`.
-    Ignore,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(ClusterHaStatusCurrentResourceMode {
-    "freeze" Freeze, "ignore" Ignore,
-});
-
 /// What the entry is about.
 ///
 /// Given by [`GET /cluster/ha/status/current`](ClusterHaStatusCurrentPath::get).
@@ -2746,24 +2359,6 @@ pub enum ClusterHaStatusCurrentType {
 
 open_enum_impls!(ClusterHaStatusCurrentType {
     "quorum" Quorum, "master" Master, "lrm" Lrm, "service" Service, "fencing" Fencing,
-});
-
-/// Whether resources are frozen meanwhile, or can be handled as if HA did not exist.
-///
-/// Taken by [`POST /cluster/ha/status/disarm-ha`](ClusterHaStatusDisarmHaPath::post).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum ClusterHaStatusDisarmHaResourceMode {
-    /// The value `freeze`.
-    Freeze,
-    /// The value `ignore`.
-    Ignore,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(ClusterHaStatusDisarmHaResourceMode {
-    "freeze" Freeze, "ignore" Ignore,
 });
 
 /// The answer to `GET /cluster/ha/status/manager_status`, which returns the raw state of the HA
@@ -2870,6 +2465,143 @@ impl Default for HaDisarmState {
         <Self as Object>::empty()
     }
 }
+
+/// One element of the answer to `GET /cluster/ha/groups`, which lists HA groups.
+///
+/// Given by [`GET /cluster/ha/groups`](ClusterHaGroupsPath::get),
+/// [`GET /cluster/ha/groups/{group}`](ClusterHaGroupsGroupPath::get).
+#[non_exhaustive]
+pub struct HaGroup {
+    /// Free text about the group.
+    pub comment: Option<String>,
+    /// SHA-1 of the configuration; a change that passes an outdated one is refused.
+    pub digest: Option<String>,
+    /// Name of the HA group.
+    pub group: String,
+    /// Nodes of the group, separated by commas, each with an optional priority as in `node1:2`.
+    pub nodes: Option<List>,
+    /// Leaves resources where they are when a node of higher priority comes online.
+    pub nofailback: Option<bool>,
+    /// Confines resources to nodes of the group; they stop when none of these is online.
+    pub restricted: Option<bool>,
+    /// Kind of section in the configuration.
+    pub type_: Option<HaGroupType>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl HaGroup {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(group: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.group, &mut new.extra, "group", group);
+        new
+    }
+
+    ///Sets `comment`.
+    #[inline]
+    #[must_use]
+    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comment, &mut self.extra, "comment", value);
+        self
+    }
+
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+
+    ///Sets `group`.
+    #[inline]
+    #[must_use]
+    pub fn group<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.group, &mut self.extra, "group", value);
+        self
+    }
+
+    ///Sets `nodes`.
+    #[inline]
+    #[must_use]
+    pub fn nodes<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
+        set::set_list(&mut self.nodes, &mut self.extra, "nodes", value);
+        self
+    }
+
+    ///Sets `nofailback`.
+    #[inline]
+    #[must_use]
+    pub fn nofailback<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.nofailback, &mut self.extra, "nofailback", value);
+        self
+    }
+
+    ///Sets `restricted`.
+    #[inline]
+    #[must_use]
+    pub fn restricted<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.restricted, &mut self.extra, "restricted", value);
+        self
+    }
+
+    ///Sets `type`.
+    #[inline]
+    #[must_use]
+    pub fn type_<How>(mut self, value: impl IntoSetting<HaGroupType, How>) -> Self {
+        set::set(&mut self.type_, &mut self.extra, "type", value);
+        self
+    }
+
+    /// The changes that turn this into `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
+object!(HaGroup {
+    required: ["group" group],
+    optional: [
+        "comment" comment,
+        "digest" digest,
+        "nodes" nodes,
+        "nofailback" nofailback,
+        "restricted" restricted,
+        "type" type_,
+    ],
+    others: extra,
+});
+
+/// Kind of section in the configuration.
+///
+/// Given by [`GET /cluster/ha/groups`](ClusterHaGroupsPath::get),
+/// [`GET /cluster/ha/groups/{group}`](ClusterHaGroupsGroupPath::get).
+/// Taken by [`POST /cluster/ha/groups`](ClusterHaGroupsPost).
+#[derive(Clone, PartialEq, Hash)]
+#[non_exhaustive]
+pub enum HaGroupType {
+    /// The value `group`.
+    Group,
+    /// Any other value; `as_str` tells which.
+    UnknownValue(UnknownValue),
+}
+
+open_enum_impls!(HaGroupType {
+    "group" Group,
+});
 
 /// Result of one command.
 ///
@@ -3058,6 +2790,238 @@ impl Default for HaNodeRequest {
         <Self as Object>::empty()
     }
 }
+
+/// What happens to resources while the HA stack is disarmed.
+///
+/// Given by [`GET /cluster/ha/status/current`](ClusterHaStatusCurrentPath::get).
+/// Taken by [`POST /cluster/ha/status/disarm-ha`](ClusterHaStatusDisarmHaPath::post).
+#[derive(Clone, PartialEq, Hash)]
+#[non_exhaustive]
+pub enum HaResourceMode {
+    /// The value `freeze`.
+    Freeze,
+    /// The value `ignore`.
+    Ignore,
+    /// Any other value; `as_str` tells which.
+    UnknownValue(UnknownValue),
+}
+
+open_enum_impls!(HaResourceMode {
+    "freeze" Freeze, "ignore" Ignore,
+});
+
+/// One element of the answer to `GET /cluster/ha/rules`, which lists HA rules.
+///
+/// Given by [`GET /cluster/ha/rules`](ClusterHaRulesGet),
+/// [`GET /cluster/ha/rules/{rule}`](ClusterHaRulesRulePath::get).
+#[non_exhaustive]
+pub struct HaRule {
+    /// Whether the resources have to share a node (`positive`) or stay apart (`negative`).
+    pub affinity: Option<HaRuleAffinity>,
+    /// Free text about the rule. At most 4096 characters.
+    pub comment: Option<String>,
+    /// SHA-1 of the configuration; a change that passes an outdated one is refused.
+    pub digest: Option<String>,
+    /// Whether the rule is ignored.
+    pub disable: Option<bool>,
+    /// Problems that keep the rule from taking effect, by the property concerned.
+    pub errors: Option<BTreeMap<String, Vec<String>>>,
+    /// Nodes of the rule, separated by commas, each with an optional priority as in `node1:2`.
+    pub nodes: Option<List>,
+    /// Place of the rule in the configuration.
+    pub order: Option<i64>,
+    /// IDs of the resources under the rule, such as `vm:100`, separated by commas.
+    pub resources: Option<List>,
+    /// Rule name.
+    pub rule: String,
+    /// Stops resources when none of the nodes is available, instead of using other nodes. Default:
+    /// `false`.
+    pub strict: Option<bool>,
+    /// Lists only rules of this kind.
+    pub type_: HaRuleType,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl HaRule {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+
+    ///Sets `affinity`.
+    #[inline]
+    #[must_use]
+    pub fn affinity<How>(
+        mut self,
+        value: impl IntoSetting<HaRuleAffinity, How>,
+    ) -> Self {
+        set::set(&mut self.affinity, &mut self.extra, "affinity", value);
+        self
+    }
+
+    ///Sets `comment`.
+    #[inline]
+    #[must_use]
+    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comment, &mut self.extra, "comment", value);
+        self
+    }
+
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+
+    ///Sets `disable`.
+    #[inline]
+    #[must_use]
+    pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.disable, &mut self.extra, "disable", value);
+        self
+    }
+
+    ///Sets `errors`.
+    #[inline]
+    #[must_use]
+    pub fn errors<How>(
+        mut self,
+        value: impl IntoSetting<BTreeMap<String, Vec<String>>, How>,
+    ) -> Self {
+        set::set(&mut self.errors, &mut self.extra, "errors", value);
+        self
+    }
+
+    ///Sets `nodes`.
+    #[inline]
+    #[must_use]
+    pub fn nodes<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
+        set::set_list(&mut self.nodes, &mut self.extra, "nodes", value);
+        self
+    }
+
+    ///Sets `order`.
+    #[inline]
+    #[must_use]
+    pub fn order<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.order, &mut self.extra, "order", value);
+        self
+    }
+
+    ///Sets `resources`.
+    #[inline]
+    #[must_use]
+    pub fn resources<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
+        set::set_list(&mut self.resources, &mut self.extra, "resources", value);
+        self
+    }
+
+    ///Sets `rule`.
+    #[inline]
+    #[must_use]
+    pub fn rule<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.rule, &mut self.extra, "rule", value);
+        self
+    }
+
+    ///Sets `strict`.
+    #[inline]
+    #[must_use]
+    pub fn strict<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.strict, &mut self.extra, "strict", value);
+        self
+    }
+
+    ///Sets `type`.
+    #[inline]
+    #[must_use]
+    pub fn type_<How>(mut self, value: impl IntoValue<HaRuleType, How>) -> Self {
+        set::put(&mut self.type_, &mut self.extra, "type", value);
+        self
+    }
+
+    /// The changes that turn this into `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
+object!(HaRule {
+    required: ["rule" rule, "type" type_],
+    optional: [
+        "affinity" affinity,
+        "comment" comment,
+        "digest" digest,
+        "disable" disable,
+        "errors" errors,
+        "nodes" nodes,
+        "order" order,
+        "resources" resources,
+        "strict" strict,
+    ],
+    others: extra,
+});
+
+/// Whether the resources have to share a node (`positive`) or stay apart (`negative`).
+///
+/// Given by [`GET /cluster/ha/rules`](ClusterHaRulesGet),
+/// [`GET /cluster/ha/rules/{rule}`](ClusterHaRulesRulePath::get).
+/// Taken by [`POST /cluster/ha/rules`](ClusterHaRulesPost),
+/// [`PUT /cluster/ha/rules/{rule}`](ClusterHaRulesRulePut).
+#[derive(Clone, PartialEq, Hash)]
+#[non_exhaustive]
+pub enum HaRuleAffinity {
+    /// The value `positive`.
+    Positive,
+    /// The value `negative`.
+    Negative,
+    /// Any other value; `as_str` tells which.
+    UnknownValue(UnknownValue),
+}
+
+open_enum_impls!(HaRuleAffinity {
+    "positive" Positive, "negative" Negative,
+});
+
+/// Lists only rules of this kind.
+///
+/// Given by [`GET /cluster/ha/rules`](ClusterHaRulesGet),
+/// [`GET /cluster/ha/rules/{rule}`](ClusterHaRulesRulePath::get).
+/// Taken by [`GET /cluster/ha/rules`](ClusterHaRulesGet),
+/// [`POST /cluster/ha/rules`](ClusterHaRulesPost),
+/// [`PUT /cluster/ha/rules/{rule}`](ClusterHaRulesRulePut).
+#[derive(Clone, PartialEq, Hash)]
+#[non_exhaustive]
+pub enum HaRuleType {
+    /// The value `node-affinity`.
+    #[cfg_attr(doc, doc(alias("node-affinity")))]
+    NodeAffinity,
+    /// The value `resource-affinity`.
+    #[cfg_attr(doc, doc(alias("resource-affinity")))]
+    ResourceAffinity,
+    /// Any other value; `as_str` tells which.
+    UnknownValue(UnknownValue),
+}
+
+open_enum_impls!(HaRuleType {
+    "node-affinity" NodeAffinity, "resource-affinity" ResourceAffinity,
+});
 
 /// State of one HA resource.
 ///

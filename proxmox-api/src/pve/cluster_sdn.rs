@@ -5,14 +5,14 @@
 //! |---|---|---|---|
 //! | [`GET /cluster/sdn`](ClusterSdnPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.get()</code> | list of [`IdEntry`](super::types::IdEntry) | SDN.Audit |  |
 //! | [`PUT /cluster/sdn`](ClusterSdnPut)<br><code>cluster()<wbr>.sdn()<wbr>.put()</code> | [`Task`] | SDN.Allocate |  |
-//! | [`GET /cluster/sdn/controllers`](ClusterSdnControllersGet)<br><code>cluster()<wbr>.sdn()<wbr>.controllers()<wbr>.get()</code> | list of [`ClusterSdnControllersItem`] | … |  |
+//! | [`GET /cluster/sdn/controllers`](ClusterSdnControllersGet)<br><code>cluster()<wbr>.sdn()<wbr>.controllers()<wbr>.get()</code> | list of [`SdnController`] | … |  |
 //! | [`POST /cluster/sdn/controllers`](ClusterSdnControllersPost)<br><code>cluster()<wbr>.sdn()<wbr>.controllers()<wbr>.post()<wbr>.type_(type_)<wbr>.controller(controller)</code> | `()` | SDN.Allocate |  |
-//! | [`GET /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerGet)<br><code>cluster()<wbr>.sdn()<wbr>.controllers()<wbr>.controller(controller)<wbr>.get()</code> | [`ClusterSdnControllersItem`] | SDN.Allocate |  |
+//! | [`GET /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerGet)<br><code>cluster()<wbr>.sdn()<wbr>.controllers()<wbr>.controller(controller)<wbr>.get()</code> | [`SdnController`] | SDN.Allocate |  |
 //! | [`PUT /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerPut)<br><code>cluster()<wbr>.sdn()<wbr>.controllers()<wbr>.controller(controller)<wbr>.put()</code> | `()` | SDN.Allocate |  |
 //! | [`DELETE /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerDelete)<br><code>cluster()<wbr>.sdn()<wbr>.controllers()<wbr>.controller(controller)<wbr>.delete()</code> | `()` | SDN.Allocate |  |
-//! | [`GET /cluster/sdn/dns`](ClusterSdnDnsGet)<br><code>cluster()<wbr>.sdn()<wbr>.dns()<wbr>.get()</code> | list of [`ClusterSdnDnsItem`] | … |  |
+//! | [`GET /cluster/sdn/dns`](ClusterSdnDnsGet)<br><code>cluster()<wbr>.sdn()<wbr>.dns()<wbr>.get()</code> | list of [`SdnDns`] | … |  |
 //! | [`POST /cluster/sdn/dns`](ClusterSdnDnsPost)<br><code>cluster()<wbr>.sdn()<wbr>.dns()<wbr>.post()<wbr>.type_(type_)<wbr>.dns(dns)<wbr>.url(url)<wbr>.key(key)</code> | `()` | SDN.Allocate |  |
-//! | [`GET /cluster/sdn/dns/{dns}`](ClusterSdnDnsDnsPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.dns()<wbr>.dns(dns)<wbr>.get()</code> | [`ClusterSdnDnsItem`] | SDN.Allocate |  |
+//! | [`GET /cluster/sdn/dns/{dns}`](ClusterSdnDnsDnsPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.dns()<wbr>.dns(dns)<wbr>.get()</code> | [`SdnDns`] | SDN.Allocate |  |
 //! | [`PUT /cluster/sdn/dns/{dns}`](ClusterSdnDnsDnsPut)<br><code>cluster()<wbr>.sdn()<wbr>.dns()<wbr>.dns(dns)<wbr>.put()</code> | `()` | SDN.Allocate |  |
 //! | [`DELETE /cluster/sdn/dns/{dns}`](ClusterSdnDnsDnsDelete)<br><code>cluster()<wbr>.sdn()<wbr>.dns()<wbr>.dns(dns)<wbr>.delete()</code> | `()` | SDN.Allocate |  |
 //! | [`GET /cluster/sdn/dry-run`](ClusterSdnDryRunPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.dry_run()<wbr>.get(node)</code> | [`ClusterSdnDryRun`] | Sys.Audit | Since 9.1 |
@@ -29,35 +29,35 @@
 //! | [`GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.fabrics()<wbr>.node()<wbr>.fabric_id(fabric_id)<wbr>.node_id(node_id)<wbr>.get()</code> | [`ClusterSdnFabricsNode`] | SDN.Audit or SDN.Allocate, Sys.Audit or Sys.Modify | Since 9.0 |
 //! | [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut)<br><code>cluster()<wbr>.sdn()<wbr>.fabrics()<wbr>.node()<wbr>.fabric_id(fabric_id)<wbr>.node_id(node_id)<wbr>.put(protocol)</code> | `()` | SDN.Allocate, Sys.Modify | Since 9.0 |
 //! | [`DELETE /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::delete)<br><code>cluster()<wbr>.sdn()<wbr>.fabrics()<wbr>.node()<wbr>.fabric_id(fabric_id)<wbr>.node_id(node_id)<wbr>.delete()</code> | `()` | SDN.Allocate, Sys.Modify | Since 9.0 |
-//! | [`GET /cluster/sdn/ipams`](ClusterSdnIpamsGet)<br><code>cluster()<wbr>.sdn()<wbr>.ipams()<wbr>.get()</code> | list of [`ClusterSdnIpamsItem`] | … |  |
+//! | [`GET /cluster/sdn/ipams`](ClusterSdnIpamsGet)<br><code>cluster()<wbr>.sdn()<wbr>.ipams()<wbr>.get()</code> | list of [`SdnIpam`] | … |  |
 //! | [`POST /cluster/sdn/ipams`](ClusterSdnIpamsPost)<br><code>cluster()<wbr>.sdn()<wbr>.ipams()<wbr>.post()<wbr>.type_(type_)<wbr>.ipam(ipam)</code> | `()` | SDN.Allocate |  |
-//! | [`GET /cluster/sdn/ipams/{ipam}`](ClusterSdnIpamsIpamPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.ipams()<wbr>.ipam(ipam)<wbr>.get()</code> | [`ClusterSdnIpamsItem`] | SDN.Allocate |  |
+//! | [`GET /cluster/sdn/ipams/{ipam}`](ClusterSdnIpamsIpamPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.ipams()<wbr>.ipam(ipam)<wbr>.get()</code> | [`SdnIpam`] | SDN.Allocate |  |
 //! | [`PUT /cluster/sdn/ipams/{ipam}`](ClusterSdnIpamsIpamPut)<br><code>cluster()<wbr>.sdn()<wbr>.ipams()<wbr>.ipam(ipam)<wbr>.put()</code> | `()` | SDN.Allocate |  |
 //! | [`DELETE /cluster/sdn/ipams/{ipam}`](ClusterSdnIpamsIpamDelete)<br><code>cluster()<wbr>.sdn()<wbr>.ipams()<wbr>.ipam(ipam)<wbr>.delete()</code> | `()` | SDN.Allocate |  |
 //! | [`GET /cluster/sdn/ipams/{ipam}/status`](ClusterSdnIpamsIpamStatusPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.ipams()<wbr>.ipam(ipam)<wbr>.status()<wbr>.get()</code> | list of [`ClusterSdnIpamsStatusItem`] | … | Since 8.1 |
 //! | [`POST /cluster/sdn/lock`](ClusterSdnLockPost)<br><code>cluster()<wbr>.sdn()<wbr>.lock()<wbr>.post()</code> | `String` | SDN.Allocate | Since 9.0 |
 //! | [`DELETE /cluster/sdn/lock`](ClusterSdnLockDelete)<br><code>cluster()<wbr>.sdn()<wbr>.lock()<wbr>.delete()</code> | `()` | SDN.Allocate | Since 9.0 |
-//! | [`GET /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsGet)<br><code>cluster()<wbr>.sdn()<wbr>.prefix_lists()<wbr>.get()</code> | list of [`ClusterSdnPrefixListsItem`] | … | Since 9.2 |
+//! | [`GET /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsGet)<br><code>cluster()<wbr>.sdn()<wbr>.prefix_lists()<wbr>.get()</code> | list of [`SdnPrefixList`] | … | Since 9.2 |
 //! | [`POST /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsPost)<br><code>cluster()<wbr>.sdn()<wbr>.prefix_lists()<wbr>.post(id)</code> | `()` | SDN.Allocate | Since 9.2 |
-//! | [`GET /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.prefix_lists()<wbr>.id(id)<wbr>.get()</code> | [`ClusterSdnPrefixListsItem`] | SDN.Audit | Since 9.2 |
+//! | [`GET /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.prefix_lists()<wbr>.id(id)<wbr>.get()</code> | [`SdnPrefixList`] | SDN.Audit | Since 9.2 |
 //! | [`PUT /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPut)<br><code>cluster()<wbr>.sdn()<wbr>.prefix_lists()<wbr>.id(id)<wbr>.put()</code> | `()` | SDN.Allocate | Since 9.2 |
 //! | [`DELETE /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdDelete)<br><code>cluster()<wbr>.sdn()<wbr>.prefix_lists()<wbr>.id(id)<wbr>.delete()</code> | `()` | SDN.Allocate | Since 9.2 |
-//! | [`GET /cluster/sdn/prefix-lists/{id}/entries`](ClusterSdnPrefixListsIdEntriesPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.prefix_lists()<wbr>.id(id)<wbr>.entries()<wbr>.get()</code> | list of [`ClusterSdnPrefixListsEntriesItem`] | SDN.Audit | Since 9.2 |
+//! | [`GET /cluster/sdn/prefix-lists/{id}/entries`](ClusterSdnPrefixListsIdEntriesPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.prefix_lists()<wbr>.id(id)<wbr>.entries()<wbr>.get()</code> | list of [`SdnPrefixListEntry`] | SDN.Audit | Since 9.2 |
 //! | [`POST /cluster/sdn/prefix-lists/{id}/entries`](ClusterSdnPrefixListsIdEntriesPost)<br><code>cluster()<wbr>.sdn()<wbr>.prefix_lists()<wbr>.id(id)<wbr>.entries()<wbr>.post()<wbr>.action(action)<wbr>.prefix(prefix)</code> | `()` | SDN.Allocate | Since 9.2 |
-//! | [`GET /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.prefix_lists()<wbr>.id(id)<wbr>.entries()<wbr>.url_seq(url_seq)<wbr>.get()</code> | [`ClusterSdnPrefixListsEntriesItem`] | SDN.Audit | Since 9.2 |
+//! | [`GET /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.prefix_lists()<wbr>.id(id)<wbr>.entries()<wbr>.url_seq(url_seq)<wbr>.get()</code> | [`SdnPrefixListEntry`] | SDN.Audit | Since 9.2 |
 //! | [`PUT /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqPut)<br><code>cluster()<wbr>.sdn()<wbr>.prefix_lists()<wbr>.id(id)<wbr>.entries()<wbr>.url_seq(url_seq)<wbr>.put()</code> | `()` | SDN.Allocate | Since 9.2 |
 //! | [`DELETE /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqDelete)<br><code>cluster()<wbr>.sdn()<wbr>.prefix_lists()<wbr>.id(id)<wbr>.entries()<wbr>.url_seq(url_seq)<wbr>.delete()</code> | `()` | SDN.Allocate | Since 9.2 |
 //! | [`POST /cluster/sdn/rollback`](ClusterSdnRollbackPost)<br><code>cluster()<wbr>.sdn()<wbr>.rollback()<wbr>.post()</code> | `()` | SDN.Allocate | Since 9.0 |
-//! | [`GET /cluster/sdn/route-maps`](ClusterSdnRouteMapsGet)<br><code>cluster()<wbr>.sdn()<wbr>.route_maps()<wbr>.get()</code> | list of [`ClusterSdnRouteMapsItem`] | … | Since 9.2 |
-//! | [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet)<br><code>cluster()<wbr>.sdn()<wbr>.route_maps()<wbr>.entries()<wbr>.get()</code> | list of [`ClusterSdnRouteMapsEntriesItem`] | … | Since 9.2 |
+//! | [`GET /cluster/sdn/route-maps`](ClusterSdnRouteMapsGet)<br><code>cluster()<wbr>.sdn()<wbr>.route_maps()<wbr>.get()</code> | list of [`SdnRouteMap`] | … | Since 9.2 |
+//! | [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet)<br><code>cluster()<wbr>.sdn()<wbr>.route_maps()<wbr>.entries()<wbr>.get()</code> | list of [`SdnRouteMapEntry`] | … | Since 9.2 |
 //! | [`POST /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesPost)<br><code>cluster()<wbr>.sdn()<wbr>.route_maps()<wbr>.entries()<wbr>.post()<wbr>.route_map_id(route_map_id)<wbr>.order(order)<wbr>.action(action)</code> | `()` | SDN.Allocate | Since 9.2 |
-//! | [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet)<br><code>cluster()<wbr>.sdn()<wbr>.route_maps()<wbr>.entries()<wbr>.route_map_id(route_map_id)<wbr>.get()</code> | list of [`ClusterSdnRouteMapsEntriesItem`] | SDN.Audit or SDN.Allocate | Since 9.2 |
-//! | [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.route_maps()<wbr>.entries()<wbr>.route_map_id(route_map_id)<wbr>.entry()<wbr>.order(order)<wbr>.get()</code> | [`ClusterSdnRouteMapsEntriesItem`] | SDN.Audit or SDN.Allocate | Since 9.2 |
+//! | [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet)<br><code>cluster()<wbr>.sdn()<wbr>.route_maps()<wbr>.entries()<wbr>.route_map_id(route_map_id)<wbr>.get()</code> | list of [`SdnRouteMapEntry`] | SDN.Audit or SDN.Allocate | Since 9.2 |
+//! | [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.route_maps()<wbr>.entries()<wbr>.route_map_id(route_map_id)<wbr>.entry()<wbr>.order(order)<wbr>.get()</code> | [`SdnRouteMapEntry`] | SDN.Audit or SDN.Allocate | Since 9.2 |
 //! | [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut)<br><code>cluster()<wbr>.sdn()<wbr>.route_maps()<wbr>.entries()<wbr>.route_map_id(route_map_id)<wbr>.entry()<wbr>.order(order)<wbr>.put()</code> | `()` | SDN.Allocate | Since 9.2 |
 //! | [`DELETE /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderDelete)<br><code>cluster()<wbr>.sdn()<wbr>.route_maps()<wbr>.entries()<wbr>.route_map_id(route_map_id)<wbr>.entry()<wbr>.order(order)<wbr>.delete()</code> | `()` | SDN.Allocate | Since 9.2 |
-//! | [`GET /cluster/sdn/vnets`](ClusterSdnVnetsGet)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.get()</code> | list of [`ClusterSdnVnetsItem`] | … |  |
+//! | [`GET /cluster/sdn/vnets`](ClusterSdnVnetsGet)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.get()</code> | list of [`SdnVnet`] | … |  |
 //! | [`POST /cluster/sdn/vnets`](ClusterSdnVnetsPost)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.post()<wbr>.vnet(vnet)<wbr>.zone(zone)</code> | `()` | SDN.Allocate |  |
-//! | [`GET /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetGet)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.get()</code> | [`ClusterSdnVnetsItem`] | SDN.Audit or SDN.Allocate |  |
+//! | [`GET /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetGet)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.get()</code> | [`SdnVnet`] | SDN.Audit or SDN.Allocate |  |
 //! | [`PUT /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetPut)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.put()</code> | `()` | SDN.Allocate |  |
 //! | [`DELETE /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetDelete)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.delete()</code> | `()` | SDN.Allocate |  |
 //! | [`GET /cluster/sdn/vnets/{vnet}/firewall`](ClusterSdnVnetsVnetFirewallPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.firewall()<wbr>.get()</code> | list of [`DirectoryEntry`](super::types::DirectoryEntry) | root@pam | Since 8.3 |
@@ -71,14 +71,14 @@
 //! | [`POST /cluster/sdn/vnets/{vnet}/ips`](ClusterSdnVnetsVnetIpsPost)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.ips()<wbr>.post()<wbr>.zone(zone)<wbr>.ip(ip)</code> | `()` | SDN.Allocate | Since 8.1 |
 //! | [`PUT /cluster/sdn/vnets/{vnet}/ips`](ClusterSdnVnetsVnetIpsPut)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.ips()<wbr>.put()<wbr>.zone(zone)<wbr>.ip(ip)</code> | `()` | SDN.Allocate | Since 8.1 |
 //! | [`DELETE /cluster/sdn/vnets/{vnet}/ips`](ClusterSdnVnetsVnetIpsDelete)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.ips()<wbr>.delete()<wbr>.zone(zone)<wbr>.ip(ip)</code> | `()` | SDN.Allocate | Since 8.1 |
-//! | [`GET /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsGet)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.subnets()<wbr>.get()</code> | list of [`ClusterSdnVnetsSubnetsItem`] | SDN.Audit or SDN.Allocate |  |
+//! | [`GET /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsGet)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.subnets()<wbr>.get()</code> | list of [`SdnSubnet`] | SDN.Audit or SDN.Allocate |  |
 //! | [`POST /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsPost)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.subnets()<wbr>.post()<wbr>.type_(type_)<wbr>.subnet(subnet)</code> | `()` | SDN.Allocate |  |
-//! | [`GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetGet)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.subnets()<wbr>.subnet(subnet)<wbr>.get()</code> | [`ClusterSdnVnetsSubnetsItem`] | SDN.Audit or SDN.Allocate |  |
+//! | [`GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetGet)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.subnets()<wbr>.subnet(subnet)<wbr>.get()</code> | [`SdnSubnet`] | SDN.Audit or SDN.Allocate |  |
 //! | [`PUT /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetPut)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.subnets()<wbr>.subnet(subnet)<wbr>.put()</code> | `()` | SDN.Allocate |  |
 //! | [`DELETE /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetDelete)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.subnets()<wbr>.subnet(subnet)<wbr>.delete()</code> | `()` | SDN.Allocate |  |
-//! | [`GET /cluster/sdn/zones`](ClusterSdnZonesGet)<br><code>cluster()<wbr>.sdn()<wbr>.zones()<wbr>.get()</code> | list of [`ClusterSdnZonesItem`] | … |  |
+//! | [`GET /cluster/sdn/zones`](ClusterSdnZonesGet)<br><code>cluster()<wbr>.sdn()<wbr>.zones()<wbr>.get()</code> | list of [`SdnZone`] | … |  |
 //! | [`POST /cluster/sdn/zones`](ClusterSdnZonesPost)<br><code>cluster()<wbr>.sdn()<wbr>.zones()<wbr>.post()<wbr>.type_(type_)<wbr>.zone(zone)</code> | `()` | SDN.Allocate |  |
-//! | [`GET /cluster/sdn/zones/{zone}`](ClusterSdnZonesZoneGet)<br><code>cluster()<wbr>.sdn()<wbr>.zones()<wbr>.zone(zone)<wbr>.get()</code> | [`ClusterSdnZonesItem`] | SDN.Allocate |  |
+//! | [`GET /cluster/sdn/zones/{zone}`](ClusterSdnZonesZoneGet)<br><code>cluster()<wbr>.sdn()<wbr>.zones()<wbr>.zone(zone)<wbr>.get()</code> | [`SdnZone`] | SDN.Allocate |  |
 //! | [`PUT /cluster/sdn/zones/{zone}`](ClusterSdnZonesZonePut)<br><code>cluster()<wbr>.sdn()<wbr>.zones()<wbr>.zone(zone)<wbr>.put()</code> | `()` | SDN.Allocate |  |
 //! | [`DELETE /cluster/sdn/zones/{zone}`](ClusterSdnZonesZoneDelete)<br><code>cluster()<wbr>.sdn()<wbr>.zones()<wbr>.zone(zone)<wbr>.delete()</code> | `()` | SDN.Allocate |  |
 
@@ -223,7 +223,7 @@ impl ClusterSdnPath {
 impl ClusterSdnControllersPath {
     /// Lists the routing controllers.
     ///
-    /// `GET /cluster/sdn/controllers` → list of [`ClusterSdnControllersItem`]
+    /// `GET /cluster/sdn/controllers` → list of [`SdnController`]
     #[inline]
     pub fn get(&self) -> ClusterSdnControllersGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -288,7 +288,7 @@ impl ClusterSdnControllersPath {
 /// # Ok(()) }
 /// ```
 ///
-/// * Gives: list of [`ClusterSdnControllersItem`]
+/// * Gives: list of [`SdnController`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
 ///   * It shows controllers only with one of `SDN.Audit`, `SDN.Allocate` on path
@@ -301,9 +301,9 @@ impl ClusterSdnControllersPath {
 )))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterSdnControllersGet(pub(crate) Request<Vec<ClusterSdnControllersItem>>);
+pub struct ClusterSdnControllersGet(pub(crate) Request<Vec<SdnController>>);
 
-request_impls!(ClusterSdnControllersGet: Vec<ClusterSdnControllersItem>);
+request_impls!(ClusterSdnControllersGet: Vec<SdnController>);
 
 impl ClusterSdnControllersGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
@@ -324,9 +324,9 @@ impl ClusterSdnControllersGet {
     #[inline]
     pub fn type_<How>(
         mut self,
-        type_: impl IntoSetting<ClusterSdnControllersType, How>,
+        type_: impl IntoSetting<SdnControllerType, How>,
     ) -> Self {
-        self.0.call.set_some::<ClusterSdnControllersType, How>("type", type_);
+        self.0.call.set_some::<SdnControllerType, How>("type", type_);
         self
     }
 }
@@ -344,9 +344,9 @@ impl ClusterSdnControllersPostRequired<0> {
     #[inline]
     pub fn type_<How>(
         mut self,
-        type_: impl IntoValue<ClusterSdnControllersType, How>,
+        type_: impl IntoValue<SdnControllerType, How>,
     ) -> ClusterSdnControllersPostRequired<1> {
-        self.0.call.set_as::<ClusterSdnControllersType, How>("type", type_);
+        self.0.call.set_as::<SdnControllerType, How>("type", type_);
         ClusterSdnControllersPostRequired(self.0)
     }
 }
@@ -368,14 +368,14 @@ impl ClusterSdnControllersPostRequired<1> {
 /// `POST /cluster/sdn/controllers`
 ///
 /// ```no_run
-/// use proxmox_api::pve::cluster_sdn::ClusterSdnControllersType;
+/// use proxmox_api::pve::cluster_sdn::SdnControllerType;
 ///
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
 /// pve.cluster()
 ///     .sdn()
 ///     .controllers()
 ///     .post()
-///     .type_(ClusterSdnControllersType::Bgp)
+///     .type_(SdnControllerType::Bgp)
 ///     .controller("controller")
 ///     .await?;
 /// # Ok(()) }
@@ -412,9 +412,9 @@ impl ClusterSdnControllersPost {
     #[inline]
     pub fn bgp_mode<How>(
         mut self,
-        bgp_mode: impl IntoSetting<ClusterSdnControllersBgpMode, How>,
+        bgp_mode: impl IntoSetting<SdnControllerBgpMode, How>,
     ) -> Self {
-        self.0.call.set_some::<ClusterSdnControllersBgpMode, How>("bgp-mode", bgp_mode);
+        self.0.call.set_some::<SdnControllerBgpMode, How>("bgp-mode", bgp_mode);
         self
     }
 
@@ -575,7 +575,7 @@ impl ClusterSdnControllersPost {
     }
 }
 
-impl Settings<ClusterSdnControllersPost> for ClusterSdnControllersItem {
+impl Settings<ClusterSdnControllersPost> for SdnController {
     const LEFT_OUT: &'static [&'static str] = &[
         "bgp-multipath-as-relax",
         "digest",
@@ -613,7 +613,7 @@ impl ClusterSdnControllersPath {
 impl ClusterSdnControllersControllerPath {
     /// Reads the configuration of a routing controller.
     ///
-    /// `GET /cluster/sdn/controllers/{controller}` → [`ClusterSdnControllersItem`]
+    /// `GET /cluster/sdn/controllers/{controller}` → [`SdnController`]
     #[inline]
     pub fn get(&self) -> ClusterSdnControllersControllerGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -685,7 +685,7 @@ impl ClusterSdnControllersControllerPath {
 /// # Ok(()) }
 /// ```
 ///
-/// * Gives: [`ClusterSdnControllersItem`]
+/// * Gives: [`SdnController`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `SDN.Allocate` on path `/sdn/controllers/{controller}`.
 #[cfg_attr(doc, doc(alias(
@@ -695,11 +695,9 @@ impl ClusterSdnControllersControllerPath {
 )))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterSdnControllersControllerGet(
-    pub(crate) Request<ClusterSdnControllersItem>,
-);
+pub struct ClusterSdnControllersControllerGet(pub(crate) Request<SdnController>);
 
-request_impls!(ClusterSdnControllersControllerGet: ClusterSdnControllersItem);
+request_impls!(ClusterSdnControllersControllerGet: SdnController);
 
 impl ClusterSdnControllersControllerGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
@@ -756,9 +754,9 @@ impl ClusterSdnControllersControllerPut {
     #[inline]
     pub fn bgp_mode<How>(
         mut self,
-        bgp_mode: impl IntoSetting<ClusterSdnControllersBgpMode, How>,
+        bgp_mode: impl IntoSetting<SdnControllerBgpMode, How>,
     ) -> Self {
-        self.0.call.set_some::<ClusterSdnControllersBgpMode, How>("bgp-mode", bgp_mode);
+        self.0.call.set_some::<SdnControllerBgpMode, How>("bgp-mode", bgp_mode);
         self
     }
 
@@ -941,7 +939,7 @@ impl ClusterSdnControllersControllerPut {
     }
 }
 
-impl Settings<ClusterSdnControllersControllerPut> for ClusterSdnControllersItem {
+impl Settings<ClusterSdnControllersControllerPut> for SdnController {
     const LEFT_OUT: &'static [&'static str] = &[
         "bgp-multipath-as-relax",
         "controller",
@@ -1007,7 +1005,7 @@ impl ClusterSdnPath {
 impl ClusterSdnDnsPath {
     /// Lists the DNS servers that names are registered with.
     ///
-    /// `GET /cluster/sdn/dns` → list of [`ClusterSdnDnsItem`]
+    /// `GET /cluster/sdn/dns` → list of [`SdnDns`]
     #[inline]
     pub fn get(&self) -> ClusterSdnDnsGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1065,7 +1063,7 @@ impl ClusterSdnDnsPath {
 /// # Ok(()) }
 /// ```
 ///
-/// * Gives: list of [`ClusterSdnDnsItem`]
+/// * Gives: list of [`SdnDns`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
 ///   * It shows DNS servers only with one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/dns/{dns}`.
@@ -1076,18 +1074,15 @@ impl ClusterSdnDnsPath {
 )))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterSdnDnsGet(pub(crate) Request<Vec<ClusterSdnDnsItem>>);
+pub struct ClusterSdnDnsGet(pub(crate) Request<Vec<SdnDns>>);
 
-request_impls!(ClusterSdnDnsGet: Vec<ClusterSdnDnsItem>);
+request_impls!(ClusterSdnDnsGet: Vec<SdnDns>);
 
 impl ClusterSdnDnsGet {
     /// Lists only entries of this kind.
     #[inline]
-    pub fn type_<How>(
-        mut self,
-        type_: impl IntoSetting<ClusterSdnDnsType, How>,
-    ) -> Self {
-        self.0.call.set_some::<ClusterSdnDnsType, How>("type", type_);
+    pub fn type_<How>(mut self, type_: impl IntoSetting<SdnDnsType, How>) -> Self {
+        self.0.call.set_some::<SdnDnsType, How>("type", type_);
         self
     }
 }
@@ -1105,9 +1100,9 @@ impl ClusterSdnDnsPostRequired<0> {
     #[inline]
     pub fn type_<How>(
         mut self,
-        type_: impl IntoValue<ClusterSdnDnsType, How>,
+        type_: impl IntoValue<SdnDnsType, How>,
     ) -> ClusterSdnDnsPostRequired<1> {
-        self.0.call.set_as::<ClusterSdnDnsType, How>("type", type_);
+        self.0.call.set_as::<SdnDnsType, How>("type", type_);
         ClusterSdnDnsPostRequired(self.0)
     }
 }
@@ -1150,14 +1145,14 @@ impl ClusterSdnDnsPostRequired<3> {
 /// `POST /cluster/sdn/dns`
 ///
 /// ```no_run
-/// use proxmox_api::pve::cluster_sdn::ClusterSdnDnsType;
+/// use proxmox_api::pve::cluster_sdn::SdnDnsType;
 ///
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
 /// pve.cluster()
 ///     .sdn()
 ///     .dns()
 ///     .post()
-///     .type_(ClusterSdnDnsType::Powerdns)
+///     .type_(SdnDnsType::Powerdns)
 ///     .dns("dns")
 ///     .url("https://example.org/debian-13.iso")
 ///     .key("ABCD-0123456789")
@@ -1247,7 +1242,7 @@ impl ClusterSdnDnsPost {
     }
 }
 
-impl Settings<ClusterSdnDnsPost> for ClusterSdnDnsItem {
+impl Settings<ClusterSdnDnsPost> for SdnDns {
     const LEFT_OUT: &'static [&'static str] = &["digest"];
     const REMOVES: bool = false;
 }
@@ -1285,7 +1280,7 @@ impl ClusterSdnDnsDnsPath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: [`ClusterSdnDnsItem`]
+    /// * Gives: [`SdnDns`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `SDN.Allocate` on path `/sdn/dns/{dns}`.
     #[cfg_attr(doc, doc(alias(
@@ -1293,7 +1288,7 @@ impl ClusterSdnDnsDnsPath {
         "show dns server", "read dns server", "GET dns", "pvesh get /cluster/sdn/dns/{dns}", "SDN.Allocate"
     )))]
     #[inline]
-    pub fn get(&self) -> Request<ClusterSdnDnsItem> {
+    pub fn get(&self) -> Request<SdnDns> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/cluster/sdn/dns/{dns}",
@@ -1461,7 +1456,7 @@ impl ClusterSdnDnsDnsPut {
     }
 }
 
-impl Settings<ClusterSdnDnsDnsPut> for ClusterSdnDnsItem {
+impl Settings<ClusterSdnDnsDnsPut> for SdnDns {
     const LEFT_OUT: &'static [&'static str] = &["dns", "reversev6mask", "type"];
     const REMOVES: bool = true;
 }
@@ -3049,7 +3044,7 @@ impl ClusterSdnPath {
 impl ClusterSdnIpamsPath {
     /// Lists the IP address managers (IPAMs).
     ///
-    /// `GET /cluster/sdn/ipams` → list of [`ClusterSdnIpamsItem`]
+    /// `GET /cluster/sdn/ipams` → list of [`SdnIpam`]
     #[inline]
     pub fn get(&self) -> ClusterSdnIpamsGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3105,7 +3100,7 @@ impl ClusterSdnIpamsPath {
 /// # Ok(()) }
 /// ```
 ///
-/// * Gives: list of [`ClusterSdnIpamsItem`]
+/// * Gives: list of [`SdnIpam`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
 ///   * It shows IPAMs only with one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/ipams/{ipam}`.
@@ -3115,18 +3110,15 @@ impl ClusterSdnIpamsPath {
 )))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterSdnIpamsGet(pub(crate) Request<Vec<ClusterSdnIpamsItem>>);
+pub struct ClusterSdnIpamsGet(pub(crate) Request<Vec<SdnIpam>>);
 
-request_impls!(ClusterSdnIpamsGet: Vec<ClusterSdnIpamsItem>);
+request_impls!(ClusterSdnIpamsGet: Vec<SdnIpam>);
 
 impl ClusterSdnIpamsGet {
     /// Lists only entries of this kind.
     #[inline]
-    pub fn type_<How>(
-        mut self,
-        type_: impl IntoSetting<ClusterSdnIpamsType, How>,
-    ) -> Self {
-        self.0.call.set_some::<ClusterSdnIpamsType, How>("type", type_);
+    pub fn type_<How>(mut self, type_: impl IntoSetting<SdnIpamType, How>) -> Self {
+        self.0.call.set_some::<SdnIpamType, How>("type", type_);
         self
     }
 }
@@ -3144,9 +3136,9 @@ impl ClusterSdnIpamsPostRequired<0> {
     #[inline]
     pub fn type_<How>(
         mut self,
-        type_: impl IntoValue<ClusterSdnIpamsType, How>,
+        type_: impl IntoValue<SdnIpamType, How>,
     ) -> ClusterSdnIpamsPostRequired<1> {
-        self.0.call.set_as::<ClusterSdnIpamsType, How>("type", type_);
+        self.0.call.set_as::<SdnIpamType, How>("type", type_);
         ClusterSdnIpamsPostRequired(self.0)
     }
 }
@@ -3168,16 +3160,10 @@ impl ClusterSdnIpamsPostRequired<1> {
 /// `POST /cluster/sdn/ipams`
 ///
 /// ```no_run
-/// use proxmox_api::pve::cluster_sdn::ClusterSdnIpamsType;
+/// use proxmox_api::pve::cluster_sdn::SdnIpamType;
 ///
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
-/// pve.cluster()
-///     .sdn()
-///     .ipams()
-///     .post()
-///     .type_(ClusterSdnIpamsType::Netbox)
-///     .ipam("ipam")
-///     .await?;
+/// pve.cluster().sdn().ipams().post().type_(SdnIpamType::Netbox).ipam("ipam").await?;
 /// # Ok(()) }
 /// ```
 ///
@@ -3254,7 +3240,7 @@ impl ClusterSdnIpamsPost {
     }
 }
 
-impl Settings<ClusterSdnIpamsPost> for ClusterSdnIpamsItem {
+impl Settings<ClusterSdnIpamsPost> for SdnIpam {
     const LEFT_OUT: &'static [&'static str] = &["digest"];
     const REMOVES: bool = false;
 }
@@ -3292,7 +3278,7 @@ impl ClusterSdnIpamsIpamPath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: [`ClusterSdnIpamsItem`]
+    /// * Gives: [`SdnIpam`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `SDN.Allocate` on path `/sdn/ipams/{ipam}`.
     #[cfg_attr(doc, doc(alias(
@@ -3300,7 +3286,7 @@ impl ClusterSdnIpamsIpamPath {
         "pvesh get /cluster/sdn/ipams/{ipam}", "SDN.Allocate"
     )))]
     #[inline]
-    pub fn get(&self) -> Request<ClusterSdnIpamsItem> {
+    pub fn get(&self) -> Request<SdnIpam> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/cluster/sdn/ipams/{ipam}",
@@ -3457,7 +3443,7 @@ impl ClusterSdnIpamsIpamPut {
     }
 }
 
-impl Settings<ClusterSdnIpamsIpamPut> for ClusterSdnIpamsItem {
+impl Settings<ClusterSdnIpamsIpamPut> for SdnIpam {
     const LEFT_OUT: &'static [&'static str] = &["ipam", "type"];
     const REMOVES: bool = true;
 }
@@ -3695,7 +3681,7 @@ impl ClusterSdnPath {
 impl ClusterSdnPrefixListsPath {
     /// Lists the prefix lists.
     ///
-    /// `GET /cluster/sdn/prefix-lists` → list of [`ClusterSdnPrefixListsItem`]
+    /// `GET /cluster/sdn/prefix-lists` → list of [`SdnPrefixList`]
     #[inline]
     pub fn get(&self) -> ClusterSdnPrefixListsGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3746,7 +3732,7 @@ impl ClusterSdnPrefixListsPath {
 /// # Ok(()) }
 /// ```
 ///
-/// * Gives: list of [`ClusterSdnPrefixListsItem`]
+/// * Gives: list of [`SdnPrefixList`]
 /// * Releases: since 9.2
 /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
 ///   * It shows lists only with one of `SDN.Audit`, `SDN.Allocate` on path
@@ -3758,9 +3744,9 @@ impl ClusterSdnPrefixListsPath {
 )))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterSdnPrefixListsGet(pub(crate) Request<Vec<ClusterSdnPrefixListsItem>>);
+pub struct ClusterSdnPrefixListsGet(pub(crate) Request<Vec<SdnPrefixList>>);
 
-request_impls!(ClusterSdnPrefixListsGet: Vec<ClusterSdnPrefixListsItem>);
+request_impls!(ClusterSdnPrefixListsGet: Vec<SdnPrefixList>);
 
 impl ClusterSdnPrefixListsGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
@@ -3854,7 +3840,7 @@ impl ClusterSdnPrefixListsPost {
     }
 }
 
-impl Settings<ClusterSdnPrefixListsPost> for ClusterSdnPrefixListsItem {
+impl Settings<ClusterSdnPrefixListsPost> for SdnPrefixList {
     const LEFT_OUT: &'static [&'static str] = &["pending", "state"];
     const REMOVES: bool = false;
 }
@@ -3892,7 +3878,7 @@ impl ClusterSdnPrefixListsIdPath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: [`ClusterSdnPrefixListsItem`]
+    /// * Gives: [`SdnPrefixList`]
     /// * Releases: since 9.2
     /// * Needs: `SDN.Audit` on path `/sdn/prefix-lists/{id}`.
     #[cfg_attr(doc, doc(alias(
@@ -3900,7 +3886,7 @@ impl ClusterSdnPrefixListsIdPath {
         "GET prefix-lists", "pvesh get /cluster/sdn/prefix-lists/{id}", "SDN.Audit"
     )))]
     #[inline]
-    pub fn get(&self) -> Request<ClusterSdnPrefixListsItem> {
+    pub fn get(&self) -> Request<SdnPrefixList> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/cluster/sdn/prefix-lists/{id}",
@@ -4025,7 +4011,7 @@ impl ClusterSdnPrefixListsIdPut {
     }
 }
 
-impl Settings<ClusterSdnPrefixListsIdPut> for ClusterSdnPrefixListsItem {
+impl Settings<ClusterSdnPrefixListsIdPut> for SdnPrefixList {
     const LEFT_OUT: &'static [&'static str] = &["id", "pending", "state"];
     const REMOVES: bool = true;
 }
@@ -4094,7 +4080,7 @@ impl ClusterSdnPrefixListsIdEntriesPath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: list of [`ClusterSdnPrefixListsEntriesItem`]
+    /// * Gives: list of [`SdnPrefixListEntry`]
     /// * Releases: since 9.2
     /// * Needs: `SDN.Audit` on path `/sdn/prefix-lists/{id}`.
     #[cfg_attr(doc, doc(alias(
@@ -4103,7 +4089,7 @@ impl ClusterSdnPrefixListsIdEntriesPath {
         "get prefix list entries", "GET entries", "pvesh get /cluster/sdn/prefix-lists/{id}/entries", "SDN.Audit"
     )))]
     #[inline]
-    pub fn get(&self) -> Request<Vec<ClusterSdnPrefixListsEntriesItem>> {
+    pub fn get(&self) -> Request<Vec<SdnPrefixListEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/cluster/sdn/prefix-lists/{id}/entries",
@@ -4154,9 +4140,9 @@ impl ClusterSdnPrefixListsIdEntriesPostRequired<0> {
     #[inline]
     pub fn action<How>(
         mut self,
-        action: impl IntoValue<ClusterSdnAction, How>,
+        action: impl IntoValue<SdnRouteAction, How>,
     ) -> ClusterSdnPrefixListsIdEntriesPostRequired<1> {
-        self.0.call.set_as::<ClusterSdnAction, How>("action", action);
+        self.0.call.set_as::<SdnRouteAction, How>("action", action);
         ClusterSdnPrefixListsIdEntriesPostRequired(self.0)
     }
 }
@@ -4178,7 +4164,7 @@ impl ClusterSdnPrefixListsIdEntriesPostRequired<1> {
 /// `POST /cluster/sdn/prefix-lists/{id}/entries`
 ///
 /// ```no_run
-/// use proxmox_api::pve::cluster_sdn::ClusterSdnAction;
+/// use proxmox_api::pve::cluster_sdn::SdnRouteAction;
 ///
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
 /// pve.cluster()
@@ -4187,7 +4173,7 @@ impl ClusterSdnPrefixListsIdEntriesPostRequired<1> {
 ///     .id("nightly")
 ///     .entries()
 ///     .post()
-///     .action(ClusterSdnAction::Permit)
+///     .action(SdnRouteAction::Permit)
 ///     .prefix("192.0.2.0/24")
 ///     .await?;
 /// # Ok(()) }
@@ -4257,7 +4243,7 @@ impl ClusterSdnPrefixListsIdEntriesPost {
     }
 }
 
-impl Settings<ClusterSdnPrefixListsIdEntriesPost> for ClusterSdnPrefixListsEntriesItem {
+impl Settings<ClusterSdnPrefixListsIdEntriesPost> for SdnPrefixListEntry {
     const LEFT_OUT: &'static [&'static str] = &["digest"];
     const REMOVES: bool = false;
 }
@@ -4305,7 +4291,7 @@ impl ClusterSdnPrefixListsIdEntriesUrlSeqPath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: [`ClusterSdnPrefixListsEntriesItem`]
+    /// * Gives: [`SdnPrefixListEntry`]
     /// * Releases: since 9.2
     /// * Needs: `SDN.Audit` on path `/sdn/prefix-lists/{id}`.
     #[cfg_attr(doc, doc(alias(
@@ -4314,7 +4300,7 @@ impl ClusterSdnPrefixListsIdEntriesUrlSeqPath {
         "SDN.Audit"
     )))]
     #[inline]
-    pub fn get(&self) -> Request<ClusterSdnPrefixListsEntriesItem> {
+    pub fn get(&self) -> Request<SdnPrefixListEntry> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/cluster/sdn/prefix-lists/{id}/entries/{url_seq}",
@@ -4391,11 +4377,8 @@ request_impls!(ClusterSdnPrefixListsIdEntriesUrlSeqPut:());
 impl ClusterSdnPrefixListsIdEntriesUrlSeqPut {
     /// What happens to routes that match: `permit` or `deny`.
     #[inline]
-    pub fn action<How>(
-        mut self,
-        action: impl IntoSetting<ClusterSdnAction, How>,
-    ) -> Self {
-        self.0.call.set_some::<ClusterSdnAction, How>("action", action);
+    pub fn action<How>(mut self, action: impl IntoSetting<SdnRouteAction, How>) -> Self {
+        self.0.call.set_some::<SdnRouteAction, How>("action", action);
         self
     }
 
@@ -4477,9 +4460,7 @@ impl ClusterSdnPrefixListsIdEntriesUrlSeqPut {
     }
 }
 
-impl Settings<ClusterSdnPrefixListsIdEntriesUrlSeqPut>
-
-for ClusterSdnPrefixListsEntriesItem {
+impl Settings<ClusterSdnPrefixListsIdEntriesUrlSeqPut> for SdnPrefixListEntry {
     const LEFT_OUT: &'static [&'static str] = &[];
     const REMOVES: bool = true;
 }
@@ -4621,7 +4602,7 @@ impl ClusterSdnPath {
 impl ClusterSdnRouteMapsPath {
     /// Lists the route maps.
     ///
-    /// `GET /cluster/sdn/route-maps` → list of [`ClusterSdnRouteMapsItem`]
+    /// `GET /cluster/sdn/route-maps` → list of [`SdnRouteMap`]
     #[inline]
     pub fn get(&self) -> ClusterSdnRouteMapsGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -4650,7 +4631,7 @@ impl ClusterSdnRouteMapsPath {
 /// # Ok(()) }
 /// ```
 ///
-/// * Gives: list of [`ClusterSdnRouteMapsItem`]
+/// * Gives: list of [`SdnRouteMap`]
 /// * Releases: since 9.2
 /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
 ///   * It shows route maps only with one of `SDN.Audit`, `SDN.Allocate` on path
@@ -4660,9 +4641,9 @@ impl ClusterSdnRouteMapsPath {
 )))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterSdnRouteMapsGet(pub(crate) Request<Vec<ClusterSdnRouteMapsItem>>);
+pub struct ClusterSdnRouteMapsGet(pub(crate) Request<Vec<SdnRouteMap>>);
 
-request_impls!(ClusterSdnRouteMapsGet: Vec<ClusterSdnRouteMapsItem>);
+request_impls!(ClusterSdnRouteMapsGet: Vec<SdnRouteMap>);
 
 impl ClusterSdnRouteMapsGet {
     /// Shows the configuration in force and not the edited one.
@@ -4694,7 +4675,7 @@ impl ClusterSdnRouteMapsPath {
 impl ClusterSdnRouteMapsEntriesPath {
     /// Lists the entries of all route maps.
     ///
-    /// `GET /cluster/sdn/route-maps/entries` → list of [`ClusterSdnRouteMapsEntriesItem`]
+    /// `GET /cluster/sdn/route-maps/entries` → list of [`SdnRouteMapEntry`]
     #[inline]
     pub fn get(&self) -> ClusterSdnRouteMapsEntriesGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -4744,7 +4725,7 @@ impl ClusterSdnRouteMapsEntriesPath {
 /// # Ok(()) }
 /// ```
 ///
-/// * Gives: list of [`ClusterSdnRouteMapsEntriesItem`]
+/// * Gives: list of [`SdnRouteMapEntry`]
 /// * Releases: since 9.2
 /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
 ///   * It shows entries only with one of `SDN.Audit`, `SDN.Allocate` on path
@@ -4756,11 +4737,9 @@ impl ClusterSdnRouteMapsEntriesPath {
 )))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterSdnRouteMapsEntriesGet(
-    pub(crate) Request<Vec<ClusterSdnRouteMapsEntriesItem>>,
-);
+pub struct ClusterSdnRouteMapsEntriesGet(pub(crate) Request<Vec<SdnRouteMapEntry>>);
 
-request_impls!(ClusterSdnRouteMapsEntriesGet: Vec<ClusterSdnRouteMapsEntriesItem>);
+request_impls!(ClusterSdnRouteMapsEntriesGet: Vec<SdnRouteMapEntry>);
 
 impl ClusterSdnRouteMapsEntriesGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
@@ -4815,9 +4794,9 @@ impl ClusterSdnRouteMapsEntriesPostRequired<2> {
     #[inline]
     pub fn action<How>(
         mut self,
-        action: impl IntoValue<ClusterSdnAction, How>,
+        action: impl IntoValue<SdnRouteAction, How>,
     ) -> ClusterSdnRouteMapsEntriesPost {
-        self.0.call.set_as::<ClusterSdnAction, How>("action", action);
+        self.0.call.set_as::<SdnRouteAction, How>("action", action);
         ClusterSdnRouteMapsEntriesPost(self.0)
     }
 }
@@ -4827,7 +4806,7 @@ impl ClusterSdnRouteMapsEntriesPostRequired<2> {
 /// `POST /cluster/sdn/route-maps/entries`
 ///
 /// ```no_run
-/// use proxmox_api::pve::cluster_sdn::ClusterSdnAction;
+/// use proxmox_api::pve::cluster_sdn::SdnRouteAction;
 ///
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
 /// pve.cluster()
@@ -4837,7 +4816,7 @@ impl ClusterSdnRouteMapsEntriesPostRequired<2> {
 ///     .post()
 ///     .route_map_id("routemapid")
 ///     .order(7)
-///     .action(ClusterSdnAction::Permit)
+///     .action(SdnRouteAction::Permit)
 ///     .await?;
 /// # Ok(()) }
 /// ```
@@ -4944,8 +4923,7 @@ impl ClusterSdnRouteMapsEntriesPath {
 impl ClusterSdnRouteMapsEntriesRouteMapIdPath {
     /// Lists the entries of one route map.
     ///
-    /// `GET /cluster/sdn/route-maps/entries/{route-map-id}` → list of
-    /// [`ClusterSdnRouteMapsEntriesItem`]
+    /// `GET /cluster/sdn/route-maps/entries/{route-map-id}` → list of [`SdnRouteMapEntry`]
     #[inline]
     pub fn get(&self) -> ClusterSdnRouteMapsEntriesRouteMapIdGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -4978,7 +4956,7 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdPath {
 /// # Ok(()) }
 /// ```
 ///
-/// * Gives: list of [`ClusterSdnRouteMapsEntriesItem`]
+/// * Gives: list of [`SdnRouteMapEntry`]
 /// * Releases: since 9.2
 /// * Needs: one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/route-maps/{route-map-id}`.
 #[cfg_attr(doc, doc(alias(
@@ -4989,10 +4967,10 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdPath {
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnRouteMapsEntriesRouteMapIdGet(
-    pub(crate) Request<Vec<ClusterSdnRouteMapsEntriesItem>>,
+    pub(crate) Request<Vec<SdnRouteMapEntry>>,
 );
 
-request_impls!(ClusterSdnRouteMapsEntriesRouteMapIdGet: Vec<ClusterSdnRouteMapsEntriesItem>);
+request_impls!(ClusterSdnRouteMapsEntriesRouteMapIdGet: Vec<SdnRouteMapEntry>);
 
 impl ClusterSdnRouteMapsEntriesRouteMapIdGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
@@ -5075,7 +5053,7 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: [`ClusterSdnRouteMapsEntriesItem`]
+    /// * Gives: [`SdnRouteMapEntry`]
     /// * Releases: since 9.2
     /// * Needs: one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/route-maps/{route-map-id}`.
     #[cfg_attr(doc, doc(alias(
@@ -5084,7 +5062,7 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath {
         "pvesh get /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}"
     )))]
     #[inline]
-    pub fn get(&self) -> Request<ClusterSdnRouteMapsEntriesItem> {
+    pub fn get(&self) -> Request<SdnRouteMapEntry> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}",
@@ -5166,11 +5144,8 @@ request_impls!(ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut:());
 impl ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut {
     /// What happens to routes that match: `permit` or `deny`.
     #[inline]
-    pub fn action<How>(
-        mut self,
-        action: impl IntoSetting<ClusterSdnAction, How>,
-    ) -> Self {
-        self.0.call.set_some::<ClusterSdnAction, How>("action", action);
+    pub fn action<How>(mut self, action: impl IntoSetting<SdnRouteAction, How>) -> Self {
+        self.0.call.set_some::<SdnRouteAction, How>("action", action);
         self
     }
 
@@ -5262,9 +5237,7 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut {
     }
 }
 
-impl Settings<ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut>
-
-for ClusterSdnRouteMapsEntriesItem {
+impl Settings<ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut> for SdnRouteMapEntry {
     const LEFT_OUT: &'static [&'static str] = &["order", "route-map-id"];
     const REMOVES: bool = true;
 }
@@ -5332,7 +5305,7 @@ impl ClusterSdnPath {
 impl ClusterSdnVnetsPath {
     /// Lists the virtual networks (VNets).
     ///
-    /// `GET /cluster/sdn/vnets` → list of [`ClusterSdnVnetsItem`]
+    /// `GET /cluster/sdn/vnets` → list of [`SdnVnet`]
     #[inline]
     pub fn get(&self) -> ClusterSdnVnetsGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -5393,7 +5366,7 @@ impl ClusterSdnVnetsPath {
 /// # Ok(()) }
 /// ```
 ///
-/// * Gives: list of [`ClusterSdnVnetsItem`]
+/// * Gives: list of [`SdnVnet`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
 ///   * It shows VNets only with one of `SDN.Audit`, `SDN.Allocate` on path
@@ -5405,9 +5378,9 @@ impl ClusterSdnVnetsPath {
 )))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterSdnVnetsGet(pub(crate) Request<Vec<ClusterSdnVnetsItem>>);
+pub struct ClusterSdnVnetsGet(pub(crate) Request<Vec<SdnVnet>>);
 
-request_impls!(ClusterSdnVnetsGet: Vec<ClusterSdnVnetsItem>);
+request_impls!(ClusterSdnVnetsGet: Vec<SdnVnet>);
 
 impl ClusterSdnVnetsGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
@@ -5528,11 +5501,8 @@ impl ClusterSdnVnetsPost {
 
     /// Kind of the object; always `vnet`.
     #[inline]
-    pub fn type_<How>(
-        mut self,
-        type_: impl IntoSetting<ClusterSdnVnetsType, How>,
-    ) -> Self {
-        self.0.call.set_some::<ClusterSdnVnetsType, How>("type", type_);
+    pub fn type_<How>(mut self, type_: impl IntoSetting<SdnVnetType, How>) -> Self {
+        self.0.call.set_some::<SdnVnetType, How>("type", type_);
         self
     }
 
@@ -5560,7 +5530,7 @@ impl ClusterSdnVnetsPost {
     }
 }
 
-impl Settings<ClusterSdnVnetsPost> for ClusterSdnVnetsItem {
+impl Settings<ClusterSdnVnetsPost> for SdnVnet {
     const LEFT_OUT: &'static [&'static str] = &["digest", "pending", "state"];
     const REMOVES: bool = false;
 }
@@ -5590,7 +5560,7 @@ impl ClusterSdnVnetsPath {
 impl ClusterSdnVnetsVnetPath {
     /// Reads the configuration of a VNet.
     ///
-    /// `GET /cluster/sdn/vnets/{vnet}` → [`ClusterSdnVnetsItem`]
+    /// `GET /cluster/sdn/vnets/{vnet}` → [`SdnVnet`]
     #[inline]
     pub fn get(&self) -> ClusterSdnVnetsVnetGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -5658,7 +5628,7 @@ impl ClusterSdnVnetsVnetPath {
 /// # Ok(()) }
 /// ```
 ///
-/// * Gives: [`ClusterSdnVnetsItem`]
+/// * Gives: [`SdnVnet`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/zones/{zone}/{vnet}`.
 #[cfg_attr(doc, doc(alias(
@@ -5667,9 +5637,9 @@ impl ClusterSdnVnetsVnetPath {
 )))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterSdnVnetsVnetGet(pub(crate) Request<ClusterSdnVnetsItem>);
+pub struct ClusterSdnVnetsVnetGet(pub(crate) Request<SdnVnet>);
 
-request_impls!(ClusterSdnVnetsVnetGet: ClusterSdnVnetsItem);
+request_impls!(ClusterSdnVnetsVnetGet: SdnVnet);
 
 impl ClusterSdnVnetsVnetGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
@@ -5799,7 +5769,7 @@ impl ClusterSdnVnetsVnetPut {
     }
 }
 
-impl Settings<ClusterSdnVnetsVnetPut> for ClusterSdnVnetsItem {
+impl Settings<ClusterSdnVnetsVnetPut> for SdnVnet {
     const LEFT_OUT: &'static [&'static str] = &["pending", "state", "type", "vnet"];
     const REMOVES: bool = true;
 }
@@ -6016,12 +5986,12 @@ impl ClusterSdnVnetsVnetFirewallOptionsPut {
     #[inline]
     pub fn log_level_forward<How>(
         mut self,
-        log_level_forward: impl IntoSetting<super::types::FirewallLogLevelForward, How>,
+        log_level_forward: impl IntoSetting<super::types::FirewallLogLevel, How>,
     ) -> Self {
         self.0
             .call
             .set_some::<
-                super::types::FirewallLogLevelForward,
+                super::types::FirewallLogLevel,
                 How,
             >("log_level_forward", log_level_forward);
         self
@@ -7011,7 +6981,7 @@ impl ClusterSdnVnetsVnetPath {
 impl ClusterSdnVnetsVnetSubnetsPath {
     /// Lists the subnets of a VNet.
     ///
-    /// `GET /cluster/sdn/vnets/{vnet}/subnets` → list of [`ClusterSdnVnetsSubnetsItem`]
+    /// `GET /cluster/sdn/vnets/{vnet}/subnets` → list of [`SdnSubnet`]
     #[inline]
     pub fn get(&self) -> ClusterSdnVnetsVnetSubnetsGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -7056,7 +7026,7 @@ impl ClusterSdnVnetsVnetSubnetsPath {
 /// # Ok(()) }
 /// ```
 ///
-/// * Gives: list of [`ClusterSdnVnetsSubnetsItem`]
+/// * Gives: list of [`SdnSubnet`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/zones/{zone}/{vnet}`.
 #[cfg_attr(doc, doc(alias(
@@ -7067,11 +7037,9 @@ impl ClusterSdnVnetsVnetSubnetsPath {
 )))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterSdnVnetsVnetSubnetsGet(
-    pub(crate) Request<Vec<ClusterSdnVnetsSubnetsItem>>,
-);
+pub struct ClusterSdnVnetsVnetSubnetsGet(pub(crate) Request<Vec<SdnSubnet>>);
 
-request_impls!(ClusterSdnVnetsVnetSubnetsGet: Vec<ClusterSdnVnetsSubnetsItem>);
+request_impls!(ClusterSdnVnetsVnetSubnetsGet: Vec<SdnSubnet>);
 
 impl ClusterSdnVnetsVnetSubnetsGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
@@ -7102,9 +7070,9 @@ impl ClusterSdnVnetsVnetSubnetsPostRequired<0> {
     #[inline]
     pub fn type_<How>(
         mut self,
-        type_: impl IntoValue<ClusterSdnVnetsSubnetsType, How>,
+        type_: impl IntoValue<SdnSubnetType, How>,
     ) -> ClusterSdnVnetsVnetSubnetsPostRequired<1> {
-        self.0.call.set_as::<ClusterSdnVnetsSubnetsType, How>("type", type_);
+        self.0.call.set_as::<SdnSubnetType, How>("type", type_);
         ClusterSdnVnetsVnetSubnetsPostRequired(self.0)
     }
 }
@@ -7126,7 +7094,7 @@ impl ClusterSdnVnetsVnetSubnetsPostRequired<1> {
 /// `POST /cluster/sdn/vnets/{vnet}/subnets`
 ///
 /// ```no_run
-/// use proxmox_api::pve::cluster_sdn::ClusterSdnVnetsSubnetsType;
+/// use proxmox_api::pve::cluster_sdn::SdnSubnetType;
 ///
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
 /// pve.cluster()
@@ -7135,7 +7103,7 @@ impl ClusterSdnVnetsVnetSubnetsPostRequired<1> {
 ///     .vnet("vnet1")
 ///     .subnets()
 ///     .post()
-///     .type_(ClusterSdnVnetsSubnetsType::Subnet)
+///     .type_(SdnSubnetType::Subnet)
 ///     .subnet("zone1-192.0.2.0-24")
 ///     .await?;
 /// # Ok(()) }
@@ -7230,7 +7198,7 @@ impl ClusterSdnVnetsVnetSubnetsPost {
     }
 }
 
-impl Settings<ClusterSdnVnetsVnetSubnetsPost> for ClusterSdnVnetsSubnetsItem {
+impl Settings<ClusterSdnVnetsVnetSubnetsPost> for SdnSubnet {
     const LEFT_OUT: &'static [&'static str] = &[
         "cidr",
         "digest",
@@ -7275,7 +7243,7 @@ impl ClusterSdnVnetsVnetSubnetsPath {
 impl ClusterSdnVnetsVnetSubnetsSubnetPath {
     /// Reads the configuration of a subnet.
     ///
-    /// `GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}` → [`ClusterSdnVnetsSubnetsItem`]
+    /// `GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}` → [`SdnSubnet`]
     #[inline]
     pub fn get(&self) -> ClusterSdnVnetsVnetSubnetsSubnetGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -7342,7 +7310,7 @@ impl ClusterSdnVnetsVnetSubnetsSubnetPath {
 /// # Ok(()) }
 /// ```
 ///
-/// * Gives: [`ClusterSdnVnetsSubnetsItem`]
+/// * Gives: [`SdnSubnet`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/zones/{zone}/{vnet}`.
 #[cfg_attr(doc, doc(alias(
@@ -7351,11 +7319,9 @@ impl ClusterSdnVnetsVnetSubnetsSubnetPath {
 )))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterSdnVnetsVnetSubnetsSubnetGet(
-    pub(crate) Request<ClusterSdnVnetsSubnetsItem>,
-);
+pub struct ClusterSdnVnetsVnetSubnetsSubnetGet(pub(crate) Request<SdnSubnet>);
 
-request_impls!(ClusterSdnVnetsVnetSubnetsSubnetGet: ClusterSdnVnetsSubnetsItem);
+request_impls!(ClusterSdnVnetsVnetSubnetsSubnetGet: SdnSubnet);
 
 impl ClusterSdnVnetsVnetSubnetsSubnetGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
@@ -7498,7 +7464,7 @@ impl ClusterSdnVnetsVnetSubnetsSubnetPut {
     }
 }
 
-impl Settings<ClusterSdnVnetsVnetSubnetsSubnetPut> for ClusterSdnVnetsSubnetsItem {
+impl Settings<ClusterSdnVnetsVnetSubnetsSubnetPut> for SdnSubnet {
     const LEFT_OUT: &'static [&'static str] = &[
         "cidr",
         "id",
@@ -7575,7 +7541,7 @@ impl ClusterSdnPath {
 impl ClusterSdnZonesPath {
     /// Lists the zones.
     ///
-    /// `GET /cluster/sdn/zones` → list of [`ClusterSdnZonesItem`]
+    /// `GET /cluster/sdn/zones` → list of [`SdnZone`]
     #[inline]
     pub fn get(&self) -> ClusterSdnZonesGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -7642,7 +7608,7 @@ impl ClusterSdnZonesPath {
 /// # Ok(()) }
 /// ```
 ///
-/// * Gives: list of [`ClusterSdnZonesItem`]
+/// * Gives: list of [`SdnZone`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
 ///   * It shows zones only with one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/zones/{zone}`.
@@ -7653,9 +7619,9 @@ impl ClusterSdnZonesPath {
 )))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterSdnZonesGet(pub(crate) Request<Vec<ClusterSdnZonesItem>>);
+pub struct ClusterSdnZonesGet(pub(crate) Request<Vec<SdnZone>>);
 
-request_impls!(ClusterSdnZonesGet: Vec<ClusterSdnZonesItem>);
+request_impls!(ClusterSdnZonesGet: Vec<SdnZone>);
 
 impl ClusterSdnZonesGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
@@ -7674,11 +7640,8 @@ impl ClusterSdnZonesGet {
 
     /// Lists only zones of this kind.
     #[inline]
-    pub fn type_<How>(
-        mut self,
-        type_: impl IntoSetting<ClusterSdnZonesType, How>,
-    ) -> Self {
-        self.0.call.set_some::<ClusterSdnZonesType, How>("type", type_);
+    pub fn type_<How>(mut self, type_: impl IntoSetting<SdnZoneType, How>) -> Self {
+        self.0.call.set_some::<SdnZoneType, How>("type", type_);
         self
     }
 }
@@ -7696,9 +7659,9 @@ impl ClusterSdnZonesPostRequired<0> {
     #[inline]
     pub fn type_<How>(
         mut self,
-        type_: impl IntoValue<ClusterSdnZonesType, How>,
+        type_: impl IntoValue<SdnZoneType, How>,
     ) -> ClusterSdnZonesPostRequired<1> {
-        self.0.call.set_as::<ClusterSdnZonesType, How>("type", type_);
+        self.0.call.set_as::<SdnZoneType, How>("type", type_);
         ClusterSdnZonesPostRequired(self.0)
     }
 }
@@ -7720,16 +7683,10 @@ impl ClusterSdnZonesPostRequired<1> {
 /// `POST /cluster/sdn/zones`
 ///
 /// ```no_run
-/// use proxmox_api::pve::cluster_sdn::ClusterSdnZonesType;
+/// use proxmox_api::pve::cluster_sdn::SdnZoneType;
 ///
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
-/// pve.cluster()
-///     .sdn()
-///     .zones()
-///     .post()
-///     .type_(ClusterSdnZonesType::Evpn)
-///     .zone("zone1")
-///     .await?;
+/// pve.cluster().sdn().zones().post().type_(SdnZoneType::Evpn).zone("zone1").await?;
 /// # Ok(()) }
 /// ```
 ///
@@ -7805,11 +7762,8 @@ impl ClusterSdnZonesPost {
 
     /// DHCP server that serves the subnets of the zone. Since 8.1.
     #[inline]
-    pub fn dhcp<How>(
-        mut self,
-        dhcp: impl IntoSetting<ClusterSdnZonesDhcp, How>,
-    ) -> Self {
-        self.0.call.set_some::<ClusterSdnZonesDhcp, How>("dhcp", dhcp);
+    pub fn dhcp<How>(mut self, dhcp: impl IntoSetting<SdnZoneDhcp, How>) -> Self {
+        self.0.call.set_some::<SdnZoneDhcp, How>("dhcp", dhcp);
         self
     }
 
@@ -8019,7 +7973,7 @@ impl ClusterSdnZonesPost {
     }
 }
 
-impl Settings<ClusterSdnZonesPost> for ClusterSdnZonesItem {
+impl Settings<ClusterSdnZonesPost> for SdnZone {
     const LEFT_OUT: &'static [&'static str] = &["digest", "pending", "state"];
     const REMOVES: bool = false;
 }
@@ -8049,7 +8003,7 @@ impl ClusterSdnZonesPath {
 impl ClusterSdnZonesZonePath {
     /// Reads the configuration of a zone.
     ///
-    /// `GET /cluster/sdn/zones/{zone}` → [`ClusterSdnZonesItem`]
+    /// `GET /cluster/sdn/zones/{zone}` → [`SdnZone`]
     #[inline]
     pub fn get(&self) -> ClusterSdnZonesZoneGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -8126,7 +8080,7 @@ impl ClusterSdnZonesZonePath {
 /// # Ok(()) }
 /// ```
 ///
-/// * Gives: [`ClusterSdnZonesItem`]
+/// * Gives: [`SdnZone`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `SDN.Allocate` on path `/sdn/zones/{zone}`.
 #[cfg_attr(doc, doc(alias(
@@ -8135,9 +8089,9 @@ impl ClusterSdnZonesZonePath {
 )))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterSdnZonesZoneGet(pub(crate) Request<ClusterSdnZonesItem>);
+pub struct ClusterSdnZonesZoneGet(pub(crate) Request<SdnZone>);
 
-request_impls!(ClusterSdnZonesZoneGet: ClusterSdnZonesItem);
+request_impls!(ClusterSdnZonesZoneGet: SdnZone);
 
 impl ClusterSdnZonesZoneGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
@@ -8230,11 +8184,8 @@ impl ClusterSdnZonesZonePut {
 
     /// DHCP server that serves the subnets of the zone. Since 8.1.
     #[inline]
-    pub fn dhcp<How>(
-        mut self,
-        dhcp: impl IntoSetting<ClusterSdnZonesDhcp, How>,
-    ) -> Self {
-        self.0.call.set_some::<ClusterSdnZonesDhcp, How>("dhcp", dhcp);
+    pub fn dhcp<How>(mut self, dhcp: impl IntoSetting<SdnZoneDhcp, How>) -> Self {
+        self.0.call.set_some::<SdnZoneDhcp, How>("dhcp", dhcp);
         self
     }
 
@@ -8459,7 +8410,7 @@ impl ClusterSdnZonesZonePut {
     }
 }
 
-impl Settings<ClusterSdnZonesZonePut> for ClusterSdnZonesItem {
+impl Settings<ClusterSdnZonesZonePut> for SdnZone {
     const LEFT_OUT: &'static [&'static str] = &["pending", "state", "type", "zone"];
     const REMOVES: bool = true;
 }
@@ -8496,665 +8447,6 @@ impl ClusterSdnZonesZoneDelete {
         self
     }
 }
-
-/// What happens to routes that match: `permit` or `deny`.
-///
-/// Given by [`GET /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsGet),
-/// [`GET /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPath::get),
-/// [`GET /cluster/sdn/prefix-lists/{id}/entries`](ClusterSdnPrefixListsIdEntriesPath::get),
-/// [`GET /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqPath::get),
-/// [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet),
-/// [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet),
-/// [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get).
-/// Taken by [`POST /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsPost),
-/// [`PUT /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPut),
-/// [`POST /cluster/sdn/prefix-lists/{id}/entries`](ClusterSdnPrefixListsIdEntriesPost),
-/// [`PUT /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqPut),
-/// [`POST /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesPost),
-/// [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum ClusterSdnAction {
-    /// The value `permit`.
-    Permit,
-    /// The value `deny`.
-    Deny,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(ClusterSdnAction {
-    "permit" Permit, "deny" Deny,
-});
-
-/// Whether sessions are external or internal BGP; `auto` follows a BGP controller, else internal.
-///
-/// Given by [`GET /cluster/sdn/controllers`](ClusterSdnControllersGet),
-/// [`GET /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerGet).
-/// Taken by [`POST /cluster/sdn/controllers`](ClusterSdnControllersPost),
-/// [`PUT /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerPut).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum ClusterSdnControllersBgpMode {
-    /// The value `auto`.
-    Auto,
-    /// The value `external`.
-    External,
-    /// The value `internal`.
-    Internal,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(ClusterSdnControllersBgpMode {
-    "auto" Auto, "external" External, "internal" Internal,
-});
-
-/// One element of the answer to `GET /cluster/sdn/controllers`, which lists the routing
-/// controllers.
-///
-/// Given by [`GET /cluster/sdn/controllers`](ClusterSdnControllersGet),
-/// [`GET /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerGet).
-#[non_exhaustive]
-pub struct ClusterSdnControllersItem {
-    /// Own autonomous system number; BGP and EVPN. From 0 to 4294967295.
-    pub asn: Option<i64>,
-    /// Whether sessions are external or internal BGP; `auto` follows a BGP controller, else
-    /// internal. Default: `auto`. Since 9.2.
-    #[cfg_attr(doc, doc(alias("bgp-mode")))]
-    pub bgp_mode: Option<ClusterSdnControllersBgpMode>,
-    /// Uses paths through different systems at once if they are equally long; BGP.
-    #[cfg_attr(doc, doc(alias("bgp-multipath-as-path-relax")))]
-    pub bgp_multipath_as_path_relax: Option<bool>,
-    /// Whether paths through different systems are used at once if equally long; BGP.
-    #[cfg_attr(doc, doc(alias("bgp-multipath-as-relax")))]
-    pub bgp_multipath_as_relax: Option<bool>,
-    /// Name of the controller.
-    pub controller: String,
-    /// Checksum of the configuration; on a write, the call fails if it changed since.
-    pub digest: Option<String>,
-    /// Treats the peers as external ones (eBGP); BGP.
-    pub ebgp: Option<bool>,
-    /// How many hops an external peer may be away; BGP with `ebgp`.
-    #[cfg_attr(doc, doc(alias("ebgp-multihop")))]
-    pub ebgp_multihop: Option<i64>,
-    /// Fabric whose members become the peers; EVPN. Since 9.0.
-    pub fabric: Option<String>,
-    /// Domain the IS-IS controller routes in.
-    #[cfg_attr(doc, doc(alias("isis-domain")))]
-    pub isis_domain: Option<String>,
-    /// Comma-separated interfaces that speak IS-IS; IS-IS.
-    #[cfg_attr(doc, doc(alias("isis-ifaces")))]
-    pub isis_ifaces: Option<List>,
-    /// Network entity title of the node; IS-IS.
-    #[cfg_attr(doc, doc(alias("isis-net")))]
-    pub isis_net: Option<String>,
-    /// Loopback or dummy interface that holds the router address; BGP.
-    pub loopback: Option<String>,
-    /// Node the controller runs on.
-    pub node: Option<NodeName>,
-    /// Comma-separated nodes the controller runs on. Since 9.2.
-    pub nodes: Option<List<NodeName>>,
-    /// Name of the peer group in the FRR configuration; EVPN. Since 9.2.
-    #[cfg_attr(doc, doc(alias("peer-group-name")))]
-    pub peer_group_name: Option<String>,
-    /// Comma-separated addresses of the peers.
-    pub peers: Option<List<IpAddress>>,
-    /// In the request, shows changes not applied yet; in the answer, the settings they alter.
-    pub pending: Option<ClusterSdnControllersPending>,
-    /// Route map applied to routes that are received. Since 9.2.
-    #[cfg_attr(doc, doc(alias("route-map-in")))]
-    pub route_map_in: Option<String>,
-    /// Route map applied to routes that are announced. Since 9.2.
-    #[cfg_attr(doc, doc(alias("route-map-out")))]
-    pub route_map_out: Option<String>,
-    /// Whether the object is new, changed or deleted compared with what is applied; absent if it is
-    /// neither.
-    pub state: Option<ClusterSdnState>,
-    /// Kind of the controller.
-    pub type_: ClusterSdnControllersType,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterSdnControllersItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
-    #[inline]
-    #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-
-    ///Sets `asn`.
-    #[inline]
-    #[must_use]
-    pub fn asn<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        set::set(&mut self.asn, &mut self.extra, "asn", value);
-        self
-    }
-
-    ///Sets `bgp-mode`.
-    #[inline]
-    #[must_use]
-    pub fn bgp_mode<How>(
-        mut self,
-        value: impl IntoSetting<ClusterSdnControllersBgpMode, How>,
-    ) -> Self {
-        set::set(&mut self.bgp_mode, &mut self.extra, "bgp-mode", value);
-        self
-    }
-
-    ///Sets `bgp-multipath-as-path-relax`.
-    #[inline]
-    #[must_use]
-    pub fn bgp_multipath_as_path_relax<How>(
-        mut self,
-        value: impl IntoSetting<bool, How>,
-    ) -> Self {
-        set::set(
-            &mut self.bgp_multipath_as_path_relax,
-            &mut self.extra,
-            "bgp-multipath-as-path-relax",
-            value,
-        );
-        self
-    }
-
-    ///Sets `bgp-multipath-as-relax`.
-    #[inline]
-    #[must_use]
-    pub fn bgp_multipath_as_relax<How>(
-        mut self,
-        value: impl IntoSetting<bool, How>,
-    ) -> Self {
-        set::set(
-            &mut self.bgp_multipath_as_relax,
-            &mut self.extra,
-            "bgp-multipath-as-relax",
-            value,
-        );
-        self
-    }
-
-    ///Sets `controller`.
-    #[inline]
-    #[must_use]
-    pub fn controller<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        set::put(&mut self.controller, &mut self.extra, "controller", value);
-        self
-    }
-
-    ///Sets `digest`.
-    #[inline]
-    #[must_use]
-    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.digest, &mut self.extra, "digest", value);
-        self
-    }
-
-    ///Sets `ebgp`.
-    #[inline]
-    #[must_use]
-    pub fn ebgp<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        set::set(&mut self.ebgp, &mut self.extra, "ebgp", value);
-        self
-    }
-
-    ///Sets `ebgp-multihop`.
-    #[inline]
-    #[must_use]
-    pub fn ebgp_multihop<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        set::set(&mut self.ebgp_multihop, &mut self.extra, "ebgp-multihop", value);
-        self
-    }
-
-    ///Sets `fabric`.
-    #[inline]
-    #[must_use]
-    pub fn fabric<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.fabric, &mut self.extra, "fabric", value);
-        self
-    }
-
-    ///Sets `isis-domain`.
-    #[inline]
-    #[must_use]
-    pub fn isis_domain<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.isis_domain, &mut self.extra, "isis-domain", value);
-        self
-    }
-
-    ///Sets `isis-ifaces`.
-    #[inline]
-    #[must_use]
-    pub fn isis_ifaces<How>(
-        mut self,
-        value: impl IntoItemsSetting<String, How>,
-    ) -> Self {
-        set::set_list(&mut self.isis_ifaces, &mut self.extra, "isis-ifaces", value);
-        self
-    }
-
-    ///Sets `isis-net`.
-    #[inline]
-    #[must_use]
-    pub fn isis_net<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.isis_net, &mut self.extra, "isis-net", value);
-        self
-    }
-
-    ///Sets `loopback`.
-    #[inline]
-    #[must_use]
-    pub fn loopback<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.loopback, &mut self.extra, "loopback", value);
-        self
-    }
-
-    ///Sets `node`.
-    #[inline]
-    #[must_use]
-    pub fn node<How>(mut self, value: impl IntoSetting<NodeName, How>) -> Self {
-        set::set(&mut self.node, &mut self.extra, "node", value);
-        self
-    }
-
-    ///Sets `nodes`.
-    #[inline]
-    #[must_use]
-    pub fn nodes<How>(mut self, value: impl IntoItemsSetting<NodeName, How>) -> Self {
-        set::set_list(&mut self.nodes, &mut self.extra, "nodes", value);
-        self
-    }
-
-    ///Sets `peer-group-name`.
-    #[inline]
-    #[must_use]
-    pub fn peer_group_name<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.peer_group_name, &mut self.extra, "peer-group-name", value);
-        self
-    }
-
-    ///Sets `peers`.
-    #[inline]
-    #[must_use]
-    pub fn peers<How>(mut self, value: impl IntoItemsSetting<IpAddress, How>) -> Self {
-        set::set_list(&mut self.peers, &mut self.extra, "peers", value);
-        self
-    }
-
-    ///Sets `pending`.
-    #[inline]
-    #[must_use]
-    pub fn pending<How>(
-        mut self,
-        value: impl IntoSetting<ClusterSdnControllersPending, How>,
-    ) -> Self {
-        set::set(&mut self.pending, &mut self.extra, "pending", value);
-        self
-    }
-
-    ///Sets `route-map-in`.
-    #[inline]
-    #[must_use]
-    pub fn route_map_in<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.route_map_in, &mut self.extra, "route-map-in", value);
-        self
-    }
-
-    ///Sets `route-map-out`.
-    #[inline]
-    #[must_use]
-    pub fn route_map_out<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.route_map_out, &mut self.extra, "route-map-out", value);
-        self
-    }
-
-    ///Sets `state`.
-    #[inline]
-    #[must_use]
-    pub fn state<How>(mut self, value: impl IntoSetting<ClusterSdnState, How>) -> Self {
-        set::set(&mut self.state, &mut self.extra, "state", value);
-        self
-    }
-
-    ///Sets `type`.
-    #[inline]
-    #[must_use]
-    pub fn type_<How>(
-        mut self,
-        value: impl IntoValue<ClusterSdnControllersType, How>,
-    ) -> Self {
-        set::put(&mut self.type_, &mut self.extra, "type", value);
-        self
-    }
-
-    /// The changes that turn this into `other`; the digests do not count.
-    #[must_use]
-    pub fn diff(&self, other: &Self) -> Changes<Self> {
-        settings::diff(self, other)
-    }
-
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
-    #[must_use]
-    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
-        settings::drift(self, wanted)
-    }
-}
-
-object!(ClusterSdnControllersItem {
-    required: ["controller" controller, "type" type_],
-    optional: [
-        "asn" asn,
-        "bgp-mode" bgp_mode,
-        "bgp-multipath-as-path-relax" bgp_multipath_as_path_relax,
-        "bgp-multipath-as-relax" bgp_multipath_as_relax,
-        "digest" digest,
-        "ebgp" ebgp,
-        "ebgp-multihop" ebgp_multihop,
-        "fabric" fabric,
-        "isis-domain" isis_domain,
-        "isis-ifaces" isis_ifaces,
-        "isis-net" isis_net,
-        "loopback" loopback,
-        "node" node,
-        "nodes" nodes,
-        "peer-group-name" peer_group_name,
-        "peers" peers,
-        "pending" pending,
-        "route-map-in" route_map_in,
-        "route-map-out" route_map_out,
-        "state" state,
-    ],
-    others: extra,
-});
-
-/// In the request, shows changes not applied yet; in the answer, the settings they alter.
-///
-/// Given by [`GET /cluster/sdn/controllers`](ClusterSdnControllersGet),
-/// [`GET /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerGet).
-#[non_exhaustive]
-pub struct ClusterSdnControllersPending {
-    /// Own autonomous system number; BGP and EVPN. From 0 to 4294967295.
-    pub asn: Option<Pending<i64>>,
-    /// Whether sessions are external or internal BGP; `auto` follows a BGP controller, else
-    /// internal. Default: `auto`. Since 9.2.
-    #[cfg_attr(doc, doc(alias("bgp-mode")))]
-    pub bgp_mode: Option<Pending<ClusterSdnControllersBgpMode>>,
-    /// Uses paths through different systems at once if they are equally long; BGP.
-    #[cfg_attr(doc, doc(alias("bgp-multipath-as-path-relax")))]
-    pub bgp_multipath_as_path_relax: Option<Pending<bool>>,
-    /// Whether paths through different systems are used at once if equally long; BGP.
-    #[cfg_attr(doc, doc(alias("bgp-multipath-as-relax")))]
-    pub bgp_multipath_as_relax: Option<Pending<bool>>,
-    /// Treats the peers as external ones (eBGP); BGP.
-    pub ebgp: Option<Pending<bool>>,
-    /// How many hops an external peer may be away; BGP with `ebgp`.
-    #[cfg_attr(doc, doc(alias("ebgp-multihop")))]
-    pub ebgp_multihop: Option<Pending<i64>>,
-    /// Fabric whose members become the peers; EVPN. Since 9.0.
-    pub fabric: Option<Pending<String>>,
-    /// Domain the IS-IS controller routes in.
-    #[cfg_attr(doc, doc(alias("isis-domain")))]
-    pub isis_domain: Option<Pending<String>>,
-    /// Comma-separated interfaces that speak IS-IS; IS-IS.
-    #[cfg_attr(doc, doc(alias("isis-ifaces")))]
-    pub isis_ifaces: Option<Pending<List>>,
-    /// Network entity title of the node; IS-IS.
-    #[cfg_attr(doc, doc(alias("isis-net")))]
-    pub isis_net: Option<Pending<String>>,
-    /// Loopback or dummy interface that holds the router address; BGP.
-    pub loopback: Option<Pending<String>>,
-    /// Node the controller runs on.
-    pub node: Option<Pending<String>>,
-    /// Comma-separated nodes the controller runs on. Since 9.2.
-    pub nodes: Option<Pending<List<NodeName>>>,
-    /// Name of the peer group in the FRR configuration; EVPN. Since 9.2.
-    #[cfg_attr(doc, doc(alias("peer-group-name")))]
-    pub peer_group_name: Option<Pending<String>>,
-    /// Comma-separated addresses of the peers.
-    pub peers: Option<Pending<String>>,
-    /// Route map applied to routes that are received. Since 9.2.
-    #[cfg_attr(doc, doc(alias("route-map-in")))]
-    pub route_map_in: Option<Pending<String>>,
-    /// Route map applied to routes that are announced. Since 9.2.
-    #[cfg_attr(doc, doc(alias("route-map-out")))]
-    pub route_map_out: Option<Pending<String>>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterSdnControllersPending {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(ClusterSdnControllersPending {
-    optional: [
-        "asn" asn,
-        "bgp-mode" bgp_mode,
-        "bgp-multipath-as-path-relax" bgp_multipath_as_path_relax,
-        "bgp-multipath-as-relax" bgp_multipath_as_relax,
-        "ebgp" ebgp,
-        "ebgp-multihop" ebgp_multihop,
-        "fabric" fabric,
-        "isis-domain" isis_domain,
-        "isis-ifaces" isis_ifaces,
-        "isis-net" isis_net,
-        "loopback" loopback,
-        "node" node,
-        "nodes" nodes,
-        "peer-group-name" peer_group_name,
-        "peers" peers,
-        "route-map-in" route_map_in,
-        "route-map-out" route_map_out,
-    ],
-    others: extra,
-});
-
-impl Default for ClusterSdnControllersPending {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// Kind of the controller.
-///
-/// Given by [`GET /cluster/sdn/controllers`](ClusterSdnControllersGet),
-/// [`GET /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerGet).
-/// Taken by [`GET /cluster/sdn/controllers`](ClusterSdnControllersGet),
-/// [`POST /cluster/sdn/controllers`](ClusterSdnControllersPost).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum ClusterSdnControllersType {
-    /// The value `bgp`.
-    Bgp,
-    /// The value `evpn`.
-    Evpn,
-    /// The value `faucet`.
-    Faucet,
-    /// The value `isis`.
-    Isis,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(ClusterSdnControllersType {
-    "bgp" Bgp, "evpn" Evpn, "faucet" Faucet, "isis" Isis,
-});
-
-/// One element of the answer to `GET /cluster/sdn/dns`, which lists the DNS servers that names are
-/// registered with.
-///
-/// Given by [`GET /cluster/sdn/dns`](ClusterSdnDnsGet),
-/// [`GET /cluster/sdn/dns/{dns}`](ClusterSdnDnsDnsPath::get).
-#[non_exhaustive]
-pub struct ClusterSdnDnsItem {
-    /// Checksum of the configuration; on a write, the call fails if it changed since.
-    pub digest: Option<String>,
-    /// Name of the DNS server entry.
-    pub dns: String,
-    /// SHA-256 fingerprint of the server's certificate, needed if no trusted CA signed it.
-    pub fingerprint: Option<String>,
-    /// API key for the server.
-    pub key: Option<Secret>,
-    /// Prefix length that picks the reverse zone of an IPv6 address.
-    pub reversemaskv6: Option<i64>,
-    /// Prefix length for reverse zones of IPv6; see also `reversemaskv6`.
-    pub reversev6mask: Option<i64>,
-    /// Time to live of the records, in seconds.
-    pub ttl: Option<i64>,
-    /// Kind of the DNS server.
-    pub type_: Option<ClusterSdnDnsType>,
-    /// Base address of the server's API.
-    pub url: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterSdnDnsItem {
-    /// A value of what always comes in an answer.
-    #[inline]
-    #[must_use]
-    pub fn new<How0>(dns: impl IntoValue<String, How0>) -> Self {
-        let mut new = <Self as Object>::empty();
-        set::put(&mut new.dns, &mut new.extra, "dns", dns);
-        new
-    }
-
-    ///Sets `digest`.
-    #[inline]
-    #[must_use]
-    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.digest, &mut self.extra, "digest", value);
-        self
-    }
-
-    ///Sets `dns`.
-    #[inline]
-    #[must_use]
-    pub fn dns<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        set::put(&mut self.dns, &mut self.extra, "dns", value);
-        self
-    }
-
-    ///Sets `fingerprint`.
-    #[inline]
-    #[must_use]
-    pub fn fingerprint<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.fingerprint, &mut self.extra, "fingerprint", value);
-        self
-    }
-
-    ///Sets `key`.
-    #[inline]
-    #[must_use]
-    pub fn key<How>(mut self, value: impl IntoSetting<Secret, How>) -> Self {
-        set::set(&mut self.key, &mut self.extra, "key", value);
-        self
-    }
-
-    ///Sets `reversemaskv6`.
-    #[inline]
-    #[must_use]
-    pub fn reversemaskv6<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        set::set(&mut self.reversemaskv6, &mut self.extra, "reversemaskv6", value);
-        self
-    }
-
-    ///Sets `reversev6mask`.
-    #[inline]
-    #[must_use]
-    pub fn reversev6mask<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        set::set(&mut self.reversev6mask, &mut self.extra, "reversev6mask", value);
-        self
-    }
-
-    ///Sets `ttl`.
-    #[inline]
-    #[must_use]
-    pub fn ttl<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        set::set(&mut self.ttl, &mut self.extra, "ttl", value);
-        self
-    }
-
-    ///Sets `type`.
-    #[inline]
-    #[must_use]
-    pub fn type_<How>(
-        mut self,
-        value: impl IntoSetting<ClusterSdnDnsType, How>,
-    ) -> Self {
-        set::set(&mut self.type_, &mut self.extra, "type", value);
-        self
-    }
-
-    ///Sets `url`.
-    #[inline]
-    #[must_use]
-    pub fn url<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.url, &mut self.extra, "url", value);
-        self
-    }
-
-    /// The changes that turn this into `other`; the digests do not count.
-    #[must_use]
-    pub fn diff(&self, other: &Self) -> Changes<Self> {
-        settings::diff(self, other)
-    }
-
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
-    #[must_use]
-    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
-        settings::drift(self, wanted)
-    }
-}
-
-object!(ClusterSdnDnsItem {
-    required: ["dns" dns],
-    optional: [
-        "digest" digest,
-        "fingerprint" fingerprint,
-        "key" key,
-        "reversemaskv6" reversemaskv6,
-        "reversev6mask" reversev6mask,
-        "ttl" ttl,
-        "type" type_,
-        "url" url,
-    ],
-    others: extra,
-});
-
-/// Kind of the DNS server.
-///
-/// Given by [`GET /cluster/sdn/dns`](ClusterSdnDnsGet),
-/// [`GET /cluster/sdn/dns/{dns}`](ClusterSdnDnsDnsPath::get).
-/// Taken by [`GET /cluster/sdn/dns`](ClusterSdnDnsGet),
-/// [`POST /cluster/sdn/dns`](ClusterSdnDnsPost).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum ClusterSdnDnsType {
-    /// The value `powerdns`.
-    Powerdns,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(ClusterSdnDnsType {
-    "powerdns" Powerdns,
-});
 
 /// The answer to `GET /cluster/sdn/dry-run`, which shows what applying the pending changes would
 /// alter on a node.
@@ -10254,129 +9546,6 @@ open_enum_impls!(ClusterSdnFabricsRole {
     "internal" Internal, "external" External,
 });
 
-/// One element of the answer to `GET /cluster/sdn/ipams`, which lists the IP address managers
-/// (IPAMs).
-///
-/// Given by [`GET /cluster/sdn/ipams`](ClusterSdnIpamsGet),
-/// [`GET /cluster/sdn/ipams/{ipam}`](ClusterSdnIpamsIpamPath::get).
-#[non_exhaustive]
-pub struct ClusterSdnIpamsItem {
-    /// Checksum of the configuration; on a write, the call fails if it changed since.
-    pub digest: Option<String>,
-    /// SHA-256 fingerprint of the server's certificate, needed if no trusted CA signed it.
-    pub fingerprint: Option<String>,
-    /// Name of the IP address manager.
-    pub ipam: String,
-    /// Number of the section to use; phpIPAM only.
-    pub section: Option<i64>,
-    /// API token for the server.
-    pub token: Option<Secret>,
-    /// Kind of the IP address manager.
-    pub type_: Option<ClusterSdnIpamsType>,
-    /// Base address of the server's API.
-    pub url: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterSdnIpamsItem {
-    /// A value of what always comes in an answer.
-    #[inline]
-    #[must_use]
-    pub fn new<How0>(ipam: impl IntoValue<String, How0>) -> Self {
-        let mut new = <Self as Object>::empty();
-        set::put(&mut new.ipam, &mut new.extra, "ipam", ipam);
-        new
-    }
-
-    ///Sets `digest`.
-    #[inline]
-    #[must_use]
-    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.digest, &mut self.extra, "digest", value);
-        self
-    }
-
-    ///Sets `fingerprint`.
-    #[inline]
-    #[must_use]
-    pub fn fingerprint<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.fingerprint, &mut self.extra, "fingerprint", value);
-        self
-    }
-
-    ///Sets `ipam`.
-    #[inline]
-    #[must_use]
-    pub fn ipam<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        set::put(&mut self.ipam, &mut self.extra, "ipam", value);
-        self
-    }
-
-    ///Sets `section`.
-    #[inline]
-    #[must_use]
-    pub fn section<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        set::set(&mut self.section, &mut self.extra, "section", value);
-        self
-    }
-
-    ///Sets `token`.
-    #[inline]
-    #[must_use]
-    pub fn token<How>(mut self, value: impl IntoSetting<Secret, How>) -> Self {
-        set::set(&mut self.token, &mut self.extra, "token", value);
-        self
-    }
-
-    ///Sets `type`.
-    #[inline]
-    #[must_use]
-    pub fn type_<How>(
-        mut self,
-        value: impl IntoSetting<ClusterSdnIpamsType, How>,
-    ) -> Self {
-        set::set(&mut self.type_, &mut self.extra, "type", value);
-        self
-    }
-
-    ///Sets `url`.
-    #[inline]
-    #[must_use]
-    pub fn url<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.url, &mut self.extra, "url", value);
-        self
-    }
-
-    /// The changes that turn this into `other`; the digests do not count.
-    #[must_use]
-    pub fn diff(&self, other: &Self) -> Changes<Self> {
-        settings::diff(self, other)
-    }
-
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
-    #[must_use]
-    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
-        settings::drift(self, wanted)
-    }
-}
-
-object!(ClusterSdnIpamsItem {
-    required: ["ipam" ipam],
-    optional: [
-        "digest" digest,
-        "fingerprint" fingerprint,
-        "section" section,
-        "token" token,
-        "type" type_,
-        "url" url,
-    ],
-    others: extra,
-});
-
 /// One element of the answer to `GET /cluster/sdn/ipams/{ipam}/status`, which lists the addresses
 /// given out.
 ///
@@ -10419,449 +9588,6 @@ object!(ClusterSdnIpamsStatusItem {
     others: extra,
 });
 
-/// Kind of the IP address manager.
-///
-/// Given by [`GET /cluster/sdn/ipams`](ClusterSdnIpamsGet),
-/// [`GET /cluster/sdn/ipams/{ipam}`](ClusterSdnIpamsIpamPath::get).
-/// Taken by [`GET /cluster/sdn/ipams`](ClusterSdnIpamsGet),
-/// [`POST /cluster/sdn/ipams`](ClusterSdnIpamsPost).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum ClusterSdnIpamsType {
-    /// The value `netbox`.
-    Netbox,
-    /// The value `phpipam`.
-    Phpipam,
-    /// The value `pve`.
-    Pve,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(ClusterSdnIpamsType {
-    "netbox" Netbox, "phpipam" Phpipam, "pve" Pve,
-});
-
-/// One element of the answer to `GET /cluster/sdn/prefix-lists/{id}/entries`, which lists the
-/// entries of a prefix list.
-///
-/// Given by
-/// [`GET /cluster/sdn/prefix-lists/{id}/entries`](ClusterSdnPrefixListsIdEntriesPath::get),
-/// [`GET /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqPath::get).
-#[non_exhaustive]
-pub struct ClusterSdnPrefixListsEntriesItem {
-    /// What happens to routes that match: `permit` or `deny`.
-    pub action: Option<ClusterSdnAction>,
-    /// Checksum of the configuration; on a write, the call fails if it changed since.
-    pub digest: Option<String>,
-    /// Smallest prefix length that still matches.
-    pub ge: Option<i64>,
-    /// Largest prefix length that still matches.
-    pub le: Option<i64>,
-    /// Network to match, in CIDR notation.
-    pub prefix: Option<Cidr>,
-    /// Number of the entry; lower ones are checked first.
-    pub seq: Option<i64>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterSdnPrefixListsEntriesItem {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-
-    ///Sets `action`.
-    #[inline]
-    #[must_use]
-    pub fn action<How>(
-        mut self,
-        value: impl IntoSetting<ClusterSdnAction, How>,
-    ) -> Self {
-        set::set(&mut self.action, &mut self.extra, "action", value);
-        self
-    }
-
-    ///Sets `digest`.
-    #[inline]
-    #[must_use]
-    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.digest, &mut self.extra, "digest", value);
-        self
-    }
-
-    ///Sets `ge`.
-    #[inline]
-    #[must_use]
-    pub fn ge<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        set::set(&mut self.ge, &mut self.extra, "ge", value);
-        self
-    }
-
-    ///Sets `le`.
-    #[inline]
-    #[must_use]
-    pub fn le<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        set::set(&mut self.le, &mut self.extra, "le", value);
-        self
-    }
-
-    ///Sets `prefix`.
-    #[inline]
-    #[must_use]
-    pub fn prefix<How>(mut self, value: impl IntoSetting<Cidr, How>) -> Self {
-        set::set(&mut self.prefix, &mut self.extra, "prefix", value);
-        self
-    }
-
-    ///Sets `seq`.
-    #[inline]
-    #[must_use]
-    pub fn seq<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        set::set(&mut self.seq, &mut self.extra, "seq", value);
-        self
-    }
-
-    /// The changes that turn this into `other`; the digests do not count.
-    #[must_use]
-    pub fn diff(&self, other: &Self) -> Changes<Self> {
-        settings::diff(self, other)
-    }
-
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
-    #[must_use]
-    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
-        settings::drift(self, wanted)
-    }
-}
-
-object!(ClusterSdnPrefixListsEntriesItem {
-    optional: [
-        "action" action, "digest" digest, "ge" ge, "le" le, "prefix" prefix, "seq" seq,
-    ],
-    others: extra,
-});
-
-impl Default for ClusterSdnPrefixListsEntriesItem {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// One element of the answer to `GET /cluster/sdn/prefix-lists`, which lists the prefix lists.
-///
-/// Given by [`GET /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsGet),
-/// [`GET /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPath::get).
-#[non_exhaustive]
-pub struct ClusterSdnPrefixListsItem {
-    /// Checksum of the configuration; on a write, the call fails if it changed since.
-    pub digest: Option<String>,
-    /// Entries of the list, checked in the order of their numbers.
-    pub entries: Option<Vec<PrefixListRule>>,
-    /// Name of the prefix list.
-    pub id: Option<String>,
-    /// In the request, shows changes not applied yet; in the answer, the settings they alter.
-    pub pending: Option<ClusterSdnPrefixListsPending>,
-    /// Whether the object is new, changed or deleted compared with what is applied; absent if it is
-    /// neither.
-    pub state: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterSdnPrefixListsItem {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-
-    ///Sets `digest`.
-    #[inline]
-    #[must_use]
-    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.digest, &mut self.extra, "digest", value);
-        self
-    }
-
-    ///Sets `entries`.
-    #[inline]
-    #[must_use]
-    pub fn entries<How: Several>(
-        mut self,
-        value: impl IntoItemsSetting<PrefixListRule, How>,
-    ) -> Self {
-        set::set_list(&mut self.entries, &mut self.extra, "entries", value);
-        self
-    }
-
-    ///Sets `id`.
-    #[inline]
-    #[must_use]
-    pub fn id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.id, &mut self.extra, "id", value);
-        self
-    }
-
-    ///Sets `pending`.
-    #[inline]
-    #[must_use]
-    pub fn pending<How>(
-        mut self,
-        value: impl IntoSetting<ClusterSdnPrefixListsPending, How>,
-    ) -> Self {
-        set::set(&mut self.pending, &mut self.extra, "pending", value);
-        self
-    }
-
-    ///Sets `state`.
-    #[inline]
-    #[must_use]
-    pub fn state<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.state, &mut self.extra, "state", value);
-        self
-    }
-
-    /// The changes that turn this into `other`; the digests do not count.
-    #[must_use]
-    pub fn diff(&self, other: &Self) -> Changes<Self> {
-        settings::diff(self, other)
-    }
-
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
-    #[must_use]
-    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
-        settings::drift(self, wanted)
-    }
-}
-
-object!(ClusterSdnPrefixListsItem {
-    optional: [
-        "digest" digest, "entries" entries, "id" id, "pending" pending, "state" state,
-    ],
-    others: extra,
-});
-
-impl Default for ClusterSdnPrefixListsItem {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// In the request, shows changes not applied yet; in the answer, the settings they alter.
-///
-/// Given by [`GET /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsGet),
-/// [`GET /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPath::get).
-#[non_exhaustive]
-pub struct ClusterSdnPrefixListsPending {
-    /// Entries of the list, checked in the order of their numbers.
-    pub entries: Option<Pending<Vec<PrefixListRule>>>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterSdnPrefixListsPending {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(ClusterSdnPrefixListsPending {
-    optional: ["entries" entries],
-    others: extra,
-});
-
-impl Default for ClusterSdnPrefixListsPending {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// One element of the answer to `GET /cluster/sdn/route-maps/entries`, which lists the entries of
-/// all route maps.
-///
-/// Given by [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet),
-/// [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet),
-/// [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get).
-#[non_exhaustive]
-pub struct ClusterSdnRouteMapsEntriesItem {
-    /// What happens to routes that match: `permit` or `deny`.
-    pub action: ClusterSdnAction,
-    /// Route map to run next on a route that matches.
-    pub call: Option<String>,
-    /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64
-    /// characters.
-    pub digest: Option<String>,
-    /// Where to go on after a match; without it, a match ends the route map.
-    #[cfg_attr(doc, doc(alias("exit-action")))]
-    pub exit_action: Option<RouteMapExitAction>,
-    /// Conditions a route must meet, each as `key=NAME,value=VALUE`.
-    pub match_: Option<Vec<RouteMapMatch>>,
-    /// Number of the entry; lower ones are checked first. From 0 to 65535.
-    pub order: i64,
-    /// Name of the route map.
-    #[cfg_attr(doc, doc(alias("route-map-id")))]
-    pub route_map_id: String,
-    /// Changes to make to a route that matches, each as `key=NAME,value=VALUE`.
-    pub set: Option<Vec<RouteMapSet>>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterSdnRouteMapsEntriesItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
-    #[inline]
-    #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-
-    ///Sets `action`.
-    #[inline]
-    #[must_use]
-    pub fn action<How>(mut self, value: impl IntoValue<ClusterSdnAction, How>) -> Self {
-        set::put(&mut self.action, &mut self.extra, "action", value);
-        self
-    }
-
-    ///Sets `call`.
-    #[inline]
-    #[must_use]
-    pub fn call<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.call, &mut self.extra, "call", value);
-        self
-    }
-
-    ///Sets `digest`.
-    #[inline]
-    #[must_use]
-    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.digest, &mut self.extra, "digest", value);
-        self
-    }
-
-    ///Sets `exit-action`.
-    #[inline]
-    #[must_use]
-    pub fn exit_action<How>(
-        mut self,
-        value: impl IntoSetting<RouteMapExitAction, How>,
-    ) -> Self {
-        set::set(&mut self.exit_action, &mut self.extra, "exit-action", value);
-        self
-    }
-
-    ///Sets `match`.
-    #[inline]
-    #[must_use]
-    pub fn match_<How: Several>(
-        mut self,
-        value: impl IntoItemsSetting<RouteMapMatch, How>,
-    ) -> Self {
-        set::set_list(&mut self.match_, &mut self.extra, "match", value);
-        self
-    }
-
-    ///Sets `order`.
-    #[inline]
-    #[must_use]
-    pub fn order<How>(mut self, value: impl IntoValue<i64, How>) -> Self {
-        set::put(&mut self.order, &mut self.extra, "order", value);
-        self
-    }
-
-    ///Sets `route-map-id`.
-    #[inline]
-    #[must_use]
-    pub fn route_map_id<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        set::put(&mut self.route_map_id, &mut self.extra, "route-map-id", value);
-        self
-    }
-
-    ///Sets `set`.
-    #[inline]
-    #[must_use]
-    pub fn set<How: Several>(
-        mut self,
-        value: impl IntoItemsSetting<RouteMapSet, How>,
-    ) -> Self {
-        set::set_list(&mut self.set, &mut self.extra, "set", value);
-        self
-    }
-
-    /// The changes that turn this into `other`; the digests do not count.
-    #[must_use]
-    pub fn diff(&self, other: &Self) -> Changes<Self> {
-        settings::diff(self, other)
-    }
-
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
-    #[must_use]
-    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
-        settings::drift(self, wanted)
-    }
-}
-
-object!(ClusterSdnRouteMapsEntriesItem {
-    required: ["action" action, "order" order, "route-map-id" route_map_id],
-    optional: [
-        "call" call, "digest" digest, "exit-action" exit_action, "match" match_, "set" set,
-    ],
-    others: extra,
-});
-
-/// One element of the answer to `GET /cluster/sdn/route-maps`, which lists the route maps.
-///
-/// Given by [`GET /cluster/sdn/route-maps`](ClusterSdnRouteMapsGet).
-#[non_exhaustive]
-pub struct ClusterSdnRouteMapsItem {
-    /// Name of the route map.
-    pub id: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterSdnRouteMapsItem {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(ClusterSdnRouteMapsItem {
-    optional: ["id" id],
-    others: extra,
-});
-
-impl Default for ClusterSdnRouteMapsItem {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
 /// Whether the object is new, changed or deleted compared with what is applied; absent if it is
 /// neither.
 ///
@@ -10900,7 +9626,7 @@ pub struct ClusterSdnVnetsFirewallOptions {
     /// Whether the firewall of the VNet is on. Default: `false`.
     pub enable: Option<bool>,
     /// Level to log forwarded traffic at; `nolog` logs nothing.
-    pub log_level_forward: Option<super::types::FirewallLogLevelForward>,
+    pub log_level_forward: Option<super::types::FirewallLogLevel>,
     /// What happens to forwarded traffic that no rule matches.
     pub policy_forward: Option<super::types::FirewallPolicyForward>,
     /// Members that are not declared here, and values that did not fit their field.
@@ -10936,7 +9662,7 @@ impl ClusterSdnVnetsFirewallOptions {
     #[must_use]
     pub fn log_level_forward<How>(
         mut self,
-        value: impl IntoSetting<super::types::FirewallLogLevelForward, How>,
+        value: impl IntoSetting<super::types::FirewallLogLevel, How>,
     ) -> Self {
         set::set(
             &mut self.log_level_forward,
@@ -10990,1140 +9716,6 @@ impl Default for ClusterSdnVnetsFirewallOptions {
         <Self as Object>::empty()
     }
 }
-
-/// One element of the answer to `GET /cluster/sdn/vnets`, which lists the virtual networks (VNets).
-///
-/// Given by [`GET /cluster/sdn/vnets`](ClusterSdnVnetsGet),
-/// [`GET /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetGet).
-#[non_exhaustive]
-pub struct ClusterSdnVnetsItem {
-    /// Free text that describes the VNet. At most 256 characters.
-    pub alias: Option<String>,
-    /// Checksum of the configuration; on a write, the call fails if it changed since.
-    pub digest: Option<String>,
-    /// Keeps guests on the VNet from reaching each other on the same node.
-    #[cfg_attr(doc, doc(alias("isolate-ports")))]
-    pub isolate_ports: Option<bool>,
-    /// In the request, shows changes not applied yet; in the answer, the settings they alter.
-    pub pending: Option<ClusterSdnVnetsPending>,
-    /// Whether the object is new, changed or deleted compared with what is applied; absent if it is
-    /// neither.
-    pub state: Option<ClusterSdnState>,
-    /// VLAN number in VLAN and QinQ zones, VXLAN network identifier in VXLAN and EVPN zones. From 1
-    /// to 16777215.
-    pub tag: Option<i64>,
-    /// Kind of the object; always `vnet`.
-    pub type_: ClusterSdnVnetsType,
-    /// Lets guests send VLAN tags of their own through the VNet.
-    pub vlanaware: Option<bool>,
-    /// Name of the VNet.
-    pub vnet: String,
-    /// Zone the VNet belongs to.
-    pub zone: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterSdnVnetsItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
-    #[inline]
-    #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-
-    ///Sets `alias`.
-    #[inline]
-    #[must_use]
-    pub fn alias<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.alias, &mut self.extra, "alias", value);
-        self
-    }
-
-    ///Sets `digest`.
-    #[inline]
-    #[must_use]
-    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.digest, &mut self.extra, "digest", value);
-        self
-    }
-
-    ///Sets `isolate-ports`.
-    #[inline]
-    #[must_use]
-    pub fn isolate_ports<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        set::set(&mut self.isolate_ports, &mut self.extra, "isolate-ports", value);
-        self
-    }
-
-    ///Sets `pending`.
-    #[inline]
-    #[must_use]
-    pub fn pending<How>(
-        mut self,
-        value: impl IntoSetting<ClusterSdnVnetsPending, How>,
-    ) -> Self {
-        set::set(&mut self.pending, &mut self.extra, "pending", value);
-        self
-    }
-
-    ///Sets `state`.
-    #[inline]
-    #[must_use]
-    pub fn state<How>(mut self, value: impl IntoSetting<ClusterSdnState, How>) -> Self {
-        set::set(&mut self.state, &mut self.extra, "state", value);
-        self
-    }
-
-    ///Sets `tag`.
-    #[inline]
-    #[must_use]
-    pub fn tag<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        set::set(&mut self.tag, &mut self.extra, "tag", value);
-        self
-    }
-
-    ///Sets `type`.
-    #[inline]
-    #[must_use]
-    pub fn type_<How>(
-        mut self,
-        value: impl IntoValue<ClusterSdnVnetsType, How>,
-    ) -> Self {
-        set::put(&mut self.type_, &mut self.extra, "type", value);
-        self
-    }
-
-    ///Sets `vlanaware`.
-    #[inline]
-    #[must_use]
-    pub fn vlanaware<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        set::set(&mut self.vlanaware, &mut self.extra, "vlanaware", value);
-        self
-    }
-
-    ///Sets `vnet`.
-    #[inline]
-    #[must_use]
-    pub fn vnet<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        set::put(&mut self.vnet, &mut self.extra, "vnet", value);
-        self
-    }
-
-    ///Sets `zone`.
-    #[inline]
-    #[must_use]
-    pub fn zone<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.zone, &mut self.extra, "zone", value);
-        self
-    }
-
-    /// The changes that turn this into `other`; the digests do not count.
-    #[must_use]
-    pub fn diff(&self, other: &Self) -> Changes<Self> {
-        settings::diff(self, other)
-    }
-
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
-    #[must_use]
-    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
-        settings::drift(self, wanted)
-    }
-}
-
-object!(ClusterSdnVnetsItem {
-    required: ["type" type_, "vnet" vnet],
-    optional: [
-        "alias" alias,
-        "digest" digest,
-        "isolate-ports" isolate_ports,
-        "pending" pending,
-        "state" state,
-        "tag" tag,
-        "vlanaware" vlanaware,
-        "zone" zone,
-    ],
-    others: extra,
-});
-
-/// In the request, shows changes not applied yet; in the answer, the settings they alter.
-///
-/// Given by [`GET /cluster/sdn/vnets`](ClusterSdnVnetsGet),
-/// [`GET /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetGet).
-#[non_exhaustive]
-pub struct ClusterSdnVnetsPending {
-    /// Free text that describes the VNet. At most 256 characters.
-    pub alias: Option<Pending<String>>,
-    /// Keeps guests on the VNet from reaching each other on the same node.
-    #[cfg_attr(doc, doc(alias("isolate-ports")))]
-    pub isolate_ports: Option<Pending<bool>>,
-    /// VLAN number in VLAN and QinQ zones, VXLAN network identifier in VXLAN and EVPN zones. From 1
-    /// to 16777215.
-    pub tag: Option<Pending<i64>>,
-    /// Lets guests send VLAN tags of their own through the VNet.
-    pub vlanaware: Option<Pending<bool>>,
-    /// Zone the VNet belongs to.
-    pub zone: Option<Pending<String>>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterSdnVnetsPending {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(ClusterSdnVnetsPending {
-    optional: [
-        "alias" alias, "isolate-ports" isolate_ports, "tag" tag, "vlanaware" vlanaware, "zone" zone,
-    ],
-    others: extra,
-});
-
-impl Default for ClusterSdnVnetsPending {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// One element of the answer to `GET /cluster/sdn/vnets/{vnet}/subnets`, which lists the subnets of
-/// a VNet.
-///
-/// Given by [`GET /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsGet),
-/// [`GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetGet).
-#[non_exhaustive]
-pub struct ClusterSdnVnetsSubnetsItem {
-    /// Subnet in CIDR notation.
-    pub cidr: Option<String>,
-    /// Address of the DNS server that DHCP clients are told.
-    #[cfg_attr(doc, doc(alias("dhcp-dns-server")))]
-    pub dhcp_dns_server: Option<IpAddress>,
-    /// Address ranges for DHCP, each as `start-address=IP,end-address=IP`.
-    #[cfg_attr(doc, doc(alias("dhcp-range")))]
-    pub dhcp_range: Option<Vec<DhcpRange>>,
-    /// Checksum of the configuration; on a write, the call fails if it changed since.
-    pub digest: Option<String>,
-    /// Label put between host name and zone domain in DNS names.
-    pub dnszoneprefix: Option<String>,
-    /// Gateway address; in routed zones the VNet's bridge on the nodes gets it.
-    pub gateway: Option<IpAddress>,
-    /// Identifier of the subnet, as `zone-address-length`.
-    pub id: Option<String>,
-    /// Prefix length.
-    pub mask: Option<i64>,
-    /// Network address.
-    pub network: Option<String>,
-    /// In the request, shows changes not applied yet; in the answer, the settings they alter.
-    pub pending: Option<ClusterSdnVnetsSubnetsPending>,
-    /// Rewrites the source address of traffic that leaves the subnet (masquerading).
-    pub snat: Option<bool>,
-    /// Whether the object is new, changed or deleted compared with what is applied; absent if it is
-    /// neither.
-    pub state: Option<String>,
-    /// Subnet: in paths as `zone-address-length`, on creation in CIDR notation.
-    pub subnet: String,
-    /// Kind of the object; always `subnet`.
-    pub type_: Option<ClusterSdnVnetsSubnetsType>,
-    /// VNet the subnet belongs to.
-    pub vnet: Option<String>,
-    /// Zone the VNet belongs to.
-    pub zone: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterSdnVnetsSubnetsItem {
-    /// A value of what always comes in an answer.
-    #[inline]
-    #[must_use]
-    pub fn new<How0>(subnet: impl IntoValue<String, How0>) -> Self {
-        let mut new = <Self as Object>::empty();
-        set::put(&mut new.subnet, &mut new.extra, "subnet", subnet);
-        new
-    }
-
-    ///Sets `cidr`.
-    #[inline]
-    #[must_use]
-    pub fn cidr<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.cidr, &mut self.extra, "cidr", value);
-        self
-    }
-
-    ///Sets `dhcp-dns-server`.
-    #[inline]
-    #[must_use]
-    pub fn dhcp_dns_server<How>(
-        mut self,
-        value: impl IntoSetting<IpAddress, How>,
-    ) -> Self {
-        set::set(&mut self.dhcp_dns_server, &mut self.extra, "dhcp-dns-server", value);
-        self
-    }
-
-    ///Sets `dhcp-range`.
-    #[inline]
-    #[must_use]
-    pub fn dhcp_range<How: Several>(
-        mut self,
-        value: impl IntoItemsSetting<DhcpRange, How>,
-    ) -> Self {
-        set::set_list(&mut self.dhcp_range, &mut self.extra, "dhcp-range", value);
-        self
-    }
-
-    ///Sets `digest`.
-    #[inline]
-    #[must_use]
-    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.digest, &mut self.extra, "digest", value);
-        self
-    }
-
-    ///Sets `dnszoneprefix`.
-    #[inline]
-    #[must_use]
-    pub fn dnszoneprefix<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.dnszoneprefix, &mut self.extra, "dnszoneprefix", value);
-        self
-    }
-
-    ///Sets `gateway`.
-    #[inline]
-    #[must_use]
-    pub fn gateway<How>(mut self, value: impl IntoSetting<IpAddress, How>) -> Self {
-        set::set(&mut self.gateway, &mut self.extra, "gateway", value);
-        self
-    }
-
-    ///Sets `id`.
-    #[inline]
-    #[must_use]
-    pub fn id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.id, &mut self.extra, "id", value);
-        self
-    }
-
-    ///Sets `mask`.
-    #[inline]
-    #[must_use]
-    pub fn mask<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        set::set(&mut self.mask, &mut self.extra, "mask", value);
-        self
-    }
-
-    ///Sets `network`.
-    #[inline]
-    #[must_use]
-    pub fn network<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.network, &mut self.extra, "network", value);
-        self
-    }
-
-    ///Sets `pending`.
-    #[inline]
-    #[must_use]
-    pub fn pending<How>(
-        mut self,
-        value: impl IntoSetting<ClusterSdnVnetsSubnetsPending, How>,
-    ) -> Self {
-        set::set(&mut self.pending, &mut self.extra, "pending", value);
-        self
-    }
-
-    ///Sets `snat`.
-    #[inline]
-    #[must_use]
-    pub fn snat<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        set::set(&mut self.snat, &mut self.extra, "snat", value);
-        self
-    }
-
-    ///Sets `state`.
-    #[inline]
-    #[must_use]
-    pub fn state<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.state, &mut self.extra, "state", value);
-        self
-    }
-
-    ///Sets `subnet`.
-    #[inline]
-    #[must_use]
-    pub fn subnet<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        set::put(&mut self.subnet, &mut self.extra, "subnet", value);
-        self
-    }
-
-    ///Sets `type`.
-    #[inline]
-    #[must_use]
-    pub fn type_<How>(
-        mut self,
-        value: impl IntoSetting<ClusterSdnVnetsSubnetsType, How>,
-    ) -> Self {
-        set::set(&mut self.type_, &mut self.extra, "type", value);
-        self
-    }
-
-    ///Sets `vnet`.
-    #[inline]
-    #[must_use]
-    pub fn vnet<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.vnet, &mut self.extra, "vnet", value);
-        self
-    }
-
-    ///Sets `zone`.
-    #[inline]
-    #[must_use]
-    pub fn zone<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.zone, &mut self.extra, "zone", value);
-        self
-    }
-
-    /// The changes that turn this into `other`; the digests do not count.
-    #[must_use]
-    pub fn diff(&self, other: &Self) -> Changes<Self> {
-        settings::diff(self, other)
-    }
-
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
-    #[must_use]
-    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
-        settings::drift(self, wanted)
-    }
-}
-
-object!(ClusterSdnVnetsSubnetsItem {
-    required: ["subnet" subnet],
-    optional: [
-        "cidr" cidr,
-        "dhcp-dns-server" dhcp_dns_server,
-        "dhcp-range" dhcp_range,
-        "digest" digest,
-        "dnszoneprefix" dnszoneprefix,
-        "gateway" gateway,
-        "id" id,
-        "mask" mask,
-        "network" network,
-        "pending" pending,
-        "snat" snat,
-        "state" state,
-        "type" type_,
-        "vnet" vnet,
-        "zone" zone,
-    ],
-    others: extra,
-});
-
-/// In the request, shows changes not applied yet; in the answer, the settings they alter.
-///
-/// Given by [`GET /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsGet),
-/// [`GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetGet).
-#[non_exhaustive]
-pub struct ClusterSdnVnetsSubnetsPending {
-    /// Address of the DNS server that DHCP clients are told.
-    #[cfg_attr(doc, doc(alias("dhcp-dns-server")))]
-    pub dhcp_dns_server: Option<Pending<String>>,
-    /// Address ranges for DHCP, each as `start-address=IP,end-address=IP`.
-    #[cfg_attr(doc, doc(alias("dhcp-range")))]
-    pub dhcp_range: Option<Pending<Vec<DhcpRange>>>,
-    /// Label put between host name and zone domain in DNS names.
-    pub dnszoneprefix: Option<Pending<String>>,
-    /// Gateway address; in routed zones the VNet's bridge on the nodes gets it.
-    pub gateway: Option<Pending<String>>,
-    /// Rewrites the source address of traffic that leaves the subnet (masquerading).
-    pub snat: Option<Pending<bool>>,
-    /// VNet the subnet belongs to.
-    pub vnet: Option<Pending<String>>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterSdnVnetsSubnetsPending {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(ClusterSdnVnetsSubnetsPending {
-    optional: [
-        "dhcp-dns-server" dhcp_dns_server,
-        "dhcp-range" dhcp_range,
-        "dnszoneprefix" dnszoneprefix,
-        "gateway" gateway,
-        "snat" snat,
-        "vnet" vnet,
-    ],
-    others: extra,
-});
-
-impl Default for ClusterSdnVnetsSubnetsPending {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// Kind of the object; always `subnet`.
-///
-/// Given by [`GET /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsGet),
-/// [`GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetGet).
-/// Taken by [`POST /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsPost).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum ClusterSdnVnetsSubnetsType {
-    /// The value `subnet`.
-    Subnet,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(ClusterSdnVnetsSubnetsType {
-    "subnet" Subnet,
-});
-
-/// Kind of the object; always `vnet`.
-///
-/// Given by [`GET /cluster/sdn/vnets`](ClusterSdnVnetsGet),
-/// [`GET /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetGet).
-/// Taken by [`POST /cluster/sdn/vnets`](ClusterSdnVnetsPost).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum ClusterSdnVnetsType {
-    /// The value `vnet`.
-    Vnet,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(ClusterSdnVnetsType {
-    "vnet" Vnet,
-});
-
-/// DHCP server that serves the subnets of the zone.
-///
-/// Given by [`GET /cluster/sdn/zones`](ClusterSdnZonesGet),
-/// [`GET /cluster/sdn/zones/{zone}`](ClusterSdnZonesZoneGet).
-/// Taken by [`POST /cluster/sdn/zones`](ClusterSdnZonesPost),
-/// [`PUT /cluster/sdn/zones/{zone}`](ClusterSdnZonesZonePut).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum ClusterSdnZonesDhcp {
-    /// The value `dnsmasq`.
-    Dnsmasq,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(ClusterSdnZonesDhcp {
-    "dnsmasq" Dnsmasq,
-});
-
-/// One element of the answer to `GET /cluster/sdn/zones`, which lists the zones.
-///
-/// Given by [`GET /cluster/sdn/zones`](ClusterSdnZonesGet),
-/// [`GET /cluster/sdn/zones/{zone}`](ClusterSdnZonesZoneGet).
-#[non_exhaustive]
-pub struct ClusterSdnZonesItem {
-    /// Announces whole subnets (type 5 routes), which helps with silent guests; EVPN zones.
-    #[cfg_attr(doc, doc(alias("advertise-subnets")))]
-    pub advertise_subnets: Option<bool>,
-    /// Bridge on the nodes that carries the VLANs; VLAN and QinQ zones.
-    pub bridge: Option<String>,
-    /// Turns the learning of MAC addresses on the bridge off.
-    #[cfg_attr(doc, doc(alias("bridge-disable-mac-learning")))]
-    pub bridge_disable_mac_learning: Option<bool>,
-    /// Controller that routes for the zone; EVPN zones.
-    pub controller: Option<String>,
-    /// DHCP server that serves the subnets of the zone.
-    pub dhcp: Option<ClusterSdnZonesDhcp>,
-    /// Checksum of the configuration; on a write, the call fails if it changed since.
-    pub digest: Option<String>,
-    /// Lets ARP and neighbor discovery pass and does not answer them locally; EVPN zones.
-    #[cfg_attr(doc, doc(alias("disable-arp-nd-suppression")))]
-    pub disable_arp_nd_suppression: Option<bool>,
-    /// DNS server entry that guest names are registered with.
-    pub dns: Option<String>,
-    /// Domain that names of guests are registered in.
-    pub dnszone: Option<String>,
-    /// Datapath number; Faucet zones.
-    #[cfg_attr(doc, doc(alias("dp-id")))]
-    pub dp_id: Option<i64>,
-    /// Comma-separated nodes through which guests reach networks outside; EVPN zones.
-    pub exitnodes: Option<List<NodeName>>,
-    /// Lets the exit nodes themselves reach the guests; EVPN zones.
-    #[cfg_attr(doc, doc(alias("exitnodes-local-routing")))]
-    pub exitnodes_local_routing: Option<bool>,
-    /// Exit node to prefer, with the others as a fallback; EVPN zones.
-    #[cfg_attr(doc, doc(alias("exitnodes-primary")))]
-    pub exitnodes_primary: Option<NodeName>,
-    /// Fabric whose members serve as tunnel end points; VXLAN zones. Since 9.0.
-    pub fabric: Option<String>,
-    /// IP address manager the zone uses.
-    pub ipam: Option<String>,
-    /// MAC address that the gateway of the zone has on every node; EVPN zones.
-    pub mac: Option<MacAddr>,
-    /// MTU in bytes for the bridges of the zone's VNets.
-    pub mtu: Option<i64>,
-    /// Comma-separated nodes the zone exists on; all of them if unset.
-    pub nodes: Option<List<NodeName>>,
-    /// Comma-separated addresses of the tunnel end points, usually those of the nodes; VXLAN zones.
-    pub peers: Option<List<IpAddress>>,
-    /// In the request, shows changes not applied yet; in the answer, the settings they alter.
-    pub pending: Option<ClusterSdnZonesPending>,
-    /// DNS server entry for reverse lookups.
-    pub reversedns: Option<String>,
-    /// Comma-separated route targets to import into the zone's routing table; EVPN zones.
-    #[cfg_attr(doc, doc(alias("rt-import")))]
-    pub rt_import: Option<List>,
-    /// Further controllers besides the main one; EVPN zones. Since 9.2.
-    #[cfg_attr(doc, doc(alias("secondary-controllers")))]
-    pub secondary_controllers: Option<Vec<String>>,
-    /// Whether the object is new, changed or deleted compared with what is applied; absent if it is
-    /// neither.
-    pub state: Option<ClusterSdnState>,
-    /// Outer (service) VLAN number; QinQ zones. At least 0.
-    pub tag: Option<i64>,
-    /// Kind of the zone.
-    pub type_: ClusterSdnZonesType,
-    /// Tag format of the outer VLAN; QinQ zones. Default: `802.1q`.
-    #[cfg_attr(doc, doc(alias("vlan-protocol")))]
-    pub vlan_protocol: Option<super::types::VlanProtocol>,
-    /// VXLAN network identifier of the zone's routing table; EVPN zones. From 1 to 16777215.
-    #[cfg_attr(doc, doc(alias("vrf-vxlan")))]
-    pub vrf_vxlan: Option<i64>,
-    /// UDP port of the tunnels; VXLAN and EVPN zones. From 1 to 65536. Default: `4789`.
-    #[cfg_attr(doc, doc(alias("vxlan-port")))]
-    pub vxlan_port: Option<i64>,
-    /// Name of the zone.
-    pub zone: String,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterSdnZonesItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
-    #[inline]
-    #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-
-    ///Sets `advertise-subnets`.
-    #[inline]
-    #[must_use]
-    pub fn advertise_subnets<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        set::set(
-            &mut self.advertise_subnets,
-            &mut self.extra,
-            "advertise-subnets",
-            value,
-        );
-        self
-    }
-
-    ///Sets `bridge`.
-    #[inline]
-    #[must_use]
-    pub fn bridge<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.bridge, &mut self.extra, "bridge", value);
-        self
-    }
-
-    ///Sets `bridge-disable-mac-learning`.
-    #[inline]
-    #[must_use]
-    pub fn bridge_disable_mac_learning<How>(
-        mut self,
-        value: impl IntoSetting<bool, How>,
-    ) -> Self {
-        set::set(
-            &mut self.bridge_disable_mac_learning,
-            &mut self.extra,
-            "bridge-disable-mac-learning",
-            value,
-        );
-        self
-    }
-
-    ///Sets `controller`.
-    #[inline]
-    #[must_use]
-    pub fn controller<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.controller, &mut self.extra, "controller", value);
-        self
-    }
-
-    ///Sets `dhcp`.
-    #[inline]
-    #[must_use]
-    pub fn dhcp<How>(
-        mut self,
-        value: impl IntoSetting<ClusterSdnZonesDhcp, How>,
-    ) -> Self {
-        set::set(&mut self.dhcp, &mut self.extra, "dhcp", value);
-        self
-    }
-
-    ///Sets `digest`.
-    #[inline]
-    #[must_use]
-    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.digest, &mut self.extra, "digest", value);
-        self
-    }
-
-    ///Sets `disable-arp-nd-suppression`.
-    #[inline]
-    #[must_use]
-    pub fn disable_arp_nd_suppression<How>(
-        mut self,
-        value: impl IntoSetting<bool, How>,
-    ) -> Self {
-        set::set(
-            &mut self.disable_arp_nd_suppression,
-            &mut self.extra,
-            "disable-arp-nd-suppression",
-            value,
-        );
-        self
-    }
-
-    ///Sets `dns`.
-    #[inline]
-    #[must_use]
-    pub fn dns<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.dns, &mut self.extra, "dns", value);
-        self
-    }
-
-    ///Sets `dnszone`.
-    #[inline]
-    #[must_use]
-    pub fn dnszone<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.dnszone, &mut self.extra, "dnszone", value);
-        self
-    }
-
-    ///Sets `dp-id`.
-    #[inline]
-    #[must_use]
-    pub fn dp_id<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        set::set(&mut self.dp_id, &mut self.extra, "dp-id", value);
-        self
-    }
-
-    ///Sets `exitnodes`.
-    #[inline]
-    #[must_use]
-    pub fn exitnodes<How>(
-        mut self,
-        value: impl IntoItemsSetting<NodeName, How>,
-    ) -> Self {
-        set::set_list(&mut self.exitnodes, &mut self.extra, "exitnodes", value);
-        self
-    }
-
-    ///Sets `exitnodes-local-routing`.
-    #[inline]
-    #[must_use]
-    pub fn exitnodes_local_routing<How>(
-        mut self,
-        value: impl IntoSetting<bool, How>,
-    ) -> Self {
-        set::set(
-            &mut self.exitnodes_local_routing,
-            &mut self.extra,
-            "exitnodes-local-routing",
-            value,
-        );
-        self
-    }
-
-    ///Sets `exitnodes-primary`.
-    #[inline]
-    #[must_use]
-    pub fn exitnodes_primary<How>(
-        mut self,
-        value: impl IntoSetting<NodeName, How>,
-    ) -> Self {
-        set::set(
-            &mut self.exitnodes_primary,
-            &mut self.extra,
-            "exitnodes-primary",
-            value,
-        );
-        self
-    }
-
-    ///Sets `fabric`.
-    #[inline]
-    #[must_use]
-    pub fn fabric<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.fabric, &mut self.extra, "fabric", value);
-        self
-    }
-
-    ///Sets `ipam`.
-    #[inline]
-    #[must_use]
-    pub fn ipam<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.ipam, &mut self.extra, "ipam", value);
-        self
-    }
-
-    ///Sets `mac`.
-    #[inline]
-    #[must_use]
-    pub fn mac<How>(mut self, value: impl IntoSetting<MacAddr, How>) -> Self {
-        set::set(&mut self.mac, &mut self.extra, "mac", value);
-        self
-    }
-
-    ///Sets `mtu`.
-    #[inline]
-    #[must_use]
-    pub fn mtu<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        set::set(&mut self.mtu, &mut self.extra, "mtu", value);
-        self
-    }
-
-    ///Sets `nodes`.
-    #[inline]
-    #[must_use]
-    pub fn nodes<How>(mut self, value: impl IntoItemsSetting<NodeName, How>) -> Self {
-        set::set_list(&mut self.nodes, &mut self.extra, "nodes", value);
-        self
-    }
-
-    ///Sets `peers`.
-    #[inline]
-    #[must_use]
-    pub fn peers<How>(mut self, value: impl IntoItemsSetting<IpAddress, How>) -> Self {
-        set::set_list(&mut self.peers, &mut self.extra, "peers", value);
-        self
-    }
-
-    ///Sets `pending`.
-    #[inline]
-    #[must_use]
-    pub fn pending<How>(
-        mut self,
-        value: impl IntoSetting<ClusterSdnZonesPending, How>,
-    ) -> Self {
-        set::set(&mut self.pending, &mut self.extra, "pending", value);
-        self
-    }
-
-    ///Sets `reversedns`.
-    #[inline]
-    #[must_use]
-    pub fn reversedns<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.reversedns, &mut self.extra, "reversedns", value);
-        self
-    }
-
-    ///Sets `rt-import`.
-    #[inline]
-    #[must_use]
-    pub fn rt_import<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
-        set::set_list(&mut self.rt_import, &mut self.extra, "rt-import", value);
-        self
-    }
-
-    ///Sets `secondary-controllers`.
-    #[inline]
-    #[must_use]
-    pub fn secondary_controllers<How: Several>(
-        mut self,
-        value: impl IntoItemsSetting<String, How>,
-    ) -> Self {
-        set::set_list(
-            &mut self.secondary_controllers,
-            &mut self.extra,
-            "secondary-controllers",
-            value,
-        );
-        self
-    }
-
-    ///Sets `state`.
-    #[inline]
-    #[must_use]
-    pub fn state<How>(mut self, value: impl IntoSetting<ClusterSdnState, How>) -> Self {
-        set::set(&mut self.state, &mut self.extra, "state", value);
-        self
-    }
-
-    ///Sets `tag`.
-    #[inline]
-    #[must_use]
-    pub fn tag<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        set::set(&mut self.tag, &mut self.extra, "tag", value);
-        self
-    }
-
-    ///Sets `type`.
-    #[inline]
-    #[must_use]
-    pub fn type_<How>(
-        mut self,
-        value: impl IntoValue<ClusterSdnZonesType, How>,
-    ) -> Self {
-        set::put(&mut self.type_, &mut self.extra, "type", value);
-        self
-    }
-
-    ///Sets `vlan-protocol`.
-    #[inline]
-    #[must_use]
-    pub fn vlan_protocol<How>(
-        mut self,
-        value: impl IntoSetting<super::types::VlanProtocol, How>,
-    ) -> Self {
-        set::set(&mut self.vlan_protocol, &mut self.extra, "vlan-protocol", value);
-        self
-    }
-
-    ///Sets `vrf-vxlan`.
-    #[inline]
-    #[must_use]
-    pub fn vrf_vxlan<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        set::set(&mut self.vrf_vxlan, &mut self.extra, "vrf-vxlan", value);
-        self
-    }
-
-    ///Sets `vxlan-port`.
-    #[inline]
-    #[must_use]
-    pub fn vxlan_port<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        set::set(&mut self.vxlan_port, &mut self.extra, "vxlan-port", value);
-        self
-    }
-
-    ///Sets `zone`.
-    #[inline]
-    #[must_use]
-    pub fn zone<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        set::put(&mut self.zone, &mut self.extra, "zone", value);
-        self
-    }
-
-    /// The changes that turn this into `other`; the digests do not count.
-    #[must_use]
-    pub fn diff(&self, other: &Self) -> Changes<Self> {
-        settings::diff(self, other)
-    }
-
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
-    #[must_use]
-    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
-        settings::drift(self, wanted)
-    }
-}
-
-object!(ClusterSdnZonesItem {
-    required: ["type" type_, "zone" zone],
-    optional: [
-        "advertise-subnets" advertise_subnets,
-        "bridge" bridge,
-        "bridge-disable-mac-learning" bridge_disable_mac_learning,
-        "controller" controller,
-        "dhcp" dhcp,
-        "digest" digest,
-        "disable-arp-nd-suppression" disable_arp_nd_suppression,
-        "dns" dns,
-        "dnszone" dnszone,
-        "dp-id" dp_id,
-        "exitnodes" exitnodes,
-        "exitnodes-local-routing" exitnodes_local_routing,
-        "exitnodes-primary" exitnodes_primary,
-        "fabric" fabric,
-        "ipam" ipam,
-        "mac" mac,
-        "mtu" mtu,
-        "nodes" nodes,
-        "peers" peers,
-        "pending" pending,
-        "reversedns" reversedns,
-        "rt-import" rt_import,
-        "secondary-controllers" secondary_controllers,
-        "state" state,
-        "tag" tag,
-        "vlan-protocol" vlan_protocol,
-        "vrf-vxlan" vrf_vxlan,
-        "vxlan-port" vxlan_port,
-    ],
-    others: extra,
-});
-
-/// In the request, shows changes not applied yet; in the answer, the settings they alter.
-///
-/// Given by [`GET /cluster/sdn/zones`](ClusterSdnZonesGet),
-/// [`GET /cluster/sdn/zones/{zone}`](ClusterSdnZonesZoneGet).
-#[non_exhaustive]
-pub struct ClusterSdnZonesPending {
-    /// Announces whole subnets (type 5 routes), which helps with silent guests; EVPN zones.
-    #[cfg_attr(doc, doc(alias("advertise-subnets")))]
-    pub advertise_subnets: Option<Pending<bool>>,
-    /// Bridge on the nodes that carries the VLANs; VLAN and QinQ zones.
-    pub bridge: Option<Pending<String>>,
-    /// Turns the learning of MAC addresses on the bridge off.
-    #[cfg_attr(doc, doc(alias("bridge-disable-mac-learning")))]
-    pub bridge_disable_mac_learning: Option<Pending<bool>>,
-    /// Controller that routes for the zone; EVPN zones.
-    pub controller: Option<Pending<String>>,
-    /// DHCP server that serves the subnets of the zone.
-    pub dhcp: Option<Pending<ClusterSdnZonesDhcp>>,
-    /// Lets ARP and neighbor discovery pass and does not answer them locally; EVPN zones.
-    #[cfg_attr(doc, doc(alias("disable-arp-nd-suppression")))]
-    pub disable_arp_nd_suppression: Option<Pending<bool>>,
-    /// DNS server entry that guest names are registered with.
-    pub dns: Option<Pending<String>>,
-    /// Domain that names of guests are registered in.
-    pub dnszone: Option<Pending<String>>,
-    /// Datapath number; Faucet zones.
-    #[cfg_attr(doc, doc(alias("dp-id")))]
-    pub dp_id: Option<Pending<i64>>,
-    /// Comma-separated nodes through which guests reach networks outside; EVPN zones.
-    pub exitnodes: Option<Pending<List<NodeName>>>,
-    /// Lets the exit nodes themselves reach the guests; EVPN zones.
-    #[cfg_attr(doc, doc(alias("exitnodes-local-routing")))]
-    pub exitnodes_local_routing: Option<Pending<bool>>,
-    /// Exit node to prefer, with the others as a fallback; EVPN zones.
-    #[cfg_attr(doc, doc(alias("exitnodes-primary")))]
-    pub exitnodes_primary: Option<Pending<NodeName>>,
-    /// Fabric whose members serve as tunnel end points; VXLAN zones. Since 9.0.
-    pub fabric: Option<Pending<String>>,
-    /// IP address manager the zone uses.
-    pub ipam: Option<Pending<String>>,
-    /// MAC address that the gateway of the zone has on every node; EVPN zones.
-    pub mac: Option<Pending<String>>,
-    /// MTU in bytes for the bridges of the zone's VNets.
-    pub mtu: Option<Pending<i64>>,
-    /// Comma-separated nodes the zone exists on; all of them if unset.
-    pub nodes: Option<Pending<String>>,
-    /// Comma-separated addresses of the tunnel end points, usually those of the nodes; VXLAN zones.
-    pub peers: Option<Pending<List<IpAddress>>>,
-    /// DNS server entry for reverse lookups.
-    pub reversedns: Option<Pending<String>>,
-    /// Comma-separated route targets to import into the zone's routing table; EVPN zones.
-    #[cfg_attr(doc, doc(alias("rt-import")))]
-    pub rt_import: Option<Pending<List>>,
-    /// Further controllers besides the main one; EVPN zones. Since 9.2.
-    #[cfg_attr(doc, doc(alias("secondary-controllers")))]
-    pub secondary_controllers: Option<Pending<Vec<String>>>,
-    /// Outer (service) VLAN number; QinQ zones. At least 0.
-    pub tag: Option<Pending<i64>>,
-    /// Tag format of the outer VLAN; QinQ zones. Default: `802.1q`.
-    #[cfg_attr(doc, doc(alias("vlan-protocol")))]
-    pub vlan_protocol: Option<Pending<super::types::VlanProtocol>>,
-    /// VXLAN network identifier of the zone's routing table; EVPN zones. From 1 to 16777215.
-    #[cfg_attr(doc, doc(alias("vrf-vxlan")))]
-    pub vrf_vxlan: Option<Pending<i64>>,
-    /// UDP port of the tunnels; VXLAN and EVPN zones. From 1 to 65536. Default: `4789`.
-    #[cfg_attr(doc, doc(alias("vxlan-port")))]
-    pub vxlan_port: Option<Pending<i64>>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterSdnZonesPending {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(ClusterSdnZonesPending {
-    optional: [
-        "advertise-subnets" advertise_subnets,
-        "bridge" bridge,
-        "bridge-disable-mac-learning" bridge_disable_mac_learning,
-        "controller" controller,
-        "dhcp" dhcp,
-        "disable-arp-nd-suppression" disable_arp_nd_suppression,
-        "dns" dns,
-        "dnszone" dnszone,
-        "dp-id" dp_id,
-        "exitnodes" exitnodes,
-        "exitnodes-local-routing" exitnodes_local_routing,
-        "exitnodes-primary" exitnodes_primary,
-        "fabric" fabric,
-        "ipam" ipam,
-        "mac" mac,
-        "mtu" mtu,
-        "nodes" nodes,
-        "peers" peers,
-        "reversedns" reversedns,
-        "rt-import" rt_import,
-        "secondary-controllers" secondary_controllers,
-        "tag" tag,
-        "vlan-protocol" vlan_protocol,
-        "vrf-vxlan" vrf_vxlan,
-        "vxlan-port" vxlan_port,
-    ],
-    others: extra,
-});
-
-impl Default for ClusterSdnZonesPending {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// Kind of the zone.
-///
-/// Given by [`GET /cluster/sdn/zones`](ClusterSdnZonesGet),
-/// [`GET /cluster/sdn/zones/{zone}`](ClusterSdnZonesZoneGet).
-/// Taken by [`GET /cluster/sdn/zones`](ClusterSdnZonesGet),
-/// [`POST /cluster/sdn/zones`](ClusterSdnZonesPost).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum ClusterSdnZonesType {
-    /// The value `evpn`.
-    Evpn,
-    /// The value `faucet`.
-    Faucet,
-    /// The value `qinq`.
-    Qinq,
-    /// The value `simple`.
-    Simple,
-    /// The value `vlan`.
-    Vlan,
-    /// The value `vxlan`.
-    Vxlan,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(ClusterSdnZonesType {
-    "evpn" Evpn, "faucet" Faucet, "qinq" Qinq, "simple" Simple, "vlan" Vlan, "vxlan" Vxlan,
-});
 
 /// One element of `dhcp-range`: address ranges for DHCP, each as `start-address=IP,end-address=IP`.
 ///
@@ -12620,7 +10212,7 @@ open_enum_impls!(FabricRedistributeSource {
 #[non_exhaustive]
 pub struct PrefixListRule {
     /// What happens to routes that match: `permit` or `deny`.
-    pub action: Option<ClusterSdnAction>,
+    pub action: Option<SdnRouteAction>,
     /// Smallest prefix length that still matches. From 0 to 128.
     pub ge: Option<i64>,
     /// Largest prefix length that still matches. From 0 to 128.
@@ -12644,10 +10236,7 @@ impl PrefixListRule {
     /// What happens to routes that match: `permit` or `deny`.
     #[inline]
     #[must_use]
-    pub fn action<How>(
-        mut self,
-        value: impl IntoSetting<ClusterSdnAction, How>,
-    ) -> Self {
+    pub fn action<How>(mut self, value: impl IntoSetting<SdnRouteAction, How>) -> Self {
         set::set(&mut self.action, &mut self.unknown, "action", value);
         self
     }
@@ -12696,7 +10285,7 @@ object!(PrefixListRule {
             ("le", Takes::Integer(0, 128)),
             ("prefix", Takes::Format("FullRangeCIDR")),
             ("seq", Takes::Integer(1, 4294967295)),
-            ("action", Takes::OneOf(<ClusterSdnAction as OpenEnum>::KNOWN_VALUES.0)),
+            ("action", Takes::OneOf(<SdnRouteAction as OpenEnum>::KNOWN_VALUES.0)),
         ],
         between: &[],
     },
@@ -13045,6 +10634,629 @@ open_enum_impls!(RouteMapSetKey {
     "src" Src,
 });
 
+/// One element of the answer to `GET /cluster/sdn/controllers`, which lists the routing
+/// controllers.
+///
+/// Given by [`GET /cluster/sdn/controllers`](ClusterSdnControllersGet),
+/// [`GET /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerGet).
+#[non_exhaustive]
+pub struct SdnController {
+    /// Own autonomous system number; BGP and EVPN. From 0 to 4294967295.
+    pub asn: Option<i64>,
+    /// Whether sessions are external or internal BGP; `auto` follows a BGP controller, else
+    /// internal. Default: `auto`. Since 9.2.
+    #[cfg_attr(doc, doc(alias("bgp-mode")))]
+    pub bgp_mode: Option<SdnControllerBgpMode>,
+    /// Uses paths through different systems at once if they are equally long; BGP.
+    #[cfg_attr(doc, doc(alias("bgp-multipath-as-path-relax")))]
+    pub bgp_multipath_as_path_relax: Option<bool>,
+    /// Whether paths through different systems are used at once if equally long; BGP.
+    #[cfg_attr(doc, doc(alias("bgp-multipath-as-relax")))]
+    pub bgp_multipath_as_relax: Option<bool>,
+    /// Name of the controller.
+    pub controller: String,
+    /// Checksum of the configuration; on a write, the call fails if it changed since.
+    pub digest: Option<String>,
+    /// Treats the peers as external ones (eBGP); BGP.
+    pub ebgp: Option<bool>,
+    /// How many hops an external peer may be away; BGP with `ebgp`.
+    #[cfg_attr(doc, doc(alias("ebgp-multihop")))]
+    pub ebgp_multihop: Option<i64>,
+    /// Fabric whose members become the peers; EVPN. Since 9.0.
+    pub fabric: Option<String>,
+    /// Domain the IS-IS controller routes in.
+    #[cfg_attr(doc, doc(alias("isis-domain")))]
+    pub isis_domain: Option<String>,
+    /// Comma-separated interfaces that speak IS-IS; IS-IS.
+    #[cfg_attr(doc, doc(alias("isis-ifaces")))]
+    pub isis_ifaces: Option<List>,
+    /// Network entity title of the node; IS-IS.
+    #[cfg_attr(doc, doc(alias("isis-net")))]
+    pub isis_net: Option<String>,
+    /// Loopback or dummy interface that holds the router address; BGP.
+    pub loopback: Option<String>,
+    /// Node the controller runs on.
+    pub node: Option<NodeName>,
+    /// Comma-separated nodes the controller runs on. Since 9.2.
+    pub nodes: Option<List<NodeName>>,
+    /// Name of the peer group in the FRR configuration; EVPN. Since 9.2.
+    #[cfg_attr(doc, doc(alias("peer-group-name")))]
+    pub peer_group_name: Option<String>,
+    /// Comma-separated addresses of the peers.
+    pub peers: Option<List<IpAddress>>,
+    /// In the request, shows changes not applied yet; in the answer, the settings they alter.
+    pub pending: Option<SdnControllerPending>,
+    /// Route map applied to routes that are received. Since 9.2.
+    #[cfg_attr(doc, doc(alias("route-map-in")))]
+    pub route_map_in: Option<String>,
+    /// Route map applied to routes that are announced. Since 9.2.
+    #[cfg_attr(doc, doc(alias("route-map-out")))]
+    pub route_map_out: Option<String>,
+    /// Whether the object is new, changed or deleted compared with what is applied; absent if it is
+    /// neither.
+    pub state: Option<ClusterSdnState>,
+    /// Kind of the controller.
+    pub type_: SdnControllerType,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl SdnController {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+
+    ///Sets `asn`.
+    #[inline]
+    #[must_use]
+    pub fn asn<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.asn, &mut self.extra, "asn", value);
+        self
+    }
+
+    ///Sets `bgp-mode`.
+    #[inline]
+    #[must_use]
+    pub fn bgp_mode<How>(
+        mut self,
+        value: impl IntoSetting<SdnControllerBgpMode, How>,
+    ) -> Self {
+        set::set(&mut self.bgp_mode, &mut self.extra, "bgp-mode", value);
+        self
+    }
+
+    ///Sets `bgp-multipath-as-path-relax`.
+    #[inline]
+    #[must_use]
+    pub fn bgp_multipath_as_path_relax<How>(
+        mut self,
+        value: impl IntoSetting<bool, How>,
+    ) -> Self {
+        set::set(
+            &mut self.bgp_multipath_as_path_relax,
+            &mut self.extra,
+            "bgp-multipath-as-path-relax",
+            value,
+        );
+        self
+    }
+
+    ///Sets `bgp-multipath-as-relax`.
+    #[inline]
+    #[must_use]
+    pub fn bgp_multipath_as_relax<How>(
+        mut self,
+        value: impl IntoSetting<bool, How>,
+    ) -> Self {
+        set::set(
+            &mut self.bgp_multipath_as_relax,
+            &mut self.extra,
+            "bgp-multipath-as-relax",
+            value,
+        );
+        self
+    }
+
+    ///Sets `controller`.
+    #[inline]
+    #[must_use]
+    pub fn controller<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.controller, &mut self.extra, "controller", value);
+        self
+    }
+
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+
+    ///Sets `ebgp`.
+    #[inline]
+    #[must_use]
+    pub fn ebgp<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.ebgp, &mut self.extra, "ebgp", value);
+        self
+    }
+
+    ///Sets `ebgp-multihop`.
+    #[inline]
+    #[must_use]
+    pub fn ebgp_multihop<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.ebgp_multihop, &mut self.extra, "ebgp-multihop", value);
+        self
+    }
+
+    ///Sets `fabric`.
+    #[inline]
+    #[must_use]
+    pub fn fabric<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.fabric, &mut self.extra, "fabric", value);
+        self
+    }
+
+    ///Sets `isis-domain`.
+    #[inline]
+    #[must_use]
+    pub fn isis_domain<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.isis_domain, &mut self.extra, "isis-domain", value);
+        self
+    }
+
+    ///Sets `isis-ifaces`.
+    #[inline]
+    #[must_use]
+    pub fn isis_ifaces<How>(
+        mut self,
+        value: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        set::set_list(&mut self.isis_ifaces, &mut self.extra, "isis-ifaces", value);
+        self
+    }
+
+    ///Sets `isis-net`.
+    #[inline]
+    #[must_use]
+    pub fn isis_net<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.isis_net, &mut self.extra, "isis-net", value);
+        self
+    }
+
+    ///Sets `loopback`.
+    #[inline]
+    #[must_use]
+    pub fn loopback<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.loopback, &mut self.extra, "loopback", value);
+        self
+    }
+
+    ///Sets `node`.
+    #[inline]
+    #[must_use]
+    pub fn node<How>(mut self, value: impl IntoSetting<NodeName, How>) -> Self {
+        set::set(&mut self.node, &mut self.extra, "node", value);
+        self
+    }
+
+    ///Sets `nodes`.
+    #[inline]
+    #[must_use]
+    pub fn nodes<How>(mut self, value: impl IntoItemsSetting<NodeName, How>) -> Self {
+        set::set_list(&mut self.nodes, &mut self.extra, "nodes", value);
+        self
+    }
+
+    ///Sets `peer-group-name`.
+    #[inline]
+    #[must_use]
+    pub fn peer_group_name<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.peer_group_name, &mut self.extra, "peer-group-name", value);
+        self
+    }
+
+    ///Sets `peers`.
+    #[inline]
+    #[must_use]
+    pub fn peers<How>(mut self, value: impl IntoItemsSetting<IpAddress, How>) -> Self {
+        set::set_list(&mut self.peers, &mut self.extra, "peers", value);
+        self
+    }
+
+    ///Sets `pending`.
+    #[inline]
+    #[must_use]
+    pub fn pending<How>(
+        mut self,
+        value: impl IntoSetting<SdnControllerPending, How>,
+    ) -> Self {
+        set::set(&mut self.pending, &mut self.extra, "pending", value);
+        self
+    }
+
+    ///Sets `route-map-in`.
+    #[inline]
+    #[must_use]
+    pub fn route_map_in<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.route_map_in, &mut self.extra, "route-map-in", value);
+        self
+    }
+
+    ///Sets `route-map-out`.
+    #[inline]
+    #[must_use]
+    pub fn route_map_out<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.route_map_out, &mut self.extra, "route-map-out", value);
+        self
+    }
+
+    ///Sets `state`.
+    #[inline]
+    #[must_use]
+    pub fn state<How>(mut self, value: impl IntoSetting<ClusterSdnState, How>) -> Self {
+        set::set(&mut self.state, &mut self.extra, "state", value);
+        self
+    }
+
+    ///Sets `type`.
+    #[inline]
+    #[must_use]
+    pub fn type_<How>(mut self, value: impl IntoValue<SdnControllerType, How>) -> Self {
+        set::put(&mut self.type_, &mut self.extra, "type", value);
+        self
+    }
+
+    /// The changes that turn this into `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
+object!(SdnController {
+    required: ["controller" controller, "type" type_],
+    optional: [
+        "asn" asn,
+        "bgp-mode" bgp_mode,
+        "bgp-multipath-as-path-relax" bgp_multipath_as_path_relax,
+        "bgp-multipath-as-relax" bgp_multipath_as_relax,
+        "digest" digest,
+        "ebgp" ebgp,
+        "ebgp-multihop" ebgp_multihop,
+        "fabric" fabric,
+        "isis-domain" isis_domain,
+        "isis-ifaces" isis_ifaces,
+        "isis-net" isis_net,
+        "loopback" loopback,
+        "node" node,
+        "nodes" nodes,
+        "peer-group-name" peer_group_name,
+        "peers" peers,
+        "pending" pending,
+        "route-map-in" route_map_in,
+        "route-map-out" route_map_out,
+        "state" state,
+    ],
+    others: extra,
+});
+
+/// Whether sessions are external or internal BGP; `auto` follows a BGP controller, else internal.
+///
+/// Given by [`GET /cluster/sdn/controllers`](ClusterSdnControllersGet),
+/// [`GET /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerGet).
+/// Taken by [`POST /cluster/sdn/controllers`](ClusterSdnControllersPost),
+/// [`PUT /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerPut).
+#[derive(Clone, PartialEq, Hash)]
+#[non_exhaustive]
+pub enum SdnControllerBgpMode {
+    /// The value `auto`.
+    Auto,
+    /// The value `external`.
+    External,
+    /// The value `internal`.
+    Internal,
+    /// Any other value; `as_str` tells which.
+    UnknownValue(UnknownValue),
+}
+
+open_enum_impls!(SdnControllerBgpMode {
+    "auto" Auto, "external" External, "internal" Internal,
+});
+
+/// In the request, shows changes not applied yet; in the answer, the settings they alter.
+///
+/// Given by [`GET /cluster/sdn/controllers`](ClusterSdnControllersGet),
+/// [`GET /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerGet).
+#[non_exhaustive]
+pub struct SdnControllerPending {
+    /// Own autonomous system number; BGP and EVPN. From 0 to 4294967295.
+    pub asn: Option<Pending<i64>>,
+    /// Whether sessions are external or internal BGP; `auto` follows a BGP controller, else
+    /// internal. Default: `auto`. Since 9.2.
+    #[cfg_attr(doc, doc(alias("bgp-mode")))]
+    pub bgp_mode: Option<Pending<SdnControllerBgpMode>>,
+    /// Uses paths through different systems at once if they are equally long; BGP.
+    #[cfg_attr(doc, doc(alias("bgp-multipath-as-path-relax")))]
+    pub bgp_multipath_as_path_relax: Option<Pending<bool>>,
+    /// Whether paths through different systems are used at once if equally long; BGP.
+    #[cfg_attr(doc, doc(alias("bgp-multipath-as-relax")))]
+    pub bgp_multipath_as_relax: Option<Pending<bool>>,
+    /// Treats the peers as external ones (eBGP); BGP.
+    pub ebgp: Option<Pending<bool>>,
+    /// How many hops an external peer may be away; BGP with `ebgp`.
+    #[cfg_attr(doc, doc(alias("ebgp-multihop")))]
+    pub ebgp_multihop: Option<Pending<i64>>,
+    /// Fabric whose members become the peers; EVPN. Since 9.0.
+    pub fabric: Option<Pending<String>>,
+    /// Domain the IS-IS controller routes in.
+    #[cfg_attr(doc, doc(alias("isis-domain")))]
+    pub isis_domain: Option<Pending<String>>,
+    /// Comma-separated interfaces that speak IS-IS; IS-IS.
+    #[cfg_attr(doc, doc(alias("isis-ifaces")))]
+    pub isis_ifaces: Option<Pending<List>>,
+    /// Network entity title of the node; IS-IS.
+    #[cfg_attr(doc, doc(alias("isis-net")))]
+    pub isis_net: Option<Pending<String>>,
+    /// Loopback or dummy interface that holds the router address; BGP.
+    pub loopback: Option<Pending<String>>,
+    /// Node the controller runs on.
+    pub node: Option<Pending<String>>,
+    /// Comma-separated nodes the controller runs on. Since 9.2.
+    pub nodes: Option<Pending<List<NodeName>>>,
+    /// Name of the peer group in the FRR configuration; EVPN. Since 9.2.
+    #[cfg_attr(doc, doc(alias("peer-group-name")))]
+    pub peer_group_name: Option<Pending<String>>,
+    /// Comma-separated addresses of the peers.
+    pub peers: Option<Pending<String>>,
+    /// Route map applied to routes that are received. Since 9.2.
+    #[cfg_attr(doc, doc(alias("route-map-in")))]
+    pub route_map_in: Option<Pending<String>>,
+    /// Route map applied to routes that are announced. Since 9.2.
+    #[cfg_attr(doc, doc(alias("route-map-out")))]
+    pub route_map_out: Option<Pending<String>>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl SdnControllerPending {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(SdnControllerPending {
+    optional: [
+        "asn" asn,
+        "bgp-mode" bgp_mode,
+        "bgp-multipath-as-path-relax" bgp_multipath_as_path_relax,
+        "bgp-multipath-as-relax" bgp_multipath_as_relax,
+        "ebgp" ebgp,
+        "ebgp-multihop" ebgp_multihop,
+        "fabric" fabric,
+        "isis-domain" isis_domain,
+        "isis-ifaces" isis_ifaces,
+        "isis-net" isis_net,
+        "loopback" loopback,
+        "node" node,
+        "nodes" nodes,
+        "peer-group-name" peer_group_name,
+        "peers" peers,
+        "route-map-in" route_map_in,
+        "route-map-out" route_map_out,
+    ],
+    others: extra,
+});
+
+impl Default for SdnControllerPending {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+/// Kind of the controller.
+///
+/// Given by [`GET /cluster/sdn/controllers`](ClusterSdnControllersGet),
+/// [`GET /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerGet).
+/// Taken by [`GET /cluster/sdn/controllers`](ClusterSdnControllersGet),
+/// [`POST /cluster/sdn/controllers`](ClusterSdnControllersPost).
+#[derive(Clone, PartialEq, Hash)]
+#[non_exhaustive]
+pub enum SdnControllerType {
+    /// The value `bgp`.
+    Bgp,
+    /// The value `evpn`.
+    Evpn,
+    /// The value `faucet`.
+    Faucet,
+    /// The value `isis`.
+    Isis,
+    /// Any other value; `as_str` tells which.
+    UnknownValue(UnknownValue),
+}
+
+open_enum_impls!(SdnControllerType {
+    "bgp" Bgp, "evpn" Evpn, "faucet" Faucet, "isis" Isis,
+});
+
+/// One element of the answer to `GET /cluster/sdn/dns`, which lists the DNS servers that names are
+/// registered with.
+///
+/// Given by [`GET /cluster/sdn/dns`](ClusterSdnDnsGet),
+/// [`GET /cluster/sdn/dns/{dns}`](ClusterSdnDnsDnsPath::get).
+#[non_exhaustive]
+pub struct SdnDns {
+    /// Checksum of the configuration; on a write, the call fails if it changed since.
+    pub digest: Option<String>,
+    /// Name of the DNS server entry.
+    pub dns: String,
+    /// SHA-256 fingerprint of the server's certificate, needed if no trusted CA signed it.
+    pub fingerprint: Option<String>,
+    /// API key for the server.
+    pub key: Option<Secret>,
+    /// Prefix length that picks the reverse zone of an IPv6 address.
+    pub reversemaskv6: Option<i64>,
+    /// Prefix length for reverse zones of IPv6; see also `reversemaskv6`.
+    pub reversev6mask: Option<i64>,
+    /// Time to live of the records, in seconds.
+    pub ttl: Option<i64>,
+    /// Kind of the DNS server.
+    pub type_: Option<SdnDnsType>,
+    /// Base address of the server's API.
+    pub url: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl SdnDns {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(dns: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.dns, &mut new.extra, "dns", dns);
+        new
+    }
+
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+
+    ///Sets `dns`.
+    #[inline]
+    #[must_use]
+    pub fn dns<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.dns, &mut self.extra, "dns", value);
+        self
+    }
+
+    ///Sets `fingerprint`.
+    #[inline]
+    #[must_use]
+    pub fn fingerprint<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.fingerprint, &mut self.extra, "fingerprint", value);
+        self
+    }
+
+    ///Sets `key`.
+    #[inline]
+    #[must_use]
+    pub fn key<How>(mut self, value: impl IntoSetting<Secret, How>) -> Self {
+        set::set(&mut self.key, &mut self.extra, "key", value);
+        self
+    }
+
+    ///Sets `reversemaskv6`.
+    #[inline]
+    #[must_use]
+    pub fn reversemaskv6<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.reversemaskv6, &mut self.extra, "reversemaskv6", value);
+        self
+    }
+
+    ///Sets `reversev6mask`.
+    #[inline]
+    #[must_use]
+    pub fn reversev6mask<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.reversev6mask, &mut self.extra, "reversev6mask", value);
+        self
+    }
+
+    ///Sets `ttl`.
+    #[inline]
+    #[must_use]
+    pub fn ttl<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.ttl, &mut self.extra, "ttl", value);
+        self
+    }
+
+    ///Sets `type`.
+    #[inline]
+    #[must_use]
+    pub fn type_<How>(mut self, value: impl IntoSetting<SdnDnsType, How>) -> Self {
+        set::set(&mut self.type_, &mut self.extra, "type", value);
+        self
+    }
+
+    ///Sets `url`.
+    #[inline]
+    #[must_use]
+    pub fn url<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.url, &mut self.extra, "url", value);
+        self
+    }
+
+    /// The changes that turn this into `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
+object!(SdnDns {
+    required: ["dns" dns],
+    optional: [
+        "digest" digest,
+        "fingerprint" fingerprint,
+        "key" key,
+        "reversemaskv6" reversemaskv6,
+        "reversev6mask" reversev6mask,
+        "ttl" ttl,
+        "type" type_,
+        "url" url,
+    ],
+    others: extra,
+});
+
+/// Kind of the DNS server.
+///
+/// Given by [`GET /cluster/sdn/dns`](ClusterSdnDnsGet),
+/// [`GET /cluster/sdn/dns/{dns}`](ClusterSdnDnsDnsPath::get).
+/// Taken by [`GET /cluster/sdn/dns`](ClusterSdnDnsGet),
+/// [`POST /cluster/sdn/dns`](ClusterSdnDnsPost).
+#[derive(Clone, PartialEq, Hash)]
+#[non_exhaustive]
+pub enum SdnDnsType {
+    /// The value `powerdns`.
+    Powerdns,
+    /// Any other value; `as_str` tells which.
+    UnknownValue(UnknownValue),
+}
+
+open_enum_impls!(SdnDnsType {
+    "powerdns" Powerdns,
+});
+
 /// One element of `delete`: names of settings to remove.
 ///
 /// Taken by [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut).
@@ -13120,6 +11332,254 @@ open_enum_impls!(SdnFabricNodeDelete {
     "peers" Peers,
 });
 
+/// One element of the answer to `GET /cluster/sdn/ipams`, which lists the IP address managers
+/// (IPAMs).
+///
+/// Given by [`GET /cluster/sdn/ipams`](ClusterSdnIpamsGet),
+/// [`GET /cluster/sdn/ipams/{ipam}`](ClusterSdnIpamsIpamPath::get).
+#[non_exhaustive]
+pub struct SdnIpam {
+    /// Checksum of the configuration; on a write, the call fails if it changed since.
+    pub digest: Option<String>,
+    /// SHA-256 fingerprint of the server's certificate, needed if no trusted CA signed it.
+    pub fingerprint: Option<String>,
+    /// Name of the IP address manager.
+    pub ipam: String,
+    /// Number of the section to use; phpIPAM only.
+    pub section: Option<i64>,
+    /// API token for the server.
+    pub token: Option<Secret>,
+    /// Kind of the IP address manager.
+    pub type_: Option<SdnIpamType>,
+    /// Base address of the server's API.
+    pub url: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl SdnIpam {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(ipam: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.ipam, &mut new.extra, "ipam", ipam);
+        new
+    }
+
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+
+    ///Sets `fingerprint`.
+    #[inline]
+    #[must_use]
+    pub fn fingerprint<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.fingerprint, &mut self.extra, "fingerprint", value);
+        self
+    }
+
+    ///Sets `ipam`.
+    #[inline]
+    #[must_use]
+    pub fn ipam<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.ipam, &mut self.extra, "ipam", value);
+        self
+    }
+
+    ///Sets `section`.
+    #[inline]
+    #[must_use]
+    pub fn section<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.section, &mut self.extra, "section", value);
+        self
+    }
+
+    ///Sets `token`.
+    #[inline]
+    #[must_use]
+    pub fn token<How>(mut self, value: impl IntoSetting<Secret, How>) -> Self {
+        set::set(&mut self.token, &mut self.extra, "token", value);
+        self
+    }
+
+    ///Sets `type`.
+    #[inline]
+    #[must_use]
+    pub fn type_<How>(mut self, value: impl IntoSetting<SdnIpamType, How>) -> Self {
+        set::set(&mut self.type_, &mut self.extra, "type", value);
+        self
+    }
+
+    ///Sets `url`.
+    #[inline]
+    #[must_use]
+    pub fn url<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.url, &mut self.extra, "url", value);
+        self
+    }
+
+    /// The changes that turn this into `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
+object!(SdnIpam {
+    required: ["ipam" ipam],
+    optional: [
+        "digest" digest,
+        "fingerprint" fingerprint,
+        "section" section,
+        "token" token,
+        "type" type_,
+        "url" url,
+    ],
+    others: extra,
+});
+
+/// Kind of the IP address manager.
+///
+/// Given by [`GET /cluster/sdn/ipams`](ClusterSdnIpamsGet),
+/// [`GET /cluster/sdn/ipams/{ipam}`](ClusterSdnIpamsIpamPath::get).
+/// Taken by [`GET /cluster/sdn/ipams`](ClusterSdnIpamsGet),
+/// [`POST /cluster/sdn/ipams`](ClusterSdnIpamsPost).
+#[derive(Clone, PartialEq, Hash)]
+#[non_exhaustive]
+pub enum SdnIpamType {
+    /// The value `netbox`.
+    Netbox,
+    /// The value `phpipam`.
+    Phpipam,
+    /// The value `pve`.
+    Pve,
+    /// Any other value; `as_str` tells which.
+    UnknownValue(UnknownValue),
+}
+
+open_enum_impls!(SdnIpamType {
+    "netbox" Netbox, "phpipam" Phpipam, "pve" Pve,
+});
+
+/// One element of the answer to `GET /cluster/sdn/prefix-lists`, which lists the prefix lists.
+///
+/// Given by [`GET /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsGet),
+/// [`GET /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPath::get).
+#[non_exhaustive]
+pub struct SdnPrefixList {
+    /// Checksum of the configuration; on a write, the call fails if it changed since.
+    pub digest: Option<String>,
+    /// Entries of the list, checked in the order of their numbers.
+    pub entries: Option<Vec<PrefixListRule>>,
+    /// Name of the prefix list.
+    pub id: Option<String>,
+    /// In the request, shows changes not applied yet; in the answer, the settings they alter.
+    pub pending: Option<SdnPrefixListPending>,
+    /// Whether the object is new, changed or deleted compared with what is applied; absent if it is
+    /// neither.
+    pub state: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl SdnPrefixList {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+
+    ///Sets `entries`.
+    #[inline]
+    #[must_use]
+    pub fn entries<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<PrefixListRule, How>,
+    ) -> Self {
+        set::set_list(&mut self.entries, &mut self.extra, "entries", value);
+        self
+    }
+
+    ///Sets `id`.
+    #[inline]
+    #[must_use]
+    pub fn id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.id, &mut self.extra, "id", value);
+        self
+    }
+
+    ///Sets `pending`.
+    #[inline]
+    #[must_use]
+    pub fn pending<How>(
+        mut self,
+        value: impl IntoSetting<SdnPrefixListPending, How>,
+    ) -> Self {
+        set::set(&mut self.pending, &mut self.extra, "pending", value);
+        self
+    }
+
+    ///Sets `state`.
+    #[inline]
+    #[must_use]
+    pub fn state<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.state, &mut self.extra, "state", value);
+        self
+    }
+
+    /// The changes that turn this into `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
+object!(SdnPrefixList {
+    optional: [
+        "digest" digest, "entries" entries, "id" id, "pending" pending, "state" state,
+    ],
+    others: extra,
+});
+
+impl Default for SdnPrefixList {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 /// One element of `delete`: names of settings to remove.
 ///
 /// Taken by [`PUT /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPut).
@@ -13135,6 +11595,116 @@ pub enum SdnPrefixListDelete {
 open_enum_impls!(SdnPrefixListDelete {
     "entries" Entries,
 });
+
+/// One element of the answer to `GET /cluster/sdn/prefix-lists/{id}/entries`, which lists the
+/// entries of a prefix list.
+///
+/// Given by
+/// [`GET /cluster/sdn/prefix-lists/{id}/entries`](ClusterSdnPrefixListsIdEntriesPath::get),
+/// [`GET /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqPath::get).
+#[non_exhaustive]
+pub struct SdnPrefixListEntry {
+    /// What happens to routes that match: `permit` or `deny`.
+    pub action: Option<SdnRouteAction>,
+    /// Checksum of the configuration; on a write, the call fails if it changed since.
+    pub digest: Option<String>,
+    /// Smallest prefix length that still matches.
+    pub ge: Option<i64>,
+    /// Largest prefix length that still matches.
+    pub le: Option<i64>,
+    /// Network to match, in CIDR notation.
+    pub prefix: Option<Cidr>,
+    /// Number of the entry; lower ones are checked first.
+    pub seq: Option<i64>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl SdnPrefixListEntry {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+
+    ///Sets `action`.
+    #[inline]
+    #[must_use]
+    pub fn action<How>(mut self, value: impl IntoSetting<SdnRouteAction, How>) -> Self {
+        set::set(&mut self.action, &mut self.extra, "action", value);
+        self
+    }
+
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+
+    ///Sets `ge`.
+    #[inline]
+    #[must_use]
+    pub fn ge<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.ge, &mut self.extra, "ge", value);
+        self
+    }
+
+    ///Sets `le`.
+    #[inline]
+    #[must_use]
+    pub fn le<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.le, &mut self.extra, "le", value);
+        self
+    }
+
+    ///Sets `prefix`.
+    #[inline]
+    #[must_use]
+    pub fn prefix<How>(mut self, value: impl IntoSetting<Cidr, How>) -> Self {
+        set::set(&mut self.prefix, &mut self.extra, "prefix", value);
+        self
+    }
+
+    ///Sets `seq`.
+    #[inline]
+    #[must_use]
+    pub fn seq<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.seq, &mut self.extra, "seq", value);
+        self
+    }
+
+    /// The changes that turn this into `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
+object!(SdnPrefixListEntry {
+    optional: [
+        "action" action, "digest" digest, "ge" ge, "le" le, "prefix" prefix, "seq" seq,
+    ],
+    others: extra,
+});
+
+impl Default for SdnPrefixListEntry {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
 
 /// One element of `delete`: names of settings to remove.
 ///
@@ -13155,6 +11725,238 @@ pub enum SdnPrefixListEntryDelete {
 
 open_enum_impls!(SdnPrefixListEntryDelete {
     "le" Le, "ge" Ge, "seq" Seq,
+});
+
+/// In the request, shows changes not applied yet; in the answer, the settings they alter.
+///
+/// Given by [`GET /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsGet),
+/// [`GET /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPath::get).
+#[non_exhaustive]
+pub struct SdnPrefixListPending {
+    /// Entries of the list, checked in the order of their numbers.
+    pub entries: Option<Pending<Vec<PrefixListRule>>>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl SdnPrefixListPending {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(SdnPrefixListPending {
+    optional: ["entries" entries],
+    others: extra,
+});
+
+impl Default for SdnPrefixListPending {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+/// What happens to routes that match: `permit` or `deny`.
+///
+/// Given by [`GET /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsGet),
+/// [`GET /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPath::get),
+/// [`GET /cluster/sdn/prefix-lists/{id}/entries`](ClusterSdnPrefixListsIdEntriesPath::get),
+/// [`GET /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqPath::get),
+/// [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet),
+/// [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet),
+/// [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get).
+/// Taken by [`POST /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsPost),
+/// [`PUT /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPut),
+/// [`POST /cluster/sdn/prefix-lists/{id}/entries`](ClusterSdnPrefixListsIdEntriesPost),
+/// [`PUT /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqPut),
+/// [`POST /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesPost),
+/// [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut).
+#[derive(Clone, PartialEq, Hash)]
+#[non_exhaustive]
+pub enum SdnRouteAction {
+    /// The value `permit`.
+    Permit,
+    /// The value `deny`.
+    Deny,
+    /// Any other value; `as_str` tells which.
+    UnknownValue(UnknownValue),
+}
+
+open_enum_impls!(SdnRouteAction {
+    "permit" Permit, "deny" Deny,
+});
+
+/// One element of the answer to `GET /cluster/sdn/route-maps`, which lists the route maps.
+///
+/// Given by [`GET /cluster/sdn/route-maps`](ClusterSdnRouteMapsGet).
+#[non_exhaustive]
+pub struct SdnRouteMap {
+    /// Name of the route map.
+    pub id: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl SdnRouteMap {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(SdnRouteMap {
+    optional: ["id" id],
+    others: extra,
+});
+
+impl Default for SdnRouteMap {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+/// One element of the answer to `GET /cluster/sdn/route-maps/entries`, which lists the entries of
+/// all route maps.
+///
+/// Given by [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet),
+/// [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet),
+/// [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get).
+#[non_exhaustive]
+pub struct SdnRouteMapEntry {
+    /// What happens to routes that match: `permit` or `deny`.
+    pub action: SdnRouteAction,
+    /// Route map to run next on a route that matches.
+    pub call: Option<String>,
+    /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64
+    /// characters.
+    pub digest: Option<String>,
+    /// Where to go on after a match; without it, a match ends the route map.
+    #[cfg_attr(doc, doc(alias("exit-action")))]
+    pub exit_action: Option<RouteMapExitAction>,
+    /// Conditions a route must meet, each as `key=NAME,value=VALUE`.
+    pub match_: Option<Vec<RouteMapMatch>>,
+    /// Number of the entry; lower ones are checked first. From 0 to 65535.
+    pub order: i64,
+    /// Name of the route map.
+    #[cfg_attr(doc, doc(alias("route-map-id")))]
+    pub route_map_id: String,
+    /// Changes to make to a route that matches, each as `key=NAME,value=VALUE`.
+    pub set: Option<Vec<RouteMapSet>>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl SdnRouteMapEntry {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+
+    ///Sets `action`.
+    #[inline]
+    #[must_use]
+    pub fn action<How>(mut self, value: impl IntoValue<SdnRouteAction, How>) -> Self {
+        set::put(&mut self.action, &mut self.extra, "action", value);
+        self
+    }
+
+    ///Sets `call`.
+    #[inline]
+    #[must_use]
+    pub fn call<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.call, &mut self.extra, "call", value);
+        self
+    }
+
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+
+    ///Sets `exit-action`.
+    #[inline]
+    #[must_use]
+    pub fn exit_action<How>(
+        mut self,
+        value: impl IntoSetting<RouteMapExitAction, How>,
+    ) -> Self {
+        set::set(&mut self.exit_action, &mut self.extra, "exit-action", value);
+        self
+    }
+
+    ///Sets `match`.
+    #[inline]
+    #[must_use]
+    pub fn match_<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<RouteMapMatch, How>,
+    ) -> Self {
+        set::set_list(&mut self.match_, &mut self.extra, "match", value);
+        self
+    }
+
+    ///Sets `order`.
+    #[inline]
+    #[must_use]
+    pub fn order<How>(mut self, value: impl IntoValue<i64, How>) -> Self {
+        set::put(&mut self.order, &mut self.extra, "order", value);
+        self
+    }
+
+    ///Sets `route-map-id`.
+    #[inline]
+    #[must_use]
+    pub fn route_map_id<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.route_map_id, &mut self.extra, "route-map-id", value);
+        self
+    }
+
+    ///Sets `set`.
+    #[inline]
+    #[must_use]
+    pub fn set<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<RouteMapSet, How>,
+    ) -> Self {
+        set::set_list(&mut self.set, &mut self.extra, "set", value);
+        self
+    }
+
+    /// The changes that turn this into `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
+object!(SdnRouteMapEntry {
+    required: ["action" action, "order" order, "route-map-id" route_map_id],
+    optional: [
+        "call" call, "digest" digest, "exit-action" exit_action, "match" match_, "set" set,
+    ],
+    others: extra,
 });
 
 /// One element of `delete`: names of settings to remove.
@@ -13179,4 +11981,1120 @@ pub enum SdnRouteMapEntryDelete {
 
 open_enum_impls!(SdnRouteMapEntryDelete {
     "set" Set, "match" Match, "call" Call, "exit-action" ExitAction,
+});
+
+/// One element of the answer to `GET /cluster/sdn/vnets/{vnet}/subnets`, which lists the subnets of
+/// a VNet.
+///
+/// Given by [`GET /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsGet),
+/// [`GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetGet).
+#[non_exhaustive]
+pub struct SdnSubnet {
+    /// Subnet in CIDR notation.
+    pub cidr: Option<String>,
+    /// Address of the DNS server that DHCP clients are told.
+    #[cfg_attr(doc, doc(alias("dhcp-dns-server")))]
+    pub dhcp_dns_server: Option<IpAddress>,
+    /// Address ranges for DHCP, each as `start-address=IP,end-address=IP`.
+    #[cfg_attr(doc, doc(alias("dhcp-range")))]
+    pub dhcp_range: Option<Vec<DhcpRange>>,
+    /// Checksum of the configuration; on a write, the call fails if it changed since.
+    pub digest: Option<String>,
+    /// Label put between host name and zone domain in DNS names.
+    pub dnszoneprefix: Option<String>,
+    /// Gateway address; in routed zones the VNet's bridge on the nodes gets it.
+    pub gateway: Option<IpAddress>,
+    /// Identifier of the subnet, as `zone-address-length`.
+    pub id: Option<String>,
+    /// Prefix length.
+    pub mask: Option<i64>,
+    /// Network address.
+    pub network: Option<String>,
+    /// In the request, shows changes not applied yet; in the answer, the settings they alter.
+    pub pending: Option<SdnSubnetPending>,
+    /// Rewrites the source address of traffic that leaves the subnet (masquerading).
+    pub snat: Option<bool>,
+    /// Whether the object is new, changed or deleted compared with what is applied; absent if it is
+    /// neither.
+    pub state: Option<String>,
+    /// Subnet: in paths as `zone-address-length`, on creation in CIDR notation.
+    pub subnet: String,
+    /// Kind of the object; always `subnet`.
+    pub type_: Option<SdnSubnetType>,
+    /// VNet the subnet belongs to.
+    pub vnet: Option<String>,
+    /// Zone the VNet belongs to.
+    pub zone: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl SdnSubnet {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(subnet: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.subnet, &mut new.extra, "subnet", subnet);
+        new
+    }
+
+    ///Sets `cidr`.
+    #[inline]
+    #[must_use]
+    pub fn cidr<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.cidr, &mut self.extra, "cidr", value);
+        self
+    }
+
+    ///Sets `dhcp-dns-server`.
+    #[inline]
+    #[must_use]
+    pub fn dhcp_dns_server<How>(
+        mut self,
+        value: impl IntoSetting<IpAddress, How>,
+    ) -> Self {
+        set::set(&mut self.dhcp_dns_server, &mut self.extra, "dhcp-dns-server", value);
+        self
+    }
+
+    ///Sets `dhcp-range`.
+    #[inline]
+    #[must_use]
+    pub fn dhcp_range<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<DhcpRange, How>,
+    ) -> Self {
+        set::set_list(&mut self.dhcp_range, &mut self.extra, "dhcp-range", value);
+        self
+    }
+
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+
+    ///Sets `dnszoneprefix`.
+    #[inline]
+    #[must_use]
+    pub fn dnszoneprefix<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.dnszoneprefix, &mut self.extra, "dnszoneprefix", value);
+        self
+    }
+
+    ///Sets `gateway`.
+    #[inline]
+    #[must_use]
+    pub fn gateway<How>(mut self, value: impl IntoSetting<IpAddress, How>) -> Self {
+        set::set(&mut self.gateway, &mut self.extra, "gateway", value);
+        self
+    }
+
+    ///Sets `id`.
+    #[inline]
+    #[must_use]
+    pub fn id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.id, &mut self.extra, "id", value);
+        self
+    }
+
+    ///Sets `mask`.
+    #[inline]
+    #[must_use]
+    pub fn mask<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.mask, &mut self.extra, "mask", value);
+        self
+    }
+
+    ///Sets `network`.
+    #[inline]
+    #[must_use]
+    pub fn network<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.network, &mut self.extra, "network", value);
+        self
+    }
+
+    ///Sets `pending`.
+    #[inline]
+    #[must_use]
+    pub fn pending<How>(
+        mut self,
+        value: impl IntoSetting<SdnSubnetPending, How>,
+    ) -> Self {
+        set::set(&mut self.pending, &mut self.extra, "pending", value);
+        self
+    }
+
+    ///Sets `snat`.
+    #[inline]
+    #[must_use]
+    pub fn snat<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.snat, &mut self.extra, "snat", value);
+        self
+    }
+
+    ///Sets `state`.
+    #[inline]
+    #[must_use]
+    pub fn state<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.state, &mut self.extra, "state", value);
+        self
+    }
+
+    ///Sets `subnet`.
+    #[inline]
+    #[must_use]
+    pub fn subnet<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.subnet, &mut self.extra, "subnet", value);
+        self
+    }
+
+    ///Sets `type`.
+    #[inline]
+    #[must_use]
+    pub fn type_<How>(mut self, value: impl IntoSetting<SdnSubnetType, How>) -> Self {
+        set::set(&mut self.type_, &mut self.extra, "type", value);
+        self
+    }
+
+    ///Sets `vnet`.
+    #[inline]
+    #[must_use]
+    pub fn vnet<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.vnet, &mut self.extra, "vnet", value);
+        self
+    }
+
+    ///Sets `zone`.
+    #[inline]
+    #[must_use]
+    pub fn zone<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.zone, &mut self.extra, "zone", value);
+        self
+    }
+
+    /// The changes that turn this into `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
+object!(SdnSubnet {
+    required: ["subnet" subnet],
+    optional: [
+        "cidr" cidr,
+        "dhcp-dns-server" dhcp_dns_server,
+        "dhcp-range" dhcp_range,
+        "digest" digest,
+        "dnszoneprefix" dnszoneprefix,
+        "gateway" gateway,
+        "id" id,
+        "mask" mask,
+        "network" network,
+        "pending" pending,
+        "snat" snat,
+        "state" state,
+        "type" type_,
+        "vnet" vnet,
+        "zone" zone,
+    ],
+    others: extra,
+});
+
+/// In the request, shows changes not applied yet; in the answer, the settings they alter.
+///
+/// Given by [`GET /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsGet),
+/// [`GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetGet).
+#[non_exhaustive]
+pub struct SdnSubnetPending {
+    /// Address of the DNS server that DHCP clients are told.
+    #[cfg_attr(doc, doc(alias("dhcp-dns-server")))]
+    pub dhcp_dns_server: Option<Pending<String>>,
+    /// Address ranges for DHCP, each as `start-address=IP,end-address=IP`.
+    #[cfg_attr(doc, doc(alias("dhcp-range")))]
+    pub dhcp_range: Option<Pending<Vec<DhcpRange>>>,
+    /// Label put between host name and zone domain in DNS names.
+    pub dnszoneprefix: Option<Pending<String>>,
+    /// Gateway address; in routed zones the VNet's bridge on the nodes gets it.
+    pub gateway: Option<Pending<String>>,
+    /// Rewrites the source address of traffic that leaves the subnet (masquerading).
+    pub snat: Option<Pending<bool>>,
+    /// VNet the subnet belongs to.
+    pub vnet: Option<Pending<String>>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl SdnSubnetPending {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(SdnSubnetPending {
+    optional: [
+        "dhcp-dns-server" dhcp_dns_server,
+        "dhcp-range" dhcp_range,
+        "dnszoneprefix" dnszoneprefix,
+        "gateway" gateway,
+        "snat" snat,
+        "vnet" vnet,
+    ],
+    others: extra,
+});
+
+impl Default for SdnSubnetPending {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+/// Kind of the object; always `subnet`.
+///
+/// Given by [`GET /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsGet),
+/// [`GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetGet).
+/// Taken by [`POST /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsPost).
+#[derive(Clone, PartialEq, Hash)]
+#[non_exhaustive]
+pub enum SdnSubnetType {
+    /// The value `subnet`.
+    Subnet,
+    /// Any other value; `as_str` tells which.
+    UnknownValue(UnknownValue),
+}
+
+open_enum_impls!(SdnSubnetType {
+    "subnet" Subnet,
+});
+
+/// One element of the answer to `GET /cluster/sdn/vnets`, which lists the virtual networks (VNets).
+///
+/// Given by [`GET /cluster/sdn/vnets`](ClusterSdnVnetsGet),
+/// [`GET /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetGet).
+#[non_exhaustive]
+pub struct SdnVnet {
+    /// Free text that describes the VNet. At most 256 characters.
+    pub alias: Option<String>,
+    /// Checksum of the configuration; on a write, the call fails if it changed since.
+    pub digest: Option<String>,
+    /// Keeps guests on the VNet from reaching each other on the same node.
+    #[cfg_attr(doc, doc(alias("isolate-ports")))]
+    pub isolate_ports: Option<bool>,
+    /// In the request, shows changes not applied yet; in the answer, the settings they alter.
+    pub pending: Option<SdnVnetPending>,
+    /// Whether the object is new, changed or deleted compared with what is applied; absent if it is
+    /// neither.
+    pub state: Option<ClusterSdnState>,
+    /// VLAN number in VLAN and QinQ zones, VXLAN network identifier in VXLAN and EVPN zones. From 1
+    /// to 16777215.
+    pub tag: Option<i64>,
+    /// Kind of the object; always `vnet`.
+    pub type_: SdnVnetType,
+    /// Lets guests send VLAN tags of their own through the VNet.
+    pub vlanaware: Option<bool>,
+    /// Name of the VNet.
+    pub vnet: String,
+    /// Zone the VNet belongs to.
+    pub zone: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl SdnVnet {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+
+    ///Sets `alias`.
+    #[inline]
+    #[must_use]
+    pub fn alias<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.alias, &mut self.extra, "alias", value);
+        self
+    }
+
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+
+    ///Sets `isolate-ports`.
+    #[inline]
+    #[must_use]
+    pub fn isolate_ports<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.isolate_ports, &mut self.extra, "isolate-ports", value);
+        self
+    }
+
+    ///Sets `pending`.
+    #[inline]
+    #[must_use]
+    pub fn pending<How>(mut self, value: impl IntoSetting<SdnVnetPending, How>) -> Self {
+        set::set(&mut self.pending, &mut self.extra, "pending", value);
+        self
+    }
+
+    ///Sets `state`.
+    #[inline]
+    #[must_use]
+    pub fn state<How>(mut self, value: impl IntoSetting<ClusterSdnState, How>) -> Self {
+        set::set(&mut self.state, &mut self.extra, "state", value);
+        self
+    }
+
+    ///Sets `tag`.
+    #[inline]
+    #[must_use]
+    pub fn tag<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.tag, &mut self.extra, "tag", value);
+        self
+    }
+
+    ///Sets `type`.
+    #[inline]
+    #[must_use]
+    pub fn type_<How>(mut self, value: impl IntoValue<SdnVnetType, How>) -> Self {
+        set::put(&mut self.type_, &mut self.extra, "type", value);
+        self
+    }
+
+    ///Sets `vlanaware`.
+    #[inline]
+    #[must_use]
+    pub fn vlanaware<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.vlanaware, &mut self.extra, "vlanaware", value);
+        self
+    }
+
+    ///Sets `vnet`.
+    #[inline]
+    #[must_use]
+    pub fn vnet<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.vnet, &mut self.extra, "vnet", value);
+        self
+    }
+
+    ///Sets `zone`.
+    #[inline]
+    #[must_use]
+    pub fn zone<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.zone, &mut self.extra, "zone", value);
+        self
+    }
+
+    /// The changes that turn this into `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
+object!(SdnVnet {
+    required: ["type" type_, "vnet" vnet],
+    optional: [
+        "alias" alias,
+        "digest" digest,
+        "isolate-ports" isolate_ports,
+        "pending" pending,
+        "state" state,
+        "tag" tag,
+        "vlanaware" vlanaware,
+        "zone" zone,
+    ],
+    others: extra,
+});
+
+/// In the request, shows changes not applied yet; in the answer, the settings they alter.
+///
+/// Given by [`GET /cluster/sdn/vnets`](ClusterSdnVnetsGet),
+/// [`GET /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetGet).
+#[non_exhaustive]
+pub struct SdnVnetPending {
+    /// Free text that describes the VNet. At most 256 characters.
+    pub alias: Option<Pending<String>>,
+    /// Keeps guests on the VNet from reaching each other on the same node.
+    #[cfg_attr(doc, doc(alias("isolate-ports")))]
+    pub isolate_ports: Option<Pending<bool>>,
+    /// VLAN number in VLAN and QinQ zones, VXLAN network identifier in VXLAN and EVPN zones. From 1
+    /// to 16777215.
+    pub tag: Option<Pending<i64>>,
+    /// Lets guests send VLAN tags of their own through the VNet.
+    pub vlanaware: Option<Pending<bool>>,
+    /// Zone the VNet belongs to.
+    pub zone: Option<Pending<String>>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl SdnVnetPending {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(SdnVnetPending {
+    optional: [
+        "alias" alias, "isolate-ports" isolate_ports, "tag" tag, "vlanaware" vlanaware, "zone" zone,
+    ],
+    others: extra,
+});
+
+impl Default for SdnVnetPending {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+/// Kind of the object; always `vnet`.
+///
+/// Given by [`GET /cluster/sdn/vnets`](ClusterSdnVnetsGet),
+/// [`GET /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetGet).
+/// Taken by [`POST /cluster/sdn/vnets`](ClusterSdnVnetsPost).
+#[derive(Clone, PartialEq, Hash)]
+#[non_exhaustive]
+pub enum SdnVnetType {
+    /// The value `vnet`.
+    Vnet,
+    /// Any other value; `as_str` tells which.
+    UnknownValue(UnknownValue),
+}
+
+open_enum_impls!(SdnVnetType {
+    "vnet" Vnet,
+});
+
+/// One element of the answer to `GET /cluster/sdn/zones`, which lists the zones.
+///
+/// Given by [`GET /cluster/sdn/zones`](ClusterSdnZonesGet),
+/// [`GET /cluster/sdn/zones/{zone}`](ClusterSdnZonesZoneGet).
+#[non_exhaustive]
+pub struct SdnZone {
+    /// Announces whole subnets (type 5 routes), which helps with silent guests; EVPN zones.
+    #[cfg_attr(doc, doc(alias("advertise-subnets")))]
+    pub advertise_subnets: Option<bool>,
+    /// Bridge on the nodes that carries the VLANs; VLAN and QinQ zones.
+    pub bridge: Option<String>,
+    /// Turns the learning of MAC addresses on the bridge off.
+    #[cfg_attr(doc, doc(alias("bridge-disable-mac-learning")))]
+    pub bridge_disable_mac_learning: Option<bool>,
+    /// Controller that routes for the zone; EVPN zones.
+    pub controller: Option<String>,
+    /// DHCP server that serves the subnets of the zone.
+    pub dhcp: Option<SdnZoneDhcp>,
+    /// Checksum of the configuration; on a write, the call fails if it changed since.
+    pub digest: Option<String>,
+    /// Lets ARP and neighbor discovery pass and does not answer them locally; EVPN zones.
+    #[cfg_attr(doc, doc(alias("disable-arp-nd-suppression")))]
+    pub disable_arp_nd_suppression: Option<bool>,
+    /// DNS server entry that guest names are registered with.
+    pub dns: Option<String>,
+    /// Domain that names of guests are registered in.
+    pub dnszone: Option<String>,
+    /// Datapath number; Faucet zones.
+    #[cfg_attr(doc, doc(alias("dp-id")))]
+    pub dp_id: Option<i64>,
+    /// Comma-separated nodes through which guests reach networks outside; EVPN zones.
+    pub exitnodes: Option<List<NodeName>>,
+    /// Lets the exit nodes themselves reach the guests; EVPN zones.
+    #[cfg_attr(doc, doc(alias("exitnodes-local-routing")))]
+    pub exitnodes_local_routing: Option<bool>,
+    /// Exit node to prefer, with the others as a fallback; EVPN zones.
+    #[cfg_attr(doc, doc(alias("exitnodes-primary")))]
+    pub exitnodes_primary: Option<NodeName>,
+    /// Fabric whose members serve as tunnel end points; VXLAN zones. Since 9.0.
+    pub fabric: Option<String>,
+    /// IP address manager the zone uses.
+    pub ipam: Option<String>,
+    /// MAC address that the gateway of the zone has on every node; EVPN zones.
+    pub mac: Option<MacAddr>,
+    /// MTU in bytes for the bridges of the zone's VNets.
+    pub mtu: Option<i64>,
+    /// Comma-separated nodes the zone exists on; all of them if unset.
+    pub nodes: Option<List<NodeName>>,
+    /// Comma-separated addresses of the tunnel end points, usually those of the nodes; VXLAN zones.
+    pub peers: Option<List<IpAddress>>,
+    /// In the request, shows changes not applied yet; in the answer, the settings they alter.
+    pub pending: Option<SdnZonePending>,
+    /// DNS server entry for reverse lookups.
+    pub reversedns: Option<String>,
+    /// Comma-separated route targets to import into the zone's routing table; EVPN zones.
+    #[cfg_attr(doc, doc(alias("rt-import")))]
+    pub rt_import: Option<List>,
+    /// Further controllers besides the main one; EVPN zones. Since 9.2.
+    #[cfg_attr(doc, doc(alias("secondary-controllers")))]
+    pub secondary_controllers: Option<Vec<String>>,
+    /// Whether the object is new, changed or deleted compared with what is applied; absent if it is
+    /// neither.
+    pub state: Option<ClusterSdnState>,
+    /// Outer (service) VLAN number; QinQ zones. At least 0.
+    pub tag: Option<i64>,
+    /// Kind of the zone.
+    pub type_: SdnZoneType,
+    /// Tag format of the outer VLAN; QinQ zones. Default: `802.1q`.
+    #[cfg_attr(doc, doc(alias("vlan-protocol")))]
+    pub vlan_protocol: Option<super::types::VlanProtocol>,
+    /// VXLAN network identifier of the zone's routing table; EVPN zones. From 1 to 16777215.
+    #[cfg_attr(doc, doc(alias("vrf-vxlan")))]
+    pub vrf_vxlan: Option<i64>,
+    /// UDP port of the tunnels; VXLAN and EVPN zones. From 1 to 65536. Default: `4789`.
+    #[cfg_attr(doc, doc(alias("vxlan-port")))]
+    pub vxlan_port: Option<i64>,
+    /// Name of the zone.
+    pub zone: String,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl SdnZone {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+
+    ///Sets `advertise-subnets`.
+    #[inline]
+    #[must_use]
+    pub fn advertise_subnets<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(
+            &mut self.advertise_subnets,
+            &mut self.extra,
+            "advertise-subnets",
+            value,
+        );
+        self
+    }
+
+    ///Sets `bridge`.
+    #[inline]
+    #[must_use]
+    pub fn bridge<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.bridge, &mut self.extra, "bridge", value);
+        self
+    }
+
+    ///Sets `bridge-disable-mac-learning`.
+    #[inline]
+    #[must_use]
+    pub fn bridge_disable_mac_learning<How>(
+        mut self,
+        value: impl IntoSetting<bool, How>,
+    ) -> Self {
+        set::set(
+            &mut self.bridge_disable_mac_learning,
+            &mut self.extra,
+            "bridge-disable-mac-learning",
+            value,
+        );
+        self
+    }
+
+    ///Sets `controller`.
+    #[inline]
+    #[must_use]
+    pub fn controller<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.controller, &mut self.extra, "controller", value);
+        self
+    }
+
+    ///Sets `dhcp`.
+    #[inline]
+    #[must_use]
+    pub fn dhcp<How>(mut self, value: impl IntoSetting<SdnZoneDhcp, How>) -> Self {
+        set::set(&mut self.dhcp, &mut self.extra, "dhcp", value);
+        self
+    }
+
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+
+    ///Sets `disable-arp-nd-suppression`.
+    #[inline]
+    #[must_use]
+    pub fn disable_arp_nd_suppression<How>(
+        mut self,
+        value: impl IntoSetting<bool, How>,
+    ) -> Self {
+        set::set(
+            &mut self.disable_arp_nd_suppression,
+            &mut self.extra,
+            "disable-arp-nd-suppression",
+            value,
+        );
+        self
+    }
+
+    ///Sets `dns`.
+    #[inline]
+    #[must_use]
+    pub fn dns<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.dns, &mut self.extra, "dns", value);
+        self
+    }
+
+    ///Sets `dnszone`.
+    #[inline]
+    #[must_use]
+    pub fn dnszone<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.dnszone, &mut self.extra, "dnszone", value);
+        self
+    }
+
+    ///Sets `dp-id`.
+    #[inline]
+    #[must_use]
+    pub fn dp_id<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.dp_id, &mut self.extra, "dp-id", value);
+        self
+    }
+
+    ///Sets `exitnodes`.
+    #[inline]
+    #[must_use]
+    pub fn exitnodes<How>(
+        mut self,
+        value: impl IntoItemsSetting<NodeName, How>,
+    ) -> Self {
+        set::set_list(&mut self.exitnodes, &mut self.extra, "exitnodes", value);
+        self
+    }
+
+    ///Sets `exitnodes-local-routing`.
+    #[inline]
+    #[must_use]
+    pub fn exitnodes_local_routing<How>(
+        mut self,
+        value: impl IntoSetting<bool, How>,
+    ) -> Self {
+        set::set(
+            &mut self.exitnodes_local_routing,
+            &mut self.extra,
+            "exitnodes-local-routing",
+            value,
+        );
+        self
+    }
+
+    ///Sets `exitnodes-primary`.
+    #[inline]
+    #[must_use]
+    pub fn exitnodes_primary<How>(
+        mut self,
+        value: impl IntoSetting<NodeName, How>,
+    ) -> Self {
+        set::set(
+            &mut self.exitnodes_primary,
+            &mut self.extra,
+            "exitnodes-primary",
+            value,
+        );
+        self
+    }
+
+    ///Sets `fabric`.
+    #[inline]
+    #[must_use]
+    pub fn fabric<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.fabric, &mut self.extra, "fabric", value);
+        self
+    }
+
+    ///Sets `ipam`.
+    #[inline]
+    #[must_use]
+    pub fn ipam<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.ipam, &mut self.extra, "ipam", value);
+        self
+    }
+
+    ///Sets `mac`.
+    #[inline]
+    #[must_use]
+    pub fn mac<How>(mut self, value: impl IntoSetting<MacAddr, How>) -> Self {
+        set::set(&mut self.mac, &mut self.extra, "mac", value);
+        self
+    }
+
+    ///Sets `mtu`.
+    #[inline]
+    #[must_use]
+    pub fn mtu<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.mtu, &mut self.extra, "mtu", value);
+        self
+    }
+
+    ///Sets `nodes`.
+    #[inline]
+    #[must_use]
+    pub fn nodes<How>(mut self, value: impl IntoItemsSetting<NodeName, How>) -> Self {
+        set::set_list(&mut self.nodes, &mut self.extra, "nodes", value);
+        self
+    }
+
+    ///Sets `peers`.
+    #[inline]
+    #[must_use]
+    pub fn peers<How>(mut self, value: impl IntoItemsSetting<IpAddress, How>) -> Self {
+        set::set_list(&mut self.peers, &mut self.extra, "peers", value);
+        self
+    }
+
+    ///Sets `pending`.
+    #[inline]
+    #[must_use]
+    pub fn pending<How>(mut self, value: impl IntoSetting<SdnZonePending, How>) -> Self {
+        set::set(&mut self.pending, &mut self.extra, "pending", value);
+        self
+    }
+
+    ///Sets `reversedns`.
+    #[inline]
+    #[must_use]
+    pub fn reversedns<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.reversedns, &mut self.extra, "reversedns", value);
+        self
+    }
+
+    ///Sets `rt-import`.
+    #[inline]
+    #[must_use]
+    pub fn rt_import<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
+        set::set_list(&mut self.rt_import, &mut self.extra, "rt-import", value);
+        self
+    }
+
+    ///Sets `secondary-controllers`.
+    #[inline]
+    #[must_use]
+    pub fn secondary_controllers<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        set::set_list(
+            &mut self.secondary_controllers,
+            &mut self.extra,
+            "secondary-controllers",
+            value,
+        );
+        self
+    }
+
+    ///Sets `state`.
+    #[inline]
+    #[must_use]
+    pub fn state<How>(mut self, value: impl IntoSetting<ClusterSdnState, How>) -> Self {
+        set::set(&mut self.state, &mut self.extra, "state", value);
+        self
+    }
+
+    ///Sets `tag`.
+    #[inline]
+    #[must_use]
+    pub fn tag<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.tag, &mut self.extra, "tag", value);
+        self
+    }
+
+    ///Sets `type`.
+    #[inline]
+    #[must_use]
+    pub fn type_<How>(mut self, value: impl IntoValue<SdnZoneType, How>) -> Self {
+        set::put(&mut self.type_, &mut self.extra, "type", value);
+        self
+    }
+
+    ///Sets `vlan-protocol`.
+    #[inline]
+    #[must_use]
+    pub fn vlan_protocol<How>(
+        mut self,
+        value: impl IntoSetting<super::types::VlanProtocol, How>,
+    ) -> Self {
+        set::set(&mut self.vlan_protocol, &mut self.extra, "vlan-protocol", value);
+        self
+    }
+
+    ///Sets `vrf-vxlan`.
+    #[inline]
+    #[must_use]
+    pub fn vrf_vxlan<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.vrf_vxlan, &mut self.extra, "vrf-vxlan", value);
+        self
+    }
+
+    ///Sets `vxlan-port`.
+    #[inline]
+    #[must_use]
+    pub fn vxlan_port<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.vxlan_port, &mut self.extra, "vxlan-port", value);
+        self
+    }
+
+    ///Sets `zone`.
+    #[inline]
+    #[must_use]
+    pub fn zone<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.zone, &mut self.extra, "zone", value);
+        self
+    }
+
+    /// The changes that turn this into `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
+object!(SdnZone {
+    required: ["type" type_, "zone" zone],
+    optional: [
+        "advertise-subnets" advertise_subnets,
+        "bridge" bridge,
+        "bridge-disable-mac-learning" bridge_disable_mac_learning,
+        "controller" controller,
+        "dhcp" dhcp,
+        "digest" digest,
+        "disable-arp-nd-suppression" disable_arp_nd_suppression,
+        "dns" dns,
+        "dnszone" dnszone,
+        "dp-id" dp_id,
+        "exitnodes" exitnodes,
+        "exitnodes-local-routing" exitnodes_local_routing,
+        "exitnodes-primary" exitnodes_primary,
+        "fabric" fabric,
+        "ipam" ipam,
+        "mac" mac,
+        "mtu" mtu,
+        "nodes" nodes,
+        "peers" peers,
+        "pending" pending,
+        "reversedns" reversedns,
+        "rt-import" rt_import,
+        "secondary-controllers" secondary_controllers,
+        "state" state,
+        "tag" tag,
+        "vlan-protocol" vlan_protocol,
+        "vrf-vxlan" vrf_vxlan,
+        "vxlan-port" vxlan_port,
+    ],
+    others: extra,
+});
+
+/// DHCP server that serves the subnets of the zone.
+///
+/// Given by [`GET /cluster/sdn/zones`](ClusterSdnZonesGet),
+/// [`GET /cluster/sdn/zones/{zone}`](ClusterSdnZonesZoneGet).
+/// Taken by [`POST /cluster/sdn/zones`](ClusterSdnZonesPost),
+/// [`PUT /cluster/sdn/zones/{zone}`](ClusterSdnZonesZonePut).
+#[derive(Clone, PartialEq, Hash)]
+#[non_exhaustive]
+pub enum SdnZoneDhcp {
+    /// The value `dnsmasq`.
+    Dnsmasq,
+    /// Any other value; `as_str` tells which.
+    UnknownValue(UnknownValue),
+}
+
+open_enum_impls!(SdnZoneDhcp {
+    "dnsmasq" Dnsmasq,
+});
+
+/// In the request, shows changes not applied yet; in the answer, the settings they alter.
+///
+/// Given by [`GET /cluster/sdn/zones`](ClusterSdnZonesGet),
+/// [`GET /cluster/sdn/zones/{zone}`](ClusterSdnZonesZoneGet).
+#[non_exhaustive]
+pub struct SdnZonePending {
+    /// Announces whole subnets (type 5 routes), which helps with silent guests; EVPN zones.
+    #[cfg_attr(doc, doc(alias("advertise-subnets")))]
+    pub advertise_subnets: Option<Pending<bool>>,
+    /// Bridge on the nodes that carries the VLANs; VLAN and QinQ zones.
+    pub bridge: Option<Pending<String>>,
+    /// Turns the learning of MAC addresses on the bridge off.
+    #[cfg_attr(doc, doc(alias("bridge-disable-mac-learning")))]
+    pub bridge_disable_mac_learning: Option<Pending<bool>>,
+    /// Controller that routes for the zone; EVPN zones.
+    pub controller: Option<Pending<String>>,
+    /// DHCP server that serves the subnets of the zone.
+    pub dhcp: Option<Pending<SdnZoneDhcp>>,
+    /// Lets ARP and neighbor discovery pass and does not answer them locally; EVPN zones.
+    #[cfg_attr(doc, doc(alias("disable-arp-nd-suppression")))]
+    pub disable_arp_nd_suppression: Option<Pending<bool>>,
+    /// DNS server entry that guest names are registered with.
+    pub dns: Option<Pending<String>>,
+    /// Domain that names of guests are registered in.
+    pub dnszone: Option<Pending<String>>,
+    /// Datapath number; Faucet zones.
+    #[cfg_attr(doc, doc(alias("dp-id")))]
+    pub dp_id: Option<Pending<i64>>,
+    /// Comma-separated nodes through which guests reach networks outside; EVPN zones.
+    pub exitnodes: Option<Pending<List<NodeName>>>,
+    /// Lets the exit nodes themselves reach the guests; EVPN zones.
+    #[cfg_attr(doc, doc(alias("exitnodes-local-routing")))]
+    pub exitnodes_local_routing: Option<Pending<bool>>,
+    /// Exit node to prefer, with the others as a fallback; EVPN zones.
+    #[cfg_attr(doc, doc(alias("exitnodes-primary")))]
+    pub exitnodes_primary: Option<Pending<NodeName>>,
+    /// Fabric whose members serve as tunnel end points; VXLAN zones. Since 9.0.
+    pub fabric: Option<Pending<String>>,
+    /// IP address manager the zone uses.
+    pub ipam: Option<Pending<String>>,
+    /// MAC address that the gateway of the zone has on every node; EVPN zones.
+    pub mac: Option<Pending<String>>,
+    /// MTU in bytes for the bridges of the zone's VNets.
+    pub mtu: Option<Pending<i64>>,
+    /// Comma-separated nodes the zone exists on; all of them if unset.
+    pub nodes: Option<Pending<String>>,
+    /// Comma-separated addresses of the tunnel end points, usually those of the nodes; VXLAN zones.
+    pub peers: Option<Pending<List<IpAddress>>>,
+    /// DNS server entry for reverse lookups.
+    pub reversedns: Option<Pending<String>>,
+    /// Comma-separated route targets to import into the zone's routing table; EVPN zones.
+    #[cfg_attr(doc, doc(alias("rt-import")))]
+    pub rt_import: Option<Pending<List>>,
+    /// Further controllers besides the main one; EVPN zones. Since 9.2.
+    #[cfg_attr(doc, doc(alias("secondary-controllers")))]
+    pub secondary_controllers: Option<Pending<Vec<String>>>,
+    /// Outer (service) VLAN number; QinQ zones. At least 0.
+    pub tag: Option<Pending<i64>>,
+    /// Tag format of the outer VLAN; QinQ zones. Default: `802.1q`.
+    #[cfg_attr(doc, doc(alias("vlan-protocol")))]
+    pub vlan_protocol: Option<Pending<super::types::VlanProtocol>>,
+    /// VXLAN network identifier of the zone's routing table; EVPN zones. From 1 to 16777215.
+    #[cfg_attr(doc, doc(alias("vrf-vxlan")))]
+    pub vrf_vxlan: Option<Pending<i64>>,
+    /// UDP port of the tunnels; VXLAN and EVPN zones. From 1 to 65536. Default: `4789`.
+    #[cfg_attr(doc, doc(alias("vxlan-port")))]
+    pub vxlan_port: Option<Pending<i64>>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl SdnZonePending {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(SdnZonePending {
+    optional: [
+        "advertise-subnets" advertise_subnets,
+        "bridge" bridge,
+        "bridge-disable-mac-learning" bridge_disable_mac_learning,
+        "controller" controller,
+        "dhcp" dhcp,
+        "disable-arp-nd-suppression" disable_arp_nd_suppression,
+        "dns" dns,
+        "dnszone" dnszone,
+        "dp-id" dp_id,
+        "exitnodes" exitnodes,
+        "exitnodes-local-routing" exitnodes_local_routing,
+        "exitnodes-primary" exitnodes_primary,
+        "fabric" fabric,
+        "ipam" ipam,
+        "mac" mac,
+        "mtu" mtu,
+        "nodes" nodes,
+        "peers" peers,
+        "reversedns" reversedns,
+        "rt-import" rt_import,
+        "secondary-controllers" secondary_controllers,
+        "tag" tag,
+        "vlan-protocol" vlan_protocol,
+        "vrf-vxlan" vrf_vxlan,
+        "vxlan-port" vxlan_port,
+    ],
+    others: extra,
+});
+
+impl Default for SdnZonePending {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+/// Kind of the zone.
+///
+/// Given by [`GET /cluster/sdn/zones`](ClusterSdnZonesGet),
+/// [`GET /cluster/sdn/zones/{zone}`](ClusterSdnZonesZoneGet).
+/// Taken by [`GET /cluster/sdn/zones`](ClusterSdnZonesGet),
+/// [`POST /cluster/sdn/zones`](ClusterSdnZonesPost).
+#[derive(Clone, PartialEq, Hash)]
+#[non_exhaustive]
+pub enum SdnZoneType {
+    /// The value `evpn`.
+    Evpn,
+    /// The value `faucet`.
+    Faucet,
+    /// The value `qinq`.
+    Qinq,
+    /// The value `simple`.
+    Simple,
+    /// The value `vlan`.
+    Vlan,
+    /// The value `vxlan`.
+    Vxlan,
+    /// Any other value; `as_str` tells which.
+    UnknownValue(UnknownValue),
+}
+
+open_enum_impls!(SdnZoneType {
+    "evpn" Evpn, "faucet" Faucet, "qinq" Qinq, "simple" Simple, "vlan" Vlan, "vxlan" Vxlan,
 });

@@ -3433,12 +3433,12 @@ impl LxcVmidFirewallOptionsPut {
     #[inline]
     pub fn log_level_in<How>(
         mut self,
-        log_level_in: impl IntoSetting<super::types::FirewallLogLevelIn, How>,
+        log_level_in: impl IntoSetting<super::types::FirewallLogLevel, How>,
     ) -> Self {
         self.0
             .call
             .set_some::<
-                super::types::FirewallLogLevelIn,
+                super::types::FirewallLogLevel,
                 How,
             >("log_level_in", log_level_in);
         self
@@ -3448,12 +3448,12 @@ impl LxcVmidFirewallOptionsPut {
     #[inline]
     pub fn log_level_out<How>(
         mut self,
-        log_level_out: impl IntoSetting<super::types::FirewallLogLevelOut, How>,
+        log_level_out: impl IntoSetting<super::types::FirewallLogLevel, How>,
     ) -> Self {
         self.0
             .call
             .set_some::<
-                super::types::FirewallLogLevelOut,
+                super::types::FirewallLogLevel,
                 How,
             >("log_level_out", log_level_out);
         self
@@ -3477,11 +3477,11 @@ impl LxcVmidFirewallOptionsPut {
     #[inline]
     pub fn policy_in<How>(
         mut self,
-        policy_in: impl IntoSetting<super::types::FirewallPolicyIn, How>,
+        policy_in: impl IntoSetting<super::types::FirewallPolicy, How>,
     ) -> Self {
         self.0
             .call
-            .set_some::<super::types::FirewallPolicyIn, How>("policy_in", policy_in);
+            .set_some::<super::types::FirewallPolicy, How>("policy_in", policy_in);
         self
     }
 
@@ -3489,11 +3489,11 @@ impl LxcVmidFirewallOptionsPut {
     #[inline]
     pub fn policy_out<How>(
         mut self,
-        policy_out: impl IntoSetting<super::types::FirewallPolicyOut, How>,
+        policy_out: impl IntoSetting<super::types::FirewallPolicy, How>,
     ) -> Self {
         self.0
             .call
-            .set_some::<super::types::FirewallPolicyOut, How>("policy_out", policy_out);
+            .set_some::<super::types::FirewallPolicy, How>("policy_out", policy_out);
         self
     }
 
@@ -6946,7 +6946,7 @@ pub struct LxcConfig {
     pub searchdomain: Option<List>,
     /// What is under way with the snapshot or was broken off; only when one is asked for. Such a
     /// snapshot cannot be rolled back to.
-    pub snapstate: Option<super::types::LxcConfigSnapstate>,
+    pub snapstate: Option<super::types::GuestSnapshotState>,
     /// When the snapshot was taken; only when one is asked for. In seconds since 1970.
     pub snaptime: Option<Timestamp>,
     /// Place in the node's start and shutdown sequence.
@@ -7219,7 +7219,7 @@ impl LxcConfig {
     #[must_use]
     pub fn snapstate<How>(
         mut self,
-        value: impl IntoSetting<super::types::LxcConfigSnapstate, How>,
+        value: impl IntoSetting<super::types::GuestSnapshotState, How>,
     ) -> Self {
         set::set(&mut self.snapstate, &mut self.extra, "snapstate", value);
         self
@@ -7716,7 +7716,7 @@ pub struct LxcItem {
     /// Since 9.0.
     pub pressurememorysome: Option<f64>,
     /// Whether it runs.
-    pub status: super::types::GuestStatus,
+    pub status: super::types::GuestRunState,
     /// Swap space in use. In bytes.
     pub swap: Option<u64>,
     /// Labels of the container, separated by `;`.
@@ -7739,7 +7739,7 @@ impl LxcItem {
     #[inline]
     #[must_use]
     pub fn new<How0, How1>(
-        status: impl IntoValue<super::types::GuestStatus, How0>,
+        status: impl IntoValue<super::types::GuestRunState, How0>,
         vmid: impl IntoValue<u32, How1>,
     ) -> Self {
         let mut new = <Self as Object>::empty();
@@ -9127,7 +9127,7 @@ pub struct LxcStatusCurrent {
     /// Since 9.0.
     pub pressurememorysome: Option<f64>,
     /// Whether it runs.
-    pub status: super::types::GuestStatus,
+    pub status: super::types::GuestRunState,
     /// Swap space in use. In bytes.
     pub swap: Option<u64>,
     /// Labels of the container, separated by `;`.
@@ -9149,7 +9149,7 @@ impl LxcStatusCurrent {
     /// A value of what always comes in an answer.
     #[inline]
     #[must_use]
-    pub fn new<How0>(status: impl IntoValue<super::types::GuestStatus, How0>) -> Self {
+    pub fn new<How0>(status: impl IntoValue<super::types::GuestRunState, How0>) -> Self {
         let mut new = <Self as Object>::empty();
         set::put(&mut new.status, &mut new.extra, "status", status);
         new

@@ -1995,9 +1995,9 @@ impl NodeCephPoolPost {
     #[inline]
     pub fn application<How>(
         mut self,
-        application: impl IntoSetting<NodeCephApplication, How>,
+        application: impl IntoSetting<NodeCephPoolApplication, How>,
     ) -> Self {
-        self.0.call.set_some::<NodeCephApplication, How>("application", application);
+        self.0.call.set_some::<NodeCephPoolApplication, How>("application", application);
         self
     }
 
@@ -2248,9 +2248,9 @@ impl NodeCephPoolNamePut {
     #[inline]
     pub fn application<How>(
         mut self,
-        application: impl IntoSetting<NodeCephApplication, How>,
+        application: impl IntoSetting<NodeCephPoolApplication, How>,
     ) -> Self {
-        self.0.call.set_some::<NodeCephApplication, How>("application", application);
+        self.0.call.set_some::<NodeCephPoolApplication, How>("application", application);
         self
     }
 
@@ -2603,9 +2603,9 @@ impl NodeCephPoolsPost {
     #[inline]
     pub fn application<How>(
         mut self,
-        application: impl IntoSetting<NodeCephApplication, How>,
+        application: impl IntoSetting<NodeCephPoolApplication, How>,
     ) -> Self {
-        self.0.call.set_some::<NodeCephApplication, How>("application", application);
+        self.0.call.set_some::<NodeCephPoolApplication, How>("application", application);
         self
     }
 
@@ -2888,9 +2888,9 @@ impl NodeCephPoolsNamePut {
     #[inline]
     pub fn application<How>(
         mut self,
-        application: impl IntoSetting<NodeCephApplication, How>,
+        application: impl IntoSetting<NodeCephPoolApplication, How>,
     ) -> Self {
-        self.0.call.set_some::<NodeCephApplication, How>("application", application);
+        self.0.call.set_some::<NodeCephPoolApplication, How>("application", application);
         self
     }
 
@@ -3746,31 +3746,6 @@ impl Default for CephPoolAutoscaleStatus {
     }
 }
 
-/// What the pool is used for.
-///
-/// Given by [`GET /nodes/{node}/ceph/pool/{name}/status`](NodeCephPoolNameStatusGet),
-/// [`GET /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNameGet).
-/// Taken by [`POST /nodes/{node}/ceph/pool`](NodeCephPoolPost),
-/// [`PUT /nodes/{node}/ceph/pool/{name}`](NodeCephPoolNamePut),
-/// [`POST /nodes/{node}/ceph/pools`](NodeCephPoolsPost),
-/// [`PUT /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNamePut).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum NodeCephApplication {
-    /// The value `rbd`.
-    Rbd,
-    /// The value `cephfs`.
-    Cephfs,
-    /// The value `rgw`.
-    Rgw,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(NodeCephApplication {
-    "rbd" Rbd, "cephfs" Cephfs, "rgw" Rgw,
-});
-
 /// One element of the answer to `GET /nodes/{node}/ceph/cfg/db`, which lists the entries of the
 /// configuration database that the monitors keep.
 ///
@@ -4438,7 +4413,7 @@ open_enum_impls!(NodeCephPgAutoscaleMode {
 #[non_exhaustive]
 pub struct NodeCephPool {
     /// What the pool is used for. Default: `rbd`.
-    pub application: Option<NodeCephApplication>,
+    pub application: Option<NodeCephPoolApplication>,
     /// Applications the pool is tagged with.
     pub application_list: Option<Vec<String>>,
     /// What the autoscaler reports about the pool; differs between Ceph releases.
@@ -4507,7 +4482,7 @@ impl NodeCephPool {
     #[must_use]
     pub fn application<How>(
         mut self,
-        value: impl IntoSetting<NodeCephApplication, How>,
+        value: impl IntoSetting<NodeCephPoolApplication, How>,
     ) -> Self {
         set::set(&mut self.application, &mut self.extra, "application", value);
         self
@@ -4780,6 +4755,31 @@ object!(NodeCephPool {
     others: extra,
 });
 
+/// What the pool is used for.
+///
+/// Given by [`GET /nodes/{node}/ceph/pool/{name}/status`](NodeCephPoolNameStatusGet),
+/// [`GET /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNameGet).
+/// Taken by [`POST /nodes/{node}/ceph/pool`](NodeCephPoolPost),
+/// [`PUT /nodes/{node}/ceph/pool/{name}`](NodeCephPoolNamePut),
+/// [`POST /nodes/{node}/ceph/pools`](NodeCephPoolsPost),
+/// [`PUT /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNamePut).
+#[derive(Clone, PartialEq, Hash)]
+#[non_exhaustive]
+pub enum NodeCephPoolApplication {
+    /// The value `rbd`.
+    Rbd,
+    /// The value `cephfs`.
+    Cephfs,
+    /// The value `rgw`.
+    Rgw,
+    /// Any other value; `as_str` tells which.
+    UnknownValue(UnknownValue),
+}
+
+open_enum_impls!(NodeCephPoolApplication {
+    "rbd" Rbd, "cephfs" Cephfs, "rgw" Rgw,
+});
+
 /// One element of the answer to `GET /nodes/{node}/ceph/pool`, which lists the Ceph pools with
 /// settings and usage.
 ///
@@ -4820,7 +4820,7 @@ pub struct NodeCephPoolItem {
     /// Expected share of the cluster's capacity, a hint for the autoscaler.
     pub target_size_ratio: Option<f64>,
     /// Whether the pool keeps replicas or uses erasure coding; `unknown` for other types.
-    pub type_: Option<NodeCephType>,
+    pub type_: Option<NodeCephPoolType>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -4994,7 +4994,7 @@ impl NodeCephPoolItem {
     ///Sets `type`.
     #[inline]
     #[must_use]
-    pub fn type_<How>(mut self, value: impl IntoSetting<NodeCephType, How>) -> Self {
+    pub fn type_<How>(mut self, value: impl IntoSetting<NodeCephPoolType, How>) -> Self {
         set::set(&mut self.type_, &mut self.extra, "type", value);
         self
     }
@@ -5138,7 +5138,7 @@ impl Default for NodeCephPoolStatistics {
 /// [`GET /nodes/{node}/ceph/pools`](NodeCephPoolsPath::get).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
-pub enum NodeCephType {
+pub enum NodeCephPoolType {
     /// The value `replicated`.
     Replicated,
     /// The value `erasure`.
@@ -5149,6 +5149,6 @@ pub enum NodeCephType {
     UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(NodeCephType {
+open_enum_impls!(NodeCephPoolType {
     "replicated" Replicated, "erasure" Erasure, "unknown" Unknown,
 });

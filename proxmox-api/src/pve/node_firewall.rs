@@ -287,12 +287,12 @@ impl NodeFirewallOptionsPut {
     #[inline]
     pub fn log_level_forward<How>(
         mut self,
-        log_level_forward: impl IntoSetting<super::types::FirewallLogLevelForward, How>,
+        log_level_forward: impl IntoSetting<super::types::FirewallLogLevel, How>,
     ) -> Self {
         self.0
             .call
             .set_some::<
-                super::types::FirewallLogLevelForward,
+                super::types::FirewallLogLevel,
                 How,
             >("log_level_forward", log_level_forward);
         self
@@ -302,12 +302,12 @@ impl NodeFirewallOptionsPut {
     #[inline]
     pub fn log_level_in<How>(
         mut self,
-        log_level_in: impl IntoSetting<super::types::FirewallLogLevelIn, How>,
+        log_level_in: impl IntoSetting<super::types::FirewallLogLevel, How>,
     ) -> Self {
         self.0
             .call
             .set_some::<
-                super::types::FirewallLogLevelIn,
+                super::types::FirewallLogLevel,
                 How,
             >("log_level_in", log_level_in);
         self
@@ -317,12 +317,12 @@ impl NodeFirewallOptionsPut {
     #[inline]
     pub fn log_level_out<How>(
         mut self,
-        log_level_out: impl IntoSetting<super::types::FirewallLogLevelOut, How>,
+        log_level_out: impl IntoSetting<super::types::FirewallLogLevel, How>,
     ) -> Self {
         self.0
             .call
             .set_some::<
-                super::types::FirewallLogLevelOut,
+                super::types::FirewallLogLevel,
                 How,
             >("log_level_out", log_level_out);
         self
@@ -472,12 +472,12 @@ impl NodeFirewallOptionsPut {
     #[inline]
     pub fn smurf_log_level<How>(
         mut self,
-        smurf_log_level: impl IntoSetting<NodeFirewallOptionsSmurfLogLevel, How>,
+        smurf_log_level: impl IntoSetting<super::types::FirewallLogLevel, How>,
     ) -> Self {
         self.0
             .call
             .set_some::<
-                NodeFirewallOptionsSmurfLogLevel,
+                super::types::FirewallLogLevel,
                 How,
             >("smurf_log_level", smurf_log_level);
         self
@@ -487,12 +487,12 @@ impl NodeFirewallOptionsPut {
     #[inline]
     pub fn tcp_flags_log_level<How>(
         mut self,
-        tcp_flags_log_level: impl IntoSetting<NodeFirewallOptionsTcpFlagsLogLevel, How>,
+        tcp_flags_log_level: impl IntoSetting<super::types::FirewallLogLevel, How>,
     ) -> Self {
         self.0
             .call
             .set_some::<
-                NodeFirewallOptionsTcpFlagsLogLevel,
+                super::types::FirewallLogLevel,
                 How,
             >("tcp_flags_log_level", tcp_flags_log_level);
         self
@@ -1124,11 +1124,11 @@ pub struct NodeFirewallOptions {
     /// Whether the firewall of the node is on. Default: `true`.
     pub enable: Option<bool>,
     /// Level to log forwarded traffic at; `nolog` logs nothing. Since 8.3.
-    pub log_level_forward: Option<super::types::FirewallLogLevelForward>,
+    pub log_level_forward: Option<super::types::FirewallLogLevel>,
     /// Level to log incoming traffic at; `nolog` logs nothing.
-    pub log_level_in: Option<super::types::FirewallLogLevelIn>,
+    pub log_level_in: Option<super::types::FirewallLogLevel>,
     /// Level to log outgoing traffic at; `nolog` logs nothing.
-    pub log_level_out: Option<super::types::FirewallLogLevelOut>,
+    pub log_level_out: Option<super::types::FirewallLogLevel>,
     /// Logs connection tracking events. Default: `false`.
     pub log_nf_conntrack: Option<bool>,
     /// Lets IPv6 neighbor discovery through. Default: `true`.
@@ -1156,9 +1156,9 @@ pub struct NodeFirewallOptions {
     /// SYN packets a source may send per second. Default: `200`.
     pub protection_synflood_rate: Option<i64>,
     /// Level to log smurf packets at; `nolog` logs nothing.
-    pub smurf_log_level: Option<NodeFirewallOptionsSmurfLogLevel>,
+    pub smurf_log_level: Option<super::types::FirewallLogLevel>,
     /// Level to log packets with bad TCP flags at; `nolog` logs nothing.
-    pub tcp_flags_log_level: Option<NodeFirewallOptionsTcpFlagsLogLevel>,
+    pub tcp_flags_log_level: Option<super::types::FirewallLogLevel>,
     /// Drops packets with impossible combinations of TCP flags. Default: `false`.
     pub tcpflags: Option<bool>,
     /// Members that are not declared here, and values that did not fit their field.
@@ -1194,7 +1194,7 @@ impl NodeFirewallOptions {
     #[must_use]
     pub fn log_level_forward<How>(
         mut self,
-        value: impl IntoSetting<super::types::FirewallLogLevelForward, How>,
+        value: impl IntoSetting<super::types::FirewallLogLevel, How>,
     ) -> Self {
         set::set(
             &mut self.log_level_forward,
@@ -1210,7 +1210,7 @@ impl NodeFirewallOptions {
     #[must_use]
     pub fn log_level_in<How>(
         mut self,
-        value: impl IntoSetting<super::types::FirewallLogLevelIn, How>,
+        value: impl IntoSetting<super::types::FirewallLogLevel, How>,
     ) -> Self {
         set::set(&mut self.log_level_in, &mut self.extra, "log_level_in", value);
         self
@@ -1221,7 +1221,7 @@ impl NodeFirewallOptions {
     #[must_use]
     pub fn log_level_out<How>(
         mut self,
-        value: impl IntoSetting<super::types::FirewallLogLevelOut, How>,
+        value: impl IntoSetting<super::types::FirewallLogLevel, How>,
     ) -> Self {
         set::set(&mut self.log_level_out, &mut self.extra, "log_level_out", value);
         self
@@ -1384,7 +1384,7 @@ impl NodeFirewallOptions {
     #[must_use]
     pub fn smurf_log_level<How>(
         mut self,
-        value: impl IntoSetting<NodeFirewallOptionsSmurfLogLevel, How>,
+        value: impl IntoSetting<super::types::FirewallLogLevel, How>,
     ) -> Self {
         set::set(&mut self.smurf_log_level, &mut self.extra, "smurf_log_level", value);
         self
@@ -1395,7 +1395,7 @@ impl NodeFirewallOptions {
     #[must_use]
     pub fn tcp_flags_log_level<How>(
         mut self,
-        value: impl IntoSetting<NodeFirewallOptionsTcpFlagsLogLevel, How>,
+        value: impl IntoSetting<super::types::FirewallLogLevel, How>,
     ) -> Self {
         set::set(
             &mut self.tcp_flags_log_level,
@@ -1462,85 +1462,3 @@ impl Default for NodeFirewallOptions {
         <Self as Object>::empty()
     }
 }
-
-/// Level to log smurf packets at; `nolog` logs nothing.
-///
-/// Given by [`GET /nodes/{node}/firewall/options`](NodeFirewallOptionsPath::get).
-/// Taken by [`PUT /nodes/{node}/firewall/options`](NodeFirewallOptionsPut).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum NodeFirewallOptionsSmurfLogLevel {
-    /// The value `emerg`.
-    Emerg,
-    /// The value `alert`.
-    Alert,
-    /// The value `crit`.
-    Crit,
-    /// The value `err`.
-    Err,
-    /// The value `warning`.
-    Warning,
-    /// The value `notice`.
-    Notice,
-    /// The value `info`.
-    Info,
-    /// The value `debug`.
-    Debug,
-    /// The value `nolog`.
-    Nolog,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(NodeFirewallOptionsSmurfLogLevel {
-    "emerg" Emerg,
-    "alert" Alert,
-    "crit" Crit,
-    "err" Err,
-    "warning" Warning,
-    "notice" Notice,
-    "info" Info,
-    "debug" Debug,
-    "nolog" Nolog,
-});
-
-/// Level to log packets with bad TCP flags at; `nolog` logs nothing.
-///
-/// Given by [`GET /nodes/{node}/firewall/options`](NodeFirewallOptionsPath::get).
-/// Taken by [`PUT /nodes/{node}/firewall/options`](NodeFirewallOptionsPut).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum NodeFirewallOptionsTcpFlagsLogLevel {
-    /// The value `emerg`.
-    Emerg,
-    /// The value `alert`.
-    Alert,
-    /// The value `crit`.
-    Crit,
-    /// The value `err`.
-    Err,
-    /// The value `warning`.
-    Warning,
-    /// The value `notice`.
-    Notice,
-    /// The value `info`.
-    Info,
-    /// The value `debug`.
-    Debug,
-    /// The value `nolog`.
-    Nolog,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(NodeFirewallOptionsTcpFlagsLogLevel {
-    "emerg" Emerg,
-    "alert" Alert,
-    "crit" Crit,
-    "err" Err,
-    "warning" Warning,
-    "notice" Notice,
-    "info" Info,
-    "debug" Debug,
-    "nolog" Nolog,
-});

@@ -919,9 +919,9 @@ impl NodeStorageStorageDownloadUrlPostRequired<1> {
     #[inline]
     pub fn content<How>(
         mut self,
-        content: impl IntoValue<NodeStorageDownloadUrlContent, How>,
+        content: impl IntoValue<NodeStorageFileContent, How>,
     ) -> NodeStorageStorageDownloadUrlPostRequired<2> {
-        self.0.call.set_as::<NodeStorageDownloadUrlContent, How>("content", content);
+        self.0.call.set_as::<NodeStorageFileContent, How>("content", content);
         NodeStorageStorageDownloadUrlPostRequired(self.0)
     }
 }
@@ -944,7 +944,7 @@ impl NodeStorageStorageDownloadUrlPostRequired<2> {
 /// `POST /nodes/{node}/storage/{storage}/download-url`
 ///
 /// ```no_run
-/// use proxmox_api::pve::node_storage::NodeStorageDownloadUrlContent;
+/// use proxmox_api::pve::node_storage::NodeStorageFileContent;
 ///
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
 /// let task = pve
@@ -955,7 +955,7 @@ impl NodeStorageStorageDownloadUrlPostRequired<2> {
 ///     .download_url()
 ///     .post()
 ///     .url("https://example.org/image.iso?x=1&y=2")
-///     .content(NodeStorageDownloadUrlContent::Iso)
+///     .content(NodeStorageFileContent::Iso)
 ///     .filename("debian-13.iso")
 ///     .await?;
 /// task.wait().await?;
@@ -2179,9 +2179,9 @@ impl NodeStorageStorageUploadPostRequired<0> {
     #[inline]
     pub fn content<How>(
         mut self,
-        content: impl IntoValue<NodeStorageDownloadUrlContent, How>,
+        content: impl IntoValue<NodeStorageFileContent, How>,
     ) -> NodeStorageStorageUploadPostRequired<1> {
-        self.0.call.set_as::<NodeStorageDownloadUrlContent, How>("content", content);
+        self.0.call.set_as::<NodeStorageFileContent, How>("content", content);
         NodeStorageStorageUploadPostRequired(self.0)
     }
 }
@@ -2204,7 +2204,7 @@ impl NodeStorageStorageUploadPostRequired<1> {
 /// `POST /nodes/{node}/storage/{storage}/upload`
 ///
 /// ```no_run
-/// use proxmox_api::pve::node_storage::NodeStorageDownloadUrlContent;
+/// use proxmox_api::pve::node_storage::NodeStorageFileContent;
 ///
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
 /// let task = pve
@@ -2214,7 +2214,7 @@ impl NodeStorageStorageUploadPostRequired<1> {
 ///     .storage("local")
 ///     .upload()
 ///     .post()
-///     .content(NodeStorageDownloadUrlContent::Iso)
+///     .content(NodeStorageFileContent::Iso)
 ///     .filename("debian-13.iso")
 ///     .await?;
 /// task.wait().await?;
@@ -2762,28 +2762,6 @@ impl Default for NodeStorageContentVerification {
     }
 }
 
-/// Format new images get if none is named.
-///
-/// Given by [`GET /nodes/{node}/storage`](NodeStorageGet).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum NodeStorageDefault {
-    /// The value `qcow2`.
-    Qcow2,
-    /// The value `raw`.
-    Raw,
-    /// The value `subvol`.
-    Subvol,
-    /// The value `vmdk`.
-    Vmdk,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(NodeStorageDefault {
-    "qcow2" Qcow2, "raw" Raw, "subvol" Subvol, "vmdk" Vmdk,
-});
-
 /// What the file is: ISO image, container template or image to import.
 ///
 /// Taken by
@@ -2791,7 +2769,7 @@ open_enum_impls!(NodeStorageDefault {
 /// [`POST /nodes/{node}/storage/{storage}/upload`](NodeStorageStorageUploadPost).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
-pub enum NodeStorageDownloadUrlContent {
+pub enum NodeStorageFileContent {
     /// The value `iso`.
     Iso,
     /// The value `vztmpl`.
@@ -2802,7 +2780,7 @@ pub enum NodeStorageDownloadUrlContent {
     UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(NodeStorageDownloadUrlContent {
+open_enum_impls!(NodeStorageFileContent {
     "iso" Iso, "vztmpl" Vztmpl, "import" Import,
 });
 
@@ -2858,9 +2836,9 @@ impl Default for NodeStorageFileRestoreListItem {
 #[non_exhaustive]
 pub struct NodeStorageFormats {
     /// Format new images get if none is named.
-    pub default: NodeStorageDefault,
+    pub default: super::types::DiskFormat,
     /// Formats the storage can hold.
-    pub supported: Vec<NodeStorageSupported>,
+    pub supported: Vec<super::types::DiskFormat>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -3310,26 +3288,4 @@ object!(NodeStorageStatus {
         "active" active, "avail" avail, "enabled" enabled, "shared" shared, "total" total, "used" used,
     ],
     others: extra,
-});
-
-/// One element of `supported`: formats the storage can hold.
-///
-/// Given by [`GET /nodes/{node}/storage`](NodeStorageGet).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum NodeStorageSupported {
-    /// The value `qcow2`.
-    Qcow2,
-    /// The value `raw`.
-    Raw,
-    /// The value `subvol`.
-    Subvol,
-    /// The value `vmdk`.
-    Vmdk,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(NodeStorageSupported {
-    "qcow2" Qcow2, "raw" Raw, "subvol" Subvol, "vmdk" Vmdk,
 });

@@ -26,9 +26,9 @@
 //! | [`POST /nodes/{node}/certificates/acme/certificate`](NodeCertificatesAcmeCertificatePost)<br><code>nodes()<wbr>.node(node)<wbr>.certificates()<wbr>.acme()<wbr>.certificate()<wbr>.post()</code> | [`Task`] | Sys.Modify |  |
 //! | [`PUT /nodes/{node}/certificates/acme/certificate`](NodeCertificatesAcmeCertificatePut)<br><code>nodes()<wbr>.node(node)<wbr>.certificates()<wbr>.acme()<wbr>.certificate()<wbr>.put()</code> | [`Task`] | Sys.Modify |  |
 //! | [`DELETE /nodes/{node}/certificates/acme/certificate`](NodeCertificatesAcmeCertificatePath::delete)<br><code>nodes()<wbr>.node(node)<wbr>.certificates()<wbr>.acme()<wbr>.certificate()<wbr>.delete()</code> | [`Task`] | Sys.Modify |  |
-//! | [`POST /nodes/{node}/certificates/custom`](NodeCertificatesCustomPost)<br><code>nodes()<wbr>.node(node)<wbr>.certificates()<wbr>.custom()<wbr>.post(certificates)</code> | [`NodeCertificatesInfoItem`] | Sys.Modify |  |
+//! | [`POST /nodes/{node}/certificates/custom`](NodeCertificatesCustomPost)<br><code>nodes()<wbr>.node(node)<wbr>.certificates()<wbr>.custom()<wbr>.post(certificates)</code> | [`NodeCertificate`] | Sys.Modify |  |
 //! | [`DELETE /nodes/{node}/certificates/custom`](NodeCertificatesCustomDelete)<br><code>nodes()<wbr>.node(node)<wbr>.certificates()<wbr>.custom()<wbr>.delete()</code> | `()` | Sys.Modify |  |
-//! | [`GET /nodes/{node}/certificates/info`](NodeCertificatesInfoPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.certificates()<wbr>.info()<wbr>.get()</code> | list of [`NodeCertificatesInfoItem`] |  |  |
+//! | [`GET /nodes/{node}/certificates/info`](NodeCertificatesInfoPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.certificates()<wbr>.info()<wbr>.get()</code> | list of [`NodeCertificate`] |  |  |
 //! | [`GET /nodes/{node}/config`](NodeConfigGet)<br><code>nodes()<wbr>.node(node)<wbr>.config()<wbr>.get()</code> | [`NodeConfig`] | Sys.Audit |  |
 //! | [`PUT /nodes/{node}/config`](NodeConfigPut)<br><code>nodes()<wbr>.node(node)<wbr>.config()<wbr>.put()</code> | `()` | Sys.Modify |  |
 //! | [`GET /nodes/{node}/dns`](NodeDnsPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.dns()<wbr>.get()</code> | [`NodeDns`] | Sys.Audit |  |
@@ -55,11 +55,11 @@
 //! | [`DELETE /nodes/{node}/network/{iface}`](NodeNetworkIfacePath::delete)<br><code>nodes()<wbr>.node(node)<wbr>.network()<wbr>.iface(iface)<wbr>.delete()</code> | `()` | Sys.Modify |  |
 //! | [`GET /nodes/{node}/query-oci-repo-tags`](NodeQueryOciRepoTagsPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.query_oci_repo_tags()<wbr>.get(reference)</code> | list of `String` | Sys.AccessNetwork | Since 9.1 |
 //! | [`GET /nodes/{node}/query-url-metadata`](NodeQueryUrlMetadataGet)<br><code>nodes()<wbr>.node(node)<wbr>.query_url_metadata()<wbr>.get(url)</code> | [`NodeQueryUrlMetadata`] | Sys.Audit, Sys.Modify or Sys.AccessNetwork |  |
-//! | [`GET /nodes/{node}/replication`](NodeReplicationGet)<br><code>nodes()<wbr>.node(node)<wbr>.replication()<wbr>.get()</code> | list of [`NodeReplicationItem`] | … |  |
+//! | [`GET /nodes/{node}/replication`](NodeReplicationGet)<br><code>nodes()<wbr>.node(node)<wbr>.replication()<wbr>.get()</code> | list of [`NodeReplicationStatus`] | … |  |
 //! | [`GET /nodes/{node}/replication/{id}`](NodeReplicationIdPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.replication()<wbr>.id(id)<wbr>.get()</code> | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  |  |
 //! | [`GET /nodes/{node}/replication/{id}/log`](NodeReplicationIdLogGet)<br><code>nodes()<wbr>.node(node)<wbr>.replication()<wbr>.id(id)<wbr>.log()<wbr>.get()</code> | list of [`LogLine`](super::types::LogLine) | VM.Audit or Sys.Audit |  |
 //! | [`POST /nodes/{node}/replication/{id}/schedule_now`](NodeReplicationIdScheduleNowPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.replication()<wbr>.id(id)<wbr>.schedule_now()<wbr>.post()</code> | `String` | VM.Replicate |  |
-//! | [`GET /nodes/{node}/replication/{id}/status`](NodeReplicationIdStatusPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.replication()<wbr>.id(id)<wbr>.status()<wbr>.get()</code> | [`NodeReplicationItem`] | VM.Audit |  |
+//! | [`GET /nodes/{node}/replication/{id}/status`](NodeReplicationIdStatusPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.replication()<wbr>.id(id)<wbr>.status()<wbr>.get()</code> | [`NodeReplicationStatus`] | VM.Audit |  |
 //! | [`GET /nodes/{node}/report`](NodeReportPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.report()<wbr>.get()</code> | `String` | Sys.Audit |  |
 //! | [`GET /nodes/{node}/rrd`](NodeRrdGet)<br><code>nodes()<wbr>.node(node)<wbr>.rrd()<wbr>.get()<wbr>.ds(ds)<wbr>.timeframe(timeframe)</code> | [`RrdImage`](super::types::RrdImage) | Sys.Audit |  |
 //! | [`GET /nodes/{node}/rrddata`](NodeRrddataGet)<br><code>nodes()<wbr>.node(node)<wbr>.rrddata()<wbr>.get(timeframe)</code> | list of [`NodeRrddataItem`] | Sys.Audit |  |
@@ -72,12 +72,12 @@
 //! | [`GET /nodes/{node}/scan/nfs`](NodeScanNfsPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.scan()<wbr>.nfs()<wbr>.get(server)</code> | list of [`NodeScanNfsItem`] | Datastore.Allocate |  |
 //! | [`GET /nodes/{node}/scan/pbs`](NodeScanPbsGet)<br><code>nodes()<wbr>.node(node)<wbr>.scan()<wbr>.pbs()<wbr>.get()<wbr>.server(server)<wbr>.username(username)<wbr>.password(password)</code> | list of [`NodeScanPbsItem`] | Datastore.Allocate |  |
 //! | [`GET /nodes/{node}/scan/zfs`](NodeScanZfsPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.scan()<wbr>.zfs()<wbr>.get()</code> | list of [`NodeScanZfsItem`] | Datastore.Allocate |  |
-//! | [`GET /nodes/{node}/services`](NodeServicesPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.services()<wbr>.get()</code> | list of [`NodeServicesItem`] | Sys.Audit |  |
+//! | [`GET /nodes/{node}/services`](NodeServicesPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.services()<wbr>.get()</code> | list of [`NodeService`] | Sys.Audit |  |
 //! | [`GET /nodes/{node}/services/{service}`](NodeServicesServicePath::get)<br><code>nodes()<wbr>.node(node)<wbr>.services()<wbr>.service(service)<wbr>.get()</code> | list of [`SubdirEntry`](super::types::SubdirEntry) | Sys.Audit |  |
 //! | [`POST /nodes/{node}/services/{service}/reload`](NodeServicesServiceReloadPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.services()<wbr>.service(service)<wbr>.reload()<wbr>.post()</code> | [`Task`] | Sys.Modify |  |
 //! | [`POST /nodes/{node}/services/{service}/restart`](NodeServicesServiceRestartPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.services()<wbr>.service(service)<wbr>.restart()<wbr>.post()</code> | [`Task`] | Sys.Modify |  |
 //! | [`POST /nodes/{node}/services/{service}/start`](NodeServicesServiceStartPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.services()<wbr>.service(service)<wbr>.start()<wbr>.post()</code> | [`Task`] | Sys.Modify |  |
-//! | [`GET /nodes/{node}/services/{service}/state`](NodeServicesServiceStatePath::get)<br><code>nodes()<wbr>.node(node)<wbr>.services()<wbr>.service(service)<wbr>.state()<wbr>.get()</code> | [`NodeServicesItem`] | Sys.Audit |  |
+//! | [`GET /nodes/{node}/services/{service}/state`](NodeServicesServiceStatePath::get)<br><code>nodes()<wbr>.node(node)<wbr>.services()<wbr>.service(service)<wbr>.state()<wbr>.get()</code> | [`NodeService`] | Sys.Audit |  |
 //! | [`POST /nodes/{node}/services/{service}/stop`](NodeServicesServiceStopPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.services()<wbr>.service(service)<wbr>.stop()<wbr>.post()</code> | [`Task`] | Sys.Modify |  |
 //! | [`POST /nodes/{node}/spiceshell`](NodeSpiceshellPost)<br><code>nodes()<wbr>.node(node)<wbr>.spiceshell()<wbr>.post()</code> | [`SpiceConfig`](super::types::SpiceConfig) | Sys.Console … |  |
 //! | [`POST /nodes/{node}/startall`](NodeStartallPost)<br><code>nodes()<wbr>.node(node)<wbr>.startall()<wbr>.post()</code> | [`Task`] | VM.PowerMgmt or …, VM.PowerMgmt |  |
@@ -1486,7 +1486,7 @@ impl NodeCertificatesPath {
 impl NodeCertificatesCustomPath {
     /// Installs a custom certificate for the web interface and API of the node.
     ///
-    /// `POST /nodes/{node}/certificates/custom` → [`NodeCertificatesInfoItem`]
+    /// `POST /nodes/{node}/certificates/custom` → [`NodeCertificate`]
     ///
     /// * `certificates`: Certificate in PEM form, followed by its chain if there is one.
     #[inline]
@@ -1536,7 +1536,7 @@ impl NodeCertificatesCustomPath {
 /// ```
 ///
 /// * `certificates`: Certificate in PEM form, followed by its chain if there is one.
-/// * Gives: [`NodeCertificatesInfoItem`]
+/// * Gives: [`NodeCertificate`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/nodes/{node}`.
 #[cfg_attr(doc, doc(alias(
@@ -1549,9 +1549,9 @@ impl NodeCertificatesCustomPath {
 )))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct NodeCertificatesCustomPost(pub(crate) Request<NodeCertificatesInfoItem>);
+pub struct NodeCertificatesCustomPost(pub(crate) Request<NodeCertificate>);
 
-request_impls!(NodeCertificatesCustomPost: NodeCertificatesInfoItem);
+request_impls!(NodeCertificatesCustomPost: NodeCertificate);
 
 impl NodeCertificatesCustomPost {
     /// Replaces certificate files that are already there. Default: `false`.
@@ -1637,7 +1637,7 @@ impl NodeCertificatesInfoPath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: list of [`NodeCertificatesInfoItem`]
+    /// * Gives: list of [`NodeCertificate`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: Open to every authenticated user.
     #[cfg_attr(doc, doc(alias(
@@ -1647,7 +1647,7 @@ impl NodeCertificatesInfoPath {
         "pvesh get /nodes/{node}/certificates/info"
     )))]
     #[inline]
-    pub fn get(&self) -> Request<Vec<NodeCertificatesInfoItem>> {
+    pub fn get(&self) -> Request<Vec<NodeCertificate>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/nodes/{node}/certificates/info",
@@ -4152,7 +4152,7 @@ impl NodePath {
 impl NodeReplicationPath {
     /// Lists the replication jobs that start on the node, with their state.
     ///
-    /// `GET /nodes/{node}/replication` → list of [`NodeReplicationItem`]
+    /// `GET /nodes/{node}/replication` → list of [`NodeReplicationStatus`]
     #[inline]
     pub fn get(&self) -> NodeReplicationGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -4178,7 +4178,7 @@ impl NodeReplicationPath {
 /// # Ok(()) }
 /// ```
 ///
-/// * Gives: list of [`NodeReplicationItem`]
+/// * Gives: list of [`NodeReplicationStatus`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
 ///   * It shows jobs of guests only with `VM.Audit` on path `/vms/{guest}`.
@@ -4190,9 +4190,9 @@ impl NodeReplicationPath {
 )))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct NodeReplicationGet(pub(crate) Request<Vec<NodeReplicationItem>>);
+pub struct NodeReplicationGet(pub(crate) Request<Vec<NodeReplicationStatus>>);
 
-request_impls!(NodeReplicationGet: Vec<NodeReplicationItem>);
+request_impls!(NodeReplicationGet: Vec<NodeReplicationStatus>);
 
 impl NodeReplicationGet {
     /// Leaves out the jobs of all other guests. From 100 to 999999999.
@@ -4419,7 +4419,7 @@ impl NodeReplicationIdStatusPath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: [`NodeReplicationItem`]
+    /// * Gives: [`NodeReplicationStatus`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `VM.Audit` on path `/vms/{guest}`.
     #[cfg_attr(doc, doc(alias(
@@ -4427,7 +4427,7 @@ impl NodeReplicationIdStatusPath {
         "status a node replication", "GET status", "pvesh get /nodes/{node}/replication/{id}/status", "VM.Audit"
     )))]
     #[inline]
-    pub fn get(&self) -> Request<NodeReplicationItem> {
+    pub fn get(&self) -> Request<NodeReplicationStatus> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/nodes/{node}/replication/{id}/status",
@@ -5287,7 +5287,7 @@ impl NodeServicesPath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: list of [`NodeServicesItem`]
+    /// * Gives: list of [`NodeService`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/nodes/{node}`.
     #[cfg_attr(doc, doc(alias(
@@ -5297,7 +5297,7 @@ impl NodeServicesPath {
         "Sys.Audit"
     )))]
     #[inline]
-    pub fn get(&self) -> Request<Vec<NodeServicesItem>> {
+    pub fn get(&self) -> Request<Vec<NodeService>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/nodes/{node}/services",
@@ -5555,7 +5555,7 @@ impl NodeServicesServiceStatePath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: [`NodeServicesItem`]
+    /// * Gives: [`NodeService`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/nodes/{node}`.
     #[cfg_attr(doc, doc(alias(
@@ -5564,7 +5564,7 @@ impl NodeServicesServiceStatePath {
         "Sys.Audit"
     )))]
     #[inline]
-    pub fn get(&self) -> Request<NodeServicesItem> {
+    pub fn get(&self) -> Request<NodeService> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/nodes/{node}/services/{service}/state",
@@ -5696,8 +5696,8 @@ request_impls!(NodeSpiceshellPost: super::types::SpiceConfig);
 impl NodeSpiceshellPost {
     /// What runs in the session; anything but `login` is reserved for `root@pam`. Default: `login`.
     #[inline]
-    pub fn cmd<How>(mut self, cmd: impl IntoSetting<NodeSpiceshellCmd, How>) -> Self {
-        self.0.call.set_some::<NodeSpiceshellCmd, How>("cmd", cmd);
+    pub fn cmd<How>(mut self, cmd: impl IntoSetting<NodeShellCommand, How>) -> Self {
+        self.0.call.set_some::<NodeShellCommand, How>("cmd", cmd);
         self
     }
 
@@ -6917,8 +6917,8 @@ request_impls!(NodeTermproxyPost: super::types::Termproxy);
 impl NodeTermproxyPost {
     /// What runs in the session; anything but `login` is reserved for `root@pam`. Default: `login`.
     #[inline]
-    pub fn cmd<How>(mut self, cmd: impl IntoSetting<NodeSpiceshellCmd, How>) -> Self {
-        self.0.call.set_some::<NodeSpiceshellCmd, How>("cmd", cmd);
+    pub fn cmd<How>(mut self, cmd: impl IntoSetting<NodeShellCommand, How>) -> Self {
+        self.0.call.set_some::<NodeShellCommand, How>("cmd", cmd);
         self
     }
 
@@ -7130,8 +7130,8 @@ request_impls!(NodeVncshellPost: super::types::Vncproxy);
 impl NodeVncshellPost {
     /// What runs in the session; anything but `login` is reserved for `root@pam`. Default: `login`.
     #[inline]
-    pub fn cmd<How>(mut self, cmd: impl IntoSetting<NodeSpiceshellCmd, How>) -> Self {
-        self.0.call.set_some::<NodeSpiceshellCmd, How>("cmd", cmd);
+    pub fn cmd<How>(mut self, cmd: impl IntoSetting<NodeShellCommand, How>) -> Self {
+        self.0.call.set_some::<NodeShellCommand, How>("cmd", cmd);
         self
     }
 
@@ -7763,7 +7763,7 @@ impl NodeVzdumpPost {
 }
 
 #[cfg(feature = "cluster")]
-impl Settings<NodeVzdumpPost> for super::cluster::ClusterBackupItem {
+impl Settings<NodeVzdumpPost> for super::cluster::BackupJobConfig {
     const LEFT_OUT: &'static [&'static str] = &[
         "comment",
         "enabled",
@@ -8846,7 +8846,7 @@ impl Default for NodeCapabilitiesQemuMigration {
 /// Given by [`POST /nodes/{node}/certificates/custom`](NodeCertificatesCustomPost),
 /// [`GET /nodes/{node}/certificates/info`](NodeCertificatesInfoPath::get).
 #[non_exhaustive]
-pub struct NodeCertificatesInfoItem {
+pub struct NodeCertificate {
     /// Name of the certificate file.
     pub filename: Option<String>,
     /// SHA-256 fingerprint of the certificate.
@@ -8873,7 +8873,7 @@ pub struct NodeCertificatesInfoItem {
     pub extra: Extra,
 }
 
-impl NodeCertificatesInfoItem {
+impl NodeCertificate {
     /// A value with nothing set.
     #[inline]
     #[must_use]
@@ -8882,7 +8882,7 @@ impl NodeCertificatesInfoItem {
     }
 }
 
-object!(NodeCertificatesInfoItem {
+object!(NodeCertificate {
     optional: [
         "filename" filename,
         "fingerprint" fingerprint,
@@ -8898,7 +8898,7 @@ object!(NodeCertificatesInfoItem {
     others: extra,
 });
 
-impl Default for NodeCertificatesInfoItem {
+impl Default for NodeCertificate {
     #[inline]
     fn default() -> Self {
         <Self as Object>::empty()
@@ -9620,7 +9620,7 @@ pub struct NodeNetwork {
     /// How the IPv4 address is configured.
     pub method: Option<NodeNetworkMethod>,
     /// How the IPv6 address is configured.
-    pub method6: Option<NodeNetworkMethod6>,
+    pub method6: Option<NodeNetworkMethod>,
     /// Largest packet the interface sends (MTU), in bytes. From 1280 to 65520.
     pub mtu: Option<i64>,
     /// IPv4 network mask that goes with `address`.
@@ -9985,7 +9985,7 @@ impl NodeNetwork {
     #[must_use]
     pub fn method6<How>(
         mut self,
-        value: impl IntoSetting<NodeNetworkMethod6, How>,
+        value: impl IntoSetting<NodeNetworkMethod, How>,
     ) -> Self {
         set::set(&mut self.method6, &mut self.extra, "method6", value);
         self
@@ -10498,7 +10498,7 @@ pub struct NodeNetworkItem {
     /// How the IPv4 address is configured.
     pub method: Option<NodeNetworkMethod>,
     /// How the IPv6 address is configured.
-    pub method6: Option<NodeNetworkMethod6>,
+    pub method6: Option<NodeNetworkMethod>,
     /// Largest packet the interface sends (MTU), in bytes. From 1280 to 65520.
     pub mtu: Option<i64>,
     /// IPv4 network mask that goes with `address`. Only together with `address`.
@@ -10874,7 +10874,7 @@ impl NodeNetworkItem {
     #[must_use]
     pub fn method6<How>(
         mut self,
-        value: impl IntoSetting<NodeNetworkMethod6, How>,
+        value: impl IntoSetting<NodeNetworkMethod, How>,
     ) -> Self {
         set::set(&mut self.method6, &mut self.extra, "method6", value);
         self
@@ -11182,31 +11182,6 @@ open_enum_impls!(NodeNetworkMethod {
     "loopback" Loopback, "dhcp" Dhcp, "manual" Manual, "static" Static, "auto" Auto,
 });
 
-/// How the IPv6 address is configured.
-///
-/// Given by [`GET /nodes/{node}/network`](NodeNetworkGet),
-/// [`GET /nodes/{node}/network/{iface}`](NodeNetworkIfacePath::get).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum NodeNetworkMethod6 {
-    /// The value `loopback`.
-    Loopback,
-    /// The value `dhcp`.
-    Dhcp,
-    /// The value `manual`.
-    Manual,
-    /// The value `static`.
-    Static,
-    /// The value `auto`.
-    Auto,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(NodeNetworkMethod6 {
-    "loopback" Loopback, "dhcp" Dhcp, "manual" Manual, "static" Static, "auto" Auto,
-});
-
 /// Kind of interface.
 ///
 /// Given by [`GET /nodes/{node}/network`](NodeNetworkGet),
@@ -11301,7 +11276,7 @@ impl Default for NodeQueryUrlMetadata {
 /// Given by [`GET /nodes/{node}/replication`](NodeReplicationGet),
 /// [`GET /nodes/{node}/replication/{id}/status`](NodeReplicationIdStatusPath::get).
 #[non_exhaustive]
-pub struct NodeReplicationItem {
+pub struct NodeReplicationStatus {
     /// Free text about the job.
     pub comment: Option<String>,
     /// Whether the job is switched off.
@@ -11344,7 +11319,7 @@ pub struct NodeReplicationItem {
     pub extra: Extra,
 }
 
-impl NodeReplicationItem {
+impl NodeReplicationStatus {
     /// A value of what always comes in an answer.
     #[inline]
     #[must_use]
@@ -11355,7 +11330,7 @@ impl NodeReplicationItem {
     }
 }
 
-object!(NodeReplicationItem {
+object!(NodeReplicationStatus {
     required: ["id" id],
     optional: [
         "comment" comment,
@@ -11782,6 +11757,49 @@ object!(NodeScanZfsItem {
     others: extra,
 });
 
+/// One element of the answer to `GET /nodes/{node}/services`, which lists the system services of
+/// the node that the API manages.
+///
+/// Given by [`GET /nodes/{node}/services`](NodeServicesPath::get),
+/// [`GET /nodes/{node}/services/{service}/state`](NodeServicesServiceStatePath::get).
+#[non_exhaustive]
+pub struct NodeService {
+    /// Run state of the unit, the ActiveState of systemd.
+    #[cfg_attr(doc, doc(alias("active-state")))]
+    pub active_state: Option<NodeServicesActiveState>,
+    /// What the service is, in words.
+    pub desc: Option<String>,
+    /// Short name of the service.
+    pub name: Option<String>,
+    /// Name of the service, such as `pveproxy`.
+    pub service: String,
+    /// Detailed run state, the SubState of systemd.
+    pub state: NodeServicesState,
+    /// Whether the unit starts at boot, the UnitFileState of systemd.
+    #[cfg_attr(doc, doc(alias("unit-state")))]
+    pub unit_state: Option<NodeServicesUnitState>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl NodeService {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(NodeService {
+    required: ["service" service, "state" state],
+    optional: [
+        "active-state" active_state, "desc" desc, "name" name, "unit-state" unit_state,
+    ],
+    others: extra,
+});
+
 /// Name of the service, such as `pveproxy`.
 ///
 /// Taken by [`GET /nodes/{node}/services/{service}`](NodeServicesServicePath::get),
@@ -11917,49 +11935,6 @@ open_enum_impls!(NodeServicesActiveState {
     "reloading" Reloading,
     "refreshing" Refreshing,
     "unknown" Unknown,
-});
-
-/// One element of the answer to `GET /nodes/{node}/services`, which lists the system services of
-/// the node that the API manages.
-///
-/// Given by [`GET /nodes/{node}/services`](NodeServicesPath::get),
-/// [`GET /nodes/{node}/services/{service}/state`](NodeServicesServiceStatePath::get).
-#[non_exhaustive]
-pub struct NodeServicesItem {
-    /// Run state of the unit, the ActiveState of systemd.
-    #[cfg_attr(doc, doc(alias("active-state")))]
-    pub active_state: Option<NodeServicesActiveState>,
-    /// What the service is, in words.
-    pub desc: Option<String>,
-    /// Short name of the service.
-    pub name: Option<String>,
-    /// Name of the service, such as `pveproxy`.
-    pub service: String,
-    /// Detailed run state, the SubState of systemd.
-    pub state: NodeServicesState,
-    /// Whether the unit starts at boot, the UnitFileState of systemd.
-    #[cfg_attr(doc, doc(alias("unit-state")))]
-    pub unit_state: Option<NodeServicesUnitState>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl NodeServicesItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
-    #[inline]
-    #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(NodeServicesItem {
-    required: ["service" service, "state" state],
-    optional: [
-        "active-state" active_state, "desc" desc, "name" name, "unit-state" unit_state,
-    ],
-    others: extra,
 });
 
 /// Detailed run state, the SubState of systemd.
@@ -12143,7 +12118,7 @@ open_enum_impls!(NodeServicesUnitState {
 /// [`POST /nodes/{node}/vncshell`](NodeVncshellPost).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
-pub enum NodeSpiceshellCmd {
+pub enum NodeShellCommand {
     /// The value `ceph_install`.
     CephInstall,
     /// The value `login`.
@@ -12154,7 +12129,7 @@ pub enum NodeSpiceshellCmd {
     UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(NodeSpiceshellCmd {
+open_enum_impls!(NodeShellCommand {
     "ceph_install" CephInstall, "login" Login, "upgrade" Upgrade,
 });
 
@@ -12707,7 +12682,7 @@ pub struct NodeTasksStatus {
     /// Unix time at which the task started.
     pub starttime: Timestamp,
     /// Whether the task still runs.
-    pub status: super::types::GuestStatus,
+    pub status: TaskRunState,
     /// Name of the API token that started the task; absent for a user.
     pub tokenid: Option<String>,
     /// Kind of task, such as `qmstart` or `vzdump`.
@@ -13124,6 +13099,24 @@ pub enum NodesStatus {
 
 open_enum_impls!(NodesStatus {
     "unknown" Unknown, "online" Online, "offline" Offline,
+});
+
+/// Whether the task still runs.
+///
+/// Given by [`GET /nodes/{node}/tasks/{upid}/status`](NodeTasksUpidStatusPath::get).
+#[derive(Clone, PartialEq, Hash)]
+#[non_exhaustive]
+pub enum TaskRunState {
+    /// The value `running`.
+    Running,
+    /// The value `stopped`.
+    Stopped,
+    /// Any other value; `as_str` tells which.
+    UnknownValue(UnknownValue),
+}
+
+open_enum_impls!(TaskRunState {
+    "running" Running, "stopped" Stopped,
 });
 
 /// How the node is woken over the network.

@@ -184,8 +184,8 @@ impl PoolsGet {
 
     /// Returns only members of this kind. Only together with `poolid`. Since 8.1.
     #[inline]
-    pub fn type_<How>(mut self, type_: impl IntoSetting<PoolsType, How>) -> Self {
-        self.0.call.set_some::<PoolsType, How>("type", type_);
+    pub fn type_<How>(mut self, type_: impl IntoSetting<PoolsFilter, How>) -> Self {
+        self.0.call.set_some::<PoolsFilter, How>("type", type_);
         self
     }
 }
@@ -469,8 +469,8 @@ request_impls!(PoolsPoolidGet: Pool);
 impl PoolsPoolidGet {
     /// Returns only members of this kind.
     #[inline]
-    pub fn type_<How>(mut self, type_: impl IntoSetting<PoolsType, How>) -> Self {
-        self.0.call.set_some::<PoolsType, How>("type", type_);
+    pub fn type_<How>(mut self, type_: impl IntoSetting<PoolsFilter, How>) -> Self {
+        self.0.call.set_some::<PoolsFilter, How>("type", type_);
         self
     }
 }
@@ -581,7 +581,7 @@ pub struct Pool {
     /// Free text about the pool.
     pub comment: Option<String>,
     /// Guests and storages in the pool.
-    pub members: Vec<PoolsMembersItem>,
+    pub members: Vec<PoolMember>,
     /// Pool name; nested pools are written `parent/child`.
     pub poolid: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
@@ -592,7 +592,7 @@ impl Pool {
     /// A value of what always comes in an answer.
     #[inline]
     #[must_use]
-    pub fn new<How0: Several>(members: impl IntoItems<PoolsMembersItem, How0>) -> Self {
+    pub fn new<How0: Several>(members: impl IntoItems<PoolMember, How0>) -> Self {
         let mut new = <Self as Object>::empty();
         set::put_list(&mut new.members, &mut new.extra, "members", members);
         new
@@ -611,7 +611,7 @@ impl Pool {
     #[must_use]
     pub fn members<How: Several>(
         mut self,
-        value: impl IntoItems<PoolsMembersItem, How>,
+        value: impl IntoItems<PoolMember, How>,
     ) -> Self {
         set::put_list(&mut self.members, &mut self.extra, "members", value);
         self
@@ -647,85 +647,11 @@ object!(Pool {
     others: extra,
 });
 
-/// One element of the answer to `GET /pools`, which lists resource pools.
-///
-/// Given by [`GET /pools`](PoolsGet).
-#[non_exhaustive]
-pub struct PoolsItem {
-    /// Free text about the pool. Since 8.1.
-    pub comment: Option<String>,
-    /// Guests and storages in the pool.
-    pub members: Option<Vec<PoolsMembersItem>>,
-    /// Pool name; nested pools are written `parent/child`.
-    pub poolid: String,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl PoolsItem {
-    /// A value of what always comes in an answer.
-    #[inline]
-    #[must_use]
-    pub fn new<How0>(poolid: impl IntoValue<String, How0>) -> Self {
-        let mut new = <Self as Object>::empty();
-        set::put(&mut new.poolid, &mut new.extra, "poolid", poolid);
-        new
-    }
-
-    ///Sets `comment`.
-    #[inline]
-    #[must_use]
-    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.comment, &mut self.extra, "comment", value);
-        self
-    }
-
-    ///Sets `members`.
-    #[inline]
-    #[must_use]
-    pub fn members<How: Several>(
-        mut self,
-        value: impl IntoItemsSetting<PoolsMembersItem, How>,
-    ) -> Self {
-        set::set_list(&mut self.members, &mut self.extra, "members", value);
-        self
-    }
-
-    ///Sets `poolid`.
-    #[inline]
-    #[must_use]
-    pub fn poolid<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        set::put(&mut self.poolid, &mut self.extra, "poolid", value);
-        self
-    }
-
-    /// The changes that turn this into `other`; the digests do not count.
-    #[must_use]
-    pub fn diff(&self, other: &Self) -> Changes<Self> {
-        settings::diff(self, other)
-    }
-
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
-    #[must_use]
-    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
-        settings::drift(self, wanted)
-    }
-}
-
-object!(PoolsItem {
-    required: ["poolid" poolid],
-    optional: ["comment" comment, "members" members],
-    others: extra,
-});
-
 /// One element of `members`: guests and storages in the pool.
 ///
 /// Given by [`GET /pools`](PoolsGet), [`GET /pools/{poolid}`](PoolsPoolidGet).
 #[non_exhaustive]
-pub struct PoolsMembersItem {
+pub struct PoolMember {
     /// Content kinds a storage may hold, separated by commas.
     pub content: Option<String>,
     /// CPU utilization of a guest, relative to `maxcpu`. A fraction; 1 is the whole.
@@ -767,7 +693,7 @@ pub struct PoolsMembersItem {
     /// Whether the guest is a template.
     pub template: Option<bool>,
     /// Kind of the member.
-    pub type_: PoolsMembersType,
+    pub type_: PoolMemberType,
     /// Time since a guest was started. In seconds.
     pub uptime: Option<i64>,
     /// VMID, for guests.
@@ -776,7 +702,7 @@ pub struct PoolsMembersItem {
     pub extra: Extra,
 }
 
-impl PoolsMembersItem {
+impl PoolMember {
     /// A value with nothing set; what always comes in an answer is empty, zero or false.
     #[inline]
     #[must_use]
@@ -786,7 +712,7 @@ impl PoolsMembersItem {
     }
 }
 
-object!(PoolsMembersItem {
+object!(PoolMember {
     required: ["id" id, "node" node, "type" type_],
     optional: [
         "content" content,
@@ -818,7 +744,7 @@ object!(PoolsMembersItem {
 /// Given by [`GET /pools`](PoolsGet), [`GET /pools/{poolid}`](PoolsPoolidGet).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
-pub enum PoolsMembersType {
+pub enum PoolMemberType {
     /// The value `qemu`.
     Qemu,
     /// The value `lxc`.
@@ -831,7 +757,7 @@ pub enum PoolsMembersType {
     UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(PoolsMembersType {
+open_enum_impls!(PoolMemberType {
     "qemu" Qemu, "lxc" Lxc, "openvz" Openvz, "storage" Storage,
 });
 
@@ -840,7 +766,7 @@ open_enum_impls!(PoolsMembersType {
 /// Taken by [`GET /pools`](PoolsGet), [`GET /pools/{poolid}`](PoolsPoolidGet).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
-pub enum PoolsType {
+pub enum PoolsFilter {
     /// The value `qemu`.
     Qemu,
     /// The value `lxc`.
@@ -851,6 +777,80 @@ pub enum PoolsType {
     UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(PoolsType {
+open_enum_impls!(PoolsFilter {
     "qemu" Qemu, "lxc" Lxc, "storage" Storage,
+});
+
+/// One element of the answer to `GET /pools`, which lists resource pools.
+///
+/// Given by [`GET /pools`](PoolsGet).
+#[non_exhaustive]
+pub struct PoolsItem {
+    /// Free text about the pool. Since 8.1.
+    pub comment: Option<String>,
+    /// Guests and storages in the pool.
+    pub members: Option<Vec<PoolMember>>,
+    /// Pool name; nested pools are written `parent/child`.
+    pub poolid: String,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl PoolsItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(poolid: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.poolid, &mut new.extra, "poolid", poolid);
+        new
+    }
+
+    ///Sets `comment`.
+    #[inline]
+    #[must_use]
+    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comment, &mut self.extra, "comment", value);
+        self
+    }
+
+    ///Sets `members`.
+    #[inline]
+    #[must_use]
+    pub fn members<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<PoolMember, How>,
+    ) -> Self {
+        set::set_list(&mut self.members, &mut self.extra, "members", value);
+        self
+    }
+
+    ///Sets `poolid`.
+    #[inline]
+    #[must_use]
+    pub fn poolid<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.poolid, &mut self.extra, "poolid", value);
+        self
+    }
+
+    /// The changes that turn this into `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+
+    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
+    /// anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server
+    /// shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
+object!(PoolsItem {
+    required: ["poolid" poolid],
+    optional: ["comment" comment, "members" members],
+    others: extra,
 });

@@ -3,10 +3,10 @@
 //!
 //! | <span style="display:inline-block;min-width:17em">Call</span> | Gives | Needs | Releases |
 //! |---|---|---|---|
-//! | [`GET /storage`](StorageGet)<br><code>storage()<wbr>.get()</code> | list of [`StorageItem`] | … |  |
-//! | [`POST /storage`](StoragePost)<br><code>storage()<wbr>.post()<wbr>.type_(type_)<wbr>.storage(storage)</code> | [`Storage`] | Datastore.Allocate |  |
-//! | [`GET /storage/{storage}`](StorageStoragePath::get)<br><code>storage()<wbr>.storage(storage)<wbr>.get()</code> | [`StorageItem`] | Datastore.Allocate |  |
-//! | [`PUT /storage/{storage}`](StorageStoragePut)<br><code>storage()<wbr>.storage(storage)<wbr>.put()</code> | [`Storage`] | Datastore.Allocate |  |
+//! | [`GET /storage`](StorageGet)<br><code>storage()<wbr>.get()</code> | list of [`StorageConfig`] | … |  |
+//! | [`POST /storage`](StoragePost)<br><code>storage()<wbr>.post()<wbr>.type_(type_)<wbr>.storage(storage)</code> | [`StorageSaved`] | Datastore.Allocate |  |
+//! | [`GET /storage/{storage}`](StorageStoragePath::get)<br><code>storage()<wbr>.storage(storage)<wbr>.get()</code> | [`StorageConfig`] | Datastore.Allocate |  |
+//! | [`PUT /storage/{storage}`](StorageStoragePut)<br><code>storage()<wbr>.storage(storage)<wbr>.put()</code> | [`StorageSaved`] | Datastore.Allocate |  |
 //! | [`DELETE /storage/{storage}`](StorageStoragePath::delete)<br><code>storage()<wbr>.storage(storage)<wbr>.delete()</code> | `()` | Datastore.Allocate |  |
 
 use crate::support::*;
@@ -39,7 +39,7 @@ impl super::Root {
 impl StoragePath {
     /// Lists the storage definitions of the cluster.
     ///
-    /// `GET /storage` → list of [`StorageItem`]
+    /// `GET /storage` → list of [`StorageConfig`]
     #[inline]
     pub fn get(&self) -> StorageGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -58,7 +58,7 @@ impl StoragePath {
 
     /// Adds a storage definition to the cluster.
     ///
-    /// `POST /storage` → [`Storage`]
+    /// `POST /storage` → [`StorageSaved`]
     ///
     /// * `type_`: Storage type; decides which other settings apply.
     /// * `storage`: Storage identifier, unique in the cluster.
@@ -122,7 +122,7 @@ impl StoragePath {
 /// # Ok(()) }
 /// ```
 ///
-/// * Gives: list of [`StorageItem`]
+/// * Gives: list of [`StorageConfig`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
 ///   * It shows storages only with one of `Datastore.Audit`, `Datastore.AllocateSpace` on path
@@ -143,9 +143,9 @@ impl StoragePath {
 )))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct StorageGet(pub(crate) Request<Vec<StorageItem>>);
+pub struct StorageGet(pub(crate) Request<Vec<StorageConfig>>);
 
-request_impls!(StorageGet: Vec<StorageItem>);
+request_impls!(StorageGet: Vec<StorageConfig>);
 
 impl StorageGet {
     /// Lists only storages of this type.
@@ -162,7 +162,7 @@ impl StorageGet {
 /// number is that of those given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
-pub struct StoragePostRequired<const GIVEN: usize>(Request<Storage>);
+pub struct StoragePostRequired<const GIVEN: usize>(Request<StorageSaved>);
 
 impl StoragePostRequired<0> {
     /// Storage type; decides which other settings apply.
@@ -202,7 +202,7 @@ impl StoragePostRequired<1> {
 ///
 /// * `type_`: Storage type; decides which other settings apply.
 /// * `storage`: Storage identifier, unique in the cluster.
-/// * Gives: [`Storage`]
+/// * Gives: [`StorageSaved`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Datastore.Allocate` on path `/storage`.
 ///
@@ -228,9 +228,9 @@ impl StoragePostRequired<1> {
 )))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct StoragePost(pub(crate) Request<Storage>);
+pub struct StoragePost(pub(crate) Request<StorageSaved>);
 
-request_impls!(StoragePost: Storage);
+request_impls!(StoragePost: StorageSaved);
 
 impl StoragePost {
     /// Authentication methods for RBD.
@@ -795,7 +795,7 @@ impl StoragePost {
     }
 }
 
-impl Settings<StoragePost> for StorageItem {
+impl Settings<StoragePost> for StorageConfig {
     const LEFT_OUT: &'static [&'static str] = &["content-dirs", "digest"];
     const REMOVES: bool = false;
 }
@@ -833,7 +833,7 @@ impl StorageStoragePath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: [`StorageItem`]
+    /// * Gives: [`StorageConfig`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Datastore.Allocate` on path `/storage/{storage}`.
     #[cfg_attr(doc, doc(alias(
@@ -841,7 +841,7 @@ impl StorageStoragePath {
         "read datastore", "pvesh get /storage/{storage}", "Datastore.Allocate"
     )))]
     #[inline]
-    pub fn get(&self) -> Request<StorageItem> {
+    pub fn get(&self) -> Request<StorageConfig> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/storage/{storage}",
@@ -852,7 +852,7 @@ impl StorageStoragePath {
 
     /// Changes a storage definition.
     ///
-    /// `PUT /storage/{storage}` → [`Storage`]
+    /// `PUT /storage/{storage}` → [`StorageSaved`]
     #[inline]
     pub fn put(&self) -> StorageStoragePut {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -940,7 +940,7 @@ impl StorageStoragePath {
 /// # Ok(()) }
 /// ```
 ///
-/// * Gives: [`Storage`]
+/// * Gives: [`StorageSaved`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Datastore.Allocate` on path `/storage`.
 #[cfg_attr(doc, doc(alias(
@@ -950,9 +950,9 @@ impl StorageStoragePath {
 )))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct StorageStoragePut(pub(crate) Request<Storage>);
+pub struct StorageStoragePut(pub(crate) Request<StorageSaved>);
 
-request_impls!(StorageStoragePut: Storage);
+request_impls!(StorageStoragePut: StorageSaved);
 
 impl StorageStoragePut {
     /// Block size of ZFS volumes.
@@ -1449,7 +1449,7 @@ impl StorageStoragePut {
     }
 }
 
-impl Settings<StorageStoragePut> for StorageItem {
+impl Settings<StorageStoragePut> for StorageConfig {
     const LEFT_OUT: &'static [&'static str] = &[
         "authsupported",
         "base",
@@ -1470,75 +1470,11 @@ impl Settings<StorageStoragePut> for StorageItem {
     const REMOVES: bool = true;
 }
 
-/// The answer to `POST /storage`, which adds a storage definition to the cluster.
-///
-/// Given by [`POST /storage`](StoragePost), [`PUT /storage/{storage}`](StorageStoragePut).
-#[non_exhaustive]
-pub struct Storage {
-    /// Settings the server made up, such as a generated key.
-    pub config: Option<StorageConfig>,
-    /// Storage identifier, unique in the cluster.
-    pub storage: String,
-    /// Storage type; decides which other settings apply.
-    pub type_: StorageType,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl Storage {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
-    #[inline]
-    #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(Storage {
-    required: ["storage" storage, "type" type_],
-    optional: ["config" config],
-    others: extra,
-});
-
-/// Settings the server made up, such as a generated key.
-///
-/// Given by [`POST /storage`](StoragePost), [`PUT /storage/{storage}`](StorageStoragePut).
-#[non_exhaustive]
-pub struct StorageConfig {
-    /// Encryption key that was set or generated; the one chance to save it.
-    #[cfg_attr(doc, doc(alias("encryption-key")))]
-    pub encryption_key: Option<Secret>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl StorageConfig {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(StorageConfig {
-    optional: ["encryption-key" encryption_key],
-    others: extra,
-});
-
-impl Default for StorageConfig {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
 /// One element of the answer to `GET /storage`, which lists the storage definitions of the cluster.
 ///
 /// Given by [`GET /storage`](StorageGet), [`GET /storage/{storage}`](StorageStoragePath::get).
 #[non_exhaustive]
-pub struct StorageItem {
+pub struct StorageConfig {
     /// Authentication methods for RBD.
     pub authsupported: Option<String>,
     /// Volume the LVM group lives on, such as an iSCSI disk; activated before use.
@@ -1693,7 +1629,7 @@ pub struct StorageItem {
     pub extra: Extra,
 }
 
-impl StorageItem {
+impl StorageConfig {
     /// A value with nothing set; what always comes in an answer is empty, zero or false.
     #[inline]
     #[must_use]
@@ -2299,7 +2235,7 @@ impl StorageItem {
     }
 }
 
-object!(StorageItem {
+object!(StorageConfig {
     required: ["storage" storage, "type" type_],
     optional: [
         "authsupported" authsupported,
@@ -2391,6 +2327,70 @@ pub enum StoragePreallocation {
 open_enum_impls!(StoragePreallocation {
     "off" Off, "metadata" Metadata, "falloc" Falloc, "full" Full,
 });
+
+/// The answer to `POST /storage`, which adds a storage definition to the cluster.
+///
+/// Given by [`POST /storage`](StoragePost), [`PUT /storage/{storage}`](StorageStoragePut).
+#[non_exhaustive]
+pub struct StorageSaved {
+    /// Settings the server made up, such as a generated key.
+    pub config: Option<StorageSavedConfig>,
+    /// Storage identifier, unique in the cluster.
+    pub storage: String,
+    /// Storage type; decides which other settings apply.
+    pub type_: StorageType,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl StorageSaved {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(StorageSaved {
+    required: ["storage" storage, "type" type_],
+    optional: ["config" config],
+    others: extra,
+});
+
+/// Settings the server made up, such as a generated key.
+///
+/// Given by [`POST /storage`](StoragePost), [`PUT /storage/{storage}`](StorageStoragePut).
+#[non_exhaustive]
+pub struct StorageSavedConfig {
+    /// Encryption key that was set or generated; the one chance to save it.
+    #[cfg_attr(doc, doc(alias("encryption-key")))]
+    pub encryption_key: Option<Secret>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl StorageSavedConfig {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(StorageSavedConfig {
+    optional: ["encryption-key" encryption_key],
+    others: extra,
+});
+
+impl Default for StorageSavedConfig {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
 
 /// SMB protocol version to use; `default` takes the highest that both sides know.
 ///

@@ -1590,9 +1590,10 @@ object!(DirectoryEntry {
     others: extra,
 });
 
-/// Format of new disk images if none is named.
+/// Format new images get if none is named.
 ///
-/// Given by [`GET /storage`](super::storage::StorageGet),
+/// Given by [`GET /nodes/{node}/storage`](super::node_storage::NodeStorageGet),
+/// [`GET /storage`](super::storage::StorageGet),
 /// [`GET /storage/{storage}`](super::storage::StorageStoragePath::get).
 /// Taken by
 /// [`POST /nodes/{node}/storage/{storage}/content`](super::node_storage::NodeStorageStorageContentPost),
@@ -1601,10 +1602,10 @@ object!(DirectoryEntry {
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum DiskFormat {
-    /// The value `raw`.
-    Raw,
     /// The value `qcow2`.
     Qcow2,
+    /// The value `raw`.
+    Raw,
     /// The value `subvol`.
     Subvol,
     /// The value `vmdk`.
@@ -1614,7 +1615,7 @@ pub enum DiskFormat {
 }
 
 open_enum_impls!(DiskFormat {
-    "raw" Raw, "qcow2" Qcow2, "subvol" Subvol, "vmdk" Vmdk,
+    "qcow2" Qcow2, "raw" Raw, "subvol" Subvol, "vmdk" Vmdk,
 });
 
 /// The answer to `GET /cluster/firewall/aliases/{name}`, which reads one address alias of the
@@ -2043,21 +2044,20 @@ object!(FirewallIpsetItem {
 /// [`GET /cluster/firewall/groups/{group}/{pos}`](super::cluster_firewall::ClusterFirewallGroupsGroupPosPath::get),
 /// [`GET /cluster/firewall/rules`](super::cluster_firewall::ClusterFirewallRulesPath::get),
 /// [`GET /cluster/firewall/rules/{pos}`](super::cluster_firewall::ClusterFirewallRulesPosPath::get),
+/// [`GET /cluster/sdn/vnets/{vnet}/firewall/options`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallOptionsPath::get),
 /// [`GET /cluster/sdn/vnets/{vnet}/firewall/rules`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPath::get),
 /// [`GET /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosPath::get),
-/// [`GET /nodes/{node}/firewall/rules`](super::node_firewall::NodeFirewallRulesPath::get),
-/// [`GET /nodes/{node}/firewall/rules/{pos}`](super::node_firewall::NodeFirewallRulesPosPath::get)
-/// and 4 more.
+/// [`GET /nodes/{node}/firewall/options`](super::node_firewall::NodeFirewallOptionsPath::get) and 8
+/// more.
 /// Taken by
 /// [`POST /cluster/firewall/groups/{group}`](super::cluster_firewall::ClusterFirewallGroupsGroupPost),
 /// [`PUT /cluster/firewall/groups/{group}/{pos}`](super::cluster_firewall::ClusterFirewallGroupsGroupPosPut),
 /// [`POST /cluster/firewall/rules`](super::cluster_firewall::ClusterFirewallRulesPost),
 /// [`PUT /cluster/firewall/rules/{pos}`](super::cluster_firewall::ClusterFirewallRulesPosPut),
+/// [`PUT /cluster/sdn/vnets/{vnet}/firewall/options`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallOptionsPut),
 /// [`POST /cluster/sdn/vnets/{vnet}/firewall/rules`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPost),
 /// [`PUT /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosPut),
-/// [`POST /nodes/{node}/firewall/rules`](super::node_firewall::NodeFirewallRulesPost),
-/// [`PUT /nodes/{node}/firewall/rules/{pos}`](super::node_firewall::NodeFirewallRulesPosPut) and 4
-/// more.
+/// [`PUT /nodes/{node}/firewall/options`](super::node_firewall::NodeFirewallOptionsPut) and 8 more.
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum FirewallLogLevel {
@@ -2095,141 +2095,30 @@ open_enum_impls!(FirewallLogLevel {
     "nolog" Nolog,
 });
 
-/// Level to log forwarded traffic at; `nolog` logs nothing.
+/// What happens to incoming traffic that no rule matches.
 ///
 /// Given by
-/// [`GET /cluster/sdn/vnets/{vnet}/firewall/options`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallOptionsPath::get),
-/// [`GET /nodes/{node}/firewall/options`](super::node_firewall::NodeFirewallOptionsPath::get).
-/// Taken by
-/// [`PUT /cluster/sdn/vnets/{vnet}/firewall/options`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallOptionsPut),
-/// [`PUT /nodes/{node}/firewall/options`](super::node_firewall::NodeFirewallOptionsPut).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum FirewallLogLevelForward {
-    /// The value `emerg`.
-    Emerg,
-    /// The value `alert`.
-    Alert,
-    /// The value `crit`.
-    Crit,
-    /// The value `err`.
-    Err,
-    /// The value `warning`.
-    Warning,
-    /// The value `notice`.
-    Notice,
-    /// The value `info`.
-    Info,
-    /// The value `debug`.
-    Debug,
-    /// The value `nolog`.
-    Nolog,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(FirewallLogLevelForward {
-    "emerg" Emerg,
-    "alert" Alert,
-    "crit" Crit,
-    "err" Err,
-    "warning" Warning,
-    "notice" Notice,
-    "info" Info,
-    "debug" Debug,
-    "nolog" Nolog,
-});
-
-/// Level to log incoming traffic at; `nolog` logs nothing.
-///
-/// Given by
-/// [`GET /nodes/{node}/firewall/options`](super::node_firewall::NodeFirewallOptionsPath::get),
+/// [`GET /cluster/firewall/options`](super::cluster_firewall::ClusterFirewallOptionsPath::get),
 /// [`GET /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPath::get),
 /// [`GET /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPath::get).
-/// Taken by [`PUT /nodes/{node}/firewall/options`](super::node_firewall::NodeFirewallOptionsPut),
+/// Taken by [`PUT /cluster/firewall/options`](super::cluster_firewall::ClusterFirewallOptionsPut),
 /// [`PUT /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPut),
 /// [`PUT /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
-pub enum FirewallLogLevelIn {
-    /// The value `emerg`.
-    Emerg,
-    /// The value `alert`.
-    Alert,
-    /// The value `crit`.
-    Crit,
-    /// The value `err`.
-    Err,
-    /// The value `warning`.
-    Warning,
-    /// The value `notice`.
-    Notice,
-    /// The value `info`.
-    Info,
-    /// The value `debug`.
-    Debug,
-    /// The value `nolog`.
-    Nolog,
+pub enum FirewallPolicy {
+    /// The value `ACCEPT`.
+    Accept,
+    /// The value `REJECT`.
+    Reject,
+    /// The value `DROP`.
+    Drop,
     /// Any other value; `as_str` tells which.
     UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(FirewallLogLevelIn {
-    "emerg" Emerg,
-    "alert" Alert,
-    "crit" Crit,
-    "err" Err,
-    "warning" Warning,
-    "notice" Notice,
-    "info" Info,
-    "debug" Debug,
-    "nolog" Nolog,
-});
-
-/// Level to log outgoing traffic at; `nolog` logs nothing.
-///
-/// Given by
-/// [`GET /nodes/{node}/firewall/options`](super::node_firewall::NodeFirewallOptionsPath::get),
-/// [`GET /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPath::get),
-/// [`GET /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPath::get).
-/// Taken by [`PUT /nodes/{node}/firewall/options`](super::node_firewall::NodeFirewallOptionsPut),
-/// [`PUT /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPut),
-/// [`PUT /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPut).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum FirewallLogLevelOut {
-    /// The value `emerg`.
-    Emerg,
-    /// The value `alert`.
-    Alert,
-    /// The value `crit`.
-    Crit,
-    /// The value `err`.
-    Err,
-    /// The value `warning`.
-    Warning,
-    /// The value `notice`.
-    Notice,
-    /// The value `info`.
-    Info,
-    /// The value `debug`.
-    Debug,
-    /// The value `nolog`.
-    Nolog,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(FirewallLogLevelOut {
-    "emerg" Emerg,
-    "alert" Alert,
-    "crit" Crit,
-    "err" Err,
-    "warning" Warning,
-    "notice" Notice,
-    "info" Info,
-    "debug" Debug,
-    "nolog" Nolog,
+open_enum_impls!(FirewallPolicy {
+    "ACCEPT" Accept, "REJECT" Reject, "DROP" Drop,
 });
 
 /// What happens to forwarded traffic that no rule matches.
@@ -2252,58 +2141,6 @@ pub enum FirewallPolicyForward {
 
 open_enum_impls!(FirewallPolicyForward {
     "ACCEPT" Accept, "DROP" Drop,
-});
-
-/// What happens to incoming traffic that no rule matches.
-///
-/// Given by
-/// [`GET /cluster/firewall/options`](super::cluster_firewall::ClusterFirewallOptionsPath::get),
-/// [`GET /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPath::get),
-/// [`GET /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPath::get).
-/// Taken by [`PUT /cluster/firewall/options`](super::cluster_firewall::ClusterFirewallOptionsPut),
-/// [`PUT /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPut),
-/// [`PUT /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPut).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum FirewallPolicyIn {
-    /// The value `ACCEPT`.
-    Accept,
-    /// The value `REJECT`.
-    Reject,
-    /// The value `DROP`.
-    Drop,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(FirewallPolicyIn {
-    "ACCEPT" Accept, "REJECT" Reject, "DROP" Drop,
-});
-
-/// What happens to outgoing traffic that no rule matches.
-///
-/// Given by
-/// [`GET /cluster/firewall/options`](super::cluster_firewall::ClusterFirewallOptionsPath::get),
-/// [`GET /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPath::get),
-/// [`GET /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPath::get).
-/// Taken by [`PUT /cluster/firewall/options`](super::cluster_firewall::ClusterFirewallOptionsPut),
-/// [`PUT /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPut),
-/// [`PUT /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPut).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum FirewallPolicyOut {
-    /// The value `ACCEPT`.
-    Accept,
-    /// The value `REJECT`.
-    Reject,
-    /// The value `DROP`.
-    Drop,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(FirewallPolicyOut {
-    "ACCEPT" Accept, "REJECT" Reject, "DROP" Drop,
 });
 
 /// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/firewall/refs`, which lists the
@@ -2674,17 +2511,17 @@ pub struct GuestFirewallOptions {
     /// Drops packets with a foreign source address, as if every card had an `ipfilter` set.
     pub ipfilter: Option<bool>,
     /// Level to log incoming traffic at; `nolog` logs nothing.
-    pub log_level_in: Option<FirewallLogLevelIn>,
+    pub log_level_in: Option<FirewallLogLevel>,
     /// Level to log outgoing traffic at; `nolog` logs nothing.
-    pub log_level_out: Option<FirewallLogLevelOut>,
+    pub log_level_out: Option<FirewallLogLevel>,
     /// Drops packets the guest sends with a foreign MAC address. Default: `true`.
     pub macfilter: Option<bool>,
     /// Lets IPv6 neighbor discovery through. Default: `true`.
     pub ndp: Option<bool>,
     /// What happens to incoming traffic that no rule matches.
-    pub policy_in: Option<FirewallPolicyIn>,
+    pub policy_in: Option<FirewallPolicy>,
     /// What happens to outgoing traffic that no rule matches.
-    pub policy_out: Option<FirewallPolicyOut>,
+    pub policy_out: Option<FirewallPolicy>,
     /// Lets the guest send IPv6 router advertisements.
     pub radv: Option<bool>,
     /// Members that are not declared here, and values that did not fit their field.
@@ -2736,7 +2573,7 @@ impl GuestFirewallOptions {
     #[must_use]
     pub fn log_level_in<How>(
         mut self,
-        value: impl IntoSetting<FirewallLogLevelIn, How>,
+        value: impl IntoSetting<FirewallLogLevel, How>,
     ) -> Self {
         set::set(&mut self.log_level_in, &mut self.extra, "log_level_in", value);
         self
@@ -2747,7 +2584,7 @@ impl GuestFirewallOptions {
     #[must_use]
     pub fn log_level_out<How>(
         mut self,
-        value: impl IntoSetting<FirewallLogLevelOut, How>,
+        value: impl IntoSetting<FirewallLogLevel, How>,
     ) -> Self {
         set::set(&mut self.log_level_out, &mut self.extra, "log_level_out", value);
         self
@@ -2774,7 +2611,7 @@ impl GuestFirewallOptions {
     #[must_use]
     pub fn policy_in<How>(
         mut self,
-        value: impl IntoSetting<FirewallPolicyIn, How>,
+        value: impl IntoSetting<FirewallPolicy, How>,
     ) -> Self {
         set::set(&mut self.policy_in, &mut self.extra, "policy_in", value);
         self
@@ -2785,7 +2622,7 @@ impl GuestFirewallOptions {
     #[must_use]
     pub fn policy_out<How>(
         mut self,
-        value: impl IntoSetting<FirewallPolicyOut, How>,
+        value: impl IntoSetting<FirewallPolicy, How>,
     ) -> Self {
         set::set(&mut self.policy_out, &mut self.extra, "policy_out", value);
         self
@@ -3026,11 +2863,10 @@ object!(GuestRrdSample {
 /// Given by [`GET /nodes/{node}/lxc`](super::lxc::LxcPath::get),
 /// [`GET /nodes/{node}/lxc/{vmid}/status/current`](super::lxc::LxcVmidStatusCurrentPath::get),
 /// [`GET /nodes/{node}/qemu`](super::qemu::QemuGet),
-/// [`GET /nodes/{node}/qemu/{vmid}/status/current`](super::qemu::QemuVmidStatusCurrentPath::get),
-/// [`GET /nodes/{node}/tasks/{upid}/status`](super::nodes::NodeTasksUpidStatusPath::get).
+/// [`GET /nodes/{node}/qemu/{vmid}/status/current`](super::qemu::QemuVmidStatusCurrentPath::get).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
-pub enum GuestStatus {
+pub enum GuestRunState {
     /// The value `stopped`.
     Stopped,
     /// The value `running`.
@@ -3039,8 +2875,28 @@ pub enum GuestStatus {
     UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(GuestStatus {
+open_enum_impls!(GuestRunState {
     "stopped" Stopped, "running" Running,
+});
+
+/// What is under way with the snapshot or was broken off; only when one is asked for. Such a
+/// snapshot cannot be rolled back to.
+///
+/// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](super::lxc::LxcVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigGet).
+#[derive(Clone, PartialEq, Hash)]
+#[non_exhaustive]
+pub enum GuestSnapshotState {
+    /// The value `prepare`.
+    Prepare,
+    /// The value `delete`.
+    Delete,
+    /// Any other value; `as_str` tells which.
+    UnknownValue(UnknownValue),
+}
+
+open_enum_impls!(GuestSnapshotState {
+    "prepare" Prepare, "delete" Delete,
 });
 
 /// Kind of rule that stands in the way.
@@ -3352,24 +3208,25 @@ object!(LogLine {
     others: extra,
 });
 
-/// What is under way with the snapshot or was broken off; only when one is asked for. Such a
-/// snapshot cannot be rolled back to.
+/// Whether the traffic is encrypted; switch that off only on private networks.
 ///
-/// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](super::lxc::LxcVmidConfigGet),
-/// [`GET /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigGet).
+/// Given by [`GET /cluster/options`](super::cluster::ClusterOptionsPath::get).
+/// Taken by [`PUT /cluster/options`](super::cluster::ClusterOptionsPut),
+/// [`POST /nodes/{node}/qemu/{vmid}/migrate`](super::qemu::QemuVmidMigratePost),
+/// [`POST /nodes/{node}/qemu/{vmid}/status/start`](super::qemu::QemuVmidStatusStartPost).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
-pub enum LxcConfigSnapstate {
-    /// The value `prepare`.
-    Prepare,
-    /// The value `delete`.
-    Delete,
+pub enum MigrationType {
+    /// The value `secure`.
+    Secure,
+    /// The value `insecure`.
+    Insecure,
     /// Any other value; `as_str` tells which.
     UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(LxcConfigSnapstate {
-    "prepare" Prepare, "delete" Delete,
+open_enum_impls!(MigrationType {
+    "secure" Secure, "insecure" Insecure,
 });
 
 /// The answer to `POST /nodes/{node}/lxc/{vmid}/mtunnel`, which opens a migration tunnel.

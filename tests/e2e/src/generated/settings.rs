@@ -118,23 +118,23 @@ pub static WRITE_BACKS: &[WriteBack] = &[
     },
     WriteBack {
         endpoint: "POST /cluster/acme/plugins",
-        of: "ClusterAcmePluginsItem",
-        write: cluster_acme_plugins_post_of_cluster_acme_plugins_item,
+        of: "AcmePlugin",
+        write: cluster_acme_plugins_post_of_acme_plugin,
     },
     WriteBack {
         endpoint: "PUT /cluster/acme/plugins/{id}",
-        of: "ClusterAcmePluginsItem",
-        write: cluster_acme_plugins_id_put_of_cluster_acme_plugins_item,
+        of: "AcmePlugin",
+        write: cluster_acme_plugins_id_put_of_acme_plugin,
     },
     WriteBack {
         endpoint: "POST /cluster/backup",
-        of: "ClusterBackupItem",
-        write: cluster_backup_post_of_cluster_backup_item,
+        of: "BackupJobConfig",
+        write: cluster_backup_post_of_backup_job_config,
     },
     WriteBack {
         endpoint: "PUT /cluster/backup/{id}",
-        of: "ClusterBackupItem",
-        write: cluster_backup_id_put_of_cluster_backup_item,
+        of: "BackupJobConfig",
+        write: cluster_backup_id_put_of_backup_job_config,
     },
     WriteBack {
         endpoint: "POST /cluster/firewall/aliases",
@@ -203,13 +203,13 @@ pub static WRITE_BACKS: &[WriteBack] = &[
     },
     WriteBack {
         endpoint: "POST /cluster/ha/groups",
-        of: "ClusterHaGroupsItem",
-        write: cluster_ha_groups_post_of_cluster_ha_groups_item,
+        of: "HaGroup",
+        write: cluster_ha_groups_post_of_ha_group,
     },
     WriteBack {
         endpoint: "PUT /cluster/ha/groups/{group}",
-        of: "ClusterHaGroupsItem",
-        write: cluster_ha_groups_group_put_of_cluster_ha_groups_item,
+        of: "HaGroup",
+        write: cluster_ha_groups_group_put_of_ha_group,
     },
     WriteBack {
         endpoint: "POST /cluster/ha/resources",
@@ -233,13 +233,13 @@ pub static WRITE_BACKS: &[WriteBack] = &[
     },
     WriteBack {
         endpoint: "POST /cluster/ha/rules",
-        of: "ClusterHaRulesItem",
-        write: cluster_ha_rules_post_of_cluster_ha_rules_item,
+        of: "HaRule",
+        write: cluster_ha_rules_post_of_ha_rule,
     },
     WriteBack {
         endpoint: "PUT /cluster/ha/rules/{rule}",
-        of: "ClusterHaRulesItem",
-        write: cluster_ha_rules_rule_put_of_cluster_ha_rules_item,
+        of: "HaRule",
+        write: cluster_ha_rules_rule_put_of_ha_rule,
     },
     WriteBack {
         endpoint: "POST /cluster/jobs/realm-sync/{id}",
@@ -438,13 +438,13 @@ pub static WRITE_BACKS: &[WriteBack] = &[
     },
     WriteBack {
         endpoint: "POST /cluster/qemu/custom-cpu-models",
-        of: "ClusterQemuCustomCpuModelsItem",
-        write: cluster_qemu_custom_cpu_models_post_of_cluster_qemu_custom_cpu_models_item,
+        of: "QemuCustomCpuModel",
+        write: cluster_qemu_custom_cpu_models_post_of_qemu_custom_cpu_model,
     },
     WriteBack {
         endpoint: "PUT /cluster/qemu/custom-cpu-models/{cputype}",
-        of: "ClusterQemuCustomCpuModelsItem",
-        write: cluster_qemu_custom_cpu_models_cputype_put_of_cluster_qemu_custom_cpu_models_item,
+        of: "QemuCustomCpuModel",
+        write: cluster_qemu_custom_cpu_models_cputype_put_of_qemu_custom_cpu_model,
     },
     WriteBack {
         endpoint: "POST /cluster/replication",
@@ -468,23 +468,23 @@ pub static WRITE_BACKS: &[WriteBack] = &[
     },
     WriteBack {
         endpoint: "POST /cluster/sdn/controllers",
-        of: "ClusterSdnControllersItem",
-        write: cluster_sdn_controllers_post_of_cluster_sdn_controllers_item,
+        of: "SdnController",
+        write: cluster_sdn_controllers_post_of_sdn_controller,
     },
     WriteBack {
         endpoint: "PUT /cluster/sdn/controllers/{controller}",
-        of: "ClusterSdnControllersItem",
-        write: cluster_sdn_controllers_controller_put_of_cluster_sdn_controllers_item,
+        of: "SdnController",
+        write: cluster_sdn_controllers_controller_put_of_sdn_controller,
     },
     WriteBack {
         endpoint: "POST /cluster/sdn/dns",
-        of: "ClusterSdnDnsItem",
-        write: cluster_sdn_dns_post_of_cluster_sdn_dns_item,
+        of: "SdnDns",
+        write: cluster_sdn_dns_post_of_sdn_dns,
     },
     WriteBack {
         endpoint: "PUT /cluster/sdn/dns/{dns}",
-        of: "ClusterSdnDnsItem",
-        write: cluster_sdn_dns_dns_put_of_cluster_sdn_dns_item,
+        of: "SdnDns",
+        write: cluster_sdn_dns_dns_put_of_sdn_dns,
     },
     WriteBack {
         endpoint: "POST /cluster/sdn/fabrics/fabric",
@@ -528,48 +528,48 @@ pub static WRITE_BACKS: &[WriteBack] = &[
     },
     WriteBack {
         endpoint: "POST /cluster/sdn/ipams",
-        of: "ClusterSdnIpamsItem",
-        write: cluster_sdn_ipams_post_of_cluster_sdn_ipams_item,
+        of: "SdnIpam",
+        write: cluster_sdn_ipams_post_of_sdn_ipam,
     },
     WriteBack {
         endpoint: "PUT /cluster/sdn/ipams/{ipam}",
-        of: "ClusterSdnIpamsItem",
-        write: cluster_sdn_ipams_ipam_put_of_cluster_sdn_ipams_item,
+        of: "SdnIpam",
+        write: cluster_sdn_ipams_ipam_put_of_sdn_ipam,
     },
     WriteBack {
         endpoint: "POST /cluster/sdn/prefix-lists",
-        of: "ClusterSdnPrefixListsItem",
-        write: cluster_sdn_prefix_lists_post_of_cluster_sdn_prefix_lists_item,
+        of: "SdnPrefixList",
+        write: cluster_sdn_prefix_lists_post_of_sdn_prefix_list,
     },
     WriteBack {
         endpoint: "PUT /cluster/sdn/prefix-lists/{id}",
-        of: "ClusterSdnPrefixListsItem",
-        write: cluster_sdn_prefix_lists_id_put_of_cluster_sdn_prefix_lists_item,
+        of: "SdnPrefixList",
+        write: cluster_sdn_prefix_lists_id_put_of_sdn_prefix_list,
     },
     WriteBack {
         endpoint: "POST /cluster/sdn/prefix-lists/{id}/entries",
-        of: "ClusterSdnPrefixListsEntriesItem",
-        write: cluster_sdn_prefix_lists_id_entries_post_of_cluster_sdn_prefix_lists_entries_item,
+        of: "SdnPrefixListEntry",
+        write: cluster_sdn_prefix_lists_id_entries_post_of_sdn_prefix_list_entry,
     },
     WriteBack {
         endpoint: "PUT /cluster/sdn/prefix-lists/{id}/entries/{url_seq}",
-        of: "ClusterSdnPrefixListsEntriesItem",
-        write: cluster_sdn_prefix_lists_id_entries_url_seq_put_of_cluster_sdn_prefix_lists_entries_item,
+        of: "SdnPrefixListEntry",
+        write: cluster_sdn_prefix_lists_id_entries_url_seq_put_of_sdn_prefix_list_entry,
     },
     WriteBack {
         endpoint: "PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}",
-        of: "ClusterSdnRouteMapsEntriesItem",
-        write: cluster_sdn_route_maps_entries_route_map_id_entry_order_put_of_cluster_sdn_route_maps_entries_item,
+        of: "SdnRouteMapEntry",
+        write: cluster_sdn_route_maps_entries_route_map_id_entry_order_put_of_sdn_route_map_entry,
     },
     WriteBack {
         endpoint: "POST /cluster/sdn/vnets",
-        of: "ClusterSdnVnetsItem",
-        write: cluster_sdn_vnets_post_of_cluster_sdn_vnets_item,
+        of: "SdnVnet",
+        write: cluster_sdn_vnets_post_of_sdn_vnet,
     },
     WriteBack {
         endpoint: "PUT /cluster/sdn/vnets/{vnet}",
-        of: "ClusterSdnVnetsItem",
-        write: cluster_sdn_vnets_vnet_put_of_cluster_sdn_vnets_item,
+        of: "SdnVnet",
+        write: cluster_sdn_vnets_vnet_put_of_sdn_vnet,
     },
     WriteBack {
         endpoint: "PUT /cluster/sdn/vnets/{vnet}/firewall/options",
@@ -588,23 +588,23 @@ pub static WRITE_BACKS: &[WriteBack] = &[
     },
     WriteBack {
         endpoint: "POST /cluster/sdn/vnets/{vnet}/subnets",
-        of: "ClusterSdnVnetsSubnetsItem",
-        write: cluster_sdn_vnets_vnet_subnets_post_of_cluster_sdn_vnets_subnets_item,
+        of: "SdnSubnet",
+        write: cluster_sdn_vnets_vnet_subnets_post_of_sdn_subnet,
     },
     WriteBack {
         endpoint: "PUT /cluster/sdn/vnets/{vnet}/subnets/{subnet}",
-        of: "ClusterSdnVnetsSubnetsItem",
-        write: cluster_sdn_vnets_vnet_subnets_subnet_put_of_cluster_sdn_vnets_subnets_item,
+        of: "SdnSubnet",
+        write: cluster_sdn_vnets_vnet_subnets_subnet_put_of_sdn_subnet,
     },
     WriteBack {
         endpoint: "POST /cluster/sdn/zones",
-        of: "ClusterSdnZonesItem",
-        write: cluster_sdn_zones_post_of_cluster_sdn_zones_item,
+        of: "SdnZone",
+        write: cluster_sdn_zones_post_of_sdn_zone,
     },
     WriteBack {
         endpoint: "PUT /cluster/sdn/zones/{zone}",
-        of: "ClusterSdnZonesItem",
-        write: cluster_sdn_zones_zone_put_of_cluster_sdn_zones_item,
+        of: "SdnZone",
+        write: cluster_sdn_zones_zone_put_of_sdn_zone,
     },
     WriteBack {
         endpoint: "POST /nodes/{node}/ceph/pool",
@@ -848,8 +848,8 @@ pub static WRITE_BACKS: &[WriteBack] = &[
     },
     WriteBack {
         endpoint: "POST /nodes/{node}/vzdump",
-        of: "ClusterBackupItem",
-        write: node_vzdump_post_of_cluster_backup_item,
+        of: "BackupJobConfig",
+        write: node_vzdump_post_of_backup_job_config,
     },
     WriteBack {
         endpoint: "POST /pools",
@@ -873,13 +873,13 @@ pub static WRITE_BACKS: &[WriteBack] = &[
     },
     WriteBack {
         endpoint: "POST /storage",
-        of: "StorageItem",
-        write: storage_post_of_storage_item,
+        of: "StorageConfig",
+        write: storage_post_of_storage_config,
     },
     WriteBack {
         endpoint: "PUT /storage/{storage}",
-        of: "StorageItem",
-        write: storage_storage_put_of_storage_item,
+        of: "StorageConfig",
+        write: storage_storage_put_of_storage_config,
     },
 
 ];
@@ -1538,16 +1538,16 @@ fn cluster_acme_account_post_of_cluster_acme_account(
     })
 }
 
-fn cluster_acme_plugins_post_of_cluster_acme_plugins_item(
+fn cluster_acme_plugins_post_of_acme_plugin(
     answer: Value,
 ) -> Result<Written, DecodeError> {
-    let value = pve::cluster_acme::ClusterAcmePluginsItem::from_json(answer)?;
+    let value = pve::cluster_acme::AcmePlugin::from_json(answer)?;
     let whole = Root::detached()
         .cluster()
         .acme()
         .plugins()
         .post()
-        .type_(pve::cluster_acme::ClusterAcmePluginsType::Dns)
+        .type_(pve::cluster_acme::AcmePluginType::Dns)
         .id("item1")
         .settings(&value);
     let unchanged = Root::detached()
@@ -1555,7 +1555,7 @@ fn cluster_acme_plugins_post_of_cluster_acme_plugins_item(
         .acme()
         .plugins()
         .post()
-        .type_(pve::cluster_acme::ClusterAcmePluginsType::Dns)
+        .type_(pve::cluster_acme::AcmePluginType::Dns)
         .id("item1")
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
@@ -1563,7 +1563,7 @@ fn cluster_acme_plugins_post_of_cluster_acme_plugins_item(
         .acme()
         .plugins()
         .post()
-        .type_(pve::cluster_acme::ClusterAcmePluginsType::Dns)
+        .type_(pve::cluster_acme::AcmePluginType::Dns)
         .id("item1");
     singly = singly.api(&value.api);
     singly = singly.data(&value.data);
@@ -1577,10 +1577,10 @@ fn cluster_acme_plugins_post_of_cluster_acme_plugins_item(
     })
 }
 
-fn cluster_acme_plugins_id_put_of_cluster_acme_plugins_item(
+fn cluster_acme_plugins_id_put_of_acme_plugin(
     answer: Value,
 ) -> Result<Written, DecodeError> {
-    let value = pve::cluster_acme::ClusterAcmePluginsItem::from_json(answer)?;
+    let value = pve::cluster_acme::AcmePlugin::from_json(answer)?;
     let whole = Root::detached()
         .cluster()
         .acme()
@@ -1608,10 +1608,10 @@ fn cluster_acme_plugins_id_put_of_cluster_acme_plugins_item(
     })
 }
 
-fn cluster_backup_post_of_cluster_backup_item(
+fn cluster_backup_post_of_backup_job_config(
     answer: Value,
 ) -> Result<Written, DecodeError> {
-    let value = pve::cluster::ClusterBackupItem::from_json(answer)?;
+    let value = pve::cluster::BackupJobConfig::from_json(answer)?;
     let whole = Root::detached().cluster().backup().post().settings(&value);
     let unchanged = Root::detached()
         .cluster()
@@ -1665,10 +1665,10 @@ fn cluster_backup_post_of_cluster_backup_item(
     })
 }
 
-fn cluster_backup_id_put_of_cluster_backup_item(
+fn cluster_backup_id_put_of_backup_job_config(
     answer: Value,
 ) -> Result<Written, DecodeError> {
-    let value = pve::cluster::ClusterBackupItem::from_json(answer)?;
+    let value = pve::cluster::BackupJobConfig::from_json(answer)?;
     let whole = Root::detached().cluster().backup().id("item1").put().settings(&value);
     let unchanged = Root::detached()
         .cluster()
@@ -2200,10 +2200,8 @@ fn cluster_firewall_rules_pos_put_of_firewall_rule(
     })
 }
 
-fn cluster_ha_groups_post_of_cluster_ha_groups_item(
-    answer: Value,
-) -> Result<Written, DecodeError> {
-    let value = pve::cluster_ha::ClusterHaGroupsItem::from_json(answer)?;
+fn cluster_ha_groups_post_of_ha_group(answer: Value) -> Result<Written, DecodeError> {
+    let value = pve::cluster_ha::HaGroup::from_json(answer)?;
     let whole = Root::detached()
         .cluster()
         .ha()
@@ -2238,10 +2236,10 @@ fn cluster_ha_groups_post_of_cluster_ha_groups_item(
     })
 }
 
-fn cluster_ha_groups_group_put_of_cluster_ha_groups_item(
+fn cluster_ha_groups_group_put_of_ha_group(
     answer: Value,
 ) -> Result<Written, DecodeError> {
-    let value = pve::cluster_ha::ClusterHaGroupsItem::from_json(answer)?;
+    let value = pve::cluster_ha::HaGroup::from_json(answer)?;
     let whole = Root::detached()
         .cluster()
         .ha()
@@ -2398,16 +2396,14 @@ fn cluster_ha_resources_sid_put_of_cluster_ha_resources_item(
     })
 }
 
-fn cluster_ha_rules_post_of_cluster_ha_rules_item(
-    answer: Value,
-) -> Result<Written, DecodeError> {
-    let value = pve::cluster_ha::ClusterHaRulesItem::from_json(answer)?;
+fn cluster_ha_rules_post_of_ha_rule(answer: Value) -> Result<Written, DecodeError> {
+    let value = pve::cluster_ha::HaRule::from_json(answer)?;
     let whole = Root::detached()
         .cluster()
         .ha()
         .rules()
         .post()
-        .type_(pve::cluster_ha::ClusterHaRulesType::NodeAffinity)
+        .type_(pve::cluster_ha::HaRuleType::NodeAffinity)
         .rule("item1")
         .resources(["vm:100", "vm:100"])
         .settings(&value);
@@ -2416,7 +2412,7 @@ fn cluster_ha_rules_post_of_cluster_ha_rules_item(
         .ha()
         .rules()
         .post()
-        .type_(pve::cluster_ha::ClusterHaRulesType::NodeAffinity)
+        .type_(pve::cluster_ha::HaRuleType::NodeAffinity)
         .rule("item1")
         .resources(["vm:100", "vm:100"])
         .changes(&value.diff(&value));
@@ -2425,7 +2421,7 @@ fn cluster_ha_rules_post_of_cluster_ha_rules_item(
         .ha()
         .rules()
         .post()
-        .type_(pve::cluster_ha::ClusterHaRulesType::NodeAffinity)
+        .type_(pve::cluster_ha::HaRuleType::NodeAffinity)
         .rule("item1")
         .resources(["vm:100", "vm:100"]);
     singly = singly.affinity(&value.affinity);
@@ -2440,30 +2436,28 @@ fn cluster_ha_rules_post_of_cluster_ha_rules_item(
     })
 }
 
-fn cluster_ha_rules_rule_put_of_cluster_ha_rules_item(
-    answer: Value,
-) -> Result<Written, DecodeError> {
-    let value = pve::cluster_ha::ClusterHaRulesItem::from_json(answer)?;
+fn cluster_ha_rules_rule_put_of_ha_rule(answer: Value) -> Result<Written, DecodeError> {
+    let value = pve::cluster_ha::HaRule::from_json(answer)?;
     let whole = Root::detached()
         .cluster()
         .ha()
         .rules()
         .rule("item1")
-        .put(pve::cluster_ha::ClusterHaRulesType::NodeAffinity)
+        .put(pve::cluster_ha::HaRuleType::NodeAffinity)
         .settings(&value);
     let unchanged = Root::detached()
         .cluster()
         .ha()
         .rules()
         .rule("item1")
-        .put(pve::cluster_ha::ClusterHaRulesType::NodeAffinity)
+        .put(pve::cluster_ha::HaRuleType::NodeAffinity)
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
         .cluster()
         .ha()
         .rules()
         .rule("item1")
-        .put(pve::cluster_ha::ClusterHaRulesType::NodeAffinity);
+        .put(pve::cluster_ha::HaRuleType::NodeAffinity);
     singly = singly.affinity(&value.affinity);
     singly = singly.comment(&value.comment);
     singly = singly.disable(&value.disable);
@@ -4139,10 +4133,10 @@ fn cluster_options_put_of_cluster_options(
     })
 }
 
-fn cluster_qemu_custom_cpu_models_post_of_cluster_qemu_custom_cpu_models_item(
+fn cluster_qemu_custom_cpu_models_post_of_qemu_custom_cpu_model(
     answer: Value,
 ) -> Result<Written, DecodeError> {
-    let value = pve::cluster::ClusterQemuCustomCpuModelsItem::from_json(answer)?;
+    let value = pve::cluster::QemuCustomCpuModel::from_json(answer)?;
     let whole = Root::detached()
         .cluster()
         .qemu()
@@ -4179,10 +4173,10 @@ fn cluster_qemu_custom_cpu_models_post_of_cluster_qemu_custom_cpu_models_item(
     })
 }
 
-fn cluster_qemu_custom_cpu_models_cputype_put_of_cluster_qemu_custom_cpu_models_item(
+fn cluster_qemu_custom_cpu_models_cputype_put_of_qemu_custom_cpu_model(
     answer: Value,
 ) -> Result<Written, DecodeError> {
-    let value = pve::cluster::ClusterQemuCustomCpuModelsItem::from_json(answer)?;
+    let value = pve::cluster::QemuCustomCpuModel::from_json(answer)?;
     let whole = Root::detached()
         .cluster()
         .qemu()
@@ -4357,16 +4351,16 @@ fn cluster_replication_id_put_of_cluster_replication_item(
     })
 }
 
-fn cluster_sdn_controllers_post_of_cluster_sdn_controllers_item(
+fn cluster_sdn_controllers_post_of_sdn_controller(
     answer: Value,
 ) -> Result<Written, DecodeError> {
-    let value = pve::cluster_sdn::ClusterSdnControllersItem::from_json(answer)?;
+    let value = pve::cluster_sdn::SdnController::from_json(answer)?;
     let whole = Root::detached()
         .cluster()
         .sdn()
         .controllers()
         .post()
-        .type_(pve::cluster_sdn::ClusterSdnControllersType::Bgp)
+        .type_(pve::cluster_sdn::SdnControllerType::Bgp)
         .controller("item1")
         .settings(&value);
     let unchanged = Root::detached()
@@ -4374,7 +4368,7 @@ fn cluster_sdn_controllers_post_of_cluster_sdn_controllers_item(
         .sdn()
         .controllers()
         .post()
-        .type_(pve::cluster_sdn::ClusterSdnControllersType::Bgp)
+        .type_(pve::cluster_sdn::SdnControllerType::Bgp)
         .controller("item1")
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
@@ -4382,7 +4376,7 @@ fn cluster_sdn_controllers_post_of_cluster_sdn_controllers_item(
         .sdn()
         .controllers()
         .post()
-        .type_(pve::cluster_sdn::ClusterSdnControllersType::Bgp)
+        .type_(pve::cluster_sdn::SdnControllerType::Bgp)
         .controller("item1");
     singly = singly.asn(&value.asn);
     singly = singly.bgp_mode(&value.bgp_mode);
@@ -4407,10 +4401,10 @@ fn cluster_sdn_controllers_post_of_cluster_sdn_controllers_item(
     })
 }
 
-fn cluster_sdn_controllers_controller_put_of_cluster_sdn_controllers_item(
+fn cluster_sdn_controllers_controller_put_of_sdn_controller(
     answer: Value,
 ) -> Result<Written, DecodeError> {
-    let value = pve::cluster_sdn::ClusterSdnControllersItem::from_json(answer)?;
+    let value = pve::cluster_sdn::SdnController::from_json(answer)?;
     let whole = Root::detached()
         .cluster()
         .sdn()
@@ -4454,16 +4448,14 @@ fn cluster_sdn_controllers_controller_put_of_cluster_sdn_controllers_item(
     })
 }
 
-fn cluster_sdn_dns_post_of_cluster_sdn_dns_item(
-    answer: Value,
-) -> Result<Written, DecodeError> {
-    let value = pve::cluster_sdn::ClusterSdnDnsItem::from_json(answer)?;
+fn cluster_sdn_dns_post_of_sdn_dns(answer: Value) -> Result<Written, DecodeError> {
+    let value = pve::cluster_sdn::SdnDns::from_json(answer)?;
     let whole = Root::detached()
         .cluster()
         .sdn()
         .dns()
         .post()
-        .type_(pve::cluster_sdn::ClusterSdnDnsType::Powerdns)
+        .type_(pve::cluster_sdn::SdnDnsType::Powerdns)
         .dns("item1")
         .url("a b&c=d;e+f%41/ü")
         .key("a b&c=d;e+f%41/ü")
@@ -4473,7 +4465,7 @@ fn cluster_sdn_dns_post_of_cluster_sdn_dns_item(
         .sdn()
         .dns()
         .post()
-        .type_(pve::cluster_sdn::ClusterSdnDnsType::Powerdns)
+        .type_(pve::cluster_sdn::SdnDnsType::Powerdns)
         .dns("item1")
         .url("a b&c=d;e+f%41/ü")
         .key("a b&c=d;e+f%41/ü")
@@ -4483,7 +4475,7 @@ fn cluster_sdn_dns_post_of_cluster_sdn_dns_item(
         .sdn()
         .dns()
         .post()
-        .type_(pve::cluster_sdn::ClusterSdnDnsType::Powerdns)
+        .type_(pve::cluster_sdn::SdnDnsType::Powerdns)
         .dns("item1")
         .url("a b&c=d;e+f%41/ü")
         .key("a b&c=d;e+f%41/ü");
@@ -4498,10 +4490,8 @@ fn cluster_sdn_dns_post_of_cluster_sdn_dns_item(
     })
 }
 
-fn cluster_sdn_dns_dns_put_of_cluster_sdn_dns_item(
-    answer: Value,
-) -> Result<Written, DecodeError> {
-    let value = pve::cluster_sdn::ClusterSdnDnsItem::from_json(answer)?;
+fn cluster_sdn_dns_dns_put_of_sdn_dns(answer: Value) -> Result<Written, DecodeError> {
+    let value = pve::cluster_sdn::SdnDns::from_json(answer)?;
     let whole = Root::detached()
         .cluster()
         .sdn()
@@ -4897,16 +4887,14 @@ fn cluster_sdn_fabrics_node_fabric_id_node_id_put_of_cluster_sdn_fabrics_node_it
     })
 }
 
-fn cluster_sdn_ipams_post_of_cluster_sdn_ipams_item(
-    answer: Value,
-) -> Result<Written, DecodeError> {
-    let value = pve::cluster_sdn::ClusterSdnIpamsItem::from_json(answer)?;
+fn cluster_sdn_ipams_post_of_sdn_ipam(answer: Value) -> Result<Written, DecodeError> {
+    let value = pve::cluster_sdn::SdnIpam::from_json(answer)?;
     let whole = Root::detached()
         .cluster()
         .sdn()
         .ipams()
         .post()
-        .type_(pve::cluster_sdn::ClusterSdnIpamsType::Netbox)
+        .type_(pve::cluster_sdn::SdnIpamType::Netbox)
         .ipam("item1")
         .settings(&value);
     let unchanged = Root::detached()
@@ -4914,7 +4902,7 @@ fn cluster_sdn_ipams_post_of_cluster_sdn_ipams_item(
         .sdn()
         .ipams()
         .post()
-        .type_(pve::cluster_sdn::ClusterSdnIpamsType::Netbox)
+        .type_(pve::cluster_sdn::SdnIpamType::Netbox)
         .ipam("item1")
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
@@ -4922,7 +4910,7 @@ fn cluster_sdn_ipams_post_of_cluster_sdn_ipams_item(
         .sdn()
         .ipams()
         .post()
-        .type_(pve::cluster_sdn::ClusterSdnIpamsType::Netbox)
+        .type_(pve::cluster_sdn::SdnIpamType::Netbox)
         .ipam("item1");
     singly = singly.fingerprint(&value.fingerprint);
     singly = singly.section(&value.section);
@@ -4935,10 +4923,10 @@ fn cluster_sdn_ipams_post_of_cluster_sdn_ipams_item(
     })
 }
 
-fn cluster_sdn_ipams_ipam_put_of_cluster_sdn_ipams_item(
+fn cluster_sdn_ipams_ipam_put_of_sdn_ipam(
     answer: Value,
 ) -> Result<Written, DecodeError> {
-    let value = pve::cluster_sdn::ClusterSdnIpamsItem::from_json(answer)?;
+    let value = pve::cluster_sdn::SdnIpam::from_json(answer)?;
     let whole = Root::detached()
         .cluster()
         .sdn()
@@ -4965,10 +4953,10 @@ fn cluster_sdn_ipams_ipam_put_of_cluster_sdn_ipams_item(
     })
 }
 
-fn cluster_sdn_prefix_lists_post_of_cluster_sdn_prefix_lists_item(
+fn cluster_sdn_prefix_lists_post_of_sdn_prefix_list(
     answer: Value,
 ) -> Result<Written, DecodeError> {
-    let value = pve::cluster_sdn::ClusterSdnPrefixListsItem::from_json(answer)?;
+    let value = pve::cluster_sdn::SdnPrefixList::from_json(answer)?;
     let whole = Root::detached()
         .cluster()
         .sdn()
@@ -4990,10 +4978,10 @@ fn cluster_sdn_prefix_lists_post_of_cluster_sdn_prefix_lists_item(
     })
 }
 
-fn cluster_sdn_prefix_lists_id_put_of_cluster_sdn_prefix_lists_item(
+fn cluster_sdn_prefix_lists_id_put_of_sdn_prefix_list(
     answer: Value,
 ) -> Result<Written, DecodeError> {
-    let value = pve::cluster_sdn::ClusterSdnPrefixListsItem::from_json(answer)?;
+    let value = pve::cluster_sdn::SdnPrefixList::from_json(answer)?;
     let whole = Root::detached()
         .cluster()
         .sdn()
@@ -5017,10 +5005,10 @@ fn cluster_sdn_prefix_lists_id_put_of_cluster_sdn_prefix_lists_item(
     })
 }
 
-fn cluster_sdn_prefix_lists_id_entries_post_of_cluster_sdn_prefix_lists_entries_item(
+fn cluster_sdn_prefix_lists_id_entries_post_of_sdn_prefix_list_entry(
     answer: Value,
 ) -> Result<Written, DecodeError> {
-    let value = pve::cluster_sdn::ClusterSdnPrefixListsEntriesItem::from_json(answer)?;
+    let value = pve::cluster_sdn::SdnPrefixListEntry::from_json(answer)?;
     let whole = Root::detached()
         .cluster()
         .sdn()
@@ -5028,7 +5016,7 @@ fn cluster_sdn_prefix_lists_id_entries_post_of_cluster_sdn_prefix_lists_entries_
         .id("item1")
         .entries()
         .post()
-        .action(pve::cluster_sdn::ClusterSdnAction::Permit)
+        .action(pve::cluster_sdn::SdnRouteAction::Permit)
         .prefix("192.0.2.0/24")
         .settings(&value);
     let unchanged = Root::detached()
@@ -5038,7 +5026,7 @@ fn cluster_sdn_prefix_lists_id_entries_post_of_cluster_sdn_prefix_lists_entries_
         .id("item1")
         .entries()
         .post()
-        .action(pve::cluster_sdn::ClusterSdnAction::Permit)
+        .action(pve::cluster_sdn::SdnRouteAction::Permit)
         .prefix("192.0.2.0/24")
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
@@ -5048,7 +5036,7 @@ fn cluster_sdn_prefix_lists_id_entries_post_of_cluster_sdn_prefix_lists_entries_
         .id("item1")
         .entries()
         .post()
-        .action(pve::cluster_sdn::ClusterSdnAction::Permit)
+        .action(pve::cluster_sdn::SdnRouteAction::Permit)
         .prefix("192.0.2.0/24");
     singly = singly.ge(&value.ge);
     singly = singly.le(&value.le);
@@ -5060,10 +5048,10 @@ fn cluster_sdn_prefix_lists_id_entries_post_of_cluster_sdn_prefix_lists_entries_
     })
 }
 
-fn cluster_sdn_prefix_lists_id_entries_url_seq_put_of_cluster_sdn_prefix_lists_entries_item(
+fn cluster_sdn_prefix_lists_id_entries_url_seq_put_of_sdn_prefix_list_entry(
     answer: Value,
 ) -> Result<Written, DecodeError> {
-    let value = pve::cluster_sdn::ClusterSdnPrefixListsEntriesItem::from_json(answer)?;
+    let value = pve::cluster_sdn::SdnPrefixListEntry::from_json(answer)?;
     let whole = Root::detached()
         .cluster()
         .sdn()
@@ -5102,10 +5090,10 @@ fn cluster_sdn_prefix_lists_id_entries_url_seq_put_of_cluster_sdn_prefix_lists_e
     })
 }
 
-fn cluster_sdn_route_maps_entries_route_map_id_entry_order_put_of_cluster_sdn_route_maps_entries_item(
+fn cluster_sdn_route_maps_entries_route_map_id_entry_order_put_of_sdn_route_map_entry(
     answer: Value,
 ) -> Result<Written, DecodeError> {
-    let value = pve::cluster_sdn::ClusterSdnRouteMapsEntriesItem::from_json(answer)?;
+    let value = pve::cluster_sdn::SdnRouteMapEntry::from_json(answer)?;
     let whole = Root::detached()
         .cluster()
         .sdn()
@@ -5147,10 +5135,8 @@ fn cluster_sdn_route_maps_entries_route_map_id_entry_order_put_of_cluster_sdn_ro
     })
 }
 
-fn cluster_sdn_vnets_post_of_cluster_sdn_vnets_item(
-    answer: Value,
-) -> Result<Written, DecodeError> {
-    let value = pve::cluster_sdn::ClusterSdnVnetsItem::from_json(answer)?;
+fn cluster_sdn_vnets_post_of_sdn_vnet(answer: Value) -> Result<Written, DecodeError> {
+    let value = pve::cluster_sdn::SdnVnet::from_json(answer)?;
     let whole = Root::detached()
         .cluster()
         .sdn()
@@ -5186,10 +5172,10 @@ fn cluster_sdn_vnets_post_of_cluster_sdn_vnets_item(
     })
 }
 
-fn cluster_sdn_vnets_vnet_put_of_cluster_sdn_vnets_item(
+fn cluster_sdn_vnets_vnet_put_of_sdn_vnet(
     answer: Value,
 ) -> Result<Written, DecodeError> {
-    let value = pve::cluster_sdn::ClusterSdnVnetsItem::from_json(answer)?;
+    let value = pve::cluster_sdn::SdnVnet::from_json(answer)?;
     let whole = Root::detached()
         .cluster()
         .sdn()
@@ -5365,10 +5351,10 @@ fn cluster_sdn_vnets_vnet_firewall_rules_pos_put_of_firewall_rule(
     })
 }
 
-fn cluster_sdn_vnets_vnet_subnets_post_of_cluster_sdn_vnets_subnets_item(
+fn cluster_sdn_vnets_vnet_subnets_post_of_sdn_subnet(
     answer: Value,
 ) -> Result<Written, DecodeError> {
-    let value = pve::cluster_sdn::ClusterSdnVnetsSubnetsItem::from_json(answer)?;
+    let value = pve::cluster_sdn::SdnSubnet::from_json(answer)?;
     let whole = Root::detached()
         .cluster()
         .sdn()
@@ -5376,7 +5362,7 @@ fn cluster_sdn_vnets_vnet_subnets_post_of_cluster_sdn_vnets_subnets_item(
         .vnet("ab&c=d;e+f%41ü")
         .subnets()
         .post()
-        .type_(pve::cluster_sdn::ClusterSdnVnetsSubnetsType::Subnet)
+        .type_(pve::cluster_sdn::SdnSubnetType::Subnet)
         .subnet("zone1-192.0.2.0-24")
         .settings(&value);
     let unchanged = Root::detached()
@@ -5386,7 +5372,7 @@ fn cluster_sdn_vnets_vnet_subnets_post_of_cluster_sdn_vnets_subnets_item(
         .vnet("ab&c=d;e+f%41ü")
         .subnets()
         .post()
-        .type_(pve::cluster_sdn::ClusterSdnVnetsSubnetsType::Subnet)
+        .type_(pve::cluster_sdn::SdnSubnetType::Subnet)
         .subnet("zone1-192.0.2.0-24")
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
@@ -5396,7 +5382,7 @@ fn cluster_sdn_vnets_vnet_subnets_post_of_cluster_sdn_vnets_subnets_item(
         .vnet("ab&c=d;e+f%41ü")
         .subnets()
         .post()
-        .type_(pve::cluster_sdn::ClusterSdnVnetsSubnetsType::Subnet)
+        .type_(pve::cluster_sdn::SdnSubnetType::Subnet)
         .subnet("zone1-192.0.2.0-24");
     singly = singly.dhcp_dns_server(&value.dhcp_dns_server);
     singly = singly.dhcp_range(&value.dhcp_range);
@@ -5410,10 +5396,10 @@ fn cluster_sdn_vnets_vnet_subnets_post_of_cluster_sdn_vnets_subnets_item(
     })
 }
 
-fn cluster_sdn_vnets_vnet_subnets_subnet_put_of_cluster_sdn_vnets_subnets_item(
+fn cluster_sdn_vnets_vnet_subnets_subnet_put_of_sdn_subnet(
     answer: Value,
 ) -> Result<Written, DecodeError> {
-    let value = pve::cluster_sdn::ClusterSdnVnetsSubnetsItem::from_json(answer)?;
+    let value = pve::cluster_sdn::SdnSubnet::from_json(answer)?;
     let whole = Root::detached()
         .cluster()
         .sdn()
@@ -5452,16 +5438,14 @@ fn cluster_sdn_vnets_vnet_subnets_subnet_put_of_cluster_sdn_vnets_subnets_item(
     })
 }
 
-fn cluster_sdn_zones_post_of_cluster_sdn_zones_item(
-    answer: Value,
-) -> Result<Written, DecodeError> {
-    let value = pve::cluster_sdn::ClusterSdnZonesItem::from_json(answer)?;
+fn cluster_sdn_zones_post_of_sdn_zone(answer: Value) -> Result<Written, DecodeError> {
+    let value = pve::cluster_sdn::SdnZone::from_json(answer)?;
     let whole = Root::detached()
         .cluster()
         .sdn()
         .zones()
         .post()
-        .type_(pve::cluster_sdn::ClusterSdnZonesType::Evpn)
+        .type_(pve::cluster_sdn::SdnZoneType::Evpn)
         .zone("item1")
         .settings(&value);
     let unchanged = Root::detached()
@@ -5469,7 +5453,7 @@ fn cluster_sdn_zones_post_of_cluster_sdn_zones_item(
         .sdn()
         .zones()
         .post()
-        .type_(pve::cluster_sdn::ClusterSdnZonesType::Evpn)
+        .type_(pve::cluster_sdn::SdnZoneType::Evpn)
         .zone("item1")
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
@@ -5477,7 +5461,7 @@ fn cluster_sdn_zones_post_of_cluster_sdn_zones_item(
         .sdn()
         .zones()
         .post()
-        .type_(pve::cluster_sdn::ClusterSdnZonesType::Evpn)
+        .type_(pve::cluster_sdn::SdnZoneType::Evpn)
         .zone("item1");
     singly = singly.advertise_subnets(&value.advertise_subnets);
     singly = singly.bridge(&value.bridge);
@@ -5511,10 +5495,10 @@ fn cluster_sdn_zones_post_of_cluster_sdn_zones_item(
     })
 }
 
-fn cluster_sdn_zones_zone_put_of_cluster_sdn_zones_item(
+fn cluster_sdn_zones_zone_put_of_sdn_zone(
     answer: Value,
 ) -> Result<Written, DecodeError> {
-    let value = pve::cluster_sdn::ClusterSdnZonesItem::from_json(answer)?;
+    let value = pve::cluster_sdn::SdnZone::from_json(answer)?;
     let whole = Root::detached()
         .cluster()
         .sdn()
@@ -8024,10 +8008,8 @@ fn node_storage_storage_content_volume_put_of_node_storage_content_item(
     })
 }
 
-fn node_vzdump_post_of_cluster_backup_item(
-    answer: Value,
-) -> Result<Written, DecodeError> {
-    let value = pve::cluster::ClusterBackupItem::from_json(answer)?;
+fn node_vzdump_post_of_backup_job_config(answer: Value) -> Result<Written, DecodeError> {
+    let value = pve::cluster::BackupJobConfig::from_json(answer)?;
     let whole = Root::detached().nodes().node("pve1").vzdump().post().settings(&value);
     let unchanged = Root::detached()
         .nodes()
@@ -8136,8 +8118,8 @@ fn pools_poolid_put_of_pools_item(answer: Value) -> Result<Written, DecodeError>
     })
 }
 
-fn storage_post_of_storage_item(answer: Value) -> Result<Written, DecodeError> {
-    let value = pve::storage::StorageItem::from_json(answer)?;
+fn storage_post_of_storage_config(answer: Value) -> Result<Written, DecodeError> {
+    let value = pve::storage::StorageConfig::from_json(answer)?;
     let whole = Root::detached()
         .storage()
         .post()
@@ -8223,8 +8205,8 @@ fn storage_post_of_storage_item(answer: Value) -> Result<Written, DecodeError> {
     })
 }
 
-fn storage_storage_put_of_storage_item(answer: Value) -> Result<Written, DecodeError> {
-    let value = pve::storage::StorageItem::from_json(answer)?;
+fn storage_storage_put_of_storage_config(answer: Value) -> Result<Written, DecodeError> {
+    let value = pve::storage::StorageConfig::from_json(answer)?;
     let whole = Root::detached().storage().storage("local").put().settings(&value);
     let unchanged = Root::detached()
         .storage()
