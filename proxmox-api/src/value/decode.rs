@@ -296,23 +296,9 @@ pub(crate) fn decode_beside<'a>(received: impl Into<Received<'a>>) -> Result<Ext
 }
 
 /// Takes anything and keeps nothing.
-#[cfg(any(
-    feature = "access",
-    feature = "cluster",
-    feature = "nodes",
-    feature = "pools",
-    feature = "storage"
-))]
 #[derive(Clone)]
 struct Skip;
 
-#[cfg(any(
-    feature = "access",
-    feature = "cluster",
-    feature = "nodes",
-    feature = "pools",
-    feature = "storage"
-))]
 impl ApiValue for Skip {
     fn empty() -> Self {
         Self
