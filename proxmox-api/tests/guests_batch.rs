@@ -6,6 +6,7 @@ use std::sync::Mutex;
 
 use proxmox_api::Client;
 use proxmox_api::error::ErrorKind;
+use proxmox_api::manage::batch::BatchReport;
 use proxmox_api::manage::guest::PowerAction;
 use proxmox_simulator::{Builder, Simulator, TOKEN_ID, TOKEN_SECRET};
 
@@ -63,6 +64,10 @@ async fn the_report_has_the_promised_shape() {
         report.results[2].error().unwrap().kind(),
         Some(ErrorKind::Locked)
     );
+    // Kept and read again it is the same report, with the texts of the errors.
+    let back: BatchReport = serde_json::from_value(json.clone()).unwrap();
+    assert_eq!((&back, back.to_json()), (&report, json));
+    assert!(back.results[2].error().is_none());
 }
 
 #[tokio::test]

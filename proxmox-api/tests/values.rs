@@ -101,6 +101,158 @@ async fn what_the_everyday_layer_tells_is_kept_and_read_again() {
     kept(task.status().await.expect("a status").outcome());
 }
 
+/// Values that no simulator gives in all their forms, from the JSON they are written as.
+#[test]
+fn what_work_tells_is_kept_and_read_again() {
+    use proxmox_api::client::hosts::HostInfo;
+    use proxmox_api::client::limit::LimitWaits;
+    use proxmox_api::manage::agent::{FileSystem, Interface, Output};
+    use proxmox_api::manage::backups::PruneOutcome;
+    use proxmox_api::manage::batch::BatchReport;
+    use proxmox_api::manage::firewall::{RuleChange, Scope};
+    use proxmox_api::manage::guest::{
+        Applied, ApplyStep, Bus, Display, Listed, MigrationCheck, PowerAction, Size, Verdict,
+    };
+    use proxmox_api::manage::ha::HaView;
+    use proxmox_api::manage::health::{Health, NodeHealth};
+    use proxmox_api::manage::inventory::{Order, SortBy};
+    use proxmox_api::manage::maintenance::{DrainPlan, Drained};
+    use proxmox_api::manage::metrics::{Consolidation, MetricType, SeriesSet, Timeframe};
+    use proxmox_api::manage::work::{Action, Ensured, Left, Step};
+    use proxmox_api::stream::upload::{ChecksumAlgorithm, Progress, UploadContent};
+    use proxmox_api::tls::Fingerprint;
+    use proxmox_api::value::endpoint::{Method, Release};
+
+    fn written<T>(forms: &[Value])
+    where
+        T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug,
+    {
+        for form in forms {
+            let value: T = serde_json::from_value(form.clone()).expect("it is read");
+            assert_eq!(serde_json::to_value(&value).expect("JSON"), *form);
+            kept(value);
+        }
+        let odd = json!({ "odd": { "odd": [] }, "odder": 1 });
+        assert!(serde_json::from_value::<T>(json!("no such word")).is_err());
+        let _ = serde_json::from_value::<T>(odd);
+    }
+
+    let upid = "UPID:pve1:0000C530:001C9BEC:677E934A:qmstart:100:root@pam:";
+    written::<HostInfo>(&[json!({ "url": "https://pve1:8006", "node": "pve1", "up": true })]);
+    let waited = json!({ "requests": 3, "total": { "secs": 1, "nanos": 5 } });
+    written::<LimitWaits>(&[waited]);
+    written::<Interface>(&[json!({ "name": "eth0", "mac": null, "addresses": [
+        { "ip": "10.0.0.2", "prefix": 24 }, { "ip": "fe80::1", "prefix": null },
+    ] })]);
+    written::<FileSystem>(&[json!({
+        "mount_point": "/", "file_system": "ext4", "total": 9, "used": null,
+    })]);
+    written::<Output>(&[
+        json!({ "exit_code": 0, "signal": null, "stdout": "ü", "stderr": "", "truncated": false }),
+        json!({ "exit_code": null, "signal": 9, "stdout": [255, 0], "stderr": "", "truncated": true }),
+    ]);
+    written::<PruneOutcome>(&[json!("keep"), json!("remove"), json!("exempt")]);
+    let report = json!({
+        "results": [
+            { "vmid": 100, "success": true, "upid": upid },
+            { "vmid": 101, "success": false, "error": "VM is locked" },
+            { "vmid": 102, "success": false, "error": "not tried, since guest 101 failed", "not_tried_because_of": 101 },
+        ],
+        "summary": { "total": 3, "succeeded": 1, "failed": 2 },
+    });
+    written::<BatchReport>(&[report]);
+    written::<Scope>(&[
+        json!("cluster"),
+        json!({ "node": "pve1" }),
+        json!({ "guest": 100 }),
+    ]);
+    let rule = json!({ "type": "in", "action": "ACCEPT", "dport": "22" });
+    written::<RuleChange>(&[json!({ "remove": rule }), json!({ "move": [2, rule] })]);
+    let pending = json!({ "key": "cores", "now": "2", "then": null });
+    written::<Applied>(&[json!({
+        "written": ["cores"], "pending": [pending], "cloud_init": false, "rebooted": true,
+    })]);
+    written::<ApplyStep>(&[json!({ "pending": [pending] }), json!("rebooted")]);
+    written::<Bus>(&[json!("scsi"), json!("virtio"), json!("sata"), json!("ide")]);
+    written::<Display>(&[json!("vnc"), json!({ "terminal": 1 })]);
+    written::<Listed>(&[json!({
+        "vmid": 100, "place": { "node": "pve1", "kind": "qemu" }, "name": "web", "status": "running",
+        "pool": null, "tags": ["a"], "template": false, "lock": null,
+    })]);
+    let refusal = json!({
+        "missing_storages": ["fast"], "missing_mappings": [], "blocking_resources": [],
+    });
+    written::<MigrationCheck>(&[json!({
+        "running": true, "allowed_nodes": ["pve2"], "not_allowed_nodes": { "pve3": refusal },
+        "local_disks": [], "local_resources": [],
+        "mapped_resources": [{ "key": "hostpci0", "mapping": "gpu", "live": false }],
+        "dependent_resources": [], "missing_storages": [], "missing_mappings": [], "blocking_resources": [],
+    })]);
+    written::<PowerAction>(&[json!("start"), json!("shutdown")]);
+    written::<Size>(&[json!({ "to": 1024 }), json!({ "by": 1024 })]);
+    written::<Verdict>(&[json!("keep"), json!("remove")]);
+    written::<HaView>(&[json!({ "guests": { "100": {
+        "state": "started", "nodes": { "priorities": { "pve1": 2 }, "strict": true }, "together": [101],
+        "apart": [], "failback": true, "max_restart": 1, "max_relocate": 1, "comment": null,
+    } } })]);
+    written::<Health>(&[json!("good"), json!("failing")]);
+    written::<NodeHealth>(&[json!({
+        "node": "pve1",
+        "disks": [{
+            "device": "/dev/sda", "model": null, "serial": "S1", "size": 9, "used": null, "health": "good",
+            "life_left": 0.5, "failed_attributes": [],
+        }],
+        "pools": [{
+            "name": "tank", "state": "ONLINE", "health": "degraded", "size": 9, "used": 1, "fragmentation": 3,
+            "errors": null, "devices": [["sda", "ONLINE"]],
+        }],
+    })]);
+    written::<SortBy>(&[json!("name"), json!("uptime")]);
+    written::<Order>(&[json!("ascending"), json!("descending")]);
+    written::<DrainPlan>(&[json!({
+        "node": "pve1", "moves": [{ "vmid": 100, "name": "web", "to": "pve2", "running": true, "by_ha": false }],
+        "stays": [[101, ["a local disk"]]],
+    })]);
+    written::<Drained>(&[json!({
+        "node": "pve1", "moved": [[100, "pve2"]], "stopped": [101], "left": [],
+    })]);
+    written::<SeriesSet>(&[json!({ "series": { "cpu": {
+        "name": "cpu", "unit": "share", "points": [[60, 0.5], [120, null]],
+    } } })]);
+    written::<Timeframe>(&[json!("hour"), json!("year")]);
+    written::<Consolidation>(&[json!("average"), json!("maximum")]);
+    written::<MetricType>(&[json!("gauge"), json!("counter")]);
+    written::<Action>(&[json!("back_up"), json!("roll_back")]);
+    written::<Ensured>(&[json!("found"), json!({ "changed": ["cores"] })]);
+    written::<Step>(&[
+        json!({ "subject": { "guest": 100 }, "action": "start", "state": { "begun": upid } }),
+        json!({ "subject": { "node": "pve1" }, "action": "wait", "state": { "begun": null } }),
+        json!({ "subject": { "other": "the job" }, "action": "check", "state": { "failed": "no" } }),
+    ]);
+    written::<Left>(&[
+        json!({ "subject": { "volume": "local:iso/x" }, "state": "was made", "task": upid }),
+    ]);
+    written::<Progress>(&[json!({ "sent": 1, "total": 2 })]);
+    written::<UploadContent>(&[json!("iso"), json!("vztmpl"), json!("import")]);
+    written::<ChecksumAlgorithm>(&[json!("md5"), json!("sha512")]);
+    let pin = vec!["0A"; 32].join(":");
+    written::<Fingerprint>(&[json!(pin)]);
+    written::<Method>(&[json!("GET"), json!("DELETE")]);
+    written::<Release>(&[json!("9.2")]);
+}
+
+#[test]
+fn a_comparison_is_written_as_a_list_without_secrets() {
+    let found = QemuConfig::new().cores(2).cipassword("before");
+    let wanted = QemuConfig::new().cores(4).cipassword("after");
+    let changes = serde_json::to_value(found.diff(&wanted)).expect("JSON");
+    let expected = json!([
+        { "name": "cipassword", "before": "…", "after": "…" },
+        { "name": "cores", "before": "2", "after": "4" },
+    ]);
+    assert_eq!(changes, expected);
+}
+
 /// What could not be compiled once, as people write it.
 #[test]
 fn what_people_write_compiles() {

@@ -15,6 +15,7 @@ use crate::client::retry::Outcome;
 use crate::error::Error;
 use crate::value::address::{Address, is_this_machine, printable};
 use crate::value::product::PVE;
+use crate::value::serialize::record_serde;
 
 /// How long an address that failed is passed over; doubles with each failure in a row.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -156,6 +157,8 @@ pub struct HostInfo {
     /// Whether requests go there at present; `false` after a failure, for some time.
     pub up: bool,
 }
+
+record_serde!(HostInfo { url, node, up });
 
 /// An address and its health.
 #[derive(Debug)]

@@ -13,6 +13,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::transport::{WireResponse, retry_after};
 use crate::value::endpoint::Method;
+use crate::value::serialize::record_serde;
 
 mod queue;
 
@@ -144,6 +145,8 @@ pub struct LimitWaits {
     /// How long they waited, added up.
     pub total: Duration,
 }
+
+record_serde!(LimitWaits { requests, total });
 
 /// The limits of a client.
 #[derive(Clone, Copy, Debug)]

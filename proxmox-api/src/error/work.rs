@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::Error;
+use crate::value::serialize::{record_serde, variant_serde};
 use crate::value::upid::Upid;
 
 /// The subject of a step.
@@ -18,6 +19,13 @@ pub enum Subject {
     /// Something else, in words: `backup job nightly`.
     Other(String),
 }
+
+variant_serde!(Subject {
+    Guest(vmid) = "guest",
+    Node(node) = "node",
+    Volume(volume) = "volume",
+    Other(words) = "other",
+});
 
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -41,6 +49,12 @@ pub struct Left {
     /// The task that may still be at work on it.
     pub task: Option<Upid>,
 }
+
+record_serde!(Left {
+    subject,
+    state,
+    task,
+});
 
 impl fmt::Display for Left {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

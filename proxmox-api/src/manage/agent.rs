@@ -36,6 +36,7 @@ use crate::request::{ApiRequest, Request};
 use crate::task::PollSchedule;
 use crate::value::BoxFuture;
 use crate::value::decode::{DecodeError, Extra, read_any};
+use crate::value::serialize::{Field, Fields, record, record_serde};
 use crate::value::text::shortened;
 
 use whole::{TooMuch, WholeFile};
@@ -407,6 +408,12 @@ pub struct Interface {
     pub addresses: Vec<Address>,
 }
 
+record_serde!(Interface {
+    name,
+    mac,
+    addresses,
+});
+
 impl Interface {
     /// Whether its name is one that programs give to interfaces for containers and machines inside the guest, so
     /// that its addresses mean nothing outside: `docker0`, `br-` with twelve hexadecimal digits (networks of
@@ -458,6 +465,8 @@ pub struct Address {
     pub prefix: Option<u8>,
 }
 
+record_serde!(Address { ip, prefix });
+
 impl Address {
     #[inline]
     fn read(ip: &str, prefix: Option<i64>) -> Option<Self> {
@@ -491,6 +500,13 @@ pub struct FileSystem {
     /// Bytes in use; `None` where the agent does not tell.
     pub used: Option<u64>,
 }
+
+record_serde!(FileSystem {
+    mount_point,
+    file_system,
+    total,
+    used,
+});
 
 impl Agent {
     /// Asks whether it is there: [`POST /nodes/{node}/qemu/{vmid}/agent/ping`](crate::pve::qemu::QemuVmidAgentPingPath::post).
@@ -860,6 +876,42 @@ pub struct Output {
     pub stderr: Vec<u8>,
     /// Whether it wrote more than the agent keeps.
     pub truncated: bool,
+}
+
+/// `stdout` and `stderr` as texts where they are UTF-8, else as lists of bytes.
+impl serde::Serialize for Output {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let written = |bytes: &Vec<u8>| match std::str::from_utf8(bytes) {
+            Ok(text) => Value::from(text),
+            Err(_) => Value::from(bytes.as_slice()),
+        };
+        let (stdout, stderr) = (written(&self.stdout), written(&self.stderr));
+        let fields: &[(&str, &dyn Field)] = &[
+            ("exit_code", &self.exit_code),
+            ("signal", &self.signal),
+            ("stdout", &stdout),
+            ("stderr", &stderr),
+            ("truncated", &self.truncated),
+        ];
+        record(fields, serializer)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Output {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut fields = Fields::read(deserializer)?;
+        let bytes = |value: Value| match value {
+            Value::String(text) => Ok(text.into_bytes()),
+            other => serde_json::from_value(other).map_err(serde::de::Error::custom),
+        };
+        Ok(Self {
+            exit_code: fields.take("exit_code")?,
+            signal: fields.take("signal")?,
+            stdout: bytes(fields.take("stdout")?)?,
+            stderr: bytes(fields.take("stderr")?)?,
+            truncated: fields.take("truncated")?,
+        })
+    }
 }
 
 impl Output {

@@ -15,7 +15,7 @@ use crate::pve::node_storage::NodeStorageContentItem;
 use crate::pve::types::PruneBackups;
 use crate::task::TaskOutcome;
 use crate::value::List;
-use crate::value::serialize::record_serde;
+use crate::value::serialize::{record_serde, variant_serde};
 
 /// A backup job of the cluster as it is wanted; see [`Client::carry_out`]. Needs release 7.1 or newer.
 ///
@@ -35,7 +35,7 @@ use crate::value::serialize::record_serde;
 /// ```
 ///
 /// Carried out again it changes what differs, and which guests it takes as a whole. What is not set here stays.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct BackupJob {
     id: String,
     wanted: BackupJobConfig,
@@ -264,7 +264,7 @@ impl Work for BackupJob {
 ///
 /// Where it fails on a node, the others go on to their end; what they backed up stays, and
 /// [`UnfinishedError::left`](super::work::UnfinishedError::left) names those nodes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunBackupJob {
     id: String,
 }
@@ -455,7 +455,7 @@ impl Archive {
 
 /// The backups of a guest, by what they have to be; see [`Client::carry_out`], which gives them with the newest first. Looks
 /// at every storage for backups of every node that is there; a node that is not shows as a failed step.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FindBackups {
     vmid: u32,
     storage: Option<String>,
@@ -584,7 +584,7 @@ impl Work for FindBackups {
 ///
 /// The server removes a guest that it could not restore. Of a guest that was to be replaced the disks may be gone by then;
 /// [`UnfinishedError::left`](super::work::UnfinishedError::left) names it, also where it was only stopped.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Recover {
     from: From,
     to: Option<u32>,
@@ -595,7 +595,7 @@ pub struct Recover {
     start: bool,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 enum From {
     Newest(FindBackups),
     Archive(Box<Archive>),
@@ -834,7 +834,7 @@ impl Work for Recover {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prune {
     node: String,
     storage: String,
@@ -854,6 +854,12 @@ pub enum PruneOutcome {
     /// It stays, since it is protected, or was renamed so that no rule is for it.
     Exempt,
 }
+
+variant_serde!(PruneOutcome {
+    Keep = "keep",
+    Remove = "remove",
+    Exempt = "exempt",
+});
 
 impl fmt::Display for PruneOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -928,7 +934,7 @@ impl Work for Prune {
 
 /// A replication job as it is wanted: a guest's disks are copied to another node again and again. See
 /// [`Client::carry_out`]. A guest has at most one job for each node; carried out again, what differs is changed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ReplicationJob {
     vmid: u32,
     target: String,

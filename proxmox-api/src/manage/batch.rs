@@ -24,6 +24,7 @@ use std::fmt;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use serde::Serialize;
 use serde_json::json;
 
 use crate::Value;
@@ -35,7 +36,7 @@ use crate::manage::guest::{
 };
 use crate::task::Task;
 use crate::value::BoxFuture;
-use crate::value::serialize::record_serde;
+use crate::value::serialize::{Fields, record_serde};
 use crate::value::upid::Upid;
 
 /// A batch to be run; made by [`Client::batch`].
@@ -178,7 +179,7 @@ impl Batch<'_> {
                 }
                 None => {
                     let problem = GuestErrorKind::NoSuchGuest { vmid: *vmid };
-                    ready.push_back((index, Outcome::Failed(None, problem.into())));
+                    ready.push_back((index, Outcome::Failed(None, Failure::Error(problem.into()))));
                 }
             }
         }
@@ -330,7 +331,7 @@ async fn one(
 ) -> Outcome {
     let started = match acting.await {
         Ok(started) => started,
-        Err(error) => return Outcome::Failed(None, error),
+        Err(error) => return Outcome::Failed(None, Failure::Error(error)),
     };
     let upid = (started.as_ref()).and_then(|started| started.upid().cloned());
     let Some(started) = started.filter(|_| wait) else {
@@ -345,7 +346,7 @@ async fn one(
     }
     match waiting.await {
         Ok(_) => Outcome::Done(upid),
-        Err(error) => Outcome::Failed(upid, error),
+        Err(error) => Outcome::Failed(upid, Failure::Error(error)),
     }
 }
 
@@ -384,6 +385,9 @@ pub struct Progress<'a> {
 }
 
 /// The result of one guest of a batch.
+///
+/// Written as JSON and read again, it has the text of an error ([`problem`](Self::problem)) and no longer the
+/// [`error`](Self::error) itself.
 #[derive(Debug)]
 pub struct BatchResult {
     vmid: u32,
@@ -393,8 +397,47 @@ pub struct BatchResult {
 #[derive(Debug)]
 enum Outcome {
     Done(Option<Upid>),
-    Failed(Option<Upid>, Error),
+    Failed(Option<Upid>, Failure),
     NotTried { because_of: u32 },
+}
+
+#[derive(Debug)]
+enum Failure {
+    Error(Error),
+    /// Of a result that was read from JSON.
+    Text(String),
+}
+
+/// By what their JSON says.
+impl PartialEq for BatchResult {
+    fn eq(&self, other: &Self) -> bool {
+        self.to_json() == other.to_json()
+    }
+}
+
+impl Serialize for BatchResult {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.to_json().serialize(serializer)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for BatchResult {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut fields = Fields::read(deserializer)?;
+        let upid = fields.take("upid")?;
+        let outcome = match (
+            fields.take("success")?,
+            fields.take("not_tried_because_of")?,
+        ) {
+            (true, _) => Outcome::Done(upid),
+            (false, Some(because_of)) => Outcome::NotTried { because_of },
+            (false, None) => Outcome::Failed(upid, Failure::Text(fields.take("error")?)),
+        };
+        Ok(Self {
+            vmid: fields.take("vmid")?,
+            outcome,
+        })
+    }
 }
 
 impl BatchResult {
@@ -425,11 +468,11 @@ impl BatchResult {
         }
     }
 
-    /// The error; `None` for a guest that succeeded or was not tried.
+    /// The error; `None` for a guest that succeeded or was not tried, and of a result that was read from JSON.
     #[must_use]
     pub fn error(&self) -> Option<&Error> {
         match &self.outcome {
-            Outcome::Failed(_, error) => Some(error),
+            Outcome::Failed(_, Failure::Error(error)) => Some(error),
             _ => None,
         }
     }
@@ -440,14 +483,16 @@ impl BatchResult {
     pub fn problem(&self) -> Option<String> {
         match &self.outcome {
             Outcome::Done(_) => None,
-            Outcome::Failed(_, error) => Some(error.to_string()),
+            Outcome::Failed(_, Failure::Error(error)) => Some(error.to_string()),
+            Outcome::Failed(_, Failure::Text(text)) => Some(text.clone()),
             Outcome::NotTried { because_of } => {
                 Some(format!("not tried, since guest {because_of} failed"))
             }
         }
     }
 
-    /// `{"vmid":100,"success":true,"upid":"UPID:…"}`, with `error` where it failed.
+    /// `{"vmid":100,"success":true,"upid":"UPID:…"}`, with `error` where it failed and `not_tried_because_of`, the guest that
+    /// failed before, where it was not tried.
     #[must_use]
     #[inline]
     pub fn to_json(&self) -> Value {
@@ -457,6 +502,9 @@ impl BatchResult {
         }
         if let Some(problem) = self.problem() {
             json["error"] = problem.into();
+        }
+        if let Outcome::NotTried { because_of } = self.outcome {
+            json["not_tried_because_of"] = because_of.into();
         }
         json
     }
@@ -481,7 +529,7 @@ record_serde!(Summary {
 });
 
 /// The result of a batch.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 #[non_exhaustive]
 pub struct BatchReport {
     /// One entry for each guest, in the order they were given.
@@ -489,6 +537,8 @@ pub struct BatchReport {
     /// The totals.
     pub summary: Summary,
 }
+
+record_serde!(BatchReport { results, summary });
 
 impl BatchReport {
     /// `{"results":[…],"summary":{"total":4,"succeeded":3,"failed":1}}`.

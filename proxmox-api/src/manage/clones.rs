@@ -31,7 +31,7 @@ use crate::error::Error;
 ///
 /// After a failure no further clone is begun; those under way are finished. The server removes a clone that failed. Clones
 /// that were made stay, and [`UnfinishedError::left`](super::work::UnfinishedError::left) names them with what they lack.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Clones {
     template: u32,
     count: u32,

@@ -120,7 +120,7 @@ fn file_of(reference: &str) -> String {
 }
 
 /// The work of having a template on a node; made by [`Template::on`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HaveTemplate {
     template: Template,
     node: String,
@@ -232,7 +232,7 @@ pub async fn oci_tags(pve: &Client, node: &str, image: &str) -> Result<Vec<Strin
 ///
 /// It is found again by its name among the numbers that it may have, and started if it does not run; its settings are left
 /// as they are. What a failure leaves is as for a [`Machine`](super::machine::Machine).
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct Container {
     name: String,
     template: Template,

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::work::{Action, Ensured, Subject, Track, Work, WorkError};
 use crate::Value;
 use crate::client::Client;
@@ -10,6 +12,7 @@ use crate::error::Error;
 use crate::error::api::ErrorKind;
 use crate::value::encode::escape;
 use crate::value::endpoint::Method;
+use crate::value::serialize::variant_serde;
 
 /// Where rules, sets and aliases belong.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -26,6 +29,14 @@ pub enum Scope {
     /// A guest.
     Guest(u32),
 }
+
+variant_serde!(Scope {
+    Cluster = "cluster",
+    Node(node) = "node",
+    Group(group) = "group",
+    Vnet(vnet) = "vnet",
+    Guest(vmid) = "guest",
+});
 
 impl fmt::Display for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -69,6 +80,19 @@ impl Scope {
 /// the same comment.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Rule(BTreeMap<String, String>);
+
+/// Its settings, by the names of the API.
+impl Serialize for Rule {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Rule {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        BTreeMap::deserialize(deserializer).map(Self)
+    }
+}
 
 /// What tells about a rule's place or about the list.
 const NOT_OF_THE_RULE: [&str; 3] = ["pos", "digest", "ipversion"];
@@ -257,13 +281,13 @@ impl fmt::Display for Rule {
 ///
 /// The server takes one change at a time. After a failure those made so far stay, and
 /// [`UnfinishedError::left`](super::work::UnfinishedError::left) says how many there were. Carried out again, the rest is made.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {
     scope: Scope,
     wanted: Wanted,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Wanted {
     Exactly(Vec<Rule>),
     With {
@@ -285,6 +309,12 @@ pub enum RuleChange {
     /// A rule that is there comes to this place, counted from 0.
     Move(usize, Rule),
 }
+
+variant_serde!(RuleChange {
+    Remove(rule) = "remove",
+    Add(place, rule) = "add",
+    Move(place, rule) = "move",
+});
 
 impl fmt::Display for RuleChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -563,7 +593,7 @@ impl Work for Rules {
 }
 
 /// A set of addresses as it is wanted, for the cluster or a guest: exactly these members. See [`Client::carry_out`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IpSet {
     scope: Scope,
     name: String,
@@ -688,7 +718,7 @@ impl Work for IpSet {
 }
 
 /// An alias for an address or network as it is wanted, for the cluster or a guest. See [`Client::carry_out`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alias {
     scope: Scope,
     name: String,

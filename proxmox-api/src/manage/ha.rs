@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::pve::cluster_ha::{ClusterHaResourcesItem, HaGroup, HaRule};
 use crate::value::List;
 use crate::value::endpoint::Release;
+use crate::value::serialize::record_serde;
 
 /// Since when there are rules instead of groups.
 const RULES: Release = Release::new(9, 0);
@@ -22,6 +23,8 @@ pub struct Nodes {
     /// Whether it never goes to another node: rather it is stopped.
     pub strict: bool,
 }
+
+record_serde!(Nodes { priorities, strict });
 
 /// The high availability settings of a guest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,13 +48,26 @@ pub struct HaGuest {
     pub comment: Option<String>,
 }
 
+record_serde!(HaGuest {
+    state,
+    nodes,
+    together,
+    apart,
+    failback,
+    max_restart,
+    max_relocate,
+    comment,
+});
+
 /// The high availability settings of all guests, by their numbers; the same on every release.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HaView {
     /// The guests that it looks after.
     pub guests: BTreeMap<u32, HaGuest>,
 }
+
+record_serde!(HaView { guests });
 
 fn vmid_of(sid: &str) -> Option<u32> {
     sid.rsplit(':').next()?.parse().ok()
@@ -214,7 +230,7 @@ impl HaView {
 ///
 /// The resource is made before its rules; where a rule is refused, the resource stays, and
 /// [`UnfinishedError::left`](super::work::UnfinishedError::left) says so.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HaWanted {
     vmid: u32,
     managed: bool,

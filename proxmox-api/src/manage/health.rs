@@ -9,6 +9,7 @@ use super::metrics::{MetricFamily, MetricType};
 use super::work::{Action, State, Subject, Track, Work, some_at_once};
 use crate::client::Client;
 use crate::error::Error;
+use crate::value::serialize::{record_serde, variant_serde};
 
 /// How a disk or pool is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -23,6 +24,13 @@ pub enum Health {
     /// It fails, or says that it will soon.
     Failing,
 }
+
+variant_serde!(Health {
+    Good = "good",
+    Unknown = "unknown",
+    Degraded = "degraded",
+    Failing = "failing",
+});
 
 impl fmt::Display for Health {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -57,6 +65,17 @@ pub struct DiskHealth {
     pub failed_attributes: Vec<String>,
 }
 
+record_serde!(DiskHealth {
+    device,
+    model,
+    serial,
+    size,
+    used,
+    health,
+    life_left,
+    failed_attributes,
+});
+
 /// A ZFS pool of a node.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -79,6 +98,17 @@ pub struct PoolHealth {
     pub devices: Vec<(String, String)>,
 }
 
+record_serde!(PoolHealth {
+    name,
+    state,
+    health,
+    size,
+    used,
+    fragmentation,
+    errors,
+    devices,
+});
+
 /// The disks and pools of a node.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
@@ -90,6 +120,8 @@ pub struct NodeHealth {
     /// Its ZFS pools.
     pub pools: Vec<PoolHealth>,
 }
+
+record_serde!(NodeHealth { node, disks, pools });
 
 impl NodeHealth {
     /// The worst there is.
@@ -150,7 +182,7 @@ impl NodeHealth {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CheckHealth {
     node: Option<String>,
     details: bool,
@@ -312,7 +344,7 @@ impl Work for CheckHealth {
 /// beside those of [`scrape`](super::metrics::scrape). Of a container, its root file system as the node sees it.
 ///
 /// A guest whose agent does not answer shows as a failed step, and has no samples.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FileSystemMetrics;
 

@@ -30,7 +30,7 @@ const IMPORTS: Release = Release::new(8, 3);
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Image {
     source: Source,
     name: Option<String>,
@@ -38,7 +38,7 @@ pub struct Image {
     storage: String,
 }
 
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 enum Source {
     Url(Secret),
     File(PathBuf),
@@ -192,7 +192,7 @@ impl Compression {
 }
 
 /// The work of having an image on a node; made by [`Image::on`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HaveImage {
     image: Image,
     node: String,

@@ -27,7 +27,7 @@ use crate::client::Client;
 use crate::error::Error;
 use crate::manage::guest::{Kind, ParseNameError, unsigned};
 use crate::pve::cluster::ClusterResourcesItem;
-use crate::value::serialize::{record_serde, word_serde};
+use crate::value::serialize::{record_serde, variant_serde, word_serde};
 
 /// The kinds of resources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -371,6 +371,17 @@ pub enum SortBy {
     Status,
 }
 
+variant_serde!(SortBy {
+    Name = "name",
+    Vmid = "vmid",
+    Memory = "memory",
+    Cpu = "cpu",
+    Disk = "disk",
+    Uptime = "uptime",
+    Node = "node",
+    Status = "status",
+});
+
 /// Which end comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -380,6 +391,11 @@ pub enum Order {
     /// The highest first.
     Descending,
 }
+
+variant_serde!(Order {
+    Ascending = "ascending",
+    Descending = "descending",
+});
 
 /// Some of the resources; made by [`Inventory::select`]. Every condition narrows it further.
 #[derive(Clone, Debug)]

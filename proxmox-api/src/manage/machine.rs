@@ -47,7 +47,7 @@ use crate::request::ApiRequest;
 ///
 /// A download or a creation that fails is removed by the server. The image stays once it is there, and so does the machine,
 /// however far it got. Both are named by [`UnfinishedError::left`](super::work::UnfinishedError::left).
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct Machine {
     name: String,
     image: Image,

@@ -13,6 +13,7 @@ use crate::client::Client;
 use crate::error::Error;
 use crate::error::api::ErrorKind;
 use crate::task::PollSchedule;
+use crate::value::serialize::record_serde;
 
 /// A node without running guests, as it is wanted; see [`Client::carry_out`].
 ///
@@ -42,7 +43,7 @@ use crate::task::PollSchedule;
 ///
 /// After a failure no further guest is moved; those under way are finished. Those that were moved stay where they are, and
 /// [`UnfinishedError::left`](super::work::UnfinishedError::left) names them. Carried out again, the rest is moved.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Drain {
     node: String,
     at_once: usize,
@@ -59,7 +60,7 @@ enum Rest {
 }
 
 /// The plan of [`Drain`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DrainPlan {
     /// The node that is to be without guests.
@@ -69,6 +70,8 @@ pub struct DrainPlan {
     /// The guests that can go nowhere, with the reasons.
     pub stays: Vec<(u32, Vec<String>)>,
 }
+
+record_serde!(DrainPlan { node, moves, stays });
 
 /// One guest's move.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,8 +89,16 @@ pub struct PlannedMove {
     pub by_ha: bool,
 }
 
+record_serde!(PlannedMove {
+    vmid,
+    name,
+    to,
+    running,
+    by_ha,
+});
+
 /// A node that was drained, and where its guests went.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Drained {
     /// The node.
@@ -99,6 +110,13 @@ pub struct Drained {
     /// The guests that were left running.
     pub left: Vec<u32>,
 }
+
+record_serde!(Drained {
+    node,
+    moved,
+    stopped,
+    left,
+});
 
 impl Drain {
     /// A node without running guests.
@@ -376,7 +394,7 @@ impl Drained {
 
 /// The guests of a drained node back on it; made by [`Drained::back`]. Those that are there already are found, those that
 /// are gone are passed over.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MoveBack {
     drained: Drained,
     at_once: usize,
@@ -442,7 +460,7 @@ impl Work for MoveBack {
 ///
 /// The nodes that were done stay so. For the node that was worked on, the guests that were moved away are named; they do
 /// not come back by themselves.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RollingReboot {
     nodes: Vec<String>,
     drain: Drain,

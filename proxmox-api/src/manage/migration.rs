@@ -32,7 +32,7 @@ use crate::value::Secret;
 ///
 /// A guest that is there already is found. After a failure the guest is where it was, or on the target;
 /// [`UnfinishedError::left`](super::work::UnfinishedError::left) says so where it is not as it was.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Migration {
     vmid: u32,
     target: String,
@@ -351,7 +351,7 @@ impl Work for Migration {
 }
 
 /// Another cluster, and how to get in there; see [`RemoteMigration`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remote {
     host: String,
     port: Option<u16>,
@@ -402,7 +402,7 @@ impl Remote {
 ///
 /// Nothing can be found here of what is over there, so that the second time it ends in an error if the guest is gone from
 /// this cluster. After a failure the server removes what it made over there, and the guest runs on here.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoteMigration {
     vmid: u32,
     to: Remote,

@@ -43,7 +43,7 @@ const LOCKS: Release = Release::new(9, 0);
 /// or applying fails, they stay planned, or are in force on some nodes only; then
 /// [`UnfinishedError::left`](super::work::UnfinishedError::left) says so. Giving up in the middle leaves plan and lock;
 /// [`Unlock`] gives the lock back.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Network {
     entries: Vec<Entry>,
     others: bool,
@@ -56,7 +56,7 @@ enum What {
     Subnet,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Entry {
     what: What,
     /// Of a zone or network; of a subnet its range.
@@ -516,7 +516,7 @@ impl Network {
 }
 
 /// Gives back the lock on the configuration, whoever holds it; since 9.0. For after work that was given up.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Unlock;
 

@@ -5,12 +5,14 @@ use std::fmt;
 use std::time::Duration;
 
 use futures_util::stream::{StreamExt, iter};
+use serde::{Serialize, Serializer};
 
 use crate::client::Client;
 use crate::error::Error;
 pub use crate::manage::guest::started::GUEST_TIMEOUT;
 use crate::task::{PollSchedule, PollTolerance, Task, TaskErrorKind, TaskOutcome, or_error};
 use crate::value::BoxFuture;
+use crate::value::serialize::{Field, record};
 
 /// How long operations that copy disks commonly take at most: clones, migrations, backups. A suggestion
 /// for timeouts; nothing uses it unasked.
@@ -24,6 +26,19 @@ pub struct TaskEnd {
     pub task: Task,
     /// What awaiting [`Task::wait`] gives: how it did its work, or [`Error::Task`].
     pub outcome: Result<TaskOutcome, Error>,
+}
+
+/// `{"upid":"UPID:…","outcome":"ok"}`, or with `error`, its text. It is not read back: a task is waited for with a client.
+impl Serialize for TaskEnd {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let upid = self.task.upid();
+        let problem = self.outcome.as_ref().err().map(ToString::to_string);
+        let outcome: (&str, &dyn Field) = match (&self.outcome, &problem) {
+            (Ok(outcome), _) => ("outcome", outcome),
+            (Err(_), problem) => ("error", problem),
+        };
+        record(&[("upid", &upid), outcome], serializer)
+    }
 }
 
 impl TaskEnd {

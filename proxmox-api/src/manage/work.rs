@@ -44,6 +44,7 @@ use crate::task::{PollSchedule, Waitable, Waiting};
 use crate::value::upid::Upid;
 
 pub use crate::error::work::{Left, Subject, UnfinishedError, WorkError};
+use crate::value::serialize::{record_serde, variant_serde};
 
 /// The action of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -84,6 +85,26 @@ pub enum Action {
     /// Something is looked at.
     Check,
 }
+
+variant_serde!(Action {
+    Fetch = "fetch",
+    Unpack = "unpack",
+    Create = "create",
+    Clone = "clone",
+    Configure = "configure",
+    Resize = "resize",
+    Start = "start",
+    Stop = "stop",
+    Migrate = "migrate",
+    Reboot = "reboot",
+    BackUp = "back_up",
+    Restore = "restore",
+    Remove = "remove",
+    Apply = "apply",
+    RollBack = "roll_back",
+    Wait = "wait",
+    Check = "check",
+});
 
 impl Action {
     fn words(self) -> &'static str {
@@ -131,6 +152,14 @@ pub enum State {
     Failed(String),
 }
 
+variant_serde!(State {
+    Found = "found",
+    Begun(task) = "begun",
+    Line(line) = "line",
+    Done = "done",
+    Failed(why) = "failed",
+});
+
 /// News of work under way; see [`Working::on_step`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -142,6 +171,12 @@ pub struct Step {
     /// How far that is.
     pub state: State,
 }
+
+record_serde!(Step {
+    subject,
+    action,
+    state,
+});
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -169,6 +204,12 @@ pub enum Ensured {
     /// These settings of it were changed.
     Changed(Vec<String>),
 }
+
+variant_serde!(Ensured {
+    Found = "found",
+    Created = "created",
+    Changed(names) = "changed",
+});
 
 type Listener<'a> = Box<dyn FnMut(&Step) + Send + 'a>;
 

@@ -11,9 +11,10 @@ use crate::error::{CallId, Error};
 use crate::value::BoxFuture;
 use crate::value::api_value::ApiValue;
 use crate::value::decode::{DecodeError, Extra, count, decode_answer};
+use crate::value::serialize::generic_record_serde;
 
 /// An answer with all it holds; see [`Request::with_envelope`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Answer<T> {
     /// What awaiting the request itself gives.
@@ -28,6 +29,13 @@ pub struct Answer<T> {
     /// with the odd elements in their places and null in those of all others, or an object with the odd values.
     pub extra: Extra,
 }
+
+generic_record_serde!(Answer {
+    data,
+    total,
+    changes,
+    extra
+});
 
 impl<T: ApiValue> Answer<T> {
     /// Decodes an answer that was kept, as the request it belongs to would have with

@@ -36,12 +36,13 @@ use crate::stream::envelope::Answer;
 use crate::value::BoxFuture;
 use crate::value::decode::{DecodeError, Extra, read_any};
 use crate::value::encode::ParamValue;
+use crate::value::serialize::generic_record_serde;
 
 /// What a page may take once more, for a look at its items.
 const PAGE: usize = 16 * 1024 * 1024;
 
 /// A part of a list.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Page<T> {
     /// How many items come before it.
@@ -53,6 +54,13 @@ pub struct Page<T> {
     /// As [`Answer::extra`]: `data` has the items that do not fit their type, in their places.
     pub extra: Extra,
 }
+
+generic_record_serde!(Page {
+    start,
+    items,
+    total,
+    extra
+});
 
 /// A page, and its first item as it came if the page is full.
 type Turned<T> = (Answer<Vec<T>>, Option<Value>);

@@ -25,6 +25,7 @@ use crate::transport::{BodyStream, Transport, WireRequest};
 use crate::value::BoxFuture;
 use crate::value::decode::Extra;
 use crate::value::endpoint::{Endpoint, Method, Permission};
+use crate::value::serialize::{record_serde, variant_serde};
 
 static ENDPOINT: Endpoint = Endpoint::new(
     Method::Post,
@@ -80,6 +81,12 @@ pub enum UploadContent {
     Import,
 }
 
+variant_serde!(UploadContent {
+    Iso = "iso",
+    Template = "vztmpl",
+    Import = "import",
+});
+
 impl UploadContent {
     /// The text of the API.
     #[must_use]
@@ -126,6 +133,15 @@ pub enum ChecksumAlgorithm {
     Sha512,
 }
 
+variant_serde!(ChecksumAlgorithm {
+    Md5 = "md5",
+    Sha1 = "sha1",
+    Sha224 = "sha224",
+    Sha256 = "sha256",
+    Sha384 = "sha384",
+    Sha512 = "sha512",
+});
+
 impl ChecksumAlgorithm {
     /// The text of the API.
     #[must_use]
@@ -161,6 +177,8 @@ pub struct Progress {
     /// Bytes of the file.
     pub total: u64,
 }
+
+record_serde!(Progress { sent, total });
 
 /// A file on its way to a storage; made by [`Client::upload`], sent by awaiting it.
 ///

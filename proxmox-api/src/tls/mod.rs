@@ -15,6 +15,8 @@ use rustls::{
 };
 use sha2::{Digest, Sha256};
 
+use crate::value::serialize::word_serde;
+
 mod known_hosts;
 
 pub use known_hosts::{Distrust, KnownHosts, TrustStore};
@@ -90,6 +92,8 @@ impl fmt::Display for Fingerprint {
         Ok(())
     }
 }
+
+word_serde!(Fingerprint);
 
 impl fmt::Debug for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

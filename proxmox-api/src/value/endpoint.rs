@@ -1,6 +1,10 @@
 //! Descriptions of endpoints, as data.
 
 use std::fmt;
+use std::str::FromStr;
+
+use crate::value::serialize::{variant_serde, word_serde};
+use crate::value::text::shortened;
 
 pub use crate::value::limits::Takes;
 
@@ -43,6 +47,13 @@ impl fmt::Display for Method {
     }
 }
 
+variant_serde!(Method {
+    Get = "GET",
+    Post = "POST",
+    Put = "PUT",
+    Delete = "DELETE",
+});
+
 /// A Proxmox VE release, `major.minor`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
@@ -61,6 +72,25 @@ impl Release {
     }
 }
 
+impl FromStr for Release {
+    type Err = String;
+
+    /// Reads `9.2`, and of a version with more parts its first two, as `9.2.3`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut parts = text.trim().splitn(3, '.');
+        let mut number = || parts.next()?.parse().ok();
+        match (number(), number()) {
+            (Some(major), Some(minor)) => Ok(Self { major, minor }),
+            _ => Err(format!(
+                "`{}` is no release such as 9.2",
+                shortened(text.to_owned())
+            )),
+        }
+    }
+}
+
+word_serde!(Release);
+
 impl fmt::Display for Release {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.major, self.minor)
@@ -68,7 +98,7 @@ impl fmt::Display for Release {
 }
 
 /// The static description of one endpoint, taken from the schemas of the tracked releases.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Endpoint {
     /// The verb.

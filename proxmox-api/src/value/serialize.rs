@@ -252,6 +252,58 @@ macro_rules! record_serde {
     };
 }
 
+/// As `record_serde`, for a struct with a parameter.
+macro_rules! generic_record_serde {
+    ($name:ident { $($field:ident),* $(,)? }) => {
+        impl<T: serde::Serialize> serde::Serialize for $name<T> {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                let fields: &[(&str, &dyn $crate::value::serialize::Field)] =
+                    &[$((stringify!($field), &self.$field),)*];
+                $crate::value::serialize::record(fields, serializer)
+            }
+        }
+
+        impl<'de, T: serde::de::DeserializeOwned> serde::Deserialize<'de> for $name<T> {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let mut fields = $crate::value::serialize::Fields::read(deserializer)?;
+                Ok(Self { $($field: fields.take(stringify!($field))?,)* })
+            }
+        }
+    };
+}
+
+/// serde's traits for an enum of the everyday layer: the word of a variant, or an object of that word and what the variant
+/// holds, which is a list if it is more than one thing.
+#[allow(unused_macros, reason = "without features there is little to use it")]
+macro_rules! variant_serde {
+    ($name:ident { $($variant:ident $(($($held:ident),+))? = $word:literal),* $(,)? }) => {
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                match self {
+                    $(Self::$variant $(($($held),+))? => {
+                        let held: &[&dyn $crate::value::serialize::Field] = &[$($($held),+)?];
+                        $crate::value::serialize::variant($word, held, serializer)
+                    })*
+                }
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let variant = $crate::value::serialize::Variant::read(deserializer)?;
+                match variant.word() {
+                    $($word => {
+                        let held: &[&str] = &[$($(stringify!($held)),+)?];
+                        let mut _held = variant.held(held)?;
+                        Ok(Self::$variant $(($(_held.take(stringify!($held))?),+))?)
+                    })*
+                    other => Err(serde::de::Error::unknown_variant(other, &[$($word),*])),
+                }
+            }
+        }
+    };
+}
+
 /// serde's traits for what is one word, by `Display` and `FromStr`.
 #[allow(unused_macros, reason = "without features there is little to use it")]
 macro_rules! word_serde {
@@ -275,7 +327,9 @@ macro_rules! word_serde {
     unused_imports,
     reason = "without features there is little to use them"
 )]
-pub(crate) use {generic_serde_impls, record_serde, serde_impls, word_serde};
+pub(crate) use {
+    generic_record_serde, generic_serde_impls, record_serde, serde_impls, variant_serde, word_serde,
+};
 
 /// A field of a record.
 pub(crate) trait Field {
@@ -298,6 +352,63 @@ pub(crate) fn record<S: Serializer>(
         record.serialize_entry(name, &value)?;
     }
     record.end()
+}
+
+#[allow(dead_code, reason = "without features there is nothing to use it")]
+pub(crate) fn variant<S: Serializer>(
+    word: &str,
+    held: &[&dyn Field],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let values: Result<Vec<Value>, _> = held.iter().map(|one| one.to_json()).collect();
+    let mut values = values.map_err(serde::ser::Error::custom)?;
+    let held = match values.len() {
+        0 => return serializer.serialize_str(word),
+        1 => values.remove(0),
+        _ => Value::Array(values),
+    };
+    let mut variant = serializer.serialize_map(Some(1))?;
+    variant.serialize_entry(word, &held)?;
+    variant.end()
+}
+
+/// A variant that is read, by its word.
+#[allow(dead_code, reason = "without features there is nothing to use it")]
+pub(crate) struct Variant(String, Option<Value>);
+
+#[allow(dead_code, reason = "without features there is nothing to use it")]
+impl Variant {
+    pub(crate) fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let one = match Value::deserialize(deserializer)? {
+            Value::String(word) => Some(Self(word, None)),
+            Value::Object(one) if one.len() == 1 => one
+                .into_iter()
+                .next()
+                .map(|(word, held)| Self(word, Some(held))),
+            _ => None,
+        };
+        one.ok_or_else(|| D::Error::custom("expected a word, or an object with one member"))
+    }
+
+    pub(crate) fn word(&self) -> &str {
+        &self.0
+    }
+
+    /// What the variant holds, by these names.
+    pub(crate) fn held<E: serde::de::Error>(&self, names: &[&str]) -> Result<Fields, E> {
+        let values = match (names.len(), self.1.clone()) {
+            (0, None) => Vec::new(),
+            (1, Some(held)) => vec![held],
+            (2.., Some(Value::Array(values))) => values,
+            _ => return Err(E::custom(format!("`{}` holds something else", self.0))),
+        };
+        if values.len() != names.len() {
+            let needed = names.len();
+            return Err(E::invalid_length(values.len(), &&*needed.to_string()));
+        }
+        let names = names.iter().map(|name| (*name).to_owned());
+        Ok(Fields(names.zip(values).collect()))
+    }
 }
 
 /// The fields of a record that is read. One that is not there is as good as null; others are passed over.

@@ -3,9 +3,13 @@
 use std::fmt;
 use std::marker::PhantomData;
 
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+
 use crate::value::api_value::{Object, ObjectSchema, Scalar, View, text_of};
 use crate::value::encode::ParamValue;
 use crate::value::problem::Problem;
+use crate::value::serialize::{Field, record};
 use crate::value::{ApiValue, compare, list, property_string};
 
 /// A value that a request of type `R` takes as a whole, by its `settings`; it has `changes` for parts of one.
@@ -124,6 +128,22 @@ impl fmt::Display for Change {
     }
 }
 
+/// `{"name":"cores","before":"2","after":"4"}`; values of secrets are left out.
+impl Serialize for Change {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let written = |value: Option<&ParamValue>| match value {
+            None => Value::Null,
+            Some(_) if self.secret => Value::from("…"),
+            Some(ParamValue::One(text)) => Value::from(text.as_str()),
+            Some(ParamValue::Many(texts)) => Value::from(texts.as_slice()),
+        };
+        let (before, after) = (written(self.before()), written(self.after()));
+        let fields: &[(&str, &dyn Field)] =
+            &[("name", &self.name), ("before", &before), ("after", &after)];
+        record(fields, serializer)
+    }
+}
+
 impl fmt::Debug for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Change({self})")
@@ -205,6 +225,13 @@ impl<T> Changes<T> {
     #[must_use]
     pub fn digest(&self) -> Option<&str> {
         self.digest.as_deref()
+    }
+}
+
+/// The list of changes.
+impl<T> Serialize for Changes<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.all.serialize(serializer)
     }
 }
 

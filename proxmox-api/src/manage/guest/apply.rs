@@ -12,6 +12,7 @@ use crate::pve::qemu::QemuConfig;
 use crate::request::Call;
 use crate::value::BoxFuture;
 use crate::value::encode::ParamValue;
+use crate::value::serialize::{record_serde, variant_serde};
 
 /// A setting that is configured and waits for the guest's next start; see [`Guest::pending`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub struct PendingChange {
     /// Its value from the next start on; `None` if it goes.
     pub then: Option<String>,
 }
+
+record_serde!(PendingChange { key, now, then });
 
 /// The result of a change; see [`Guest::apply_qemu`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,6 +41,13 @@ pub struct Applied {
     /// Whether the guest was rebooted.
     pub rebooted: bool,
 }
+
+record_serde!(Applied {
+    written,
+    pending,
+    cloud_init,
+    rebooted,
+});
 
 impl Applied {
     /// Whether something takes a reboot to come into effect.
@@ -62,6 +72,14 @@ pub enum ApplyStep {
     /// The guest was rebooted.
     Rebooted,
 }
+
+variant_serde!(ApplyStep {
+    Written(names) = "written",
+    CloudInit = "cloud_init",
+    Pending(changes) = "pending",
+    Rebooting = "rebooting",
+    Rebooted = "rebooted",
+});
 
 /// Changing a configuration and having it come into effect; made by [`Guest::apply_qemu`] and
 /// [`Guest::apply_lxc`], started by awaiting it.

@@ -19,7 +19,7 @@ use crate::value::formats::EncodedText;
 ///     .ssh_key("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHuA admin@desk")
 ///     .dhcp(0);
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct CloudInit {
     drive: Option<String>,
     user: Option<String>,

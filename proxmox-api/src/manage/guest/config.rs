@@ -16,6 +16,7 @@ use crate::request::{ApiRequest, Request};
 use crate::task::{PollSchedule, Task};
 use crate::value::BoxFuture;
 use crate::value::List;
+use crate::value::serialize::variant_serde;
 
 /// The bus of a virtual machine's disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -30,6 +31,13 @@ pub enum Bus {
     /// `ide0` to `ide3`.
     Ide,
 }
+
+variant_serde!(Bus {
+    Scsi = "scsi",
+    Virtio = "virtio",
+    Sata = "sata",
+    Ide = "ide",
+});
 
 impl Bus {
     /// The name its settings start with, as `scsi`.
@@ -62,6 +70,11 @@ pub enum Size {
     /// By this many bytes more.
     By(u64),
 }
+
+variant_serde!(Size {
+    To(bytes) = "to",
+    By(bytes) = "by",
+});
 
 impl fmt::Display for Size {
     /// As the server reads it, in the largest unit that is exact.

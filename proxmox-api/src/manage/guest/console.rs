@@ -3,6 +3,7 @@
 use super::{Guest, Kind};
 use crate::error::Error;
 use crate::stream::console::Console;
+use crate::value::serialize::variant_serde;
 
 /// A way to see a guest and to type into it; see [`Guest::console`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -15,6 +16,12 @@ pub enum Display {
     /// A terminal, by [`Console::terminal`]: of a container, or of a virtual machine's serial port with this number.
     Terminal(u8),
 }
+
+variant_serde!(Display {
+    Vnc = "vnc",
+    Spice = "spice",
+    Terminal(number) = "terminal",
+});
 
 /// A guest's console and what it can show; made by [`Guest::console`].
 #[derive(Clone, Debug)]

@@ -10,6 +10,7 @@ use crate::error::api::ErrorKind;
 use crate::value::List;
 use crate::value::encode::escape;
 use crate::value::endpoint::Method;
+use crate::value::serialize::record_serde;
 
 /// Obstacles of a migration; see [`Guest::check_migration`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,6 +39,19 @@ pub struct MigrationCheck {
     pub blocking_resources: Vec<String>,
 }
 
+record_serde!(MigrationCheck {
+    running,
+    allowed_nodes,
+    not_allowed_nodes,
+    local_disks,
+    local_resources,
+    mapped_resources,
+    dependent_resources,
+    missing_storages,
+    missing_mappings,
+    blocking_resources,
+});
+
 /// Why a guest cannot go to a node; see [`MigrationCheck::not_allowed_nodes`]. Nothing is set where the server
 /// gives no reason.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,6 +65,12 @@ pub struct NodeRefusal {
     pub blocking_resources: Vec<String>,
 }
 
+record_serde!(NodeRefusal {
+    missing_storages,
+    missing_mappings,
+    blocking_resources,
+});
+
 /// A device that a guest uses through a mapping of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -62,6 +82,8 @@ pub struct MappedResource {
     /// Whether a guest that runs can be moved with it.
     pub live: bool,
 }
+
+record_serde!(MappedResource { key, mapping, live });
 
 /// A member under either of its spellings: machines and containers differ, and so do releases.
 fn member<'a>(found: &'a Value, name: &str) -> Option<&'a Value> {

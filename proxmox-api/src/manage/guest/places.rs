@@ -16,6 +16,7 @@ use crate::client::{Client, Reply};
 use crate::error::Error;
 use crate::value::decode::{DecodeError, problem_of};
 use crate::value::endpoint::Method;
+use crate::value::serialize::record_serde;
 
 /// The places of all guests at one moment.
 #[derive(Debug)]
@@ -49,6 +50,17 @@ pub struct Listed {
     /// Which operation holds it.
     pub lock: Option<String>,
 }
+
+record_serde!(Listed {
+    vmid,
+    place,
+    name,
+    status,
+    pool,
+    tags,
+    template,
+    lock,
+});
 
 impl Listed {
     /// Whether it runs, as far as its node told lately.

@@ -8,6 +8,7 @@ use super::{Guest, GuestLocation, Kind, ParseNameError, PowerState, StartedOpera
 use crate::error::Error;
 use crate::task::Task;
 use crate::value::BoxFuture;
+use crate::value::serialize::word_serde;
 
 /// An action on a guest's power.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -30,6 +31,8 @@ pub enum PowerAction {
     /// Lets a paused one go on.
     Resume,
 }
+
+word_serde!(PowerAction);
 
 impl PowerAction {
     /// All of them.

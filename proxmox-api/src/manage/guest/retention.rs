@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::value::serialize::record_serde;
+use crate::value::serialize::{record_serde, variant_serde};
 
 /// How many of each kind to keep; everything is counted from the newest on.
 ///
@@ -43,6 +43,11 @@ pub enum Verdict {
     /// It can go.
     Remove,
 }
+
+variant_serde!(Verdict {
+    Keep = "keep",
+    Remove = "remove",
+});
 
 impl Retention {
     /// Judges items by their times, in seconds since 1970 and in any order. The answer has the same order.

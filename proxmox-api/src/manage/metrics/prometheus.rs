@@ -7,6 +7,7 @@ use crate::client::Client;
 use crate::error::Error;
 use crate::manage::guest::Kind;
 use crate::manage::inventory::{Inventory, Resource, ResourceType};
+use crate::value::serialize::variant_serde;
 
 /// The content type of [`scrape`]'s answer.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -20,6 +21,11 @@ pub enum MetricType {
     /// A figure that only grows, until it starts over.
     Counter,
 }
+
+variant_serde!(MetricType {
+    Gauge = "gauge",
+    Counter = "counter",
+});
 
 /// A Prometheus metric with its samples.
 #[derive(Clone, Debug, PartialEq)]

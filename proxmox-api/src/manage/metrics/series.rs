@@ -10,6 +10,7 @@ use crate::manage::guest::{Guest, GuestLocation};
 use crate::value::BoxFuture;
 use crate::value::encode::escape;
 use crate::value::endpoint::Method;
+use crate::value::serialize::{record_serde, variant_serde};
 
 /// How far back figures go, and so how far they are apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,6 +27,14 @@ pub enum Timeframe {
     /// A year, by the week.
     Year,
 }
+
+variant_serde!(Timeframe {
+    Hour = "hour",
+    Day = "day",
+    Week = "week",
+    Month = "month",
+    Year = "year",
+});
 
 impl Timeframe {
     /// As in the API.
@@ -52,6 +61,11 @@ pub enum Consolidation {
     Maximum,
 }
 
+variant_serde!(Consolidation {
+    Average = "average",
+    Maximum = "maximum",
+});
+
 /// The unit of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
@@ -69,6 +83,15 @@ pub enum Unit {
     /// Nothing that is known here.
     Unknown,
 }
+
+variant_serde!(Unit {
+    Share = "share",
+    Percent = "percent",
+    Bytes = "bytes",
+    BytesPerSecond = "bytes_per_second",
+    Count = "count",
+    Unknown = "unknown",
+});
 
 impl Unit {
     fn of(name: &str) -> Self {
@@ -109,6 +132,8 @@ pub struct Series {
     /// The moments, in seconds since 1970 and the oldest first, with the figures; `None` where nothing was measured.
     pub points: Vec<(u64, Option<f64>)>,
 }
+
+record_serde!(Series { name, unit, points });
 
 impl Series {
     fn values(&self) -> impl DoubleEndedIterator<Item = f64> {
@@ -153,6 +178,8 @@ pub struct SeriesSet {
     /// The figures by their names. Releases differ in what they have.
     pub series: BTreeMap<String, Series>,
 }
+
+record_serde!(SeriesSet { series });
 
 impl SeriesSet {
     /// A figure by its name in the API.
