@@ -1,6 +1,7 @@
 //! `cargo xtask tidy`: holds the imports of the code against the layers that ARCHITECTURE.md draws.
 
 mod circles;
+mod data;
 mod imports;
 mod layers;
 mod signatures;
@@ -14,10 +15,11 @@ use layers::Table;
 const PICTURE: &str = "ARCHITECTURE.md";
 const LIBRARY: &str = "proxmox-api/src";
 
-/// Check that imports follow the layers of ARCHITECTURE.md, and public signatures name no type of an internal crate
+/// Check imports against the layers of ARCHITECTURE.md, and public types against what they have to be
 ///
 /// A fenced block `layers <folder>` lists the modules of one source folder, the highest layer first. A module may import what
 /// stands on lower lines only; modules on one line are independent. No more than two files may import each other in a circle.
+/// Public signatures name no type of an internal crate. Public types of data are compared, written and read.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}
 
@@ -31,7 +33,9 @@ pub(crate) fn run(_: &Args) -> Outcome {
         counted += count;
         problems.extend(found);
     }
-    let named = signatures::violations(&sources(&root.join(LIBRARY))?)?;
+    let library = sources(&root.join(LIBRARY))?;
+    let mut named = signatures::violations(&library)?;
+    named.extend(data::violations(&library)?);
     problems.extend(
         named
             .into_iter()
@@ -43,7 +47,7 @@ pub(crate) fn run(_: &Args) -> Outcome {
             tables.len()
         )),
         false => Err(format!(
-            "{} problems with imports; the layers are drawn in {PICTURE}:\n  {}",
+            "{} problems; the layers are drawn in {PICTURE}:\n  {}",
             problems.len(),
             problems.join("\n  ")
         )),
