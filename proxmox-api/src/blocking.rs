@@ -1,7 +1,7 @@
 //! The same calls for programs without an asynchronous runtime. Feature `blocking`.
 //!
-//! Whatever can be awaited in this crate can be waited for: requests, uploads, tasks, and what the layer for everyday
-//! work makes, from starting a guest to batches and the next event.
+//! Everything that can be awaited in this crate can also block: requests, uploads, tasks, and the
+//! operations of the everyday layer, from starting a guest to batches and the next event.
 //!
 //! ```no_run
 //! # #[cfg(all(feature = "nodes", feature = "qemu"))]
@@ -25,8 +25,8 @@
 //! # }
 //! ```
 //!
-//! All of them share one runtime that a thread of this crate keeps going, so a client may be used by
-//! blocking and asynchronous code alike.
+//! All of them share one runtime, which a thread of this crate runs, so blocking and asynchronous
+//! code may use the same client.
 
 use std::fmt;
 use std::future::IntoFuture;
@@ -43,14 +43,15 @@ use crate::stream::download::Download;
 use crate::stream::lines::Lines;
 use crate::stream::paging::{Items, Page, Pages};
 
-/// Waiting for what otherwise is awaited.
+/// Blocks until a value that could be awaited is complete.
 pub trait SendBlocking<T>: IntoFuture<Output = Result<T, Error>> + Sized {
-    /// Blocks the thread until the result is there.
+    /// Blocks the thread until the result is complete.
     ///
     /// # Errors
-    /// Those of awaiting it. [`RequestErrorKind::InsideRuntime`] in a thread that belongs to an asynchronous
-    /// runtime: nothing is sent then. That holds for `spawn_blocking` and `block_in_place` too, which look the same from
-    /// here; await there by `Handle::block_on`, or block in a thread of your own.
+    /// Those of awaiting the value. [`RequestErrorKind::InsideRuntime`] in a thread of an
+    /// asynchronous runtime; nothing is sent then. That includes `spawn_blocking` and
+    /// `block_in_place`, which cannot be told apart from here: use `Handle::block_on` there, or
+    /// block in a thread of your own.
     fn send_blocking(self) -> Result<T, Error> {
         if Handle::try_current().is_ok() {
             return Err(Error::request(
@@ -90,7 +91,7 @@ impl<T: 'static> Items<T> {
     }
 }
 
-/// The items of a list, waited for; made by [`Items::blocking`].
+/// A blocking iterator over the items of a list; made by [`Items::blocking`].
 #[derive(Debug)]
 #[must_use = "nothing is asked for until the next item is"]
 pub struct BlockingItems<T>(Items<T>);
@@ -110,7 +111,7 @@ impl<T: 'static> Pages<T> {
     }
 }
 
-/// The pages of a list, waited for; made by [`Pages::blocking`].
+/// A blocking iterator over the pages of a list; made by [`Pages::blocking`].
 #[derive(Debug)]
 #[must_use = "nothing is asked for until the next page is"]
 pub struct BlockingPages<T>(Pages<T>);
@@ -130,7 +131,7 @@ impl Lines {
     }
 }
 
-/// The lines of an answer, waited for; made by [`Lines::blocking`].
+/// A blocking iterator over the lines of an answer; made by [`Lines::blocking`].
 #[derive(Debug)]
 #[must_use = "nothing is read until the next line is asked for"]
 pub struct BlockingLines(Lines);
@@ -144,7 +145,7 @@ impl Iterator for BlockingLines {
 }
 
 impl Client {
-    /// As [`Client::save_session`], which gives no `Result` to wait for by [`SendBlocking`].
+    /// Like [`Client::save_session`], which returns no `Result` and so has no [`SendBlocking`].
     ///
     /// # Errors
     /// [`RequestErrorKind::InsideRuntime`] in a thread that belongs to an asynchronous runtime.
@@ -164,7 +165,7 @@ impl Download {
     }
 }
 
-/// A file on its way, for [`std::io`]; made by [`Download::blocking`].
+/// A download as a blocking reader for [`std::io`]; made by [`Download::blocking`].
 pub struct BlockingDownload {
     download: Download,
     rest: Bytes,

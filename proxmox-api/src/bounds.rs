@@ -1,8 +1,8 @@
-//! What a client takes in at most. All limits on what a server sends are here, and on what a packed file becomes.
+//! Limits on all input: on the answers of a server, and on the size of unpacked files.
 //!
-//! No honest server meets the defaults: they are there for those that are broken, taken over, or something else
-//! altogether. [`ClientBuilder::bounds`](crate::ClientBuilder::bounds) sets others, for instance for a program with little
-//! memory.
+//! The defaults are far above the answers of a working server; they protect against broken and
+//! hostile ones. [`ClientBuilder::bounds`](crate::ClientBuilder::bounds) sets other limits, for
+//! example for a program with little memory.
 //!
 //! ```
 //! use proxmox_api::Client;
@@ -16,16 +16,16 @@ use std::fmt;
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
-/// As much as there can be where addresses are short.
+/// The largest value where `usize` has 32 bits.
 const LARGE: usize = match (256 * KIB).checked_mul(MIB) {
     Some(bytes) => bytes,
     None => usize::MAX,
 };
 
-/// The limits on what comes in. Each counts for one answer.
+/// The limits on input. Each applies to one answer.
 ///
-/// Beyond one of them, a call ends with [`Error::Exceeded`](crate::Error::Exceeded), which names it. The server has
-/// acted on the request then.
+/// A call whose answer exceeds one of them ends with [`Error::Exceeded`](crate::Error::Exceeded),
+/// which names the limit. The server has acted on the request by then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "limits do nothing until a client is built with them"]
 pub struct Bounds {
@@ -78,21 +78,22 @@ impl Bounds {
         self
     }
 
-    /// Bytes of memory that an answer takes with its body and all that it becomes: 56 MiB, by estimate. A body of many small
-    /// values becomes many times as much.
+    /// Bytes of memory for an answer, its body and the decoded values together: 56 MiB, by
+    /// estimate. A body of many small values takes many times its size when it is decoded.
     pub const fn memory(mut self, bytes: usize) -> Self {
         self.memory = bytes;
         self
     }
 
-    /// Bytes of the body of a refusal: 1 MiB. What is beyond is not read, and the call ends as a refusal all the same.
+    /// Bytes of the body of a refusal: 1 MiB. The rest is not read, and the call still ends as a
+    /// refusal.
     pub const fn refusal(mut self, bytes: usize) -> Self {
         self.refusal = bytes;
         self
     }
 
-    /// Bytes of the head of an answer: 256 KiB; at least 8 KiB. As many may come before it as interim answers. It may have
-    /// 100 fields, whatever this is set to.
+    /// Bytes of the head of an answer: 256 KiB; at least 8 KiB. Interim answers before it may have
+    /// as many in all. The number of header fields is always limited to 100.
     pub const fn head(mut self, bytes: usize) -> Self {
         self.head = if bytes < MIN_HEAD { MIN_HEAD } else { bytes };
         self
@@ -124,33 +125,35 @@ impl Bounds {
 
     /// Bytes of a file that is read from a guest into memory: 32 MiB.
     ///
-    /// Releases before 9.1 give a file in one answer, in which a byte may take six. It is unpacked as it comes, so
-    /// [`Bounds::body`] and [`Bounds::unpacked`] play no part.
+    /// Releases before 9.1 send a file in one answer, in which a byte may take six. It is decoded
+    /// while it arrives, so [`Bounds::body`] and [`Bounds::unpacked`] do not apply.
     pub const fn file(mut self, bytes: usize) -> Self {
         self.file = bytes;
         self
     }
 
-    /// Bytes of a packed image of this side once it is unpacked: 256 GiB. See `Image::file` of the everyday layer.
+    /// Bytes of a compressed local image once it is unpacked: 256 GiB. See `Image::file` of the
+    /// everyday layer.
     pub const fn image(mut self, bytes: usize) -> Self {
         self.image = bytes;
         self
     }
 
-    /// Bytes of memory that a packed image may demand for being unpacked, which is what it may refer back to: 128 MiB. What
-    /// `xz` and `zstd` make takes no more unless they are told otherwise.
+    /// Bytes of memory that unpacking a compressed image may demand (its window): 128 MiB. Images
+    /// packed by `xz` and `zstd` with their default settings take no more.
     pub const fn window(mut self, bytes: usize) -> Self {
         self.window = bytes;
         self
     }
 
-    /// Pages of one list: 100,000. A server that ignores which page it is asked for gives them for ever.
+    /// Pages of one list: 100,000. A server that ignores the requested page would send them for
+    /// ever.
     pub const fn pages(mut self, pages: usize) -> Self {
         self.pages = pages;
         self
     }
 
-    /// Levels of objects and lists within each other in JSON: 128, which is the most.
+    /// Levels of nested objects and lists in JSON: 128, which is also the maximum.
     pub const fn depth(mut self, levels: usize) -> Self {
         self.depth = if levels > MAX_DEPTH {
             MAX_DEPTH
@@ -161,9 +164,9 @@ impl Bounds {
     }
 }
 
-/// What the JSON parser takes.
+/// The maximum of the JSON parser.
 const MAX_DEPTH: usize = 128;
-/// What the HTTP parser needs.
+/// The minimum of the HTTP parser.
 const MIN_HEAD: usize = 8 * KIB;
 
 impl Default for Bounds {
@@ -206,7 +209,7 @@ pub enum Bound {
     Depth,
 }
 
-/// A limit and that something is beyond it.
+/// A limit that was exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exceeded {
     bound: Bound,
@@ -218,13 +221,13 @@ impl Exceeded {
         Self { bound, limit }
     }
 
-    /// Which limit it is.
+    /// The limit that was exceeded.
     #[must_use]
     pub fn bound(&self) -> Bound {
         self.bound
     }
 
-    /// What it is set to.
+    /// The value of the limit.
     #[must_use]
     pub fn limit(&self) -> usize {
         self.limit
@@ -266,7 +269,7 @@ impl fmt::Display for Exceeded {
 
 impl std::error::Error for Exceeded {}
 
-/// Whether JSON is nested deeper than that. What is no JSON is left to the parser.
+/// Whether JSON is nested deeper than that. Invalid JSON is left to the parser.
 pub(crate) fn is_deeper(json: &[u8], levels: usize) -> bool {
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
     json.iter().any(|byte| {

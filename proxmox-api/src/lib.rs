@@ -26,18 +26,18 @@
 //!
 //! # Nothing is lost
 //!
-//! An answer may come from any tracked release, or from one that is newer than this crate. What some
-//! release may leave out is an [`Option`]; members that no release declares, and values that do not fit
-//! their field, are in `extra`; enums keep values they do not list; property strings write back what
-//! they read. Parameters that this crate does not know can be set with `param`, and paths called with
-//! [`Client::request`].
+//! An answer may come from any tracked release, or from one that is newer than this crate. A member
+//! that some release may leave out is an [`Option`]. Members that no release declares, and values
+//! that do not fit their field, are in `extra`. Enums keep unknown values. Property strings keep
+//! unknown keys and write them back. Parameters that this crate does not know can be set with
+//! `param`, and any path can be called with [`Client::request`].
 
 #![deny(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg, doc_masked))]
-// Without all areas, links between them lead nowhere.
+// Without all areas, some links between them have no target.
 #![cfg_attr(not(feature = "full"), allow(rustdoc::broken_intra_doc_links))]
 
-// Its traits would stand on the page of every type.
+// Without this, its traits would be on the page of every type.
 #[cfg(all(docsrs, feature = "tracing"))]
 #[doc(masked)]
 extern crate tracing;

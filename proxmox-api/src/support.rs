@@ -46,7 +46,7 @@ pub(crate) use crate::value::serialize::serde_impls;
 pub(crate) use crate::value::settings::{self, Changes, Settings};
 pub(crate) use crate::value::{compare, debug, decode, property_string, set};
 
-/// How answers are read.
+/// Decode functions for answers.
 pub(crate) mod reply {
     #[cfg(feature = "node-storage")]
     pub(crate) use crate::client::request::reply::bytes;

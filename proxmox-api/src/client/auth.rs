@@ -34,20 +34,23 @@ pub(crate) use texts::read_redirect;
 use texts::{check_login, check_user, read_ticket};
 pub use token::{ApiToken, ApiTokenError};
 
-/// Tells the time; see [`ClientBuilder::clock`](crate::ClientBuilder::clock).
+/// Source of the current time; see [`ClientBuilder::clock`](crate::ClientBuilder::clock).
 pub(crate) type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 
-/// Every request carries it, in a head that no server reads without end.
+/// Every request carries the ticket, and servers limit the size of a request's head.
 const LONGEST_TICKET: usize = 16 * 1024;
-/// A ticket is good for two hours; renewing it after one leaves room for a server that is away.
+/// A ticket is valid for two hours; renewing it after one leaves an hour for a server that cannot
+/// be reached.
 const RENEW_AFTER: Duration = Duration::from_secs(60 * 60);
 const LIFETIME: Duration = Duration::from_secs(2 * 60 * 60);
-/// How long to go on with the old ticket after renewing it failed.
+/// The time before a failed renewal is tried again; the old ticket is used meanwhile.
 const RENEW_AGAIN: Duration = Duration::from_secs(60);
-/// How long a refused password is not tried again: each attempt takes server time and may lock the account.
+/// The time before a refused password is tried again: each attempt takes server time and may lock
+/// the account.
 const REFUSAL_COUNTS: Duration = Duration::from_secs(30);
 
-/// What a cookie or the Authorization field cannot hold as it is. The server percent-decodes both.
+/// Characters that a cookie or the Authorization field cannot hold unescaped. The server
+/// percent-decodes both.
 const HEADER_ESCAPES: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
@@ -56,7 +59,7 @@ const HEADER_ESCAPES: &AsciiSet = &CONTROLS
     .add(b';')
     .add(b'\\');
 
-/// What the user gave to log in with.
+/// The credentials that the caller gave.
 #[derive(Clone, Default)]
 pub(crate) enum Credentials {
     #[default]
@@ -78,7 +81,8 @@ pub(crate) enum Credentials {
     OpenId(OpenId),
 }
 
-/// Shows no secret, not even one that stands where a name should: behind an equals sign or a second colon.
+/// Hides secrets even where a secret was given in place of a name: behind an equals sign or a
+/// second colon.
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = |text: &'_ str| -> String {
@@ -110,7 +114,7 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// Where the user logs in, and where the browser goes then.
+/// The OpenID realm, and the address to which the provider sends the browser.
 #[derive(Clone, Debug)]
 pub(crate) struct OpenId {
     pub(crate) realm: String,
@@ -166,7 +170,7 @@ static OPENID_LOGIN: Endpoint =
         .secrets(&["state", "code"]);
 
 pub(crate) struct Auth {
-    /// With OpenID it is the server that says who logged in.
+    /// With OpenID, the server names the user after the login.
     user: OnceLock<String>,
     way: Credential,
     openid: Option<OpenId>,
@@ -203,7 +207,8 @@ struct Refusal {
 }
 
 impl Refusal {
-    /// Whether it is too early to try again. A clock that stands still or was set back does not prolong this.
+    /// Whether it is too early to try again. A clock that stands still or was set back does not
+    /// make this longer.
     fn counts(&self, now: SystemTime) -> bool {
         let (when, since) = self.when;
         let by_the_clock = now
@@ -213,7 +218,7 @@ impl Refusal {
     }
 }
 
-/// Where the headers of a request come from.
+/// The source of a request's authentication headers.
 enum Source {
     Session(Arc<Session>),
     Login(Shared<Running>),
@@ -224,7 +229,7 @@ fn settings(error: ApiTokenError) -> Error {
 }
 
 impl Credential {
-    /// The id, and what goes with each request.
+    /// The token's id, and the headers of each request.
     fn token(token: &ApiToken) -> (String, Self) {
         let text = format!(
             "{}{}{}",
@@ -284,7 +289,7 @@ impl Auth {
                 let (user, issued) = read_ticket(ticket.expose()).ok_or_else(|| {
                     Error::config("the ticket does not have the form of a Proxmox VE ticket")
                 })?;
-                // Its age counts by the server's clock, which may be ahead of ours.
+                // The age counts by the server's clock, which may be ahead of ours.
                 let obtained = issued.min(clock());
                 let session = Arc::new(Session {
                     ticket,
@@ -347,7 +352,7 @@ impl Auth {
         Ok(())
     }
 
-    /// The session to go on with later, if there is one.
+    /// The session for later use, if there is one.
     pub(crate) fn save(&self) -> Option<SavedSession> {
         let session = self.state()?.session.clone()?;
         Some(SavedSession {
@@ -364,7 +369,7 @@ impl Auth {
             .ok_or_else(|| Error::config("the client does not log in by OpenID"))
     }
 
-    /// Where the user has to go to log in.
+    /// The address to which the user's browser has to go to log in.
     pub(crate) async fn openid_url<L: Login>(&self, login: &Arc<L>) -> Result<String, Error> {
         let openid = self.openid()?;
         let call = form(
@@ -383,7 +388,7 @@ impl Auth {
         }
     }
 
-    /// Completes a login by OpenID with what the browser brought back.
+    /// Completes a login by OpenID with the values that the browser brought back.
     pub(crate) async fn openid_login<L: Login>(
         &self,
         login: &Arc<L>,
@@ -588,7 +593,7 @@ impl Auth {
         }
     }
 
-    /// The session as it is, or the login to wait for.
+    /// The current session, or the login to wait for.
     fn source<L: Login>(
         &self,
         state: &mut State,
@@ -625,7 +630,7 @@ impl Auth {
         }
     }
 
-    /// The login with the password that is under way, or a new one.
+    /// The running login with the password, or a new one.
     fn join_login<L: Login>(
         &self,
         state: &mut State,
@@ -643,7 +648,7 @@ impl Auth {
         Ok(Source::Login(start(state, Box::pin(work))))
     }
 
-    /// Runs a login that the caller asked for; others wait for it meanwhile.
+    /// Runs a login that the caller requested; other calls wait for it.
     async fn run(&self, work: Running) -> Result<Arc<Session>, Error> {
         let running = match self.state() {
             Some(mut state) => start(&mut state, work),
@@ -652,7 +657,7 @@ impl Auth {
         running.await
     }
 
-    /// From now on the session is this one.
+    /// Makes this the current session.
     fn keep(&self, session: Arc<Session>) {
         if let Some(mut state) = self.state() {
             *state = State {
@@ -737,8 +742,8 @@ fn running(state: &State) -> Option<Shared<Running>> {
     running.peek().is_none().then_some(running)
 }
 
-/// Starts a login. It belongs to the client: on a runtime it goes on when those who wait for it leave, elsewhere the next
-/// who needs it goes on with it.
+/// Starts a login. It belongs to the client: on a runtime it continues even if all waiting calls
+/// are dropped; without a runtime the next call that needs it continues it.
 fn start(state: &mut State, work: Running) -> Shared<Running> {
     let running = work.shared();
     state.running = running.downgrade();
@@ -755,7 +760,7 @@ async fn log_in<L: Login>(login: Arc<L>, password: Secret) -> Result<Arc<Session
         &LOG_IN,
         [("username", user), ("password", password.expose())],
     );
-    // A second ticket does no harm.
+    // A second ticket has no side effects.
     call.repeatable = true;
     let began = ((auth.clock)(), Instant::now());
     let answer = Arc::clone(&login).post(call).await;
@@ -781,14 +786,14 @@ async fn log_in<L: Login>(login: Arc<L>, password: Secret) -> Result<Arc<Session
     session
 }
 
-/// Gets a new ticket for an old one; `lives` is whether the old one is good meanwhile.
+/// Gets a new ticket for an old one; `lives` says whether the old one is still valid meanwhile.
 async fn renew<L: Login>(
     login: Arc<L>,
     session: Arc<Session>,
     lives: bool,
 ) -> Result<Arc<Session>, Error> {
     let auth = login.auth();
-    // A ticket stands in for the password, so that no second factor is asked for.
+    // The old ticket is sent as the password, so the server asks for no second factor.
     let user = auth.user().unwrap_or_default();
     let mut call = form(
         &LOG_IN,
@@ -826,7 +831,8 @@ async fn renew<L: Login>(
     }
 }
 
-/// Answers the question for a second factor. A code is good for one time only, so this is not repeated.
+/// Answers the challenge for a second factor. A code is valid once only, so the call is not
+/// repeated.
 async fn respond<L: Login>(
     login: &Arc<L>,
     challenge: &TfaChallenge,

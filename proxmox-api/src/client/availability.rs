@@ -1,8 +1,8 @@
-//! Whether the connected server has what a request needs.
+//! Whether the connected server has the endpoint and the parameters of a request.
 //!
-//! The crate covers several releases at once, so a request can name an endpoint or a parameter that the
-//! server does not have yet, or no longer. The descriptions of the endpoints know; the server's answer to
-//! `GET /version` says which release it is.
+//! The crate covers several releases at once, so a request can name an endpoint or a parameter that
+//! the server does not have. The endpoint descriptions hold the releases; the server's answer to
+//! `GET /version` names its release.
 
 use super::call::Call;
 use super::reply::Reply;
@@ -11,10 +11,10 @@ use crate::error::api::{ApiError, ErrorKind};
 use crate::value::decode::{DecodeError, decode_data};
 use crate::value::endpoint::{Endpoint, Method, Partial, Release, exists, lacks};
 
-/// Tells the release.
+/// The path that names the server's release.
 pub(crate) const VERSION: &str = "/version";
 
-/// The call that tells the release.
+/// The call that asks for the server's release.
 pub(crate) fn version_call() -> Call {
     Call::new(Method::Get, VERSION)
 }
@@ -41,7 +41,7 @@ fn parse(text: &str) -> Option<Release> {
     ))
 }
 
-/// Whether there is anything to be found out about a call at all.
+/// Whether any tracked release lacks the endpoint or a parameter of a call.
 pub(crate) fn is_in_doubt(call: &Call) -> bool {
     call.endpoint.is_some_and(|endpoint| {
         endpoint.since.or(endpoint.until).is_some()
@@ -50,7 +50,7 @@ pub(crate) fn is_in_doubt(call: &Call) -> bool {
     })
 }
 
-/// What of a call a server of that release does not have.
+/// The error for the part of a call that a server of that release does not have.
 pub(crate) fn missing(call: &Call, server: Release) -> Option<RequestErrorKind> {
     let endpoint = call.endpoint?;
     if lacks(server, endpoint.since, endpoint.until) {
@@ -76,13 +76,14 @@ fn partial(endpoint: &'static Endpoint, name: &str) -> Option<&'static Partial> 
     endpoint.partial.iter().find(|partial| partial.names(name))
 }
 
-/// What the releases say about a refusal. `server` is the server's release where that is known anyway.
+/// A hint for a refusal, from the releases of the endpoint. `server` is the server's release if it
+/// is known already.
 pub(crate) fn hint(error: &ApiError, call: &Call, server: Option<Release>) -> Option<String> {
     let Some(endpoint) = call.endpoint else {
         let unknown = error.kind() == ErrorKind::UnknownMethod;
         return unknown.then(|| "is the path right, and the server new enough for it?".to_owned());
     };
-    // A server known to be of a fitting release refuses for another reason.
+    // If the server's release has it, the refusal has another reason.
     let telling = |since: Option<Release>, until: Option<Release>| {
         since.or(until).is_some() && server.is_none_or(|server| lacks(server, since, until))
     };

@@ -28,10 +28,10 @@ const AT_ONCE: usize = 64;
 const AT_ONCE_PER_NODE: usize = 16;
 
 impl Client {
-    /// Starts to describe a client. `url` is the server's address: `pve1`, `pve1:8006`,
+    /// Starts the settings of a client. `url` is the server's address: `pve1`, `pve1:8006`,
     /// `https://pve1:8006`, or an address with a path if a proxy serves Proxmox VE below one.
     ///
-    /// A bare name or IP address means https and port 8006; a URL means what it says.
+    /// A bare name or IP address means https and port 8006; a URL is used as it is.
     pub fn builder(url: impl Into<String>) -> ClientBuilder {
         ClientBuilder::new(url.into())
     }
@@ -72,7 +72,7 @@ fn check_header(name: &str, value: &str) -> Result<(), Error> {
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct ClientBuilder {
     url: String,
-    /// Further addresses, each with the node that is there.
+    /// Further addresses, each with the name of its node.
     more: Vec<(String, Option<String>)>,
     pub(super) port: Option<u16>,
     credentials: Credentials,
@@ -84,7 +84,7 @@ pub struct ClientBuilder {
     identity: Option<(Vec<u8>, Secret)>,
     proxy: ProxyMode,
     allow_http: bool,
-    /// `None` while nothing was set.
+    /// `None` for the default.
     timeout: Option<Duration>,
     attempt_timeout: Option<Duration>,
     read_timeout: Option<Duration>,
@@ -99,7 +99,7 @@ pub struct ClientBuilder {
     retry: RetryPolicy,
     at_once: usize,
     at_once_per_node: usize,
-    /// `None` while nothing was set.
+    /// `None` for the default.
     rate: Option<RateLimit>,
     clock: Clock,
     task_poll: Option<Duration>,
@@ -167,20 +167,22 @@ impl ClientBuilder {
     }
 
     /// Uses an API token given as one text, as Proxmox VE shows it for the `Authorization` header:
-    /// `user@realm!name=secret`, with or without `PVEAPIToken=` before it. Replaces other credentials. See
-    /// [`ApiToken`](crate::client::auth::ApiToken) for reading such a text apart from a client.
+    /// `user@realm!name=secret`, with or without `PVEAPIToken=` before it. Replaces other
+    /// credentials. [`ApiToken`](crate::client::auth::ApiToken) parses such a text without a
+    /// client.
     pub fn api_token_text(mut self, text: impl Into<Secret>) -> Self {
         self.credentials = Credentials::TokenText(text.into());
         self
     }
 
-    /// Logs in with a password; `user` is `user@realm`. The ticket is renewed as long as the client
-    /// lives. Replaces other credentials.
+    /// Logs in with a password; `user` is `user@realm`. The client renews the ticket while it
+    /// exists. Replaces other credentials.
     ///
-    /// A login that the server refuses counts for 30 seconds, in which further calls fail with the same error and
-    /// nothing is sent: each attempt takes the server 3 seconds, and may lock the account. After that the next call
-    /// asks again, once for all that wait; [`Client::login`] asks at once. Other failures count for those who waited and
-    /// for nobody else.
+    /// After the server has refused a login, further calls fail with the same error for 30 seconds
+    /// and nothing is sent, because each attempt takes the server 3 seconds and may lock the
+    /// account. After that the next call logs in again, once for all waiting calls.
+    /// [`Client::login`] logs in at once. Other failures of a login are errors of the calls that
+    /// waited for it and are not remembered.
     pub fn password(mut self, user: impl Into<String>, password: impl Into<Secret>) -> Self {
         self.credentials = Credentials::Password {
             user: user.into(),
@@ -190,8 +192,8 @@ impl ClientBuilder {
     }
 
     /// Uses a ticket that was obtained elsewhere, with its CSRF prevention token, without which the
-    /// client can only read. The ticket is renewed as long as the client lives; a client that is idle for
-    /// two hours loses it. Replaces other credentials.
+    /// client can only read. The client renews the ticket while it exists; a client that is idle
+    /// for two hours loses it. Replaces other credentials.
     pub fn ticket(mut self, ticket: impl Into<Secret>, csrf: Option<Secret>) -> Self {
         self.credentials = Credentials::Ticket {
             ticket: ticket.into(),
@@ -200,8 +202,9 @@ impl ClientBuilder {
         self
     }
 
-    /// Logs in by OpenID, in a browser. `redirect_url` is where the provider sends the browser at the end; the provider
-    /// has to know it, and something there has to read the address. Replaces other credentials.
+    /// Logs in by OpenID, in a browser. The provider sends the browser to `redirect_url` at the
+    /// end; the provider has to know this address, and the program has to read the address that the
+    /// browser opens. Replaces other credentials.
     ///
     /// ```no_run
     /// # async fn example(came_back: String) -> Result<(), proxmox_api::Error> {
@@ -221,15 +224,16 @@ impl ClientBuilder {
         self
     }
 
-    /// Goes on with a session of an earlier process: alone, until its ticket cannot be renewed, or with the
-    /// [`ClientBuilder::password`] of the same user to log in again then.
+    /// Continues a session of an earlier process, until its ticket cannot be renewed. With the
+    /// [`ClientBuilder::password`] of the same user, the client then logs in again.
     pub fn session(mut self, session: SavedSession) -> Self {
         self.session = Some(session);
         self
     }
 
-    /// The handler that is called when a login with a password needs a second factor. All calls wait meanwhile, each until its
-    /// [`ClientBuilder::timeout`], and it is asked once for all of them; [`Client::login`] waits as long as it takes. Without this, the login ends with
+    /// The handler that is called when a login with a password needs a second factor. All calls
+    /// wait meanwhile, each until its [`ClientBuilder::timeout`]; the handler is called once for
+    /// all of them. [`Client::login`] waits without a limit. Without a handler, the login ends with
     /// [`AuthErrorKind::SecondFactor`](crate::client::auth::AuthErrorKind).
     ///
     /// ```
@@ -255,23 +259,23 @@ impl ClientBuilder {
         self
     }
 
-    /// Whether a call of an endpoint that is known to refuse API tokens fails before it is sent, for a client that
-    /// has one; it does unless set.
+    /// Whether a call of an endpoint that refuses API tokens fails before it is sent, if the client
+    /// has a token. On by default.
     pub fn check_token_access(mut self, check: bool) -> Self {
         self.checks_tokens = check;
         self
     }
 
-    /// Sends a header field with every request, such as what a proxy before the server wants. Those that the
-    /// client sets itself cannot be given. The value is treated as a secret.
+    /// Sends a header field with every request, for example for a proxy before the server. The
+    /// fields that the client sets itself are refused. The value is treated as a secret.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<Secret>) -> Self {
         self.headers.push((name.into(), value.into()));
         self
     }
 
-    /// Trusts exactly the certificate of this fingerprint, whoever issued it and whatever name it is
-    /// for. May be called once for each node of a cluster. Certificate authorities play no part then, and
-    /// no session of TLS is resumed, so that every connection shows its certificate.
+    /// Trusts exactly the certificate with this fingerprint, whatever its issuer and name. May be
+    /// called once for each node of a cluster. Certificate authorities are ignored then, and TLS
+    /// sessions are not resumed, so that every connection shows its certificate.
     pub fn fingerprint(mut self, fingerprint: Fingerprint) -> Self {
         self.trust.pins.push(fingerprint);
         self
@@ -292,8 +296,9 @@ impl ClientBuilder {
         self
     }
 
-    /// Asks about a certificate that no authority vouches for when a host first shows it, and insists on the same one from
-    /// then on, as SSH does. A certificate that an authority vouches for is not asked about.
+    /// Asks the program about a certificate that no authority has signed when a host first shows
+    /// it, and requires the same certificate from then on, as SSH does. A certificate that an
+    /// authority has signed is accepted without asking.
     ///
     /// ```
     /// # use proxmox_api::Client;
@@ -311,8 +316,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Shows a certificate of its own to the server, or to a proxy before it that asks for one. Both are PEM texts, the
-    /// certificate first in its chain; they may be the same text.
+    /// Shows a client certificate to the server, or to a proxy before it that asks for one. Both
+    /// are PEM texts, the certificate first in its chain; they may be the same text.
     pub fn client_certificate(
         mut self,
         chain_pem: impl AsRef<[u8]>,
@@ -323,186 +328,199 @@ impl ClientBuilder {
         self
     }
 
-    /// Goes through a proxy: `http://proxy:3128`, which has to allow `CONNECT` to the servers, or
-    /// `socks5://proxy:1080`, which gets their names and not their addresses. Name and password for it may stand
-    /// in the address.
+    /// Uses a proxy: `http://proxy:3128`, which has to allow `CONNECT` to the servers, or
+    /// `socks5://proxy:1080`, which resolves the servers' names itself. The address may contain
+    /// name and password for the proxy.
     ///
-    /// Unless set, it is the one that the environment names: `HTTPS_PROXY`, or else `ALL_PROXY`, but for the
-    /// servers in `NO_PROXY` and on this machine; for a server without encryption `http_proxy` comes first. In
-    /// small letters they come before those in capitals. [`ClientBuilder::build`] reads them.
+    /// The default comes from the environment: `HTTPS_PROXY`, or else `ALL_PROXY`, except for the
+    /// servers in `NO_PROXY` and on this machine; for a server without encryption, `http_proxy` is
+    /// read first. Lower-case variables take precedence over upper-case ones.
+    /// [`ClientBuilder::build`] reads them.
     pub fn proxy(mut self, url: impl Into<Secret>) -> Self {
         self.proxy = ProxyMode::Proxy(url.into());
         self
     }
 
-    /// Goes through no proxy, whatever the environment says.
+    /// Uses no proxy, and ignores the environment.
     pub fn no_proxy(mut self) -> Self {
         self.proxy = ProxyMode::Direct;
         self
     }
 
-    /// Accepts any certificate, so anybody on the way to the server can read and change everything,
-    /// the credentials included. A pinned fingerprint is as easy and safe, and is checked in any case.
+    /// Accepts any certificate. Anyone between client and server can then read and change
+    /// everything, the credentials included. A pinned fingerprint is as easy and safe, and is
+    /// checked in any case.
     pub fn danger_accept_invalid_certs(mut self, accept: bool) -> Self {
         self.trust.anything = accept;
         self
     }
 
-    /// Allows an address that starts with `http://`, where everything is sent readable for anybody on the
-    /// way. Without this only addresses of this machine may, and not through a proxy elsewhere; that goes for addresses that
-    /// [`Client::discover_hosts`] finds too.
+    /// Allows addresses that start with `http://`, where anyone between client and server can read
+    /// everything. Without this, only addresses of this machine are allowed, and not through a
+    /// proxy on another machine. The setting also applies to addresses that
+    /// [`Client::discover_hosts`] finds.
     pub fn danger_allow_http(mut self, allow: bool) -> Self {
         self.allow_http = allow;
         self
     }
 
-    /// The time a call may take in all, with everything its caller waits for: the queue before the limits, a login,
-    /// repetitions and the pauses before them, and the exchange. 60 seconds unless set; the server gives up on most
-    /// calls after 30 by itself ([wire protocol §6](crate::guide::wire_protocol)). A pause that the server asks for and that does not fit in ends the
-    /// call at once. [`TimeoutError::waiting_for`](crate::error::TimeoutError::waiting_for) says where the time went.
+    /// The time limit of a call, which covers everything that its caller waits for: the queue
+    /// before the limits, a login, retries and the pauses before them, and the exchange. 60 seconds
+    /// by default; the server gives up on most calls after 30 ([wire protocol
+    /// §6](crate::guide::wire_protocol)). If the server asks for a pause that is longer than the
+    /// remaining time, the call ends at once.
+    /// [`TimeoutError::waiting_for`](crate::error::TimeoutError::waiting_for) says where the time
+    /// went.
     ///
-    /// A login is the client's, not the caller's: it has this time for itself, and goes on when the call that needed
-    /// it gave up.
+    /// A login belongs to the client, not to the caller: it has this time limit for itself, and
+    /// continues if the call that needed it gave up.
     ///
-    /// The body of an upload or download takes as long as it takes: for it, this is the time in which nothing moves,
-    /// unless [`ClientBuilder::read_timeout`] says another.
+    /// For the body of an upload or download, this is the longest time in which no bytes move,
+    /// unless [`ClientBuilder::read_timeout`] sets another. The transfer as a whole has no limit.
     ///
-    /// With a [`ClientBuilder::transport`] of your own there is no limit unless set, since it needs the timer of a tokio
-    /// runtime.
+    /// With a [`ClientBuilder::transport`] of your own there is no limit by default, since it needs
+    /// the timer of a tokio runtime.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// The time one attempt may take, from being let through by the limits to the end of the answer; as much as is left
-    /// of the call's [`ClientBuilder::timeout`] unless set. With less than that, what only reads gets another
+    /// The time limit of one attempt, from the moment at which the client's limits admit it to the
+    /// end of the answer. By default it is the remaining time of the call's
+    /// [`ClientBuilder::timeout`]. With a lower limit, a request that only reads gets another
     /// attempt after one that hangs.
     pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
         self.attempt_timeout = Some(timeout);
         self
     }
 
-    /// The time the server may keep still: from the connection to the answer, and from one piece of the
-    /// answer to the next. No limit of its own unless set.
+    /// The longest time in which the server sends nothing: from the connection to the answer, and
+    /// from one piece of the answer to the next. No limit by default.
     pub fn read_timeout(mut self, timeout: Duration) -> Self {
         self.read_timeout = Some(timeout);
         self
     }
 
-    /// The time for making a connection, proxy and TLS included; 10 seconds unless set.
+    /// The time limit for making a connection, proxy and TLS included; 10 seconds by default.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
     }
 
-    /// What is taken in at most of what a server sends; [`Bounds::new`] unless set.
+    /// The limits on answers of the server; [`Bounds::new`] by default.
     pub fn bounds(mut self, bounds: Bounds) -> Self {
         self.bounds = bounds;
         self
     }
 
-    /// What the client calls itself in the server's access log.
+    /// The name of the client in the server's access log.
     pub fn user_agent(mut self, name: impl Into<String>) -> Self {
         self.user_agent = name.into();
         self
     }
 
-    /// Sends through this instead of the network. TLS and timeouts are its own business then.
+    /// Sends through this transport instead of the network. It is then responsible for TLS and
+    /// timeouts.
     pub fn transport(mut self, transport: Arc<dyn Transport>) -> Self {
         self.transport = Some(transport);
         self
     }
 
-    /// What [`Client::default_node`] returns.
+    /// The node that [`Client::default_node`] returns.
     pub fn default_node(mut self, node: impl Into<String>) -> Self {
         self.node = Some(node.into());
         self
     }
 
-    /// Adds the address of another node of the same cluster, for when those before it cannot be reached. May
-    /// be called several times; the order is the order of preference.
+    /// Adds the address of another node of the same cluster, which is used if those before it
+    /// cannot be reached. May be called several times; the order is the order of preference.
     ///
-    /// An address that fails is passed over for 5 seconds, longer each time, and then tried again. A request
-    /// goes on to the next address if none of it was sent; what may have arrived is sent elsewhere only where
-    /// it would be sent again at all, see [`RetryPolicy`]. A host that is given by name is taken for the node
-    /// of that name, and gets that node's calls first.
+    /// An address that fails is skipped for 5 seconds, longer each time, and then tried again. A
+    /// request goes to the next address if none of it was sent; a request that may have arrived
+    /// goes to another address only if it may be sent again at all, see [`RetryPolicy`]. A host
+    /// that is given by name is assumed to be the node of that name, and is preferred for calls
+    /// about that node.
     pub fn host(mut self, url: impl Into<String>) -> Self {
         self.more.push((url.into(), None));
         self
     }
 
-    /// Like [`ClientBuilder::host`], for an address that does not tell the name of its node.
+    /// Like [`ClientBuilder::host`], for an address that does not contain the name of its node.
     pub fn node_host(mut self, node: impl Into<String>, url: impl Into<String>) -> Self {
         self.more.push((url.into(), Some(node.into())));
         self
     }
 
-    /// When a request is sent again; [`RetryPolicy::new`] unless set.
+    /// The policy for retries; [`RetryPolicy::new`] by default.
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.retry = policy;
         self
     }
 
-    /// How many requests may be under way at once, in all and for one node; 64 and 16 unless set. Further ones
-    /// wait. Counts for all clones of the client together.
+    /// The maximum of concurrent requests, in all and for one node; 64 and 16 by default. Further
+    /// requests wait. All clones of the client count together.
     pub fn concurrency(mut self, in_all: usize, for_one_node: usize) -> Self {
         self.at_once = in_all;
         self.at_once_per_node = for_one_node;
         self
     }
 
-    /// How many requests may go out in a row. Unless set, it is [`RateLimit::default`]: reads are limited to 1,000 a
-    /// minute after a burst of 1,000, everything else to 10 a second after a burst of 100, so that a program in a loop
-    /// does not take the server's few processes from everybody else. [`RateLimit::strict`] limits all to 10 a second,
-    /// [`RateLimit::none`] nothing. Counts for all clones of the client together, logins and repetitions included. A
-    /// request that is given up while it waits uses nothing; [`Client::limit_waits`] counts who waited. With a
-    /// [`ClientBuilder::transport`] of your own there is no limit unless set.
+    /// The limit on the rate of requests. By default it is [`RateLimit::default`]: 1,000 reads a
+    /// minute after a burst of 1,000, and 10 other requests a second after a burst of 100, so that
+    /// a program in a loop does not block the server's few processes for others.
+    /// [`RateLimit::strict`] limits all requests to 10 a second, [`RateLimit::none`] none. All
+    /// clones of the client count together, logins and retries included. A request that is dropped
+    /// while it waits uses nothing; [`Client::limit_waits`] counts the waits. With a
+    /// [`ClientBuilder::transport`] of your own there is no limit by default.
     pub fn rate_limit(mut self, limit: impl Into<RateLimit>) -> Self {
         self.rate = Some(limit.into());
         self
     }
 
-    /// How old the list of all guests may be that tells handles made by [`Client::guest`] where theirs are; ten
-    /// seconds unless set. All handles of a client and its clones share it. A place that is out of date costs
-    /// another look and does no harm. [`Guest::listed`](crate::manage::guest::Guest::listed) tells what else it says.
+    /// The maximum age of the list of all guests, in which handles made by [`Client::guest`] look
+    /// up their node; ten seconds by default. All handles of a client and its clones share the
+    /// list. An outdated entry costs one more request and does no harm.
+    /// [`Guest::listed`](crate::manage::guest::Guest::listed) returns the other values of the list.
     #[cfg(feature = "guests")]
     pub fn guest_places(mut self, age: Duration) -> Self {
         self.guest_places = age;
         self
     }
 
-    /// How often tasks are looked at while they are waited for, where nothing else is said; every second at first and
-    /// every five later unless set.
+    /// The interval at which tasks are polled while they are waited for, unless the wait sets its
+    /// own. By default every second at first and every five seconds later.
     pub fn task_poll(mut self, interval: Duration) -> Self {
         self.task_poll = Some(interval);
         self
     }
 
-    /// Holds every call against the release of the server before sending it, so that one the server does not
-    /// have fails with the release that brought it. Costs one `GET /version` when first needed; off unless
-    /// set. See [`Client::check`].
+    /// Checks every call against the release of the server before sending it. A call that the
+    /// server does not have fails with an error that names the releases that have it. Costs one
+    /// `GET /version` when first needed; off by default. See [`Client::check`].
     pub fn check_availability(mut self, check: bool) -> Self {
         self.checks = check;
         self
     }
 
-    /// Refuses to send a value that no tracked release takes: a number out of bounds, a text outside of its pattern, an
-    /// index outside of its family. On unless set; off for a server that is newer and takes more.
+    /// Refuses to send a value that no tracked release accepts: a number out of bounds, a text that
+    /// does not match its pattern, an index beyond the highest. On by default; turn it off for a
+    /// server that is newer and accepts more.
     ///
-    /// A value that would arrive as something else is refused all the same.
+    /// A value that would change its meaning on the wire is refused in any case.
     pub fn check_parameters(mut self, check: bool) -> Self {
         self.checks_parameters = check;
         self
     }
 
-    /// Tells the time by this instead of the system's clock; decides when a ticket is renewed. For
-    /// tests that cannot wait an hour.
+    /// Uses this clock instead of the system's, to decide when a ticket is renewed. For tests that
+    /// cannot wait an hour.
     pub fn clock(mut self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         self.clock = Arc::new(clock);
         self
     }
 
-    /// The transport that [`ClientBuilder::build`] would use: for one of one's own that adds to it.
+    /// The transport that [`ClientBuilder::build`] would use, for a transport of your own that
+    /// wraps it.
     ///
     /// # Errors
     /// [`Error::Config`] if a certificate authority cannot be read, or a proxy's address does not parse.

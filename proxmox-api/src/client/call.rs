@@ -23,26 +23,26 @@ pub struct Call {
     pub(crate) path: String,
     pub(crate) params: Params,
     pub(crate) endpoint: Option<&'static Endpoint>,
-    /// Why it cannot be sent, where a value did not fit into its place.
+    /// The reason why it cannot be sent, if a value cannot be encoded in its place.
     pub(crate) invalid: Option<Box<RequestErrorKind>>,
-    /// Parameters with a value that no known release takes, and why.
+    /// Parameters with a value that no known release accepts, and the reasons.
     pub(crate) doubts: Vec<(String, RequestErrorKind)>,
-    /// Whether the caller says that sending it twice does no harm.
+    /// Whether the caller marked the call as safe to send twice.
     pub(crate) repeatable: bool,
     pub(crate) scope: Scope,
 }
 
-/// Where a path lies.
+/// The root of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scope {
     /// Below the root of the API.
     Api,
-    /// Below the server's address, for everybody.
+    /// Below the server's address, without authentication.
     Outside,
 }
 
 impl Call {
-    /// A call of a path that is already percent-encoded and starts with a slash.
+    /// A call of a path that is percent-encoded already and starts with a slash.
     pub(crate) fn new(method: Method, path: impl Into<String>) -> Self {
         Self {
             method,
@@ -80,15 +80,15 @@ impl Call {
         self.endpoint
     }
 
-    /// Whether it may be sent again after it may have arrived: always for GET, otherwise if
-    /// [`Request::repeatable`](crate::request::Request::repeatable) said so.
+    /// Whether it may be sent again after it may have arrived: always for GET, otherwise only after
+    /// [`Request::repeatable`](crate::request::Request::repeatable).
     #[must_use]
     pub fn is_repeatable(&self) -> bool {
         self.repeatable || self.method == Method::Get
     }
 
-    /// Whether a parameter's value must not be printed: the schema says so, or its name does where the schema does not
-    /// know it.
+    /// Whether a parameter's value must not be printed: by the schema, or by its name if the schema
+    /// does not know it.
     pub(crate) fn is_secret(&self, parameter: &str) -> bool {
         match self.endpoint {
             Some(endpoint) => {
@@ -98,13 +98,13 @@ impl Call {
         }
     }
 
-    /// What errors call it: verb and path, as a person would write them.
+    /// The call in the text of errors: verb and path, unescaped.
     pub(crate) fn id(&self) -> CallId {
         let path = percent_decode_str(&self.path).decode_utf8_lossy();
         CallId::new(self.method, &path).repeatable(self.is_repeatable())
     }
 
-    /// What names the call where values do not belong, such as in logs: the verb and the template.
+    /// The call without values, for logs: the verb and the path template.
     #[must_use]
     pub fn name(&self) -> String {
         match self.endpoint {
@@ -114,19 +114,19 @@ impl Call {
     }
 }
 
-/// What the setters of all requests come down to.
+/// The setters of all requests call these.
 #[allow(
     dead_code,
     reason = "which of them are used depends on the chosen areas"
 )]
 impl Call {
-    /// Compiled here, once: a setter in a user's program is no more than a call of this.
+    /// Not generic, so that a setter in a user's program compiles to one call of this.
     #[inline(never)]
     pub(crate) fn set(&mut self, key: &'static str, value: &dyn ToParam) {
         self.put(key.into(), value);
     }
 
-    /// Sets a parameter to what `value` is as a `P`.
+    /// Sets a parameter to `value`, converted to `P`.
     #[inline]
     pub(crate) fn set_as<P: ToParam, How>(
         &mut self,
@@ -139,7 +139,7 @@ impl Call {
         }
     }
 
-    /// Sets a parameter to what `value` is as a `P`, if it is there.
+    /// Sets a parameter to `value`, converted to `P`, if there is a value.
     #[inline]
     pub(crate) fn set_some<P: ToParam, How>(
         &mut self,
@@ -208,7 +208,7 @@ impl Call {
         }
     }
 
-    /// Sets one member of an indexed family to what `value` is as a `P`, if it is there.
+    /// Sets one index of an indexed parameter to `value`, converted to `P`, if there is a value.
     #[inline]
     pub(crate) fn set_member<P: ToParam, Which, How>(
         &mut self,
@@ -224,7 +224,7 @@ impl Call {
         }
     }
 
-    /// An index that no family has.
+    /// Refuses an index that the parameter does not have.
     #[cold]
     fn refuse_index(&mut self, family: &str, mut problem: Problem) {
         let limits = self.endpoint.map_or(&[][..], |endpoint| endpoint.limits);
@@ -258,7 +258,7 @@ impl Call {
         }
     }
 
-    /// Sets what the request takes of a value.
+    /// Sets the parameters of the request that `value` has members for.
     #[inline(never)]
     pub(crate) fn put_settings(&mut self, value: &dyn Object, taken: Taken) {
         for (name, written) in settings::all(value) {
@@ -269,7 +269,7 @@ impl Call {
         }
     }
 
-    /// Makes the changes that the request can make.
+    /// Applies those changes that the request has parameters for.
     #[inline(never)]
     pub(crate) fn put_changes(&mut self, changes: &[Change], digest: Option<&str>, taken: Taken) {
         for change in changes {
@@ -308,7 +308,7 @@ impl Call {
         self.put_value(name.into(), written.value);
     }
 
-    /// Sets what a query holds; a name that stands several times becomes an array.
+    /// Sets the parameters of a query; a name that occurs several times becomes an array.
     pub(crate) fn put_query(&mut self, query: &str) {
         let text = |raw: &str| {
             let raw = raw.replace('+', " ");
@@ -334,7 +334,7 @@ impl Call {
         }
     }
 
-    /// Sets a parameter to what it is on the wire, apart from the separators of a list.
+    /// Sets a parameter to its value on the wire, except for the separators of a list.
     pub(crate) fn put_value(&mut self, key: Cow<'static, str>, value: ParamValue) {
         let value = match (value, self.separator(&key)) {
             (ParamValue::One(text), Some(separator)) => {
@@ -355,14 +355,14 @@ impl Call {
         self.params.set(key, value);
     }
 
-    /// What stands between the items of a list in one text, where that is not a comma.
+    /// The separator of a list in one text, if it is not a comma.
     fn separator(&self, key: &str) -> Option<char> {
         let separators = self.endpoint.map_or(&[][..], |e| e.separators);
         let found = separators.iter().find(|(name, _)| *name == key);
         found.map(|(_, separator)| *separator)
     }
 
-    /// Notes why it cannot be sent, or why no server is known to take it; the first reason stays.
+    /// Records why it cannot be sent, or why no known release accepts it; the first reason stays.
     #[cold]
     pub(crate) fn refuse(&mut self, key: &str, problem: Problem) {
         let certain = problem.certain;
@@ -379,7 +379,7 @@ impl Call {
         }
     }
 
-    /// Why it is not to be sent; `strict` for what no known release takes, too.
+    /// The reason not to send it; with `strict`, also a value that no known release accepts.
     pub(crate) fn reason_against(&self, strict: bool) -> Option<&RequestErrorKind> {
         let doubt = self.doubts.first().filter(|_| strict);
         self.invalid.as_deref().or(doubt.map(|(_, reason)| reason))

@@ -11,18 +11,20 @@ use crate::value::decode::decode_data;
 use crate::value::endpoint::Method;
 
 impl Client {
-    /// Asks the cluster for its nodes and takes those with an address in, after the addresses that are known
-    /// already: from then on a node's calls go to that node, and the others stand in for one that is away.
-    /// Gives what [`Client::hosts`] gives then. Asked again, it also forgets the nodes that left the cluster since, or
-    /// have another address; never an address that the client was built with.
+    /// Asks the cluster for its nodes and adds those with an address, after the addresses that are
+    /// known already. From then on a node's calls go to that node, and the others replace a node
+    /// that cannot be reached. Returns the same as [`Client::hosts`]. A later call also removes
+    /// nodes that left the cluster or changed their address, but never an address that the client
+    /// was built with.
     ///
-    /// They are expected on the port of the first address, or on 8006 behind a proxy, by the IP address
-    /// they have in the cluster network, and have to be trusted like the first: a pinned fingerprint fits one
-    /// node only.
+    /// The nodes are expected on the port of the first address, or on 8006 behind a proxy, at their
+    /// IP address in the cluster network, and have to be trusted like the first: a pinned
+    /// fingerprint fits one node only.
     ///
     /// # Errors
-    /// [`Error::Config`] if a node could only be reached without encryption, where the client may not do that; no node is taken
-    /// in then. Those of `GET /cluster/status`, which takes the privilege `Sys.Audit` on `/`.
+    /// [`Error::Config`] if a node could only be reached without encryption and the client does not
+    /// allow that; no node is added then. Those of `GET /cluster/status`, which needs the privilege
+    /// `Sys.Audit` on `/`.
     pub async fn discover_hosts(&self) -> Result<Vec<HostInfo>, Error> {
         let call = Call::new(Method::Get, "/cluster/status");
         let name = self.call_id(&call);
@@ -41,11 +43,11 @@ impl Client {
     }
 
     /// Gets a file that the server publishes outside its API, such as
-    /// `/pve-docs/api-viewer/apidoc.js`. Goes without authentication.
+    /// `/pve-docs/api-viewer/apidoc.js`, without authentication.
     ///
     /// # Errors
-    /// Those of every request; [`Error::Api`] for any status but 2xx; [`Error::Request`] for a path that does not start with a
-    /// slash or leaves its place.
+    /// Those of every request; [`Error::Api`] for any status but 2xx; [`Error::Request`] for a path
+    /// that does not start with a slash or has dot segments.
     pub async fn fetch(&self, path: &str) -> Result<Reply, Error> {
         // A query may hold secrets.
         let shown = path.split('?').next().unwrap_or_default();

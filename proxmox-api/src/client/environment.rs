@@ -30,7 +30,7 @@ impl Client {
         Self::builder_from_env()?.build()
     }
 
-    /// Like [`Client::from_env`], for changing more before building.
+    /// Like [`Client::from_env`], as a builder for further settings.
     ///
     /// # Errors
     /// [`Error::Config`] if a variable is missing, does not parse or contradicts another.
@@ -134,7 +134,7 @@ pub(super) fn from_variables(read: Variables<'_>) -> Result<ClientBuilder, Error
     rest(builder, &read)
 }
 
-/// What has nothing to do with who logs in.
+/// The variables that do not concern credentials.
 fn rest(mut builder: ClientBuilder, read: Variables<'_>) -> Result<ClientBuilder, Error> {
     if let Some(text) = read("PROXMOX_FINGERPRINT")? {
         let pin = text

@@ -1,4 +1,4 @@
-//! State that layers above the client keep with it.
+//! State that higher layers keep in the client.
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
@@ -14,7 +14,7 @@ impl Extensions {
         let mut kept = (self.0.lock()).unwrap_or_else(PoisonError::into_inner);
         let make = || -> Arc<dyn Any + Send + Sync> { Arc::new(T::default()) };
         let kept = kept.entry(TypeId::of::<T>()).or_insert_with(make);
-        // It is of that type.
+        // The key is its type.
         Arc::clone(kept).downcast().unwrap_or_default()
     }
 }

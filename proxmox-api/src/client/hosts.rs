@@ -1,8 +1,8 @@
-//! The addresses of a cluster, and which of them a request goes to.
+//! The addresses of a cluster, and the choice of one for a request.
 //!
-//! Every node of a cluster serves the whole API and hands on what is for another node, so a request may go to any of
-//! them. It goes to the node it is about where that one's address is known, and else to the first address, for as long
-//! as these answer.
+//! Every node of a cluster serves the whole API and forwards calls for other nodes, so a request
+//! may go to any of them. It goes to the node it is about if that node's address is known, and
+//! otherwise to the first address that works.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -17,18 +17,18 @@ use crate::value::address::{Address, is_this_machine, printable};
 use crate::value::product::PVE;
 use crate::value::serialize::record_serde;
 
-/// How long an address that failed is passed over; doubles with each failure in a row.
+/// The time for which an address that failed is skipped; doubles with each failure in a row.
 const PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
-/// A slow answer says little about a host, several in a row say that it hangs.
+/// One slow answer says little about a host; several in a row mean that it hangs.
 const TIMEOUTS: u32 = 3;
 
-/// A server's address, taken apart.
+/// A parsed server address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Base {
     /// Scheme, host and port.
     pub(crate) origin: String,
-    /// What a proxy adds before `/api2`; empty or starting with a slash.
+    /// The path prefix of a proxy before `/api2`; empty or starting with a slash.
     pub(crate) prefix: String,
 }
 
@@ -82,7 +82,8 @@ impl Base {
         })
     }
 
-    /// Whether the address may be used at all: the same for those that a client is built with and those that it learns.
+    /// Whether the address may be used, by the same rule for configured and for discovered
+    /// addresses.
     pub(crate) fn check(&self, allow_http: bool) -> Result<(), Error> {
         let (scheme, host, _) = self.parts();
         if scheme != "http" || allow_http || is_this_machine(host) {
@@ -93,7 +94,7 @@ impl Base {
         )))
     }
 
-    /// Whether what is sent there is not encrypted.
+    /// Whether requests to it are not encrypted.
     pub(crate) fn is_plain(&self) -> bool {
         self.parts().0 == "http"
     }
@@ -152,9 +153,9 @@ impl Base {
 pub struct HostInfo {
     /// The address, such as `https://pve2:8006`.
     pub url: String,
-    /// The node that is taken to be there.
+    /// The node at this address, as far as known.
     pub node: Option<String>,
-    /// Whether requests go there at present; `false` after a failure, for some time.
+    /// Whether requests go there at present; `false` for some time after a failure.
     pub up: bool,
 }
 
@@ -164,7 +165,7 @@ record_serde!(HostInfo { url, node, up });
 #[derive(Debug)]
 pub(crate) struct Host {
     pub(crate) base: Base,
-    /// Whether it came from the cluster and not from the caller.
+    /// Whether the cluster named it, and not the caller.
     discovered: bool,
     state: Mutex<State>,
 }
@@ -202,7 +203,7 @@ impl Host {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Remembers how an attempt went.
+    /// Records the outcome of an attempt.
     pub(crate) fn record(&self, outcome: &Outcome<'_>) {
         let mut state = self.state();
         let failed = match outcome {
@@ -233,7 +234,7 @@ pub(crate) struct Hosts {
 }
 
 impl Hosts {
-    /// `allow_http` says whether those that are learned later may be reached without encryption.
+    /// `allow_http` says whether discovered addresses may be unencrypted.
     pub(crate) fn new(hosts: Vec<Host>, allow_http: bool) -> Self {
         Self {
             all: RwLock::new(hosts.into_iter().map(Arc::new).collect()),
@@ -248,8 +249,9 @@ impl Hosts {
             .clone()
     }
 
-    /// In which order to try them for a call about a node. What failed comes last; once its pause is over,
-    /// one caller gets it at its place again to find out.
+    /// The hosts for a call about a node, in the order in which to try them. Failed hosts come
+    /// last; once the pause of a host is over, one caller gets it at its usual position, to test
+    /// it.
     pub(crate) fn candidates(&self, node: Option<&str>) -> Vec<Arc<Host>> {
         let mut hosts = self.all();
         if hosts.len() < 2 {
@@ -265,7 +267,7 @@ impl Hosts {
         for host in hosts {
             let mut state = host.state();
             let passed_over = state.down.is_some_and(|until| {
-                // Only the first in line finds out; whoever comes after it does not need this host.
+                // Only the first caller tests it; the others do not need this host.
                 now < until || !up.is_empty()
             });
             if !passed_over && state.down.is_some() {
@@ -296,9 +298,9 @@ impl Hosts {
         self.all().into_iter().map(info).collect()
     }
 
-    /// Takes in the nodes of a cluster by name and address, and forgets those that came from the cluster
-    /// earlier and are in it no more, or elsewhere. What the caller named stays. An address that the client could not have
-    /// been built with is an error, and then nothing is taken in.
+    /// Adds the nodes of a cluster by name and address, and removes discovered ones that left the
+    /// cluster or moved. Addresses that the caller configured stay. An address that the client
+    /// could not have been built with is an error, and then nothing is added.
     pub(crate) fn update(&self, nodes: &[(String, Option<String>)]) -> Result<(), Error> {
         // An empty node list is invalid; ignore it.
         if nodes.is_empty() {
@@ -340,7 +342,7 @@ impl Hosts {
     }
 }
 
-/// The node a path below the API is about.
+/// The node that a path below the API is about.
 pub(crate) fn node_of(path: &str) -> Option<String> {
     let rest = path.strip_prefix(PVE.api)?.strip_prefix("/nodes/")?;
     let name = rest

@@ -1,7 +1,7 @@
 //! Limits on concurrent requests and on their rate.
 //!
-//! A Proxmox VE serves its API from three processes, each of which does one thing at a time (wire protocol
-//! §1). Asking more of them only makes everybody wait, other users included.
+//! Proxmox VE serves its API from three processes, each of which handles one request at a time
+//! (wire protocol §1). More concurrent requests only make all users wait longer.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,10 +19,10 @@ mod queue;
 
 use queue::{Lane, Queue, QueueStatus};
 
-/// A number of requests for each unit of time, with room for a burst.
+/// A number of requests for each unit of time, and a burst.
 ///
-/// A burst goes out as fast as the servers answer; after it, requests wait for their turn. The
-/// allowance fills up again while nothing is sent.
+/// A burst is sent without waiting; after it, requests wait. The allowance fills up again while
+/// nothing is sent.
 ///
 /// ```
 /// use proxmox_api::client::limit::Rate;
@@ -38,8 +38,8 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// So many requests each second on average, after a burst of ten seconds' worth. What is not a
-    /// number above zero counts as the lowest rate, one request in a day.
+    /// That many requests each second on average, after a burst of ten seconds' worth. A rate that
+    /// is not above zero counts as the lowest one, one request a day.
     pub fn per_second(rate: f64) -> Self {
         let rate = rate.max(1.0 / 86_400.0);
         Self {
@@ -49,19 +49,20 @@ impl Rate {
         }
     }
 
-    /// So many requests each minute on average, after a burst of ten seconds' worth.
+    /// That many requests each minute on average, after a burst of ten seconds' worth.
     pub fn per_minute(rate: f64) -> Self {
         Self::per_second(rate / 60.0)
     }
 
-    /// How many requests may go out at once after a time of rest; at least one.
+    /// The number of requests that may go out at once after a pause; at least one.
     pub const fn burst(mut self, burst: u32) -> Self {
         self.burst = if burst == 0 { 1 } else { burst };
         self
     }
 }
 
-/// The rates a client keeps to. GET reads; POST, PUT and DELETE write, and so do logins and uploads.
+/// The limits on the rate of a client's requests. GET counts as a read; POST, PUT, DELETE, logins
+/// and uploads count as writes.
 ///
 /// | setting | reads | writes |
 /// |---|---|---|
@@ -82,7 +83,7 @@ impl Rate {
 pub struct RateLimit {
     reads: Option<Rate>,
     writes: Option<Rate>,
-    /// Whether writes draw on the allowance of reads.
+    /// Whether writes use the allowance of reads.
     together: bool,
 }
 
@@ -96,7 +97,7 @@ impl RateLimit {
         }
     }
 
-    /// 10 requests a second whatever they do, evenly spaced.
+    /// 10 requests a second, reads and writes together, evenly spaced.
     pub fn strict() -> Self {
         Self::together(Rate::per_second(10.0).burst(1))
     }
@@ -135,14 +136,14 @@ impl From<Rate> for RateLimit {
     }
 }
 
-/// How often and how long requests waited for the limits of a client; see
+/// The number and duration of waits for the limits of a client; see
 /// [`Client::limit_waits`](crate::Client::limit_waits).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LimitWaits {
-    /// How many requests had to wait, those included that were given up meanwhile.
+    /// The number of requests that had to wait, including those that were dropped meanwhile.
     pub requests: u64,
-    /// How long they waited, added up.
+    /// The sum of their waiting times.
     pub total: Duration,
 }
 
@@ -156,7 +157,7 @@ pub(crate) struct Settings {
     pub(crate) rate: RateLimit,
 }
 
-/// Lets requests through.
+/// Admits requests.
 #[derive(Clone, Debug)]
 pub(crate) struct Limits(Arc<Shared>);
 
@@ -167,25 +168,26 @@ struct Shared {
     nanoseconds: AtomicU64,
 }
 
-/// The right to have one request under way.
+/// Permission to run one request.
 #[derive(Debug)]
 pub(crate) struct Permit {
     limits: Limits,
     node: Option<Arc<str>>,
-    /// How long it was waited for.
+    /// The time for which the request waited.
     pub(crate) waited: Duration,
 }
 
-/// Why a request was not let through.
+/// The reason why a request was not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotAdmitted {
-    /// The time was over while it waited.
+    /// Its deadline passed while it waited.
     TooLate,
-    /// The server asks for a pause that ends after the time is over.
+    /// The server asks for a pause that ends after the deadline.
     Asked(Duration),
 }
 
-/// A longer pause that a server asks for delays no other calls: its refusals are reported instead.
+/// A longer pause that a server asks for does not delay other calls; they get the server's refusals
+/// instead.
 const LONGEST_HOLD: Duration = Duration::from_secs(60);
 
 impl Limits {
@@ -201,7 +203,7 @@ impl Limits {
         self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the queue and wakes whom that concerns.
+    /// Changes the queue and wakes the affected tasks.
     fn change<T>(&self, change: impl FnOnce(&mut Queue, &mut Vec<Waker>) -> T) -> T {
         let mut wakers = Vec::new();
         let result = change(&mut self.queue(), &mut wakers);
@@ -216,8 +218,8 @@ impl Limits {
         }
     }
 
-    /// Waits until a request may go out, at most until `deadline`; it counts as under way until the permit is
-    /// dropped. Dropping the future leaves the queue.
+    /// Waits until a request may go out, at most until `deadline`; it counts as running until the
+    /// permit is dropped. Dropping the future leaves the queue.
     pub(crate) async fn acquire(
         &self,
         method: Method,
@@ -246,7 +248,7 @@ impl Limits {
             start,
             granted: false,
         };
-        // Not every runtime has a timer, so it is only asked for where there is a time to wait for.
+        // Not every runtime has a timer, so it is only used if there is a time to wait for.
         let mut sleep: Option<Pin<Box<Sleep>>> = None;
         let admitted = std::future::poll_fn(|context| {
             loop {
@@ -274,7 +276,7 @@ impl Limits {
         Ok(permit(start.elapsed()))
     }
 
-    /// Follows what an answer says about the rate. `clock` is for a time of day in it.
+    /// Applies the rate limit in an answer. `clock` is used for a time of day in it.
     pub(crate) fn observe(&self, answer: &WireResponse, clock: SystemTime) {
         let pause = match answer.status {
             429 => retry_after(answer).or_else(|| reset(answer, clock)),
@@ -338,7 +340,7 @@ fn remaining(answer: &WireResponse) -> Option<u64> {
     number(answer, "remaining")
 }
 
-/// Until new requests are let in. Some proxies send seconds, others the time of day.
+/// The time until new requests are admitted. Some proxies send seconds, others the time of day.
 fn reset(answer: &WireResponse, clock: SystemTime) -> Option<Duration> {
     const A_TIME_OF_DAY: u64 = 1_000_000_000;
     let number = number(answer, "reset")?;

@@ -1,4 +1,4 @@
-//! Logins, as a program asks for them.
+//! Explicit logins.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use crate::value::Secret;
 use crate::value::decode::decode_data;
 
 impl Client {
-    /// Logs in now rather than with the first call; checks a password. Does nothing for a client with a
-    /// token or a given ticket.
+    /// Logs in now instead of with the first call, for example to check a password. Does nothing
+    /// for a client with a token or a given ticket.
     ///
     /// # Errors
     /// [`Error::Auth`] if the server refuses the login or asks for a second factor; see
@@ -36,26 +36,28 @@ impl Client {
         self.0.auth.answer(&self.0, challenge, &answer.into()).await
     }
 
-    /// The session to go on with in another process, once somebody logged in; see
-    /// [`ClientBuilder::session`](crate::ClientBuilder::session). `None` for a client with an API token.
+    /// The session for use in another process, after a login; see
+    /// [`ClientBuilder::session`](crate::ClientBuilder::session). `None` for a client with an API
+    /// token.
     pub async fn save_session(&self) -> Option<SavedSession> {
         self.0.auth.save()
     }
 
-    /// Where the user's browser has to go to log in; see [`ClientBuilder::openid`](crate::ClientBuilder::openid).
+    /// The address to which the user's browser has to go to log in; see
+    /// [`ClientBuilder::openid`](crate::ClientBuilder::openid).
     ///
     /// # Errors
-    /// Those of every request; [`Error::Config`] for a client that logs in otherwise.
+    /// Those of every request; [`Error::Config`] for a client that does not use OpenID.
     pub async fn openid_url(&self) -> Result<String, Error> {
         self.0.auth.openid_url(&self.0).await
     }
 
-    /// Completes a login by OpenID. `url` is the address the browser was sent to at the end: the redirect URL with
-    /// `state` and `code` in its query.
+    /// Completes a login by OpenID. `url` is the address to which the browser was sent at the end:
+    /// the redirect URL with `state` and `code` in its query.
     ///
     /// # Errors
-    /// [`Error::Auth`] if the server does not accept it; [`Error::Config`] if either is missing, with what
-    /// the provider says about it.
+    /// [`Error::Auth`] if the server does not accept it; [`Error::Config`] if `state` or `code` is
+    /// missing, with the provider's error.
     pub async fn openid_login(&self, url: &str) -> Result<(), Error> {
         let (state, code) = read_redirect(url)?;
         self.0.auth.openid_login(&self.0, &state, &code).await

@@ -28,7 +28,7 @@ impl PathNode {
         }
     }
 
-    /// One literal segment down.
+    /// Appends a literal segment.
     #[must_use]
     pub(crate) fn literal(&self, segment: &str) -> Self {
         let mut at = self.clone();
@@ -37,13 +37,14 @@ impl PathNode {
         at
     }
 
-    /// One value down.
+    /// Appends a value.
     #[must_use]
     pub(crate) fn value(&self, name: &str, value: &dyn fmt::Display) -> Self {
         self.segment(name, &value.to_string(), false)
     }
 
-    /// One value down that may hold slashes: the server reads the rest of the path as one value there.
+    /// Appends a value that may contain slashes: the server reads the rest of the path as one
+    /// value.
     #[cfg(any(
         feature = "cluster-firewall",
         feature = "lxc",
@@ -55,7 +56,7 @@ impl PathNode {
         self.segment(name, &value.to_string(), true)
     }
 
-    /// A call of this path that is not read as any endpoint's.
+    /// A call of this path that belongs to no endpoint.
     #[cfg(feature = "console")]
     pub(crate) fn call(&self, method: Method) -> Call {
         Call {
@@ -71,7 +72,8 @@ impl PathNode {
             "" => Some("is empty"),
             "." | ".." => Some("would leave its place in the path"),
             _ if !slashes && value.contains('/') => Some("contains a slash"),
-            // Its patterns for values have none in them, so it would say that there is no such call.
+            // The server's patterns for path values match no white space, so it would report an
+            // unknown call.
             _ if value.contains([' ', '\t', '\n', '\r', '\x0b', '\x0c']) => {
                 Some("contains white space, which no server takes in a path")
             }

@@ -7,8 +7,8 @@ use crate::error::{CallId, Error};
 use crate::value::endpoint::Release;
 
 impl Client {
-    /// The release the server runs, such as 9.1. Asked for once; a client that outlives an upgrade keeps
-    /// the old answer.
+    /// The release of the server, such as 9.1. The client asks once; after an upgrade of the server
+    /// it keeps the old release.
     ///
     /// # Errors
     /// Those of `GET /version`, which every authenticated user may call.
@@ -16,8 +16,8 @@ impl Client {
         self.release().await
     }
 
-    /// Whether the server has the endpoint and all the parameters of a call, judged by its release. Sends
-    /// nothing but, once, `GET /version`. A call by plain path passes: nothing is known about it.
+    /// Checks by the server's release whether it has the endpoint and all the parameters of a call.
+    /// Sends only, once, `GET /version`. A call by plain path always passes.
     ///
     /// ```no_run
     /// # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {

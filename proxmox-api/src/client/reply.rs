@@ -1,4 +1,4 @@
-//! Answers as they came.
+//! Undecoded answers.
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,9 +27,9 @@ pub struct Reply {
     pub headers: Vec<(String, String)>,
     /// The body, decompressed.
     pub body: Bytes,
-    /// What of the request must not show, where there was any.
+    /// Secrets of the request, which must not appear in errors.
     pub(crate) secrets: Kept,
-    /// How much memory it may take once it is read.
+    /// The limit on the memory of the decoded answer.
     pub(crate) memory: usize,
 }
 
@@ -40,11 +40,11 @@ impl<'a> From<&'a Reply> for Received<'a> {
     }
 }
 
-/// Secrets of a request, for as long as the server may quote them.
+/// Secrets of a request, kept while the server may quote them.
 pub(crate) type Kept = Option<Arc<[Secret]>>;
 
 impl Reply {
-    /// One of which nothing but the body is known.
+    /// A reply of which only the body is known.
     #[cfg(feature = "guests")]
     pub(crate) fn of_body(body: Bytes) -> Self {
         Self {
@@ -67,7 +67,7 @@ impl fmt::Debug for Reply {
     }
 }
 
-/// The answer if its status is one of success, the refusal otherwise.
+/// The answer if its status means success, the refusal otherwise.
 pub(super) fn accept(
     name: &CallId,
     response: WireResponse,

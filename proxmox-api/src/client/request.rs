@@ -16,7 +16,7 @@ use crate::value::decode::{DecodeError, Extra, decode_answer, problem_of};
 use crate::value::encode::ToParam;
 use crate::value::endpoint::Method;
 
-/// A call and how to read its answer.
+/// A call and the decoder of its answer.
 ///
 /// Awaiting it sends it. Requests with optional parameters are types of their own that wrap this one.
 #[must_use = "a request does nothing until it is awaited"]
@@ -26,18 +26,18 @@ pub struct Request<T> {
     pub(crate) decode: Decode<T>,
 }
 
-/// How an answer is read; what stands beside its data goes to the last argument.
+/// The decoder of an answer; the members beside `data` go to the last argument.
 pub(crate) type Decode<T> = fn(&Client, &Reply, &mut Extra) -> Result<T, DecodeError>;
 
 impl<T> Request<T> {
-    /// Sets any parameter by its wire name, for what this crate does not know yet.
+    /// Sets any parameter by its wire name, for parameters that this crate does not know.
     pub fn param(mut self, key: impl Into<String>, value: impl ToParam) -> Self {
         self.call.put(key.into().into(), &value);
         self
     }
 
-    /// Sets many parameters by their wire names, such as those of a JSON object; what is `None` or null is left
-    /// out.
+    /// Sets many parameters by their wire names, such as those of a JSON object; `None` and null
+    /// are left out.
     pub fn params<K: Into<String>, V: ToParam>(
         mut self,
         params: impl IntoIterator<Item = (K, V)>,
@@ -46,20 +46,20 @@ impl<T> Request<T> {
         self
     }
 
-    /// Says that it does no harm if the server acts on this twice, so that it is sent again where a GET would
-    /// be; see [`RetryPolicy`](crate::client::retry::RetryPolicy).
+    /// Marks the request as safe to send twice, so that it is sent again where a GET would be; see
+    /// [`RetryPolicy`](crate::client::retry::RetryPolicy).
     pub fn repeatable(mut self) -> Self {
         self.call.repeatable = true;
         self
     }
 
-    /// What will be sent.
+    /// The call that will be sent.
     #[must_use]
     pub fn call(&self) -> &Call {
         &self.call
     }
 
-    /// Binds the request to a client, replacing the one it came from.
+    /// Binds the request to a client, instead of the one that made it.
     pub fn with_client(mut self, client: &Client) -> Self {
         self.client = Some(client.clone());
         self
@@ -129,9 +129,9 @@ pub(crate) fn exchange(
 }
 
 impl Client {
-    /// A call of any path, for endpoints this crate does not know. `path` starts with a slash, goes below `/api2/json`
-    /// and is sent as it is; what a query in it holds counts as parameters. The answer's data is read as any type that
-    /// serde can read, [`Value`] for whatever comes.
+    /// A call of any path, for endpoints that this crate does not know. `path` starts with a slash,
+    /// is relative to `/api2/json` and is sent as it is; a query in it is read as parameters. The
+    /// data of the answer is decoded as any type that serde can read; [`Value`] accepts anything.
     ///
     /// ```no_run
     /// # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
@@ -169,7 +169,7 @@ impl Client {
     }
 }
 
-/// How answers are read.
+/// Decoders of answers.
 pub(crate) mod reply {
     use std::any::Any;
 
@@ -178,7 +178,7 @@ pub(crate) mod reply {
         problem_of,
     };
 
-    /// Accepts any answer and reads nothing of it.
+    /// Accepts any answer and decodes nothing.
     #[cfg(any(
         feature = "access",
         feature = "cluster",
@@ -198,7 +198,7 @@ pub(crate) mod reply {
         extra: &mut Extra,
     ) -> Result<T, DecodeError> {
         let data: Value = decode_answer(reply, extra)?;
-        // A copy would double what it takes.
+        // A copy would double the memory.
         let data = match (Box::new(data) as Box<dyn Any>).downcast() {
             Ok(same) => return Ok(*same),
             Err(other) => other.downcast().map(|data| *data).unwrap_or(Value::Null),

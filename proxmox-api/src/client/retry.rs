@@ -1,7 +1,7 @@
-//! When a request is sent again.
+//! Retries of requests.
 //!
-//! The rule that stands above every setting: what may have arrived is repeated only if it reads, or if the
-//! caller said that repeating it does no harm.
+//! One rule precedes every setting: a request that may have arrived is repeated only if it only
+//! reads, or if the caller marked it as safe to repeat.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::error::Failure;
 use crate::transport::{TransportError, WireResponse, retry_after};
 
-/// How often, how fast and for how long a request is sent again.
+/// The number, the pace and the duration of retries.
 ///
 /// | what happened | GET, or [`repeatable`](crate::request::Request::repeatable) | others |
 /// |---|---|---|
@@ -22,9 +22,9 @@ use crate::transport::{TransportError, WireResponse, retry_after};
 /// | status 502, 503, 504 or 595 | again | no |
 /// | any other refusal, status 500 above all | no | no |
 ///
-/// The pause before a repetition is chosen at random between nothing and a bound that doubles each time, so
-/// that many clients do not come back at once. Where the server says how long to wait (`Retry-After`), it
-/// gets that.
+/// The pause before a retry is random between zero and a bound that doubles each time, so that many
+/// clients do not return at once. A pause that the server asks for (`Retry-After`) takes
+/// precedence.
 ///
 /// ```
 /// use std::time::Duration;
@@ -48,8 +48,8 @@ pub struct RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// The usual one: 3 attempts with pauses of up to 100 ms at first and 5 s at most, within 30 seconds,
-    /// and a budget of 20.
+    /// The default: 3 attempts with pauses of up to 100 ms at first and 5 s at most, within 30
+    /// seconds, and a budget of 20.
     pub const fn new() -> Self {
         Self {
             attempts: 3,
@@ -60,8 +60,8 @@ impl RetryPolicy {
         }
     }
 
-    /// Sends nothing twice. A client of several hosts still goes on to the next one while none could be
-    /// connected to.
+    /// No retries. A client with several hosts still tries the next one while no connection is
+    /// made.
     pub const fn none() -> Self {
         Self {
             attempts: 1,
@@ -69,34 +69,35 @@ impl RetryPolicy {
         }
     }
 
-    /// How often a request is sent at most, the first time included; at least once.
+    /// The maximum number of attempts, the first one included; at least one.
     pub const fn attempts(mut self, attempts: u32) -> Self {
         self.attempts = if attempts == 0 { 1 } else { attempts };
         self
     }
 
-    /// The bounds of the pause: before the first repetition, and before any.
+    /// The bounds of the pause: before the first retry, and of any later one.
     pub const fn backoff(mut self, first: Duration, longest: Duration) -> Self {
         self.first = first;
         self.longest = longest;
         self
     }
 
-    /// No repetition starts later than this after the first attempt did. One that would have to wait longer
-    /// is not made at all.
+    /// The time after the first attempt in which retries may start. A retry that would have to
+    /// start later is not made.
     pub const fn within(mut self, within: Duration) -> Self {
         self.within = within;
         self
     }
 
-    /// How many repetitions the client has in its budget, over all its calls. Each takes one away, and ten
-    /// answered requests give one back: a server that is down is not asked three times as much.
+    /// The number of retries in the client's budget, shared by all its calls. Each retry takes one,
+    /// and ten answered requests give one back, so that an unreachable server does not get three
+    /// times the load.
     pub const fn budget(mut self, budget: u32) -> Self {
         self.budget = budget;
         self
     }
 
-    /// The bound of the pause before a repetition, counted from 0.
+    /// The bound of the pause before a retry, counted from 0.
     fn bound(&self, repetition: u32) -> Duration {
         let doubled = 2u32
             .checked_pow(repetition)
@@ -111,10 +112,10 @@ impl Default for RetryPolicy {
     }
 }
 
-/// What became of one attempt.
+/// The outcome of one attempt.
 pub(crate) type Outcome<'a> = Result<&'a WireResponse, &'a TransportError>;
 
-/// A policy and what is left of its budget.
+/// A policy and the rest of its budget.
 #[derive(Clone, Debug)]
 pub(crate) struct RetryBudget(Arc<Shared>);
 
@@ -125,7 +126,7 @@ struct Shared {
     left: AtomicU32,
 }
 
-/// A repetition that is to come. It goes back into the budget unless it is used.
+/// A retry that was decided. It returns to the budget unless it is used.
 #[derive(Debug)]
 pub(crate) struct Repetition {
     pub(crate) pause: Duration,
@@ -156,9 +157,9 @@ impl RetryBudget {
         Self(Arc::new(Shared { policy, left }))
     }
 
-    /// The next attempt and how long to wait before it; `None` if there is to be none. `left` is the time the call has
-    /// yet, `spent` that since
-    /// the first attempt, `elsewhere` whether the next one goes to another host.
+    /// The next attempt and the pause before it; `None` if there is none. `left` is the remaining
+    /// time of the call, `spent` the time since the first attempt, `elsewhere` whether the next
+    /// attempt goes to another host.
     pub(crate) fn next(
         &self,
         outcome: &Outcome<'_>,
@@ -203,7 +204,7 @@ impl RetryBudget {
             .is_ok()
     }
 
-    /// A request was answered.
+    /// Counts an answered request.
     pub(crate) fn deposit(&self) {
         self.refund(1);
     }
@@ -217,7 +218,8 @@ impl RetryBudget {
     }
 }
 
-/// Whether another attempt can succeed and do no harm, and the pause the server asks for before it.
+/// Whether another attempt can succeed and is safe, and the pause that the server asks for before
+/// it.
 pub(crate) fn retry_delay(outcome: &Outcome<'_>, repeatable: bool) -> Option<Option<Duration>> {
     let (failure, asked) = match outcome {
         Ok(answer) => (Failure::Refused(answer.status), retry_after(answer)),
@@ -229,7 +231,7 @@ pub(crate) fn retry_delay(outcome: &Outcome<'_>, repeatable: bool) -> Option<Opt
         .then_some(asked)
 }
 
-/// Good enough to spread repetitions: the keys of a hasher, which are random.
+/// Random enough to spread retries: the random keys of a hasher.
 fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }

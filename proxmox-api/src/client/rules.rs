@@ -1,4 +1,4 @@
-//! What the client knows about requests and answers without looking at their meaning.
+//! Checks of requests and answers that do not depend on the endpoint.
 
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
@@ -33,8 +33,8 @@ pub(super) fn with_auth_headers(request: &WireRequest, grant: &AuthHeaders) -> W
     request
 }
 
-/// Values that a server may quote in an error and that must not get into a log; of a property string also the values
-/// of its keys.
+/// Values that a server may quote in an error and that must not be logged; for a property string
+/// also the values of its keys.
 pub(super) fn secrets_of(call: &Call) -> impl Iterator<Item = &str> {
     (call.params.iter())
         .filter(|(name, _)| call.is_secret(name))
@@ -49,13 +49,14 @@ pub(super) fn secrets_of(call: &Call) -> impl Iterator<Item = &str> {
         })
 }
 
-/// The same, to be kept beyond the call.
+/// The same, owned, for use after the call.
 pub(crate) fn kept_secrets(call: &Call) -> Kept {
     let kept: Vec<_> = secrets_of(call).map(Secret::from).collect();
     (!kept.is_empty()).then(|| kept.into())
 }
 
-/// What the server answers without knowing who asks ([wire protocol §7](crate::guide::wire_protocol)).
+/// Whether the server answers the call without authentication ([wire protocol
+/// §7](crate::guide::wire_protocol)).
 pub(super) fn is_unauthenticated(method: Method, path: &str) -> bool {
     matches!(
         (method, path),
@@ -68,11 +69,12 @@ pub(super) fn is_unauthenticated(method: Method, path: &str) -> bool {
     )
 }
 
-/// What a refusal may take once it is read.
+/// The memory limit for a decoded refusal.
 const MEMORY: usize = 32 * 1024 * 1024;
 
-/// Refused before the request was looked at. The server answers that without a body, and something between may
-/// make one of the reason phrase. Endpoints that check a password of their own answer 401 with another text.
+/// Whether the server refused the session before it looked at the request. Such an answer has no
+/// body, though a proxy may make one of the reason phrase. Endpoints that check a password
+/// themselves answer 401 with another text.
 pub(super) fn refuses_session(response: &WireResponse) -> bool {
     const BEFORE_THE_ENDPOINT: &[&str] = &[
         "No ticket",
@@ -95,8 +97,8 @@ pub(super) fn is_page(response: &WireResponse) -> bool {
         && response.header("content-disposition").is_none()
 }
 
-/// A path outside the API, which may have a query. The address goes right before it, so what it starts with decides where
-/// the request goes.
+/// A path outside the API, which may have a query. It is appended to the address, so its first
+/// character decides where the request goes.
 pub(super) fn check_query(path: &str) -> Result<(), String> {
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
     if let Some(c) = query.chars().find(|c| !c.is_ascii_graphic() || *c == '#') {
@@ -111,8 +113,8 @@ pub(super) fn check_query(path: &str) -> Result<(), String> {
     }
 }
 
-/// The server drops empty segments and the way there resolves dotted ones, so either would reach
-/// another endpoint than was meant.
+/// The server drops empty segments, and clients and proxies resolve dot segments, so either would
+/// reach another endpoint.
 pub(super) fn check_path(path: &str) -> Result<(), String> {
     let Some(rest) = path.strip_prefix('/') else {
         return Err(format!("the path {path:?} does not start with a slash"));

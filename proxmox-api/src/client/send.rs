@@ -1,7 +1,8 @@
-//! The one way in which anything is sent: typed calls, streams, uploads, downloads, consoles, logins and files.
+//! The driver of all requests: typed calls, streams, uploads, downloads, consoles, logins and
+//! files.
 //!
-//! All of them go through the same checks, login, limits, deadline, hosts, decision on repetition and span. What
-//! differs is how one exchange is made, which is an [`Exchange`].
+//! All of them share checks, login, limits, deadline, hosts, retry decisions and the span. They
+//! differ in how one exchange is made, which is an [`Exchange`].
 
 use std::borrow::Cow;
 use std::future::poll_fn;
@@ -38,18 +39,19 @@ use crate::value::encode::Params;
 use crate::value::endpoint::{Endpoint, Method, Release};
 use crate::value::product::PVE;
 
-/// A longer body is refused, and the connection closed while it may still be on its way ([wire protocol §2](crate::guide::wire_protocol)).
+/// The server refuses a longer body, and closes the connection while the body may still be on its
+/// way ([wire protocol §2](crate::guide::wire_protocol)).
 pub(super) const BODY_LIMIT: usize = 512 * 1024;
-/// The same before [`WITH_LARGE_BODIES`].
+/// The limit before [`WITH_LARGE_BODIES`].
 pub(super) const OLD_BODY_LIMIT: usize = 64 * 1024;
 const WITH_LARGE_BODIES: Release = Release::new(8, 4);
 
-/// What a transport brought back.
+/// The result of an exchange.
 pub(crate) enum Received {
     Whole(WireResponse),
-    /// An accepted answer whose body is still coming.
+    /// An accepted answer whose body is still arriving.
     Open(OpenResponse),
-    /// A connection that is no HTTP any more, and the answer that says so.
+    /// A connection that has switched protocols, and the answer that says so.
     #[cfg(feature = "console")]
     Switched(WireResponse, Box<dyn Duplex>),
 }
@@ -65,10 +67,10 @@ impl Received {
     }
 }
 
-/// Why an exchange brought nothing back.
+/// The reason why an exchange has no result.
 pub(crate) enum Failed {
     Transport(TransportError),
-    /// Something on this side, which another attempt would not change.
+    /// A local failure, which another attempt would not change.
     Here(Error),
 }
 
@@ -89,7 +91,7 @@ pub(crate) trait Exchange: Send {
         true
     }
 
-    /// Whether it lasts as long as a body flows, so that the time for it is no part of the call's.
+    /// Whether it streams a body, so that the call's time limit does not cover it.
     fn flows(&self) -> bool {
         false
     }
@@ -104,7 +106,7 @@ impl Exchange for Plain {
     }
 }
 
-/// What a call gave, and the server it came from.
+/// The result of a call, and the server it came from.
 pub(crate) struct Delivery {
     pub(crate) delivered: Delivered,
     pub(crate) origin: String,
@@ -118,7 +120,7 @@ pub(crate) enum Delivered {
 }
 
 impl Client {
-    /// Sends a call and gives what an accepted answer holds.
+    /// Sends a call and returns the result of the accepted answer.
     pub(crate) fn deliver<'a>(
         &'a self,
         name: &'a CallId,
@@ -140,7 +142,7 @@ impl Client {
         })
     }
 
-    /// A text of the server without what it may repeat of a call's secrets and of the client's own.
+    /// A server's text without the secrets of a call and of the client.
     pub(crate) fn without_secrets(&self, call: &Kept, text: String) -> String {
         let call = call.iter().flat_map(|kept| kept.iter());
         let clean = match self.0.scrubber(call.map(Secret::expose)).text(&text) {
@@ -150,7 +152,8 @@ impl Client {
         clean.unwrap_or(text)
     }
 
-    /// The error for an answer that did not decode. What is wrong is said with names that the server chose.
+    /// The error for an answer that did not decode. Its path consists of names that the server
+    /// chose.
     pub(crate) fn undecodable(&self, name: CallId, call: &Kept, error: DecodeError) -> Error {
         Error::decode(name, error.each(|text| self.without_secrets(call, text)))
     }
@@ -177,8 +180,7 @@ impl Client {
     }
 }
 
-/// The future of an untyped call.
-/// When a call has to be over.
+/// The time limit of a call, and its deadline.
 #[derive(Clone, Copy)]
 struct Deadline {
     timeout: Option<Duration>,
@@ -191,7 +193,7 @@ impl Deadline {
         Self { timeout, at }
     }
 
-    /// What the work gives, or `None` if that takes too long.
+    /// The result of the work, or `None` if it takes too long.
     async fn within<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         match self.at {
             Some(at) => tokio::time::timeout_at(at, work).await.ok(),
@@ -205,7 +207,7 @@ impl Deadline {
     }
 }
 
-/// A host that was tried, how that went, and the hosts before it that could not be connected to.
+/// The host of an attempt, its outcome, and the hosts before it to which no connection was made.
 struct Attempt {
     host: Arc<Host>,
     outcome: Result<Received, TransportError>,
@@ -225,7 +227,8 @@ impl Sender<'_> {
         let (inner, call) = (self.inner, self.call);
         let open = call.scope == Scope::Outside || is_unauthenticated(call.method, &call.path);
         let request = self.prepare(open).await?;
-        // What is open to everybody goes without: a ticket or token that is out of date would only get in the way.
+        // Unauthenticated endpoints get no headers: an expired ticket or token would make them
+        // fail.
         let mut grant = AuthHeaders::default();
         if !open {
             let granted = inner.auth.authorize(inner, call.method != Method::Get);
@@ -265,8 +268,8 @@ impl Sender<'_> {
                     grant = replaced;
                     continue;
                 }
-                // A young ticket that was given to the client is wrong for another reason; one of its own login was
-                // right before.
+                // The server refused a recent ticket that the client was given for another reason;
+                // a ticket of its own login was valid before.
                 expired = inner.auth.has_password() || refused.is_over((inner.clock)());
             }
             let reply = match self.check_response(answer, grant.session.as_deref()) {
@@ -286,7 +289,7 @@ impl Sender<'_> {
         }
     }
 
-    /// Checks all that can be checked before anything is sent, and writes the request, which is for no host yet.
+    /// Makes all checks that need no server, and writes the request, without a host.
     async fn prepare(&self, open: bool) -> Result<WireRequest, Error> {
         let (inner, call) = (self.inner, self.call);
         let refuse = |kind| Err(Error::request(self.name, kind));
@@ -328,7 +331,7 @@ impl Sender<'_> {
         }
     }
 
-    /// The parameters by the names that the server's release has, where those differ.
+    /// The parameters by the names of the server's release, if those differ.
     async fn renamed(&self) -> Result<Option<Params>, Error> {
         let names = self.call.endpoint.map_or(&[][..], |known| known.renamed);
         let named = |old: &str| {
@@ -364,13 +367,13 @@ impl Sender<'_> {
         }
     }
 
-    /// Waits for a login, which is the client's and goes on without this call.
+    /// Waits for a login, which belongs to the client and continues without this call.
     async fn logged_in<T>(
         &self,
         login: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
         let mut login = std::pin::pin!(login);
-        // Mostly there is nothing to wait for, and not every runtime has a timer.
+        // Usually there is nothing to wait for, and not every runtime has a timer.
         let once = poll_fn(|context| Poll::Ready(login.as_mut().poll(context)));
         let result = match once.await {
             Poll::Ready(result) => Some(result),
@@ -386,8 +389,8 @@ impl Sender<'_> {
         Error::late(self.name, self.deadline.timeout.unwrap_or_default(), what)
     }
 
-    /// Sends a request to the host it is for, to another one while none can be connected to, and again
-    /// where that does no harm. Gives an answer and where it came from.
+    /// Sends a request to its host, to another host while no connection is made, and again where
+    /// that is safe. Returns the answer and the host that sent it.
     async fn attempts(
         &mut self,
         request: WireRequest,
@@ -436,7 +439,7 @@ impl Sender<'_> {
                     }
                 }
             }
-            // There is at least one host, and the last one always gives an outcome.
+            // There is at least one host, and the last one always has an outcome.
             let Some(tried) = tried else { break };
             let head: Outcome<'_> = tried.outcome.as_ref().map(Received::head);
             if let Ok(answer) = head {
@@ -445,7 +448,7 @@ impl Sender<'_> {
             if !exchange.can_repeat() || retry_delay(&head, repeatable).is_none() {
                 return self.finish(tried);
             }
-            // Asking for the order may take a host's turn to be tried, so not without need.
+            // Asking for the candidates may use up a host's turn to be tested, so only on demand.
             hosts = inner.hosts.candidates(node.as_deref());
             let elsewhere = (hosts.first()).is_some_and(|next| !Arc::ptr_eq(next, &tried.host));
             let (spent, left) = (start.elapsed(), self.deadline.left());
@@ -479,7 +482,8 @@ impl Sender<'_> {
         request.limit = limit;
         let sent = exchange.send(transport, request);
         let outcome = match limit {
-            // A transport keeps to the limit by itself and knows more then; this is for one that does not.
+            // A transport that keeps the limit itself gives a better error; this is for one that
+            // does not.
             Some(TimeLimit { at, of }) => match tokio::time::timeout_at(at.into(), sent).await {
                 Ok(outcome) => outcome,
                 Err(_) => Err(TransportError::timed_out(of).into()),
@@ -497,7 +501,7 @@ impl Sender<'_> {
         }
     }
 
-    /// The limit for one attempt: its own, or what is left of the call's.
+    /// The limit for one attempt: its own, or the remaining time of the call.
     fn limit(&self, now: Instant) -> Option<TimeLimit> {
         let call = (self.deadline.at).zip(self.deadline.timeout);
         let own = (self.inner.attempt_timeout)
@@ -512,7 +516,7 @@ impl Sender<'_> {
         })
     }
 
-    /// What is known of an earlier attempt says more than that there was no time for another one.
+    /// An earlier attempt says more than the lack of time for another one.
     fn not_admitted(
         &self,
         why: NotAdmitted,
@@ -532,7 +536,7 @@ impl Sender<'_> {
         }))
     }
 
-    /// The answer, or the error for an exchange that is not to be made again.
+    /// The answer, or the error for an exchange that is not repeated.
     fn finish(&self, tried: Attempt) -> Result<(Received, String), Error> {
         let Attempt {
             host,
@@ -554,7 +558,7 @@ impl Sender<'_> {
         }
     }
 
-    /// Whether an answer is one, and what it refuses if not.
+    /// Checks that the answer comes from the API and is not a refusal.
     fn check_response(
         &self,
         response: WireResponse,
@@ -588,7 +592,7 @@ impl Sender<'_> {
     fn note_release(&self, reply: &Reply) {
         let tells = self.call.method == Method::Get && self.call.path == availability::VERSION;
         if tells && let Ok(release) = availability::release_of(reply) {
-            // Fails where it is known already.
+            // Fails if it is known already.
             let _ = self.inner.release.set(release);
         }
     }

@@ -1,4 +1,4 @@
-//! What a client was built with, to be read.
+//! The settings of a client, for reading.
 
 use std::time::Duration;
 
@@ -7,43 +7,44 @@ use super::retry::RetryPolicy;
 use super::state::Client;
 use crate::tls::Fingerprint;
 
-/// What a client was built with, apart from credentials, further headers and other secrets; see [`Client::settings`].
+/// The settings of a client, without credentials, further headers and other secrets; see
+/// [`Client::settings`].
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ClientSettings {
-    /// The addresses, the first one first.
+    /// The addresses, in order of preference.
     pub urls: Vec<String>,
-    /// Certificates that are trusted by their fingerprints.
+    /// The fingerprints of trusted certificates.
     pub fingerprints: Vec<Fingerprint>,
     /// Whether any certificate is trusted.
     pub accepts_invalid_certs: bool,
-    /// The time for a whole call.
+    /// The time limit of a whole call.
     pub timeout: Option<Duration>,
-    /// The time for one attempt of it.
+    /// The time limit of one attempt.
     pub attempt_timeout: Option<Duration>,
-    /// The time for a connection.
+    /// The time limit for a connection.
     pub connect_timeout: Duration,
-    /// What is sent again.
+    /// The policy for retries.
     pub retry: RetryPolicy,
-    /// How many requests go out in a row.
+    /// The limit on the rate of requests.
     pub rate_limit: RateLimit,
-    /// How many are under way at once.
+    /// The maximum of concurrent requests.
     pub at_once: usize,
-    /// How many of them for one node.
+    /// The maximum of concurrent requests for one node.
     pub at_once_per_node: usize,
-    /// What the client calls itself.
+    /// The name of the client in the server's access log.
     pub user_agent: String,
-    /// Whether values that no known release takes are kept back.
+    /// Whether values that no known release accepts are refused before sending.
     pub checks_parameters: bool,
-    /// Whether calls that the server's release lacks are kept back.
+    /// Whether calls that the server's release lacks are refused before sending.
     pub checks_availability: bool,
-    /// Whether calls that want a ticket are kept back from a token.
+    /// Whether calls that need a ticket are refused before sending if the client has a token.
     pub checks_token_access: bool,
 }
 
 impl Client {
-    /// What the client was built with. Programs that hand their settings on, or show them, need not keep them beside it;
-    /// [`Client::user`] and [`Client::default_node`] tell the rest.
+    /// The settings of the client, so that programs that show them or pass them on need not keep
+    /// them. [`Client::user`] and [`Client::default_node`] return the rest.
     #[must_use]
     pub fn settings(&self) -> &ClientSettings {
         &self.0.settings

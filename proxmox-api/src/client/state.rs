@@ -1,4 +1,4 @@
-//! What all clones of a client share.
+//! The state that all clones of a client share.
 
 #[cfg(feature = "guests")]
 use std::any::Any;
@@ -60,8 +60,8 @@ const JSON: &str = "application/json";
 /// | refuses to send a token where a ticket is needed | yes | [`ClientBuilder::check_token_access`](crate::ClientBuilder::check_token_access) |
 /// | refuses to send what the server's release lacks | no | [`ClientBuilder::check_availability`](crate::ClientBuilder::check_availability) |
 ///
-/// Nothing that may have arrived and changes something is ever sent twice, unless the request says that this does no
-/// harm.
+/// A request that changes something and may have arrived is never sent twice, unless it is marked
+/// as safe to repeat.
 #[derive(Clone)]
 pub struct Client(pub(super) Arc<Inner>);
 
@@ -75,21 +75,21 @@ pub(crate) struct Inner {
     pub(super) clock: Clock,
     pub(super) user_agent: String,
     pub(super) node: Option<String>,
-    /// Whether every call is held against the server's release before it is sent.
+    /// Whether every call is checked against the server's release before it is sent.
     pub(super) checks: bool,
-    /// Whether values that no known release takes are kept back.
+    /// Whether values that no known release accepts are refused before sending.
     pub(super) checks_parameters: bool,
     pub(super) checks_tokens: bool,
     pub(super) headers: Vec<(String, Secret)>,
     pub(super) bounds: Bounds,
     pub(super) settings: ClientSettings,
-    /// The time for a whole call; none unless set with a transport of the caller's own.
+    /// The time limit of a whole call; `None` by default for a transport of the caller's own.
     pub(super) timeout: Option<Duration>,
     pub(super) attempt_timeout: Option<Duration>,
     pub(super) release: OnceCell<Release>,
-    /// How many requests have a number.
+    /// The number of requests so far.
     pub(super) numbered: AtomicU64,
-    /// What layers above keep with the client.
+    /// The state of higher layers.
     #[cfg(feature = "guests")]
     pub(super) kept: Extensions,
     pub(super) task_poll: Option<Duration>,
@@ -104,14 +104,14 @@ impl Client {
         self.0.base.to_string()
     }
 
-    /// Who the client is to the server: `user@realm`, or `user@realm!name` for a token.
+    /// The user as the server sees it: `user@realm`, or `user@realm!name` for a token.
     #[must_use]
     pub fn user(&self) -> Option<&str> {
         self.0.auth.user()
     }
 
-    /// The node given to [`ClientBuilder::default_node`](crate::ClientBuilder::default_node) or as `PROXMOX_NODE`, for programs that work on
-    /// one node. The client itself makes no use of it.
+    /// The node given to [`ClientBuilder::default_node`](crate::ClientBuilder::default_node) or as
+    /// `PROXMOX_NODE`, for programs that work on one node. The client itself does not use it.
     #[must_use]
     pub fn default_node(&self) -> Option<&str> {
         self.0.node.as_deref()
@@ -123,8 +123,9 @@ impl Client {
         self.0.hosts.list()
     }
 
-    /// How often requests of this client, all its clones included, waited for its own limits: concurrency, rate, and
-    /// pauses that the server asked for. With the feature `tracing`, each wait is an event in the span of its call too.
+    /// The number and duration of this client's waits (all its clones included) for its own limits:
+    /// concurrency, rate, and pauses that the server asked for. With the feature `tracing`, each
+    /// wait is also an event in the span of its call.
     #[must_use]
     pub fn limit_waits(&self) -> LimitWaits {
         self.0.limits.waits()
@@ -139,7 +140,7 @@ impl Client {
         self.0.guest_places
     }
 
-    /// What a call is called in errors, from now on.
+    /// The identification of a call in errors, with the next number.
     pub(crate) fn call_id(&self, call: &Call) -> CallId {
         self.number(call.id())
     }
@@ -157,7 +158,7 @@ impl Client {
         name.numbered(self.0.numbered.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
-    /// What all clones of this client share of a type: one value, made at the first use.
+    /// The value of a type that all clones of this client share, made at the first use.
     #[cfg(feature = "guests")]
     pub(crate) fn keep<T: Any + Send + Sync + Default>(&self) -> Arc<T> {
         self.0.kept.get()
@@ -171,14 +172,14 @@ impl fmt::Debug for Client {
 }
 
 impl Inner {
-    /// Whether the server would only say that it wants a ticket for this.
+    /// Whether the client has a token and the endpoint accepts tickets only.
     pub(super) fn refuses_token(&self, call: &Call) -> bool {
         self.checks_tokens
             && self.auth.is_token()
             && call.endpoint.is_some_and(|endpoint| !endpoint.allow_token)
     }
 
-    /// A request that is for no host yet.
+    /// A request without a host.
     pub(super) fn compose(&self, method: Method, path: &str, params: &Params) -> WireRequest {
         let mut path = path.to_owned();
         let mut body = String::new();
@@ -208,7 +209,7 @@ impl Inner {
         request
     }
 
-    /// For texts that may repeat what was sent: what goes with every request, and `more`.
+    /// A filter for texts that may quote secrets: those of every request, and `more`.
     pub(super) fn scrubber<'a>(&'a self, more: impl Iterator<Item = &'a str>) -> Scrubber {
         let headers = self.headers.iter().map(|(_, value)| value.expose());
         Scrubber::new(more.chain(self.auth.secrets()).chain(headers))

@@ -1,4 +1,4 @@
-//! The client against scripted answers, and against a socket where the bytes matter.
+//! The client against scripted answers, and against a socket where single bytes matter.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,7 +30,7 @@ fn call(method: Method, path: &str, params: &[(&'static str, &str)]) -> Call {
     call
 }
 
-/// A clock that stands still until it is moved.
+/// A clock that stands still until the test moves it.
 #[derive(Clone, Default)]
 struct Hands(Arc<AtomicU64>);
 
@@ -52,7 +52,7 @@ fn login_answer(number: usize) -> String {
     )
 }
 
-/// Hands out ticket after ticket and accepts every other request with `{"data":null}`.
+/// Issues a new ticket for each login and accepts every other request with `{"data":null}`.
 fn friendly() -> Fake {
     let mut logins = 0;
     Fake::new(move |request| {
@@ -424,7 +424,7 @@ async fn a_second_factor_is_asked_for_and_answered() {
 
 fn with_ticket(fake: &Fake, hands: &Hands) -> Client {
     Client::builder("pve1")
-        // Made at 1800000000 by the server's clock, which is where the clock of the tests starts.
+        // Issued at 1800000000 by the server's clock, where the clock of the tests starts.
         .ticket("PVE:root@pam:6B49D200::given+", Some("csrf".into()))
         .transport(Arc::new(fake.clone()))
         .retry(RetryPolicy::none())
@@ -636,7 +636,7 @@ async fn requests_are_numbered_and_errors_tell_the_number() {
     });
     let client = with_password(&fake, &hands);
     let mut numbers = Vec::new();
-    // The login takes the second number: the call that needs it has the first by then.
+    // The login has the second number: the call that needs it has the first.
     for (path, shown) in [
         ("/refused", "GET /refused #1: 500 no"),
         ("/reset", "GET /reset #3: no usable answer"),
@@ -1120,7 +1120,7 @@ async fn no_text_shows_a_secret() {
         if request.path.ends_with("/access/ticket") {
             return ok(login_answer(1));
         }
-        // A server that quotes all it got.
+        // A server that quotes everything it received.
         let headers: Vec<_> = request
             .headers
             .iter()
@@ -1218,7 +1218,7 @@ fn everything_can_move_between_threads() {
 /// The future of an answer.
 type Exchange = BoxFuture<'static, Result<WireResponse, TransportError>>;
 
-/// Answers by a function that may wait, and counts what it was asked for.
+/// Answers by an asynchronous function, and counts the requests.
 struct SlowTransport<F>(F, Mutex<Vec<String>>);
 
 impl<F: Fn(String) -> Exchange + Send + Sync + 'static> SlowTransport<F> {
@@ -1246,7 +1246,7 @@ impl<F: Fn(String) -> Exchange + Send + Sync> Transport for SlowTransport<F> {
     }
 }
 
-/// Logs in by itself, after so much time, and answers everything else at once.
+/// Answers a login after this time, and everything else at once.
 fn slow_login(
     time: Duration,
     login: impl Fn() -> Result<WireResponse, TransportError> + Send + Sync + 'static,
@@ -1272,7 +1272,7 @@ fn patient(transport: Arc<dyn Transport>, seconds: u64) -> ClientBuilder {
         .timeout(Duration::from_secs(seconds))
 }
 
-/// So many calls at once; the errors, and the seconds that took.
+/// Sends that many calls at once; returns the errors and the duration in seconds.
 async fn at_once(client: &Client, count: usize) -> (Vec<Result<Reply, Error>>, f64) {
     let start = tokio::time::Instant::now();
     let mut calls = tokio::task::JoinSet::new();
@@ -1333,7 +1333,7 @@ async fn all_who_wait_for_a_login_share_its_failure() {
     }
     assert!((0.9..1.1).contains(&took), "{took}");
     assert_eq!(server.count("/access/ticket"), 1);
-    // It says nothing about the password, so the next call asks anew.
+    // A timeout says nothing about the password, so the next call asks again.
     at_once(&client, 1).await;
     assert_eq!(server.count("/access/ticket"), 2);
 }
@@ -1468,7 +1468,7 @@ async fn a_pause_beyond_the_time_of_a_call_ends_it_at_once() {
     assert_eq!(fake.lines().len(), 1);
 }
 
-/// Without any runtime: an exchange that is answered at once asks for no timer.
+/// Without any runtime: an exchange that is answered at once uses no timer.
 #[test]
 fn a_call_that_waits_for_nothing_needs_no_runtime() {
     let client = friendly().token_client();

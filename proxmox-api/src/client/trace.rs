@@ -1,7 +1,7 @@
-//! Spans for what is sent, with the feature `tracing`; nothing without it.
+//! Spans for requests, with the feature `tracing`; nothing without it.
 //!
-//! A span holds the verb, the path's template, the number that errors show, and how it went. Nothing of what was sent or answered gets in:
-//! neither parameters nor texts of the server.
+//! A span holds the verb, the path template, the request number of errors, and the outcome. It
+//! holds neither parameters nor texts of the server.
 
 use crate::error::{CallId, Error};
 use crate::value::endpoint::Method;
@@ -28,7 +28,7 @@ impl Trace {
         ))
     }
 
-    /// Does the work of the call inside its span.
+    /// Runs the call inside its span.
     pub(crate) async fn around<T>(
         &self,
         work: impl Future<Output = Result<T, Error>>,
@@ -42,7 +42,7 @@ impl Trace {
         result
     }
 
-    /// Notes how an attempt went, counted from 1.
+    /// Records the outcome of an attempt, counted from 1.
     pub(crate) fn attempt(&self, host: &str, number: u32, status: Option<u16>) {
         self.0.record("host", host);
         self.0.record("retries", number - 1);
@@ -51,7 +51,7 @@ impl Trace {
         }
     }
 
-    /// Notes that the limits of the client made a request wait.
+    /// Records that the limits of the client made a request wait.
     pub(crate) fn waited(&self, time: std::time::Duration) {
         if !time.is_zero() {
             let waited_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
@@ -59,14 +59,14 @@ impl Trace {
         }
     }
 
-    /// Notes that a request is sent again.
+    /// Records that a request is sent again.
     pub(crate) fn again(&self, pause: std::time::Duration, elsewhere: bool) {
         let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
         tracing::debug!(target: "proxmox_api", parent: &self.0, pause_ms, elsewhere, "sending again");
     }
 }
 
-/// The class of a failure: its text may quote what was sent.
+/// The class of a failure, because its text may quote the request.
 #[cfg(feature = "tracing")]
 fn outcome(error: Option<&Error>) -> &'static str {
     match error {

@@ -1,10 +1,11 @@
 //! A refusal by the server: its text, status and meaning.
 //!
-//! The server reports almost every failure with status 500 and a sentence, whose location
-//! depends on its age ([wire protocol §5-7](crate::guide::wire_protocol)). What an endpoint says stands in the JSON body since 2025, and before
-//! that only in the reason phrase. What goes wrong before an endpoint is reached stands in a body of plain text since
-//! then. An answer that refuses a ticket or token, and one with a status of 595 and above, has only the phrase in every
-//! version; a wrong password is an endpoint's answer.
+//! The server reports almost every failure with status 500 and a sentence, whose location depends
+//! on the server's age ([wire protocol §5-7](crate::guide::wire_protocol)). The text of an endpoint
+//! is in the JSON body since 2025, and only in the reason phrase before. The text of a failure
+//! before an endpoint is reached is in a plain-text body since 2025. An answer that refuses a
+//! ticket or token, and one with a status of 595 and above, has only the phrase in every version. A
+//! wrong password is an endpoint's answer.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,7 +24,7 @@ mod kind;
 
 pub use kind::ErrorKind;
 
-/// The server answered, and the answer is no.
+/// A refusal: the server answered with an error.
 #[derive(Clone)]
 pub struct ApiError(Box<Parts>);
 
@@ -41,13 +42,13 @@ struct Parts {
 }
 
 impl ApiError {
-    /// Reads an answer with a status other than 2xx. The server may quote what was sent with the request, so
-    /// the secrets among it are taken out before anything is read.
+    /// Reads an answer with a status other than 2xx. The server may quote the request, so secrets
+    /// are removed before anything is read.
     pub(crate) fn new(name: &CallId, response: &WireResponse, secrets: &Scrubber) -> Self {
         let clean = without_secrets(response, secrets);
         let shown = clean.as_ref().unwrap_or(response);
-        // What JSON holds is looked through once it is decoded: a secret may be encoded in what is encoded. Of anything
-        // else an excerpt is shown, which may end within a secret.
+        // JSON is searched after decoding, because a secret may be encoded twice. Of anything else
+        // an excerpt is shown, which may end inside a secret.
         let (message, errors) = match Body::read(response) {
             body if body.is_json => body.texts(shown),
             _ => texts(shown),
@@ -85,14 +86,15 @@ impl ApiError {
         }))
     }
 
-    /// Reads a refusal that came by a [`Transport`](crate::transport::Transport) and not by a call of a client. `endpoint` is
-    /// how it is named in texts: `GET /nodes`. What the answer repeats of the request stays in it.
+    /// Reads a refusal that a [`Transport`](crate::transport::Transport) returned outside of a
+    /// client's call. `endpoint` names it in texts: `GET /nodes`. Secrets of the request that the
+    /// answer quotes stay in it.
     #[must_use]
     pub fn read(endpoint: &str, response: &WireResponse) -> Self {
         Self::new(&CallId::from(endpoint), response, &Scrubber::new([]))
     }
 
-    /// A page where JSON was to be: some other server, or a proxy's login form.
+    /// A web page instead of JSON: another server, or a proxy's login form.
     pub(crate) fn not_the_api(name: &CallId, response: &WireResponse, secrets: &Scrubber) -> Self {
         let clean = without_secrets(response, secrets);
         let response = clean.as_ref().unwrap_or(response);
@@ -129,8 +131,7 @@ impl ApiError {
         self.0.name.endpoint()
     }
 
-    /// Which of the client's requests this is the answer to; see
-    /// [`Error::request_id`](crate::Error::request_id).
+    /// The number of the client's request; see [`Error::request_id`](crate::Error::request_id).
     #[must_use]
     pub fn request_id(&self) -> Option<u64> {
         self.0.name.number()
@@ -173,27 +174,27 @@ impl ApiError {
         latin1_or_utf8(&self.0.reason)
     }
 
-    /// The reason phrase as it came.
+    /// The reason phrase as raw bytes.
     #[must_use]
     pub fn reason_bytes(&self) -> &[u8] {
         &self.0.reason
     }
 
-    /// The body as it came, for what this crate does not read out of it. Where it repeated a secret of the request
-    /// there is `…` instead.
+    /// The body as raw bytes, for parts that this crate does not read. A secret of the request in
+    /// it is replaced by `…`.
     #[must_use]
     pub fn body(&self) -> &[u8] {
         &self.0.body
     }
 
-    /// How long the server, or a proxy before it, asks to wait.
+    /// The pause that the server, or a proxy before it, asks for.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }
 
-    /// What may be behind the refusal, from what this crate knows and the server does not say: since which
-    /// release the call or a refused parameter exists, or what to check first.
+    /// A possible cause that the server does not name: the release that brought the call or the
+    /// refused parameter, or something to check first.
     #[must_use]
     pub fn hint(&self) -> Option<&str> {
         if let Some(hint) = &self.0.hint {
@@ -231,7 +232,7 @@ impl ApiError {
         }
     }
 
-    /// The object and the privileges the server found missing.
+    /// The object and the privileges that the server found missing.
     ///
     /// ```
     /// # fn example(error: &proxmox_api::error::ApiError) {
@@ -257,7 +258,7 @@ impl ApiError {
 pub struct MissingPermission<'a> {
     /// The object, such as `/vms/102`.
     pub path: &'a str,
-    /// Privileges of which one would do, such as `VM.Audit`.
+    /// Privileges of which one suffices, such as `VM.Audit`.
     pub any_of: Vec<&'a str>,
 }
 
@@ -276,7 +277,7 @@ impl fmt::Debug for ApiError {
     }
 }
 
-/// No person reads on after so many refused parameters, or so many bytes about them.
+/// The limit on refused parameters in an error's text, and on the bytes about them.
 const MOST_ERRORS: usize = 20;
 const MOST_OF_ERRORS: usize = 2000;
 
@@ -319,10 +320,10 @@ impl fmt::Display for ApiError {
 
 impl std::error::Error for ApiError {}
 
-/// What a refusal may take once it is read. It is short by then.
+/// The memory limit for a decoded refusal. Refusals are short.
 const MEMORY: usize = 32 * 1024 * 1024;
 
-/// The answer without the secrets that it repeats; `None` if it repeats none.
+/// The answer without secrets of the request; `None` if it has none.
 fn without_secrets(response: &WireResponse, secrets: &Scrubber) -> Option<WireResponse> {
     let phrase = latin1_or_utf8(&response.reason);
     let reason = secrets.bytes(phrase.as_bytes());
@@ -339,12 +340,12 @@ fn without_secrets(response: &WireResponse, secrets: &Scrubber) -> Option<WireRe
     })
 }
 
-/// What the server says, and about which parameters.
+/// The server's message, and the refused parameters.
 fn texts(response: &WireResponse) -> (String, BTreeMap<String, String>) {
     Body::read(response).texts(response)
 }
 
-/// The parts of an error's body, which may be of any kind.
+/// The members of an error's body, of any JSON type.
 #[derive(Default)]
 struct Body {
     message: Option<String>,
@@ -353,7 +354,7 @@ struct Body {
 }
 
 impl Body {
-    /// What is said, by the phrase if not by the body.
+    /// The message and the refused parameters, from the body or else from the phrase.
     fn texts(self, response: &WireResponse) -> (String, BTreeMap<String, String>) {
         let reason = || latin1_or_utf8(&response.reason).trim().to_owned();
         (self.message.unwrap_or_else(reason), self.errors)
@@ -407,7 +408,8 @@ impl Body {
     }
 }
 
-/// Two errors of one parameter come joined by a backslash and an n ([wire protocol §4](crate::guide::wire_protocol)).
+/// Two errors of one parameter are joined by a backslash and an n ([wire protocol
+/// §4](crate::guide::wire_protocol)).
 fn plain(value: Value) -> String {
     match value {
         Value::String(text) => text.replace("\\n", "\n").trim().to_owned(),

@@ -1,4 +1,4 @@
-//! Why a login did not work, and the question for a second factor.
+//! Failed logins, and the challenge for a second factor.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::value::Secret;
 use crate::value::product::PVE;
 use crate::value::text::OneLine;
 
-/// Logging in did not work. See [`Error::Auth`](crate::Error::Auth).
+/// A login failed. See [`Error::Auth`](crate::Error::Auth).
 #[derive(Clone, Debug)]
 pub struct AuthError(Box<Parts>);
 
@@ -24,29 +24,28 @@ struct Parts {
     call: Option<CallId>,
 }
 
-/// Why logging in did not work.
+/// The reason why a login failed.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum AuthErrorKind {
     /// The server does not accept user and password, or the answer to a second factor.
     Refused(ApiError),
-    /// The account has a second factor, which is to be answered with
-    /// [`Client::answer_tfa`](crate::Client::answer_tfa), or by the handler given to
-    /// [`ClientBuilder::tfa`](crate::ClientBuilder::tfa).
+    /// The account has a second factor, which [`Client::answer_tfa`](crate::Client::answer_tfa) or
+    /// the handler given to [`ClientBuilder::tfa`](crate::ClientBuilder::tfa) has to answer.
     SecondFactor(TfaChallenge),
-    /// The handler for the second factor gave no answer.
+    /// The handler for the second factor returned an error.
     NoAnswer {
-        /// What it was asked.
+        /// The challenge.
         challenge: TfaChallenge,
-        /// What it said instead.
+        /// The handler's error.
         problem: String,
     },
     /// There was no login yet; a client with OpenID starts with
     /// [`Client::openid_url`](crate::Client::openid_url).
     NotYet,
-    /// The ticket the client was given ran out and there is no password to get another.
+    /// The ticket that the client was given expired, and there is no password to get another.
     Expired,
-    /// The server accepted the login and gave no ticket.
+    /// The server accepted the login and returned no ticket.
     NoTicket,
 }
 
@@ -59,7 +58,7 @@ impl AuthError {
         }))
     }
 
-    /// Notes which call came to nothing.
+    /// Records the call that failed.
     pub(crate) fn for_call(mut self, call: &CallId) -> Self {
         self.0.call = Some(call.clone());
         self
@@ -79,13 +78,13 @@ impl AuthError {
         &self.0.user
     }
 
-    /// Why it did not work.
+    /// The reason.
     #[must_use]
     pub fn reason(&self) -> &AuthErrorKind {
         &self.0.kind
     }
 
-    /// The question for a second factor, if that is what is missing.
+    /// The challenge for a second factor, if that is missing.
     #[must_use]
     pub fn challenge(&self) -> Option<&TfaChallenge> {
         match &self.0.kind {
@@ -158,7 +157,7 @@ impl std::error::Error for AuthError {
     }
 }
 
-/// The server's question for a second factor.
+/// The server's challenge for a second factor.
 #[derive(Clone)]
 pub struct TfaChallenge(pub(crate) Arc<Challenge>);
 
@@ -186,7 +185,7 @@ impl TfaChallenge {
         }
     }
 
-    /// What the server says about each kind: a WebAuthn challenge, the recovery codes left.
+    /// The server's data about each kind: a WebAuthn challenge, the recovery codes left.
     #[must_use]
     pub fn details(&self) -> Option<Value> {
         let text = self

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::value::endpoint::Method;
 use crate::value::text::Visible;
 
-/// Verb and path of a request, and which of the client's requests it was.
+/// Verb and path of a request, and its number.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct CallId {
     endpoint: String,
@@ -23,7 +23,7 @@ impl CallId {
         Self { repeatable, ..self }
     }
 
-    /// Whether the call says that sending it twice does no harm.
+    /// Whether the caller marked the call as safe to send twice.
     pub(crate) fn is_repeatable(&self) -> bool {
         self.repeatable
     }
@@ -37,7 +37,7 @@ impl CallId {
         &self.endpoint
     }
 
-    /// `None` for what never became a request of a client.
+    /// `None` for a call that was never a request of a client.
     pub(crate) fn number(&self) -> Option<u64> {
         self.number
     }

@@ -1,8 +1,8 @@
-//! A webhook that could not be reached.
+//! A webhook delivery that failed.
 
 use std::fmt;
 
-/// A webhook could not be told. See [`Error::Delivery`](crate::Error::Delivery).
+/// A webhook could not be delivered. See [`Error::Delivery`](crate::Error::Delivery).
 #[derive(Clone, Debug)]
 pub struct DeliveryError(Box<DeliveryParts>);
 
@@ -28,7 +28,7 @@ impl DeliveryError {
         &self.0.hook
     }
 
-    /// How often it was tried.
+    /// The number of attempts.
     #[must_use]
     pub fn attempts(&self) -> u32 {
         self.0.attempts

@@ -20,26 +20,26 @@ pub enum GuestErrorKind {
         /// The number.
         vmid: u32,
     },
-    /// The number belongs to another guest by now, and nothing was done to that one; see
+    /// The number belongs to another guest now, and nothing was done to that guest; see
     /// [`Guest`](crate::manage::guest::Guest).
     AnotherGuest {
         /// The number.
         vmid: u32,
-        /// The identity of the guest that was meant.
+        /// The kind of the guest that was meant.
         kind: Kind,
-        /// Where the other one is, and what.
+        /// The location of the guest that has the number now.
         now: GuestLocation,
-        /// Whether it is certainly another one. If not, the guest is elsewhere, nothing shows that it is the
-        /// same, and what was to be done cannot be undone.
+        /// Whether it is certainly another guest. If not, the guest is on another node, nothing
+        /// shows that it is the same, and the operation could not be undone.
         certain: bool,
     },
-    /// This works with the other kind of guest only.
+    /// The operation works with the other kind of guest only.
     WrongKind {
         /// The guest's number.
         vmid: u32,
-        /// What it is.
+        /// Its kind.
         is: Kind,
-        /// What it had to be.
+        /// The kind that the operation needs.
         needed: Kind,
     },
     /// Every number of the range is taken.
@@ -49,11 +49,11 @@ pub enum GuestErrorKind {
         /// The highest number that was allowed.
         last: u32,
     },
-    /// Every place for such a device is taken.
+    /// Every index for such a device is taken.
     NoFreeSlot {
         /// The guest's number.
         vmid: u32,
-        /// The family of settings, such as `scsi`.
+        /// The indexed setting, such as `scsi`.
         family: &'static str,
     },
     /// The configuration has no such setting.
@@ -63,52 +63,52 @@ pub enum GuestErrorKind {
         /// The setting's name, such as `net1`.
         key: String,
     },
-    /// High availability took the order and did not carry it out.
+    /// High availability accepted the request and did not carry it out.
     HighAvailability {
         /// The guest's number.
         vmid: u32,
         /// The state that high availability reports, such as `error`.
         state: String,
     },
-    /// It was not done within this time. The operation continues on the server.
+    /// It was not done within the time limit. The operation continues on the server.
     TimedOut {
         /// The guest's number.
         vmid: u32,
-        /// What was waited for.
+        /// The state that was waited for.
         waiting_for: String,
-        /// How long.
+        /// The time limit.
         after: Duration,
     },
-    /// The server took the order for a backup and started no task, as it does for a guest of another node.
+    /// The server accepted the backup request and started no task, as it does for a guest of
+    /// another node.
     NotBackedUp {
         /// The guest's number.
         vmid: u32,
     },
-    /// The guest agent is there and refused what it was asked for. The server passes that on as if it were an
-    /// answer.
+    /// The guest agent refused the command. The server passes that on with status 200.
     AgentRefused {
         /// The guest's number.
         vmid: u32,
-        /// What kind of refusal, as QEMU names it: `CommandNotFound` for a command that is switched off or that
-        /// the agent is too old for, `GenericError` for most others.
+        /// The kind of refusal, as QEMU names it: `CommandNotFound` for a command that is disabled
+        /// or unknown to the agent, `GenericError` for most others.
         class: String,
-        /// What the agent says.
+        /// The agent's message.
         desc: String,
     },
-    /// Something that was given cannot be meant, so nothing was sent.
+    /// An argument cannot be valid, so nothing was sent.
     InvalidInput {
         /// The guest's number.
         vmid: u32,
-        /// The setting that it was given for.
+        /// The setting of the argument.
         input: &'static str,
-        /// What is wrong with it, and the way out.
+        /// The problem, and how to fix it.
         problem: String,
     },
-    /// The guest agent answered something that cannot be used.
+    /// The guest agent's answer cannot be used.
     Agent {
         /// The guest's number.
         vmid: u32,
-        /// What is wrong with it.
+        /// The problem with it.
         problem: String,
     },
 }
@@ -118,7 +118,7 @@ impl GuestError {
         Self(Box::new(reason))
     }
 
-    /// What is wrong.
+    /// The reason.
     #[must_use]
     pub fn reason(&self) -> &GuestErrorKind {
         &self.0
@@ -131,7 +131,7 @@ impl GuestError {
         }
     }
 
-    /// Whether it was found out before anything was changed.
+    /// Whether it was detected before anything was changed.
     pub(crate) fn never_sent(&self) -> bool {
         match *self.0 {
             GuestErrorKind::NoSuchGuest { .. }

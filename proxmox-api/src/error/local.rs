@@ -1,11 +1,12 @@
-//! Failures on the client's side.
+//! Local failures.
 
 use std::fmt;
 use std::sync::Arc;
 
 use super::CallId;
 
-/// A request that was built without a client and then awaited. See [`Error::Detached`](crate::Error::Detached).
+/// A request that was built without a client and then awaited. See
+/// [`Error::Detached`](crate::Error::Detached).
 #[derive(Clone, Debug)]
 pub struct DetachedError {
     pub(super) endpoint: String,
@@ -31,9 +32,9 @@ impl fmt::Display for DetachedError {
 
 impl std::error::Error for DetachedError {}
 
-/// Reading or writing failed on this side of the connection. See [`Error::Local`](crate::Error::Local).
+/// Reading or writing a local file or stream failed. See [`Error::Local`](crate::Error::Local).
 ///
-/// An upload that ends this way is incomplete, so the server throws it away.
+/// An upload that ends this way is incomplete, so the server discards it.
 #[derive(Clone, Debug)]
 pub struct LocalError(pub(super) Box<LocalParts>);
 
@@ -71,7 +72,7 @@ impl std::error::Error for LocalError {
     }
 }
 
-/// Settings a client cannot be built from. See [`Error::Config`](crate::Error::Config).
+/// Invalid settings of a client. See [`Error::Config`](crate::Error::Config).
 #[derive(Clone, Debug)]
 pub struct ConfigError(Box<ConfigParts>);
 

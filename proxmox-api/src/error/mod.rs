@@ -1,9 +1,10 @@
-//! All errors, sorted by what a program can do about them.
+//! All errors, grouped by what a program can do about them.
 //!
-//! The first question after a failed call is whether the server may have acted on it, so "never sent"
-//! ([`Error::Connect`], [`Error::Request`], [`Error::Config`], [`Error::Auth`]) is kept apart from "may have been
-//! processed" ([`Error::Interrupted`], [`Error::Timeout`]) and from a refusal by the server
-//! ([`Error::Api`]). What takes more than one call ends in [`Error::Task`] or, with guests, in `Error::Guest`.
+//! The first question after a failed call is whether the server may have acted on it. The variants
+//! therefore separate "never sent" ([`Error::Connect`], [`Error::Request`], [`Error::Config`],
+//! [`Error::Auth`]) from "may have been processed" ([`Error::Interrupted`], [`Error::Timeout`]) and
+//! from a refusal by the server ([`Error::Api`]). Operations of more than one call end in
+//! [`Error::Task`] or, for guests, in `Error::Guest`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -46,16 +47,16 @@ pub use work::{UnfinishedError, WorkError};
 
 /// The error of every call in this crate.
 ///
-/// Its text is one line that names the endpoint and says all that is known, that of the causes included.
-/// [`std::error::Error::source`] leads to the causes as values, where there are any. It never holds a password, ticket or token secret. `#17` in it is
-/// [`Error::request_id`].
+/// Its text is one line that names the endpoint and includes the texts of its causes.
+/// [`std::error::Error::source`] returns the causes as values. The text never holds a password,
+/// ticket or token secret. `#17` in it is [`Error::request_id`].
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The server answered and refused.
     #[error(transparent)]
     Api(#[from] ApiError),
-    /// No connection came about, so the request was never sent.
+    /// No connection was made, so the request was never sent.
     #[error(transparent)]
     Connect(ConnectError),
     /// The connection broke after the request went out; the server may have acted on it.
@@ -64,34 +65,36 @@ pub enum Error {
     /// No complete answer within the time limit; the server may still act on the request.
     #[error(transparent)]
     Timeout(TimeoutError),
-    /// The server sent more than the client takes in; it has acted on the request. Or a file of this side unpacks to more.
+    /// The answer exceeds a limit of the client; the server has acted on the request. Or a local
+    /// file exceeds a limit when it is unpacked.
     #[error(transparent)]
     Exceeded(ExceededError),
-    /// The server accepted the request, but its answer is not what the endpoint declares.
+    /// The server accepted the request, but its answer does not match the endpoint's type.
     #[error(transparent)]
     Decode(DecodeFailure),
-    /// Logging in did not work, so the request was never sent.
+    /// The login failed, so the request was never sent.
     #[error(transparent)]
     Auth(#[from] AuthError),
-    /// A task failed, or waiting for it was given up.
+    /// A task failed, or waiting for it ended early.
     #[error(transparent)]
     Task(#[from] TaskError),
-    /// The request cannot work and was not sent.
+    /// The request is invalid and was not sent.
     #[error(transparent)]
     Request(RequestError),
-    /// The client cannot be built from what it was given.
+    /// The settings of the client are invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// A [`Script`](crate::testing::Script), which stands in the place of a server in tests, does not expect the request.
+    /// A [`Script`](crate::testing::Script), which replaces a server in tests, does not expect the
+    /// request.
     #[error(transparent)]
     Unscripted(UnscriptedError),
-    /// A request that belongs to no client was awaited.
+    /// A request without a client was awaited.
     #[error(transparent)]
     Detached(DetachedError),
-    /// Reading what was to be sent, or writing what came, failed on this side.
+    /// Reading local data to send, or writing received data, failed.
     #[error(transparent)]
     Local(LocalError),
-    /// A text that was to name a task does not.
+    /// A text is not the identifier of a task.
     #[error(transparent)]
     Upid(#[from] UpidError),
     /// An operation on a guest failed, for a reason that no single call reports.
@@ -102,11 +105,11 @@ pub enum Error {
     #[cfg(feature = "guests")]
     #[error(transparent)]
     Work(#[from] WorkError),
-    /// Work of several steps failed in the middle and left something behind.
+    /// Work of several steps failed and left something behind.
     #[cfg(feature = "guests")]
     #[error(transparent)]
     Unfinished(UnfinishedError),
-    /// A webhook could not be told of an event.
+    /// An event could not be delivered to a webhook.
     #[cfg(feature = "guests")]
     #[error(transparent)]
     Delivery(DeliveryError),
@@ -132,18 +135,18 @@ impl From<GuestErrorKind> for Error {
 }
 
 impl Error {
-    /// An answer that is beyond a limit.
+    /// The error for an answer that exceeds a limit.
     pub(crate) fn exceeded(name: &CallId, exceeded: Exceeded) -> Self {
         let name = name.clone();
         Self::Exceeded(ExceededError(Box::new((name, exceeded))))
     }
 
-    /// An answer that did not decode.
+    /// The error for an answer that did not decode.
     pub(crate) fn decode(name: CallId, cause: DecodeError) -> Self {
         Self::Decode(DecodeFailure(Box::new(DecodeParts { name, cause })))
     }
 
-    /// A request without a client.
+    /// The error for a request without a client.
     pub(crate) fn detached(name: CallId) -> Self {
         let endpoint = name.endpoint().to_owned();
         Self::Detached(DetachedError { endpoint })
@@ -166,7 +169,7 @@ impl Error {
         })))
     }
 
-    /// Says of a failed login which call it was for.
+    /// Adds to a failed login the call that needed it.
     pub(crate) fn for_call(self, call: &CallId) -> Self {
         match self {
             Self::Auth(error) => Self::Auth(error.for_call(call)),
@@ -174,7 +177,7 @@ impl Error {
         }
     }
 
-    /// Sorts what a transport reports by whether the request may have arrived.
+    /// Classifies a transport error by whether the request may have arrived.
     pub(crate) fn transport(name: &CallId, origin: &str, cause: TransportError) -> Self {
         if cause.is_unscripted() {
             let name = name.clone();
@@ -206,7 +209,7 @@ impl Error {
         }
     }
 
-    /// The time of a call was over before it was sent.
+    /// The error for a call whose deadline passed before it was sent.
     pub(crate) fn late(name: &CallId, after: Duration, waiting_for: WaitingFor) -> Self {
         Self::Timeout(TimeoutError(Box::new(TimeoutParts {
             name: name.clone(),
@@ -216,7 +219,8 @@ impl Error {
         })))
     }
 
-    /// None of several hosts could be connected to; the causes in the order they were tried.
+    /// The error for several hosts without a connection; the causes are in the order of the
+    /// attempts.
     pub(crate) fn connect(
         name: &CallId,
         origin: String,
@@ -233,8 +237,8 @@ impl Error {
         Self::Connect(ConnectError(Box::new(parts)))
     }
 
-    /// What the server's refusal, or a failed task's text, means. `None` for errors that do not come
-    /// from the server's side of the API.
+    /// The meaning of the server's refusal, or of a failed task's text. `None` for errors that do
+    /// not come from the API.
     #[must_use]
     pub fn kind(&self) -> Option<ErrorKind> {
         match self {
@@ -274,11 +278,11 @@ impl Error {
         }
     }
 
-    /// Which of the client's requests failed, counted from 1: the `request` of its span, and the number
-    /// after `#` in the error's text. `None` for what never was a request of a client.
+    /// The number of the client's request, counted from 1: the `request` of its span, and the
+    /// number after `#` in the error's text. `None` for errors without a request.
     ///
-    /// All attempts of one call have one number; a login within it has its own. For a refused login or a failed
-    /// task it is the request that told, if there was one.
+    /// All attempts of one call have one number; a login within it has its own. For a refused login
+    /// or a failed task it is the number of the request that reported it, if there was one.
     #[must_use]
     pub fn request_id(&self) -> Option<u64> {
         self.name().and_then(CallId::number)
@@ -325,8 +329,8 @@ impl Error {
         }
     }
 
-    /// Whether the same request may succeed later and repeating it can do no harm: the cause passes by
-    /// itself, and either the server did not act on the request or the request only reads.
+    /// Whether the same request may succeed later and is safe to repeat: the cause is temporary,
+    /// and either the server did not act on the request or the request only reads.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         let failure = match self {
@@ -349,8 +353,8 @@ impl Error {
     }
 }
 
-/// No connection: the name did not resolve, nothing listens, the certificate is not trusted, or the
-/// TLS handshake failed. See [`Error::Connect`].
+/// No connection: the name did not resolve, the port is closed, the certificate is not trusted, or
+/// the TLS handshake failed. See [`Error::Connect`].
 #[derive(Clone, Debug)]
 pub struct ConnectError(Box<ConnectParts>);
 
@@ -363,7 +367,7 @@ struct ConnectParts {
 }
 
 impl ConnectError {
-    /// The call that was to be made, as `GET /version`.
+    /// The call, as `GET /version`.
     #[must_use]
     pub fn endpoint(&self) -> &str {
         self.0.name.endpoint()
@@ -375,26 +379,26 @@ impl ConnectError {
         &self.0.origin
     }
 
-    /// The cause in words.
+    /// The cause as text.
     #[must_use]
     pub fn text(&self) -> &str {
         self.0.cause.text()
     }
 
-    /// The other hosts of the client that were tried in vain, each with the cause in words.
+    /// The other hosts of the client that were tried, each with the cause as text.
     pub fn others(&self) -> impl Iterator<Item = (&str, &str)> {
         (self.0.others.iter()).map(|(origin, cause)| (origin.as_str(), cause.text()))
     }
 
-    /// The certificates that would have been right, if the server showed another: those that are pinned, or the one that
-    /// it showed when it was first seen.
+    /// The certificates that were expected, if the server showed another: the pinned ones, or the
+    /// one that the server showed first.
     #[must_use]
     pub fn expected_certificates(&self) -> &[Fingerprint] {
         self.0.cause.expected_certificates()
     }
 
-    /// The certificate the server showed, if it was refused for not being trusted. Once checked on the
-    /// server itself, it can be given to [`ClientBuilder::fingerprint`](crate::ClientBuilder::fingerprint).
+    /// The certificate that the server showed, if it was not trusted. After comparing it with the
+    /// server's own, pass it to [`ClientBuilder::fingerprint`](crate::ClientBuilder::fingerprint).
     #[must_use]
     pub fn server_certificate(&self) -> Option<Fingerprint> {
         self.0.cause.server_certificate()
@@ -486,7 +490,7 @@ impl InterruptedError {
         self.0.name.endpoint()
     }
 
-    /// The cause in words.
+    /// The cause as text.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.0.text
@@ -517,21 +521,22 @@ struct TimeoutParts {
     waiting_for: WaitingFor,
 }
 
-/// The phase of a call in which its time was over.
+/// The phase in which the time limit of a call was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WaitingFor {
     /// The answer. The server may still act on the request.
     Answer,
-    /// The client's own limits: too many other requests were before it. It was not sent.
+    /// The client's own limits: too many other requests were before it. The call was not sent.
     Limits,
-    /// A pause the server asked for, which is longer than the call had time. It was not sent, nor was the end of its
-    /// time waited for.
+    /// A pause that the server asked for, which is longer than the remaining time. The call was not
+    /// sent, and ended at once.
     ServerPause(Duration),
-    /// The login, which continues without it. The call was not sent.
+    /// The login, which continues. The call was not sent.
     Login,
-    /// The server's release, for [`ClientBuilder::check_availability`](crate::ClientBuilder::check_availability). It was
-    /// not sent.
+    /// The server's release, for
+    /// [`ClientBuilder::check_availability`](crate::ClientBuilder::check_availability). The call
+    /// was not sent.
     Release,
 }
 
@@ -548,7 +553,7 @@ impl TimeoutError {
         self.0.after
     }
 
-    /// What took so long.
+    /// The phase that took too long.
     #[must_use]
     pub fn waiting_for(&self) -> WaitingFor {
         self.0.waiting_for
@@ -596,7 +601,7 @@ impl fmt::Display for TimeoutError {
 
 impl std::error::Error for TimeoutError {}
 
-/// An answer that is beyond a limit of the client. See [`Error::Exceeded`].
+/// An answer that exceeds a limit of the client. See [`Error::Exceeded`].
 #[derive(Clone, Debug)]
 pub struct ExceededError(Box<(CallId, Exceeded)>);
 
@@ -640,7 +645,7 @@ impl DecodeFailure {
         self.0.name.endpoint()
     }
 
-    /// What did not fit, and where in the JSON.
+    /// The cause, with the path in the JSON.
     #[must_use]
     pub fn cause(&self) -> &DecodeError {
         &self.0.cause
@@ -673,51 +678,51 @@ struct RequestParts {
     kind: RequestErrorKind,
 }
 
-/// Why a request was not sent.
+/// The reason why a request was not sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RequestErrorKind {
-    /// The encoded parameters exceed what the server reads ([wire protocol §2](crate::guide::wire_protocol)).
+    /// The encoded parameters exceed the server's limit ([wire protocol
+    /// §2](crate::guide::wire_protocol)).
     BodyTooLarge {
-        /// Bytes the body would have.
+        /// The size of the body in bytes.
         size: usize,
-        /// Bytes the server takes.
+        /// The server's limit in bytes.
         limit: usize,
     },
-    /// The endpoint does not accept API tokens and the client holds one.
+    /// The endpoint does not accept API tokens and the client uses one.
     NeedsTicket,
-    /// The connected server is of a release that does not have it; see
-    /// [`Client::check`](crate::Client::check).
+    /// The server's release does not have it; see [`Client::check`](crate::Client::check).
     Unavailable {
-        /// The parameter it is about; `None` for the call as a whole.
+        /// The missing parameter; `None` for the call as a whole.
         parameter: Option<String>,
         /// The first release that has it; `None` if the oldest tracked one does.
         since: Option<Release>,
         /// The last release that has it; `None` while the newest one does.
         until: Option<Release>,
-        /// What the server runs.
+        /// The server's release.
         server: Release,
     },
-    /// A parameter's value would arrive as something else, or is one that no release takes.
+    /// A parameter's value would change its meaning on the wire, or no release accepts it.
     Parameter {
         /// Its wire name.
         parameter: String,
-        /// The value, or the part of it that is wrong; `None` for what is not to be shown.
+        /// The value, or the part of it that is wrong; `None` for a secret.
         value: Option<String>,
-        /// What can be given; completes "the parameter … takes …".
+        /// The accepted values; completes "the parameter … takes …".
         allowed: String,
     },
-    /// What goes with the request cannot be sent.
+    /// An argument of the request cannot be sent.
     Argument {
-        /// What is wrong with it.
+        /// The problem with it.
         problem: String,
     },
-    /// A blocking call was made inside an asynchronous runtime, which it would stall.
+    /// A blocking call was made inside an asynchronous runtime, which it would block.
     InsideRuntime,
-    /// The path would name another endpoint than meant: an empty or dotted segment, or a character that
+    /// The path would name another endpoint: an empty segment, a dot segment, or a character that
     /// is not allowed in a path.
     Path {
-        /// What is wrong with it.
+        /// The problem with it.
         problem: String,
     },
 }
@@ -729,7 +734,7 @@ impl RequestError {
         self.0.name.endpoint()
     }
 
-    /// Why it was not sent.
+    /// The reason why it was not sent.
     #[must_use]
     pub fn kind(&self) -> &RequestErrorKind {
         &self.0.kind

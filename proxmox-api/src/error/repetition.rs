@@ -1,19 +1,20 @@
-//! Whether something that failed can be repeated without harm: the one place that decides it.
+//! Whether a failed request can be repeated safely: the one place that decides it.
 
 use crate::transport::TransportError;
 
-/// How a request failed, as far as repeating it goes.
+/// The kinds of failures, as far as retries need them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
-    /// The server's certificate is not trusted; nothing was sent, and the next attempt ends the same way.
+    /// The server's certificate is not trusted; nothing was sent, and the next attempt would end
+    /// the same way.
     Untrusted,
-    /// A script for tests does not expect it.
+    /// A script for tests does not expect the request.
     Unscripted,
     /// Nothing was sent.
     NeverSent,
-    /// It may have arrived, and no usable answer came.
+    /// The request may have arrived, and no usable answer came.
     Lost,
-    /// An answer came that is more than the client takes in, and would come again.
+    /// The answer exceeds a limit, and would again.
     TooMuch,
     /// Refused with this status.
     Refused(u16),
@@ -41,19 +42,20 @@ impl Failure {
         }
     }
 
-    /// Who may repeat the request; `repeatable` is what its call says of itself: that it only reads, or that the
-    /// server acting on it twice does no harm.
+    /// Who may repeat the request. `repeatable` says that its call only reads, or is marked as safe
+    /// to send twice.
     pub(crate) fn repetition(self, repeatable: bool) -> Repetition {
         let (by_the_client, by_the_program) = match self {
             Self::Untrusted | Self::Unscripted | Self::TooMuch => (false, false),
             Self::NeverSent => (true, true),
             Self::Lost => (repeatable, repeatable),
-            // An answer instead of the work, by definition.
+            // 429 is, by definition, an answer instead of the work.
             Self::Refused(429) => (true, true),
-            // Mostly nothing was done. A proxy that says so may be wrong, and so may the node that hands a call on.
+            // Usually nothing was done. A proxy that says so may be wrong, and so may the node that
+            // forwarded the call.
             Self::Refused(503 | 595) => (repeatable, true),
             Self::Refused(502 | 504) => (repeatable, repeatable),
-            // It comes after half a minute, or for a text that the server cannot write.
+            // They come after 30 seconds, or for a text that the server cannot write.
             Self::Refused(596..=599) => (false, repeatable),
             Self::Refused(_) => (false, false),
             Self::LockTaken => (false, true),

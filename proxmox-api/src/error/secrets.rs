@@ -1,5 +1,5 @@
-//! Every kind of error, and every type that holds a secret, from servers that repeat all they were told in every encoding:
-//! none of it shows.
+//! Every kind of error, and every type that holds a secret, from servers that repeat the whole
+//! request in every encoding: no secret is shown.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as _;
@@ -25,12 +25,12 @@ use crate::value::upid::Upid;
 use crate::{Secret, Value};
 
 const UPID: &str = "UPID:pve1:000012BE:0002DDA4:6B01F6EE:qmstart:100:root@pam!ci:";
-/// How all that is planted begins, so that the start of one that was cut shows too.
+/// The start of every planted secret, so that the start of a truncated one is found, too.
 const START: &str = "pl4nted";
 const TOKEN: &str = "pl4nted-s3cret-of-a-t0ken";
 const HEADER: &str = "pl4nted, of a header/of (my own)";
 
-/// The names that are those of secrets, from the schema's list.
+/// The names of secrets, from the schema's list.
 fn names() -> Vec<String> {
     #[derive(serde::Deserialize)]
     struct Overlay {
@@ -51,12 +51,12 @@ fn names() -> Vec<String> {
     overlay.secret.names.into_keys().collect()
 }
 
-/// One with something in it that each encoding writes in another way.
+/// A secret with characters that each encoding writes differently.
 fn planted(name: &str) -> String {
     format!("{START} {name}/+\"ä&=%<€")
 }
 
-/// A secret in the forms in which a server can repeat it.
+/// A secret in all forms in which a server can repeat it.
 fn told(secret: &str) -> Vec<String> {
     let json = serde_json::to_string(secret).expect("a text");
     let ascii = json.chars().map(|c| match c.is_ascii() {
@@ -93,12 +93,12 @@ fn told(secret: &str) -> Vec<String> {
     forms
 }
 
-/// What of a secret must not be found, however little of it: its start, in all encodings.
+/// The texts that must not be found: the start of a secret in all encodings.
 fn traces() -> Vec<String> {
     let mut traces: Vec<String> = told(START);
     traces.retain(|trace| trace.len() > START.len());
     traces.push(START.to_owned());
-    // The digits of base64 that are the same whatever comes before and after.
+    // The digits of base64 that do not depend on the bytes before and after.
     for offset in 0..3 {
         let padded = [&[0; 2][..offset], START.as_bytes()].concat();
         let digits = STANDARD_NO_PAD.encode(&padded);
@@ -110,7 +110,8 @@ fn traces() -> Vec<String> {
     trimmed.map(str::to_owned).collect()
 }
 
-/// What the server was told with a request, in all forms, the odd ones first: what is cut off cannot be found.
+/// Everything that the server received with a request, in all forms, the unusual ones first,
+/// because a truncated text cannot be found.
 fn repeated(request: &WireRequest) -> String {
     let mut secrets = vec![HEADER.to_owned()];
     let by_token = request.header("authorization").is_some();
@@ -123,7 +124,7 @@ fn repeated(request: &WireRequest) -> String {
         request.path,
         String::from_utf8_lossy(&request.body)
     );
-    // About a task it tells what the task was begun with.
+    // Answers about a task quote the call that began the task.
     if sent.contains("cipassword") || request.path.contains("/tasks/") {
         secrets.extend(names().iter().map(|name| planted(name)));
     }
@@ -133,7 +134,7 @@ fn repeated(request: &WireRequest) -> String {
     forms.join(" | ")
 }
 
-/// Answers by the end of the path, with all that it was told.
+/// Answers by the end of the path, quoting the request.
 fn answer(request: &WireRequest) -> Result<WireResponse, TransportError> {
     let said = &*repeated(request);
     let path = request.path.split('?').next().unwrap_or_default();
@@ -208,7 +209,7 @@ fn builder(fake: &Fake) -> ClientBuilder {
 }
 
 impl Told {
-    /// A request that has a secret under each name that is one's.
+    /// A request with a secret under each name that is a secret's.
     fn request<T>(&self, end: &str, request: Request<T>) -> Request<T> {
         let mut request = request;
         for name in names() {
@@ -235,7 +236,7 @@ impl Told {
     }
 }
 
-/// The variant's name. One that is new does not compile until it is here and is made below.
+/// The variant's name. A new variant does not compile until it is added here and made below.
 fn variant(error: &Error) -> &'static str {
     match error {
         Error::Api(_) => "Api",
@@ -346,7 +347,7 @@ async fn guests(told: &mut Told) {
     use crate::manage::webhook::{Deliverer, Webhook};
     use crate::manage::work::{Action, Subject, Track, Work, WorkError};
 
-    /// Fails in its middle.
+    /// Fails halfway.
     struct Half(Request<Value>);
 
     impl Work for Half {

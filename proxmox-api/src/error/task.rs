@@ -1,4 +1,4 @@
-//! How a task that did not do its work is told about.
+//! Errors of tasks that did not succeed.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use crate::value::log_line::LogLine;
 use crate::value::text::OneLine;
 use crate::value::upid::{Upid, UpidError};
 
-/// How much of each line is shown.
+/// The limit on each line of the log, in characters.
 const SHOWN: usize = 160;
 
-/// A task failed, or it is not known how it ended. See [`Error::Task`].
+/// A task failed, or its end is unknown. See [`Error::Task`].
 #[derive(Clone, Debug)]
 pub struct TaskError(Box<Parts>);
 
@@ -24,25 +24,25 @@ struct Parts {
     log: Vec<LogLine>,
 }
 
-/// What went wrong with a task.
+/// The kinds of task failures.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum TaskErrorKind {
-    /// It ended with this text instead of success.
+    /// It failed with this text.
     Failed(String),
-    /// It was stopped or killed before it was through, or nothing says how it ended; see
+    /// It was stopped or killed before its end, or its end is unknown; see
     /// [`TaskOutcome::Interrupted`](crate::task::TaskOutcome::Interrupted).
     Interrupted(String),
-    /// It was still running after this time, and is left running.
+    /// It was still running after this time, and continues.
     TimedOut(Duration),
-    /// It could not be watched any more; it may still be running.
+    /// It could not be polled any more; it may still be running.
     Lost(Error),
-    /// The server calls it by something that is no UPID, so it cannot be asked about; it may be running.
+    /// Its identifier is not a UPID, so it cannot be polled; it may be running.
     Unreadable(UpidError),
 }
 
 impl TaskError {
-    /// `task` is what the server calls it.
+    /// `task` is the identifier from the server.
     pub(crate) fn new(task: String, upid: Option<Upid>, reason: TaskErrorKind) -> Self {
         Self(Box::new(Parts {
             task,
@@ -57,26 +57,26 @@ impl TaskError {
         self
     }
 
-    /// Which task; `None` for one whose identifier cannot be understood.
+    /// The task; `None` if its identifier is not a UPID.
     #[must_use]
     pub fn upid(&self) -> Option<&Upid> {
         self.0.upid.as_ref()
     }
 
-    /// What went wrong.
+    /// The reason.
     #[must_use]
     pub fn reason(&self) -> &TaskErrorKind {
         &self.0.reason
     }
 
-    /// The last lines of the log of a task that failed or was interrupted, ten at most, without the one that
-    /// says again how it ended. Empty where there are none or they could not be read.
+    /// The last lines of the log of a task that failed or was interrupted, ten at most, without the
+    /// line that repeats its end. Empty if there are none or they could not be read.
     #[must_use]
     pub fn log(&self) -> &[LogLine] {
         &self.0.log
     }
 
-    /// Why the task could not be watched any more.
+    /// The error of the last poll.
     #[must_use]
     pub fn cause(&self) -> Option<&Error> {
         match &self.0.reason {
@@ -85,7 +85,7 @@ impl TaskError {
         }
     }
 
-    /// Whether the task may still be at work.
+    /// Whether the task may still be running.
     #[must_use]
     pub fn may_be_running(&self) -> bool {
         match &self.0.reason {

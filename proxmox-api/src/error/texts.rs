@@ -1,4 +1,4 @@
-//! What errors say, as a table that people read: `docs/errors.md`.
+//! The texts of errors, as a table for people: `docs/errors.md`.
 //!
 //! `ERRORS_WRITE=1 cargo test -p proxmox-api --lib error::texts` writes the file.
 
@@ -22,7 +22,7 @@ program can match on stands beside it: the variant of `Error`, and for refusals 
 |---|---|---|
 ";
 
-/// Refusals by the server: what happened, how it is called, status, and what the server says.
+/// Refusals by the server: the cause, the call, the status, and the server's text.
 const REFUSALS: &[(&str, &str, u16, &str)] = &[
     (
         "a guest that is not on the node",

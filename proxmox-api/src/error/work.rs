@@ -1,4 +1,4 @@
-//! Work of several steps that cannot be done, or ended in the middle.
+//! Work of several steps that is impossible, or failed halfway.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ pub enum Subject {
     Node(String),
     /// A volume, as `local:iso/x.iso`.
     Volume(String),
-    /// Something else, in words: `backup job nightly`.
+    /// Something else, as text: `backup job nightly`.
     Other(String),
 }
 
@@ -42,11 +42,11 @@ impl fmt::Display for Subject {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Left {
-    /// What it is.
+    /// The object.
     pub subject: Subject,
-    /// What became of it, in words: `was made and is not set up`.
+    /// Its state, as text: `was made and is not set up`.
     pub state: String,
-    /// The task that may still be at work on it.
+    /// The task that may still be working on it.
     pub task: Option<Upid>,
 }
 
@@ -62,7 +62,7 @@ impl fmt::Display for Left {
     }
 }
 
-/// Work that failed in the middle and left something behind. See [`Error::Unfinished`].
+/// Work that failed and left something behind. See [`Error::Unfinished`].
 #[derive(Clone, Debug)]
 pub struct UnfinishedError(Box<UnfinishedParts>);
 
@@ -77,13 +77,13 @@ impl UnfinishedError {
         Self(Box::new(UnfinishedParts { cause, left }))
     }
 
-    /// Why it did not go on.
+    /// The cause.
     #[must_use]
     pub fn cause(&self) -> &Error {
         &self.0.cause
     }
 
-    /// Things that were made or changed and are still there, in that order.
+    /// The objects that were made or changed and still exist, in that order.
     #[must_use]
     pub fn left(&self) -> &[Left] {
         &self.0.left
@@ -115,7 +115,7 @@ impl std::error::Error for UnfinishedError {
 pub struct WorkError(Box<(Subject, String)>);
 
 impl WorkError {
-    /// For work outside of this crate, too.
+    /// Also for work defined outside of this crate.
     #[must_use]
     pub fn new(subject: Subject, problem: impl Into<String>) -> Self {
         Self(Box::new((subject, problem.into())))

@@ -1,6 +1,7 @@
-//! Guides: one job a page, each with code that compiles.
+//! Guides: a page for each job, with code that compiles.
 //!
-//! [`wire_protocol`] is what the rest of the documentation cites as "wire protocol §n". Single calls are found by their path in [`pve::index`](crate::pve::index).
+//! The documentation cites [`wire_protocol`] as "wire protocol §n".
+//! [`pve::index`](crate::pve::index) lists all calls by their path.
 
 #[doc = include_str!("backups.md")]
 pub mod backups {}

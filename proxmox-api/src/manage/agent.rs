@@ -1,4 +1,4 @@
-//! Inside a virtual machine, through the guest agent that runs there.
+//! Access to the inside of a virtual machine through its guest agent.
 //!
 //! ```no_run
 //! # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
@@ -41,18 +41,18 @@ use crate::value::text::shortened;
 
 use whole::{TooMuch, WholeFile};
 
-/// The most characters one write may have, after Base64.
+/// The maximum length of one write, in characters of Base64.
 const WRITE_LIMIT: usize = 61_440;
 /// Bytes that become [`WRITE_LIMIT`] characters.
 const WRITE_CHUNK: usize = WRITE_LIMIT / 4 * 3;
-/// Bytes asked for at once. More makes the agent hold more in memory.
+/// Bytes per read. Larger reads make the agent hold more in memory.
 const READ_CHUNK: i64 = 4 * 1024 * 1024;
-/// The most that releases which know no pieces read of a file.
+/// The maximum that releases without partial reads return of a file.
 const READ_AT_ONCE: usize = 16 * 1024 * 1024;
-/// What an answer in which the agent refuses may take once it is read.
+/// The memory limit for an answer that holds a refusal of the agent.
 const SAID: usize = 8 * 1024 * 1024;
 
-/// What one call read of a file, and whether that is all of it; or the refusal of the agent.
+/// The bytes that one call read, and whether the file ended; or the refusal of the agent.
 type Part = Result<(bool, Vec<u8>), GuestErrorKind>;
 
 /// The guest agent of a virtual machine; made by [`Guest::agent`].
@@ -65,7 +65,8 @@ pub struct Agent {
 }
 
 impl Guest {
-    /// Its guest agent. Containers have none; every call then fails with [`GuestErrorKind::WrongKind`].
+    /// The guest agent. Containers have none; every call then fails with
+    /// [`GuestErrorKind::WrongKind`].
     #[must_use]
     pub fn agent(&self) -> Agent {
         Agent {
@@ -73,8 +74,8 @@ impl Guest {
         }
     }
 
-    /// Its network interfaces as its own system sees them: from the guest agent of a virtual machine, from
-    /// the node for a container.
+    /// The network interfaces as the guest's own system sees them: from the guest agent of a
+    /// virtual machine, from the node for a container.
     ///
     /// # Errors
     /// See [`Agent`] and [`Guest`].
@@ -98,7 +99,8 @@ impl Guest {
         let from = self.place().await?;
         let mut rows = self.call(Some(Kind::Lxc), &ask).await?;
         if rows.is_none() {
-            // So answers a node for a container that is off, and for one that it does not have.
+            // A node gives the same answer for a stopped container and for one that it does not
+            // have.
             self.status().await?;
             if self.place().await? != from {
                 rows = self.call(Some(Kind::Lxc), &ask).await?;
@@ -111,7 +113,7 @@ impl Guest {
                     .filter_map(|at| Address::read(at.ip_address.as_deref()?, at.prefix))
                     .collect();
                 if addresses.is_empty() {
-                    // How releases before 9 tell it: `192.0.2.7/24`.
+                    // The format before release 9: `192.0.2.7/24`.
                     addresses = ([row.inet, row.inet6].into_iter().flatten())
                         .filter_map(|text| match text.split_once('/') {
                             Some((ip, prefix)) => Address::read(ip, prefix.parse().ok()),
@@ -128,13 +130,14 @@ impl Guest {
             .collect())
     }
 
-    /// Waits until it has an address that others can reach, and gives all such addresses. Awaiting it starts it.
+    /// Waits until the guest has an address that others can reach, and returns all such addresses.
+    /// Awaiting it starts it.
     ///
-    /// Unless told otherwise, these are left out:
+    /// By default, these are left out:
     ///
     /// * addresses of loopback and link-local ones (`127.0.0.0/8`, `::1`, `169.254.0.0/16`, `fe80::/10`),
-    /// * interfaces that the guest's system made for containers and machines inside of it, told by their names;
-    ///   see [`Interface::is_internal`].
+    /// * interfaces that the guest's system made for containers and machines inside it, recognised
+    ///   by their names; see [`Interface::is_internal`].
     ///
     /// ```no_run
     /// # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
@@ -159,8 +162,8 @@ impl Guest {
         }
     }
 
-    /// Asks the guest agent of the machine. What the agent refuses is an error, although the server answers with
-    /// status 200 then.
+    /// Calls the guest agent of the machine. A refusal of the agent is an error, although the
+    /// server answers with status 200.
     pub(crate) fn ask_agent<'a, T: 'static>(
         &'a self,
         request: impl Fn(&QemuVmidPath) -> Request<T> + Send + Sync + 'a,
@@ -203,11 +206,11 @@ impl Guest {
 
 const POLL: Duration = Duration::from_secs(2);
 
-/// Whether a failure passes while a machine starts up.
+/// Whether a failure is temporary while a machine starts up.
 #[inline]
 fn passes(error: &Error) -> bool {
     match error {
-        // What the agent does not know or may not do stays so; anything else may be for lack of time.
+        // An unknown or disabled command stays refused; other refusals may be temporary.
         Error::Guest(refused) => match refused.reason() {
             GuestErrorKind::AgentRefused { class, desc, .. } => {
                 class != "CommandNotFound"
@@ -231,7 +234,7 @@ fn passes(error: &Error) -> bool {
     }
 }
 
-/// Whether the server waited for the agent's answer for as long as it does.
+/// Whether the server's wait for the agent timed out.
 fn is_silent(error: &Error) -> bool {
     let Error::Api(error) = error else {
         return false;
@@ -241,9 +244,9 @@ fn is_silent(error: &Error) -> bool {
     agent && (text.contains("timeout") || text.contains("timed out"))
 }
 
-/// What the agent refused, if that is what an answer says. It may repeat what it was given.
+/// The refusal of the agent, if the answer holds one. It may quote the request.
 fn refusal(vmid: u32, body: &[u8], clean: impl Fn(&str) -> String) -> Option<GuestErrorKind> {
-    // Most answers are long, and say no such thing.
+    // Most answers are long, and hold no refusal.
     body.windows(7).find(|part| part == b"\"error\"")?;
     let answer = read_any(body, SAID)?;
     let data = answer.get("data")?;
@@ -275,8 +278,8 @@ pub struct WaitForAddress {
 }
 
 impl WaitForAddress {
-    /// Takes only the interface of this network card, as 0 for `net0`; told by the MAC address it has in the
-    /// configuration.
+    /// Takes only the interface of this network card, as 0 for `net0`, found by its MAC address in
+    /// the configuration.
     pub fn card(mut self, index: u8) -> Self {
         self.card = Some(index);
         self
@@ -306,7 +309,7 @@ impl WaitForAddress {
         self
     }
 
-    /// Leaves out no interface and no address but those that were not asked for.
+    /// Includes the interfaces and addresses that are left out by default.
     pub fn all(mut self) -> Self {
         self.all = true;
         self
@@ -415,10 +418,11 @@ record_serde!(Interface {
 });
 
 impl Interface {
-    /// Whether its name is one that programs give to interfaces for containers and machines inside the guest, so
-    /// that its addresses mean nothing outside: `docker0`, `br-` with twelve hexadecimal digits (networks of
-    /// Docker), `podman0`, `cni0`, `cali…`, `cilium_…`, `flannel.1`, `kube-…`, `lxcbr0`, `lxdbr0`, `nerdctl0`, `veth…`,
-    /// `virbr0`, `vnet0`, and on Windows `vEthernet (WSL…)`, `vEthernet (nat)` and `vEthernet (Default Switch)`.
+    /// Whether programs give this name to interfaces for containers and machines inside the guest,
+    /// so that its addresses mean nothing outside: `docker0`, `br-` with twelve hexadecimal digits
+    /// (networks of Docker), `podman0`, `cni0`, `cali…`, `cilium_…`, `flannel.1`, `kube-…`,
+    /// `lxcbr0`, `lxdbr0`, `nerdctl0`, `veth…`, `virbr0`, `vnet0`, and on Windows `vEthernet
+    /// (WSL…)`, `vEthernet (nat)` and `vEthernet (Default Switch)`.
     #[must_use]
     pub fn is_internal(&self) -> bool {
         let name = self.name.as_str();
@@ -495,9 +499,9 @@ pub struct FileSystem {
     pub mount_point: String,
     /// Its type, as `ext4`.
     pub file_system: String,
-    /// Its size in bytes; `None` where the agent does not tell.
+    /// Its size in bytes; `None` if the agent does not report it.
     pub total: Option<u64>,
-    /// Bytes in use; `None` where the agent does not tell.
+    /// Bytes in use; `None` if the agent does not report them.
     pub used: Option<u64>,
 }
 
@@ -509,7 +513,8 @@ record_serde!(FileSystem {
 });
 
 impl Agent {
-    /// Asks whether it is there: [`POST /nodes/{node}/qemu/{vmid}/agent/ping`](crate::pve::qemu::QemuVmidAgentPingPath::post).
+    /// Checks that the agent answers: [`POST
+    /// /nodes/{node}/qemu/{vmid}/agent/ping`](crate::pve::qemu::QemuVmidAgentPingPath::post).
     ///
     /// # Errors
     /// See [`Agent`] and [`Guest`].
@@ -520,11 +525,12 @@ impl Agent {
             .map(drop)
     }
 
-    /// Waits until it is there, as after a start.
+    /// Waits until the agent answers, for example after a start.
     ///
     /// # Errors
-    /// [`GuestErrorKind::TimedOut`] if it is not within the time; at once if the machine is off or has no agent
-    /// configured, and with [`GuestErrorKind::AgentRefused`] if it is there and may not be asked; see [`Guest`].
+    /// [`GuestErrorKind::TimedOut`] if it does not answer within the time; at once if the machine
+    /// is off or has no agent configured, and with [`GuestErrorKind::AgentRefused`] if it refuses
+    /// the call; see [`Guest`].
     pub async fn wait_until_up(&self, timeout: Duration) -> Result<(), Error> {
         let mut schedule = PollSchedule::new(Some(timeout), POLL, POLL);
         loop {
@@ -540,8 +546,9 @@ impl Agent {
         }
     }
 
-    /// Runs a program in the machine: its name, then its arguments. No shell is involved unless it is the
-    /// program. [`POST /nodes/{node}/qemu/{vmid}/agent/exec`](crate::pve::qemu::QemuVmidAgentExecPost), then `GET …/agent/exec-status` until it ends.
+    /// Runs a program in the machine: its name, then its arguments, without a shell. [`POST
+    /// /nodes/{node}/qemu/{vmid}/agent/exec`](crate::pve::qemu::QemuVmidAgentExecPost), then `GET
+    /// …/agent/exec-status` until it ends.
     pub fn exec(&self, command: impl IntoIterator<Item = impl Into<String>>) -> Exec {
         Exec {
             guest: self.guest.clone(),
@@ -554,9 +561,9 @@ impl Agent {
     /// Reads a whole file: [`GET /nodes/{node}/qemu/{vmid}/agent/file-read`](crate::pve::qemu::QemuVmidAgentFileReadGet), piece by piece.
     ///
     /// # Errors
-    /// [`Error::Exceeded`] if it is larger than [`Bounds::file`](crate::bounds::Bounds::file), 32 MiB unless set;
-    /// [`GuestErrorKind::Agent`] if it is larger than 16 MiB and the release is older than 9.1, which cannot read
-    /// beyond that; see [`Agent`] and [`Guest`].
+    /// [`Error::Exceeded`] if it is larger than [`Bounds::file`](crate::bounds::Bounds::file), 32
+    /// MiB by default; [`GuestErrorKind::Agent`] if it is larger than 16 MiB and the release is
+    /// older than 9.1, which cannot read beyond that; see [`Agent`] and [`Guest`].
     pub async fn read_file(&self, path: &str) -> Result<Vec<u8>, Error> {
         let mut content = Vec::new();
         let bounds = *self.guest.client().bounds();
@@ -593,7 +600,7 @@ impl Agent {
         Err(self.too_much(path, pieces).await)
     }
 
-    /// Reads a file from a release that gives it whole.
+    /// Reads a file from a release without partial reads.
     async fn read_file_at_once(&self, path: &str, most: usize) -> Result<Vec<u8>, Error> {
         let guest = &self.guest;
         let send = |place: &GuestLocation| -> BoxFuture<'static, Result<Part, Error>> {
@@ -601,7 +608,7 @@ impl Agent {
             let request = request.into_request();
             let decode = request.decode;
             let vmid = guest.vmid();
-            // The agent gives no more, whatever the client would take.
+            // The agent returns no more, whatever the limit of the client.
             let most = most.min(READ_AT_ONCE);
             let mut whole = WholeFile::new(most);
             Box::pin(async move {
@@ -636,7 +643,7 @@ impl Agent {
         }
     }
 
-    /// What a file came to that is beyond a limit of the client.
+    /// The error for a file beyond a limit of the client.
     async fn too_much(&self, path: &str, exceeded: Exceeded) -> Error {
         let place = match self.guest.place().await {
             Ok(place) => place,
@@ -647,10 +654,12 @@ impl Agent {
         Error::exceeded(&name, exceeded)
     }
 
-    /// Writes a whole file, replacing one that is there: [`POST /nodes/{node}/qemu/{vmid}/agent/file-write`](crate::pve::qemu::QemuVmidAgentFileWritePost).
+    /// Writes a whole file, replacing an existing one: [`POST
+    /// /nodes/{node}/qemu/{vmid}/agent/file-write`](crate::pve::qemu::QemuVmidAgentFileWritePost).
     ///
-    /// One call takes 46,080 bytes. More is first collected in `path.partial` and moved to its place at the
-    /// end, for which the machine needs `sh`, `base64` and `mv`, and the user the privilege to run programs.
+    /// One call takes 46,080 bytes. A longer file is first collected in `path.partial` and renamed
+    /// at the end. That needs `sh`, `base64` and `mv` in the machine, and the privilege to run
+    /// programs.
     ///
     /// # Errors
     /// [`GuestErrorKind::Agent`] if one of the programs fails; see [`Agent`] and [`Guest`].
@@ -661,7 +670,7 @@ impl Agent {
         let partial = format!("{path}.partial");
         let written = self.write_partial(&partial, path, content).await;
         if written.is_err() {
-            // The first error is the one to tell.
+            // The first error is the one to report.
             let _ = self.exec(["rm", "-f", "--", &partial]).await;
         }
         written
@@ -732,7 +741,7 @@ impl Agent {
     }
 }
 
-/// An agent that the configuration does not have will not come up by waiting.
+/// An agent that is not configured does not come up by waiting.
 #[inline]
 fn is_unconfigured(error: &Error) -> bool {
     match error {
@@ -744,7 +753,7 @@ fn is_unconfigured(error: &Error) -> bool {
     }
 }
 
-/// Whether the server does not know the parameters for reading piece by piece.
+/// Whether the server does not know the parameters for partial reads.
 #[inline]
 fn knows_no_pieces(error: &Error) -> bool {
     match error {
@@ -755,8 +764,8 @@ fn knows_no_pieces(error: &Error) -> bool {
     }
 }
 
-/// Decodes Base64 that may be padded in the middle: the server asks the agent for 1 MiB at once and puts the
-/// answers one behind the other.
+/// Decodes Base64 that may have padding in the middle: the server asks the agent for 1 MiB at once
+/// and concatenates the answers.
 #[inline]
 fn decode_pieces(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
@@ -771,7 +780,7 @@ fn decode_pieces(text: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// What the agent sent as bytes, and the server wrote into its JSON with a character for each byte.
+/// The bytes of a text in which the server wrote one character for each byte.
 #[inline]
 fn bytes_of(text: &str) -> Vec<u8> {
     let bytes: Option<Vec<u8>> = text.chars().map(|c| u8::try_from(c).ok()).collect();
@@ -786,7 +795,8 @@ fn text_of(bytes: &[u8]) -> String {
     }
 }
 
-/// A program to be run; made by [`Agent::exec`], awaiting it waits for its end and gives an [`Output`].
+/// A program to run; made by [`Agent::exec`]. Awaiting it waits for its end and returns an
+/// [`Output`].
 #[derive(Clone)]
 #[must_use = "nothing is run until this is awaited"]
 pub struct Exec {
@@ -797,7 +807,7 @@ pub struct Exec {
 }
 
 impl Exec {
-    /// What the program reads from its standard input; 65,536 characters at most.
+    /// The standard input of the program; 65,536 characters at most.
     pub fn input(mut self, text: impl Into<String>) -> Self {
         self.input = Some(text.into());
         self
@@ -838,7 +848,7 @@ impl Exec {
                     });
                 }
                 Ok(_) => failures = 0,
-                // A look that fails is not a program that failed.
+                // A failed poll is not a failed program.
                 Err(error) if passes(&error) && failures < 5 => failures += 1,
                 Err(error) => return Err(error),
             }
@@ -850,7 +860,7 @@ impl Exec {
     }
 }
 
-/// Shows the program alone: arguments and input can hold secrets.
+/// Shows only the program, because arguments and input can hold secrets.
 impl fmt::Debug for Exec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Exec")
@@ -866,7 +876,7 @@ impl_into_future!(Exec => Output);
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Output {
-    /// Its exit code, unless it was killed.
+    /// Its exit code; `None` if it was killed.
     pub exit_code: Option<i64>,
     /// The signal, or on Windows the exception, that ended it.
     pub signal: Option<i64>,
@@ -874,7 +884,7 @@ pub struct Output {
     pub stdout: Vec<u8>,
     /// Its standard error.
     pub stderr: Vec<u8>,
-    /// Whether it wrote more than the agent keeps.
+    /// Whether its output was longer than the agent keeps.
     pub truncated: bool,
 }
 
@@ -921,13 +931,13 @@ impl Output {
         self.exit_code == Some(0) && self.signal.is_none()
     }
 
-    /// Its standard output as text; what is no UTF-8 is read as Latin-1.
+    /// Its standard output as text; bytes that are not UTF-8 are read as Latin-1.
     #[must_use]
     pub fn stdout_text(&self) -> String {
         text_of(&self.stdout)
     }
 
-    /// Its standard error as text; what is no UTF-8 is read as Latin-1.
+    /// Its standard error as text; bytes that are not UTF-8 are read as Latin-1.
     #[must_use]
     pub fn stderr_text(&self) -> String {
         text_of(&self.stderr)

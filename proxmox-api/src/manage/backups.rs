@@ -1,4 +1,4 @@
-//! Backup jobs, what backups there are, guests made from them, and which of them go; replication jobs.
+//! Backup jobs, existing backups, guests restored from them, pruning; replication jobs.
 //!
 //! One backup of one guest is [`Guest::backup`](super::guest::Guest::backup).
 
@@ -17,7 +17,8 @@ use crate::task::TaskOutcome;
 use crate::value::List;
 use crate::value::serialize::{record_serde, variant_serde};
 
-/// A backup job of the cluster as it is wanted; see [`Client::carry_out`]. Needs release 7.1 or newer.
+/// The wanted state of a backup job of the cluster; see [`Client::carry_out`]. Needs release 7.1 or
+/// newer.
 ///
 /// ```no_run
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
@@ -34,7 +35,8 @@ use crate::value::serialize::{record_serde, variant_serde};
 /// # }
 /// ```
 ///
-/// Carried out again it changes what differs, and which guests it takes as a whole. What is not set here stays.
+/// Carried out again, it changes the settings that differ, and the choice of guests as a whole.
+/// Settings that are not set here stay.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BackupJob {
     id: String,
@@ -43,8 +45,8 @@ pub struct BackupJob {
 }
 
 impl BackupJob {
-    /// A job of this name that backs guests up to a storage by a schedule, such as `02:30` or `sat 18:15`. Without a choice
-    /// of guests it takes none, which the server refuses.
+    /// A job of this name that backs guests up to a storage by a schedule, such as `02:30` or `sat
+    /// 18:15`. A job without a choice of guests has none, which the server refuses.
     #[must_use]
     pub fn new(
         id: impl Into<String>,
@@ -65,7 +67,7 @@ impl BackupJob {
         }
     }
 
-    /// Takes these guests.
+    /// Backs up these guests.
     #[must_use]
     pub fn guests(mut self, vmids: impl IntoIterator<Item = u32>) -> Self {
         self.choose();
@@ -73,7 +75,7 @@ impl BackupJob {
         self
     }
 
-    /// Takes all guests.
+    /// Backs up all guests.
     #[must_use]
     pub fn all(mut self) -> Self {
         self.choose();
@@ -81,7 +83,7 @@ impl BackupJob {
         self
     }
 
-    /// Takes all guests but these.
+    /// Backs up all guests except these.
     #[must_use]
     pub fn all_but(mut self, vmids: impl IntoIterator<Item = u32>) -> Self {
         self = self.all();
@@ -89,7 +91,7 @@ impl BackupJob {
         self
     }
 
-    /// Takes the guests of a pool.
+    /// Backs up the guests of a pool.
     #[must_use]
     pub fn pool(mut self, pool: impl Into<String>) -> Self {
         self.choose();
@@ -104,14 +106,15 @@ impl BackupJob {
         self.wanted.pool = None;
     }
 
-    /// Which backups of a guest are kept after each run; what the storage is set to unless set.
+    /// The backups of a guest to keep after each run; by default the setting of the storage.
     #[must_use]
     pub fn keep(mut self, rule: Retention) -> Self {
         self.keep = Some(rule);
         self
     }
 
-    /// Notes for each backup, as many lines as you like, with the names of [`Backup::notes`](super::guest::Backup::notes).
+    /// Notes for each backup, with any number of lines and the placeholders of
+    /// [`Backup::notes`](super::guest::Backup::notes).
     #[must_use]
     pub fn notes(mut self, text: impl AsRef<str>) -> Self {
         let text = text.as_ref().replace("\r\n", "\n").replace('\\', r"\\");
@@ -119,7 +122,7 @@ impl BackupJob {
         self
     }
 
-    /// Whether it runs by its schedule, which it does unless set.
+    /// Whether it runs by its schedule. On by default.
     #[must_use]
     pub fn enabled(mut self, enabled: bool) -> Self {
         self.wanted.enabled = Some(enabled);
@@ -133,7 +136,8 @@ impl BackupJob {
         self
     }
 
-    /// The work of running it at once, on every node that is there. The job has to exist, and may be switched off.
+    /// Work that runs the job at once, on every online node. The job has to exist, and may be
+    /// disabled.
     #[must_use]
     pub fn run_now(&self) -> RunBackupJob {
         RunBackupJob::new(&self.id)
@@ -180,7 +184,7 @@ fn rule_of_text(text: &str) -> Retention {
 
 fn rule_of(job: &BackupJobConfig) -> Retention {
     let Some(rule) = &job.prune_backups else {
-        // Some releases give it as one text.
+        // Some releases return it as one text.
         let text = job
             .extra
             .get("prune-backups")
@@ -202,7 +206,7 @@ fn rule_of(job: &BackupJobConfig) -> Retention {
     }
 }
 
-/// Which of the ways to choose guests a job uses.
+/// The ways to choose guests that a job uses.
 fn choices(job: &BackupJobConfig) -> [bool; 4] {
     [
         job.all == Some(true),
@@ -259,10 +263,10 @@ impl Work for BackupJob {
     }
 }
 
-/// Running a backup job at once; made by [`BackupJob::run_now`]. Gives how it ended on each node where it had guests to back
-/// up.
+/// Runs a backup job at once; made by [`BackupJob::run_now`]. Returns the result for each node that
+/// had guests to back up.
 ///
-/// Where it fails on a node, the others go on to their end; what they backed up stays, and
+/// If it fails on a node, the others continue to their end; their backups stay, and
 /// [`UnfinishedError::left`](super::work::UnfinishedError::left) names those nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunBackupJob {
@@ -289,7 +293,7 @@ impl Work for RunBackupJob {
         let rule = rule_of(&job);
         let rule =
             (rule != Retention::default()).then(|| PruneBackups::from(rule_text(&rule).as_str()));
-        // What is about when the job runs is nothing that a run takes.
+        // A run takes no settings about the time of the job.
         let plain = BackupJobConfig {
             id: String::new(),
             comment: None,
@@ -334,7 +338,7 @@ impl Work for RunBackupJob {
     }
 }
 
-/// The nodes that are there, and a step for each that is not.
+/// The nodes that are online, and a step for each that is not.
 pub(crate) async fn reachable_nodes(
     pve: &Client,
     track: &Track<'_>,
@@ -362,7 +366,7 @@ pub struct Archive {
     pub node: String,
     /// Its volume, as `local:backup/vzdump-qemu-101-2026_11_21-02_00_00.vma.zst`.
     pub volume: String,
-    /// What it was made of; `None` where the server does not say.
+    /// The kind of the guest; `None` if the server does not say.
     pub kind: Option<Kind>,
     /// The guest's number.
     pub vmid: u32,
@@ -372,9 +376,9 @@ pub struct Archive {
     pub size: u64,
     /// The first line of its notes.
     pub notes: Option<String>,
-    /// Whether it is kept from being pruned or removed.
+    /// Whether it is protected from being pruned or removed.
     pub protected: bool,
-    /// Whether a backup server found it whole when it looked the last time; `None` if it has not looked.
+    /// Whether a backup server found it intact at its last verification; `None` if there was none.
     pub verified: Option<bool>,
     /// Whether it is encrypted.
     pub encrypted: bool,
@@ -424,7 +428,7 @@ impl Archive {
         self.volume.split(':').next().unwrap_or_default()
     }
 
-    /// Keeps it from being pruned or removed, or takes that back.
+    /// Protects it from being pruned or removed, or ends that.
     ///
     /// # Errors
     /// Those of every request.
@@ -442,8 +446,8 @@ impl Archive {
             .await
     }
 
-    /// The guest's configuration in it: `GET /nodes/{node}/vzdump/extractconfig`. Reading it shows that the archive can be
-    /// opened.
+    /// The guest's configuration in it: `GET /nodes/{node}/vzdump/extractconfig`. Reading it proves
+    /// that the archive can be opened.
     ///
     /// # Errors
     /// Those of every request.
@@ -453,8 +457,9 @@ impl Archive {
     }
 }
 
-/// The backups of a guest, by what they have to be; see [`Client::carry_out`], which gives them with the newest first. Looks
-/// at every storage for backups of every node that is there; a node that is not shows as a failed step.
+/// The backups of a guest that meet conditions; see [`Client::carry_out`], which returns them with
+/// the newest first. Looks at every storage for backups of every online node; an offline node is a
+/// failed step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FindBackups {
     vmid: u32,
@@ -467,7 +472,7 @@ pub struct FindBackups {
 }
 
 impl FindBackups {
-    /// All backups of a guest, whether it is still there or not.
+    /// All backups of a guest, whether it still exists or not.
     #[must_use]
     pub fn of(vmid: u32) -> Self {
         Self {
@@ -509,14 +514,14 @@ impl FindBackups {
         self
     }
 
-    /// Only those that a backup server found whole.
+    /// Only those that a backup server found intact.
     #[must_use]
     pub fn verified(mut self) -> Self {
         self.verified = true;
         self
     }
 
-    /// Only those whose notes have this in their first line.
+    /// Only those with this text in the first line of their notes.
     #[must_use]
     pub fn notes_with(mut self, text: impl Into<String>) -> Self {
         self.notes = Some(text.into());
@@ -561,7 +566,7 @@ impl Work for FindBackups {
     }
 }
 
-/// A guest made from a backup; see [`Client::carry_out`].
+/// A guest restored from a backup; see [`Client::carry_out`].
 ///
 /// ```no_run
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
@@ -576,14 +581,15 @@ impl Work for FindBackups {
 ///
 /// # Made again
 ///
-/// A guest that the backup is of is found under its number, unless it is to be replaced: a virtual machine by the
-/// identifier of its BIOS, a container by the addresses of its network cards. With [`Recover::unique`] these are new ones,
-/// so a number that is taken is an error then.
+/// If the guest of the backup exists under its number, it is found and left alone, unless it is to
+/// be replaced: a virtual machine by the identifier of its BIOS, a container by the addresses of
+/// its network cards. [`Recover::unique`] makes new ones, so a taken number is an error then.
 ///
 /// # What a failure leaves
 ///
-/// The server removes a guest that it could not restore. Of a guest that was to be replaced the disks may be gone by then;
-/// [`UnfinishedError::left`](super::work::UnfinishedError::left) names it, also where it was only stopped.
+/// The server removes a guest that it could not restore. The disks of a guest that was to be
+/// replaced may be gone by then; [`UnfinishedError::left`](super::work::UnfinishedError::left)
+/// names it, even if it was only stopped.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recover {
     from: From,
@@ -626,22 +632,23 @@ impl Recover {
         }
     }
 
-    /// The number of the guest that is made, instead of its own.
+    /// The number of the new guest, instead of its own.
     #[must_use]
     pub fn to(mut self, vmid: u32) -> Self {
         self.to = Some(vmid);
         self
     }
 
-    /// The node it is made on; unless set, that of the guest that is replaced, or one that reads the backup.
+    /// The node of the new guest; by default that of the guest that is replaced, or one that can
+    /// read the backup.
     #[must_use]
     pub fn node(mut self, node: impl Into<String>) -> Self {
         self.node = Some(node.into());
         self
     }
 
-    /// The storage its disks go to, instead of those they came from. The server puts all disks of a container on one
-    /// storage: unless set, that of its root file system.
+    /// The storage of its disks, instead of the original ones. The server puts all disks of a
+    /// container on one storage: by default, that of its root file system.
     #[must_use]
     pub fn storage(mut self, storage: impl Into<String>) -> Self {
         self.storage = Some(storage.into());
@@ -655,7 +662,7 @@ impl Recover {
         self
     }
 
-    /// Gives it new addresses and identifiers, so that it can live beside the original.
+    /// Gives it new addresses and identifiers, so that it can run beside the original.
     #[must_use]
     pub fn unique(mut self) -> Self {
         self.unique = true;
@@ -670,10 +677,10 @@ impl Recover {
     }
 }
 
-/// What tells a guest from others in the text of a configuration.
+/// The values in the text of a configuration that identify a guest.
 fn marks(config: &str) -> BTreeSet<String> {
     let mut marks = BTreeSet::new();
-    // What comes after the first `[` is of snapshots.
+    // The text after the first `[` belongs to snapshots.
     for line in config.lines().take_while(|line| !line.starts_with('[')) {
         let Some((key, value)) = line.split_once(':') else {
             continue;
@@ -818,7 +825,7 @@ impl Work for Recover {
     }
 }
 
-/// Which backups a rule keeps and which it removes; see [`Client::carry_out`].
+/// Applies a pruning rule to the backups of a storage; see [`Client::carry_out`].
 ///
 /// ```no_run
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
@@ -849,9 +856,9 @@ pub struct Prune {
 pub enum PruneOutcome {
     /// The rule keeps it.
     Keep,
-    /// It goes.
+    /// The rule removes it.
     Remove,
-    /// It stays, since it is protected, or was renamed so that no rule is for it.
+    /// It stays, because it is protected, or was renamed so that no rule applies to it.
     Exempt,
 }
 
@@ -891,7 +898,7 @@ impl Prune {
         self
     }
 
-    /// Only reports what would happen to them.
+    /// Only reports the result of the rule.
     #[must_use]
     pub fn dry_run(mut self) -> Self {
         self.dry = true;
@@ -932,8 +939,9 @@ impl Work for Prune {
     }
 }
 
-/// A replication job as it is wanted: a guest's disks are copied to another node again and again. See
-/// [`Client::carry_out`]. A guest has at most one job for each node; carried out again, what differs is changed.
+/// The wanted state of a replication job, which copies a guest's disks to another node regularly.
+/// See [`Client::carry_out`]. A guest has at most one job for each node; carried out again, it
+/// changes the settings that differ.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReplicationJob {
     vmid: u32,
@@ -942,7 +950,7 @@ pub struct ReplicationJob {
 }
 
 impl ReplicationJob {
-    /// Copies of a guest on a node, made every quarter of an hour unless a schedule is set.
+    /// Copies of a guest on a node, made every 15 minutes by default.
     #[must_use]
     pub fn of(vmid: u32, target: impl Into<String>) -> Self {
         Self {
@@ -952,14 +960,14 @@ impl ReplicationJob {
         }
     }
 
-    /// When it runs, as `*/15` or `02:00`.
+    /// The schedule, as `*/15` or `02:00`.
     #[must_use]
     pub fn schedule(mut self, schedule: impl Into<String>) -> Self {
         self.wanted.schedule = Some(schedule.into());
         self
     }
 
-    /// How much it may send, in megabytes per second; at least 1.
+    /// The limit on its transfer rate, in megabytes per second; at least 1.
     #[must_use]
     pub fn rate(mut self, megabytes: f64) -> Self {
         self.wanted.rate = Some(megabytes);
@@ -973,7 +981,7 @@ impl ReplicationJob {
         self
     }
 
-    /// Whether it runs; it does unless set.
+    /// Whether it runs. On by default.
     #[must_use]
     pub fn enabled(mut self, enabled: bool) -> Self {
         self.wanted.disable = Some(!enabled);

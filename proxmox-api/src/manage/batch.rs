@@ -16,8 +16,8 @@
 //! # }
 //! ```
 //!
-//! The client's own limits hold as well. With many guests, its
-//! [rate limit](crate::ClientBuilder::rate_limit) is what decides how long a batch takes.
+//! The client's own limits apply as well. With many guests, its [rate
+//! limit](crate::ClientBuilder::rate_limit) determines the duration of a batch.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -39,7 +39,7 @@ use crate::value::BoxFuture;
 use crate::value::serialize::{Fields, record_serde};
 use crate::value::upid::Upid;
 
-/// A batch to be run; made by [`Client::batch`].
+/// A batch; made by [`Client::batch`].
 #[must_use = "nothing is done until an action is awaited"]
 pub struct Batch<'a> {
     client: Client,
@@ -77,44 +77,46 @@ impl Client {
 }
 
 impl Batch<'_> {
-    /// How many guests are worked on at the same time; 4 unless set, at least 1.
+    /// The maximum of guests in progress at the same time; 4 by default, at least 1.
     pub fn parallel(mut self, guests: usize) -> Self {
         self.parallel = guests.max(1);
         self
     }
 
-    /// How many guests of the same node are worked on at the same time; no limit unless set, at least 1.
+    /// The maximum of guests of one node in progress at the same time; no limit by default, at
+    /// least 1.
     pub fn per_node(mut self, guests: usize) -> Self {
         self.per_node = guests.max(1);
         self
     }
 
-    /// Whether the rest is still done after a guest failed, which is so unless set. What is under way is
+    /// Whether the batch continues after a guest failed. On by default. Guests in progress are
     /// finished in any case.
     pub fn continue_on_error(mut self, go_on: bool) -> Self {
         self.continue_on_error = go_on;
         self
     }
 
-    /// Does not wait for the tasks: a guest counts as done when the server has taken the order.
+    /// Does not wait for the tasks: a guest counts as done when the server has accepted the
+    /// request.
     pub fn only_start(mut self) -> Self {
         self.wait = false;
         self
     }
 
-    /// Gives each guest's task at most this time. Tasks go on when it is up.
+    /// The time limit for each guest's task. Tasks continue after it.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// Looks at each task this often, instead of every second at first and more seldom later.
+    /// Polls each task at this interval, instead of every second at first and less often later.
     pub fn poll_interval(mut self, interval: Duration) -> Self {
         self.interval = Some(interval);
         self
     }
 
-    /// Is called whenever a guest is done with, in the order that happens.
+    /// Calls `listener` whenever a guest is done, in that order.
     pub fn on_progress<'b>(self, listener: impl FnMut(&Progress<'_>) + Send + 'b) -> Batch<'b> {
         Batch {
             client: self.client,
@@ -132,12 +134,12 @@ impl Batch<'_> {
     /// Changes the guests' power.
     ///
     /// # Errors
-    /// Only if the guests' places cannot be asked for; failures of guests are in the report.
+    /// Only if the guests' nodes cannot be determined; failures of guests are in the report.
     pub async fn power(self, action: PowerAction) -> Result<BatchReport, Error> {
         self.run(move |guest| guest.power(action)).await
     }
 
-    /// Does anything to the guests; the operation that `act` ends in, if any, is waited for.
+    /// Calls `act` for each guest, and waits for the operation that it returns, if any.
     ///
     /// ```no_run
     /// # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
@@ -147,7 +149,7 @@ impl Batch<'_> {
     /// ```
     ///
     /// # Errors
-    /// Only if the guests' places cannot be asked for; failures of guests are in the report.
+    /// Only if the guests' nodes cannot be determined; failures of guests are in the report.
     #[inline]
     pub async fn run<F, T>(self, act: impl Fn(Guest) -> F + Sync) -> Result<BatchReport, Error>
     where
@@ -252,12 +254,13 @@ impl Batch<'_> {
         })
     }
 
-    /// Has the server itself work on the guests, with one task for all: `POST /cluster/bulk-action/guest/…`, since
-    /// release 9.1. The limit of [`Batch::parallel`] applies, and [`Batch::timeout`] as the time that guests get to
-    /// shut down; the other settings do not. `None` if the release has no such call for the action; then use
-    /// [`Batch::power`]. Also `None` for a batch without guests, which the server would take for all there are.
+    /// Lets the server itself act on the guests, with one task for all: `POST
+    /// /cluster/bulk-action/guest/…`, since release 9.1. The limit of [`Batch::parallel`] applies,
+    /// and [`Batch::timeout`] as the time that guests get to shut down; the other settings do not.
+    /// `None` if the release has no such call for the action; then use [`Batch::power`]. Also
+    /// `None` for a batch without guests, which the server would read as all guests.
     ///
-    /// The task's log says what became of each guest.
+    /// The task's log has the result of each guest.
     ///
     /// # Errors
     /// Those of every request.
@@ -281,8 +284,9 @@ impl Batch<'_> {
         self.if_known(sending).await
     }
 
-    /// Has the server itself move the guests to a node, running ones live and with their local disks, as
-    /// [`Batch::on_server`] does for power: [`POST /cluster/bulk-action/guest/migrate`](crate::pve::cluster::ClusterBulkActionGuestMigratePost).
+    /// Lets the server itself move the guests to a node, running ones live and with their local
+    /// disks, as [`Batch::on_server`] does for power: [`POST
+    /// /cluster/bulk-action/guest/migrate`](crate::pve::cluster::ClusterBulkActionGuestMigratePost).
     ///
     /// # Errors
     /// Those of every request.
@@ -350,7 +354,8 @@ async fn one(
     }
 }
 
-/// What is done to a guest of a batch ends in a [`StartedOperation`] to be waited for, in one where there is any, or in `()`.
+/// The result of an action on a guest: a [`StartedOperation`] to wait for, an optional one, or
+/// `()`.
 #[derive(Debug)]
 pub struct Operation(Option<StartedOperation>);
 
@@ -372,13 +377,13 @@ impl From<()> for Operation {
     }
 }
 
-/// How far a batch is; see [`Batch::on_progress`].
+/// The progress of a batch; see [`Batch::on_progress`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Progress<'a> {
-    /// How many guests are done with, this one included.
+    /// The number of guests that are done, this one included.
     pub done: usize,
-    /// How many guests there are.
+    /// The number of guests.
     pub total: usize,
     /// The result of the guest that was completed last.
     pub result: &'a BatchResult,
@@ -447,19 +452,19 @@ impl BatchResult {
         self.vmid
     }
 
-    /// Whether it worked.
+    /// Whether it succeeded.
     #[must_use]
     pub fn success(&self) -> bool {
         matches!(self.outcome, Outcome::Done(_))
     }
 
-    /// Whether it was left alone because another guest had failed.
+    /// Whether it was skipped because another guest had failed.
     #[must_use]
     pub fn is_untried(&self) -> bool {
         matches!(self.outcome, Outcome::NotTried { .. })
     }
 
-    /// The task, if the guest got that far and there is one.
+    /// The task, if one was started.
     #[must_use]
     pub fn upid(&self) -> Option<&Upid> {
         match &self.outcome {
@@ -516,7 +521,7 @@ impl BatchResult {
 pub struct Summary {
     /// All guests.
     pub total: usize,
-    /// Those it worked for.
+    /// The guests that succeeded.
     pub succeeded: usize,
     /// The others.
     pub failed: usize,
@@ -532,7 +537,7 @@ record_serde!(Summary {
 #[derive(Debug, PartialEq)]
 #[non_exhaustive]
 pub struct BatchReport {
-    /// One entry for each guest, in the order they were given.
+    /// One entry for each guest, in the given order.
     pub results: Vec<BatchResult>,
     /// The totals.
     pub summary: Summary,

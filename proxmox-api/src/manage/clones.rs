@@ -8,7 +8,7 @@ use super::work::{Action, Subject, Track, Work, WorkError, some_at_once};
 use crate::client::Client;
 use crate::error::Error;
 
-/// Clones of a template, or of another guest, as they are wanted; see [`Client::carry_out`].
+/// The wanted clones of a template or of another guest; see [`Client::carry_out`].
 ///
 /// ```no_run
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
@@ -24,13 +24,14 @@ use crate::error::Error;
 ///
 /// # Made again
 ///
-/// Clones are told by their names among the numbers that they may have. Those that are there are left where they are, unless
-/// that is a node that was not asked for, and are started if that is wanted.
+/// Clones are found by their names among the allowed numbers. Existing ones stay where they are,
+/// unless that is a node that was not requested, and are started if wanted.
 ///
 /// # What a failure leaves
 ///
-/// After a failure no further clone is begun; those under way are finished. The server removes a clone that failed. Clones
-/// that were made stay, and [`UnfinishedError::left`](super::work::UnfinishedError::left) names them with what they lack.
+/// After a failure no further clone is started; those in progress are finished. The server removes
+/// a failed clone. Finished clones stay, and
+/// [`UnfinishedError::left`](super::work::UnfinishedError::left) names them and what they lack.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Clones {
     template: u32,
@@ -47,8 +48,8 @@ pub struct Clones {
 }
 
 impl Clones {
-    /// Clones of this guest: one, unless a count is set, called `clone-1` and so on, numbered from 100 on, on the guest's
-    /// node.
+    /// Clones of this guest: by default one, called `clone-1`, with a number from 100, on the
+    /// guest's node.
     #[must_use]
     pub fn of(template: u32) -> Self {
         Self {
@@ -66,37 +67,38 @@ impl Clones {
         }
     }
 
-    /// How many there are to be.
+    /// The number of clones.
     #[must_use]
     pub fn count(mut self, clones: u32) -> Self {
         self.count = clones;
         self
     }
 
-    /// What `{n}` in the name is of the first one; 1 unless set.
+    /// The value of `{n}` in the name of the first clone; 1 by default.
     #[must_use]
     pub fn first(mut self, number: u32) -> Self {
         self.first = number;
         self
     }
 
-    /// The guest numbers they may have; the lowest free ones are taken.
+    /// The allowed guest numbers; the lowest free ones are taken.
     #[must_use]
     pub fn ids(mut self, ids: RangeInclusive<u32>) -> Self {
         self.ids = ids;
         self
     }
 
-    /// Their names, with `{n}` for the count from [`Clones::first`] on, which is added at the end where it is
-    /// missing.
+    /// Their names. `{n}` is replaced by the count from [`Clones::first`] on; it is added at the
+    /// end if it is missing.
     #[must_use]
     pub fn name(mut self, pattern: impl Into<String>) -> Self {
         self.name = pattern.into();
         self
     }
 
-    /// The nodes they are spread over in turn. To another node than the template's a clone goes at once if all its disks
-    /// are on shared storage; otherwise it is made on the template's node and moved.
+    /// The nodes over which they are distributed in turn. A clone is made on another node than the
+    /// template's if all its disks are on shared storage; otherwise it is made on the template's
+    /// node and moved.
     #[must_use]
     pub fn nodes<N: Into<String>>(mut self, nodes: impl IntoIterator<Item = N>) -> Self {
         self.nodes = nodes.into_iter().map(Into::into).collect();
@@ -110,7 +112,7 @@ impl Clones {
         self
     }
 
-    /// Whether their disks are copied, instead of building on those of the template; see
+    /// Whether their disks are copied, instead of linked to those of the template; see
     /// [`CloneGuest::full`](super::guest::CloneGuest::full).
     #[must_use]
     pub fn full(mut self, full: bool) -> Self {
@@ -125,7 +127,8 @@ impl Clones {
         self
     }
 
-    /// How many are made at the same time; 4 unless set, at least 1. All of them write to the same storage.
+    /// The maximum of clones in progress at the same time; 4 by default, at least 1. All of them
+    /// write to the same storage.
     #[must_use]
     pub fn at_once(mut self, clones: usize) -> Self {
         self.at_once = clones;
@@ -161,7 +164,7 @@ impl Clones {
             true => guest.place().await?.node,
             false => guest.locate().await?.node,
         };
-        // One that was found stays on any node that was asked for.
+        // An existing clone stays on any requested node.
         let misplaced = match new {
             true => place != node,
             false => !self.nodes.is_empty() && !self.nodes.contains(&place),
@@ -218,7 +221,7 @@ impl Clones {
     }
 }
 
-/// The guest that is cloned.
+/// The guest to clone.
 struct Base {
     guest: Guest,
     node: String,

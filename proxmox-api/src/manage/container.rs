@@ -16,7 +16,7 @@ use crate::pve::lxc::{LxcConfig, LxcNet};
 use crate::request::ApiRequest;
 use crate::value::endpoint::Release;
 
-/// Since when nodes pull OCI images.
+/// The first release in which nodes pull OCI images.
 const OCI: Release = Release::new(9, 1);
 
 /// The source of a container.
@@ -37,8 +37,8 @@ enum Source {
 }
 
 impl Template {
-    /// A template of the list that Proxmox VE offers for download, by its name as `debian-13-standard`: the newest version
-    /// there is for the first architecture that the list names.
+    /// A template of the list that Proxmox VE offers for download, by its name as
+    /// `debian-13-standard`: the newest version for the first architecture in the list.
     #[must_use]
     pub fn named(name: impl Into<String>) -> Self {
         Self::of(Source::Named {
@@ -62,7 +62,7 @@ impl Template {
         Self::of(Source::Oci(reference.into()))
     }
 
-    /// A volume that is there already, as `local:vztmpl/x.tar.zst`.
+    /// An existing volume, as `local:vztmpl/x.tar.zst`.
     #[must_use]
     pub fn volume(volume: impl Into<String>) -> Self {
         Self::of(Source::Volume(volume.into()))
@@ -75,15 +75,15 @@ impl Template {
         }
     }
 
-    /// The storage that keeps it; `local` unless set. It has to have the content type `vztmpl`.
+    /// The storage that keeps it; `local` by default. It needs the content type `vztmpl`.
     #[must_use]
     pub fn storage(mut self, storage: impl Into<String>) -> Self {
         self.storage = storage.into();
         self
     }
 
-    /// The work of having it on a node. Gives its volume. One that is there already is found; what a failed download wrote
-    /// is removed by the server.
+    /// Work that provides it on a node. Returns its volume. An existing one is found; the server
+    /// removes the result of a failed download.
     #[must_use]
     pub fn on(&self, node: impl Into<String>) -> HaveTemplate {
         HaveTemplate {
@@ -93,7 +93,7 @@ impl Template {
     }
 }
 
-/// Compares versions as `13.1-2` part by part: numbers as such, everything else as text.
+/// Compares versions as `13.1-2` part by part: numbers as numbers, everything else as text.
 fn compare(a: &str, b: &str) -> Ordering {
     let parts = |text: &str| -> Vec<(u64, String)> {
         let parts = text.split(['.', '-', '_', '+', '~']);
@@ -119,7 +119,7 @@ fn file_of(reference: &str) -> String {
     format!("{name}.tar")
 }
 
-/// The work of having a template on a node; made by [`Template::on`].
+/// Provides a template on a node; made by [`Template::on`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HaveTemplate {
     template: Template,
@@ -215,7 +215,7 @@ pub async fn oci_tags(pve: &Client, node: &str, image: &str) -> Result<Vec<Strin
     at.query_oci_repo_tags().get(image).await
 }
 
-/// A container made from a template or an OCI image, as it is wanted; see [`Client::carry_out`].
+/// The wanted state of a container made from a template or an OCI image; see [`Client::carry_out`].
 ///
 /// ```no_run
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
@@ -230,8 +230,9 @@ pub async fn oci_tags(pve: &Client, node: &str, image: &str) -> Result<Vec<Strin
 /// # }
 /// ```
 ///
-/// It is found again by its name among the numbers that it may have, and started if it does not run; its settings are left
-/// as they are. What a failure leaves is as for a [`Machine`](super::machine::Machine).
+/// It is found by its name among the allowed numbers, and started if it does not run; its settings
+/// stay as they are. After a failure, the same is left behind as for a
+/// [`Machine`](super::machine::Machine).
 #[derive(Clone, PartialEq)]
 pub struct Container {
     name: String,
@@ -246,8 +247,8 @@ pub struct Container {
 }
 
 impl Container {
-    /// An unprivileged container of this name: 512 MiB of memory, 4 GiB on `local-lvm`, a network card on `vmbr0` that asks
-    /// for its addresses. It is started.
+    /// An unprivileged container of this name: 512 MiB of memory, 4 GiB on `local-lvm`, a network
+    /// card on `vmbr0` with DHCP. It is started.
     #[must_use]
     pub fn new(name: impl Into<String>, template: Template) -> Self {
         let name = name.into();
@@ -273,14 +274,14 @@ impl Container {
         }
     }
 
-    /// The node it is made on; unless set, the one with the most memory left.
+    /// The node; by default the one with the most free memory.
     #[must_use]
     pub fn node(mut self, node: impl Into<String>) -> Self {
         self.node = Some(node.into());
         self
     }
 
-    /// The numbers it may have; the lowest free one is taken.
+    /// The allowed numbers; the lowest free one is taken.
     #[must_use]
     pub fn ids(mut self, ids: RangeInclusive<u32>) -> Self {
         self.ids = ids;
@@ -294,7 +295,7 @@ impl Container {
         self
     }
 
-    /// Variables of its environment, for an OCI image. Needs release 9.1.
+    /// Environment variables, for an OCI image. Needs release 9.1.
     #[must_use]
     pub fn environment<K: Into<String>, V: Into<String>>(
         mut self,
@@ -307,14 +308,14 @@ impl Container {
         self
     }
 
-    /// Any other settings that it is made with.
+    /// Sets any other settings.
     #[must_use]
     pub fn settings(mut self, change: impl FnOnce(&mut LxcConfig)) -> Self {
         change(&mut self.config);
         self
     }
 
-    /// Leaves it as it is made, without starting it.
+    /// Does not start it.
     #[must_use]
     pub fn stopped(mut self) -> Self {
         self.start = false;

@@ -1,22 +1,23 @@
 //! Changes in a cluster, as a stream of typed events.
 //!
-//! The server has no such stream; [`Watch`] makes one by looking at [`GET /cluster/resources`](crate::pve::cluster::ClusterResourcesGet) and
-//! [`GET /cluster/tasks`](crate::pve::cluster::ClusterTasksPath::get) again and again and comparing ([`State::changes_to`]). It can be stopped at any event and
-//! resumed later from its cursor, which is the [`State`] it had got to: then everything that differs since is
-//! told at once.
+//! The server has no such stream; [`Watch`] makes one: it polls [`GET
+//! /cluster/resources`](crate::pve::cluster::ClusterResourcesGet) and [`GET
+//! /cluster/tasks`](crate::pve::cluster::ClusterTasksPath::get) and compares the answers
+//! ([`State::changes_to`]). It can be stopped at any event and resumed later from its cursor, the
+//! [`State`] after the last event. It then reports all differences since at once.
 //!
-//! The user sees events of what it may see: resources it has a privilege on, and its own tasks, or everybody's
-//! with `Sys.Audit`.
+//! The user sees events of the resources on which it has a privilege, and of its own tasks, or of
+//! all tasks with `Sys.Audit`.
 //!
 //! [`Watch`] is a [`Stream`](futures_core::Stream); without the traits for streams, [`Watch::next_event`] does as well.
 //!
-//! Each event tells of a difference between two polls. A guest that was stopped and started in between shows no
-//! difference, but the tasks that did it do.
+//! Each event is a difference between two polls. A guest that was stopped and started in between
+//! shows no difference, but the tasks of both are events.
 //!
 //! # Names
 //!
-//! An event has one name, [`Change::kind`], in its text, in JSON and in webhooks. `guest` stands for virtual machines
-//! and containers; `kind` among the data says which.
+//! Each kind of event has one name, [`Change::kind`], in its text, in JSON and in webhooks. `guest`
+//! stands for virtual machines and containers; `kind` in the data distinguishes them.
 //!
 //! | name | of |
 //! |---|---|
@@ -28,19 +29,22 @@
 //!
 //! # What is known, and what is not
 //!
-//! Only what is known is told, and nothing twice:
+//! Only known changes are reported, and none twice:
 //!
-//! * What a node that is away, or does not answer, has not said lately (`unknown`) stays as it was known last. A
-//!   node that blinks is told of by `node.offline` and `node.online` alone.
-//! * What is missing from the server's list was removed, or this user may not see it any more. The server is asked
-//!   about it by itself: for a guest's number whether it is free, for a node by the list of nodes, for a storage by its
-//!   configuration. What remains open stays as it was known last, and is asked about again at later polls.
-//! * A task that dropped out of the server's list is not told of again when it is listed once more. A task that
-//!   ran and dropped out is looked up on its node; if even that does not know it, it has ended with the status
-//!   `unknown`.
+//! * While a node is offline, or does not report (`unknown`), its guests and storages keep their
+//!   last known state. Such a node causes `node.offline` and `node.online` only.
+//! * A resource that is missing from the server's list was removed, or this user may not see it any
+//!   more. The watch then asks the server: for a guest, whether its number is free; for a node, the
+//!   list of nodes; for a storage, its configuration. If that does not decide it, the resource
+//!   keeps its last known state, and later polls ask again.
+//! * A task that disappeared from the server's list is not reported again when it is listed once
+//!   more. A running task that disappeared is looked up on its node; if the node does not know it
+//!   either, it has ended with the status `unknown`.
 //!
-//! A look costs [`GET /cluster/tasks`](crate::pve::cluster::ClusterTasksPath::get), [`GET /cluster/resources`](crate::pve::cluster::ClusterResourcesGet) and at most one round of further calls, a few at a time
-//! and some seconds at most, whatever is away. What does not come in that time is asked for at the next look.
+//! A poll costs [`GET /cluster/tasks`](crate::pve::cluster::ClusterTasksPath::get), [`GET
+//! /cluster/resources`](crate::pve::cluster::ClusterResourcesGet) and at most one round of further
+//! calls, a few at a time, which takes some seconds at most even if nodes are offline. Open
+//! questions are asked again at the next poll.
 //!
 //! ```no_run
 //! # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
@@ -78,15 +82,15 @@ pub use watch::Watch;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GuestState {
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
     /// The node it belongs to.
     pub node: String,
-    /// Its name; empty if it has none or the node has not told lately.
+    /// Its name; empty if it has none or the node has not reported it lately.
     pub name: String,
-    /// As the server says it: `running`, `stopped`, `paused`, `unknown`.
+    /// The status from the server: `running`, `stopped`, `paused`, `unknown`.
     pub status: String,
-    /// Which operation holds it; empty for none.
+    /// The operation that locks it; empty for none.
     pub lock: String,
 }
 
@@ -104,13 +108,13 @@ record_serde!(GuestState {
 pub struct TaskState {
     /// When it started, in seconds since 1970, by its node's clock.
     pub started: u64,
-    /// How it ended, as the server writes it; `None` while it runs.
+    /// The exit status from the server; `None` while it runs.
     pub ended: Option<String>,
 }
 
 record_serde!(TaskState { started, ended });
 
-/// Everything the events are about, at one moment.
+/// The state of everything that has events, at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
     /// Guests by number.
@@ -119,16 +123,17 @@ pub struct State {
     pub nodes: BTreeMap<String, String>,
     /// Status of storages by node and name: `available`, `unknown`, …
     pub storages: BTreeMap<(String, String), String>,
-    /// Tasks by identifier, those that run and those that ended lately.
+    /// Tasks by identifier, running ones and those that ended lately.
     pub tasks: BTreeMap<String, TaskState>,
-    /// Nodes of which not all tasks are known, because they could not be asked, and since when (seconds since
-    /// 1970, by the node's clock). They are asked again.
+    /// Nodes whose tasks are not all known, because they could not be asked, and since when
+    /// (seconds since 1970, by the node's clock). They are asked again.
     pub unread: BTreeMap<String, u64>,
-    /// By node, when the newest of the tasks started that are forgotten. What started before is not told of again.
+    /// By node, the start of the newest forgotten task. Tasks that started before it are not
+    /// reported again.
     pub forgotten: BTreeMap<String, u64>,
-    /// When the first look was, in seconds since 1970, by this machine's clock; 0 before it.
+    /// The time of the first poll, in seconds since 1970, by this machine's clock; 0 before it.
     pub origin: u64,
-    /// How many changes of a guest, node or storage were told of, by what they are about.
+    /// The number of reported changes of each guest, node or storage.
     pub told: BTreeMap<String, u64>,
 }
 
@@ -136,34 +141,34 @@ pub struct State {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Change {
-    /// A guest is there that was not before.
+    /// A new guest.
     GuestCreated {
         /// Its number.
         vmid: u32,
-        /// What it is like.
+        /// Its state.
         guest: GuestState,
     },
-    /// A guest is gone.
+    /// A guest was removed.
     GuestRemoved {
         /// Its number.
         vmid: u32,
-        /// What it was like.
+        /// Its last state.
         guest: GuestState,
     },
     /// A guest changed its status.
     GuestStatus {
         /// Its number.
         vmid: u32,
-        /// What it is like now.
+        /// Its state now.
         guest: GuestState,
         /// Its status before.
         old: String,
     },
-    /// A guest belongs to another node now.
+    /// A guest moved to another node.
     GuestMigrated {
         /// Its number.
         vmid: u32,
-        /// What it is like now.
+        /// Its state now.
         guest: GuestState,
         /// Its node before.
         from: String,
@@ -172,7 +177,7 @@ pub enum Change {
     GuestChanged {
         /// Its number.
         vmid: u32,
-        /// What it is like now.
+        /// Its state now.
         guest: GuestState,
     },
     /// A node changed its status, or is new.
@@ -200,7 +205,7 @@ pub enum Change {
         /// Its status now.
         new: String,
     },
-    /// A storage is gone from a node.
+    /// A storage was removed from a node.
     StorageRemoved {
         /// The node.
         node: String,
@@ -211,24 +216,24 @@ pub enum Change {
     TaskStarted {
         /// Its identifier.
         upid: String,
-        /// When, in seconds since 1970, by its node's clock.
+        /// The time, in seconds since 1970, by its node's clock.
         started: u64,
     },
     /// A task ended.
     TaskEnded {
         /// Its identifier.
         upid: String,
-        /// How, as the server writes it: `OK`, `WARNINGS: 2` or the error's text.
+        /// Its exit status from the server: `OK`, `WARNINGS: 2` or the error's text.
         status: String,
     },
 }
 
 impl State {
-    /// What has to happen to this state to become another. Nodes come first, then storages, tasks that
-    /// started, guests, and tasks that ended, so that what a task did stands between its start and its end.
+    /// The changes from this state to another. Nodes come first, then storages, started tasks,
+    /// guests, and ended tasks, so that the effects of a task are between its start and its end.
     ///
-    /// Tasks that are missing from `now` are left alone: the server forgets them in time. A guest whose status becomes
-    /// known has changed, and not been started or stopped.
+    /// Tasks that are missing from `now` are ignored: the server forgets them in time. A guest
+    /// whose status becomes known has changed, and was not started or stopped.
     #[must_use]
     #[inline]
     pub fn changes_to(&self, now: &Self) -> Vec<Change> {
@@ -300,7 +305,7 @@ impl State {
     #[inline]
     fn guest_changes(&self, now: &Self, changes: &mut Vec<Change>) {
         for (vmid, guest) in &self.guests {
-            // A number that was given to another kind of guest is another guest.
+            // A number with a guest of another kind belongs to another guest.
             if (now.guests.get(vmid)).is_none_or(|new| new.kind != guest.kind) {
                 changes.push(Change::GuestRemoved {
                     vmid: *vmid,
@@ -336,13 +341,13 @@ impl State {
         }
     }
 
-    /// Whether a task was told of before, and forgotten since.
+    /// Whether a task was reported before, and forgotten since.
     fn is_forgotten(&self, upid: &str, task: &TaskState) -> bool {
         let horizon = node_of(upid).and_then(|node| self.forgotten.get(&node).copied());
         horizon.is_some_and(|horizon| task.started < horizon)
     }
 
-    /// Takes over from what was known what the server does not know at the moment.
+    /// Keeps the known state of everything that the server does not know at the moment.
     #[inline]
     pub(crate) fn keep_known(&mut self, known: &Self) {
         for (node, status) in &mut self.nodes {
@@ -372,7 +377,7 @@ impl State {
         }
     }
 
-    /// Carries a change out on this state.
+    /// Applies a change to this state.
     #[inline]
     pub fn apply(&mut self, change: &Change) {
         if !change.is_of_task() {
@@ -418,8 +423,9 @@ impl State {
         }
     }
 
-    /// Forgets tasks that ended and that dropped out of the server's list, which has newer ones of their node. A
-    /// node that lists none may be away. What is still to be read of a node's list has to be told from what was known.
+    /// Forgets ended tasks that disappeared from the server's list, if it has newer ones of their
+    /// node. A node without listed tasks may be offline. Tasks of a node's unread list are still
+    /// compared with the known ones.
     #[inline]
     fn forget(&mut self, listed: &BTreeMap<String, TaskState>) {
         let mut newest: BTreeMap<String, u64> = BTreeMap::new();
@@ -454,7 +460,7 @@ impl State {
                 .unwrap_or(0);
             let horizon = self.forgotten.entry(node).or_default();
             *horizon = last.max(*horizon);
-            // Others that started in the same second need not have been seen.
+            // Others that started in the same second may not have been seen.
             let before = dropped
                 .into_iter()
                 .filter(|(_, started)| *started < *horizon);
@@ -464,7 +470,7 @@ impl State {
         }
     }
 
-    /// The state as JSON, to be kept somewhere and read by [`State::from_json`].
+    /// The state as JSON, for [`State::from_json`].
     #[must_use]
     #[inline]
     pub fn to_json(&self) -> Value {
@@ -489,7 +495,7 @@ impl State {
         })
     }
 
-    /// Reads what [`State::to_json`] wrote; `None` if it is something else.
+    /// Reads the output of [`State::to_json`]; `None` for anything else.
     #[must_use]
     #[inline]
     pub fn from_json(json: &Value) -> Option<Self> {
@@ -536,7 +542,7 @@ impl State {
     }
 }
 
-/// As [`State::to_json`].
+/// Like [`State::to_json`].
 impl Serialize for State {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.to_json().serialize(serializer)
@@ -550,7 +556,7 @@ impl<'de> Deserialize<'de> for State {
     }
 }
 
-/// As [`Event::to_json`], with what is needed to be read again beside it.
+/// Like [`Event::to_json`], with further members for reading it back.
 impl Serialize for Event {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut json = self.to_json();
@@ -591,7 +597,8 @@ impl Event {
 }
 
 impl Change {
-    /// Reads what [`Change::kind`] and [`Change::data`] tell, with what the serialised form has besides.
+    /// Reads the output of [`Change::kind`] and [`Change::data`], with the further members of the
+    /// serialised form.
     fn read(kind: &str, data: &Value) -> Option<Self> {
         let text = |name: &str| data.get(name)?.as_str().map(str::to_owned);
         if let Some(what) = kind.strip_prefix("guest.") {
@@ -650,7 +657,7 @@ impl Change {
         })
     }
 
-    /// The name of such changes, as `guest.started` or `node.offline`; see the module.
+    /// The name of the kind of change, as `guest.started` or `node.offline`; see the module.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
@@ -771,15 +778,15 @@ fn task_data(upid: &str) -> Value {
 /// The end of a task whose outcome is unknown.
 const UNKNOWN: &str = "unknown";
 
-/// A change, and when it was seen.
+/// A change, and the time at which it was seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Event {
-    /// When it was seen, in seconds since 1970, by this machine's clock.
+    /// The time at which it was seen, in seconds since 1970, by this machine's clock.
     pub time: u64,
     /// The change.
     pub change: Change,
-    /// When the watch began, and which change of the same thing this is.
+    /// The start of the watch, and the number of this change of the same object.
     occurrence: (u64, u64),
 }
 
@@ -794,9 +801,9 @@ impl Event {
         }
     }
 
-    /// The next change of what it is about, after those in this state.
+    /// The next change of its subject, after those in this state.
     fn after(state: &State, time: u64, change: Change) -> Self {
-        // The identifier of a task is one already, whoever tells of it.
+        // The identifier of a task is unique, so all watches use the same one.
         let occurrence = match change.is_of_task() {
             true => (0, 0),
             false => {
@@ -811,9 +818,10 @@ impl Event {
         }
     }
 
-    /// An identifier made from what the event says, and not from when that was seen: an event that is told again by a
-    /// watch that was resumed has the same one. Events of tasks have the same one whoever tells them; other events of
-    /// different watches have different ones.
+    /// An identifier made from the content of the event, and not from the time at which it was
+    /// seen: a resumed watch that reports an event again gives it the same identifier. Events of
+    /// tasks have the same identifier in all watches; other events of different watches have
+    /// different ones.
     #[must_use]
     #[inline]
     pub fn id(&self) -> String {
@@ -841,7 +849,7 @@ impl Event {
     }
 }
 
-/// One line for people.
+/// One line of text.
 impl fmt::Display for Event {
     #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

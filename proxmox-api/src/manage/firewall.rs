@@ -1,4 +1,4 @@
-//! Firewall rules by what they say, not by where they stand; sets of addresses and aliases.
+//! Firewall rules by their content instead of their position; sets of addresses and aliases.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,7 +14,7 @@ use crate::value::encode::escape;
 use crate::value::endpoint::Method;
 use crate::value::serialize::variant_serde;
 
-/// Where rules, sets and aliases belong.
+/// The owner of rules, sets and aliases.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Scope {
@@ -22,7 +22,7 @@ pub enum Scope {
     Cluster,
     /// A node; it has rules only.
     Node(String),
-    /// A security group, which is made if there is none of that name; it has rules only.
+    /// A security group, which is created if it does not exist; it has rules only.
     Group(String),
     /// A virtual network; it has rules only, since 8.3.
     Vnet(String),
@@ -76,8 +76,8 @@ impl Scope {
     }
 }
 
-/// A rule: what it says, without its place. Two rules are equal if the server would treat packets alike by them and they have
-/// the same comment.
+/// A rule without its position. Two rules are equal if the server treats packets the same by them
+/// and they have the same comment.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Rule(BTreeMap<String, String>);
 
@@ -94,7 +94,7 @@ impl<'de> Deserialize<'de> for Rule {
     }
 }
 
-/// What tells about a rule's place or about the list.
+/// Members about a rule's position or about the list.
 const NOT_OF_THE_RULE: [&str; 3] = ["pos", "digest", "ipversion"];
 
 impl Rule {
@@ -103,37 +103,37 @@ impl Rule {
         rule.set("action", action)
     }
 
-    /// Packets that come in and are let through.
+    /// Incoming packets are accepted.
     #[must_use]
     pub fn accept_in() -> Self {
         Self::new("in", "ACCEPT")
     }
 
-    /// Packets that go out and are let through.
+    /// Outgoing packets are accepted.
     #[must_use]
     pub fn accept_out() -> Self {
         Self::new("out", "ACCEPT")
     }
 
-    /// Packets that come in and vanish.
+    /// Incoming packets are dropped.
     #[must_use]
     pub fn drop_in() -> Self {
         Self::new("in", "DROP")
     }
 
-    /// Packets that go out and vanish.
+    /// Outgoing packets are dropped.
     #[must_use]
     pub fn drop_out() -> Self {
         Self::new("out", "DROP")
     }
 
-    /// Packets that come in and are refused with an answer.
+    /// Incoming packets are rejected with an answer.
     #[must_use]
     pub fn reject_in() -> Self {
         Self::new("in", "REJECT")
     }
 
-    /// Packets that go out and are refused with an answer.
+    /// Outgoing packets are rejected with an answer.
     #[must_use]
     pub fn reject_out() -> Self {
         Self::new("out", "REJECT")
@@ -145,13 +145,14 @@ impl Rule {
         Self::new("group", name)
     }
 
-    /// Packets that are passed on, with `ACCEPT` or `DROP`; for nodes, the cluster and virtual networks, since 8.3.
+    /// Forwarded packets, with `ACCEPT` or `DROP`; for nodes, the cluster and virtual networks,
+    /// since 8.3.
     #[must_use]
     pub fn forward(action: &str) -> Self {
         Self::new("forward", action)
     }
 
-    /// Any setting by its name in the API, as `iface`; an empty value takes it away.
+    /// Sets any setting by its name in the API, as `iface`; an empty value removes it.
     #[must_use]
     pub fn set(mut self, key: &str, value: impl Into<String>) -> Self {
         let value = value.into();
@@ -167,7 +168,8 @@ impl Rule {
         self
     }
 
-    /// A setting by its name in the API; `None` if it has not, or has what is usual: enabled, without a log.
+    /// A setting by its name in the API; `None` if it is missing or has the default: enabled,
+    /// without a log.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {
         self.0.get(key).map(String::as_str)
@@ -179,31 +181,31 @@ impl Rule {
         self.set("proto", protocol).set("dport", ports.to_string())
     }
 
-    /// A known service, as `SSH`.
+    /// A predefined service, as `SSH`.
     #[must_use]
     pub fn service(self, name: &str) -> Self {
         self.set("macro", name)
     }
 
-    /// Where packets come from: an address, a network, an alias, or a set as `+office`.
+    /// The source of packets: an address, a network, an alias, or a set as `+office`.
     #[must_use]
     pub fn from(self, source: &str) -> Self {
         self.set("source", source)
     }
 
-    /// Where packets go to.
+    /// The destination of packets.
     #[must_use]
     pub fn to(self, destination: &str) -> Self {
         self.set("dest", destination)
     }
 
-    /// A comment, which is part of what the rule says.
+    /// A comment, which is part of the rule's content.
     #[must_use]
     pub fn comment(self, text: &str) -> Self {
         self.set("comment", text.trim_end())
     }
 
-    /// Is there without effect.
+    /// Disables the rule.
     #[must_use]
     pub fn disabled(self) -> Self {
         self.set("enable", "0")
@@ -230,7 +232,7 @@ impl Rule {
         })
     }
 
-    /// All that has to be said to the server.
+    /// All parameters for the server.
     fn parameters(&self) -> impl Iterator<Item = (&str, &str)> {
         let enable = (!self.0.contains_key("enable")).then_some(("enable", "1"));
         let own = self
@@ -276,11 +278,13 @@ impl fmt::Display for Rule {
 /// # }
 /// ```
 ///
-/// Rules are found by what they say, wherever they stand; one that is there twice is left once. Every change goes with the
-/// digest of the list it was made for; when somebody else changes the list in between, it is looked at anew.
+/// Rules are compared by their content, in any position; of duplicates one is kept. Every change
+/// carries the digest of the list that it was made for. If somebody else changes the list in
+/// between, it is read again.
 ///
-/// The server takes one change at a time. After a failure those made so far stay, and
-/// [`UnfinishedError::left`](super::work::UnfinishedError::left) says how many there were. Carried out again, the rest is made.
+/// The server takes one change at a time. After a failure the changes so far stay, and
+/// [`UnfinishedError::left`](super::work::UnfinishedError::left) says how many there were. Carried
+/// out again, it makes the remaining ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {
     scope: Scope,
@@ -302,11 +306,11 @@ enum Wanted {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RuleChange {
-    /// A rule goes.
+    /// A rule is removed.
     Remove(Rule),
-    /// A rule comes to this place, counted from 0.
+    /// A rule is added at this position, counted from 0.
     Add(usize, Rule),
-    /// A rule that is there comes to this place, counted from 0.
+    /// An existing rule is moved to this position, counted from 0.
     Move(usize, Rule),
 }
 
@@ -326,20 +330,20 @@ impl fmt::Display for RuleChange {
     }
 }
 
-/// The next request on the way from one list to another.
+/// The next request that turns one list into another.
 #[derive(Debug, PartialEq, Eq)]
 enum Next {
     Remove(usize),
     /// At the top, where the server puts every new rule.
     Add(usize),
-    /// From a place to before what stands at another one.
+    /// From a position to before the rule at another one.
     Move(usize, usize),
 }
 
 fn next(now: &[Rule], wanted: &[Rule]) -> Option<Next> {
     let count = |list: &[Rule], rule: &Rule| list.iter().filter(|own| *own == rule).count();
     let surplus = |rule: &&Rule| count(now, rule) > count(wanted, rule);
-    // The last of several, so that the first one stays where it has effect.
+    // The last of the duplicates, because the first one has the effect.
     if let Some(at) = now.iter().rposition(|rule| surplus(&rule)) {
         return Some(Next::Remove(at));
     }
@@ -350,7 +354,7 @@ fn next(now: &[Rule], wanted: &[Rule]) -> Option<Next> {
         return Some(Next::Add(at));
     }
     let at = (0..now.len()).find(|at| now.get(*at) != wanted.get(*at))?;
-    // One that stands too high goes down in one step, rather than all others up.
+    // A rule that is too high moves down in one step, instead of moving all others up.
     let (here, after) = (now.get(at)?, now.get(at + 1));
     if after == wanted.get(at) {
         let down = wanted
@@ -371,7 +375,7 @@ fn next(now: &[Rule], wanted: &[Rule]) -> Option<Next> {
 }
 
 impl Rules {
-    /// The rules of a scope, as they are unless something is said.
+    /// The rules of a scope, without changes.
     #[must_use]
     pub fn of(scope: Scope) -> Self {
         let wanted = Wanted::With {
@@ -411,25 +415,25 @@ impl Rules {
         self
     }
 
-    /// This rule before all others, after those that were said to be first before.
+    /// This rule before all others, after those that were set as first before.
     #[must_use]
     pub fn first(self, rule: Rule) -> Self {
         self.list(|[first, ..]| first.push(rule))
     }
 
-    /// This rule after all others, after those that were said to be last before.
+    /// This rule after all others, after those that were set as last before.
     #[must_use]
     pub fn last(self, rule: Rule) -> Self {
         self.list(|[_, last, ..]| last.push(rule))
     }
 
-    /// This rule, wherever it stands; at the end of what there is if it is new.
+    /// This rule, in any position; at the end if it is new.
     #[must_use]
     pub fn with(self, rule: Rule) -> Self {
         self.list(|[_, _, anywhere, _]| anywhere.push(rule))
     }
 
-    /// Not this rule.
+    /// Removes this rule.
     #[must_use]
     pub fn without(self, rule: Rule) -> Self {
         self.list(|[.., without]| without.push(rule))
@@ -490,7 +494,7 @@ impl Rules {
                 Next::Move(from, to) => {
                     let rule = now.remove(from);
                     let to = if to > from { to - 1 } else { to };
-                    // A new one comes to its place by moves, which is nothing to be told.
+                    // A new rule reaches its position by moves, which are not reported.
                     if !added.contains(&rule) {
                         changes.push(RuleChange::Move(to, rule.clone()));
                     }
@@ -501,7 +505,7 @@ impl Rules {
         Ok(changes)
     }
 
-    /// Whether the error says that a security group is not there yet.
+    /// Whether the error says that a security group does not exist yet.
     fn is_new(&self, error: &Error) -> bool {
         let missing = error
             .api()
@@ -521,7 +525,7 @@ async fn read(pve: &Client, path: &str) -> Result<(Vec<Rule>, Option<String>), E
 }
 
 impl Work for Rules {
-    /// How many changes there were.
+    /// The number of changes.
     type Done = usize;
 
     async fn run(self, pve: &Client, track: &Track<'_>) -> Result<usize, Error> {
@@ -541,7 +545,8 @@ impl Work for Rules {
         let (mut lost, mut wanted) = (0, None);
         loop {
             let (now, digest) = read(pve, &path).await?;
-            // What is wanted is said of the list as it was found; anew only when somebody else changed it.
+            // The wanted list is computed from the first list; again only if somebody else changed
+            // it.
             let list = wanted.take().unwrap_or_else(|| self.wanted(&now));
             let Some(next) = next(&now, &list) else {
                 if changes == 0 {
@@ -592,7 +597,8 @@ impl Work for Rules {
     }
 }
 
-/// A set of addresses as it is wanted, for the cluster or a guest: exactly these members. See [`Client::carry_out`].
+/// The wanted state of a set of addresses of the cluster or a guest: exactly these members. See
+/// [`Client::carry_out`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IpSet {
     scope: Scope,
@@ -602,7 +608,7 @@ pub struct IpSet {
 }
 
 impl IpSet {
-    /// A set of this name; without members unless some are given.
+    /// A set of this name, without members at first.
     #[must_use]
     pub fn of(scope: Scope, name: impl Into<String>) -> Self {
         Self {
@@ -627,7 +633,7 @@ impl IpSet {
         self
     }
 
-    /// A comment, for a set that is made.
+    /// A comment, for a new set.
     #[must_use]
     pub fn comment(mut self, text: impl Into<String>) -> Self {
         self.comment = Some(text.into());
@@ -717,7 +723,8 @@ impl Work for IpSet {
     }
 }
 
-/// An alias for an address or network as it is wanted, for the cluster or a guest. See [`Client::carry_out`].
+/// The wanted state of an alias for an address or network, of the cluster or a guest. See
+/// [`Client::carry_out`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alias {
     scope: Scope,
@@ -756,7 +763,7 @@ impl Work for Alias {
         let rows = pve.request::<Value>(Method::Get, &path).await?;
         let rows = rows.as_array().cloned().unwrap_or_default();
         let text = |row: &Value, key: &str| row.get(key)?.as_str().map(str::to_owned);
-        // Names do not tell upper case from lower.
+        // Names are not case sensitive.
         let now = rows.iter().find(|row| {
             text(row, "name").is_some_and(|name| name.eq_ignore_ascii_case(&self.name))
         });

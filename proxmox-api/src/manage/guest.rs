@@ -1,7 +1,8 @@
-//! Guests as people think of them: by number, wherever they run.
+//! Guests by number, on whichever node they run.
 //!
-//! [`Client::guest`] gives a handle that finds the guest's node and kind, remembers them, and finds
-//! them again when the guest was migrated. What takes time gives a [`StartedOperation`], which is waited for on demand.
+//! [`Client::guest`] returns a handle that finds the guest's node and kind, remembers them, and
+//! finds them again after a migration. Longer operations return a [`StartedOperation`], which can
+//! be waited for.
 //!
 //! ```no_run
 //! # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
@@ -75,11 +76,12 @@ pub use started::{StartedOperation, WaitOperation};
 pub use crate::error::{GuestError, GuestErrorKind};
 pub use crate::value::guest::{GuestLocation, Kind, ParseNameError};
 
-/// A call for wherever the guest is.
+/// A call to the guest on its node.
 pub(crate) type LocatedCall<'a, T> =
     &'a (dyn Fn(&GuestLocation) -> BoxFuture<'static, Result<T, Error>> + Sync);
 
-/// Lets a description of an operation be awaited. Inline, so that only programs that do so compile it.
+/// Makes a description of an operation awaitable. Inline, so that only programs that use it compile
+/// it.
 macro_rules! impl_into_future {
     ($operation:ty => $output:ty) => {
         impl IntoFuture for $operation {
@@ -95,7 +97,8 @@ macro_rules! impl_into_future {
 }
 pub(crate) use impl_into_future;
 
-/// The same for what ends in a [`StartedOperation`], which begins anew where that helps.
+/// The same for operations that end in a [`StartedOperation`], which can be repeated after a lock
+/// or a move.
 macro_rules! impl_into_started {
     ($operation:ty) => {
         impl IntoFuture for $operation {
@@ -113,7 +116,7 @@ macro_rules! impl_into_started {
 }
 pub(crate) use impl_into_started;
 
-/// A request that may start a task, with those of its settings that have a value.
+/// A request that may start a task, with those settings that have a value.
 macro_rules! start_task {
     ($request:expr $(, $setter:ident: $value:expr)* $(,)?) => {{
         let request = $request;
@@ -128,32 +131,33 @@ macro_rules! start_task {
 }
 pub(crate) use start_task;
 
-/// How often a change of configuration is tried when others change it at the same time.
+/// The maximum of attempts of a configuration change while others change it, too.
 const ATTEMPTS: u32 = 5;
 
-/// A guest: a handle, not the guest itself. Clones share what is known about it.
+/// A guest: a handle, not the guest itself. Clones share the known state.
 ///
-/// Made by [`Client::guest`]. Every method can fail with [`GuestErrorKind::NoSuchGuest`], and with whatever the
-/// server or the connection says.
+/// Made by [`Client::guest`]. Every method can fail with [`GuestErrorKind::NoSuchGuest`], and with
+/// the errors of every request.
 ///
 /// # A number that was given away
 ///
-/// A handle follows its guest to other nodes, and stays with the guest it saw first. Where the number belongs to
-/// a guest of the other kind by now, or to one that was made since, calls end with
-/// [`GuestErrorKind::AnotherGuest`] and do nothing to it. What tells is the kind; for virtual machines when they
-/// were made (`meta`), the identifier in their BIOS (`smbios1`) and their generation (`vmgenid`); the addresses
-/// of network cards and the configuration's digest. They are compared when the guest is no more where it was, and
-/// whenever the handle reads the configuration. What cannot be undone ([`Guest::destroy`],
-/// [`Guest::destroy_disk`], [`Guest::make_template`], [`Guest::rollback`], [`Guest::delete_snapshot`]) reads it
-/// first, and stops as well if the guest is elsewhere and nothing shows that it is the same.
+/// A handle follows its guest to other nodes, and belongs to the guest that it saw first. If the
+/// number belongs to a guest of the other kind now, or to one that was made since, calls end with
+/// [`GuestErrorKind::AnotherGuest`] and do nothing to it. Guests are distinguished by their kind;
+/// virtual machines by their creation time (`meta`), the identifier in their BIOS (`smbios1`) and
+/// their generation (`vmgenid`); and all by the addresses of network cards and the configuration's
+/// digest. These are compared if the guest is not on its last known node, and whenever the handle
+/// reads the configuration. Irreversible operations ([`Guest::destroy`], [`Guest::destroy_disk`],
+/// [`Guest::make_template`], [`Guest::rollback`], [`Guest::delete_snapshot`]) read it first, and
+/// also stop if the guest is elsewhere and nothing shows that it is the same.
 ///
-/// [`Guest::locate`] takes the guest that has the number now for the one that is meant; so does a new handle.
+/// [`Guest::locate`] accepts the guest that has the number now; so does a new handle.
 #[derive(Clone)]
 pub struct Guest {
     client: Client,
     vmid: u32,
     memory: Arc<Mutex<Memory>>,
-    /// How long is waited for locks.
+    /// The time limit for waiting for locks.
     locks: Option<Duration>,
 }
 
@@ -161,31 +165,31 @@ pub struct Guest {
 #[derive(Clone, Default)]
 struct Memory {
     place: Option<GuestLocation>,
-    /// What it is; once known, a guest of the other kind is another guest.
+    /// Its kind; once known, a guest of the other kind is another guest.
     kind: Option<Kind>,
-    /// Whether it was there, rather than expected to be.
+    /// Whether it was seen, rather than expected.
     seen: bool,
-    /// When it was seen first, in seconds since 1970, by the server's clock.
+    /// The time at which it was first seen, in seconds since 1970, by the server's clock.
     since: Option<u64>,
-    /// Whether it was not there at some time after it was seen.
+    /// Whether it was missing at some time after it was seen.
     gone: bool,
     identity: Identity,
 }
 
-/// Clocks of a cluster's nodes may differ by so many seconds.
+/// The tolerance for differences between the clocks of a cluster's nodes, in seconds.
 const SKEW: u64 = 5;
 
-/// How sure a call has to be that the guest is the one that is meant.
+/// The required certainty that the guest is the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum IdentityCheck {
-    /// Nothing may say that it is another one.
+    /// No sign that it is another guest.
     Lenient,
-    /// Something has to say that it is the same.
+    /// A sign that it is the same guest.
     Strict,
 }
 
 impl Client {
-    /// A handle for a virtual machine or container. Nothing is asked before the first use.
+    /// A handle for a virtual machine or container. Sends nothing before the first use.
     #[must_use]
     pub fn guest(&self, vmid: u32) -> Guest {
         Guest {
@@ -196,8 +200,9 @@ impl Client {
         }
     }
 
-    /// Like [`Client::guest`] for a guest whose place is known, which saves asking for it. A node that is
-    /// out of date does no harm. The kind is part of what the guest is: one of the other kind is another guest.
+    /// Like [`Client::guest`] for a guest whose node is known, which saves a request. An outdated
+    /// node does no harm. The kind is part of the identity: a guest of the other kind is another
+    /// guest.
     #[must_use]
     pub fn guest_at(&self, vmid: u32, node: impl Into<String>, kind: Kind) -> Guest {
         let guest = self.guest(vmid);
@@ -228,7 +233,7 @@ impl Memory {
         }
     }
 
-    /// Whether a guest of this identity was certainly made after this one was seen.
+    /// Whether a guest of this identity was certainly made after this handle first saw its guest.
     fn is_made_since(&self, now: &Identity) -> bool {
         match (self.identity.created, now.created, self.since) {
             (Some(known), Some(made), _) => known != made,
@@ -245,18 +250,20 @@ impl Guest {
         self.vmid
     }
 
-    /// The client it is reached through.
+    /// The client of this handle.
     #[must_use]
     pub fn client(&self) -> &Client {
         &self.client
     }
 
-    /// A handle for the same guest that waits, at most this long, where another operation is in the way: a lock on
-    /// the guest, such as a backup's, or on what a storage or the cluster lets one do at a time. Without it that is
-    /// an error of kind [`Locked`](ErrorKind::Locked) or [`LockTimeout`](ErrorKind::LockTimeout) at once.
+    /// A handle for the same guest that waits, at most this long, for locks of other operations: a
+    /// lock on the guest, such as a backup's, or on a storage or the cluster. Without it, a lock is
+    /// an error of kind [`Locked`](ErrorKind::Locked) or [`LockTimeout`](ErrorKind::LockTimeout) at
+    /// once.
     ///
-    /// A call that is refused for that reason did nothing and is made again until it is taken; where it is the task
-    /// that ends so, waiting for it begins the operation anew. When the time is up, the last refusal is the error.
+    /// A call that is refused for a lock had no effect and is repeated until it is accepted. If the
+    /// task fails for a lock, waiting for it starts the operation again. After the time limit, the
+    /// last refusal is the error.
     ///
     /// ```no_run
     /// # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
@@ -278,12 +285,13 @@ impl Guest {
         }
     }
 
-    /// Its node and kind, from memory if they are known. Otherwise from a list of all guests that the handles of
-    /// one client share; see [`ClientBuilder::guest_places`](crate::ClientBuilder::guest_places).
+    /// Its node and kind, from memory if they are known. Otherwise from a list of all guests that
+    /// the handles of one client share; see
+    /// [`ClientBuilder::guest_places`](crate::ClientBuilder::guest_places).
     ///
     /// # Errors
-    /// [`GuestErrorKind::NoSuchGuest`] if the cluster has no such guest, or none this user may see;
-    /// [`GuestErrorKind::AnotherGuest`] if it is not the one this handle saw before.
+    /// [`GuestErrorKind::NoSuchGuest`] if the cluster has no such guest, or none that this user may
+    /// see; [`GuestErrorKind::AnotherGuest`] if it is not the guest that this handle saw before.
     pub async fn place(&self) -> Result<GuestLocation, Error> {
         match self.memory().place {
             Some(place) => Ok(place),
@@ -291,18 +299,19 @@ impl Guest {
         }
     }
 
-    /// Asks for its node and kind: [`GET /cluster/resources`](crate::pve::cluster::ClusterResourcesGet). Takes what has the number now for the guest that is
-    /// meant, whatever this handle saw before.
+    /// Asks for its node and kind: [`GET
+    /// /cluster/resources`](crate::pve::cluster::ClusterResourcesGet). Accepts the guest that has
+    /// the number now, whatever this handle saw before.
     ///
     /// # Errors
-    /// [`GuestErrorKind::NoSuchGuest`] if the cluster has no such guest, or none this user may see.
+    /// [`GuestErrorKind::NoSuchGuest`] if the cluster has no such guest, or none that this user may
+    /// see.
     pub async fn locate(&self) -> Result<GuestLocation, Error> {
         self.remember(|memory| *memory = Memory::default());
         self.find(IdentityCheck::Lenient, false).await
     }
 
-    /// Where the guest is that this handle is for, as far as can be told. `recent` is whether a list will do that
-    /// was asked for before.
+    /// The location of this handle's guest, as far as known. `recent` allows a cached list.
     fn find(
         &self,
         check: IdentityCheck,
@@ -329,7 +338,8 @@ impl Guest {
         })
     }
 
-    /// Whether the guest that has the number at this place is, as far as can be told, the one this handle is for.
+    /// Whether the guest with the number at this location is, as far as known, the guest of this
+    /// handle.
     async fn check(&self, now: &GuestLocation, check: IdentityCheck) -> Result<(), Error> {
         let memory = self.memory();
         let Some(kind) = memory.kind else {
@@ -354,7 +364,7 @@ impl Guest {
         }
         let identity = match self.identify(now).await {
             Ok(identity) => identity,
-            // Who may act on a guest need not be allowed to read about it.
+            // A user who may act on a guest need not have the right to read its configuration.
             Err(error) if error.kind() == Some(ErrorKind::PermissionDenied) => Identity::default(),
             Err(error) => return Err(error),
         };
@@ -375,7 +385,7 @@ impl Guest {
         Ok(())
     }
 
-    /// What the configuration at this place says about which guest it is of.
+    /// The identity in the configuration at this location.
     fn identify(&self, place: &GuestLocation) -> BoxFuture<'static, Result<Identity, Error>> {
         let call = match place.kind {
             Kind::Qemu => self.qemu_at(place).config().get().into_request().call,
@@ -388,7 +398,7 @@ impl Guest {
         })
     }
 
-    /// Reads a configuration, and from it which guest it is of.
+    /// Reads a configuration, and the identity in it.
     pub(crate) async fn read<C: Send + 'static>(
         &self,
         kind: Kind,
@@ -409,7 +419,7 @@ impl Guest {
         Ok(config)
     }
 
-    /// Takes in which guest is at a place where it was expected to be.
+    /// Records the identity of the guest at a location where this handle's guest was expected.
     fn learn(&self, identity: Identity, place: &GuestLocation) -> Result<(), Error> {
         if self.memory().is_made_since(&identity) {
             let another = GuestErrorKind::AnotherGuest {
@@ -427,7 +437,7 @@ impl Guest {
         Ok(())
     }
 
-    /// Makes sure, before something that cannot be undone, that the guest is the one that is meant.
+    /// Verifies before an irreversible operation that the guest is the same.
     async fn secure(&self, kind: Option<Kind>) -> Result<(), Error> {
         let send = |place: &GuestLocation| -> BoxFuture<'static, Result<(Identity, GuestLocation), Error>> {
             let identity = self.identify(place);
@@ -441,7 +451,10 @@ impl Guest {
         }
     }
 
-    /// How it is doing: [`GET /nodes/{node}/qemu/{vmid}/status/current`](crate::pve::qemu::QemuVmidStatusCurrentPath::get) or [`GET /nodes/{node}/lxc/{vmid}/status/current`](crate::pve::lxc::LxcVmidStatusCurrentPath::get).
+    /// Its current status: [`GET
+    /// /nodes/{node}/qemu/{vmid}/status/current`](crate::pve::qemu::QemuVmidStatusCurrentPath::get)
+    /// or [`GET
+    /// /nodes/{node}/lxc/{vmid}/status/current`](crate::pve::lxc::LxcVmidStatusCurrentPath::get).
     ///
     /// # Errors
     /// See [`Guest`].
@@ -487,7 +500,7 @@ impl Guest {
         node.lxc().vmid(self.vmid)
     }
 
-    /// Its place, if it is of this kind.
+    /// Its location, if it is of this kind.
     async fn place_as(&self, kind: Kind) -> Result<GuestLocation, Error> {
         let place = self.place().await?;
         if place.kind == kind {
@@ -510,8 +523,8 @@ impl Guest {
         change(&mut self.memory.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Sends what `send` makes for the guest's place, once more if it turns out to have moved. `kind` is what the
-    /// guest has to be.
+    /// Sends the call that `send` makes for the guest's location, once more if the guest has moved.
+    /// `kind` is the required kind.
     pub(crate) fn call<'a, T: 'a>(
         &'a self,
         kind: Option<Kind>,
@@ -551,7 +564,7 @@ impl Guest {
         })
     }
 
-    /// Whether an error is one of those that this handle waits for.
+    /// Whether this handle waits for the cause of an error.
     fn waits_for(&self, error: &Error) -> bool {
         let locked = matches!(
             error.kind(),
@@ -560,7 +573,7 @@ impl Guest {
         self.locks.is_some() && locked
     }
 
-    /// [`Guest::call`] for what may go on after the answer.
+    /// [`Guest::call`] for operations that may continue after the answer.
     #[inline]
     fn start_operation<'a>(
         &'a self,
@@ -571,7 +584,7 @@ impl Guest {
         self.start_with(kind, IdentityCheck::Lenient, target, send)
     }
 
-    /// [`Guest::order`] for what cannot be undone.
+    /// `start_operation` for irreversible operations.
     fn start_irreversible<'a>(
         &'a self,
         send: LocatedCall<'a, Option<Task>>,
@@ -595,7 +608,7 @@ impl Guest {
         })
     }
 
-    /// Where the guest is by now, if the error comes from its being elsewhere; otherwise the error.
+    /// The guest's present location, if the error comes from a move; otherwise the error.
     #[inline]
     fn moved<'a>(
         &'a self,
@@ -625,21 +638,21 @@ impl fmt::Debug for Guest {
     }
 }
 
-/// Whether an error says that the node does not have the guest, and so certainly did nothing.
+/// Whether an error says that the node does not have the guest, so that certainly nothing was done.
 fn may_have_moved(error: &Error, kind: Kind) -> bool {
     match error {
         Error::Api(error) => match error.kind() {
             ErrorKind::NotFound => true,
-            // What stops a container looks for its process, and not whether the node has such a container.
+            // Stopping a container looks for its process, and not for the container on the node.
             ErrorKind::NotRunning => kind == Kind::Lxc,
-            // A node that was taken out of the cluster, or is down while the guest lives on elsewhere. With 596
-            // and above the call may have arrived.
+            // The node left the cluster, or is offline while the guest runs elsewhere. With 596 and
+            // above the call may have arrived.
             ErrorKind::NodeUnreachable => matches!(error.status(), 500 | 595),
             _ => false,
         },
         Error::Task(error) => {
             let late = (error.upid()).is_some_and(|upid| started::LATE.contains(&upid.task_type()));
-            // Other things that a task misses, such as a snapshot, are not looked for elsewhere.
+            // Other objects that a task misses, such as a snapshot, are not looked for elsewhere.
             late && error.kind() == Some(ErrorKind::NotFound)
                 && matches!(error.reason(), TaskErrorKind::Failed(text) if text.contains("onfiguration file"))
         }
@@ -647,7 +660,7 @@ fn may_have_moved(error: &Error, kind: Kind) -> bool {
     }
 }
 
-/// Answers of calls that start a task always, on some releases, or never.
+/// Answers of calls that always, sometimes or never start a task.
 pub(crate) trait IntoTask: 'static {
     fn into_task(self) -> Option<Task>;
 }
@@ -686,11 +699,11 @@ pub enum PowerState {
     Running,
     /// It is in memory and gets no processor time.
     Paused,
-    /// Its memory is on disk; starting it resumes from there.
+    /// Its memory is on disk; a start resumes it.
     Suspended,
     /// It does not run.
     Stopped,
-    /// The node has not said lately, as when it is down.
+    /// The node has not reported it lately, for example while it is down.
     Unknown,
 }
 
@@ -706,7 +719,7 @@ impl fmt::Display for PowerState {
     }
 }
 
-/// Reads what `Display` writes.
+/// Parses the output of `Display`.
 impl std::str::FromStr for PowerState {
     type Err = ParseNameError;
 
@@ -728,7 +741,7 @@ impl std::str::FromStr for PowerState {
 
 word_serde!(PowerState);
 
-/// How a guest is doing; see [`Guest::status`].
+/// The current status of a guest; see [`Guest::status`].
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct GuestStatus {
@@ -736,13 +749,13 @@ pub struct GuestStatus {
     pub state: PowerState,
     /// Its name.
     pub name: Option<String>,
-    /// Which operation holds it, such as `backup`.
+    /// The operation that locks it, such as `backup`.
     pub lock: Option<String>,
-    /// Whether high availability looks after it.
+    /// Whether high availability manages it.
     pub ha_managed: bool,
     /// The state that high availability reports, such as `started` or `error`.
     pub ha_state: Option<String>,
-    /// How long it has been running; zero if it does not.
+    /// The time since its start; zero if it does not run.
     pub uptime: Duration,
     /// Share of its processors in use, from 0 to 1.
     pub cpu: f64,

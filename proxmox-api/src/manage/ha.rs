@@ -11,16 +11,16 @@ use crate::value::List;
 use crate::value::endpoint::Release;
 use crate::value::serialize::record_serde;
 
-/// Since when there are rules instead of groups.
+/// The first release with rules instead of groups.
 const RULES: Release = Release::new(9, 0);
 
-/// The nodes that a guest belongs to.
+/// The nodes on which a guest may run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Nodes {
-    /// The nodes with their priorities: the highest that is there is taken.
+    /// The nodes with their priorities: the online node with the highest one is used.
     pub priorities: BTreeMap<String, u32>,
-    /// Whether it never goes to another node: rather it is stopped.
+    /// Whether it is stopped rather than moved to another node.
     pub strict: bool,
 }
 
@@ -30,19 +30,19 @@ record_serde!(Nodes { priorities, strict });
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HaGuest {
-    /// The state that is asked for: `started`, `stopped`, `disabled` or `ignored`.
+    /// The requested state: `started`, `stopped`, `disabled` or `ignored`.
     pub state: String,
-    /// The nodes it belongs to; `None` where all are the same to it.
+    /// The nodes on which it may run; `None` for any.
     pub nodes: Option<Nodes>,
-    /// The guests that have to be on its node; none before 9.0.
+    /// The guests that must run on the same node; none before 9.0.
     pub together: BTreeSet<u32>,
-    /// The guests that must not be on its node; none before 9.0.
+    /// The guests that must not run on the same node; none before 9.0.
     pub apart: BTreeSet<u32>,
-    /// Whether it goes back to a node of a higher priority that is there again.
+    /// Whether it returns to a node of a higher priority when that is online again.
     pub failback: bool,
-    /// How often it is started anew on a node, before it goes to another one.
+    /// The maximum of restarts on a node before it moves to another one.
     pub max_restart: u32,
-    /// How often it goes to another node, before it is given up.
+    /// The maximum of moves before it is given up.
     pub max_relocate: u32,
     /// The comment.
     pub comment: Option<String>,
@@ -63,7 +63,7 @@ record_serde!(HaGuest {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HaView {
-    /// The guests that it looks after.
+    /// The managed guests.
     pub guests: BTreeMap<u32, HaGuest>,
 }
 
@@ -77,7 +77,7 @@ fn sids(list: Option<&List>) -> Vec<String> {
     list.map(|list| list.0.clone()).unwrap_or_default()
 }
 
-/// `pve1:2,pve2` as it is in lists.
+/// Parses `pve1:2,pve2`.
 fn priorities(list: Option<&List>) -> BTreeMap<String, u32> {
     (sids(list).into_iter())
         .map(|entry| match entry.split_once(':') {
@@ -96,7 +96,7 @@ fn written(nodes: &BTreeMap<String, u32>) -> Vec<String> {
         .collect()
 }
 
-/// What is read on any release.
+/// The data that is read on any release.
 struct Known {
     resources: Vec<ClusterHaResourcesItem>,
     groups: Vec<HaGroup>,
@@ -193,7 +193,7 @@ impl Known {
 }
 
 impl HaView {
-    /// Asks for resources, and for groups or rules.
+    /// Reads the resources, and the groups or rules.
     ///
     /// # Errors
     /// Those of every request.
@@ -201,7 +201,7 @@ impl HaView {
         Ok(Known::read(pve).await?.view())
     }
 
-    /// Whether high availability lets a guest be on a node, as far as nodes are concerned.
+    /// Whether the node settings of high availability allow a guest on a node.
     #[must_use]
     pub fn allows(&self, vmid: u32, node: &str) -> bool {
         let nodes = self
@@ -224,12 +224,13 @@ impl HaView {
 /// # }
 /// ```
 ///
-/// Nodes become a rule of the guest's own since 9.0, called `guest-101-nodes`, and before a group that has exactly these
-/// nodes, which is found or made as `nodes-of-101`; groups that are there stay as they are. The guest is taken out of other rules of that kind. What is not set here
-/// stays. Carried out again it changes what differs.
+/// Since 9.0, the nodes become a rule of the guest's own, called `guest-101-nodes`. Before, they
+/// become a group of exactly these nodes, which is found or created as `nodes-of-101`; existing
+/// groups stay as they are. The guest is removed from other rules of that kind. Settings that are
+/// not set here stay. Carried out again, it changes the settings that differ.
 ///
-/// The resource is made before its rules; where a rule is refused, the resource stays, and
-/// [`UnfinishedError::left`](super::work::UnfinishedError::left) says so.
+/// The resource is created before its rules; if a rule is refused, the resource stays, and
+/// [`UnfinishedError::left`](super::work::UnfinishedError::left) names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HaWanted {
     vmid: u32,
@@ -246,7 +247,8 @@ pub struct HaWanted {
 }
 
 impl HaWanted {
-    /// A guest that high availability looks after. It is to be `started`, unless another state is set or was set before.
+    /// A managed guest. Its requested state is `started`, unless another one is set here or was set
+    /// before.
     #[must_use]
     pub fn of(vmid: u32) -> Self {
         Self {
@@ -264,7 +266,7 @@ impl HaWanted {
         }
     }
 
-    /// A guest that high availability lets alone; it is taken out of all rules.
+    /// An unmanaged guest; it is removed from all rules.
     #[must_use]
     pub fn none_of(vmid: u32) -> Self {
         Self {
@@ -273,14 +275,14 @@ impl HaWanted {
         }
     }
 
-    /// The state that is asked for: `started`, `stopped`, `disabled` or `ignored`.
+    /// The requested state: `started`, `stopped`, `disabled` or `ignored`.
     #[must_use]
     pub fn state(mut self, state: impl Into<String>) -> Self {
         self.state = Some(state.into());
         self
     }
 
-    /// The nodes it belongs to, with their priorities.
+    /// The nodes on which it may run, with their priorities.
     #[must_use]
     pub fn nodes<N: Into<String>>(mut self, nodes: impl IntoIterator<Item = (N, u32)>) -> Self {
         let nodes = nodes
@@ -290,43 +292,43 @@ impl HaWanted {
         self
     }
 
-    /// It never goes to other nodes than these.
+    /// Never moves it to other nodes than these.
     #[must_use]
     pub fn strict(mut self) -> Self {
         self.strict = true;
         self
     }
 
-    /// The guests that have to be on its node. Needs release 9.0.
+    /// The guests that must run on the same node. Needs release 9.0.
     #[must_use]
     pub fn together_with(mut self, vmids: impl IntoIterator<Item = u32>) -> Self {
         self.together = Some(vmids.into_iter().collect());
         self
     }
 
-    /// The guests that must not be on its node. Needs release 9.0.
+    /// The guests that must not run on the same node. Needs release 9.0.
     #[must_use]
     pub fn apart_from(mut self, vmids: impl IntoIterator<Item = u32>) -> Self {
         self.apart = Some(vmids.into_iter().collect());
         self
     }
 
-    /// Whether it goes back to a node of a higher priority that is there again. Before 9.0 that is a matter of the group,
-    /// so it needs nodes.
+    /// Whether it returns to a node of a higher priority when that is online again. Before 9.0 this
+    /// is a setting of the group, so it needs nodes.
     #[must_use]
     pub fn failback(mut self, failback: bool) -> Self {
         self.failback = Some(failback);
         self
     }
 
-    /// How often it is started anew on a node before it goes to another one.
+    /// The maximum of restarts on a node before it moves to another one.
     #[must_use]
     pub fn max_restart(mut self, times: u32) -> Self {
         self.max_restart = Some(times);
         self
     }
 
-    /// How often it goes to another node before it is given up.
+    /// The maximum of moves before it is given up.
     #[must_use]
     pub fn max_relocate(mut self, times: u32) -> Self {
         self.max_relocate = Some(times);
@@ -410,7 +412,7 @@ impl HaWanted {
         Ok(Ensured::Changed(changed))
     }
 
-    /// The group of the wanted nodes, made if there is none.
+    /// The group of the wanted nodes, created if it does not exist.
     async fn group(
         &self,
         pve: &Client,
@@ -429,7 +431,7 @@ impl HaWanted {
         if let Some(group) = known.groups.iter().find(fits) {
             return Ok(Some(group.group.clone()));
         }
-        // Others may share a group, so it is left as it is.
+        // Other guests may share a group, so it is not changed.
         let taken = |name: &String| known.groups.iter().any(|group| group.group == *name);
         let own = format!("nodes-of-{}", self.vmid);
         let name = (1..).map(|number| match number {
@@ -454,7 +456,7 @@ impl HaWanted {
         Ok(Some(name))
     }
 
-    /// Removes the guest's group of before, if it was made for it and nobody else has it.
+    /// Removes the guest's previous group, if it was created for it and no other guest uses it.
     async fn forget_group(
         &self,
         pve: &Client,
@@ -476,7 +478,7 @@ impl HaWanted {
         track.act(&subject, Action::Remove, request).await
     }
 
-    /// Has one rule of the guest's own be as wanted, and takes the guest out of others of the kind.
+    /// Makes the guest's own rule as wanted, and removes the guest from others of the kind.
     async fn rule(
         &self,
         pve: &Client,
@@ -541,7 +543,7 @@ impl HaWanted {
         Ok(true)
     }
 
-    /// Takes the guest out of a rule, and removes the rule if that leaves too few.
+    /// Removes the guest from a rule, and the rule if too few guests are left in it.
     async fn leave_rule(
         &self,
         pve: &Client,

@@ -1,4 +1,4 @@
-//! The health of disks and ZFS pools of nodes, and how full the file systems inside guests are.
+//! The health of disks and ZFS pools of nodes, and the usage of file systems inside guests.
 
 use std::fmt;
 
@@ -11,17 +11,17 @@ use crate::client::Client;
 use crate::error::Error;
 use crate::value::serialize::{record_serde, variant_serde};
 
-/// How a disk or pool is.
+/// The health of a disk or pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Health {
-    /// Nothing is wrong.
+    /// No problem.
     Good,
-    /// The server cannot tell, as for disks of virtual machines and behind some controllers.
+    /// Unknown, for example for disks of virtual machines and behind some controllers.
     Unknown,
-    /// It works, with something missing or broken: a pool that lacks a disk or has errors.
+    /// It works with reduced redundancy or with errors.
     Degraded,
-    /// It fails, or says that it will soon.
+    /// It has failed, or predicts its failure.
     Failing,
 }
 
@@ -59,9 +59,9 @@ pub struct DiskHealth {
     pub used: Option<String>,
     /// The result of its self-assessment (SMART).
     pub health: Health,
-    /// How much of its life is left, in percent; `None` for disks that do not wear out or do not tell.
+    /// Its remaining life, in percent; `None` for disks that do not wear out or do not report it.
     pub life_left: Option<f64>,
-    /// Values of its self-assessment that are at or below their thresholds, by their names.
+    /// The names of SMART attributes that are at or below their thresholds.
     pub failed_attributes: Vec<String>,
 }
 
@@ -82,19 +82,19 @@ record_serde!(DiskHealth {
 pub struct PoolHealth {
     /// Its name.
     pub name: String,
-    /// Its state in the words of ZFS, as `ONLINE` or `DEGRADED`.
+    /// Its state as ZFS names it: `ONLINE`, `DEGRADED`.
     pub state: String,
-    /// What that means.
+    /// The meaning of the state.
     pub health: Health,
     /// Its size in bytes.
     pub size: u64,
     /// Bytes in use.
     pub used: u64,
-    /// How fragmented its free space is, in percent.
+    /// The fragmentation of its free space, in percent.
     pub fragmentation: u64,
-    /// What ZFS says of errors, if there are any.
+    /// The errors that ZFS reports, if there are any.
     pub errors: Option<String>,
-    /// Devices that are not in order, with their states.
+    /// Devices with problems, with their states.
     pub devices: Vec<(String, String)>,
 }
 
@@ -124,7 +124,7 @@ pub struct NodeHealth {
 record_serde!(NodeHealth { node, disks, pools });
 
 impl NodeHealth {
-    /// The worst there is.
+    /// The worst health of all disks and pools.
     #[must_use]
     pub fn worst(&self) -> Health {
         let disks = self.disks.iter().map(|disk| disk.health);
@@ -169,8 +169,8 @@ impl NodeHealth {
     }
 }
 
-/// Asks all nodes that are there for the health of their disks and pools; see [`Client::carry_out`]. One that is not there
-/// shows as a failed step. Changes nothing, so that a failure leaves nothing.
+/// Reads the health of disks and pools from all online nodes; see [`Client::carry_out`]. An offline
+/// node is a failed step. Changes nothing, so a failure leaves nothing behind.
 ///
 /// ```no_run
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
@@ -202,7 +202,8 @@ impl CheckHealth {
         self
     }
 
-    /// Also reads all values of each disk's self-assessment, which takes a call for each disk and can wake it up.
+    /// Also reads all SMART attributes of each disk, which takes a call for each disk and can wake
+    /// it up.
     #[must_use]
     pub fn details(mut self) -> Self {
         self.details = true;
@@ -277,7 +278,7 @@ impl CheckHealth {
     }
 }
 
-/// The devices below a part of a pool that are not in order; the tree has as many levels as the pool.
+/// The devices below a part of a pool that have problems; the tree has as many levels as the pool.
 fn faults(part: &crate::Value, found: &mut Vec<(String, String)>) {
     let children = part
         .get("children")
@@ -339,11 +340,12 @@ impl Work for CheckHealth {
     }
 }
 
-/// Metrics of all running guests' file systems, as their agents tell them: `pve_guest_file_system_size_bytes` and
-/// `pve_guest_file_system_used_bytes`, labelled by `id`, `mountpoint` and `type`. For [`render`](super::metrics::render),
-/// beside those of [`scrape`](super::metrics::scrape). Of a container, its root file system as the node sees it.
+/// Metrics of the file systems of all running guests, from their agents:
+/// `pve_guest_file_system_size_bytes` and `pve_guest_file_system_used_bytes`, labelled by `id`,
+/// `mountpoint` and `type`. For [`render`](super::metrics::render), beside those of
+/// [`scrape`](super::metrics::scrape). For a container, its root file system as the node sees it.
 ///
-/// A guest whose agent does not answer shows as a failed step, and has no samples.
+/// A guest whose agent does not answer is a failed step, and has no samples.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FileSystemMetrics;

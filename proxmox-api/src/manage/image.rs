@@ -1,4 +1,4 @@
-//! Images on a storage: downloaded by a node, uploaded from here, or there already.
+//! Images on a storage: downloaded by a node, uploaded, or existing.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ use crate::stream::upload::{ChecksumAlgorithm, UploadContent};
 use crate::value::Secret;
 use crate::value::endpoint::{Method, Release};
 
-/// Since when storages have images to import among their content.
+/// The first release with the content type for images to import.
 const IMPORTS: Release = Release::new(8, 3);
 
-/// An image for disks of virtual machines: where it comes from, and where it is kept.
+/// An image for disks of virtual machines: its source, and its storage.
 ///
 /// ```no_run
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
@@ -46,21 +46,22 @@ enum Source {
 }
 
 impl Image {
-    /// An image that the node downloads: [`POST /nodes/{node}/storage/{storage}/download-url`](crate::pve::node_storage::NodeStorageStorageDownloadUrlPost). It cannot be
-    /// compressed: the server unpacks only what is no image to import.
+    /// An image that the node downloads: [`POST
+    /// /nodes/{node}/storage/{storage}/download-url`](crate::pve::node_storage::NodeStorageStorageDownloadUrlPost).
+    /// It cannot be compressed, because the server does not unpack images to import.
     #[must_use]
     pub fn url(url: impl Into<Secret>) -> Self {
         Self::of(Source::Url(url.into()))
     }
 
-    /// A file on this side, which is uploaded. One that ends in `.gz`, and with the feature `unpack` in `.xz` or `.zst`, is
-    /// unpacked into a temporary file before, which may become as long as [`Bounds::image`] says.
+    /// A local file to upload. One that ends in `.gz`, or with the feature `unpack` in `.xz` or
+    /// `.zst`, is first unpacked into a temporary file, up to the size of [`Bounds::image`].
     #[must_use]
     pub fn file(path: impl Into<PathBuf>) -> Self {
         Self::of(Source::File(path.into()))
     }
 
-    /// A volume that is there already, as `local:import/debian-13.qcow2` or the disk of another machine.
+    /// An existing volume, as `local:import/debian-13.qcow2` or the disk of another machine.
     #[must_use]
     pub fn volume(volume: impl Into<String>) -> Self {
         Self::of(Source::Volume(volume.into()))
@@ -75,37 +76,38 @@ impl Image {
         }
     }
 
-    /// What it is called on the storage, instead of the last part of its address or path. Its ending says what is in it:
-    /// `.qcow2`, `.raw` or `.vmdk`; another ending is taken for that of a qcow2 image, which is what cloud images that are
-    /// called `.img` are.
+    /// Its name on the storage, instead of the last part of its address or path. The ending names
+    /// the format: `.qcow2`, `.raw` or `.vmdk`; any other ending is taken for a qcow2 image, as
+    /// cloud images that end in `.img` are.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// The checksum that it has to have as it comes, in hexadecimal digits. For an image by address the server checks
-    /// that, also of one it has already. That of a compressed file is checked on this side, for SHA-2 only.
+    /// The checksum of the image before unpacking, in hexadecimal digits. The server checks a
+    /// downloaded image, also an existing one. A compressed local file is checked here, with SHA-2
+    /// only.
     #[must_use]
     pub fn checksum(mut self, algorithm: ChecksumAlgorithm, digits: impl Into<String>) -> Self {
         self.checksum = Some((algorithm, digits.into()));
         self
     }
 
-    /// The storage that keeps it; `local` unless set. Since release 8.3 it has to have the content type `import`, before
-    /// `iso`.
+    /// The storage that keeps it; `local` by default. Since release 8.3 it needs the content type
+    /// `import`, before `iso`.
     #[must_use]
     pub fn storage(mut self, storage: impl Into<String>) -> Self {
         self.storage = storage.into();
         self
     }
 
-    /// The work of having it on a node. Gives what a disk of a virtual machine can be imported from (`import-from`): the
-    /// volume, or on releases before 8.3, which import no volume that is no disk, the path of its file. Only `root@pam`
-    /// itself may import from a path.
+    /// Work that provides it on a node. Returns the value for `import-from` of a disk: the volume,
+    /// or on releases before 8.3, which import volumes of disks only, the path of its file. Only
+    /// `root@pam` itself may import from a path.
     ///
-    /// An image of that name that is there already is taken, and not compared unless there is a checksum. What a failed
-    /// download or upload wrote is removed by the server.
+    /// An existing image of that name is used, and compared only if there is a checksum. The server
+    /// removes the result of a failed download or upload.
     #[must_use]
     pub fn on(&self, node: impl Into<String>) -> HaveImage {
         HaveImage {
@@ -136,7 +138,7 @@ impl Image {
         Ok(name)
     }
 
-    /// What it is called on the storage of a release.
+    /// Its name on the storage of a release.
     fn name_for(&self, content: UploadContent) -> Result<String, Error> {
         let given = self.given_name()?;
         let plain = match Compression::of(&given) {
@@ -174,7 +176,7 @@ fn refuse(problem: impl Into<String>) -> Error {
     WorkError::new(Subject::Other("the image".to_owned()), problem).into()
 }
 
-/// How a file is compressed.
+/// The compression of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Compression {
     Gzip,
@@ -183,7 +185,7 @@ enum Compression {
 }
 
 impl Compression {
-    /// The name without the ending that tells.
+    /// The name without the ending of the compression.
     fn of(name: &str) -> Option<(&str, Self)> {
         [(".gz", Self::Gzip), (".xz", Self::Xz), (".zst", Self::Zstd)]
             .into_iter()
@@ -191,7 +193,7 @@ impl Compression {
     }
 }
 
-/// The work of having an image on a node; made by [`Image::on`].
+/// Provides an image on a node; made by [`Image::on`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HaveImage {
     image: Image,
@@ -274,7 +276,7 @@ async fn upload(
 ) -> Result<(), Error> {
     let given = image.given_name()?;
     let compression = Compression::of(&given).map(|(_, compression)| compression);
-    // It has to be there until the upload is over.
+    // The file has to exist until the upload is over.
     let mut unpacked = None;
     if let Some(compression) = compression {
         let from = path.to_owned();
@@ -311,7 +313,7 @@ async fn upload(
     Ok(())
 }
 
-/// Why a packed file is of no use.
+/// The reason why a compressed file cannot be used.
 #[derive(Debug)]
 enum Unusable {
     TooLarge(Exceeded),
@@ -319,7 +321,7 @@ enum Unusable {
     Stopped,
 }
 
-/// Unpacks a file into a temporary one, which goes with what this gives.
+/// Unpacks a file into a temporary one, which is deleted when the returned value is dropped.
 fn unpack(
     from: &Path,
     compression: Compression,
@@ -354,7 +356,7 @@ fn unpack(
         most: bounds.image,
     };
     copy_unpacked(&mut input, compression, &mut output, bounds.window).map_err(failed)?;
-    // What comes after the packed data belongs to the file as well.
+    // The checksum includes bytes after the packed data.
     let mut rest = [0; 1 << 14];
     while input.read(&mut rest).map_err(failed)? > 0 {}
     output.flush().map_err(failed)?;
@@ -396,7 +398,7 @@ fn beyond(bound: Bound, limit: usize) -> std::io::Error {
     std::io::Error::other(Exceeded::new(bound, limit))
 }
 
-/// `window` is how much memory the file may demand.
+/// `window` limits the memory that the file may demand.
 #[cfg_attr(
     not(feature = "unpack"),
     allow(unused_variables, reason = "gzip demands none")
@@ -413,7 +415,7 @@ fn copy_unpacked(
         }
         #[cfg(feature = "unpack")]
         Compression::Xz => {
-            // What the decoder has beside the window.
+            // The decoder's own memory beside the window.
             const OWN: usize = 256;
             let kibibytes = (window / 1024).saturating_add(OWN);
             let kibibytes = u32::try_from(kibibytes).unwrap_or(u32::MAX);
@@ -435,7 +437,7 @@ fn copy_unpacked(
     Ok(())
 }
 
-/// Unpacks all frames that a file consists of, those that hold nothing left out.
+/// Unpacks all frames of a file, and skips empty ones.
 #[cfg(feature = "unpack")]
 fn zstd_frames(
     input: &mut impl std::io::Read,
@@ -490,7 +492,7 @@ fn zstd_frames(
     }
 }
 
-/// Computes a checksum of what is read through it.
+/// Computes a checksum of the bytes that are read through it.
 struct Summed<'a, R> {
     input: R,
     sum: Option<(Sum, &'a String)>,
@@ -593,7 +595,7 @@ mod tests {
             too_large(unpacked("x.raw.gz", &bomb, &bounds)),
             Bound::Image
         );
-        // Several in one file count together.
+        // Several members in one file count together.
         let two = gzip(600_000).repeat(2);
         assert_eq!(too_large(unpacked("x.raw.gz", &two, &bounds)), Bound::Image);
     }

@@ -55,7 +55,7 @@ impl fmt::Display for ResourceType {
     }
 }
 
-/// Reads what `Display` writes.
+/// Parses the output of `Display`.
 impl std::str::FromStr for ResourceType {
     type Err = ParseNameError;
 
@@ -75,25 +75,26 @@ impl std::str::FromStr for ResourceType {
 
 word_serde!(ResourceType);
 
-/// One resource of the cluster. Figures that do not apply, or that the node has not told lately, are zero.
+/// One resource of the cluster. Figures that do not apply, or that the node has not reported
+/// lately, are zero.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Resource {
     /// Its identifier, such as `qemu/100`, `node/pve1` or `storage/pve1/local`.
     pub id: String,
-    /// What it is.
+    /// Its type.
     pub resource_type: ResourceType,
-    /// For guests, which kind.
+    /// For guests, their kind.
     pub kind: Option<Kind>,
     /// For guests, their number.
     pub vmid: Option<u32>,
     /// For guests, their name.
     pub guest_name: Option<String>,
-    /// The node it is on, or that it is.
+    /// Its node, or itself for a node.
     pub node: Option<String>,
     /// For storages, the storage.
     pub storage: Option<String>,
-    /// As the server says it: `running`, `stopped`, `online`, `available`, `unknown`, …
+    /// The status from the server: `running`, `stopped`, `online`, `available`, `unknown`, …
     pub status: Option<String>,
     /// The pool it belongs to.
     pub pool: Option<String>,
@@ -103,9 +104,9 @@ pub struct Resource {
     pub template: bool,
     /// For storages, whether all nodes see the same content.
     pub shared: bool,
-    /// For guests, which operation holds it.
+    /// For guests, the operation that locks it.
     pub lock: Option<String>,
-    /// For guests, what high availability makes of it.
+    /// For guests, the state of high availability.
     pub ha_state: Option<String>,
     /// Share of the processors in use, from 0 to 1.
     pub cpu: f64,
@@ -115,7 +116,8 @@ pub struct Resource {
     pub memory: u64,
     /// Memory, in bytes.
     pub max_memory: u64,
-    /// Disk space in use, in bytes. Zero for virtual machines, whose disks the server cannot look into.
+    /// Disk space in use, in bytes. Zero for virtual machines, because the server cannot read their
+    /// disks.
     pub disk: u64,
     /// Disk space, in bytes.
     pub max_disk: u64,
@@ -225,7 +227,8 @@ pub struct Inventory {
 record_serde!(Inventory { resources });
 
 impl Inventory {
-    /// Asks for everything: [`GET /cluster/resources`](crate::pve::cluster::ClusterResourcesGet). The server's figures are some seconds old.
+    /// Reads all resources: [`GET /cluster/resources`](crate::pve::cluster::ClusterResourcesGet).
+    /// The server's figures are some seconds old.
     ///
     /// # Errors
     /// Those of every request.
@@ -236,7 +239,7 @@ impl Inventory {
         })
     }
 
-    /// Starts to choose among the resources.
+    /// Starts a selection of the resources.
     #[inline]
     pub fn select(&self) -> Selection<'_> {
         Selection {
@@ -244,7 +247,7 @@ impl Inventory {
         }
     }
 
-    /// How full each node is, by name.
+    /// The capacity and usage of each node, by name.
     #[must_use]
     #[inline]
     pub fn capacity(&self) -> BTreeMap<String, Capacity> {
@@ -278,12 +281,12 @@ impl Inventory {
         nodes
     }
 
-    /// The nodes that have room for another guest, the best first: those that are online and whose memory
-    /// suffices even if every running guest takes all it may. Among them the one with the most such memory
-    /// left comes first, then the one with the fewest processors promised for each it has.
+    /// The nodes that have room for another guest, the best first: online nodes whose memory
+    /// suffices even if every running guest uses its maximum. The node with the most remaining
+    /// memory comes first, then the one with the fewest promised processors for each it has.
     ///
-    /// Looks at memory and processors only. Storage, devices and rules of high availability can still be in
-    /// the way.
+    /// Checks memory and processors only. Storage, devices and rules of high availability can still
+    /// prevent a guest.
     #[must_use]
     #[inline]
     pub fn placement(&self, memory: u64, cpus: f64) -> Vec<String> {
@@ -304,27 +307,27 @@ impl Inventory {
     }
 }
 
-/// How full a node is; see [`Inventory::capacity`].
+/// The capacity and usage of a node; see [`Inventory::capacity`].
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Capacity {
-    /// Whether it can be reached.
+    /// Whether it is online.
     pub online: bool,
     /// Its processors.
     pub cpus: f64,
-    /// Processors in use at the moment.
+    /// Processors in use now.
     pub cpu_used: f64,
     /// Processors that running guests may use.
     pub cpus_promised: f64,
     /// Its memory, in bytes.
     pub memory: u64,
-    /// Memory in use at the moment, in bytes.
+    /// Memory in use now, in bytes.
     pub memory_used: u64,
     /// Memory that running guests may use, in bytes.
     pub memory_promised: u64,
-    /// Its guests without templates.
+    /// Its guests, without templates.
     pub guests: usize,
-    /// Those of them that run.
+    /// Its running guests.
     pub running: usize,
 }
 
@@ -382,7 +385,7 @@ variant_serde!(SortBy {
     Status = "status",
 });
 
-/// Which end comes first.
+/// The direction of an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Order {
@@ -397,7 +400,7 @@ variant_serde!(Order {
     Descending = "descending",
 });
 
-/// Some of the resources; made by [`Inventory::select`]. Every condition narrows it further.
+/// A selection of resources; made by [`Inventory::select`]. Every condition narrows it further.
 #[derive(Clone, Debug)]
 #[must_use = "choosing does nothing by itself"]
 pub struct Selection<'a> {
@@ -405,7 +408,7 @@ pub struct Selection<'a> {
 }
 
 impl<'a> Selection<'a> {
-    /// Keeps those that `keep` says yes to.
+    /// Keeps those for which `keep` returns true.
     pub fn matching(mut self, mut keep: impl FnMut(&Resource) -> bool) -> Self {
         self.chosen.retain(|resource| keep(resource));
         self
@@ -436,7 +439,7 @@ impl<'a> Selection<'a> {
         self.matching(|resource| resource.pool.as_deref() == Some(wanted))
     }
 
-    /// Keeps guests with this tag, in any case.
+    /// Keeps guests with this tag, in upper or lower case.
     pub fn tag(self, wanted: &str) -> Self {
         self.matching(|resource| (resource.tags.iter()).any(|tag| tag.eq_ignore_ascii_case(wanted)))
     }
@@ -451,7 +454,7 @@ impl<'a> Selection<'a> {
         self.matching(|resource| resource.template)
     }
 
-    /// Sorts; what is equal keeps its order.
+    /// Sorts; equal ones keep their order.
     #[inline]
     pub fn sort(mut self, by: SortBy, order: Order) -> Self {
         self.chosen.sort_by(|a, b| {

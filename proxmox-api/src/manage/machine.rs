@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::pve::qemu::{QemuAgent, QemuBoot, QemuConfig, QemuDrive, QemuNet, QemuOstype};
 use crate::request::ApiRequest;
 
-/// A virtual machine made from an image, as it is wanted; see [`Client::carry_out`].
+/// The wanted state of a virtual machine made from an image; see [`Client::carry_out`].
 ///
 /// ```no_run
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
@@ -39,14 +39,16 @@ use crate::request::ApiRequest;
 ///
 /// # Made again
 ///
-/// The machine is told by its name among the numbers that it may have. One that is there is not made anew; its disk is made
-/// larger if it is smaller than wanted, settings of cloud-init that differ are written (a password does not count), it is
-/// started if it does not run. Its other settings are left as they are; [`Guest::apply_qemu`] changes them.
+/// The machine is found by its name among the allowed numbers. An existing machine is not made
+/// again: its disk is enlarged if it is smaller than wanted, cloud-init settings that differ are
+/// written (except the password, which cannot be compared), and it is started if it does not run.
+/// Its other settings stay as they are; [`Guest::apply_qemu`] changes them.
 ///
 /// # What a failure leaves
 ///
-/// A download or a creation that fails is removed by the server. The image stays once it is there, and so does the machine,
-/// however far it got. Both are named by [`UnfinishedError::left`](super::work::UnfinishedError::left).
+/// The server removes the result of a failed download or creation. A complete image stays, and so
+/// does a machine in any state. [`UnfinishedError::left`](super::work::UnfinishedError::left) names
+/// both.
 #[derive(Clone, PartialEq)]
 pub struct Machine {
     name: String,
@@ -61,7 +63,7 @@ pub struct Machine {
     address: Option<Duration>,
 }
 
-/// A machine that is there; what [`Machine`] comes to.
+/// A machine that exists; the result of [`Machine`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Made {
@@ -69,13 +71,14 @@ pub struct Made {
     pub guest: Guest,
     /// Its addresses; empty unless they were waited for.
     pub addresses: Vec<IpAddr>,
-    /// Whether it was made now, and not there before.
+    /// Whether it was made now.
     pub new: bool,
 }
 
 impl Machine {
-    /// A machine of this name with a disk from this image: two gigabytes of memory, one core, a disk on `local-lvm` as large
-    /// as the image, a network card on `vmbr0`, the guest agent enabled, a serial console beside the screen. It is started.
+    /// A machine of this name with a disk from this image: 2 GiB of memory, one core, a disk on
+    /// `local-lvm` of the image's size, a network card on `vmbr0`, the guest agent enabled, a
+    /// serial console beside the screen. It is started.
     #[must_use]
     pub fn new(name: impl Into<String>, image: Image) -> Self {
         let name = name.into();
@@ -105,7 +108,7 @@ impl Machine {
         }
     }
 
-    /// The node it is made on; unless set, the one with the most memory left.
+    /// The node; by default the one with the most free memory.
     #[must_use]
     pub fn node(mut self, node: impl Into<String>) -> Self {
         self.node = Some(node.into());
@@ -118,7 +121,7 @@ impl Machine {
         self.ids(vmid..=vmid)
     }
 
-    /// The numbers it may have; the lowest free one is taken. From 100 on unless set.
+    /// The allowed numbers; the lowest free one is taken. From 100 on by default.
     #[must_use]
     pub fn ids(mut self, ids: RangeInclusive<u32>) -> Self {
         self.ids = ids;
@@ -139,8 +142,8 @@ impl Machine {
         self
     }
 
-    /// The storage of its disk and of its cloud-init drive, and how many bytes the disk has at least, in whole GiB; what is
-    /// less than the image has is no obstacle.
+    /// The storage of its disk and of its cloud-init drive, and the minimum size of the disk in
+    /// bytes, rounded up to GiB. A size below the image's has no effect.
     #[must_use]
     pub fn disk(mut self, storage: impl Into<String>, bytes: u64) -> Self {
         self.disk_storage = storage.into();
@@ -148,21 +151,21 @@ impl Machine {
         self
     }
 
-    /// Settings for cloud-init, and a drive that hands them over.
+    /// Settings for cloud-init, and the drive for them.
     #[must_use]
     pub fn cloud_init(mut self, settings: CloudInit) -> Self {
         self.cloud_init = Some(settings);
         self
     }
 
-    /// Any other settings that it is made with.
+    /// Sets any other settings.
     #[must_use]
     pub fn settings(mut self, change: impl FnOnce(&mut QemuConfig)) -> Self {
         change(&mut self.config);
         self
     }
 
-    /// Leaves it as it is made, without starting it.
+    /// Does not start it.
     #[must_use]
     pub fn stopped(mut self) -> Self {
         self.start = false;
@@ -176,7 +179,7 @@ impl Machine {
         self
     }
 
-    /// The machine of this name among the numbers, if there is one.
+    /// The machine of this name among the numbers, if it exists.
     fn find<'a>(&self, inventory: &'a Inventory) -> Result<Option<&'a Resource>, Error> {
         let inside = (inventory.resources.iter())
             .filter(|row| row.vmid.is_some_and(|vmid| self.ids.contains(&vmid)));
@@ -279,7 +282,7 @@ impl Work for Machine {
             None => guest,
         };
         let subject = Subject::Guest(guest.vmid());
-        // Somebody may be making it at this moment.
+        // Another program may be creating it now.
         let lock = guest.status().await?.lock;
         if !new && lock.as_deref() == Some("create") {
             let problem =

@@ -1,4 +1,4 @@
-//! Nodes without guests, and clusters that are rebooted node by node.
+//! Draining of nodes, and rolling reboots of clusters.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -15,7 +15,7 @@ use crate::error::api::ErrorKind;
 use crate::task::PollSchedule;
 use crate::value::serialize::record_serde;
 
-/// A node without running guests, as it is wanted; see [`Client::carry_out`].
+/// A node without running guests; see [`Client::carry_out`].
 ///
 /// ```no_run
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
@@ -32,17 +32,19 @@ use crate::value::serialize::record_serde;
 ///
 /// # Where guests go
 ///
-/// The largest first, each to the node with the most memory left of those that the server, its storages and the rules of
-/// high availability allow. Guests that high availability looks after are moved by it; those that have to be on one node
-/// go to one node. [`Drain::plan`] shows all of that before.
+/// The largest guests move first, each to the node with the most free memory among those that the
+/// server, its storages and the rules of high availability allow. High availability moves the
+/// guests that it manages; guests that must run together move to the same node. [`Drain::plan`]
+/// shows the moves beforehand.
 ///
-/// Guests that can go nowhere end the work before anything is done, unless [`Drain::leave_rest`] or [`Drain::stop_rest`] is
-/// set.
+/// If a guest can move nowhere, the work ends before anything is done, unless [`Drain::leave_rest`]
+/// or [`Drain::stop_rest`] is set.
 ///
 /// # What a failure leaves
 ///
-/// After a failure no further guest is moved; those under way are finished. Those that were moved stay where they are, and
-/// [`UnfinishedError::left`](super::work::UnfinishedError::left) names them. Carried out again, the rest is moved.
+/// After a failure no further guest is moved; moves in progress are finished. Moved guests stay on
+/// their new nodes, and [`UnfinishedError::left`](super::work::UnfinishedError::left) names them.
+/// Carried out again, it moves the rest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Drain {
     node: String,
@@ -63,11 +65,11 @@ enum Rest {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DrainPlan {
-    /// The node that is to be without guests.
+    /// The node to drain.
     pub node: String,
     /// The guests that move, in this order.
     pub moves: Vec<PlannedMove>,
-    /// The guests that can go nowhere, with the reasons.
+    /// The guests that can move nowhere, with the reasons.
     pub stays: Vec<(u32, Vec<String>)>,
 }
 
@@ -81,7 +83,7 @@ pub struct PlannedMove {
     pub vmid: u32,
     /// Its name.
     pub name: String,
-    /// The node it goes to.
+    /// The target node.
     pub to: String,
     /// Whether it runs.
     pub running: bool,
@@ -97,13 +99,13 @@ record_serde!(PlannedMove {
     by_ha,
 });
 
-/// A node that was drained, and where its guests went.
+/// A drained node, and the new nodes of its guests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Drained {
     /// The node.
     pub node: String,
-    /// The guests that were moved, each with the node it went to.
+    /// The guests that were moved, each with its new node.
     pub moved: Vec<(u32, String)>,
     /// The guests that were stopped.
     pub stopped: Vec<u32>,
@@ -131,48 +133,48 @@ impl Drain {
         }
     }
 
-    /// How many guests move at the same time; 2 unless set, at least 1.
+    /// The maximum of moves at the same time; 2 by default, at least 1.
     #[must_use]
     pub fn at_once(mut self, guests: usize) -> Self {
         self.at_once = guests;
         self
     }
 
-    /// The nodes that guests may go to; all others unless set.
+    /// The allowed target nodes; all others by default.
     #[must_use]
     pub fn to<N: Into<String>>(mut self, nodes: impl IntoIterator<Item = N>) -> Self {
         self.targets = Some(nodes.into_iter().map(Into::into).collect());
         self
     }
 
-    /// Leaves guests that can go nowhere running where they are.
+    /// Leaves guests that can move nowhere running where they are.
     #[must_use]
     pub fn leave_rest(mut self) -> Self {
         self.rest = Rest::Leave;
         self
     }
 
-    /// Shuts guests down that can go nowhere, and switches them off after this time.
+    /// Shuts down guests that can move nowhere, and stops them after this time.
     #[must_use]
     pub fn stop_rest(mut self, patience: Duration) -> Self {
         self.rest = Rest::Stop(patience);
         self
     }
 
-    /// Moves guests that do not run, too.
+    /// Also moves guests that do not run.
     #[must_use]
     pub fn stopped_too(mut self) -> Self {
         self.stopped_too = true;
         self
     }
 
-    /// The plan at present.
+    /// The present plan.
     ///
     /// # Errors
     /// Those of every request.
     pub async fn plan(&self, pve: &Client) -> Result<DrainPlan, Error> {
         let inventory = Inventory::fetch(pve).await?;
-        // Who may not read about it can still do without it.
+        // Without the privilege to read it, the drain works without high availability.
         let ha = match HaView::fetch(pve).await {
             Err(error) if error.kind() == Some(ErrorKind::PermissionDenied) => HaView::default(),
             read => read?,
@@ -227,7 +229,7 @@ impl Drain {
         Ok(plan)
     }
 
-    /// The node that a guest goes to, or why there is none.
+    /// The target node of a guest, or the reason why there is none.
     async fn choose(
         &self,
         pve: &Client,
@@ -288,7 +290,7 @@ impl Drain {
                 node,
             ));
         }
-        // What a call costs is saved where it would not change anything.
+        // Saves a call that would not change anything.
         if fitting.is_empty() {
             if reasons.is_empty() {
                 reasons.insert("there is no other node for it".to_owned());
@@ -382,7 +384,7 @@ impl Work for Drain {
 }
 
 impl Drained {
-    /// The work of moving the guests back, and starting those that were stopped.
+    /// Work that moves the guests back, and starts those that were stopped.
     #[must_use]
     pub fn back(&self) -> MoveBack {
         MoveBack {
@@ -392,8 +394,8 @@ impl Drained {
     }
 }
 
-/// The guests of a drained node back on it; made by [`Drained::back`]. Those that are there already are found, those that
-/// are gone are passed over.
+/// Moves the guests of a drained node back; made by [`Drained::back`]. Guests that are back already
+/// are found, removed ones are skipped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MoveBack {
     drained: Drained,
@@ -401,7 +403,7 @@ pub struct MoveBack {
 }
 
 impl MoveBack {
-    /// How many guests move at the same time; 2 unless set, at least 1.
+    /// The maximum of moves at the same time; 2 by default, at least 1.
     #[must_use]
     pub fn at_once(mut self, guests: usize) -> Self {
         self.at_once = guests;
@@ -451,15 +453,17 @@ impl Work for MoveBack {
     }
 }
 
-/// A cluster whose nodes are started anew one after the other, each without guests at that time; see [`Client::carry_out`].
+/// Reboots the nodes of a cluster one after the other, each without guests at that time; see
+/// [`Client::carry_out`].
 ///
-/// A node that answers the calls itself cannot tell when it is back, so the client needs further hosts
-/// ([`ClientBuilder::host`](crate::ClientBuilder)) for a whole cluster, or a name that leads to all nodes.
+/// A node that answers the calls itself cannot report its own return, so a whole cluster needs a
+/// client with further hosts ([`ClientBuilder::host`](crate::ClientBuilder)), or with a name that
+/// leads to all nodes.
 ///
 /// # What a failure leaves
 ///
-/// The nodes that were done stay so. For the node that was worked on, the guests that were moved away are named; they do
-/// not come back by themselves.
+/// Finished nodes stay as they are. For the node in progress, the error names the guests that were
+/// moved away; they are not moved back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RollingReboot {
     nodes: Vec<String>,
@@ -478,14 +482,14 @@ impl RollingReboot {
         }
     }
 
-    /// How guests leave each node; the name of the node in it does not matter.
+    /// The settings for draining each node; the node name in it is ignored.
     #[must_use]
     pub fn drained_as(mut self, drain: Drain) -> Self {
         self.drain = drain;
         self
     }
 
-    /// How long a node may take to come back; 15 minutes unless set.
+    /// The time in which a node has to come back; 15 minutes by default.
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
@@ -513,7 +517,7 @@ impl RollingReboot {
                     return Ok(());
                 }
                 Ok(_) => {}
-                // The host that is asked may be the one that starts anew.
+                // The host that answers may be the one that reboots.
                 Err(error) if error.is_retryable() || error.never_sent() => {}
                 Err(error) => return Err(error),
             }
@@ -522,7 +526,7 @@ impl RollingReboot {
     }
 }
 
-/// How long a node has been up, in seconds; `None` for one that is not there.
+/// The uptime of a node in seconds; `None` if it is offline.
 async fn uptime(pve: &Client, node: &str) -> Result<Option<i64>, Error> {
     let nodes = pve.api().nodes().get().await?;
     let row = nodes.into_iter().find(|row| row.node == *node);

@@ -23,17 +23,17 @@ use crate::value::serialize::record_serde;
 pub use prometheus::{CONTENT_TYPE, MetricFamily, MetricType, families, render, scrape};
 pub use series::{Consolidation, Series, SeriesSet, Timeframe, Unit, node_series, storage_series};
 
-/// Figures of a node; see [`node_metrics`]. What the server does not tell is `None`.
+/// Figures of a node; see [`node_metrics`]. Figures that the server does not report are `None`.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct NodeMetrics {
-    /// When they were asked for, in seconds since 1970.
+    /// The time of the request, in seconds since 1970.
     pub time: u64,
     /// Share of the processors in use, in percent.
     pub cpu_percent: f64,
     /// Processors, each thread counted.
     pub cpus: u64,
-    /// Processes that want to run, on average over 1, 5 and 15 minutes.
+    /// Processes that are ready to run, on average over 1, 5 and 15 minutes.
     pub load: [f64; 3],
     /// Share of time that processors wait for disks, in percent.
     pub io_wait_percent: Option<f64>,
@@ -78,7 +78,7 @@ record_serde!(NodeMetrics {
 });
 
 impl NodeMetrics {
-    /// The figures in this shape; what Proxmox VE does not measure for a node is `null`.
+    /// The figures as JSON; figures that Proxmox VE does not measure for a node are `null`.
     ///
     /// ```json
     /// {"timestamp":"2026-01-15T10:00:00Z",
@@ -112,8 +112,9 @@ impl NodeMetrics {
     }
 }
 
-/// Figures of a node: [`GET /nodes/{node}/status`](crate::pve::nodes::NodeStatusPath::get) and, for what is a rate, [`GET /nodes/{node}/rrddata`](crate::pve::nodes::NodeRrddataGet). A node
-/// too young to have such data has `None` there.
+/// Figures of a node: [`GET /nodes/{node}/status`](crate::pve::nodes::NodeStatusPath::get) and, for
+/// rates, [`GET /nodes/{node}/rrddata`](crate::pve::nodes::NodeRrddataGet). A node without such
+/// data yet has `None` there.
 ///
 /// # Errors
 /// Those of every request.
@@ -122,11 +123,11 @@ pub async fn node_metrics(client: &Client, node: &str) -> Result<NodeMetrics, Er
     let status = at.status().get().await?;
     let rates = match at.rrddata().get("hour").await {
         Ok(rows) => rows,
-        // There is a file of figures only after the first minute.
+        // The server has no data in the first minute.
         Err(Error::Api(error)) if error.message().starts_with("RRD error") => Vec::new(),
         Err(error) => return Err(error),
     };
-    // The newest rows can be empty, since figures arrive late.
+    // The newest rows can be empty, because figures arrive late.
     let newest = (rates.iter().rev()).find(|row| row.netin.is_some() || row.netout.is_some());
     let mut load = [0.0; 3];
     for (slot, text) in load.iter_mut().zip(&status.loadavg) {
@@ -230,7 +231,7 @@ pub struct StorageMetrics {
     pub size: u64,
     /// Bytes in use.
     pub used: u64,
-    /// Bytes that can still be written. Can be less than the rest, where some is reserved.
+    /// Bytes that can still be written; less than the free space if some is reserved.
     pub available: u64,
 }
 
@@ -326,9 +327,10 @@ record_serde!(GuestSample {
 });
 
 impl Guest {
-    /// Its figures over the last hour, day or more, the oldest first:
-    /// [`GET /nodes/{node}/qemu/{vmid}/rrddata`](crate::pve::qemu::QemuVmidRrddataGet) or [`GET /nodes/{node}/lxc/{vmid}/rrddata`](crate::pve::lxc::LxcVmidRrddataGet). Averages over the steps the server keeps; a moment at
-    /// which nothing was measured has no figures.
+    /// Its figures over the last hour, day or more, the oldest first: [`GET
+    /// /nodes/{node}/qemu/{vmid}/rrddata`](crate::pve::qemu::QemuVmidRrddataGet) or [`GET
+    /// /nodes/{node}/lxc/{vmid}/rrddata`](crate::pve::lxc::LxcVmidRrddataGet). The figures are
+    /// averages over the server's steps; a moment without measurements has no figures.
     ///
     /// # Errors
     /// See [`Guest`].

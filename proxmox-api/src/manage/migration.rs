@@ -1,4 +1,4 @@
-//! Moving guests to other nodes and other clusters, with everything looked at before.
+//! Moving guests to other nodes and other clusters, with checks before the move.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,7 +13,7 @@ use crate::task::Task;
 use crate::value::BoxFuture;
 use crate::value::Secret;
 
-/// A guest on another node of its cluster, as it is wanted; see [`Client::carry_out`].
+/// The wanted node of a guest; see [`Client::carry_out`].
 ///
 /// ```no_run
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
@@ -26,12 +26,14 @@ use crate::value::Secret;
 /// # }
 /// ```
 ///
-/// What stands in the way is looked at first and, where there is something, is the error before anything is begun: what
-/// [`Guest::check_migration`](super::guest::Guest::check_migration) tells, and for every release and both kinds of guests that
-/// the target is there and has the storages. Disks that the target cannot reach are copied along.
+/// The obstacles are checked first, and any of them is the error before anything is started: those
+/// of [`Guest::check_migration`](super::guest::Guest::check_migration), and for every release and
+/// both kinds of guests that the target is online and has the storages. Disks that the target
+/// cannot reach are copied.
 ///
-/// A guest that is there already is found. After a failure the guest is where it was, or on the target;
-/// [`UnfinishedError::left`](super::work::UnfinishedError::left) says so where it is not as it was.
+/// A guest that is on the target already is found. After a failure the guest is on its old node or
+/// on the target; [`UnfinishedError::left`](super::work::UnfinishedError::left) describes it if its
+/// state has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Migration {
     vmid: u32,
@@ -42,17 +44,17 @@ pub struct Migration {
     conntrack: Option<bool>,
 }
 
-/// A guest that is where it was to be; what [`Migration`] comes to.
+/// A guest on its wanted node; the result of [`Migration`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Moved {
     /// The guest.
     pub guest: Guest,
-    /// The node it came from.
+    /// Its previous node.
     pub from: String,
-    /// The node it is on.
+    /// Its present node.
     pub to: String,
-    /// What high availability moves along with it, as `vm:104`. That is not waited for.
+    /// The resources that high availability moves with it, as `vm:104`. They are not waited for.
     pub with: Vec<String>,
 }
 
@@ -70,30 +72,33 @@ impl Migration {
         }
     }
 
-    /// The storage that all disks go to that have none of their own here.
+    /// The storage of all disks that have no storage of their own here.
     #[must_use]
     pub fn storage(mut self, storage: impl Into<String>) -> Self {
         self.storage = Some(storage.into());
         self
     }
 
-    /// The storage that one disk goes to, by its setting as `scsi1`. The others go where [`Migration::storage`] says, or to the
-    /// storage of the same name. The server maps storages, not disks: where disks of one storage go to several, most of their
-    /// bytes go there at once, and the rest moves on once the guest is on its new node. A container must not run for that.
+    /// The storage of one disk, by its setting as `scsi1`. The others go to the storage of
+    /// [`Migration::storage`], or to the storage of the same name. The server maps storages, not
+    /// disks: if disks of one storage go to several, the storage that gets most of their bytes is
+    /// used during the migration, and the rest moves on once the guest is on its new node. A
+    /// container must be stopped for that.
     #[must_use]
     pub fn disk(mut self, key: impl Into<String>, storage: impl Into<String>) -> Self {
         self.disks.insert(key.into(), storage.into());
         self
     }
 
-    /// The most that is copied in a second, in KiB; what the cluster is set to unless set.
+    /// The limit on the copy rate, in KiB per second; by default the setting of the cluster.
     #[must_use]
     pub fn bandwidth(mut self, kibibytes: u64) -> Self {
         self.bandwidth = Some(kibibytes);
         self
     }
 
-    /// Whether the state of network connections moves along with a running virtual machine. Needs release 9.0.
+    /// Whether the state of network connections moves with a running virtual machine. Needs release
+    /// 9.0.
     #[must_use]
     pub fn connections(mut self, along: bool) -> Self {
         self.conntrack = Some(along);
@@ -104,7 +109,7 @@ impl Migration {
         WorkError::new(Subject::Guest(self.vmid), problem).into()
     }
 
-    /// Where a disk goes.
+    /// The target storage of a disk.
     fn wanted(&self, disk: &Disk) -> Option<String> {
         let own = self.disks.get(&disk.key);
         own.or(self.storage.as_ref())
@@ -112,8 +117,9 @@ impl Migration {
             .cloned()
     }
 
-    /// Which storage goes to which, in the server's words, and the disks that have to move once more over there: the
-    /// server maps storages, so of the disks of one storage only those that go to one and the same arrive there at once.
+    /// The server's map of storages, and the disks that have to move once more on the target: the
+    /// server maps storages, so of the disks of one storage only those with one and the same target
+    /// arrive there directly.
     async fn storages(&self, guest: &Guest, kind: Kind) -> Result<Routes, Error> {
         let mut routes = Routes::default();
         if self.storage.is_none() && self.disks.is_empty() {
@@ -150,14 +156,14 @@ impl Migration {
             };
             routes.map.push(format!("{from}:{most}"));
             for (to, disks) in targets.iter().filter(|(to, _)| *to != most) {
-                // A cloud-init drive is written anew wherever it is.
+                // A cloud-init drive is written again on any node.
                 let disks = disks.iter().filter(|disk| !disk.cloud_init);
                 routes
                     .later
                     .extend(disks.map(|disk| (disk.key.clone(), to.clone())));
             }
         }
-        // The disks of a container move only while it stands still.
+        // The disks of a container move only while it is stopped.
         if kind == Kind::Lxc
             && !routes.later.is_empty()
             && guest.status().await?.state == PowerState::Running
@@ -169,7 +175,7 @@ impl Migration {
         Ok(routes)
     }
 
-    /// Moves disks on the node where the guest is to the storages that they are to be on.
+    /// Moves disks on the guest's node to their wanted storages.
     async fn spread(
         &self,
         guest: &Guest,
@@ -188,7 +194,7 @@ impl Migration {
         Ok(())
     }
 
-    /// What is against the target that no release tells in all cases.
+    /// Obstacles on the target that no release reports in all cases.
     async fn obstacles(
         &self,
         pve: &Client,
@@ -237,12 +243,12 @@ impl Migration {
     }
 }
 
-/// How the disks of a guest get to their storages.
+/// The storages of a guest's disks during and after a migration.
 #[derive(Debug, Default)]
 struct Routes {
     /// One storage for all, or `from:to`.
     map: Vec<String>,
-    /// Disks, with the storages they move to afterwards.
+    /// Disks that move afterwards, with their storages.
     later: Vec<(String, String)>,
 }
 
@@ -255,7 +261,7 @@ impl Work for Migration {
             Some(patience) => pve.guest(self.vmid).wait_for_locks(patience),
             None => pve.guest(self.vmid),
         };
-        // Not from a list: where it was some seconds ago is not good enough.
+        // Not from a list, which may be some seconds old.
         let place = guest.locate().await?;
         let from = place.node;
         let moved = |guest: &Guest, with: Vec<String>| Moved {
@@ -266,7 +272,7 @@ impl Work for Migration {
         };
         if from == self.target {
             track.found(&subject, Action::Migrate);
-            // A disk that was to move on may have been left where it was.
+            // A disk that had to move on may still be on its old storage.
             let disks = match self.disks.is_empty() {
                 true => Vec::new(),
                 false => guest.disks().await?,
@@ -289,7 +295,7 @@ impl Work for Migration {
         if reasons.is_empty() {
             let check = guest.check_migration(&self.target).await?;
             reasons = check.reasons(&self.target);
-            // Storages of its own choice have been looked at; those of today do not count then.
+            // The target storages have been checked; the present ones do not matter then.
             if !storages.is_empty() {
                 reasons.retain(|reason| !reason.starts_with("the node lacks the storages"));
                 if check.allowed_nodes.is_some() {
@@ -350,7 +356,7 @@ impl Work for Migration {
     }
 }
 
-/// Another cluster, and how to get in there; see [`RemoteMigration`].
+/// Another cluster, and the access to it; see [`RemoteMigration`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remote {
     host: String,
@@ -360,7 +366,8 @@ pub struct Remote {
 }
 
 impl Remote {
-    /// A node of the other cluster by its address, and an API token there, as `root@pam!move=…`.
+    /// The address of a node of the other cluster, and an API token of that cluster, as
+    /// `root@pam!move=…`.
     #[must_use]
     pub fn new(host: impl Into<String>, token: impl Into<Secret>) -> Self {
         Self {
@@ -378,7 +385,8 @@ impl Remote {
         self
     }
 
-    /// SHA-256 of its certificate, unless an authority that this cluster knows signed it.
+    /// The SHA-256 fingerprint of its certificate, unless an authority that this cluster trusts
+    /// signed it.
     #[must_use]
     pub fn fingerprint(mut self, fingerprint: impl Into<String>) -> Self {
         self.fingerprint = Some(fingerprint.into());
@@ -398,10 +406,11 @@ impl Remote {
     }
 }
 
-/// A guest in another cluster, as it is wanted; see [`Client::carry_out`]. Proxmox VE calls that experimental.
+/// A guest in another cluster; see [`Client::carry_out`]. Proxmox VE calls this experimental.
 ///
-/// Nothing can be found here of what is over there, so that the second time it ends in an error if the guest is gone from
-/// this cluster. After a failure the server removes what it made over there, and the guest runs on here.
+/// Guests of the other cluster cannot be found from here, so carried out again it ends in an error
+/// if the guest is gone from this cluster. After a failure the server removes what it made in the
+/// other cluster, and the guest continues here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoteMigration {
     vmid: u32,
@@ -414,8 +423,8 @@ pub struct RemoteMigration {
 }
 
 impl RemoteMigration {
-    /// A guest in a cluster, with its disks on one storage and its network cards on one bridge over there. What the source
-    /// has stays, stopped, unless [`RemoteMigration::delete_source`] is set.
+    /// A guest in a cluster, with its disks on one storage and its network cards on one bridge
+    /// there. The original stays, stopped, unless [`RemoteMigration::delete_source`] is set.
     #[must_use]
     pub fn of(
         vmid: u32,
@@ -434,35 +443,35 @@ impl RemoteMigration {
         }
     }
 
-    /// Its number over there, instead of the one it has.
+    /// Its number in the other cluster, instead of the present one.
     #[must_use]
     pub fn number(mut self, vmid: u32) -> Self {
         self.number = Some(vmid);
         self
     }
 
-    /// Has what is on one storage here go to another one than the rest.
+    /// Moves the disks of one storage to another storage than the rest.
     #[must_use]
     pub fn map_storage(mut self, from: &str, to: &str) -> Self {
         self.storages.push(format!("{from}:{to}"));
         self
     }
 
-    /// Has the cards of one bridge here go to another one than the rest.
+    /// Connects the cards of one bridge to another bridge than the rest.
     #[must_use]
     pub fn map_bridge(mut self, from: &str, to: &str) -> Self {
         self.bridges.push(format!("{from}:{to}"));
         self
     }
 
-    /// **Removes the guest here** once it is over there.
+    /// **Removes the guest here** once it is in the other cluster.
     #[must_use]
     pub fn delete_source(mut self) -> Self {
         self.delete = true;
         self
     }
 
-    /// The most that is copied in a second, in KiB.
+    /// The limit on the copy rate, in KiB per second.
     #[must_use]
     pub fn bandwidth(mut self, kibibytes: u64) -> Self {
         self.bandwidth = Some(kibibytes);
@@ -471,7 +480,7 @@ impl RemoteMigration {
 }
 
 impl Work for RemoteMigration {
-    /// The guest's number over there.
+    /// The guest's number in the other cluster.
     type Done = u32;
 
     async fn run(self, pve: &Client, track: &Track<'_>) -> Result<u32, Error> {
@@ -520,7 +529,7 @@ impl Work for RemoteMigration {
         if let Err(error) = ended {
             match guest.status().await {
                 Ok(status) => {
-                    // A lock that was there already is nobody's of this work.
+                    // A lock that existed before does not belong to this work.
                     if let Some(lock) = status.lock.filter(|_| before.lock.is_none()) {
                         track.leave(&subject, &format!("is locked ({lock})"));
                     }

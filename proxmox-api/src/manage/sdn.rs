@@ -1,4 +1,4 @@
-//! The software-defined network, changed as a unit: locked, planned, applied, or taken back.
+//! Changes of the software-defined network as one unit: locked, planned, applied, or rolled back.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,10 +12,10 @@ use crate::task::{PollSchedule, Task};
 use crate::value::encode::escape;
 use crate::value::endpoint::{Method, Release};
 
-/// Since when the configuration can be locked and rolled back.
+/// The first release in which the configuration can be locked and rolled back.
 const LOCKS: Release = Release::new(9, 0);
 
-/// Zones, virtual networks and subnets as they are wanted; see [`Client::carry_out`].
+/// The wanted state of zones, virtual networks and subnets; see [`Client::carry_out`].
 ///
 /// ```no_run
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
@@ -31,18 +31,20 @@ const LOCKS: Release = Release::new(9, 0);
 /// # }
 /// ```
 ///
-/// What is wanted is compared with what is planned. All changes are made, applied, and waited for on all nodes; where there is
-/// none, nothing is applied. Since 9.0 the configuration is locked meanwhile.
+/// The wanted state is compared with the planned one. All changes are planned, applied, and waited
+/// for on all nodes; without changes nothing is applied. Since 9.0 the configuration is locked
+/// meanwhile.
 ///
-/// Changes that somebody else has planned and not applied end the work before anything is done, since applying takes them
-/// along; [`Network::with_others`] allows that.
+/// If somebody else has planned changes that are not applied, the work ends before anything is
+/// done, because applying would include them; [`Network::with_others`] allows that.
 ///
 /// # What a failure leaves
 ///
-/// Changes that were planned are taken back: since 9.0 by the server, before by the opposite changes in turn. If that fails,
-/// or applying fails, they stay planned, or are in force on some nodes only; then
-/// [`UnfinishedError::left`](super::work::UnfinishedError::left) says so. Giving up in the middle leaves plan and lock;
-/// [`Unlock`] gives the lock back.
+/// After a failure the planned changes are rolled back: since 9.0 by the server, before by the
+/// opposite changes in reverse. If the rollback fails, or applying fails, the changes stay planned,
+/// or are in effect on some nodes only;
+/// [`UnfinishedError::left`](super::work::UnfinishedError::left) names them. Dropping the future in
+/// the middle leaves plan and lock; [`Unlock`] releases the lock.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Network {
     entries: Vec<Entry>,
@@ -59,11 +61,11 @@ enum What {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Entry {
     what: What,
-    /// Of a zone or network; of a subnet its range.
+    /// The name of a zone or network; the range of a subnet.
     id: String,
     /// The network of a subnet.
     of: String,
-    /// `None` for one that is not to be.
+    /// `None` to remove it.
     settings: Option<BTreeMap<String, String>>,
 }
 
@@ -78,7 +80,7 @@ impl fmt::Display for Entry {
 }
 
 impl Network {
-    /// Nothing is wanted yet.
+    /// No wanted changes yet.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -104,8 +106,8 @@ impl Network {
         self
     }
 
-    /// A zone of a kind, as `simple`, `vlan` or `evpn`, with settings by their names in the API. Those that are not named
-    /// stay as they are.
+    /// A zone of a kind, as `simple`, `vlan` or `evpn`, with settings by their names in the API.
+    /// Other settings stay as they are.
     #[must_use]
     pub fn zone<'s>(
         self,
@@ -150,25 +152,25 @@ impl Network {
         self
     }
 
-    /// Not this zone. Networks in it have to go before.
+    /// Removes this zone. Its networks have to be removed before.
     #[must_use]
     pub fn no_zone(self, zone: &str) -> Self {
         self.no(What::Zone, zone, "")
     }
 
-    /// Not this virtual network. Subnets of it have to go before.
+    /// Removes this virtual network. Its subnets have to be removed before.
     #[must_use]
     pub fn no_vnet(self, vnet: &str) -> Self {
         self.no(What::Vnet, vnet, "")
     }
 
-    /// Not this subnet of a virtual network.
+    /// Removes this subnet of a virtual network.
     #[must_use]
     pub fn no_subnet(self, vnet: &str, range: &str) -> Self {
         self.no(What::Subnet, range, vnet)
     }
 
-    /// Applies what others have planned as well.
+    /// Also applies the changes that others have planned.
     #[must_use]
     pub fn with_others(mut self) -> Self {
         self.others = true;
@@ -239,11 +241,12 @@ impl Change {
 }
 
 impl Entry {
-    /// The change that makes it as wanted and the one that takes that back; `None` if it is.
+    /// The change to the wanted state and the opposite change; `None` if there is nothing to
+    /// change.
     fn change(&self, there: &[BTreeMap<String, String>]) -> Option<(Change, Change)> {
         let key = self.what.key();
         let list = self.what.list(&self.of);
-        // The identifier of a subnet is made of its zone and its range.
+        // The identifier of a subnet consists of its zone and its range.
         let suffix = self.id.replace('/', "-");
         let is = |row: &&BTreeMap<String, String>| match self.what {
             What::Subnet => {
@@ -350,7 +353,7 @@ impl Entry {
 }
 
 impl Work for Network {
-    /// How many changes there were.
+    /// The number of changes.
     type Done = usize;
 
     async fn run(self, pve: &Client, track: &Track<'_>) -> Result<usize, Error> {
@@ -486,7 +489,8 @@ impl Network {
         Ok(changes)
     }
 
-    /// Takes back what was planned; what cannot be taken back stays noted as left behind.
+    /// Rolls back the planned changes; those that cannot be rolled back stay recorded as left
+    /// behind.
     async fn roll_back(
         &self,
         pve: &Client,
@@ -515,13 +519,14 @@ impl Network {
     }
 }
 
-/// Gives back the lock on the configuration, whoever holds it; since 9.0. For after work that was given up.
+/// Releases the lock on the configuration, whoever holds it; since 9.0. For use after abandoned
+/// work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Unlock;
 
 impl Unlock {
-    /// The one lock there is.
+    /// The one lock of the cluster.
     #[must_use]
     pub fn new() -> Self {
         Self

@@ -14,17 +14,17 @@ use crate::task::{PollSchedule, PollTolerance, Task, TaskErrorKind, TaskOutcome,
 use crate::value::BoxFuture;
 use crate::value::serialize::{Field, record};
 
-/// How long operations that copy disks commonly take at most: clones, migrations, backups. A suggestion
-/// for timeouts; nothing uses it unasked.
+/// The usual maximum duration of operations that copy disks: clones, migrations, backups. A
+/// suggestion for timeouts; nothing uses it by default.
 pub const STORAGE_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
-/// How one of many tasks ended; see [`wait_all`].
+/// The end of one of many tasks; see [`wait_all`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct TaskEnd {
     /// The task.
     pub task: Task,
-    /// What awaiting [`Task::wait`] gives: how it did its work, or [`Error::Task`].
+    /// The result of awaiting [`Task::wait`]: the outcome, or [`Error::Task`].
     pub outcome: Result<TaskOutcome, Error>,
 }
 
@@ -42,7 +42,7 @@ impl Serialize for TaskEnd {
 }
 
 impl TaskEnd {
-    /// Whether it did its work, with or without warnings.
+    /// Whether it succeeded, with or without warnings.
     #[must_use]
     pub fn is_success(&self) -> bool {
         self.outcome.is_ok()
@@ -61,11 +61,11 @@ pub struct WaitAll<'a> {
 
 type Listener<'a> = Box<dyn FnMut(usize, &TaskEnd) + Send + 'a>;
 
-/// Waits for many tasks at once. One request for each node tells which of them still run, and only the others
-/// are looked at themselves, so that waiting for hundreds costs little more than waiting for one.
+/// Waits for many tasks at once. One request for each node lists the running tasks, and only the
+/// others are polled one by one, so waiting for hundreds costs little more than waiting for one.
 ///
-/// Awaiting the result gives one end for each task, in the order of the tasks. A task that fails is the error
-/// of its own end only; the whole is never one.
+/// Awaiting it returns one end for each task, in the order of the tasks. A failed task is the error
+/// of its own end only, never of the whole.
 ///
 /// ```no_run
 /// # async fn example(
@@ -89,19 +89,19 @@ pub fn wait_all(client: &Client, tasks: impl IntoIterator<Item = Task>) -> WaitA
 }
 
 impl<'a> WaitAll<'a> {
-    /// Gives each task at most this time from now on. Tasks go on when it is up.
+    /// The time limit for each task, from now on. Tasks continue after it.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// Looks at each task this often, instead of every second at first and more seldom later.
+    /// Polls each task at this interval, instead of every second at first and less often later.
     pub fn poll_interval(mut self, interval: Duration) -> Self {
         self.interval = Some(interval);
         self
     }
 
-    /// Is called with each task's place and end as soon as the end is known.
+    /// Calls `listener` with each task's position and end as soon as the end is known.
     pub fn on_end<'b>(self, listener: impl FnMut(usize, &TaskEnd) + Send + 'b) -> WaitAll<'b> {
         WaitAll {
             client: self.client,
@@ -177,9 +177,9 @@ impl fmt::Debug for WaitAll<'_> {
     }
 }
 
-/// How many tasks are looked at themselves at the same time.
+/// The maximum of tasks that are polled at the same time.
 const AT_ONCE: usize = 8;
-/// More tasks than that do not run on a node at the same time.
+/// The maximum of running tasks that are listed of a node.
 const LISTED: i64 = 1_000;
 
 struct Ends<'a> {
@@ -220,8 +220,8 @@ impl Open {
     }
 }
 
-/// Which of the tasks run, as far as their nodes' lists tell. What is not there is to be asked for itself: it has
-/// ended, or belongs to somebody else, or its node cannot be asked.
+/// The running tasks, as far as their nodes list them. The others have to be polled: they have
+/// ended, or belong to another user, or their node cannot be reached.
 async fn running(client: &Client, open: &[Open]) -> BTreeSet<String> {
     let mut nodes: BTreeMap<&str, usize> = BTreeMap::new();
     for one in open {
@@ -229,7 +229,7 @@ async fn running(client: &Client, open: &[Open]) -> BTreeSet<String> {
             *nodes.entry(upid.node()).or_default() += 1;
         }
     }
-    // Asking for a single task itself costs the same and tells more.
+    // Polling a single task costs the same and returns more.
     let lists: Vec<_> = (nodes.into_iter())
         .filter(|(_, tasks)| *tasks > 1)
         .map(|(node, _)| {

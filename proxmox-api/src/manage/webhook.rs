@@ -1,8 +1,9 @@
-//! Telling other programs about events, signed.
+//! Signed delivery of events to other programs.
 //!
-//! A delivery is a POST with the event as JSON and two headers: `X-Webhook-Timestamp`, in seconds since 1970,
-//! and `X-Webhook-Signature`, which is `sha256=` and the HMAC-SHA256 of `timestamp.body` in hexadecimal. A
-//! receiver checks both with [`verify`] and so refuses what was forged, changed, or is sent once more later.
+//! A delivery is a POST with the event as JSON and two headers: `X-Webhook-Timestamp`, in seconds
+//! since 1970, and `X-Webhook-Signature`, which is `sha256=` and the HMAC-SHA256 of
+//! `timestamp.body` in hexadecimal. A receiver checks both with [`verify`], which refuses forged,
+//! changed and replayed deliveries.
 //!
 //! ```
 //! use proxmox_api::manage::webhook::{WINDOW, sign, verify};
@@ -38,14 +39,14 @@ pub const SIGNATURE: &str = "X-Webhook-Signature";
 /// The header with the time the signature was made at.
 pub const TIMESTAMP: &str = "X-Webhook-Timestamp";
 
-/// How far a delivery's time may lie from the receiver's: 300 seconds.
+/// The accepted difference between a delivery's time and the receiver's: 300 seconds.
 pub const WINDOW: Duration = Duration::from_secs(300);
 
 const SCHEME: &str = "sha256=";
 
 #[inline]
 fn mac(secret: &[u8], timestamp: &str, body: &[u8]) -> Hmac<Sha256> {
-    // HMAC takes keys of every length.
+    // HMAC accepts keys of any length.
     let mut mac = Hmac::<Sha256>::new_from_slice(secret)
         .unwrap_or_else(|_| Hmac::<Sha256>::new(&Default::default()));
     mac.update(timestamp.as_bytes());
@@ -65,11 +66,11 @@ pub fn sign(secret: &[u8], timestamp: u64, body: &[u8]) -> String {
     format!("{SCHEME}{digits}")
 }
 
-/// Checks a delivery: the two headers as they came, the body as it came, and the time now in seconds since
-/// 1970. Takes the same time wherever a wrong signature differs.
+/// Checks a delivery: the two headers and the body as received, and the time now in seconds since
+/// 1970. Takes constant time for wrong signatures.
 ///
 /// # Errors
-/// Why the delivery must not be believed.
+/// The reason why the delivery must not be trusted.
 #[inline]
 pub fn verify(
     secret: &[u8],
@@ -101,7 +102,7 @@ fn unhex(digits: &str) -> Option<Vec<u8>> {
     if !digits.len().is_multiple_of(2) {
         return None;
     }
-    // In small letters only: then a signature has one spelling, and can serve to notice what was received before.
+    // In lower case only: then a signature has one spelling, and can be used to detect duplicates.
     let value = |digit: u8| match digit {
         b'A'..=b'F' => None,
         digit => char::from(digit).to_digit(16),
@@ -115,11 +116,11 @@ fn unhex(digits: &str) -> Option<Vec<u8>> {
         .collect()
 }
 
-/// Why a delivery must not be believed.
+/// The reason why a delivery must not be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum VerifyError {
-    /// The signature or the time has not the form it must have.
+    /// The signature or the time is malformed.
     Malformed,
     /// The signature was not made with this secret for this body and time.
     Forged,
@@ -139,7 +140,7 @@ impl fmt::Display for VerifyError {
 
 impl std::error::Error for VerifyError {}
 
-/// Where to send which events.
+/// The address of a receiver, its secret, and the events that it gets.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Webhook {
     name: String,
@@ -150,14 +151,15 @@ pub struct Webhook {
     enabled: bool,
 }
 
-/// Addresses that name no single machine of a routed network: link-local, unspecified and multicast ones.
+/// Addresses that do not belong to one machine of a routed network: link-local, unspecified and
+/// multicast ones.
 fn is_of_one_segment(host: &str) -> bool {
     match host.parse() {
         Ok(IpAddr::V4(ip)) => {
             ip.is_link_local() || ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast()
         }
         Ok(IpAddr::V6(ip)) => {
-            // As one, or behind a translator (RFC 6052).
+            // IPv4 inside IPv6, also behind a translator (RFC 6052).
             let translated = ip.segments().starts_with(&[0x64, 0xff9b, 0, 0, 0, 0]);
             let [.., a, b, c, d] = ip.octets();
             let inside = (ip.to_ipv4()).or_else(|| translated.then(|| Ipv4Addr::new(a, b, c, d)));
@@ -174,11 +176,11 @@ impl Webhook {
     /// A webhook for all events. `url` starts with `https://`, or with `http://` for a receiver on this machine; `name` is for
     /// people and logs.
     ///
-    /// An address that is good for one network segment only, such as `169.254.169.254`, where clouds keep
-    /// credentials, is refused. Where a host's name leads is not looked at.
+    /// Refuses addresses of a single network segment, such as `169.254.169.254`, where clouds keep
+    /// credentials. Host names are not resolved for this check.
     ///
     /// # Errors
-    /// [`Error::Config`] if the URL is none that can be posted to, or the secret is empty.
+    /// [`Error::Config`] if the URL cannot be used for a POST, or the secret is empty.
     #[inline]
     pub fn new(
         name: impl Into<String>,
@@ -188,7 +190,8 @@ impl Webhook {
         Self::checked(name.into(), url, secret.into(), false)
     }
 
-    /// Like [`Webhook::new`], for a receiver on another machine that has no TLS: everybody on the way can read the events.
+    /// Like [`Webhook::new`], for a receiver on another machine without TLS: anyone on the network
+    /// path can read the events.
     ///
     /// # Errors
     /// Those of [`Webhook::new`].
@@ -247,15 +250,15 @@ impl Webhook {
         })
     }
 
-    /// Restricts it to some events, by name: `guest.started`, or `guest.*`
-    /// for all that start so.
+    /// Restricts it to some events, by name: `guest.started`, or `guest.*` for all with that
+    /// prefix.
     #[must_use]
     pub fn events(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.events = names.into_iter().map(Into::into).collect();
         self
     }
 
-    /// Switches it off, or on again.
+    /// Enables or disables it.
     #[must_use]
     pub fn enabled(mut self, enabled: bool) -> Self {
         self.enabled = enabled;
@@ -268,7 +271,7 @@ impl Webhook {
         &self.name
     }
 
-    /// Whether it is to be told of an event.
+    /// Whether it gets an event.
     #[must_use]
     #[inline]
     pub fn wants(&self, event: &Event) -> bool {
@@ -310,7 +313,7 @@ impl Webhook {
     }
 }
 
-/// Shows no secret, and no path either: with some services the path is one.
+/// Shows neither the secret nor the path, which is a secret with some services.
 impl fmt::Debug for Webhook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Webhook")
@@ -331,8 +334,8 @@ pub struct Deliverer {
 }
 
 impl Deliverer {
-    /// Delivers over the network, trusting the authorities of the system. Gives each attempt ten seconds and
-    /// tries five times.
+    /// Delivers over the network, trusting the authorities of the system, in five attempts of ten
+    /// seconds each.
     ///
     /// # Errors
     /// [`Error::Config`] if the system's certificates cannot be read.
@@ -359,20 +362,20 @@ impl Deliverer {
         }
     }
 
-    /// How often a delivery is tried at most; at least once.
+    /// The maximum number of attempts for a delivery; at least one.
     #[must_use]
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.attempts = attempts.max(1);
         self
     }
 
-    /// Tells a webhook of an event, unless it does not want to know. A status from 200 to 299 is success.
-    /// After a status of 500 and above, 408 or 429, or without any answer, it is tried again, after one
-    /// second and then twice as long each time, with a new time and signature. Receivers can get the same
-    /// event more than once; its `id` tells.
+    /// Delivers an event to a webhook, unless the webhook excludes it. A status from 200 to 299 is
+    /// success. After a status of 500 and above, 408 or 429, or without any answer, it tries again,
+    /// after one second and then twice as long each time, with a new time and signature. Receivers
+    /// can get the same event more than once, with the same `id`.
     ///
     /// # Errors
-    /// [`Error::Delivery`] with how the last attempt went.
+    /// [`Error::Delivery`] with the result of the last attempt.
     pub async fn deliver(&self, hook: &Webhook, event: &Event) -> Result<(), Error> {
         if !hook.wants(event) {
             return Ok(());
@@ -380,7 +383,7 @@ impl Deliverer {
         let mut pause = self.pause;
         let mut attempt = 1;
         loop {
-            // Whatever follows the status is of no use, and the receiver may be a stranger.
+            // Only the status matters, and the receiver may be hostile.
             let answer = self.transport.open(hook.request(event, unix_now()));
             let (why, again) = match answer.await.map(|answer| answer.head().status) {
                 Ok(200..300) => return Ok(()),

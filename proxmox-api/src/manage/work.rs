@@ -1,16 +1,16 @@
-//! Work of several steps, and what all of it has in common.
+//! The common frame of operations of several steps.
 //!
-//! What is wanted is a value: a machine from an image, many clones, a node without guests. [`Client::carry_out`] makes it
-//! so with one await:
+//! The wanted state is a value: a machine from an image, many clones, a node without guests.
+//! Awaiting [`Client::carry_out`] reaches it:
 //!
-//! * **Steps.** [`Working::on_step`] is called with every [`Step`]: what is found as wanted, begun, written in a task's
-//!   log, and done.
-//! * **Again.** What is there already is found ([`State::Found`]) and not made again, so that work that was given up or
-//!   failed goes on where it stopped when it is carried out once more.
-//! * **Giving up.** Dropping the future stops between two calls. Tasks that were begun go on on the server; the last steps
-//!   tell which.
-//! * **Failing.** Where something is left behind that was not there before, the error is [`Error::Unfinished`], and
-//!   [`UnfinishedError::left`] lists it. Otherwise it is the cause alone.
+//! * **Steps.** [`Working::on_step`] reports every [`Step`]: found as wanted, begun, a line of a
+//!   task's log, done.
+//! * **Repetition.** Existing objects are found ([`State::Found`]) and not made again, so work that
+//!   was dropped or failed continues where it stopped when it is carried out again.
+//! * **Cancellation.** Dropping the future stops between two calls. Running tasks continue on the
+//!   server; the last steps name them.
+//! * **Failure.** If something new is left behind, the error is [`Error::Unfinished`], and
+//!   [`UnfinishedError::left`] lists it. Otherwise the error is the cause itself.
 //!
 //! ```no_run
 //! # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
@@ -27,7 +27,7 @@
 //! # }
 //! ```
 //!
-//! Programs can write [`Work`] of their own, out of calls and of the work that is here.
+//! Programs can implement [`Work`] themselves, using calls and the work of this crate.
 
 use std::fmt;
 use std::future::IntoFuture;
@@ -50,9 +50,9 @@ use crate::value::serialize::{record_serde, variant_serde};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Action {
-    /// A volume comes to a storage.
+    /// A volume is downloaded or uploaded to a storage.
     Fetch,
-    /// A compressed file is unpacked on this side.
+    /// A compressed local file is unpacked.
     Unpack,
     /// Something new is made.
     Create,
@@ -68,7 +68,7 @@ pub enum Action {
     Stop,
     /// A guest moves to another node.
     Migrate,
-    /// A node is started anew.
+    /// A node is rebooted.
     Reboot,
     /// A guest is backed up.
     BackUp,
@@ -76,13 +76,13 @@ pub enum Action {
     Restore,
     /// Something is removed.
     Remove,
-    /// A configuration comes into force.
+    /// A configuration is applied.
     Apply,
     /// A change is taken back.
     RollBack,
-    /// Something is waited for.
+    /// Waiting for something.
     Wait,
-    /// Something is looked at.
+    /// Something is checked.
     Check,
 }
 
@@ -136,19 +136,19 @@ impl fmt::Display for Action {
     }
 }
 
-/// How far a step is.
+/// The state of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum State {
     /// It is as wanted already; nothing is done.
     Found,
-    /// It is begun, in this task if there is one.
+    /// It has begun, in this task if there is one.
     Begun(Option<Upid>),
-    /// A line of the task's log, or news of another kind.
+    /// A line of the task's log, or another message.
     Line(String),
     /// It is done.
     Done,
-    /// It did not work, for this reason; other steps of the same work may go on.
+    /// It failed, for this reason; other steps of the same work may continue.
     Failed(String),
 }
 
@@ -160,7 +160,7 @@ variant_serde!(State {
     Failed(why) = "failed",
 });
 
-/// News of work under way; see [`Working::on_step`].
+/// A report about running work; see [`Working::on_step`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Step {
@@ -168,7 +168,7 @@ pub struct Step {
     pub subject: Subject,
     /// The action.
     pub action: Action,
-    /// How far that is.
+    /// The state.
     pub state: State,
 }
 
@@ -199,9 +199,9 @@ impl fmt::Display for Step {
 pub enum Ensured {
     /// It was as wanted already.
     Found,
-    /// It was made.
+    /// It was created.
     Created,
-    /// These settings of it were changed.
+    /// These of its settings were changed.
     Changed(Vec<String>),
 }
 
@@ -213,7 +213,7 @@ variant_serde!(Ensured {
 
 type Listener<'a> = Box<dyn FnMut(&Step) + Send + 'a>;
 
-/// How work tells of its steps, and notes what would be left behind. Handed to [`Work::run`].
+/// Reports the steps of work, and records what would be left behind. Passed to [`Work::run`].
 pub struct Track<'a> {
     listener: Mutex<Option<Listener<'a>>>,
     left: Mutex<Vec<Left>>,
@@ -221,7 +221,7 @@ pub struct Track<'a> {
 }
 
 impl Track<'_> {
-    /// Tells of a step.
+    /// Reports a step.
     pub fn step(&self, subject: &Subject, action: Action, state: State) {
         let mut listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(listener) = listener.as_mut() {
@@ -233,15 +233,15 @@ impl Track<'_> {
         }
     }
 
-    /// Tells that something is as wanted already.
+    /// Reports that something is as wanted already.
     pub fn found(&self, subject: &Subject, action: Action) {
         self.step(subject, action, State::Found);
     }
 
-    /// Does something that is done with its answer, and tells of it.
+    /// Awaits an action that is complete with its answer, and reports it.
     ///
     /// # Errors
-    /// That of what is done.
+    /// The error of `doing`.
     pub async fn act<T, F>(&self, subject: &Subject, action: Action, doing: F) -> Result<T, Error>
     where
         F: IntoFuture<Output = Result<T, Error>, IntoFuture: Send> + Send,
@@ -257,12 +257,12 @@ impl Track<'_> {
         }
     }
 
-    /// Begins what goes on as a task, waits for its end and tells of both and of the log. `begin` is made anew where a
-    /// lock is in the way, if the work [waits for locks](Working::wait_for_locks). Until the end is known, the subject
-    /// counts as left behind.
+    /// Starts a task, waits for its end and reports both and its log. `begin` is called again after
+    /// a lock, if the work [waits for locks](Working::wait_for_locks). Until the end is known, the
+    /// subject counts as left behind.
     ///
     /// # Errors
-    /// That of beginning, or of the task.
+    /// The error of `begin`, or of the task.
     pub async fn task<F, T>(
         &self,
         subject: &Subject,
@@ -289,10 +289,10 @@ impl Track<'_> {
         }
     }
 
-    /// Like [`Track::task`] for what is begun already; `again` begins it anew.
+    /// Like [`Track::task`] for a running operation; `again` starts it again.
     ///
     /// # Errors
-    /// That of the task, or of beginning anew.
+    /// The error of the task, or of `again`.
     pub async fn follow<F, T>(
         &self,
         subject: &Subject,
@@ -333,7 +333,8 @@ impl Track<'_> {
             ..Waiting::default()
         };
         let ended = task.finish(how).await;
-        // A task that ended left what its error says; one that was lost sight of may be at work.
+        // The error of an ended task says what it left; a task that cannot be polled any more may
+        // still be running.
         let over = match &ended {
             Ok(_) => true,
             Err(Error::Task(error)) => !error.may_be_running(),
@@ -352,7 +353,7 @@ impl Track<'_> {
         error
     }
 
-    /// How long this work waits for locks.
+    /// The time for which this work waits for locks.
     #[must_use]
     pub fn locks(&self) -> Option<Duration> {
         self.locks
@@ -366,7 +367,7 @@ impl Track<'_> {
             )
     }
 
-    /// Notes that something is left behind if the work fails from now on.
+    /// Records what is left behind if the work fails from now on.
     pub fn leave(&self, subject: &Subject, state: &str) {
         self.leave_with(subject, state, None);
     }
@@ -385,7 +386,7 @@ impl Track<'_> {
         left.retain(|left| left.subject != *subject || left.state != state);
     }
 
-    /// Notes that nothing is left behind of this any more: it is as wanted, or gone.
+    /// Records that this is not left behind any more: it is as wanted, or removed.
     pub fn settle(&self, subject: &Subject) {
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         left.retain(|left| left.subject != *subject);
@@ -409,12 +410,13 @@ impl fmt::Debug for Track<'_> {
     }
 }
 
-/// What is wanted, and how it is made so; see [the module](self).
+/// A wanted state, and how to reach it; see [the module](self).
 pub trait Work: Send {
     /// The result.
     type Done;
 
-    /// Makes it so. Tells of every step through `track`, and notes there what is left behind if it stops.
+    /// Reaches the state. Reports every step through `track`, and records there what is left behind
+    /// after a failure.
     fn run(
         self,
         pve: &Client,
@@ -422,7 +424,7 @@ pub trait Work: Send {
     ) -> impl Future<Output = Result<Self::Done, Error>> + Send;
 }
 
-/// Work to be carried out; made by [`Client::carry_out`], started by awaiting it.
+/// Work in progress; made by [`Client::carry_out`], started by awaiting it.
 #[must_use = "nothing is done until this is awaited"]
 pub struct Working<'a, W> {
     client: Client,
@@ -432,7 +434,7 @@ pub struct Working<'a, W> {
 }
 
 impl Client {
-    /// Makes something as it is wanted; see [`manage::work`](crate::manage::work).
+    /// Reaches a wanted state; see [`manage::work`](crate::manage::work).
     pub fn carry_out<W: Work>(&self, work: W) -> Working<'static, W> {
         Working {
             client: self.clone(),
@@ -444,7 +446,7 @@ impl Client {
 }
 
 impl<'a, W> Working<'a, W> {
-    /// Is called with every step.
+    /// Calls `listener` with every step.
     pub fn on_step<'b>(self, listener: impl FnMut(&Step) + Send + 'b) -> Working<'b, W> {
         Working {
             client: self.client,
@@ -454,8 +456,9 @@ impl<'a, W> Working<'a, W> {
         }
     }
 
-    /// Waits, at most this long each time, where another operation holds a lock; see
-    /// [`Guest::wait_for_locks`](crate::manage::guest::Guest::wait_for_locks). Without it a lock ends the work.
+    /// Waits for locks of other operations, at most this long each time; see
+    /// [`Guest::wait_for_locks`](crate::manage::guest::Guest::wait_for_locks). Without it a lock
+    /// ends the work.
     pub fn wait_for_locks(mut self, timeout: Duration) -> Self {
         self.locks = Some(timeout);
         self
@@ -488,8 +491,9 @@ impl<W: fmt::Debug> fmt::Debug for Working<'_, W> {
     }
 }
 
-/// Does something to all items, at most so many at once. After a failure nothing more is begun; what is under way is
-/// finished. Gives what was done, in the order of the items, and the first error.
+/// Calls `act` for all items, with a limit on those in progress. After a failure nothing more is
+/// started; those in progress are finished. Returns the results in the order of the items, and the
+/// first error.
 pub(crate) async fn some_at_once<I, T, F>(
     limit: usize,
     items: impl IntoIterator<Item = I>,

@@ -42,7 +42,7 @@ pub trait ApiRequest: Sized {
         self
     }
 
-    /// The same call, with the data of its answer read as any type that serde can read, such as
+    /// The same call, with the data of its answer decoded as any type that serde can read, such as
     /// [`Value`](crate::Value).
     ///
     /// ```no_run
@@ -58,12 +58,12 @@ pub trait ApiRequest: Sized {
         self.into_request().answer_as()
     }
 
-    /// As [`Request::with_envelope`].
+    /// See [`Request::with_envelope`].
     fn with_envelope(self) -> WithEnvelope<Self::Output> {
         self.into_request().with_envelope()
     }
 
-    /// As [`Request::stream`].
+    /// See [`Request::stream`].
     ///
     /// # Errors
     /// Those of [`Request::stream`].
@@ -72,7 +72,7 @@ pub trait ApiRequest: Sized {
         self.into_request().stream()
     }
 
-    /// As [`Request::pages`].
+    /// See [`Request::pages`].
     fn pages<T: 'static>(self, size: u32) -> Pages<T>
     where
         Self: ApiRequest<Output = Vec<T>>,
@@ -80,7 +80,7 @@ pub trait ApiRequest: Sized {
         self.into_request().pages(size)
     }
 
-    /// As [`Request::items`].
+    /// See [`Request::items`].
     fn items<T: 'static>(self, size: u32) -> Items<T>
     where
         Self: ApiRequest<Output = Vec<T>>,
@@ -104,7 +104,7 @@ impl<T: 'static> ApiRequest for Request<T> {
 }
 
 impl Client {
-    /// Sends a request that was built elsewhere, through this client.
+    /// Sends a request that was built without a client, or with another one.
     ///
     /// # Errors
     /// Those of awaiting the request.
@@ -113,8 +113,9 @@ impl Client {
     }
 }
 
-/// What every request type has, apart from its setters. Trait implementations that are the same for hundreds of types
-/// are left out of the documentation: repeated on every page they took a third of it, and the trait's own page says it.
+/// The methods of every request type, apart from its setters. Trait implementations that are the
+/// same for hundreds of types are hidden in the documentation: repeated on every page they took a
+/// third of it, and the trait's own page lists them.
 #[allow(unused_macros, reason = "some areas have no request with setters")]
 macro_rules! request_impls {
     ($name:ident: $output:ty) => {
@@ -134,8 +135,9 @@ macro_rules! request_impls {
         }
 
         impl $name {
-            /// Sets any parameter by its wire name, for what this crate does not know yet. [`ApiRequest`] has what else
-            /// every request can do: streams, pages, other types for the answer.
+            /// Sets any parameter by its wire name, for parameters that this crate does not know.
+            /// [`ApiRequest`] has the other methods of every request: streams, pages, other types
+            /// for the answer.
             #[inline]
             pub fn param(self, key: impl Into<String>, value: impl ToParam) -> Self {
                 Self(self.0.param(key, value))
@@ -150,14 +152,13 @@ macro_rules! request_impls {
                 Self(self.0.params(params))
             }
 
-            /// Says that it does no harm if the server acts on this twice; see
-            /// [`Request::repeatable`].
+            /// Marks the request as safe to send twice; see [`Request::repeatable`].
             #[inline]
             pub fn repeatable(self) -> Self {
                 Self(self.0.repeatable())
             }
 
-            /// What will be sent.
+            /// The call that will be sent.
             #[inline]
             #[must_use]
             pub fn call(&self) -> &Call {

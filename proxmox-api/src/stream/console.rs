@@ -1,8 +1,8 @@
 //! Consoles of guests and nodes: terminal, VNC, SPICE ([wire protocol §10](crate::guide::wire_protocol)). Feature `console`.
 //!
-//! Terminal and VNC come over a WebSocket that goes through the client's own connections, so what it
-//! trusts, pins included, holds for them too. The ticket for a console is good for 40 seconds and is used
-//! at once.
+//! Terminal and VNC use a WebSocket over the client's own connections, so its trust settings, pins
+//! included, apply to them too. The ticket of a console is valid for 40 seconds and is used at
+//! once.
 //!
 //! ```no_run
 //! # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
@@ -48,14 +48,16 @@ use crate::value::decode::{DecodeError, decode_data};
 use crate::value::encode::{ParamValue, ToParam};
 use crate::value::endpoint::Method;
 
-/// The server reads no frame of more than 128 KiB, and loses the connection over one that is in parts.
+/// The server reads no frame of more than 128 KiB, and closes the connection after a fragmented
+/// one.
 const FRAME: usize = 32 * 1024;
-/// A terminal that hears nothing for a while is closed.
+/// The server closes a terminal that receives nothing for a while.
 const PING: Duration = Duration::from_secs(30);
-/// So many pings are answered without anything being sent beside the answers. A server that reads none of them would
-/// make them pile up.
+/// The limit on consecutive pings that are answered while nothing else is sent. A server that does
+/// not read the answers would make them accumulate.
 const PINGS: u32 = 10_000;
-/// How long the terminal may take to accept its ticket; it waits 10 seconds for it itself.
+/// The time in which the terminal has to accept its ticket; the server itself waits 10 seconds for
+/// it.
 const GREETING: Duration = Duration::from_secs(15);
 
 impl Client {
@@ -98,8 +100,9 @@ impl Client {
         }
     }
 
-    /// Attaches to a console that was opened elsewhere, with [`Console::open_terminal`] or [`Console::open_vnc`]. The client
-    /// has to be logged in as the same user, or by the same token, as the one that opened it.
+    /// Attaches to a console that another program opened with [`Console::open_terminal`] or
+    /// [`Console::open_vnc`]. The client has to be logged in as the same user, or by the same
+    /// token.
     pub fn attach_console(&self, ticket: ConsoleTicket) -> Attach {
         Attach {
             client: self.clone(),
@@ -108,7 +111,7 @@ impl Client {
     }
 }
 
-/// Whose console it is.
+/// The owner of a console.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Of {
     kind: String,
@@ -116,9 +119,10 @@ struct Of {
     vmid: Option<String>,
 }
 
-/// A console that is open on the server and waits, for 40 seconds, to be attached to; see [`Console::open_terminal`]. As a
-/// value it can go to another process: [`ConsoleTicket::to_text`] and `parse` turn it into a text and back. **Whoever has
-/// it and the login of the user can use the console.**
+/// An open console on the server, which can be attached to within 40 seconds; see
+/// [`Console::open_terminal`]. It can be passed to another process: [`ConsoleTicket::to_text`] and
+/// `parse` turn it into a text and back. **Anyone who has it and the login of the user can use the
+/// console.**
 #[derive(Clone)]
 pub struct ConsoleTicket {
     of: Of,
@@ -129,7 +133,7 @@ pub struct ConsoleTicket {
 }
 
 impl ConsoleTicket {
-    /// The port of the node at which the console waits. Nobody but the server connects to it.
+    /// The port of the node for the console. Only the server itself connects to it.
     #[must_use]
     pub fn port(&self) -> &str {
         &self.port
@@ -141,7 +145,7 @@ impl ConsoleTicket {
         &self.user
     }
 
-    /// The ticket, for programs that speak to the server by themselves.
+    /// The ticket, for programs that use the server's protocol themselves.
     #[must_use]
     pub fn ticket(&self) -> &Secret {
         &self.ticket
@@ -153,7 +157,7 @@ impl ConsoleTicket {
         self.password.as_ref()
     }
 
-    /// All of it as one line of text, **with its secrets**, for another process.
+    /// The whole ticket as one line of text, **with its secrets**, for another process.
     #[must_use]
     pub fn to_text(&self) -> Secret {
         let text = serde_json::json!({
@@ -172,10 +176,10 @@ impl ConsoleTicket {
 impl std::str::FromStr for ConsoleTicket {
     type Err = DecodeError;
 
-    /// Reads what [`ConsoleTicket::to_text`] gave.
+    /// Parses the output of [`ConsoleTicket::to_text`].
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let odd = |what: &str| DecodeError::new("ticket", format!("expected {what}"));
-        // What is in the text is not repeated in the error.
+        // The error does not quote the text.
         let value: Value = serde_json::from_str(text).map_err(|_| odd("a console's ticket"))?;
         let text = |key: &str| value.get(key)?.as_str().map(str::to_owned);
         let needed = |key: &str| text(key).ok_or_else(|| odd(key));
@@ -231,7 +235,7 @@ impl Attach {
     /// Attaches to a terminal, once.
     ///
     /// # Errors
-    /// As for [`Console::terminal`]; a refusal if the ticket is too old or was used.
+    /// Those of [`Console::terminal`]; a refusal if the ticket is too old or was used.
     pub async fn terminal(&self) -> Result<Terminal, Error> {
         let (console, opened) = self.opened();
         console.enter_terminal(opened).await
@@ -240,7 +244,7 @@ impl Attach {
     /// Attaches to a display, once.
     ///
     /// # Errors
-    /// As for [`Console::vnc`]; a refusal if the ticket is too old or was used.
+    /// Those of [`Console::vnc`]; a refusal if the ticket is too old or was used.
     pub async fn vnc(&self) -> Result<Vnc, Error> {
         let (console, opened) = self.opened();
         console.enter_vnc(opened).await
@@ -259,17 +263,18 @@ pub struct Console {
 }
 
 impl Console {
-    /// Adds a parameter to the call that opens the console: `serial` for a machine's terminal, `height` for
-    /// a container's display, `cmd` for what a node's shell runs, `proxy` for SPICE.
+    /// Adds a parameter to the call that opens the console: `serial` for a machine's terminal,
+    /// `height` for a container's display, `cmd` for the program of a node's shell, `proxy` for
+    /// SPICE.
     pub fn param(mut self, name: impl Into<String>, value: impl ToParam) -> Self {
         self.params.push((name.into(), value.to_param()));
         self
     }
 
-    /// Opens a terminal. Starts a task on the node that ends with it.
+    /// Opens a terminal. Starts a task on the node, which ends with it.
     ///
     /// # Errors
-    /// Those of every request; [`Error::Interrupted`] if the terminal does not take the ticket.
+    /// Those of every request; [`Error::Interrupted`] if the terminal does not accept the ticket.
     pub async fn terminal(&self) -> Result<Terminal, Error> {
         let opened = self.open("termproxy", &[]).await?;
         self.enter_terminal(opened).await
@@ -287,7 +292,7 @@ impl Console {
     /// Opens the display for another program to attach to; see [`Client::attach_console`].
     ///
     /// # Errors
-    /// As for [`Console::vnc`].
+    /// Those of [`Console::vnc`].
     pub async fn open_vnc(&self) -> Result<ConsoleTicket, Error> {
         let opened = self.open(self.display(), &[("websocket", "1")]).await?;
         let password = match opened.text("password") {
@@ -340,8 +345,8 @@ impl Console {
         Ok(terminal)
     }
 
-    /// Opens the display, as a stream of bytes in which the RFB protocol goes on. Starts a task on the node
-    /// that ends with it.
+    /// Opens the display, as a stream of bytes that carries the RFB protocol. Starts a task on the
+    /// node, which ends with it.
     ///
     /// # Errors
     /// Those of every request. A node's display refuses API tokens ([wire protocol §7](crate::guide::wire_protocol)).
@@ -351,7 +356,7 @@ impl Console {
     }
 
     async fn enter_vnc(&self, opened: Opened) -> Result<Vnc, Error> {
-        // Servers that make no password of its own take the start of the ticket.
+        // Servers that make no separate password use the start of the ticket.
         let password = match opened.text("password") {
             Ok(password) => password,
             Err(_) => opened.text("ticket")?,
@@ -364,7 +369,7 @@ impl Console {
         })
     }
 
-    /// Asks for the settings of a SPICE viewer.
+    /// Reads the settings for a SPICE viewer.
     ///
     /// # Errors
     /// Those of every request.
@@ -442,7 +447,7 @@ impl Console {
     }
 }
 
-/// What ties the answer to a request for a WebSocket to that request.
+/// A random `Sec-WebSocket-Key`.
 fn new_key() -> Result<String, Error> {
     let mut key = [0; 16];
     (SystemRandom::new().fill(&mut key))
@@ -450,7 +455,7 @@ fn new_key() -> Result<String, Error> {
     Ok(STANDARD.encode(key))
 }
 
-/// What the server has to make of a key (RFC 6455 §1.3).
+/// The server's expected answer to a key (RFC 6455 §1.3).
 fn accepted(key: &str) -> String {
     let mut digest = Digest::new(&SHA1_FOR_LEGACY_USE_ONLY);
     digest.update(key.as_bytes());
@@ -472,7 +477,7 @@ impl Exchange for Switching {
     }
 }
 
-/// Adds what makes a request ask for a WebSocket.
+/// Adds the header fields that request a WebSocket.
 fn upgrade(mut request: WireRequest, key: &str) -> WireRequest {
     for (name, value) in [
         ("Connection", "Upgrade"),
@@ -519,9 +524,9 @@ struct Socket {
     stream: WebSocketStream<Box<dyn Duplex>>,
     name: CallId,
     origin: String,
-    /// How long a message may be.
+    /// The maximum length of a message.
     longest: usize,
-    /// How many pings came since something was sent beside the answers to them.
+    /// The number of pings since something other than an answer to them was sent.
     pings: u32,
     /// Whether a close frame was sent.
     closing: bool,
@@ -537,8 +542,8 @@ impl Socket {
         Error::transport(&self.name, &self.origin, error)
     }
 
-    /// Sends one frame: as text where it is one, as the terminal of the web interface does. The server
-    /// takes either.
+    /// Sends one frame: as text if it is UTF-8, as the web interface does. The server accepts
+    /// either.
     async fn send(&mut self, bytes: Bytes) -> Result<(), Error> {
         let message = match std::str::from_utf8(&bytes) {
             Ok(_) => Message::text(bytes),
@@ -554,7 +559,7 @@ impl Socket {
         closed.map_err(|error| self.broken(&error))
     }
 
-    /// Sends a close frame. The server's answer to it is not waited for: it gives none.
+    /// Sends a close frame, without waiting for an answer: the server sends none.
     fn poll_close(&mut self, context: &mut Context<'_>) -> Poll<Result<(), WsError>> {
         let mut stream = Pin::new(&mut self.stream);
         let mut closed = Ok(());
@@ -571,7 +576,7 @@ impl Socket {
         })
     }
 
-    /// What came next; `None` at the end.
+    /// The next message; `None` at the end.
     fn poll_bytes(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, WsError>>> {
         loop {
             return Poll::Ready(
@@ -614,12 +619,12 @@ fn is_end(error: &WsError) -> bool {
 pub struct Terminal {
     socket: Socket,
     ping: Interval,
-    /// What came with the greeting.
+    /// Bytes that arrived with the greeting.
     held: Bytes,
 }
 
 impl Terminal {
-    /// Waits for the `OK` that the terminal begins with.
+    /// Waits for the terminal's initial `OK`.
     async fn greet(&mut self) -> Result<(), Error> {
         let mut seen = Vec::new();
         while seen.len() < 2 {
@@ -640,11 +645,11 @@ impl Terminal {
         Ok(())
     }
 
-    /// The next output of the terminal; `None` at the end of the session. Pieces come as they are, a character
-    /// may be cut in two. Giving up in the middle loses nothing.
+    /// The next output of the terminal; `None` at the end of the session. A character may be split
+    /// between two pieces. Dropping the future loses nothing.
     ///
-    /// The server closes a terminal that it does not hear from, so this also tells it every 30 seconds that
-    /// somebody is there.
+    /// The server closes a terminal that receives nothing, so this also sends a ping every 30
+    /// seconds.
     ///
     /// # Errors
     /// [`Error::Interrupted`] if the connection breaks.
@@ -663,7 +668,7 @@ impl Terminal {
         }
     }
 
-    /// Types something.
+    /// Sends input.
     ///
     /// # Errors
     /// [`Error::Interrupted`] if the connection breaks or the session is over.
@@ -679,17 +684,17 @@ impl Terminal {
     /// Sends the size of the window.
     ///
     /// # Errors
-    /// As for [`Terminal::write`].
+    /// Those of [`Terminal::write`].
     pub async fn resize(&mut self, columns: u16, rows: u16) -> Result<(), Error> {
         let message = format!("1:{columns}:{rows}:");
         self.socket.send(Bytes::from(message)).await
     }
 
-    /// Connects the terminal with an input and an output until either the session or the input ends. Sizes
-    /// of the window come from a channel; end it to keep the size.
+    /// Connects the terminal with an input and an output until either the session or the input
+    /// ends. Window sizes come from a channel; close it to keep the size.
     ///
     /// # Errors
-    /// As for [`Terminal::read`]; [`Error::Local`] if input or output fail.
+    /// Those of [`Terminal::read`]; [`Error::Local`] if input or output fail.
     pub async fn attach(
         &mut self,
         input: &mut (impl AsyncRead + Unpin + ?Sized),
@@ -736,8 +741,8 @@ impl fmt::Debug for Terminal {
 
 /// A display; made by [`Console::vnc`]. Dropping it ends the session.
 ///
-/// Reading and writing carry the RFB protocol as a VNC client and server speak it over TCP, so a local
-/// port can be joined to it with [`tokio::io::copy_bidirectional`].
+/// It carries the RFB protocol as over TCP, so a local port can be connected to it with
+/// [`tokio::io::copy_bidirectional`].
 pub struct Vnc {
     socket: Socket,
     password: Secret,
@@ -745,7 +750,7 @@ pub struct Vnc {
 }
 
 impl Vnc {
-    /// The password that the VNC login asks for.
+    /// The password of the VNC login.
     #[must_use]
     pub fn password(&self) -> &Secret {
         &self.password
@@ -790,7 +795,7 @@ impl AsyncWrite for Vnc {
         let piece = &bytes[..bytes.len().min(FRAME)];
         let message = Message::binary(Bytes::copy_from_slice(piece));
         stream.as_mut().start_send(message).map_err(as_io)?;
-        // What was taken goes out as far as possible now, since nobody has to flush.
+        // Accepted bytes are sent as far as possible now, since callers need not flush.
         match stream.poll_flush(context) {
             Poll::Ready(Err(error)) => return Poll::Ready(Err(as_io(error))),
             Poll::Ready(Ok(())) => self.socket.pings = 0,
@@ -815,9 +820,9 @@ impl fmt::Debug for Vnc {
     }
 }
 
-/// The settings of a SPICE viewer; made by [`Console::spice`]. Its ticket is good for 40 seconds.
+/// The settings of a SPICE viewer; made by [`Console::spice`]. Its ticket is valid for 40 seconds.
 ///
-/// Its `Debug` form shows no values, since a password is among them.
+/// Its `Debug` form shows no values, since one of them is a password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SpiceFile(BTreeMap<String, String>);
 
@@ -834,7 +839,7 @@ impl SpiceFile {
     pub fn text(&self) -> String {
         let mut text = "[virt-viewer]\n".to_owned();
         for (key, value) in &self.0 {
-            // The format knows an escape for a line end, and the certificate of the cluster has many.
+            // The format has an escape for line ends, and the cluster's certificate has many.
             let value = value.replace('\r', "").replace('\n', "\\n");
             text.push_str(&format!("{key}={value}\n"));
         }

@@ -37,10 +37,10 @@ use crate::transport::{TimeLimit, TransportError};
 use crate::value::decode::DecodeError;
 use crate::value::file::{PartFile, Readers};
 
-/// A file on its way from the server; made by [`Request::stream`].
+/// A download; made by [`Request::stream`].
 ///
-/// Pieces come as the network brings them, unpacked if the server packed them. Dropping it closes the
-/// connection. The client's timeout counts while nothing comes.
+/// Pieces are handed over as the network delivers them, unpacked if the server packed them.
+/// Dropping it closes the connection. The client's timeout applies while nothing arrives.
 #[must_use = "nothing is read until a piece is asked for"]
 pub struct Download {
     name: CallId,
@@ -48,15 +48,15 @@ pub struct Download {
     response: OpenResponse,
     received: u64,
     client: Client,
-    /// What of the request must not show.
+    /// Secrets of the request, which must not appear in errors.
     secrets: Kept,
 }
 
 impl<T> Request<T> {
-    /// Sends the request and gives the body of the answer piece by piece, undecoded.
+    /// Sends the request and returns the body of the answer piece by piece, undecoded.
     ///
     /// # Errors
-    /// Those of awaiting the request, but for what its answer holds.
+    /// Those of awaiting the request, except for errors of decoding.
     #[must_use = "a request does nothing until it is awaited"]
     pub fn stream(self) -> BoxFuture<'static, Result<Download, Error>> {
         start(self.client, self.call)
@@ -86,7 +86,7 @@ fn start(client: Option<Client>, call: Call) -> BoxFuture<'static, Result<Downlo
     })
 }
 
-/// An answer whose body is handed over as it comes, unless it refuses. So much of a refusal is read.
+/// An answer whose body is streamed, unless it is a refusal. Of a refusal, so many bytes are read.
 struct DownloadExchange(usize);
 
 impl Exchange for DownloadExchange {
@@ -102,26 +102,27 @@ impl Exchange for DownloadExchange {
 }
 
 impl Download {
-    /// The next piece; `None` after the last. Giving up in the middle loses nothing.
+    /// The next piece; `None` after the last. Dropping the future loses nothing.
     ///
-    /// A file whose length was not announced ends with the connection, so one that is cut off
-    /// cannot be told from a complete one.
+    /// A file without an announced length ends with the connection, so a truncated one cannot be
+    /// distinguished from a complete one.
     ///
     /// # Errors
-    /// [`Error::Interrupted`] if the connection breaks, [`Error::Timeout`] if nothing comes any more.
+    /// [`Error::Interrupted`] if the connection breaks, [`Error::Timeout`] if nothing arrives any
+    /// more.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
         std::future::poll_fn(|context| self.poll_piece(context))
             .await
             .transpose()
     }
 
-    /// When an answer that is read as a whole has to be there.
+    /// The deadline of an answer that is read as a whole.
     #[cfg(feature = "guests")]
     pub(crate) fn time_limit(&self) -> Option<TimeLimit> {
         TimeLimit::after(self.client.timeout()?)
     }
 
-    /// The next piece, as long as there is time.
+    /// The next piece, before the deadline.
     #[cfg(feature = "guests")]
     pub(crate) async fn chunk_within(
         &mut self,
@@ -139,10 +140,10 @@ impl Download {
         }
     }
 
-    /// Writes the rest of the file and gives its bytes.
+    /// Writes the rest of the file and returns its number of bytes.
     ///
     /// # Errors
-    /// As for [`Download::chunk`]; [`Error::Local`] if writing fails.
+    /// Those of [`Download::chunk`]; [`Error::Local`] if writing fails.
     pub async fn copy_to(
         &mut self,
         writer: &mut (impl AsyncWrite + Unpin + ?Sized),
@@ -157,11 +158,11 @@ impl Download {
         Ok(self.received - before)
     }
 
-    /// Writes the rest to a file and gives its bytes. The file appears once it is complete, and replaces
-    /// one of that name.
+    /// Writes the rest to a file and returns its number of bytes. The file appears when it is
+    /// complete, and replaces one of that name.
     ///
     /// # Errors
-    /// As for [`Download::copy_to`].
+    /// Those of [`Download::copy_to`].
     pub async fn save(&mut self, path: impl AsRef<Path>) -> Result<u64, Error> {
         let path = path.as_ref();
         let local = |download: &Self, error| download.local("writing the file", error);
@@ -180,13 +181,13 @@ impl Download {
         Ok(count)
     }
 
-    /// Bytes that came so far, unpacked.
+    /// The number of bytes so far, unpacked.
     #[must_use]
     pub fn received(&self) -> u64 {
         self.received
     }
 
-    /// Bytes of the whole file, if the server announced them.
+    /// The number of bytes of the whole file, if the server announced it.
     #[must_use]
     pub fn length(&self) -> Option<u64> {
         if self.header("content-encoding").is_some() {
@@ -201,7 +202,7 @@ impl Download {
         self.header("content-type")
     }
 
-    /// The file name that the server gives. Check it before using it as a path.
+    /// The file name from the server. Check it before using it as a path.
     #[must_use]
     pub fn file_name(&self) -> Option<&str> {
         let (_, name) = self
@@ -211,7 +212,7 @@ impl Download {
         Some(name.trim_matches('"')).filter(|name| !name.is_empty())
     }
 
-    /// A header field of the answer, by its name in any case.
+    /// A header field of the answer, by its name in upper or lower case.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.response.head().header(name)
@@ -230,7 +231,7 @@ impl Download {
         (self.client, self.name, self.secrets)
     }
 
-    /// The error for a body that is more than is taken in.
+    /// The error for a body that exceeds a limit.
     pub(crate) fn too_much(&self, exceeded: Exceeded) -> Error {
         Error::exceeded(&self.name, exceeded)
     }
@@ -275,7 +276,7 @@ impl fmt::Debug for Download {
     }
 }
 
-/// Does what may block on a thread that is there for it.
+/// Runs blocking work on a thread for it.
 async fn aside<T: Send + 'static>(
     work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
 ) -> std::io::Result<T> {

@@ -13,20 +13,21 @@ use crate::value::api_value::ApiValue;
 use crate::value::decode::{DecodeError, Extra, count, decode_answer};
 use crate::value::serialize::generic_record_serde;
 
-/// An answer with all it holds; see [`Request::with_envelope`].
+/// An answer with all its members; see [`Request::with_envelope`].
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Answer<T> {
-    /// What awaiting the request itself gives.
+    /// The result of awaiting the request itself.
     pub data: T,
-    /// How many items there are in all, where the server counts them. It leaves a count of 0 out
-    /// ([wire protocol §5](crate::guide::wire_protocol)).
+    /// The number of items in all, if the server counts them. The server omits a count of 0 ([wire
+    /// protocol §5](crate::guide::wire_protocol)).
     pub total: Option<u64>,
-    /// What is configured but not in effect, as the difference between two files: network settings
-    /// come with it.
+    /// Configured changes that are not in effect, as the difference between two files: network
+    /// settings have it.
     pub changes: Option<String>,
-    /// What else stood beside the data. Of a list or a map it has under `data` what does not fit its type: an array
-    /// with the odd elements in their places and null in those of all others, or an object with the odd values.
+    /// All other members beside the data. For a list or a map, `data` holds the values that do not
+    /// fit their type: an array with these elements in their positions and null in all others, or
+    /// an object with these values.
     pub extra: Extra,
 }
 
@@ -38,8 +39,8 @@ generic_record_serde!(Answer {
 });
 
 impl<T: ApiValue> Answer<T> {
-    /// Decodes an answer that was kept, as the request it belongs to would have with
-    /// [`with_envelope`](Request::with_envelope): `body` is the whole answer with its `data` member.
+    /// Decodes a stored answer as its request would with [`with_envelope`](Request::with_envelope):
+    /// `body` is the whole answer with its `data` member.
     ///
     /// # Errors
     /// Those of [`from_answer`](crate::value::decode::from_answer).
@@ -72,13 +73,14 @@ impl<T> Answer<T> {
     }
 }
 
-/// A request whose answer is kept whole; made by [`Request::with_envelope`], sent by awaiting it.
+/// A request that returns the whole answer; made by [`Request::with_envelope`], sent by awaiting
+/// it.
 #[must_use = "a request does nothing until it is awaited"]
 pub struct WithEnvelope<T>(Request<T>);
 
 impl<T> Request<T> {
-    /// Gives what stands beside the data too: the number of items in all, and changes that wait to be
-    /// applied.
+    /// Returns also the members beside the data: the number of items in all, and changes that are
+    /// not applied.
     pub fn with_envelope(self) -> WithEnvelope<T> {
         WithEnvelope(self)
     }
@@ -118,7 +120,7 @@ impl<T: 'static> IntoFuture for WithEnvelope<T> {
 type Exchanged<T> = Result<(Answer<T>, CallId, Reply), Error>;
 
 impl<T: 'static> WithEnvelope<T> {
-    /// The answer, and what it was read from.
+    /// The answer, and the reply it was decoded from.
     pub(super) fn exchange(self) -> BoxFuture<'static, Exchanged<T>> {
         Box::pin(async move {
             let sent = exchange(self.0.client.clone(), self.0.call.clone());

@@ -1,6 +1,6 @@
-//! Answers that are many lines, one by one.
+//! Reading of answers line by line.
 //!
-//! The journal of a node can be of any length. It is read as it comes:
+//! The journal of a node can be of any length. It is read while it arrives:
 //!
 //! ```no_run
 //! # #[cfg(feature = "nodes")]
@@ -16,7 +16,7 @@
 //! # }
 //! ```
 //!
-//! No more than the lines of one piece of the answer are in memory. For the log of a task there is
+//! Memory holds only the lines of one piece of the answer. For the log of a task there is
 //! [`WaitBuilder::lines`](crate::task::WaitBuilder::lines).
 
 use std::collections::VecDeque;
@@ -59,12 +59,12 @@ pub struct Lines {
 }
 
 enum Splitter {
-    /// With the start of a line, and how long one may be.
+    /// With the start of a line, and the maximum length of one.
     Text(Vec<u8>, usize),
     List(List),
 }
 
-/// Why an answer cannot be read on.
+/// The reason why reading stopped.
 #[derive(Debug, PartialEq, Eq)]
 enum Problem {
     Unreadable(DecodeError),
@@ -84,10 +84,11 @@ impl From<Exceeded> for Problem {
 }
 
 impl Lines {
-    /// The next line, without its end; `None` after the last. Giving up in the middle loses nothing.
+    /// The next line, without its end; `None` after the last. Dropping the future loses nothing.
     ///
     /// # Errors
-    /// Those of [`Download::chunk`]; [`Error::Decode`] if the answer is no list of lines, or ends within it.
+    /// Those of [`Download::chunk`]; [`Error::Decode`] if the answer is not a list of lines, or is
+    /// truncated.
     pub async fn try_next(&mut self) -> Result<Option<String>, Error> {
         std::future::poll_fn(|context| self.poll_line(context))
             .await
@@ -190,16 +191,16 @@ fn text(line: &[u8]) -> String {
     String::from_utf8_lossy(line).into_owned()
 }
 
-/// Takes the entries of the list in `data` out of JSON that comes in pieces. What an entry holds is left to the JSON
-/// parser; this only finds where it ends.
+/// Extracts the entries of the list in `data` from JSON that arrives in pieces. It finds the end of
+/// each entry; the JSON parser reads the entry.
 #[derive(Default)]
 struct List {
     depth: u32,
     in_string: bool,
     escaped: bool,
-    /// The member of the outermost object that is being read, with its quotes.
+    /// The current key of the outermost object, with its quotes.
     key: Vec<u8>,
-    /// Whether the key is complete, so that what comes is its value.
+    /// Whether the key is complete, so that its value follows.
     named: bool,
     position: Position,
     entry: Vec<u8>,
@@ -272,7 +273,7 @@ impl List {
     }
 
     fn keep(&mut self, byte: u8) -> Result<(), Exceeded> {
-        // No key that matters is longer.
+        // Relevant keys are shorter.
         const LONGEST_KEY: usize = 16;
         if self.position == Position::Inside {
             if self.entry.len() >= self.longest {

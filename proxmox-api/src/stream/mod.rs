@@ -1,4 +1,4 @@
-//! More than one answer for one request: files, lists by the page, lines, and consoles.
+//! Exchanges beyond one request and one answer: files, paged lists, lines, and consoles.
 
 #[cfg(feature = "console")]
 pub mod console;

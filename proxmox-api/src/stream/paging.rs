@@ -1,6 +1,7 @@
 //! Long lists, a page at a time.
 //!
-//! Some calls take `start` and `limit`: task lists, logs, firewall logs. They are read to the end by
+//! Some calls take `start` and `limit`: task lists, logs, firewall logs. They are read to the end
+//! by
 //!
 //! ```no_run
 //! # #[cfg(feature = "nodes")]
@@ -15,11 +16,11 @@
 //! # }
 //! ```
 //!
-//! The server counts from the newest entry in most of these lists, so what begins in the meantime shifts
-//! the rest: an item may come twice then, none is left out.
+//! Most of these lists count from the newest entry, so new entries shift the rest: an item may then
+//! be read twice, but none is skipped.
 //!
-//! A call that does not heed `start` would give the same page for ever. That ends in a decode error that says so, as
-//! soon as a page that is full has the first item of the one before it.
+//! A call that ignores `start` would return the same page for ever. This is detected when a full
+//! page starts with the first item of the page before it, and ends in a decode error that says so.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -38,20 +39,20 @@ use crate::value::decode::{DecodeError, Extra, read_any};
 use crate::value::encode::ParamValue;
 use crate::value::serialize::generic_record_serde;
 
-/// What a page may take once more, for a look at its items.
+/// The additional memory limit of a page, for reading its items untyped.
 const PAGE: usize = 16 * 1024 * 1024;
 
 /// A part of a list.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Page<T> {
-    /// How many items come before it.
+    /// The number of items before it.
     pub start: u64,
     /// Its items.
     pub items: Vec<T>,
-    /// The total number of items, where the server gives it.
+    /// The total number of items, if the server counts them.
     pub total: Option<u64>,
-    /// As [`Answer::extra`]: `data` has the items that do not fit their type, in their places.
+    /// Like [`Answer::extra`]: `data` has the items that do not fit their type, in their positions.
     pub extra: Extra,
 }
 
@@ -62,7 +63,7 @@ generic_record_serde!(Page {
     extra
 });
 
-/// A page, and its first item as it came if the page is full.
+/// A page, and its first item undecoded if the page is full.
 type Turned<T> = (Answer<Vec<T>>, Option<Value>);
 
 /// The pages of a list; made by [`Request::pages`].
@@ -74,7 +75,7 @@ pub struct Pages<T> {
     over: bool,
     /// The first item of the last page, if that was full.
     first: Option<Value>,
-    /// How many pages came.
+    /// The number of pages so far.
     count: usize,
     pending: Option<BoxFuture<'static, Result<Turned<T>, Error>>>,
 }
@@ -90,7 +91,7 @@ impl<T: 'static> Request<Vec<T>> {
         Pages {
             request: self,
             start,
-            // The server takes 0 for everything at once.
+            // The server reads 0 as no limit.
             size: u64::from(size.max(1)),
             over: false,
             first: None,
@@ -99,16 +100,16 @@ impl<T: 'static> Request<Vec<T>> {
         }
     }
 
-    /// Reads a list item by item, asking for `size` at once; see [`Request::pages`]. Items that do not fit their type
-    /// are left out; the pages have them.
+    /// Reads a list item by item, `size` items with each request; see [`Request::pages`]. Items
+    /// that do not fit their type are skipped; the pages have them.
     pub fn items(self, size: u32) -> Items<T> {
         self.pages(size).items()
     }
 }
 
 impl<T: 'static> Pages<T> {
-    /// The next page; `None` after the last, never an empty one. Giving up in the middle loses nothing,
-    /// and after an error the same page is asked for again.
+    /// The next page; `None` after the last, never an empty one. Dropping the future loses nothing,
+    /// and after an error the same page is requested again.
     ///
     /// # Errors
     /// Those of awaiting the request.
@@ -156,7 +157,7 @@ impl<T: 'static> Pages<T> {
             }
             Err(error) => return Poll::Ready(Some(Err(error))),
         };
-        // Those that do not fit were sent all the same.
+        // Items that do not fit were sent, too.
         let unfit = match answer.extra.get("data") {
             Some(Value::Array(rest)) => rest.iter().filter(|item| !item.is_null()).count(),
             _ => 0,
@@ -170,14 +171,15 @@ impl<T: 'static> Pages<T> {
         };
         self.start = self.start.saturating_add(count);
         self.count += 1;
-        // A total may count only what was read so far, so it never ends the list, only prolongs it.
+        // A total may count only the items read so far, so it can prolong the list but not end it.
         let more = page.total.is_some_and(|total| total > self.start);
         self.over = count == 0 || (count < self.size && !more);
         Poll::Ready((count > 0).then_some(Ok(page)))
     }
 }
 
-/// Asks for a page, and gives its first item as it came if the page is full. `before` is that of the page before.
+/// Requests a page, and returns its first item undecoded if the page is full. `before` is that of
+/// the page before.
 fn page<T: 'static>(
     request: Request<Vec<T>>,
     before: Option<Value>,
@@ -185,7 +187,7 @@ fn page<T: 'static>(
 ) -> BoxFuture<'static, Result<Turned<T>, Error>> {
     Box::pin(async move {
         let (answer, name, reply) = request.with_envelope().exchange().await?;
-        // The typed rows are there beside these.
+        // The typed rows exist beside these.
         let Some(mut rows) = read_any(&reply.body, PAGE) else {
             let problem = "the page takes too much memory; ask for fewer items at a time";
             return Err(Error::decode(name, DecodeError::new("data", problem)));
@@ -235,8 +237,8 @@ pub struct Items<T> {
 }
 
 impl<T: 'static> Items<T> {
-    /// The next item; `None` after the last. Giving up in the middle loses nothing, and after an error
-    /// the list goes on where it was.
+    /// The next item; `None` after the last. Dropping the future loses nothing, and after an error
+    /// the list continues at the same item.
     ///
     /// # Errors
     /// Those of awaiting the request.
@@ -246,7 +248,7 @@ impl<T: 'static> Items<T> {
             .transpose()
     }
 
-    /// How many items there are in all, as far as the server has told yet.
+    /// The number of items in all, if the server has reported it yet.
     #[must_use]
     pub fn total(&self) -> Option<u64> {
         self.total
@@ -318,7 +320,7 @@ mod tests {
             .expect("a number")
     }
 
-    /// A list of the numbers below `length`; `total` is added where it says so.
+    /// A list of the numbers below `length`, with `total` if requested.
     fn server(length: usize, with_total: bool) -> Fake {
         Fake::new(move |request| {
             let (start, limit) = (number(request, "start"), number(request, "limit"));

@@ -1,7 +1,8 @@
-//! Files to a storage: ISO images, container templates, disk images ([wire protocol §9](crate::guide::wire_protocol)).
+//! Uploads of files to a storage: ISO images, container templates, disk images ([wire protocol
+//! §9](crate::guide::wire_protocol)).
 //!
-//! The file is read while it is sent, so memory stays the same whatever its size; see
-//! `docs/streaming.md` for what was measured.
+//! The file is read while it is sent, so memory does not depend on its size; see
+//! `docs/streaming.md` for measurements.
 
 use std::fmt;
 use std::future::IntoFuture;
@@ -34,11 +35,12 @@ static ENDPOINT: Endpoint = Endpoint::new(
 );
 
 impl Client {
-    /// Uploads a file: [`POST /nodes/{node}/storage/{storage}/upload`](crate::pve::node_storage::NodeStorageStorageUploadPost). Awaiting it gives the task that
-    /// moves the file to its place.
+    /// Uploads a file: [`POST
+    /// /nodes/{node}/storage/{storage}/upload`](crate::pve::node_storage::NodeStorageStorageUploadPost).
+    /// Awaiting it returns the task that moves the file to its place.
     ///
-    /// The node has to be the one the client is connected to, unless the storage is shared or that
-    /// node can reach the other one by SSH ([wire protocol §9](crate::guide::wire_protocol)).
+    /// The node has to be the one that the client is connected to, unless the storage is shared or
+    /// that node can reach the other one by SSH ([wire protocol §9](crate::guide::wire_protocol)).
     ///
     /// ```no_run
     /// # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
@@ -98,7 +100,8 @@ impl UploadContent {
         }
     }
 
-    /// The kind of a file of this name. Every kind has endings of its own, which the server insists on.
+    /// The kind of a file of this name. The endings of each kind are those that the server
+    /// requires.
     #[must_use]
     pub fn of_name(name: &str) -> Option<Self> {
         let name = name.to_ascii_lowercase();
@@ -115,13 +118,13 @@ impl UploadContent {
     }
 }
 
-/// How a checksum was computed.
+/// The algorithm of a checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ChecksumAlgorithm {
-    /// 128 bits; broken, guards against accidents only.
+    /// 128 bits; broken, detects accidents only.
     Md5,
-    /// 160 bits; broken, guards against accidents only.
+    /// 160 bits; broken, detects accidents only.
     Sha1,
     /// 224 bits.
     Sha224,
@@ -168,22 +171,22 @@ impl ChecksumAlgorithm {
     }
 }
 
-/// How far an upload is.
+/// The progress of an upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
-    /// Bytes of the file that were handed to the connection.
+    /// The number of bytes of the file that were handed to the connection.
     pub sent: u64,
-    /// Bytes of the file.
+    /// The size of the file in bytes.
     pub total: u64,
 }
 
 record_serde!(Progress { sent, total });
 
-/// A file on its way to a storage; made by [`Client::upload`], sent by awaiting it.
+/// An upload of a file to a storage; made by [`Client::upload`], sent by awaiting it.
 ///
-/// Dropping the future ends the upload: the connection closes, and the server throws away what it has.
-/// It is not limited in time as a whole; the client's timeout counts while nothing moves.
+/// Dropping the future ends the upload: the connection closes, and the server discards the data.
+/// The upload as a whole has no time limit; the client's timeout applies while no bytes move.
 #[must_use = "nothing is sent until this is awaited"]
 pub struct Upload {
     request: Request<Task>,
@@ -230,36 +233,36 @@ impl Upload {
         self
     }
 
-    /// The name of the file on the storage. The server replaces what is not a letter, digit, dot,
-    /// hyphen or underscore.
+    /// The name of the file on the storage. The server replaces characters other than letters,
+    /// digits, dots, hyphens and underscores.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// The kind of the file; derived from its name unless set.
+    /// The kind of the file; by default derived from its name.
     pub fn content(mut self, content: UploadContent) -> Self {
         self.content = Some(content);
         self
     }
 
-    /// Lets the server check what it received; a difference fails the task, not this call. `checksum` is
-    /// hexadecimal.
+    /// Lets the server check the received data; a difference fails the task, not this call.
+    /// `checksum` is hexadecimal.
     pub fn checksum(mut self, algorithm: ChecksumAlgorithm, checksum: impl Into<String>) -> Self {
         self.checksum = Sum::Given(algorithm, checksum.into());
         self
     }
 
-    /// Lets the server check what it received against a SHA-256 checksum that is computed first, for which
-    /// the file is read an additional time. Not for a [`reader`](Upload::reader).
+    /// Lets the server check the received data against a SHA-256 checksum, for which the file is
+    /// read once more in advance. Not for a [`reader`](Upload::reader).
     pub fn verified(mut self) -> Self {
         self.checksum = Sum::Computed;
         self
     }
 
-    /// Reports the progress of the upload, after every piece. Runs in the task of the connection, so it has to
-    /// return quickly. Begins again at the start if the file is sent again: to another host, or with
-    /// another ticket.
+    /// Reports the progress of the upload, after every piece. Runs in the task of the connection,
+    /// so it has to return quickly. Starts again from zero if the file is sent again: to another
+    /// host, or with another ticket.
     pub fn on_progress(mut self, watcher: impl FnMut(Progress) + Send + 'static) -> Self {
         self.watcher = Some(Arc::new(Mutex::new(Box::new(watcher))));
         self
@@ -326,7 +329,7 @@ impl Upload {
             }
             (None, _) => return Err("the file has no name; set `name`".to_owned()),
         };
-        // The server cuts the name at a quote and has no way to escape one.
+        // The server ends the name at a quote and has no escape for it.
         if name.is_empty() || name.contains(|c: char| c == '"' || c.is_control()) {
             return Err(format!("a file cannot be called {name:?} there"));
         }
@@ -382,7 +385,7 @@ impl Source {
     }
 }
 
-/// The form with the file, made anew for each attempt.
+/// The form with the file, made again for each attempt.
 struct UploadExchange<'a> {
     source: &'a mut Source,
     fields: Vec<(&'static str, String)>,
@@ -477,8 +480,8 @@ impl fmt::Debug for Upload {
     }
 }
 
-/// The parts of the body around the file. The server reads the parts by patterns: their order,
-/// the spelling of their headers and the bare boundary are not up to us.
+/// The parts of the body around the file. The server finds the parts by patterns, so their order,
+/// the spelling of their headers and the unquoted boundary are fixed.
 struct Form {
     boundary: String,
     before: Vec<u8>,
@@ -518,7 +521,7 @@ fn boundary() -> Result<String, String> {
     Ok(format!("proxmox-api-{digits}"))
 }
 
-/// Why the file could not be read, kept from the task of the connection for that of the caller.
+/// The error of reading the file, passed from the task of the connection to the caller.
 #[derive(Clone, Default)]
 struct Failure(Arc<Mutex<Option<io::Error>>>);
 
@@ -534,7 +537,7 @@ impl Failure {
     }
 }
 
-/// A file that counts what is read of it, and holds exactly what was announced.
+/// A file that counts the bytes read, and has exactly the announced length.
 struct Metered {
     reader: Take<Reader>,
     sent: u64,

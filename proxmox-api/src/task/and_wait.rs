@@ -1,4 +1,4 @@
-//! Sending and waiting in one go.
+//! Sending a request and waiting for its task in one call.
 
 use std::fmt;
 use std::future::IntoFuture;
@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::value::BoxFuture;
 use crate::value::upid::Upid;
 
-/// How something is waited for; see [`SendAndWait`].
+/// The settings of a wait; see [`SendAndWait`].
 #[derive(Default)]
 pub struct Waiting<'a> {
     pub(crate) timeout: Option<Duration>,
@@ -33,7 +33,7 @@ pub trait Waitable: Sized {
     /// The result.
     type End;
 
-    /// The task's identifier; `None` where there is no task any more, or it cannot be read.
+    /// The task's identifier; `None` if there is no task any more, or it cannot be parsed.
     fn upid(&self) -> Option<&Upid>;
 
     /// Waits for the end.
@@ -67,7 +67,7 @@ impl Waitable for Task {
     }
 }
 
-/// Sending and waiting in one go, for requests that begin a task and for operations on guests.
+/// Sends a request or starts an operation, and waits for its end.
 ///
 /// ```no_run
 /// # #[cfg(feature = "qemu")]
@@ -84,7 +84,8 @@ impl Waitable for Task {
 /// # }
 /// ```
 pub trait AndWait<T: Waitable>: IntoFuture<Output = Result<T, Error>> + Sized {
-    /// Sends it and waits for what it began. Awaiting the result gives how that ended, and its failure as an error.
+    /// Sends it and waits for the task that it starts. Awaiting it returns the outcome, or the
+    /// failure as an error.
     fn and_wait(self) -> SendAndWait<'static, Self> {
         SendAndWait {
             order: self,
@@ -95,7 +96,7 @@ pub trait AndWait<T: Waitable>: IntoFuture<Output = Result<T, Error>> + Sized {
 
 impl<T: Waitable, F: IntoFuture<Output = Result<T, Error>>> AndWait<T> for F {}
 
-/// Sending and waiting for what that begins; made by [`AndWait::and_wait`], started by awaiting it.
+/// Sends a request and waits for its task; made by [`AndWait::and_wait`], started by awaiting it.
 #[must_use = "nothing is sent until this is awaited"]
 pub struct SendAndWait<'a, F> {
     order: F,
@@ -103,19 +104,21 @@ pub struct SendAndWait<'a, F> {
 }
 
 impl<F> SendAndWait<'_, F> {
-    /// Gives up waiting after this time, counted from the answer on. The operation continues on the server.
+    /// Stops waiting after this time, counted from the answer on. The operation continues on the
+    /// server.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.how.timeout = Some(timeout);
         self
     }
 
-    /// Looks at this interval, instead of the client's.
+    /// Polls at this interval, instead of the client's.
     pub fn poll_interval(mut self, interval: Duration) -> Self {
         self.how.interval = Some(interval);
         self
     }
 
-    /// Hands over every line of the task's log; see [`WaitBuilder::on_log`](super::WaitBuilder::on_log).
+    /// Calls `listener` with every line of the task's log; see
+    /// [`WaitBuilder::on_log`](super::WaitBuilder::on_log).
     pub fn on_log<'b>(self, listener: impl FnMut(&str) + Send + 'b) -> SendAndWait<'b, F> {
         SendAndWait {
             order: self.order,

@@ -29,28 +29,28 @@ pub use crate::value::log_line::LogLine;
 #[cfg(feature = "guests")]
 pub(crate) use wait::{PollSchedule, PollTolerance};
 
-/// Lines of a log asked for at once.
+/// The number of log lines for each request.
 const PAGE: u64 = 500;
 
-/// Work that a call began: a handle for the task on its node, not the task itself. Dropping it changes nothing there.
+/// A handle for a task on its node. Dropping it changes nothing there.
 ///
-/// Some calls do their work at once, now and then or on some releases, and begin no task. Their handle is one of work
-/// that is done: waiting for it gives [`TaskOutcome::Ok`] without asking anybody.
+/// Some calls complete their work with the answer, sometimes or on some releases, and start no
+/// task. Their handle is done: waiting for it returns [`TaskOutcome::Ok`] without a request.
 ///
-/// A call that worked is no error because of how the server calls the task. Where that is not to be understood,
-/// asking about the task ends in [`TaskErrorKind::Unreadable`].
+/// A successful call stays successful if the identifier of its task cannot be parsed; requests
+/// about the task then end in [`TaskErrorKind::Unreadable`].
 #[must_use = "what the task makes of it is not known yet: wait for it, or `detach` it"]
 #[derive(Clone)]
 pub struct Task {
     client: Client,
     id: Id,
-    /// Those of the call that began it, which its log may repeat.
+    /// Secrets of the call that started it, which its log may quote.
     secrets: Kept,
 }
 
 #[derive(Clone)]
 enum Id {
-    /// There is no task, and nothing is left to do.
+    /// There is no task; the work is complete.
     Done,
     Upid(Upid),
     /// An answer without a readable UPID.
@@ -101,7 +101,8 @@ impl Task {
         }
     }
 
-    /// The task's identifier; `None` for work that was done at once, and where it cannot be understood.
+    /// The task's identifier; `None` for work that was complete with the answer, and if it cannot
+    /// be parsed.
     #[must_use]
     pub fn upid(&self) -> Option<&Upid> {
         match &self.id {
@@ -110,7 +111,8 @@ impl Task {
         }
     }
 
-    /// The task's identifier as the server wrote it; `None` for work that was done at once.
+    /// The task's identifier as the server wrote it; `None` for work that was complete with the
+    /// answer.
     #[must_use]
     pub fn as_str(&self) -> Option<&str> {
         match &self.id {
@@ -120,7 +122,7 @@ impl Task {
         }
     }
 
-    /// Whether the call did its work at once and began no task.
+    /// Whether the call completed its work with the answer and started no task.
     #[must_use]
     pub fn is_done(&self) -> bool {
         matches!(self.id, Id::Done)
@@ -129,7 +131,7 @@ impl Task {
     /// Ignores the task, and its failure.
     pub fn detach(self) {}
 
-    /// An error about it.
+    /// An error about this task.
     pub(crate) fn error(&self, reason: TaskErrorKind) -> TaskError {
         let clean = |text: String| shortened(self.clean(text));
         let reason = match reason {
@@ -143,7 +145,7 @@ impl Task {
         TaskError::new(clean(name), self.upid().cloned(), reason)
     }
 
-    /// A text of its server without what it may repeat of secrets.
+    /// A text of the server without secrets of the call.
     fn clean(&self, text: String) -> String {
         self.client.without_secrets(&self.secrets, text)
     }
@@ -161,16 +163,18 @@ impl Task {
         }
     }
 
-    /// The client it is asked about through.
+    /// The client of this handle.
     #[must_use]
     pub fn client(&self) -> &Client {
         &self.client
     }
 
-    /// Asks how the task is doing: [`GET /nodes/{node}/tasks/{upid}/status`](crate::pve::nodes::NodeTasksUpidStatusPath::get).
+    /// Reads the state of the task: [`GET
+    /// /nodes/{node}/tasks/{upid}/status`](crate::pve::nodes::NodeTasksUpidStatusPath::get).
     ///
     /// # Errors
-    /// Those of every request; [`ErrorKind::NotFound`](crate::error::ErrorKind::NotFound) if the node knows no such task.
+    /// Those of every request; [`ErrorKind::NotFound`](crate::error::ErrorKind::NotFound) if the
+    /// node has no such task.
     pub async fn status(&self) -> Result<TaskStatus, Error> {
         let Some(upid) = self.known()? else {
             return Ok(TaskStatus::of_nothing());
@@ -181,10 +185,11 @@ impl Task {
         status.map_err(|error| self.undecodable(name, error))
     }
 
-    /// Reads lines of the log: [`GET /nodes/{node}/tasks/{upid}/log`](crate::pve::nodes::NodeTasksUpidLogGet). `start` lines are skipped; a `limit`
-    /// of 0 means all that follow.
+    /// Reads lines of the log: [`GET
+    /// /nodes/{node}/tasks/{upid}/log`](crate::pve::nodes::NodeTasksUpidLogGet). `start` lines are
+    /// skipped; a `limit` of 0 means all that follow.
     ///
-    /// A log that is empty so far, or not there yet, comes from the server as one line saying so.
+    /// For an empty or missing log, the server sends one line that says so.
     ///
     /// # Errors
     /// Those of every request.
@@ -192,7 +197,7 @@ impl Task {
         Ok(self.log_page(start, limit).await?.0)
     }
 
-    /// Lines of the log, and how many there are as far as the server has looked.
+    /// Lines of the log, and the number of lines that the server has counted.
     async fn log_page(&self, start: u64, limit: u64) -> Result<(Vec<LogLine>, u64), Error> {
         let Some(upid) = self.known()? else {
             return Ok((Vec::new(), 0));
@@ -211,7 +216,7 @@ impl Task {
         Ok((lines, beside.get("total").and_then(count).unwrap_or(0)))
     }
 
-    /// The last lines of the log, at most `count`; none of a log that is empty or not there.
+    /// The last lines of the log, at most `count`; none of an empty or missing log.
     ///
     /// # Errors
     /// Those of every request.
@@ -237,8 +242,9 @@ impl Task {
         Err(Error::exceeded(&name, Exceeded::new(Bound::Pages, pages)))
     }
 
-    /// Tells the task to end: [`DELETE /nodes/{node}/tasks/{upid}`](crate::pve::nodes::NodeTasksUpidPath::delete). The server waits up to five seconds for
-    /// it and then kills it. Does nothing to a task that has ended.
+    /// Stops the task: [`DELETE
+    /// /nodes/{node}/tasks/{upid}`](crate::pve::nodes::NodeTasksUpidPath::delete). The server waits
+    /// up to five seconds for its end and then kills it. Does nothing to a task that has ended.
     ///
     /// # Errors
     /// Those of every request.
@@ -250,8 +256,8 @@ impl Task {
         self.client.execute(request.call).await.map(drop)
     }
 
-    /// Waits for the end. Awaiting the result gives [`TaskOutcome::Ok`] or
-    /// [`TaskOutcome::Warnings`], and a failed task as [`Error::Task`].
+    /// Waits for the end. Awaiting it returns [`TaskOutcome::Ok`] or [`TaskOutcome::Warnings`], and
+    /// a failed task as [`Error::Task`].
     ///
     /// ```no_run
     /// # async fn example(task: proxmox_api::task::Task) -> Result<(), proxmox_api::Error> {
@@ -279,7 +285,8 @@ impl Client {
     }
 }
 
-/// How the answer of a call that starts a task is read. Whatever it says of the task, the call has worked.
+/// Decodes the answer of a call that starts a task. The call has succeeded, whatever the identifier
+/// of the task.
 pub(crate) fn read_task(
     client: &Client,
     reply: &Reply,
@@ -309,7 +316,7 @@ impl fmt::Display for Task {
     }
 }
 
-/// How a task is doing.
+/// The state of a task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskStatus {
     running: bool,
@@ -324,7 +331,7 @@ record_serde!(TaskStatus {
 });
 
 impl TaskStatus {
-    /// That of work that was done at once.
+    /// The state of work that was complete with the answer.
     fn of_nothing() -> Self {
         Self {
             running: false,
@@ -355,19 +362,19 @@ impl TaskStatus {
         })
     }
 
-    /// Whether it is still at work.
+    /// Whether it is still running.
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.running
     }
 
-    /// How it ended, as the server writes it; `None` while it runs.
+    /// Its exit status from the server; `None` while it runs.
     #[must_use]
     pub fn exit_status(&self) -> Option<&str> {
         self.exit.as_deref()
     }
 
-    /// How it ended; `None` while it runs.
+    /// Its outcome; `None` while it runs.
     #[must_use]
     pub fn outcome(&self) -> Option<TaskOutcome> {
         if self.running {
@@ -379,25 +386,26 @@ impl TaskStatus {
         })
     }
 
-    /// Everything the server told, as JSON.
+    /// The server's whole answer, as JSON.
     #[must_use]
     pub fn data(&self) -> &Value {
         &self.data
     }
 }
 
-/// How a task ended.
+/// The outcome of a task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TaskOutcome {
-    /// It did its work.
+    /// It succeeded.
     Ok,
-    /// It did its work and logged this many warnings.
+    /// It succeeded and logged this many warnings.
     Warnings(u32),
-    /// It failed; the text says why.
+    /// It failed, with this text.
     Failed(String),
-    /// It was stopped or killed before it was through, or nothing says how it ended; the server's words for
-    /// that, such as `received interrupt` or `unexpected status` ([wire protocol §8](crate::guide::wire_protocol)).
+    /// It was stopped or killed before its end, or its end is unknown; with the server's exit
+    /// status, such as `received interrupt` or `unexpected status` ([wire protocol
+    /// §8](crate::guide::wire_protocol)).
     Interrupted(String),
 }
 
@@ -441,8 +449,8 @@ impl TaskOutcome {
         {
             return Self::Warnings(count);
         }
-        // A worker that was told to end dies of it, at times inside of something that puts its own words
-        // in front. The log of one that was killed has no last word.
+        // A worker that gets a signal to end fails with that, sometimes behind the text of an inner
+        // operation. The log of a killed one has no last line.
         let interrupted = exit == "unexpected status"
             || exit.ends_with("received interrupt")
             || exit.ends_with("interrupted by signal")
@@ -454,7 +462,7 @@ impl TaskOutcome {
         }
     }
 
-    /// Whether the work was done, with or without warnings.
+    /// Whether it succeeded, with or without warnings.
     #[must_use]
     pub fn is_success(&self) -> bool {
         matches!(self, Self::Ok | Self::Warnings(_))

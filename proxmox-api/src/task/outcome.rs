@@ -7,11 +7,12 @@ use crate::error::Error;
 use crate::error::task::TaskErrorKind;
 use crate::value::text::shortened;
 
-/// How many of the last lines of a log an error keeps.
+/// The number of last log lines that an error keeps.
 const TAIL: usize = 10;
-/// How long the log of a task that failed may take. The failure is known by then and must not wait.
+/// The time limit for reading the log of a failed task. The failure is known by then and must not
+/// wait.
 const TAIL_TIMEOUT: Duration = Duration::from_secs(10);
-/// The outcome of a task that did its work; an error with the end of its log for any other.
+/// The outcome of a task that succeeded; for any other an error with the end of its log.
 pub(crate) async fn or_error(task: &Task, outcome: TaskOutcome) -> Result<TaskOutcome, Error> {
     let reason = match outcome {
         TaskOutcome::Failed(text) => TaskErrorKind::Failed(text),

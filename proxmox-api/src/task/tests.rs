@@ -1,4 +1,4 @@
-//! Tasks against scripted answers, with the time that waiting takes skipped over.
+//! Tasks against scripted answers; the waiting time is skipped.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -33,7 +33,7 @@ fn is_log(request: &WireRequest) -> bool {
     request.path.starts_with(&format!("{BASE}/log?"))
 }
 
-/// Answers the n-th look at the status; there is no log.
+/// Answers the n-th poll of the status; there is no log.
 fn looks(mut look: impl FnMut(usize) -> Answer + Send + 'static) -> Fake {
     let mut number = 0;
     Fake::new(move |request| {
@@ -46,7 +46,7 @@ fn looks(mut look: impl FnMut(usize) -> Answer + Send + 'static) -> Fake {
     })
 }
 
-/// A task whose log grows: at the n-th look it has the lines of `steps[n]`; it ends with the last.
+/// A task whose log grows: at the n-th poll it has the lines of `steps[n]`; it ends with the last.
 fn logging(steps: &'static [&'static [&'static str]], exit: &'static str) -> Fake {
     let mut look = 0;
     Fake::new(move |request| {
@@ -160,7 +160,7 @@ async fn a_failed_task_is_an_error_with_its_text_and_meaning() {
     assert_eq!(outcome, TaskOutcome::Failed("VM is locked (backup)".into()));
 }
 
-/// A task that has failed, with a log of so many lines, of which the server counts `counted` at first.
+/// A failed task with a log of so many lines, of which the server counts `counted` at first.
 fn failed_after(lines: u64, counted: u64, exit: &'static str) -> Fake {
     Fake::new(move |request| {
         if !is_log(request) {
@@ -191,9 +191,9 @@ async fn a_failure_has_the_end_of_the_log() {
         (1, 1, 1),
         (3, 3, 1),
         (300, 300, 1),
-        // The whole log is counted at once: one jump to its end.
+        // The server counts the whole log at once: one jump to its end.
         (5_000, 5_000, 2),
-        // The server counts what it has read, so there is no way around reading all.
+        // The server counts the lines it has read, so all have to be read.
         (1_200, 0, 3),
         (1_000, 0, 3),
     ] {
@@ -261,7 +261,7 @@ async fn the_log_is_a_stream() {
     let mut lines = task(&fake).wait().lines();
     let mut said = Vec::new();
     loop {
-        // Whoever does not wait for the next line does not lose it.
+        // Dropping the wait for the next line does not lose it.
         let tolerance = tokio::time::timeout(Duration::from_millis(700), lines.try_next());
         match tolerance.await {
             Ok(line) => match line.expect("the task succeeds") {
@@ -524,7 +524,8 @@ async fn a_status_that_says_nothing_is_an_error() {
     assert!(error.to_string().contains("data.status"), "{error}");
 }
 
-/// A request that begins a task, of a server that answers this and then tells a task of one look more.
+/// A request that starts a task, against a server that gives this answer and then a task that ends
+/// at the second poll.
 fn order(answer: &'static str) -> (Fake, Request<Task>) {
     static START: Endpoint = Endpoint::new(Method::Post, "/start", Permission::Authenticated);
     let mut count = 0;

@@ -1,4 +1,4 @@
-//! Waiting for tasks, and their logs as they grow.
+//! Waiting for tasks, and reading their logs while they run.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -45,15 +45,16 @@ impl<'a> WaitBuilder<'a> {
         self
     }
 
-    /// Looks at the task at this interval, instead of the client's
-    /// ([`ClientBuilder::task_poll`](crate::ClientBuilder::task_poll)) or every second at first and every five later.
+    /// Polls the task at this interval, instead of the client's
+    /// ([`ClientBuilder::task_poll`](crate::ClientBuilder::task_poll)), or every second at first
+    /// and every five seconds later.
     pub fn poll_interval(mut self, interval: Duration) -> Self {
         self.interval = Some(interval);
         self
     }
 
-    /// Hands over every line of the log, once and in order, while waiting. A line may come one look
-    /// late: until something follows it, it may not be complete.
+    /// Calls `listener` with every line of the log, once and in order, while waiting. A line may be
+    /// one poll late: until another line follows, it may be incomplete.
     pub fn on_log<'b>(self, listener: impl FnMut(&str) + Send + 'b) -> WaitBuilder<'b> {
         self.listen(Box::new(listener))
     }
@@ -67,8 +68,8 @@ impl<'a> WaitBuilder<'a> {
         }
     }
 
-    /// The lines of the log as a stream, while the task is at work. It ends with the task; if the task fails or
-    /// waiting for it does, the error comes last.
+    /// The lines of the log as a stream, while the task runs. It ends with the task; if the task or
+    /// the wait fails, the error is last.
     ///
     /// ```no_run
     /// # async fn example(task: proxmox_api::task::Task) -> Result<(), proxmox_api::Error> {
@@ -94,11 +95,11 @@ impl<'a> WaitBuilder<'a> {
         }
     }
 
-    /// Waits and gives the outcome, a failure as [`TaskOutcome::Failed`] or [`TaskOutcome::Interrupted`] instead
-    /// of an error.
+    /// Waits and returns the outcome; a failure is [`TaskOutcome::Failed`] or
+    /// [`TaskOutcome::Interrupted`] instead of an error.
     ///
     /// # Errors
-    /// [`Error::Task`] if the time ran out or the task could not be watched any more.
+    /// [`Error::Task`] if the time limit passed or the task could not be polled any more.
     #[must_use = "futures do nothing until they are awaited"]
     pub fn outcome(self) -> BoxFuture<'a, Result<TaskOutcome, Error>> {
         Box::pin(async move {
@@ -151,7 +152,7 @@ impl PollSchedule {
         }
     }
 
-    /// At this interval, or else every second at first and every five later.
+    /// At this interval, or else every second at first and every five seconds later.
     pub(crate) fn every(interval: Option<Duration>, limit: Option<Duration>) -> Self {
         let first = interval.unwrap_or(Duration::from_secs(1));
         Self::new(limit, first, interval.unwrap_or(Duration::from_secs(5)))
@@ -170,12 +171,12 @@ impl PollSchedule {
     }
 }
 
-/// How many looks in a row may fail for reasons that pass by themselves.
+/// The maximum of consecutive polls that may fail for temporary reasons.
 const MAX_FAILURES: u32 = 10;
-/// How many times a task may be unknown before it first shows up.
+/// The maximum of times that a task may be unknown before it first appears.
 const MAX_NOT_FOUND: u32 = 3;
 
-/// How many failed polls are tolerated before a task counts as lost.
+/// The tolerance for failed polls before a task counts as lost.
 #[derive(Default)]
 pub(crate) struct PollTolerance {
     failures: u32,
@@ -194,7 +195,7 @@ impl PollTolerance {
                 self.unknown = MAX_NOT_FOUND;
                 return Ok(outcome);
             }
-            // A task that was just started may not be on record yet.
+            // A new task may not be on record yet.
             Err(error)
                 if error.kind() == Some(ErrorKind::NotFound) && self.unknown < MAX_NOT_FOUND =>
             {
@@ -217,7 +218,7 @@ async fn look(
     task: &Task,
     follower: Option<&mut Follower<'_>>,
 ) -> Result<Option<TaskOutcome>, Error> {
-    // In this order: once the task has ended, nothing is added to its log.
+    // In this order: nothing is added to the log of an ended task.
     let outcome = task.status().await?.outcome();
     let outcome = outcome.map(|outcome| match outcome {
         TaskOutcome::Failed(text) => TaskOutcome::Failed(task.clean(text)),
@@ -234,7 +235,7 @@ struct Follower<'a> {
     listener: Listener<'a>,
     /// The number of the last line handed over.
     seen: u64,
-    /// The line after it, as it looked the last time.
+    /// The line after it, as of the last poll.
     held: Option<String>,
 }
 
@@ -257,7 +258,7 @@ impl Follower<'_> {
         }
         let last = lines.last().map(|line| line.number);
         for line in lines.into_iter().filter(|line| line.number > before) {
-            // The task may be in the middle of writing its last line.
+            // The task may still be writing its last line.
             let open = Some(line.number) == last && !ended && !more;
             if open && self.held.as_ref() != Some(&line.text) {
                 self.held = Some(line.text);
@@ -293,28 +294,28 @@ impl fmt::Debug for WaitBuilder<'_> {
     }
 }
 
-/// The lines of a task's log as they come, each once and in order; made by [`WaitBuilder::lines`].
+/// The lines of a task's log while it runs, each once and in order; made by [`WaitBuilder::lines`].
 #[must_use = "nothing is asked for until the next line is"]
 pub struct LogLines {
     waiting: Option<BoxFuture<'static, Result<TaskOutcome, Error>>>,
     ready: Arc<Mutex<VecDeque<String>>>,
     outcome: Option<TaskOutcome>,
-    /// To be told after the last line.
+    /// The error after the last line.
     error: Option<Error>,
 }
 
 impl LogLines {
-    /// The next line; `None` once the task has done its work. Giving up in the middle loses nothing.
+    /// The next line; `None` once the task has succeeded. Dropping the future loses nothing.
     ///
     /// # Errors
-    /// [`Error::Task`] after the last line, if the task failed or could not be watched to its end.
+    /// [`Error::Task`] after the last line, if the task failed or could not be polled to its end.
     pub async fn try_next(&mut self) -> Result<Option<String>, Error> {
         std::future::poll_fn(|context| self.poll_line(context))
             .await
             .transpose()
     }
 
-    /// How the task ended; `None` while it is at work, and if its end is an error.
+    /// The outcome of the task; `None` while it runs, and if its end is an error.
     #[must_use]
     pub fn outcome(&self) -> Option<&TaskOutcome> {
         self.outcome.as_ref()

@@ -39,7 +39,7 @@ impl Fake {
             .collect()
     }
 
-    /// A client with a token that sends through this.
+    /// A client with a token that sends through this transport.
     pub(crate) fn token_client(&self) -> Client {
         Client::builder("pve1")
             .api_token("root@pam!ci", TOKEN_SECRET)
@@ -55,7 +55,7 @@ pub(crate) const TOKEN_SECRET: &str = "tok3n-s3cret";
 impl Transport for Fake {
     fn send(&self, request: WireRequest) -> BoxFuture<'_, Result<WireResponse, TransportError>> {
         Box::pin(async move {
-            // Lets every concurrent caller get as far as it can before this answer comes.
+            // Lets every concurrent caller advance as far as it can before this answer.
             for _ in 0..100 {
                 tokio::task::yield_now().await;
             }

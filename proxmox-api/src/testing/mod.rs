@@ -1,4 +1,4 @@
-//! For the tests of programs that use this crate: a server that answers from a script.
+//! A server that answers from a script, for tests of programs that use this crate.
 
 mod script;
 

@@ -22,9 +22,9 @@ use tasks::{ScriptedTask, Tasks};
 
 /// A [`Transport`] that answers from a script instead of a network. Clones share the script.
 ///
-/// Each expectation answers one request, the first that fits it; expectations need not be met in the
-/// order in which they were added. A request that nothing fits fails with an error that says so, and
-/// [`Script::finish`] tells about it and about expectations that nothing met.
+/// Each expectation answers one request, the first that matches; expectations can be met in any
+/// order. A request that matches none fails with an error that says so, and [`Script::finish`]
+/// reports it and all unmet expectations.
 ///
 /// ```
 /// # #[cfg(feature = "qemu")]
@@ -71,7 +71,7 @@ struct State {
 }
 
 impl Script {
-    /// A script that expects nothing yet.
+    /// A script without expectations.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -82,14 +82,13 @@ impl Script {
         self.lock().open.push(expectation);
     }
 
-    /// A client that sends through the script, with an API token that is worth nothing elsewhere. It never
-    /// sends a request again by itself.
+    /// A client that sends through the script, with an API token for tests. It does not retry.
     ///
     /// For a login with a password, give the script to
     /// [`ClientBuilder::transport`](crate::ClientBuilder::transport) and expect `POST /access/ticket`.
     ///
     /// # Errors
-    /// None that is known; those of [`ClientBuilder::build`](crate::ClientBuilder::build).
+    /// Those of [`ClientBuilder::build`](crate::ClientBuilder::build).
     pub fn client(&self) -> Result<Client, Error> {
         Client::builder("pve1")
             .api_token("root@pam!test", "00000000-0000-0000-0000-000000000000")
@@ -104,7 +103,7 @@ impl Script {
         self.lock().requests.clone()
     }
 
-    /// Whether everything that was expected came, and nothing else.
+    /// Checks that every expectation was met, and that no other request came.
     ///
     /// # Errors
     /// Missing and unexpected requests.
@@ -174,7 +173,8 @@ impl Transport for Script {
         Box::pin(async move { answer })
     }
 
-    /// Takes an upload into memory; its fields count as parameters, the name of the file as `filename`.
+    /// Reads an upload into memory; its fields count as parameters, the name of the file as
+    /// `filename`.
     fn send_stream(
         &self,
         request: WireRequest,
@@ -206,7 +206,7 @@ impl fmt::Debug for Script {
 pub struct ScriptError(Vec<String>);
 
 impl ScriptError {
-    /// The differences, in words.
+    /// The differences, as text.
     #[must_use]
     pub fn lines(&self) -> &[String] {
         &self.0
@@ -223,7 +223,7 @@ impl std::error::Error for ScriptError {}
 
 type Answer = Box<dyn FnMut(&WireRequest) -> Result<WireResponse, TransportError> + Send>;
 
-/// A call that a [`Script`] expects, and what it answers: `{"data":null}` unless told otherwise.
+/// A call that a [`Script`] expects, and its answer, by default `{"data":null}`.
 #[must_use = "an expectation does nothing until a script is given it"]
 pub struct Expect {
     method: Method,
@@ -237,7 +237,7 @@ pub struct Expect {
 
 enum Times {
     Left(usize),
-    /// Any number of times from now on; met or not.
+    /// Any number of times; whether it was met.
     Any(bool),
 }
 
@@ -284,20 +284,19 @@ impl Expect {
         Self::new(Method::Delete, path)
     }
 
-    /// Expects this parameter too. Those that are not named may be anything.
+    /// Expects this parameter, too. Other parameters may have any value.
     pub fn param(mut self, name: impl Into<String>, value: impl ToParam) -> Self {
         self.params.push((name.into(), value.to_param()));
         self
     }
 
-    /// Expects the call so many times.
+    /// Expects the call this many times.
     pub fn times(mut self, count: usize) -> Self {
         self.times = Times::Left(count);
         self
     }
 
-    /// Expects the call at least once, from then on any number of times. It answers only what no
-    /// expectation before it does.
+    /// Expects the call once or more. It answers only calls that no earlier expectation answers.
     pub fn repeatedly(mut self) -> Self {
         self.times = Times::Any(false);
         self
@@ -308,22 +307,22 @@ impl Expect {
         self.body(200, "OK", json!({ "data": data }).to_string())
     }
 
-    /// Starts a task of this kind that does its work, as `qmstart`. The script answers what is asked about the task from
-    /// then on: its status, its log, and that it is to stop.
+    /// Starts a task of this kind, as `qmstart`, which succeeds. The script then answers requests
+    /// for its status and its log, and to stop it.
     ///
-    /// It belongs to the node and the guest in the path, and each has a UPID of its own.
+    /// It belongs to the node and the guest in the path, and has a UPID of its own.
     pub fn task_ok(mut self, kind: &str) -> Self {
         self.task = Some(ScriptedTask::new(kind, "OK"));
         self
     }
 
-    /// Starts a task of this kind that fails with these words; otherwise as [`Expect::task_ok`].
+    /// Starts a task of this kind that fails with this text; otherwise like [`Expect::task_ok`].
     pub fn task_fails(mut self, kind: &str, why: &str) -> Self {
         self.task = Some(ScriptedTask::new(kind, why));
         self
     }
 
-    /// The lines in the log of the task that was named before.
+    /// The lines in the log of the task set before.
     pub fn task_log(mut self, lines: &[&str]) -> Self {
         if let Some(task) = &mut self.task {
             task.log = lines.iter().map(|line| (*line).to_owned()).collect();
@@ -331,7 +330,7 @@ impl Expect {
         self
     }
 
-    /// How many times the task that was named before is found at work, before it has ended; never, unless told.
+    /// The number of polls that find the task set before still running; 0 by default.
     pub fn task_looks(mut self, looks: u32) -> Self {
         if let Some(task) = &mut self.task {
             task.looks = looks;
@@ -364,7 +363,7 @@ impl Expect {
         self.respond(move |_| Ok(response.clone()))
     }
 
-    /// Gives no answer: the connection does not come about, or breaks, or is silent.
+    /// Gives no answer: there is no connection, or it breaks, or the server sends nothing.
     pub fn fail(self, error: TransportError) -> Self {
         let mut error = Some(error);
         self.respond(move |_| {
@@ -420,7 +419,7 @@ impl fmt::Debug for Expect {
     }
 }
 
-/// A request as the server would take it apart.
+/// A request, parsed as the server would.
 struct Seen {
     method: Method,
     path: String,
@@ -497,7 +496,7 @@ fn parts(body: &str, boundary: &str) -> Vec<(String, String)> {
 }
 
 impl fmt::Display for Seen {
-    /// Names of parameters only, since a value may be a secret.
+    /// Shows only the names of parameters, since a value may be a secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.method, self.path)?;
         for (position, (name, _)) in self.params.iter().enumerate() {

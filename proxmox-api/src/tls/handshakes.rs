@@ -25,7 +25,8 @@ struct Server {
     shown: Arc<Mutex<Vec<Option<Fingerprint>>>>,
 }
 
-/// Answers every request with an empty success; `clients` is the certificate that clients must have.
+/// Answers every request with an empty success; `clients` is the certificate that clients must
+/// have.
 async fn server(clients: Option<CertificateDer<'static>>) -> Server {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
     let chain = vec![CertificateDer::from(made.cert.der().to_vec())];
@@ -260,12 +261,12 @@ impl ResolvesServerCert for RotatingCertResolver {
     }
 }
 
-/// A server that changes its certificate, and goes on with the sessions it began under the one before.
+/// A server that changes its certificate, and resumes sessions from before the change.
 struct Changing {
     url: String,
     resolver: Arc<RotatingCertResolver>,
     certificates: Vec<rcgen::Certificate>,
-    /// How each connection began.
+    /// The kind of each connection's handshake.
     kinds: Arc<Mutex<Vec<Option<HandshakeKind>>>>,
 }
 

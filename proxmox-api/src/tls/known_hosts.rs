@@ -10,19 +10,20 @@ use super::Fingerprint;
 use crate::value::address::with_port;
 use crate::value::file;
 
-/// Decides about certificates that no authority vouches for. See
+/// Decides on certificates that no authority has signed. See
 /// [`ClientBuilder::trust_on_first_use`](crate::ClientBuilder::trust_on_first_use).
 pub trait TrustStore: fmt::Debug + Send + Sync {
-    /// Whether the host may show this certificate on that port. `host` is a name or an IP address.
+    /// Checks the certificate of a host on a port. `host` is a name or an IP address.
     ///
-    /// Called while a connection is made, on a thread of the runtime, which waits for the answer.
+    /// Called while a connection is made, on a thread of the runtime, which blocks until it
+    /// returns.
     ///
     /// # Errors
-    /// Why it may not.
+    /// The reason why the certificate is refused.
     fn check(&self, host: &str, port: u16, fingerprint: Fingerprint) -> Result<(), Distrust>;
 }
 
-/// Why a [`TrustStore`] refuses a certificate.
+/// The reason why a [`TrustStore`] refuses a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Distrust {
     why: String,
@@ -30,7 +31,7 @@ pub struct Distrust {
 }
 
 impl Distrust {
-    /// For a reason, as a half sentence: "it was not accepted when asked".
+    /// For another reason, as part of a sentence: "it was not accepted when asked".
     #[must_use]
     pub fn new(why: impl Into<String>) -> Self {
         Self {
@@ -71,7 +72,7 @@ impl From<io::Error> for Distrust {
 
 type Ask = Box<dyn Fn(&str, Fingerprint) -> bool + Send + Sync>;
 
-/// Remembers the certificate of each host and port, in a file or for as long as the program runs.
+/// Remembers the certificate of each host and port, in a file or until the program ends.
 ///
 /// The file has a line for each, `name:port SHA256-fingerprint`, or `[address]:port` for IPv6; a line without a port counts for
 /// all ports that have none of their own. Lines that start with `#` are kept. A certificate that was renewed is refused
@@ -81,13 +82,13 @@ type Ask = Box<dyn Fn(&str, Fingerprint) -> bool + Send + Sync>;
 pub struct KnownHosts {
     file: Option<PathBuf>,
     ask: Ask,
-    /// By host and port. Held while asking, so that two connections do not ask twice.
+    /// By host and port. Locked while asking, so that two connections do not ask twice.
     seen: Mutex<BTreeMap<String, Fingerprint>>,
 }
 
 impl KnownHosts {
-    /// Remembers in a file, which is made when there is something to remember. `ask` is given host and port, such as
-    /// `pve1:8006`, and the certificate, and says whether that is the right one.
+    /// Remembers in a file, which is created with the first entry. `ask` gets host and port, such
+    /// as `pve1:8006`, and the certificate, and returns whether to trust it.
     pub fn in_file(
         path: impl AsRef<Path>,
         ask: impl Fn(&str, Fingerprint) -> bool + Send + Sync + 'static,
@@ -98,7 +99,7 @@ impl KnownHosts {
         }
     }
 
-    /// Remembers as long as this lives.
+    /// Remembers until it is dropped.
     pub fn in_memory(ask: impl Fn(&str, Fingerprint) -> bool + Send + Sync + 'static) -> Self {
         Self {
             file: None,
@@ -108,7 +109,7 @@ impl KnownHosts {
     }
 }
 
-/// The certificate of a host and port by the text of a file.
+/// The certificate of a host and port in the text of a file.
 fn recall(text: &str, host: &str, port: u16) -> Result<Option<Fingerprint>, Distrust> {
     let address = with_port(host, port);
     let mut general = None;
@@ -124,7 +125,7 @@ fn recall(text: &str, host: &str, port: u16) -> Result<Option<Fingerprint>, Dist
                 number + 1
             ))
         };
-        // A name alone is what is left of a line: not to be taken for a host that was never seen.
+        // A line with a name only is damaged; the host was seen before.
         let word = words
             .next()
             .ok_or_else(|| damaged(&"it has no fingerprint"))?;

@@ -1,4 +1,4 @@
-//! Which servers are trusted: system roots, an extra CA, a pinned certificate.
+//! Verification of servers: system roots, further authorities, pinned certificates.
 
 use std::fmt;
 use std::str::FromStr;
@@ -101,7 +101,7 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
-/// A text that is no SHA-256 fingerprint.
+/// A text that is not a SHA-256 fingerprint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FingerprintError;
 
@@ -113,7 +113,7 @@ impl fmt::Display for FingerprintError {
 
 impl std::error::Error for FingerprintError {}
 
-/// Trust or a client certificate that TLS cannot work with.
+/// Trust settings or a client certificate that TLS cannot use.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum TlsError {
     #[error("the client certificate {0}")]
@@ -160,7 +160,7 @@ impl Identity {
         if chain.is_empty() {
             return Err(wrong("is not in PEM form"));
         }
-        // What is wrong with a key is not shown: the text could hold a part of it.
+        // The problem with a key is not shown: it could quote a part of the key.
         let key = PrivateKeyDer::from_pem_slice(key)
             .map_err(|_| wrong("comes without a private key in PEM form"))?;
         Ok(Self { chain, key })
@@ -192,7 +192,7 @@ impl Trust {
         Ok(())
     }
 
-    /// Settings that cannot hold together.
+    /// Settings that contradict each other.
     fn check(&self) -> Result<(), TlsError> {
         let problem = match (&self.first_use, self.anything, self.pins.is_empty()) {
             (Some(_), true, _) => {
@@ -206,7 +206,8 @@ impl Trust {
         Err(TlsError::Contradiction(problem))
     }
 
-    /// The TLS settings. The server selects no protocol by ALPN, so none is offered ([wire protocol §2](crate::guide::wire_protocol)).
+    /// The TLS settings. The server selects no protocol by ALPN, so none is offered ([wire protocol
+    /// §2](crate::guide::wire_protocol)).
     pub(crate) fn settings(&self) -> Result<TlsSettings, TlsError> {
         self.check()?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -227,7 +228,7 @@ impl Trust {
                 .map_err(TlsError::UnusableIdentity)?,
         };
         if !self.pins.is_empty() || self.first_use.is_some() {
-            // In a resumed session the server shows no certificate, so there would be nothing to compare.
+            // A resumed session shows no certificate that could be compared.
             config.resumption = Resumption::disabled();
         }
         Ok(TlsSettings {
@@ -244,7 +245,7 @@ impl Trust {
             return Ok(Rule::Anything);
         }
         let mut roots = RootCertStore::empty();
-        // A host may have none, or some that do not parse: what is there counts.
+        // A system may have no roots, or some that do not parse; the others are used.
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         for certificate in &self.authorities {
             (roots.add(certificate.clone())).map_err(TlsError::UnusableAuthority)?;
@@ -263,11 +264,11 @@ impl Trust {
     }
 }
 
-/// TLS as a client does it.
+/// The TLS configuration of a client.
 #[derive(Clone)]
 pub(crate) struct TlsSettings {
     config: Arc<ClientConfig>,
-    /// Where the port has a part in what is trusted, which TLS itself does not know of.
+    /// Set if the port matters for trust, which TLS itself does not know.
     by_port: Option<Arc<Verifier>>,
 }
 
@@ -294,7 +295,7 @@ impl TlsSettings {
 enum Rule {
     Chain {
         chain: Option<Arc<WebPkiServerVerifier>>,
-        /// How certificates without a trusted authority are decided.
+        /// Decides on certificates without a trusted authority.
         first_use: Option<Arc<dyn TrustStore>>,
     },
     Pinned(Vec<Fingerprint>),
@@ -304,16 +305,16 @@ enum Rule {
 #[derive(Debug)]
 struct Verifier {
     rule: Arc<Rule>,
-    /// Of the server that is connected to.
+    /// The port of the server.
     port: u16,
     provider: Arc<CryptoProvider>,
 }
 
-/// Why a certificate was refused, with the fingerprint that would let it in.
+/// The reason why a certificate was refused, with its fingerprint.
 #[derive(Debug)]
 pub(crate) struct Untrusted {
     pub(crate) fingerprint: Fingerprint,
-    /// Those that would have been right, if any are known.
+    /// The expected ones, if any are known.
     pub(crate) expected: Vec<Fingerprint>,
     pub(crate) why: String,
 }

@@ -1,4 +1,4 @@
-//! Bodies on their way out and in.
+//! Bodies of requests and answers.
 
 use std::future::Future as _;
 use std::io::{self, Write as _};
@@ -16,18 +16,18 @@ use tokio::io::{AsyncRead as _, ReadBuf};
 use super::{BodyStream, Chunks, TransportError, root_cause};
 use crate::bounds::{Bound, Exceeded};
 
-/// A request's body on its way out.
+/// The body of a request.
 pub(super) enum Outgoing {
     Whole(Full<Bytes>),
     Stream {
         body: BodyStream,
         left: u64,
-        /// Counts the bytes that were handed over.
+        /// The number of bytes that were handed over.
         moved: Arc<AtomicU64>,
     },
 }
 
-/// The most of a body that is read at once.
+/// The maximum size of one read.
 const PIECE: usize = 128 * 1024;
 
 impl Body for Outgoing {
@@ -82,14 +82,15 @@ impl Body for Outgoing {
     }
 }
 
-/// An answer's body as it is put together, unpacked, up to a length.
+/// The body of an answer while it is collected and unpacked, up to a limit.
 pub(super) enum DecodedBody {
     Identity(LimitedBuffer),
     Gzip(Box<flate2::write::MultiGzDecoder<LimitedBuffer>>, Ratio),
 }
 
-/// How much came packed, against what became of it. Packing saves nearly always and costs an eighth at worst, so what
-/// goes beyond is there to keep the client busy: empty members of gzip, one after the other.
+/// The packed size against the unpacked size. Packing usually makes a body smaller and adds an
+/// eighth at worst; anything beyond is an attack that keeps the client busy with empty gzip
+/// members.
 #[derive(Default)]
 pub(super) struct Ratio {
     packed: u64,
@@ -97,7 +98,7 @@ pub(super) struct Ratio {
 }
 
 impl Ratio {
-    /// What the decoder may hold back.
+    /// The amount that the decoder may hold back.
     const SLACK: u64 = 64 * 1024;
 
     fn check(&self) -> Result<(), TransportError> {
@@ -152,7 +153,7 @@ impl DecodedBody {
         match self {
             Self::Identity(room) => room.write_all(data).map_err(|error| no_gzip(&error)),
             Self::Gzip(unpack, ratio) => {
-                // A piece may be large: it is looked at before all of it is unpacked.
+                // A piece may be large, so it is checked before all of it is unpacked.
                 for piece in data.chunks(PACKED_PIECE) {
                     unpack.write_all(piece).map_err(|error| no_gzip(&error))?;
                     ratio.packed += piece.len() as u64;
@@ -164,7 +165,7 @@ impl DecodedBody {
         }
     }
 
-    /// What was taken so far.
+    /// The bytes so far.
     pub(super) fn so_far(self) -> Bytes {
         match self {
             Self::Identity(room) => room.bytes.into(),
@@ -183,22 +184,22 @@ impl DecodedBody {
     }
 }
 
-/// Why a body broke off.
+/// The error of a body that ended early.
 pub(super) trait BodyError: std::error::Error + 'static {}
 
 impl<E: std::error::Error + 'static> BodyError for E {}
 
-/// The most that is unpacked at once: it may become a thousand times as much.
+/// The maximum of packed bytes that are unpacked at once; they may grow a thousandfold.
 const PACKED_PIECE: usize = 8 * 1024;
 
-/// An answer's body on its way in.
+/// The body of an answer as a stream.
 pub(super) struct Flow<B> {
     body: B,
     unpack: Option<flate2::write::MultiGzDecoder<Vec<u8>>>,
     ratio: Ratio,
-    /// What came and is not unpacked yet.
+    /// Received bytes that are not unpacked yet.
     packed: Bytes,
-    /// How long the server may keep still.
+    /// The maximum time without data.
     limit: Duration,
     pause: Option<Pin<Box<tokio::time::Sleep>>>,
     over: bool,

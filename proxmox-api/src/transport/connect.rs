@@ -1,4 +1,4 @@
-//! New connections: TCP, perhaps through a proxy, and TLS over it.
+//! New connections: TCP, through a proxy if set, and TLS over it.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -19,7 +19,7 @@ use super::proxy::{Proxies, bare_host};
 use crate::bounds::Bounds;
 use crate::tls::TlsSettings;
 
-/// Makes connections: TCP, and TLS over it where the address says so.
+/// Makes connections: TCP, and TLS over it for https.
 #[derive(Clone)]
 pub(super) struct Connector {
     tcp: HttpConnector,

@@ -20,19 +20,21 @@ pub(super) enum Stream {
     Secure(Box<TlsStream<TcpStream>>),
 }
 
-/// The header field in which a reason phrase passes the HTTP parser, percent-encoded, as the first field of its
-/// answer. One that the server sends by this name comes after it and is dropped.
+/// The header field that carries a reason phrase through the HTTP parser, percent-encoded, as the
+/// first field of its answer. A field of this name that the server sends comes after it and is
+/// dropped.
 pub(super) const REASON: &str = "x-proxmox-api-reason";
 
 /// A connection that moves reason phrases into a header field of the same answer.
 ///
-/// In its place in the status line, an answer whose phrase holds a control character does not parse, and one with a
-/// character outside ASCII loses the phrase; the server writes both, and before 2025 nothing but the
-/// phrase says what is wrong ([wire protocol §5](crate::guide::wire_protocol)). As a header field, a phrase cannot get to another answer.
+/// hyper does not parse an answer whose phrase holds a control character, and drops a phrase with
+/// characters outside ASCII. The server writes both, and before 2025 only the phrase holds the
+/// error ([wire protocol §5](crate::guide::wire_protocol)). As a header field, a phrase cannot be
+/// attached to another answer.
 pub(super) struct ReasonPhraseStream {
     stream: Stream,
     scanner: Scanner,
-    /// Bytes to be read before any further ones of the stream.
+    /// Bytes to read before further ones of the stream.
     held: Bytes,
 }
 
@@ -41,10 +43,10 @@ pub(super) struct Scanner {
     place: ScanState,
     phrase: Vec<u8>,
     longest: usize,
-    /// How many bytes came before the end of the final answer's first line, and how many may.
+    /// The number of bytes before the end of the final answer's first line, and their limit.
     before: usize,
     most: usize,
-    /// What comes after this answer's head belongs to another protocol.
+    /// The bytes after this answer's head belong to another protocol.
     switched: bool,
 }
 
@@ -53,25 +55,26 @@ pub(super) struct Scanner {
 enum ScanState {
     /// In its first characters, this many of which matched.
     Start(usize),
-    /// In the status code: its digits so far as a number, and how many there are.
+    /// In the status code: its digits so far as a number, and their count.
     Status(u16, u8),
     Phrase(u16),
-    /// In the head of an interim answer, after which another answer comes; whether its line is empty so far.
+    /// In the head of an interim answer, which another answer follows; whether its line is empty so
+    /// far.
     Interim(bool),
-    /// Behind the phrase, or in something that is no HTTP.
+    /// After the phrase, or in something other than HTTP.
     Rest,
 }
 
-/// The status after which a connection is no HTTP any more.
+/// The status after which a connection carries another protocol.
 const SWITCHED: u16 = 101;
 
 const START: &[u8] = b"HTTP/1.x ";
 
-/// The most that is read at once: a TLS record.
+/// The maximum size of one read: a TLS record.
 const CHUNK: usize = 16 * 1024;
 
 impl Scanner {
-    /// Takes phrases of up to so many bytes, and interim answers of so many in all.
+    /// Limits phrases to so many bytes, and interim answers to so many in all.
     pub(super) fn new(longest: usize, most: usize) -> Self {
         Self {
             place: ScanState::Start(0),
@@ -83,16 +86,16 @@ impl Scanner {
         }
     }
 
-    /// The next thing to come is an answer.
+    /// The next bytes are an answer.
     fn expect_answer(&mut self) {
-        // A server may answer while it is still being written to.
+        // A server may answer while the request is still being written.
         if matches!(self.place, ScanState::Rest) && !self.switched {
             self.place = ScanState::Start(0);
             self.before = 0;
         }
     }
 
-    /// The bytes, with each phrase in a place that passes the parser.
+    /// The bytes, with each phrase moved to a header field.
     pub(super) fn move_phrases(&mut self, bytes: &[u8]) -> Result<Vec<u8>, Exceeded> {
         let mut moved = Vec::with_capacity(bytes.len());
         for (i, &byte) in bytes.iter().enumerate() {
@@ -183,8 +186,9 @@ impl hyper::rt::Read for ReasonPhraseStream {
                 Stream::Secure(stream) => Pin::new(stream).poll_read(context, &mut read),
             };
             match ready!(polled) {
-                // The server closes the socket without ending TLS first, and many of its answers end with the
-                // connection. One that announced its length is still known to be cut off.
+                // The server closes the socket without ending TLS first, and many of its answers
+                // end with the connection. hyper still detects a truncated answer with an announced
+                // length.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
                 result => result?,
             }
@@ -193,7 +197,7 @@ impl hyper::rt::Read for ReasonPhraseStream {
                 buffer.put_slice(bytes);
                 return Poll::Ready(Ok(()));
             }
-            // Nothing is left of a piece within a phrase, and to give nothing would mean the end.
+            // A piece within a phrase leaves no bytes, and returning none would mean the end.
             let moved = self.scanner.move_phrases(bytes);
             self.held = Bytes::from(moved.map_err(io::Error::other)?);
         }

@@ -1,7 +1,7 @@
 //! The transport: how a request reaches the server.
 //!
-//! Everything above this module works on [`WireRequest`] and [`WireResponse`], so a test or another
-//! way to the server replaces the network by implementing [`Transport`].
+//! All layers above use [`WireRequest`] and [`WireResponse`], so a test or another way to the
+//! server replaces the network by implementing [`Transport`].
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -31,24 +31,24 @@ pub(crate) use proxy::{Proxies, Proxy, ProxyError};
 pub(crate) use retry_after::retry_after;
 pub use streaming::{BodyStream, Chunks, Duplex, OpenResponse, Upgraded};
 
-/// Carries one request to the server and its answer back.
+/// Carries one request to the server and returns its answer.
 ///
-/// An implementation sends what it is given and interprets nothing: authentication, the meaning of
-/// statuses and repetition are the client's business. It must follow no redirection.
+/// An implementation sends what it is given and interprets nothing: the client handles
+/// authentication, statuses and retries. It must not follow redirections.
 pub trait Transport: fmt::Debug + Send + Sync {
     /// Exchanges one request for one answer, whatever its status.
     ///
     /// # Errors
-    /// Only if no complete answer came. The error must say whether the request can have arrived.
+    /// Only if no complete answer arrived. The error must say whether the request may have arrived.
     fn send(&self, request: WireRequest) -> BoxFuture<'_, Result<WireResponse, TransportError>>;
 
-    /// Like [`Transport::send`], with a body that is read while it is sent. The body that the request
-    /// itself holds is empty.
+    /// Like [`Transport::send`], with a body that is read while it is sent. The request's own body
+    /// is empty.
     ///
     /// A transport that does not provide this cannot upload files.
     ///
     /// # Errors
-    /// As for [`Transport::send`].
+    /// Those of [`Transport::send`].
     fn send_stream(
         &self,
         request: WireRequest,
@@ -62,13 +62,12 @@ pub trait Transport: fmt::Debug + Send + Sync {
         })
     }
 
-    /// Like [`Transport::send`], with an answer whose body is handed over as it comes.
+    /// Like [`Transport::send`], with an answer whose body is streamed.
     ///
-    /// A transport that does not provide this holds a download in memory before the first byte is
-    /// handed over.
+    /// A transport that does not provide this holds a whole download in memory.
     ///
     /// # Errors
-    /// As for [`Transport::send`], for everything up to the body.
+    /// Those of [`Transport::send`], for everything up to the body.
     fn open(&self, request: WireRequest) -> BoxFuture<'_, Result<OpenResponse, TransportError>> {
         let exchange = self.send(request);
         Box::pin(async move { exchange.await.map(OpenResponse::from) })
@@ -79,7 +78,7 @@ pub trait Transport: fmt::Debug + Send + Sync {
     /// A transport that does not provide this has no consoles.
     ///
     /// # Errors
-    /// As for [`Transport::send`].
+    /// Those of [`Transport::send`].
     fn upgrade(&self, request: WireRequest) -> BoxFuture<'_, Result<Upgraded, TransportError>> {
         drop(request);
         Box::pin(async {
@@ -90,7 +89,7 @@ pub trait Transport: fmt::Debug + Send + Sync {
     }
 }
 
-/// A request as it goes out. Its `Debug` form shows neither header values nor parameters.
+/// A request for a transport. Its `Debug` form shows neither header values nor parameters.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct WireRequest {
@@ -100,27 +99,27 @@ pub struct WireRequest {
     pub origin: String,
     /// Percent-encoded path with its query, such as `/api2/json/nodes?full=1`.
     pub path: String,
-    /// Header fields besides `Host` and `Content-Length`.
+    /// Header fields other than `Host` and `Content-Length`.
     pub headers: Vec<(String, String)>,
-    /// The body, whose length is sent exactly. Empty for GET and DELETE.
+    /// The body, which is sent with its exact length. Empty for GET and DELETE.
     pub body: Bytes,
-    /// How long the exchange may take. A transport that keeps to it can tell whether the request was sent by then;
-    /// one that does not is dropped when the time is over.
+    /// The time limit of the exchange. A transport that observes it can report whether the request
+    /// was sent by then; one that does not is dropped at the deadline.
     pub limit: Option<TimeLimit>,
 }
 
-/// A limit in time.
+/// A time limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TimeLimit {
-    /// When the time is over.
+    /// The deadline.
     pub at: Instant,
-    /// How much there was in all, as errors say it.
+    /// The whole duration, for errors.
     pub of: Duration,
 }
 
 impl TimeLimit {
-    /// So much time from now on.
+    /// This much time from now on.
     #[must_use]
     pub fn after(time: Duration) -> Option<Self> {
         let at = tokio::time::Instant::now().checked_add(time)?.into_std();
@@ -142,7 +141,7 @@ impl WireRequest {
         }
     }
 
-    /// The first header field of that name, in any case.
+    /// The first header field of that name, in upper or lower case.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         find(&self.headers, name)
@@ -162,14 +161,14 @@ impl fmt::Debug for WireRequest {
     }
 }
 
-/// An answer as it came in. Its `Debug` form shows no body, which may hold a ticket.
+/// An answer from a transport. Its `Debug` form shows no body, which may hold a ticket.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct WireResponse {
-    /// The status code; the server uses some that no standard knows, such as 596.
+    /// The status code; the server uses some non-standard ones, such as 596.
     pub status: u16,
-    /// The reason phrase as it came. The server writes Latin-1, and puts texts there that stand
-    /// nowhere else ([wire protocol §5](crate::guide::wire_protocol)).
+    /// The raw reason phrase. The server writes Latin-1, and some of its messages only there ([wire
+    /// protocol §5](crate::guide::wire_protocol)).
     pub reason: Bytes,
     /// Header fields.
     pub headers: Vec<(String, String)>,
@@ -189,7 +188,7 @@ impl WireResponse {
         }
     }
 
-    /// The first header field of that name, in any case.
+    /// The first header field of that name, in upper or lower case.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         find(&self.headers, name)
@@ -213,7 +212,7 @@ fn find<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
     Some(value)
 }
 
-/// Why no complete answer came.
+/// The reason why no complete answer arrived.
 #[derive(Clone, Debug)]
 pub struct TransportError {
     fate: Kind,
@@ -227,14 +226,14 @@ enum Kind {
     NeverSent,
     Unknown,
     TimedOut(Duration),
-    /// More came than is taken in.
+    /// The answer exceeds a limit.
     Exceeded(Exceeded),
-    /// No script expects it.
+    /// The script of a test does not expect it.
     Unscripted,
 }
 
 impl TransportError {
-    /// The server cannot have seen any of the request: no connection, or none that was secure.
+    /// The server cannot have received any of the request: no connection, or no secure one.
     #[must_use]
     pub fn never_sent(text: impl Into<String>) -> Self {
         Self {
@@ -254,7 +253,7 @@ impl TransportError {
         }
     }
 
-    /// The connection broke at a point where the server may have acted already.
+    /// The connection broke when the server may have acted already.
     #[must_use]
     pub fn interrupted(text: impl Into<String>) -> Self {
         Self {
@@ -265,7 +264,7 @@ impl TransportError {
         }
     }
 
-    /// The request went out, and its answer was not complete in time.
+    /// The request was sent, and its answer was not complete in time.
     #[must_use]
     pub fn timed_out(after: Duration) -> Self {
         Self {
@@ -276,7 +275,7 @@ impl TransportError {
         }
     }
 
-    /// More came than is taken in.
+    /// The answer exceeds a limit.
     #[must_use]
     pub fn too_much(exceeded: Exceeded) -> Self {
         Self {
@@ -301,13 +300,13 @@ impl TransportError {
         self.fate == Kind::Unscripted
     }
 
-    /// Whether the server cannot have seen the request.
+    /// Whether the server cannot have received the request.
     #[must_use]
     pub fn is_never_sent(&self) -> bool {
         self.fate == Kind::NeverSent
     }
 
-    /// The limit, if it was one that ended the exchange.
+    /// The time limit, if it ended the exchange.
     #[must_use]
     pub fn timed_out_after(&self) -> Option<Duration> {
         match self.fate {
@@ -316,7 +315,7 @@ impl TransportError {
         }
     }
 
-    /// The limit that the answer is beyond, if that ended the exchange.
+    /// The limit that the answer exceeds, if that ended the exchange.
     #[must_use]
     pub fn exceeded(&self) -> Option<Exceeded> {
         match self.fate {
@@ -325,20 +324,20 @@ impl TransportError {
         }
     }
 
-    /// The cause in words.
+    /// The cause as text.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// Adds the fingerprints that would have been right to a certificate that is not trusted.
+    /// Adds the expected fingerprints to the error for a certificate that is not trusted.
     #[must_use]
     pub fn expecting(mut self, fingerprints: impl IntoIterator<Item = Fingerprint>) -> Self {
         self.expected.extend(fingerprints);
         self
     }
 
-    /// The fingerprints that would have been right, where a certificate was refused and some are known.
+    /// The expected fingerprints, if a certificate was refused and some are known.
     #[must_use]
     pub fn expected_certificates(&self) -> &[Fingerprint] {
         &self.expected
@@ -361,7 +360,7 @@ impl StdError for TransportError {}
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// An error and all that is below it. What an I/O error wraps is not its `source`.
+/// An error and all its causes. An I/O error does not return its inner error as `source`.
 fn causes<'a>(
     error: &'a (dyn StdError + 'static),
 ) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {

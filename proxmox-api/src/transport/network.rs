@@ -34,13 +34,14 @@ pub(crate) struct HttpSettings {
     pub(crate) trust: Trust,
     pub(crate) proxies: Proxies,
     pub(crate) timeout: Duration,
-    /// How long the server may keep still.
+    /// The maximum time without data.
     pub(crate) read_timeout: Option<Duration>,
     pub(crate) connect_timeout: Duration,
     pub(crate) bounds: Bounds,
 }
 
-/// The network: HTTP/1.1 over TLS, as the server speaks it ([wire protocol §2](crate::guide::wire_protocol)).
+/// The network: HTTP/1.1 over TLS, in the server's dialect ([wire protocol
+/// §2](crate::guide::wire_protocol)).
 pub(crate) struct HttpTransport {
     pool: legacy::Client<Connector, Outgoing>,
     timeout: Duration,
@@ -73,7 +74,7 @@ impl HttpTransport {
         })
     }
 
-    /// When the exchange has to be over, and how much time that is in all.
+    /// The deadline of the exchange, and the whole duration.
     fn limit(&self, request: &WireRequest) -> (tokio::time::Instant, Duration) {
         if let Some(limit) = request.limit {
             return (limit.at.into(), limit.of);
@@ -87,7 +88,7 @@ impl HttpTransport {
         )
     }
 
-    /// Sends a request and waits for the head of the answer; no limit in time.
+    /// Sends a request and waits for the head of the answer, without a time limit.
     async fn begin(
         &self,
         request: WireRequest,
@@ -133,7 +134,7 @@ impl HttpTransport {
         }
     }
 
-    /// Here the limit in time is one for standing still, since a big body takes as long as it takes.
+    /// The time limit applies to times without data, since a large body may take long.
     async fn exchange_stream(
         &self,
         request: WireRequest,
@@ -145,7 +146,7 @@ impl HttpTransport {
             body,
             moved: Arc::clone(&moved),
         };
-        // While the body is sent, the server has nothing to say.
+        // While the body is sent, the server sends nothing.
         let way = ConnectionWatch::new(None);
         let exchange = async {
             let answer = self.begin(request, body, Coding::Gzip, &way).await?;
@@ -169,7 +170,7 @@ impl HttpTransport {
     async fn open_answer(&self, request: WireRequest) -> Result<OpenResponse, TransportError> {
         let mut request = request;
         let body = Outgoing::Whole(Full::new(std::mem::take(&mut request.body)));
-        // A server that is to compress a file reads all of it first.
+        // A server that compresses a file reads all of it first.
         let way = ConnectionWatch::new(self.idle_timeout);
         let (at, of) = self.limit(&request);
         let begin = self.begin(request, body, Coding::Plain, &way);
@@ -210,7 +211,7 @@ impl HttpTransport {
     }
 }
 
-/// Whether a request got as far as a connection, and how long the server may keep still then.
+/// Whether a request has a connection, and the maximum time without data from then on.
 struct ConnectionWatch {
     connection: OnceLock<CaptureConnection>,
     idle_timeout: Option<Duration>,
@@ -256,7 +257,7 @@ impl ConnectionWatch {
         .await
     }
 
-    /// The error when the time is over.
+    /// The error at the deadline.
     fn too_slow(&self, limit: Duration) -> TransportError {
         match self.is_connected() {
             true => TransportError::timed_out(limit),
@@ -265,7 +266,7 @@ impl ConnectionWatch {
     }
 }
 
-/// Which encodings of the answer are accepted.
+/// The accepted encodings of the answer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Coding {
     Plain,
@@ -325,7 +326,7 @@ fn explain(error: &legacy::Error, longest_head: usize) -> TransportError {
         return TransportError::too_much(exceeded);
     }
     let text = root_cause(error);
-    // hyper hands a request back as canceled only if it wrote none of it.
+    // hyper returns a request as canceled only if it wrote none of it.
     let unwritten = causes(error)
         .filter_map(|cause| cause.downcast_ref::<hyper::Error>())
         .any(hyper::Error::is_canceled);

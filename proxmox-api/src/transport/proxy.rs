@@ -1,4 +1,4 @@
-//! A proxy on the way: a tunnel by `CONNECT` or by SOCKS, with TLS to the server inside.
+//! Proxies: a tunnel by `CONNECT` or by SOCKS, with TLS to the server inside.
 
 use std::fmt;
 use std::future::{Ready, ready};
@@ -29,11 +29,11 @@ pub(super) fn bare_host(uri: &Uri) -> &str {
     host.trim_start_matches('[').trim_end_matches(']')
 }
 
-/// An address of a proxy that cannot be used.
+/// An invalid address of a proxy.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{}the proxy address {address:?} {problem}", .variable.map(|name| format!("{name}: ")).unwrap_or_default())]
 pub(crate) struct ProxyError {
-    /// The environment variable it was read from.
+    /// The environment variable of the address.
     variable: Option<&'static str>,
     address: String,
     problem: String,
@@ -44,7 +44,7 @@ pub(crate) struct ProxyError {
 pub(crate) struct Proxy {
     uri: Uri,
     kind: Kind,
-    /// The variable it was read from.
+    /// The environment variable of the address.
     variable: Option<&'static str>,
 }
 
@@ -56,12 +56,12 @@ enum Kind {
     Socks(Option<(String, Secret)>),
 }
 
-/// More is no answer to a `CONNECT`.
+/// The limit on the answer to a `CONNECT`.
 const LONGEST_ANSWER: usize = 8 * 1024;
 const SOCKS_PORT: u16 = 1080;
 const LONGEST_LOGIN: usize = 255;
 
-/// Which proxy is for which server.
+/// The proxies for servers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Proxies {
     https: Option<Proxy>,
@@ -71,7 +71,7 @@ pub(crate) struct Proxies {
 }
 
 impl Proxies {
-    /// One for everything.
+    /// One proxy for all servers.
     pub(crate) fn one(proxy: Proxy) -> Self {
         Self {
             https: Some(proxy.clone()),
@@ -183,7 +183,7 @@ impl Proxy {
         }
     }
 
-    /// Has the proxy open a way to the server.
+    /// Asks the proxy for a tunnel to the server.
     async fn open(
         &self,
         stream: &mut TcpStream,
@@ -202,7 +202,7 @@ impl Proxy {
         stream.write_all(request.as_bytes()).await.map_err(broke)?;
 
         let mut answer = Vec::new();
-        // Byte by byte: what follows the answer belongs to the server.
+        // Byte by byte: the bytes after the answer belong to the server.
         while !answer.ends_with(b"\r\n\r\n") {
             if answer.len() >= LONGEST_ANSWER {
                 return Err(format!("{self} gives no usable answer").into());
@@ -246,7 +246,7 @@ impl fmt::Display for Proxy {
     }
 }
 
-/// Hands over a connection that is there already.
+/// Hands over an existing connection.
 struct Connected(Option<TokioIo<TcpStream>>);
 
 impl Service<Uri> for Connected {

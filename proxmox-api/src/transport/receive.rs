@@ -1,4 +1,4 @@
-//! Taking in answers, whichever client brought them.
+//! Reading of answers, for all transports.
 
 use std::time::Duration;
 
@@ -27,7 +27,8 @@ pub(super) fn head(status: StatusCode, headers: &HeaderMap, reason: Bytes) -> Wi
     head
 }
 
-/// The whole answer, unpacked. The body of a refusal ends at its limit; that of any other answer fails there.
+/// The whole answer, unpacked. The body of a refusal is truncated at its limit; any other body
+/// fails there.
 pub(super) async fn receive<B>(
     (mut response, mut body): (WireResponse, B),
     idle_timeout: Option<Duration>,
@@ -59,8 +60,8 @@ where
                 }
             }
             Ok(Err(_)) => Ok(()),
-            // A server that refuses an upload closes the connection while the rest is still sent, which
-            // resets it. The refusal itself is complete without a body.
+            // A server that refuses an upload closes the connection while the rest is still being
+            // sent, which resets it. The refusal itself is complete without a body.
             Err(_) if refusal && response.header("content-length").is_none() => break,
             Err(error) => return Err(broken_off(&error)),
         };

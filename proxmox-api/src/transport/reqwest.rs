@@ -20,11 +20,11 @@ use crate::bounds::{Bounds, Exceeded};
 use crate::value::BoxFuture;
 use crate::value::endpoint::Method;
 
-/// How long a body may stand still where a request has no limit of its own.
+/// The maximum time without data, for requests without a time limit.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// Sends through a client that the program configured: its proxies, name resolution, TLS and connection pool hold, and the
-/// settings of this crate for them do not.
+/// Sends through a client that the program configured: its proxies, name resolution, TLS and
+/// connection pool apply, and the settings of this crate for them do not.
 ///
 /// ```
 /// # fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -44,18 +44,22 @@ const IDLE: Duration = Duration::from_secs(60);
 /// # }
 /// ```
 ///
-/// What it cannot do, compared with the transport of this crate:
+/// Its limitations, compared with the transport of this crate:
 ///
-/// * A reason phrase with characters outside ASCII is lost, and an answer whose phrase holds a control character is a broken
-///   connection. Servers before 8.4 say in the phrase alone why they refuse.
-/// * The servers end connections without ending TLS. An answer without a length, such as that to an expired ticket, is then a
-///   broken connection, unless the TLS library accepts such an end. With API tokens that concerns refusals only.
-/// * A time limit that ends a request before there is a connection cannot be told from one that ends it later, except for
-///   `reqwest`'s own `connect_timeout`; so what certainly was not sent may count as possibly sent.
-/// * Certificates that are refused come without their fingerprint, and pins and trust on first use are not available.
-/// * Redirections are followed unless the client is built with a policy of none. Build it so: a redirection may lead to another
-///   server, with the credentials.
-/// * The limit on the size of an answer's head is the one that the client has.
+/// * A reason phrase with characters outside ASCII is lost, and an answer whose phrase holds a
+///   control character is a broken connection. Servers before 8.4 report the reason of a refusal in
+///   the phrase only.
+/// * The servers end connections without ending TLS. An answer without a length, such as that to an
+///   expired ticket, is then a broken connection, unless the TLS library accepts such an end. With
+///   API tokens this affects refusals only.
+/// * A time limit that ends a request before there is a connection cannot be distinguished from one
+///   that ends it later, except for `reqwest`'s own `connect_timeout`; so a request that was
+///   certainly not sent may count as possibly sent.
+/// * Refused certificates are reported without their fingerprint, and pins and trust on first use
+///   are not available.
+/// * Redirections are followed unless the client is built with a policy of none. Build it so: a
+///   redirection may lead to another server, with the credentials.
+/// * The limit on the size of an answer's head is that of the client.
 impl Transport for Client {
     fn send(&self, request: WireRequest) -> BoxFuture<'_, Result<WireResponse, TransportError>> {
         Box::pin(async move {

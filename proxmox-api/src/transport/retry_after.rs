@@ -6,8 +6,8 @@ use httpdate::parse_http_date;
 
 use super::WireResponse;
 
-/// The pause an answer asks for: in seconds, or until a time of day, which is taken by the clock of whoever
-/// answered.
+/// The pause that an answer asks for: in seconds, or until a time of day, which is read by the
+/// clock of the answer's sender.
 pub(crate) fn retry_after(answer: &WireResponse) -> Option<Duration> {
     let text = answer.header("retry-after")?.trim();
     if let Ok(seconds) = text.parse() {

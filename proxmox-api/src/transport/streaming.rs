@@ -1,5 +1,5 @@
-//! Exchanges that are more than one answer for one request: bodies that flow, and connections that
-//! stop being HTTP.
+//! Exchanges beyond one request and one answer: streamed bodies, and connections that switch
+//! protocols.
 
 use std::fmt;
 use std::io;
@@ -12,14 +12,15 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::{TransportError, WireResponse};
 use crate::bounds::{Bound, Bounds, Exceeded};
 
-/// A request body that is read while it is sent, so that its size does not matter.
+/// A request body that is read while it is sent, so that memory does not depend on its size.
 pub struct BodyStream {
     length: u64,
     reader: Pin<Box<dyn AsyncRead + Send>>,
 }
 
 impl BodyStream {
-    /// A body of exactly `length` bytes. The server knows no other kind ([wire protocol §2](crate::guide::wire_protocol)).
+    /// A body of exactly `length` bytes. The server accepts no other kind ([wire protocol
+    /// §2](crate::guide::wire_protocol)).
     pub fn new(length: u64, reader: impl AsyncRead + Send + 'static) -> Self {
         Self {
             length,
@@ -27,7 +28,7 @@ impl BodyStream {
         }
     }
 
-    /// Its bytes.
+    /// Its number of bytes.
     #[must_use]
     pub fn length(&self) -> u64 {
         self.length
@@ -50,23 +51,23 @@ impl fmt::Debug for BodyStream {
     }
 }
 
-/// What delivers the pieces of an answer's body.
+/// The source of the pieces of an answer's body.
 pub trait Chunks: Send {
-    /// The next piece; `None` after the last. Pending pieces are not lost when the caller gives up.
+    /// The next piece; `None` after the last. Dropping the caller loses no pieces.
     fn poll_chunk(
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, TransportError>>>;
 }
 
-/// An answer whose body is still coming.
+/// An answer whose body is still arriving.
 pub struct OpenResponse {
     head: WireResponse,
     chunks: Box<dyn Chunks>,
 }
 
 impl OpenResponse {
-    /// An answer by its head, whose body is not looked at, and what delivers the body.
+    /// An answer from its head, whose body is ignored, and the source of the body.
     pub fn new(head: WireResponse, chunks: impl Chunks + 'static) -> Self {
         Self {
             head,
@@ -97,7 +98,7 @@ impl OpenResponse {
         self.chunks.poll_chunk(context)
     }
 
-    /// Waits for the whole body, which may be as long as [`Bounds::body`] is by default.
+    /// Waits for the whole body, up to the default of [`Bounds::body`].
     ///
     /// # Errors
     /// If the body breaks off, or is longer.
@@ -109,7 +110,7 @@ impl OpenResponse {
         }
     }
 
-    /// The answer with so much of its body at most, and whether that is all of it.
+    /// The answer with at most so much of its body, and whether the body is complete.
     pub(crate) async fn collect_up_to(
         mut self,
         most: usize,
@@ -127,7 +128,7 @@ impl OpenResponse {
 }
 
 impl From<WireResponse> for OpenResponse {
-    /// An answer that is there already, as one piece.
+    /// A complete answer, as one piece.
     fn from(mut response: WireResponse) -> Self {
         let body = Whole(Some(std::mem::take(&mut response.body)));
         Self::new(response, body)
@@ -150,12 +151,12 @@ impl Chunks for Whole {
     }
 }
 
-/// A connection that carries bytes both ways.
+/// A connection that carries bytes in both directions.
 pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
-/// How the server took a request to switch to another protocol.
+/// The server's reaction to a request to switch to another protocol.
 #[non_exhaustive]
 pub enum Upgraded {
     /// It switched (status 101): the head of its answer, and the connection.

@@ -1,4 +1,4 @@
-//! What comes over a socket: recorded answers of the real server, and TLS.
+//! Exchanges over a socket: recorded answers of the real server, and TLS.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -65,7 +65,7 @@ fn read_request(stream: &mut impl Read) -> String {
     head + &String::from_utf8_lossy(&body)
 }
 
-/// Answers one connection with these bytes and closes it; gives the request.
+/// Answers one connection with these bytes and closes it; returns the request.
 fn answer_once(bytes: Vec<u8>) -> (String, JoinHandle<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("it is bound");
@@ -82,7 +82,7 @@ fn client(url: &str) -> Client {
     Over::Hyper.client(url)
 }
 
-/// What carries the requests of a test.
+/// The transport of a test.
 #[derive(Clone, Copy)]
 enum Over {
     Hyper,
@@ -350,7 +350,7 @@ async fn silence_ends_with_the_timeout(over: Over) {
 #[tokio::test]
 async fn a_server_that_keeps_still_runs_into_the_limit_for_that() {
     let limit = Duration::from_millis(50);
-    // Nothing at all, or a start and no end.
+    // Nothing at all, or a start without an end.
     for said in ["", "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{\"da"] {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("it is bound"));
@@ -391,7 +391,7 @@ async fn a_server_that_keeps_still_runs_into_the_limit_for_that() {
 
 #[tokio::test]
 async fn a_limit_that_strikes_before_there_is_a_connection_means_never_sent() {
-    // Takes connections and never says a word of TLS.
+    // Accepts connections and sends no TLS.
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("https://{}", listener.local_addr().expect("it is bound"));
     let transport = Client::builder(&url)
@@ -482,7 +482,7 @@ async fn a_connection_is_used_again_and_every_answer_keeps_its_phrase() {
     server.join().expect("no panic");
 }
 
-/// What the scanner makes of bytes that come in pieces of these lengths.
+/// The scanner's output for bytes that arrive in pieces of these lengths.
 fn scan(whole: &[u8], cuts: &[usize]) -> Vec<u8> {
     let mut scanner = Scanner::new(100, 1000);
     let mut moved = Vec::new();
@@ -599,7 +599,7 @@ async fn a_phrase_cannot_be_given_by_a_header_field() {
     );
 }
 
-/// What a recorded answer shows, read without any code of this crate.
+/// The content of a recorded answer, read without any code of this crate.
 struct Shown {
     status: u16,
     phrase: Vec<u8>,
@@ -638,7 +638,7 @@ impl Shown {
     }
 }
 
-/// What some of them mean to a program.
+/// The kinds of some of them.
 const MEANINGS: &[(&str, ErrorKind)] = &[
     ("02-no-auth", ErrorKind::Unauthorized),
     ("03-token-wrong", ErrorKind::Unauthorized),
@@ -717,7 +717,8 @@ fn check(name: &str, shown: &Shown, result: Result<crate::client::Reply, Error>)
     }
 }
 
-/// Recordings of the real server are not part of this repository; without them nothing is checked here.
+/// Recordings of the real server are not part of this repository; without them this test checks
+/// nothing.
 #[tokio::test]
 async fn every_recorded_answer_gives_the_outcome_it_shows() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/wire-samples");
@@ -746,11 +747,11 @@ async fn every_recorded_answer_gives_the_outcome_it_shows() {
         };
         let rest = &file[start..];
         let line = rest.iter().position(|&byte| byte == b'\n').expect(&name);
-        // The recorder ended the file with a line break of its own.
+        // The recorder added a line break at the end of the file.
         let bytes = rest[line + 1..].strip_suffix(b"\n").unwrap_or_default();
         let shown = Shown::read(bytes);
         let (url, server) = answer_once(bytes.to_vec());
-        // Spares reading the system's root certificates hundreds of times.
+        // Avoids reading the system's root certificates hundreds of times.
         let client = Client::builder(&url)
             .retry(RetryPolicy::none())
             .danger_accept_invalid_certs(true)
@@ -825,7 +826,7 @@ fn serve(mut stream: StreamOwned<ServerConnection, TcpStream>, answer: &[u8]) {
     read_request(&mut stream);
     stream.write_all(answer).expect("the client reads");
     stream.flush().expect("the client reads");
-    // As the real server does it: the socket goes, TLS is not told.
+    // Like the real server: the socket closes without the end of TLS.
     stream
         .sock
         .shutdown(std::net::Shutdown::Write)

@@ -1,4 +1,4 @@
-//! The address of a server: the one parser for all that this crate connects to.
+//! Addresses of servers: the one parser for everything that this crate connects to.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -8,12 +8,12 @@ use http::uri::Authority;
 
 use super::secret::Secret;
 
-/// An address taken apart. Its printed forms show neither name and password nor the query.
+/// A parsed address. Its printed forms show neither name and password nor the query.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Address {
-    /// In small letters.
+    /// In lower case.
     scheme: String,
-    /// `name:password`, as they stand in the address.
+    /// `name:password`, as in the address.
     login: Option<Secret>,
     /// Without the brackets of an IPv6 address.
     host: String,
@@ -22,7 +22,7 @@ pub(crate) struct Address {
     query: Option<String>,
 }
 
-/// What is wrong with an address; completes "the address …".
+/// The problem with an address; completes "the address …".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AddressError(&'static str);
 
@@ -35,7 +35,7 @@ impl fmt::Display for AddressError {
 impl std::error::Error for AddressError {}
 
 impl Address {
-    /// Reads `scheme://[login@]host[:port][/path][?query]`.
+    /// Parses `scheme://[login@]host[:port][/path][?query]`.
     pub(crate) fn parse(text: &str) -> Result<Self, AddressError> {
         let (scheme, rest) = text
             .split_once("://")
@@ -108,7 +108,7 @@ impl Address {
         self.port
     }
 
-    /// The path, `/` at least.
+    /// The path, at least `/`.
     pub(crate) fn path(&self) -> &str {
         &self.path
     }
@@ -117,14 +117,14 @@ impl Address {
         self.query.as_deref()
     }
 
-    /// The same host by that port.
+    /// The same host with that port.
     pub(crate) fn origin(&self, port: u16) -> String {
         format!("{}://{}", self.scheme, with_port(&self.host, port))
     }
 }
 
-/// Whether a host is what resolvers take for an IP address although it is written as none, such as `2852039166`,
-/// `0xa9fea9fe` or `127.1`. What looks at addresses would take it for a name.
+/// Whether resolvers read a host as an IP address although it is not written as one, such as
+/// `2852039166`, `0xa9fea9fe` or `127.1`. Address checks would read it as a name.
 fn is_odd_number(host: &str) -> bool {
     let last = host.trim_end_matches('.').rsplit('.').next();
     let last = last.unwrap_or_default().to_ascii_lowercase();
@@ -151,7 +151,7 @@ pub(crate) fn is_this_machine(host: &str) -> bool {
             .is_ok_and(|address| address.is_loopback())
 }
 
-/// The part of an address that holds no credentials, whether it parses or not.
+/// The part of an address without credentials, whether it parses or not.
 pub(crate) fn printable(address: &str) -> &str {
     let address = address.split(['?', '#']).next().unwrap_or_default();
     address.rsplit('@').next().unwrap_or_default()

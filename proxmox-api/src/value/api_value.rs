@@ -1,6 +1,7 @@
-//! What values of the API have in common: a way to be filled, and a way to be looked at.
+//! The common traits of values of the API, for filling and for reading them.
 //!
-//! Decoding, printing, comparing and serialising are written once, on these traits; see `docs/adr/0001-decoding.md`.
+//! Decoding, printing, comparing and serialising are implemented once, on these traits; see
+//! `docs/adr/0001-decoding.md`.
 
 mod plain;
 
@@ -13,14 +14,14 @@ use crate::value::unknown_keys::{PropertyStringRules, UnknownKeys};
 
 pub use crate::value::extra::Extra;
 
-/// What a value would have taken; completes "expected …".
+/// The accepted kind of value; completes "expected …".
 pub type Expected = &'static str;
 
 /// A JSON value without parts.
 #[derive(Clone, Debug, PartialEq)]
 #[doc(hidden)]
 pub enum Scalar<'a> {
-    /// No value at all: the target goes back to what it is when empty.
+    /// No value at all: the target becomes empty.
     Reset,
     Null,
     Bool(bool),
@@ -74,15 +75,16 @@ impl<'a> From<&'a str> for Scalar<'a> {
     }
 }
 
-/// What a piece of memory takes beside its bytes.
+/// The overhead of an allocation.
 pub(crate) const ALLOCATION: usize = 16;
 
-/// How often a text is there while somebody takes it out of what it was read into.
+/// The number of copies of a text that exist while it moves from the buffer to its value.
 pub(crate) const COPIES: usize = 2;
 
-/// A type of values that the API has: in answers, in parameters, or in both.
+/// A type of values in answers, in parameters, or in both.
 ///
-/// All generated types have it, and so do the types of their members. It cannot be implemented outside of this crate.
+/// All generated types implement it, and so do the types of their members. It cannot be implemented
+/// outside of this crate.
 pub trait ApiValue: Copied {
     /// A value to be filled.
     #[doc(hidden)]
@@ -91,27 +93,28 @@ pub trait ApiValue: Copied {
         Self: Sized;
 
     /// Takes a scalar, leniently: servers mix numbers, digits in strings and 0/1 freely.
-    /// [`Scalar::Reset`] empties the value. What is refused leaves it as it was, or empty.
+    /// [`Scalar::Reset`] empties the value. A refused scalar leaves it unchanged, or empty.
     #[doc(hidden)]
     fn set_scalar(&mut self, value: &Scalar<'_>) -> Result<(), Expected>;
 
-    /// What takes the parts of a value that is no scalar. An optional value is filled with an empty one by this.
+    /// The target for the parts of a value that is not a scalar. This fills an optional value with
+    /// an empty one.
     #[doc(hidden)]
     fn target(&mut self) -> Target<'_> {
         Target::Scalar
     }
 
-    /// What the value is.
+    /// The value, for reading.
     #[doc(hidden)]
     fn view(&self) -> View<'_>;
 
-    /// Bytes of memory that a text takes once it is this value, roughly.
+    /// The approximate memory of a text once it is this value, in bytes.
     #[doc(hidden)]
     fn cost_of(&self, text: &str) -> usize {
         text.len().saturating_mul(COPIES).saturating_add(ALLOCATION)
     }
 
-    /// What the view of an optional value of this type is while it has none.
+    /// The view of an optional value of this type without a value.
     #[doc(hidden)]
     fn absent() -> View<'static>
     where
@@ -148,7 +151,7 @@ pub trait Generated: Clone + 'static {
     type Kind: Kind<Self>;
 }
 
-/// What all generated types of one kind have in common, so that it is not compiled for each of them.
+/// The common implementation of all generated types of one kind, which is compiled once.
 #[doc(hidden)]
 pub trait Kind<T> {
     fn empty() -> T;
@@ -165,7 +168,7 @@ pub trait Kind<T> {
 #[expect(missing_debug_implementations, reason = "never made")]
 pub enum Objects {}
 
-/// What else a value accepts besides scalars.
+/// The target of a value other than a scalar.
 #[doc(hidden)]
 #[expect(
     missing_debug_implementations,
@@ -173,7 +176,7 @@ pub enum Objects {}
 )]
 pub enum Target<'a> {
     Scalar,
-    /// Anything at all, which is dropped.
+    /// Accepts anything and drops it.
     Skip,
     Any(&'a mut Value),
     Array(&'a mut dyn Array),
@@ -197,7 +200,8 @@ pub enum View<'a> {
     AbsentSecret,
     Scalar(Scalar<'a>),
     Secret(&'a str),
-    /// The size of a disk: its text, and its bytes if it is one. Sizes of as many bytes are equal.
+    /// The size of a disk: its text, and its bytes if it parses. Sizes of the same number of bytes
+    /// are equal.
     Size(&'a str, Option<u64>),
     Json(&'a Value),
     /// An array that is one text on the wire.
@@ -217,10 +221,11 @@ pub trait Object {
     where
         Self: Sized;
 
-    /// Lends the fields: one for each name of the schema, in its order, and the place for all others.
+    /// Lends the fields: one for each name of the schema, in its order, and the `extra` for all
+    /// others.
     fn fields(&self, visit: &mut dyn FnMut(&'static ObjectSchema, &[&dyn ApiValue]));
 
-    /// As [`Object::fields`], to be changed.
+    /// Like [`Object::fields`], mutable.
     fn fields_mut(
         &mut self,
         visit: &mut dyn FnMut(&'static ObjectSchema, &mut [&mut dyn ApiValue]),
@@ -257,14 +262,14 @@ pub struct ObjectSchema {
     /// Members that must come, at most 64.
     pub required: &'static [&'static str],
     pub optional: &'static [&'static str],
-    /// Prefixes of numbered members.
+    /// Prefixes of indexed members.
     pub indexed: &'static [&'static str],
     /// Set for property strings.
     pub rules: Option<&'static PropertyStringRules>,
 }
 
 impl ObjectSchema {
-    /// The field of a member that has no number. The search starts where the last one ended: members
+    /// The field of a member without an index. The search starts where the last one ended: members
     /// often come in the same order.
     #[inline]
     pub(crate) fn find(&self, key: &str, from: &mut usize) -> Option<usize> {
@@ -280,7 +285,7 @@ impl ObjectSchema {
         Some(self.required.len() + index)
     }
 
-    /// The field of a numbered member, and its number.
+    /// The field of an indexed member, and its index.
     pub(super) fn find_indexed(&self, key: &str) -> Option<(usize, u8)> {
         let (name, index) = split_index(key)?;
         let position = self.indexed.iter().position(|known| *known == name)?;
@@ -297,7 +302,7 @@ impl ObjectSchema {
     }
 }
 
-/// Most names differ in their length or first byte, which is cheaper to see than calling a comparison.
+/// Most names differ in their length or first byte, which is cheaper to compare than the whole.
 #[inline]
 fn position(names: &[&str], key: &str) -> Option<usize> {
     let first = key.as_bytes().first();
@@ -311,16 +316,16 @@ fn position(names: &[&str], key: &str) -> Option<usize> {
 pub trait Array {
     fn count(&self) -> usize;
 
-    /// The element at a place below the length.
+    /// The element at a position below the length.
     fn get(&self, index: usize) -> &dyn ApiValue;
 
     /// Adds an empty element.
     fn push_empty(&mut self) -> &mut dyn ApiValue;
 
-    /// Bytes of memory that an element takes before anything is in it.
+    /// The memory of an empty element, in bytes.
     fn element_size(&self) -> usize;
 
-    /// Takes the last element back.
+    /// Removes the last element.
     fn pop(&mut self);
 
     /// No more elements come.
@@ -338,7 +343,7 @@ impl dyn Array + '_ {
 pub trait Map {
     fn each<'a>(&'a self, visit: &mut dyn FnMut(&'a str, &'a dyn ApiValue));
 
-    /// Adds an entry, if its value could be filled.
+    /// Adds an entry if `fill` accepts its value.
     fn add(&mut self, key: &str, fill: &mut dyn FnMut(&mut dyn ApiValue) -> bool);
 }
 
@@ -350,12 +355,12 @@ impl dyn Map + '_ {
     }
 }
 
-/// Numbered members such as `net0`.
+/// Indexed members such as `net0`.
 #[doc(hidden)]
 pub trait Indexed {
     fn each<'a>(&'a self, visit: &mut dyn FnMut(u8, &'a dyn ApiValue));
 
-    /// Adds a member, if it could be filled.
+    /// Adds a member if `fill` accepts its value.
     fn add(&mut self, index: u8, fill: &mut dyn FnMut(&mut dyn ApiValue) -> bool);
 }
 
@@ -367,7 +372,7 @@ impl dyn Indexed + '_ {
     }
 }
 
-/// Splits `net12` into `net` and 12; `None` for what is not an index between 0 and 255.
+/// Splits `net12` into `net` and 12; `None` without an index between 0 and 255.
 fn split_index(key: &str) -> Option<(&str, u8)> {
     let name = key.trim_end_matches(|c: char| c.is_ascii_digit());
     let digits = &key[name.len()..];
@@ -385,7 +390,7 @@ pub(crate) fn text_of(value: &Value) -> Option<String> {
     }
 }
 
-/// The place for what an object does not declare.
+/// The field for undeclared members of an object.
 pub(crate) fn extra_of<'a>(fields: &'a [&dyn ApiValue]) -> Option<&'a Extra> {
     match fields.last()?.view() {
         View::Extra(extra) => Some(extra),
@@ -394,7 +399,7 @@ pub(crate) fn extra_of<'a>(fields: &'a [&dyn ApiValue]) -> Option<&'a Extra> {
     }
 }
 
-/// As [`extra_of`], to be changed.
+/// Like [`extra_of`], mutable.
 pub(crate) fn extra_of_mut<'a>(fields: &'a mut [&mut dyn ApiValue]) -> Option<&'a mut Extra> {
     match fields.last_mut()?.target() {
         Target::Extra(extra) => Some(extra),
@@ -403,7 +408,8 @@ pub(crate) fn extra_of_mut<'a>(fields: &'a mut [&mut dyn ApiValue]) -> Option<&'
     }
 }
 
-/// Makes a struct an [`Object`], from one list of its members: their names on the wire and their fields.
+/// Implements [`Object`] for a struct, from one list of its members: their names on the wire and
+/// their fields.
 macro_rules! object {
     (@kind) => {
         Objects
@@ -485,7 +491,7 @@ macro_rules! object {
                 rules: object!(@rules $($($rule)+)?),
             };
 
-            /// Changes the value in place, in the middle of an expression.
+            /// Changes the value in place, within an expression.
             #[inline]
             #[must_use]
             pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
@@ -496,7 +502,8 @@ macro_rules! object {
             /// Reads a value from JSON in the shape of the server, as leniently as an answer.
             ///
             /// # Errors
-            /// A required member is missing, or the JSON is of another kind; the error names the place.
+            /// A required member is missing, or the JSON is of another kind; the error names the
+            /// place.
             #[inline]
             pub fn from_json(json: Value) -> Result<Self, decode::DecodeError> {
                 decode::from_json(json)

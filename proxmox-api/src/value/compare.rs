@@ -1,4 +1,4 @@
-//! Whether two values are the same.
+//! Comparison of values.
 
 use crate::value::api_value::{ApiValue, Object, View};
 

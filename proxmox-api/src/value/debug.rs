@@ -30,7 +30,7 @@ pub(crate) fn object(object: &dyn Object, f: &mut fmt::Formatter<'_>) -> fmt::Re
             }
             Some(View::UnknownKeys(unknown)) if !unknown.is_empty() => {
                 match unknown.text().is_some() && !secrets.is_empty() {
-                    // The text may hold a value of one of them.
+                    // The text may hold a secret value of one of them.
                     true => out.field("unknown", &format_args!("…")),
                     false => out.field("unknown", unknown),
                 };
@@ -42,7 +42,7 @@ pub(crate) fn object(object: &dyn Object, f: &mut fmt::Formatter<'_>) -> fmt::Re
     result
 }
 
-/// Undeclared members. What stands under the name of a secret is one that did not fit.
+/// Undeclared members. A member with the name of a secret is a value that did not fit.
 struct Others<'a>(&'a Extra, &'a [&'static str]);
 
 impl fmt::Debug for Others<'_> {
@@ -59,7 +59,7 @@ impl fmt::Debug for Others<'_> {
     }
 }
 
-/// A value as its view shows it.
+/// A value, printed from its view.
 pub(crate) struct Shown<'a>(pub(crate) View<'a>);
 
 impl fmt::Debug for Shown<'_> {

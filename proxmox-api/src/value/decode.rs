@@ -1,8 +1,8 @@
-//! From an answer's JSON to typed values.
+//! Decoding of an answer's JSON to typed values.
 //!
-//! The tokens come from `serde_json`. One concrete visitor hands each of them to an [`ApiValue`]. A generated struct
-//! contributes the table of its members and nothing else; objects, arrays, unknown keys, leniency and errors are
-//! handled here, once. See `docs/adr/0001-decoding.md`.
+//! The tokens come from `serde_json`. One concrete visitor passes each of them to an [`ApiValue`].
+//! A generated struct contributes only the table of its members; objects, arrays, unknown keys,
+//! leniency and errors are handled here, once. See `docs/adr/0001-decoding.md`.
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
@@ -38,26 +38,27 @@ impl DecodeError {
         }
     }
 
-    /// The same, with its texts changed and cut to what is shown.
+    /// The same, with its texts changed and shortened.
     pub(crate) fn each(mut self, change: impl Fn(String) -> String) -> Self {
         self.path = shortened(change(self.path));
         self.problem = shortened(change(self.problem));
         self
     }
 
-    /// Where in the JSON, such as `data[3].maxmem`; empty when the text is no JSON object at all.
+    /// The path in the JSON, such as `data[3].maxmem`; empty if the text is not a JSON object at
+    /// all.
     #[must_use]
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// What is wrong there.
+    /// The problem at that path.
     #[must_use]
     pub fn problem(&self) -> &str {
         &self.problem
     }
 
-    /// Line and column in the body, counted from 1; zeros where no place can be named.
+    /// Line and column in the body, counted from 1; zeros if unknown.
     #[must_use]
     pub fn position(&self) -> (usize, usize) {
         (self.line, self.column)
@@ -67,7 +68,7 @@ impl DecodeError {
 impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.path.is_empty() {
-            // The server names the members.
+            // The server chose the names of the members.
             write!(f, "at {}: ", OneLine(&self.path))?;
         }
         write!(f, "{}", OneLine(&self.problem))?;
@@ -80,7 +81,7 @@ impl fmt::Display for DecodeError {
 
 impl std::error::Error for DecodeError {}
 
-/// The body of an answer, and how much memory it may take with all that it becomes.
+/// The body of an answer, and the memory limit for it with its decoded values.
 #[derive(Clone, Copy)]
 pub(crate) struct Received<'a> {
     pub(crate) body: &'a [u8],
@@ -94,17 +95,17 @@ impl<'a> From<&'a [u8]> for Received<'a> {
     }
 }
 
-/// Reads an answer: its `data` member, and what stands beside it.
+/// Reads an answer: its `data` member, and the members beside it.
 fn decode(
     Received { body, memory }: Received<'_>,
     data: &mut dyn ApiValue,
     extra: &mut Extra,
 ) -> Result<(), DecodeError> {
-    // Looking at all of it once is cheaper than at each text for itself.
+    // Checking all of it once is cheaper than each text separately.
     match std::str::from_utf8(body) {
         Ok(text) => decode_text(text, memory, data, extra),
         Err(error) => {
-            // What comes before tells the place.
+            // The valid part determines the path.
             let valid = &body[..error.valid_up_to()];
             let valid = std::str::from_utf8(valid).unwrap_or_default();
             match decode_text(valid, memory, data, extra) {
@@ -136,8 +137,8 @@ fn decode_text(
     ) else {
         return Ok(());
     };
-    // Only a wrong shape can be made up for. All is filled anew from the same text, so nothing of the first
-    // pass stays.
+    // Only a wrong shape can be recovered from. The second pass fills everything again from the
+    // same text.
     if !first.is_shape {
         return Err(match body.trim_start().chars().next() {
             None | Some('{') => first.error,
@@ -147,20 +148,20 @@ fn decode_text(
             },
         });
     }
-    // What the first pass made is gone once it is filled anew.
+    // The second pass replaces the result of the first.
     match pass(body, data, extra, Context::new(Mode::Careful, room)) {
         Ok(()) => {
             note_misfit(&first);
             Ok(())
         }
-        // A list of which nothing fits is told by its first element.
+        // For a list without a fitting element, the error is that of its first element.
         Err(second) if first.error.path.starts_with(&second.error.path) => Err(first.error),
         Err(second) => Err(second.error),
     }
 }
 
-/// Says that a part was kept aside. The text names the place and the kinds of value, and quotes none; nor keys that the
-/// server chose.
+/// Logs that a value was kept in `extra`. The text names the path and the kinds of value, and
+/// quotes neither values nor keys that the server chose.
 fn note_misfit(problem: &Failure) {
     #[cfg(feature = "tracing")]
     {
@@ -179,7 +180,7 @@ struct Failure {
     error: DecodeError,
     /// The text is JSON, but not of the declared shape.
     is_shape: bool,
-    /// Where it is, with stars for the keys that the server chose.
+    /// The path, with stars for the keys that the server chose.
     #[cfg(feature = "tracing")]
     declared: String,
 }
@@ -198,7 +199,7 @@ fn pass(
     };
     let result = serde::Deserializer::deserialize_map(&mut json, envelope)
         .and_then(|()| json.end())
-        // Where a part may be missing, too much of it looks like another shape.
+        // Where a part may be missing, exceeding the memory limit looks like another shape.
         .and_then(|()| context.room.check(&context));
     result.map_err(|error| {
         let is_over = context.room.is_over();
@@ -215,7 +216,7 @@ fn pass(
 /// Reads a value from JSON in the shape of the server, as leniently as an answer.
 ///
 /// # Errors
-/// The JSON is of another kind, or lacks a required member; the error names the place.
+/// The JSON is of another kind, or lacks a required member; the error names the path.
 pub fn from_json<T: ApiValue>(json: Value) -> Result<T, DecodeError> {
     let mut value = T::empty();
     fill_from_json(&mut value, &json)?;
@@ -246,7 +247,8 @@ pub(crate) fn decode_data<'a, T: ApiValue>(
     decode_answer(received, &mut Extra::new())
 }
 
-/// As [`decode_data`]; `extra` gets what stands beside that member, and under `data` what of it does not fit.
+/// Like [`decode_data`]; `extra` gets the members beside `data`, and under `data` the values that
+/// do not fit.
 pub(crate) fn decode_answer<'a, T: ApiValue>(
     received: impl Into<Received<'a>>,
     extra: &mut Extra,
@@ -256,8 +258,9 @@ pub(crate) fn decode_answer<'a, T: ApiValue>(
     Ok(value)
 }
 
-/// Decodes an answer that was kept, as the request it belongs to would have: `T` is that request's
-/// [`Output`](crate::request::ApiRequest::Output), and `body` the whole answer with its `data` member.
+/// Decodes a stored answer as its request would: `T` is that request's
+/// [`Output`](crate::request::ApiRequest::Output), and `body` the whole answer with its `data`
+/// member.
 ///
 /// ```
 /// # #[cfg(feature = "pools")]
@@ -271,17 +274,17 @@ pub(crate) fn decode_answer<'a, T: ApiValue>(
 /// # }
 /// ```
 ///
-/// Elements of a list that do not fit are left out; [`Answer::from_body`](crate::stream::envelope::Answer::from_body)
-/// keeps them.
+/// Elements of a list that do not fit are skipped;
+/// [`Answer::from_body`](crate::stream::envelope::Answer::from_body) keeps them.
 ///
 /// # Errors
-/// The body is no JSON object with a `data` member, or that member does not have the shape of `T`; the
-/// error names the place.
+/// The body is not a JSON object with a `data` member, or that member does not have the shape of
+/// `T`; the error names the path.
 pub fn from_answer<T: ApiValue>(body: &[u8]) -> Result<T, DecodeError> {
     decode_data(body)
 }
 
-/// Reads what an answer holds beside its `data` member.
+/// Reads the members of an answer beside its `data` member.
 #[cfg(any(
     feature = "access",
     feature = "cluster",
@@ -295,7 +298,7 @@ pub(crate) fn decode_beside<'a>(received: impl Into<Received<'a>>) -> Result<Ext
     Ok(extra)
 }
 
-/// Takes anything and keeps nothing.
+/// Accepts anything and keeps nothing.
 #[derive(Clone)]
 struct Skip;
 
@@ -317,7 +320,7 @@ impl ApiValue for Skip {
     }
 }
 
-/// Reads an answer with all that stands in it.
+/// Reads an answer with all its members.
 struct Envelope<'a> {
     data: &'a mut dyn ApiValue,
     extra: &'a mut Extra,
@@ -382,7 +385,7 @@ const DATA: &str = "data";
 
 type Json<'a> = serde_json::Deserializer<StrRead<'a>>;
 
-/// The way to a problem, collected while errors travel outwards, so that success pays nothing.
+/// The JSON path of an error, built while the error is returned, so that success costs nothing.
 #[derive(Default)]
 struct ErrorPath {
     /// Innermost first.
@@ -392,25 +395,25 @@ struct ErrorPath {
 
 enum Segment {
     Key(String),
-    /// One of any keys.
+    /// A key of an object with any keys.
     Named(String),
     Index(usize),
 }
 
-/// How much trouble is taken over what does not fit.
+/// The effort for values that do not fit.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mode {
     /// None: an invalid required member ends the pass. Nearly all answers are read this way.
     Straight,
-    /// Whatever can be left out is at hand as JSON while it is read, so that it can be kept aside whole.
+    /// Optional parts are parsed to JSON before they are read, so that they can be kept whole.
     Careful,
 }
 
-/// How much memory what is read may take.
+/// The memory limit of a decode.
 #[derive(Clone)]
 struct Room {
     most: usize,
-    /// `None` once there was not enough.
+    /// `None` once it was exceeded.
     left: Cell<Option<usize>>,
 }
 
@@ -441,9 +444,9 @@ impl Room {
     }
 }
 
-/// What an object's first member takes beside its name and value, and each further one that begins a new node.
+/// The overhead of an object's first member, and of each further one that starts a new node.
 const NODE: usize = 640;
-/// As many go into a node at least.
+/// The minimum of members of a node.
 const NODE_MEMBERS: usize = 6;
 
 struct Context {
@@ -461,7 +464,7 @@ impl Context {
         }
     }
 
-    /// Takes memory for something.
+    /// Counts memory for something.
     fn charge<E: serde::de::Error>(&self, bytes: usize) -> Result<(), E> {
         self.room.take(bytes);
         self.room.check(self)
@@ -488,7 +491,7 @@ impl Context {
         E::custom("unexpected shape")
     }
 
-    /// Offers a target a value that is at hand; what it does not take comes back.
+    /// Offers a parsed value to a target; returns the part that it rejects.
     fn offer(&self, target: &mut dyn ApiValue, value: Value) -> Fit {
         let seed = Seed {
             target,
@@ -505,7 +508,7 @@ impl Context {
 }
 
 impl ErrorPath {
-    /// The way as a text; with something else for the keys that the server chose, if there is something.
+    /// The path as text; with a replacement for the keys that the server chose, if given.
     fn text(&self, named: Option<&str>) -> String {
         let mut path = String::new();
         for segment in self.segments.iter().rev() {
@@ -542,7 +545,8 @@ impl ErrorPath {
     }
 }
 
-/// What is wrong with JSON, without its place and without the value that is wrong: that may be a secret, and long.
+/// The problem with JSON, without its position and without the value, which may be a secret, and
+/// long.
 pub(crate) fn problem_of(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let text = text
@@ -578,18 +582,19 @@ fn describe(value: &Value) -> String {
     }
 }
 
-/// What became of a value.
+/// The result of offering a value to a target.
 enum Fit {
     Whole,
-    /// The target took a part; here is the rest, in the shape of the whole. In an array, null stands for what was taken.
+    /// The target accepted a part; this is the rest, in the shape of the whole. In an array, null
+    /// stands for accepted elements.
     Part(Value),
-    /// As [`Fit::Part`], but there was nothing to take: a list or a map of which no entry fits.
+    /// Like [`Fit::Part`] for a list or a map without a fitting entry.
     NoEntry(Expected, Value),
-    /// The target did not want it; here it is.
+    /// The target rejected it; this is the value.
     Rejected(Expected, Value),
 }
 
-/// The elements of an array that were not taken, each in its place among those that were.
+/// The rejected elements of an array, each in its position.
 #[derive(Default)]
 struct Rest(Vec<Value>);
 
@@ -599,7 +604,7 @@ impl Rest {
         self.0.push(value);
     }
 
-    /// As many as there are elements, if there are any.
+    /// As long as the array, if any element was rejected.
     fn finish(mut self, count: usize) -> Vec<Value> {
         if !self.0.is_empty() {
             self.0.resize(count, Value::Null);
@@ -677,7 +682,7 @@ impl<'de> serde::de::Visitor<'de> for Seed<'_, '_> {
                 Ok(Fit::Whole)
             }
             inside => {
-                // What takes an empty text for an empty hash takes an empty list for one as well.
+                // A target that reads an empty text as an empty hash reads an empty list so, too.
                 let map = matches!(inside, Target::Map(_));
                 let value = Open(context).visit_seq(seq)?;
                 Ok(match value.as_array().is_some_and(Vec::is_empty) && map {
@@ -701,7 +706,7 @@ impl<'de> serde::de::Visitor<'de> for Seed<'_, '_> {
             Target::Map(entries) => {
                 values(&mut |key, fill| entries.add(key, fill), &mut map, context)
             }
-            // A family by itself, apart from the object it belongs to.
+            // An indexed parameter on its own, outside of an object.
             Target::Indexed(members) => values(
                 &mut |key, fill| {
                     if let Ok(index) = key.parse() {
@@ -726,7 +731,7 @@ impl<'de> serde::de::Visitor<'de> for Seed<'_, '_> {
     }
 }
 
-/// What an array with so many elements takes for one more. The first takes a place that is larger.
+/// The memory that one more element takes in an array of so many. The first allocation is larger.
 fn grown(count: usize, element: usize) -> usize {
     match count {
         0 if element <= 1024 => element.saturating_mul(4).saturating_add(ALLOCATION),
@@ -735,7 +740,7 @@ fn grown(count: usize, element: usize) -> usize {
     }
 }
 
-/// Reads any JSON, as far as there is memory for it.
+/// Reads any JSON, within the memory limit.
 struct Open<'c>(&'c Context);
 
 impl<'de> serde::de::DeserializeSeed<'de> for Open<'_> {
@@ -804,7 +809,7 @@ impl<'de> serde::de::Visitor<'de> for Open<'_> {
     }
 }
 
-/// Reads any JSON, as far as there is so much memory for it.
+/// Reads any JSON, within this memory limit.
 pub(crate) fn read_any(json: &[u8], memory: usize) -> Option<Value> {
     let context = Context::new(Mode::Straight, Room::of(memory, memory));
     let mut json = serde_json::Deserializer::from_slice(json);
@@ -813,7 +818,7 @@ pub(crate) fn read_any(json: &[u8], memory: usize) -> Option<Value> {
     Some(value)
 }
 
-/// Reads the elements of an array. One that is null is not there.
+/// Reads the elements of an array. A null element is skipped.
 fn elements<'de, A: serde::de::SeqAccess<'de>>(
     array: &mut dyn Array,
     seq: &mut A,
@@ -822,7 +827,7 @@ fn elements<'de, A: serde::de::SeqAccess<'de>>(
     let mut rest = Rest::default();
     let (mut index, mut taken) = (0, 0);
     loop {
-        // An element that turns out not to exist is taken back.
+        // A rejected element is removed again.
         context.charge(grown(array.count(), array.element_size()))?;
         let target = array.push_empty();
         let fit = match context.mode {
@@ -868,7 +873,7 @@ fn elements<'de, A: serde::de::SeqAccess<'de>>(
     }
 }
 
-/// Reads the values of an object with any keys. One that is null is not there.
+/// Reads the values of an object with any keys. A null value is skipped.
 fn values<'de, A: serde::de::MapAccess<'de>>(
     add: &mut dyn FnMut(&str, Filling<'_>),
     map: &mut A,
@@ -877,7 +882,7 @@ fn values<'de, A: serde::de::MapAccess<'de>>(
     let mut rest = serde_json::Map::new();
     let mut taken = 0;
     while let Some(Key(key)) = map.next_key()? {
-        // The value itself is mostly not larger.
+        // The value itself is usually not larger.
         context.charge(key.len().saturating_add(NODE))?;
         let fit = added(&mut |fill| add(&key, fill), map, context);
         match fit {
@@ -912,7 +917,7 @@ fn values<'de, A: serde::de::MapAccess<'de>>(
 
 type Filling<'f> = &'f mut dyn FnMut(&mut dyn ApiValue) -> bool;
 
-/// Reads a value into a target that stays only if it could be filled.
+/// Reads a value into a new entry, which stays only if it was filled.
 fn added<'de, A: serde::de::MapAccess<'de>>(
     add: &mut dyn FnMut(Filling<'_>),
     map: &mut A,
@@ -934,7 +939,7 @@ fn added<'de, A: serde::de::MapAccess<'de>>(
     });
     match (result, at_hand) {
         (Some(fit), _) => fit,
-        // There is no place for it.
+        // There is no such index.
         (None, Some(value)) => Ok(Fit::Rejected("index", value)),
         (None, None) => Ok(Fit::Rejected("index", map.next_value_seed(Open(context))?)),
     }
@@ -966,19 +971,19 @@ fn members<'de, A: serde::de::MapAccess<'de>>(
     }
 }
 
-/// How far an object was read.
+/// The state of reading an object.
 #[derive(Default)]
 struct State {
-    /// Where the search for the next member starts.
+    /// The start of the search for the next member.
     from: usize,
-    /// A bit for each required member that came.
+    /// A bit for each required member that was read.
     seen: u64,
-    /// A bit for each that came as null.
+    /// A bit for each member that was null.
     nulls: u64,
 }
 
-/// Reads one member of an object. What of it does not fit stays with the object's undeclared members, unless it
-/// has to be there.
+/// Reads one member of an object. A value that does not fit goes to the object's `extra`, unless
+/// the member is required.
 fn member<'de, A: serde::de::MapAccess<'de>>(
     schema: &ObjectSchema,
     fields: &mut [&mut dyn ApiValue],
@@ -1005,7 +1010,7 @@ fn member<'de, A: serde::de::MapAccess<'de>>(
         } else {
             let fit = context.offer(target, map.next_value_seed(Open(context))?);
             if let Fit::NoEntry(..) | Fit::Rejected(..) = fit {
-                // It may be half filled. Every optional member takes this.
+                // It may be half filled. Every optional member accepts null.
                 let _ = target.set_scalar(&Scalar::Null);
             }
             fit
@@ -1021,7 +1026,7 @@ fn member<'de, A: serde::de::MapAccess<'de>>(
         return Ok(());
     };
     match fit {
-        // Null is the same as not there; whether that is an error shows at the end.
+        // Null counts as missing; whether that is an error is decided at the end.
         Fit::Whole | Fit::Rejected(_, Value::Null) => {}
         Fit::Part(value) | Fit::NoEntry(_, value) | Fit::Rejected(_, value) => {
             push_extra(fields, key, value);
@@ -1030,14 +1035,14 @@ fn member<'de, A: serde::de::MapAccess<'de>>(
     Ok(())
 }
 
-/// Keeps what no field holds with the object's undeclared members.
+/// Keeps a value without a field in the object's `extra`.
 fn push_extra(fields: &mut [&mut dyn ApiValue], key: &str, value: Value) {
     if let Some(extra) = extra_of_mut(fields) {
         extra.insert(key.to_owned(), value);
     }
 }
 
-/// Gives an array or an object to a target that lent out no place for it.
+/// Passes an array or an object to a target that accepts any JSON.
 fn store_any(target: &mut dyn ApiValue, value: Value) -> Fit {
     let expected = match target.target() {
         Target::Any(any) => {
@@ -1048,7 +1053,8 @@ fn store_any(target: &mut dyn ApiValue, value: Value) -> Fit {
         Target::Map(_) | Target::Indexed(_) | Target::Object(_) => "object",
         Target::Scalar | Target::Skip | Target::Extra(_) | Target::UnknownKeys(_) => "scalar",
     };
-    // Asking made an optional target ready to be filled; it stays empty. Other fields refuse, rightly.
+    // Asking has filled an optional target with an empty value; this empties it again. Other fields
+    // refuse, correctly.
     let _ = target.set_scalar(&Scalar::Null);
     Fit::Rejected(expected, value)
 }
@@ -1079,7 +1085,7 @@ impl<'de> serde::Deserialize<'de> for Key<'de> {
         json.deserialize_str(KeyVisitor)
     }
 }
-/// A number that may come as a text.
+/// A number that may be written as a text.
 pub(crate) fn count(value: &Value) -> Option<u64> {
     match value {
         Value::Number(number) => number.as_u64(),

@@ -9,15 +9,15 @@ use crate::Secret;
 
 pub use crate::value::problem::Problem;
 
-/// All but the characters that RFC 3986 leaves unreserved: the server splits on `;` and a second
-/// `=` too, and takes `+` for a space.
+/// All characters except the unreserved ones of RFC 3986: the server also splits on `;` and a
+/// second `=`, and reads `+` as a space.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
 
-/// Percent-encodes one value so that no byte of it can be taken for syntax.
+/// Percent-encodes one value so that no byte of it is read as syntax.
 pub(crate) fn escape(value: &str) -> impl std::fmt::Display + '_ {
     utf8_percent_encode(value, ESCAPED)
 }
@@ -48,7 +48,7 @@ impl ParamValue {
         texts.any(|text| text.split(',').any(|name| name == item))
     }
 
-    /// Calls an item of a list otherwise.
+    /// Renames an item of a list.
     fn rename(&mut self, old: &str, new: &str) {
         let texts = match self {
             Self::One(text) => std::slice::from_mut(text),
@@ -102,7 +102,8 @@ impl Params {
         self.0.iter().map(|(key, value)| (&**key, value))
     }
 
-    /// Calls a parameter otherwise, in `delete` too. One that has the new name already stays as it is.
+    /// Renames a parameter, in `delete` too. A parameter that has the new name already stays as it
+    /// is.
     pub(crate) fn rename(&mut self, old: &str, new: &'static str) {
         if self.get(new).is_none()
             && let Some((name, _)) = self.0.iter_mut().find(|(name, _)| name == old)
@@ -114,19 +115,19 @@ impl Params {
         }
     }
 
-    /// Whether nothing was set.
+    /// Whether it is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether an array among them arrives in a JSON body alone: of a form the server makes an array of a lone value by Perl's
-    /// idea of truth.
+    /// Whether one of the arrays can only be sent in a JSON body: in a form, the server makes an
+    /// array of a single value only if Perl reads the value as true.
     pub(crate) fn needs_json(&self) -> bool {
         self.iter().any(|(_, value)| value.is_falsy_array())
     }
 
-    /// A JSON object, fit for a body. Its values are the texts that the form has.
+    /// A JSON object for a body. Its values are the same texts as in the form.
     pub(crate) fn to_json(&self) -> String {
         let members = self.iter().map(|(key, value)| {
             let value = match value {
@@ -138,7 +139,7 @@ impl Params {
         Value::Object(members.collect()).to_string()
     }
 
-    /// The form encoding, fit for a query and for a body alike.
+    /// The form encoding, for queries and bodies.
     #[must_use]
     pub fn encode(&self) -> String {
         let mut out = String::new();
@@ -163,13 +164,13 @@ pub trait ToParam {
     /// The value as the server reads it.
     fn to_param(&self) -> ParamValue;
 
-    /// Whether it is nothing to set.
+    /// Whether there is nothing to set.
     #[doc(hidden)]
     fn is_absent(&self) -> bool {
         false
     }
 
-    /// Why the server would misread or refuse the value.
+    /// The reason why the server would misread or refuse the value.
     #[doc(hidden)]
     fn problem(&self) -> Option<Problem> {
         None
@@ -178,7 +179,7 @@ pub trait ToParam {
 
 impl ToParam for bool {
     fn to_param(&self) -> ParamValue {
-        // Only 0 and 1 are booleans to the server outside of property strings.
+        // Outside of property strings, the server reads only 0 and 1 as booleans.
         ParamValue::One(u8::from(*self).to_string())
     }
 }
@@ -218,7 +219,7 @@ impl<T: ToParam> ToParam for Option<T> {
     }
 }
 
-/// Null sets nothing, an array is sent as one, and an object has no form as a parameter.
+/// Null sets nothing, an array is sent as an array, and an object cannot be a parameter.
 impl ToParam for Value {
     fn is_absent(&self) -> bool {
         self.is_null()
@@ -282,8 +283,8 @@ mod tests {
 
     use super::*;
 
-    /// Reads a form body the way the server does: pairs end at `&` or `;`, a value ends at a second
-    /// raw `=`, `+` is a space.
+    /// Parses a form body as the server does: pairs end at `&` or `;`, a value ends at a second
+    /// unescaped `=`, `+` is a space.
     fn read_like_the_server(body: &str) -> Vec<(String, String)> {
         let text = |raw: &str| {
             let raw = raw.replace('+', " ");

@@ -11,18 +11,18 @@ pub use crate::value::limits::Takes;
 /// An HTTP verb of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Method {
-    /// Reads; parameters travel in the query.
+    /// Reads; parameters are in the query.
     Get,
-    /// Creates something or starts an action; parameters travel in the body.
+    /// Creates something or starts an action; parameters are in the body.
     Post,
-    /// Changes something; parameters travel in the body.
+    /// Changes something; parameters are in the body.
     Put,
-    /// Removes something; parameters travel in the query.
+    /// Removes something; parameters are in the query.
     Delete,
 }
 
 impl Method {
-    /// The verb as it stands in a request line.
+    /// The verb in a request line.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -33,8 +33,8 @@ impl Method {
         }
     }
 
-    /// Whether parameters of this verb go into a form body; the server refuses a body elsewhere
-    /// ([wire protocol §2](crate::guide::wire_protocol)).
+    /// Whether parameters of this verb go into a form body; with other verbs the server refuses a
+    /// body ([wire protocol §2](crate::guide::wire_protocol)).
     #[must_use]
     pub const fn has_body(self) -> bool {
         matches!(self, Self::Post | Self::Put)
@@ -117,23 +117,24 @@ pub struct Endpoint {
     pub permission: Permission,
     /// Names of parameters whose values are never printed.
     pub secrets: &'static [&'static str],
-    /// Parameters that are a list in one text, with what stands between the items where that is not a comma: the
-    /// code that reads them on the server splits them there only.
+    /// Parameters that are a list in one text with a separator other than a comma, which the
+    /// server's code splits only there.
     pub separators: &'static [(&'static str, char)],
-    /// What parameters take, where that is less than their types do: with a name for each, which for numbered ones ends
-    /// in `[n]`. It is what at least one tracked release takes.
+    /// Limits of parameters that are narrower than their types, by name; names of indexed
+    /// parameters end in `[n]`. A value within a limit is accepted by at least one tracked release.
     pub limits: &'static [(&'static str, Takes)],
     /// The parameters that not every release of the endpoint has.
     pub partial: &'static [Partial],
-    /// The parameters that newer releases call otherwise; a client sends the name that the server's release knows.
+    /// Parameters with another name in newer releases; a client sends the name that the server's
+    /// release knows.
     pub renamed: &'static [Renamed],
 }
 
-/// A parameter that came later than its endpoint, or went before it.
+/// A parameter that is newer than its endpoint, or was removed before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Partial {
-    /// Its wire name; an indexed family's ends in `[n]`.
+    /// Its wire name; that of an indexed parameter ends in `[n]`.
     pub name: &'static str,
     /// The first tracked release that has it; `None` if the oldest one does.
     pub since: Option<Release>,
@@ -141,15 +142,15 @@ pub struct Partial {
     pub until: Option<Release>,
 }
 
-/// A parameter that is called otherwise since some release.
+/// A parameter that was renamed in some release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Renamed {
-    /// Its name in a request, and before that release.
+    /// Its name in requests, and before that release.
     pub old: &'static str,
     /// Its name since then.
     pub new: &'static str,
-    /// The first tracked release that calls it so.
+    /// The first tracked release with the new name.
     pub since: Release,
 }
 
@@ -168,7 +169,7 @@ impl Partial {
         Self { name, since, until }
     }
 
-    /// Whether a parameter of the request is meant.
+    /// Whether this is the parameter of that name in a request.
     #[must_use]
     pub fn names(&self, parameter: &str) -> bool {
         match self.name.strip_suffix("[n]") {
@@ -180,8 +181,8 @@ impl Partial {
     }
 }
 
-/// Whether a release lacks what exists from `since` to `until`. What the oldest tracked release has, one before it may
-/// have too.
+/// Whether a release lacks what exists from `since` to `until`. A release before the oldest tracked
+/// one is assumed to have the same as that one.
 pub(crate) fn lacks(release: Release, since: Option<Release>, until: Option<Release>) -> bool {
     since.is_some_and(|since| release < since) || until.is_some_and(|until| release > until)
 }
@@ -202,7 +203,7 @@ pub(crate) fn exists(
 }
 
 impl Endpoint {
-    /// Starts a description; generated code fills in what differs from the usual.
+    /// Starts a description; generated code sets the values that differ from the defaults.
     #[doc(hidden)]
     #[must_use]
     pub const fn new(method: Method, path: &'static str, permission: Permission) -> Self {
@@ -294,8 +295,8 @@ impl fmt::Display for Endpoint {
 
 /// The permissions that a caller needs.
 ///
-/// Paths may hold placeholders: of the request, or, where it has none of that name, of what a value in
-/// it or a row of the answer names. What the schema only hints at is taken from the server's code.
+/// Paths may hold placeholders: of the request, or else of a value in the request or a row of the
+/// answer. Conditions that the schema only hints at are taken from the server's code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Permission {
@@ -303,31 +304,31 @@ pub enum Permission {
     Root,
     /// No login is needed.
     World,
-    /// Any authenticated user, and nothing is checked besides.
+    /// Any authenticated user, without further checks.
     Authenticated,
     /// All of these privileges on the path.
     All(&'static str, &'static [&'static str]),
     /// One of these privileges on the path.
     Any(&'static str, &'static [&'static str]),
-    /// These privileges on the path, but only when the named parameter is given.
+    /// These privileges on the path, but only if the named parameter is given.
     Given(&'static str, &'static str, &'static [&'static str]),
-    /// One of these privileges on `/access/groups`, on a group of the user the request names, or, where a user
-    /// is made, on each group it is made in.
+    /// One of these privileges on `/access/groups`, on a group of the user in the request, or, to
+    /// create a user, on each group of the new user.
     UserGroup(&'static [&'static str]),
-    /// Being the user the request names.
+    /// Being the user in the request.
     SelfUser,
-    /// This privilege on the realm of the user the request names.
+    /// This privilege on the realm of the user in the request.
     UserRealm(&'static str),
-    /// The right to change permissions on the path: `Permissions.Modify`, or what allots such a guest, storage or
-    /// pool.
+    /// The right to change permissions on the path: `Permissions.Modify`, or the privilege to
+    /// allocate such a guest, storage or pool.
     Modify(&'static str),
-    /// Only in some calls: those that have one of the parameters (any call, if none is named), and are
-    /// in the case that the words name (every such call, if there are none).
+    /// Only for some calls: those with one of the parameters (any call, if none is named), and in
+    /// the case that the text describes (every such call, if it is empty).
     When(&'static [&'static str], &'static str, &'static Permission),
-    /// Refuses nothing: what the words name is left out of the answer, or not acted on, where the
-    /// caller lacks this.
+    /// Refuses nothing: without this, the objects that the text names are left out of the answer,
+    /// or skipped.
     Rows(&'static str, &'static Permission),
-    /// A condition that is no privilege, in words.
+    /// A condition that is not a privilege, as text.
     Other(&'static str),
     /// Every one of these.
     And(&'static [Permission]),

@@ -1,4 +1,4 @@
-//! Members of answers that their type does not declare.
+//! Undeclared members of answers.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -10,10 +10,11 @@ use crate::value::secret::{RedactedNames, written};
 
 /// Members of an object that its type does not declare, and parts of declared members that do not fit their types.
 ///
-/// It is used like the [`Map`] of JSON that it holds. Unlike that one, it is safe to print: its `Debug` form shows names,
-/// numbers and texts, but no text whose name or form is that of a secret, and of lists and objects only how long
-/// they are, since those may be a secret that came in another shape than expected. serde leaves out members of such names
-/// and forms too; see [`with_secrets`](crate::value::with_secrets).
+/// It is used like the [`Map`] of JSON that it holds. Unlike that one, it is safe to print: its
+/// `Debug` form shows names, numbers and texts, but no text whose name or form is that of a secret,
+/// and of lists and objects only their length, since those may be a secret in another shape than
+/// expected. serde leaves out members of such names and forms too; see
+/// [`with_secrets`](crate::value::with_secrets).
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Extra(Map<String, Value>);
 

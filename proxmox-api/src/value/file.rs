@@ -1,4 +1,4 @@
-//! Files that are written whole or not at all.
+//! Files that are written completely or not at all.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -9,20 +9,20 @@ use std::time::{Duration, Instant};
 use rustix::fs::OFlags;
 use tempfile::{Builder, NamedTempFile};
 
-/// More links in a row are a circle.
+/// More links in a row are a loop.
 const LINKS: usize = 40;
-/// How long another program may be at work on a file. It may be asking somebody.
+/// The time for which another program may hold a file. It may be asking a person.
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(10);
-/// Bytes of a file that several programs change.
+/// The limit on the size of a file that several programs change, in bytes.
 const LONGEST: u64 = 16 * 1024 * 1024;
 
-/// Where a path leads: to what a symbolic link points to, whether it is there or not.
+/// The target of a path: that of its symbolic link, whether it exists or not.
 pub(crate) fn resolve(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_owned();
     for _ in 0..LINKS {
         match std::fs::read_link(&path) {
-            // A relative one counts from where the link is.
+            // A relative target is relative to the link.
             Ok(target) => path = path.parent().unwrap_or(Path::new("")).join(target),
             Err(_) => return Ok(path),
         }
@@ -30,25 +30,26 @@ pub(crate) fn resolve(path: &Path) -> io::Result<PathBuf> {
     Err(io::Error::other("it is a circle of symbolic links"))
 }
 
-/// A file beside its place, which takes the place when it is complete; removed if it never does.
+/// A temporary file beside a path, which replaces the path when it is complete, and is removed
+/// otherwise.
 #[derive(Debug)]
 pub(crate) struct PartFile {
     file: NamedTempFile,
     place: PathBuf,
 }
 
-/// Who may read a newly created file.
+/// The readers of a new file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Readers {
     /// Its owner.
     Owner,
-    /// As the umask of the process says.
+    /// By the umask of the process.
     AsUsual,
 }
 
 impl PartFile {
-    /// Begins a file. Nobody else has its name, so two that are written at once do not mix, and what stands in its way is
-    /// neither followed nor overwritten.
+    /// Creates the file. Its name is unique, so two of them do not mix, and an existing file or
+    /// link is neither followed nor overwritten.
     pub(crate) fn beside(path: &Path, readers: Readers) -> io::Result<Self> {
         let place = resolve(path)?;
         let mut name = std::ffi::OsString::from(".");
@@ -77,7 +78,7 @@ impl PartFile {
         self.file.as_file()
     }
 
-    /// Puts it to its place, complete and on disk.
+    /// Moves it to its path, complete and on disk.
     pub(crate) fn finish(self) -> io::Result<()> {
         self.file.as_file().sync_all()?;
         self.file.persist(&self.place)?;
@@ -88,14 +89,15 @@ impl PartFile {
 #[cfg(unix)]
 fn usual() -> std::fs::Permissions {
     use std::os::unix::fs::PermissionsExt;
-    // What the process's mask takes away is taken away here too.
+    // The process's umask applies here, too.
     std::fs::Permissions::from_mode(0o666)
 }
 
-/// Changes a text file that several programs change, one after the other. `change` gets the text, empty where there is no
-/// file, and gives the new one, or nothing to leave it. Mode and owner stay; a new file is for its owner alone.
+/// Changes a text file that several programs change, one after the other. `change` gets the text,
+/// empty if there is no file, and returns the new one, or `None` to keep it. Mode and owner are
+/// kept; a new file is readable by its owner only.
 ///
-/// The lock is a file of its own beside it, `<name>.lock`, since the file itself is replaced.
+/// The lock is a separate file beside it, `<name>.lock`, since the file itself is replaced.
 pub(crate) fn change<E: From<io::Error>>(
     path: &Path,
     change: impl FnOnce(&str) -> Result<Option<String>, E>,
@@ -104,7 +106,7 @@ pub(crate) fn change<E: From<io::Error>>(
     let mut name = place.file_name().unwrap_or_default().to_owned();
     name.push(".lock");
     let lock = open_lock(&place.with_file_name(name))?;
-    // Ends with the file, however this function ends.
+    // The lock ends when the file is closed.
     take(&lock, PATIENCE)?;
     let text = read(&place)?.unwrap_or_default();
     let Some(text) = change(&text)? else {
@@ -138,7 +140,7 @@ fn open_lock(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Takes a lock, unless somebody else keeps it for too long: a program that hangs must not make others hang.
+/// Takes a lock, with a time limit, so that a hanging program does not make others hang.
 fn take(lock: &File, patience: Duration) -> io::Result<()> {
     let start = Instant::now();
     loop {
@@ -155,7 +157,7 @@ fn take(lock: &File, patience: Duration) -> io::Result<()> {
     }
 }
 
-/// The text of a file; `None` where there is none.
+/// The text of a file; `None` if it does not exist.
 pub(crate) fn read(path: &Path) -> io::Result<Option<String>> {
     let fits = |found: &std::fs::Metadata| match found.is_file() {
         // What is no file may have no end, or nothing to read until somebody writes.

@@ -1,8 +1,7 @@
 //! Texts with a structure: volume ids, users, addresses, sizes.
 //!
-//! Each type keeps its text exactly as it came and is written back unchanged, so nothing the server
-//! sends is refused or lost; the parts are read on demand, and `None` means that the text does not
-//! have them.
+//! Each type keeps its text unchanged, so nothing from the server is refused or lost. The parts are
+//! read on demand; `None` means that the text does not have them.
 
 use std::cmp::Ordering;
 use std::hash::{Hash, Hasher};
@@ -113,7 +112,7 @@ macro_rules! text_type {
     };
 }
 
-/// What texts have that are equal if they read the same.
+/// The common traits of texts that are equal if their texts are equal.
 macro_rules! plain_text_type {
     ($(#[$meta:meta])* $name:ident) => {
         text_type! {
@@ -147,8 +146,8 @@ macro_rules! plain_text_type {
 plain_text_type! {
     /// A volume: `storage:name`, such as `local:iso/debian.iso` or `local-lvm:vm-100-disk-0`.
     ///
-    /// Where a new disk is described, the name is its size in GiB: `local-lvm:32`. Some places also
-    /// take an absolute path, `none` or `cdrom`, which have no storage.
+    /// In the description of a new disk, the name is its size in GiB: `local-lvm:32`. Some places
+    /// also accept an absolute path, `none` or `cdrom`, which have no storage.
     VolumeId
 }
 
@@ -174,7 +173,8 @@ impl VolumeId {
 
 /// A text that is percent-encoded once more within its parameter, such as SSH keys or the serial number of a disk.
 ///
-/// It is made of the plain text and gives the plain text; what the server sends and is sent is encoded.
+/// It is made from the plain text and returns the plain text; the encoded form is sent and
+/// received.
 ///
 /// ```
 /// use proxmox_api::value::formats::EncodedText;
@@ -186,7 +186,7 @@ impl VolumeId {
 /// ```
 #[derive(Clone)]
 pub struct EncodedText {
-    /// As it came or goes.
+    /// The form that is sent and received.
     encoded: String,
     plain: String,
 }
@@ -211,7 +211,8 @@ impl EncodedText {
         lines.join("\n").into()
     }
 
-    /// The plain text. What is not UTF-8 once it is decoded is replaced by U+FFFD; [`EncodedText::encoded`] has it all.
+    /// The plain text. Bytes that are not UTF-8 after decoding are replaced by U+FFFD;
+    /// [`EncodedText::encoded`] has all of them.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.plain
@@ -257,7 +258,7 @@ impl From<EncodedText> for String {
     }
 }
 
-/// Each is a line.
+/// One line for each.
 impl<T: AsRef<str>> FromIterator<T> for EncodedText {
     fn from_iter<I: IntoIterator<Item = T>>(lines: I) -> Self {
         Self::lines(lines)
@@ -291,7 +292,7 @@ impl std::fmt::Debug for EncodedText {
     }
 }
 
-/// Texts are equal if they read the same; how they are encoded does not matter.
+/// Texts are equal if their plain texts are equal.
 impl PartialEq for EncodedText {
     fn eq(&self, other: &Self) -> bool {
         percent_decode_str(&self.encoded).eq(percent_decode_str(&other.encoded))
@@ -344,7 +345,7 @@ impl ApiValue for EncodedText {
 serde_impls!(EncodedText);
 
 plain_text_type! {
-    /// A user, `name@realm`; a token of one reads `name@realm!token`.
+    /// A user, `name@realm`; for a token `name@realm!token`.
     UserId
 }
 
@@ -363,7 +364,7 @@ impl UserId {
         Some(realm.split_once('!').map_or(realm, |(realm, _)| realm))
     }
 
-    /// The token's name, where the text names a token.
+    /// The token's name, if the text names a token.
     #[must_use]
     pub fn token(&self) -> Option<&str> {
         Some(self.0.rsplit_once('@')?.1.split_once('!')?.1)
@@ -381,7 +382,7 @@ plain_text_type! {
 }
 
 impl DiskKey {
-    /// The disk of this number at a bus, such as `scsi` and 0.
+    /// The disk with this number at a bus, such as `scsi` and 0.
     #[must_use]
     pub fn new(bus: &str, index: u32) -> Self {
         Self(format!("{bus}{index}"))
@@ -393,7 +394,7 @@ impl DiskKey {
         self.0.trim_end_matches(|c: char| c.is_ascii_digit())
     }
 
-    /// The number at the bus, where the key has one.
+    /// The number at the bus, if the key has one.
     #[must_use]
     pub fn index(&self) -> Option<u32> {
         self.0[self.bus().len()..].parse().ok()
@@ -436,7 +437,7 @@ impl From<[u8; 6]> for MacAddr {
 }
 
 plain_text_type! {
-    /// An IP address, of either family. Some places also take a host name or words such as `dhcp`.
+    /// An IP address of either family. Some places also accept a host name or words such as `dhcp`.
     IpAddress
 }
 
@@ -455,8 +456,8 @@ impl From<IpAddr> for IpAddress {
 }
 
 plain_text_type! {
-    /// An address with the length of its network's prefix, such as `10.0.0.5/24`. Some places also take
-    /// a plain address, an alias, or words such as `dhcp`.
+    /// An address with the length of its network's prefix, such as `10.0.0.5/24`. Some places also
+    /// accept a plain address, an alias, or words such as `dhcp`.
     Cidr
 }
 
@@ -467,7 +468,7 @@ impl Cidr {
         self.0.split('/').next()?.parse().ok()
     }
 
-    /// How many leading bits belong to the network.
+    /// The length of the network's prefix in bits.
     #[must_use]
     pub fn prefix(&self) -> Option<u8> {
         let bits = match self.address()? {
@@ -482,7 +483,8 @@ impl Cidr {
 text_type! {
     /// The size of a disk: a number with `K`, `M`, `G` or `T` for powers of 1024, such as `32G`.
     ///
-    /// Sizes compare by their bytes: `1T` is `1024G`. A text that is no size is below all sizes, and compares as a text.
+    /// Sizes compare by their bytes: `1T` is `1024G`. A text that is not a size is less than all
+    /// sizes, and compares as a text.
     DiskSize
 }
 
@@ -510,7 +512,7 @@ impl DiskSize {
         }
     }
 
-    /// A size of so many bytes, written with the largest unit that divides it.
+    /// A size of this many bytes, written with the largest unit that divides it.
     #[must_use]
     pub fn from_bytes(bytes: u64) -> Self {
         let units = [(40, "T"), (30, "G"), (20, "M"), (10, "K")];

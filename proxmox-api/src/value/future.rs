@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 
-/// A future of any kind that can go to another thread.
+/// A boxed future that can move to another thread.
 ///
-/// Requests, operations and the methods of a [`Transport`](crate::transport::Transport) give it.
+/// Requests, operations and the methods of a [`Transport`](crate::transport::Transport) return it.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

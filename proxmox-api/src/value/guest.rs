@@ -1,4 +1,4 @@
-//! The two kinds of guests, and where a guest is.
+//! The two kinds of guests, and their locations.
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// As in paths and resource identifiers: `qemu` or `lxc`.
+    /// The text in paths and resource identifiers: `qemu` or `lxc`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -44,7 +44,7 @@ impl Kind {
     }
 }
 
-/// Reads what [`Kind::as_str`] gives.
+/// Parses the output of [`Kind::as_str`].
 impl std::str::FromStr for Kind {
     type Err = ParseNameError;
 
@@ -62,12 +62,12 @@ impl fmt::Display for Kind {
 
 word_serde!(Kind);
 
-/// Where a guest is.
+/// The location of a guest.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct GuestLocation {
     /// The node it belongs to.
     pub node: String,
-    /// What it is.
+    /// The kind of the guest.
     pub kind: Kind,
 }
 

@@ -1,4 +1,4 @@
-//! Numbered members of one name.
+//! Indexed values of one name.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -7,15 +7,16 @@ use std::ops::{Index, IndexMut};
 use crate::value::api_value::{ApiValue, Expected, Indexed, Scalar, Target, View};
 use crate::value::serialize::generic_serde_impls;
 
-/// The members of a numbered family, such as `net0` and `net2`, by their number.
+/// The values of an indexed parameter, such as `net0` and `net2`, by index.
 ///
-/// It is read and changed as a [`BTreeMap`](std::collections::BTreeMap) is; numbers need no reference. Families are small, and a sorted list
-/// is far less code for each type of value, in this crate and in every program that reads a configuration.
+/// It has the methods of a [`BTreeMap`](std::collections::BTreeMap); indexes need no reference.
+/// These maps are small, and a sorted list is far less code for each type of value, in this crate
+/// and in every program that reads a configuration.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct IndexedMap<T>(Vec<(u8, T)>);
 
 impl<T> IndexedMap<T> {
-    /// A family without members.
+    /// An empty map.
     #[must_use]
     pub const fn new() -> Self {
         Self(Vec::new())
@@ -25,26 +26,26 @@ impl<T> IndexedMap<T> {
         self.0.binary_search_by_key(&number, |(known, _)| *known)
     }
 
-    /// The member of that number.
+    /// The value at that index.
     #[must_use]
     pub fn get(&self, number: impl Borrow<u8>) -> Option<&T> {
         let position = self.position(*number.borrow()).ok()?;
         Some(&self.0[position].1)
     }
 
-    /// The member of that number, to be changed.
+    /// The value at that index, mutable.
     pub fn get_mut(&mut self, number: impl Borrow<u8>) -> Option<&mut T> {
         let position = self.position(*number.borrow()).ok()?;
         Some(&mut self.0[position].1)
     }
 
-    /// Whether there is a member of that number.
+    /// Whether there is a value at that index.
     #[must_use]
     pub fn contains_key(&self, number: impl Borrow<u8>) -> bool {
         self.position(*number.borrow()).is_ok()
     }
 
-    /// Adds a member; gives the one that had the number before.
+    /// Adds a value; returns the previous one at that index.
     pub fn insert(&mut self, number: u8, value: T) -> Option<T> {
         match self.position(number) {
             Ok(position) => Some(std::mem::replace(&mut self.0[position].1, value)),
@@ -55,42 +56,42 @@ impl<T> IndexedMap<T> {
         }
     }
 
-    /// Takes a member out.
+    /// Removes a value.
     pub fn remove(&mut self, number: impl Borrow<u8>) -> Option<T> {
         let position = self.position(*number.borrow()).ok()?;
         Some(self.0.remove(position).1)
     }
 
-    /// How many members there are.
+    /// The number of values.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there is none.
+    /// Whether it is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// All members in the order of their numbers.
+    /// All values in the order of their indexes.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&u8, &T)> + ExactSizeIterator {
         self.0.iter().map(|(number, value)| (number, value))
     }
 
-    /// All members in the order of their numbers, to be changed.
+    /// All values in the order of their indexes, mutable.
     pub fn iter_mut(
         &mut self,
     ) -> impl DoubleEndedIterator<Item = (&u8, &mut T)> + ExactSizeIterator {
         self.0.iter_mut().map(|(number, value)| (&*number, value))
     }
 
-    /// The numbers that are taken, in their order.
+    /// The indexes, in order.
     pub fn keys(&self) -> impl DoubleEndedIterator<Item = &u8> + ExactSizeIterator {
         self.0.iter().map(|(number, _)| number)
     }
 
-    /// The members without their numbers, in their order.
+    /// The values, in the order of their indexes.
     pub fn values(&self) -> impl DoubleEndedIterator<Item = &T> + ExactSizeIterator {
         self.0.iter().map(|(_, value)| value)
     }
@@ -109,7 +110,7 @@ impl<T: fmt::Debug> fmt::Debug for IndexedMap<T> {
 }
 
 /// # Panics
-/// There is no member of that number; [`IndexedMap::get`] does not panic.
+/// There is no value at that index; [`IndexedMap::get`] does not panic.
 impl<T> Index<&u8> for IndexedMap<T> {
     type Output = T;
 
@@ -123,7 +124,7 @@ impl<T> Index<&u8> for IndexedMap<T> {
 }
 
 /// # Panics
-/// There is no member of that number; [`IndexedMap::get`] does not panic.
+/// There is no value at that index; [`IndexedMap::get`] does not panic.
 impl<T> Index<u8> for IndexedMap<T> {
     type Output = T;
 
@@ -134,7 +135,7 @@ impl<T> Index<u8> for IndexedMap<T> {
 }
 
 /// # Panics
-/// There is no member of that number; [`IndexedMap::get_mut`] does not panic.
+/// There is no value at that index; [`IndexedMap::get_mut`] does not panic.
 impl<T> IndexMut<u8> for IndexedMap<T> {
     #[track_caller]
     fn index_mut(&mut self, number: u8) -> &mut T {
@@ -143,7 +144,7 @@ impl<T> IndexMut<u8> for IndexedMap<T> {
 }
 
 /// # Panics
-/// There is no member of that number; [`IndexedMap::get_mut`] does not panic.
+/// There is no value at that index; [`IndexedMap::get_mut`] does not panic.
 impl<T> IndexMut<&u8> for IndexedMap<T> {
     #[track_caller]
     fn index_mut(&mut self, number: &u8) -> &mut T {

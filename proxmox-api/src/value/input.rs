@@ -1,7 +1,7 @@
-//! What setters and required arguments take: integers of any width, texts, references, lists of all kinds, and
-//! `Option`, of which only what is there is set.
+//! Arguments of setters and verbs: integers of any width, texts, references, lists of all kinds,
+//! and `Option`, where `None` sets nothing.
 //!
-//! The last parameter of these traits tells their implementations apart and is always inferred.
+//! The last parameter of these traits distinguishes their implementations and is always inferred.
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet, VecDeque};
@@ -13,19 +13,19 @@ use crate::value::list::{self, List};
 use crate::value::parameter::OneText;
 use crate::value::problem::Problem;
 
-/// One value of type `P`, made of whatever converts to it.
+/// One value of type `P`, or anything that converts to it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no value for what takes `{P}`",
     label = "converts to no `{P}`",
     note = "numbers take integers of any width, texts and types of texts take `&str` and `String`, all take themselves and references"
 )]
 pub trait IntoValue<P, How> {
-    /// The value, or why there is none.
+    /// The value, or the reason why there is none.
     #[doc(hidden)]
     fn into_value(self) -> Result<P, Problem>;
 }
 
-/// One value of type `P` or an `Option` of it; `None` leaves what is set as it is.
+/// One value of type `P` or an `Option` of it; `None` changes nothing.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no value for what takes `{P}`",
     label = "converts to no `{P}`",
@@ -47,7 +47,7 @@ pub trait IntoItems<P, How> {
     fn into_items(self) -> Result<Vec<P>, Problem>;
 }
 
-/// Several values of type `P` or an `Option` of them; `None` leaves what is set as it is.
+/// Several values of type `P` or an `Option` of them; `None` changes nothing.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no list of `{P}`",
     label = "not several of what converts to `{P}`",
@@ -58,14 +58,14 @@ pub trait IntoItemsSetting<P, How> {
     fn into_items_setting(self) -> Result<Option<Vec<P>>, Problem>;
 }
 
-/// What is not one text: an array has no text that stands for it as a whole.
+/// Excludes single texts: an array cannot be given as one text.
 #[diagnostic::on_unimplemented(
     message = "one text is no array",
     note = "an array of one value is written `[value]`"
 )]
 pub trait Several {}
 
-/// How values get in.
+/// The kinds of conversions.
 #[doc(hidden)]
 #[allow(missing_debug_implementations, reason = "never made")]
 pub mod how {
@@ -73,7 +73,7 @@ pub mod how {
 
     /// By `Into`.
     pub enum Plain {}
-    /// As a text of a type that has one.
+    /// As a text of a type that can be parsed.
     pub enum Words {}
     /// As a copy.
     pub enum Copied {}
@@ -287,7 +287,7 @@ where
     }
 }
 
-/// What an item of a list in one text is read as.
+/// The type of an item in a list in one text.
 #[doc(hidden)]
 pub trait Item: Sized {
     fn item(text: &str) -> Result<Self, Problem>;

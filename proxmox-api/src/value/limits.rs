@@ -1,4 +1,5 @@
-//! What parameters and keys take where that is less than their types do, and holding values against it.
+//! Limits of parameters and keys that are narrower than their types, and checks of values against
+//! them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -7,19 +8,19 @@ use regex::Regex;
 use crate::value::encode::ParamValue;
 use crate::value::problem::Problem;
 
-/// The values that a parameter or a key of a property string takes.
+/// The values that a parameter or a key of a property string accepts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Takes {
-    /// Integers from one to the other.
+    /// Integers in this range.
     Integer(i64, i64),
-    /// Numbers from one to the other.
+    /// Numbers in this range.
     Number(f64, f64),
-    /// Texts of so many characters.
+    /// Texts of this many characters.
     Length(u32, u32),
-    /// The numbers of a family's members: 0 to this.
+    /// The indexes of an indexed parameter: 0 to this.
     Index(u8),
-    /// Texts that match one of these as a whole.
+    /// Texts that match one of these patterns as a whole.
     Pattern(&'static [&'static str]),
     /// One of these texts.
     OneOf(&'static [&'static str]),
@@ -27,7 +28,7 @@ pub enum Takes {
     Format(&'static str),
 }
 
-/// What is wrong with a parameter's value.
+/// The problem with a parameter's value.
 pub(crate) fn beyond(
     limits: &[(&'static str, Takes)],
     key: &str,
@@ -52,7 +53,7 @@ pub(crate) fn beyond(
     })
 }
 
-/// The indexes of a family in words.
+/// The accepted indexes of an indexed parameter, as text.
 pub(crate) fn indexes(limits: &[(&'static str, Takes)], family: &str) -> String {
     let own = |name: &str| name.strip_suffix("[n]") == Some(family);
     let last = limits.iter().find_map(|(name, takes)| match takes {
@@ -62,7 +63,7 @@ pub(crate) fn indexes(limits: &[(&'static str, Takes)], family: &str) -> String 
     Takes::Index(last.unwrap_or(u8::MAX)).words()
 }
 
-/// What is wrong with the value of a key.
+/// The problem with the value of a key.
 pub(crate) fn beyond_one(
     limits: &[(&'static str, Takes)],
     key: &str,
@@ -72,7 +73,7 @@ pub(crate) fn beyond_one(
     own.find_map(|(_, takes)| takes.refuse(text))
 }
 
-/// A parameter of a family: its name and its number.
+/// An indexed parameter's name and index.
 fn family(key: &str) -> Option<(&str, &str)> {
     let digits = key.len() - key.trim_end_matches(|c: char| c.is_ascii_digit()).len();
     (digits > 0).then(|| key.split_at(key.len() - digits))
@@ -82,7 +83,7 @@ impl Takes {
     fn refuse(self, text: &str) -> Option<Problem> {
         let fits = match self {
             Self::Integer(least, most) => {
-                // Beyond 64 bits is beyond every bound.
+                // A number beyond 64 bits is beyond every bound.
                 let digits = text.strip_prefix('+').unwrap_or(text);
                 digits
                     .parse::<i64>()
@@ -103,7 +104,7 @@ impl Takes {
         (!fits).then(|| Problem::doubt(text, self.words()))
     }
 
-    /// The accepted values, in words.
+    /// The accepted values, as text.
     fn words(self) -> String {
         match self {
             Self::Integer(i64::MIN, most) => format!("integers up to {most}"),
@@ -124,13 +125,13 @@ impl Takes {
     }
 }
 
-/// Whether a text matches as a whole. A line end after it does no harm, as with the server.
+/// Whether a text matches as a whole. Like the server, it accepts a line end after the text.
 fn matches(pattern: &str, text: &str) -> bool {
-    // A pattern that cannot be read refuses nothing.
+    // A pattern that does not compile refuses nothing.
     Regex::new(&format!("^{pattern}\n?$")).map_or(true, |regex| regex.is_match(text))
 }
 
-/// The values of a named format, in words.
+/// The values of a named format, as text.
 fn words_for(format: &str) -> &'static str {
     match format {
         "disk-size" => "sizes such as `32G`",
@@ -162,7 +163,7 @@ fn words_for(format: &str) -> &'static str {
     }
 }
 
-/// Whether a text is of a named format; nothing for a format that is not known here.
+/// Whether a text is of a named format; `None` for an unknown format.
 fn accepts(format: &str, text: &str) -> Option<bool> {
     let ascii = |text: &str, more: &str| {
         text.chars()
@@ -191,7 +192,7 @@ fn accepts(format: &str, text: &str) -> Option<bool> {
         "mac-addr" => {
             let bytes: Vec<&str> = text.split(':').collect();
             let byte = |part: &&str| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit());
-            // The lowest bit of the first byte is that of groups.
+            // The lowest bit of the first byte marks group addresses.
             let single = |first: &str| u8::from_str_radix(first, 16).is_ok_and(|n| n & 1 == 0);
             bytes.len() == 6 && bytes.iter().all(byte) && single(bytes[0])
         }
@@ -232,7 +233,8 @@ fn accepts(format: &str, text: &str) -> Option<bool> {
     })
 }
 
-/// Whether a text is a network whose prefix has at least so many bits; beyond what an address has takes none.
+/// Whether a text is a network with a prefix of at least this many bits; a minimum above the
+/// address's length accepts none.
 fn cidr(text: &str, least4: u8, least6: u8) -> bool {
     let Some((address, prefix)) = text.split_once('/') else {
         return false;

@@ -1,4 +1,4 @@
-//! Lists that the API writes as one string.
+//! Lists that the API writes as one text.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -9,18 +9,19 @@ use crate::value::api_value::{
 use crate::value::encode::{ParamValue, ToParam};
 use crate::value::problem::Problem;
 
-/// A list that travels as one string.
+/// A list that is sent as one text.
 ///
-/// Reading takes commas, semicolons and white space for separators, as the server's checks do. Writing uses what the
-/// code behind the parameter splits at: a comma nearly everywhere, a space for [what is listed with the
-/// endpoint](crate::value::endpoint::Endpoint::separators), a semicolon inside of property strings. An item that holds a separator
-/// would arrive as several; the request that it is set in says so and is not sent.
+/// Reading accepts commas, semicolons and white space as separators, as the server's checks do.
+/// Writing uses the separator of the code behind the parameter: a comma nearly everywhere, a space
+/// for [those listed with the endpoint](crate::value::endpoint::Endpoint::separators), a semicolon
+/// inside of property strings. An item that holds a separator would arrive as several; a request
+/// with such an item is refused before sending.
 ///
 /// It can be used as the [`Vec`] of its items.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct List<T = String>(pub Vec<T>);
 
-// Hidden, or the page of this type repeats that of `Vec`.
+// Hidden, because the page of this type would repeat that of `Vec`.
 #[doc(hidden)]
 impl<T> Deref for List<T> {
     type Target = Vec<T>;
@@ -37,7 +38,7 @@ impl<T> DerefMut for List<T> {
     }
 }
 
-/// What the server's checks take for the end of an item.
+/// The item separators of the server's checks.
 fn separates(c: char) -> bool {
     matches!(c, ',' | ';' | '\0') || c.is_ascii_whitespace() || c == '\x0b'
 }
@@ -59,7 +60,7 @@ pub(crate) fn separated_by(separator: char, text: &str) -> String {
     list
 }
 
-/// What is wrong with a text that would arrive as several items.
+/// The problem with a text that would arrive as several items.
 pub(crate) fn not_one_item(item: &str) -> Option<Problem> {
     let what = match item.chars().find(|c| separates(*c))? {
         ',' => "a comma",
@@ -177,14 +178,14 @@ impl<T: ApiValue + Clone> ApiValue for List<T> {
     }
 }
 
-/// What is wrong with an item that would arrive as several.
+/// The problem with an item that would arrive as several.
 pub(crate) fn problem(list: &dyn Array) -> Option<Problem> {
     list.iter()
         .filter_map(|item| item.view().text())
         .find_map(|item| not_one_item(&item))
 }
 
-/// Whether a list is the same after it was one text.
+/// Whether a list stays the same as one text.
 pub(crate) fn is_one_text(list: &dyn Array) -> bool {
     list.iter().all(|item| {
         let text = item.view().text().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Lines of logs as the server numbers them.
+//! Lines of logs with the server's numbers.
 
 use serde_json::Value;
 
@@ -34,7 +34,8 @@ impl LogLine {
         }
     }
 
-    /// Whether it is what the server says instead of a log ([wire protocol §8](crate::guide::wire_protocol)).
+    /// Whether it is the server's message for a missing log ([wire protocol
+    /// §8](crate::guide::wire_protocol)).
     pub(crate) fn stands_for_none(&self) -> bool {
         self.number == 1
             && (self.text == "no content" || self.text.starts_with("unable to open file"))

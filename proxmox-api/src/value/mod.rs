@@ -1,4 +1,4 @@
-//! Values as the API writes them: answers, parameters, and the texts in both that have a structure.
+//! Values of the API: answers, parameters, and texts with a structure.
 
 pub(crate) mod address;
 pub mod api_value;

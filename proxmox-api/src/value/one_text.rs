@@ -1,4 +1,4 @@
-//! Values as one text, as property strings and settings hold them.
+//! Values as one text, in property strings and settings.
 
 use std::borrow::Cow;
 
@@ -7,14 +7,14 @@ use crate::value::problem::Problem;
 use crate::value::{list, property_string};
 
 impl View<'_> {
-    /// The value as one text, as property strings and settings hold it; `None` when there is no value or it
-    /// has no such form.
+    /// The value as one text, for property strings and settings; `None` without a value or such a
+    /// form.
     pub(crate) fn text(&self) -> Option<String> {
         match self {
             Self::Scalar(scalar) => scalar.text().map(Cow::into_owned),
             Self::Secret(text) => Some((*text).to_owned()),
             Self::Size(text, _) => Some((*text).to_owned()),
-            // Inside a property string the comma is taken; lists there use the semicolon.
+            // Inside a property string the comma is reserved; lists there use the semicolon.
             Self::List(array) => Some(array.joined(";")),
             Self::Object(object) => property_string::text(*object),
             Self::Absent
@@ -28,7 +28,7 @@ impl View<'_> {
         }
     }
 
-    /// Why the text would not be read as what the value is.
+    /// The reason why the server would misread the text.
     pub(crate) fn problem(&self) -> Option<Problem> {
         match self {
             Self::List(array) => list::problem(*array),

@@ -1,4 +1,4 @@
-//! Enums that keep values they do not know.
+//! Enums that keep unknown values.
 
 use std::fmt;
 
@@ -7,10 +7,10 @@ use crate::value::encode::ParamValue;
 use crate::value::parameter::OneText;
 use crate::value::problem::Problem;
 
-/// A value that this version of the crate has no variant for, kept as the server sent it.
+/// A value that this version of the crate has no variant for, kept unchanged.
 ///
 /// Its content is read through the enum's `as_str`, so that code keeps working when a later version
-/// of the crate gives the value a variant of its own.
+/// of the crate adds a variant for the value.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct UnknownValue(Box<str>);
 
@@ -34,10 +34,10 @@ impl fmt::Debug for UnknownValue {
     }
 }
 
-/// An enum that keeps values it does not know.
+/// An enum that keeps unknown values.
 #[doc(hidden)]
 pub trait OpenEnum: Clone + PartialEq + 'static {
-    /// The texts of the values it knows, and the values themselves, in the same order.
+    /// The texts of the known values, and the values themselves, in the same order.
     const KNOWN_VALUES: (&'static [&'static str], &'static [Self]);
 
     fn unknown(other: UnknownValue) -> Self;
@@ -53,7 +53,7 @@ pub fn text<T: OpenEnum>(value: &T) -> &str {
         return other.text();
     }
     let (texts, values) = T::KNOWN_VALUES;
-    // A loop is a fraction of the code that iterators are, for each enum.
+    // A loop is much less code than iterators, for each enum.
     let mut position = 0;
     while position < values.len() && values[position] != *value {
         position += 1;
@@ -61,7 +61,7 @@ pub fn text<T: OpenEnum>(value: &T) -> &str {
     texts.get(position).copied().unwrap_or_default()
 }
 
-/// The value of a text of the API.
+/// The value for a text of the API.
 #[doc(hidden)]
 #[inline]
 pub fn value<T: OpenEnum>(text: &str) -> T {
@@ -116,8 +116,8 @@ impl<T: OpenEnum> OneText<T> for Enums {
     }
 }
 
-/// What every open enum has, apart from its variants. Of traits that are implemented several times over, for owned and
-/// borrowed texts, the documentation shows one.
+/// The methods and traits of every open enum. Of traits that are implemented several times, for
+/// owned and borrowed texts, the documentation shows one.
 macro_rules! open_enum_impls {
     ($name:ident { $($text:literal $variant:ident),* $(,)? }) => {
         impl Generated for $name {

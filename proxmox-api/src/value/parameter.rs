@@ -1,10 +1,11 @@
-//! Generated values that are one text each, enums and property strings: as parameters they need no code of their own.
+//! Generated values that are one text each, enums and property strings: parameters of these types
+//! share their code.
 
 use crate::value::api_value::{Generated, Kind};
 use crate::value::encode::{ParamValue, ToParam};
 use crate::value::problem::Problem;
 
-/// A kind of which each value is one text.
+/// A kind whose values are one text each.
 #[doc(hidden)]
 pub trait OneText<T>: Kind<T> {
     fn read(text: &str) -> T;

@@ -1,12 +1,12 @@
-//! Settings that were changed and are not applied yet.
+//! Settings with changes that are not applied.
 
 use crate::value::api_value::{ApiValue, Expected, Scalar, Target, View};
 use crate::value::serialize::generic_serde_impls;
 
-/// The new value of a setting whose change is not applied yet, or that the setting is to go.
+/// The new value of a setting whose change is not applied, or its removal.
 ///
-/// The server writes the word `deleted` in the place of the value. A setting whose new value is that very word looks
-/// the same.
+/// The server writes the word `deleted` in place of the value. A setting whose new value is that
+/// word looks the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Pending<T> {
     /// The setting will have this value.
@@ -19,7 +19,7 @@ pub enum Pending<T> {
 const DELETED: &str = "deleted";
 
 impl<T> Pending<T> {
-    /// The new value, unless the setting is to go.
+    /// The new value, unless the setting will be removed.
     #[must_use]
     pub fn value(&self) -> Option<&T> {
         match self {
@@ -37,7 +37,7 @@ impl<T> Pending<T> {
         }
     }
 
-    /// Whether the setting is to go.
+    /// Whether the setting will be removed.
     #[must_use]
     pub fn is_deleted(&self) -> bool {
         matches!(self, Self::Deleted)

@@ -1,14 +1,14 @@
 //! Values that cannot be sent.
 
-/// Why a value cannot be sent.
+/// The reason why a value cannot be sent.
 #[doc(hidden)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// It would arrive as something else; otherwise no release that is known takes it.
+    /// Whether it would be misread; otherwise no known release accepts it.
     pub certain: bool,
-    /// The part that is wrong, where it may be shown.
+    /// The wrong part, if it may be shown.
     pub value: Option<String>,
-    /// What the parameter takes instead; completes "the parameter … takes …".
+    /// The accepted values; completes "the parameter … takes …".
     pub allowed: String,
 }
 
@@ -30,7 +30,7 @@ impl Problem {
     }
 }
 
-/// Where it is noted that something given is no value of its key.
+/// A place to record that an argument is invalid for its key.
 #[doc(hidden)]
 pub trait Refuse {
     fn refuse(&mut self, key: &str, problem: Problem);

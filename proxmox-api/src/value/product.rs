@@ -1,15 +1,15 @@
-//! What differs from one Proxmox product to another on the wire.
+//! Differences between Proxmox products on the wire.
 
 /// Facts about a product that the client needs beside its endpoints.
 #[derive(Debug)]
 pub(crate) struct Product {
-    /// As people write it.
+    /// The product's name.
     pub(crate) name: &'static str,
-    /// The port that its API listens on.
+    /// The port of its API.
     pub(crate) port: u16,
-    /// Where the API lies below the server's address.
+    /// The path of the API below the server's address.
     pub(crate) api: &'static str,
-    /// What tickets begin with, without the colon behind it.
+    /// The prefix of tickets, without the colon behind it.
     pub(crate) ticket: &'static str,
     /// The prefix of a ticket that asks for a second factor.
     pub(crate) challenge: &'static str,
@@ -21,7 +21,7 @@ pub(crate) struct Product {
     pub(crate) token: &'static str,
     /// The separator between the id of an API token and its secret.
     pub(crate) token_separator: char,
-    /// Where a login goes.
+    /// The path of the login.
     pub(crate) login: &'static str,
     /// The service that answers calls, for hints.
     pub(crate) service: &'static str,

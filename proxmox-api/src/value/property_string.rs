@@ -17,7 +17,7 @@ use crate::value::secret::{is_secret, is_secret_text};
 
 pub use crate::value::unknown_keys::{Between, PropertyStringRules, UnknownKeys};
 
-/// A text that is no property string of the wanted kind.
+/// A text that is not a valid property string of its type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PropertyError(String);
 
@@ -48,12 +48,12 @@ pub fn parse(text: &str, into: &mut dyn Object) -> Result<(), PropertyError> {
     }
 }
 
-/// Reads `text`, and keeps it as it is where it does not parse.
+/// Reads `text`, and keeps it unchanged if it does not parse.
 #[doc(hidden)]
 #[inline]
 pub fn read<T: Object>(text: &str) -> T {
     let mut value = T::empty();
-    // A text always fits.
+    // A text is always accepted.
     let _ = set_scalar(&mut value, &text.into());
     value
 }
@@ -95,7 +95,7 @@ impl<T: Object + 'static> OneText<T> for PropertyStrings {
     }
 }
 
-/// A text fits an object that is a property string.
+/// A property string accepts a text.
 pub(crate) fn set_scalar(object: &mut dyn Object, value: &Scalar<'_>) -> Result<(), Expected> {
     let mut result = Ok(());
     object.fields_mut(&mut |schema, fields| {
@@ -168,7 +168,7 @@ fn fill(
         if part.trim().is_empty() {
             continue;
         }
-        // The server takes blanks for a part of the key or value.
+        // The server reads blanks as part of the key or value.
         let part = if strict { part } else { part.trim() };
         parts += 1;
         let (key, value) = match (part.split_once('='), rules.default_key) {
@@ -226,7 +226,7 @@ impl ApiValue for UnknownKeys {
     }
 }
 
-/// Writes `value` as the server reads it, but for secrets.
+/// Writes `value` as the server reads it, without secrets.
 #[doc(hidden)]
 pub fn write(value: &dyn Object, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     match Parts::of(value, Secrets::Hidden) {
@@ -240,7 +240,7 @@ fn to_param(value: &dyn Object) -> ParamValue {
     ParamValue::One(text(value).unwrap_or_default())
 }
 
-/// A property string as the server reads it; nothing for another object.
+/// A property string as the server reads it; `None` for another object.
 pub(crate) fn text(value: &dyn Object) -> Option<String> {
     Some(Parts::of(value, Secrets::Plain)?.join())
 }
@@ -251,7 +251,7 @@ enum Secrets {
     Plain,
     /// They are replaced.
     Hidden,
-    /// They are not there.
+    /// They are left out.
     LeftOut,
 }
 
@@ -269,13 +269,13 @@ impl Secrets {
 /// The parts of a property string.
 struct Parts {
     rules: &'static PropertyStringRules,
-    /// The keys that are set, with their values: the declared ones, and behind them all others.
+    /// The keys that are set, with their values: the declared ones, and then all others.
     pairs: Vec<(String, String)>,
-    /// How many of them are declared.
+    /// The number of declared ones.
     declared: usize,
-    /// The whole, where it could not be understood.
+    /// The whole text, if it did not parse.
     text: Option<String>,
-    /// Members of a parsed form that are no texts.
+    /// Members of the parsed form that are not texts.
     nested: Extra,
     is_parsed_form: bool,
 }
@@ -376,7 +376,7 @@ impl Parts {
         }
         let pairs = &mut self.pairs;
         let find = |pairs: &[(String, String)], key: &str| pairs.iter().position(|(k, _)| k == key);
-        // `virtio=MAC` is what the server itself writes for model=virtio,macaddr=MAC.
+        // The server itself writes `virtio=MAC` for model=virtio,macaddr=MAC.
         for (name, holder, kind) in self.rules.key_aliases {
             let declared = &pairs[..self.declared];
             let (Some(kind), Some(holder)) = (find(declared, kind), find(declared, holder)) else {
@@ -390,7 +390,7 @@ impl Parts {
             let kind = if holder < kind { kind - 1 } else { kind };
             pairs[kind] = ((*name).to_owned(), held);
         }
-        // The default key goes first and bare; a value with `=` in it would be taken for a key.
+        // The default key is first and bare; a value that contains `=` would be read as a key.
         if let Some(default) = self.rules.default_key.and_then(|key| find(pairs, key)) {
             let (key, value) = pairs.remove(default);
             let bare = !value.is_empty() && !value.contains('=');
@@ -406,7 +406,7 @@ impl Parts {
     }
 }
 
-/// The text of `value` once it has the keys of `wanted`; nothing if it has them.
+/// The text of `value` after adding the keys of `wanted`; `None` if it has them.
 pub(crate) fn merged(value: &dyn Object, wanted: &dyn Object) -> Option<String> {
     let mut differs = false;
     value.fields(&mut |_, has| {
@@ -437,7 +437,7 @@ pub(crate) fn merged(value: &dyn Object, wanted: &dyn Object) -> Option<String> 
     Some(parts.join())
 }
 
-/// A property string as JSON: as a text, or in parsed form where the text would be read as something else; nothing for
+/// A property string as JSON: as a text, or in parsed form if the text would be misread; `None` for
 /// another object.
 pub(crate) fn to_json(value: &dyn Object, secrets: bool) -> Option<Value> {
     let secrets = match secrets {
@@ -445,7 +445,7 @@ pub(crate) fn to_json(value: &dyn Object, secrets: bool) -> Option<Value> {
         false => Secrets::LeftOut,
     };
     let parts = Parts::of(value, secrets)?;
-    // White space around a part is not read.
+    // White space around a part is ignored.
     let plain = |(key, value): &(String, String)| {
         let start = match parts.rules.default_key == Some(key) {
             true => value,
@@ -464,7 +464,8 @@ pub(crate) fn to_json(value: &dyn Object, secrets: bool) -> Option<Value> {
     Some(members.into())
 }
 
-/// What would be read as something else, as a comma begins a new key, or is no value that a server takes.
+/// A value that would be misread, for example because a comma starts a new key, or that no server
+/// accepts.
 #[doc(hidden)]
 pub fn problem(value: &dyn Object) -> Option<Problem> {
     let mut found = None;
@@ -475,7 +476,7 @@ pub fn problem(value: &dyn Object) -> Option<Problem> {
     });
     let parts = Parts::of(value, Secrets::Plain)?;
     if parts.text.is_some() {
-        // A text that was not understood is kept as it came, and sent so.
+        // A text that did not parse is kept and sent unchanged.
         return found.filter(|problem| problem.certain);
     }
     if found.as_ref().is_some_and(|problem| problem.certain) {
@@ -514,7 +515,7 @@ pub fn problem(value: &dyn Object) -> Option<Problem> {
     })
 }
 
-/// The worst that is wrong with single keys.
+/// The worst problem of single keys.
 fn problem_of(
     schema: &ObjectSchema,
     rules: &PropertyStringRules,
@@ -542,8 +543,8 @@ fn problem_of(
     doubt
 }
 
-/// What every property string has, apart from its keys. Of the conversions from texts the documentation shows the one
-/// from `&str`.
+/// The methods and traits of every property string, apart from its keys. Of the conversions from
+/// texts the documentation shows the one from `&str`.
 macro_rules! property_string_impls {
     ($name:ident) => {
         impl std::str::FromStr for $name {
@@ -557,7 +558,7 @@ macro_rules! property_string_impls {
             }
         }
 
-        /// The text is not checked here: what cannot be understood is sent as it is.
+        /// The text is not checked here: a text that does not parse is sent unchanged.
         impl From<&str> for $name {
             #[inline]
             fn from(text: &str) -> Self {
@@ -565,7 +566,7 @@ macro_rules! property_string_impls {
             }
         }
 
-        /// As the server reads it, but for secrets, which do not print.
+        /// The form that the server reads, without secrets, which do not print.
         impl fmt::Display for $name {
             #[inline]
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

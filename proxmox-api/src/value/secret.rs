@@ -12,9 +12,9 @@ pub(crate) use redact::{
 };
 pub(crate) use scrub::Scrubber;
 
-/// A password, ticket or key. It prints as `Secret(…)` and is read with [`Secret::expose`].
+/// A password, ticket or key. It prints as `Secret(…)`; [`Secret::expose`] returns its value.
 ///
-/// serde writes it as nothing at all; see [`with_secrets`](crate::value::with_secrets).
+/// serde leaves it out; see [`with_secrets`](crate::value::with_secrets).
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(String);
 

@@ -1,4 +1,4 @@
-//! serde's traits for values of the API, by way of JSON.
+//! serde's traits for values of the API, through JSON.
 
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _};
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
@@ -17,12 +17,12 @@ use crate::value::{decode, list, property_string};
 )]
 pub struct WithSecrets<'a, T>(&'a T);
 
-/// Has a value serialised with the secrets in it.
+/// Serialises a value with its secrets.
 ///
-/// All values of the API have serde's traits, in the names and shapes of the server: undeclared members stand beside the
-/// declared ones, numbered ones have their numbers, and what did not fit is in its place again. What was read
-/// from a server, written and read again is equal. Secrets are left out, so that what is logged or stored by habit
-/// holds none:
+/// All values of the API have serde's traits, in the names and shapes of the server: undeclared
+/// members are beside the declared ones, indexed ones have their numbers, and values that did not
+/// fit are in their place again. A value from a server that is written and read again is equal.
+/// Secrets are left out, so that logs and files contain none by default:
 ///
 /// ```
 /// # #[cfg(feature = "qemu")]
@@ -41,8 +41,8 @@ pub struct WithSecrets<'a, T>(&'a T);
 /// # example().unwrap();
 /// ```
 ///
-/// Reading is as lenient as with an answer of a server. It asks for whatever comes, so it needs a format that
-/// describes itself, such as JSON, TOML or YAML.
+/// Deserialising is as lenient as with an answer of a server. It needs a self-describing format,
+/// such as JSON, TOML or YAML.
 pub fn with_secrets<T: ApiValue>(value: &T) -> WithSecrets<'_, T> {
     WithSecrets(value)
 }
@@ -69,7 +69,7 @@ pub(crate) fn deserialize<'de, T: ApiValue, D: Deserializer<'de>>(
     decode::from_json(json).map_err(D::Error::custom)
 }
 
-/// A value in the shape of the server; nothing for one that is not there, or a secret that is not wanted.
+/// A value in the shape of the server; `None` without a value, or for a secret that is left out.
 pub(crate) fn to_json(view: &View<'_>, secrets: bool) -> Option<Value> {
     let each = |value: &dyn ApiValue| to_json(&value.view(), secrets);
     Some(match view {
@@ -105,7 +105,7 @@ pub(crate) fn to_json(view: &View<'_>, secrets: bool) -> Option<Value> {
     })
 }
 
-/// The members of an object, with what did not fit put back into its place.
+/// The members of an object, with the values that did not fit in their place.
 fn members(object: &dyn Object, secrets: bool) -> Map<String, Value> {
     let mut found = Map::new();
     object.fields(&mut |schema, fields| {
@@ -159,7 +159,8 @@ fn add(
     found.insert(name, written);
 }
 
-/// Puts what did not fit back between what did. What stands in the place of something else is what the program wants.
+/// Puts the values that did not fit back between the others. An existing value in such a place was
+/// set by the program and stays.
 fn put_back(fit: &mut Value, rest: Value) {
     match (fit, rest) {
         (Value::Array(fit), Value::Array(rest)) => {
@@ -212,7 +213,7 @@ macro_rules! serde_impls {
     };
 }
 
-/// As `serde_impls`, for a type with a parameter.
+/// Like `serde_impls`, for a type with a parameter.
 macro_rules! generic_serde_impls {
     ($name:ident) => {
         impl<T: crate::value::api_value::ApiValue + Clone> serde::Serialize for $name<T> {
@@ -304,7 +305,7 @@ macro_rules! variant_serde {
     };
 }
 
-/// serde's traits for what is one word, by `Display` and `FromStr`.
+/// serde's traits for types that are one word, by `Display` and `FromStr`.
 #[allow(unused_macros, reason = "without features there is little to use it")]
 macro_rules! word_serde {
     ($name:ident) => {
@@ -411,7 +412,7 @@ impl Variant {
     }
 }
 
-/// The fields of a record that is read. One that is not there is as good as null; others are passed over.
+/// The fields of a record that is read. A missing one counts as null; unknown ones are skipped.
 pub(crate) struct Fields(Map<String, Value>);
 
 impl Fields {

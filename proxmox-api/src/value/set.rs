@@ -9,7 +9,7 @@ use crate::value::problem::Problem;
 
 pub use crate::value::problem::Refuse;
 
-/// As for values of a server that do not fit.
+/// An invalid argument is kept like a value of a server that does not fit its field.
 impl Refuse for Extra {
     #[cold]
     fn refuse(&mut self, key: &str, problem: Problem) {
@@ -18,7 +18,7 @@ impl Refuse for Extra {
     }
 }
 
-/// Sets what may be left out, if there is a value.
+/// Sets an optional member, if there is a value.
 #[doc(hidden)]
 #[inline]
 pub fn set<P, How>(
@@ -34,7 +34,7 @@ pub fn set<P, How>(
     }
 }
 
-/// Sets a list or array that may be left out, if there is one.
+/// Sets an optional list or array, if there is one.
 #[doc(hidden)]
 #[inline]
 pub fn set_list<P, How, L: From<Vec<P>>>(
@@ -60,7 +60,7 @@ pub fn put<P, How>(slot: &mut P, rest: &mut dyn Refuse, key: &str, value: impl I
     }
 }
 
-/// Sets a list or array that has to be there.
+/// Sets a required list or array.
 #[doc(hidden)]
 #[inline]
 pub fn put_list<P, How, L: From<Vec<P>>>(
@@ -75,7 +75,7 @@ pub fn put_list<P, How, L: From<Vec<P>>>(
     }
 }
 
-/// Sets a numbered member, if there is a value.
+/// Sets an indexed member, if there is a value.
 #[doc(hidden)]
 #[inline]
 pub fn set_member<P, Which, How>(

@@ -1,4 +1,5 @@
-//! A configuration as one value: the parameters that a request takes of it, and differences between two configurations.
+//! A configuration as one value: the parameters that a request accepts of it, and differences
+//! between two configurations.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -12,7 +13,8 @@ use crate::value::problem::Problem;
 use crate::value::serialize::{Field, record};
 use crate::value::{ApiValue, compare, list, property_string};
 
-/// A value that a request of type `R` takes as a whole, by its `settings`; it has `changes` for parts of one.
+/// A value that the `settings` method of a request of type `R` accepts as a whole; its `changes`
+/// method accepts parts.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not hold the settings of `{R}`",
     label = "not what this request sets"
@@ -22,7 +24,7 @@ pub trait Settings<R>: Object {
     #[doc(hidden)]
     const LEFT_OUT: &'static [&'static str];
 
-    /// Arrays that it takes as lists in one text.
+    /// Arrays that it accepts as lists in one text.
     #[doc(hidden)]
     const LISTS: &'static [&'static str] = &[];
 
@@ -38,7 +40,7 @@ pub trait Settings<R>: Object {
     };
 }
 
-/// How a request takes a value.
+/// The way in which a request accepts a value.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub struct Taken {
@@ -48,7 +50,7 @@ pub struct Taken {
 }
 
 impl Taken {
-    /// Whether the request takes the member of this name. Those of numbered members end in `[n]`.
+    /// Whether the request accepts the member of this name. Names of indexed members end in `[n]`.
     pub(crate) fn takes(&self, name: &str) -> bool {
         let is = |other: &&&str| match other.strip_suffix("[n]") {
             Some(family) => name.strip_prefix(family).is_some_and(|index| {
@@ -59,7 +61,7 @@ impl Taken {
         !self.left_out.iter().any(|other| is(&other))
     }
 
-    /// A member as the request takes it.
+    /// A member in the form for the request.
     pub(crate) fn form(&self, name: &str, written: Written) -> Written {
         match written.value {
             ParamValue::Many(texts) if self.lists.contains(&name) => Written {
@@ -75,7 +77,7 @@ impl Taken {
 /// The digest of a configuration.
 pub(crate) const DIGEST: &str = "digest";
 
-/// How a setting is written, and why no server would read it so.
+/// The text of a setting, and the reason why a server would misread it.
 #[derive(Clone, Debug)]
 pub(crate) struct Written {
     pub(crate) value: ParamValue,
@@ -98,13 +100,13 @@ impl Change {
         &self.name
     }
 
-    /// How it is written now; `None` where it is not set.
+    /// Its present text; `None` if it is not set.
     #[must_use]
     pub fn before(&self) -> Option<&ParamValue> {
         self.before.as_ref()
     }
 
-    /// How it is to be written; `None` where it is to be removed.
+    /// Its wanted text; `None` if it is to be removed.
     #[must_use]
     pub fn after(&self) -> Option<&ParamValue> {
         self.after.as_ref().map(|written| &written.value)
@@ -150,10 +152,12 @@ impl fmt::Debug for Change {
     }
 }
 
-/// What has to change for a configuration of type `T` to be another, or to hold what another says.
+/// The changes that turn a configuration of type `T` into another, or make it hold the members of
+/// another.
 ///
-/// A request's `changes` makes them: what is to be set is set, what is to go is named in `delete`, and the digest of the
-/// configuration that was compared has the server refuse them if it was changed in between.
+/// The `changes` method of a request applies them: it sets values, names removed ones in `delete`,
+/// and sends the digest of the compared configuration, so that the server refuses them if it was
+/// changed in between.
 ///
 /// ```
 /// # #[cfg(feature = "qemu")]
@@ -193,7 +197,7 @@ impl<T> Changes<T> {
         self.all.iter()
     }
 
-    /// How many settings differ.
+    /// The number of settings that differ.
     #[must_use]
     pub fn len(&self) -> usize {
         self.all.len()
@@ -205,7 +209,7 @@ impl<T> Changes<T> {
         self.all.is_empty()
     }
 
-    /// Keeps the changes for which `keep` says so.
+    /// Keeps the changes for which `keep` returns true.
     pub fn retain(&mut self, keep: impl FnMut(&Change) -> bool) {
         self.all.retain(keep);
     }
@@ -221,7 +225,7 @@ impl<T> Changes<T> {
         &self.all
     }
 
-    /// The digest of the configuration that is to be changed, if the server gave one.
+    /// The digest of the configuration to change, if the server sent one.
     #[must_use]
     pub fn digest(&self) -> Option<&str> {
         self.digest.as_deref()
@@ -280,22 +284,22 @@ impl<T> IntoIterator for Changes<T> {
     }
 }
 
-/// What differs between two values.
+/// The members that are compared.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Extent {
-    /// Whatever only one of them holds, too.
+    /// All members of both.
     Whole,
-    /// Only what the other says.
+    /// Only the members of the other.
     Said,
 }
 
-/// What has to change for `before` to be `after`.
+/// The changes that turn `before` into `after`.
 #[doc(hidden)]
 pub fn diff<T: Object>(before: &T, after: &T) -> Changes<T> {
     of(before, after, Extent::Whole)
 }
 
-/// What has to change for `before` to hold what `wanted` says.
+/// The changes that make `before` hold the members of `wanted`.
 #[doc(hidden)]
 pub fn drift<T: Object>(before: &T, wanted: &T) -> Changes<T> {
     of(before, wanted, Extent::Said)
@@ -355,7 +359,7 @@ fn compared(
         let old = find(before, name).map(|place| &before[place].1);
         let secret = matches!(new, View::Secret(_)) || crate::value::secret::is_secret(name);
         match (old, new, extent) {
-            // What it is now, the server does not show.
+            // The server does not show the present value.
             (_, View::Secret(_), Extent::Said) => {}
             (Some(old), new, _) if compare::views(old, new) => {}
             (Some(View::Object(old)), View::Object(new), Extent::Said) => {
@@ -388,7 +392,7 @@ fn compared(
     changes
 }
 
-/// All members of an object that are there, by their names on the wire, numbered and undeclared ones among them.
+/// All present members of an object, by their names on the wire, with indexed and undeclared ones.
 fn members<'a>(schema: &ObjectSchema, fields: &[&'a dyn ApiValue]) -> Vec<(String, View<'a>)> {
     let mut found = Vec::new();
     let names = schema.names().map(Some).chain([None]);
@@ -410,7 +414,7 @@ fn members<'a>(schema: &ObjectSchema, fields: &[&'a dyn ApiValue]) -> Vec<(Strin
     found
 }
 
-/// Whether a member that always comes in an answer is as a program's value begins.
+/// Whether a member that answers always have still has its initial value.
 fn is_unsaid(schema: &ObjectSchema, name: &str, view: &View<'_>) -> bool {
     let is_blank = match view {
         View::Scalar(Scalar::Bool(value)) => !value,
@@ -422,7 +426,7 @@ fn is_unsaid(schema: &ObjectSchema, name: &str, view: &View<'_>) -> bool {
     is_blank && schema.required.contains(&name)
 }
 
-/// A member as a parameter; nothing for what has no such form.
+/// A member as a parameter; `None` without such a form.
 fn written(view: &View<'_>) -> Option<Written> {
     let value = match view {
         View::List(items) => ParamValue::One(items.joined(",")),
@@ -448,7 +452,7 @@ pub(crate) fn all(value: &dyn Object) -> Vec<(String, Written)> {
     let mut found = Vec::new();
     value.fields(&mut |schema, fields| {
         let members = members(schema, fields).into_iter();
-        // A text that has to be there and is none was not set; the request has its own.
+        // An empty text of a required member was not set; the request has its own.
         let members = members.filter(|(name, view)| {
             let is_empty = view.text().is_some_and(|text| text.is_empty());
             name != DIGEST && !(is_empty && is_unsaid(schema, name, view))

@@ -1,11 +1,11 @@
-//! Texts of a server on their way to a person.
+//! Printing texts of a server for people.
 
 use std::fmt;
 
-/// More of a text is no help to who reads an error.
+/// The limit on a text in an error, in characters.
 const LONGEST: usize = 1000;
 
-/// The text, cut to what an error shows of it.
+/// The text, shortened to that limit.
 pub(crate) fn shortened(mut text: String) -> String {
     if let Some((end, _)) = text.char_indices().nth(LONGEST) {
         let note = format!("… ({} bytes in all)", text.len());
@@ -16,7 +16,7 @@ pub(crate) fn shortened(mut text: String) -> String {
     text
 }
 
-/// Prints text of a server so that it stays on its line, cannot steer a terminal and has an end.
+/// Prints a text of a server on one line, without terminal control, and with a limit on its length.
 pub(crate) struct OneLine<'a>(pub(crate) &'a str);
 
 impl fmt::Display for OneLine<'_> {
@@ -35,7 +35,7 @@ impl fmt::Display for OneLine<'_> {
     }
 }
 
-/// Prints text with escapes for all that a terminal would act on and a reader would not see.
+/// Prints a text with escapes for all control and invisible characters.
 pub(crate) struct Visible<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Visible<'_> {
@@ -50,7 +50,7 @@ impl fmt::Display for Visible<'_> {
     }
 }
 
-/// Characters without a shape of their own, those that turn the direction of writing among them.
+/// Characters without a glyph, including those that change the direction of text.
 fn is_invisible(c: char) -> bool {
     matches!(
         c,
@@ -66,7 +66,7 @@ fn is_invisible(c: char) -> bool {
     )
 }
 
-/// The server writes a reason phrase as single Latin-1 bytes; one in UTF-8 would come from a proxy.
+/// The server writes a reason phrase as single Latin-1 bytes; a UTF-8 one comes from a proxy.
 pub(crate) fn latin1_or_utf8(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) => text.to_owned(),

@@ -1,4 +1,4 @@
-//! Moments as the API writes them.
+//! Times in the API.
 
 use std::fmt;
 use std::num::TryFromIntError;
@@ -9,9 +9,9 @@ use crate::value::encode::{ParamValue, ToParam};
 use crate::value::input::FromInteger;
 use crate::value::serialize::serde_impls;
 
-/// A moment, in whole seconds since the beginning of 1970 in UTC.
+/// A time, in whole seconds since the beginning of 1970 in UTC.
 ///
-/// Some places give 0 a meaning of their own, such as "never"; their documentation says so.
+/// In some places 0 has a special meaning, such as "never"; their documentation says so.
 ///
 /// ```
 /// use std::time::{Duration, SystemTime};
@@ -26,7 +26,7 @@ use crate::value::serialize::serde_impls;
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// So many seconds after the beginning of 1970.
+    /// This many seconds after the beginning of 1970.
     #[must_use]
     pub const fn from_seconds(seconds: i64) -> Self {
         Self(seconds)
@@ -38,7 +38,7 @@ impl Timestamp {
         self.0
     }
 
-    /// The moment as the standard library has it; `None` if it is beyond what the system's clock can show.
+    /// The time as a `SystemTime`; `None` if it is beyond the range of the system's clock.
     #[must_use]
     pub fn to_system_time(self) -> Option<SystemTime> {
         let distance = Duration::from_secs(self.0.unsigned_abs());
@@ -49,7 +49,7 @@ impl Timestamp {
     }
 }
 
-/// The second that the time lies in.
+/// Rounds down to whole seconds.
 impl From<SystemTime> for Timestamp {
     fn from(time: SystemTime) -> Self {
         let seconds = |distance: Duration| i64::try_from(distance.as_secs()).unwrap_or(i64::MAX);

@@ -1,4 +1,4 @@
-//! The fixed rules of property strings, and what one holds beyond them.
+//! The rules of property strings, and the keys beyond them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,13 +8,13 @@ use crate::value::limits::Takes;
 use crate::value::problem::{Problem, Refuse};
 use crate::value::secret::{RedactedObject, RedactedTexts, is_secret, is_secret_text};
 
-/// Keys of a property string that are not declared.
+/// Undeclared keys of a property string.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct UnknownKeys {
     pub(super) keys: BTreeMap<String, String>,
     pub(super) text: Option<String>,
     pub(super) members: Extra,
-    /// Texts that are no values of their keys.
+    /// Texts that are invalid for their keys.
     pub(super) problem: Option<Problem>,
 }
 
@@ -30,7 +30,7 @@ impl UnknownKeys {
         self.keys.insert(key.into(), value.into());
     }
 
-    /// What an answer in parsed form holds beyond the declared keys. Scalars are written back.
+    /// Members of an answer in parsed form beyond the declared keys. Scalars are written back.
     #[must_use]
     pub fn members(&self) -> &Extra {
         &self.members
@@ -41,13 +41,13 @@ impl UnknownKeys {
         &mut self.members
     }
 
-    /// Whether there is none of it.
+    /// Whether there is nothing beyond the declared keys.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty() && self.text.is_none() && self.members.is_empty()
     }
 
-    /// The whole text, where it could not be understood; it is written back as it came.
+    /// The whole text, if it did not parse; it is written back unchanged.
     #[must_use]
     pub fn text(&self) -> Option<&str> {
         self.text.as_deref()
@@ -88,9 +88,9 @@ pub struct PropertyStringRules {
     pub aliases: &'static [(&'static str, &'static str)],
     /// Keys that set two others: in `virtio=MAC`, (`virtio`, `macaddr`, `model`) sets the MAC and the model.
     pub key_aliases: &'static [(&'static str, &'static str, &'static str)],
-    /// What keys take.
+    /// Limits of keys.
     pub limits: &'static [(&'static str, Takes)],
-    /// What holds between keys.
+    /// Rules between keys.
     pub between: &'static [Between],
 }
 
@@ -98,13 +98,13 @@ pub struct PropertyStringRules {
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub enum Between {
-    /// The key has to be there.
+    /// The key is required.
     Needed(&'static str),
-    /// The key must not be there.
+    /// The key is forbidden.
     Never(&'static str),
-    /// Where the first is there, or true if it is a flag, the second has to be.
+    /// If the first is present, or true if it is a flag, the second is required.
     With(&'static str, &'static str),
-    /// Where the key is true, no other may have a value but 0.
+    /// If the key is true, no other may have a value but 0.
     Alone(&'static str),
 }
 

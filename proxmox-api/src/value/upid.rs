@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 /// A task's identifier: `UPID:node:pid:pstart:starttime:type:id:user:`.
 ///
-/// The form of Proxmox Backup Server, with one field more, is read as well. Printing gives the text
+/// Also reads the form of Proxmox Backup Server, with one more field. Printing returns the text
 /// that was read.
 ///
 /// ```
@@ -32,7 +32,7 @@ pub struct Upid {
     task_id: Option<u64>,
 }
 
-/// Byte positions in the text; it is never longer than [`LONGEST`].
+/// Byte positions in the text, whose length is at most [`LONGEST`].
 type Range32 = (u32, u32);
 
 const LONGEST: usize = 4096;
@@ -44,7 +44,7 @@ impl Upid {
         &self.text
     }
 
-    /// The node the task runs on. Its status and log can be asked for through any node.
+    /// The node that runs the task. Its status and log can be read through any node.
     #[must_use]
     pub fn node(&self) -> &str {
         self.part(self.node)
@@ -56,20 +56,20 @@ impl Upid {
         self.pid
     }
 
-    /// When the process started, in clock ticks since the node booted; guards against a process number
-    /// that is used again.
+    /// The start of the process, in clock ticks since the node booted; distinguishes processes with
+    /// the same number.
     #[must_use]
     pub fn pstart(&self) -> u64 {
         self.pstart
     }
 
-    /// When the task started, in seconds since 1970, by the node's clock.
+    /// The start of the task, in seconds since 1970, by the node's clock.
     #[must_use]
     pub fn starttime(&self) -> u64 {
         self.starttime
     }
 
-    /// What the task does, such as `qmcreate` or `vzdump`.
+    /// The type of the task, such as `qmcreate` or `vzdump`.
     #[must_use]
     pub fn task_type(&self) -> &str {
         self.part(self.task_type)
@@ -88,7 +88,7 @@ impl Upid {
         owner.split_once('!').map_or(owner, |(user, _)| user)
     }
 
-    /// The name of the API token it was started with.
+    /// The name of the API token that started it.
     #[must_use]
     pub fn token(&self) -> Option<&str> {
         self.part(self.user).split_once('!').map(|(_, token)| token)
@@ -171,7 +171,7 @@ impl FromStr for Upid {
 }
 
 fn hexadecimal(digits: &str) -> Result<u64, UpidError> {
-    // `from_str_radix` would take a sign.
+    // `from_str_radix` would accept a sign.
     if !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Err(UpidError("a number in it is not hexadecimal"));
     }
@@ -209,7 +209,7 @@ impl<'de> serde::Deserialize<'de> for Upid {
     }
 }
 
-/// A text that is no task identifier.
+/// A text that is not a task identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UpidError(&'static str);
 

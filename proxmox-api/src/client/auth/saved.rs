@@ -1,4 +1,4 @@
-//! Sessions that outlive the program.
+//! Sessions that are kept between processes.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,11 +9,12 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_enco
 use super::texts::check_user;
 use crate::value::Secret;
 
-/// A login to go on with in another process: who, the ticket, and how old it is.
+/// A login for use in another process: the user, the ticket, and its age.
 ///
-/// [`Client::save_session`](crate::Client::save_session) gives it and
-/// [`ClientBuilder::session`](crate::ClientBuilder::session) takes it. As text, from
-/// [`SavedSession::to_secret`], it is as good as the password for two hours: keep it where nobody else reads.
+/// [`Client::save_session`](crate::Client::save_session) returns it and
+/// [`ClientBuilder::session`](crate::ClientBuilder::session) takes it. Its text, from
+/// [`SavedSession::to_secret`], is as good as the password for two hours: keep it where nobody else
+/// can read it.
 ///
 /// ```
 /// # fn example(text: &str) -> Result<(), Box<dyn std::error::Error>> {
@@ -34,13 +35,13 @@ pub struct SavedSession {
 }
 
 const FIRST_LINE: &str = "proxmox-api session 2";
-/// Wrote values as they were.
+/// The first format, which wrote values unescaped.
 const OLD_FIRST_LINE: &str = "proxmox-api session 1";
-/// Control characters, and what marks an escape.
+/// Control characters, and the escape character.
 const LINE_ENDS: &AsciiSet = &CONTROLS.add(b'%');
 
 impl SavedSession {
-    /// Whose session it is.
+    /// The user of the session.
     #[must_use]
     pub fn user(&self) -> &str {
         &self.user
@@ -52,7 +53,7 @@ impl SavedSession {
         self.obtained
     }
 
-    /// The text that reads back, one `key=value` in a line.
+    /// The session as text for parsing, one `key=value` in each line.
     #[must_use]
     pub fn to_secret(&self) -> Secret {
         let seconds = self
@@ -60,7 +61,7 @@ impl SavedSession {
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default()
             .as_secs();
-        // The server decides what is in them, and a line end would begin another key.
+        // The server chooses the values, and a line end would begin another key.
         let line = |text: &str| utf8_percent_encode(text, LINE_ENDS).to_string();
         let mut text = format!(
             "{FIRST_LINE}\nuser={}\nobtained={seconds}\nticket={}\n",
@@ -99,7 +100,7 @@ impl FromStr for SavedSession {
                 Some(("obtained", value)) => obtained = Some(value),
                 Some(("ticket", value)) => ticket = plain(value),
                 Some(("csrf", value)) => csrf = plain(value),
-                // Of a later form of this text.
+                // A key of a later format.
                 Some(_) => {}
                 None => return wrong("a line is no key=value"),
             }
@@ -131,7 +132,7 @@ impl fmt::Debug for SavedSession {
     }
 }
 
-/// A text that is no saved session. Shows nothing of it.
+/// A text that is not a saved session. Shows nothing of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SavedSessionError(&'static str);
 

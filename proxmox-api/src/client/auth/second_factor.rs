@@ -1,4 +1,4 @@
-//! Answers to the question for a second factor.
+//! Answers to the challenge for a second factor.
 
 use std::fmt;
 use std::panic::AssertUnwindSafe;
@@ -10,7 +10,7 @@ use crate::error::auth::TfaChallenge;
 use crate::value::BoxFuture;
 use crate::value::Secret;
 
-/// An answer to a [`TfaChallenge`]: which kind of factor, and what it gave.
+/// An answer to a [`TfaChallenge`]: the kind of factor, and its value.
 #[derive(Clone)]
 pub struct TfaAnswer {
     kind: String,
@@ -18,27 +18,27 @@ pub struct TfaAnswer {
 }
 
 impl TfaAnswer {
-    /// The six digits of an authenticator app. White space is left out.
+    /// The six digits of an authenticator app. White space is removed.
     pub fn totp(code: impl Into<Secret>) -> Self {
         let code = code.into();
         let digits: String = code.expose().split_whitespace().collect();
         Self::other("totp", digits)
     }
 
-    /// One of the recovery codes, each of which is good once.
+    /// One of the recovery codes, each of which is valid once.
     pub fn recovery(code: impl Into<Secret>) -> Self {
         let code = code.into();
         Self::other("recovery", code.expose().trim())
     }
 
-    /// What a Yubico key types when touched.
+    /// The text that a Yubico key types when touched.
     pub fn yubico(code: impl Into<Secret>) -> Self {
         let code = code.into();
         Self::other("yubico", code.expose().trim())
     }
 
     /// The signed assertion of a WebAuthn authenticator as JSON, made for the challenge in
-    /// [`TfaChallenge::details`]. Talking to the authenticator is up to the program.
+    /// [`TfaChallenge::details`]. The program has to talk to the authenticator.
     pub fn webauthn(assertion: impl Into<Secret>) -> Self {
         Self::other("webauthn", assertion)
     }
@@ -84,7 +84,7 @@ impl Handler {
     }
 
     pub(crate) async fn ask(&self, challenge: &TfaChallenge) -> Result<TfaAnswer, String> {
-        // It is the program's own code, and others wait for what comes of it.
+        // The handler is the program's code and may panic, and other calls wait for its result.
         let answer = AssertUnwindSafe(async { (self.0)(challenge.clone()).await });
         let answer = answer.catch_unwind().await;
         answer.unwrap_or_else(|_| Err("the handler panicked".to_owned()))

@@ -26,7 +26,7 @@ fn ticket(number: usize) -> String {
     )
 }
 
-/// Wants a second factor, and accepts the code 123456.
+/// A server that asks for a second factor, and accepts the code 123456.
 fn two_steps() -> Fake {
     Fake::new(|request| {
         let form = String::from_utf8_lossy(&request.body).into_owned();
@@ -139,7 +139,7 @@ fn answers_are_written_as_the_server_reads_them() {
     }
 }
 
-/// Logs in by OpenID.
+/// A server that logs in by OpenID.
 fn provider() -> Fake {
     let mut number = 0;
     Fake::new(move |request| {

@@ -18,7 +18,7 @@ pub(super) fn check_user(user: &str) -> Result<(), Error> {
     }
 }
 
-/// A user who logs in with a password.
+/// Checks the name of a user who logs in with a password.
 pub(super) fn check_login(user: &str) -> Result<(), Error> {
     if user.contains('!') {
         return Err(Error::config(
@@ -33,7 +33,7 @@ pub(super) fn check_login(user: &str) -> Result<(), Error> {
     check_user(user)
 }
 
-/// The `state` and the `code` a browser brings back from an OpenID provider.
+/// The `state` and the `code` that a browser brings back from an OpenID provider.
 pub(crate) fn read_redirect(url: &str) -> Result<(Secret, Secret), Error> {
     let query = url.split_once('?').map_or("", |(_, query)| query);
     let query = query.split('#').next().unwrap_or_default();
@@ -55,7 +55,7 @@ pub(crate) fn read_redirect(url: &str) -> Result<(Secret, Secret), Error> {
     }
 }
 
-/// The user a ticket is for and when it was made: `PVE:user:time in hexadecimal::signature`.
+/// The user and the time of a ticket: `PVE:user:time in hexadecimal::signature`.
 pub(super) fn read_ticket(ticket: &str) -> Option<(String, SystemTime)> {
     let (plain, _signature) = ticket.split_once("::")?;
     let mut parts = plain.split(':');

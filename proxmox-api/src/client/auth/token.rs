@@ -26,10 +26,10 @@ pub struct ApiToken {
 }
 
 impl ApiToken {
-    /// A token of its id, `user@realm!name`, and its secret.
+    /// A token from its id, `user@realm!name`, and its secret.
     ///
     /// # Errors
-    /// What is wrong with either, and what to do about it. No part of them is repeated.
+    /// The problem with either, and how to fix it. No part of them is repeated.
     pub fn new(id: impl Into<String>, secret: impl Into<Secret>) -> Result<Self, ApiTokenError> {
         let (id, secret) = (id.into(), secret.into());
         check_id(&id)?;
@@ -131,7 +131,7 @@ impl fmt::Debug for ApiToken {
     }
 }
 
-/// What is wrong with an API token. Shows nothing of it.
+/// The problem with an API token. Shows nothing of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ApiTokenError(&'static str);
 

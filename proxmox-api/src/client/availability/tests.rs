@@ -233,7 +233,7 @@ async fn a_parameter_is_sent_by_the_name_that_the_server_has() {
             .filter(|request| request.path.ends_with("/version"));
         assert_eq!(asked.count(), 1, "{release}");
     }
-    // Whoever does not give it does not ask.
+    // The call does not give it, so there is nothing to ask.
     let fake = server("9.3");
     let _ = fake.token_client().execute(call(&CLONE, &["name"])).await;
     assert_eq!(fake.requests().len(), 1);

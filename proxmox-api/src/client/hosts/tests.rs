@@ -9,7 +9,7 @@ use crate::transport::{Transport, TransportError, WireRequest, WireResponse};
 use crate::value::BoxFuture;
 use crate::value::endpoint::Method;
 
-/// What each host does with a request.
+/// The behaviour of a host.
 #[derive(Clone, Copy, Debug)]
 enum Does {
     Answer,
@@ -63,7 +63,7 @@ fn client(fake: &Fake) -> Client {
     builder(fake).build().expect("the settings are complete")
 }
 
-/// Who was asked since the last time.
+/// The hosts that were asked since the last call.
 fn asked(fake: &Fake, seen: &mut usize) -> Vec<String> {
     let requests = fake.requests();
     let new = requests[*seen..].iter().map(|request| {
@@ -355,13 +355,13 @@ async fn a_node_that_left_the_cluster_is_forgotten_and_one_that_was_named_is_not
     ];
     for (cluster, known) in [
         (&all[..], "pve1 10.0.0.2 10.0.0.3 10.0.0.4"),
-        // No answer about nodes is no reason to forget any.
+        // An empty answer about nodes removes none.
         (&[], "pve1 10.0.0.2 10.0.0.3 10.0.0.4"),
         (
             &[all[0], ("pve3", "10.0.0.33"), all[3]],
             "pve1 10.0.0.2 10.0.0.4 10.0.0.33",
         ),
-        // Its address is not known at present.
+        // The answer has no address for it.
         (&[all[0], ("pve4", "")], "pve1 10.0.0.2 10.0.0.4"),
         (&[("pve9", "10.0.0.9")], "pve1 10.0.0.2 10.0.0.9"),
         (&all[..1], "pve1 10.0.0.2"),

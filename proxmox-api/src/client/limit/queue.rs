@@ -1,7 +1,7 @@
 //! The queue of requests: which run, which wait, and which is next.
 //!
-//! All of it is changed by whole operations under one lock, and each gets the time as an argument. So what
-//! concurrent callers can do to it is a sequence of operations, and its tests try sequences.
+//! All changes are whole operations under one lock that get the time as an argument. Concurrent
+//! callers can therefore only produce sequences of operations, and the tests try sequences.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::{Rate, RateLimit, Settings};
 
-/// What a request draws on: requests of one lane go in the order in which they came.
+/// The allowance that a request uses: requests of one lane go in the order in which they came.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Lane {
     pub(super) writes: bool,
@@ -23,11 +23,11 @@ pub(super) struct Lane {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum QueueStatus {
     Granted,
-    /// Nothing changes before this time, if there is one, unless somebody else makes room.
+    /// The request waits; nothing changes before this time unless another request ends.
     Waiting(Option<Instant>),
-    /// The time of the request is over.
+    /// The deadline of the request passed.
     TooLate,
-    /// The server wants a pause that lasts longer than the request has time.
+    /// The server wants a pause that ends after the deadline of the request.
     Held(Duration),
 }
 
@@ -36,30 +36,30 @@ pub(super) struct Queue {
     at_once: usize,
     at_once_per_node: usize,
     under_way: usize,
-    /// How many are under way for a node, where there are any.
+    /// The number of running requests of each node that has any.
     nodes: HashMap<Arc<str>, usize>,
     reads: Option<Bucket>,
     writes: Option<Bucket>,
     together: bool,
-    /// Nothing before this: the server said so.
+    /// No request goes out before this time: the server asked for a pause.
     held: Option<Instant>,
     next: u64,
     lanes: BTreeMap<Lane, BTreeMap<u64, Waiter>>,
-    /// Requests that may go and were not woken yet.
+    /// Requests that were admitted and have not noticed yet.
     granted: BTreeMap<u64, Granted>,
 }
 
 #[derive(Debug)]
 struct Granted {
     writes: bool,
-    /// By how much later the allowance is full because of it.
+    /// The delay that it adds to the time at which the allowance is full.
     cost: Duration,
 }
 
 #[derive(Debug, Default)]
 struct Waiter {
     waker: Option<Waker>,
-    /// What its timer is set to.
+    /// The time of its timer.
     timer: Option<Instant>,
 }
 
@@ -67,7 +67,7 @@ struct Waiter {
 #[derive(Debug)]
 struct Bucket {
     rate: Rate,
-    /// When it will be full again.
+    /// The time at which it is full again.
     full: Option<Instant>,
 }
 
@@ -76,18 +76,18 @@ impl Bucket {
         Self { rate, full: None }
     }
 
-    /// When the next one is available; `None` for now.
+    /// The time at which the next one is available; `None` for now.
     fn ready(&self) -> Option<Instant> {
         let ahead = self.rate.every.saturating_mul(self.rate.burst - 1);
         self.full?.checked_sub(ahead)
     }
 
-    /// Takes one; `unused` are those taken earlier that may come back.
+    /// Takes one; `unused` are those taken earlier that may be returned.
     fn take<'a>(&mut self, now: Instant, unused: impl Iterator<Item = &'a mut Granted>) {
         if let Some(full) = self.full {
             for earlier in unused {
                 let without = full.checked_sub(earlier.cost).unwrap_or(full);
-                // What time has filled up by now does not come back.
+                // The part that has filled up by now is not returned.
                 earlier.cost = full.max(now).saturating_duration_since(without.max(now));
             }
         }
@@ -140,7 +140,7 @@ impl Queue {
         }
     }
 
-    /// The state of a waiting request, whose task is woken when it changes.
+    /// The state of a waiting request, whose task is woken when the state changes.
     pub(super) fn look(
         &mut self,
         lane: &Lane,
@@ -176,7 +176,7 @@ impl Queue {
         QueueStatus::Waiting(until)
     }
 
-    /// A request that is not to go any more leaves the queue.
+    /// Removes a request that is not to be sent.
     pub(super) fn leave(
         &mut self,
         lane: &Lane,
@@ -219,10 +219,10 @@ impl Queue {
         self.dispatch(now, wakers);
     }
 
-    /// Lets nothing out before a time.
+    /// Admits nothing before a time.
     pub(super) fn hold(&mut self, until: Instant, wakers: &mut Vec<Waker>) {
         self.held = Some(self.held.map_or(until, |held| held.max(until)));
-        // Requests with less time than that fail.
+        // Requests with an earlier deadline fail.
         let waiting = self.lanes.values_mut().flat_map(BTreeMap::values_mut);
         wakers.extend(waiting.filter_map(|waiter| waiter.waker.take()));
     }
@@ -234,7 +234,7 @@ impl Queue {
         }
     }
 
-    /// When a lane's next request may go as far as time decides it; `None` if that is since ever.
+    /// The time at which a lane's next request may go; `None` for now.
     fn earliest(&self, lane: &Lane) -> Option<Instant> {
         let bucket = match lane.writes && !self.together {
             true => &self.writes,

@@ -9,7 +9,7 @@ use crate::transport::{Transport, TransportError, WireRequest, WireResponse};
 use crate::value::BoxFuture;
 use crate::value::endpoint::Method;
 
-/// Answers after a second and counts how many requests it has at once.
+/// Answers after a second and counts its concurrent requests.
 #[derive(Debug, Default)]
 struct Slow {
     now: AtomicUsize,
@@ -112,7 +112,7 @@ fn calls(method: Method, count: usize) -> impl Iterator<Item = Call> {
     (0..count).map(move |n| Call::new(method, format!("/pools/p{n}")))
 }
 
-/// How long so many calls take at once.
+/// The duration of that many concurrent calls.
 async fn time_of(client: &Client, calls: impl IntoIterator<Item = Call>) -> f64 {
     let start = Instant::now();
     let mut running = tokio::task::JoinSet::new();
@@ -142,7 +142,7 @@ async fn reads_have_another_allowance_than_writes() {
     near(time_of(&client, calls(Method::Delete, 20)).await, 0.0);
     assert_eq!(client.limit_waits(), LimitWaits::default());
     near(time_of(&client, calls(Method::Post, 50)).await, 5.0);
-    // The reads of five seconds are there by now.
+    // The allowance of five seconds for reads is available by now.
     near(time_of(&client, calls(Method::Get, 83 + 100)).await, 6.0);
 
     let waits = client.limit_waits();
@@ -244,7 +244,7 @@ async fn calls_that_are_given_up_keep_no_permit() {
         for n in 0..2000 {
             let path = format!("/nodes/pve{}/qemu/{n}", n % 5);
             let call = client.execute(Call::new(Method::Get, path));
-            // Some are under way by then, most wait.
+            // Some are running by then, most wait.
             let time = Duration::from_millis((n * 7 + round) % 900);
             running.spawn(tokio::time::timeout(time, call));
         }
@@ -252,7 +252,7 @@ async fn calls_that_are_given_up_keep_no_permit() {
             assert!(result.expect("no panic").is_err());
         }
     }
-    // It counts what is dropped as still under way.
+    // It counts dropped requests as still running.
     slow.now.store(0, Ordering::SeqCst);
     slow.most.store(0, Ordering::SeqCst);
     let start = Instant::now();

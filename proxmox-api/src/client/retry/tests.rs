@@ -38,7 +38,7 @@ impl Fault {
     }
 }
 
-/// Fails so often and accepts everything then.
+/// Fails that many times and accepts everything then.
 fn failing(fault: Fault, times: usize) -> Fake {
     let mut left = times;
     Fake::new(move |_| {

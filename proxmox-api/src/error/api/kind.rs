@@ -11,9 +11,9 @@ macro_rules! kinds {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// The meaning of a refusal, for a program.
         ///
-        /// Recognised from the status where that is telling and from the server's sentence where it is not
-        /// ([wire protocol §6](crate::guide::wire_protocol)), by one table of patterns. The text itself stays available in
-        /// [`ApiError::message`](super::ApiError::message).
+        /// Derived from the status, or from the server's text where the status does not tell ([wire
+        /// protocol §6](crate::guide::wire_protocol)), by one table of patterns. The text itself is
+        /// in [`ApiError::message`](super::ApiError::message).
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum ErrorKind {
@@ -25,95 +25,97 @@ macro_rules! kinds {
 }
 
 kinds! {
-    /// The thing the call is about is not there.
+    /// The object of the call does not exist.
     NotFound,
-    /// A thing of that name or number is there already.
+    /// An object of that name or number exists already.
     AlreadyExists,
     /// The guest runs already.
     AlreadyRunning,
     /// The guest does not run.
     NotRunning,
-    /// The guest runs, and must not for this.
+    /// The guest runs, and must be stopped for this.
     Running,
-    /// Nothing is to be done: it is that way already.
+    /// Nothing to do: it is in the wanted state already.
     NoChange,
-    /// It is in use by something else: another guest, a snapshot, high availability.
+    /// It is in use by another guest, a snapshot or high availability.
     InUse,
     /// The thing is protected from being changed or removed.
     Protected,
     /// The guest is locked by another operation, such as a backup, or the network configuration by somebody else.
     Locked,
-    /// Another operation held a lock for too long. Trying again later helps.
+    /// Another operation held a lock for too long. A later attempt can succeed.
     LockTimeout,
-    /// The network configuration has changes that were not applied yet; apply or roll back first.
+    /// The network configuration has changes that are not applied; apply or roll back first.
     PendingChanges,
     /// The cluster has no quorum, so nothing can be changed.
     NoQuorum,
     /// The guest agent is not configured or does not answer.
     AgentNotRunning,
-    /// The guest agent did not answer in time, as while its guest starts. It may have carried out the request.
+    /// The guest agent did not answer in time, for example while its guest starts. It may have
+    /// carried out the request.
     AgentTimeout,
     /// The virtual machine's process did not answer in time. It may have carried out the request.
     MonitorTimeout,
-    /// Something on the server took too long, and it may go on there.
+    /// An operation on the server took too long, and may continue there.
     Timeout,
     /// The operation was interrupted on the server.
     Interrupted,
-    /// The configuration changed since it was read; the `digest` given is out of date.
+    /// The configuration changed since it was read; the given `digest` is out of date.
     ConfigChanged,
     /// A privilege is missing; see [`ApiError::missing_permission`](super::ApiError::missing_permission).
     PermissionDenied,
-    /// Only `root@pam` may do it, with a ticket; no privilege helps, and no token of that user.
+    /// Only `root@pam` may do it, with a ticket; neither privileges nor tokens suffice.
     RootOnly,
     /// The endpoint does not accept API tokens.
     NeedsTicket,
-    /// No valid ticket or token came with the request. The server does not tell an expired one from a
-    /// wrong one.
+    /// The request had no valid ticket or token. The server does not distinguish an expired one
+    /// from a wrong one.
     Unauthorized,
-    /// The ticket this client holds ran out and it has no password to get another.
+    /// The ticket of this client expired and it has no password to get another.
     TicketExpired,
     /// The CSRF prevention token was missing or wrong.
     InvalidCsrf,
-    /// The server knows no such path, or not with this verb, or a value in the path is not what it expects there.
-    /// It may be older than the endpoint.
+    /// The server has no such path, or not with this verb, or a value in the path does not match
+    /// its pattern. The server may be older than the endpoint.
     UnknownMethod,
-    /// The release replaced the call by others, as groups of high availability by rules.
+    /// The release replaced the call, for example groups of high availability by rules.
     Replaced,
     /// One or more parameters were refused; see [`ApiError::errors`](super::ApiError::errors).
     ParameterVerification,
-    /// The request does not fit the state of the server; only the text says how.
+    /// The request does not fit the state of the server; the text says why.
     InvalidParameter,
-    /// This guest, storage or server cannot do it.
+    /// This guest, storage or server does not support it.
     NotSupported,
-    /// The name has a meaning of its own on the server.
+    /// The name is reserved on the server.
     ReservedName,
-    /// A disk or device is bound to its node.
+    /// A disk or device is local to its node.
     NotShared,
-    /// The storage is disabled, not online, or not there on the node.
+    /// The storage is disabled, not online, or not available on the node.
     StorageUnavailable,
-    /// No room is left, or no number.
+    /// No space is left, or no number.
     NoSpace,
-    /// The node named in the path cannot be reached or does not exist. With status 596 and above the work
-    /// may go on there.
+    /// The node in the path cannot be reached or does not exist. With status 596 and above the
+    /// operation may continue there.
     NodeUnreachable,
     /// The request is larger than the server reads.
     TooLarge,
     /// Too many requests; see [`ApiError::retry_after`](super::ApiError::retry_after).
     RateLimited,
-    /// The server or a proxy before it cannot serve requests at the moment.
+    /// The server or a proxy before it cannot serve requests now.
     Unavailable,
-    /// The server points elsewhere. Redirections are not followed.
+    /// The server redirects elsewhere. Redirections are not followed.
     Redirected,
     /// The answer does not come from a Proxmox VE API, for instance a web page.
     NotTheApi,
-    /// Something below the API failed: a program, a file, a device, another service. The text says which.
+    /// Something below the API failed: a program, a file, a device, another service. The text names
+    /// it.
     Internal,
-    /// Anything else; the text says what.
+    /// Anything else; see the text.
     Other,
 }
 
 impl ErrorKind {
-    /// The meaning of a sentence of the server, as found in errors and as the end of failed tasks.
+    /// The kind for a text of the server, as found in errors and as the status of failed tasks.
     #[must_use]
     pub fn of_text(text: &str) -> Self {
         Self::find(Refusal::Text, text)
@@ -125,7 +127,7 @@ impl ErrorKind {
         {
             let mut texts = errors.values();
             return match (texts.next(), texts.next()) {
-                // A single parameter error can carry what other calls answer as a sentence.
+                // A single parameter error can have the text that other calls answer as a message.
                 (Some(text), None) => Self::find(Refusal::Parameter, text),
                 _ => Self::ParameterVerification,
             };

@@ -255,7 +255,7 @@ fn no_form_in_which_a_server_repeats_a_secret_is_shown() {
     let secret = "p\u{e4}ss \"w0rd/";
     let scrubber = Scrubber::new([secret]);
     let bodies = [
-        // The name of a parameter, a web page, plain text beyond what is shown of it.
+        // The name of a parameter, a web page, plain text longer than the excerpt.
         r#"{"errors":{"p\u00e4ss \"w0rd\/":"no such parameter"}}"#.to_owned(),
         "<html><title>p&#228;ss &quot;w0rd/</title>".to_owned(),
         format!("{}{secret} and more", "x".repeat(1995)),

@@ -12,11 +12,11 @@ use crate::transport::{TransportError, WireRequest, WireResponse};
 #[derive(Default)]
 struct Machine {
     files: BTreeMap<String, Vec<u8>>,
-    /// Answers of exec-status that are still to come, by process.
+    /// Pending answers of exec-status, by process.
     ends: BTreeMap<usize, Vec<String>>,
     started: usize,
     pings_until_up: usize,
-    /// Whether files are read in one piece only.
+    /// Whether files can only be read as a whole.
     old: bool,
 }
 
@@ -38,7 +38,7 @@ fn pairs(text: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-/// As Perl writes bytes into JSON: a character for each.
+/// Bytes as Perl writes them into JSON: one character for each.
 fn as_characters(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| char::from(*byte)).collect()
 }
@@ -66,7 +66,7 @@ impl Machine {
                 self.started += 1;
                 let input = one("input-data");
                 let end = self.run(&all("command"), &input);
-                // It takes a while.
+                // The program runs for a while.
                 let running = r#"{"data":{"exited":0}}"#.to_owned();
                 self.ends.insert(self.started, vec![end, running]);
                 ok(format!(r#"{{"data":{{"pid":{}}}}}"#, self.started))
@@ -89,7 +89,7 @@ impl Machine {
                     serde_json::json!({ "content": as_characters(file), "bytes-read": file.len() })
                 } else {
                     let offset: usize = one("offset").parse().expect("a number");
-                    // As if the agent gave less than it is asked for.
+                    // The agent returns less than it is asked for.
                     let end = file.len().min(offset + 100_000);
                     serde_json::json!({
                         "content": STANDARD.encode(&file[offset..end]),
@@ -296,7 +296,7 @@ async fn addresses_that_others_can_reach() {
 
 const REFUSED: &str = r#"{"data":{"result":{"error":{"class":"CommandNotFound","desc":"Command guest-ping has been disabled"}}}}"#;
 
-/// What the agent refused.
+/// The refusal of the agent.
 fn refused<T: fmt::Debug>(result: Result<T, Error>) -> String {
     match result {
         Err(Error::Guest(error)) => match error.reason() {

@@ -1,9 +1,11 @@
-//! An answer with a whole file in it, read as it comes, so that what is in memory is the file and not its JSON.
+//! Reading of an answer that contains a whole file, while it arrives, so that memory holds the file
+//! and not its JSON.
 
-/// What an answer says besides the file, at most.
+/// The limit on the answer apart from the file.
 const MOST_BESIDE: usize = 64 * 1024;
 
-/// Takes the content of a file out of the answer of a release that gives it as text, a character for each byte.
+/// Extracts the content of a file from the answer of a release that sends it as text, one character
+/// for each byte.
 pub(super) struct WholeFile {
     /// The answer with an empty content.
     rest: Vec<u8>,
@@ -11,16 +13,16 @@ pub(super) struct WholeFile {
     most: usize,
     depth: usize,
     place: Place,
-    /// Where in the rest the last text begins.
+    /// The start of the last text in the rest.
     text: usize,
-    /// Whether what comes is the value of `data`, and of `content` in it.
+    /// Whether the next value is that of `data`, and of `content` in it.
     in_data: bool,
     is_content: bool,
-    /// Bytes of an escape or of a character that is not complete.
+    /// Bytes of an incomplete escape or character.
     open: Vec<u8>,
-    /// The first half of a character that is escaped in two.
+    /// The first half of a surrogate pair.
     half: Option<u16>,
-    /// Whether there was a character that is no byte, so that the content is taken for text.
+    /// Whether a character was beyond a byte, so that the content is read as text.
     is_text: bool,
 }
 
@@ -32,17 +34,17 @@ enum Place {
     Content,
 }
 
-/// Why an answer is not read on.
+/// The reason why reading stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TooMuch {
-    /// The file is longer than it may be.
+    /// The file is longer than the limit.
     File,
-    /// There is more in the answer than a file.
+    /// The answer holds more than a file.
     Beside,
 }
 
 impl WholeFile {
-    /// One of so many bytes at most.
+    /// For a file of so many bytes at most.
     pub(super) fn new(most: usize) -> Self {
         Self {
             rest: Vec::new(),
@@ -122,7 +124,7 @@ impl WholeFile {
         }
     }
 
-    /// Takes what stands for itself, or one escape of a byte; how much that was.
+    /// Reads unescaped bytes, or one escape of a byte; returns how many.
     fn in_a_row(&mut self, bytes: &[u8]) -> usize {
         let plain = |byte: &u8| byte.is_ascii() && !matches!(byte, b'"' | b'\\');
         let count = bytes.iter().take_while(|byte| plain(byte)).count();
@@ -201,7 +203,7 @@ impl WholeFile {
         }
     }
 
-    /// A character, or the half of one.
+    /// A UTF-16 code unit.
     fn unit(&mut self, unit: u16) {
         if let Some(half) = self.half.take() {
             match char::decode_utf16([half, unit]).next() {
@@ -267,7 +269,7 @@ mod tests {
                     _ => text.push_str(serde_json::to_string(&c).expect("JSON").trim_matches('"')),
                 }
                 if c == '"' && way == 2 {
-                    // It was trimmed too far.
+                    // Too much was trimmed.
                     let end = text.trim_end_matches('\\').len();
                     text.truncate(end);
                     text.push_str("\\\"");

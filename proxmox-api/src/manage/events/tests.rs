@@ -137,7 +137,7 @@ proptest! {
         let text = utc(seconds);
         let number = |range: std::ops::Range<usize>| text[range].parse::<u64>().expect("digits");
         let (year, month, day) = (number(0..4), number(5..7), number(8..10));
-        // Counting the days from 1970 to that date the slow way gives the number back.
+        // Counting the days from 1970 to that date one by one gives the number back.
         let leap = |year: u64| {
             year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
         };
@@ -279,7 +279,7 @@ async fn a_node_that_cannot_be_asked_is_asked_again() {
     lists.set(rows(80..105), rows(25..105), "");
     assert_eq!(count(&mut watch).await, 10);
 
-    // Whoever goes on from the cursor does not miss them either, even if it stops in the middle.
+    // A watch that is resumed from the cursor does not miss them either, even if it stops halfway.
     let kept = watch.cursor().expect("it has looked").to_json();
     let mut watch = Watch::resume(&client, State::from_json(&kept).expect("a cursor"));
     *reachable.lock().expect("no test panics with it") = true;
@@ -305,7 +305,7 @@ async fn whoever_stops_waiting_loses_nothing() {
     for round in 1..=20_u32 {
         let rows = (1..=round).map(|n| task_row(n, "pve1", true).1).collect();
         lists.set(rows, Vec::new(), "");
-        // Now and then somebody waits for less time than a look takes, or than lies between two.
+        // Sometimes the caller waits for less time than a poll takes, or than the interval.
         let next = tokio::time::timeout(Duration::from_secs(2), StreamExt::next(&mut watch));
         match next.await {
             Ok(event) => {
@@ -315,7 +315,7 @@ async fn whoever_stops_waiting_loses_nothing() {
             Err(_) => gave_up += 1,
         }
     }
-    // No single wait is as long as the time between two looks.
+    // No single wait is as long as the interval between two polls.
     assert!(told > 5 && gave_up > 2, "{told} told, {gave_up} gave up");
     told += watch.poll().await.expect("the server answers").len();
     assert_eq!(told, 40);
@@ -362,11 +362,11 @@ async fn a_cursor_in_the_middle_of_a_burst_goes_on_with_the_next_event() {
     assert_eq!(upids.len(), 10, "each is told once");
 }
 
-/// A cluster whose answers can be set one by one, by the start of the path.
+/// A cluster with an answer for each path prefix.
 #[derive(Clone, Default)]
 struct Cluster(Arc<Mutex<Scripted>>);
 
-/// Status, reason and body by the start of the path.
+/// Status, reason and body by path prefix.
 type Scripted = BTreeMap<String, (u16, &'static str, String)>;
 
 impl Cluster {
@@ -388,7 +388,7 @@ impl Cluster {
         Fake::new(move |request| {
             let answers = cluster.0.lock().expect("no test panics with it");
             let path = request.path.strip_prefix("/api2/json").unwrap_or_default();
-            // The longest start that fits.
+            // The longest matching prefix.
             let fits = answers
                 .iter()
                 .rev()
@@ -450,7 +450,7 @@ async fn a_node_that_blinks_is_all_that_is_told() {
     let mut watch = Watch::new(&fake.token_client());
     assert!(kinds(&mut watch).await.is_empty());
 
-    // Its guests are unknown and nameless then, and its tasks are no more on the cluster's list.
+    // Its guests are unknown and nameless then, and its tasks are not on the cluster's list.
     let away = [
         node_row("a", "online"),
         node_row("b", "offline"),
@@ -473,7 +473,7 @@ async fn a_node_that_blinks_is_all_that_is_told() {
         "a node that is away is not asked"
     );
 
-    // It is back, and its tasks only a look later.
+    // It is back, and its tasks one poll later.
     let rows = two_nodes(&cluster);
     cluster.set("/cluster/tasks", &format!("[{}]", of_a.join(",")));
     cluster.refuse("/nodes/b", 595, "No route to host");
@@ -481,7 +481,7 @@ async fn a_node_that_blinks_is_all_that_is_told() {
     two_nodes(&cluster);
     assert!(kinds(&mut watch).await.is_empty());
 
-    // What did happen meanwhile is told as soon as it is known.
+    // Changes meanwhile are reported as soon as they are known.
     cluster.set("/cluster/resources", &format!("[{}]", away.join(",")));
     assert_eq!(kinds(&mut watch).await, ["node.offline"]);
     let stopped = rows.join(",").replace("running", "stopped");
@@ -510,7 +510,7 @@ async fn a_look_takes_some_seconds_whatever_is_away() {
         .expect("complete settings");
     let mut watch = Watch::new(&client);
     watch.poll().await.expect("it answers");
-    // All of them are away, and nobody has noticed.
+    // All of them are offline, and the server has not noticed.
     cluster.set("/cluster/tasks", "[]");
     for _ in 0..3 {
         let (start, before) = (tokio::time::Instant::now(), fake.requests().len());
@@ -545,7 +545,7 @@ async fn what_one_may_not_see_any_more_was_not_removed() {
     let rows = two_nodes(&cluster);
     let mut watch = Watch::new(&cluster.server().token_client());
     assert!(kinds(&mut watch).await.is_empty());
-    // All rights are taken away but for the number of nodes and which guest numbers are free.
+    // All rights are revoked except for the list of nodes and the free guest numbers.
     cluster.set("/cluster/resources", "[]");
     cluster.set("/cluster/tasks", "[]");
     cluster.refuse("/cluster/nextid", 400, "Parameter verification failed.");
@@ -566,7 +566,7 @@ async fn what_one_may_not_see_any_more_was_not_removed() {
     for _ in 0..3 {
         assert!(kinds(&mut watch).await.is_empty());
     }
-    // One guest is removed meanwhile, and a storage; that can be found out.
+    // Meanwhile a guest and a storage are removed, which can be found out.
     cluster.set("/cluster/nextid?vmid=101", "101");
     cluster.refuse("/storage", 500, "storage 'nfs' does not exist");
     assert_eq!(
@@ -582,7 +582,7 @@ async fn what_one_may_not_see_any_more_was_not_removed() {
     cluster.set("/cluster/tasks", &format!("[{}]", tasks.join(",")));
     cluster.set("/nodes/b/tasks", r#"{"status":"running"}"#);
     assert!(kinds(&mut watch).await.is_empty());
-    // A node leaves, with what it had.
+    // A node leaves, with its guests and storages.
     cluster.set(
         "/cluster/resources",
         &format!("[{}]", node_row("a", "online")),
@@ -599,7 +599,8 @@ async fn a_task_list_that_is_cut_short_is_told_once() {
     lists.set((1..=25).map(row).collect(), Vec::new(), "");
     let mut watch = Watch::new(&lists.server().token_client());
     watch.poll().await.expect("the server answers");
-    // Newer ones push the first out; then the right to see those of others is lost, and comes back.
+    // Newer tasks push the first one out; then the right to see those of others is revoked and
+    // granted again.
     lists.set((11..=35).map(row).collect(), Vec::new(), "");
     assert_eq!(watch.poll().await.expect("it answers").len(), 20);
     lists.set(vec![row(35)], Vec::new(), "");
@@ -632,7 +633,7 @@ async fn an_event_that_is_told_again_has_the_same_identifier() {
     let mut later = again[0].clone();
     later.time += 60;
     assert_eq!(later.id(), first[0].id());
-    // The same once more is something else.
+    // The same change again is another event.
     cluster.set("/cluster/resources", &format!("[{}]", rows.join(",")));
     watch.poll().await.expect("it answers");
     cluster.set(

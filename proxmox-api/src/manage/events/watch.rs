@@ -1,4 +1,4 @@
-//! Looking at a cluster again and again.
+//! Polling of a cluster.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -24,8 +24,9 @@ use crate::value::{BoxFuture, Timestamp};
 
 /// Watches a cluster; see the module.
 ///
-/// It is a [`Stream`] of `Result<Event, Error>` that never ends; after an error it looks again. Events can also be had
-/// one by one ([`Watch::next_event`]) or look by look ([`Watch::poll`]), all three in any order.
+/// It is a [`Stream`] of `Result<Event, Error>` that never ends; after an error it polls again.
+/// Events are also available one by one ([`Watch::next_event`]) or poll by poll ([`Watch::poll`]),
+/// in any combination.
 pub struct Watch {
     client: Client,
     interval: Duration,
@@ -33,9 +34,9 @@ pub struct Watch {
     told: Option<State>,
     waiting: VecDeque<Event>,
     looked: bool,
-    /// What [`State::unread`] is once everything that waits was handed over.
+    /// The value of [`State::unread`] once all pending events were handed over.
     unread: BTreeMap<String, u64>,
-    /// Kept here, so that whoever stops waiting for the next event does not stop the look.
+    /// Kept here, so that dropping the wait for the next event does not stop the poll.
     looking: Option<BoxFuture<'static, Result<Look, Error>>>,
 }
 
@@ -43,7 +44,7 @@ pub struct Watch {
 type Look = (Option<State>, State);
 
 impl Watch {
-    /// Watches from now on: what is there at the first look is no event.
+    /// Watches from now on: the state at the first poll causes no events.
     #[must_use]
     pub fn new(client: &Client) -> Self {
         Self {
@@ -57,7 +58,7 @@ impl Watch {
         }
     }
 
-    /// Goes on from a cursor: what has become different since is told first.
+    /// Continues from a cursor: the differences since are reported first.
     #[must_use]
     #[inline]
     pub fn resume(client: &Client, cursor: State) -> Self {
@@ -68,16 +69,16 @@ impl Watch {
         }
     }
 
-    /// Looks this often; every five seconds unless set. The server's own figures are not newer than ten
-    /// seconds for guests of other nodes.
+    /// The polling interval; every five seconds by default. The server's own figures for guests of
+    /// other nodes are up to ten seconds old.
     #[must_use]
     pub fn interval(mut self, interval: Duration) -> Self {
         self.interval = interval;
         self
     }
 
-    /// Where the events that were handed over have got to; `None` before the first look. With
-    /// [`Watch::resume`] it goes on with the next event, even if that has been seen already.
+    /// The position after the events that were handed over; `None` before the first poll.
+    /// [`Watch::resume`] continues with the next event, even if it was seen already.
     #[must_use]
     pub fn cursor(&self) -> Option<&State> {
         self.told.as_ref()
@@ -86,7 +87,7 @@ impl Watch {
     /// The next event, as soon as there is one. Dropping the future loses nothing.
     ///
     /// # Errors
-    /// Those of every request. Nothing is lost by an error; calling it again looks again.
+    /// Those of every request. An error loses nothing; calling it again polls again.
     pub async fn next_event(&mut self) -> Result<Event, Error> {
         std::future::poll_fn(|context| self.poll_event(context)).await
     }
@@ -94,9 +95,10 @@ impl Watch {
     /// Polls once and returns the changes; none the first time, unless it continues from a cursor.
     ///
     /// # Errors
-    /// Those of every request. Nothing is lost by an error; calling it again looks again.
+    /// Those of every request. An error loses nothing; calling it again polls again.
     pub async fn poll(&mut self) -> Result<Vec<Event>, Error> {
-        // One that is under way may be waiting for its time, or have begun before what the caller did last.
+        // A running poll may be waiting for its time, or have started before the caller's last
+        // action.
         self.looking = None;
         self.looked = false;
         std::future::poll_fn(|context| self.poll_look(context)).await?;
@@ -147,7 +149,7 @@ impl Watch {
         }
         match &mut self.told {
             Some(told) => {
-                // What was not read before is so until the last event of it is handed over.
+                // Nodes stay unread until the last event of them is handed over.
                 let unread = (now.unread.iter()).map(|(node, since)| (node.clone(), *since));
                 told.unread.extend(unread);
                 if self.waiting.is_empty() {
@@ -166,7 +168,7 @@ impl Watch {
         Poll::Ready(Ok(()))
     }
 
-    /// The next look, when it is time for it.
+    /// The next poll, when it is due.
     #[inline]
     fn look(&self) -> BoxFuture<'static, Result<Look, Error>> {
         let known = self.known();
@@ -181,7 +183,7 @@ impl Watch {
         })
     }
 
-    /// The state once all events that wait have been handed over; `None` before the first look.
+    /// The state once all pending events have been handed over; `None` before the first poll.
     #[inline]
     fn known(&self) -> Option<State> {
         let mut known = self.told.clone()?;
@@ -211,7 +213,8 @@ impl fmt::Debug for Watch {
     }
 }
 
-/// The state of the cluster now, as far as the server knows. `known` says what else to ask for.
+/// The present state of the cluster, as far as the server knows it. `known` decides the further
+/// questions.
 async fn observe(client: &Client, known: Option<&State>) -> Result<State, Error> {
     let mut now = State::default();
     let api = client.api();
@@ -257,13 +260,13 @@ async fn observe(client: &Client, known: Option<&State>) -> Result<State, Error>
 
 /// The result of one request of the second round.
 enum Found {
-    /// About a node's tasks: those it told of, and since when it has to be asked again.
+    /// A node's tasks, and the time since which it has to be asked again.
     Tasks {
         node: String,
         tasks: Vec<(String, TaskState)>,
         unread: Option<u64>,
     },
-    /// What is missing from the list and was not removed, or may not have been.
+    /// A guest that is missing from the list and was not removed, or may not have been.
     Guest(u32),
     Node(String),
     Storage(String, String),
@@ -272,8 +275,8 @@ enum Found {
 
 type Asking<'a> = Pin<Box<dyn Future<Output = Found> + Send + 'a>>;
 
-/// Asks for what the lists leave open: one question for each node whose tasks they do not show, and one for each of
-/// the things that are missing, up to a number.
+/// Asks for what the lists leave open: one question for each node whose tasks they do not show, and
+/// one for each missing object, up to a limit.
 async fn ask_more(client: &Client, known: &State, now: &mut State) {
     let end = Instant::now() + ROUND;
     let mut questions: Vec<Asking<'_>> = Vec::new();
@@ -331,7 +334,7 @@ async fn ask_more(client: &Client, known: &State, now: &mut State) {
         }
     }
     drop(answers);
-    // What a node had goes with it.
+    // The storages of a removed node are removed with it.
     let left = |node: &String| known.nodes.contains_key(node) && !now.nodes.contains_key(node);
     let gone: Vec<_> = (now.storages.keys().filter(|(node, _)| left(node)))
         .cloned()
@@ -341,7 +344,7 @@ async fn ask_more(client: &Client, known: &State, now: &mut State) {
     }
 }
 
-/// What is found out by a question, or this if there is no time for it.
+/// The answer to a question, or this default if there is no time for it.
 fn in_time<'a>(
     end: Instant,
     question: impl Future<Output = Found> + Send + 'a,
@@ -353,11 +356,12 @@ fn in_time<'a>(
     })
 }
 
-/// By node, since when its own list has to be read, and which of its tasks ran and are not listed any more.
+/// By node, the time since which its own list has to be read, and its tasks that ran and are not
+/// listed any more.
 type Unexplained = BTreeMap<String, (Option<u64>, Vec<String>)>;
 
-/// The cluster's list holds the newest tasks only. Where more happened since the last look than it holds, the
-/// node's own list has the rest.
+/// The cluster's list holds the newest tasks only. If more happened since the last poll, the node's
+/// own list has the rest.
 fn unlisted(known: &State, now: &State) -> Unexplained {
     let mut asked: Unexplained = BTreeMap::new();
     for (node, since) in &known.unread {
@@ -389,7 +393,7 @@ fn unlisted(known: &State, now: &State) -> Unexplained {
     asked
 }
 
-/// Reads a node's list, and asks for what is lost and not on it one by one.
+/// Reads a node's list, and polls the lost tasks that are not on it one by one.
 async fn tasks_of(client: &Client, node: String, since: Option<u64>, lost: Vec<String>) -> Found {
     let mut tasks = Vec::new();
     let mut unread = since;
@@ -399,7 +403,7 @@ async fn tasks_of(client: &Client, node: String, since: Option<u64>, lost: Vec<S
         tasks = list;
         unread = None;
     }
-    // One question tells whether the node can be asked at all.
+    // One question shows whether the node can be reached.
     if since.is_none() || unread.is_none() {
         for upid in lost {
             if tasks.iter().any(|(listed, _)| *listed == upid) {
@@ -413,7 +417,7 @@ async fn tasks_of(client: &Client, node: String, since: Option<u64>, lost: Vec<S
                 Ok(status) if status.is_running() => None,
                 Ok(status) => Some(status.exit_status().unwrap_or(UNKNOWN).to_owned()),
                 Err(error) if error.kind() == Some(ErrorKind::NotFound) => Some(UNKNOWN.to_owned()),
-                // They stay running for us until their node can be asked.
+                // They count as running until their node can be reached.
                 Err(_) => break,
             };
             tasks.push((upid, TaskState { started, ended }));
@@ -443,7 +447,8 @@ async fn read_since(
     Ok(tasks)
 }
 
-/// Asks about what was in the list and is not any more: it was removed, or this user may not see it any more.
+/// Asks about objects that disappeared from the list: they were removed, or this user may not see
+/// them any more.
 fn missing<'a>(
     client: &'a Client,
     known: &'a State,
@@ -475,7 +480,7 @@ fn missing<'a>(
         .filter(|node| !now.nodes.contains_key(*node))
     {
         let question = async move {
-            // Everybody may see all nodes there.
+            // All users may see all nodes there.
             match client.api().nodes().get().await {
                 Ok(rows)
                     if !rows.is_empty() && rows.iter().all(|row| row.node != node.as_str()) =>
@@ -495,7 +500,7 @@ fn missing<'a>(
             continue;
         }
         let kept = || Found::Storage(node.clone(), storage.clone());
-        // A storage goes from a node with the node itself.
+        // A storage is removed from a node together with the node.
         let question = async move {
             let path = format!("/storage/{}", escape(storage));
             match client.request::<Value>(Method::Get, path).await {
@@ -511,7 +516,7 @@ fn missing<'a>(
         };
         open.push((in_time(end, question, kept()), kept()));
     }
-    // Not the same ones each time.
+    // Other ones each time.
     let first = if open.len() > QUESTIONS {
         usize::try_from(unix_now()).unwrap_or(0) % open.len()
     } else {
@@ -527,15 +532,15 @@ fn missing<'a>(
     }
 }
 
-/// How many questions are asked at the same time.
+/// The maximum of concurrent questions.
 const AT_ONCE: usize = 8;
-/// How many things that are missing are asked about at one look.
+/// The maximum of missing objects that are asked about in one poll.
 const QUESTIONS: usize = 32;
-/// How long all questions of a look may take together.
+/// The time limit for all questions of a poll together.
 const ROUND: Duration = Duration::from_secs(5);
 const PAGE: u32 = 500;
 
-/// How a listed task ended. The list writes `RUNNING`, or nothing, for one that has not.
+/// The end of a listed task. The list writes `RUNNING`, or nothing, for a running one.
 fn ended(endtime: Option<Timestamp>, status: Option<String>) -> Option<String> {
     endtime?;
     Some(status.unwrap_or_else(|| UNKNOWN.to_owned()))

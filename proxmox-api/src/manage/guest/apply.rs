@@ -1,4 +1,4 @@
-//! Changing a configuration, and what of it waits for the next start.
+//! Changes of a configuration, and the pending ones among them.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,15 +14,15 @@ use crate::value::BoxFuture;
 use crate::value::encode::ParamValue;
 use crate::value::serialize::{record_serde, variant_serde};
 
-/// A setting that is configured and waits for the guest's next start; see [`Guest::pending`].
+/// A setting that is configured and takes effect at the guest's next start; see [`Guest::pending`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PendingChange {
     /// The setting's name.
     pub key: String,
-    /// Its value that is in effect; `None` if there is none.
+    /// Its present value; `None` if there is none.
     pub now: Option<String>,
-    /// Its value from the next start on; `None` if it goes.
+    /// Its value from the next start on; `None` if it is removed.
     pub then: Option<String>,
 }
 
@@ -32,11 +32,11 @@ record_serde!(PendingChange { key, now, then });
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Applied {
-    /// The settings that were written; none if all were as wanted already.
+    /// The settings that were written; empty if all were as wanted already.
     pub written: Vec<String>,
-    /// Changes that wait for the next start, including those of others.
+    /// Changes that take effect at the next start, including those of others.
     pub pending: Vec<PendingChange>,
-    /// Whether the cloud-init drive was written anew for a machine that runs.
+    /// Whether the cloud-init drive of a running machine was written again.
     pub cloud_init: bool,
     /// Whether the guest was rebooted.
     pub rebooted: bool,
@@ -50,22 +50,22 @@ record_serde!(Applied {
 });
 
 impl Applied {
-    /// Whether something takes a reboot to come into effect.
+    /// Whether some settings need a reboot to take effect.
     #[must_use]
     pub fn needs_reboot(&self) -> bool {
         !self.pending.is_empty()
     }
 }
 
-/// How far a change is; see [`Apply::on_step`].
+/// The progress of a change; see [`Apply::on_step`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ApplyStep {
     /// These settings were written.
     Written(Vec<String>),
-    /// The cloud-init drive was written anew.
+    /// The cloud-init drive was written again.
     CloudInit,
-    /// These settings wait for the next start.
+    /// These settings take effect at the next start.
     Pending(Vec<PendingChange>),
     /// The guest is being rebooted.
     Rebooting,
@@ -81,7 +81,7 @@ variant_serde!(ApplyStep {
     Rebooted = "rebooted",
 });
 
-/// Changing a configuration and having it come into effect; made by [`Guest::apply_qemu`] and
+/// Changes a configuration and makes it take effect; made by [`Guest::apply_qemu`] and
 /// [`Guest::apply_lxc`], started by awaiting it.
 #[must_use = "nothing is sent until this is awaited"]
 pub struct Apply<'a> {
@@ -99,8 +99,10 @@ enum Wanted<'a> {
 }
 
 impl Guest {
-    /// What waits for the guest's next start: [`GET /nodes/{node}/qemu/{vmid}/pending`](crate::pve::qemu::QemuVmidPendingPath::get) or [`GET /nodes/{node}/lxc/{vmid}/pending`](crate::pve::lxc::LxcVmidPendingPath::get). Nothing for a guest that
-    /// does not run.
+    /// The settings that take effect at the guest's next start: [`GET
+    /// /nodes/{node}/qemu/{vmid}/pending`](crate::pve::qemu::QemuVmidPendingPath::get) or [`GET
+    /// /nodes/{node}/lxc/{vmid}/pending`](crate::pve::lxc::LxcVmidPendingPath::get). Empty for a
+    /// stopped guest.
     ///
     /// # Errors
     /// See [`Guest`].
@@ -121,14 +123,15 @@ impl Guest {
             .collect())
     }
 
-    /// Makes a virtual machine's configuration what `change` makes of it, as [`Guest::update_qemu`] does, and says
-    /// what is in effect and what waits for the next start. Where settings of cloud-init changed and the machine runs,
-    /// its drive is written anew. [`Apply::reboot_if_needed`] also has the rest come into effect. Done again, it finds
-    /// everything as it is wanted, and goes on with what was left.
+    /// Changes a virtual machine's configuration as [`Guest::update_qemu`] does, and reports which
+    /// changes are in effect and which are pending. If cloud-init settings of a running machine
+    /// changed, its drive is written again. [`Apply::reboot_if_needed`] makes the pending ones take
+    /// effect, too. Carried out again, it finds the configuration as wanted, and continues with the
+    /// rest.
     ///
-    /// Giving up in the middle leaves what was written: all settings of one change, or none. What waits then goes on
-    /// waiting ([`Guest::pending`]), and a reboot that was begun continues on the server. What fails after the writing is
-    /// [`Error::Unfinished`], which names the settings.
+    /// Dropping the future in the middle leaves all settings of one change written, or none.
+    /// Pending changes stay pending ([`Guest::pending`]), and a reboot that has begun continues on
+    /// the server. A failure after the writing is [`Error::Unfinished`], which names the settings.
     ///
     /// ```no_run
     /// # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
@@ -147,8 +150,7 @@ impl Guest {
         self.apply(Wanted::Qemu(Box::new(change)))
     }
 
-    /// Makes a container's configuration what `change` makes of it, as [`Guest::apply_qemu`] does for a virtual
-    /// machine.
+    /// Changes a container's configuration, as [`Guest::apply_qemu`] does for a virtual machine.
     pub fn apply_lxc<'a>(&self, change: impl FnMut(&mut LxcConfig) + Send + 'a) -> Apply<'a> {
         self.apply(Wanted::Lxc(Box::new(change)))
     }
@@ -164,14 +166,14 @@ impl Guest {
 }
 
 impl<'a> Apply<'a> {
-    /// Reboots the guest if something waits for that. The server gives its system this time to shut down. A guest that
-    /// does not run is left alone: nothing waits for it.
+    /// Reboots the guest if changes are pending. Its system gets this time to shut down. A stopped
+    /// guest stays stopped: it has no pending changes.
     pub fn reboot_if_needed(mut self, timeout: Duration) -> Self {
         self.reboot = Some(timeout);
         self
     }
 
-    /// Is called with each step as it is done.
+    /// Calls `listener` with each step when it is done.
     pub fn on_step(mut self, listener: impl FnMut(&ApplyStep) + Send + 'a) -> Self {
         self.listener = Some(Box::new(listener));
         self
@@ -233,7 +235,7 @@ impl<'a> Apply<'a> {
         Ok(())
     }
 
-    /// Writes what differs, and gives the names of those settings.
+    /// Writes the differences, and returns the names of those settings.
     async fn write(&mut self) -> Result<Vec<String>, Error> {
         let guest = self.guest.clone();
         let mut written = Vec::new();
@@ -305,7 +307,7 @@ fn names(call: &Call) -> Vec<String> {
     names
 }
 
-/// Whether cloud-init is told of a setting.
+/// Whether a setting belongs to cloud-init.
 fn is_cloud_init(key: &str) -> bool {
     let known = [
         "cicustom",

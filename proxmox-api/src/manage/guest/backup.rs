@@ -1,4 +1,4 @@
-//! Backups of single guests, and guests made from them.
+//! Backups of single guests, and restoring them.
 
 use super::started::TargetState;
 use super::{
@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::pve::node_storage::NodeStorageContentItem;
 use crate::value::List;
 
-/// Backing a guest up; made by [`Guest::backup`], awaiting it gives a [`StartedOperation`].
+/// Backs a guest up; made by [`Guest::backup`], awaiting it returns a [`StartedOperation`].
 #[derive(Clone, Debug)]
 #[must_use = "nothing is sent until this is awaited"]
 pub struct Backup {
@@ -69,10 +69,10 @@ impl Backup {
         self
     }
 
-    /// Notes for the backup, as many lines as you like. `{{guestname}}`, `{{node}}`, `{{vmid}}` and `{{cluster}}`
-    /// are filled in by the server; anything else of that form, which it would refuse, ends in
-    /// [`GuestErrorKind::InvalidInput`] before anything is sent. The server reads one line with `\n` and `\\`
-    /// in it, and that is what is sent.
+    /// Notes for the backup, with any number of lines. The server replaces `{{guestname}}`,
+    /// `{{node}}`, `{{vmid}}` and `{{cluster}}`; other placeholders, which it would refuse, end in
+    /// [`GuestErrorKind::InvalidInput`] before anything is sent. The server reads one line with the
+    /// escapes `\n` and `\\`, and that is what is sent.
     pub fn notes(mut self, text: impl AsRef<str>) -> Self {
         let text = text.as_ref().replace("\r\n", "\n").replace('\\', r"\\");
         self.notes = Some(text.replace('\n', r"\n"));
@@ -86,7 +86,7 @@ impl Backup {
         self
     }
 
-    /// Keeps it from being pruned or deleted until that is taken back.
+    /// Protects it from being pruned or deleted until the protection is removed.
     pub fn protected(mut self) -> Self {
         self.protected = true;
         self
@@ -122,7 +122,7 @@ impl Backup {
             if !started.task().is_done() {
                 return Ok(started);
             }
-            // The server takes an order for a guest that is on another node, and does nothing.
+            // The server accepts a backup of a guest that is on another node, and does nothing.
             if !again || guest.find(IdentityCheck::Lenient, false).await? == place {
                 break;
             }
@@ -131,7 +131,7 @@ impl Backup {
     }
 }
 
-/// What the server would refuse about a template of notes.
+/// The server's objection to a template of notes.
 fn problem_of_notes(template: &str) -> Option<String> {
     if template.contains('\n') {
         return Some(r"a template has to be one line; write `\n` for a line feed".to_owned());
@@ -160,7 +160,8 @@ fn problem_of_notes(template: &str) -> Option<String> {
 
 super::impl_into_started!(Backup);
 
-/// Making a guest from a backup; made by [`Client::restore`], awaiting it gives a [`StartedOperation`].
+/// Restores a guest from a backup; made by [`Client::restore`], awaiting it returns a
+/// [`StartedOperation`].
 #[derive(Clone, Debug)]
 #[must_use = "nothing is sent until this is awaited"]
 pub struct Restore {
@@ -175,7 +176,8 @@ pub struct Restore {
 }
 
 impl Client {
-    /// Makes a guest from a backup: [`POST /nodes/{node}/qemu`](crate::pve::qemu::QemuPost) or [`POST /nodes/{node}/lxc`](crate::pve::lxc::LxcPost). `archive` is the backup's volume, as
+    /// Restores a guest from a backup: [`POST /nodes/{node}/qemu`](crate::pve::qemu::QemuPost) or
+    /// [`POST /nodes/{node}/lxc`](crate::pve::lxc::LxcPost). `archive` is the backup's volume, as
     /// `local:backup/vzdump-qemu-101-2026_11_21-02_00_00.vma.zst`.
     pub fn restore(
         &self,
@@ -199,7 +201,7 @@ impl Client {
 }
 
 impl Restore {
-    /// The storage the disks go to, instead of those they came from.
+    /// The storage of the disks, instead of the original ones.
     pub fn storage(mut self, storage: impl Into<String>) -> Self {
         self.storage = Some(storage.into());
         self
@@ -211,13 +213,13 @@ impl Restore {
         self
     }
 
-    /// Gives it new MAC addresses and identifiers, so that it can live beside the original.
+    /// Gives it new MAC addresses and identifiers, so that it can run beside the original.
     pub fn unique(mut self) -> Self {
         self.unique = true;
         self
     }
 
-    /// Starts it when it is there.
+    /// Starts it once it is restored.
     pub fn start(mut self) -> Self {
         self.start = true;
         self

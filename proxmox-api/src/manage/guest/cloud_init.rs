@@ -8,7 +8,8 @@ use crate::value::List;
 use crate::value::Secret;
 use crate::value::formats::EncodedText;
 
-/// Settings for cloud-init; what is not set here stays as it is. See [`Guest::set_cloud_init`].
+/// Settings for cloud-init; settings that are not set here stay as they are. See
+/// [`Guest::set_cloud_init`].
 ///
 /// ```
 /// use proxmox_api::manage::guest::CloudInit;
@@ -38,28 +39,29 @@ impl CloudInit {
         Self::default()
     }
 
-    /// Adds the drive that hands the settings over, on this storage, unless the machine has one.
+    /// Adds the cloud-init drive on this storage, unless the machine has one.
     #[must_use]
     pub fn drive(mut self, storage: impl Into<String>) -> Self {
         self.drive = Some(storage.into());
         self
     }
 
-    /// The user to set up, instead of the image's own.
+    /// The user to create, instead of the image's default.
     #[must_use]
     pub fn user(mut self, name: impl Into<String>) -> Self {
         self.user = Some(name.into());
         self
     }
 
-    /// The user's password. Keys are the better choice.
+    /// The user's password. SSH keys are safer.
     #[must_use]
     pub fn password(mut self, password: impl Into<Secret>) -> Self {
         self.password = Some(password.into());
         self
     }
 
-    /// Adds a public SSH key in the form of an `authorized_keys` line. Replaces the keys the machine has.
+    /// Adds a public SSH key in the form of an `authorized_keys` line. Replaces the machine's
+    /// present keys.
     #[must_use]
     pub fn ssh_key(mut self, key: impl Into<String>) -> Self {
         self.ssh_keys.push(key.into());
@@ -74,21 +76,21 @@ impl CloudInit {
         self
     }
 
-    /// Has a network card get an IPv4 address by DHCP.
+    /// Lets a network card get an IPv4 address by DHCP.
     #[must_use]
     #[inline]
     pub fn dhcp(self, card: u8) -> Self {
         self.ip(card, QemuIpConfig::new().ip("dhcp"))
     }
 
-    /// Adds a name server. Replaces those the machine has.
+    /// Adds a name server. Replaces the machine's present ones.
     #[must_use]
     pub fn nameserver(mut self, address: impl Into<String>) -> Self {
         self.nameservers.push(address.into());
         self
     }
 
-    /// Adds a domain that short names are looked up in. Replaces those the machine has.
+    /// Adds a search domain for short names. Replaces the machine's present ones.
     #[must_use]
     pub fn search_domain(mut self, domain: impl Into<String>) -> Self {
         self.search_domains.push(domain.into());
@@ -102,8 +104,8 @@ impl CloudInit {
         self
     }
 
-    /// Writes the settings into a configuration; the password only if it is asked for, since it cannot be compared with
-    /// the one that is set.
+    /// Writes the settings into a configuration; the password only on request, since it cannot be
+    /// compared with the present one.
     #[inline]
     pub(crate) fn put(&self, config: &mut QemuConfig, password: bool) {
         if let Some(user) = &self.user {
@@ -129,7 +131,7 @@ impl CloudInit {
         }
     }
 
-    /// The keys as the server wants them: one a line.
+    /// The keys as the server reads them: one on each line.
     #[inline]
     fn ssh_keys_text(&self) -> EncodedText {
         let keys = self.ssh_keys.iter().map(|key| key.trim());
@@ -138,11 +140,12 @@ impl CloudInit {
 }
 
 impl Guest {
-    /// Gives a virtual machine its cloud-init settings. They take effect at its next start, when the server
-    /// writes the drive anew.
+    /// Sets the cloud-init settings of a virtual machine. They take effect at its next start, when
+    /// the server writes the drive again.
     ///
     /// # Errors
-    /// [`NoFreeSlot`](super::GuestErrorKind::NoFreeSlot) if the drive finds no place; as for [`Guest::edit_qemu`].
+    /// [`NoFreeSlot`](super::GuestErrorKind::NoFreeSlot) if there is no free index for the drive;
+    /// those of [`Guest::edit_qemu`].
     pub async fn set_cloud_init(&self, settings: CloudInit) -> Result<(), Error> {
         self.post_qemu(&mut |config, mut request| {
             if let Some(storage) = &settings.drive {
@@ -150,7 +153,7 @@ impl Guest {
                     .chain(config.scsi.values())
                     .chain(config.sata.values());
                 if !drives.into_iter().any(is_cloud_init) {
-                    // Images look on ide2 first; the others are as good.
+                    // Images look for the drive on ide2 first; the others work as well.
                     let free = [2, 0, 3, 1]
                         .into_iter()
                         .find(|index| !config.ide.contains_key(index));
@@ -185,7 +188,8 @@ impl Guest {
         .await
     }
 
-    /// Writes the cloud-init drive of a virtual machine anew: [`PUT /nodes/{node}/qemu/{vmid}/cloudinit`](crate::pve::qemu::QemuVmidCloudinitPath::put).
+    /// Writes the cloud-init drive of a virtual machine again: [`PUT
+    /// /nodes/{node}/qemu/{vmid}/cloudinit`](crate::pve::qemu::QemuVmidCloudinitPath::put).
     ///
     /// # Errors
     /// [`WrongKind`](super::GuestErrorKind::WrongKind) for a container; see [`Guest`].
@@ -208,7 +212,7 @@ pub fn ssh_keys(config: &QemuConfig) -> Vec<String> {
 }
 
 fn is_cloud_init(drive: &QemuDrive) -> bool {
-    // `storage:cloudinit` when it is asked for, `storage:vm-101-cloudinit` once it is there.
+    // `storage:cloudinit` in the request, `storage:vm-101-cloudinit` afterwards.
     let volume = drive.file.as_str();
     volume.ends_with(":cloudinit") || volume.contains("-cloudinit")
 }

@@ -65,9 +65,9 @@ impl Bus {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Size {
-    /// Up to this many bytes. Disks cannot shrink.
+    /// At least this many bytes. Disks cannot shrink.
     To(u64),
-    /// By this many bytes more.
+    /// This many bytes more.
     By(u64),
 }
 
@@ -77,7 +77,7 @@ variant_serde!(Size {
 });
 
 impl fmt::Display for Size {
-    /// As the server reads it, in the largest unit that is exact.
+    /// The size as the server reads it, in the largest unit that is exact.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (sign, bytes) = match self {
             Self::To(bytes) => ("", *bytes),
@@ -92,10 +92,10 @@ impl fmt::Display for Size {
     }
 }
 
-/// Puts what is to change about a configuration into a request.
+/// Puts the changes of a configuration into a request.
 pub(super) type Change<'a, C, R> = &'a mut (dyn FnMut(&C, R) -> Result<R, Error> + Send + 'a);
 
-/// The same as a request under way, or none if nothing is to change.
+/// The same as a future, or `None` without changes.
 type Write<'a, C> = &'a mut (
             dyn FnMut(
     &C,
@@ -125,7 +125,7 @@ fn unless_empty(
     (!empty).then(|| super::optional(request.into_future()))
 }
 
-/// Has `change` fill a request that goes with what was read.
+/// Lets `change` fill the request that matches the configuration that was read.
 macro_rules! read_modify_write {
     ($guest:ident, $kind:ident, $read:ident, $at:ident, $verb:ident, $change:ident) => {
         $guest
@@ -169,12 +169,13 @@ impl Guest {
         self.read(Kind::Lxc, read_lxc).await
     }
 
-    /// Changes a virtual machine's configuration: reads it, has `change` put what is to change into the
-    /// request, and writes that unless another program changed the configuration in between; then it
-    /// starts over, five times at most. `change` must therefore not do anything else.
+    /// Changes a virtual machine's configuration: reads it, lets `change` put the changes into the
+    /// request, and writes it. If another program changed the configuration in between, it starts
+    /// over, five times at most, so `change` must have no other effects.
     ///
-    /// A request that is given back without any change is not sent. Settings are removed with the request's
-    /// `unset`. Everything is done when this returns: [`PUT /nodes/{node}/qemu/{vmid}/config`](crate::pve::qemu::QemuVmidConfigPut).
+    /// A request that is returned without any change is not sent. Settings are removed with the
+    /// request's `unset`. The change is complete when this returns: [`PUT
+    /// /nodes/{node}/qemu/{vmid}/config`](crate::pve::qemu::QemuVmidConfigPut).
     ///
     /// ```no_run
     /// # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
@@ -199,11 +200,12 @@ impl Guest {
             .await
     }
 
-    /// Like [`Guest::edit_qemu`], through the call that works as a task and so may take long, as allocating
-    /// a disk does; waits for it. [`POST /nodes/{node}/qemu/{vmid}/config`](crate::pve::qemu::QemuVmidConfigPost).
+    /// Like [`Guest::edit_qemu`], by the call that runs as a task and may take long, for example to
+    /// allocate a disk; waits for it. [`POST
+    /// /nodes/{node}/qemu/{vmid}/config`](crate::pve::qemu::QemuVmidConfigPost).
     ///
     /// # Errors
-    /// As for [`Guest::edit_qemu`].
+    /// Those of [`Guest::edit_qemu`].
     #[inline]
     pub async fn edit_qemu_by_task(
         &self,
@@ -228,11 +230,11 @@ impl Guest {
             .await
     }
 
-    /// Changes a virtual machine's configuration as a value: reads it, lets `change` have it, and sends what
-    /// differs then. A member that became `None`, or was taken out of its family, is removed from the
-    /// configuration; one that did not change is not sent. Members of `extra` count too. Members that are lists
-    /// or objects in the answer cannot be changed this way, and commas within the values of a property string
-    /// are left to the server to refuse. Otherwise like [`Guest::edit_qemu`].
+    /// Changes a virtual machine's configuration as a value: reads it, passes it to `change`, and
+    /// sends the differences. A member that became `None`, or was removed from its map, is removed
+    /// from the configuration; an unchanged one is not sent. Members of `extra` count too. Members
+    /// that are lists or objects in the answer cannot be changed this way, and the server has to
+    /// refuse commas within the values of a property string. Otherwise like [`Guest::edit_qemu`].
     ///
     /// ```no_run
     /// # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
@@ -248,7 +250,7 @@ impl Guest {
     /// ```
     ///
     /// # Errors
-    /// As for [`Guest::edit_qemu`].
+    /// Those of [`Guest::edit_qemu`].
     #[inline]
     pub async fn update_qemu(
         &self,
@@ -265,7 +267,7 @@ impl Guest {
     /// Changes a container's configuration as a value, as [`Guest::update_qemu`] does for a virtual machine.
     ///
     /// # Errors
-    /// As for [`Guest::edit_lxc`].
+    /// Those of [`Guest::edit_lxc`].
     #[inline]
     pub async fn update_lxc(
         &self,
@@ -303,7 +305,8 @@ impl Guest {
         read_modify_write!(self, Lxc, read_lxc, lxc_at, put, change)
     }
 
-    /// Reads the configuration and sends the result of `write`, again while other programs change it in between.
+    /// Reads the configuration and sends the result of `write`; repeats this while other programs
+    /// change it in between.
     fn edit<'a, C: Send + 'static>(
         &'a self,
         kind: Kind,
@@ -353,16 +356,16 @@ impl Guest {
         Ok(tags.unwrap_or_default().0)
     }
 
-    /// Adds tags; those it has already are left alone. Whether `Web` and `web` are the same is up to the
-    /// cluster's `tag-style`, which is asked for where it matters; unless set, they are.
+    /// Adds tags; present ones are skipped. The cluster's `tag-style` decides whether `Web` and
+    /// `web` are the same, and is read if that matters; by default they are.
     ///
-    /// Which tags somebody may give is for the cluster's `user-tag-access` and `registered-tags` to say, and for nobody
-    /// but the server to decide: that takes privileges that a client cannot see of others.
+    /// The cluster's `user-tag-access` and `registered-tags` decide which tags a user may set. Only
+    /// the server can check that, because it depends on privileges of others.
     ///
     /// # Errors
-    /// [`ErrorKind::PermissionDenied`] for tags that the user may not give;
-    /// [`GuestErrorKind::InvalidInput`] for what cannot be a tag: one starts with a letter, a digit or `_` and
-    /// goes on with those, `-`, `+` and `.`; as for [`Guest::edit_qemu`].
+    /// [`ErrorKind::PermissionDenied`] for tags that the user may not set;
+    /// [`GuestErrorKind::InvalidInput`] for an invalid tag: a tag starts with a letter, a digit or
+    /// `_` and continues with those, `-`, `+` and `.`; those of [`Guest::edit_qemu`].
     pub async fn add_tags(
         &self,
         tags: impl IntoIterator<Item = impl Into<String>>,
@@ -390,11 +393,10 @@ impl Guest {
         .await
     }
 
-    /// Removes tags; those it does not have are passed over. What counts as the same tag is as for
-    /// [`Guest::add_tags`].
+    /// Removes tags; missing ones are skipped. Tags are compared as in [`Guest::add_tags`].
     ///
     /// # Errors
-    /// As for [`Guest::edit_qemu`].
+    /// Those of [`Guest::edit_qemu`].
     pub async fn remove_tags(
         &self,
         tags: impl IntoIterator<Item = impl Into<String>>,
@@ -407,9 +409,9 @@ impl Guest {
         .await
     }
 
-    /// When two tags are the same to the cluster.
+    /// The cluster's rule for equal tags.
     async fn tag_rule(&self, tags: &[String]) -> Result<fn(&String, &String) -> bool, Error> {
-        // Where case makes no difference for any of these, it need not be asked for.
+        // If none of these depends on the case, the rule need not be read.
         let have = self.tags().await?;
         let differ = |a: &String, b: &String| a != b && a.eq_ignore_ascii_case(b);
         let matters = (have.iter()).any(|known| tags.iter().any(|tag| differ(known, tag)));
@@ -425,7 +427,7 @@ impl Guest {
     }
 
     async fn edit_tags(&self, change: &(dyn Fn(&mut Vec<String>) + Sync)) -> Result<(), Error> {
-        // What to set; nothing for no tag at all.
+        // The new value; `None` without tags.
         let new = |old: &Option<List>| {
             let old = old.clone().unwrap_or_default().0;
             let mut tags = old.clone();
@@ -448,11 +450,11 @@ impl Guest {
         self.edit_lxc(change).await
     }
 
-    /// Adds a disk to a virtual machine in the first free place of a bus, and gives the setting's name,
-    /// as `scsi1`. `QemuDrive::new("local-lvm:32")` allocates 32 GiB on the storage.
+    /// Adds a disk to a virtual machine at the first free index of a bus, and returns the setting's
+    /// name, as `scsi1`. `QemuDrive::new("local-lvm:32")` allocates 32 GiB on the storage.
     ///
     /// # Errors
-    /// [`GuestErrorKind::NoFreeSlot`] if the bus is full; as for [`Guest::edit_qemu`].
+    /// [`GuestErrorKind::NoFreeSlot`] if the bus is full; those of [`Guest::edit_qemu`].
     pub async fn attach_disk(
         &self,
         bus: Bus,
@@ -482,10 +484,11 @@ impl Guest {
         Ok(key)
     }
 
-    /// Adds a mount point to a container in the first free place, and gives the setting's name, as `mp0`.
+    /// Adds a mount point to a container at the first free index, and returns the setting's name,
+    /// as `mp0`.
     ///
     /// # Errors
-    /// [`GuestErrorKind::NoFreeSlot`] if there is no place left; as for [`Guest::edit_lxc`].
+    /// [`GuestErrorKind::NoFreeSlot`] if there is no free index; those of [`Guest::edit_lxc`].
     pub async fn attach_mount_point(
         &self,
         mount: impl Into<LxcMountPoint>,
@@ -502,11 +505,11 @@ impl Guest {
         Ok(key)
     }
 
-    /// Takes a device out of the configuration: a disk, whose volume is kept as `unused0` and so on, a
-    /// mount point, or a network card. `key` is the setting's name, as `scsi1`.
+    /// Removes a device from the configuration: a disk, whose volume is kept as `unused0` and so
+    /// on, a mount point, or a network card. `key` is the setting's name, as `scsi1`.
     ///
     /// # Errors
-    /// As for [`Guest::edit_qemu`].
+    /// Those of [`Guest::edit_qemu`].
     pub async fn detach(&self, key: &str) -> Result<(), Error> {
         match self.place().await?.kind {
             Kind::Qemu => self.edit_qemu(|_, request| request.unset(key)).await,
@@ -514,8 +517,8 @@ impl Guest {
         }
     }
 
-    /// Removes a disk of a virtual machine and **destroys what is on it**:
-    /// [`PUT /nodes/{node}/qemu/{vmid}/unlink`](crate::pve::qemu::QemuVmidUnlinkPut).
+    /// Removes a disk of a virtual machine and **destroys its data**: [`PUT
+    /// /nodes/{node}/qemu/{vmid}/unlink`](crate::pve::qemu::QemuVmidUnlinkPut).
     ///
     /// # Errors
     /// [`GuestErrorKind::WrongKind`] for a container; see [`Guest`].
@@ -526,9 +529,10 @@ impl Guest {
         send.await.map(drop)
     }
 
-    /// Makes a disk larger. `disk` is the setting's name, as `scsi0` or `rootfs`:
-    /// [`PUT /nodes/{node}/qemu/{vmid}/resize`](crate::pve::qemu::QemuVmidResizePut) or [`PUT /nodes/{node}/lxc/{vmid}/resize`](crate::pve::lxc::LxcVmidResizePut). For virtual machines a task since release 8.0 and done
-    /// at once before that.
+    /// Enlarges a disk. `disk` is the setting's name, as `scsi0` or `rootfs`: [`PUT
+    /// /nodes/{node}/qemu/{vmid}/resize`](crate::pve::qemu::QemuVmidResizePut) or [`PUT
+    /// /nodes/{node}/lxc/{vmid}/resize`](crate::pve::lxc::LxcVmidResizePut). For virtual machines a
+    /// task since release 8.0, and complete with the answer before.
     ///
     /// # Errors
     /// See [`Guest`].
@@ -552,11 +556,11 @@ impl Guest {
         }))
     }
 
-    /// Adds a network card to a virtual machine in the first free place, and gives the setting's name, as
-    /// `net1`. Without a MAC address the server makes one.
+    /// Adds a network card to a virtual machine at the first free index, and returns the setting's
+    /// name, as `net1`. Without a MAC address the server makes one.
     ///
     /// # Errors
-    /// [`GuestErrorKind::NoFreeSlot`] if there is no place left; as for [`Guest::edit_qemu`].
+    /// [`GuestErrorKind::NoFreeSlot`] if there is no free index; those of [`Guest::edit_qemu`].
     pub async fn attach_net(&self, card: impl Into<QemuNet>) -> Result<String, Error> {
         let card = card.into();
         let mut key = String::new();
@@ -570,10 +574,11 @@ impl Guest {
         Ok(key)
     }
 
-    /// Adds a network card to a container in the first free place, and gives the setting's name, as `net1`.
+    /// Adds a network card to a container at the first free index, and returns the setting's name,
+    /// as `net1`.
     ///
     /// # Errors
-    /// [`GuestErrorKind::NoFreeSlot`] if there is no place left; as for [`Guest::edit_lxc`].
+    /// [`GuestErrorKind::NoFreeSlot`] if there is no free index; those of [`Guest::edit_lxc`].
     pub async fn attach_lxc_net(&self, card: impl Into<LxcNet>) -> Result<String, Error> {
         let card = card.into();
         let mut key = String::new();
@@ -587,11 +592,11 @@ impl Guest {
         Ok(key)
     }
 
-    /// Changes a network card of a virtual machine; what `change` leaves alone, such as the MAC address,
-    /// stays as it is.
+    /// Changes a network card of a virtual machine; values that `change` does not set, such as the
+    /// MAC address, stay.
     ///
     /// # Errors
-    /// [`GuestErrorKind::NoSuchSetting`] if there is no such card; as for [`Guest::edit_qemu`].
+    /// [`GuestErrorKind::NoSuchSetting`] if there is no such card; those of [`Guest::edit_qemu`].
     pub async fn edit_net(
         &self,
         index: u8,
@@ -605,11 +610,11 @@ impl Guest {
         .await
     }
 
-    /// Changes a network card of a container; what `change` leaves alone, such as the MAC address, stays as
-    /// it is.
+    /// Changes a network card of a container; values that `change` does not set, such as the MAC
+    /// address, stay.
     ///
     /// # Errors
-    /// [`GuestErrorKind::NoSuchSetting`] if there is no such card; as for [`Guest::edit_lxc`].
+    /// [`GuestErrorKind::NoSuchSetting`] if there is no such card; those of [`Guest::edit_lxc`].
     pub async fn edit_lxc_net(
         &self,
         index: u8,

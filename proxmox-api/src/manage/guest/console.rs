@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::stream::console::Console;
 use crate::value::serialize::variant_serde;
 
-/// A way to see a guest and to type into it; see [`Guest::console`].
+/// A display or terminal of a guest; see [`Guest::console`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Display {
@@ -23,7 +23,7 @@ variant_serde!(Display {
     Terminal(number) = "terminal",
 });
 
-/// A guest's console and what it can show; made by [`Guest::console`].
+/// A guest's console and its displays; made by [`Guest::console`].
 #[derive(Clone, Debug)]
 #[must_use = "a console does nothing until it is opened"]
 pub struct GuestConsole {
@@ -32,7 +32,8 @@ pub struct GuestConsole {
 }
 
 impl Guest {
-    /// Its console, with the displays that its configuration has, the one that the web interface opens first.
+    /// Its console, with the displays of its configuration. The first one is the default of the web
+    /// interface.
     ///
     /// ```no_run
     /// # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
@@ -50,7 +51,7 @@ impl Guest {
     /// # Errors
     /// See [`Guest`].
     pub async fn console(&self) -> Result<GuestConsole, Error> {
-        // A console is opened where the guest is now.
+        // A console is opened on the guest's present node.
         let place = self.locate().await?;
         if place.kind == Kind::Lxc {
             return Ok(GuestConsole {
@@ -86,13 +87,13 @@ impl Guest {
 }
 
 impl GuestConsole {
-    /// What it can show, the one that the web interface opens first.
+    /// Its displays. The first one is the default of the web interface.
     #[must_use]
     pub fn displays(&self) -> &[Display] {
         &self.displays
     }
 
-    /// The console, to be opened in the way of its first display.
+    /// The console, set up for its first display.
     pub fn open(&self) -> Console {
         match self.displays.first() {
             Some(Display::Terminal(number)) => self.terminal(*number),

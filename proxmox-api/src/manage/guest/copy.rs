@@ -1,4 +1,4 @@
-//! Clones and templates, and the end of a guest.
+//! Clones, templates, and deleting of guests.
 
 use std::ops::RangeInclusive;
 
@@ -13,18 +13,19 @@ use crate::task::{Task, Waitable, Waiting};
 use crate::value::BoxFuture;
 use crate::value::upid::Upid;
 
-/// A clone under way; see [`Guest::clone_to`].
+/// A running clone; see [`Guest::clone_to`].
 #[must_use = "the clone is not there yet: wait for it"]
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Cloned {
     /// The new guest. It can be used once the task has ended.
     pub guest: Guest,
-    /// The operation, which is the original's.
+    /// The operation, which belongs to the original.
     pub started: StartedOperation,
 }
 
-/// Cloning a guest; made by [`Guest::clone_to`] and [`Guest::clone_within`], awaiting it gives a [`Cloned`].
+/// Clones a guest; made by [`Guest::clone_to`] and [`Guest::clone_within`], awaiting it returns a
+/// [`Cloned`].
 #[derive(Clone, Debug)]
 #[must_use = "nothing is sent until this is awaited"]
 pub struct CloneGuest {
@@ -57,7 +58,8 @@ impl Guest {
         }
     }
 
-    /// Clones it under the lowest free number of a range, the next one if it is taken in between.
+    /// Clones it under the lowest free number of a range, or the next one if another program takes
+    /// that number.
     pub fn clone_within(&self, ids: RangeInclusive<u32>) -> CloneGuest {
         CloneGuest {
             ids,
@@ -66,9 +68,10 @@ impl Guest {
         }
     }
 
-    /// Makes a template of it, which **cannot be undone**: templates do not run, they are cloned.
-    /// [`POST /nodes/{node}/qemu/{vmid}/template`](crate::pve::qemu::QemuVmidTemplatePost) or [`POST /nodes/{node}/lxc/{vmid}/template`](crate::pve::lxc::LxcVmidTemplatePath::post); a task for virtual machines, done at once for
-    /// containers.
+    /// Turns it into a template, which **cannot be undone**: templates do not run, they are cloned.
+    /// [`POST /nodes/{node}/qemu/{vmid}/template`](crate::pve::qemu::QemuVmidTemplatePost) or
+    /// [`POST /nodes/{node}/lxc/{vmid}/template`](crate::pve::lxc::LxcVmidTemplatePath::post); a
+    /// task for virtual machines, complete with the answer for containers.
     pub fn make_template(&self) -> GuestOperation {
         self.operation(What::Template)
     }
@@ -98,21 +101,23 @@ impl CloneGuest {
         self
     }
 
-    /// Whether all disks are copied, or the clone builds on those of the template. Templates give linked
-    /// clones unless this or [`CloneGuest::storage`] is set, other guests full ones.
+    /// Whether all disks are copied, instead of linked to those of the template. By default,
+    /// templates give linked clones unless [`CloneGuest::storage`] is set, and other guests full
+    /// ones.
     pub fn full(mut self, full: bool) -> Self {
         self.full = Some(full);
         self
     }
 
-    /// The storage of the clone's disks. Makes it a full clone, since a linked one has its disks where the
-    /// template has them; together with `full(false)` it ends in [`GuestErrorKind::InvalidInput`].
+    /// The storage of the clone's disks. Makes it a full clone, since a linked one has its disks on
+    /// the template's storage; together with `full(false)` it ends in
+    /// [`GuestErrorKind::InvalidInput`].
     pub fn storage(mut self, storage: impl Into<String>) -> Self {
         self.storage = Some(storage.into());
         self
     }
 
-    /// The node the clone belongs to. Another one than the original's needs shared storage.
+    /// The node of the clone. Another node than the original's needs shared storage.
     pub fn target(mut self, node: impl Into<String>) -> Self {
         self.target = Some(node.into());
         self
@@ -177,7 +182,7 @@ impl CloneGuest {
         };
         let place = guest.place().await?;
         let node = this.target.clone().unwrap_or(place.node);
-        // Begun anew, it is still the same clone.
+        // A repeated operation makes the same clone.
         let again = guest.locks.map(|_| {
             Copying(Self {
                 ids: vmid..=vmid,
@@ -205,7 +210,7 @@ impl CloneGuest {
 
 super::impl_into_future!(CloneGuest => Cloned);
 
-/// A clone that is begun anew.
+/// A clone that is started again.
 #[derive(Clone)]
 struct Copying(CloneGuest);
 
@@ -233,7 +238,7 @@ impl Waitable for Cloned {
         self.started.upid()
     }
 
-    /// Waits until the clone is there, and gives it.
+    /// Waits until the clone is complete, and returns it.
     fn finish<'a>(self, how: Waiting<'a>) -> BoxFuture<'a, Result<Guest, Error>>
     where
         Self: 'a,
@@ -246,7 +251,7 @@ impl Waitable for Cloned {
     }
 }
 
-/// Deleting a guest; made by [`Guest::destroy`], awaiting it gives a [`StartedOperation`].
+/// Deletes a guest; made by [`Guest::destroy`], awaiting it returns a [`StartedOperation`].
 #[derive(Clone, Debug)]
 #[must_use = "nothing is sent until this is awaited"]
 pub struct Destroy {
@@ -257,7 +262,7 @@ pub struct Destroy {
 }
 
 impl Destroy {
-    /// Also takes it out of backup jobs, replication and high availability.
+    /// Also removes it from backup jobs, replication and high availability.
     pub fn purge(mut self) -> Self {
         self.purge = true;
         self
@@ -269,7 +274,7 @@ impl Destroy {
         self
     }
 
-    /// Switches it off first if it runs, and waits for that.
+    /// Stops it first if it runs, and waits for that.
     pub fn stop_first(mut self) -> Self {
         self.stop = true;
         self

@@ -15,9 +15,9 @@ pub struct Disk {
     pub volume: String,
     /// The storage of the volume; `None` for a path.
     pub storage: Option<String>,
-    /// Its size in bytes, if the configuration tells.
+    /// Its size in bytes, if the configuration has it.
     pub size: Option<u64>,
-    /// Whether it is the drive that hands settings to cloud-init.
+    /// Whether it is the cloud-init drive.
     pub cloud_init: bool,
 }
 
@@ -30,7 +30,7 @@ record_serde!(Disk {
 });
 
 impl Guest {
-    /// Its disks as the configuration has them: without CD-ROMs, unused disks and directories of the node.
+    /// The disks in its configuration, without CD-ROMs, unused disks and directories of the node.
     ///
     /// # Errors
     /// See [`Guest`].

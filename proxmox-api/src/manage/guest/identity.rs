@@ -1,4 +1,4 @@
-//! Identifying a guest, so that a later one with its number is not taken for it.
+//! Identities of guests, so that a later guest with the same number is recognised as another one.
 
 use std::collections::BTreeSet;
 
@@ -6,17 +6,18 @@ use serde_json::Value;
 
 use crate::value::decode::read_any;
 
-/// What a configuration may take once it is read.
+/// The memory limit for a decoded configuration.
 const CONFIGURATION: usize = 8 * 1024 * 1024;
 
 /// The identity of a guest, as far as its configuration shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Identity {
-    /// When a virtual machine was made, in seconds since 1970, by its node's clock. A restored one keeps it.
+    /// The creation time of a virtual machine, in seconds since 1970, by its node's clock. A
+    /// restored one keeps it.
     pub(super) created: Option<u64>,
     /// The identifier in a virtual machine's BIOS.
     uuid: Option<String>,
-    /// The machine's generation. A rollback changes it, as does everything that makes another machine.
+    /// The machine's generation (`vmgenid`). Rollbacks, clones and restores change it.
     generation: Option<String>,
     /// The addresses of the network cards.
     macs: BTreeSet<String>,
@@ -28,12 +29,12 @@ pub(super) struct Identity {
 pub(super) enum IdentityMatch {
     Same,
     Other,
-    /// Nothing that is known of both tells.
+    /// Nothing known of both decides it.
     Unknown,
 }
 
 impl Identity {
-    /// Reads what an answer of a guest's configuration says, whichever kind it is of.
+    /// Reads the identity from the answer to a configuration request, for both kinds of guests.
     pub(super) fn of_answer(body: &[u8]) -> Self {
         let answer = read_any(body, CONFIGURATION).unwrap_or_default();
         Self::read(answer.get("data").unwrap_or(&Value::Null))
@@ -62,8 +63,8 @@ impl Identity {
         }
     }
 
-    /// Compares with what was found where the number is now. The guest is not where it was, so little is proof
-    /// enough that it is another one.
+    /// Compares with the guest that has the number now. The guest is not at its last location, so
+    /// weak evidence suffices for another one.
     pub(super) fn compare(&self, now: &Self) -> IdentityMatch {
         fn same<T: PartialEq>(a: Option<&T>, b: Option<&T>) -> Option<bool> {
             Some(a? == b?)
@@ -87,7 +88,7 @@ impl Identity {
         if !self.macs.is_empty() && !now.macs.is_empty() {
             return of(!self.macs.is_disjoint(&now.macs));
         }
-        // The same text, down to the names of the volumes.
+        // The same text, including the names of the volumes.
         match same(self.digest.as_ref(), now.digest.as_ref()) {
             Some(true) => IdentityMatch::Same,
             _ => IdentityMatch::Unknown,

@@ -8,19 +8,21 @@ use crate::client::Client;
 use crate::error::Error;
 use crate::error::api::ErrorKind;
 
-/// The lowest free number of a range: [`GET /cluster/resources`](crate::pve::cluster::ClusterResourcesGet) for what is taken, and
-/// [`GET /cluster/nextid`](crate::pve::cluster::ClusterNextidGet) for each candidate, since guests this user may not see take numbers too.
+/// The lowest free number of a range: [`GET
+/// /cluster/resources`](crate::pve::cluster::ClusterResourcesGet) for the taken ones, and [`GET
+/// /cluster/nextid`](crate::pve::cluster::ClusterNextidGet) for each candidate, since guests that
+/// this user may not see take numbers too.
 ///
-/// Nothing reserves the number. To create something under it use [`allocate`].
+/// The number is not reserved. To create something with it use [`allocate`].
 ///
 /// # Errors
-/// [`GuestErrorKind::NoFreeId`] if all are taken; otherwise as for every call.
+/// [`GuestErrorKind::NoFreeId`] if all are taken; those of every request.
 pub async fn next_free(client: &Client, range: RangeInclusive<u32>) -> Result<u32, Error> {
     Search::new(client, range).await?.next().await
 }
 
-/// Creates something under a free number of a range. `create` gets a number and tries; if somebody else took
-/// the number meanwhile, it is called again with the next one.
+/// Creates something with a free number of a range. `create` is called with a number; if another
+/// program took the number meanwhile, it is called again with the next one.
 ///
 /// ```no_run
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
@@ -37,7 +39,7 @@ pub async fn next_free(client: &Client, range: RangeInclusive<u32>) -> Result<u3
 /// ```
 ///
 /// # Errors
-/// [`GuestErrorKind::NoFreeId`] if all are taken, and whatever `create` fails with.
+/// [`GuestErrorKind::NoFreeId`] if all are taken, and the errors of `create`.
 pub async fn allocate<T, F>(
     client: &Client,
     range: RangeInclusive<u32>,
@@ -51,7 +53,8 @@ where
         let vmid = search.next().await?;
         match create(vmid).await {
             Ok(done) => return Ok((vmid, done)),
-            // Other things can exist already, too: only a number that is gone is worth another one.
+            // Other objects can exist already, too: the next number is tried only if this one is
+            // taken.
             Err(error) if error.kind() == Some(ErrorKind::AlreadyExists) => {
                 if search.is_free(vmid).await? {
                     return Err(error);

@@ -18,24 +18,25 @@ use crate::value::serialize::record_serde;
 pub struct MigrationCheck {
     /// Whether the guest runs.
     pub running: bool,
-    /// The nodes the server says it can go to; `None` where the release does not say.
+    /// The nodes to which the server allows a move; `None` if the release does not list them.
     pub allowed_nodes: Option<Vec<String>>,
-    /// The nodes the server says it cannot go to, each with the reasons.
+    /// The nodes to which the server does not allow a move, with the reasons.
     pub not_allowed_nodes: BTreeMap<String, NodeRefusal>,
-    /// Disks that no other node can reach, each as `storage:volume`. They can be copied along.
+    /// Disks that no other node can reach, each as `storage:volume`. They can be copied.
     pub local_disks: Vec<String>,
-    /// Devices of the node that the guest uses, such as `hostpci0`, but for those that are mapped. They cannot be
+    /// Local devices that the guest uses, such as `hostpci0`, except mapped ones. They cannot be
     /// moved.
     pub local_resources: Vec<String>,
     /// Devices that the guest uses through a mapping of the cluster.
     pub mapped_resources: Vec<MappedResource>,
-    /// What high availability moves along with the guest, as `vm:104`.
+    /// The resources that high availability moves with the guest, as `vm:104`.
     pub dependent_resources: Vec<String>,
     /// Storages the target node lacks.
     pub missing_storages: Vec<String>,
     /// Mapped devices the target node lacks.
     pub missing_mappings: Vec<String>,
-    /// What high availability keeps away from the guest and runs on the target node, as `vm:102`.
+    /// The resources on the target node that high availability keeps apart from the guest, as
+    /// `vm:102`.
     pub blocking_resources: Vec<String>,
 }
 
@@ -52,8 +53,8 @@ record_serde!(MigrationCheck {
     blocking_resources,
 });
 
-/// Why a guest cannot go to a node; see [`MigrationCheck::not_allowed_nodes`]. Nothing is set where the server
-/// gives no reason.
+/// The reasons why a guest cannot move to a node; see [`MigrationCheck::not_allowed_nodes`].
+/// Nothing is set if the server gives no reason.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NodeRefusal {
@@ -61,7 +62,7 @@ pub struct NodeRefusal {
     pub missing_storages: Vec<String>,
     /// Mapped devices the node lacks.
     pub missing_mappings: Vec<String>,
-    /// What high availability keeps away from the guest and runs there, as `vm:102`.
+    /// The resources on the node that high availability keeps apart from the guest, as `vm:102`.
     pub blocking_resources: Vec<String>,
 }
 
@@ -77,15 +78,15 @@ record_serde!(NodeRefusal {
 pub struct MappedResource {
     /// The guest's setting, as `hostpci0`.
     pub key: String,
-    /// The mapping; `None` on releases that do not say.
+    /// The mapping; `None` if the release does not name it.
     pub mapping: Option<String>,
-    /// Whether a guest that runs can be moved with it.
+    /// Whether a running guest can be moved with it.
     pub live: bool,
 }
 
 record_serde!(MappedResource { key, mapping, live });
 
-/// A member under either of its spellings: machines and containers differ, and so do releases.
+/// A member by either spelling: machines and containers differ, and so do releases.
 fn member<'a>(found: &'a Value, name: &str) -> Option<&'a Value> {
     (found.get(name.replace('-', "_"))).or_else(|| found.get(name.replace('_', "-")))
 }
@@ -119,7 +120,7 @@ impl NodeRefusal {
 }
 
 impl MigrationCheck {
-    /// Reads the answer member by member: what is declared about it and what comes are two things.
+    /// Reads the answer member by member, because its declaration differs from real answers.
     #[inline]
     fn read(found: &Value, target: &str) -> Self {
         let running = flag(found.get("running"));
@@ -127,14 +128,14 @@ impl MigrationCheck {
             .and_then(Value::as_object)
             .into_iter()
             .flatten()
-            // A node without a reason is not one that is refused.
+            // A node without a reason is not refused.
             .filter(|(_, why)| why.as_object().is_none_or(|why| !why.is_empty()))
             .map(|(node, why)| (node.clone(), NodeRefusal::read(why)))
             .collect();
         let allowed_nodes = member(found, "allowed-nodes")
             .filter(|nodes| nodes.is_array())
             .map(|nodes| texts(Some(nodes), "node"))
-            // Releases before 9 look at no node if the guest runs.
+            // Releases before 9 check no node if the guest runs.
             .filter(|nodes| !(running && nodes.is_empty() && not_allowed_nodes.is_empty()));
         let mut mapped_resources: Vec<MappedResource> = member(found, "mapped-resource-info")
             .and_then(Value::as_object)
@@ -172,7 +173,7 @@ impl MigrationCheck {
         }
     }
 
-    /// Whether the server names a reason against this target. No reason is no promise.
+    /// Whether the server names a reason against this target. No reason is not a guarantee.
     #[must_use]
     pub fn is_blocked(&self, target: &str) -> bool {
         !self.reasons(target).is_empty()
@@ -211,7 +212,8 @@ impl MigrationCheck {
     }
 }
 
-/// Moving a guest to another node; made by [`Guest::migrate`], awaiting it gives a [`StartedOperation`].
+/// Moves a guest to another node; made by [`Guest::migrate`], awaiting it returns a
+/// [`StartedOperation`].
 #[derive(Clone, Debug)]
 #[must_use = "nothing is sent until this is awaited"]
 pub struct Migrate {
@@ -225,8 +227,10 @@ pub struct Migrate {
 }
 
 impl Guest {
-    /// Asks for the obstacles of a migration to a node: [`GET /nodes/{node}/qemu/{vmid}/migrate`](crate::pve::qemu::QemuVmidMigrateGet) or [`GET /nodes/{node}/lxc/{vmid}/migrate`](crate::pve::lxc::LxcVmidMigrateGet).
-    /// For containers there is such a call since release 9.0; before, only `running` is filled.
+    /// Reads the obstacles of a migration to a node: [`GET
+    /// /nodes/{node}/qemu/{vmid}/migrate`](crate::pve::qemu::QemuVmidMigrateGet) or [`GET
+    /// /nodes/{node}/lxc/{vmid}/migrate`](crate::pve::lxc::LxcVmidMigrateGet). Containers have such
+    /// a call since release 9.0; before, only `running` is filled.
     ///
     /// # Errors
     /// See [`Guest`].
@@ -253,8 +257,11 @@ impl Guest {
         }
     }
 
-    /// Moves it to another node: [`POST /nodes/{node}/qemu/{vmid}/migrate`](crate::pve::qemu::QemuVmidMigratePost) or [`POST /nodes/{node}/lxc/{vmid}/migrate`](crate::pve::lxc::LxcVmidMigratePost). A running virtual machine
-    /// moves live, a running container is restarted over there, unless [`Migrate::live`] says otherwise.
+    /// Moves it to another node: [`POST
+    /// /nodes/{node}/qemu/{vmid}/migrate`](crate::pve::qemu::QemuVmidMigratePost) or [`POST
+    /// /nodes/{node}/lxc/{vmid}/migrate`](crate::pve::lxc::LxcVmidMigratePost). A running virtual
+    /// machine moves live, a running container is restarted on the target, unless [`Migrate::live`]
+    /// forbids it.
     pub fn migrate(&self, target: impl Into<String>) -> Migrate {
         Migrate {
             guest: self.clone(),
@@ -269,31 +276,34 @@ impl Guest {
 }
 
 impl Migrate {
-    /// Whether a running guest is moved; without it the server refuses to move one that runs.
+    /// Whether a running guest may be moved. On by default; off, the server refuses to move a
+    /// running guest.
     pub fn live(mut self, live: bool) -> Self {
         self.live = Some(live);
         self
     }
 
-    /// Copies disks along that the target cannot reach. Virtual machines only; containers do it anyway.
+    /// Copies the disks that the target cannot reach. Virtual machines only; containers always copy
+    /// them.
     pub fn with_local_disks(mut self) -> Self {
         self.local_disks = true;
         self
     }
 
-    /// The storage the disks go to: one for all, or `from:to` for each.
+    /// The target storage of the disks: one for all, or `from:to` for each.
     pub fn target_storage(mut self, storage: impl Into<String>) -> Self {
         self.storages.push(storage.into());
         self
     }
 
-    /// The most that is copied in a second, in KiB; what the cluster is set to unless set.
+    /// The limit on the copy rate, in KiB per second; by default the setting of the cluster.
     pub fn bandwidth(mut self, kibibytes: u64) -> Self {
         self.bandwidth = Some(kibibytes);
         self
     }
 
-    /// Whether the state of network connections moves along with a running virtual machine. Needs release 9.0.
+    /// Whether the state of network connections moves with a running virtual machine. Needs release
+    /// 9.0.
     pub fn connections(mut self, along: bool) -> Self {
         self.connections = Some(along);
         self
@@ -341,7 +351,7 @@ mod tests {
 
     #[test]
     fn every_reason_against_a_target_is_found() {
-        // As virtual machines of 7 and 8 tell it, machines of 9, and containers.
+        // As virtual machines of 7 and 8, machines of 9, and containers report it.
         let old = json!({
             "running": 0,
             "allowed_nodes": ["pve3"],
@@ -425,7 +435,7 @@ mod tests {
         });
         let check = MigrationCheck::read(&found, "pve2");
         assert!(check.running && !check.is_blocked("pve2"));
-        // Nothing of it can be trusted to be there.
+        // No member can be relied on.
         for odd in [
             Value::Null,
             json!([]),

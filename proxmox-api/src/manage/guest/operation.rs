@@ -1,10 +1,10 @@
-//! Operations on a guest that take no settings.
+//! Operations on a guest without settings.
 
 use super::started::TargetState;
 use super::{Guest, GuestLocation, IdentityCheck, Kind, Size, StartedOperation, start_task};
 use crate::error::Error;
 
-/// An operation on a guest, made by its methods; awaiting it gives a [`StartedOperation`].
+/// An operation on a guest, made by its methods; awaiting it returns a [`StartedOperation`].
 #[derive(Clone, Debug)]
 #[must_use = "nothing is sent until this is awaited"]
 pub struct GuestOperation {
@@ -121,13 +121,15 @@ impl GuestOperation {
 
 super::impl_into_started!(GuestOperation);
 
-/// Going back to a snapshot; made by [`Guest::rollback`], awaiting it gives a [`StartedOperation`].
+/// Rolls back to a snapshot; made by [`Guest::rollback`], awaiting it returns a
+/// [`StartedOperation`].
 #[derive(Clone, Debug)]
 #[must_use = "nothing is sent until this is awaited"]
 pub struct Rollback(pub(super) GuestOperation);
 
 impl Rollback {
-    /// Starts the guest afterwards. One whose snapshot holds the memory runs on in any case.
+    /// Starts the guest afterwards. A guest whose snapshot holds the memory continues to run in any
+    /// case.
     pub fn started(mut self) -> Self {
         if let What::Rollback { start, .. } = &mut self.0.what {
             *start = true;
@@ -142,13 +144,14 @@ impl Rollback {
 
 super::impl_into_started!(Rollback);
 
-/// Deleting a snapshot; made by [`Guest::delete_snapshot`], awaiting it gives a [`StartedOperation`].
+/// Deletes a snapshot; made by [`Guest::delete_snapshot`], awaiting it returns a
+/// [`StartedOperation`].
 #[derive(Clone, Debug)]
 #[must_use = "nothing is sent until this is awaited"]
 pub struct DeleteSnapshot(pub(super) GuestOperation);
 
 impl DeleteSnapshot {
-    /// Takes it out of the configuration even if its disks cannot be deleted.
+    /// Removes it from the configuration even if its disks cannot be deleted.
     pub fn forced(mut self) -> Self {
         if let What::DeleteSnapshot { force, .. } = &mut self.0.what {
             *force = true;
@@ -163,13 +166,14 @@ impl DeleteSnapshot {
 
 super::impl_into_started!(DeleteSnapshot);
 
-/// Moving a disk to another storage; made by [`Guest::move_disk`], awaiting it gives a [`StartedOperation`].
+/// Moves a disk to another storage; made by [`Guest::move_disk`], awaiting it returns a
+/// [`StartedOperation`].
 #[derive(Clone, Debug)]
 #[must_use = "nothing is sent until this is awaited"]
 pub struct MoveDisk(pub(super) GuestOperation);
 
 impl MoveDisk {
-    /// **Deletes the original** once it is over there. Otherwise it stays as an unused disk.
+    /// **Deletes the original** after the move. Otherwise it stays as an unused disk.
     pub fn delete_source(mut self) -> Self {
         if let What::Move { delete, .. } = &mut self.0.what {
             *delete = true;

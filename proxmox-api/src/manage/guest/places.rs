@@ -1,4 +1,4 @@
-//! Where all guests are and what the cluster's list says of them, asked for once for many handles.
+//! The locations of all guests and the cluster's list of them, read once for many handles.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,18 +18,18 @@ use crate::value::decode::{DecodeError, problem_of};
 use crate::value::endpoint::Method;
 use crate::value::serialize::record_serde;
 
-/// The places of all guests at one moment.
+/// The locations of all guests at one moment.
 #[derive(Debug)]
 pub(crate) struct Table {
-    /// When it was asked for.
+    /// The time of the request.
     asked: Instant,
-    /// When it was answered, in seconds since 1970, by the server's clock.
+    /// The time of the answer, in seconds since 1970, by the server's clock.
     time: Option<u64>,
     /// By the guests' numbers.
     pub(crate) guests: BTreeMap<u32, Listed>,
 }
 
-/// What the cluster's list of guests says of one; see [`Guest::listed`].
+/// A guest in the cluster's list; see [`Guest::listed`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Listed {
@@ -39,7 +39,7 @@ pub struct Listed {
     pub place: GuestLocation,
     /// Its name.
     pub name: Option<String>,
-    /// As the server says it: `running`, `stopped`, or `unknown` while its node is away.
+    /// The status from the server: `running`, `stopped`, or `unknown` while its node is offline.
     pub status: Option<String>,
     /// The pool it belongs to.
     pub pool: Option<String>,
@@ -47,7 +47,7 @@ pub struct Listed {
     pub tags: Vec<String>,
     /// Whether it is a template.
     pub template: bool,
-    /// Which operation holds it.
+    /// The operation that locks it.
     pub lock: Option<String>,
 }
 
@@ -63,7 +63,7 @@ record_serde!(Listed {
 });
 
 impl Listed {
-    /// Whether it runs, as far as its node told lately.
+    /// Whether it runs, by the last report of its node.
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.status.as_deref() == Some("running")
@@ -71,9 +71,10 @@ impl Listed {
 }
 
 impl Guest {
-    /// What the cluster's list says of it. All handles of a client and its clones share one list, which is not older than
-    /// [`ClientBuilder::guest_places`](crate::ClientBuilder::guest_places) says, so this is free for most guests of a large
-    /// cluster; [`Guest::status`] asks the node itself.
+    /// The guest's entry in the cluster's list. All handles of a client and its clones share one
+    /// list, whose age is limited by
+    /// [`ClientBuilder::guest_places`](crate::ClientBuilder::guest_places), so that this usually
+    /// needs no request; [`Guest::status`] asks the node itself.
     ///
     /// # Errors
     /// [`GuestErrorKind::NoSuchGuest`] if the cluster has no such guest, or none this user may see.
@@ -106,7 +107,7 @@ pub(crate) struct Places(Mutex<Known>);
 #[derive(Debug, Default)]
 struct Known {
     table: Option<Arc<Table>>,
-    /// When it could not be had the last time.
+    /// The time of the last failed request.
     failed: Option<Instant>,
 }
 
@@ -118,13 +119,13 @@ impl Table {
 }
 
 impl Places {
-    /// A table that is not older than what the client was told to bear.
+    /// A table that is not older than the client's limit.
     pub(crate) async fn recent(client: &Client) -> Result<Arc<Table>, Error> {
         let oldest = Instant::now().checked_sub(client.guest_places());
         client.keep::<Self>().since(client, oldest).await
     }
 
-    /// A table that was asked for after this call began.
+    /// A table that was requested after this call began.
     pub(crate) async fn fresh(client: &Client) -> Result<Arc<Table>, Error> {
         let now = Some(Instant::now());
         client.keep::<Self>().since(client, now).await
@@ -140,7 +141,7 @@ impl Places {
             return Ok(Arc::clone(table));
         }
         if known.failed.is_some_and(|failed| failed >= begun) {
-            // Those who wait do not fail one after the other.
+            // Waiting callers do not fail one after the other.
             drop(known);
             return ask(client).await.map(Arc::new);
         }
@@ -172,7 +173,7 @@ async fn ask(client: &Client) -> Result<Table, Error> {
     })
 }
 
-/// When an answer was written, in seconds since 1970, by the server's clock.
+/// The time of an answer, in seconds since 1970, by the server's clock.
 fn time_of(reply: &Reply) -> Option<u64> {
     let (_, date) = (reply.headers.iter()).find(|(name, _)| name.eq_ignore_ascii_case("date"))?;
     read_date(date)
@@ -230,7 +231,7 @@ impl<'de> Deserialize<'de> for Envelope {
     }
 }
 
-/// Rows by number. A row that does not say what a place takes is passed over, whatever else it is.
+/// Rows by number. A row without the members of a location is skipped.
 #[derive(Default)]
 struct Rows(BTreeMap<u32, Listed>);
 
@@ -260,7 +261,7 @@ impl<'de> Deserialize<'de> for Rows {
     }
 }
 
-/// Only what [`Listed`] has is read; the figures that fill most of a row are passed over.
+/// Only the members of [`Listed`] are read; the figures that fill most of a row are skipped.
 struct Row(Option<Listed>);
 
 impl<'de> Deserialize<'de> for Row {
@@ -387,7 +388,7 @@ mod tests {
             assert_eq!(place.expect("it is there").node, "n1");
         }
         assert_eq!(fake.requests().len(), 1);
-        // One that was made a moment ago is not in a list that is older.
+        // A new guest is not in an older list.
         client.guest(99).place().await.expect_err("it is not there");
         assert_eq!(fake.requests().len(), 2);
     }

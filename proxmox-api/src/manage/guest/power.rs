@@ -16,7 +16,7 @@ use crate::value::serialize::word_serde;
 pub enum PowerAction {
     /// Starts it, or resumes one that was suspended to disk.
     Start,
-    /// Switches it off, as if the plug were pulled.
+    /// Stops it at once, like pulling the plug.
     Stop,
     /// Asks its system to shut down.
     Shutdown,
@@ -28,14 +28,14 @@ pub enum PowerAction {
     Suspend,
     /// Writes a virtual machine's memory to disk and switches it off.
     Hibernate,
-    /// Lets a paused one go on.
+    /// Resumes a paused guest.
     Resume,
 }
 
 word_serde!(PowerAction);
 
 impl PowerAction {
-    /// All of them.
+    /// All actions.
     pub const ALL: &'static [Self] = &[
         Self::Start,
         Self::Stop,
@@ -71,7 +71,7 @@ impl PowerAction {
     }
 }
 
-/// Reads what [`PowerAction::as_str`] gives.
+/// Parses the output of [`PowerAction::as_str`].
 impl std::str::FromStr for PowerAction {
     type Err = ParseNameError;
 
@@ -90,7 +90,8 @@ impl fmt::Display for PowerAction {
     }
 }
 
-/// A change of power, made by [`Guest::power`] and its short forms; awaiting it gives a [`StartedOperation`].
+/// A change of power, made by [`Guest::power`] and its short forms; awaiting it returns a
+/// [`StartedOperation`].
 #[derive(Clone, Debug)]
 #[must_use = "nothing is sent until this is awaited"]
 pub struct Power {
@@ -111,7 +112,7 @@ impl Guest {
         }
     }
 
-    /// [`PowerAction::Start`]. A guest that runs already makes the call or its task fail with
+    /// [`PowerAction::Start`]. For a running guest, the call or its task fails with
     /// [`AlreadyRunning`](crate::error::ErrorKind::AlreadyRunning).
     pub fn start(&self) -> Power {
         self.power(PowerAction::Start)
@@ -154,14 +155,14 @@ impl Guest {
 }
 
 impl Power {
-    /// How long the server tries, in whole seconds; not how long is waited for it here. Has a meaning for
+    /// The server's time limit, in whole seconds; not the time limit for waiting here. Used for
     /// shutdown and reboot, and for start and stop of virtual machines.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// Lets the server stop a guest that has not shut down after this time. Has a meaning for shutdown.
+    /// Lets the server stop a guest that has not shut down after this time. Used for shutdown.
     pub fn or_stop_after(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self.force = true;

@@ -1,27 +1,27 @@
-//! Which of many snapshots or backups to keep.
+//! Choosing the snapshots or backups to keep.
 
 use std::collections::BTreeSet;
 
 use crate::value::serialize::{record_serde, variant_serde};
 
-/// How many of each kind to keep; everything is counted from the newest on.
+/// How many of each kind to keep, counted from the newest.
 ///
-/// Each rule keeps the newest item of every period, up to its number, and looks only at periods for which no
-/// earlier rule (in the order of the fields) has kept something already. Periods are those of UTC; weeks start
-/// on Monday. With no rule at all everything is kept.
+/// Each rule keeps the newest item of every period, up to its number, and skips periods for which
+/// an earlier rule (in the order of the fields) has kept something. Periods are in UTC; weeks start
+/// on Monday. Without rules everything is kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Retention {
-    /// The newest, of any age.
+    /// The newest items.
     pub last: u32,
-    /// One for each hour that has any.
+    /// One for each hour with items.
     pub hourly: u32,
-    /// One for each day that has any.
+    /// One for each day with items.
     pub daily: u32,
-    /// One for each week that has any.
+    /// One for each week with items.
     pub weekly: u32,
-    /// One for each month that has any.
+    /// One for each month with items.
     pub monthly: u32,
-    /// One for each year that has any.
+    /// One for each year with items.
     pub yearly: u32,
 }
 
@@ -50,7 +50,8 @@ variant_serde!(Verdict {
 });
 
 impl Retention {
-    /// Judges items by their times, in seconds since 1970 and in any order. The answer has the same order.
+    /// Decides on items by their times, in seconds since 1970 and in any order. The result has the
+    /// same order.
     #[must_use]
     #[inline]
     pub fn evaluate(&self, times: &[u64]) -> Vec<Verdict> {
@@ -96,7 +97,7 @@ impl Retention {
     }
 }
 
-/// The number of the period a time lies in.
+/// The number of the period of a time.
 type PeriodOf = fn(u64) -> i64;
 
 /// Year and month (0 to 11) of a time, in UTC.
@@ -192,7 +193,7 @@ mod tests {
             rule in rules(),
             times in prop::collection::btree_set(0..400_000_000_u64, 1..60),
         ) {
-            // What was kept once is kept again when nothing was added.
+            // A second run without new items keeps the same ones.
             let times: Vec<u64> = times.into_iter().collect();
             let once = kept(rule, &times);
             prop_assert_eq!(kept(rule, &once), once);
@@ -210,7 +211,7 @@ mod tests {
 
         #[test]
         fn nightly_runs_reach_a_steady_number(daily in 1..8_u32, weekly in 0..4_u32, nights in 60..120_u64) {
-            // Snapshot every night and prune at once, as the example does.
+            // A snapshot every night and pruning at once, as in the example.
             let rule = Retention { daily, weekly, ..Retention::default() };
             let mut have: Vec<u64> = Vec::new();
             for night in 0..nights {

@@ -32,7 +32,7 @@ record_serde!(Snapshot {
     memory,
 });
 
-/// Taking a snapshot; made by [`Guest::snapshot`], awaiting it gives a [`StartedOperation`].
+/// Takes a snapshot; made by [`Guest::snapshot`], awaiting it returns a [`StartedOperation`].
 #[derive(Clone, Debug)]
 #[must_use = "nothing is sent until this is awaited"]
 pub struct TakeSnapshot {
@@ -43,13 +43,13 @@ pub struct TakeSnapshot {
 }
 
 impl TakeSnapshot {
-    /// Notes something about it.
+    /// Its description.
     pub fn description(mut self, text: impl Into<String>) -> Self {
         self.description = Some(text.into());
         self
     }
 
-    /// Also keeps the memory of a running virtual machine. Containers have no such thing and ignore it.
+    /// Also saves the memory of a running virtual machine. Containers ignore it.
     pub fn with_memory(mut self) -> Self {
         self.memory = true;
         self
@@ -77,8 +77,10 @@ impl TakeSnapshot {
 super::impl_into_started!(TakeSnapshot);
 
 impl Guest {
-    /// Takes a snapshot: [`POST /nodes/{node}/qemu/{vmid}/snapshot`](crate::pve::qemu::QemuVmidSnapshotPost) or [`POST /nodes/{node}/lxc/{vmid}/snapshot`](crate::pve::lxc::LxcVmidSnapshotPost). Names start with a letter and go
-    /// on with letters, digits, `-` and `_`, 40 characters at most.
+    /// Takes a snapshot: [`POST
+    /// /nodes/{node}/qemu/{vmid}/snapshot`](crate::pve::qemu::QemuVmidSnapshotPost) or [`POST
+    /// /nodes/{node}/lxc/{vmid}/snapshot`](crate::pve::lxc::LxcVmidSnapshotPost). Names start with
+    /// a letter and continue with letters, digits, `-` and `_`, 40 characters at most.
     pub fn snapshot(&self, name: impl Into<String>) -> TakeSnapshot {
         TakeSnapshot {
             guest: self.clone(),
@@ -88,8 +90,10 @@ impl Guest {
         }
     }
 
-    /// Its snapshots, the oldest first: [`GET /nodes/{node}/qemu/{vmid}/snapshot`](crate::pve::qemu::QemuVmidSnapshotPath::get) or [`GET /nodes/{node}/lxc/{vmid}/snapshot`](crate::pve::lxc::LxcVmidSnapshotPath::get). The current state,
-    /// which the server lists among them, is left out.
+    /// Its snapshots, the oldest first: [`GET
+    /// /nodes/{node}/qemu/{vmid}/snapshot`](crate::pve::qemu::QemuVmidSnapshotPath::get) or [`GET
+    /// /nodes/{node}/lxc/{vmid}/snapshot`](crate::pve::lxc::LxcVmidSnapshotPath::get). The current
+    /// state, which the server lists among them, is omitted.
     ///
     /// # Errors
     /// See [`Guest`].
@@ -119,14 +123,16 @@ impl Guest {
             })
             .await?;
         found.retain(|snapshot| snapshot.name != "current");
-        // What has no time yet is the newest.
+        // A snapshot without a time is the newest.
         let age = |snapshot: &Snapshot| (snapshot.time.unwrap_or(u64::MAX), snapshot.name.clone());
         found.sort_by_key(age);
         Ok(found)
     }
 
-    /// Goes back to a snapshot; **what happened since is lost**.
-    /// [`POST /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/rollback`](crate::pve::qemu::QemuVmidSnapshotSnapnameRollbackPost) or [`POST /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/rollback`](crate::pve::lxc::LxcVmidSnapshotSnapnameRollbackPost).
+    /// Rolls back to a snapshot; **all later changes are lost**. [`POST
+    /// /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/rollback`](crate::pve::qemu::QemuVmidSnapshotSnapnameRollbackPost)
+    /// or [`POST
+    /// /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/rollback`](crate::pve::lxc::LxcVmidSnapshotSnapnameRollbackPost).
     ///
     /// # Errors
     /// See [`Guest`].
@@ -147,7 +153,7 @@ impl Guest {
     }
 }
 
-/// Asks for a list and reads each of its rows.
+/// Reads a list and each of its rows.
 fn each<R: 'static>(
     request: impl ApiRequest<Output = Vec<R>>,
     read: fn(R) -> Snapshot,

@@ -1,4 +1,4 @@
-//! Waiting for what was started.
+//! Waiting for operations.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,12 +10,13 @@ use crate::task::{PollSchedule, Task, TaskOutcome, Waitable, Waiting};
 use crate::value::BoxFuture;
 use crate::value::upid::Upid;
 
-/// How long operations on a guest's power and configuration commonly take at most. A suggestion for
-/// timeouts; nothing uses it unasked, but for guests that high availability manages.
+/// The usual maximum duration of operations on a guest's power and configuration. A suggestion for
+/// timeouts; it is the default only for guests that high availability manages.
 pub const GUEST_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
-/// Tasks that look for the guest's configuration only once they run, by their types: a node that does not have the guest
-/// takes the order all the same (qemu-server `API2/Qemu.pm`, pve-container `API2/LXC.pm` and `API2/LXC/Snapshot.pm`).
+/// Types of tasks that look for the guest's configuration only once they run: a node that does not
+/// have the guest accepts the call all the same (qemu-server `API2/Qemu.pm`, pve-container
+/// `API2/LXC.pm` and `API2/LXC/Snapshot.pm`).
 pub(super) const LATE: [&str; 10] = [
     "qmdelsnapshot",
     "qmrollback",
@@ -47,7 +48,7 @@ pub struct StartedOperation {
     again: Option<Again>,
 }
 
-/// Begins an operation anew.
+/// Starts an operation again.
 type Again = Arc<dyn Fn() -> BoxFuture<'static, Result<StartedOperation, Error>> + Send + Sync>;
 
 impl StartedOperation {
@@ -60,7 +61,8 @@ impl StartedOperation {
         }
     }
 
-    /// The same, to be begun anew by this if a lock is in the way of the task, or the guest is on another node.
+    /// The same, which is started again after a lock of the task, or if the guest is on another
+    /// node.
     pub(super) fn or_again<O>(mut self, order: Option<O>) -> Self
     where
         O: Clone + Send + Sync + 'static,
@@ -75,13 +77,14 @@ impl StartedOperation {
         self
     }
 
-    /// The guest it is about.
+    /// The guest of the operation.
     #[must_use]
     pub fn guest(&self) -> &Guest {
         &self.guest
     }
 
-    /// The task that does it; one that [is done](Task::is_done) where the server has done it at once.
+    /// The task of the operation; one that [is done](Task::is_done) if the server completed it with
+    /// the answer.
     pub fn task(&self) -> &Task {
         &self.task
     }
@@ -95,12 +98,13 @@ impl StartedOperation {
     /// Does not wait for it. A failure is not reported.
     pub fn detach(self) {}
 
-    /// Waits for the end. Awaiting the result gives how the task ended, and its failure as an error.
+    /// Waits for the end. Awaiting it returns the outcome of the task, or its failure as an error.
     ///
-    /// If high availability manages the guest, the task only hands the order on; then this also waits
-    /// until the guest is as ordered, at most [`GUEST_TIMEOUT`] unless another time is set. For a handle that
-    /// [waits for locks](Guest::wait_for_locks), it also begins the operation anew where a lock was in the way. So it
-    /// does where the task found that the node does not have the guest any more, and the guest is on another one.
+    /// If high availability manages the guest, the task only passes the request on; then this also
+    /// waits until the guest has the requested state, at most [`GUEST_TIMEOUT`] by default. For a
+    /// handle that [waits for locks](Guest::wait_for_locks), it starts the operation again after a
+    /// lock. It also starts it again if the task found that the node does not have the guest any
+    /// more, and the guest is on another one.
     pub fn wait(&self) -> WaitOperation<'static> {
         WaitOperation {
             started: self.clone(),
@@ -108,7 +112,7 @@ impl StartedOperation {
         }
     }
 
-    /// Whether the task failed because the guest is on another node by now; otherwise the error.
+    /// Whether the task failed because the guest is on another node now; otherwise the error.
     async fn missed(&self, error: Error) -> Result<(), Error> {
         let node = self.upid().map(|upid| upid.node().to_owned());
         let Some((node, kind)) = node.zip(self.guest.memory().kind) else {
@@ -121,7 +125,7 @@ impl StartedOperation {
             .map(drop)
     }
 
-    /// Waits for the end of the task as it is, and for the guest to be as ordered.
+    /// Waits for the end of the task, and for the guest's requested state.
     async fn reached(&self, how: Waiting<'_>) -> Result<TaskOutcome, Error> {
         let (guest, limit) = (&self.guest, how.timeout.unwrap_or(GUEST_TIMEOUT));
         // The time of the task counts, too.
@@ -129,7 +133,7 @@ impl StartedOperation {
         let schedule = PollSchedule::every(interval, Some(limit));
         let outcome = self.task.clone().finish(how).await?;
         if let TargetState::Node(node) = &self.target {
-            // This is no place that somebody else took the guest to.
+            // The operation itself moved the guest here.
             guest.remember(|memory| {
                 memory.place = memory.kind.map(|kind| GuestLocation {
                     node: node.clone(),
@@ -184,13 +188,14 @@ impl WaitOperation<'_> {
         self
     }
 
-    /// Looks this often, instead of every second at first and more seldom later.
+    /// Polls at this interval, instead of every second at first and less often later.
     pub fn poll_interval(mut self, interval: Duration) -> Self {
         self.how.interval = Some(interval);
         self
     }
 
-    /// Hands over every line of the task's log; see [`WaitBuilder::on_log`](crate::task::WaitBuilder::on_log).
+    /// Calls `listener` with every line of the task's log; see
+    /// [`WaitBuilder::on_log`](crate::task::WaitBuilder::on_log).
     pub fn on_log<'b>(self, listener: impl FnMut(&str) + Send + 'b) -> WaitOperation<'b> {
         WaitOperation {
             started: self.started,
@@ -244,7 +249,7 @@ impl WaitOperation<'_> {
     }
 }
 
-/// Waits until the guest is as ordered.
+/// Waits until the guest has the requested state.
 async fn reach(
     guest: &Guest,
     target: &TargetState,
@@ -255,7 +260,7 @@ async fn reach(
         match reached(guest, target).await {
             Ok(true) => return Ok(()),
             Ok(false) => {}
-            // A look that fails is not an order that was not carried out.
+            // A failed poll is not a failed request.
             Err(error) if error.is_retryable() => {}
             Err(error) => return Err(error),
         }

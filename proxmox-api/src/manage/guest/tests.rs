@@ -1,4 +1,4 @@
-//! Guests against scripted answers, for what a simulated server does not do.
+//! Guests against scripted answers, for cases that the simulator does not have.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -41,7 +41,7 @@ async fn high_availability_is_followed_to_the_guests_state() {
         } else if path.contains("/tasks/") {
             ok(r#"{"data":{"status":"stopped","exitstatus":"OK"}}"#)
         } else {
-            // Two looks at the old node, one while the guest is on its way, then it runs elsewhere.
+            // Two polls of the old node, one during the move; then it runs elsewhere.
             match looks.fetch_add(1, Ordering::SeqCst) {
                 0 | 1 => ok(r#"{"data":{"status":"stopped","vmid":101,"ha":{"managed":1}}}"#),
                 2 => refuse(599, "Too many redirections"),
@@ -162,7 +162,7 @@ async fn a_node_may_be_a_guess_and_a_kind_may_not() {
     another(guess.status().await, true);
 }
 
-/// The number belongs to another guest, certainly or perhaps.
+/// The number belongs to another guest, certainly or possibly.
 fn another<T: std::fmt::Debug>(result: Result<T, Error>, expected: bool) {
     match result {
         Err(Error::Guest(error)) => match error.reason() {
@@ -173,7 +173,7 @@ fn another<T: std::fmt::Debug>(result: Result<T, Error>, expected: bool) {
     }
 }
 
-/// A cluster in which a guest 100 is, somewhere and of some kind, with some configuration, or not at all.
+/// A cluster with a guest 100 of some kind on some node with some configuration, or without it.
 #[derive(Clone, Default)]
 struct One(Arc<Mutex<Option<There>>>);
 
@@ -295,7 +295,7 @@ const SINCE: &str =
 #[tokio::test]
 async fn a_number_that_was_given_to_another_guest_is_not_followed() {
     for which in 0.. {
-        // A container instead, a machine made since, and both after somebody noticed that the first was gone.
+        // A container instead, a machine made since, and both after the first was found missing.
         for (kind, config) in [(Kind::Lxc, r#"{"digest":"02"}"#), (Kind::Qemu, SINCE)] {
             for noticed in [false, true] {
                 let cluster = One::default();
@@ -316,7 +316,7 @@ async fn a_number_that_was_given_to_another_guest_is_not_followed() {
                     |line: &String| line.contains("/nodes/b/") && !line.starts_with("GET");
                 let lines = fake.lines();
                 assert!(!lines.iter().any(touched), "{which}: {lines:?}");
-                // Whoever wants that guest says so.
+                // `locate` accepts that guest.
                 assert_eq!(guest.locate().await.expect("it is there").kind, kind);
                 guest.status().await.expect("this one is meant now");
             }
@@ -326,7 +326,7 @@ async fn a_number_that_was_given_to_another_guest_is_not_followed() {
 
 #[tokio::test]
 async fn a_guest_that_was_only_moved_is_followed_by_everything() {
-    // A container has none of these, and this cluster makes no backups.
+    // Containers do not have these, and this cluster makes no backups.
     let of_machines = [12, 16, 18, 23, 27, 28, 29, 30, 31, 32, 33, 34, 35, 37, 39];
     for which in (0..).filter(|which| !of_machines.contains(which)) {
         let cluster = One::default();
@@ -338,7 +338,7 @@ async fn a_guest_that_was_only_moved_is_followed_by_everything() {
         cluster.set("b", Kind::Lxc, &config.replace("00\"", "01\""));
         match touch_with(&guest, which, "rootfs").await {
             Some(Ok(())) => {}
-            // Whatever this cannot answer.
+            // Calls that this cluster does not answer.
             Some(Err(Error::Decode(_))) => {}
             Some(Err(error)) => panic!("{which}: {error}"),
             None => return,
@@ -362,11 +362,11 @@ async fn what_cannot_be_undone_takes_a_proof() {
     let guest = client.guest(100);
     guest.status().await.expect("it is there");
     cluster.set("b", Kind::Lxc, bare);
-    // Nothing was read that tells one container from another, so it goes on where that does little harm.
+    // Nothing was read that distinguishes the containers, so harmless calls continue.
     another(guest.destroy().await, false);
     guest.start().await.expect("it is followed").detach();
 
-    // A guest that is where it was, and made anew there.
+    // A guest that was made again on the same node.
     cluster.set("a", Kind::Qemu, BEFORE);
     let guest = client.guest(100);
     guest.locate().await.expect("it is there");
@@ -499,7 +499,8 @@ async fn a_clone_with_a_storage_is_a_full_one() {
 const LOCK_FILE: &str = "can't lock file '/var/lock/qemu-server/lock-101.conf' - got timeout";
 const STORAGE: &str = "clone failed: cfs-lock 'storage-nfs' error: got lock request timeout";
 
-/// A machine whose orders are refused with a reason so many times, and whose tasks then fail with one as often.
+/// A machine whose calls are refused with a reason so many times, and whose tasks then fail with
+/// one as often.
 fn busy(refusals: usize, reason: &'static str, failures: usize, end: &'static str) -> Fake {
     let (mut orders, mut looks) = (0, 0);
     Fake::new(move |request| {
@@ -545,7 +546,7 @@ async fn whoever_waits_for_locks_gets_through() {
         patient.start().and_wait().await.expect("it comes through");
         assert_eq!(posts(&fake), 1 + refusals + failures, "{reason} {end}");
 
-        // Everything else that changes something, too.
+        // All other changes, too.
         for which in (0..16).filter(|which| *which != 15) {
             let fake = busy(refusals, reason, 0, "");
             let guest = fake.token_client().guest_at(101, "n1", Kind::Qemu);
@@ -596,7 +597,7 @@ async fn locks_are_errors_at_once_and_when_the_time_is_up() {
             .count();
         assert!((4..30).contains(&posts), "{posts}");
     }
-    // What is no lock is not waited for.
+    // Other refusals are not waited for.
     let fake = busy(99, "Permission check failed", 0, "");
     let guest = fake.token_client().guest_at(101, "n1", Kind::Qemu);
     let patient = guest.wait_for_locks(Duration::from_secs(30));

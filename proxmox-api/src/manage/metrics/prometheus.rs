@@ -16,9 +16,9 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MetricType {
-    /// A figure that goes up and down.
+    /// A value that goes up and down.
     Gauge,
-    /// A figure that only grows, until it starts over.
+    /// A value that only grows, until it starts over.
     Counter,
 }
 
@@ -34,14 +34,14 @@ pub struct MetricFamily {
     help: String,
     metric_type: MetricType,
     samples: Vec<(Labels, f64)>,
-    /// Where the sample with these labels is.
+    /// The index of the sample with these labels.
     places: HashMap<Labels, usize>,
 }
 
 type Labels = Vec<(String, String)>;
 
 impl MetricFamily {
-    /// A metric without samples. Of `name`, characters that Prometheus does not allow become `_`.
+    /// A metric without samples. In `name`, characters that Prometheus does not allow become `_`.
     #[must_use]
     pub fn new(name: &str, metric_type: MetricType, help: impl Into<String>) -> Self {
         Self {
@@ -53,7 +53,7 @@ impl MetricFamily {
         }
     }
 
-    /// Adds a sample. A sample whose labels are there already replaces that one.
+    /// Adds a sample. It replaces a sample with the same labels.
     #[inline]
     pub fn add(&mut self, labels: &[(&str, &str)], value: f64) {
         let labels: Labels = (labels.iter())
@@ -80,7 +80,7 @@ fn clean(name: &str, colons: bool) -> String {
     cleaned
 }
 
-/// Writes metrics in Prometheus' text format (version 0.0.4). Metrics without samples are left out.
+/// Writes metrics in Prometheus' text format (version 0.0.4). Metrics without samples are omitted.
 #[must_use]
 #[inline]
 pub fn render(families: &[MetricFamily]) -> String {
@@ -124,9 +124,11 @@ fn number(value: f64) -> String {
     }
 }
 
-/// Asks for everything and writes it in Prometheus' text format: [`GET /cluster/resources`](crate::pve::cluster::ClusterResourcesGet),
-/// [`GET /cluster/status`](crate::pve::cluster::ClusterStatusPath::get) and [`GET /version`](crate::pve::version::VersionPath::get), however large the cluster is. Names and labels are those that
-/// dashboards for Proxmox VE commonly look for (`pve_up`, `pve_cpu_usage_ratio`, …, labelled by `id`).
+/// Reads all figures and writes them in Prometheus' text format, with three requests for a cluster
+/// of any size: [`GET /cluster/resources`](crate::pve::cluster::ClusterResourcesGet), [`GET
+/// /cluster/status`](crate::pve::cluster::ClusterStatusPath::get) and [`GET
+/// /version`](crate::pve::version::VersionPath::get). Names and labels are those of common
+/// dashboards for Proxmox VE (`pve_up`, `pve_cpu_usage_ratio`, …, labelled by `id`).
 ///
 /// # Errors
 /// Those of every request.

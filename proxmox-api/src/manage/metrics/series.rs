@@ -12,19 +12,19 @@ use crate::value::encode::escape;
 use crate::value::endpoint::Method;
 use crate::value::serialize::{record_serde, variant_serde};
 
-/// How far back figures go, and so how far they are apart.
+/// The range of figures, and with it their interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Timeframe {
-    /// An hour, by the minute.
+    /// An hour, in steps of a minute.
     Hour,
-    /// A day, by the half hour (before 9.0) or the minute.
+    /// A day, in steps of half an hour (before 9.0) or a minute.
     Day,
-    /// A week, by three hours (before 9.0) or half an hour.
+    /// A week, in steps of three hours (before 9.0) or half an hour.
     Week,
-    /// A month, by twelve hours (before 9.0) or six.
+    /// A month, in steps of twelve hours (before 9.0) or six.
     Month,
-    /// A year, by the week.
+    /// A year, in steps of a week.
     Year,
 }
 
@@ -37,7 +37,7 @@ variant_serde!(Timeframe {
 });
 
 impl Timeframe {
-    /// As in the API.
+    /// The text of the API.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -57,7 +57,7 @@ pub enum Consolidation {
     /// Their average.
     #[default]
     Average,
-    /// The highest.
+    /// Their maximum.
     Maximum,
 }
 
@@ -76,11 +76,11 @@ pub enum Unit {
     Percent,
     /// Bytes.
     Bytes,
-    /// Bytes in a second.
+    /// Bytes per second.
     BytesPerSecond,
-    /// A number of things, as processors or processes.
+    /// A number of objects, as processors or processes.
     Count,
-    /// Nothing that is known here.
+    /// Unknown.
     Unknown,
 }
 
@@ -129,7 +129,8 @@ pub struct Series {
     pub name: String,
     /// The unit.
     pub unit: Unit,
-    /// The moments, in seconds since 1970 and the oldest first, with the figures; `None` where nothing was measured.
+    /// The moments, in seconds since 1970 and the oldest first, with the figures; `None` without a
+    /// measurement.
     pub points: Vec<(u64, Option<f64>)>,
 }
 
@@ -152,7 +153,7 @@ impl Series {
         self.values().max_by(f64::total_cmp)
     }
 
-    /// The average of the figures that are there.
+    /// The average of the measured figures.
     #[must_use]
     pub fn average(&self) -> Option<f64> {
         let (mut sum, mut count) = (0.0, 0.0);
@@ -163,7 +164,7 @@ impl Series {
         (count > 0.0).then(|| sum / count)
     }
 
-    /// Seconds from one moment to the next; `None` for fewer than two.
+    /// Seconds between two moments; `None` for fewer than two.
     #[must_use]
     pub fn step(&self) -> Option<u64> {
         let mut times = self.points.iter().map(|(time, _)| *time);
@@ -175,7 +176,7 @@ impl Series {
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct SeriesSet {
-    /// The figures by their names. Releases differ in what they have.
+    /// The figures by their names, which depend on the release.
     pub series: BTreeMap<String, Series>,
 }
 

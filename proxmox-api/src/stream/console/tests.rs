@@ -27,7 +27,7 @@ impl Peer {
         bytes
     }
 
-    /// The next frame, which has to be masked, whole and not too long.
+    /// The next frame, which has to be masked, unfragmented and not too long.
     fn receive(&mut self) -> (u8, Vec<u8>) {
         let [first, second] = self.bytes();
         assert_eq!(first & 0xf0, 0x80, "in one piece, no reserved bits");
@@ -72,7 +72,7 @@ impl Peer {
     }
 }
 
-/// Reads a request and gives its head.
+/// Reads a request and returns its head.
 fn read_request(line: &mut dyn Line) -> String {
     let mut head = Vec::new();
     let mut byte = [0];
@@ -104,7 +104,8 @@ fn switched(key: &str) -> String {
 const OPENED: &str = "{\"data\":{\"user\":\"root@pam!ci\",\"ticket\":\"PVEVNC:1::s3c+/=\",\"port\":\"5900\",\
     \"upid\":\"x\",\"password\":\"pw\"}}";
 
-/// Opens one console and hands it over after `answer` was given to the request for the WebSocket.
+/// Serves one console, and hands the connection over after sending `answer` to the WebSocket
+/// request.
 fn serve(
     answer: impl FnOnce(&str) -> String + Send + 'static,
     session: impl FnOnce(Peer, &str) + Send + 'static,
@@ -187,7 +188,7 @@ async fn a_terminal_speaks_as_xterm_does() {
         }
         assert!(typed.iter().all(|&byte| byte == b'x') && typed.len() == 100_000);
         peer.send(&vec![b'y'; 100_000]);
-        // As the real server does it: no close frame.
+        // Like the real server: no close frame.
     });
     let console = client.lxc_console("pve1", 101);
     let mut terminal = console.terminal().await.expect("accepted");
@@ -217,12 +218,12 @@ async fn a_terminal_is_told_every_half_minute_that_somebody_is_there() {
         assert_eq!(peer.text(), "2");
         assert_eq!(peer.text(), "2");
         peer.send(b"x");
-        // More of them may be on their way: left unread, they would have the connection reset.
+        // More frames may be on their way; unread, they would reset the connection.
         let _ = std::io::copy(&mut *peer.0, &mut std::io::sink());
     });
     let console = client.node_console("pve1");
     let mut terminal = console.terminal().await.expect("accepted");
-    // From here on, time passes whenever there is nothing else to do.
+    // From here on, the clock advances whenever all tasks are idle.
     tokio::time::pause();
     let start = Instant::now();
     assert_eq!(
@@ -321,7 +322,7 @@ async fn what_is_no_websocket_is_not_taken_for_one() {
 async fn a_display_is_a_stream_of_bytes() {
     let (client, server) = serve(switched, |mut peer, heads| {
         assert!(heads.starts_with("POST /api2/json/nodes/pve1/qemu/100/vncproxy "));
-        // Pings are answered, and looking like HTTP changes nothing.
+        // Pings are answered; frames that look like HTTP are not changed.
         peer.raw(&[0x89, 1, b'p']);
         peer.send(b"RFB ");
         assert_eq!(peer.receive(), (10, b"p".to_vec()));
@@ -449,7 +450,7 @@ async fn a_transport_without_sockets_says_so() {
     assert!(error.never_sent(), "{error}");
 }
 
-/// What comes of a connection on which these bytes arrive.
+/// The messages of a connection that receives these bytes.
 async fn heard(bytes: &[u8], longest: usize) -> Vec<Result<Bytes, WsError>> {
     let (mut peer, connection) = tokio::io::duplex(1 << 20);
     peer.write_all(bytes).await.expect("room");
@@ -466,7 +467,7 @@ async fn heard(bytes: &[u8], longest: usize) -> Vec<Result<Bytes, WsError>> {
         closing: false,
     };
     let mut heard = Vec::new();
-    // An error is the last thing that comes.
+    // Nothing follows an error.
     while heard.last().is_none_or(Result::is_ok)
         && let Some(next) = std::future::poll_fn(|context| socket.poll_bytes(context)).await
     {
@@ -485,7 +486,7 @@ proptest::proptest! {
     ) {
         let mut bytes = Vec::new();
         for (first, length, data) in frames {
-            // Mostly what is a frame.
+            // Mostly valid frames.
             let honest = u8::try_from(data.len()).expect("short");
             bytes.extend([first & 0x8f, if length < 120 { honest } else { length }]);
             bytes.extend(data);

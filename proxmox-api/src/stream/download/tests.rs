@@ -188,7 +188,7 @@ async fn two_saves_at_once_to_one_place_do_not_mix() {
     let path = folder.path().join("task.log");
     let victim = folder.path().join("victim");
     std::fs::write(&victim, "keep").expect("written");
-    // What an attacker would plant where the name of the process is known.
+    // Attack by somebody who knows the process id.
     #[cfg(unix)]
     {
         let planted = format!(".task.log.{}.part", std::process::id());

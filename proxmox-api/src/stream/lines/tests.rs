@@ -6,7 +6,7 @@ use crate::testing::{Fake, json, ok};
 use crate::transport::WireResponse;
 use crate::value::endpoint::Method;
 
-/// Splits a body that comes in pieces of one size.
+/// Splits a body that arrives in pieces of one size.
 fn split(mut splitter: Splitter, body: &[u8], size: usize) -> Result<Vec<String>, Problem> {
     let mut lines = VecDeque::new();
     for piece in body.chunks(size.max(1)) {

@@ -1,4 +1,4 @@
-//! Uploads against servers that take them apart, refuse them, or vanish.
+//! Uploads against servers that parse them, refuse them, or close the connection.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -10,7 +10,7 @@ use crate::testing::{Fake, json};
 
 const UPID: &str = "UPID:pve1:0000A1B2:00C3D4E5:6740A1B2:imgcopy::root@pam!ci:";
 
-/// What a connection brought: the head of the request and its body.
+/// The request of a connection: its head and its body.
 struct Seen {
     head: String,
     body: Vec<u8>,
@@ -150,7 +150,7 @@ async fn a_reader_has_to_keep_its_word() {
             let head = read_head(&mut stream);
             let mut body = Vec::new();
             let _ = stream.read_to_end(&mut body);
-            // The connection may end before anything of it was written.
+            // The connection may end before anything was written.
             let length = if head.is_empty() { 1 } else { announced(&head) };
             (length, body.len())
         });
@@ -173,7 +173,7 @@ async fn a_reader_has_to_keep_its_word() {
     }
 }
 
-/// Gives zeros and counts them.
+/// Produces zeros and counts them.
 struct Zeros(Arc<AtomicU64>);
 
 impl AsyncRead for Zeros {
@@ -231,7 +231,7 @@ async fn a_refusal_before_the_body_is_read_comes_through() {
         stream
             .shutdown(std::net::Shutdown::Write)
             .expect("it is open");
-        // The client is to notice the answer, not the end of the connection.
+        // The client has to notice the answer, not the end of the connection.
         let mut piece = vec![0; 1 << 20];
         while let Ok(1..) = stream.read(&mut piece) {}
     });

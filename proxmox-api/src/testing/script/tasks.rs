@@ -8,7 +8,7 @@ use super::Seen;
 use crate::transport::WireResponse;
 use crate::value::endpoint::Method;
 
-/// A task to be started.
+/// A task to start.
 #[derive(Clone)]
 pub(super) struct ScriptedTask {
     kind: String,
@@ -28,12 +28,12 @@ impl ScriptedTask {
     }
 }
 
-/// Those that were started, by their UPIDs.
+/// The started tasks, by their UPIDs.
 #[derive(Default)]
 pub(super) struct Tasks(BTreeMap<String, ScriptedTask>);
 
 impl Tasks {
-    /// Starts one, and answers with its UPID.
+    /// Starts a task, and answers with its UPID.
     pub(super) fn start(&mut self, task: ScriptedTask, seen: &Seen) -> WireResponse {
         let parts: Vec<&str> = seen.path.split('/').collect();
         let (node, guest) = match parts[..] {
@@ -71,7 +71,7 @@ impl Tasks {
             (Method::Get, "log") => {
                 let number = |name| seen.values(name).next().and_then(|text| text.parse().ok());
                 let start: usize = number("start").unwrap_or(0);
-                // As the server has it: 50 unless told, and 0 for all.
+                // Like the server: 50 by default, and 0 for all.
                 let limit = match number("limit").unwrap_or(50) {
                     0 => usize::MAX,
                     limit => limit,

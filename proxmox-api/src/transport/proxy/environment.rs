@@ -1,4 +1,4 @@
-//! The proxies that the environment names, as most programs understand it.
+//! The proxies from environment variables, read as most programs do.
 
 use std::net::IpAddr;
 
@@ -30,7 +30,7 @@ impl Proxies {
         let no_proxy = ["no_proxy", "NO_PROXY"].iter().find_map(text);
         Ok(Self {
             https: proxy(&["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"])?,
-            // In capitals it can be a header field of whoever calls a CGI program.
+            // A CGI program gets a header field of its caller in the upper-case variable.
             http: proxy(&["http_proxy", "all_proxy", "ALL_PROXY"])?,
             no_proxy: Some(NoProxy::parse(
                 &no_proxy.map(|(_, value)| value).unwrap_or_default(),
@@ -39,16 +39,16 @@ impl Proxies {
     }
 }
 
-/// Which servers are reached without a proxy: those of `NO_PROXY`, and this machine.
+/// The servers that are reached without a proxy: those of `NO_PROXY`, and this machine.
 #[derive(Clone, Debug, Default)]
 pub(super) struct NoProxy(Vec<Rule>);
 
 #[derive(Clone, Debug)]
 enum Rule {
     Everything,
-    /// A domain and all below it.
+    /// A domain and its subdomains.
     Domain(String),
-    /// An address and how many of its bits count.
+    /// An address and the number of its significant bits.
     Net(IpAddr, u32),
 }
 
@@ -99,7 +99,7 @@ impl Rule {
     }
 }
 
-/// Whether two addresses begin with the same bits.
+/// Whether two addresses start with the same bits.
 fn same(one: IpAddr, other: IpAddr, bits: u32) -> bool {
     let (one, other, length) = match (one, other) {
         (IpAddr::V4(one), IpAddr::V4(other)) => {

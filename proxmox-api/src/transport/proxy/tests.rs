@@ -41,7 +41,8 @@ fn a_login_longer_than_socks_can_carry_is_refused() {
     assert!(error.contains("longer") && !error.contains("xx"), "{error}");
 }
 
-/// A proxy for one connection: answers the `CONNECT` so, and then plays the server itself.
+/// A proxy for one connection: sends this answer to the `CONNECT`, and then acts as the server
+/// itself.
 async fn proxy(answer: &'static str) -> (String, tokio::task::JoinHandle<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("it is bound");
@@ -144,7 +145,8 @@ async fn a_proxy_that_is_not_there_is_named() {
     );
 }
 
-/// A SOCKS server for one connection: asks for a password, answers the request so, and then plays the server itself.
+/// A SOCKS server for one connection: asks for a password, sends this answer to the request, and
+/// then acts as the server itself.
 async fn socks(answer: u8) -> (String, tokio::task::JoinHandle<Vec<u8>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("it is bound");
@@ -240,7 +242,7 @@ fn the_environment_names_a_proxy_for_each_kind_of_server() {
             "the proxy c:1080 of ALL_PROXY",
             "the proxy d:4 of http_proxy",
         ),
-        // Whoever calls a CGI program can set it.
+        // The caller of a CGI program can set it.
         (&[("HTTP_PROXY", "evil:1")], "none", "none"),
         (
             &[("all_proxy", "e:5"), ("NO_PROXY", "example.org,pve1")],
@@ -264,7 +266,7 @@ fn the_environment_names_a_proxy_for_each_kind_of_server() {
         error.to_string(),
         "client settings: HTTPS_PROXY: the proxy address \"proxy\" is reached neither by http nor by socks5"
     );
-    // One that was asked for serves this machine too.
+    // An explicit proxy serves this machine, too.
     let asked = Proxies::one(Proxy::parse("http://a:1").expect("usable"));
     assert_eq!(chosen(&asked, "https://localhost:8006"), "the proxy a:1");
 }
@@ -315,7 +317,8 @@ async fn the_builder_can_do_without_a_proxy() {
     server.abort();
 }
 
-/// The variables of a process cannot be set while it runs, so this test runs itself with another one.
+/// The variables of a process cannot be set while it runs, so this test runs itself as another
+/// process.
 #[tokio::test]
 async fn a_client_goes_through_the_proxy_of_its_environment_unless_told_otherwise() {
     const INSIDE: &str = "PROXMOX_API_TEST_INSIDE";

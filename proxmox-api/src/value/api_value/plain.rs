@@ -1,4 +1,4 @@
-//! Plain values, and what holds several values of one type.
+//! Plain values, and containers of values of one type.
 
 use std::collections::BTreeMap;
 
@@ -283,7 +283,7 @@ impl<T: ApiValue + Clone> ApiValue for Option<T> {
     }
 
     fn target(&mut self) -> Target<'_> {
-        // What an empty value takes is known once there is one.
+        // The target of an empty value is known once there is one.
         if matches!(self.insert(T::empty()).target(), Target::Scalar) {
             *self = None;
         }
@@ -348,7 +348,7 @@ impl<T: ApiValue + Clone> Array for Vec<T> {
     }
 
     fn close(&mut self) {
-        // Room to grow is up to half of a long list, and what asked for the list may keep it.
+        // The spare capacity of a long list is up to half of it, and callers may keep the list.
         if (self.capacity() - self.len()) * size_of::<T>() > 4096 {
             self.shrink_to_fit();
         }
@@ -363,7 +363,7 @@ impl<T: ApiValue + Clone> ApiValue for BTreeMap<String, T> {
     fn set_scalar(&mut self, value: &Scalar<'_>) -> Result<(), Expected> {
         match value {
             Scalar::Null | Scalar::Reset => {}
-            // Perl code returns an empty string or an empty list for an empty hash now and then.
+            // Perl code sometimes returns an empty string or an empty list for an empty hash.
             Scalar::Text(text) if text.is_empty() => {}
             _ => return Err("object"),
         }

@@ -1,8 +1,8 @@
-//! Names of kinds and actions, as programs are given them.
+//! Parsing of names of kinds and actions.
 
 use std::fmt;
 
-/// A text that is none of the names that were asked for.
+/// A text that is not one of the known names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParseNameError {
     of: &'static str,
@@ -16,7 +16,7 @@ impl ParseNameError {
         Self { of, text, known }
     }
 
-    /// The names there are.
+    /// The known names.
     #[must_use]
     pub fn known(&self) -> &[&'static str] {
         &self.known

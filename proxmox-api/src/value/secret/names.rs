@@ -1,4 +1,4 @@
-//! Which names are those of secrets, where the schema does not say.
+//! Recognising names of secrets that the schema does not know.
 
 /// Parts of names that make them look like a secret's. The schema's overlay, `secrets.toml`, has the same list.
 const SUSPICIOUS: &[&str] = &[
@@ -27,7 +27,7 @@ const SUSPICIOUS: &[&str] = &[
     "token",
 ];
 
-/// Names with such a part that are known to be none, from the same file.
+/// Names with such a part that are known not to be secrets, from the same file.
 const PUBLIC: &[&str] = &[
     "authid",
     "author",
@@ -54,10 +54,10 @@ const PUBLIC: &[&str] = &[
     "Key",
 ];
 
-/// Names without such a part that hold secrets all the same.
+/// Names without such a part that are secrets.
 const SECRET: &[&str] = &["env", "response"];
 
-/// Whether a value of that name is not to be printed.
+/// Whether a value of that name must not be printed.
 pub(crate) fn is_secret(name: &str) -> bool {
     if PUBLIC.contains(&name) {
         return false;
@@ -66,7 +66,7 @@ pub(crate) fn is_secret(name: &str) -> bool {
     SECRET.contains(&&*name) || SUSPICIOUS.iter().any(|part| name.contains(part))
 }
 
-/// Whether a text shows what it is by its form.
+/// Whether a text has the form of a secret.
 pub(crate) fn is_secret_text(text: &str) -> bool {
     let text = text.trim_start();
     let starts = ["PVEAPIToken=", "PVE:", "PVEVNC:", "PVETUNNEL:", "otpauth:"];

@@ -6,16 +6,16 @@ use serde_json::{Map, Value};
 
 use super::names::{is_secret, is_secret_text};
 
-/// Prints as the value itself would, but for what its name or form shows to be a secret.
+/// Prints like the value itself, without texts whose name or form is that of a secret.
 pub(crate) struct Redacted<'a>(pub(crate) &'a Value);
 
-/// Likewise for an object.
+/// The same for an object.
 pub(crate) struct RedactedObject<'a>(pub(crate) &'a Map<String, Value>);
 
-/// An object of which nothing is known but its names: what is inside of lists and objects does not print.
+/// An object of which only names are known: the content of lists and objects is not printed.
 pub(crate) struct RedactedNames<'a>(pub(crate) &'a Map<String, Value>);
 
-/// Likewise for texts by name.
+/// The same for texts by name.
 pub(crate) struct RedactedTexts<'a>(pub(crate) &'a std::collections::BTreeMap<String, String>);
 
 impl fmt::Debug for Redacted<'_> {
@@ -68,7 +68,7 @@ impl fmt::Debug for RedactedNames<'_> {
     }
 }
 
-/// How much there is of something.
+/// A number of elements.
 struct Many(char, usize, &'static str, char);
 
 impl fmt::Debug for Many {
@@ -93,7 +93,7 @@ impl fmt::Debug for RedactedTexts<'_> {
     }
 }
 
-/// JSON that no type declares, without what its name or form shows to be a secret.
+/// Undeclared JSON, without values whose name or form is that of a secret.
 pub(crate) fn written_value(value: &Value, secrets: bool) -> Option<Value> {
     match value {
         value if secrets => Some(value.clone()),
@@ -109,7 +109,7 @@ pub(crate) fn written_value(value: &Value, secrets: bool) -> Option<Value> {
     }
 }
 
-/// Likewise an object.
+/// The same for an object.
 pub(crate) fn written(members: &Map<String, Value>, secrets: bool) -> Map<String, Value> {
     let shown = |name: &str, value: &Value| {
         secrets || !is_secret(name) || matches!(value, Value::Null | Value::Bool(_))

@@ -1,4 +1,4 @@
-//! Taking secrets out of texts that a server wrote, in whatever form it repeats them.
+//! Removing secrets from texts of a server, in any form in which it repeats them.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -7,13 +7,13 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 
 const HIDDEN: &str = "…";
-/// Shorter values are taken out only where they stand alone: anywhere else they would be part of innocent words.
+/// Shorter values are removed only as whole words, because they occur inside of other words.
 const SHORTEST: usize = 4;
-/// From here on a value is looked for in base64 too.
+/// From this length on a value is also searched in base64.
 const SHORTEST_ENCODED: usize = 6;
 
-/// Finds known secrets in texts: as they are, percent-encoded in any spelling, as a form, escaped as JSON or HTML, in
-/// hexadecimal digits, and in base64 wherever in it they begin.
+/// Finds known secrets in texts: as they are, percent-encoded in any spelling, as a form, escaped
+/// as JSON or HTML, in hexadecimal digits, and in base64 at any offset.
 #[derive(Default)]
 pub(crate) struct Scrubber {
     /// The longest first.
@@ -45,7 +45,7 @@ impl Scrubber {
     /// The text without secrets.
     pub(crate) fn text<'t>(&self, text: &'t str) -> Cow<'t, str> {
         match self.bytes(text.as_bytes()) {
-            // What is cut out are whole characters, or escapes of them.
+            // Whole characters are removed, or escapes of them.
             Some(bytes) => Cow::Owned(String::from_utf8_lossy(&bytes).into_owned()),
             None => Cow::Borrowed(text),
         }
@@ -85,12 +85,12 @@ fn in_hexadecimal(secret: &[u8]) -> [Vec<u8>; 2] {
     [digits.to_ascii_uppercase(), digits].map(String::into_bytes)
 }
 
-/// What of the secret is the same wherever in a longer base64 text it begins.
+/// The part of a secret's base64 that does not depend on its offset.
 fn in_base64(secret: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     (0..3).flat_map(move |offset| {
         let mut bytes = vec![0; offset];
         bytes.extend_from_slice(secret);
-        // Digits that hold bits of what comes before or after are not known.
+        // Digits that hold bits of neighbouring bytes are unknown.
         let first = (offset * 8).div_ceil(6);
         let last = bytes.len() * 8 / 6;
         [&STANDARD_NO_PAD, &URL_SAFE_NO_PAD].map(|engine| {
@@ -100,7 +100,7 @@ fn in_base64(secret: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     })
 }
 
-/// A text with one kind of escapes undone, and where each byte of it came from.
+/// A text with one kind of escapes decoded, and the origin of each byte.
 struct View<'a> {
     decoded: Cow<'a, [u8]>,
     /// Start of each decoded byte, and the end of the last; `None` where nothing was decoded.
@@ -148,7 +148,7 @@ fn views(bytes: &[u8]) -> Vec<View<'_>> {
     views
 }
 
-/// What stands at the start of the rest, and how long its escape is; `None` for a byte that stands for itself.
+/// The next character, and the length of its escape; `None` for an unescaped byte.
 type Decoder = fn(&[u8]) -> Option<(Decoded, usize)>;
 
 /// A character or byte, as up to four bytes.
@@ -271,7 +271,7 @@ mod tests {
         Scrubber::new([secret]).text(text).into_owned()
     }
 
-    /// The forms in which a server or a proxy repeats what it was sent.
+    /// The forms in which a server or a proxy repeats a request.
     fn encodings(secret: &str, before: &str) -> Vec<String> {
         let percent = utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string();
         let json = serde_json::to_string(secret).expect("a text has a JSON form");

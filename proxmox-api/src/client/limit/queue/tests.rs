@@ -1,4 +1,4 @@
-//! Sequences of operations, as concurrent callers make them.
+//! Sequences of operations of concurrent callers.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,9 +16,9 @@ enum Op {
         writes: bool,
         node: usize,
     },
-    /// One of those who wait looks whether it may go.
+    /// A waiting caller polls.
     Look(usize),
-    /// One of those who wait, or may go and have not looked yet, leaves.
+    /// A caller that waits, or was admitted and has not noticed, leaves.
     Leave(usize),
     Release(usize),
     Hold(u64),
@@ -81,7 +81,7 @@ impl Caller {
         standing
     }
 
-    /// Whether its task is going to look again by itself, at this time or before.
+    /// Whether its task polls again without being woken, at this time or before.
     fn looks(&self, queue: &Queue, by: Instant) -> bool {
         let waiter = (queue.lanes.get(&self.lane)).and_then(|lane| lane.get(&self.number));
         let timer = waiter.and_then(|waiter| waiter.timer);
@@ -162,7 +162,8 @@ proptest! {
                 }
             }
         }
-        // Who may go and looks late goes late, so those under way come on top of the burst.
+        // A caller that notices its admission late sends late, so the running ones add to the
+        // burst.
         for sent in sent.values() {
             for (i, first) in sent.iter().enumerate() {
                 for (n, last) in sent[i..].iter().enumerate() {
@@ -171,7 +172,7 @@ proptest! {
                 }
             }
         }
-        // Everybody leaves, and the queue is as good as new.
+        // When all have left, the queue is in its first state.
         for caller in waiting.drain(..) {
             queue.leave(&caller.lane, caller.number, now, &mut Vec::new());
         }
@@ -207,7 +208,7 @@ fn what_comes_back_after_its_time_is_over_makes_no_room_for_two() {
     assert_eq!(enter(&mut queue, now), None);
     let slow = enter(&mut queue, now).expect("it waits");
     let later = now + EVERY * 5;
-    // It is let through and does not notice.
+    // It is admitted and does not notice.
     queue.dispatch(now + EVERY, &mut Vec::new());
     assert_eq!(enter(&mut queue, later), None);
     queue.leave(&lane(false, 0), slow, later, &mut Vec::new());

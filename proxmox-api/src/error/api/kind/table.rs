@@ -1,15 +1,16 @@
-//! The table of refusals, and the one matcher for it. Knows no type of the crate: `cargo xtask coverage` reads it too.
+//! The table of refusals, and its matcher. It uses no other type of the crate, because `cargo xtask
+//! coverage` includes it.
 
 use std::sync::OnceLock;
 
 const TEXT: &str = include_str!("kinds.tsv");
 
-/// What is looked up.
+/// The source of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// An answer with that status.
     Status(u16),
-    /// A text without a status, such as the end of a failed task.
+    /// A text without a status, such as the status of a failed task.
     Text,
     /// The text of a single refused parameter.
     Parameter,
@@ -77,7 +78,7 @@ impl Pattern {
         }
     }
 
-    /// `text` is in small letters, `bare` the same without what ends a sentence.
+    /// `text` is in lower case, `bare` the same without the punctuation at its end.
     fn fits(&self, text: &str, bare: &str) -> bool {
         let text = if self.ends { bare } else { text };
         let mut rest = text;

@@ -6,7 +6,7 @@ use super::*;
 
 type Sample = (String, BTreeMap<String, String>, f64);
 
-/// Reads the text format as its description demands and Prometheus does, refusing everything else.
+/// Parses the text format as strictly as Prometheus.
 fn parse(text: &str) -> Result<Vec<Sample>, String> {
     let is_name = |name: &str, colons: bool| {
         let good = |c: char| c.is_ascii_alphanumeric() || c == '_' || colons && c == ':';
@@ -191,7 +191,7 @@ fn an_inventory_becomes_metrics() {
     assert_eq!(value("pve_lock_state", "qemu/100"), Some(1.0));
 }
 
-/// The metrics of so many guests, and the least time that making them took.
+/// The metrics of so many guests, and the shortest time of making them.
 fn of_guests(count: u32) -> (String, std::time::Duration) {
     let rows: Vec<_> = (0..count)
         .map(|n| {
@@ -222,6 +222,6 @@ fn the_metrics_of_many_guests_take_no_more_time_for_each() {
     let (few, of_few) = of_guests(500);
     let (many, of_many) = of_guests(8_000);
     assert!(many.lines().count() > 15 * few.lines().count());
-    // Sixteen times as many; each compared with each would take 256 times as long.
+    // Sixteen times as many; comparing each with each would take 256 times as long.
     assert!(of_many < of_few * 64, "{of_few:?}, then {of_many:?}");
 }
