@@ -419,6 +419,23 @@ fn a_renamed_parameter_stays_one_for_callers_and_is_sent_as_the_server_calls_it(
 }
 
 #[test]
+fn a_copy_can_come_from_another_place() {
+    let endpoints = r#"{
+        "/guest": {"POST": {"parameters": {
+            "ide2": {"type": "string", "optional": true, "format": {"file": {"type": "string"}, "media": {"type": "string", "optional": true}}},
+            "cdrom": {"type": "string", "optional": true, "format": "a-drive"}}, "returns": {"type": "null"}}}}"#;
+    let copy = "[[patch]]\nat = [\"POST /guest\"]\npointer = \"/parameters/cdrom\"\ncopy = \"POST /guest\"\n\
+                from = \"/parameters/ide2\"\nsource = \"a test\"\nreason = \"a test\"\n";
+    let names = "[property_strings.\"/guest\"]\nide2 = \"GuestDrive\"\ncdrom = \"GuestDrive\"\n";
+    let releases = [("9.0", endpoints)];
+    let text = written(&input(&releases, &[("a.toml", copy), ("b.toml", names)]));
+    assert!(
+        text.contains("pub fn cdrom<How>(mut self, cdrom: impl IntoSetting<GuestDrive, How>)"),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_copy_takes_what_another_endpoint_has_once_that_is_patched() {
     let endpoints = r#"{
         "/guest": {"GET": {"parameters": {}, "returns": {"type": "object", "properties": {
@@ -460,6 +477,10 @@ fn a_copy_takes_what_another_endpoint_has_once_that_is_patched() {
         (
             copy.replace("copy = \"GET /guest\"\n", "set = { optional = true }\n"),
             "are for `copy` only",
+        ),
+        (
+            copy.replace("copy =", "from = \"/returns/items\"\ncopy ="),
+            "changes nothing of GET /guest/snapshot",
         ),
     ] {
         let found = problems(&input(&releases, &[("a.toml", &wrong), ("b.toml", later)]));

@@ -186,6 +186,8 @@ pub(super) struct Patch {
     pub(super) add: Option<toml::Table>,
     /// The endpoint whose schema at the same place is taken, after all other patches.
     pub(super) copy: Option<String>,
+    /// The place there, if it is another one; only with `copy`.
+    pub(super) from: Option<String>,
     /// What the copy has besides; only with `copy`.
     pub(super) with: Option<toml::Table>,
     /// What is not copied; only with `copy`.

@@ -18,8 +18,9 @@ pub(super) fn apply(patch: &Patch, releases: &mut [Facts], notes: &Notes) {
 }
 
 fn correct(patch: &Patch, releases: &mut [Facts], notes: &Notes) -> Result<(), String> {
-    if patch.copy.is_none() && (patch.with.is_some() || !patch.without.is_empty()) {
-        return Err("`with` and `without` are for `copy` only".to_owned());
+    let of_copies = patch.with.is_some() || patch.from.is_some() || !patch.without.is_empty();
+    if patch.copy.is_none() && of_copies {
+        return Err("`from`, `with` and `without` are for `copy` only".to_owned());
     }
     let (table, how) = match (&patch.replace, &patch.set, &patch.add, &patch.copy) {
         (Some(table), None, None, None) => (table, How::Replace),
@@ -60,7 +61,7 @@ fn correct(patch: &Patch, releases: &mut [Facts], notes: &Notes) -> Result<(), S
     Ok(())
 }
 
-/// Takes what another endpoint has at the same place, release by release.
+/// Takes what another endpoint has, at the same place unless the patch says where, release by release.
 fn copy(patch: &Patch, from: &str, releases: &mut [Facts], notes: &Notes) -> Result<(), String> {
     let with = match &patch.with {
         Some(table) => {
@@ -82,8 +83,9 @@ fn copy(patch: &Patch, from: &str, releases: &mut [Facts], notes: &Notes) -> Res
             {
                 continue;
             }
+            let place = patch.from.as_ref().unwrap_or(&patch.pointer);
             let Some(mut schema) =
-                method_of(facts, from)?.and_then(|endpoint| schema_at(endpoint, &patch.pointer))
+                method_of(facts, from)?.and_then(|endpoint| schema_at(endpoint, place))
             else {
                 continue;
             };
@@ -91,14 +93,16 @@ fn copy(patch: &Patch, from: &str, releases: &mut [Facts], notes: &Notes) -> Res
                 continue;
             };
             let before = endpoint.clone();
-            let properties = schema.properties.get_or_insert_default();
-            for name in &patch.without {
-                if properties.remove(name).is_some() {
-                    unknown.retain(|other| *other != name);
+            if let Some(properties) = &mut schema.properties {
+                for name in &patch.without {
+                    if properties.remove(name).is_some() {
+                        unknown.retain(|other| *other != name);
+                    }
                 }
             }
-            for (name, schema) in &with {
-                properties.insert(name.clone(), schema.clone());
+            if !with.is_empty() {
+                let properties = schema.properties.get_or_insert_default();
+                properties.extend(with.clone());
             }
             let found = change(endpoint, &patch.pointer, &schema, &[], How::Replace)?;
             applied |= found && *endpoint != before;
