@@ -3,7 +3,7 @@
 use proxmox_api::client::retry::RetryPolicy;
 use proxmox_api::error::{ErrorKind, RequestErrorKind};
 use proxmox_api::manage::guest::CloudInit;
-use proxmox_api::pve::qemu::{QemuBoot, QemuCpu, QemuNet, QemuNuma};
+use proxmox_api::pve::qemu::{QemuBoot, QemuCpu, QemuDrive, QemuNet, QemuNuma};
 use proxmox_api::request::{ApiRequest, Call};
 use proxmox_api::value::encode::ParamValue;
 use proxmox_api::value::endpoint::Method;
@@ -103,6 +103,26 @@ async fn a_bond_with_two_slaves_and_all_its_kin_can_be_made_and_written_back() {
     let bond = bond.ovs_bonds(read("bond9").await.ovs_bonds.unwrap());
     assert_eq!(sent(bond.call(), "ovs_bonds"), "eth5 eth6");
     bond.await.unwrap();
+}
+
+#[tokio::test]
+async fn the_alias_of_an_optical_drive_is_a_drive() {
+    let (_pve, client) = start().await;
+    let config = client.nodes().node("pve1").qemu().vmid(100).config();
+    let mut drive = QemuDrive::new("local:iso/debian-13.iso");
+    drive.ssd = Some(true);
+    config.put().cdrom(drive).await.unwrap();
+    let held = config.get().await.unwrap().ide;
+    let held = held.get(&2).expect("it is ide2");
+    assert_eq!(held.media.as_ref().unwrap().as_str(), "cdrom");
+    assert_eq!(held.ssd, Some(true));
+    config.put().cdrom("none").await.unwrap();
+    let held = config.get().await.unwrap().ide;
+    assert_eq!(held[&2].to_string(), "none,media=cdrom");
+    config.put().delete(["cdrom"]).await.unwrap();
+    assert!(config.get().await.unwrap().ide.is_empty());
+    let told = refused(config.put().cdrom("none,cache=warm")).await;
+    assert!(told.contains("cdrom"), "{told}");
 }
 
 #[tokio::test]

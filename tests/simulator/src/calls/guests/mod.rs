@@ -312,7 +312,12 @@ pub(super) fn change(call: &Call<'_>, kind: Kind) -> ApiResult<Change> {
     };
     let change = Change {
         set: config_params(call),
-        delete: list("delete"),
+        delete: (list("delete").into_iter())
+            .map(|key| match key.as_str() {
+                "cdrom" => "ide2".to_owned(),
+                _ => key,
+            })
+            .collect(),
         revert: list("revert"),
         digest: call.text("digest").map(str::to_owned),
         skip_lock: call.flag("skiplock"),

@@ -35,11 +35,20 @@ const NOT_CONFIG: [&str; 26] = [
 ];
 
 pub(crate) fn config_params(call: &Call<'_>) -> Config {
-    call.params
+    let mut config: Config = call
+        .params
         .iter()
         .filter(|(key, _)| !NOT_CONFIG.contains(&key.as_str()))
         .filter_map(|(key, value)| Some((key.clone(), value.text()?.to_owned())))
-        .collect()
+        .collect();
+    // An alias of an optical drive (qemu-server `API2/Qemu.pm:86`).
+    if let Some(mut drive) = config.remove("cdrom") {
+        if !drive.contains("media=") {
+            drive.push_str(",media=cdrom");
+        }
+        config.insert("ide2".to_owned(), drive);
+    }
+    config
 }
 
 /// The key of a guest's name.
