@@ -253,14 +253,14 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/acme/challenge-schema",
-        Of::<Vec<pve::cluster_acme::AcmeChallengeSchema>>::data,
-        Of::<Vec<pve::cluster_acme::AcmeChallengeSchema>>::print,
+        Of::<Vec<pve::cluster_acme::ClusterAcmeChallengeSchemaItem>>::data,
+        Of::<Vec<pve::cluster_acme::ClusterAcmeChallengeSchemaItem>>::print,
     ),
     Answer::new(
         "GET",
         "/cluster/acme/directories",
-        Of::<Vec<pve::cluster_acme::AcmeDirectory>>::data,
-        Of::<Vec<pve::cluster_acme::AcmeDirectory>>::print,
+        Of::<Vec<pve::cluster_acme::ClusterAcmeDirectoriesItem>>::data,
+        Of::<Vec<pve::cluster_acme::ClusterAcmeDirectoriesItem>>::print,
     ),
     Answer::new(
         "GET",
@@ -271,15 +271,15 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/acme/plugins",
-        Of::<Vec<pve::cluster_acme::AcmePlugin>>::data,
-        Of::<Vec<pve::cluster_acme::AcmePlugin>>::print,
+        Of::<Vec<pve::cluster_acme::ClusterAcmePluginsItem>>::data,
+        Of::<Vec<pve::cluster_acme::ClusterAcmePluginsItem>>::print,
     ),
     Answer::new("POST", "/cluster/acme/plugins", Of::<()>::nothing, answer::nothing),
     Answer::new(
         "GET",
         "/cluster/acme/plugins/{id}",
-        Of::<pve::cluster_acme::AcmePlugin>::data,
-        Of::<pve::cluster_acme::AcmePlugin>::print,
+        Of::<pve::cluster_acme::ClusterAcmePluginsItem>::data,
+        Of::<pve::cluster_acme::ClusterAcmePluginsItem>::print,
     ),
     Answer::new("PUT", "/cluster/acme/plugins/{id}", Of::<()>::nothing, answer::nothing),
     Answer::new(
@@ -297,8 +297,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/backup",
-        Of::<Vec<pve::cluster::BackupJobConfig>>::data,
-        Of::<Vec<pve::cluster::BackupJobConfig>>::print,
+        Of::<Vec<pve::cluster::ClusterBackupItem>>::data,
+        Of::<Vec<pve::cluster::ClusterBackupItem>>::print,
     ),
     Answer::new("POST", "/cluster/backup", Of::<()>::nothing, answer::nothing),
     Answer::new(
@@ -316,16 +316,16 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/backup/{id}",
-        Of::<pve::cluster::BackupJobConfig>::data,
-        Of::<pve::cluster::BackupJobConfig>::print,
+        Of::<pve::cluster::ClusterBackupItem>::data,
+        Of::<pve::cluster::ClusterBackupItem>::print,
     ),
     Answer::new("PUT", "/cluster/backup/{id}", Of::<()>::nothing, answer::nothing),
     Answer::new("DELETE", "/cluster/backup/{id}", Of::<()>::nothing, answer::nothing),
     Answer::new(
         "GET",
         "/cluster/backup/{id}/included_volumes",
-        Of::<pve::cluster::BackupIncludedVolumes>::data,
-        Of::<pve::cluster::BackupIncludedVolumes>::print,
+        Of::<pve::cluster::ClusterBackupIncludedVolumes>::data,
+        Of::<pve::cluster::ClusterBackupIncludedVolumes>::print,
     ),
     Answer::new(
         "GET",
@@ -610,15 +610,15 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/ha/groups",
-        Of::<Vec<pve::cluster_ha::HaGroup>>::data,
-        Of::<Vec<pve::cluster_ha::HaGroup>>::print,
+        Of::<Vec<pve::cluster_ha::ClusterHaGroupsItem>>::data,
+        Of::<Vec<pve::cluster_ha::ClusterHaGroupsItem>>::print,
     ),
     Answer::new("POST", "/cluster/ha/groups", Of::<()>::nothing, answer::nothing),
     Answer::new(
         "GET",
         "/cluster/ha/groups/{group}",
-        Of::<pve::cluster_ha::HaGroup>::data,
-        Of::<pve::cluster_ha::HaGroup>::print,
+        Of::<pve::cluster_ha::ClusterHaGroupsItem>::data,
+        Of::<pve::cluster_ha::ClusterHaGroupsItem>::print,
     ),
     Answer::new("PUT", "/cluster/ha/groups/{group}", Of::<()>::nothing, answer::nothing),
     Answer::new(
@@ -667,15 +667,15 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/ha/rules",
-        Of::<Vec<pve::cluster_ha::HaRule>>::data,
-        Of::<Vec<pve::cluster_ha::HaRule>>::print,
+        Of::<Vec<pve::cluster_ha::ClusterHaRulesItem>>::data,
+        Of::<Vec<pve::cluster_ha::ClusterHaRulesItem>>::print,
     ),
     Answer::new("POST", "/cluster/ha/rules", Of::<()>::nothing, answer::nothing),
     Answer::new(
         "GET",
         "/cluster/ha/rules/{rule}",
-        Of::<pve::cluster_ha::HaRule>::data,
-        Of::<pve::cluster_ha::HaRule>::print,
+        Of::<pve::cluster_ha::ClusterHaRulesItem>::data,
+        Of::<pve::cluster_ha::ClusterHaRulesItem>::print,
     ),
     Answer::new("PUT", "/cluster/ha/rules/{rule}", Of::<()>::nothing, answer::nothing),
     Answer::new(
@@ -1074,8 +1074,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/qemu/custom-cpu-models",
-        Of::<Vec<pve::cluster::QemuCustomCpuModel>>::data,
-        Of::<Vec<pve::cluster::QemuCustomCpuModel>>::print,
+        Of::<Vec<pve::cluster::ClusterQemuCustomCpuModelsItem>>::data,
+        Of::<Vec<pve::cluster::ClusterQemuCustomCpuModelsItem>>::print,
     ),
     Answer::new(
         "POST",
@@ -1086,8 +1086,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/qemu/custom-cpu-models/{cputype}",
-        Of::<pve::cluster::QemuCustomCpuModel>::data,
-        Of::<pve::cluster::QemuCustomCpuModel>::print,
+        Of::<pve::cluster::ClusterQemuCustomCpuModelsItem>::data,
+        Of::<pve::cluster::ClusterQemuCustomCpuModelsItem>::print,
     ),
     Answer::new(
         "PUT",
@@ -1137,15 +1137,15 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/sdn/controllers",
-        Of::<Vec<pve::cluster_sdn::SdnController>>::data,
-        Of::<Vec<pve::cluster_sdn::SdnController>>::print,
+        Of::<Vec<pve::cluster_sdn::ClusterSdnControllersItem>>::data,
+        Of::<Vec<pve::cluster_sdn::ClusterSdnControllersItem>>::print,
     ),
     Answer::new("POST", "/cluster/sdn/controllers", Of::<()>::nothing, answer::nothing),
     Answer::new(
         "GET",
         "/cluster/sdn/controllers/{controller}",
-        Of::<pve::cluster_sdn::SdnController>::data,
-        Of::<pve::cluster_sdn::SdnController>::print,
+        Of::<pve::cluster_sdn::ClusterSdnControllersItem>::data,
+        Of::<pve::cluster_sdn::ClusterSdnControllersItem>::print,
     ),
     Answer::new(
         "PUT",
@@ -1162,15 +1162,15 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/sdn/dns",
-        Of::<Vec<pve::cluster_sdn::SdnDns>>::data,
-        Of::<Vec<pve::cluster_sdn::SdnDns>>::print,
+        Of::<Vec<pve::cluster_sdn::ClusterSdnDnsItem>>::data,
+        Of::<Vec<pve::cluster_sdn::ClusterSdnDnsItem>>::print,
     ),
     Answer::new("POST", "/cluster/sdn/dns", Of::<()>::nothing, answer::nothing),
     Answer::new(
         "GET",
         "/cluster/sdn/dns/{dns}",
-        Of::<pve::cluster_sdn::SdnDns>::data,
-        Of::<pve::cluster_sdn::SdnDns>::print,
+        Of::<pve::cluster_sdn::ClusterSdnDnsItem>::data,
+        Of::<pve::cluster_sdn::ClusterSdnDnsItem>::print,
     ),
     Answer::new("PUT", "/cluster/sdn/dns/{dns}", Of::<()>::nothing, answer::nothing),
     Answer::new("DELETE", "/cluster/sdn/dns/{dns}", Of::<()>::nothing, answer::nothing),
@@ -1261,15 +1261,15 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/sdn/ipams",
-        Of::<Vec<pve::cluster_sdn::SdnIpam>>::data,
-        Of::<Vec<pve::cluster_sdn::SdnIpam>>::print,
+        Of::<Vec<pve::cluster_sdn::ClusterSdnIpamsItem>>::data,
+        Of::<Vec<pve::cluster_sdn::ClusterSdnIpamsItem>>::print,
     ),
     Answer::new("POST", "/cluster/sdn/ipams", Of::<()>::nothing, answer::nothing),
     Answer::new(
         "GET",
         "/cluster/sdn/ipams/{ipam}",
-        Of::<pve::cluster_sdn::SdnIpam>::data,
-        Of::<pve::cluster_sdn::SdnIpam>::print,
+        Of::<pve::cluster_sdn::ClusterSdnIpamsItem>::data,
+        Of::<pve::cluster_sdn::ClusterSdnIpamsItem>::print,
     ),
     Answer::new("PUT", "/cluster/sdn/ipams/{ipam}", Of::<()>::nothing, answer::nothing),
     Answer::new(
@@ -1289,15 +1289,15 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/sdn/prefix-lists",
-        Of::<Vec<pve::cluster_sdn::SdnPrefixList>>::data,
-        Of::<Vec<pve::cluster_sdn::SdnPrefixList>>::print,
+        Of::<Vec<pve::cluster_sdn::ClusterSdnPrefixListsItem>>::data,
+        Of::<Vec<pve::cluster_sdn::ClusterSdnPrefixListsItem>>::print,
     ),
     Answer::new("POST", "/cluster/sdn/prefix-lists", Of::<()>::nothing, answer::nothing),
     Answer::new(
         "GET",
         "/cluster/sdn/prefix-lists/{id}",
-        Of::<pve::cluster_sdn::SdnPrefixList>::data,
-        Of::<pve::cluster_sdn::SdnPrefixList>::print,
+        Of::<pve::cluster_sdn::ClusterSdnPrefixListsItem>::data,
+        Of::<pve::cluster_sdn::ClusterSdnPrefixListsItem>::print,
     ),
     Answer::new(
         "PUT",
@@ -1314,8 +1314,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/sdn/prefix-lists/{id}/entries",
-        Of::<Vec<pve::cluster_sdn::SdnPrefixListEntry>>::data,
-        Of::<Vec<pve::cluster_sdn::SdnPrefixListEntry>>::print,
+        Of::<Vec<pve::cluster_sdn::ClusterSdnPrefixListsEntriesItem>>::data,
+        Of::<Vec<pve::cluster_sdn::ClusterSdnPrefixListsEntriesItem>>::print,
     ),
     Answer::new(
         "POST",
@@ -1326,8 +1326,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/sdn/prefix-lists/{id}/entries/{url_seq}",
-        Of::<pve::cluster_sdn::SdnPrefixListEntry>::data,
-        Of::<pve::cluster_sdn::SdnPrefixListEntry>::print,
+        Of::<pve::cluster_sdn::ClusterSdnPrefixListsEntriesItem>::data,
+        Of::<pve::cluster_sdn::ClusterSdnPrefixListsEntriesItem>::print,
     ),
     Answer::new(
         "PUT",
@@ -1345,14 +1345,14 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/sdn/route-maps",
-        Of::<Vec<pve::cluster_sdn::SdnRouteMap>>::data,
-        Of::<Vec<pve::cluster_sdn::SdnRouteMap>>::print,
+        Of::<Vec<pve::cluster_sdn::ClusterSdnRouteMapsItem>>::data,
+        Of::<Vec<pve::cluster_sdn::ClusterSdnRouteMapsItem>>::print,
     ),
     Answer::new(
         "GET",
         "/cluster/sdn/route-maps/entries",
-        Of::<Vec<pve::cluster_sdn::SdnRouteMapEntry>>::data,
-        Of::<Vec<pve::cluster_sdn::SdnRouteMapEntry>>::print,
+        Of::<Vec<pve::cluster_sdn::ClusterSdnRouteMapsEntriesItem>>::data,
+        Of::<Vec<pve::cluster_sdn::ClusterSdnRouteMapsEntriesItem>>::print,
     ),
     Answer::new(
         "POST",
@@ -1363,14 +1363,14 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/sdn/route-maps/entries/{route-map-id}",
-        Of::<Vec<pve::cluster_sdn::SdnRouteMapEntry>>::data,
-        Of::<Vec<pve::cluster_sdn::SdnRouteMapEntry>>::print,
+        Of::<Vec<pve::cluster_sdn::ClusterSdnRouteMapsEntriesItem>>::data,
+        Of::<Vec<pve::cluster_sdn::ClusterSdnRouteMapsEntriesItem>>::print,
     ),
     Answer::new(
         "GET",
         "/cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}",
-        Of::<pve::cluster_sdn::SdnRouteMapEntry>::data,
-        Of::<pve::cluster_sdn::SdnRouteMapEntry>::print,
+        Of::<pve::cluster_sdn::ClusterSdnRouteMapsEntriesItem>::data,
+        Of::<pve::cluster_sdn::ClusterSdnRouteMapsEntriesItem>::print,
     ),
     Answer::new(
         "PUT",
@@ -1387,15 +1387,15 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/sdn/vnets",
-        Of::<Vec<pve::cluster_sdn::SdnVnet>>::data,
-        Of::<Vec<pve::cluster_sdn::SdnVnet>>::print,
+        Of::<Vec<pve::cluster_sdn::ClusterSdnVnetsItem>>::data,
+        Of::<Vec<pve::cluster_sdn::ClusterSdnVnetsItem>>::print,
     ),
     Answer::new("POST", "/cluster/sdn/vnets", Of::<()>::nothing, answer::nothing),
     Answer::new(
         "GET",
         "/cluster/sdn/vnets/{vnet}",
-        Of::<pve::cluster_sdn::SdnVnet>::data,
-        Of::<pve::cluster_sdn::SdnVnet>::print,
+        Of::<pve::cluster_sdn::ClusterSdnVnetsItem>::data,
+        Of::<pve::cluster_sdn::ClusterSdnVnetsItem>::print,
     ),
     Answer::new("PUT", "/cluster/sdn/vnets/{vnet}", Of::<()>::nothing, answer::nothing),
     Answer::new(
@@ -1473,8 +1473,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/sdn/vnets/{vnet}/subnets",
-        Of::<Vec<pve::cluster_sdn::SdnSubnet>>::data,
-        Of::<Vec<pve::cluster_sdn::SdnSubnet>>::print,
+        Of::<Vec<pve::cluster_sdn::ClusterSdnVnetsSubnetsItem>>::data,
+        Of::<Vec<pve::cluster_sdn::ClusterSdnVnetsSubnetsItem>>::print,
     ),
     Answer::new(
         "POST",
@@ -1485,8 +1485,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/sdn/vnets/{vnet}/subnets/{subnet}",
-        Of::<pve::cluster_sdn::SdnSubnet>::data,
-        Of::<pve::cluster_sdn::SdnSubnet>::print,
+        Of::<pve::cluster_sdn::ClusterSdnVnetsSubnetsItem>::data,
+        Of::<pve::cluster_sdn::ClusterSdnVnetsSubnetsItem>::print,
     ),
     Answer::new(
         "PUT",
@@ -1503,15 +1503,15 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/sdn/zones",
-        Of::<Vec<pve::cluster_sdn::SdnZone>>::data,
-        Of::<Vec<pve::cluster_sdn::SdnZone>>::print,
+        Of::<Vec<pve::cluster_sdn::ClusterSdnZonesItem>>::data,
+        Of::<Vec<pve::cluster_sdn::ClusterSdnZonesItem>>::print,
     ),
     Answer::new("POST", "/cluster/sdn/zones", Of::<()>::nothing, answer::nothing),
     Answer::new(
         "GET",
         "/cluster/sdn/zones/{zone}",
-        Of::<pve::cluster_sdn::SdnZone>::data,
-        Of::<pve::cluster_sdn::SdnZone>::print,
+        Of::<pve::cluster_sdn::ClusterSdnZonesItem>::data,
+        Of::<pve::cluster_sdn::ClusterSdnZonesItem>::print,
     ),
     Answer::new("PUT", "/cluster/sdn/zones/{zone}", Of::<()>::nothing, answer::nothing),
     Answer::new(
@@ -1916,8 +1916,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "POST",
         "/nodes/{node}/certificates/custom",
-        Of::<pve::nodes::NodeCertificate>::data,
-        Of::<pve::nodes::NodeCertificate>::print,
+        Of::<pve::nodes::NodeCertificatesInfoItem>::data,
+        Of::<pve::nodes::NodeCertificatesInfoItem>::print,
     ),
     Answer::new(
         "DELETE",
@@ -1928,8 +1928,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/nodes/{node}/certificates/info",
-        Of::<Vec<pve::nodes::NodeCertificate>>::data,
-        Of::<Vec<pve::nodes::NodeCertificate>>::print,
+        Of::<Vec<pve::nodes::NodeCertificatesInfoItem>>::data,
+        Of::<Vec<pve::nodes::NodeCertificatesInfoItem>>::print,
     ),
     Answer::new(
         "GET",
@@ -2702,38 +2702,38 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "POST",
         "/nodes/{node}/qemu/{vmid}/agent/ping",
-        Of::<pve::qemu::QemuAgentEmpty>::data,
-        Of::<pve::qemu::QemuAgentEmpty>::print,
+        Of::<pve::qemu::QemuAgentPing>::data,
+        Of::<pve::qemu::QemuAgentPing>::print,
     ),
     Answer::new(
         "POST",
         "/nodes/{node}/qemu/{vmid}/agent/set-user-password",
-        Of::<pve::qemu::QemuAgentEmpty>::data,
-        Of::<pve::qemu::QemuAgentEmpty>::print,
+        Of::<pve::qemu::QemuAgentPing>::data,
+        Of::<pve::qemu::QemuAgentPing>::print,
     ),
     Answer::new(
         "POST",
         "/nodes/{node}/qemu/{vmid}/agent/shutdown",
-        Of::<pve::qemu::QemuAgentEmpty>::data,
-        Of::<pve::qemu::QemuAgentEmpty>::print,
+        Of::<pve::qemu::QemuAgentPing>::data,
+        Of::<pve::qemu::QemuAgentPing>::print,
     ),
     Answer::new(
         "POST",
         "/nodes/{node}/qemu/{vmid}/agent/suspend-disk",
-        Of::<pve::qemu::QemuAgentEmpty>::data,
-        Of::<pve::qemu::QemuAgentEmpty>::print,
+        Of::<pve::qemu::QemuAgentPing>::data,
+        Of::<pve::qemu::QemuAgentPing>::print,
     ),
     Answer::new(
         "POST",
         "/nodes/{node}/qemu/{vmid}/agent/suspend-hybrid",
-        Of::<pve::qemu::QemuAgentEmpty>::data,
-        Of::<pve::qemu::QemuAgentEmpty>::print,
+        Of::<pve::qemu::QemuAgentPing>::data,
+        Of::<pve::qemu::QemuAgentPing>::print,
     ),
     Answer::new(
         "POST",
         "/nodes/{node}/qemu/{vmid}/agent/suspend-ram",
-        Of::<pve::qemu::QemuAgentEmpty>::data,
-        Of::<pve::qemu::QemuAgentEmpty>::print,
+        Of::<pve::qemu::QemuAgentPing>::data,
+        Of::<pve::qemu::QemuAgentPing>::print,
     ),
     Answer::new(
         "POST",
@@ -3146,8 +3146,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/nodes/{node}/replication",
-        Of::<Vec<pve::nodes::NodeReplicationStatus>>::data,
-        Of::<Vec<pve::nodes::NodeReplicationStatus>>::print,
+        Of::<Vec<pve::nodes::NodeReplicationItem>>::data,
+        Of::<Vec<pve::nodes::NodeReplicationItem>>::print,
     ),
     Answer::new(
         "GET",
@@ -3170,8 +3170,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/nodes/{node}/replication/{id}/status",
-        Of::<pve::nodes::NodeReplicationStatus>::data,
-        Of::<pve::nodes::NodeReplicationStatus>::print,
+        Of::<pve::nodes::NodeReplicationItem>::data,
+        Of::<pve::nodes::NodeReplicationItem>::print,
     ),
     Answer::new("GET", "/nodes/{node}/report", Of::<String>::data, Of::<String>::print),
     Answer::new(
@@ -3315,8 +3315,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/nodes/{node}/services",
-        Of::<Vec<pve::nodes::NodeService>>::data,
-        Of::<Vec<pve::nodes::NodeService>>::print,
+        Of::<Vec<pve::nodes::NodeServicesItem>>::data,
+        Of::<Vec<pve::nodes::NodeServicesItem>>::print,
     ),
     Answer::new(
         "GET",
@@ -3345,8 +3345,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/nodes/{node}/services/{service}/state",
-        Of::<pve::nodes::NodeService>::data,
-        Of::<pve::nodes::NodeService>::print,
+        Of::<pve::nodes::NodeServicesItem>::data,
+        Of::<pve::nodes::NodeServicesItem>::print,
     ),
     Answer::new(
         "POST",
@@ -3615,26 +3615,26 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/storage",
-        Of::<Vec<pve::storage::StorageConfig>>::data,
-        Of::<Vec<pve::storage::StorageConfig>>::print,
+        Of::<Vec<pve::storage::StorageItem>>::data,
+        Of::<Vec<pve::storage::StorageItem>>::print,
     ),
     Answer::new(
         "POST",
         "/storage",
-        Of::<pve::storage::StorageSaved>::data,
-        Of::<pve::storage::StorageSaved>::print,
+        Of::<pve::storage::Storage>::data,
+        Of::<pve::storage::Storage>::print,
     ),
     Answer::new(
         "GET",
         "/storage/{storage}",
-        Of::<pve::storage::StorageConfig>::data,
-        Of::<pve::storage::StorageConfig>::print,
+        Of::<pve::storage::StorageItem>::data,
+        Of::<pve::storage::StorageItem>::print,
     ),
     Answer::new(
         "PUT",
         "/storage/{storage}",
-        Of::<pve::storage::StorageSaved>::data,
-        Of::<pve::storage::StorageSaved>::print,
+        Of::<pve::storage::Storage>::data,
+        Of::<pve::storage::Storage>::print,
     ),
     Answer::new("DELETE", "/storage/{storage}", Of::<()>::nothing, answer::nothing),
     Answer::new(
@@ -3837,6 +3837,10 @@ pub static PROPERTY_STRINGS: &[PropertyType] = &[
         read: property::read::<pve::qemu::QemuBoot>,
     },
     PropertyType {
+        name: "QemuDrive",
+        read: property::read::<pve::qemu::QemuDrive>,
+    },
+    PropertyType {
         name: "QemuCloudInitCustom",
         read: property::read::<pve::qemu::QemuCloudInitCustom>,
     },
@@ -3851,10 +3855,6 @@ pub static PROPERTY_STRINGS: &[PropertyType] = &[
     PropertyType {
         name: "QemuHostPci",
         read: property::read::<pve::qemu::QemuHostPci>,
-    },
-    PropertyType {
-        name: "QemuDrive",
-        read: property::read::<pve::qemu::QemuDrive>,
     },
     PropertyType {
         name: "QemuTdx",
@@ -4381,7 +4381,7 @@ impl Show for pve::cluster_acme::AcmePluginSchema {
     }
 }
 
-impl Show for pve::cluster_acme::AcmeChallengeSchema {
+impl Show for pve::cluster_acme::ClusterAcmeChallengeSchemaItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("id", &self.id);
@@ -4392,7 +4392,7 @@ impl Show for pve::cluster_acme::AcmeChallengeSchema {
     }
 }
 
-impl Show for pve::cluster_acme::AcmeDirectory {
+impl Show for pve::cluster_acme::ClusterAcmeDirectoriesItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("name", &self.name);
@@ -4413,7 +4413,7 @@ impl Show for pve::cluster_acme::ClusterAcmeMeta {
     }
 }
 
-impl Show for pve::cluster_acme::AcmePluginType {
+impl Show for pve::cluster_acme::ClusterAcmePluginsType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -4425,7 +4425,7 @@ impl Show for pve::cluster_acme::AcmeDnsApi {
     }
 }
 
-impl Show for pve::cluster_acme::AcmePlugin {
+impl Show for pve::cluster_acme::ClusterAcmePluginsItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("api", &self.api);
@@ -4508,7 +4508,7 @@ impl Show for pve::types::PruneBackups {
     }
 }
 
-impl Show for pve::cluster::BackupJobConfig {
+impl Show for pve::cluster::ClusterBackupItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("all", &self.all);
@@ -4584,7 +4584,7 @@ impl Show for pve::cluster::BackupIncludedVolume {
     }
 }
 
-impl Show for pve::cluster::BackupIncludedGuestType {
+impl Show for pve::cluster::ClusterBackupIncludedVolumesType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -4602,7 +4602,7 @@ impl Show for pve::cluster::BackupIncludedGuest {
     }
 }
 
-impl Show for pve::cluster::BackupIncludedVolumes {
+impl Show for pve::cluster::ClusterBackupIncludedVolumes {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("children", &self.children);
@@ -5261,7 +5261,13 @@ impl Show for pve::types::FirewallPolicyForward {
     }
 }
 
-impl Show for pve::types::FirewallPolicy {
+impl Show for pve::types::FirewallPolicyIn {
+    fn show(&self) -> Option<Value> {
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
+    }
+}
+
+impl Show for pve::types::FirewallPolicyOut {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -5307,13 +5313,13 @@ impl Show for pve::types::IdEntry {
     }
 }
 
-impl Show for pve::cluster_ha::HaGroupType {
+impl Show for pve::cluster_ha::ClusterHaGroupsType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
-impl Show for pve::cluster_ha::HaGroup {
+impl Show for pve::cluster_ha::ClusterHaGroupsItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("comment", &self.comment);
@@ -5399,19 +5405,19 @@ impl Show for pve::cluster_ha::ClusterHaResourcesMigrate {
     }
 }
 
-impl Show for pve::cluster_ha::HaRuleType {
+impl Show for pve::cluster_ha::ClusterHaRulesType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
-impl Show for pve::cluster_ha::HaRuleAffinity {
+impl Show for pve::cluster_ha::ClusterHaRulesAffinity {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
-impl Show for pve::cluster_ha::HaRule {
+impl Show for pve::cluster_ha::ClusterHaRulesItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("affinity", &self.affinity);
@@ -5435,7 +5441,7 @@ impl Show for pve::cluster_ha::ClusterHaStatusCurrentArmedState {
     }
 }
 
-impl Show for pve::cluster_ha::HaResourceMode {
+impl Show for pve::cluster_ha::ClusterHaStatusCurrentResourceMode {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -5469,6 +5475,12 @@ impl Show for pve::cluster_ha::ClusterHaStatusCurrentItem {
         out.put("timestamp", &self.timestamp);
         out.put("type", &self.type_);
         out.extra(&self.extra)
+    }
+}
+
+impl Show for pve::cluster_ha::ClusterHaStatusDisarmHaResourceMode {
+    fn show(&self) -> Option<Value> {
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -5623,7 +5635,7 @@ impl Show for pve::cluster::ClusterMappingSeverity {
     }
 }
 
-impl Show for pve::cluster::ClusterMappingCheck {
+impl Show for pve::cluster::ClusterMappingDirChecksItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("message", &self.message);
@@ -6087,13 +6099,13 @@ impl Show for pve::types::ConsoleViewer {
     }
 }
 
-impl Show for pve::cluster::HaSchedulingMode {
+impl Show for pve::cluster::ClusterOptionsHa {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
-impl Show for pve::cluster::HaRebalanceMethod {
+impl Show for pve::cluster::ClusterOptionsHaAutoRebalanceMethod {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -6116,13 +6128,13 @@ impl Show for pve::cluster::ResourceScheduling {
     }
 }
 
-impl Show for pve::cluster::HaFencingMode {
+impl Show for pve::cluster::ClusterOptionsFencing {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
-impl Show for pve::cluster::HaShutdownPolicy {
+impl Show for pve::cluster::ClusterOptionsShutdownPolicy {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -6158,7 +6170,7 @@ impl Show for pve::types::Location {
     }
 }
 
-impl Show for pve::types::MigrationType {
+impl Show for pve::cluster::ClusterOptionsType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -6182,19 +6194,19 @@ impl Show for pve::cluster::NextIdRange {
     }
 }
 
-impl Show for pve::cluster::FencingNotification {
+impl Show for pve::cluster::ClusterOptionsNotifyFencing {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
-impl Show for pve::cluster::PackageUpdateNotification {
+impl Show for pve::cluster::ClusterOptionsPackageUpdates {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
-impl Show for pve::cluster::ReplicationNotification {
+impl Show for pve::cluster::ClusterOptionsReplication {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -6222,13 +6234,13 @@ impl Show for pve::cluster::ReplicationSettings {
     }
 }
 
-impl Show for pve::cluster::TagStyleOrdering {
+impl Show for pve::cluster::ClusterOptionsOrdering {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
-impl Show for pve::cluster::TagStyleShape {
+impl Show for pve::cluster::ClusterOptionsShape {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -6254,7 +6266,7 @@ impl Show for pve::cluster::U2fSettings {
     }
 }
 
-impl Show for pve::cluster::UserTagAccessMode {
+impl Show for pve::cluster::ClusterOptionsUserAllow {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -6340,7 +6352,7 @@ impl Show for pve::cluster::QemuReportedCpuModel {
     }
 }
 
-impl Show for pve::cluster::QemuCustomCpuModel {
+impl Show for pve::cluster::ClusterQemuCustomCpuModelsItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("cputype", &self.cputype);
@@ -6471,19 +6483,19 @@ impl Show for pve::cluster::ClusterResourcesItem {
     }
 }
 
-impl Show for pve::cluster_sdn::SdnControllerType {
+impl Show for pve::cluster_sdn::ClusterSdnControllersType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
-impl Show for pve::cluster_sdn::SdnControllerBgpMode {
+impl Show for pve::cluster_sdn::ClusterSdnControllersBgpMode {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
-impl Show for pve::cluster_sdn::SdnControllerPending {
+impl Show for pve::cluster_sdn::ClusterSdnControllersPending {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("asn", &self.asn);
@@ -6513,7 +6525,7 @@ impl Show for pve::cluster_sdn::ClusterSdnState {
     }
 }
 
-impl Show for pve::cluster_sdn::SdnController {
+impl Show for pve::cluster_sdn::ClusterSdnControllersItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("asn", &self.asn);
@@ -6542,13 +6554,13 @@ impl Show for pve::cluster_sdn::SdnController {
     }
 }
 
-impl Show for pve::cluster_sdn::SdnDnsType {
+impl Show for pve::cluster_sdn::ClusterSdnDnsType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
-impl Show for pve::cluster_sdn::SdnDns {
+impl Show for pve::cluster_sdn::ClusterSdnDnsItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("digest", &self.digest);
@@ -6778,13 +6790,13 @@ impl Show for pve::cluster_sdn::SdnFabricNodeDelete {
     }
 }
 
-impl Show for pve::cluster_sdn::SdnIpamType {
+impl Show for pve::cluster_sdn::ClusterSdnIpamsType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
-impl Show for pve::cluster_sdn::SdnIpam {
+impl Show for pve::cluster_sdn::ClusterSdnIpamsItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("digest", &self.digest);
@@ -6813,7 +6825,7 @@ impl Show for pve::cluster_sdn::ClusterSdnIpamsStatusItem {
     }
 }
 
-impl Show for pve::cluster_sdn::SdnRouteAction {
+impl Show for pve::cluster_sdn::ClusterSdnAction {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -6831,7 +6843,7 @@ impl Show for pve::cluster_sdn::PrefixListRule {
     }
 }
 
-impl Show for pve::cluster_sdn::SdnPrefixListPending {
+impl Show for pve::cluster_sdn::ClusterSdnPrefixListsPending {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("entries", &self.entries);
@@ -6839,7 +6851,7 @@ impl Show for pve::cluster_sdn::SdnPrefixListPending {
     }
 }
 
-impl Show for pve::cluster_sdn::SdnPrefixList {
+impl Show for pve::cluster_sdn::ClusterSdnPrefixListsItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("digest", &self.digest);
@@ -6857,7 +6869,7 @@ impl Show for pve::cluster_sdn::SdnPrefixListDelete {
     }
 }
 
-impl Show for pve::cluster_sdn::SdnPrefixListEntry {
+impl Show for pve::cluster_sdn::ClusterSdnPrefixListsEntriesItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("action", &self.action);
@@ -6876,7 +6888,7 @@ impl Show for pve::cluster_sdn::SdnPrefixListEntryDelete {
     }
 }
 
-impl Show for pve::cluster_sdn::SdnRouteMap {
+impl Show for pve::cluster_sdn::ClusterSdnRouteMapsItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("id", &self.id);
@@ -6929,7 +6941,7 @@ impl Show for pve::cluster_sdn::RouteMapSet {
     }
 }
 
-impl Show for pve::cluster_sdn::SdnRouteMapEntry {
+impl Show for pve::cluster_sdn::ClusterSdnRouteMapsEntriesItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("action", &self.action);
@@ -6950,7 +6962,7 @@ impl Show for pve::cluster_sdn::SdnRouteMapEntryDelete {
     }
 }
 
-impl Show for pve::cluster_sdn::SdnVnetPending {
+impl Show for pve::cluster_sdn::ClusterSdnVnetsPending {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("alias", &self.alias);
@@ -6962,13 +6974,13 @@ impl Show for pve::cluster_sdn::SdnVnetPending {
     }
 }
 
-impl Show for pve::cluster_sdn::SdnVnetType {
+impl Show for pve::cluster_sdn::ClusterSdnVnetsType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
-impl Show for pve::cluster_sdn::SdnVnet {
+impl Show for pve::cluster_sdn::ClusterSdnVnetsItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("alias", &self.alias);
@@ -6982,6 +6994,12 @@ impl Show for pve::cluster_sdn::SdnVnet {
         out.put("vnet", &self.vnet);
         out.put("zone", &self.zone);
         out.extra(&self.extra)
+    }
+}
+
+impl Show for pve::types::FirewallLogLevelForward {
+    fn show(&self) -> Option<Value> {
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -7005,7 +7023,7 @@ impl Show for pve::cluster_sdn::DhcpRange {
     }
 }
 
-impl Show for pve::cluster_sdn::SdnSubnetPending {
+impl Show for pve::cluster_sdn::ClusterSdnVnetsSubnetsPending {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("dhcp-dns-server", &self.dhcp_dns_server);
@@ -7018,13 +7036,13 @@ impl Show for pve::cluster_sdn::SdnSubnetPending {
     }
 }
 
-impl Show for pve::cluster_sdn::SdnSubnetType {
+impl Show for pve::cluster_sdn::ClusterSdnVnetsSubnetsType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
-impl Show for pve::cluster_sdn::SdnSubnet {
+impl Show for pve::cluster_sdn::ClusterSdnVnetsSubnetsItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("cidr", &self.cidr);
@@ -7047,13 +7065,13 @@ impl Show for pve::cluster_sdn::SdnSubnet {
     }
 }
 
-impl Show for pve::cluster_sdn::SdnZoneType {
+impl Show for pve::cluster_sdn::ClusterSdnZonesType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
-impl Show for pve::cluster_sdn::SdnZoneDhcp {
+impl Show for pve::cluster_sdn::ClusterSdnZonesDhcp {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -7065,7 +7083,7 @@ impl Show for pve::types::VlanProtocol {
     }
 }
 
-impl Show for pve::cluster_sdn::SdnZonePending {
+impl Show for pve::cluster_sdn::ClusterSdnZonesPending {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("advertise-subnets", &self.advertise_subnets);
@@ -7097,7 +7115,7 @@ impl Show for pve::cluster_sdn::SdnZonePending {
     }
 }
 
-impl Show for pve::cluster_sdn::SdnZone {
+impl Show for pve::cluster_sdn::ClusterSdnZonesItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("advertise-subnets", &self.advertise_subnets);
@@ -7685,7 +7703,7 @@ impl Show for pve::node_ceph::NodeCephPgAutoscaleMode {
     }
 }
 
-impl Show for pve::node_ceph::NodeCephPoolType {
+impl Show for pve::node_ceph::NodeCephType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -7715,7 +7733,7 @@ impl Show for pve::node_ceph::NodeCephPoolItem {
     }
 }
 
-impl Show for pve::node_ceph::NodeCephPoolApplication {
+impl Show for pve::node_ceph::NodeCephApplication {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -7792,7 +7810,7 @@ impl Show for pve::node_ceph::NodeCephPool {
     }
 }
 
-impl Show for pve::nodes::NodeCertificate {
+impl Show for pve::nodes::NodeCertificatesInfoItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("filename", &self.filename);
@@ -8072,6 +8090,30 @@ impl Show for pve::nodes::NodeExecuteItem {
     }
 }
 
+impl Show for pve::types::FirewallLogLevelIn {
+    fn show(&self) -> Option<Value> {
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
+    }
+}
+
+impl Show for pve::types::FirewallLogLevelOut {
+    fn show(&self) -> Option<Value> {
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
+    }
+}
+
+impl Show for pve::node_firewall::NodeFirewallOptionsSmurfLogLevel {
+    fn show(&self) -> Option<Value> {
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
+    }
+}
+
+impl Show for pve::node_firewall::NodeFirewallOptionsTcpFlagsLogLevel {
+    fn show(&self) -> Option<Value> {
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
+    }
+}
+
 impl Show for pve::node_firewall::NodeFirewallOptions {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
@@ -8189,7 +8231,7 @@ impl Show for pve::nodes::NodeHosts {
     }
 }
 
-impl Show for pve::types::GuestRunState {
+impl Show for pve::types::GuestStatus {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -8359,7 +8401,7 @@ impl Show for pve::lxc::LxcUnused {
     }
 }
 
-impl Show for pve::types::GuestSnapshotState {
+impl Show for pve::types::LxcConfigSnapstate {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -8791,6 +8833,12 @@ impl Show for pve::nodes::NodeNetworkMethod {
     }
 }
 
+impl Show for pve::nodes::NodeNetworkMethod6 {
+    fn show(&self) -> Option<Value> {
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
+    }
+}
+
 impl Show for pve::nodes::NodeNetworkType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
@@ -9132,102 +9180,6 @@ impl Show for pve::qemu::QemuBoot {
     }
 }
 
-impl Show for pve::qemu::QemuCloudInitCustom {
-    fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
-        out.put("meta", &self.meta);
-        out.put("network", &self.network);
-        out.put("user", &self.user);
-        out.put("vendor", &self.vendor);
-        out.unknown(&self.unknown)
-    }
-}
-
-impl Show for pve::qemu::QemuCitype {
-    fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
-    }
-}
-
-impl Show for pve::qemu::QemuCpu {
-    fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
-        out.put("cputype", &self.cputype);
-        out.put("flags", &self.flags);
-        out.put("guest-phys-bits", &self.guest_phys_bits);
-        out.put("hidden", &self.hidden);
-        out.put("hv-vendor-id", &self.hv_vendor_id);
-        out.put("level", &self.level);
-        out.put("phys-bits", &self.phys_bits);
-        out.put("reported-model", &self.reported_model);
-        out.unknown(&self.unknown)
-    }
-}
-
-impl Show for pve::qemu::QemuEfiDiskEfitype {
-    fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
-    }
-}
-
-impl Show for pve::qemu::QemuImageFormat {
-    fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
-    }
-}
-
-impl Show for pve::qemu::QemuEfiDiskMsCert {
-    fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
-    }
-}
-
-impl Show for pve::qemu::QemuEfiDisk {
-    fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
-        out.put("efitype", &self.efitype);
-        out.put("file", &self.file);
-        out.put("format", &self.format);
-        out.put("import-from", &self.import_from);
-        out.put("ms-cert", &self.ms_cert);
-        out.put("pre-enrolled-keys", &self.pre_enrolled_keys);
-        out.put("size", &self.size);
-        out.unknown(&self.unknown)
-    }
-}
-
-impl Show for pve::qemu::QemuHostPciDriver {
-    fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
-    }
-}
-
-impl Show for pve::qemu::QemuHostPci {
-    fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
-        out.put("device-id", &self.device_id);
-        out.put("driver", &self.driver);
-        out.put("host", &self.host);
-        out.put("legacy-igd", &self.legacy_igd);
-        out.put("mapping", &self.mapping);
-        out.put("mdev", &self.mdev);
-        out.put("pcie", &self.pcie);
-        out.put("rombar", &self.rombar);
-        out.put("romfile", &self.romfile);
-        out.put("sub-device-id", &self.sub_device_id);
-        out.put("sub-vendor-id", &self.sub_vendor_id);
-        out.put("vendor-id", &self.vendor_id);
-        out.put("x-vga", &self.x_vga);
-        out.unknown(&self.unknown)
-    }
-}
-
-impl Show for pve::qemu::QemuHugepages {
-    fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
-    }
-}
-
 impl Show for pve::qemu::QemuDriveAio {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
@@ -9241,6 +9193,12 @@ impl Show for pve::qemu::QemuDriveCache {
 }
 
 impl Show for pve::qemu::QemuDriveDiscard {
+    fn show(&self) -> Option<Value> {
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
+    }
+}
+
+impl Show for pve::qemu::QemuFormat {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -9324,6 +9282,96 @@ impl Show for pve::qemu::QemuDrive {
         out.put("werror", &self.werror);
         out.put("wwn", &self.wwn);
         out.unknown(&self.unknown)
+    }
+}
+
+impl Show for pve::qemu::QemuCloudInitCustom {
+    fn show(&self) -> Option<Value> {
+        let mut out = Shown::default();
+        out.put("meta", &self.meta);
+        out.put("network", &self.network);
+        out.put("user", &self.user);
+        out.put("vendor", &self.vendor);
+        out.unknown(&self.unknown)
+    }
+}
+
+impl Show for pve::qemu::QemuCitype {
+    fn show(&self) -> Option<Value> {
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
+    }
+}
+
+impl Show for pve::qemu::QemuCpu {
+    fn show(&self) -> Option<Value> {
+        let mut out = Shown::default();
+        out.put("cputype", &self.cputype);
+        out.put("flags", &self.flags);
+        out.put("guest-phys-bits", &self.guest_phys_bits);
+        out.put("hidden", &self.hidden);
+        out.put("hv-vendor-id", &self.hv_vendor_id);
+        out.put("level", &self.level);
+        out.put("phys-bits", &self.phys_bits);
+        out.put("reported-model", &self.reported_model);
+        out.unknown(&self.unknown)
+    }
+}
+
+impl Show for pve::qemu::QemuEfiDiskEfitype {
+    fn show(&self) -> Option<Value> {
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
+    }
+}
+
+impl Show for pve::qemu::QemuEfiDiskMsCert {
+    fn show(&self) -> Option<Value> {
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
+    }
+}
+
+impl Show for pve::qemu::QemuEfiDisk {
+    fn show(&self) -> Option<Value> {
+        let mut out = Shown::default();
+        out.put("efitype", &self.efitype);
+        out.put("file", &self.file);
+        out.put("format", &self.format);
+        out.put("import-from", &self.import_from);
+        out.put("ms-cert", &self.ms_cert);
+        out.put("pre-enrolled-keys", &self.pre_enrolled_keys);
+        out.put("size", &self.size);
+        out.unknown(&self.unknown)
+    }
+}
+
+impl Show for pve::qemu::QemuHostPciDriver {
+    fn show(&self) -> Option<Value> {
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
+    }
+}
+
+impl Show for pve::qemu::QemuHostPci {
+    fn show(&self) -> Option<Value> {
+        let mut out = Shown::default();
+        out.put("device-id", &self.device_id);
+        out.put("driver", &self.driver);
+        out.put("host", &self.host);
+        out.put("legacy-igd", &self.legacy_igd);
+        out.put("mapping", &self.mapping);
+        out.put("mdev", &self.mdev);
+        out.put("pcie", &self.pcie);
+        out.put("rombar", &self.rombar);
+        out.put("romfile", &self.romfile);
+        out.put("sub-device-id", &self.sub_device_id);
+        out.put("sub-vendor-id", &self.sub_vendor_id);
+        out.put("vendor-id", &self.vendor_id);
+        out.put("x-vga", &self.x_vga);
+        out.unknown(&self.unknown)
+    }
+}
+
+impl Show for pve::qemu::QemuHugepages {
+    fn show(&self) -> Option<Value> {
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -9488,7 +9536,7 @@ impl Show for pve::qemu::QemuSpiceEnhancements {
     }
 }
 
-impl Show for pve::qemu::QemuDiskFormat {
+impl Show for pve::qemu::QemuCloneFormat {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -9943,7 +9991,7 @@ impl Show for pve::qemu::QemuAgentNetworkGetInterfaces {
     }
 }
 
-impl Show for pve::qemu::QemuAgentEmptyResult {
+impl Show for pve::qemu::QemuAgentPingResult {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("error", &self.error);
@@ -9951,7 +9999,7 @@ impl Show for pve::qemu::QemuAgentEmptyResult {
     }
 }
 
-impl Show for pve::qemu::QemuAgentEmpty {
+impl Show for pve::qemu::QemuAgentPing {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("result", &self.result);
@@ -10154,6 +10202,12 @@ impl Show for pve::qemu::QemuMigrate {
     }
 }
 
+impl Show for pve::qemu::QemuMigrationType {
+    fn show(&self) -> Option<Value> {
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
+    }
+}
+
 impl Show for pve::qemu::QemuSnapshotItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
@@ -10333,7 +10387,7 @@ impl Show for pve::nodes::NodeQueryUrlMetadata {
     }
 }
 
-impl Show for pve::nodes::NodeReplicationStatus {
+impl Show for pve::nodes::NodeReplicationItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("comment", &self.comment);
@@ -10592,7 +10646,7 @@ impl Show for pve::nodes::NodeServicesUnitState {
     }
 }
 
-impl Show for pve::nodes::NodeService {
+impl Show for pve::nodes::NodeServicesItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("active-state", &self.active_state);
@@ -10611,7 +10665,7 @@ impl Show for pve::nodes::NodeServiceName {
     }
 }
 
-impl Show for pve::nodes::NodeShellCommand {
+impl Show for pve::nodes::NodeSpiceshellCmd {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -10727,7 +10781,13 @@ impl Show for pve::nodes::NodeStatusCommand {
     }
 }
 
-impl Show for pve::types::DiskFormat {
+impl Show for pve::node_storage::NodeStorageDefault {
+    fn show(&self) -> Option<Value> {
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
+    }
+}
+
+impl Show for pve::node_storage::NodeStorageSupported {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -10792,6 +10852,12 @@ impl Show for pve::node_storage::NodeStorageContentItem {
     }
 }
 
+impl Show for pve::types::DiskFormat {
+    fn show(&self) -> Option<Value> {
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
+    }
+}
+
 impl Show for pve::node_storage::NodeStorageContentGet {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
@@ -10811,7 +10877,7 @@ impl Show for pve::node_storage::NodeStorageChecksumAlgorithm {
     }
 }
 
-impl Show for pve::node_storage::NodeStorageFileContent {
+impl Show for pve::node_storage::NodeStorageDownloadUrlContent {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -11005,12 +11071,6 @@ impl Show for pve::nodes::NodeTasksItem {
     }
 }
 
-impl Show for pve::nodes::TaskRunState {
-    fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
-    }
-}
-
 impl Show for pve::nodes::NodeTasksStatus {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
@@ -11108,19 +11168,19 @@ impl Show for pve::nodes::NodeVzdumpDefaults {
     }
 }
 
-impl Show for pve::pools::PoolsFilter {
+impl Show for pve::pools::PoolsType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
-impl Show for pve::pools::PoolMemberType {
+impl Show for pve::pools::PoolsMembersType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
-impl Show for pve::pools::PoolMember {
+impl Show for pve::pools::PoolsMembersItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("content", &self.content);
@@ -11194,7 +11254,7 @@ impl Show for pve::storage::StorageTransport {
     }
 }
 
-impl Show for pve::storage::StorageConfig {
+impl Show for pve::storage::StorageItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("authsupported", &self.authsupported);
@@ -11266,7 +11326,7 @@ impl Show for pve::storage::StorageConfig {
     }
 }
 
-impl Show for pve::storage::StorageSavedConfig {
+impl Show for pve::storage::StorageConfig {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("encryption-key", &self.encryption_key);
@@ -11274,7 +11334,7 @@ impl Show for pve::storage::StorageSavedConfig {
     }
 }
 
-impl Show for pve::storage::StorageSaved {
+impl Show for pve::storage::Storage {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("config", &self.config);

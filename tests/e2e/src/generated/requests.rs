@@ -14292,8 +14292,51 @@ pub static REQUESTS: &[ExpectedRequest] = &[
             Parameter {
                 name: "cdrom",
                 known: true,
-                of: None,
-                sent: One("none"),
+                of: Some("QemuDrive"),
+                sent: Parts(
+                    &[
+                        "aio=native",
+                        "backup=1",
+                        "bps=7",
+                        "bps_max_length=7",
+                        "bps_rd=7",
+                        "bps_rd_max_length=7",
+                        "bps_wr=7",
+                        "bps_wr_max_length=7",
+                        "cache=none",
+                        "detect_zeroes=1",
+                        "discard=ignore",
+                        "local:iso/debian-13.iso",
+                        "format=raw",
+                        "import-from=local:iso/debian-13.iso",
+                        "iops=7",
+                        "iops_max=7",
+                        "iops_max_length=7",
+                        "iops_rd=7",
+                        "iops_rd_max=7",
+                        "iops_rd_max_length=7",
+                        "iops_wr=7",
+                        "iops_wr_max=7",
+                        "iops_wr_max_length=7",
+                        "mbps=0.5",
+                        "mbps_max=0.5",
+                        "mbps_rd=0.5",
+                        "mbps_rd_max=0.5",
+                        "mbps_wr=0.5",
+                        "mbps_wr_max=0.5",
+                        "media=cdrom",
+                        "model=abc%20d",
+                        "replicate=1",
+                        "rerror=ignore",
+                        "serial=abc%20d",
+                        "shared=1",
+                        "size=4G",
+                        "snapshot=1",
+                        "ssd=1",
+                        "werror=enospc",
+                        "wwn=0x5000c500a1b2c3d4",
+                    ],
+                ),
             },
             Parameter {
                 name: "cicustom",
@@ -15593,8 +15636,51 @@ pub static REQUESTS: &[ExpectedRequest] = &[
             Parameter {
                 name: "cdrom",
                 known: true,
-                of: None,
-                sent: One("none"),
+                of: Some("QemuDrive"),
+                sent: Parts(
+                    &[
+                        "aio=native",
+                        "backup=1",
+                        "bps=7",
+                        "bps_max_length=7",
+                        "bps_rd=7",
+                        "bps_rd_max_length=7",
+                        "bps_wr=7",
+                        "bps_wr_max_length=7",
+                        "cache=none",
+                        "detect_zeroes=1",
+                        "discard=ignore",
+                        "local:iso/debian-13.iso",
+                        "format=raw",
+                        "import-from=local:iso/debian-13.iso",
+                        "iops=7",
+                        "iops_max=7",
+                        "iops_max_length=7",
+                        "iops_rd=7",
+                        "iops_rd_max=7",
+                        "iops_rd_max_length=7",
+                        "iops_wr=7",
+                        "iops_wr_max=7",
+                        "iops_wr_max_length=7",
+                        "mbps=0.5",
+                        "mbps_max=0.5",
+                        "mbps_rd=0.5",
+                        "mbps_rd_max=0.5",
+                        "mbps_wr=0.5",
+                        "mbps_wr_max=0.5",
+                        "media=cdrom",
+                        "model=abc%20d",
+                        "replicate=1",
+                        "rerror=ignore",
+                        "serial=abc%20d",
+                        "shared=1",
+                        "size=4G",
+                        "snapshot=1",
+                        "ssd=1",
+                        "werror=enospc",
+                        "wwn=0x5000c500a1b2c3d4",
+                    ],
+                ),
             },
             Parameter {
                 name: "cicustom",
@@ -16414,8 +16500,51 @@ pub static REQUESTS: &[ExpectedRequest] = &[
             Parameter {
                 name: "cdrom",
                 known: true,
-                of: None,
-                sent: One("none"),
+                of: Some("QemuDrive"),
+                sent: Parts(
+                    &[
+                        "aio=native",
+                        "backup=1",
+                        "bps=7",
+                        "bps_max_length=7",
+                        "bps_rd=7",
+                        "bps_rd_max_length=7",
+                        "bps_wr=7",
+                        "bps_wr_max_length=7",
+                        "cache=none",
+                        "detect_zeroes=1",
+                        "discard=ignore",
+                        "local:iso/debian-13.iso",
+                        "format=raw",
+                        "import-from=local:iso/debian-13.iso",
+                        "iops=7",
+                        "iops_max=7",
+                        "iops_max_length=7",
+                        "iops_rd=7",
+                        "iops_rd_max=7",
+                        "iops_rd_max_length=7",
+                        "iops_wr=7",
+                        "iops_wr_max=7",
+                        "iops_wr_max_length=7",
+                        "mbps=0.5",
+                        "mbps_max=0.5",
+                        "mbps_rd=0.5",
+                        "mbps_rd_max=0.5",
+                        "mbps_wr=0.5",
+                        "mbps_wr_max=0.5",
+                        "media=cdrom",
+                        "model=abc%20d",
+                        "replicate=1",
+                        "rerror=ignore",
+                        "serial=abc%20d",
+                        "shared=1",
+                        "size=4G",
+                        "snapshot=1",
+                        "ssd=1",
+                        "werror=enospc",
+                        "wwn=0x5000c500a1b2c3d4",
+                    ],
+                ),
             },
             Parameter {
                 name: "cicustom",
@@ -27658,7 +27787,48 @@ fn qemu_post() -> Call {
         .boot(pve::qemu::QemuBoot::new().legacy("cdn").order(["scsi0", "scsi0"]))
         .bootdisk("scsi0")
         .bwlimit(7i64)
-        .cdrom("none")
+        .cdrom(
+            pve::qemu::QemuDrive::new("local:iso/debian-13.iso")
+                .aio(pve::qemu::QemuDriveAio::Native)
+                .backup(true)
+                .bps(7i64)
+                .bps_max_length(7i64)
+                .bps_rd(7i64)
+                .bps_rd_max_length(7i64)
+                .bps_wr(7i64)
+                .bps_wr_max_length(7i64)
+                .cache(pve::qemu::QemuDriveCache::None)
+                .detect_zeroes(true)
+                .discard(pve::qemu::QemuDriveDiscard::Ignore)
+                .format(pve::qemu::QemuFormat::Raw)
+                .import_from("local:iso/debian-13.iso")
+                .iops(7i64)
+                .iops_max(7i64)
+                .iops_max_length(7i64)
+                .iops_rd(7i64)
+                .iops_rd_max(7i64)
+                .iops_rd_max_length(7i64)
+                .iops_wr(7i64)
+                .iops_wr_max(7i64)
+                .iops_wr_max_length(7i64)
+                .mbps(0.5f64)
+                .mbps_max(0.5f64)
+                .mbps_rd(0.5f64)
+                .mbps_rd_max(0.5f64)
+                .mbps_wr(0.5f64)
+                .mbps_wr_max(0.5f64)
+                .media(pve::qemu::QemuDriveMedia::Cdrom)
+                .model("abc d")
+                .replicate(true)
+                .rerror(pve::qemu::QemuDriveRerror::Ignore)
+                .serial("abc d")
+                .shared(true)
+                .size("4G")
+                .snapshot(true)
+                .ssd(true)
+                .werror(pve::qemu::QemuDriveWerror::Enospc)
+                .wwn("0x5000c500a1b2c3d4"),
+        )
         .cicustom(
             pve::qemu::QemuCloudInitCustom::new()
                 .meta("local:snippets/user.yaml")
@@ -28507,7 +28677,48 @@ fn qemu_vmid_config_post() -> Call {
         .bios(pve::qemu::QemuBios::Seabios)
         .boot(pve::qemu::QemuBoot::new().legacy("cdn").order(["scsi0", "scsi0"]))
         .bootdisk("scsi0")
-        .cdrom("none")
+        .cdrom(
+            pve::qemu::QemuDrive::new("local:iso/debian-13.iso")
+                .aio(pve::qemu::QemuDriveAio::Native)
+                .backup(true)
+                .bps(7i64)
+                .bps_max_length(7i64)
+                .bps_rd(7i64)
+                .bps_rd_max_length(7i64)
+                .bps_wr(7i64)
+                .bps_wr_max_length(7i64)
+                .cache(pve::qemu::QemuDriveCache::None)
+                .detect_zeroes(true)
+                .discard(pve::qemu::QemuDriveDiscard::Ignore)
+                .format(pve::qemu::QemuFormat::Raw)
+                .import_from("local:iso/debian-13.iso")
+                .iops(7i64)
+                .iops_max(7i64)
+                .iops_max_length(7i64)
+                .iops_rd(7i64)
+                .iops_rd_max(7i64)
+                .iops_rd_max_length(7i64)
+                .iops_wr(7i64)
+                .iops_wr_max(7i64)
+                .iops_wr_max_length(7i64)
+                .mbps(0.5f64)
+                .mbps_max(0.5f64)
+                .mbps_rd(0.5f64)
+                .mbps_rd_max(0.5f64)
+                .mbps_wr(0.5f64)
+                .mbps_wr_max(0.5f64)
+                .media(pve::qemu::QemuDriveMedia::Cdrom)
+                .model("abc d")
+                .replicate(true)
+                .rerror(pve::qemu::QemuDriveRerror::Ignore)
+                .serial("abc d")
+                .shared(true)
+                .size("4G")
+                .snapshot(true)
+                .ssd(true)
+                .werror(pve::qemu::QemuDriveWerror::Enospc)
+                .wwn("0x5000c500a1b2c3d4"),
+        )
         .cicustom(
             pve::qemu::QemuCloudInitCustom::new()
                 .meta("local:snippets/user.yaml")
@@ -28904,7 +29115,48 @@ fn qemu_vmid_config_put() -> Call {
         .bios(pve::qemu::QemuBios::Seabios)
         .boot(pve::qemu::QemuBoot::new().legacy("cdn").order(["scsi0", "scsi0"]))
         .bootdisk("scsi0")
-        .cdrom("none")
+        .cdrom(
+            pve::qemu::QemuDrive::new("local:iso/debian-13.iso")
+                .aio(pve::qemu::QemuDriveAio::Native)
+                .backup(true)
+                .bps(7i64)
+                .bps_max_length(7i64)
+                .bps_rd(7i64)
+                .bps_rd_max_length(7i64)
+                .bps_wr(7i64)
+                .bps_wr_max_length(7i64)
+                .cache(pve::qemu::QemuDriveCache::None)
+                .detect_zeroes(true)
+                .discard(pve::qemu::QemuDriveDiscard::Ignore)
+                .format(pve::qemu::QemuFormat::Raw)
+                .import_from("local:iso/debian-13.iso")
+                .iops(7i64)
+                .iops_max(7i64)
+                .iops_max_length(7i64)
+                .iops_rd(7i64)
+                .iops_rd_max(7i64)
+                .iops_rd_max_length(7i64)
+                .iops_wr(7i64)
+                .iops_wr_max(7i64)
+                .iops_wr_max_length(7i64)
+                .mbps(0.5f64)
+                .mbps_max(0.5f64)
+                .mbps_rd(0.5f64)
+                .mbps_rd_max(0.5f64)
+                .mbps_wr(0.5f64)
+                .mbps_wr_max(0.5f64)
+                .media(pve::qemu::QemuDriveMedia::Cdrom)
+                .model("abc d")
+                .replicate(true)
+                .rerror(pve::qemu::QemuDriveRerror::Ignore)
+                .serial("abc d")
+                .shared(true)
+                .size("4G")
+                .snapshot(true)
+                .ssd(true)
+                .werror(pve::qemu::QemuDriveWerror::Enospc)
+                .wwn("0x5000c500a1b2c3d4"),
+        )
         .cicustom(
             pve::qemu::QemuCloudInitCustom::new()
                 .meta("local:snippets/user.yaml")
