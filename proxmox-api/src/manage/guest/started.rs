@@ -95,7 +95,8 @@ impl StartedOperation {
         self.task.upid()
     }
 
-    /// Does not wait for it. A failure is not reported.
+    /// Does not wait for it. A failure is not reported, also not that the guest is on another node by then, where only
+    /// [`wait`](Self::wait) begins the operation anew.
     pub fn detach(self) {}
 
     /// Waits for the end. Awaiting it returns the outcome of the task, or its failure as an error.
