@@ -28,12 +28,12 @@
 //! | [`GET /nodes/{node}/qemu/{vmid}/agent/get-vcpus`](QemuVmidAgentGetVcpusPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.get_vcpus()<wbr>.get()</code> | [`QemuAgentGetVcpus`] | VM.GuestAgent.Audit or VM.GuestAgent.Unrestricted |  |
 //! | [`GET /nodes/{node}/qemu/{vmid}/agent/info`](QemuVmidAgentInfoPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.info()<wbr>.get()</code> | [`QemuAgentInfo`] | VM.GuestAgent.Audit or VM.GuestAgent.Unrestricted |  |
 //! | [`GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`](QemuVmidAgentNetworkGetInterfacesPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.network_get_interfaces()<wbr>.get()</code> | [`QemuAgentNetworkGetInterfaces`] | VM.GuestAgent.Audit or VM.GuestAgent.Unrestricted |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/agent/ping`](QemuVmidAgentPingPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.ping()<wbr>.post()</code> | [`QemuAgentPing`] | VM.GuestAgent.Audit or VM.GuestAgent.Unrestricted |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/agent/set-user-password`](QemuVmidAgentSetUserPasswordPost)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.set_user_password()<wbr>.post()<wbr>.username(username)<wbr>.password(password)</code> | [`QemuAgentPing`] | VM.GuestAgent.Unrestricted |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/agent/shutdown`](QemuVmidAgentShutdownPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.shutdown()<wbr>.post()</code> | [`QemuAgentPing`] | VM.PowerMgmt or VM.GuestAgent.Unrestricted |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-disk`](QemuVmidAgentSuspendDiskPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.suspend_disk()<wbr>.post()</code> | [`QemuAgentPing`] | VM.PowerMgmt or VM.GuestAgent.Unrestricted |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-hybrid`](QemuVmidAgentSuspendHybridPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.suspend_hybrid()<wbr>.post()</code> | [`QemuAgentPing`] | VM.PowerMgmt or VM.GuestAgent.Unrestricted |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-ram`](QemuVmidAgentSuspendRamPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.suspend_ram()<wbr>.post()</code> | [`QemuAgentPing`] | VM.PowerMgmt or VM.GuestAgent.Unrestricted |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/agent/ping`](QemuVmidAgentPingPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.ping()<wbr>.post()</code> | [`QemuAgentEmpty`] | VM.GuestAgent.Audit or VM.GuestAgent.Unrestricted |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/agent/set-user-password`](QemuVmidAgentSetUserPasswordPost)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.set_user_password()<wbr>.post()<wbr>.username(username)<wbr>.password(password)</code> | [`QemuAgentEmpty`] | VM.GuestAgent.Unrestricted |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/agent/shutdown`](QemuVmidAgentShutdownPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.shutdown()<wbr>.post()</code> | [`QemuAgentEmpty`] | VM.PowerMgmt or VM.GuestAgent.Unrestricted |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-disk`](QemuVmidAgentSuspendDiskPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.suspend_disk()<wbr>.post()</code> | [`QemuAgentEmpty`] | VM.PowerMgmt or VM.GuestAgent.Unrestricted |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-hybrid`](QemuVmidAgentSuspendHybridPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.suspend_hybrid()<wbr>.post()</code> | [`QemuAgentEmpty`] | VM.PowerMgmt or VM.GuestAgent.Unrestricted |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-ram`](QemuVmidAgentSuspendRamPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.suspend_ram()<wbr>.post()</code> | [`QemuAgentEmpty`] | VM.PowerMgmt or VM.GuestAgent.Unrestricted |  |
 //! | [`POST /nodes/{node}/qemu/{vmid}/clone`](QemuVmidClonePost)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.clone_()<wbr>.post(newid)</code> | [`Task`] | VM.Clone, VM.Allocate or VM.Allocate … |  |
 //! | [`GET /nodes/{node}/qemu/{vmid}/cloudinit`](QemuVmidCloudinitPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.cloudinit()<wbr>.get()</code> | list of [`QemuCloudinitItem`] | VM.Audit |  |
 //! | [`PUT /nodes/{node}/qemu/{vmid}/cloudinit`](QemuVmidCloudinitPath::put)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.cloudinit()<wbr>.put()</code> | `()` | VM.Config.Cloudinit |  |
@@ -3401,7 +3401,7 @@ impl QemuVmidAgentPingPath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: [`QemuAgentPing`]
+    /// * Gives: [`QemuAgentEmpty`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: one of `VM.GuestAgent.Audit`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
     #[cfg_attr(doc, doc(alias(
@@ -3412,7 +3412,7 @@ impl QemuVmidAgentPingPath {
         "pvesh create /nodes/{node}/qemu/{vmid}/agent/ping", "VM.GuestAgent.Audit", "VM.GuestAgent.Unrestricted"
     )))]
     #[inline]
-    pub fn post(&self) -> Request<QemuAgentPing> {
+    pub fn post(&self) -> Request<QemuAgentEmpty> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Post,
             "/nodes/{node}/qemu/{vmid}/agent/ping",
@@ -3447,7 +3447,7 @@ impl QemuVmidAgentPath {
 impl QemuVmidAgentSetUserPasswordPath {
     /// Sets the password of a user inside the guest.
     ///
-    /// `POST /nodes/{node}/qemu/{vmid}/agent/set-user-password` → [`QemuAgentPing`]
+    /// `POST /nodes/{node}/qemu/{vmid}/agent/set-user-password` → [`QemuAgentEmpty`]
     ///
     /// * `username`: User inside the guest whose password is set.
     /// * `password`: New password of the user. At most 1024 characters.
@@ -3471,7 +3471,7 @@ impl QemuVmidAgentSetUserPasswordPath {
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct QemuVmidAgentSetUserPasswordPostRequired<const GIVEN: usize>(
-    Request<QemuAgentPing>,
+    Request<QemuAgentEmpty>,
 );
 
 impl QemuVmidAgentSetUserPasswordPostRequired<0> {
@@ -3520,7 +3520,7 @@ impl QemuVmidAgentSetUserPasswordPostRequired<1> {
 ///
 /// * `username`: User inside the guest whose password is set.
 /// * `password`: New password of the user. At most 1024 characters.
-/// * Gives: [`QemuAgentPing`]
+/// * Gives: [`QemuAgentEmpty`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
 #[cfg_attr(doc, doc(alias(
@@ -3537,9 +3537,9 @@ impl QemuVmidAgentSetUserPasswordPostRequired<1> {
 )))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidAgentSetUserPasswordPost(pub(crate) Request<QemuAgentPing>);
+pub struct QemuVmidAgentSetUserPasswordPost(pub(crate) Request<QemuAgentEmpty>);
 
-request_impls!(QemuVmidAgentSetUserPasswordPost: QemuAgentPing);
+request_impls!(QemuVmidAgentSetUserPasswordPost: QemuAgentEmpty);
 
 impl QemuVmidAgentSetUserPasswordPost {
     /// Tells that the password is already a `crypt()` hash. Default: `false`.
@@ -3585,7 +3585,7 @@ impl QemuVmidAgentShutdownPath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: [`QemuAgentPing`]
+    /// * Gives: [`QemuAgentEmpty`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: one of `VM.PowerMgmt`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
     #[cfg_attr(doc, doc(alias(
@@ -3597,7 +3597,7 @@ impl QemuVmidAgentShutdownPath {
         "VM.GuestAgent.Unrestricted"
     )))]
     #[inline]
-    pub fn post(&self) -> Request<QemuAgentPing> {
+    pub fn post(&self) -> Request<QemuAgentEmpty> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Post,
             "/nodes/{node}/qemu/{vmid}/agent/shutdown",
@@ -3648,7 +3648,7 @@ impl QemuVmidAgentSuspendDiskPath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: [`QemuAgentPing`]
+    /// * Gives: [`QemuAgentEmpty`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: one of `VM.PowerMgmt`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
     #[cfg_attr(doc, doc(alias(
@@ -3661,7 +3661,7 @@ impl QemuVmidAgentSuspendDiskPath {
         "VM.GuestAgent.Unrestricted"
     )))]
     #[inline]
-    pub fn post(&self) -> Request<QemuAgentPing> {
+    pub fn post(&self) -> Request<QemuAgentEmpty> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Post,
             "/nodes/{node}/qemu/{vmid}/agent/suspend-disk",
@@ -3712,7 +3712,7 @@ impl QemuVmidAgentSuspendHybridPath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: [`QemuAgentPing`]
+    /// * Gives: [`QemuAgentEmpty`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: one of `VM.PowerMgmt`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
     #[cfg_attr(doc, doc(alias(
@@ -3725,7 +3725,7 @@ impl QemuVmidAgentSuspendHybridPath {
         "VM.GuestAgent.Unrestricted"
     )))]
     #[inline]
-    pub fn post(&self) -> Request<QemuAgentPing> {
+    pub fn post(&self) -> Request<QemuAgentEmpty> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Post,
             "/nodes/{node}/qemu/{vmid}/agent/suspend-hybrid",
@@ -3776,7 +3776,7 @@ impl QemuVmidAgentSuspendRamPath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: [`QemuAgentPing`]
+    /// * Gives: [`QemuAgentEmpty`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: one of `VM.PowerMgmt`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
     #[cfg_attr(doc, doc(alias(
@@ -3789,7 +3789,7 @@ impl QemuVmidAgentSuspendRamPath {
         "VM.GuestAgent.Unrestricted"
     )))]
     #[inline]
-    pub fn post(&self) -> Request<QemuAgentPing> {
+    pub fn post(&self) -> Request<QemuAgentEmpty> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Post,
             "/nodes/{node}/qemu/{vmid}/agent/suspend-ram",
@@ -3992,11 +3992,8 @@ impl QemuVmidClonePost {
 
     /// Image format of the copies, on file storages; only for a full copy.
     #[inline]
-    pub fn format<How>(
-        mut self,
-        format: impl IntoSetting<QemuCloneFormat, How>,
-    ) -> Self {
-        self.0.call.set_some::<QemuCloneFormat, How>("format", format);
+    pub fn format<How>(mut self, format: impl IntoSetting<QemuDiskFormat, How>) -> Self {
+        self.0.call.set_some::<QemuDiskFormat, How>("format", format);
         self
     }
 
@@ -8559,12 +8556,12 @@ impl QemuVmidFirewallOptionsPut {
     #[inline]
     pub fn log_level_in<How>(
         mut self,
-        log_level_in: impl IntoSetting<super::types::FirewallLogLevelIn, How>,
+        log_level_in: impl IntoSetting<super::types::FirewallLogLevel, How>,
     ) -> Self {
         self.0
             .call
             .set_some::<
-                super::types::FirewallLogLevelIn,
+                super::types::FirewallLogLevel,
                 How,
             >("log_level_in", log_level_in);
         self
@@ -8574,12 +8571,12 @@ impl QemuVmidFirewallOptionsPut {
     #[inline]
     pub fn log_level_out<How>(
         mut self,
-        log_level_out: impl IntoSetting<super::types::FirewallLogLevelOut, How>,
+        log_level_out: impl IntoSetting<super::types::FirewallLogLevel, How>,
     ) -> Self {
         self.0
             .call
             .set_some::<
-                super::types::FirewallLogLevelOut,
+                super::types::FirewallLogLevel,
                 How,
             >("log_level_out", log_level_out);
         self
@@ -8603,11 +8600,11 @@ impl QemuVmidFirewallOptionsPut {
     #[inline]
     pub fn policy_in<How>(
         mut self,
-        policy_in: impl IntoSetting<super::types::FirewallPolicyIn, How>,
+        policy_in: impl IntoSetting<super::types::FirewallPolicy, How>,
     ) -> Self {
         self.0
             .call
-            .set_some::<super::types::FirewallPolicyIn, How>("policy_in", policy_in);
+            .set_some::<super::types::FirewallPolicy, How>("policy_in", policy_in);
         self
     }
 
@@ -8615,11 +8612,11 @@ impl QemuVmidFirewallOptionsPut {
     #[inline]
     pub fn policy_out<How>(
         mut self,
-        policy_out: impl IntoSetting<super::types::FirewallPolicyOut, How>,
+        policy_out: impl IntoSetting<super::types::FirewallPolicy, How>,
     ) -> Self {
         self.0
             .call
-            .set_some::<super::types::FirewallPolicyOut, How>("policy_out", policy_out);
+            .set_some::<super::types::FirewallPolicy, How>("policy_out", policy_out);
         self
     }
 
@@ -9552,9 +9549,14 @@ impl QemuVmidMigratePost {
     #[inline]
     pub fn migration_type<How>(
         mut self,
-        migration_type: impl IntoSetting<QemuMigrationType, How>,
+        migration_type: impl IntoSetting<super::types::MigrationType, How>,
     ) -> Self {
-        self.0.call.set_some::<QemuMigrationType, How>("migration_type", migration_type);
+        self.0
+            .call
+            .set_some::<
+                super::types::MigrationType,
+                How,
+            >("migration_type", migration_type);
         self
     }
 
@@ -9829,11 +9831,8 @@ impl QemuVmidMoveDiskPost {
 
     /// Image format at the target.
     #[inline]
-    pub fn format<How>(
-        mut self,
-        format: impl IntoSetting<QemuCloneFormat, How>,
-    ) -> Self {
-        self.0.call.set_some::<QemuCloneFormat, How>("format", format);
+    pub fn format<How>(mut self, format: impl IntoSetting<QemuDiskFormat, How>) -> Self {
+        self.0.call.set_some::<QemuDiskFormat, How>("format", format);
         self
     }
 
@@ -12049,9 +12048,14 @@ impl QemuVmidStatusStartPost {
     #[inline]
     pub fn migration_type<How>(
         mut self,
-        migration_type: impl IntoSetting<QemuMigrationType, How>,
+        migration_type: impl IntoSetting<super::types::MigrationType, How>,
     ) -> Self {
-        self.0.call.set_some::<QemuMigrationType, How>("migration_type", migration_type);
+        self.0
+            .call
+            .set_some::<
+                super::types::MigrationType,
+                How,
+            >("migration_type", migration_type);
         self
     }
 
@@ -12995,6 +12999,81 @@ open_enum_impls!(QemuAgentCommand {
     "suspend-hybrid" SuspendHybrid,
     "suspend-ram" SuspendRam,
 });
+
+/// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/ping`, which checks that the guest agent
+/// answers.
+///
+/// Given by [`POST /nodes/{node}/qemu/{vmid}/agent/ping`](QemuVmidAgentPingPath::post),
+/// [`POST /nodes/{node}/qemu/{vmid}/agent/set-user-password`](QemuVmidAgentSetUserPasswordPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/agent/shutdown`](QemuVmidAgentShutdownPath::post),
+/// [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-disk`](QemuVmidAgentSuspendDiskPath::post),
+/// [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-hybrid`](QemuVmidAgentSuspendHybridPath::post),
+/// [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-ram`](QemuVmidAgentSuspendRamPath::post).
+#[non_exhaustive]
+pub struct QemuAgentEmpty {
+    /// Answer of the guest agent.
+    pub result: Option<QemuAgentEmptyResult>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl QemuAgentEmpty {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(QemuAgentEmpty {
+    optional: ["result" result],
+    others: extra,
+});
+
+impl Default for QemuAgentEmpty {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+/// Answer of the guest agent.
+///
+/// Given by [`POST /nodes/{node}/qemu/{vmid}/agent/ping`](QemuVmidAgentPingPath::post),
+/// [`POST /nodes/{node}/qemu/{vmid}/agent/set-user-password`](QemuVmidAgentSetUserPasswordPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/agent/shutdown`](QemuVmidAgentShutdownPath::post),
+/// [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-disk`](QemuVmidAgentSuspendDiskPath::post),
+/// [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-hybrid`](QemuVmidAgentSuspendHybridPath::post),
+/// [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-ram`](QemuVmidAgentSuspendRamPath::post).
+#[non_exhaustive]
+pub struct QemuAgentEmptyResult {
+    /// Error the agent answered with in place of a result.
+    pub error: Option<QemuAgentError>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl QemuAgentEmptyResult {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(QemuAgentEmptyResult {
+    optional: ["error" error],
+    others: extra,
+});
+
+impl Default for QemuAgentEmptyResult {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
 
 /// Error the agent answered with in place of a result.
 ///
@@ -14193,81 +14272,6 @@ impl Default for QemuAgentPciAddress {
     }
 }
 
-/// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/ping`, which checks that the guest agent
-/// answers.
-///
-/// Given by [`POST /nodes/{node}/qemu/{vmid}/agent/ping`](QemuVmidAgentPingPath::post),
-/// [`POST /nodes/{node}/qemu/{vmid}/agent/set-user-password`](QemuVmidAgentSetUserPasswordPost),
-/// [`POST /nodes/{node}/qemu/{vmid}/agent/shutdown`](QemuVmidAgentShutdownPath::post),
-/// [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-disk`](QemuVmidAgentSuspendDiskPath::post),
-/// [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-hybrid`](QemuVmidAgentSuspendHybridPath::post),
-/// [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-ram`](QemuVmidAgentSuspendRamPath::post).
-#[non_exhaustive]
-pub struct QemuAgentPing {
-    /// Answer of the guest agent.
-    pub result: Option<QemuAgentPingResult>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl QemuAgentPing {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(QemuAgentPing {
-    optional: ["result" result],
-    others: extra,
-});
-
-impl Default for QemuAgentPing {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// Answer of the guest agent.
-///
-/// Given by [`POST /nodes/{node}/qemu/{vmid}/agent/ping`](QemuVmidAgentPingPath::post),
-/// [`POST /nodes/{node}/qemu/{vmid}/agent/set-user-password`](QemuVmidAgentSetUserPasswordPost),
-/// [`POST /nodes/{node}/qemu/{vmid}/agent/shutdown`](QemuVmidAgentShutdownPath::post),
-/// [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-disk`](QemuVmidAgentSuspendDiskPath::post),
-/// [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-hybrid`](QemuVmidAgentSuspendHybridPath::post),
-/// [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-ram`](QemuVmidAgentSuspendRamPath::post).
-#[non_exhaustive]
-pub struct QemuAgentPingResult {
-    /// Error the agent answered with in place of a result.
-    pub error: Option<QemuAgentError>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl QemuAgentPingResult {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(QemuAgentPingResult {
-    optional: ["error" error],
-    others: extra,
-});
-
-impl Default for QemuAgentPingResult {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
 /// The answer to `POST /nodes/{node}/qemu/{vmid}/agent`, which runs one of the parameterless guest
 /// agent commands.
 ///
@@ -14963,32 +14967,6 @@ open_enum_impls!(QemuClipboard {
     "vnc" Vnc,
 });
 
-/// Image format of the state volume.
-///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
-/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
-/// [`POST /nodes/{node}/qemu/{vmid}/clone`](QemuVmidClonePost),
-/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
-/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut),
-/// [`POST /nodes/{node}/qemu/{vmid}/move_disk`](QemuVmidMoveDiskPost).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum QemuCloneFormat {
-    /// The value `raw`.
-    Raw,
-    /// The value `qcow2`.
-    Qcow2,
-    /// The value `vmdk`.
-    Vmdk,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(QemuCloneFormat {
-    "raw" Raw, "qcow2" Qcow2, "vmdk" Vmdk,
-});
-
 /// Snippets that replace the generated cloud-init documents.
 ///
 /// A property string: it is written and read as one text.
@@ -15309,7 +15287,7 @@ pub struct QemuConfig {
     pub smp: Option<i64>,
     /// What is under way with the snapshot or was broken off; only when one is asked for. Such a
     /// snapshot cannot be rolled back to.
-    pub snapstate: Option<super::types::LxcConfigSnapstate>,
+    pub snapstate: Option<super::types::GuestSnapshotState>,
     /// Time of the snapshot as Unix time. At least 0. Since 9.1.
     pub snaptime: Option<Timestamp>,
     /// CPU sockets. At least 1. Default: `1`.
@@ -15982,7 +15960,7 @@ impl QemuConfig {
     #[must_use]
     pub fn snapstate<How>(
         mut self,
-        value: impl IntoSetting<super::types::LxcConfigSnapstate, How>,
+        value: impl IntoSetting<super::types::GuestSnapshotState, How>,
     ) -> Self {
         set::set(&mut self.snapstate, &mut self.extra, "snapstate", value);
         self
@@ -16482,6 +16460,32 @@ open_enum_impls!(QemuDbusVmstateAction {
     "start" Start, "stop" Stop,
 });
 
+/// Image format of the state volume.
+///
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/clone`](QemuVmidClonePost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut),
+/// [`POST /nodes/{node}/qemu/{vmid}/move_disk`](QemuVmidMoveDiskPost).
+#[derive(Clone, PartialEq, Hash)]
+#[non_exhaustive]
+pub enum QemuDiskFormat {
+    /// The value `raw`.
+    Raw,
+    /// The value `qcow2`.
+    Qcow2,
+    /// The value `vmdk`.
+    Vmdk,
+    /// Any other value; `as_str` tells which.
+    UnknownValue(UnknownValue),
+}
+
+open_enum_impls!(QemuDiskFormat {
+    "raw" Raw, "qcow2" Qcow2, "vmdk" Vmdk,
+});
+
 /// Shorthand for the drive `ide2`.
 ///
 /// A property string: it is written and read as one text.
@@ -16520,7 +16524,7 @@ pub struct QemuDrive {
     /// Volume ID or path behind the drive; `none` or `cdrom` for an empty drive or the host's.
     pub file: VolumeId,
     /// Format of the image file.
-    pub format: Option<QemuFormat>,
+    pub format: Option<QemuImageFormat>,
     /// Heads of a fixed drive geometry. Until 8.4.
     pub heads: Option<i64>,
     /// Volume ID or absolute path whose content a new disk starts with; nothing else may use the
@@ -16730,7 +16734,7 @@ impl QemuDrive {
     /// Format of the image file.
     #[inline]
     #[must_use]
-    pub fn format<How>(mut self, value: impl IntoSetting<QemuFormat, How>) -> Self {
+    pub fn format<How>(mut self, value: impl IntoSetting<QemuImageFormat, How>) -> Self {
         set::set(&mut self.format, &mut self.unknown, "format", value);
         self
     }
@@ -17122,7 +17126,7 @@ object!(QemuDrive {
             ("aio", Takes::OneOf(<QemuDriveAio as OpenEnum>::KNOWN_VALUES.0)),
             ("cache", Takes::OneOf(<QemuDriveCache as OpenEnum>::KNOWN_VALUES.0)),
             ("discard", Takes::OneOf(<QemuDriveDiscard as OpenEnum>::KNOWN_VALUES.0)),
-            ("format", Takes::OneOf(<QemuFormat as OpenEnum>::KNOWN_VALUES.0)),
+            ("format", Takes::OneOf(<QemuImageFormat as OpenEnum>::KNOWN_VALUES.0)),
             ("media", Takes::OneOf(<QemuDriveMedia as OpenEnum>::KNOWN_VALUES.0)),
             ("rerror", Takes::OneOf(<QemuDriveRerror as OpenEnum>::KNOWN_VALUES.0)),
             ("trans", Takes::OneOf(<QemuDriveTrans as OpenEnum>::KNOWN_VALUES.0)),
@@ -17326,7 +17330,7 @@ pub struct QemuEfiDisk {
     /// Volume ID of the disk; `STORAGE:0` allocates a new one.
     pub file: VolumeId,
     /// Format of the image file.
-    pub format: Option<QemuFormat>,
+    pub format: Option<QemuImageFormat>,
     /// Volume ID or absolute path whose content a new disk starts with; nothing else may use the
     /// source meanwhile.
     pub import_from: Option<VolumeId>,
@@ -17375,7 +17379,7 @@ impl QemuEfiDisk {
     /// Format of the image file.
     #[inline]
     #[must_use]
-    pub fn format<How>(mut self, value: impl IntoSetting<QemuFormat, How>) -> Self {
+    pub fn format<How>(mut self, value: impl IntoSetting<QemuImageFormat, How>) -> Self {
         set::set(&mut self.format, &mut self.unknown, "format", value);
         self
     }
@@ -17446,7 +17450,7 @@ object!(QemuEfiDisk {
             ("import-from", Takes::Format("pve-volume-id-or-absolute-path")),
             ("size", Takes::Format("disk-size")),
             ("efitype", Takes::OneOf(<QemuEfiDiskEfitype as OpenEnum>::KNOWN_VALUES.0)),
-            ("format", Takes::OneOf(<QemuFormat as OpenEnum>::KNOWN_VALUES.0)),
+            ("format", Takes::OneOf(<QemuImageFormat as OpenEnum>::KNOWN_VALUES.0)),
             ("ms-cert", Takes::OneOf(<QemuEfiDiskMsCert as OpenEnum>::KNOWN_VALUES.0)),
         ],
         between: &[],
@@ -17544,38 +17548,6 @@ impl QemuFeature {
 object!(QemuFeature {
     required: ["hasFeature" has_feature, "nodes" nodes],
     others: extra,
-});
-
-/// Format of the image file.
-///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
-/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
-/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
-/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum QemuFormat {
-    /// The value `raw`.
-    Raw,
-    /// The value `qcow`.
-    Qcow,
-    /// The value `qed`.
-    Qed,
-    /// The value `qcow2`.
-    Qcow2,
-    /// The value `vmdk`.
-    Vmdk,
-    /// The value `cloop`.
-    Cloop,
-    /// The value `cow`. Until 8.3.
-    Cow,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(QemuFormat {
-    "raw" Raw, "qcow" Qcow, "qed" Qed, "qcow2" Qcow2, "vmdk" Vmdk, "cloop" Cloop, "cow" Cow,
 });
 
 /// PCI device of the host given to the guest; ties the virtual machine to its node, use with care.
@@ -17846,6 +17818,38 @@ open_enum_impls!(QemuHugepages {
     "any" Any, "2" V2, "1024" V1024,
 });
 
+/// Format of the image file.
+///
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
+/// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
+#[derive(Clone, PartialEq, Hash)]
+#[non_exhaustive]
+pub enum QemuImageFormat {
+    /// The value `raw`.
+    Raw,
+    /// The value `qcow`.
+    Qcow,
+    /// The value `qed`.
+    Qed,
+    /// The value `qcow2`.
+    Qcow2,
+    /// The value `vmdk`.
+    Vmdk,
+    /// The value `cloop`.
+    Cloop,
+    /// The value `cow`. Until 8.3.
+    Cow,
+    /// Any other value; `as_str` tells which.
+    UnknownValue(UnknownValue),
+}
+
+open_enum_impls!(QemuImageFormat {
+    "raw" Raw, "qcow" Qcow, "qed" Qed, "qcow2" Qcow2, "vmdk" Vmdk, "cloop" Cloop, "cow" Cow,
+});
+
 /// Addresses cloud-init gives to the card `net[n]`; DHCP on IPv4 if nothing is set.
 ///
 /// A property string: it is written and read as one text.
@@ -18014,7 +18018,7 @@ pub struct QemuItem {
     /// Weight of this guest when the host hands out memory by ballooning.
     pub shares: Option<i64>,
     /// Whether the QEMU process runs.
-    pub status: super::types::GuestStatus,
+    pub status: super::types::GuestRunState,
     /// Labels of the virtual machine, separated by `;`.
     pub tags: Option<List>,
     /// Whether the virtual machine is a template; a template cannot be started. Default: `false`.
@@ -18033,7 +18037,7 @@ impl QemuItem {
     #[inline]
     #[must_use]
     pub fn new<How0, How1>(
-        status: impl IntoValue<super::types::GuestStatus, How0>,
+        status: impl IntoValue<super::types::GuestRunState, How0>,
         vmid: impl IntoValue<u32, How1>,
     ) -> Self {
         let mut new = <Self as Object>::empty();
@@ -18680,26 +18684,6 @@ impl Default for QemuMigrateNodeRefusal {
         <Self as Object>::empty()
     }
 }
-
-/// Whether migration traffic is encrypted by SSH; `insecure` is faster but only for trusted
-/// networks.
-///
-/// Taken by [`POST /nodes/{node}/qemu/{vmid}/migrate`](QemuVmidMigratePost),
-/// [`POST /nodes/{node}/qemu/{vmid}/status/start`](QemuVmidStatusStartPost).
-#[derive(Clone, PartialEq, Hash)]
-#[non_exhaustive]
-pub enum QemuMigrationType {
-    /// The value `secure`.
-    Secure,
-    /// The value `insecure`.
-    Insecure,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(QemuMigrationType {
-    "secure" Secure, "insecure" Insecure,
-});
 
 /// Network card of the guest.
 ///
@@ -21071,7 +21055,7 @@ pub struct QemuStatusCurrent {
     /// Whether the display offers SPICE.
     pub spice: Option<bool>,
     /// Whether the QEMU process runs.
-    pub status: super::types::GuestStatus,
+    pub status: super::types::GuestRunState,
     /// Labels of the virtual machine, separated by `;`.
     pub tags: Option<List>,
     /// Whether the virtual machine is a template; a template cannot be started. Default: `false`.
@@ -21089,7 +21073,7 @@ impl QemuStatusCurrent {
     /// A value of what always comes in an answer.
     #[inline]
     #[must_use]
-    pub fn new<How0>(status: impl IntoValue<super::types::GuestStatus, How0>) -> Self {
+    pub fn new<How0>(status: impl IntoValue<super::types::GuestRunState, How0>) -> Self {
         let mut new = <Self as Object>::empty();
         set::put(&mut new.status, &mut new.extra, "status", status);
         new
@@ -21470,7 +21454,7 @@ pub struct QemuTpmState {
     /// Volume ID of the disk; `STORAGE:0` allocates a new one.
     pub file: VolumeId,
     /// Image format of the state volume. Since 9.1.
-    pub format: Option<QemuCloneFormat>,
+    pub format: Option<QemuDiskFormat>,
     /// Volume ID or absolute path whose content a new disk starts with; nothing else may use the
     /// source meanwhile.
     pub import_from: Option<VolumeId>,
@@ -21503,7 +21487,7 @@ impl QemuTpmState {
     /// Image format of the state volume. Since 9.1.
     #[inline]
     #[must_use]
-    pub fn format<How>(mut self, value: impl IntoSetting<QemuCloneFormat, How>) -> Self {
+    pub fn format<How>(mut self, value: impl IntoSetting<QemuDiskFormat, How>) -> Self {
         set::set(&mut self.format, &mut self.unknown, "format", value);
         self
     }
@@ -21549,7 +21533,7 @@ object!(QemuTpmState {
             ("file", Takes::Format("pve-volume-id-or-qm-path")),
             ("import-from", Takes::Format("pve-volume-id-or-absolute-path")),
             ("size", Takes::Format("disk-size")),
-            ("format", Takes::OneOf(<QemuCloneFormat as OpenEnum>::KNOWN_VALUES.0)),
+            ("format", Takes::OneOf(<QemuDiskFormat as OpenEnum>::KNOWN_VALUES.0)),
             ("version", Takes::OneOf(<QemuTpmStateVersion as OpenEnum>::KNOWN_VALUES.0)),
         ],
         between: &[],

@@ -253,14 +253,14 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/acme/challenge-schema",
-        Of::<Vec<pve::cluster_acme::ClusterAcmeChallengeSchemaItem>>::data,
-        Of::<Vec<pve::cluster_acme::ClusterAcmeChallengeSchemaItem>>::print,
+        Of::<Vec<pve::cluster_acme::AcmeChallengeSchema>>::data,
+        Of::<Vec<pve::cluster_acme::AcmeChallengeSchema>>::print,
     ),
     Answer::new(
         "GET",
         "/cluster/acme/directories",
-        Of::<Vec<pve::cluster_acme::ClusterAcmeDirectoriesItem>>::data,
-        Of::<Vec<pve::cluster_acme::ClusterAcmeDirectoriesItem>>::print,
+        Of::<Vec<pve::cluster_acme::AcmeDirectory>>::data,
+        Of::<Vec<pve::cluster_acme::AcmeDirectory>>::print,
     ),
     Answer::new(
         "GET",
@@ -271,15 +271,15 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/acme/plugins",
-        Of::<Vec<pve::cluster_acme::ClusterAcmePluginsItem>>::data,
-        Of::<Vec<pve::cluster_acme::ClusterAcmePluginsItem>>::print,
+        Of::<Vec<pve::cluster_acme::AcmePlugin>>::data,
+        Of::<Vec<pve::cluster_acme::AcmePlugin>>::print,
     ),
     Answer::new("POST", "/cluster/acme/plugins", Of::<()>::nothing, answer::nothing),
     Answer::new(
         "GET",
         "/cluster/acme/plugins/{id}",
-        Of::<pve::cluster_acme::ClusterAcmePluginsItem>::data,
-        Of::<pve::cluster_acme::ClusterAcmePluginsItem>::print,
+        Of::<pve::cluster_acme::AcmePlugin>::data,
+        Of::<pve::cluster_acme::AcmePlugin>::print,
     ),
     Answer::new("PUT", "/cluster/acme/plugins/{id}", Of::<()>::nothing, answer::nothing),
     Answer::new(
@@ -297,8 +297,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/backup",
-        Of::<Vec<pve::cluster::ClusterBackupItem>>::data,
-        Of::<Vec<pve::cluster::ClusterBackupItem>>::print,
+        Of::<Vec<pve::cluster::BackupJobConfig>>::data,
+        Of::<Vec<pve::cluster::BackupJobConfig>>::print,
     ),
     Answer::new("POST", "/cluster/backup", Of::<()>::nothing, answer::nothing),
     Answer::new(
@@ -316,16 +316,16 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/backup/{id}",
-        Of::<pve::cluster::ClusterBackupItem>::data,
-        Of::<pve::cluster::ClusterBackupItem>::print,
+        Of::<pve::cluster::BackupJobConfig>::data,
+        Of::<pve::cluster::BackupJobConfig>::print,
     ),
     Answer::new("PUT", "/cluster/backup/{id}", Of::<()>::nothing, answer::nothing),
     Answer::new("DELETE", "/cluster/backup/{id}", Of::<()>::nothing, answer::nothing),
     Answer::new(
         "GET",
         "/cluster/backup/{id}/included_volumes",
-        Of::<pve::cluster::ClusterBackupIncludedVolumes>::data,
-        Of::<pve::cluster::ClusterBackupIncludedVolumes>::print,
+        Of::<pve::cluster::BackupIncludedVolumes>::data,
+        Of::<pve::cluster::BackupIncludedVolumes>::print,
     ),
     Answer::new(
         "GET",
@@ -610,15 +610,15 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/ha/groups",
-        Of::<Vec<pve::cluster_ha::ClusterHaGroupsItem>>::data,
-        Of::<Vec<pve::cluster_ha::ClusterHaGroupsItem>>::print,
+        Of::<Vec<pve::cluster_ha::HaGroup>>::data,
+        Of::<Vec<pve::cluster_ha::HaGroup>>::print,
     ),
     Answer::new("POST", "/cluster/ha/groups", Of::<()>::nothing, answer::nothing),
     Answer::new(
         "GET",
         "/cluster/ha/groups/{group}",
-        Of::<pve::cluster_ha::ClusterHaGroupsItem>::data,
-        Of::<pve::cluster_ha::ClusterHaGroupsItem>::print,
+        Of::<pve::cluster_ha::HaGroup>::data,
+        Of::<pve::cluster_ha::HaGroup>::print,
     ),
     Answer::new("PUT", "/cluster/ha/groups/{group}", Of::<()>::nothing, answer::nothing),
     Answer::new(
@@ -667,15 +667,15 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/ha/rules",
-        Of::<Vec<pve::cluster_ha::ClusterHaRulesItem>>::data,
-        Of::<Vec<pve::cluster_ha::ClusterHaRulesItem>>::print,
+        Of::<Vec<pve::cluster_ha::HaRule>>::data,
+        Of::<Vec<pve::cluster_ha::HaRule>>::print,
     ),
     Answer::new("POST", "/cluster/ha/rules", Of::<()>::nothing, answer::nothing),
     Answer::new(
         "GET",
         "/cluster/ha/rules/{rule}",
-        Of::<pve::cluster_ha::ClusterHaRulesItem>::data,
-        Of::<pve::cluster_ha::ClusterHaRulesItem>::print,
+        Of::<pve::cluster_ha::HaRule>::data,
+        Of::<pve::cluster_ha::HaRule>::print,
     ),
     Answer::new("PUT", "/cluster/ha/rules/{rule}", Of::<()>::nothing, answer::nothing),
     Answer::new(
@@ -1074,8 +1074,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/qemu/custom-cpu-models",
-        Of::<Vec<pve::cluster::ClusterQemuCustomCpuModelsItem>>::data,
-        Of::<Vec<pve::cluster::ClusterQemuCustomCpuModelsItem>>::print,
+        Of::<Vec<pve::cluster::QemuCustomCpuModel>>::data,
+        Of::<Vec<pve::cluster::QemuCustomCpuModel>>::print,
     ),
     Answer::new(
         "POST",
@@ -1086,8 +1086,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/qemu/custom-cpu-models/{cputype}",
-        Of::<pve::cluster::ClusterQemuCustomCpuModelsItem>::data,
-        Of::<pve::cluster::ClusterQemuCustomCpuModelsItem>::print,
+        Of::<pve::cluster::QemuCustomCpuModel>::data,
+        Of::<pve::cluster::QemuCustomCpuModel>::print,
     ),
     Answer::new(
         "PUT",
@@ -1137,15 +1137,15 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/sdn/controllers",
-        Of::<Vec<pve::cluster_sdn::ClusterSdnControllersItem>>::data,
-        Of::<Vec<pve::cluster_sdn::ClusterSdnControllersItem>>::print,
+        Of::<Vec<pve::cluster_sdn::SdnController>>::data,
+        Of::<Vec<pve::cluster_sdn::SdnController>>::print,
     ),
     Answer::new("POST", "/cluster/sdn/controllers", Of::<()>::nothing, answer::nothing),
     Answer::new(
         "GET",
         "/cluster/sdn/controllers/{controller}",
-        Of::<pve::cluster_sdn::ClusterSdnControllersItem>::data,
-        Of::<pve::cluster_sdn::ClusterSdnControllersItem>::print,
+        Of::<pve::cluster_sdn::SdnController>::data,
+        Of::<pve::cluster_sdn::SdnController>::print,
     ),
     Answer::new(
         "PUT",
@@ -1162,15 +1162,15 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/sdn/dns",
-        Of::<Vec<pve::cluster_sdn::ClusterSdnDnsItem>>::data,
-        Of::<Vec<pve::cluster_sdn::ClusterSdnDnsItem>>::print,
+        Of::<Vec<pve::cluster_sdn::SdnDns>>::data,
+        Of::<Vec<pve::cluster_sdn::SdnDns>>::print,
     ),
     Answer::new("POST", "/cluster/sdn/dns", Of::<()>::nothing, answer::nothing),
     Answer::new(
         "GET",
         "/cluster/sdn/dns/{dns}",
-        Of::<pve::cluster_sdn::ClusterSdnDnsItem>::data,
-        Of::<pve::cluster_sdn::ClusterSdnDnsItem>::print,
+        Of::<pve::cluster_sdn::SdnDns>::data,
+        Of::<pve::cluster_sdn::SdnDns>::print,
     ),
     Answer::new("PUT", "/cluster/sdn/dns/{dns}", Of::<()>::nothing, answer::nothing),
     Answer::new("DELETE", "/cluster/sdn/dns/{dns}", Of::<()>::nothing, answer::nothing),
@@ -1261,15 +1261,15 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/sdn/ipams",
-        Of::<Vec<pve::cluster_sdn::ClusterSdnIpamsItem>>::data,
-        Of::<Vec<pve::cluster_sdn::ClusterSdnIpamsItem>>::print,
+        Of::<Vec<pve::cluster_sdn::SdnIpam>>::data,
+        Of::<Vec<pve::cluster_sdn::SdnIpam>>::print,
     ),
     Answer::new("POST", "/cluster/sdn/ipams", Of::<()>::nothing, answer::nothing),
     Answer::new(
         "GET",
         "/cluster/sdn/ipams/{ipam}",
-        Of::<pve::cluster_sdn::ClusterSdnIpamsItem>::data,
-        Of::<pve::cluster_sdn::ClusterSdnIpamsItem>::print,
+        Of::<pve::cluster_sdn::SdnIpam>::data,
+        Of::<pve::cluster_sdn::SdnIpam>::print,
     ),
     Answer::new("PUT", "/cluster/sdn/ipams/{ipam}", Of::<()>::nothing, answer::nothing),
     Answer::new(
@@ -1289,15 +1289,15 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/sdn/prefix-lists",
-        Of::<Vec<pve::cluster_sdn::ClusterSdnPrefixListsItem>>::data,
-        Of::<Vec<pve::cluster_sdn::ClusterSdnPrefixListsItem>>::print,
+        Of::<Vec<pve::cluster_sdn::SdnPrefixList>>::data,
+        Of::<Vec<pve::cluster_sdn::SdnPrefixList>>::print,
     ),
     Answer::new("POST", "/cluster/sdn/prefix-lists", Of::<()>::nothing, answer::nothing),
     Answer::new(
         "GET",
         "/cluster/sdn/prefix-lists/{id}",
-        Of::<pve::cluster_sdn::ClusterSdnPrefixListsItem>::data,
-        Of::<pve::cluster_sdn::ClusterSdnPrefixListsItem>::print,
+        Of::<pve::cluster_sdn::SdnPrefixList>::data,
+        Of::<pve::cluster_sdn::SdnPrefixList>::print,
     ),
     Answer::new(
         "PUT",
@@ -1314,8 +1314,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/sdn/prefix-lists/{id}/entries",
-        Of::<Vec<pve::cluster_sdn::ClusterSdnPrefixListsEntriesItem>>::data,
-        Of::<Vec<pve::cluster_sdn::ClusterSdnPrefixListsEntriesItem>>::print,
+        Of::<Vec<pve::cluster_sdn::SdnPrefixListEntry>>::data,
+        Of::<Vec<pve::cluster_sdn::SdnPrefixListEntry>>::print,
     ),
     Answer::new(
         "POST",
@@ -1326,8 +1326,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/sdn/prefix-lists/{id}/entries/{url_seq}",
-        Of::<pve::cluster_sdn::ClusterSdnPrefixListsEntriesItem>::data,
-        Of::<pve::cluster_sdn::ClusterSdnPrefixListsEntriesItem>::print,
+        Of::<pve::cluster_sdn::SdnPrefixListEntry>::data,
+        Of::<pve::cluster_sdn::SdnPrefixListEntry>::print,
     ),
     Answer::new(
         "PUT",
@@ -1345,14 +1345,14 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/sdn/route-maps",
-        Of::<Vec<pve::cluster_sdn::ClusterSdnRouteMapsItem>>::data,
-        Of::<Vec<pve::cluster_sdn::ClusterSdnRouteMapsItem>>::print,
+        Of::<Vec<pve::cluster_sdn::SdnRouteMap>>::data,
+        Of::<Vec<pve::cluster_sdn::SdnRouteMap>>::print,
     ),
     Answer::new(
         "GET",
         "/cluster/sdn/route-maps/entries",
-        Of::<Vec<pve::cluster_sdn::ClusterSdnRouteMapsEntriesItem>>::data,
-        Of::<Vec<pve::cluster_sdn::ClusterSdnRouteMapsEntriesItem>>::print,
+        Of::<Vec<pve::cluster_sdn::SdnRouteMapEntry>>::data,
+        Of::<Vec<pve::cluster_sdn::SdnRouteMapEntry>>::print,
     ),
     Answer::new(
         "POST",
@@ -1363,14 +1363,14 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/sdn/route-maps/entries/{route-map-id}",
-        Of::<Vec<pve::cluster_sdn::ClusterSdnRouteMapsEntriesItem>>::data,
-        Of::<Vec<pve::cluster_sdn::ClusterSdnRouteMapsEntriesItem>>::print,
+        Of::<Vec<pve::cluster_sdn::SdnRouteMapEntry>>::data,
+        Of::<Vec<pve::cluster_sdn::SdnRouteMapEntry>>::print,
     ),
     Answer::new(
         "GET",
         "/cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}",
-        Of::<pve::cluster_sdn::ClusterSdnRouteMapsEntriesItem>::data,
-        Of::<pve::cluster_sdn::ClusterSdnRouteMapsEntriesItem>::print,
+        Of::<pve::cluster_sdn::SdnRouteMapEntry>::data,
+        Of::<pve::cluster_sdn::SdnRouteMapEntry>::print,
     ),
     Answer::new(
         "PUT",
@@ -1387,15 +1387,15 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/sdn/vnets",
-        Of::<Vec<pve::cluster_sdn::ClusterSdnVnetsItem>>::data,
-        Of::<Vec<pve::cluster_sdn::ClusterSdnVnetsItem>>::print,
+        Of::<Vec<pve::cluster_sdn::SdnVnet>>::data,
+        Of::<Vec<pve::cluster_sdn::SdnVnet>>::print,
     ),
     Answer::new("POST", "/cluster/sdn/vnets", Of::<()>::nothing, answer::nothing),
     Answer::new(
         "GET",
         "/cluster/sdn/vnets/{vnet}",
-        Of::<pve::cluster_sdn::ClusterSdnVnetsItem>::data,
-        Of::<pve::cluster_sdn::ClusterSdnVnetsItem>::print,
+        Of::<pve::cluster_sdn::SdnVnet>::data,
+        Of::<pve::cluster_sdn::SdnVnet>::print,
     ),
     Answer::new("PUT", "/cluster/sdn/vnets/{vnet}", Of::<()>::nothing, answer::nothing),
     Answer::new(
@@ -1473,8 +1473,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/sdn/vnets/{vnet}/subnets",
-        Of::<Vec<pve::cluster_sdn::ClusterSdnVnetsSubnetsItem>>::data,
-        Of::<Vec<pve::cluster_sdn::ClusterSdnVnetsSubnetsItem>>::print,
+        Of::<Vec<pve::cluster_sdn::SdnSubnet>>::data,
+        Of::<Vec<pve::cluster_sdn::SdnSubnet>>::print,
     ),
     Answer::new(
         "POST",
@@ -1485,8 +1485,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/sdn/vnets/{vnet}/subnets/{subnet}",
-        Of::<pve::cluster_sdn::ClusterSdnVnetsSubnetsItem>::data,
-        Of::<pve::cluster_sdn::ClusterSdnVnetsSubnetsItem>::print,
+        Of::<pve::cluster_sdn::SdnSubnet>::data,
+        Of::<pve::cluster_sdn::SdnSubnet>::print,
     ),
     Answer::new(
         "PUT",
@@ -1503,15 +1503,15 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/sdn/zones",
-        Of::<Vec<pve::cluster_sdn::ClusterSdnZonesItem>>::data,
-        Of::<Vec<pve::cluster_sdn::ClusterSdnZonesItem>>::print,
+        Of::<Vec<pve::cluster_sdn::SdnZone>>::data,
+        Of::<Vec<pve::cluster_sdn::SdnZone>>::print,
     ),
     Answer::new("POST", "/cluster/sdn/zones", Of::<()>::nothing, answer::nothing),
     Answer::new(
         "GET",
         "/cluster/sdn/zones/{zone}",
-        Of::<pve::cluster_sdn::ClusterSdnZonesItem>::data,
-        Of::<pve::cluster_sdn::ClusterSdnZonesItem>::print,
+        Of::<pve::cluster_sdn::SdnZone>::data,
+        Of::<pve::cluster_sdn::SdnZone>::print,
     ),
     Answer::new("PUT", "/cluster/sdn/zones/{zone}", Of::<()>::nothing, answer::nothing),
     Answer::new(
@@ -1916,8 +1916,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "POST",
         "/nodes/{node}/certificates/custom",
-        Of::<pve::nodes::NodeCertificatesInfoItem>::data,
-        Of::<pve::nodes::NodeCertificatesInfoItem>::print,
+        Of::<pve::nodes::NodeCertificate>::data,
+        Of::<pve::nodes::NodeCertificate>::print,
     ),
     Answer::new(
         "DELETE",
@@ -1928,8 +1928,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/nodes/{node}/certificates/info",
-        Of::<Vec<pve::nodes::NodeCertificatesInfoItem>>::data,
-        Of::<Vec<pve::nodes::NodeCertificatesInfoItem>>::print,
+        Of::<Vec<pve::nodes::NodeCertificate>>::data,
+        Of::<Vec<pve::nodes::NodeCertificate>>::print,
     ),
     Answer::new(
         "GET",
@@ -2702,38 +2702,38 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "POST",
         "/nodes/{node}/qemu/{vmid}/agent/ping",
-        Of::<pve::qemu::QemuAgentPing>::data,
-        Of::<pve::qemu::QemuAgentPing>::print,
+        Of::<pve::qemu::QemuAgentEmpty>::data,
+        Of::<pve::qemu::QemuAgentEmpty>::print,
     ),
     Answer::new(
         "POST",
         "/nodes/{node}/qemu/{vmid}/agent/set-user-password",
-        Of::<pve::qemu::QemuAgentPing>::data,
-        Of::<pve::qemu::QemuAgentPing>::print,
+        Of::<pve::qemu::QemuAgentEmpty>::data,
+        Of::<pve::qemu::QemuAgentEmpty>::print,
     ),
     Answer::new(
         "POST",
         "/nodes/{node}/qemu/{vmid}/agent/shutdown",
-        Of::<pve::qemu::QemuAgentPing>::data,
-        Of::<pve::qemu::QemuAgentPing>::print,
+        Of::<pve::qemu::QemuAgentEmpty>::data,
+        Of::<pve::qemu::QemuAgentEmpty>::print,
     ),
     Answer::new(
         "POST",
         "/nodes/{node}/qemu/{vmid}/agent/suspend-disk",
-        Of::<pve::qemu::QemuAgentPing>::data,
-        Of::<pve::qemu::QemuAgentPing>::print,
+        Of::<pve::qemu::QemuAgentEmpty>::data,
+        Of::<pve::qemu::QemuAgentEmpty>::print,
     ),
     Answer::new(
         "POST",
         "/nodes/{node}/qemu/{vmid}/agent/suspend-hybrid",
-        Of::<pve::qemu::QemuAgentPing>::data,
-        Of::<pve::qemu::QemuAgentPing>::print,
+        Of::<pve::qemu::QemuAgentEmpty>::data,
+        Of::<pve::qemu::QemuAgentEmpty>::print,
     ),
     Answer::new(
         "POST",
         "/nodes/{node}/qemu/{vmid}/agent/suspend-ram",
-        Of::<pve::qemu::QemuAgentPing>::data,
-        Of::<pve::qemu::QemuAgentPing>::print,
+        Of::<pve::qemu::QemuAgentEmpty>::data,
+        Of::<pve::qemu::QemuAgentEmpty>::print,
     ),
     Answer::new(
         "POST",
@@ -3146,8 +3146,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/nodes/{node}/replication",
-        Of::<Vec<pve::nodes::NodeReplicationItem>>::data,
-        Of::<Vec<pve::nodes::NodeReplicationItem>>::print,
+        Of::<Vec<pve::nodes::NodeReplicationStatus>>::data,
+        Of::<Vec<pve::nodes::NodeReplicationStatus>>::print,
     ),
     Answer::new(
         "GET",
@@ -3170,8 +3170,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/nodes/{node}/replication/{id}/status",
-        Of::<pve::nodes::NodeReplicationItem>::data,
-        Of::<pve::nodes::NodeReplicationItem>::print,
+        Of::<pve::nodes::NodeReplicationStatus>::data,
+        Of::<pve::nodes::NodeReplicationStatus>::print,
     ),
     Answer::new("GET", "/nodes/{node}/report", Of::<String>::data, Of::<String>::print),
     Answer::new(
@@ -3315,8 +3315,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/nodes/{node}/services",
-        Of::<Vec<pve::nodes::NodeServicesItem>>::data,
-        Of::<Vec<pve::nodes::NodeServicesItem>>::print,
+        Of::<Vec<pve::nodes::NodeService>>::data,
+        Of::<Vec<pve::nodes::NodeService>>::print,
     ),
     Answer::new(
         "GET",
@@ -3345,8 +3345,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/nodes/{node}/services/{service}/state",
-        Of::<pve::nodes::NodeServicesItem>::data,
-        Of::<pve::nodes::NodeServicesItem>::print,
+        Of::<pve::nodes::NodeService>::data,
+        Of::<pve::nodes::NodeService>::print,
     ),
     Answer::new(
         "POST",
@@ -3615,26 +3615,26 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/storage",
-        Of::<Vec<pve::storage::StorageItem>>::data,
-        Of::<Vec<pve::storage::StorageItem>>::print,
+        Of::<Vec<pve::storage::StorageConfig>>::data,
+        Of::<Vec<pve::storage::StorageConfig>>::print,
     ),
     Answer::new(
         "POST",
         "/storage",
-        Of::<pve::storage::Storage>::data,
-        Of::<pve::storage::Storage>::print,
+        Of::<pve::storage::StorageSaved>::data,
+        Of::<pve::storage::StorageSaved>::print,
     ),
     Answer::new(
         "GET",
         "/storage/{storage}",
-        Of::<pve::storage::StorageItem>::data,
-        Of::<pve::storage::StorageItem>::print,
+        Of::<pve::storage::StorageConfig>::data,
+        Of::<pve::storage::StorageConfig>::print,
     ),
     Answer::new(
         "PUT",
         "/storage/{storage}",
-        Of::<pve::storage::Storage>::data,
-        Of::<pve::storage::Storage>::print,
+        Of::<pve::storage::StorageSaved>::data,
+        Of::<pve::storage::StorageSaved>::print,
     ),
     Answer::new("DELETE", "/storage/{storage}", Of::<()>::nothing, answer::nothing),
     Answer::new(
@@ -4381,7 +4381,7 @@ impl Show for pve::cluster_acme::AcmePluginSchema {
     }
 }
 
-impl Show for pve::cluster_acme::ClusterAcmeChallengeSchemaItem {
+impl Show for pve::cluster_acme::AcmeChallengeSchema {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("id", &self.id);
@@ -4392,7 +4392,7 @@ impl Show for pve::cluster_acme::ClusterAcmeChallengeSchemaItem {
     }
 }
 
-impl Show for pve::cluster_acme::ClusterAcmeDirectoriesItem {
+impl Show for pve::cluster_acme::AcmeDirectory {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("name", &self.name);
@@ -4413,7 +4413,7 @@ impl Show for pve::cluster_acme::ClusterAcmeMeta {
     }
 }
 
-impl Show for pve::cluster_acme::ClusterAcmePluginsType {
+impl Show for pve::cluster_acme::AcmePluginType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -4425,7 +4425,7 @@ impl Show for pve::cluster_acme::AcmeDnsApi {
     }
 }
 
-impl Show for pve::cluster_acme::ClusterAcmePluginsItem {
+impl Show for pve::cluster_acme::AcmePlugin {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("api", &self.api);
@@ -4508,7 +4508,7 @@ impl Show for pve::types::PruneBackups {
     }
 }
 
-impl Show for pve::cluster::ClusterBackupItem {
+impl Show for pve::cluster::BackupJobConfig {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("all", &self.all);
@@ -4584,7 +4584,7 @@ impl Show for pve::cluster::BackupIncludedVolume {
     }
 }
 
-impl Show for pve::cluster::ClusterBackupIncludedVolumesType {
+impl Show for pve::cluster::BackupIncludedGuestType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -4602,7 +4602,7 @@ impl Show for pve::cluster::BackupIncludedGuest {
     }
 }
 
-impl Show for pve::cluster::ClusterBackupIncludedVolumes {
+impl Show for pve::cluster::BackupIncludedVolumes {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("children", &self.children);
@@ -5261,13 +5261,7 @@ impl Show for pve::types::FirewallPolicyForward {
     }
 }
 
-impl Show for pve::types::FirewallPolicyIn {
-    fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
-    }
-}
-
-impl Show for pve::types::FirewallPolicyOut {
+impl Show for pve::types::FirewallPolicy {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -5313,13 +5307,13 @@ impl Show for pve::types::IdEntry {
     }
 }
 
-impl Show for pve::cluster_ha::ClusterHaGroupsType {
+impl Show for pve::cluster_ha::HaGroupType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
-impl Show for pve::cluster_ha::ClusterHaGroupsItem {
+impl Show for pve::cluster_ha::HaGroup {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("comment", &self.comment);
@@ -5405,19 +5399,19 @@ impl Show for pve::cluster_ha::ClusterHaResourcesMigrate {
     }
 }
 
-impl Show for pve::cluster_ha::ClusterHaRulesType {
+impl Show for pve::cluster_ha::HaRuleType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
-impl Show for pve::cluster_ha::ClusterHaRulesAffinity {
+impl Show for pve::cluster_ha::HaRuleAffinity {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
-impl Show for pve::cluster_ha::ClusterHaRulesItem {
+impl Show for pve::cluster_ha::HaRule {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("affinity", &self.affinity);
@@ -5441,7 +5435,7 @@ impl Show for pve::cluster_ha::ClusterHaStatusCurrentArmedState {
     }
 }
 
-impl Show for pve::cluster_ha::ClusterHaStatusCurrentResourceMode {
+impl Show for pve::cluster_ha::HaResourceMode {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -5475,12 +5469,6 @@ impl Show for pve::cluster_ha::ClusterHaStatusCurrentItem {
         out.put("timestamp", &self.timestamp);
         out.put("type", &self.type_);
         out.extra(&self.extra)
-    }
-}
-
-impl Show for pve::cluster_ha::ClusterHaStatusDisarmHaResourceMode {
-    fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -5635,7 +5623,7 @@ impl Show for pve::cluster::ClusterMappingSeverity {
     }
 }
 
-impl Show for pve::cluster::ClusterMappingDirChecksItem {
+impl Show for pve::cluster::ClusterMappingCheck {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("message", &self.message);
@@ -6099,13 +6087,13 @@ impl Show for pve::types::ConsoleViewer {
     }
 }
 
-impl Show for pve::cluster::ClusterOptionsHa {
+impl Show for pve::cluster::HaSchedulingMode {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
-impl Show for pve::cluster::ClusterOptionsHaAutoRebalanceMethod {
+impl Show for pve::cluster::HaRebalanceMethod {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -6128,13 +6116,13 @@ impl Show for pve::cluster::ResourceScheduling {
     }
 }
 
-impl Show for pve::cluster::ClusterOptionsFencing {
+impl Show for pve::cluster::HaFencingMode {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
-impl Show for pve::cluster::ClusterOptionsShutdownPolicy {
+impl Show for pve::cluster::HaShutdownPolicy {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -6170,7 +6158,7 @@ impl Show for pve::types::Location {
     }
 }
 
-impl Show for pve::cluster::ClusterOptionsType {
+impl Show for pve::types::MigrationType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -6194,19 +6182,19 @@ impl Show for pve::cluster::NextIdRange {
     }
 }
 
-impl Show for pve::cluster::ClusterOptionsNotifyFencing {
+impl Show for pve::cluster::FencingNotification {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
-impl Show for pve::cluster::ClusterOptionsPackageUpdates {
+impl Show for pve::cluster::PackageUpdateNotification {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
-impl Show for pve::cluster::ClusterOptionsReplication {
+impl Show for pve::cluster::ReplicationNotification {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -6234,13 +6222,13 @@ impl Show for pve::cluster::ReplicationSettings {
     }
 }
 
-impl Show for pve::cluster::ClusterOptionsOrdering {
+impl Show for pve::cluster::TagStyleOrdering {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
-impl Show for pve::cluster::ClusterOptionsShape {
+impl Show for pve::cluster::TagStyleShape {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -6266,7 +6254,7 @@ impl Show for pve::cluster::U2fSettings {
     }
 }
 
-impl Show for pve::cluster::ClusterOptionsUserAllow {
+impl Show for pve::cluster::UserTagAccessMode {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -6352,7 +6340,7 @@ impl Show for pve::cluster::QemuReportedCpuModel {
     }
 }
 
-impl Show for pve::cluster::ClusterQemuCustomCpuModelsItem {
+impl Show for pve::cluster::QemuCustomCpuModel {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("cputype", &self.cputype);
@@ -6483,19 +6471,19 @@ impl Show for pve::cluster::ClusterResourcesItem {
     }
 }
 
-impl Show for pve::cluster_sdn::ClusterSdnControllersType {
+impl Show for pve::cluster_sdn::SdnControllerType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
-impl Show for pve::cluster_sdn::ClusterSdnControllersBgpMode {
+impl Show for pve::cluster_sdn::SdnControllerBgpMode {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
-impl Show for pve::cluster_sdn::ClusterSdnControllersPending {
+impl Show for pve::cluster_sdn::SdnControllerPending {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("asn", &self.asn);
@@ -6525,7 +6513,7 @@ impl Show for pve::cluster_sdn::ClusterSdnState {
     }
 }
 
-impl Show for pve::cluster_sdn::ClusterSdnControllersItem {
+impl Show for pve::cluster_sdn::SdnController {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("asn", &self.asn);
@@ -6554,13 +6542,13 @@ impl Show for pve::cluster_sdn::ClusterSdnControllersItem {
     }
 }
 
-impl Show for pve::cluster_sdn::ClusterSdnDnsType {
+impl Show for pve::cluster_sdn::SdnDnsType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
-impl Show for pve::cluster_sdn::ClusterSdnDnsItem {
+impl Show for pve::cluster_sdn::SdnDns {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("digest", &self.digest);
@@ -6790,13 +6778,13 @@ impl Show for pve::cluster_sdn::SdnFabricNodeDelete {
     }
 }
 
-impl Show for pve::cluster_sdn::ClusterSdnIpamsType {
+impl Show for pve::cluster_sdn::SdnIpamType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
-impl Show for pve::cluster_sdn::ClusterSdnIpamsItem {
+impl Show for pve::cluster_sdn::SdnIpam {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("digest", &self.digest);
@@ -6825,7 +6813,7 @@ impl Show for pve::cluster_sdn::ClusterSdnIpamsStatusItem {
     }
 }
 
-impl Show for pve::cluster_sdn::ClusterSdnAction {
+impl Show for pve::cluster_sdn::SdnRouteAction {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -6843,7 +6831,7 @@ impl Show for pve::cluster_sdn::PrefixListRule {
     }
 }
 
-impl Show for pve::cluster_sdn::ClusterSdnPrefixListsPending {
+impl Show for pve::cluster_sdn::SdnPrefixListPending {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("entries", &self.entries);
@@ -6851,7 +6839,7 @@ impl Show for pve::cluster_sdn::ClusterSdnPrefixListsPending {
     }
 }
 
-impl Show for pve::cluster_sdn::ClusterSdnPrefixListsItem {
+impl Show for pve::cluster_sdn::SdnPrefixList {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("digest", &self.digest);
@@ -6869,7 +6857,7 @@ impl Show for pve::cluster_sdn::SdnPrefixListDelete {
     }
 }
 
-impl Show for pve::cluster_sdn::ClusterSdnPrefixListsEntriesItem {
+impl Show for pve::cluster_sdn::SdnPrefixListEntry {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("action", &self.action);
@@ -6888,7 +6876,7 @@ impl Show for pve::cluster_sdn::SdnPrefixListEntryDelete {
     }
 }
 
-impl Show for pve::cluster_sdn::ClusterSdnRouteMapsItem {
+impl Show for pve::cluster_sdn::SdnRouteMap {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("id", &self.id);
@@ -6941,7 +6929,7 @@ impl Show for pve::cluster_sdn::RouteMapSet {
     }
 }
 
-impl Show for pve::cluster_sdn::ClusterSdnRouteMapsEntriesItem {
+impl Show for pve::cluster_sdn::SdnRouteMapEntry {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("action", &self.action);
@@ -6962,7 +6950,7 @@ impl Show for pve::cluster_sdn::SdnRouteMapEntryDelete {
     }
 }
 
-impl Show for pve::cluster_sdn::ClusterSdnVnetsPending {
+impl Show for pve::cluster_sdn::SdnVnetPending {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("alias", &self.alias);
@@ -6974,13 +6962,13 @@ impl Show for pve::cluster_sdn::ClusterSdnVnetsPending {
     }
 }
 
-impl Show for pve::cluster_sdn::ClusterSdnVnetsType {
+impl Show for pve::cluster_sdn::SdnVnetType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
-impl Show for pve::cluster_sdn::ClusterSdnVnetsItem {
+impl Show for pve::cluster_sdn::SdnVnet {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("alias", &self.alias);
@@ -6994,12 +6982,6 @@ impl Show for pve::cluster_sdn::ClusterSdnVnetsItem {
         out.put("vnet", &self.vnet);
         out.put("zone", &self.zone);
         out.extra(&self.extra)
-    }
-}
-
-impl Show for pve::types::FirewallLogLevelForward {
-    fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -7023,7 +7005,7 @@ impl Show for pve::cluster_sdn::DhcpRange {
     }
 }
 
-impl Show for pve::cluster_sdn::ClusterSdnVnetsSubnetsPending {
+impl Show for pve::cluster_sdn::SdnSubnetPending {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("dhcp-dns-server", &self.dhcp_dns_server);
@@ -7036,13 +7018,13 @@ impl Show for pve::cluster_sdn::ClusterSdnVnetsSubnetsPending {
     }
 }
 
-impl Show for pve::cluster_sdn::ClusterSdnVnetsSubnetsType {
+impl Show for pve::cluster_sdn::SdnSubnetType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
-impl Show for pve::cluster_sdn::ClusterSdnVnetsSubnetsItem {
+impl Show for pve::cluster_sdn::SdnSubnet {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("cidr", &self.cidr);
@@ -7065,13 +7047,13 @@ impl Show for pve::cluster_sdn::ClusterSdnVnetsSubnetsItem {
     }
 }
 
-impl Show for pve::cluster_sdn::ClusterSdnZonesType {
+impl Show for pve::cluster_sdn::SdnZoneType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
-impl Show for pve::cluster_sdn::ClusterSdnZonesDhcp {
+impl Show for pve::cluster_sdn::SdnZoneDhcp {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -7083,7 +7065,7 @@ impl Show for pve::types::VlanProtocol {
     }
 }
 
-impl Show for pve::cluster_sdn::ClusterSdnZonesPending {
+impl Show for pve::cluster_sdn::SdnZonePending {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("advertise-subnets", &self.advertise_subnets);
@@ -7115,7 +7097,7 @@ impl Show for pve::cluster_sdn::ClusterSdnZonesPending {
     }
 }
 
-impl Show for pve::cluster_sdn::ClusterSdnZonesItem {
+impl Show for pve::cluster_sdn::SdnZone {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("advertise-subnets", &self.advertise_subnets);
@@ -7703,7 +7685,7 @@ impl Show for pve::node_ceph::NodeCephPgAutoscaleMode {
     }
 }
 
-impl Show for pve::node_ceph::NodeCephType {
+impl Show for pve::node_ceph::NodeCephPoolType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -7733,7 +7715,7 @@ impl Show for pve::node_ceph::NodeCephPoolItem {
     }
 }
 
-impl Show for pve::node_ceph::NodeCephApplication {
+impl Show for pve::node_ceph::NodeCephPoolApplication {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -7810,7 +7792,7 @@ impl Show for pve::node_ceph::NodeCephPool {
     }
 }
 
-impl Show for pve::nodes::NodeCertificatesInfoItem {
+impl Show for pve::nodes::NodeCertificate {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("filename", &self.filename);
@@ -8090,30 +8072,6 @@ impl Show for pve::nodes::NodeExecuteItem {
     }
 }
 
-impl Show for pve::types::FirewallLogLevelIn {
-    fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
-    }
-}
-
-impl Show for pve::types::FirewallLogLevelOut {
-    fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
-    }
-}
-
-impl Show for pve::node_firewall::NodeFirewallOptionsSmurfLogLevel {
-    fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
-    }
-}
-
-impl Show for pve::node_firewall::NodeFirewallOptionsTcpFlagsLogLevel {
-    fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
-    }
-}
-
 impl Show for pve::node_firewall::NodeFirewallOptions {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
@@ -8231,7 +8189,7 @@ impl Show for pve::nodes::NodeHosts {
     }
 }
 
-impl Show for pve::types::GuestStatus {
+impl Show for pve::types::GuestRunState {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -8401,7 +8359,7 @@ impl Show for pve::lxc::LxcUnused {
     }
 }
 
-impl Show for pve::types::LxcConfigSnapstate {
+impl Show for pve::types::GuestSnapshotState {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -8833,12 +8791,6 @@ impl Show for pve::nodes::NodeNetworkMethod {
     }
 }
 
-impl Show for pve::nodes::NodeNetworkMethod6 {
-    fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
-    }
-}
-
 impl Show for pve::nodes::NodeNetworkType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
@@ -9198,7 +9150,7 @@ impl Show for pve::qemu::QemuDriveDiscard {
     }
 }
 
-impl Show for pve::qemu::QemuFormat {
+impl Show for pve::qemu::QemuImageFormat {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -9536,7 +9488,7 @@ impl Show for pve::qemu::QemuSpiceEnhancements {
     }
 }
 
-impl Show for pve::qemu::QemuCloneFormat {
+impl Show for pve::qemu::QemuDiskFormat {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -9991,7 +9943,7 @@ impl Show for pve::qemu::QemuAgentNetworkGetInterfaces {
     }
 }
 
-impl Show for pve::qemu::QemuAgentPingResult {
+impl Show for pve::qemu::QemuAgentEmptyResult {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("error", &self.error);
@@ -9999,7 +9951,7 @@ impl Show for pve::qemu::QemuAgentPingResult {
     }
 }
 
-impl Show for pve::qemu::QemuAgentPing {
+impl Show for pve::qemu::QemuAgentEmpty {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("result", &self.result);
@@ -10202,12 +10154,6 @@ impl Show for pve::qemu::QemuMigrate {
     }
 }
 
-impl Show for pve::qemu::QemuMigrationType {
-    fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
-    }
-}
-
 impl Show for pve::qemu::QemuSnapshotItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
@@ -10387,7 +10333,7 @@ impl Show for pve::nodes::NodeQueryUrlMetadata {
     }
 }
 
-impl Show for pve::nodes::NodeReplicationItem {
+impl Show for pve::nodes::NodeReplicationStatus {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("comment", &self.comment);
@@ -10646,7 +10592,7 @@ impl Show for pve::nodes::NodeServicesUnitState {
     }
 }
 
-impl Show for pve::nodes::NodeServicesItem {
+impl Show for pve::nodes::NodeService {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("active-state", &self.active_state);
@@ -10665,7 +10611,7 @@ impl Show for pve::nodes::NodeServiceName {
     }
 }
 
-impl Show for pve::nodes::NodeSpiceshellCmd {
+impl Show for pve::nodes::NodeShellCommand {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -10781,13 +10727,7 @@ impl Show for pve::nodes::NodeStatusCommand {
     }
 }
 
-impl Show for pve::node_storage::NodeStorageDefault {
-    fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
-    }
-}
-
-impl Show for pve::node_storage::NodeStorageSupported {
+impl Show for pve::types::DiskFormat {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -10852,12 +10792,6 @@ impl Show for pve::node_storage::NodeStorageContentItem {
     }
 }
 
-impl Show for pve::types::DiskFormat {
-    fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
-    }
-}
-
 impl Show for pve::node_storage::NodeStorageContentGet {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
@@ -10877,7 +10811,7 @@ impl Show for pve::node_storage::NodeStorageChecksumAlgorithm {
     }
 }
 
-impl Show for pve::node_storage::NodeStorageDownloadUrlContent {
+impl Show for pve::node_storage::NodeStorageFileContent {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -11071,6 +11005,12 @@ impl Show for pve::nodes::NodeTasksItem {
     }
 }
 
+impl Show for pve::nodes::TaskRunState {
+    fn show(&self) -> Option<Value> {
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
+    }
+}
+
 impl Show for pve::nodes::NodeTasksStatus {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
@@ -11168,19 +11108,19 @@ impl Show for pve::nodes::NodeVzdumpDefaults {
     }
 }
 
-impl Show for pve::pools::PoolsType {
+impl Show for pve::pools::PoolsFilter {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
-impl Show for pve::pools::PoolsMembersType {
+impl Show for pve::pools::PoolMemberType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
-impl Show for pve::pools::PoolsMembersItem {
+impl Show for pve::pools::PoolMember {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("content", &self.content);
@@ -11254,7 +11194,7 @@ impl Show for pve::storage::StorageTransport {
     }
 }
 
-impl Show for pve::storage::StorageItem {
+impl Show for pve::storage::StorageConfig {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("authsupported", &self.authsupported);
@@ -11326,7 +11266,7 @@ impl Show for pve::storage::StorageItem {
     }
 }
 
-impl Show for pve::storage::StorageConfig {
+impl Show for pve::storage::StorageSavedConfig {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("encryption-key", &self.encryption_key);
@@ -11334,7 +11274,7 @@ impl Show for pve::storage::StorageConfig {
     }
 }
 
-impl Show for pve::storage::Storage {
+impl Show for pve::storage::StorageSaved {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("config", &self.config);
