@@ -317,8 +317,11 @@ async fn run(
 
 const PASSWORD: &str = "r00t-pa55";
 
-fn table(tally: &Tally, counts: &Counts) -> String {
-    let mut text = String::new();
+fn table(tally: &Tally, counts: &Counts, calls: u64, seed: u64) -> String {
+    let mut text = format!(
+        "`CHAOS_CALLS={calls} CHAOS_SEED={seed} cargo test -p proxmox-api --all-features --test chaos -- --nocapture`, in whole rounds\n\
+         of five calls for each caller:\n\n"
+    );
     let count = |kind: usize| counts[kind].load(Ordering::Relaxed);
     let all: u64 = (0..KINDS.len()).map(count).sum();
     let faults: Vec<_> = (KINDS.iter().enumerate())
@@ -362,7 +365,7 @@ async fn nothing_is_doubled_and_nothing_is_lost() {
     for (offset, login) in [by_token, by_password, once].into_iter().enumerate() {
         run(seed + offset as u64, calls / 3, login, &mut tally, &counts).await;
     }
-    let table = table(&tally, &counts);
+    let table = table(&tally, &counts, calls, seed);
     println!("{table}");
     // It was not all the same to the calls.
     assert!(tally.changes.keys().any(|(told, _)| *told == Told::Unknown));
