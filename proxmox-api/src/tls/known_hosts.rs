@@ -116,7 +116,7 @@ fn recall(text: &str, host: &str, port: u16) -> Result<Option<Fingerprint>, Dist
     for (number, line) in text.lines().enumerate() {
         let mut words = line.split_whitespace();
         let name = words.next().unwrap_or_default();
-        if name != address && name != host {
+        if !name.eq_ignore_ascii_case(&address) && !name.eq_ignore_ascii_case(host) {
             continue;
         }
         let damaged = |why: &dyn fmt::Display| {
@@ -130,7 +130,7 @@ fn recall(text: &str, host: &str, port: u16) -> Result<Option<Fingerprint>, Dist
             .next()
             .ok_or_else(|| damaged(&"it has no fingerprint"))?;
         let fingerprint = word.parse().map_err(|error| damaged(&error))?;
-        if name == address {
+        if name.eq_ignore_ascii_case(&address) {
             return Ok(Some(fingerprint));
         }
         general = general.or(Some(fingerprint));
@@ -147,6 +147,8 @@ fn compare(known: Fingerprint, shown: Fingerprint) -> Result<(), Distrust> {
 
 impl TrustStore for KnownHosts {
     fn check(&self, host: &str, port: u16, fingerprint: Fingerprint) -> Result<(), Distrust> {
+        // Names of hosts are the same in every case.
+        let host = &host.to_ascii_lowercase();
         let address = with_port(host, port);
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let known = match &self.file {
@@ -231,6 +233,24 @@ mod tests {
         assert_eq!(asked.load(Ordering::SeqCst), 4);
         known.check("pve1", 443, print(3)).expect("another server");
         known.check("pve1", PORT, print(1)).expect("still known");
+    }
+
+    #[test]
+    fn a_host_is_the_same_however_its_name_is_written() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("hosts");
+        std::fs::write(&path, format!("PVE1:8006 {}\n", print(1))).expect("written");
+        let asked = Arc::new(AtomicUsize::new(0));
+        let known = KnownHosts::in_file(&path, counting(&asked));
+        for name in ["pve1", "PVE1", "Pve1"] {
+            known.check(name, PORT, print(1)).expect("known");
+            known.check(name, PORT, print(2)).expect_err("it changed");
+        }
+        assert_eq!(asked.load(Ordering::SeqCst), 0);
+        let known = KnownHosts::in_memory(counting(&asked));
+        known.check("Pve1", PORT, print(1)).expect("accepted");
+        known.check("pve1", PORT, print(2)).expect_err("it changed");
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
     }
 
     #[test]
