@@ -411,7 +411,7 @@ enum Mode {
 
 /// The memory limit of a decode.
 #[derive(Clone)]
-struct Room {
+pub(crate) struct Room {
     most: usize,
     /// `None` once it was exceeded.
     left: Cell<Option<usize>>,
@@ -422,23 +422,27 @@ impl Room {
         Self::of(usize::MAX, usize::MAX)
     }
 
-    fn of(most: usize, left: usize) -> Self {
+    pub(crate) fn of(most: usize, left: usize) -> Self {
         let left = Cell::new(Some(left));
         Self { most, left }
     }
 
-    fn take(&self, bytes: usize) {
+    pub(crate) fn take(&self, bytes: usize) {
         let left = self.left.get().and_then(|left| left.checked_sub(bytes));
         self.left.set(left);
     }
 
-    fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.left.get().is_none()
+    }
+
+    pub(crate) fn exceeded(&self) -> Exceeded {
+        Exceeded::new(Bound::Memory, self.most)
     }
 
     fn check<E: serde::de::Error>(&self, context: &Context) -> Result<(), E> {
         match self.is_over() {
-            true => Err(context.fail(Exceeded::new(Bound::Memory, self.most).to_string())),
+            true => Err(context.fail(self.exceeded().to_string())),
             false => Ok(()),
         }
     }

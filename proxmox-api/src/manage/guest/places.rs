@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::Value;
+use serde::de::{
+    Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -14,7 +15,8 @@ use crate::client::call::Call;
 use crate::client::request::exchange;
 use crate::client::{Client, Reply};
 use crate::error::Error;
-use crate::value::decode::{DecodeError, problem_of};
+use crate::value::api_value::{ALLOCATION, COPIES};
+use crate::value::decode::{DecodeError, Room, problem_of};
 use crate::value::endpoint::Method;
 use crate::value::serialize::record_serde;
 
@@ -164,12 +166,24 @@ async fn ask(client: &Client) -> Result<Table, Error> {
     let mut call = Call::new(Method::Get, "/cluster/resources");
     call.set("type", &"vm");
     let (_, name, reply) = exchange(Some(client.clone()), call).await?;
-    let rows: Envelope = serde_json::from_slice(&reply.body)
-        .map_err(|error| Error::decode(name, DecodeError::new("data", problem_of(&error))))?;
+    let guests = read(&reply.body, reply.memory)
+        .map_err(|problem| Error::decode(name, DecodeError::new("data", problem)))?;
     Ok(Table {
         asked,
         time: time_of(&reply),
-        guests: rows.0.unwrap_or_default().0,
+        guests,
+    })
+}
+
+/// Reads the list, as far as there is so much memory for it and its text.
+fn read(body: &[u8], memory: usize) -> Result<BTreeMap<u32, Listed>, String> {
+    let room = Room::of(memory, memory.saturating_sub(body.len()));
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let rows = Envelope(&room).deserialize(&mut json);
+    let rows = rows.and_then(|rows| json.end().map(|()| rows));
+    rows.map_err(|error| match room.is_over() {
+        true => room.exceeded().to_string(),
+        false => problem_of(&error),
     })
 }
 
@@ -201,167 +215,281 @@ fn read_date(date: &str) -> Option<u64> {
     Some(days * 86_400 + hour * 3_600 + minute * 60 + second)
 }
 
-struct Envelope(Option<Rows>);
+/// A name of a member, of those that are looked for.
+struct Name(Option<&'static str>);
 
-impl<'de> Deserialize<'de> for Envelope {
+const NAMES: [&str; 10] = [
+    "data", "vmid", "node", "type", "name", "status", "pool", "tags", "template", "lock",
+];
+
+impl<'de> Deserialize<'de> for Name {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        struct Members;
+        struct Known;
 
-        impl<'de> Visitor<'de> for Members {
-            type Value = Envelope;
+        impl Visitor<'_> for Known {
+            type Value = Name;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an answer with data")
+                f.write_str("a name")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Envelope, A::Error> {
-                let mut rows = None;
-                while let Some(key) = map.next_key::<String>()? {
-                    if key == "data" {
-                        rows = map.next_value()?;
-                    } else {
-                        map.next_value::<IgnoredAny>()?;
-                    }
-                }
-                Ok(Envelope(rows))
+            // However long it is, it is not copied.
+            fn visit_str<E>(self, text: &str) -> Result<Name, E> {
+                Ok(Name(NAMES.into_iter().find(|name| *name == text)))
             }
         }
 
-        input.deserialize_map(Members)
+        input.deserialize_str(Known)
+    }
+}
+
+/// The answer around the rows.
+struct Envelope<'c>(&'c Room);
+
+impl<'de> DeserializeSeed<'de> for Envelope<'_> {
+    type Value = BTreeMap<u32, Listed>;
+
+    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<Self::Value, D::Error> {
+        input.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Envelope<'_> {
+    type Value = BTreeMap<u32, Listed>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an answer with data")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut rows = BTreeMap::new();
+        while let Some(Name(name)) = map.next_key()? {
+            if name == Some("data") {
+                rows = map.next_value_seed(Rows(self.0))?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(rows)
     }
 }
 
 /// Rows by number. A row without the members of a location is skipped.
-#[derive(Default)]
-struct Rows(BTreeMap<u32, Listed>);
+struct Rows<'c>(&'c Room);
 
-impl<'de> Deserialize<'de> for Rows {
-    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        struct List;
+/// What a row takes with its part of a node that is half empty.
+const ROW: usize = 2 * size_of::<(u32, Listed)>();
+/// What a tag takes while the list of them grows.
+const TAG: usize = 3 * size_of::<String>() + 2 * ALLOCATION;
 
-        impl<'de> Visitor<'de> for List {
-            type Value = Rows;
+fn charge<E: serde::de::Error>(room: &Room, bytes: usize) -> Result<(), E> {
+    room.take(bytes);
+    match room.is_over() {
+        true => Err(E::custom("there is not enough memory")),
+        false => Ok(()),
+    }
+}
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list of guests")
-            }
+impl<'de> DeserializeSeed<'de> for Rows<'_> {
+    type Value = BTreeMap<u32, Listed>;
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut rows: A) -> Result<Rows, A::Error> {
-                let mut guests = BTreeMap::new();
-                while let Some(row) = rows.next_element::<Row>()? {
-                    if let Some(guest) = row.0 {
-                        guests.entry(guest.vmid).or_insert(guest);
-                    }
-                }
-                Ok(Rows(guests))
+    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<Self::Value, D::Error> {
+        input.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Rows<'_> {
+    type Value = BTreeMap<u32, Listed>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of guests")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(BTreeMap::new())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut rows: A) -> Result<Self::Value, A::Error> {
+        let mut guests = BTreeMap::new();
+        while let Some(row) = rows.next_element_seed(Row(self.0))? {
+            if let Some(guest) = row {
+                charge(self.0, ROW)?;
+                guests.entry(guest.vmid).or_insert(guest);
             }
         }
-
-        input.deserialize_seq(List)
+        Ok(guests)
     }
 }
 
 /// Only the members of [`Listed`] are read; the figures that fill most of a row are skipped.
-struct Row(Option<Listed>);
+struct Row<'c>(&'c Room);
 
-impl<'de> Deserialize<'de> for Row {
-    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        struct Members;
+impl<'de> DeserializeSeed<'de> for Row<'_> {
+    type Value = Option<Listed>;
 
-        impl<'de> Visitor<'de> for Members {
-            type Value = Row;
+    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<Self::Value, D::Error> {
+        input.deserialize_any(self)
+    }
+}
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("anything")
-            }
+impl<'de> Visitor<'de> for Row<'_> {
+    type Value = Option<Listed>;
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Row, A::Error> {
-                let (mut vmid, mut node, mut kind) = (None, None, None);
-                let (mut name, mut status, mut pool) = (None, None, None);
-                let (mut tags, mut template, mut lock) = (None, false, None);
-                while let Some(key) = map.next_key::<String>()? {
-                    match key.as_str() {
-                        "vmid" => vmid = number(&map.next_value::<Value>()?),
-                        "node" => node = text(map.next_value::<Value>()?),
-                        "type" => {
-                            kind = text(map.next_value::<Value>()?).and_then(|t| Kind::read(&t));
-                        }
-                        "name" => name = text(map.next_value::<Value>()?),
-                        "status" => status = text(map.next_value::<Value>()?),
-                        "pool" => pool = text(map.next_value::<Value>()?),
-                        "tags" => tags = text(map.next_value::<Value>()?),
-                        "template" => template = number(&map.next_value::<Value>()?) == Some(1),
-                        "lock" => lock = text(map.next_value::<Value>()?),
-                        _ => {
-                            map.next_value::<IgnoredAny>()?;
-                        }
-                    }
-                }
-                let place = node
-                    .zip(kind)
-                    .map(|(node, kind)| GuestLocation { node, kind });
-                let tags: Option<String> = tags;
-                Ok(Row(vmid.zip(place).map(|(vmid, place)| Listed {
-                    vmid,
-                    place,
-                    name,
-                    status,
-                    pool,
-                    tags: (tags.iter().flat_map(|tags| tags.split([';', ',', ' '])))
-                        .filter(|tag| !tag.is_empty())
-                        .map(str::to_owned)
-                        .collect(),
-                    template,
-                    lock,
-                })))
-            }
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("anything")
+    }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Row, A::Error> {
-                while seq.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Row(None))
-            }
-
-            fn visit_unit<E>(self) -> Result<Row, E> {
-                Ok(Row(None))
-            }
-
-            fn visit_bool<E>(self, _: bool) -> Result<Row, E> {
-                Ok(Row(None))
-            }
-
-            fn visit_i64<E>(self, _: i64) -> Result<Row, E> {
-                Ok(Row(None))
-            }
-
-            fn visit_u64<E>(self, _: u64) -> Result<Row, E> {
-                Ok(Row(None))
-            }
-
-            fn visit_f64<E>(self, _: f64) -> Result<Row, E> {
-                Ok(Row(None))
-            }
-
-            fn visit_str<E>(self, _: &str) -> Result<Row, E> {
-                Ok(Row(None))
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let (mut vmid, mut node, mut kind) = (None, None, None);
+        let (mut name, mut status, mut pool) = (None, None, None);
+        let (mut tags, mut template, mut lock) = (None, false, None);
+        while let Some(Name(member)) = map.next_key()? {
+            let Some(member) = member.filter(|member| *member != "data") else {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            };
+            let value = map.next_value_seed(Member(self.0))?;
+            match member {
+                "vmid" => vmid = value.number(),
+                "node" => node = value.text(),
+                "type" => kind = value.text().and_then(|text| Kind::read(&text)),
+                "name" => name = value.text(),
+                "status" => status = value.text(),
+                "pool" => pool = value.text(),
+                "tags" => tags = value.text(),
+                "template" => template = value.number() == Some(1),
+                _ => lock = value.text(),
             }
         }
+        let place = node
+            .zip(kind)
+            .map(|(node, kind)| GuestLocation { node, kind });
+        let Some((vmid, place)) = vmid.zip(place) else {
+            return Ok(None);
+        };
+        let tags: String = tags.unwrap_or_default();
+        let tags = || (tags.split([';', ',', ' '])).filter(|tag| !tag.is_empty());
+        for tag in tags() {
+            charge(self.0, TAG.saturating_add(tag.len()))?;
+        }
+        let tags = tags().map(str::to_owned).collect();
+        Ok(Some(Listed {
+            vmid,
+            place,
+            name,
+            status,
+            pool,
+            tags,
+            template,
+            lock,
+        }))
+    }
 
-        input.deserialize_any(Members)
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(None)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
+        Ok(None)
     }
 }
 
-fn number(value: &Value) -> Option<u32> {
-    match value {
-        Value::Number(number) => u32::try_from(number.as_u64()?).ok(),
-        Value::String(digits) => digits.parse().ok(),
-        _ => None,
+/// A member of a row.
+struct Member<'c>(&'c Room);
+
+enum Scalar {
+    Text(String),
+    Number(u64),
+    Other,
+}
+
+impl Scalar {
+    fn number(&self) -> Option<u32> {
+        match self {
+            Self::Number(number) => u32::try_from(*number).ok(),
+            Self::Text(digits) => digits.parse().ok(),
+            Self::Other => None,
+        }
+    }
+
+    fn text(self) -> Option<String> {
+        match self {
+            Self::Text(text) if !text.is_empty() => Some(text),
+            _ => None,
+        }
     }
 }
 
-fn text(value: Value) -> Option<String> {
-    match value {
-        Value::String(text) if !text.is_empty() => Some(text),
-        _ => None,
+impl<'de> DeserializeSeed<'de> for Member<'_> {
+    type Value = Scalar;
+
+    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<Scalar, D::Error> {
+        input.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Member<'_> {
+    type Value = Scalar;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("anything")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Scalar, E> {
+        let bytes = text.len().saturating_mul(COPIES);
+        charge(self.0, bytes.saturating_add(ALLOCATION))?;
+        Ok(Scalar::Text(text.to_owned()))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Scalar, E> {
+        Ok(Scalar::Number(number))
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Scalar, E> {
+        Ok(Scalar::Other)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Scalar, E> {
+        Ok(Scalar::Other)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Scalar, E> {
+        Ok(Scalar::Other)
+    }
+
+    fn visit_unit<E>(self) -> Result<Scalar, E> {
+        Ok(Scalar::Other)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Scalar, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Scalar::Other)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Scalar, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Scalar::Other)
     }
 }
 
@@ -459,6 +587,41 @@ mod tests {
             "{text}"
         );
         assert!(!text.contains("PLANTED"), "{text}");
+    }
+
+    #[test]
+    fn small_rows_take_no_more_memory_than_there_may_be() {
+        let fits = r#"{"data":[{"type":"lxc","vmid":7,"node":"n1","tags":"a;b"}]}"#;
+        assert_eq!(read(fits.as_bytes(), 4096).map(|rows| rows.len()), Ok(1));
+        for row in [
+            r#"{"type":"lxc","vmid":7,"node":"n1"}"#.to_owned(),
+            format!(
+                r#"{{"type":"lxc","vmid":7,"node":"n1","tags":"{}"}}"#,
+                "a;".repeat(100)
+            ),
+            format!(r#"{{"name":"{}"}}"#, "\\u0041".repeat(100)),
+        ] {
+            let body = format!(r#"{{"data":[{},0]}}"#, vec![row.as_str(); 10].join(","));
+            let room = body.len() + 1024;
+            let error = read(body.as_bytes(), room).expect_err("too much");
+            assert_eq!(
+                error,
+                format!("the answer takes more than {room} bytes of memory")
+            );
+            assert!(read(body.as_bytes(), 1 << 20).is_ok(), "{row}");
+        }
+        // What is passed over takes none.
+        let odd = format!(r#"{{"data":[{{"name":[{}0]}}]}}"#, "[0],".repeat(1000));
+        assert!(read(odd.as_bytes(), odd.len() + 64).is_ok());
+        for wrong in [
+            "",
+            "[]",
+            r#"{"data":7}"#,
+            r#"{"data":[]} x"#,
+            r#"{"data":[{]}"#,
+        ] {
+            assert!(read(wrong.as_bytes(), 4096).is_err(), "{wrong}");
+        }
     }
 
     #[tokio::test(start_paused = true)]
