@@ -1,17 +1,18 @@
 //! Strict reader of the official API dumps.
 //!
-//! Every Proxmox product publishes its API as a JavaScript file that assigns one JSON array: a tree of
-//! path nodes, each with the methods of that path. Two dialects exist: the Perl products (PVE, PMG) and the
-//! Rust products (PBS, PDM). This module turns both into [`Facts`].
+//! Every Proxmox product publishes its API as a JavaScript file that assigns one JSON array: a tree
+//! of path nodes, each with the methods of that path. Two dialects exist: the Perl products (PVE,
+//! PMG) and the Rust products (PBS, PDM). This module turns both into [`Facts`].
 //!
-//! * Every key has to be known where it stands, every value has to have a known type; anything else is a
-//!   [`Problem`]. So a change of the dialect is noticed at the import and not as a missing field later.
+//! * Every key must be known in its place, and every value must have a known type; anything else is
+//!   a [`Problem`]. A change of the dialect is therefore noticed at the import and not as a missing
+//!   field later.
 //! * Flags become booleans (`1`, `"1"`, `true`), bounds become numbers (`"0"`), `enum: null` goes away.
-//! * Prose is dropped. A default is kept where it is a value of the schema's type: `"1"` of a boolean becomes
-//!   `true`, a sentence on an integer goes away. A string default is kept unless it contains a space (what the
-//!   default depends on is told in words there) and is not one of the schema's values.
-//! * `min` and `max` on keys of property strings are misspelt bounds which the server ignores, so they are
-//!   ignored here too.
+//! * Prose is dropped. A default is kept if it is a value of the schema's type: `"1"` of a boolean
+//!   becomes `true`, a sentence on an integer is dropped. A string default with a space is dropped,
+//!   because it describes what the default depends on, unless it is one of the schema's values.
+//! * `min` and `max` on keys of property strings are misspelt bounds that the server ignores, so
+//!   they are ignored here too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -49,7 +50,7 @@ impl Product {
         }
     }
 
-    /// A path that every release of the product has and no other product.
+    /// A path that every release of the product has and no other product has.
     fn mark(self) -> &'static str {
         match self {
             Product::Pve => "/nodes/{node}/qemu/{vmid}",
@@ -59,7 +60,7 @@ impl Product {
         }
     }
 
-    /// The product whose API has these paths, if it is one of the known ones.
+    /// The product of an API with these paths, if it is known.
     #[must_use]
     pub fn of<'a>(paths: impl Iterator<Item = &'a str> + Clone) -> Option<Product> {
         ALL.into_iter()
@@ -98,12 +99,12 @@ pub struct Origin {
     pub package_version: Option<String>,
 }
 
-/// One thing in a dump that is not as it should be.
+/// One problem in a dump.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// `POST /nodes/{node}/qemu`, or a path where no method is to blame, or nothing.
+    /// `POST /nodes/{node}/qemu`, or a path if the problem is in no method, or `None`.
     pub endpoint: Option<String>,
-    /// JSON pointer, from the method's object on where `endpoint` names one, else from the array on.
+    /// JSON pointer, relative to the method's object if `endpoint` names one, else to the array.
     pub pointer: String,
     pub message: String,
 }
@@ -120,11 +121,12 @@ impl fmt::Display for Problem {
     }
 }
 
-/// All problems of a dump. One that many endpoints share is told once, with the first of them.
+/// All problems of a dump. A problem that many endpoints share is reported once, with the first of
+/// them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
 
-/// A problem of more endpoints than this is told once.
+/// A problem of more endpoints than this is reported once.
 const SHARED: usize = 5;
 
 impl Problems {
@@ -163,7 +165,7 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
-/// SHA-256 of a source file as the schema files record it.
+/// SHA-256 of a source file, in the form of the schema files.
 pub fn sha256(source: &[u8]) -> String {
     use std::fmt::Write as _;
     Sha256::digest(source)
@@ -178,7 +180,7 @@ pub fn sha256(source: &[u8]) -> String {
 ///
 /// # Errors
 ///
-/// Everything that is wrong with it, in the order of the file.
+/// All problems, in the order of the file.
 pub fn parse(source: &[u8], origin: &Origin) -> Result<Facts, Problems> {
     let tree = match tree(source) {
         Ok(tree) => tree,
@@ -248,7 +250,8 @@ fn tree(source: &[u8]) -> Result<Vec<Json>, String> {
     }
 }
 
-/// Where the array begins: at the start, or behind the first `const NAME =` (or `var`, `let`) that has one.
+/// The start of the array: at the start, or after the first `const NAME =` (or `var`, `let`) that
+/// assigns one.
 fn array_start(text: &str) -> Result<usize, String> {
     let body = text.trim_start();
     if body.starts_with('[') {
@@ -259,7 +262,8 @@ fn array_start(text: &str) -> Result<usize, String> {
     }
     let mut at = 0;
     for line in text.split_inclusive('\n') {
-        // Blank lines begin nothing; without this check each would be read again for each line before it.
+        // Blank lines start nothing; without this check each would be read again for each line
+        // before it.
         if !line.trim_start().is_empty()
             && let Some(offset) = assignment(&text[at..])
         {
@@ -294,7 +298,7 @@ enum Dialect {
     Rust,
 }
 
-/// Where a schema stands, which decides the keys it may have.
+/// The place of a schema, which decides its allowed keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     Parameters,
@@ -305,7 +309,7 @@ enum Place {
     Key,
     /// The schema of a whole property string (Rust).
     Format,
-    /// The property that tells the alternatives of a union apart (Rust).
+    /// The property that distinguishes the alternatives of a union (Rust).
     Tag,
 }
 
@@ -322,7 +326,7 @@ impl Place {
         }
     }
 
-    /// The place of what is nested in it.
+    /// The place of nested schemas.
     fn inner(self) -> Place {
         match self {
             Place::Parameters | Place::Parameter => Place::Parameter,
@@ -472,7 +476,7 @@ impl Import {
         self.problem(at, format!("the key {key:?} is not known {place}"));
     }
 
-    /// The members of an object, without those that repeat a key.
+    /// The members of an object, without repeated keys.
     fn members<'j>(&mut self, at: &str, json: &'j Json) -> Vec<(&'j str, &'j Json)> {
         let Json::Object(list) = json else {
             self.expected(at, "an object", json);
@@ -808,7 +812,7 @@ impl Import {
                 let mut groups_param = None;
                 for (at, key, value) in self.options(at, list, 2) {
                     match key {
-                        // Up to 7.1 it only said that the parameter `groups` is meant.
+                        // Up to 7.1 its value only said that the parameter `groups` is meant.
                         "groups_param" if matches!(value, Json::Number(_)) => {
                             groups_param = self.flag(&at, value).then(|| "groups".to_owned());
                         }
@@ -1123,8 +1127,8 @@ impl Import {
         match schema.ty {
             Some(Type::Array) => Some(Format::List(Box::new(schema))),
             Some(Type::Object) => {
-                // Whether a property string takes keys of any name is not kept: unknown keys of all of them
-                // are, and what type such a key has is told nowhere.
+                // Not kept: property strings keep unknown keys in any case, and no dump describes
+                // the type of such a key.
                 if let Some(Additional::Schema(_)) = schema.additional {
                     self.problem(
                         &point(at, "additionalProperties"),
@@ -1179,7 +1183,7 @@ impl Import {
         }
     }
 
-    /// Remembers the usage line of a named format.
+    /// Records the usage line of a named format.
     fn usage(&mut self, at: &str, format: &str, text: &str) {
         match self.usages.get(format) {
             None => {
@@ -1220,7 +1224,7 @@ impl Import {
     }
 }
 
-/// As the server reads a boolean.
+/// A boolean as the server reads it.
 fn boolean(json: &Json) -> Option<bool> {
     match json {
         Json::Bool(value) => Some(*value),
@@ -1246,7 +1250,7 @@ fn number(json: &Json) -> Option<Number> {
     }
 }
 
-/// `"0"` and the like.
+/// Numbers as text, such as `"0"`.
 fn numeric(text: &str) -> Option<Number> {
     if let Ok(number) = text.parse::<i64>() {
         return Some(number.into());

@@ -7,7 +7,7 @@ use serde::Serialize;
 pub struct Catalog {
     /// Oldest first.
     pub releases: Vec<String>,
-    /// Module and what it is about.
+    /// Module and its description.
     pub areas: Vec<(String, String)>,
     pub calls: Vec<Call>,
 }
@@ -17,10 +17,10 @@ pub struct Catalog {
 pub struct Call {
     pub verb: String,
     pub path: String,
-    /// The module its request type stands in.
+    /// The module of its request type.
     pub area: String,
     pub summary: String,
-    /// Other words by which people look for it.
+    /// Other search terms for it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub aliases: Vec<String>,
     /// The call in Rust, from the client on.
@@ -28,11 +28,11 @@ pub struct Call {
     /// The request's type, if it has one of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
-    /// Where it is documented, below its area.
+    /// Its page in the documentation, below its area.
     pub page: String,
     /// The type of its answer.
     pub answer: String,
-    /// Where the type of the answer is documented: module, and page such as `struct.QemuConfig`.
+    /// The page of the answer's type: module, and page such as `struct.QemuConfig`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answer_type: Option<(String, String)>,
     pub task: bool,
@@ -60,7 +60,7 @@ pub struct Argument {
     /// Known values, or the keys of a property string.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<String>,
-    /// Indexes into the releases, where not all of the call's have it.
+    /// Indexes into the releases, if not all of the call's have it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub releases: Vec<usize>,
 }

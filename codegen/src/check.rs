@@ -1,4 +1,4 @@
-//! Names that would be no valid Rust, found before anything is written.
+//! Checks of names that would be invalid in Rust, before anything is written.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use crate::ir::{Api, ItemKind, Member};
 use crate::names::{self, Names};
 use crate::overlay::Overlay;
 
-/// Reports names that are no identifiers or stand twice.
+/// Reports names that are not identifiers, or occur twice.
 pub(crate) fn check(api: &Api, names: &Names, overlay: &Overlay) {
     let mut check = Check { overlay };
     for area in overlay.areas() {
@@ -86,7 +86,7 @@ impl Check<'_> {
         }
     }
 
-    /// `section` is where an entry that settles it would stand.
+    /// `section` is the section of the overlay for an entry that fixes it.
     fn distinct<'n>(
         &mut self,
         holder: &str,

@@ -7,10 +7,10 @@ use crate::facts::{
     Additional, Check, Endpoint, Facts, Format, Method, ProxyTo, Schema, Schemas, Type,
 };
 
-/// A change in at least this many endpoints is told once, with its endpoints behind it.
+/// A change in at least this many endpoints is reported once, with its endpoints behind it.
 const MANY: usize = 4;
 
-/// How many endpoints such a change names.
+/// The number of endpoints that such a change names.
 const SHOWN: usize = 3;
 
 /// The difference of two releases; `Display` is Markdown for a changelog.
@@ -20,7 +20,7 @@ pub struct Diff {
     pub from: String,
     pub to: String,
     pub added: Vec<Name>,
-    /// What the added ones take and give, a line each.
+    /// Parameters and answers of the added ones, one line each.
     pub about: BTreeMap<Name, Vec<String>>,
     pub removed: Vec<Name>,
     pub changed: BTreeMap<Name, Vec<Change>>,
@@ -45,7 +45,7 @@ impl fmt::Display for Name {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Change {
     pub part: Part,
-    /// Where in that part: `net[n].bridge`, `[].status`; empty for the whole.
+    /// The place within that part: `net[n].bridge`, `[].status`; empty for the whole.
     pub place: String,
     pub what: What,
 }
@@ -61,7 +61,7 @@ pub enum Part {
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum What {
-    /// In a few words what it is.
+    /// A short description.
     Added(String),
     Removed,
     /// Each entry is one aspect, such as `minimum 1 → 100`.
@@ -123,7 +123,7 @@ pub fn compare(old: &Facts, new: &Facts) -> Diff {
     }
 }
 
-/// What an endpoint takes and gives.
+/// The parameters and the answer of an endpoint.
 fn about(name: &Name, endpoint: &Endpoint) -> Vec<String> {
     let in_path = |parameter: &str| name.path.contains(&format!("{{{parameter}}}"));
     let mut lines: Vec<String> = (endpoint.parameters.properties.iter())
@@ -160,7 +160,7 @@ fn endpoints(facts: &Facts) -> BTreeMap<Name, &Endpoint> {
         .collect()
 }
 
-/// What `of` has and `in_` has not.
+/// The elements of `of` that are not in `in_`.
 fn missing(of: &BTreeMap<Name, &Endpoint>, in_: &BTreeMap<Name, &Endpoint>) -> Vec<Name> {
     of.keys()
         .filter(|name| !in_.contains_key(name))
@@ -362,7 +362,7 @@ impl Aspects {
         self.value(what, &quote(old), &quote(new));
     }
 
-    /// A pattern too long to read is only said to have changed.
+    /// For a pattern that is too long to read, only reports that it changed.
     fn pattern(&mut self, old: &Option<String>, new: &Option<String>) {
         const READABLE: usize = 60;
         if [old, new]
@@ -518,7 +518,7 @@ impl Found {
         }
     }
 
-    /// Alternatives are paired by the cases they are for.
+    /// Alternatives are paired by their cases.
     fn alternatives(&mut self, place: &str, old: &Schema, new: &Schema) {
         let by_case = |schema: &Schema| -> BTreeMap<String, Schema> {
             schema
@@ -571,7 +571,7 @@ fn additional(schema: &Schema) -> Option<&Schema> {
     }
 }
 
-/// What a new parameter or field is, in a few words.
+/// A short description of a new parameter or field.
 fn brief(schema: &Schema) -> String {
     let mut words = Vec::new();
     if let Some(alias) = &schema.alias {

@@ -1,7 +1,8 @@
-//! Facts as a dump again, in the dialect of the Perl products: what a server of that release would serve, without prose.
+//! Facts written as a dump, in the dialect of the Perl products, as a server of that release would
+//! publish it, without prose.
 //!
-//! [`apidoc::parse`](crate::apidoc::parse) reads the same facts from it. Tests and the simulator have dumps by it that nobody
-//! else wrote.
+//! [`apidoc::parse`](crate::apidoc::parse) reads the same facts from it. Tests and the simulator
+//! get their dumps from here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -162,7 +163,7 @@ fn check(rule: &Check) -> Value {
     }
 }
 
-/// Where a schema stands, as far as that decides how it is written.
+/// The place of a schema, as far as it decides how the schema is written.
 #[derive(Clone, Copy, PartialEq)]
 enum Place {
     Parameter,
@@ -246,7 +247,7 @@ fn schema(facts: &Facts, of: &Schema, place: Place) -> Value {
     match &of.format {
         Some(Format::Name(name)) => {
             put("format", Some(json!(name)));
-            // The keys of a named format are told by a line that shows how it is used.
+            // A dump shows the keys of a named format in a usage line.
             if place != Place::Returns
                 && let Some(keys) = facts.formats.get(name)
             {

@@ -1,7 +1,7 @@
-//! The interface facts of one release: what `schema/<product>/<release>.json` holds.
+//! The interface facts of one release: the content of `schema/<product>/<release>.json`.
 //!
-//! Facts are normalised (flags are booleans, bounds are numbers) and hold no prose.
-//! `apidoc` makes them from an official dump; everything behind it reads only these.
+//! Facts are normalised (flags are booleans, bounds are numbers) and hold no prose. `apidoc` makes
+//! them from an official dump; all later steps read only these.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,7 +18,7 @@ pub struct Facts {
     /// `pve`, `pbs`, `pmg` or `pdm`.
     pub product: String,
     pub release: Release,
-    /// Version of the package that shipped the dump, where known.
+    /// Version of the package that shipped the dump, if known.
     pub package_version: Option<String>,
     /// SHA-256 of the source file, lower-case hex.
     pub source_sha256: String,
@@ -98,15 +98,15 @@ pub struct Endpoint {
     pub name: Option<String>,
     /// Runs in the privileged daemon.
     pub protected: bool,
-    /// Which node serves the call; `None`: the one that was asked.
+    /// The node that serves the call; `None`: the one that was asked.
     pub proxyto: Option<ProxyTo>,
     /// May be called with an API token.
     pub allowtoken: bool,
     /// May answer with a file instead of JSON.
     pub download: bool,
-    /// Takes the raw request body instead of parameters (the Rust products say so).
+    /// Takes the raw request body instead of parameters (marked by the Rust products).
     pub upload: bool,
-    /// The vendor does not promise to keep it (the Rust products say so).
+    /// May change or disappear (marked by the Rust products).
     pub unstable: bool,
     /// The handler sees the caller's credentials.
     pub expose_credentials: bool,
@@ -118,7 +118,7 @@ pub struct Endpoint {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum ProxyTo {
-    /// The path parameter of that name says which node serves the call.
+    /// This path parameter names the node that serves the call.
     Parameter(String),
     /// The dump says that no parameter does (`null`): the server that is asked serves the call.
     NoNode,
@@ -191,7 +191,7 @@ impl Type {
         Type::Any,
     ];
 
-    /// As the dump spells it.
+    /// The dump's spelling.
     pub fn name(self) -> &'static str {
         match self {
             Type::Null => "null",
@@ -222,7 +222,7 @@ impl FromStr for Type {
 pub struct Schema {
     pub ty: Option<Type>,
     pub optional: bool,
-    /// Only where the value is of the schema's type; prose defaults are dropped.
+    /// Only if the value is of the schema's type; prose defaults are dropped.
     pub default: Option<Value>,
     pub values: Option<Vec<String>>,
     pub minimum: Option<Number>,
@@ -231,7 +231,7 @@ pub struct Schema {
     pub max_length: Option<u64>,
     pub pattern: Option<String>,
     pub format: Option<Format>,
-    /// A sibling that must be given too.
+    /// A sibling that must be given, too.
     pub requires: Option<String>,
     /// Property strings: this key is another spelling of that one.
     pub alias: Option<String>,

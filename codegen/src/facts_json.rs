@@ -1,9 +1,9 @@
 //! `schema/<product>/<release>.json`: the facts of one release as text.
 //!
-//! The layout serves the reader of a git diff between two releases: one parameter, field or key per
-//! line where it fits, maps sorted, lists in the order of the dump. What nearly every endpoint has in
-//! common is left out: `allowtoken` is written where it is false, `additional_parameters` where it is
-//! not false (`null`: the dump does not say), `returns` always.
+//! The layout is made for reading a git diff between two releases: one parameter, field or key per
+//! line if it fits, maps sorted, lists in the order of the dump. Values that nearly every endpoint
+//! has are omitted: `allowtoken` is written if it is false, `additional_parameters` if it is not
+//! false (`null`: the dump does not say), `returns` always.
 //!
 //! Reading is strict: an unknown key, a duplicate or a wrong type is an error with its JSON pointer.
 
@@ -18,7 +18,7 @@ use crate::facts::{
 };
 use crate::json::{Json, Layout, point};
 
-/// Why a facts file cannot be read.
+/// The reason why a facts file cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadError {
     /// JSON pointer; empty for the whole file.
@@ -47,7 +47,7 @@ fn error<T>(pointer: &str, message: impl Into<String>) -> Result<T> {
     })
 }
 
-/// Reads what [`write()`] wrote.
+/// Reads the output of [`write()`].
 pub fn read(text: &str) -> Result<Facts> {
     let json: Json = match serde_json::from_str(text) {
         Ok(json) => json,
@@ -101,7 +101,7 @@ pub fn write(facts: &Facts) -> String {
     .write()
 }
 
-/// Collects the members that are worth writing.
+/// Collects the members to write.
 #[derive(Default)]
 struct Writer(Vec<(String, Layout)>);
 
@@ -302,7 +302,7 @@ fn write_schema(schema: &Schema) -> Layout {
     Layout::Object(out.0)
 }
 
-/// Defaults are scalars; there is no way to read anything else back.
+/// Defaults are scalars; nothing else could be read back.
 fn write_default(value: &Value) -> Json {
     match value {
         Value::Bool(value) => Json::Bool(*value),
@@ -312,7 +312,7 @@ fn write_default(value: &Value) -> Json {
     }
 }
 
-/// The members of an object, taken one by one; what is left over is an error.
+/// The members of an object, taken one by one; remaining ones are an error.
 struct Members<'a> {
     pointer: String,
     left: BTreeMap<&'a str, &'a Json>,

@@ -1,4 +1,4 @@
-//! The whole way: schema and overlay in, files and a report out.
+//! The whole generation: from schema and overlay to files and a report.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -10,7 +10,7 @@ use crate::overlay::{Location, Overlay};
 use crate::union::{self, Kind, Node, Properties, Union};
 use crate::{check, emit, facts_json, ir, names, settings};
 
-/// Texts to generate from, by file name; nothing else has any influence.
+/// The input texts, by file name; the output depends on nothing else.
 #[derive(Clone, Debug, Default)]
 pub struct Input {
     /// `schema/<product>/*.json`
@@ -19,9 +19,10 @@ pub struct Input {
     pub overlay: BTreeMap<String, String>,
     /// `schema/<product>/names.lock`
     pub lock: Option<String>,
-    /// The crate's `Cargo.toml`, whose features have to name the areas; not looked at if it is not given.
+    /// The crate's `Cargo.toml`, whose features have to name the areas; not checked if it is
+    /// absent.
     pub manifest: Option<String>,
-    /// Some releases are left out, so overlay entries that match nothing are no problem.
+    /// Some releases are omitted, so overlay entries that match nothing are not a problem.
     pub partial: bool,
 }
 
@@ -38,7 +39,7 @@ pub struct Output {
     pub report: Report,
 }
 
-/// Counts worth knowing after a run.
+/// Counts for the report of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     pub releases: Vec<String>,
@@ -54,14 +55,14 @@ pub struct Report {
     pub formats_plain: BTreeSet<String>,
     pub request_types: usize,
     pub parameters: usize,
-    /// Parameters that take any text for want of a type.
+    /// Parameters without a type, which accept any text.
     pub parameters_untyped: usize,
     pub response_types: usize,
     pub enums: usize,
     pub property_strings: usize,
     pub tasks: usize,
     pub returns_typed: usize,
-    /// Endpoints whose answer is open by nature, with the overlay's reason.
+    /// Endpoints whose answer stays open, with the overlay's reason.
     pub returns_open: BTreeMap<String, String>,
     /// Endpoints whose answer has no type yet.
     pub returns_untyped: BTreeSet<String>,
@@ -69,17 +70,18 @@ pub struct Report {
     pub members_untyped: usize,
     pub documented: usize,
     pub undocumented: usize,
-    /// Their places.
+    /// The places of undocumented values.
     pub undocumented_places: BTreeSet<String>,
     /// Endpoints without a summary.
     pub undescribed: BTreeSet<String>,
-    /// Members of answers that always come, for a reason.
+    /// Members of answers that always come, with a reason in the overlay.
     pub required: usize,
     /// Members that the dumps require and for which the overlay has no reason: they are optional.
     pub required_unvouched: BTreeSet<String>,
     /// Checks of handlers that the dumps do not declare.
     pub privileges: usize,
-    /// Endpoints of the newest release of which neither dump nor overlay says what the handler checks.
+    /// Endpoints of the newest release whose handler checks are described neither in the dump nor
+    /// in the overlay.
     pub privileges_untold: BTreeSet<String>,
 }
 
@@ -139,7 +141,8 @@ pub fn generate(input: &Input) -> Result<Output, Vec<String>> {
     let api = ir::lower(&union, &overlay);
     let names = names::decide(&api, &overlay, input.lock.as_deref());
     check::check(&api, &names, &overlay);
-    // Goes on whatever was found: the rest of the overlay is asked for while the crate is written.
+    // Continues after any problem, because writing the crate also finds unused entries of the
+    // overlay.
     let emitted = emit::emit(&api, &names, &overlay, &releases);
     let expectations = emit::expectations(&api, &names, &overlay, &releases);
     let mut report = count(&api, &overlay);
@@ -169,7 +172,7 @@ pub fn generate(input: &Input) -> Result<Output, Vec<String>> {
     })
 }
 
-/// The manifest is written by hand; says what its features lack.
+/// The manifest is written by hand; reports what its features lack.
 fn wrong_features(manifest: &str, wanted: &BTreeMap<String, Vec<String>>) -> Vec<String> {
     let name = "proxmox-api/Cargo.toml";
     let manifest: toml::Table = match toml::from_str(manifest) {
@@ -210,21 +213,21 @@ pub fn catalog(input: &Input) -> Result<Catalog, Vec<String>> {
 /// The explanation of one endpoint.
 #[derive(Debug)]
 pub struct Explanation {
-    /// The entries of the overlay that were of use for it: entry, file below the overlay's folder, and line.
+    /// The overlay entries with an effect on it: entry, file below the overlay's folder, and line.
     pub entries: Vec<(String, String, usize)>,
     /// Oldest first.
     pub releases: Vec<String>,
-    /// What the releases together make of it.
+    /// The merged description of all releases.
     pub call: Call,
 }
 
-/// What the overlay and the union of the releases say of an endpoint, such as `GET /nodes`.
+/// The entries of the overlay about an endpoint, such as `GET /nodes`, and its merged description.
 ///
 /// # Errors
 /// All problems of the run, as of [`generate`], or that there is no such endpoint.
 pub fn explain(input: &Input, endpoint: &str) -> Result<Explanation, Vec<String>> {
     prepared(input, true, |api, names, overlay, releases| {
-        // Words are asked for while the crate is written.
+        // Documentation is looked up while the crate is written.
         emit::emit(api, names, overlay, releases);
         let catalog = emit::catalog(api, names, overlay);
         let mut calls = catalog.calls.into_iter();
@@ -247,7 +250,7 @@ pub fn explain(input: &Input, endpoint: &str) -> Result<Explanation, Vec<String>
 /// # Errors
 /// All problems of the run, as of [`generate`], or a release that is not among those given.
 pub fn openapi(input: &Input, release: Option<Release>) -> Result<serde_json::Value, Vec<String>> {
-    // A document of one release calls everything as that release does.
+    // A document of one release has the names of that release.
     prepared(input, release.is_none(), |api, names, overlay, _| {
         let index = match release {
             None => None,
@@ -266,7 +269,7 @@ pub fn openapi(input: &Input, release: Option<Release>) -> Result<serde_json::Va
     })
 }
 
-/// Hands on what is known of the API once its names are decided.
+/// Passes on the API once its names are decided.
 fn prepared<T>(
     input: &Input,
     renamed: bool,
@@ -288,7 +291,7 @@ fn prepared<T>(
     }
 }
 
-/// The releases as the overlay corrects them, oldest first: what every answer is expected to look like.
+/// The releases as corrected by the overlay, oldest first: the expected shape of every answer.
 ///
 /// # Errors
 /// The schema files that cannot be read.

@@ -18,14 +18,14 @@ pub(crate) struct Api {
     pub(crate) releases: Vec<Release>,
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) items: Vec<Item>,
-    /// How many members of answers always come, for a reason that the overlay gives.
+    /// The number of members of answers that always come, with a reason in the overlay.
     pub(crate) vouched: usize,
-    /// Those that the dumps require without a reason in the overlay.
+    /// Those that the dumps require, without a reason in the overlay.
     pub(crate) unvouched: BTreeSet<String>,
 }
 
 impl Api {
-    /// Whether a value is given as a text, and so could be mixed up with another.
+    /// Whether a value is given as a text, and so could be confused with another.
     pub(crate) fn is_text(&self, ty: &Ty) -> bool {
         match ty {
             Ty::Text | Ty::TextType(_) | Ty::Secret | Ty::List(_) | Ty::Array(_) => true,
@@ -34,7 +34,8 @@ impl Api {
         }
     }
 
-    /// Whether the required parameters of an endpoint are given by their names, as several of them are texts.
+    /// Whether the required parameters of an endpoint are given by name, because several of them
+    /// are texts.
     pub(crate) fn is_named(&self, endpoint: &Endpoint) -> bool {
         let required = endpoint
             .parameters
@@ -57,28 +58,28 @@ pub(crate) struct Endpoint {
     pub(crate) allowtoken: bool,
     pub(crate) download: bool,
     pub(crate) permissions: Option<Permissions>,
-    /// What the handler checks besides.
+    /// Additional checks of the handler.
     pub(crate) privileges: Vec<Privilege>,
-    /// The checks of the handler are unknown, and the dump does not declare them.
+    /// The checks of the handler are unknown: the dump does not declare them.
     pub(crate) untold: bool,
     /// In the order of the path.
     pub(crate) placeholders: Vec<Parameter>,
     /// Without the placeholders; the required ones first, in the order they are passed.
     pub(crate) parameters: Vec<Parameter>,
     pub(crate) returns: Returns,
-    /// Parameters that newer releases call otherwise.
+    /// Parameters with another name in newer releases.
     pub(crate) renamed: Vec<Renamed>,
-    /// Answers that it takes as a whole.
+    /// Answers that it accepts as a whole.
     pub(crate) settings: Vec<Settings>,
 }
 
-/// An answer that a request takes as a whole.
+/// An answer that a request accepts as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Settings {
     pub(crate) item: ItemId,
-    /// Members that it does not take.
+    /// Members that it does not accept.
     pub(crate) left_out: Vec<String>,
-    /// Arrays that it takes as lists in one text.
+    /// Arrays that it accepts as lists in one text.
     pub(crate) lists: Vec<String>,
 }
 
@@ -92,7 +93,7 @@ impl Endpoint {
 #[derive(Debug)]
 pub(crate) struct Parameter {
     pub(crate) name: String,
-    /// What it is called in Rust, where the overlay says so for this place.
+    /// Its name in Rust, if the overlay has one for this place.
     pub(crate) code: Option<String>,
     pub(crate) ty: Ty,
     pub(crate) required: bool,
@@ -105,7 +106,7 @@ pub(crate) struct Parameter {
     pub(crate) facts: ValueFacts,
 }
 
-/// Facts about a value besides its type.
+/// Facts about a value apart from its type.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct ValueFacts {
     pub(crate) default: Option<Value>,
@@ -128,7 +129,7 @@ impl ValueFacts {
         }
     }
 
-    /// Keeps what both say.
+    /// Keeps the facts that both have.
     fn agree(&mut self, other: &Self) {
         fn same<T: PartialEq>(mine: &mut Option<T>, other: &Option<T>) {
             if mine != other {
@@ -168,14 +169,14 @@ pub(crate) enum Ty {
     /// A text type of the core.
     TextType(String),
     Secret,
-    /// Any JSON: the schema says no more.
+    /// Any JSON: the schema has no type.
     Json,
     /// A list in one string.
     List(Box<Ty>),
     Array(Box<Ty>),
     Map(Box<Ty>),
     Optional(Box<Ty>),
-    /// A setting's next value, or that it is to go.
+    /// A setting's next value, or its removal.
     Pending(Box<Ty>),
     Item(ItemId),
 }
@@ -207,22 +208,22 @@ pub(crate) struct PropertyString {
 /// A member of a struct, or a key of a property string.
 #[derive(Debug)]
 pub(crate) struct Member {
-    /// On the wire; an indexed family's without its `[n]`.
+    /// On the wire; for indexed parameters without `[n]`.
     pub(crate) name: String,
-    /// What it is called in Rust, where the overlay says so for its place.
+    /// Its name in Rust, if the overlay has one for its place.
     pub(crate) code: Option<String>,
     pub(crate) family: bool,
     pub(crate) ty: Ty,
     pub(crate) required: bool,
     pub(crate) presence: Presence,
-    /// The releases of what holds it.
+    /// The releases of its owner.
     pub(crate) whole: Presence,
     pub(crate) limits: Limits,
     pub(crate) facts: ValueFacts,
 }
 
 impl Member {
-    /// With its family's mark.
+    /// With `[n]` for indexed parameters.
     pub(crate) fn full_name(&self) -> String {
         match self.family {
             true => format!("{}[n]", self.name),
@@ -230,7 +231,7 @@ impl Member {
         }
     }
 
-    /// What is called otherwise in Rust makes another type.
+    /// A member with another name in Rust makes another type.
     fn shape_name(&self) -> String {
         match &self.code {
             Some(code) => format!("{} {code}", self.name),
@@ -250,7 +251,7 @@ enum Shape {
     Struct(Vec<(String, bool, Ty, bool)>),
 }
 
-/// Lowers the union; problems go to the overlay's diagnostics.
+/// Lowers the union; problems are reported through the overlay.
 pub(crate) fn lower(union: &Union, overlay: &Overlay) -> Api {
     let mut lowering = Lowering {
         overlay,
@@ -280,7 +281,7 @@ pub(crate) fn lower(union: &Union, overlay: &Overlay) -> Api {
     }
 }
 
-/// Tells each request which answers it takes as a whole.
+/// Sets the answers that each request accepts as a whole.
 fn with_settings(
     mut endpoints: Vec<Endpoint>,
     union: &Union,
@@ -312,7 +313,7 @@ fn with_settings(
             continue;
         };
         let known = endpoint.settings.iter().any(|known| known.item == item);
-        // Without anything to set it has no setters at all.
+        // A request without parameters to set has no setters at all.
         if known
             || endpoint
                 .parameters
@@ -360,7 +361,7 @@ fn with_settings(
     endpoints
 }
 
-/// A type as far as values of it can be set: a list is as good as an array.
+/// A type as far as its values can be set: a list counts as an array.
 fn one(ty: &Ty) -> (bool, &Ty) {
     match ty {
         Ty::List(of) | Ty::Array(of) => (true, of),
@@ -402,7 +403,7 @@ impl Lowering<'_> {
                     required: true,
                     ..self.parameter(&at, name, field, endpoint.presence)
                 },
-                // The dump leaves a few out; they are part of the path all the same.
+                // The dump omits a few, although they are part of the path.
                 None => Parameter {
                     name: name.to_owned(),
                     code: None,
@@ -596,7 +597,8 @@ impl Lowering<'_> {
         }
     }
 
-    /// An object that holds others of its kind: one type with the members of all levels that the dumps spell out.
+    /// An object that contains objects of its own kind: one type with the members of all levels in
+    /// the dumps.
     fn recursive(&mut self, at: &Use, fields: &Fields) -> Ty {
         let below = self.overlay.recursion(at).unwrap_or_default().to_owned();
         let whole = fields
@@ -642,7 +644,7 @@ impl Lowering<'_> {
         Ty::Item(id)
     }
 
-    /// What an integer counts.
+    /// The meaning of an integer.
     fn integer(&self, at: &Use, node: &Node) -> Ty {
         let listed = (self.overlay.is_byte_count(at), self.overlay.is_time(at));
         match (node.renderer.as_deref(), listed) {
@@ -772,7 +774,7 @@ impl Lowering<'_> {
             .fields
             .values()
             .fold(Presence::default(), |all, field| all.or(field.presence));
-        // Keys are looked at once for each place, so that the items inside know all their places.
+        // Keys are visited once for each place, so that the items inside have all their places.
         let inside = Use {
             owner: Some(name.clone()),
             ..at.clone()
@@ -852,7 +854,7 @@ pub(crate) fn placeholders(path: &str) -> impl Iterator<Item = &str> {
         .filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
 }
 
-/// Merges all property strings that the overlay gives one name.
+/// Merges all property strings with the same name in the overlay.
 fn collect_properties(union: &Union, overlay: &Overlay) -> BTreeMap<String, Properties> {
     let mut found = BTreeMap::new();
     for ((path, method), endpoint) in &union.endpoints {
@@ -913,7 +915,7 @@ fn collect(at: &Use, node: &Node, overlay: &Overlay, found: &mut BTreeMap<String
     }
 }
 
-/// Adds the keys of `more`; a key that only one side has is optional.
+/// Adds the keys of `more`; a key of one side only is optional.
 fn absorb(known: &mut Properties, more: &Properties) {
     absorb_fields(&mut known.fields, &more.fields);
     known.default_key = known
@@ -932,7 +934,7 @@ fn absorb(known: &mut Properties, more: &Properties) {
     }
 }
 
-/// Adds the fields of `more`; one that only one side has is optional.
+/// Adds the fields of `more`; a field of one side only is optional.
 fn absorb_fields(known: &mut Fields, more: &Fields) {
     for (name, field) in known.iter_mut() {
         match more.get(name) {

@@ -1,12 +1,12 @@
-//! JSON that keeps what `serde_json::Value` loses: the order of members and duplicate keys.
-//! Also the layout of the committed schema files.
+//! JSON with the order of members and duplicate keys, which `serde_json::Value` loses. Also the
+//! layout of the committed schema files.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Number;
 
-/// A line is filled up to this column, if what it holds fits on one line at all.
+/// Lines are filled up to this column, if the value fits on one line at all.
 const WIDTH: usize = 110;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -109,14 +109,14 @@ pub(crate) fn point(pointer: &str, token: impl fmt::Display) -> String {
     format!("{pointer}/{token}")
 }
 
-/// What is written: JSON with a say in the layout.
+/// JSON with hints for the layout.
 #[derive(Debug)]
 pub(crate) enum Layout {
     /// Always on one line.
     Line(Json),
     Array(Vec<Layout>),
     Object(Vec<(String, Layout)>),
-    /// One member per line even where all would fit, so that a new member is one new line.
+    /// One member per line even if all would fit, so that a new member is one new line.
     Tall(Vec<(String, Layout)>),
 }
 
@@ -147,7 +147,7 @@ impl Layout {
         out
     }
 
-    /// The text on one line, unless it must not stand on one or is longer than `room`.
+    /// The text on one line, unless it must not be on one line or is longer than `room`.
     fn compact(&self, room: usize) -> Option<String> {
         let mut out = String::new();
         (self.compact_to(&mut out, room) && out.len() <= room).then_some(out)

@@ -1,4 +1,4 @@
-//! Schema in, Rust out. See `ARCHITECTURE.md`.
+//! Turns the schema into Rust. See `ARCHITECTURE.md`.
 pub mod apidoc;
 pub mod catalog;
 mod check;

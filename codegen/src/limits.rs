@@ -1,17 +1,18 @@
-//! Limits that values are checked against before they are sent: the values that at least one release takes.
+//! Limits that values are checked against before they are sent: the values that at least one
+//! release accepts.
 
 use serde_json::Number;
 
 use crate::facts::{Format, Schema};
 
-/// The bounds of a parameter or key; empty where a release has none.
+/// The bounds of a parameter or key; empty if a release has none.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Limits {
     pub(crate) minimum: Option<Number>,
     pub(crate) maximum: Option<Number>,
     pub(crate) min_length: Option<u64>,
     pub(crate) max_length: Option<u64>,
-    /// As the dumps have them, one for each different one.
+    /// The dumps' patterns, without duplicates.
     pub(crate) patterns: Vec<String>,
     pub(crate) format: Option<String>,
 }
@@ -31,7 +32,7 @@ impl Limits {
         }
     }
 
-    /// What one of the two takes.
+    /// The values that one of the two accepts.
     pub(crate) fn widen(self, other: Self) -> Self {
         fn least<T>(
             left: Option<T>,
@@ -64,8 +65,8 @@ impl Limits {
     }
 }
 
-/// A Perl pattern in the syntax of the engine that the library has. `\w` takes whatever is beyond ASCII: rather too much
-/// than less than Perl's does.
+/// A Perl pattern in the syntax of the library's engine. `\w` accepts all characters outside ASCII,
+/// which is more than in Perl.
 pub(crate) fn translate(pattern: &str) -> String {
     let mut out = String::with_capacity(pattern.len());
     let mut rest = pattern;
@@ -109,7 +110,7 @@ pub(crate) fn translate(pattern: &str) -> String {
                     class = false;
                     out.push(c);
                 }
-                // Some classes have it where it cannot begin a range.
+                // Some classes have it in a place where it cannot start a range.
                 '&' | '~' if class => out.extend(['\\', c]),
                 _ => out.push(c),
             }

@@ -1,8 +1,8 @@
 //! Every name of the generated crate, decided in one place.
 //!
-//! Names of places and requests follow from paths alone. Items get the overlay's name, else the name
-//! they had before (the lock), else the shortest of their candidates that no other item wants. The
-//! order of traversal does not matter.
+//! Names of path nodes and requests follow from paths alone. Items get the overlay's name, else
+//! their previous name (the lock), else the shortest of their candidates that no other item wants.
+//! The order of traversal does not matter.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +14,7 @@ use crate::ir::{Api, Item, ItemKind, Member, Parameter};
 use crate::overlay::Overlay;
 use crate::place::{Use, camel_field, stem};
 
-/// The names of items, and the lock that freezes them.
+/// The names of items, and the lock that keeps them.
 #[derive(Debug)]
 pub(crate) struct Names {
     /// By item.
@@ -101,7 +101,7 @@ const TAKEN: &[&str] = &[
     "VolumeId",
 ];
 
-/// Rust's keywords, which no field or method may be called.
+/// Rust's keywords, which cannot be names of fields or methods.
 const KEYWORDS: &[&str] = &[
     "abstract", "as", "async", "await", "become", "box", "break", "const", "continue", "crate",
     "do", "dyn", "else", "enum", "extern", "false", "final", "fn", "for", "gen", "if", "impl",
@@ -120,10 +120,10 @@ pub(crate) fn is_plain(name: &str) -> bool {
         && name != "Self"
 }
 
-/// How long the name of a type may be.
+/// The maximum length of a type's name.
 const LONGEST: usize = 40;
 
-/// What request types can do besides their setters.
+/// The methods of request types that are not setters.
 const REQUEST_METHODS: &[&str] = &[
     "call",
     "changes",
@@ -150,7 +150,7 @@ pub(crate) fn field(overlay: &Overlay, wire: &str) -> String {
     }
 }
 
-/// The field of a member, or the argument for a parameter, as its place has it.
+/// The field of a member, or the argument for a parameter, with the name for its place.
 pub(crate) fn field_of(overlay: &Overlay, of: &impl Named) -> String {
     match of.code() {
         Some(code) => code.to_owned(),
@@ -158,7 +158,7 @@ pub(crate) fn field_of(overlay: &Overlay, of: &impl Named) -> String {
     }
 }
 
-/// The setter of a request's parameter, as its place has it.
+/// The setter of a request's parameter, with the name for its place.
 pub(crate) fn setter_of(overlay: &Overlay, parameter: &Parameter) -> String {
     match &parameter.code {
         Some(code) => code.clone(),
@@ -166,9 +166,9 @@ pub(crate) fn setter_of(overlay: &Overlay, parameter: &Parameter) -> String {
     }
 }
 
-/// What has a wire name, and maybe a name of its own in Rust.
+/// A value with a wire name, and possibly a name of its own in Rust.
 pub(crate) trait Named {
-    /// An indexed family's with `[n]`.
+    /// With `[n]` for indexed parameters.
     fn wire(&self) -> Cow<'_, str>;
     fn code(&self) -> Option<&str>;
 }
@@ -202,11 +202,11 @@ pub(crate) fn setter(overlay: &Overlay, wire: &str) -> String {
     }
 }
 
-/// The method of a place that leads down one segment.
+/// The method of a path node for the next segment.
 pub(crate) fn step(overlay: &Overlay, segment: &str) -> String {
     let name = field(overlay, segment);
     match name.as_str() {
-        // Places can be cloned, and that should go on meaning what it always means.
+        // Path nodes can be cloned, and `clone` should keep its usual meaning.
         "clone" => format!("{name}_"),
         _ => name,
     }
@@ -229,7 +229,7 @@ pub(crate) fn variant(overlay: &Overlay, text: &str) -> String {
     }
 }
 
-/// The type of a place in the path tree.
+/// The type of a path node.
 pub(crate) fn place(path: &str) -> String {
     match path {
         "" | "/" => "Root".to_owned(),
@@ -242,7 +242,7 @@ pub(crate) fn request(path: &str, method: Method) -> String {
     format!("{}{}", stem(path, true), verb(method))
 }
 
-/// The type that leads to a request whose required parameters are given by their names.
+/// The type between a path and a request whose required parameters are given by name.
 pub(crate) fn stage(path: &str, method: Method) -> String {
     format!("{}Required", request(path, method))
 }
@@ -317,7 +317,7 @@ pub(crate) fn decide(api: &Api, overlay: &Overlay, lock: Option<&str>) -> Names 
         })
         .collect();
 
-    // Whoever is alone in wanting a name gets it; the others go on to their next candidate.
+    // A name with one candidate item is assigned; the other items try their next candidate.
     let candidates: Vec<Vec<String>> = api.items.iter().map(candidates).collect();
     for round in 0..candidates.iter().map(Vec::len).max().unwrap_or(0) {
         let mut wanted: BTreeMap<&String, Vec<usize>> = BTreeMap::new();
@@ -399,7 +399,7 @@ fn read_lock(text: &str, overlay: &Overlay) -> BTreeMap<String, String> {
     names
 }
 
-/// Names an item could have, the best first.
+/// Possible names of an item, the best first.
 fn candidates(item: &Item) -> Vec<String> {
     let mut uses: Vec<&Use> = item.uses.iter().collect();
     uses.sort_by_key(|at| (at.fields.len(), at.path.matches('/').count(), at.key()));

@@ -25,7 +25,8 @@ impl Use {
         format!("{} {}", self.method, self.path)
     }
 
-    /// The way overlays name it: `GET /pools?type` is a parameter, `GET /pools#type` part of the result.
+    /// The overlay's notation: `GET /pools?type` is a parameter, `GET /pools#type` part of the
+    /// result.
     pub(crate) fn key(&self) -> String {
         let element = if self.element { "[]" } else { "" };
         let role = if self.result { '#' } else { '?' };
@@ -52,7 +53,8 @@ impl Use {
     }
 }
 
-/// The words of a path that name what is there: `/nodes/{node}/qemu/{vmid}/config` is `QemuConfig`.
+/// The words of a path for the name of its object: `/nodes/{node}/qemu/{vmid}/config` is
+/// `QemuConfig`.
 pub(crate) fn stem(path: &str, placeholders: bool) -> String {
     let segments: Vec<&str> = path
         .split('/')
@@ -86,7 +88,7 @@ fn camel(segment: &str) -> String {
     segment.trim_matches(['{', '}']).to_upper_camel_case()
 }
 
-/// One of what a plural names.
+/// The singular of a plural.
 fn singular(word: &str) -> String {
     if ["Dns", "Zfs"].contains(&word) {
         // Names of systems, not plurals.
@@ -104,7 +106,7 @@ fn singular(word: &str) -> String {
     }
 }
 
-/// The word for a field in the name of a type.
+/// A field as part of a type's name.
 pub(crate) fn camel_field(field: &str) -> String {
     match field {
         "*" => "Value".to_owned(),
@@ -115,7 +117,7 @@ pub(crate) fn camel_field(field: &str) -> String {
     }
 }
 
-/// A name that a property string at a place could have.
+/// A suggested name for a property string at a place.
 pub(crate) fn suggested(path: &str, leaf: &str) -> String {
     format!("{}{}", stem(path, false), camel_field(leaf))
 }

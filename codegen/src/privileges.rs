@@ -10,12 +10,12 @@ use crate::facts::Check;
 pub(crate) struct Privilege {
     /// Endpoints, as `POST /path`.
     pub(crate) at: Vec<String>,
-    /// It is made only when the request has one of these parameters.
+    /// Made only if the request has one of these parameters.
     #[serde(default)]
     pub(crate) given: Vec<String>,
-    /// The case in which it is made, where the parameters do not say it.
+    /// The case in which it is made, if the parameters do not decide it.
     pub(crate) when: Option<String>,
-    /// Nothing is refused: these parts of the answer are left out, or these things not acted on.
+    /// Nothing is refused: these parts of the answer are omitted, or these objects skipped.
     pub(crate) rows: Option<String>,
     /// The condition.
     pub(crate) check: Need,
@@ -35,15 +35,15 @@ pub(crate) enum Need {
     And(Vec<Need>),
     /// One of these.
     Or(Vec<Need>),
-    /// A check as the dumps have them.
+    /// A check in the form of the dumps.
     Check(Check),
     /// The caller is `root@pam` itself.
     Root,
-    /// A condition that is no privilege, in words.
+    /// A condition that is not a privilege, as text.
     Other(String),
 }
 
-/// As the file spells it: like the schema files.
+/// The file's notation, like that of the schema files.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Raw {

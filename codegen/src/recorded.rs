@@ -1,5 +1,5 @@
-//! Recorded answers held against the shapes that are generated: which members nobody declared, and how
-//! often each member came.
+//! Comparison of recorded answers with the generated shapes: undeclared members, and how often each
+//! member occurs.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::overlay;
 
-/// The generated shapes, and what the overlay lists as open by nature.
+/// The generated shapes, and the overlay's list of open ones.
 #[derive(Debug)]
 pub struct Shapes {
     json: Value,
@@ -22,15 +22,16 @@ pub struct Shapes {
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
     pub answers: usize,
-    /// Members that are neither declared nor listed as open, and how often they came.
+    /// Members that are neither declared nor listed as open, and how often they occurred.
     pub undeclared: BTreeMap<String, usize>,
     /// Those that are listed as open.
     pub open: BTreeMap<String, usize>,
-    /// Declared members of real answers: in how many objects they could have come, and in how many they did.
+    /// Declared members of real answers: the number of objects that could have them, and of those
+    /// that have them.
     pub members: BTreeMap<String, Presence>,
 }
 
-/// How often a member came.
+/// The occurrences of a member.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Presence {
     pub objects: usize,
@@ -63,8 +64,8 @@ impl Shapes {
         })
     }
 
-    /// The endpoint that a path belongs to, as `GET /path` with placeholders: one whose literal segments
-    /// fit counts more than one with placeholders in their stead.
+    /// The endpoint of a path, as `GET /path` with placeholders: matching literal segments take
+    /// precedence over placeholders.
     #[must_use]
     pub fn endpoint(&self, method: &str, path: &str) -> Option<&str> {
         let path = path.split(['?', '#']).next().unwrap_or_default();
@@ -94,8 +95,8 @@ impl Shapes {
             .map(|(_, key)| key.as_str())
     }
 
-    /// Takes the `data` of an answer into account. One that no server is known to have given, `real` or
-    /// not, says nothing of how often members come.
+    /// Counts the `data` of an answer. An answer that is not from a server (not `real`) does not
+    /// count for the occurrence of members.
     pub fn observe(&self, endpoint: &str, data: &Value, real: bool, observed: &mut Observed) {
         let mut seen = Observed::default();
         if let Some(ty) = self.json["answers"][endpoint].get("data") {
@@ -117,10 +118,11 @@ impl Shapes {
         }
     }
 
-    /// The members that the overlay calls required because recordings show it, as far as these do not.
+    /// The members that the overlay requires because of recordings, and that these recordings do
+    /// not confirm.
     #[must_use]
     pub fn unproved(&self, observed: &Observed) -> Vec<String> {
-        // The overlay's places do not tell elements.
+        // The overlay's places do not distinguish elements.
         let mut seen: BTreeMap<String, Presence> = BTreeMap::new();
         for (place, presence) in &observed.members {
             let all = seen

@@ -1,7 +1,7 @@
-//! Which answers hold what which requests set.
+//! Pairs of answers and the requests that set the same values.
 //!
-//! The dumps describe what a GET answers and what a PUT takes apart from each other, the former with less care. What is
-//! read is what can be written, so both get the more telling type.
+//! The dumps describe the answer of a GET and the parameters of a PUT separately, the answer less
+//! carefully. Both get the more precise type, so that a value that was read can be written.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::facts::Method;
 use crate::overlay::Overlay;
 use crate::union::{Endpoint, Fields, Kind, Node, Pair, Union};
 
-/// All of them, in the order of the requests.
+/// All pairs, in the order of the requests.
 fn pairs(union: &Union, overlay: &Overlay) -> Vec<Pair> {
     let mut found = Vec::new();
     let at = |path: &str, method| union.endpoints.get(&(path.to_owned(), method));
@@ -39,7 +39,8 @@ fn pairs(union: &Union, overlay: &Overlay) -> Vec<Pair> {
             let Some(answer) = at(get, Method::Get) else {
                 continue;
             };
-            // A list beside a PUT is of other things; beside a POST it is of what that makes, if these can be changed.
+            // A list beside a PUT has other elements; beside a POST it has what the POST creates,
+            // if that can be changed.
             let beside = get == path && lists(answer);
             if beside && (*method == Method::Put || !entries.contains_key(path.as_str())) {
                 continue;
@@ -66,7 +67,7 @@ fn lists(answer: &Endpoint) -> bool {
     matches!(answer.returns.kind, Kind::Array(_))
 }
 
-/// Those of the object, or of the elements of the list.
+/// The members of the object, or of the elements of the list.
 fn members(answer: &Endpoint) -> Option<&Fields> {
     match &answer.returns.kind {
         Kind::Object(members) => Some(members),
@@ -78,7 +79,7 @@ fn members(answer: &Endpoint) -> Option<&Fields> {
     }
 }
 
-/// Gives both sides of each pair the same types, as far as what the dumps say allows it.
+/// Gives both sides of each pair the same types, as far as the dumps allow it.
 pub(crate) fn settle(union: &mut Union, overlay: &Overlay) {
     let pairs = pairs(union, overlay);
     for pair in &pairs {
@@ -99,7 +100,7 @@ pub(crate) fn settle(union: &mut Union, overlay: &Overlay) {
         };
         let mut told: Vec<(String, Node)> = Vec::new();
         for (name, member) in members {
-            // What a program makes has none.
+            // A configuration made by a program has none.
             if name == "digest" {
                 member.node.optional = true;
             }
@@ -122,11 +123,11 @@ pub(crate) fn settle(union: &mut Union, overlay: &Overlay) {
     union.pairs = pairs;
 }
 
-/// Has an answer's value read as what the parameter is.
+/// Gives an answer's value the type of the parameter.
 fn agree(value: &mut Node, parameter: &Node) {
     let more_telling = match (&mut value.kind, &parameter.kind) {
         (Kind::Array(items), Kind::Array(parameters)) => return agree(items, parameters),
-        // A list in one text is told by its format, or by the overlay.
+        // The format, or the overlay, marks a list in one text.
         (Kind::Array(items), Kind::String) => {
             if let (Kind::String, None) = (&items.kind, &items.format) {
                 let format = parameter.format.as_ref();
@@ -157,7 +158,7 @@ fn agree(value: &mut Node, parameter: &Node) {
     }
 }
 
-/// Has a parameter take what an answer's value is, where the dump says less of it.
+/// Gives a parameter the type of an answer's value, if the dump describes it less precisely.
 fn widen(parameter: &mut Node, value: &Node) {
     match (&mut parameter.kind, &value.kind) {
         (Kind::Array(parameters), Kind::Array(items)) => widen(parameters, items),

@@ -1,4 +1,4 @@
-//! The explorer: every call on one page that searches itself, without a server.
+//! The explorer: one page with all calls and a search, without a server.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,8 @@ use crate::catalog::Catalog;
 const PAGE: &str = include_str!("site/page.html");
 const SCRIPT: &str = include_str!("site/page.js");
 
-/// The page. `rustdoc` is where the crate's documentation is, from the page on; without it there are no links to it.
+/// The page. `rustdoc` is the path of the crate's documentation, relative to the page; without it
+/// there are no links to it.
 ///
 /// # Errors
 /// The catalog cannot be written as JSON.
@@ -24,7 +25,7 @@ pub fn page(catalog: &Catalog, rustdoc: Option<&str>) -> Result<String, String> 
         .replace("/*DATA*/", &data))
 }
 
-/// Most parameters are described in the same words in many calls; each text stands once.
+/// Many calls describe a parameter in the same words; each text is stored once.
 fn share_texts(data: &mut Value) {
     let mut texts: Vec<Value> = Vec::new();
     let mut known: BTreeMap<String, usize> = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! The public surface of the generated crate, for telling what a new release breaks in it.
+//! The public interface of the generated crate, for finding what a new release breaks.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,10 +7,10 @@ use quote::ToTokens;
 /// Public things by their path, such as `qemu::QemuConfig::cores`, with their type or signature.
 pub type Surface = BTreeMap<String, String>;
 
-/// Collects the public surface of generated files.
+/// Collects the public interface of generated files.
 ///
 /// # Errors
-/// A file that is no Rust, by its name.
+/// The name of a file that is not Rust.
 pub fn collect(files: &BTreeMap<String, String>) -> Result<Surface, String> {
     let mut surface = Surface::new();
     for (name, text) in files {
@@ -58,7 +58,7 @@ fn add(item: &syn::Item, module: &str, surface: &mut Surface) {
             }
         }
         syn::Item::Impl(item) => {
-            // What awaiting a request gives is part of its signature.
+            // The type of an awaited request is part of its signature.
             for member in &item.items {
                 if let syn::ImplItem::Type(output) = member {
                     let holder = text(&item.self_ty);
@@ -73,7 +73,8 @@ fn add(item: &syn::Item, module: &str, surface: &mut Surface) {
     }
 }
 
-/// The texts that a function hands on: the names it sends. Those of constants describe the endpoint.
+/// The texts that a function passes on: the names that it sends. Those of constants describe the
+/// endpoint.
 fn wire_names(block: &syn::Block) -> Vec<String> {
     fn literals(tokens: proc_macro2::TokenStream, found: &mut Vec<String>) {
         for token in tokens {
@@ -106,7 +107,7 @@ fn text(tokens: &impl ToTokens) -> String {
     tokens.to_token_stream().to_string()
 }
 
-/// What code that used the old surface may stumble over, and how much is new.
+/// Changes that can break code for the old interface, and the number of additions.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Change {
     pub added: usize,
@@ -114,12 +115,12 @@ pub struct Change {
     pub breaks: Vec<String>,
 }
 
-/// Compares two surfaces.
+/// Compares two interfaces.
 pub fn compare(old: &Surface, new: &Surface) -> Change {
     let gone: BTreeSet<&String> = old.keys().filter(|name| !new.contains_key(*name)).collect();
     let mut breaks: Vec<String> = gone
         .iter()
-        // What goes with its holder is not worth a line of its own.
+        // Members of removed items are not listed.
         .filter(|name| {
             !name
                 .rsplit_once("::")
@@ -137,7 +138,7 @@ pub fn compare(old: &Surface, new: &Surface) -> Change {
     }
 }
 
-/// Tokens as people write them.
+/// Tokens in the usual notation.
 fn tidy(tokens: &str) -> String {
     tokens
         .replace(" :: ", "::")

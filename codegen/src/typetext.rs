@@ -1,16 +1,16 @@
-//! Property strings whose keys the dump shows only in a usage line such as
-//! `[[enabled=]<1|0>] [,storage=<storage ID>]`.
+//! Property strings whose keys the dump shows only in a usage line, such as `[[enabled=]<1|0>]
+//! [,storage=<storage ID>]`.
 //!
-//! A usage line is a sequence of parts. Square brackets around a part make it optional, square brackets
-//! around `key=` alone mark the key that may be left out. What stands in angle brackets is a type, a set
-//! of values, or a hint for people; a hint says no more than that the value is a string.
+//! A usage line is a sequence of parts. Square brackets around a part make it optional; square
+//! brackets around `key=` alone mark the key that may be omitted. Angle brackets hold a type, a set
+//! of values, or a hint for people; a hint only means that the value is a string.
 
 use crate::facts::{Schema, Schemas, Type};
 
 /// Words in angle brackets that stand for a whole number.
 const INTEGERS: [&str; 5] = ["integer", "N", "COUNT", "SECONDS", "PORT"];
 
-/// The keys of the property string, or what is wrong with the line.
+/// The keys of the property string, or the problem with the line.
 pub(crate) fn parse(text: &str) -> Result<Schemas, String> {
     let mut keys = Schemas::new();
     let mut rest = text.trim();
@@ -53,7 +53,7 @@ fn part(text: &str) -> Result<(&str, Schema, &str), String> {
     Ok((name, schema, rest))
 }
 
-/// `name=` or `[name=]`, and what follows.
+/// `name=` or `[name=]`, and the rest.
 fn key(text: &str) -> Option<(&str, bool, &str)> {
     let (default_key, text) = match text.strip_prefix('[') {
         Some(inner) => (true, inner),
@@ -65,7 +65,7 @@ fn key(text: &str) -> Option<(&str, bool, &str)> {
     (!name.is_empty()).then_some((name, default_key, rest))
 }
 
-/// A value up to `end`, which stays in what is left.
+/// A value up to `end`, which stays in the rest.
 fn value(text: &str, end: char) -> Result<(Schema, &str), String> {
     if let Some(inner) = text.strip_prefix('<') {
         let Some((hint, rest)) = inner.split_once('>') else {
@@ -109,7 +109,8 @@ fn in_brackets(hint: &str) -> Schema {
     }
 }
 
-/// The values of `a|b|c`, unless one of them is no literal but, say, the range in `8-64|host`.
+/// The values of `a|b|c`, unless one of them is not a literal but, for example, the range in
+/// `8-64|host`.
 fn choices(hint: &str) -> Option<Vec<String>> {
     let literal = |text: &str| {
         let word = |c: char| c.is_ascii_alphanumeric() || "-_./+".contains(c);

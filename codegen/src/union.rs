@@ -1,7 +1,8 @@
 //! Several releases merged into one API that can talk to each of them.
 //!
-//! The newest release that has something decides how it looks; what is optional or missing in any
-//! release is optional; enums hold the values of all of them; every node records who has it.
+//! The newest release that has something decides its type and facts; a value that is optional or
+//! missing in any release is optional; enums hold the values of all; every node records the
+//! releases that have it.
 
 use std::collections::BTreeMap;
 
@@ -60,14 +61,14 @@ pub(crate) struct Union {
     /// Oldest first.
     pub(crate) releases: Vec<Release>,
     pub(crate) endpoints: BTreeMap<(String, Method), Endpoint>,
-    /// Requests that set what answers hold.
+    /// Requests that set the values of answers.
     pub(crate) pairs: Vec<Pair>,
 }
 
-/// A request that sets what an answer holds.
+/// A request that sets the values of an answer.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Pair {
-    /// The request's.
+    /// The path of the request.
     pub(crate) path: String,
     pub(crate) method: Method,
     /// The path of the answer.
@@ -102,9 +103,9 @@ pub(crate) struct Node {
     pub(crate) minimum: Option<Number>,
     pub(crate) maximum: Option<Number>,
     pub(crate) max_length: Option<u64>,
-    /// The values that at least one release takes.
+    /// The values that at least one release accepts.
     pub(crate) limits: Limits,
-    /// The named format, where it has one.
+    /// The named format, if it has one.
     pub(crate) format: Option<String>,
     pub(crate) renderer: Option<String>,
     pub(crate) requires: Option<String>,
@@ -122,7 +123,7 @@ pub(crate) enum Kind {
     Array(Box<Node>),
     Map(Box<Node>),
     Object(Fields),
-    /// Anything: the schema says no more.
+    /// Any JSON: the schema has no type.
     Any,
 }
 
@@ -200,7 +201,7 @@ fn merge_endpoint(releases: &[Facts], parts: &[(usize, &crate::facts::Endpoint)]
     }
 }
 
-/// Merges named schemas; `whole` are the releases of what holds them.
+/// Merges named schemas; `whole` are the releases of their owner.
 fn merge_fields<'a>(
     releases: impl Iterator<Item = (usize, &'a BTreeMap<String, Schemas>, &'a Schemas)>,
     whole: Presence,
@@ -263,7 +264,7 @@ fn merge_schema(parts: &[Part<'_>]) -> Node {
         .iter()
         .map(|part| effective_type(part.schema))
         .collect();
-    // A later release may type what an earlier one left open, and the other way round.
+    // A later release may have a type where an earlier one has none, and the other way round.
     let known = |ty: &Type| !matches!(ty, Type::Any | Type::Null);
     let mut ty = *types
         .iter()
@@ -316,7 +317,7 @@ fn merge_kind(ty: Type, parts: &[Part<'_>]) -> Kind {
     match ty {
         Type::Null => Kind::Null,
         Type::Boolean => Kind::Boolean,
-        // Two fields enumerate numbers as strings; their numbers are what counts.
+        // Two fields enumerate numbers as strings; only the numbers matter.
         Type::Integer => Kind::Integer,
         Type::Number => Kind::Number,
         Type::Any => Kind::Any,
@@ -382,7 +383,7 @@ impl Node {
 
 fn merge_values(parts: &[Part<'_>]) -> Vec<(String, Presence)> {
     let mut values: Vec<(String, Presence)> = Vec::new();
-    // The newest release's order first, then what only older ones have.
+    // The newest release's order first, then values of older ones only.
     for part in parts.iter().rev() {
         for value in part.schema.values.iter().flatten() {
             match values.iter_mut().find(|(known, _)| known == value) {
@@ -394,7 +395,7 @@ fn merge_values(parts: &[Part<'_>]) -> Vec<(String, Presence)> {
     values
 }
 
-/// The keys of a property string, whether written inline or found by its format's name.
+/// The keys of a property string, written inline or found by its format's name.
 fn keys<'a>(part: &Part<'a>) -> Option<&'a Schemas> {
     match part.schema.format.as_ref()? {
         Format::Keys(keys) => Some(keys),
@@ -426,7 +427,7 @@ fn merge_properties(parts: &[Part<'_>]) -> Option<Properties> {
             let Some(target) = &schema.alias else {
                 continue;
             };
-            // What one release calls an alias may be a key of its own in another.
+            // An alias of one release may be a key in another.
             if properties.fields.contains_key(name) {
                 properties.fields.remove(name);
             }
@@ -451,8 +452,8 @@ fn merge_properties(parts: &[Part<'_>]) -> Option<Properties> {
     Some(properties)
 }
 
-/// A schema whose tagged alternatives are folded into one: what any of them has, all of it optional
-/// unless every one requires it.
+/// A schema with its tagged alternatives merged into one: the members of all of them, optional
+/// unless every alternative requires them.
 fn flatten(schema: &Schema) -> Schema {
     let mut flat = schema.clone();
     flat.optional |= schema.instance_types.is_some();
@@ -468,14 +469,14 @@ fn flatten(schema: &Schema) -> Schema {
     flat
 }
 
-/// A schema that takes what either takes.
+/// A schema that accepts the values of both.
 fn join(left: Schema, right: Schema) -> Schema {
     let format = match (left.format, right.format) {
         (Some(Format::Keys(left)), Some(Format::Keys(right))) => {
             Some(Format::Keys(join_schemas(left, right)))
         }
         (Some(Format::Keys(keys)), other) | (other, Some(Format::Keys(keys))) => {
-            // The other alternative's keys are not in the dump: none of ours is certain.
+            // The other alternative's keys are not in the dump, so none of these is certain.
             let _ = other;
             let keys = keys
                 .into_iter()

@@ -1,4 +1,4 @@
-//! The importer against small dumps of both dialects: what it normalises, what it refuses, and how it says so.
+//! The importer against small dumps of both dialects: normalisation, refusals, and messages.
 
 #![allow(clippy::unwrap_used)]
 
@@ -309,7 +309,7 @@ fn usage_lines_become_keys() {
     );
 }
 
-/// The first two are how a file is served, the others how people cut it out.
+/// The first two are the served forms of a file, the others are extracts that people make.
 #[test]
 fn the_array_is_found() {
     let array = perl(&json!({}));
@@ -727,7 +727,7 @@ fn roles_of_the_mail_gateway() {
     assert_eq!(pve(&source).unwrap_err().len(), 2);
 }
 
-/// A dump in which about everything occurs.
+/// A dump with nearly all possible keys.
 fn rich() -> String {
     let method = json!({
         "protected": 1, "proxyto": "node",
@@ -747,7 +747,7 @@ fn rich() -> String {
     format!("const apiSchema = {}\n;\n", perl(&method))
 }
 
-/// Places where a mutation hits: any value of the document, by its position in a walk.
+/// Applies a mutation to any value of the document, by its position in a walk.
 fn mutate(value: &mut Value, countdown: &mut usize, with: &Value) -> bool {
     if *countdown == 0 {
         *value = with.clone();
@@ -763,7 +763,7 @@ fn mutate(value: &mut Value, countdown: &mut usize, with: &Value) -> bool {
     }
 }
 
-/// Whatever comes in: facts that survive their text form, or problems that say something.
+/// Any input gives facts that survive their text form, or problems with a text.
 fn check(source: &[u8], product: Product) -> Result<(), TestCaseError> {
     let origin = Origin {
         product,

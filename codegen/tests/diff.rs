@@ -1,4 +1,4 @@
-//! The comparison of two releases: nothing that differs is passed over, and what is said reads well.
+//! The comparison of two releases: every difference is found, and its text is readable.
 
 #![allow(clippy::unwrap_used)]
 
@@ -63,7 +63,7 @@ fn with(facts: &mut Facts, path: &str, method: Method, endpoint: Endpoint) {
         .insert(method, endpoint);
 }
 
-/// What a change of one endpoint is told as, in both directions.
+/// The report of a change of one endpoint, in both directions.
 fn told(change: impl FnOnce(&mut Endpoint)) -> (Vec<String>, Vec<String>) {
     let (mut old, mut new) = (empty("9.1"), empty("9.2"));
     with(&mut old, "/x", Method::Get, endpoint());
@@ -488,8 +488,9 @@ fn the_tracked_releases() {
         let same = compare(&new, &new).to_string();
         assert_eq!(same, format!("## PVE {to} → PVE {to}\n\nNo differences.\n"));
 
-        // What compares as unchanged is equal but for two things without a meaning: the order of values,
-        // which for one enum is the hash order of a Perl process, and `any` of one privilege.
+        // Releases without a reported change are equal except in two things without a meaning: the
+        // order of values, which for one enum is the hash order of a Perl process, and `any` of one
+        // privilege.
         for (path, methods) in &old.endpoints {
             for (&method, endpoint) in methods {
                 let name = proxmox_codegen::diff::Name {

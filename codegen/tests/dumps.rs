@@ -1,5 +1,5 @@
-//! The importer against the official dumps. They are not part of this repository, so these tests only
-//! work where somebody has put them beside it, as `shared/apidoc/<product>/<release>.{js,json}`.
+//! The importer against the official dumps. They are not part of this repository, so these tests
+//! need them beside it, as `shared/apidoc/<product>/<release>.{js,json}`.
 
 #![allow(clippy::unwrap_used)]
 
@@ -15,7 +15,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The dumps of a product: release and file. Empty, with a word about it, where there are none.
+/// The dumps of a product: release and file. Empty, with a message, without dumps.
 fn dumps(product: &str) -> Vec<(String, PathBuf)> {
     let folder = root().join("../shared/apidoc").join(product);
     let Ok(entries) = fs::read_dir(&folder) else {
@@ -132,7 +132,7 @@ fn the_other_products() {
     }
 }
 
-/// A download that breaks off ends anywhere.
+/// A truncated download ends at any byte.
 #[test]
 fn a_cut_dump_is_refused() {
     let Some((release, path)) = dumps("pve").pop() else {
@@ -161,7 +161,7 @@ fn a_cut_dump_is_refused() {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(12) })]
 
-    /// Whatever a damaged dump says, it ends in facts that can be written and read, or in problems.
+    /// A damaged dump gives facts that can be written and read, or problems.
     #[test]
     fn a_damaged_dump_does_no_harm(
         hits in prop::collection::vec((any::<prop::sample::Index>(), "[ -~]{0,3}"), 1..12),
@@ -188,7 +188,7 @@ proptest! {
     }
 }
 
-/// Every committed release as a dump of our own writing, and back.
+/// Writes every committed release as a dump, and reads it back.
 #[test]
 fn facts_become_a_dump_and_facts_again() {
     let mut seen = 0;

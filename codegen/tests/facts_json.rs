@@ -1,4 +1,5 @@
-//! The committed text form of the facts: nothing is lost, the layout is canonical, reading is strict.
+//! The committed text form of the facts: it is complete, its layout is canonical, and reading is
+//! strict.
 
 #![allow(clippy::unwrap_used)]
 
@@ -47,7 +48,7 @@ fn committed_files_are_canonical() {
     }
 }
 
-/// Prose would be AGPL text. Nothing a fact needs has two words in a row outside of patterns.
+/// Prose would be AGPL text. No fact needs two words in a row outside of patterns.
 #[test]
 fn committed_files_hold_no_prose() {
     fn walk(value: &Value, key: &str, found: &mut Vec<String>) {

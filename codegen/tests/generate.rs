@@ -1,4 +1,4 @@
-//! The whole way from schema and overlay to text: what a run writes, and what stops it.
+//! The whole generation from schema and overlay to text: its output, and the problems that stop it.
 
 #![allow(
     clippy::unwrap_used,
@@ -180,7 +180,7 @@ fn names_do_not_depend_on_the_lock_being_there() {
             .filter(|line| !other.lines().any(|l| l == *line))
             .count()
     };
-    // A few names may be older than what the rule would choose today; all others follow it.
+    // A few names may be older than the present rule; all others follow it.
     assert!(only(&locked.lock, &fresh.lock) <= locked.lock.lines().count() / 20);
 }
 
@@ -208,7 +208,7 @@ fn releases_widen_each_other() {
     assert!(text.contains("pub id: String,"), "{text}");
     assert!(text.contains("pub size: f64,"), "{text}");
     assert!(text.contains("pub tags: Option<Vec<String>>,"), "{text}");
-    // Values of all releases, with where they belong.
+    // Values of all releases, with the releases that have them.
     assert!(text.contains("/// The value `new`. Since 9.0."), "{text}");
     assert!(text.contains("/// The value `old`. Until 8.4."), "{text}");
     assert!(text.contains("At least 1. Since 9.0."), "{text}");
@@ -309,7 +309,7 @@ fn an_entry_that_matches_nothing_stops_the_run_and_all_problems_come_together() 
     }
 }
 
-/// All that concerns one endpoint may stand in one file, whatever kinds of entries that are.
+/// All entries about one endpoint may be in one file, whatever their kinds.
 #[test]
 fn an_entry_may_stand_in_any_file_but_only_once() {
     let entries = "tasks = [\"POST /go\"]\n\
@@ -368,7 +368,7 @@ fn a_renamed_parameter_stays_one_for_callers_and_is_sent_as_the_server_calls_it(
                 "with": {"type": "string", "optional": true, "requires": "new-id"}}, "returns": {"type": "null"}}}}"#,
         ),
     ];
-    // Nothing is said: two names for one setter, with both ways out of it.
+    // Without an entry: two names for one setter, with both remedies.
     let found = problems(&input(&releases, &[]));
     let clash = found
         .iter()
@@ -391,7 +391,7 @@ fn a_renamed_parameter_stays_one_for_callers_and_is_sent_as_the_server_calls_it(
     );
     assert!(text.contains("\"max-speed\", top_speed"), "{text}");
 
-    // Entries that are wrong, or of no use.
+    // Wrong entries, and entries without effect.
     let both = one.replace("\"new-id\" = \"newid\"", "\"with\" = \"new-id\"");
     let found = problems(&input(&releases, &[("a.toml", &both), ("b.toml", two)]));
     assert!(
@@ -443,7 +443,7 @@ fn a_copy_takes_what_another_endpoint_has_once_that_is_patched() {
         "/guest/snapshot": {"GET": {"parameters": {}, "returns": {"type": "object"}}}}"#;
     let copy = "[[patch]]\nat = [\"GET /guest/snapshot\"]\npointer = \"/returns\"\ncopy = \"GET /guest\"\nwithout = [\"digest\"]\n\
                 with = { taken = { type = \"integer\", optional = true } }\nsource = \"a test\"\nreason = \"a test\"\n";
-    // The name of its file is before that of the patch it has to follow.
+    // The name of its file sorts before that of the patch it has to follow.
     let later = "[[patch]]\nat = [\"GET /guest\"]\npointer = \"/returns/properties/tags\"\nadd = { type = \"string\", optional = true }\n\
                  source = \"a test\"\nreason = \"a test\"\n";
     let releases = [("9.0", endpoints)];
@@ -730,7 +730,7 @@ fn what_handlers_check_stands_in_data_and_words_and_who_was_not_looked_at_is_nam
     );
 }
 
-/// What `cargo xtask diff` needs: the crate as it would be with the releases up to one.
+/// The input of `cargo xtask diff`: the crate with the releases up to one.
 #[test]
 fn the_releases_up_to_any_of_them_generate_without_the_later_ones() {
     let all = committed();
@@ -787,7 +787,7 @@ fn an_openapi_document_has_the_calls_of_its_release_and_no_dangling_reference() 
                 let text = operation.to_string();
                 assert!(operation["summary"].is_string(), "{name}: {method} {path}");
                 for parameter in endpoint.parameters.properties.keys() {
-                    // A numbered parameter is a pattern, such as `^net[0-9]+$`.
+                    // An indexed parameter is a pattern, such as `^net[0-9]+$`.
                     let shown = parameter.replace("[n]", "[0-9]+");
                     assert!(text.contains(&shown), "{name}: {method} {path} {parameter}");
                 }

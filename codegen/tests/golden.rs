@@ -1,7 +1,7 @@
-//! The code of a few telling endpoints, compared byte by byte with golden files.
+//! The code of a few typical endpoints, compared byte by byte with golden files.
 //!
-//! It is generated from three releases, and without documentation and examples, so that neither a further release nor
-//! other words for a call change the files.
+//! It is generated from three releases, without documentation and examples, so that neither a new
+//! release nor new documentation changes the files.
 //!
 //! `GOLDEN_WRITE=1 cargo test -p proxmox-codegen --test golden` writes them; read their diff.
 
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use proxmox_codegen::facts_json;
 use proxmox_codegen::generate::{Input, generate};
 
-/// Each with what it shows.
+/// The endpoints, with the feature that each covers.
 const ENDPOINTS: &[(&str, &str)] = &[
     ("GET /access/domains", "a list that everybody may read"),
     ("POST /access/ticket", "secrets, and an order of arguments"),

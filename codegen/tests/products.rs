@@ -1,6 +1,7 @@
-//! The other Proxmox products: their dumps import and generate, with an overlay that decides only what has to be decided.
+//! The other Proxmox products: their dumps are imported and generated, with an overlay of the
+//! required decisions only.
 //!
-//! The dumps are beside the workspace or nowhere; without them the test says that it is skipped.
+//! The dumps are beside the workspace; without them the test says that it is skipped.
 
 #![allow(
     clippy::unwrap_used,
@@ -35,7 +36,7 @@ struct Decisions {
     items: Vec<String>,
     lists: Vec<String>,
     apart: Vec<String>,
-    /// What nobody but the generator can settle.
+    /// Problems that only a change of the generator can fix.
     left: Vec<String>,
 }
 
@@ -102,7 +103,7 @@ impl Decisions {
     }
 }
 
-/// Generates, and settles what the run complains about until nothing is left.
+/// Generates, and adds decisions until the run reports no problem that a decision can fix.
 fn settled(mut input: Input) -> Result<Output, Vec<String>> {
     let mut decisions = Decisions::default();
     loop {

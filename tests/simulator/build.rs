@@ -1,5 +1,5 @@
-//! Lists the texts of `schema/pve`, all of them for the documents that the simulator serves and the releases that it plays,
-//! so that a new file needs no line here.
+//! Lists the files of `schema/pve` for the documents that the simulator serves and the releases
+//! that it plays, so that a new file needs no line here.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: builds and times this crate and others like it, in turn, in one run.
+//! `cargo xtask bench`: builds and times this crate and comparable ones, in turn, in one run.
 
 mod budget;
 mod compile;
@@ -21,13 +21,13 @@ use table::Table;
 
 use crate::{Outcome, say, workspace};
 
-/// Time this crate against others from crates.io and print how they compare
+/// Time this crate and comparable ones from crates.io, and print a comparison
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// What to measure
     #[arg(value_enum, default_value_t = What::All)]
     what: What,
-    /// One round of each, without the documentation
+    /// Run one round of each, without the documentation
     #[arg(long)]
     quick: bool,
     /// Rounds of building; running programs takes three times as many
@@ -39,14 +39,14 @@ pub(crate) struct Args {
     /// Compare with this column only; may be given several times
     #[arg(long, value_name = "COLUMN")]
     only: Vec<String>,
-    /// Leave out building users' programs from nothing, which takes longest
+    /// Leave out clean builds of users' programs, which take longest
     #[arg(long)]
     no_clean: bool,
-    /// Keep the projects and what was built of their dependencies in this folder, and use what is there
-    /// [default: a temporary folder that goes away]
+    /// Keep the projects and their built dependencies in this folder, and reuse them [default: a
+    /// temporary folder that is removed]
     #[arg(long, value_name = "FOLDER")]
     keep: Option<PathBuf>,
-    /// Draw how time and memory grow into this folder, as time.svg and memory.svg
+    /// Draw the growth of time and memory into this folder, as time.svg and memory.svg
     #[arg(long, value_name = "FOLDER")]
     plots: Option<PathBuf>,
     /// Folder with the official dumps, one RELEASE.js each, for timing their import
@@ -184,7 +184,7 @@ fn measure_all(args: &Args, scratch: &std::path::Path) -> Outcome {
     Ok(())
 }
 
-/// Says what is under way, apart from the result.
+/// Reports progress, apart from the result.
 fn progress(text: &str) {
     eprintln!("· {text}");
 }

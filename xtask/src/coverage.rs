@@ -1,4 +1,4 @@
-//! `cargo xtask coverage`: how much of the API is covered, typed and described.
+//! `cargo xtask coverage`: how much of the API is covered, typed and documented.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +13,7 @@ use crate::{Outcome, files, regen, say, workspace};
 #[path = "../../proxmox-api/src/error/api/kind/table.rs"]
 mod table;
 
-/// Count what is covered, typed and described; name what is left open.
+/// Count covered, typed and documented items; list the others
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Print JSON
@@ -22,7 +22,7 @@ pub(crate) struct Args {
     /// Fail if a count is worse than the recorded one (schema/coverage.json)
     #[arg(long, conflicts_with = "record")]
     check: bool,
-    /// Name the texts of refusals that are of no kind
+    /// List the texts of refusals that have no kind
     #[arg(long)]
     refusals: bool,
     /// Record the counts, for later checks
@@ -90,7 +90,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     }
 }
 
-/// What the recorded counts are behind, as things to do.
+/// Counts behind the recorded ones, as things to do.
 pub(crate) fn lag(root: &std::path::Path, output: &Output) -> Result<Vec<String>, String> {
     let record = root.join("schema/coverage.json");
     let old: Value = serde_json::from_str(&files::read(&record)?)
@@ -105,7 +105,7 @@ pub(crate) fn lag(root: &std::path::Path, output: &Output) -> Result<Vec<String>
     Ok(todo)
 }
 
-/// The texts that handlers can end with, and which of them are of no kind.
+/// The texts that handlers can end with, and those without a kind.
 struct Refusals {
     kinds: BTreeMap<&'static str, usize>,
     other: Vec<String>,

@@ -1,4 +1,4 @@
-//! `cargo xtask diff`: what changed between two tracked releases, as Markdown.
+//! `cargo xtask diff`: the changes between two tracked releases, as Markdown.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use proxmox_codegen::surface;
 
 use crate::{Outcome, regen, say, workspace};
 
-/// Show what changed between two tracked releases
+/// Show the changes between two tracked releases
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The release to start from, such as 9.1
@@ -34,7 +34,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
         .join(args.product.to_string());
     let old = load(&folder, args.from)?;
     let new = load(&folder, args.to)?;
-    // Said first, so that it is not lost where the crate cannot be generated.
+    // Printed first, so that it is not lost if the crate cannot be generated.
     say(&diff::compare(&old, &new).to_string())?;
     let why = if args.product != Product::Pve {
         "only the crate for pve is generated"
@@ -48,13 +48,13 @@ pub(crate) fn run(args: &Args) -> Outcome {
     say(&format!("\n### This crate\n\nNot compared: {why}.\n"))
 }
 
-/// What the newer release changes in the generated crate, all releases up to it taken together.
+/// The changes of the newer release in the generated crate, with all releases up to each.
 fn crate_change(args: &Args) -> Result<String, String> {
     let input = regen::read_input(&workspace())?;
     let up_to = |release: Release| -> Result<surface::Surface, String> {
         let mut part = input.clone();
         part.partial = true;
-        // Which features there are is about all releases.
+        // The features are those of all releases.
         part.manifest = None;
         part.releases.retain(|name, _| {
             let known = name

@@ -1,4 +1,4 @@
-//! `cargo xtask explain`: everything that decides on one endpoint, and where it stands.
+//! `cargo xtask explain`: everything that decides on one endpoint, with its locations.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use proxmox_codegen::generate::{self, Explanation, Input};
 use crate::product::PVE;
 use crate::{Outcome, regen, say, workspace};
 
-/// Print what facts, overlay and union say of an endpoint, with file and line
+/// Print what facts, overlay and union hold about an endpoint, with file and line
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Verb and path template, such as "GET /nodes/{node}/apt"
@@ -45,7 +45,8 @@ fn block<'a>(text: &'a str, call: &Call) -> Option<(usize, Vec<&'a str>)> {
     Some((start + 1, std::iter::once(first).chain(rest).collect()))
 }
 
-/// Where each release describes the call, and the newest description. Releases that say the same stand together.
+/// The location of the call's description in each release, and the newest description. Releases
+/// with the same description are grouped.
 fn facts(input: &Input, call: &Call) -> String {
     let mut files: Vec<(Release, &String, &String)> = (input.releases.iter())
         .filter_map(|(name, text)| Some((name.strip_suffix(".json")?.parse().ok()?, name, text)))
@@ -75,7 +76,7 @@ fn facts(input: &Input, call: &Call) -> String {
     shown
 }
 
-/// Every entry that was of use, with its text.
+/// Every entry with an effect, with its text.
 fn overlay(input: &Input, found: &Explanation) -> String {
     let mut shown = String::new();
     for (entry, file, line) in &found.entries {

@@ -46,8 +46,8 @@ pub(crate) fn write(path: &Path, text: &str) -> Outcome {
     write_all(&BTreeMap::from([(path.to_owned(), text)]))
 }
 
-/// Replaces files: everything is written beside its target first, so that a full disk or a folder that cannot be
-/// written leaves all of them as they were.
+/// Replaces files: everything is first written beside its target, so that a full disk or a
+/// read-only folder leaves all of them unchanged.
 pub(crate) fn write_all(texts: &BTreeMap<PathBuf, &str>) -> Outcome {
     let mut staged = Vec::new();
     for (path, text) in texts {
@@ -58,7 +58,7 @@ pub(crate) fn write_all(texts: &BTreeMap<PathBuf, &str>) -> Outcome {
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt as _;
-            // A temporary file is private by default; these are for everybody the umask allows.
+            // A temporary file is private by default; these get the permissions of the umask.
             builder.permissions(fs::Permissions::from_mode(0o666));
         }
         let mut file = builder

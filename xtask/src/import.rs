@@ -1,4 +1,4 @@
-//! `cargo xtask import`: an official API dump becomes `schema/<product>/<release>.json`.
+//! `cargo xtask import`: writes `schema/<product>/<release>.json` from an official API dump.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -88,7 +88,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     say(&format!("{}{}{note}\n", summary(&facts), target.display()))
 }
 
-/// Signs that a dump is of another product or release than named.
+/// Signs that a dump is of another product or release than given.
 fn doubts(facts: &Facts, product: Product, folder: &Path) -> Vec<String> {
     let mut doubts = Vec::new();
     match Product::of(facts.endpoints.keys().map(String::as_str)) {

@@ -24,7 +24,7 @@ use std::sync::OnceLock;
 
 use clap::Parser;
 
-/// Import schemas, regenerate the crate, compare releases.
+/// Import schemas, regenerate the crate, compare releases
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Line {
@@ -58,7 +58,7 @@ type Outcome = Result<(), String>;
 fn main() -> ExitCode {
     let line = Line::parse();
     if let Some(folder) = line.workspace {
-        // Set once, before anything asks for it.
+        // Set once, before its first use.
         let _ = WORKSPACE.set(folder);
     }
     let outcome = match line.command {
@@ -85,7 +85,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints the result of a command. A reader that has seen enough is no error.
+/// Prints the result of a command. A reader that closes the pipe is not an error.
 fn say(text: &str) -> Outcome {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Err(err) if err.kind() != ErrorKind::BrokenPipe => Err(format!("standard output: {err}")),

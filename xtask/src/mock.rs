@@ -1,6 +1,6 @@
 //! `cargo xtask mock`: the dump of a release that does not exist, for practice and for tests.
 //!
-//! It is the newest tracked release, changed in the ways in which releases have changed so far.
+//! It is the newest tracked release, changed in the ways in which releases have changed before.
 
 use std::path::PathBuf;
 
@@ -128,7 +128,7 @@ fn add(facts: &mut Facts, path: &str, verb: Method, endpoint: Endpoint) {
     methods.insert(verb, endpoint);
 }
 
-/// Changes facts, and says how.
+/// Changes facts, and reports the changes.
 fn change(facts: &mut Facts) -> Result<Vec<String>, String> {
     let mut list_of = Vec::new();
     let mut note = |text: &str| list_of.push(text.to_owned());
@@ -277,7 +277,7 @@ fn change(facts: &mut Facts) -> Result<Vec<String>, String> {
     Ok(list_of)
 }
 
-/// Gives a few methods a further key.
+/// Gives a few methods an unknown key.
 fn mark(tree: &mut Value, marked: &mut usize) {
     let nodes = tree.as_array_mut().into_iter().flatten();
     for node in nodes {

@@ -1,4 +1,4 @@
-//! `cargo xtask next`: leads a person through a new release, from import to green.
+//! `cargo xtask next`: guides a person through a new release, from the import to a green gate.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,23 +12,23 @@ use proxmox_codegen::generate::{self, Output};
 use crate::product::PVE;
 use crate::{Outcome, coverage, files, regen, say, workspace};
 
-/// Say what is left to do for the newest release, with the commands and the lines to paste
+/// Show what is left to do for the newest release, with the commands and the lines to paste
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The release that is to be tracked [default: the newest one in schema/]
+    /// The release to track [default: the newest one in schema/]
     #[arg(long)]
     release: Option<Release>,
-    /// How many lines of a step are shown
+    /// The number of lines that are shown for each step
     #[arg(long, default_value_t = 60)]
     lines: usize,
 }
 
-/// A part of the way.
+/// A step of a new release.
 struct Step {
     title: &'static str,
-    /// Worth knowing.
+    /// Information.
     notes: Vec<String>,
-    /// What is left to do; nothing if it is done.
+    /// The remaining work; empty if it is done.
     todo: Vec<String>,
 }
 
@@ -87,7 +87,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     Err(format!("{open} {things} left to do{rest}"))
 }
 
-/// Takes one step after the other; false where the next one needs the last one done.
+/// Adds one step after the other; false if the next one needs the last one done.
 fn walk(args: &Args, root: &Path, steps: &mut Vec<Step>) -> Result<bool, String> {
     let releases = releases(root)?;
     let newest = releases.keys().next_back().copied();
@@ -208,7 +208,7 @@ fn releases(root: &Path) -> Result<BTreeMap<Release, Facts>, String> {
     Ok(found)
 }
 
-/// Which module each new endpoint goes to; an area of its own is a question that nothing else asks.
+/// The module of each new endpoint; nothing else asks whether it needs an area of its own.
 fn areas(overlay: &BTreeMap<String, String>, fresh: &[diff::Name]) -> Vec<String> {
     let tables = overlay
         .values()
@@ -259,7 +259,7 @@ fn describe(output: &Output, fresh: &[diff::Name]) -> Step {
         .collect();
     places.sort();
     for (path, field, place) in places {
-        // An entry is for everything below its path.
+        // An entry covers everything below its path.
         if told
             .iter()
             .any(|(above, name)| *name == field && path.starts_with(above))

@@ -1,4 +1,5 @@
-//! Where the parts of a product lie in the workspace. A further product is a further value, with schema and overlay.
+//! The locations of a product's parts in the workspace. Another product is another value, with
+//! schema and overlay.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +10,7 @@ use crate::files;
 /// The folders and files of one product, below the workspace.
 #[derive(Debug)]
 pub(crate) struct Product {
-    /// As `import` takes it.
+    /// The name for `import`.
     pub(crate) name: &'static str,
     /// One file of facts for each release.
     pub(crate) schema: &'static str,

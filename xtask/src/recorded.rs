@@ -1,4 +1,4 @@
-//! Answers recorded from real servers, where they lie beside the workspace.
+//! Answers recorded from real servers, if they are beside the workspace.
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +16,7 @@ pub(crate) struct Recorded {
     pub(crate) unproved: Vec<String>,
 }
 
-/// What the recorded answers show of the generated shapes; `None` where there are no recordings.
+/// The recorded answers compared with the generated shapes; `None` without recordings.
 pub(crate) fn observe(root: &Path, output: &Output) -> Result<Option<Recorded>, String> {
     let folder = root.join("../shared/corpus");
     if !folder.is_dir() {

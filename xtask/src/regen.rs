@@ -14,10 +14,11 @@ use crate::{Outcome, say, workspace};
 /// Write the generated part of the crate from the committed schema, offline.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Write nothing; list what differs and fail if anything does
+    /// Write nothing; list the files that differ and fail if there are any
     #[arg(long)]
     check: bool,
-    /// Write the crate although code that uses the one on disk may no longer compile, or send something else
+    /// Write the crate although code that uses the present one may no longer compile, or may send
+    /// something else
     #[arg(long, conflicts_with = "check")]
     allow_breaking: bool,
 }
@@ -58,7 +59,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     say(&format!("{}\n{changed}\n", output.report))
 }
 
-/// What is to be on disk, and what of it is not.
+/// The wanted files, and those that differ on disk.
 struct Plan<'a> {
     wanted: BTreeMap<PathBuf, &'a str>,
     differing: Vec<(PathBuf, &'static str)>,
@@ -97,7 +98,7 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// What on disk is not what the schema says.
+/// The files on disk that differ from the schema's output.
 pub(crate) fn stale(root: &Path, output: &Output) -> Result<Vec<String>, String> {
     let plan = Plan::new(root, output)?;
     let name = |path: &Path| relative(root, path);
@@ -110,17 +111,17 @@ pub(crate) fn stale(root: &Path, output: &Output) -> Result<Vec<String>, String>
     Ok(list)
 }
 
-/// How many breaks are named.
+/// The number of breaking changes that are listed.
 const SHOWN: usize = 60;
 
-/// What of the crate on disk the one to be breaks.
+/// The breaking changes against the crate on disk.
 pub(crate) fn breaks(folder: &Path, output: &Output) -> Result<Vec<String>, String> {
     let mut old = BTreeMap::new();
     for path in files_below(folder)? {
         old.insert(relative(folder, &path), read(&path)?);
     }
     let (Ok(old), Ok(new)) = (surface::collect(&old), surface::collect(&output.files)) else {
-        // What is no Rust on disk has no users; regenerating mends it.
+        // Code on disk that is not Rust has no users; regenerating replaces it.
         return Ok(Vec::new());
     };
     Ok(surface::compare(&old, &new).breaks)
@@ -155,7 +156,7 @@ pub(crate) fn generate_from(input: &Input) -> Result<Output, String> {
     })
 }
 
-/// Everything there is to generate from.
+/// All input for generating.
 pub(crate) fn read_input(root: &Path) -> Result<Input, String> {
     let schema = PVE.schema(root);
     let mut input = Input::default();

@@ -1,4 +1,4 @@
-//! `cargo xtask site`: every call on one page that searches itself, without a server.
+//! `cargo xtask site`: one page with all calls and a search, without a server.
 
 use std::path::PathBuf;
 
@@ -6,13 +6,13 @@ use proxmox_codegen::{generate, site};
 
 use crate::{Outcome, files, regen, say, workspace};
 
-/// Write a page in which every call can be found
+/// Write a page with all calls and a search
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The file to write
     #[arg(long, default_value = "target/site/index.html")]
     output: PathBuf,
-    /// Where the crate's documentation is, from the page on
+    /// Path of the crate's documentation, relative to the page
     #[arg(long, default_value = "../doc/proxmox_api")]
     rustdoc: String,
 }

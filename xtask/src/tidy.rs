@@ -1,4 +1,4 @@
-//! `cargo xtask tidy`: holds the imports of the code against the layers that ARCHITECTURE.md draws.
+//! `cargo xtask tidy`: checks the imports of the code against the layers in ARCHITECTURE.md.
 
 mod circles;
 mod data;
@@ -17,8 +17,9 @@ const LIBRARY: &str = "proxmox-api/src";
 
 /// Check imports against the layers of ARCHITECTURE.md, and public types against what they have to be
 ///
-/// A fenced block `layers <folder>` lists the modules of one source folder, the highest layer first. A module may import what
-/// stands on lower lines only; modules on one line are independent. No more than two files may import each other in a circle.
+/// A fenced block `layers <folder>` lists the modules of one source folder, the highest layer
+/// first. A module may import modules on lower lines only; modules on one line are independent. No
+/// more than two files may import each other in a circle.
 /// Public signatures name no type of an internal crate. Public types of data are compared, written and read.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}
@@ -70,7 +71,7 @@ fn sources(folder: &Path) -> Result<BTreeMap<String, String>, String> {
     Ok(sources)
 }
 
-/// How many imports a folder has, and what is wrong with them.
+/// The number of imports of a folder, and the violations.
 fn check(
     folder: &str,
     table: &Table,

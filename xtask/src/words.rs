@@ -1,4 +1,4 @@
-//! `cargo xtask words`: proves that our documentation is ours.
+//! `cargo xtask words`: proves that the documentation is our own.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,10 +9,10 @@ use serde_json::Value;
 use crate::product::PVE;
 use crate::{Outcome, files, say, workspace};
 
-/// The longest run of words that may stand in both; a longer one is borrowed.
+/// The longest run of words that may occur in both; a longer one is copied.
 const LONGEST: usize = 7;
 
-/// Look for runs of more than seven words that also stand in an official dump.
+/// Look for runs of more than seven words that also occur in an official dump
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// An official dump; may be given several times
@@ -91,7 +91,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     }
 }
 
-/// What a line of documentation says twice: a sentence, a unit, or bounds of releases that are one.
+/// A repetition in a line of documentation: a sentence, a unit, or equal bounds of releases.
 fn said_twice(line: &str) -> Option<&'static str> {
     let sentences: Vec<&str> = line
         .trim_start_matches(['/', ' '])
@@ -122,7 +122,7 @@ fn said_twice(line: &str) -> Option<&'static str> {
     (starts("Since ") && starts("Until ")).then_some("releases")
 }
 
-/// The JSON array of a dump, which may be wrapped into a script.
+/// The JSON array of a dump, which may be inside a script.
 fn dump(path: &Path, text: &str) -> Result<Value, String> {
     let start = text
         .find('[')
@@ -153,7 +153,7 @@ fn collect(json: &Value, into: &mut BTreeMap<String, String>, from: &str) {
     }
 }
 
-/// Comment marks are no words, so that a sentence over several comment lines is one run.
+/// Comment marks are not words, so that a sentence over several comment lines is one run.
 fn words(text: &str) -> Vec<String> {
     let lines = text
         .lines()

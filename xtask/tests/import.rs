@@ -1,4 +1,4 @@
-//! `cargo xtask import` as it is called: what it writes, and that a bad source changes nothing.
+//! `cargo xtask import` from the command line: its output, and that a bad source changes nothing.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,4 +1,5 @@
-//! The day of a new release from import to green, on a release that is made up; `docs/release-day.md` tells it to people.
+//! A new release from import to a green gate, with a made-up release; `docs/release-day.md`
+//! describes it for people.
 
 #![allow(clippy::unwrap_used)]
 
@@ -8,10 +9,10 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
-/// A copy of what the commands look at, and a dump of the release after the newest.
+/// A copy of the commands' input, and a dump of the release after the newest.
 struct Day {
     folder: TempDir,
-    /// The newest release that is tracked, and the one that is made up.
+    /// The newest tracked release, and the made-up one.
     before: String,
     release: String,
 }
@@ -118,12 +119,12 @@ fn a_made_up_release_goes_from_import_to_green() {
     let day = Day::new();
     let release = day.release.as_str();
 
-    // Before anything: the command to import it with.
+    // Before anything: the command for the import.
     let told = day.fails(&["next", "--release", release]);
     assert!(told.contains("1. Import the dump - TO DO"), "{told}");
     assert!(told.contains("cargo xtask import https://"), "{told}");
 
-    // What the importer does not know is told with its place, once, and nothing is written.
+    // An unknown key is reported once with its place, and nothing is written.
     let import = day.import(&["--unknown-key"]);
     let told = day.fails(&words(&import));
     assert!(
@@ -132,7 +133,7 @@ fn a_made_up_release_goes_from_import_to_green() {
     );
     assert!(!day.path(&format!("schema/pve/{release}.json")).exists());
 
-    // A wrong release, and a wrong product, are noticed.
+    // A wrong release and a wrong product are detected.
     let mut wrong = day.import(&[]);
     wrong[3].clone_from(&day.before);
     day.works(&words(&[&wrong[..], &["--force".to_owned()]].concat()));
@@ -163,7 +164,8 @@ fn a_made_up_release_goes_from_import_to_green() {
     );
 
     day.works(&words(&day.import(&[])));
-    // Nothing is decided yet, so what it does to the crate cannot be told; what changed in the schema is.
+    // Nothing is decided yet, so the changes of the crate are unknown; those of the schema are
+    // shown.
     let told = day.fails(&["diff", &day.before, release]);
     for text in [
         "- `POST /nodes/{node}/multipath/scan`",
@@ -174,7 +176,7 @@ fn a_made_up_release_goes_from_import_to_green() {
         assert!(told.contains(text), "{text} in {told}");
     }
 
-    // All that is to be decided is told in one run, with the lines to paste.
+    // All open decisions are reported in one run, with the lines to paste.
     let told = day.fails(&["next"]);
     for text in [
         "`\"multipath\" = \"ClusterOptionsMultipath\"` under [property_strings.\"/cluster/options\"]",
@@ -189,26 +191,27 @@ fn a_made_up_release_goes_from_import_to_green() {
         assert!(told.contains(text), "{text} in {told}");
     }
 
-    // Decided, but a required parameter under its new name only: that breaks callers, and is refused.
+    // Decided, but a required parameter under its new name only: that breaks callers, and is
+    // refused.
     day.settle(|text| text.replace("\"new-id\" = \"newid\"\n", ""));
     let told = day.fails(&["regen"]);
     assert!(told.contains("`qemu::QemuVmidClonePath::post`"), "{told}");
     assert!(told.contains("nothing was written"), "{told}");
 
-    // All of it decided: nothing breaks.
+    // Everything is decided: nothing breaks.
     day.settle(|text| text);
     day.works(&["regen"]);
     let crate_text = fs::read_to_string(day.path("proxmox-api/src/pve/qemu.rs")).unwrap();
     let (major, minor) = release.split_once('.').unwrap();
     let renamed = format!("Renamed::new(\"newid\", \"new-id\", Release::new({major}, {minor}))");
     assert!(crate_text.contains(&renamed));
-    // A snapshot has what the configuration has, without a hand in it.
+    // A snapshot has the members of the configuration without an entry of its own.
     let snapshot = crate_text
         .split("pub struct QemuSnapshotConfig {")
         .nth(1)
         .unwrap();
     assert!(snapshot.split("\n}").next().unwrap().contains("vfio: "));
-    // Tests that hold the crate against the release change by a line and not by all of them.
+    // The release is named in one line of the expectations, and not in all of them.
     let requests = fs::read_to_string(day.path("tests/e2e/src/generated/requests.rs")).unwrap();
     assert_eq!(requests.matches(&format!("\"{release}\"")).count(), 1);
     let locked = fs::read_to_string(day.path("schema/pve/names.lock")).unwrap();
@@ -220,7 +223,7 @@ fn a_made_up_release_goes_from_import_to_green() {
         assert!(locked.contains(line), "names.lock lost: {line}");
     }
 
-    // What is left are counts and documents.
+    // Counts and documents are left.
     let told = day.fails(&["next"]);
     assert!(
         told.contains("goes to the module `cluster`: GET /cluster/multipath"),
@@ -255,7 +258,7 @@ fn files_that_are_wrong_are_told_without_what_follows_from_them() {
     assert!(told.contains("one problem:\n  returns.toml:"), "{told}");
     fs::write(&returns, text).unwrap();
 
-    // A file under another name, and an area that is all there is.
+    // A file with another name, and an area that covers everything.
     let file = day.path(&format!("schema/pve/{}.json", day.before));
     fs::copy(&file, day.path("schema/pve/backup.json")).unwrap();
     let told = day.fails(&["regen"]);

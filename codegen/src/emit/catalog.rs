@@ -1,4 +1,4 @@
-//! From the API and its names to the catalog.
+//! The catalog of all calls, from the API and its names.
 
 use super::Emitter;
 use super::endpoint::argument_place;

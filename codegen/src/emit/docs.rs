@@ -1,4 +1,4 @@
-//! Documentation lines: the overlay's words, completed by what the facts say.
+//! Documentation lines: the overlay's texts, completed with facts.
 
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -28,12 +28,13 @@ pub(super) fn doc(paragraphs: &[String]) -> TokenStream {
 pub(super) fn aliased(names: &[String]) -> TokenStream {
     match names {
         [] => TokenStream::new(),
-        // Only the documentation has a use for them; elsewhere they would make the crate larger.
+        // Only the documentation uses them; elsewhere they would make the crate larger.
         names => quote!(#[cfg_attr(doc, doc(alias(#(#names),*)))]),
     }
 }
 
-/// Those texts that rustdoc's search would not find by the name itself. It ignores case and underscores.
+/// The texts that rustdoc's search would not find by the name itself. It ignores case and
+/// underscores.
 pub(super) fn aliases<'a>(name: &str, texts: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let fold = |text: &str| text.replace('_', "").to_lowercase();
     let known = fold(name);
@@ -48,7 +49,7 @@ pub(super) fn aliases<'a>(name: &str, texts: impl IntoIterator<Item = &'a str>) 
 }
 
 impl Emitter<'_> {
-    /// `Since 8.1.` and the like; empty for what every release of `whole` has.
+    /// `Since 8.1.` and the like; empty if every release of `whole` has it.
     pub(super) fn availability(&self, presence: Presence, whole: Presence) -> String {
         let release = |index: usize| self.api.releases[index];
         let mut text = String::new();
@@ -74,8 +75,9 @@ impl Emitter<'_> {
         text.trim_start().to_owned()
     }
 
-    /// The words for what stands at these places: those of an answer, which say what it is, before those of a
-    /// parameter, which say what it does. All are looked up: words that only a later place finds are of use too.
+    /// The documentation of a value at these places: that of an answer, which describes the value,
+    /// before that of a parameter, which describes its effect. All places are looked up, so that
+    /// texts of later places count as used, too.
     pub(super) fn meaning(&self, uses: &[Use]) -> Option<&str> {
         let found: Vec<_> = uses
             .iter()
@@ -85,7 +87,7 @@ impl Emitter<'_> {
         best.map(|(_, words)| *words)
     }
 
-    /// The words for a type. Those of a field that holds several speak of all of them.
+    /// The documentation of a type. That of a field with several values covers all of them.
     pub(super) fn type_meaning(&self, uses: &[Use]) -> Option<String> {
         let meaning = self.meaning(uses)?;
         let field = uses.first().and_then(|at| at.fields.last());
@@ -97,7 +99,7 @@ impl Emitter<'_> {
         })
     }
 
-    /// A parameter's or field's line; counts those that nobody described.
+    /// A parameter's or field's line; counts undocumented ones.
     pub(super) fn value_doc(
         &mut self,
         uses: &[Use],
@@ -182,7 +184,7 @@ impl Emitter<'_> {
         text
     }
 
-    /// What there is to say about a request, for documents without links.
+    /// The documentation of a request, for documents without links.
     pub(super) fn endpoint_text(&mut self, endpoint: &Endpoint) -> Vec<String> {
         let mut paragraphs = vec![self.summary(endpoint), format!("`{}`", endpoint.key())];
         let (needs, cases) = describe_permissions(endpoint);
@@ -207,8 +209,7 @@ impl Emitter<'_> {
         paragraphs
     }
 
-    /// The documentation of a call where it is described: what it does, how it is written, what it gives, what
-    /// it needs, and which releases have it.
+    /// The documentation of a call: its effect, code, answer, privileges and releases.
     pub(super) fn call_text(&mut self, endpoint: &Endpoint, arguments: &[String]) -> Vec<String> {
         let mut paragraphs = vec![self.summary(endpoint), format!("`{}`", endpoint.key())];
         paragraphs.push(self.example(endpoint));
@@ -266,7 +267,8 @@ impl Emitter<'_> {
     }
 }
 
-/// A sentence that goes on after other words: its first letter is small, unless it begins a name.
+/// A sentence as the continuation of another: its first letter is in lower case, unless it begins a
+/// name.
 pub(super) fn within(sentence: &str) -> String {
     let mut letters = sentence.chars();
     match (letters.next(), letters.next()) {
@@ -278,7 +280,7 @@ pub(super) fn within(sentence: &str) -> String {
     }
 }
 
-/// The unit that a renderer means, unless the words say it already.
+/// The unit of a renderer, unless the text has it already.
 fn unit(renderer: &str, words: &str) -> Option<&'static str> {
     let (sign, text) = match renderer {
         "bytes" => ("byte", "In bytes."),
@@ -292,7 +294,7 @@ fn unit(renderer: &str, words: &str) -> Option<&'static str> {
 }
 
 fn describe_range(facts: &ValueFacts) -> Option<String> {
-    // Bounds beyond any use only say "an integer".
+    // Bounds as wide as the type add nothing.
     let number = |number: &Number| number.to_string();
     match (&facts.minimum, &facts.maximum, facts.max_length) {
         (Some(minimum), Some(maximum), _) => {
@@ -320,9 +322,9 @@ fn bullets(lines: &[String], indent: &str) -> String {
     lines.join("\n")
 }
 
-/// Code for people to read, which is compiled with the documentation.
+/// Example code, which is compiled with the documentation.
 pub(super) fn example_block(code: &str, uses: bool) -> String {
-    // Imports stand before what is hidden around the calls.
+    // Imports come before the hidden lines around the calls.
     let (imports, code): (Vec<&str>, Vec<&str>) =
         (code.trim().lines()).partition(|line| uses && line.starts_with("use "));
     let mut lines = vec!["```no_run".to_owned()];
@@ -344,7 +346,7 @@ pub(super) fn example_block(code: &str, uses: bool) -> String {
     lines.join("\n")
 }
 
-/// What a caller needs, in words: a sentence, and what only some calls need.
+/// The permissions of a caller as text: a sentence for all calls, and those of some calls only.
 fn describe_permissions(endpoint: &Endpoint) -> (String, Vec<String>) {
     let Some(permissions) = &endpoint.permissions else {
         return ("Needs to be `root@pam` itself.".to_owned(), Vec::new());
@@ -375,13 +377,13 @@ fn describe_permissions(endpoint: &Endpoint) -> (String, Vec<String>) {
     (sentence, cases.collect())
 }
 
-/// What every call has to pass, and what only some do.
+/// The checks of every call, and those of some only.
 fn checks(endpoint: &Endpoint) -> (Vec<&Privilege>, Vec<&Privilege>) {
     (endpoint.privileges.iter())
         .partition(|p| p.given.is_empty() && p.when.is_none() && p.rows.is_none())
 }
 
-/// The names of the privileges alone, for a cell of a table; `…` where some calls need more.
+/// The names of the privileges alone, for a table cell; `…` if some calls need more.
 pub(super) fn privileges_in_short(endpoint: &Endpoint) -> String {
     let Some(permissions) = &endpoint.permissions else {
         return "root@pam".to_owned();
@@ -446,7 +448,7 @@ fn check_in_short(check: &Check) -> String {
     }
 }
 
-/// A check that only some calls meet.
+/// A check of some calls only.
 fn describe_case(method: Method, privilege: &Privilege) -> String {
     let need = describe_need(&privilege.check);
     let given: Vec<String> = privilege
@@ -544,7 +546,7 @@ fn describe_check(check: &Check) -> String {
     }
 }
 
-/// Who may change permissions on a path: for some, owning what lies there is enough.
+/// The users who may change permissions on a path: on some paths, privileges on the object suffice.
 fn modifiers(path: &str) -> &'static str {
     match path.split('/').nth(1) {
         _ if path.starts_with('{') => {

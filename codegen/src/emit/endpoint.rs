@@ -13,7 +13,7 @@ use crate::place::Use;
 use crate::privileges::{Need, Privilege};
 
 impl Emitter<'_> {
-    /// A place with its verbs, and the way to it from the place above.
+    /// A path node with its verbs, and the method of the node above that leads to it.
     pub(super) fn place(&mut self, path: &str) -> TokenStream {
         let api = self.api;
         let name = ident(&names::place(path));
@@ -60,7 +60,7 @@ impl Emitter<'_> {
         }
     }
 
-    /// The method of the place above that leads to `path`.
+    /// The method of the path node above that leads to `path`.
     fn way(&self, path: &str) -> TokenStream {
         let name = ident(&names::place(path));
         let (above, segment) = path.rsplit_once('/').unwrap_or(("", path));
@@ -80,7 +80,7 @@ impl Emitter<'_> {
         let about = match placeholder {
             None => doc(&[leads]),
             Some(placeholder) => {
-                // Any endpoint of the path or below it may know what the value is.
+                // Any endpoint of the path or below it may document the value.
                 let uses: Vec<Use> = self
                     .api
                     .endpoints
@@ -114,7 +114,7 @@ impl Emitter<'_> {
                 }
             }
         };
-        // The client is the root as most people meet it.
+        // Most people use the client as the root.
         let shortcut = above.is_empty().then(|| {
             quote! {
                 impl Client {
@@ -173,7 +173,7 @@ impl Emitter<'_> {
                 }
                 paragraphs
             }
-            // There is no type of its own that could tell the rest.
+            // There is no request type that could document the rest.
             false => self.call_text(endpoint, &arguments),
         };
         let aliases = aliased(&match own {
@@ -245,7 +245,7 @@ impl Emitter<'_> {
         }
     }
 
-    /// A line on each argument of the verb.
+    /// A documentation line for each argument of the verb.
     fn arguments(&mut self, endpoint: &Endpoint) -> Vec<String> {
         let required = endpoint
             .parameters
@@ -266,7 +266,7 @@ impl Emitter<'_> {
         lines.collect()
     }
 
-    /// The way to a request whose required parameters are given by their names, one after the other.
+    /// The methods for required parameters that are given by name, one after the other.
     fn stages(&mut self, endpoint: &Endpoint) -> TokenStream {
         if !self.api.is_named(endpoint) {
             return TokenStream::new();
@@ -342,7 +342,7 @@ impl Emitter<'_> {
         }
     }
 
-    /// The request type with its setters, where there are any.
+    /// The request type with its setters, if there are any.
     fn request(&mut self, endpoint: &Endpoint) -> TokenStream {
         if !has_setters(endpoint) {
             return TokenStream::new();
@@ -378,7 +378,7 @@ impl Emitter<'_> {
         }
     }
 
-    /// What takes answers as a whole, and which.
+    /// The traits for accepting answers as a whole, and the answers.
     fn settings(&self, endpoint: &Endpoint) -> Option<(TokenStream, TokenStream)> {
         if endpoint.settings.is_empty() {
             return None;
@@ -401,14 +401,16 @@ impl Emitter<'_> {
             }
         });
         let setters = quote! {
-            /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
-            /// call does not take and from the digest. Parameters set later replace those of the value.
+            /// Sets all members of a value, such as a configuration that was read or made, apart
+            /// from those that this call does not accept and from the digest. Parameters set later
+            /// replace those of the value.
             pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
                 self.0.call.put_settings(of, T::TAKEN);
                 self
             }
 
-            /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+            /// Applies the changes that `diff` or `drift` found, apart from those that this call
+            /// does not accept.
             pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
                 let (all, digest) = (changes.as_slice(), changes.digest());
                 self.0.call.put_changes(all, digest, T::TAKEN);
@@ -418,7 +420,7 @@ impl Emitter<'_> {
         Some((setters, quote!(#(#impls)*)))
     }
 
-    /// What leaves code out that needs an area which may not be there.
+    /// The condition that omits code for an area that may be disabled.
     fn gate(&self, area: &str) -> Option<TokenStream> {
         let area = self
             .overlay
@@ -480,7 +482,7 @@ impl Emitter<'_> {
         }
     }
 
-    /// How a value of the type is passed.
+    /// The form in which a value of the type is passed.
     pub(super) fn input(&self, ty: &Ty, required: bool, how: &str) -> Input {
         let how = ident(how);
         let (of, items, array) = match ty {
@@ -625,14 +627,15 @@ impl Emitter<'_> {
     }
 }
 
-/// How a value is passed: the generic parameter it needs, what it has to be, and what sets it.
+/// The form in which a value is passed: its generic parameter, its bound, and the core function
+/// that sets it.
 pub(super) struct Input {
     pub(super) generic: TokenStream,
     pub(super) bound: TokenStream,
     set: TokenStream,
 }
 
-/// What a parameter or key takes, as data. Formats are those that the library knows.
+/// The accepted values of a parameter or key, as data, with the formats that the library knows.
 pub(super) fn limits(name: &str, ty: &Ty, limits: &Limits) -> Vec<TokenStream> {
     let ty = match ty {
         Ty::Array(of) => of,
@@ -710,7 +713,7 @@ pub(super) fn limits(name: &str, ty: &Ty, limits: &Limits) -> Vec<TokenStream> {
     found
 }
 
-/// The named formats that `value/limits.rs` of the library knows.
+/// The named formats of `value/limits.rs` of the library.
 const FORMATS: &[&str] = &[
     "CIDR",
     "FullRangeCIDR",

@@ -1,4 +1,4 @@
-//! A call as a program writes it, with values the schema accepts.
+//! A call in Rust, with values that the schema accepts.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -13,7 +13,7 @@ use crate::ir::{Endpoint, Returns, Ty};
 use crate::names;
 
 impl Emitter<'_> {
-    /// The shortest form of a call: its path and what it cannot do without.
+    /// The shortest form of a call: its path and its required parameters.
     pub(super) fn example(&self, endpoint: &Endpoint) -> String {
         let Some(facts) = self.releases.get(endpoint.presence.last()) else {
             return String::new();

@@ -1,7 +1,8 @@
-//! The expectations of `tests/e2e`: for every endpoint a request with all parameters set, and
-//! what must arrive; for every answer its shape and a way to look into what was decoded.
+//! The expectations of `tests/e2e`: for every endpoint a request with all parameters set, and its
+//! expected parameters on the wire; for every answer its shape and a function that reads its
+//! decoded values.
 //!
-//! What must arrive is written down from the facts. The crate's own encoding has no part in it.
+//! The expected parameters come from the facts, without the crate's own encoding.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,7 +56,7 @@ pub(crate) fn expectations(
     files
 }
 
-/// A value as Rust and as it must arrive.
+/// A value in Rust, and its expected form on the wire.
 pub(super) struct Sample {
     pub(super) code: TokenStream,
     sent: Sent,
@@ -92,22 +93,22 @@ impl Sent {
 pub(super) struct SampleContext<'a> {
     pub(super) formats: &'a BTreeMap<String, Schemas>,
     pub(super) siblings: &'a Schemas,
-    /// Where to look for what the newest release no longer has.
+    /// The facts of older releases, for values that the newest one lacks.
     pub(super) earlier: &'a [Facts],
     /// The separator of a list in one text.
     pub(super) separator: char,
     /// The value is a key of a property string.
     pub(super) inside: bool,
-    /// The property string, where it is one of its keys.
+    /// The property string, if the value is one of its keys.
     pub(super) owner: &'a str,
     /// The value is part of the path.
     pub(super) path: bool,
-    /// The value is for people: plain and short. Here the types go that it names.
+    /// The value is for people: plain and short. Collects the types that it names.
     pub(super) shown: Option<&'a RefCell<BTreeSet<usize>>>,
 }
 
 impl SampleContext<'_> {
-    /// Of tagged alternatives the one that goes with the tag's sample.
+    /// The tagged alternative that matches the tag's sample.
     fn choose<'s>(&self, schema: &'s Schema) -> &'s Schema {
         let Some(choices) = &schema.one_of else {
             return schema;
@@ -166,7 +167,7 @@ impl Emitter<'_> {
         for endpoint in &self.api.endpoints {
             let facts = &releases[endpoint.presence.last()];
             let context = context(endpoint, releases, &empty);
-            // By a name, so that a further release changes a line and not all of them.
+            // By a constant, so that a new release changes one line and not all of them.
             let release = match endpoint.presence.has(releases.len() - 1) {
                 true => quote!(NEWEST),
                 false => {
@@ -195,7 +196,7 @@ impl Emitter<'_> {
         }
     }
 
-    /// A request with what it cannot do without, its path, and what must arrive of that.
+    /// A request with its required parameters, its path, and the expected parameters on the wire.
     fn begun(
         &self,
         endpoint: &Endpoint,
@@ -305,7 +306,7 @@ impl Emitter<'_> {
         )
     }
 
-    /// The value of a part of the path.
+    /// The value of a path segment.
     pub(super) fn placeholder(
         &self,
         endpoint: &Endpoint,
@@ -316,7 +317,7 @@ impl Emitter<'_> {
         let ty = parameter.map_or(&Ty::Text, |parameter| &parameter.ty);
         let ty = match ty {
             Ty::Vmid | Ty::Integer => ty,
-            // Anything that can be displayed is taken; text is what most people have.
+            // Any displayable value is accepted; text is the most common.
             _ => &Ty::Text,
         };
         match sample::in_path(name) {
@@ -331,8 +332,8 @@ impl Emitter<'_> {
         }
     }
 
-    /// Each answer that a request takes: set as a whole, and by the setters of its members, which shows that both have
-    /// one type.
+    /// Each answer that a request accepts: set as a whole, and by the setters of its members, which
+    /// shows that both have one type.
     fn write_backs(&self, releases: &[Facts]) -> TokenStream {
         let empty = Schemas::new();
         let mut functions = Vec::new();
@@ -552,7 +553,7 @@ impl Emitter<'_> {
                     text = sample::chosen(name, &text);
                 }
                 if context.path {
-                    // No server takes white space in a path.
+                    // No server accepts white space in a path.
                     text.retain(|c| !matches!(c, '/' | ' '));
                 }
                 Sent::one(quote!(#text), text)
@@ -607,7 +608,7 @@ impl Emitter<'_> {
                 .map(|(_, value)| value.clone())
         };
         let mut parts = Vec::new();
-        // The form the server writes: `virtio=MAC` stands for a model and an address.
+        // The server's form: `virtio=MAC` stands for a model and an address.
         for (name, holder, kind) in &string.key_aliases {
             if let (Some(held), Some(of)) = (value(&set, holder), value(&set, kind))
                 && of == *name
@@ -630,7 +631,7 @@ impl Emitter<'_> {
         }
     }
 
-    /// The name of a type where the value stands.
+    /// The name of a type at the place of the value.
     fn home_path(&self, id: usize, context: &SampleContext<'_>) -> TokenStream {
         let Some(used) = context.shown else {
             return self.outside_path(id);
@@ -836,8 +837,8 @@ impl Emitter<'_> {
     }
 }
 
-/// What must arrive for a parameter, and whether the newest release with the endpoint knows it.
-/// Percent-encodes all but the characters RFC 3986 leaves unreserved.
+/// The expected form of a parameter, and whether the newest release with the endpoint knows it.
+/// Percent-encodes all characters except the unreserved ones of RFC 3986.
 fn escape(text: &str) -> String {
     let mut out = String::new();
     for byte in text.bytes() {

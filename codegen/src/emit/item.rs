@@ -55,7 +55,7 @@ impl Emitter<'_> {
             #[non_exhaustive]
             pub enum #name {
                 #(#docs #variants,)*
-                /// Any other value; `as_str` tells which.
+                /// Any other value; `as_str` returns it.
                 UnknownValue(UnknownValue),
             }
             open_enum_impls!(#name { #(#texts #variants),* });
@@ -131,7 +131,7 @@ impl Emitter<'_> {
             },
         };
         let new = quote! {
-            /// Starts a value from what it cannot do without.
+            /// Starts a value from its required keys.
             #[inline]
             #[must_use]
             pub fn new #generics(#(#arguments),*) -> Self {
@@ -176,7 +176,7 @@ impl Emitter<'_> {
             #[non_exhaustive]
             pub struct #name {
                 #(#fields,)*
-                /// Keys that are not declared here, or the whole text where it could not be understood.
+                /// Undeclared keys, or the whole text if it did not parse.
                 pub unknown: UnknownKeys,
             }
             impl #name {
@@ -238,7 +238,8 @@ impl Emitter<'_> {
                             patterns.push(format!("(?:{})", texts.join("|")));
                         }
                     }
-                    // Without the values nothing can be refused; a run of fewer releases may lack them.
+                    // Without the values nothing can be refused; a run of fewer releases may lack
+                    // them.
                     _ => continue,
                 }
             }
@@ -247,7 +248,7 @@ impl Emitter<'_> {
         limits
     }
 
-    /// Rules that concern several keys.
+    /// Rules between keys.
     fn between(&self, string: &PropertyString) -> Vec<TokenStream> {
         let members = string.members.iter();
         let mut found: Vec<TokenStream> = members
@@ -267,7 +268,8 @@ impl Emitter<'_> {
         found
     }
 
-    /// A plain number or flag where that is all a property string needs: `memory(4096)`.
+    /// Conversion from a plain number or flag, if that is a complete property string:
+    /// `memory(4096)`.
     fn plain_value(&self, string: &PropertyString, required: &[&Member]) -> TokenStream {
         let default = string.members.iter().find(|member| {
             Some(&member.name) == string.default_key.as_ref()
@@ -347,7 +349,7 @@ impl Emitter<'_> {
         };
         let about = doc(&[about, self.places(uses)]);
         let mut fields = Vec::new();
-        // In the order of the shape.
+        // In the order of the schema.
         let (mut required, mut optional, mut families) = (Vec::new(), Vec::new(), Vec::new());
         for member in members {
             let wire = &member.name;
@@ -390,7 +392,7 @@ impl Emitter<'_> {
             #[non_exhaustive]
             pub struct #name {
                 #(#fields,)*
-                /// Members that are not declared here, and values that did not fit their field.
+                /// Undeclared members, and values that did not fit their field.
                 pub extra: Extra,
             }
             #building
@@ -398,7 +400,7 @@ impl Emitter<'_> {
         }
     }
 
-    /// Where the first of a family is set, for a value that is its name, such as `scsi0`.
+    /// The setter for a value that is the name of an indexed parameter, such as `scsi0`.
     fn set_by(&self, uses: &[Use], value: &str) -> String {
         let Some(family) = value.strip_suffix('0').filter(|name| !name.is_empty()) else {
             return String::new();
@@ -422,7 +424,7 @@ impl Emitter<'_> {
         }
     }
 
-    /// What the call does whose answer a type is.
+    /// The effect of the call whose answer has this type.
     fn purpose(&self, uses: &[Use]) -> String {
         let at = uses.first().filter(|at| at.fields.is_empty());
         let summary = at.and_then(|at| self.overlay.summary(&at.endpoint()));
@@ -430,14 +432,15 @@ impl Emitter<'_> {
         summary.map_or_else(String::new, |text| format!(", which {}", within(text)))
     }
 
-    /// What makes a value of an answer's type: for tests, and for what is written back.
+    /// The constructors and setters of an answer's type: for tests, and for values that are written
+    /// back.
     fn building(&self, id: ItemId, members: &[Member]) -> TokenStream {
         let name = ident(&self.names.items[id]);
         let required: Vec<&Member> = members.iter().filter(|member| member.required).collect();
         let texts = required
             .iter()
             .filter(|member| self.api.is_text(&member.ty));
-        // Several texts could be mixed up.
+        // Several texts could be confused.
         let by_place = texts.count() < 2 && required.len() <= 3;
         let inputs: Vec<Input> = (required.iter().enumerate())
             .map(|(position, member)| self.input(&member.ty, true, &format!("How{position}")))
@@ -453,7 +456,8 @@ impl Emitter<'_> {
                 }
             },
             (_, false) => quote! {
-                /// A value with nothing set; what always comes in an answer is empty, zero or false.
+                /// A value with nothing set; members that answers always have are empty, zero or
+                /// false.
                 #[inline]
                 #[must_use]
                 #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -472,7 +476,7 @@ impl Emitter<'_> {
                     quote!(set::#set(&mut new.#field, &mut new.extra, #wire, #field);)
                 });
                 quote! {
-                    /// A value of what always comes in an answer.
+                    /// A value with the members that answers always have.
                     #[inline]
                     #[must_use]
                     pub fn new<#(#hows),*>(#(#arguments),*) -> Self {
@@ -485,7 +489,8 @@ impl Emitter<'_> {
         };
         let is_settings = (self.api.endpoints.iter())
             .any(|endpoint| endpoint.settings.iter().any(|settings| settings.item == id));
-        // What is only read has `with`: setters for everything would be a seventh of what the crate costs to check.
+        // Types that are only read have `with`: setters for all of them would be a seventh of the
+        // cost of checking the crate.
         let settable = members.iter().filter(|_| is_settings);
         let setters = settable.map(|member| {
             let (field, ty, wire) = (field(member), self.ty(&member.ty), &member.name);
@@ -523,14 +528,15 @@ impl Emitter<'_> {
         });
         let difference = is_settings.then(|| {
             quote! {
-                /// The changes that turn this into `other`; the digests do not count.
+                /// The changes that turn this into `other`; the digests are ignored.
                 #[must_use]
                 pub fn diff(&self, other: &Self) -> Changes<Self> {
                     settings::diff(self, other)
                 }
 
-                /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be anything, and so
-                /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+                /// The changes that make this hold all settings of `wanted`. Settings and keys of
+                /// property strings that `wanted` leaves out may have any value; secrets are not
+                /// compared, because no server returns them.
                 #[must_use]
                 pub fn drift(&self, wanted: &Self) -> Changes<Self> {
                     settings::drift(self, wanted)
@@ -546,7 +552,7 @@ impl Emitter<'_> {
         }
     }
 
-    /// The one list of an object's members: their names on the wire and their fields.
+    /// The list of an object's members: their names on the wire and their fields.
     fn table(
         &self,
         name: &str,

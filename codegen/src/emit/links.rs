@@ -1,4 +1,4 @@
-//! Where things are documented, and the tables that list every call.
+//! Links into the documentation, and the tables of all calls.
 
 use super::docs::{aliases, privileges_in_short};
 use super::{Emitter, has_setters};
@@ -6,10 +6,10 @@ use crate::ir::{Endpoint, ItemId, Returns, Ty};
 use crate::names;
 use crate::place::Use;
 
-/// How many places a type's page names; some types stand in dozens.
+/// The number of places that a type's page names; some types are used in dozens.
 const PLACES: usize = 8;
 
-/// Up to which index members of a family are names that people search for.
+/// The highest index of an indexed parameter that is a search term.
 const INDEXES: u8 = 3;
 
 impl Emitter<'_> {
@@ -41,7 +41,7 @@ impl Emitter<'_> {
         }
     }
 
-    /// A path that holds in the documentation of the current module.
+    /// A path that is valid in the documentation of the current module.
     fn doc_path(&self, home: &str, name: &str) -> String {
         match home == self.current {
             true => name.to_owned(),
@@ -49,7 +49,7 @@ impl Emitter<'_> {
         }
     }
 
-    /// What awaiting a call gives, in words with links.
+    /// The answer of a call, as text with links.
     pub(super) fn answer_words(&self, returns: &Returns) -> String {
         match returns {
             Returns::Nothing => "`()`".to_owned(),
@@ -71,7 +71,7 @@ impl Emitter<'_> {
         }
     }
 
-    /// The calls that give and take a type.
+    /// The calls that return and accept a type.
     pub(super) fn places(&self, uses: &[Use]) -> String {
         let lines = [(true, "Given by"), (false, "Taken by")];
         let lines = lines.iter().filter_map(|(result, verb)| {
@@ -169,7 +169,7 @@ impl Emitter<'_> {
         format!("{text}{verb}({})", arguments.join(", "))
     }
 
-    /// Names on the wire by which people search for what Rust calls `name`.
+    /// Names on the wire that are search terms for the Rust name `name`.
     pub(super) fn wire_names(&self, path: &str, wire: &str, name: &str) -> Vec<String> {
         match wire.strip_suffix("[n]") {
             Some(family) => {

@@ -35,7 +35,7 @@ const SHARED: &str = "types";
 /// The module that lists all calls.
 const INDEX: &str = "index";
 
-/// Where code stands that is not part of the generated crate.
+/// The home of code outside of the generated crate.
 const OUTSIDE: &str = "";
 
 /// The emitted files.
@@ -59,7 +59,7 @@ pub(crate) struct Emitter<'a> {
     api: &'a Api,
     names: &'a Names,
     overlay: &'a Overlay,
-    /// What the examples take their values from.
+    /// The source of values in examples.
     releases: &'a [Facts],
     item_areas: Vec<String>,
     /// The area being written.
@@ -93,7 +93,7 @@ pub(crate) fn emit(api: &Api, names: &Names, overlay: &Overlay, releases: &[Fact
             #[cfg(feature = #feature)]
             pub mod #module;
         });
-        // The way to a path leads through the areas of the paths above it.
+        // The methods to a path are in the areas of the paths above it.
         let above = area.prefix.rsplit_once('/').map_or("", |(above, _)| above);
         let needs = overlay
             .area(above)
@@ -186,7 +186,8 @@ pub(crate) fn emit(api: &Api, names: &Names, overlay: &Overlay, releases: &[Fact
     }
 }
 
-/// A name that `check` has refused becomes another one: nothing is written then, but what else is wrong is still found.
+/// A name that `check` refused is replaced: nothing is written then, but further problems are
+/// found.
 pub(crate) fn ident(name: &str) -> Ident {
     let name = match names::is_plain(name) {
         true => name,
@@ -244,7 +245,7 @@ impl Emitter<'_> {
         }
     }
 
-    /// The head of an area's module: what it is about, and its calls.
+    /// The head of an area's module: its description, and its calls.
     fn area_text(&mut self, area: &Area) -> Vec<String> {
         area.name.clone_into(&mut self.current);
         let mut lines = vec![area.about.clone(), String::new()];

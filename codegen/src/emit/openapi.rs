@@ -113,7 +113,7 @@ pub(crate) fn openapi(
 struct Writer<'a> {
     emitter: Emitter<'a>,
     release: Option<usize>,
-    /// Items that something refers to and that are not written yet.
+    /// Items that are referred to and not written yet.
     needed: Vec<(usize, bool)>,
     written: BTreeMap<String, Value>,
 }
@@ -147,7 +147,7 @@ impl Writer<'_> {
         } else if !endpoint.allowtoken {
             operation.insert("security".to_owned(), json!([{"ticket": [], "csrf": []}]));
         }
-        // What OpenAPI has no word for, as data: the description says it for people.
+        // Data that OpenAPI has no keyword for; the description has it as text.
         operation.insert("x-privileges".to_owned(), privileges(endpoint));
         if let Returns::Task { optional } = endpoint.returns {
             let kind = if optional { "sometimes" } else { "always" };
@@ -303,14 +303,14 @@ impl Writer<'_> {
         self.emitter.names.items[id].clone()
     }
 
-    /// Everything referred to, and what that refers to.
+    /// All items that are referred to, directly or not.
     fn schemas(&mut self) -> BTreeMap<String, Value> {
         while let Some((id, request)) = self.needed.pop() {
             let name = self.component(id);
             if self.written.contains_key(&name) {
                 continue;
             }
-            // Keeps a type that refers to itself from being written for ever.
+            // Prevents endless recursion of a type that refers to itself.
             self.written.insert(name.clone(), Value::Null);
             let schema = self.item(id, request);
             self.written.insert(name, schema);
@@ -386,7 +386,7 @@ impl Writer<'_> {
         schema
     }
 
-    /// One text on the wire; its keys are described and, for tools of ours, listed.
+    /// One text on the wire; its keys are described and, for tools of this project, listed.
     fn property_string(&mut self, uses: &[Use], string: &PropertyString) -> Value {
         let mut lines = vec!["A property string, `key=value,key=value`:".to_owned()];
         let mut keys = Map::new();
@@ -448,7 +448,7 @@ fn bounds(schema: &mut Value, facts: &ValueFacts) {
     }
 }
 
-/// Whether a default is a value of its own schema; a few stand for "unlimited" or the like and are not.
+/// Whether a default is a value of its own schema; a few mean "unlimited" or the like.
 fn allows(schema: &Value, facts: &ValueFacts, default: &Value) -> bool {
     let bound = |bound: &Option<serde_json::Number>, fits: fn(f64, f64) -> bool| match (
         bound.as_ref().and_then(|bound| bound.as_f64()),
@@ -471,7 +471,8 @@ fn allows(schema: &Value, facts: &ValueFacts, default: &Value) -> bool {
         && bound(&facts.maximum, |value, bound| value <= bound)
 }
 
-/// What a caller needs, spelled as in `schema/`; an empty list where any login is enough, or none is wanted.
+/// The permissions of a caller, in the notation of `schema/`; an empty list if any login suffices,
+/// or none is needed.
 fn privileges(endpoint: &Endpoint) -> Value {
     let Some(permissions) = &endpoint.permissions else {
         return json!([{"root": true}]);

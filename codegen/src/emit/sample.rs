@@ -4,10 +4,10 @@ use serde_json::{Number, Value};
 
 use crate::facts::{Format, Schema, Schemas};
 
-/// Unconstrained text, full of what has a meaning in a form or a path.
+/// Unconstrained text, full of characters with a meaning in a form or a path.
 const FREE: &str = "a b&c=d;e+f%41/ü";
 
-/// Values by the name of a format, its `-list` or `-opt` left out.
+/// Values by the name of a format, without its `-list` or `-opt`.
 const FORMATS: &[(&str, &str)] = &[
     ("CIDR", "192.0.2.0/24"),
     ("CIDRv4", "192.0.2.0/24"),
@@ -104,7 +104,7 @@ const FORMATS: &[(&str, &str)] = &[
     ("urlencoded", "abc%20d"),
 ];
 
-/// Values by the name of a parameter or key, and a piece of its pattern where names alone do not do.
+/// Values by the name of a parameter or key, and a piece of its pattern if the name is not unique.
 const PATTERNS: &[(&str, &str, &str)] = &[
     ("base_dn", "", "dc=example"),
     ("bind_dn", "", "cn=reader"),
@@ -168,7 +168,8 @@ const PATTERNS: &[(&str, &str, &str)] = &[
     ("wwn", "", "0x5000c500a1b2c3d4"),
 ];
 
-/// Values of keys of property strings of which a dump shows no more than their names, by property string and key.
+/// Values of keys of property strings whose schema is missing in the dumps, by property string and
+/// key.
 const KEYS: &[(&str, &str, &str)] = &[
     ("QemuBoot", "legacy", "cdn"),
     ("QemuBoot", "order", "scsi0"),
@@ -212,7 +213,7 @@ pub(super) fn key(owner: &str, name: &str) -> Option<&'static str> {
         .map(|(.., value)| *value)
 }
 
-/// Whether a key of a property string goes with no other key of it, or is for what this string does not describe.
+/// Whether a key of a property string excludes all others, or belongs to another variant of it.
 pub(super) fn left_out(owner: &str, name: &str) -> bool {
     matches!(
         (owner, name),
@@ -222,7 +223,7 @@ pub(super) fn left_out(owner: &str, name: &str) -> bool {
 
 const FINGERPRINT: &str = "AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99";
 
-/// What stands in examples for names that people choose themselves, by the name of a parameter.
+/// Example values of names that people choose, by the name of a parameter.
 const CHOSEN: &[(&str, &str)] = &[
     ("alias", "web"),
     ("bridge", "vmbr0"),
@@ -282,7 +283,7 @@ const CHOSEN: &[(&str, &str)] = &[
     ("zone", "zone1"),
 ];
 
-/// A text for people to read, where the schema leaves the choice to them.
+/// A readable text, if the schema leaves the choice to people.
 pub(super) fn chosen(name: &str, valid: &str) -> String {
     if !["text", "item1"].contains(&valid) {
         return valid.to_owned();
@@ -294,7 +295,7 @@ pub(super) fn chosen(name: &str, valid: &str) -> String {
     )
 }
 
-/// Values of placeholders that the dump says too little about, or that must be more than valid.
+/// Values of placeholders whose schema is too weak, or that must be more than valid.
 pub(super) fn in_path(name: &str) -> Option<&'static str> {
     Some(match name {
         "target" => "pve2",
@@ -315,9 +316,10 @@ pub(super) fn unset(delete: Option<&Schema>, siblings: &Schemas) -> String {
     choice.map_or_else(|| removable(siblings, 1), Clone::clone)
 }
 
-/// A setting that can be removed; others for other numbers.
+/// A setting that can be removed; another one for each number.
 fn removable(siblings: &Schemas, number: usize) -> String {
-    // What is set cannot be removed in the same call; of a family only one member is set.
+    // A setting cannot be set and removed in the same call; of an indexed parameter only one index
+    // is set.
     if siblings.contains_key("net[n]") {
         return format!("net{}", number + 4);
     }
@@ -352,7 +354,7 @@ pub(super) fn number(schema: Option<&Schema>) -> f64 {
     let bound = |number: Option<&Option<Number>>| number?.as_ref()?.as_f64();
     let low = bound(schema.map(|schema| &schema.minimum)).unwrap_or(0.0);
     let high = bound(schema.map(|schema| &schema.maximum)).unwrap_or(f64::INFINITY);
-    // Needs a fraction, so that one that gets lost is noticed.
+    // Needs a fraction, so that its loss would be noticed.
     let middle = low + 0.5;
     if middle <= high { middle } else { high }
 }
@@ -372,7 +374,7 @@ pub(super) fn item(name: &str, schema: Option<&Schema>, siblings: &Schemas) -> S
     }
 }
 
-/// A text; inside of a property string without what has a meaning there.
+/// A text; inside of a property string without the characters that have a meaning there.
 pub(super) fn text(name: &str, schema: Option<&Schema>, inside: bool) -> String {
     let Some(schema) = schema else {
         return "text".to_owned();

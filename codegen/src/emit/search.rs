@@ -1,11 +1,11 @@
-//! The words by which people look for a call: its path, the commands that make it, and what it does to what.
+//! Search terms for a call: its path, its commands, and its action and object.
 
 use super::Emitter;
 use crate::facts::{Check, Method};
 use crate::ir::{Endpoint, ItemKind, Returns, Ty};
 use crate::privileges::Need;
 
-/// What people call making, listing, changing and removing.
+/// Search terms for creating, listing, changing and removing.
 const MAKE: [&str; 3] = ["create", "add", "new"];
 const LIST: [&str; 3] = ["list", "show", "all"];
 const READ: [&str; 3] = ["get", "show", "read"];
@@ -13,7 +13,7 @@ const CHANGE: [&str; 5] = ["update", "change", "edit", "set", "modify"];
 const REMOVE: [&str; 2] = ["delete", "remove"];
 
 impl Emitter<'_> {
-    /// Texts in words, without the path.
+    /// Search terms as text, without the path.
     pub(super) fn phrases(&self, endpoint: &Endpoint) -> Vec<String> {
         let key = endpoint.key();
         let mut texts = Texts::default();
@@ -27,7 +27,7 @@ impl Emitter<'_> {
             return texts.0;
         }
         let alone = self.calls_at(&endpoint.path) == 1;
-        // The thing itself, the list it stands in, or what lies below it: the nearest one with a name.
+        // The object itself, its list, or what is below it: the nearest one with a name.
         let mut path = endpoint.path.as_str();
         for (position, name) in self.overlay.objects_in(path).iter().enumerate() {
             if endpoint.method == Method::Get {
@@ -47,7 +47,7 @@ impl Emitter<'_> {
             let names = self.overlay.objects_at(path);
             if !names.is_empty() {
                 let rest = &endpoint.path[path.len()..];
-                // Nobody asks for what is there now by that word.
+                // Nobody searches for the current state by that word.
                 let rest = rest.strip_suffix("/current").unwrap_or(rest);
                 for (position, name) in names.iter().enumerate() {
                     match rest.is_empty() {
@@ -70,7 +70,7 @@ impl Emitter<'_> {
         texts.0
     }
 
-    /// All texts by which rustdoc's search finds a call; it wants the whole text.
+    /// All texts by which rustdoc's search finds a call; it matches the whole text.
     pub(super) fn searched(&self, endpoint: &Endpoint) -> Vec<String> {
         let mut texts = Texts::default();
         texts.add(endpoint.key());
@@ -90,7 +90,7 @@ impl Emitter<'_> {
             Method::Delete => "delete",
         };
         texts.add(format!("pvesh {shell} {}", endpoint.path));
-        // These are arguments, not methods that could be found themselves.
+        // These are arguments, not methods that the search would find.
         for parameter in endpoint.parameters.iter().filter(|p| p.required) {
             texts.add(parameter.name.clone());
         }
@@ -104,7 +104,7 @@ impl Emitter<'_> {
         for privilege in endpoint.privileges.iter().filter(always) {
             in_need(&privilege.check, &mut privileges);
         }
-        // Of those who may read, one who may do more is not looked for.
+        // For reading, several privileges would be alternatives, and nobody searches for them.
         if endpoint.method != Method::Get || privileges.len() == 1 {
             for privilege in privileges {
                 texts.add(privilege);
@@ -137,7 +137,7 @@ impl Emitter<'_> {
     }
 }
 
-/// Verbs for the list that things of a kind stand in.
+/// Verbs for the list of objects of a kind.
 fn listed(method: Method) -> &'static [&'static str] {
     match method {
         Method::Get => &LIST,
@@ -153,7 +153,7 @@ struct Texts(Vec<String>);
 
 impl Texts {
     fn add(&mut self, text: String) {
-        // The search ignores case and underscores; rustdoc refuses quotes, and blanks around.
+        // The search ignores case and underscores; rustdoc refuses quotes and surrounding blanks.
         let fold = |text: &str| text.replace('_', "").to_lowercase();
         let known = self.0.iter().any(|known| fold(known) == fold(&text));
         let refused = text.contains(['\'', '"']) || text.trim() != text;
@@ -174,7 +174,7 @@ impl Texts {
         }
     }
 
-    /// `start vm`, `vm start`; with the verb where a path has several calls.
+    /// `start vm`, `vm start`; with the verb if a path has several calls.
     fn below(&mut self, method: Method, alone: bool, name: &str, rest: &str) {
         let words = |segment: &str| segment.replace(['-', '_'], " ");
         let literal = |segment: &&str| !segment.is_empty() && !segment.starts_with('{');

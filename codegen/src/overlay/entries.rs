@@ -1,4 +1,4 @@
-//! The entries of the overlay, whichever file they stand in.
+//! The entries of the overlay, from any file.
 
 use std::collections::BTreeMap;
 
@@ -19,58 +19,60 @@ pub(super) struct Entries {
     pub(super) property_strings: Map<Map<String>>,
     /// Path prefix, then field, to the type name of an enum.
     pub(super) enums: Map<Map<String>>,
-    /// Path prefix, then indexed family, to its highest index.
+    /// Path prefix, then indexed parameter, to its highest index.
     pub(super) families: Map<Map<u8>>,
-    /// Type name to a place where the item stands.
+    /// Type name to a place of the item.
     pub(super) items: Map<String>,
-    /// Wire name to field name, where the usual rule gives a poor one.
+    /// Wire name to field name, if the usual rule gives a poor one.
     pub(super) names: Map<String>,
     /// Endpoint or path, then wire name, to field name: there and below only.
     pub(super) named: Map<Map<String>>,
-    /// Endpoint, then what a parameter is called since some release, to what it was called before.
+    /// Endpoint, then the new name of a parameter, to its old name.
     pub(super) renamed: Map<Map<String>>,
-    /// Enum text to variant name, likewise.
+    /// Enum text to variant name, for the same reason.
     pub(super) variants: Map<String>,
-    /// Objects that hold others of their kind, with the member that does.
+    /// Objects that contain objects of their own kind, with the member that does.
     pub(super) recursive: Map<String>,
     /// Endpoint to the order of its required parameters; the others follow by name.
     pub(super) argument_order: Map<Vec<String>>,
     pub(super) tasks: Vec<String>,
     pub(super) optional_tasks: Vec<String>,
     pub(super) values: Values,
-    /// String results that name no task, each with what they are.
+    /// String results that are not tasks, with their meaning.
     pub(super) texts: Map<String>,
     pub(super) bytes: Map<String>,
     pub(super) secrets: Secrets,
     pub(super) area: Vec<Area>,
     /// Answers that stay open, with the reason.
     pub(super) open: Map<String>,
-    /// Calls of which the dump says all that is checked, with the handler's place.
+    /// Calls whose checks the dump declares completely, with the handler's line.
     pub(super) declared: Map<String>,
-    /// Checks of handlers, each with what it is called in messages.
+    /// Checks of handlers, each with its name in messages.
     pub(super) privilege: Vec<(String, Privilege)>,
-    /// Members that always come, with the reason; `None`: the dumps are believed.
+    /// Members that always come, with the reason; `None`: the dumps are trusted.
     pub(super) required: Option<Map<String>>,
-    /// Objects that hold the word `deleted` for a setting that is to go, each with its source.
+    /// Objects that hold the word `deleted` for a setting that will be removed, each with its
+    /// source.
     pub(super) pending: Map<String>,
     pub(super) list: Vec<ListFact>,
-    /// Texts that stay texts, and may hold several values all the same.
+    /// Texts that stay texts, although they may hold several values.
     pub(super) text: Vec<ListFact>,
     pub(super) rule: Vec<Rule>,
-    /// Request to the paths whose answers it takes, besides those that its own path tells.
+    /// Request to the paths whose answers it accepts, apart from those that follow from its own
+    /// path.
     pub(super) takes: Map<Vec<String>>,
-    /// Requests about something else than what their path answers, and parameters that are something else than what the
-    /// answer calls so, as `POST /path?name`, with what they are.
+    /// Requests that do not match the answer of their path, and parameters that do not match the
+    /// member of that name, as `POST /path?name`, with their meaning.
     pub(super) apart: Map<String>,
     /// Summaries of calls.
     pub(super) endpoints: Map<String>,
-    /// Endpoint to other words by which people look for it.
+    /// Endpoint to further search terms.
     pub(super) aliases: Map<Vec<String>>,
-    /// Endpoint to commands of Proxmox VE's own programs that make it.
+    /// Endpoint to commands of Proxmox VE's own programs that make the call.
     pub(super) commands: Map<Vec<String>>,
-    /// Path to what people call the thing there.
+    /// Path to the usual names of the object there.
     pub(super) objects: Map<Vec<String>>,
-    /// Endpoint to code that shows it in use.
+    /// Endpoint to example code.
     pub(super) examples: Map<String>,
     /// Documentation of fields, by scope.
     pub(super) words: Map<Map<String>>,
@@ -107,7 +109,7 @@ struct File {
     public: SecretEntries,
     area: Vec<Area>,
     open: Map<String>,
-    /// Members that answers hold and nobody declares; read by `recorded`, which sees answers.
+    /// Undeclared members of answers; read by `recorded`, which sees answers.
     members: Map<String>,
     declared: Map<String>,
     privilege: Vec<Privilege>,
@@ -126,7 +128,8 @@ struct File {
     patch: Vec<Patch>,
 }
 
-/// An entry of `fields`: the name of a field wherever it stands, or what the fields of a scope mean.
+/// An entry of `fields`: the name of a field in any place, or the documentation of the fields of a
+/// scope.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum Field {
@@ -134,7 +137,8 @@ enum Field {
     Words(Map<String>),
 }
 
-/// What values are that the dumps show as plain integers or texts: names wherever they stand, and places.
+/// Types of values that the dumps show as plain integers or texts: names in any place, and single
+/// places.
 #[derive(Debug, Default)]
 pub(super) struct Values {
     pub(super) byte_counts: Vec<String>,
@@ -142,7 +146,7 @@ pub(super) struct Values {
     pub(super) volume_ids: Vec<String>,
 }
 
-/// Which values are never printed.
+/// The values that are never printed.
 #[derive(Debug, Default)]
 pub(super) struct Secrets {
     /// Parts of a name that make it look like a secret's, in lower case.
@@ -151,7 +155,7 @@ pub(super) struct Secrets {
     pub(super) public: SecretEntries,
 }
 
-/// Names wherever they stand, and single places as `POST /path#field`, each with what stands there.
+/// Names in any place, and single places as `POST /path#field`, each with its meaning.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct SecretEntries {
@@ -167,7 +171,7 @@ pub(crate) struct Area {
     pub(crate) prefix: String,
     /// One line for the module's documentation.
     pub(crate) about: String,
-    /// Compiled whatever features are chosen.
+    /// Compiled with any choice of features.
     #[serde(default)]
     pub(crate) always: bool,
 }
@@ -176,7 +180,7 @@ pub(crate) struct Area {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Patch {
-    /// How the entry is called in messages.
+    /// The name of the entry in messages.
     #[serde(skip)]
     pub(super) entry: String,
     pub(super) at: Vec<String>,
@@ -184,29 +188,30 @@ pub(super) struct Patch {
     pub(super) replace: Option<toml::Table>,
     pub(super) set: Option<toml::Table>,
     pub(super) add: Option<toml::Table>,
-    /// The endpoint whose schema at the same place is taken, after all other patches.
+    /// The endpoint whose schema at the same place is copied, after all other patches.
     pub(super) copy: Option<String>,
     /// The place there, if it is another one; only with `copy`.
     pub(super) from: Option<String>,
-    /// What the copy has besides; only with `copy`.
+    /// Additional members of the copy; only with `copy`.
     pub(super) with: Option<toml::Table>,
-    /// What is not copied; only with `copy`.
+    /// Members that are not copied; only with `copy`.
     #[serde(default)]
     pub(super) without: Vec<String>,
     pub(super) since: Option<String>,
     pub(super) until: Option<String>,
-    /// For the reader of the file; required, so that no fact comes from nowhere.
+    /// For readers of the file; required, so that every fact has a source.
     #[expect(dead_code)]
     source: String,
     #[expect(dead_code)]
     reason: String,
 }
 
-/// What the server wants of keys of a property string beyond their schemas; one of its parts is set.
+/// A constraint of the server on keys of a property string beyond their schemas; one of its parts
+/// is set.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Rule {
-    /// How the entry is called in messages.
+    /// The name of the entry in messages.
     #[serde(skip)]
     pub(super) entry: String,
     #[serde(rename = "type")]
@@ -222,28 +227,28 @@ pub(crate) struct Rule {
     pub(crate) format: Option<String>,
     pub(crate) minimum: Option<i64>,
     pub(crate) maximum: Option<i64>,
-    /// The parameter whose values are taken besides, as `POST /path?name`.
+    /// The parameter whose values are accepted, too, as `POST /path?name`.
     pub(crate) or_values_of: Option<String>,
-    /// For the reader of the file; required, so that no fact comes from nowhere.
+    /// For readers of the file; required, so that every fact has a source.
     #[expect(dead_code)]
     source: String,
 }
 
-/// How a text with several values is taken apart.
+/// The separators of a text with several values.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListFact {
     pub(super) at: Vec<String>,
     pub(super) split: Split,
-    /// The dumps do not say that it is a list.
+    /// The dumps do not mark it as a list.
     #[serde(default)]
     pub(super) untold: bool,
-    /// For the reader of the file; required, so that no fact comes from nowhere.
+    /// For readers of the file; required, so that every fact has a source.
     #[expect(dead_code)]
     source: String,
 }
 
-/// How a list in one text is taken apart on the server.
+/// The way in which the server splits a list in one text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Split {
@@ -257,7 +262,7 @@ pub(crate) enum Split {
 }
 
 impl Split {
-    /// What is written between the items.
+    /// The separator for writing.
     pub(crate) fn separator(self) -> char {
         match self {
             Self::Any | Self::Comma => ',',

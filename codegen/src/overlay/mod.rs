@@ -1,6 +1,6 @@
 //! Corrections and additions to the dumps, written by hand in `schema/<product>/overlay`.
 //!
-//! Every entry has to matter: one that matches nothing is a problem that fails the run.
+//! Every entry must have an effect: one that matches nothing is a problem that fails the run.
 
 mod entries;
 mod notes;
@@ -38,7 +38,8 @@ pub(crate) enum StringResult {
     Text,
 }
 
-/// Whether a text of any kind can stand there. What an object or a property string holds is decided member by member.
+/// Whether a text can occur at that place. The members of objects and property strings are checked
+/// one by one.
 fn holds_text(node: &Node) -> bool {
     match &node.kind {
         Kind::String | Kind::Any => true,
@@ -47,10 +48,10 @@ fn holds_text(node: &Node) -> bool {
     }
 }
 
-/// The entries of all files in one table, for programs that need a few of them as they stand.
+/// The entries of all files in one table, for programs that need a few of them unchanged.
 ///
 /// # Errors
-/// Which file cannot be read.
+/// The name of a file that cannot be read.
 pub fn merged(files: &BTreeMap<String, String>) -> Result<toml::Table, String> {
     let mut all = toml::Table::new();
     for (file, text) in files {
@@ -87,12 +88,13 @@ impl Overlay {
         self.notes.problem(problem);
     }
 
-    /// Records that an entry does not fit the schema, which is no problem where releases are left out.
+    /// Records that an entry does not match the schema, which is not a problem if releases are
+    /// omitted.
     pub(crate) fn mismatch(&self, problem: String) {
         self.notes.mismatch(problem);
     }
 
-    /// The files that cannot be read, if there are any; what else is found then follows from that.
+    /// The files that cannot be read, if there are any; other problems may follow from that.
     pub(crate) fn unreadable(&self) -> Vec<String> {
         match self.notes.is_unreadable() {
             true => self.notes.problems(),
@@ -105,17 +107,18 @@ impl Overlay {
         self.notes.problems()
     }
 
-    /// Ends the run: all problems, unused entries among them.
+    /// Ends the run: all problems, including unused entries.
     pub(crate) fn finish(&self) -> Vec<String> {
         self.notes.finish()
     }
 
-    /// The entries that were of use for an endpoint so far, and where they stand.
+    /// The entries with an effect on an endpoint so far, and their locations.
     pub(crate) fn used_for(&self, endpoint: &str) -> Vec<(String, Location)> {
         self.notes.used_for(endpoint)
     }
 
-    /// Applies the patches to the facts of every release. Those that copy come last, since what they copy may be patched.
+    /// Applies the patches to the facts of every release. Copies come last, since their sources may
+    /// be patched.
     pub(crate) fn patch(&self, releases: &mut [Facts]) {
         let (copies, others): (Vec<_>, Vec<_>) =
             (self.entries.patch.iter()).partition(|patch| patch.copy.is_some());
@@ -124,7 +127,7 @@ impl Overlay {
         }
     }
 
-    /// Gives parameters that were renamed the name that callers know, in every release.
+    /// Gives renamed parameters the name that callers know, in every release.
     pub(crate) fn rename(&self, releases: &mut [Facts]) {
         for (endpoint, names) in &self.entries.renamed {
             for (new, old) in names {
@@ -161,7 +164,7 @@ impl Overlay {
         order
     }
 
-    /// The paths whose answers a request takes, besides those that its own path tells.
+    /// The paths whose answers a request accepts, apart from those that follow from its own path.
     pub(crate) fn settings_of(&self, endpoint: &str) -> &[String] {
         let Some(paths) = self.entries.takes.get(endpoint) else {
             return &[];
@@ -170,8 +173,8 @@ impl Overlay {
         paths
     }
 
-    /// Whether a request, or a parameter as `PUT /path?name`, is about something else than what the answer calls so; or a
-    /// member of one answer, as `GET /path#name`, than what requests call so.
+    /// Whether a request, or a parameter as `PUT /path?name`, does not match the answer of that
+    /// name; or a member of one answer, as `GET /path#name`, does not match the requests.
     pub(crate) fn is_apart(&self, place: &str) -> bool {
         let found = self.entries.apart.contains_key(place);
         if found {
@@ -205,8 +208,8 @@ impl Overlay {
         }
     }
 
-    /// Whether a value must not be printed. A single place is decided before its name; a name that looks like a
-    /// secret's has to be decided, unless its values are numbers or listed ones.
+    /// Whether a value must not be printed. An entry for a place precedes one for a name. A name
+    /// that looks like a secret's must be decided, unless its values are numbers or enumerated.
     pub(crate) fn is_secret(&self, at: &Use, node: &Node) -> bool {
         let (key, endpoint) = (at.key(), at.endpoint());
         let Secrets {
@@ -261,8 +264,8 @@ impl Overlay {
         found
     }
 
-    /// By the name of its format, or else by where it stands. Both may be given, because older releases have
-    /// spelt out in place what later ones name.
+    /// By the name of its format, or else by its place. Both may be given, because older releases
+    /// spell out formats that later ones name.
     pub(crate) fn property_string_name(&self, at: &Use, node: &Node) -> Option<String> {
         let by_format = node
             .format
@@ -311,7 +314,7 @@ impl Overlay {
         None
     }
 
-    /// What the server wants of the keys of a property string beyond their schemas.
+    /// The server's constraints on the keys of a property string beyond their schemas.
     pub(crate) fn rules(&self, name: &str) -> impl Iterator<Item = &Rule> {
         let own = (self.entries.rule.iter()).filter(move |rule| rule.ty == name);
         own.inspect(|rule| self.mark(rule.entry.clone(), ""))
@@ -332,7 +335,7 @@ impl Overlay {
         self.is_listed(&self.entries.values.volume_ids, "volume_ids", at)
     }
 
-    /// Whether a place is among those that are given by name, or by path and name.
+    /// Whether a place is listed, by name or by path and name.
     fn is_listed(&self, listed: &[String], section: &str, at: &Use) -> bool {
         let Some(leaf) = at.fields.last() else {
             return false;
@@ -351,22 +354,22 @@ impl Overlay {
         !found.is_empty()
     }
 
-    /// How the list in one text at this place is split.
+    /// The split of the list in one text at this place.
     pub(crate) fn list(&self, at: &Use) -> Option<Split> {
         self.split(&self.entries.list, "list", at, |_| true)
     }
 
-    /// How a list in one text is split that the dumps show as a plain text.
+    /// The split of a list in one text that the dumps show as a plain text.
     pub(crate) fn untold_list(&self, at: &Use) -> Option<Split> {
         self.split(&self.entries.list, "list", at, |fact| fact.untold)
     }
 
-    /// How several values are separated in a text that is no list.
+    /// The separators of several values in a text that is not a list.
     pub(crate) fn several(&self, at: &Use) -> Option<Split> {
         self.split(&self.entries.text, "text", at, |_| true)
     }
 
-    /// The entry whose place is the nearest.
+    /// The entry with the nearest place.
     fn split(
         &self,
         facts: &[ListFact],
@@ -377,7 +380,7 @@ impl Overlay {
         let leaf = at.fields.last()?;
         let exact = at.key();
         let key = at.owner.as_ref().map(|owner| format!("{owner}.{leaf}"));
-        // Keys of a property string are named by its type: they are the same wherever it stands.
+        // Keys of a property string are named by its type: they are the same in any place.
         let around = key.is_none().then(|| prefixes(&at.path));
         let around = around.into_iter().flatten();
         let around = around.map(|prefix| format!("{prefix}?{leaf}"));
@@ -398,7 +401,7 @@ impl Overlay {
         Some(name.clone())
     }
 
-    /// The name that the overlay gives an item.
+    /// The overlay's name of an item.
     pub(crate) fn item_name(&self, uses: &[Use]) -> Option<&str> {
         let (name, _) = (self.entries.items.iter())
             .find(|(_, place)| uses.iter().any(|at| at.key() == **place))?;
@@ -414,7 +417,7 @@ impl Overlay {
         Some(name)
     }
 
-    /// The name that a parameter or a field has at this place and below.
+    /// The name of a parameter or a field at this place and below.
     pub(crate) fn name_at(&self, at: &Use) -> Option<String> {
         let leaf = at.fields.last()?;
         let endpoint = at.endpoint();
@@ -427,7 +430,7 @@ impl Overlay {
         Some(name.clone())
     }
 
-    /// The member of an object that holds further objects of its kind.
+    /// The member of an object that contains further objects of its kind.
     pub(crate) fn recursion(&self, at: &Use) -> Option<&str> {
         let key = at.key();
         let member = self.entries.recursive.get(&key)?;
@@ -458,15 +461,15 @@ impl Overlay {
         Some(area)
     }
 
-    /// Why an endpoint's result stays open, where the overlay says so.
+    /// The reason why an endpoint's result stays open, if the overlay has one.
     pub(crate) fn open(&self, endpoint: &str) -> Option<&str> {
         let reason = self.entries.open.get(endpoint)?;
         self.mark(format!("open {endpoint}"), endpoint);
         Some(reason)
     }
 
-    /// What the handler of an endpoint checks beside what the dump declares. `parameters` are the
-    /// names of its parameters.
+    /// The handler's checks of an endpoint beyond those of the dump. `parameters` are the names of
+    /// its parameters.
     pub(crate) fn privileges<'a>(
         &'a self,
         endpoint: &str,
@@ -494,7 +497,7 @@ impl Overlay {
             .collect()
     }
 
-    /// Whether somebody looked that a member which the dumps require always comes.
+    /// Whether the overlay has a reason that a member which the dumps require always comes.
     pub(crate) fn is_vouched_for(&self, at: &Use) -> bool {
         let Some(required) = &self.entries.required else {
             return true;
@@ -517,7 +520,7 @@ impl Overlay {
         true
     }
 
-    /// Whether the dump's rule for an endpoint is known to be the whole of it.
+    /// Whether the dump's rule for an endpoint is known to be complete.
     pub(crate) fn is_declared(&self, endpoint: &str) -> bool {
         let found = self.entries.declared.contains_key(endpoint);
         if found {
@@ -526,7 +529,7 @@ impl Overlay {
         found
     }
 
-    /// Words other than those of the path by which people look for a call.
+    /// Search terms for a call, other than those of the path.
     pub(crate) fn aliases(&self, endpoint: &str) -> &[String] {
         let Some(aliases) = self.entries.aliases.get(endpoint) else {
             return &[];
@@ -544,7 +547,7 @@ impl Overlay {
         commands
     }
 
-    /// What people call the thing at a path.
+    /// The usual names of the object at a path.
     pub(crate) fn objects_at(&self, path: &str) -> &[String] {
         let Some(names) = self.entries.objects.get(path) else {
             return &[];
@@ -553,7 +556,7 @@ impl Overlay {
         names
     }
 
-    /// What people call the things in the list at a path.
+    /// The usual names of the objects in the list at a path.
     pub(crate) fn objects_in(&self, path: &str) -> &[String] {
         let mut items = self.entries.objects.iter().filter(|(item, _)| {
             item.rsplit_once('/')
@@ -578,7 +581,8 @@ impl Overlay {
         Some(text)
     }
 
-    /// What a field means: the nearest scope wins, and in it the longest matching suffix.
+    /// The documentation of a field: the nearest scope takes precedence, and in it the longest
+    /// matching suffix.
     pub(crate) fn meaning(&self, at: &Use) -> Option<&str> {
         let endpoint = at.endpoint();
         for scope in std::iter::once(endpoint.as_str()).chain(prefixes(&at.path)) {

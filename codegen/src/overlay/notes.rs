@@ -1,11 +1,11 @@
-//! Diagnostics of the overlay: which entries were of use and for what, and problems.
+//! Diagnostics of the overlay: used entries and their effects, and problems.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 
 use toml::de::{DeTable, DeValue};
 
-/// Where an entry stands.
+/// The location of an entry.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Location {
     /// Below the overlay's folder.
@@ -18,12 +18,12 @@ pub(crate) struct Location {
 pub(super) struct Notes {
     /// Not all releases take part, so an entry may match nothing.
     partial: bool,
-    /// Every entry that has to be of use.
+    /// Every entry that must have an effect.
     entries: BTreeMap<String, Location>,
-    /// Entries that were of use, with the endpoints or paths they were of use for.
+    /// Used entries, with their endpoints or paths.
     used: RefCell<BTreeMap<String, BTreeSet<String>>>,
     problems: RefCell<Vec<String>>,
-    /// Some of the problems are files that cannot be read, so whatever else is found follows from that.
+    /// Some of the problems are files that cannot be read, so others may follow from that.
     unreadable: Cell<bool>,
 }
 
@@ -61,7 +61,7 @@ impl Notes {
         }
     }
 
-    /// Notes that an entry was of use for an endpoint or a path; `place` is empty where no single one is meant.
+    /// Records an entry as used for an endpoint or a path; `place` is empty without a single one.
     pub(super) fn mark(&self, entry: String, place: &str) {
         let mut used = self.used.borrow_mut();
         let places = used.entry(entry).or_default();
@@ -88,7 +88,7 @@ impl Notes {
         problems
     }
 
-    /// The entries that were of use for an endpoint, by where they stand.
+    /// The entries with an effect on an endpoint, by location.
     pub(super) fn used_for(&self, endpoint: &str) -> Vec<(String, Location)> {
         let path = endpoint.split_once(' ').map_or(endpoint, |(_, path)| path);
         let used = self.used.borrow();
@@ -103,7 +103,7 @@ impl Notes {
         found
     }
 
-    /// Notes where the entries of a file stand.
+    /// Records the locations of the entries of a file.
     pub(super) fn locate(&mut self, file: &str, text: &str) {
         let Ok(document) = DeTable::parse(text) else {
             return;
@@ -188,7 +188,7 @@ impl Notes {
     }
 }
 
-/// An entry without the file it stands in.
+/// An entry without the name of its file.
 fn bare<'a>(entry: &'a str, file: &str) -> &'a str {
     let rest = entry.strip_prefix(file);
     rest.and_then(|rest| rest.strip_prefix(": "))

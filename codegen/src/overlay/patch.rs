@@ -5,7 +5,7 @@ use super::notes::Notes;
 use crate::facts::{Additional, Endpoint, Facts, Format, Release, Schema};
 use crate::facts_json;
 
-/// Applies a patch to the facts of every release it is for.
+/// Applies a patch to the facts of every release in its range.
 pub(super) fn apply(patch: &Patch, releases: &mut [Facts], notes: &Notes) {
     if let Err(problem) = correct(patch, releases, notes) {
         notes.problem(format!(
@@ -126,7 +126,7 @@ fn method_of<'f>(facts: &'f mut Facts, at: &str) -> Result<Option<&'f mut Endpoi
     Ok((facts.endpoints.get_mut(path)).and_then(|methods| methods.get_mut(&method)))
 }
 
-/// What stands at a pointer that leads to a result, an element or a member of it, or to a parameter.
+/// The schema at a pointer to a result, an element or a member of it, or a parameter.
 fn schema_at(endpoint: &Endpoint, pointer: &str) -> Option<Schema> {
     let mut tokens = pointer.strip_prefix('/')?.split('/');
     let name = |token: &str| token.replace("~1", "/").replace("~0", "~");
@@ -162,7 +162,7 @@ impl How {
     }
 }
 
-/// Changes the schema at `pointer`; false when the release has no such place.
+/// Changes the schema at `pointer`; false if the release has no such place.
 fn change(
     endpoint: &mut Endpoint,
     pointer: &str,

@@ -5,20 +5,21 @@ use crate::facts::{Facts, Method, Release};
 /// A parameter that is sent by another name since some release.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Renamed {
-    /// What it was called before, and is for callers.
+    /// Its previous name, which callers use.
     pub(crate) old: String,
     pub(crate) new: String,
-    /// The first release that calls it so.
+    /// The first release with the new name.
     pub(crate) since: Release,
 }
 
 pub(super) enum Problem {
-    /// No release has it, or none that calls it otherwise.
+    /// No release has it, or none has another name for it.
     Nothing,
     Wrong(String),
 }
 
-/// Calls a parameter `old` in every release that calls it `new`. The releases are in order, oldest first.
+/// Names a parameter `old` in every release that names it `new`. The releases are in order, oldest
+/// first.
 pub(super) fn apply(
     endpoint: &str,
     old: &str,

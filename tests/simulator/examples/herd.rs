@@ -1,7 +1,7 @@
-//! How the simulator bears a large cluster: time to start, time of lists, memory of the process.
+//! The simulator with a large cluster: time to start, time of lists, memory of the process.
 //!
-//! `cargo run --release -p proxmox-simulator --example herd -- 10000` prints the figures, and fails where a list takes
-//! over a second or the process over 200 MB.
+//! `cargo run --release -p proxmox-simulator --example herd -- 10000` prints the figures, and fails
+//! if a list takes over a second or the process over 200 MB.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -94,7 +94,7 @@ fn get(pve: &Simulator, path: &str) -> Result<usize, Failure> {
     )?;
     let mut answer = Vec::new();
     if let Err(error) = stream.read_to_end(&mut answer) {
-        // Some ends of a connection come without a goodbye.
+        // Some connections end without the end of TLS.
         if error.kind() != std::io::ErrorKind::UnexpectedEof {
             return Err(error.into());
         }
@@ -106,7 +106,7 @@ fn get(pve: &Simulator, path: &str) -> Result<usize, Failure> {
     Ok(answer.len())
 }
 
-/// Resident memory of this process now and at its highest, in MB, where the system tells.
+/// Resident memory of this process now and at its peak, in MB, if the system reports it.
 fn memory() -> Result<Option<(u64, u64)>, Failure> {
     if !cfg!(target_os = "linux") {
         return Ok(None);

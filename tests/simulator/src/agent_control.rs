@@ -1,4 +1,4 @@
-//! The inside of a machine in the hands of a test.
+//! Control over the inside of a virtual machine, for tests.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use crate::state::guest::Kind;
 
 /// The guest agent of one virtual machine, made by [`crate::Simulator::guest_agent`].
 ///
-/// A client reaches it when the machine runs, its `agent` option is set and its system has come up. It knows some
-/// programs: `true`, `false`, `echo`, `cat`, `tee`, `ls`, `test`, `mkdir`, `rm`, `mv`, `base64`, `sleep`, `date`,
-/// `uname`, `hostname`, `whoami`, `id`, and `sh -c` for scripts of one line. Where the machine does not exist, changes are
-/// ignored.
+/// A client reaches it while the machine runs, its `agent` option is set and its system has booted.
+/// It has some programs: `true`, `false`, `echo`, `cat`, `tee`, `ls`, `test`, `mkdir`, `rm`, `mv`,
+/// `base64`, `sleep`, `date`, `uname`, `hostname`, `whoami`, `id`, and `sh -c` for scripts of one
+/// line. For a machine that does not exist, changes are ignored.
 #[derive(Clone)]
 pub struct GuestAgent {
     app: Arc<App>,
@@ -25,15 +25,15 @@ impl GuestAgent {
         Self { app, vmid }
     }
 
-    /// Says what a program does when it is run with a command line that starts with these words. The longest such start
-    /// decides, and what is said last; what is said here comes before what the machine knows by itself.
+    /// Sets the result of a program whose command line starts with these words. The longest
+    /// matching start applies, and of equal ones the last; it precedes the machine's own programs.
     pub fn command(&self, words: &[&str], output: CommandOutput) -> &Self {
         let words = words.iter().map(|word| (*word).to_owned()).collect();
         self.change(|inside| inside.script(words, output));
         self
     }
 
-    /// Puts a file there, whether or not there is a directory for it.
+    /// Writes a file, whether or not its directory exists.
     pub fn write_file(&self, path: &str, content: impl Into<Vec<u8>>) -> &Self {
         let content = Arc::new(content.into());
         self.change(|inside| {
@@ -42,7 +42,7 @@ impl GuestAgent {
         self
     }
 
-    /// What is in a file; `None` without that file, or without that machine.
+    /// The content of a file; `None` if the file or the machine does not exist.
     #[must_use]
     pub fn read_file(&self, path: &str) -> Option<Vec<u8>> {
         let mut content = None;
@@ -50,7 +50,8 @@ impl GuestAgent {
         content
     }
 
-    /// Makes the agent fall silent, as one that hangs or is not installed, or answer again.
+    /// Stops the agent from answering, like one that hangs or is not installed, or lets it answer
+    /// again.
     pub fn set_answering(&self, answering: bool) -> &Self {
         self.change(|inside| inside.silent = !answering);
         self

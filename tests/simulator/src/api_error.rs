@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-/// What an API method answers instead of data.
+/// A refusal of an API method.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ApiError {
     pub(crate) status: u16,
-    /// Ends with a newline where the real text does.
+    /// Ends with a newline if the real text does.
     pub(crate) message: String,
     pub(crate) errors: BTreeMap<String, String>,
-    /// Raised with a status of its own rather than a plain `die`; extjs shows that status as a string.
+    /// Raised with a status instead of a plain `die`; extjs shows that status as a string.
     pub(crate) raised: bool,
 }
 
@@ -48,7 +48,7 @@ impl ApiError {
         Self::parameters(BTreeMap::from([(name.to_owned(), text.into())]))
     }
 
-    /// A privilege that is missing; some handlers do not say which.
+    /// A missing privilege; some handlers do not name it.
     pub(crate) fn permission(text: &str) -> Self {
         if text.is_empty() {
             return Self::raise(403, "Permission check failed");

@@ -1,4 +1,4 @@
-//! What a simulator is made of before it starts.
+//! Settings of a simulator before it starts.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -106,7 +106,7 @@ impl Builder {
         self
     }
 
-    /// Adds a node. The first one is the node that is talked to; without any there is `pve1`.
+    /// Adds a node. The first one is the node that clients connect to; the default is `pve1`.
     #[must_use]
     pub fn node(mut self, name: impl Into<String>) -> Self {
         self.nodes.push((name.into(), true));
@@ -120,8 +120,8 @@ impl Builder {
         self
     }
 
-    /// Adds a storage present on every node, or replaces the one of that name. `local` (a directory with ISO images,
-    /// templates and backups) and `local-lvm` (disks) are always there.
+    /// Adds a storage on every node, or replaces the one of that name. `local` (a directory with
+    /// ISO images, templates and backups) and `local-lvm` (disks) always exist.
     #[must_use]
     pub fn storage(
         mut self,
@@ -180,8 +180,8 @@ impl Builder {
         self
     }
 
-    /// Adds so many guests, one in four a container and half of them running, spread over the nodes added before, with
-    /// the lowest ids that are free.
+    /// Adds this many guests, one in four a container and half of them running, distributed over
+    /// the nodes added before, with the lowest free numbers.
     #[must_use]
     pub fn many_guests(mut self, guests: u32) -> Self {
         let nodes: Vec<String> = match self.nodes.is_empty() {
@@ -227,21 +227,21 @@ impl Builder {
         self
     }
 
-    /// Puts a file at an address that nodes can download it from; its checksum is that of these bytes. A disk that is
-    /// imported from a qcow2 image has the size that the image's header says.
+    /// Makes a file available for download by nodes; its checksum is that of these bytes. A disk
+    /// imported from a qcow2 image has the size in the image's header.
     #[must_use]
     pub fn web_file(mut self, url: impl Into<String>, content: impl Into<Vec<u8>>) -> Self {
         self.web.push((url.into(), content.into()));
         self
     }
 
-    /// Puts an OCI image into the registry that nodes pull from, as `docker.io/library/nginx:1.29`.
+    /// Adds an OCI image to the registry from which nodes pull, as `docker.io/library/nginx:1.29`.
     #[must_use]
     pub fn oci_image(self, reference: &str) -> Self {
         self.web_file(format!("oci:{reference}"), vec![0; 1 << 16])
     }
 
-    /// Makes a guest added before run from the start.
+    /// Starts a guest added before.
     #[must_use]
     pub fn running(mut self, vmid: u32) -> Self {
         for guest in self.guests.iter_mut().filter(|guest| guest.vmid == vmid) {
@@ -250,7 +250,7 @@ impl Builder {
         self
     }
 
-    /// Puts a file into a virtual machine added before, for its guest agent to read.
+    /// Adds a file to a virtual machine added before, for its guest agent to read.
     #[must_use]
     pub fn guest_file(mut self, vmid: u32, path: &str, content: impl Into<Vec<u8>>) -> Self {
         if let Some(guest) = self.guests.iter_mut().find(|guest| guest.vmid == vmid) {
@@ -259,7 +259,8 @@ impl Builder {
         self
     }
 
-    /// Says what a program does in a virtual machine added before; see [`GuestAgent::command`](crate::agent_control::GuestAgent::command).
+    /// Sets the result of a program in a virtual machine added before; see
+    /// [`GuestAgent::command`](crate::agent_control::GuestAgent::command).
     #[must_use]
     pub fn guest_command(mut self, vmid: u32, words: &[&str], output: CommandOutput) -> Self {
         if let Some(guest) = self.guests.iter_mut().find(|guest| guest.vmid == vmid) {
@@ -269,8 +270,8 @@ impl Builder {
         self
     }
 
-    /// Gives a user, or a token named `user@realm!name`, a role at a path and below it. Users without any rule of their
-    /// own are administrators.
+    /// Gives a user, or a token named `user@realm!name`, a role at a path and below it. Users
+    /// without a rule are administrators.
     #[must_use]
     pub fn acl(mut self, path: &str, who: &str, role: &str) -> Self {
         self.rules.push(Rule {
@@ -287,7 +288,7 @@ impl Builder {
         self
     }
 
-    /// Makes a token's privileges its own: without a rule of its own it may do nothing.
+    /// Separates a token's privileges from its user's: without a rule of its own it has none.
     #[must_use]
     pub fn separate_token(mut self, id: &str) -> Self {
         if let Some((userid, name)) = id.split_once('!')
@@ -298,7 +299,7 @@ impl Builder {
         self
     }
 
-    /// Adds a user with a password, or changes the password of one.
+    /// Adds a user with a password, or changes the password of an existing one.
     #[must_use]
     pub fn user(mut self, userid: impl Into<String>, password: impl Into<String>) -> Self {
         let user = self.edit(userid.into());
@@ -306,14 +307,15 @@ impl Builder {
         self
     }
 
-    /// Keeps a user from logging in.
+    /// Disables the login of a user.
     #[must_use]
     pub fn disabled_user(mut self, userid: impl Into<String>) -> Self {
         self.edit(userid.into()).enabled = false;
         self
     }
 
-    /// Makes a user give a second factor at login: the challenge is answered by `totp:` and this code.
+    /// Requires a second factor at the login of a user: the challenge is answered by `totp:` and
+    /// this code.
     #[must_use]
     pub fn second_factor(mut self, userid: impl Into<String>, code: impl Into<String>) -> Self {
         self.edit(userid.into()).totp = Some(code.into());
@@ -358,8 +360,8 @@ impl Builder {
         self
     }
 
-    /// How long simulated durations take: 1 is as long as on a real server, 0 no time at all. It applies to tasks and to
-    /// the three seconds before a 401. The default is 0.05.
+    /// The factor for simulated durations: 1 is as long as on a real server, 0 is no time. It
+    /// applies to tasks and to the three seconds before a 401. The default is 0.05.
     #[must_use]
     pub fn time_factor(mut self, factor: f64) -> Self {
         self.factor = if factor.is_finite() {
@@ -370,29 +372,30 @@ impl Builder {
         self
     }
 
-    /// When an idle connection is closed; five seconds, as the real server does, unless set.
+    /// The time after which an idle connection is closed; five seconds by default, as on the real
+    /// server.
     #[must_use]
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.idle = timeout;
         self
     }
 
-    /// The clock that ticket ages and task progress are measured by.
+    /// The clock for the age of tickets and the progress of tasks.
     #[must_use]
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
     }
 
-    /// Makes other MAC addresses and UUIDs.
+    /// The seed of MAC addresses and UUIDs.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
     }
 
-    /// Starts from the state [`Simulator::snapshot`] wrote, instead of the nodes, storages, guests and users set here.
-    /// Times in it are moved so that what was some time ago then is as long ago now.
+    /// Starts from a state of [`Simulator::snapshot`], instead of the nodes, storages, guests and
+    /// users set here. Its times are moved, so that their distance from now stays the same.
     #[must_use]
     pub fn restore(mut self, state: impl Into<String>) -> Self {
         self.state = Some(state.into());
@@ -410,8 +413,8 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// The release is unknown, its schema cannot be read, a guest's settings make no guest, the state to restore is
-    /// none, or the address cannot be listened on.
+    /// The release is unknown, its schema cannot be read, the settings of a guest or the state are
+    /// invalid, or the address is not available.
     pub async fn start(mut self) -> Result<Simulator, Error> {
         if self.nodes.is_empty() {
             self.nodes.push(("pve1".into(), true));
@@ -474,7 +477,7 @@ impl Builder {
     ///
     /// # Panics
     ///
-    /// When called from asynchronous code, where [`Builder::start`] is the one to use.
+    /// In asynchronous code; use [`Builder::start`] there.
     pub fn start_blocking(self) -> Result<Simulator, Error> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)

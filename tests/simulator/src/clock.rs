@@ -1,4 +1,4 @@
-//! The time the simulator lives in.
+//! The simulated time.
 
 use std::fmt;
 use std::sync::Arc;

@@ -11,17 +11,17 @@ use tokio::time::timeout;
 
 use crate::tunnel::{Tunnel, TunnelEnd};
 
-/// Longest frame the real server takes.
+/// The longest frame that the real server accepts.
 const MAX_FRAME: u64 = 128 << 10;
 
-/// How long a terminal waits for the line with user and ticket.
+/// The time in which a terminal expects the line with user and ticket.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
 const WIDTH: u16 = 64;
 
 const HEIGHT: u16 = 48;
 
-/// What is at the other end of a console.
+/// The kind of a console.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Screen {
     /// A terminal behind the xterm.js protocol.
@@ -32,13 +32,13 @@ pub(crate) enum Screen {
     Tunnel,
 }
 
-/// A console somebody was given a ticket for.
+/// A console with an issued ticket.
 #[derive(Clone, Debug)]
 pub(crate) struct Console {
     pub(crate) port: u16,
-    /// Access path it belongs to, `/vms/100` or `/nodes/pve1`.
+    /// Its access path, `/vms/100` or `/nodes/pve1`.
     pub(crate) path: String,
-    /// Full id of who asked for it.
+    /// The full id of the user who asked for it.
     pub(crate) user: String,
     pub(crate) ticket: String,
     pub(crate) password: Option<String>,
@@ -46,7 +46,7 @@ pub(crate) struct Console {
     pub(crate) screen: Screen,
     /// Name shown in the prompt.
     pub(crate) host: String,
-    /// Nothing is there, as for a guest that is off.
+    /// Nothing answers, as for a guest that is off.
     pub(crate) dead: bool,
     pub(crate) issued: Duration,
     /// Open connections.
@@ -54,7 +54,7 @@ pub(crate) struct Console {
 }
 
 impl Console {
-    /// Whether a text is this console's ticket, with or without the password in front.
+    /// Whether a text is this console's ticket, with or without the password before it.
     pub(crate) fn takes(&self, ticket: &str) -> bool {
         ticket == self.ticket
             || self.password.as_ref().is_some_and(|password| {
@@ -140,7 +140,7 @@ struct Outlet {
 }
 
 impl Outlet {
-    /// `false` when the connection is at its end.
+    /// `false` at the end of the connection.
     async fn send<S>(&mut self, stream: &mut BufReader<S>, data: &[u8]) -> bool
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -186,7 +186,7 @@ enum Frame {
 #[derive(Debug, PartialEq)]
 enum Broken {
     Closed,
-    /// Fragmented, unmasked, too long or of a kind nobody knows.
+    /// Fragmented, unmasked, too long or of an unknown kind.
     Stuck,
 }
 
@@ -261,7 +261,7 @@ impl<'a> Backend<'a> {
         }
     }
 
-    /// Takes what the client sent; `false` ends the connection.
+    /// Reads input of the client; `false` ends the connection.
     fn take(&mut self, data: &[u8]) -> bool {
         match self {
             Self::Terminal(terminal) => terminal.take(data),
@@ -279,11 +279,11 @@ impl<'a> Backend<'a> {
     }
 }
 
-/// The terminal protocol and a shell that knows a handful of words.
+/// The terminal protocol and a shell with a few commands.
 struct Terminal<'a> {
     console: &'a Console,
     logged_in: bool,
-    /// Bytes that make no whole message yet.
+    /// Bytes of an incomplete message.
     input: Vec<u8>,
     line: Vec<u8>,
     size: (u32, u32),
@@ -413,7 +413,7 @@ enum Message {
 enum Parsed {
     More,
     Bad,
-    /// Bytes it took, and what it says.
+    /// The length of a message, and the message.
     Message(usize, Message),
 }
 
@@ -476,7 +476,7 @@ enum Stage {
     Running,
 }
 
-/// A VNC server without a password that shows black.
+/// A VNC server without a password that shows a black screen.
 struct Display<'a> {
     host: &'a str,
     input: Vec<u8>,
@@ -510,7 +510,7 @@ impl Display<'_> {
                     self.stage = Stage::Running;
                 }
                 Stage::Running => {
-                    // A full update is asked for by kind 3 with the incremental flag unset.
+                    // A client requests a full update by kind 3 with the incremental flag unset.
                     if message.starts_with(&[3, 0]) {
                         self.update();
                     }
@@ -520,7 +520,7 @@ impl Display<'_> {
         true
     }
 
-    /// Length of the next message; 0 for one nobody knows.
+    /// The length of the next message; 0 for an unknown one.
     fn wanted(&self) -> Option<usize> {
         let byte = |at: usize| self.input.get(at).copied().map(usize::from);
         match self.stage {

@@ -11,7 +11,7 @@ pub(crate) enum Credentials {
 }
 
 impl Credentials {
-    /// The cookie wins over the `Authorization` header, a ticket there over a token.
+    /// The cookie takes precedence over the `Authorization` header, a ticket there over a token.
     pub(crate) fn of(head: &Head) -> Self {
         let cookie = head.header("cookie").unwrap_or("");
         let authorization = head.header("authorization").unwrap_or("");

@@ -1,6 +1,6 @@
-//! What describes the API to people and programs: where every server has it, the dump of the played release, written from its
-//! facts; and at addresses that a real server does not have, the explorer at `/api-explorer/` and the OpenAPI document of the
-//! played release at `/api2/json/openapi.json`.
+//! Documents about the API: at the address of every server, the dump of the played release, written
+//! from its facts; and at addresses that a real server does not have, the explorer at
+//! `/api-explorer/` and the OpenAPI document of the played release at `/api2/json/openapi.json`.
 
 use std::sync::LazyLock;
 
@@ -34,7 +34,7 @@ static EXPLORER: LazyLock<Result<String, String>> = LazyLock::new(|| {
     site::page(&catalog, None)
 });
 
-/// The document at a path, which nobody has to log in for; the first time takes as long as generating it.
+/// The document at a path, without a login; the first request takes as long as generating it.
 pub(crate) fn answer(path: &str, release: Release) -> Option<Response> {
     let (kind, text) = match path {
         "/api-explorer" => {

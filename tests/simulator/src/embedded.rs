@@ -1,11 +1,11 @@
-//! The files of `schema/pve`, and the entries of the overlay that the generator reads, too.
+//! The files of `schema/pve`, and the overlay entries that the simulator shares with the generator.
 
 use std::sync::LazyLock;
 
 /// All of `schema/pve`, by path below it.
 pub(crate) const SCHEMA: &[(&str, &str)] = &include!(concat!(env!("OUT_DIR"), "/schema.rs"));
 
-/// What the generator is told beyond the dumps. As there, an entry may stand in any file.
+/// The overlay's files. As in the generator, an entry may be in any file.
 static OVERLAY: LazyLock<Vec<toml::Table>> = LazyLock::new(|| {
     let files = crate::embedded::SCHEMA.iter();
     let files = files.filter(|(name, _)| name.starts_with("overlay/") && name.ends_with(".toml"));

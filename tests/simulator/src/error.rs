@@ -1,8 +1,8 @@
-//! Why a simulator could not be made.
+//! Errors of starting a simulator.
 
 use std::fmt;
 
-/// Why a simulator could not be made.
+/// The reason why a simulator could not be started.
 #[derive(Debug)]
 pub struct Error(String);
 

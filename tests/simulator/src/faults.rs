@@ -1,4 +1,4 @@
-//! Failures on demand.
+//! Injected faults.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,24 +6,25 @@ use std::time::Duration;
 
 use crate::error::Error;
 
-/// What goes wrong with a request.
+/// A fault for a request.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Fault {
     /// The call is not made; the answer has this status and text, as reason phrase and as message.
     Status(u16, String),
-    /// The request waits this long before it goes on, to another fault or to its proper answer. Not scaled by the time
-    /// factor.
+    /// The request waits this long before it continues with another fault or its normal answer. Not
+    /// scaled by the time factor.
     Latency(Duration),
     /// The connection closes after the request was read; the call is not made.
     Drop,
     /// The call is made, then the connection closes without an answer.
     DropAnswer,
-    /// The connection closes after so many bytes of the request's body; the call is not made.
+    /// The connection closes after this many bytes of the request's body; the call is not made.
     DropBody(usize),
-    /// The call is not made and nothing is answered for as long as the client stays.
+    /// The call is not made and no answer is sent until the client disconnects.
     Hang,
-    /// The call is made and the answer promises its whole length, but ends after so many bytes of the body.
+    /// The call is made and the answer announces its whole length, but ends after this many bytes
+    /// of the body.
     Truncate(usize),
     /// `595 Connection refused`: the node that should answer cannot be reached. The call is not made.
     NodeDown,
@@ -31,13 +32,13 @@ pub enum Fault {
     Timeout,
     /// The call is made; the task it starts changes nothing and ends with this error.
     TaskFails(String),
-    /// The call is made; the task it starts does its work and ends with so many warnings.
+    /// The call is made; the task it starts succeeds with this many warnings.
     TaskWarns(u32),
-    /// A console connection breaks after the server sent so many bytes through it.
+    /// A console connection breaks after the server sent this many bytes through it.
     BreakConsole(usize),
 }
 
-/// What a task that was started under a fault comes to.
+/// The result of a task that was started under a fault.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum TaskFault {
     Fail(String),
@@ -50,7 +51,7 @@ struct Rule {
     method: Option<String>,
     path: Vec<String>,
     skip: u32,
-    /// `None` is for ever.
+    /// `None` is unlimited.
     left: Option<u32>,
     hits: u32,
     fault: Fault,
@@ -60,7 +61,7 @@ struct Rule {
 struct Rules {
     list: Vec<Rule>,
     last_id: u64,
-    /// Hits of rules that were used up or taken away.
+    /// Hits of rules that were used up or removed.
     past: Vec<(u64, u32)>,
 }
 
@@ -68,7 +69,7 @@ struct Rules {
 #[derive(Clone, Default)]
 pub struct Faults(Arc<Mutex<Rules>>);
 
-/// What is to happen to one request.
+/// The faults of one request.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct MatchedFaults {
     pub(crate) latency: Duration,
@@ -76,12 +77,13 @@ pub(crate) struct MatchedFaults {
 }
 
 impl Faults {
-    /// Begins a fault for requests of a method and a path.
+    /// Starts a fault for requests of a method and a path.
     ///
-    /// The method is `GET`, `POST`, `PUT`, `DELETE` or `*`. The path is that below `/api2/json`, the same for every
-    /// format; a segment that is `*` or in braces stands for any one segment, `**` at the end for any number of them:
-    /// `/nodes/*/qemu`, `/nodes/{node}/qemu/{vmid}/config`, `/cluster/**`. Requests that are refused before they are
-    /// routed, such as those without a valid login, meet no fault.
+    /// The method is `GET`, `POST`, `PUT`, `DELETE` or `*`. The path is relative to `/api2/json`,
+    /// and the same for every format; a segment `*` or in braces matches any one segment, `**` at
+    /// the end any number of them: `/nodes/*/qemu`, `/nodes/{node}/qemu/{vmid}/config`,
+    /// `/cluster/**`. Faults do not apply to requests that are refused before they are routed, such
+    /// as those without a valid login.
     pub fn on(&self, method: &str, path: &str) -> NewFault {
         NewFault {
             faults: self.clone(),
@@ -104,7 +106,7 @@ impl Faults {
     ///
     /// # Errors
     ///
-    /// The text has another form.
+    /// The text does not have this form.
     pub fn add(&self, text: &str) -> Result<FaultHandle, Error> {
         let wrong = |what: &str| Error::new(format!("fault {text:?}: {what}"));
         let (times, rest) = match text.split_once("x ") {
@@ -128,7 +130,7 @@ impl Faults {
         Ok(new.respond(fault))
     }
 
-    /// Takes every fault away.
+    /// Removes all faults.
     pub fn clear(&self) {
         let mut rules = self.lock();
         let gone: Vec<(u64, u32)> = rules.list.drain(..).map(|r| (r.id, r.hits)).collect();
@@ -139,7 +141,7 @@ impl Faults {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Uses up what applies to a request.
+    /// Counts the matching faults of a request.
     pub(crate) fn meet(&self, method: &str, segments: &[String]) -> MatchedFaults {
         let mut verdict = MatchedFaults::default();
         let mut rules = self.lock();
@@ -251,7 +253,7 @@ impl std::str::FromStr for Fault {
     }
 }
 
-/// A fault in the making; see [`Faults::on`].
+/// An incomplete fault; see [`Faults::on`].
 #[derive(Debug)]
 #[must_use = "a fault begins with respond()"]
 pub struct NewFault {
@@ -263,19 +265,20 @@ pub struct NewFault {
 }
 
 impl NewFault {
-    /// How many requests meet it; without this, every one.
+    /// The number of requests that it applies to; by default all.
     pub fn times(mut self, times: u32) -> Self {
         self.times = Some(times);
         self
     }
 
-    /// Lets so many requests pass first.
+    /// Skips this many requests first.
     pub fn skip(mut self, requests: u32) -> Self {
         self.skip = requests;
         self
     }
 
-    /// Puts the fault in force. Where several apply to a request, the one added first does; latencies add up.
+    /// Activates the fault. If several match a request, the one added first applies; latencies add
+    /// up.
     pub fn respond(self, fault: Fault) -> FaultHandle {
         let mut rules = self.faults.lock();
         rules.last_id += 1;
@@ -297,7 +300,7 @@ impl NewFault {
     }
 }
 
-/// A fault in force. Dropping the handle leaves it there.
+/// An active fault. Dropping the handle keeps it active.
 #[derive(Clone, Debug)]
 pub struct FaultHandle {
     faults: Faults,
@@ -305,7 +308,7 @@ pub struct FaultHandle {
 }
 
 impl FaultHandle {
-    /// How many requests met it so far.
+    /// The number of requests that it applied to so far.
     #[must_use]
     pub fn hits(&self) -> u32 {
         let rules = self.faults.lock();
@@ -320,7 +323,7 @@ impl FaultHandle {
             .unwrap_or(0)
     }
 
-    /// Takes it away.
+    /// Removes the fault.
     pub fn remove(&self) {
         let mut rules = self.faults.lock();
         if let Some(at) = rules.list.iter().position(|rule| rule.id == self.id) {

@@ -1,8 +1,9 @@
 //! The HTTP/1.x server.
 //!
-//! pveproxy is its own small line-based server, and what makes it different from others (free reason phrases, two
-//! `Connection` headers, answers without a length, silence on oversized headers) is what a client has to cope with.
-//! A general-purpose HTTP library would hide or repair most of it, so this is written on the socket.
+//! pveproxy is a small line-based server, and clients have to handle its differences from other
+//! servers (free reason phrases, two `Connection` headers, answers without a length, silence on
+//! oversized headers). A general-purpose HTTP library would hide or repair most of them, so this
+//! reads and writes the socket itself.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use crate::clock::http_date;
 use crate::console::Console;
 use crate::text::latin1;
 
-/// The empty line after them counts, and fewer than 64 lines may come.
+/// Fewer than 64 lines may come, including the empty one after them.
 const MAX_FIELDS: usize = 62;
 
 const MAX_HEADER_BYTES: usize = 8192;
@@ -64,14 +65,14 @@ pub(crate) struct Response {
     pub(crate) headers: Vec<(&'static str, String)>,
     /// `None` sends neither body nor `Content-Length`.
     pub(crate) body: Option<Vec<u8>>,
-    /// Came through the privileged daemon, whose own `Connection` header is passed on.
+    /// Answered by the privileged daemon, whose own `Connection` header is passed on.
     pub(crate) from_daemon: bool,
     pub(crate) close: bool,
-    /// Held back like every refused login.
+    /// Delayed like every refused login.
     pub(crate) delayed: bool,
     /// Nothing is sent and the connection is left to time out.
     pub(crate) silent: bool,
-    /// Where the connection leads if it is upgraded.
+    /// The console of an upgraded connection.
     pub(crate) console: Option<Box<Console>>,
 }
 
@@ -107,9 +108,9 @@ impl Response {
 
 pub(crate) enum ReadHead {
     Head(Head),
-    /// Nothing more comes.
+    /// The connection is closed.
     Closed,
-    /// Too many or too long headers: the real server just stops answering.
+    /// Too many or too long headers: the real server stops answering.
     Silence,
     Bad(Response),
 }
@@ -227,7 +228,7 @@ fn trimmed(line: &[u8]) -> &[u8] {
     line.strip_suffix(b"\r").unwrap_or(line)
 }
 
-/// `None` when the reason phrase holds what the real server fails to write.
+/// `None` if the real server could not write the reason phrase.
 pub(crate) fn encode(
     mut response: Response,
     head: Option<&Head>,

@@ -1,11 +1,11 @@
-//! Indexed parameters such as `net0`, and how far their indices go.
+//! Indexed parameters such as `net0`, and their highest indexes.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use crate::embedded::section;
 
-/// Highest index of each indexed family, such as `net` for `net0` to `net31`.
+/// The highest index of each indexed parameter, such as `net` for `net0` to `net31`.
 pub(crate) static FAMILIES: LazyLock<BTreeMap<String, u32>> = LazyLock::new(|| {
     section("families")
         .flat_map(toml::Table::values)
@@ -18,7 +18,7 @@ pub(crate) static FAMILIES: LazyLock<BTreeMap<String, u32>> = LazyLock::new(|| {
         .collect()
 });
 
-/// `net12` as `("net", 12)`, where `net12` is a member of an indexed family.
+/// `net12` as `("net", 12)`, if `net12` is an indexed parameter.
 pub(crate) fn split_index(name: &str) -> Option<(&str, u32)> {
     let family = name.trim_end_matches(|c: char| c.is_ascii_digit());
     let digits = &name[family.len()..];

@@ -1,8 +1,9 @@
 //! A Proxmox VE to develop and test against: the HTTP API on loopback TLS, in this process.
 //!
-//! It speaks as pveproxy does on the wire (reason phrases, error bodies, the five-second idle close), checks every
-//! request against the schema of the release it plays, answers every endpoint of that release, and keeps state for the
-//! everyday path: nodes, storages, virtual machines, containers, snapshots and tasks that take time.
+//! It behaves like pveproxy on the wire (reason phrases, error bodies, closing after five idle
+//! seconds), checks every request against the schema of its release, answers every endpoint of that
+//! release, and keeps the state of nodes, storages, virtual machines, containers, snapshots and
+//! tasks.
 //!
 //! ```
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -96,7 +97,7 @@ pub struct Simulator {
     /// Dropping it ends the open connections.
     _stop: watch::Sender<()>,
     server: JoinHandle<()>,
-    /// Where it runs if it was started without one.
+    /// Its own runtime, if it was started without one.
     runtime: Option<Runtime>,
 }
 
@@ -113,13 +114,13 @@ impl Simulator {
         format!("https://{}", self.address)
     }
 
-    /// Where it listens.
+    /// The listening address.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Where SPICE viewers find their proxy; the real one has port 3128.
+    /// The address of the SPICE proxy; the real one has port 3128.
     #[must_use]
     pub fn spice_address(&self) -> SocketAddr {
         self.spice_address
@@ -143,30 +144,32 @@ impl Simulator {
         &self.release
     }
 
-    /// What was asked so far, in the order it was answered; the oldest are forgotten after some ten thousand.
+    /// The requests so far, in the order of their answers; beyond some ten thousand the oldest are
+    /// dropped.
     #[must_use]
     pub fn requests(&self) -> Vec<RecordedRequest> {
         self.app.recorded().iter().cloned().collect()
     }
 
-    /// Forgets what was asked so far.
+    /// Forgets the requests so far.
     pub fn clear_requests(&self) {
         self.app.recorded().clear();
     }
 
-    /// The whole state as JSON: nodes, storages, guests, tasks, users, configuration. It holds passwords and token
-    /// secrets. Tasks that have not ended come back as interrupted, and what they had prepared is undone.
+    /// The whole state as JSON: nodes, storages, guests, tasks, users, configuration. It holds
+    /// passwords and token secrets. After a restore, running tasks are interrupted and their
+    /// preparations undone.
     #[must_use]
     pub fn snapshot(&self) -> String {
         snapshot::save(&self.app.world(), &self.release)
     }
 
-    /// Goes back to a state that [`Simulator::snapshot`] wrote, of this simulator or of another. Running tasks are
-    /// interrupted; tickets stay good as far as their users still exist.
+    /// Restores a state of [`Simulator::snapshot`], of this simulator or of another. Running tasks
+    /// are interrupted; tickets stay valid if their users still exist.
     ///
     /// # Errors
     ///
-    /// The text is no such state; nothing has changed then.
+    /// The text is not a valid state; nothing has changed then.
     pub fn restore(&self, state: &str) -> Result<(), Error> {
         self.app
             .restore(state)
@@ -192,13 +195,13 @@ impl Simulator {
         self.app.faults().clone()
     }
 
-    /// The clock it lives by.
+    /// The clock of the simulator.
     #[must_use]
     pub fn clock(&self) -> Clock {
         self.app.clock().clone()
     }
 
-    /// Takes a node out of reach, or brings it back. Unknown names are ignored.
+    /// Makes a node unreachable, or reachable again. Unknown names are ignored.
     pub fn set_online(&self, node: &str, online: bool) {
         for known in &mut self.app.world().nodes {
             if known.name == node {
@@ -207,19 +210,19 @@ impl Simulator {
         }
     }
 
-    /// What the self-assessment of a node's disk says from now on, as `PASSED` or `FAILED`; pools with a disk that does not
-    /// pass are degraded. Unknown names are ignored.
+    /// Sets the result of the self-assessment of a node's disk, as `PASSED` or `FAILED`; pools with
+    /// a disk that does not pass are degraded. Unknown names are ignored.
     pub fn set_disk_health(&self, node: &str, device: &str, health: &str) {
         self.app.world().set_disk_health(node, device, health);
     }
 
-    /// The guest agent of a virtual machine: its files, and what programs do there.
+    /// The guest agent of a virtual machine, to set its files and the results of programs.
     #[must_use]
     pub fn guest_agent(&self, vmid: u32) -> GuestAgent {
         GuestAgent::new(Arc::clone(&self.app), vmid)
     }
 
-    /// Locks a guest the way a running backup would, or unlocks it. Unknown ids are ignored.
+    /// Locks a guest as a running backup would, or unlocks it. Unknown numbers are ignored.
     pub fn set_lock(&self, vmid: u32, lock: Option<&str>) {
         if let Some(guest) = self.app.world().guests.get_mut(&vmid) {
             guest.lock = lock.map(str::to_owned);
@@ -245,7 +248,7 @@ impl Drop for Simulator {
     }
 }
 
-/// Takes connections; those without TLS are of SPICE viewers.
+/// Accepts connections; those without TLS come from SPICE viewers.
 pub(crate) async fn accept(
     listener: TcpListener,
     acceptor: Option<TlsAcceptor>,
@@ -254,7 +257,7 @@ pub(crate) async fn accept(
 ) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
-            // Out of file descriptors, most likely; give connections time to end.
+            // Probably out of file descriptors; give connections time to end.
             tokio::time::sleep(Duration::from_millis(10)).await;
             continue;
         };
@@ -268,7 +271,7 @@ pub(crate) async fn accept(
             };
             tokio::select! {
                 () = served => {}
-                // Only fails, and that when the simulator is gone.
+                // Fails only if the simulator is gone.
                 _ = stopped.changed() => {}
             }
         });

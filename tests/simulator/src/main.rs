@@ -21,19 +21,19 @@ struct Options {
     /// Name of a node; may be given several times.
     #[arg(long = "node", default_value = "pve1")]
     nodes: Vec<String>,
-    /// How long tasks take, compared with a real server.
+    /// Factor for the duration of tasks, compared with a real server.
     #[arg(long, default_value_t = 1.0)]
     time_factor: f64,
-    /// Makes other MAC addresses, UUIDs and sizes.
+    /// Seed of MAC addresses, UUIDs and sizes.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Password of root@pam.
     #[arg(long, default_value = ROOT_PASSWORD)]
     password: String,
-    /// How many guests there are at the start, one in four a container, spread over the nodes.
+    /// Number of guests at the start, one in four a container, distributed over the nodes.
     #[arg(long, default_value_t = 0)]
     guests: u32,
-    /// Start from the state in this file if it exists, and write it there at the end.
+    /// Start from the state in this file if it exists, and write the state to it at the end.
     #[arg(long)]
     state: Option<std::path::PathBuf>,
     /// A fault to inject, `[TIMESx ]METHOD PATH KIND[:ARGUMENT]`, such as `2x GET /nodes status:500:broken`; may be given
@@ -96,7 +96,7 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Waits for Ctrl-C, or for the polite signal to end where there is one.
+/// Waits for Ctrl-C, or for SIGTERM where it exists.
 async fn stopped() -> std::io::Result<()> {
     #[cfg(unix)]
     {

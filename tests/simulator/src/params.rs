@@ -9,7 +9,7 @@ use serde_json::Value;
 pub(crate) enum Param {
     Text(String),
     List(Vec<Param>),
-    /// An object in a JSON body; no parameter takes one.
+    /// An object in a JSON body; no parameter accepts one.
     Map,
 }
 
@@ -21,7 +21,7 @@ impl Param {
         }
     }
 
-    /// What the recorder keeps.
+    /// The form for recorded requests.
     pub(crate) fn to_json(&self) -> Value {
         match self {
             Self::Text(text) => Value::from(text.as_str()),
@@ -43,7 +43,7 @@ pub(crate) enum Repeated {
 
 /// Decodes a query string or a form body.
 ///
-/// Pairs end at `&` or `;`, a value ends at a second raw `=`, and a key without `=` is no parameter at all.
+/// Pairs end at `&` or `;`, a value ends at a second raw `=`, and a key without `=` is ignored.
 pub(crate) fn form(input: &[u8], repeated: Repeated) -> Params {
     let mut params = Params::new();
     for pair in input.split(|b| matches!(b, b'&' | b';')) {
@@ -101,7 +101,7 @@ pub(crate) fn json(body: &[u8]) -> Result<Params, String> {
             format!("malformed JSON string: {error}")
         }
     })?;
-    // What is no object is taken for one all the same, which only nothing can become.
+    // Anything but an object is read as one, which only null survives.
     let no_map = |text: &str| {
         Err(format!(
             "Can't use string (\"{text}\") as a HASH ref while \"strict refs\" in use"

@@ -15,7 +15,7 @@ fn compiled(pattern: &str) -> Option<Arc<Regex>> {
     if let Some(known) = cache.get(pattern) {
         return known.clone();
     }
-    // Counted repeats of Unicode classes, which the schema has, are large when compiled.
+    // The schema has counted repeats of Unicode classes, which are large when compiled.
     let made = RegexBuilder::new(&anchored(pattern))
         .size_limit(256 << 20)
         .build()
@@ -25,7 +25,7 @@ fn compiled(pattern: &str) -> Option<Arc<Regex>> {
     made
 }
 
-/// Whether `value` matches, or `None` for a pattern Rust's engine does not take.
+/// Whether `value` matches, or `None` for a pattern that Rust's engine does not support.
 pub(crate) fn matches(pattern: &str, value: &str) -> Option<bool> {
     compiled(pattern).map(|regex| regex.is_match(value))
 }
@@ -35,7 +35,7 @@ fn anchored(pattern: &str) -> String {
     format!("^{}\\n?\\z", translate(pattern))
 }
 
-/// Rewrites what Perl says differently: flag groups with `^`, atomic groups, `{,n}`, `\0`.
+/// Translates Perl syntax: flag groups with `^`, atomic groups, `{,n}`, `\0`.
 fn translate(pattern: &str) -> String {
     let mut out = String::with_capacity(pattern.len());
     let mut rest = pattern;
@@ -72,7 +72,7 @@ fn translate(pattern: &str) -> String {
     out
 }
 
-/// A short text that matches, of at least `min` characters where the pattern lets it grow.
+/// A short text that matches, of at least `min` characters if the pattern can repeat.
 pub(crate) fn example(pattern: &str, min: usize) -> Option<String> {
     let hir = regex_syntax::parse(&translate(pattern)).ok()?;
     (0..8)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-/// Privileges by the area of the `cap` map they show in; those of no area last.
+/// Privileges by their area in the `cap` map; those without an area last.
 pub(crate) const PRIVILEGES: [(&str, &[&str]); 8] = [
     (
         "vms",

@@ -23,7 +23,7 @@ pub(crate) fn parse(schemas: &Schemas, text: &str) -> Result<BTreeMap<String, St
                 return Err("value without key, but schema does not define a default key".into());
             };
             bare = Some(key);
-            // What is false to Perl is overwritten.
+            // A value that is false in Perl is overwritten.
             if found
                 .get(key)
                 .is_some_and(|old| !old.is_empty() && old != "0")
@@ -33,7 +33,7 @@ pub(crate) fn parse(schemas: &Schemas, text: &str) -> Result<BTreeMap<String, St
             found.insert(key.clone(), plain(schema, part));
             continue;
         };
-        // A line feed at the end is not seen, one within ends the match.
+        // A line feed at the end is ignored, one within ends the match.
         let value = value.strip_suffix('\n').unwrap_or(value);
         if key.is_empty() || value.is_empty() || value.contains('\n') {
             return Err("missing key in comma-separated list property".into());
@@ -55,14 +55,14 @@ pub(crate) fn parse(schemas: &Schemas, text: &str) -> Result<BTreeMap<String, St
             name = alias;
             schema = schemas.get(alias);
         }
-        // A key that the schema lacks is found by whoever checks the keys.
+        // The check of the keys finds a key that the schema lacks.
         let value = schema.map_or_else(|| value.to_owned(), |schema| plain(schema, value));
         found.insert(name.to_owned(), value);
     }
     Ok(found)
 }
 
-/// A value as it is kept: what says yes or no as a digit.
+/// A value as it is stored: booleans as digits.
 fn plain(schema: &Schema, value: &str) -> String {
     match (schema.ty, boolean(value)) {
         (Some(Type::Boolean), Some(true)) => "1".to_owned(),

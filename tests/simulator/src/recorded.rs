@@ -1,4 +1,4 @@
-//! Requests that were answered, for tests to look at.
+//! Answered requests, for tests.
 
 use std::fmt;
 
@@ -10,13 +10,14 @@ use serde_json::Value;
 pub struct RecordedRequest {
     /// `GET`, `POST`, …
     pub method: String,
-    /// Decoded path below `/api2/<format>`; the raw path where the request was refused before it was routed.
+    /// Decoded path below `/api2/<format>`; the raw path if the request was refused before it was
+    /// routed.
     pub path: String,
     /// `user@realm` or `user@realm!token`; `None` without a login.
     pub user: Option<String>,
     /// Query and body parameters as one JSON object; every scalar is a string.
     pub params: Value,
-    /// Status of the answer; 0 where a fault kept the server from answering.
+    /// Status of the answer; 0 if a fault prevented an answer.
     pub status: u16,
 }
 

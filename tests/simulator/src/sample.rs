@@ -1,4 +1,5 @@
-//! Values made from a schema: answers for endpoints without state of their own, and parameters that pass the checks.
+//! Values made from a schema: answers for endpoints without state, and parameters that pass the
+//! checks.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -12,15 +13,15 @@ use crate::{formats, pattern, propstring};
 
 const MAX_DEPTH: usize = 12;
 
-/// What a fresh node answers where nothing here knows better, by path. `$node`, `$vmid`, `$now`, `$earlier`, `$later`,
-/// `$date`, `$digest` and `$fingerprint` stand for themselves.
+/// Answers of a fresh node, by path. `$node`, `$vmid`, `$now`, `$earlier`, `$later`, `$date`,
+/// `$digest` and `$fingerprint` are replaced.
 static ANSWERS: LazyLock<BTreeMap<String, Value>> =
     LazyLock::new(|| serde_json::from_str(include_str!("answers.json")).unwrap_or_default());
 
-/// Fields that came in later releases. Others that no schema declares are sent by the real server all the same.
+/// Fields of later releases. The real server also sends others that no schema declares.
 const YOUNG: [&str; 4] = ["memhost", "current-kernel", "boot-info", "available"];
 
-/// How much of an object is filled.
+/// The members of an object that are filled.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fill {
     All,
@@ -35,14 +36,14 @@ pub(crate) struct Sampler<'a> {
 }
 
 impl Sampler<'_> {
-    /// What a fresh node answers at a path, with the fields that the release has.
+    /// The answer of a fresh node at a path, with the fields that the release has.
     pub(crate) fn fresh(&self, path: &str, schema: &Schema) -> Option<Value> {
         let mut answer = self.filled(ANSWERS.get(path)?);
         trim(&mut answer, schema);
         Some(answer)
     }
 
-    /// An answer with what stands for something in it replaced.
+    /// An answer with its placeholders replaced.
     fn filled(&self, value: &Value) -> Value {
         let day = 86_400;
         match value {
@@ -101,7 +102,7 @@ impl Sampler<'_> {
                 }
             }
             Type::Array => match &schema.items {
-                // Nothing is known of what would be in it.
+                // The content of the elements is unknown.
                 Some(items) if blank(items) => json!([]),
                 Some(items) => {
                     let mut list = vec![self.deep(name, items, Fill::All, depth + 1)];
@@ -121,7 +122,7 @@ impl Sampler<'_> {
                     let key = key
                         .strip_suffix("[n]")
                         .map_or_else(|| key.clone(), |k| format!("{k}0"));
-                    // A template name such as `{id}` is a map in disguise.
+                    // A template name such as `{id}` stands for a map.
                     let key = key.trim_matches(['{', '}']).to_owned();
                     let value = self.deep(&key, property, fill, depth + 1);
                     object.insert(key, value);
@@ -134,7 +135,7 @@ impl Sampler<'_> {
         }
     }
 
-    /// Adds what the schema requires and drops what came after the release.
+    /// Adds required members and removes those of later releases.
     pub(crate) fn complete(&self, value: &mut Value, schema: &Schema) {
         match value {
             Value::Array(items) => {
@@ -295,7 +296,7 @@ impl Sampler<'_> {
     }
 }
 
-/// Whether a schema says nothing of a value.
+/// Whether a schema does not restrict a value.
 fn blank(schema: &Schema) -> bool {
     let bare = schema.properties.as_ref().is_none_or(|p| p.is_empty())
         && schema.additional.is_none()
@@ -309,7 +310,7 @@ fn blank(schema: &Schema) -> bool {
         )
 }
 
-/// Drops fields that a release does not have.
+/// Removes fields that a release does not have.
 fn trim(value: &mut Value, schema: &Schema) {
     match value {
         Value::Array(items) => {
@@ -363,7 +364,7 @@ pub(crate) fn mix(text: &str, salt: u64) -> u64 {
         })
 }
 
-/// The least a call of an endpoint must say, with values that pass the checks.
+/// A minimal call of an endpoint, with values that pass the checks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MinimalRequest {
@@ -377,7 +378,7 @@ pub struct MinimalRequest {
     pub params: Vec<(String, String)>,
 }
 
-/// What handlers insist on although the schema does not.
+/// Parameters that handlers require although the schema does not.
 const BEYOND_SCHEMA: [(Method, &str, &str, &str); 7] = [
     (
         Method::Post,
@@ -495,7 +496,7 @@ fn minimal(
         };
         params.push((name.clone(), sampler.text(name, item, Fill::Required)));
     }
-    // What a given parameter requires has to come with it.
+    // The parameters that a given one requires.
     let mut at = 0;
     while at < params.len() {
         let required = properties

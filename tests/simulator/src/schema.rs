@@ -1,4 +1,4 @@
-//! The facts of the played release, and the way from a request path to an endpoint.
+//! The facts of the played release, and the routing of a request path to an endpoint.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
@@ -34,14 +34,14 @@ pub fn facts(release: &str) -> Result<Facts, crate::error::Error> {
         .map_err(crate::error::Error::new)
 }
 
-/// Endpoints that return a string which is no task, as `METHOD path`.
+/// Endpoints with a string result that is not a task, as `METHOD path`.
 static TEXTS: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
     section("texts")
         .flat_map(|texts| texts.keys().cloned())
         .collect()
 });
 
-/// What a key of a property string takes beyond its type.
+/// The constraints on a key of a property string beyond its type.
 #[derive(Default, serde::Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct KeyRules {
@@ -55,7 +55,7 @@ struct KeyRules {
 }
 
 impl KeyRules {
-    /// Says of a key what the dump does not.
+    /// Adds constraints that the dump lacks to a key.
     fn lay_over(&self, schema: &mut Schema) {
         if schema.format.is_none() {
             schema.format = self.format.clone().map(Format::Name);
@@ -83,9 +83,9 @@ impl KeyRules {
 static KEYS: LazyLock<BTreeMap<String, BTreeMap<String, KeyRules>>> =
     LazyLock::new(|| toml::from_str(include_str!("keys.toml")).unwrap_or_default());
 
-/// Fills in what a dump names and does not show, from where it does.
+/// Completes formats that a dump names without their keys.
 fn complete(facts: &mut Facts) {
-    // Some of what a dump shows the keys of is one text to the server.
+    // The server reads some values as one text although the dump has keys for them.
     facts
         .formats
         .retain(|name, _| crate::formats::check(name, "").is_none());
@@ -124,11 +124,11 @@ pub(crate) struct ApiSchema {
 struct Node {
     literals: BTreeMap<String, Node>,
     placeholder: Option<(String, Box<Node>)>,
-    /// The template, where endpoints live here.
+    /// The template, if endpoints exist at this node.
     path: Option<String>,
 }
 
-/// An endpoint and the values its path carried.
+/// An endpoint and the values of its path.
 pub(crate) struct Found<'a> {
     pub(crate) path: &'a str,
     pub(crate) endpoint: &'a Endpoint,
@@ -208,7 +208,7 @@ impl ApiSchema {
             }
             let (name, next) = node.placeholder.as_ref()?;
             let mut value = (*segment).to_owned();
-            // These two are mounted so that they take the rest of the path, slashes included.
+            // These two take the rest of the path, slashes included.
             if matches!(name.as_str(), "volume" | "cidr") {
                 for part in std::mem::take(&mut rest) {
                     value.push('/');
@@ -267,7 +267,7 @@ pub(crate) fn is_task(method: Method, path: &str, endpoint: &Endpoint) -> bool {
     returns_type(&endpoint.returns) == Type::String && !TEXTS.contains(&name)
 }
 
-/// The type of a schema that may leave it unsaid.
+/// The type of a schema, which may be implicit.
 pub(crate) fn returns_type(schema: &Schema) -> Type {
     schema.ty.unwrap_or_else(|| {
         if schema.properties.is_some() || schema.additional.is_some() {
@@ -282,7 +282,7 @@ pub(crate) fn returns_type(schema: &Schema) -> Type {
     })
 }
 
-/// Looks a name up, members of indexed families included.
+/// Finds a name, including indexed ones.
 pub(crate) fn lookup<'a>(schemas: &'a Schemas, name: &str) -> Option<&'a Schema> {
     schemas.get(name).or_else(|| {
         let (family, _) = split_index(name)?;
@@ -375,7 +375,7 @@ mod tests {
         assert_eq!(open, expected);
     }
 
-    /// Free text, and property strings whose keys no dump holds.
+    /// Free text, and property strings whose keys no dump has.
     const UNCHECKED: &[&str] = &["pve-sdn-fabric-wireguard-interface", "string-alist"];
 
     #[test]

@@ -16,18 +16,18 @@ use crate::tunnel::TunnelEnd;
 
 const KEEP_ALIVE_REQUESTS: u32 = 100;
 
-/// How long a call may take that another process answers.
+/// The time limit of a call that another process answers.
 const PROXY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What becomes of a request.
+/// The fate of a request.
 enum Outcome {
     Answer(Response),
-    /// The body ends after so many bytes, whatever the length says.
+    /// The body ends after this many bytes, whatever its announced length.
     Cut(Response, usize),
     Close,
-    /// The connection goes on as a WebSocket, which may break after so many bytes.
+    /// The connection becomes a WebSocket, which may break after this many bytes.
     Console(Box<Console>, Option<usize>),
-    /// Nothing, for as long as the client stays.
+    /// Nothing, until the client disconnects.
     Hang,
 }
 
@@ -98,7 +98,7 @@ pub(crate) async fn serve(stream: TlsStream<TcpStream>, app: &App) {
             break;
         }
     }
-    // The real server ends the connection below TLS, which says no goodbye.
+    // The real server closes the connection without the end of TLS.
     let (mut stream, _) = stream.into_inner().into_inner();
     let _ = stream.shutdown().await;
     drain(&mut stream).await;
@@ -225,7 +225,7 @@ where
     stream.flush().await
 }
 
-/// Counts a connection out even where the server is stopped in the middle of it.
+/// Counts the end of a connection even if the server is stopped during it.
 struct Leave<'a>(&'a App, &'a Console, TunnelEnd);
 
 impl Drop for Leave<'_> {
@@ -261,7 +261,7 @@ where
     Some(())
 }
 
-/// Reads and forgets until the peer closes or the time is over.
+/// Reads and discards until the peer closes or the time limit.
 async fn wait_out<S>(stream: &mut S, time: Duration)
 where
     S: AsyncRead + Unpin,
@@ -269,7 +269,8 @@ where
     let _ = timeout(time, until_closed(stream)).await;
 }
 
-/// Takes what a client is still sending, so that the reset of an early close does not eat the answer.
+/// Reads the rest of a client's request, so that the reset of an early close does not lose the
+/// answer.
 async fn drain<S>(stream: &mut S)
 where
     S: AsyncRead + Unpin,

@@ -1,7 +1,7 @@
-//! The state of a cluster as JSON, to keep and to start again from.
+//! The state of a cluster as JSON.
 //!
-//! Consoles and what was recorded are not part of it. Tasks that have not ended come back as interrupted, and what they
-//! had prepared is undone.
+//! Consoles and recorded requests are not part of it. Running tasks are restored as interrupted,
+//! and their preparations undone.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::state::tasks::Task;
 
 const VERSION: u64 = 1;
 
-/// Writes a world down.
+/// Writes the state.
 pub(crate) fn save(world: &Cluster, release: &str) -> String {
     let guests: Map<String, Value> = world
         .guests
@@ -159,7 +159,7 @@ fn access_json(world: &Cluster) -> Value {
     json!({ "users": users, "groups": groups, "roles": roles, "rules": rules })
 }
 
-/// A place in the text, for errors that name it.
+/// A place in the text, for errors.
 struct At<'a> {
     value: &'a Value,
     path: String,
@@ -184,7 +184,7 @@ impl<'a> At<'a> {
         Err(format!("{}: expected {wanted}", self.path))
     }
 
-    /// Anything serde can make.
+    /// Any type of serde.
     fn read<T: serde::de::DeserializeOwned>(&self) -> Read<T> {
         T::deserialize(self.value).map_err(|error| format!("{}: {error}", self.path))
     }
@@ -233,7 +233,7 @@ impl<'a> At<'a> {
     }
 }
 
-/// Takes a world over; it keeps its schema, its clock and its speed.
+/// Replaces the state; the schema, the clock and the speed stay.
 pub(crate) fn restore(world: &mut Cluster, text: &str) -> Result<(), String> {
     let value: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let root = At {
@@ -244,7 +244,7 @@ pub(crate) fn restore(world: &mut Cluster, text: &str) -> Result<(), String> {
     if version != VERSION {
         return Err(format!("version: {version} is not {VERSION}"));
     }
-    // What happened then happened as long ago now as it had then.
+    // Times keep their distance from now.
     let then = root.get("time").time()?;
     let now = world.now;
     let shift = |at: Duration| (now + at).saturating_sub(then);

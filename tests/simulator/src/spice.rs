@@ -1,4 +1,4 @@
-//! The proxy SPICE viewers connect through: plain HTTP, and `CONNECT` alone.
+//! The proxy of SPICE viewers: plain HTTP, and `CONNECT` only.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use crate::app::App;
 use crate::http::{ReadHead, Response, encode, plain_error, read_head, until_closed};
 
-/// Serves one viewer until it goes.
+/// Serves one viewer until it disconnects.
 pub(crate) async fn serve(stream: TcpStream, app: &App) {
     let mut stream = BufReader::new(stream);
     let Ok(Ok(ReadHead::Head(head))) = timeout(app.idle_timeout(), read_head(&mut stream)).await
@@ -32,7 +32,7 @@ pub(crate) async fn serve(stream: TcpStream, app: &App) {
     };
     let answer = answer.unwrap_or_default();
     let sent = stream.get_mut().write_all(&answer).await.is_ok();
-    // Behind it there is a port where nobody says anything.
+    // The port behind it sends nothing.
     if open && sent {
         until_closed(&mut stream).await;
     }

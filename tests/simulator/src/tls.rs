@@ -1,4 +1,4 @@
-//! A certificate authority and a server certificate, made anew at every start.
+//! A certificate authority and a server certificate, created at every start.
 
 use std::fmt::Write as _;
 use std::sync::Arc;

@@ -1,21 +1,22 @@
-//! The receiving end of a migration between clusters: commands in lines of JSON, as far as they need no data.
+//! The receiving end of a migration between clusters: commands in lines of JSON, without those that
+//! transfer data.
 
 use serde_json::{Value, json};
 
-/// What both sides of the real thing speak, and since when.
+/// The protocol version of both sides, and its first release.
 const API: u64 = 2;
 
 const AGE: u64 = 0;
 
 const MAX_LINE: usize = 1 << 20;
 
-/// How a tunnel came to its end.
+/// The end of a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TunnelEnd {
-    /// The connection ended before anyone said so.
+    /// The connection ended without a command.
     Sudden,
     Quit {
-        /// What had been made for the guest goes.
+        /// The guest's new objects are removed.
         cleanup: bool,
     },
 }
@@ -36,7 +37,7 @@ impl Tunnel {
         }
     }
 
-    /// Takes what the client sent; `false` ends the connection.
+    /// Reads input of the client; `false` ends the connection.
     pub(crate) fn take(&mut self, data: &[u8]) -> bool {
         self.input.extend_from_slice(data);
         while let Some(end) = self.input.iter().position(|byte| *byte == b'\n') {

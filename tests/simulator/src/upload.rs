@@ -5,23 +5,24 @@ use sha2::digest::DynDigest;
 use crate::params::{Param, Params};
 use crate::text::latin1;
 
-/// What an upload body held.
+/// The content of an upload body.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Upload {
     pub(crate) params: Params,
     pub(crate) file: Received,
 }
 
-/// Why a body is no upload.
+/// The reason why a body is not an upload.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Refusal {
-    /// Fields out of order, or fields nobody asked for: a bare 400.
+    /// Fields out of order, or unknown fields: a bare 400.
     BadRequest,
     /// Any other shape: a 500 with this text.
     Failed(String),
 }
 
-/// The boundary of a content type, quotes included if there are any: they are not understood.
+/// The boundary of a content type, including quotes if there are any: the server does not support
+/// them.
 pub(crate) fn boundary(content_type: &str) -> Option<&str> {
     content_type
         .strip_prefix("multipart/form-data")?
@@ -29,15 +30,16 @@ pub(crate) fn boundary(content_type: &str) -> Option<&str> {
         .map(|(_, boundary)| boundary.split_whitespace().next().unwrap_or(""))
 }
 
-/// More than this before the file is no upload.
+/// The limit on bytes before the file.
 const MAX_FIELDS: usize = 64 << 10;
 
-/// Takes an upload in as it comes, in constant memory: the file is counted and hashed, and not kept.
+/// Reads an upload while it arrives, in constant memory: the file is counted and hashed, and
+/// discarded.
 pub(crate) struct Receiver {
     boundary: String,
-    /// The algorithm the query names, which wins over a field.
+    /// The algorithm in the query, which takes precedence over a field.
     algorithm: Option<String>,
-    /// What came and could not be judged yet.
+    /// Received bytes that are not classified yet.
     held: Vec<u8>,
     stage: Stage,
 }
@@ -93,7 +95,7 @@ impl Receiver {
         self.scan();
     }
 
-    /// Looks for the end of the file in what is held, and lets go of what is surely part of it.
+    /// Looks for the end of the file in the held bytes, and drops those that belong to it.
     fn scan(&mut self) {
         let Stage::File(file) = &mut self.stage else {
             return;
@@ -118,7 +120,7 @@ impl Receiver {
         self.held = Vec::new();
     }
 
-    /// What it was, now that nothing more comes.
+    /// The upload, after its last byte.
     pub(crate) fn finish(self) -> Result<Upload, Refusal> {
         match self.stage {
             Stage::Done(upload) => Ok(upload),
@@ -145,8 +147,9 @@ fn text<'a>(params: &'a Params, name: &str) -> Option<&'a str> {
     params.get(name).and_then(Param::text)
 }
 
-/// Reads the parts before the data of the file: `content`, `checksum-algorithm`, `checksum` in this order, each optional.
-/// The parameters, and where the data begins; `Err(None)` if that has not come yet.
+/// Reads the parts before the data of the file: `content`, `checksum-algorithm`, `checksum` in this
+/// order, each optional. Returns the parameters and the start of the data; `Err(None)` if it has
+/// not arrived yet.
 fn fields(body: &[u8], boundary: &str) -> Result<(Params, usize), Option<Refusal>> {
     const FIELDS: [&str; 3] = ["content", "checksum-algorithm", "checksum"];
     const DISPOSITION: &[u8] = b"Content-Disposition: form-data; name=\"";
@@ -187,7 +190,7 @@ fn fields(body: &[u8], boundary: &str) -> Result<(Params, usize), Option<Refusal
     }
 }
 
-/// What comes after `wanted`; an error is final once something else is there.
+/// The rest after `wanted`; an error is final if there is something else.
 fn expect<'a>(text: &'a [u8], wanted: &[u8]) -> Result<&'a [u8], Option<Refusal>> {
     match text.strip_prefix(wanted) {
         Some(rest) => Ok(rest),
@@ -196,11 +199,11 @@ fn expect<'a>(text: &'a [u8], wanted: &[u8]) -> Result<&'a [u8], Option<Refusal>
     }
 }
 
-/// What a call knows of the file that came with it.
+/// A received file, for its call.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Received {
     pub(crate) size: u64,
-    /// By the algorithm that was asked for.
+    /// By the requested algorithm.
     pub(crate) checksum: Option<String>,
 }
 
@@ -216,7 +219,7 @@ fn hash(algorithm: &str) -> Option<Box<dyn DynDigest + Send>> {
     })
 }
 
-/// The checksum of a file, in hexadecimal digits; nothing for an algorithm that there is not.
+/// The checksum of a file, in hexadecimal digits; empty for an unknown algorithm.
 pub(crate) fn checksum(algorithm: &str, file: &[u8]) -> String {
     hash(algorithm).map_or_else(String::new, |mut hash| {
         hash.update(file);

@@ -9,7 +9,7 @@ use crate::params::{Param, Params};
 use crate::schema::{ApiSchema, lookup};
 use crate::{formats, pattern, propstring};
 
-/// What a release says of parameters before a call is made of them.
+/// The parameter checks of a release.
 pub struct Rules(ApiSchema);
 
 impl std::fmt::Debug for Rules {
@@ -30,7 +30,7 @@ impl Rules {
             .map_err(crate::error::Error::new)
     }
 
-    /// The texts of a refusal by parameter; `None` where the release does not have the endpoint, which is written as
+    /// The refusals by parameter; `None` if the release does not have the endpoint, written as
     /// `POST /nodes/{node}/qemu`.
     #[must_use]
     pub fn refusals(
@@ -83,7 +83,8 @@ pub(crate) struct Validator<'a> {
 }
 
 impl Validator<'_> {
-    /// Checks a request, after turning lone values into arrays and arrays into lists where the schema asks for it.
+    /// Checks a request, after converting single values to arrays and arrays to lists where the
+    /// schema requires it.
     pub(crate) fn request(&self, parameters: &Parameters, params: &mut Params) -> Errors {
         for (name, param) in params.iter_mut() {
             if let Some(schema) = lookup(&parameters.properties, name) {
@@ -290,7 +291,7 @@ impl Validator<'_> {
     fn format(&self, path: &str, format: &Format, text: &str) -> Result<(), String> {
         match format {
             Format::List(_) => Ok(()),
-            // The order of starting has a parser of its own.
+            // The startup order has a parser of its own.
             Format::Name(name)
                 if !self.formats.contains_key(name) || name == "pve-startup-order" =>
             {
@@ -300,7 +301,7 @@ impl Validator<'_> {
         }
     }
 
-    /// What a property string says.
+    /// The keys of a property string.
     fn keys(&self, path: &str, format: &Format, text: &str) -> Result<Keys, String> {
         let (name, schemas) = match format {
             Format::Keys(schemas) => ("", schemas),
@@ -336,7 +337,7 @@ impl Validator<'_> {
 
 type Keys = BTreeMap<String, String>;
 
-/// What a format asks of its keys together, and makes of them.
+/// The constraints of a format between its keys, and its changes of them.
 fn together(format: &str, schemas: &Schemas, mut keys: Keys) -> Result<Keys, String> {
     match format {
         "prune-backups" => {
@@ -381,10 +382,10 @@ fn together(format: &str, schemas: &Schemas, mut keys: Keys) -> Result<Keys, Str
     Ok(keys)
 }
 
-/// Processors that are defined by what they can do at least.
+/// Processor types that are defined by their minimum features.
 const CPU_LEVELS: [&str; 4] = ["x86-64-v2", "x86-64-v2-AES", "x86-64-v3", "x86-64-v4"];
 
-/// The value of the property that says what type of object this is.
+/// The value of the property that names the object's type.
 fn kind_of<'a>(schema: &Schema, siblings: &'a Params) -> Option<&'a str> {
     siblings.get(schema.type_property.as_ref()?)?.text()
 }
@@ -397,8 +398,8 @@ fn is_of(choice: &Schema, kind: Option<&str>) -> bool {
 
 /// Whether objects of this type have the property.
 ///
-/// A section of a configuration file is of the type its `type` says, and has its own properties only. Elsewhere a
-/// property says what values it takes for some types and is free for the others.
+/// A section of a configuration file has the type in its `type`, and the properties of that type
+/// only. Elsewhere a property has restrictions for some types and none for the others.
 fn of_this_type(schema: &Schema, siblings: &Params) -> bool {
     let kind = kind_of(schema, siblings);
     match (&schema.one_of, schema.type_property.as_deref()) {
@@ -410,7 +411,7 @@ fn of_this_type(schema: &Schema, siblings: &Params) -> bool {
 
 fn normalize(schema: &Schema, param: &mut Param) {
     if schema.ty == Some(Type::Array) {
-        // Perl truth: "0" and "" are not wrapped and then fail the type check.
+        // "0" and "" are false in Perl, so they are not wrapped and then fail the type check.
         if matches!(param, Param::Text(text) if !text.is_empty() && text != "0") {
             let text = std::mem::replace(param, Param::Map);
             *param = Param::List(vec![text]);
@@ -464,7 +465,7 @@ fn is_integer(text: &str) -> bool {
     !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// The number a text spells, if it spells one.
+/// The number in a text, if it is one.
 fn number(text: &str) -> Option<f64> {
     let plain = text
         .bytes()
@@ -661,7 +662,7 @@ mod tests {
         );
     }
 
-    /// A text and what the server's parser made of it.
+    /// A text and the result of the server's parser.
     #[derive(serde::Deserialize)]
     struct Reading {
         endpoint: String,
@@ -680,7 +681,7 @@ mod tests {
             .collect()
     }
 
-    /// Why a reading is not the server's; `None` where it is.
+    /// The difference between a reading and the server's; `None` if they agree.
     fn other_reading(api: &ApiSchema, reading: &Reading) -> Option<String> {
         let validator = Validator {
             formats: api.formats(),
@@ -749,7 +750,7 @@ mod tests {
             return;
         };
         let (all, mut other) = other_readings(&text);
-        // That server had a key already that the dump of its release does not show.
+        // That server had a key that the dump of its release lacks.
         other.retain(|line| !line.contains("net1.host-tunnel: property is not defined"));
         println!(
             "{} of {all} texts are read as the server reads them",

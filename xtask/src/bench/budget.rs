@@ -14,12 +14,13 @@ const LIMITS: &str = "xtask/src/bench/limits.toml";
 /// Check figures that do not depend on the machine against their recorded limits
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Leave out what has to be built: the size of the library, its lines for LLVM, the instructions of decoding
+    /// Leave out figures that need a build: the size of the library, its lines for LLVM, the
+    /// instructions of decoding
     #[arg(long)]
     no_build: bool,
 }
 
-/// A figure and how it was found.
+/// A figure and its source.
 #[derive(Debug)]
 struct Figure {
     name: &'static str,
@@ -74,7 +75,7 @@ fn compare(figures: &[Figure], limits: &toml::Table) -> (String, Vec<&'static st
     (report, over)
 }
 
-/// What the generated text itself says.
+/// Figures of the generated text.
 fn texts(folder: &Path) -> Result<Vec<Figure>, String> {
     let (mut lines, mut bytes, mut types, mut endpoints, mut tables) = (0, 0, 0, 0, 0);
     for path in files_below(folder)? {
@@ -105,7 +106,7 @@ fn texts(folder: &Path) -> Result<Vec<Figure>, String> {
     ])
 }
 
-/// What needs a compiler, in a folder that goes away afterwards.
+/// Figures that need a compiler, in a temporary folder.
 fn built(root: &Path, figures: &mut Vec<Figure>, left_out: &mut Vec<String>) -> Outcome {
     measure::available()?;
     let scratch = tempfile::tempdir().map_err(|error| format!("temporary folder: {error}"))?;
@@ -124,7 +125,7 @@ fn built(root: &Path, figures: &mut Vec<Figure>, left_out: &mut Vec<String>) -> 
         value: measure::size(&rlib)? / 1024,
     });
     let program = release.join("decode");
-    // Before LLVM's first pass, in one piece: how much code it is given, whatever it makes of it.
+    // Before LLVM's first pass, in one piece: the size of its input, independent of optimisations.
     let lines = project.cargo(&[
         "rustc",
         "--release",

@@ -9,16 +9,16 @@ use super::table::{Table, Unit};
 
 const MB: f64 = 1024.0 * 1024.0;
 
-/// How much is built.
+/// What is built.
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) rounds: usize,
-    /// Build users' programs from nothing.
+    /// Clean builds of users' programs.
     pub(super) clean: bool,
     pub(super) documentation: bool,
 }
 
-/// Everything that is built, in turn.
+/// Builds everything, in turn.
 pub(super) fn run(
     subjects: &[(Subject, Project)],
     plan: &Plan,
@@ -127,7 +127,7 @@ fn programs(
     scratch: &Path,
     table: &mut Table,
 ) -> Result<(), String> {
-    // A folder of its own, to start from nothing.
+    // A separate folder, for a clean build.
     let own = project.folder.join("target-user");
     let target = if own.exists() || clean {
         own
@@ -192,7 +192,8 @@ fn documentation(
     if output.exists() {
         fs::remove_dir_all(&output).map_err(|error| format!("{}: {error}", output.display()))?;
     }
-    // The features are those of the program, which must be named for that; it has next to no documentation.
+    // The features are those of the program, which must be named for that; it has next to no
+    // documentation.
     let mut cargo = project.cargo(&[
         "doc",
         "--no-deps",

@@ -1,11 +1,11 @@
-//! Documents of the size a busy cluster answers with. Everything in them is made up.
+//! Documents of the size of a busy cluster's answers. Everything in them is made up.
 
 use serde_json::{Map, Value, json};
 
 /// The answers that are decoded.
 pub(super) const KINDS: [&str; 3] = ["resources", "guests", "config"];
 
-/// What each of them stands for.
+/// The title of each.
 pub(super) fn title(kind: &str) -> &'static str {
     match kind {
         "resources" => "10,000 guests of a cluster",
@@ -24,7 +24,8 @@ pub(super) fn body(kind: &str) -> String {
     json!({ "data": data }).to_string()
 }
 
-/// A cluster's resources: its nodes and so many guests. `later` changes the state of every hundredth guest.
+/// A cluster's resources: its nodes and this many guests. `later` changes the state of every
+/// hundredth guest.
 pub(super) fn cluster(guests: u64, later: bool) -> String {
     let nodes = (0..32).map(|index| {
         let node = format!("node{index:02}");

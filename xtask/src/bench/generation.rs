@@ -77,7 +77,7 @@ fn add(table: &mut Table, title: &str, cost: Cost) {
     }
 }
 
-/// Generates into memory from so many of the newest releases; runs in a process of its own.
+/// Generates into memory from this many of the newest releases; runs in a process of its own.
 pub(super) fn regen(count: usize) -> Outcome {
     let schema = crate::product::PVE.schema(&crate::workspace());
     let mut input = Input {
@@ -106,7 +106,7 @@ pub(super) fn regen(count: usize) -> Outcome {
     crate::say(&format!("{} files\n", output.files.len()))
 }
 
-/// Dumps by release, as their file names say.
+/// Dumps by release, from their file names.
 fn dumps_of(folder: &Path) -> Result<Vec<(Release, PathBuf)>, String> {
     let mut dumps: Vec<(Release, PathBuf)> = files_below(folder)?
         .into_iter()

@@ -1,10 +1,10 @@
-//! Goals for the figures, and obstacles where they are not met.
+//! Goals for the figures, and obstacles to those that are missed.
 
 use std::fmt::Write as _;
 
 use super::table::Table;
 
-/// How ours may compare.
+/// A bound for our figure.
 enum Bound {
     /// Ours divided by theirs.
     AtMost(f64),
@@ -20,10 +20,10 @@ use Bound::{Above, AtLeast, AtMost, Ours};
 
 struct Goal {
     row: &'static str,
-    /// The column of those we compare with; ours for none.
+    /// The column of the crate to compare with; ours for none.
     column: &'static str,
     bound: Bound,
-    /// Printed where the goal is missed.
+    /// Printed if the goal is missed.
     obstacle: &'static str,
 }
 

@@ -1,4 +1,4 @@
-//! How time and memory grow with the number of guests.
+//! The growth of time and memory with the number of guests.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -111,7 +111,8 @@ pub(super) fn run(
     Ok(text)
 }
 
-/// The slope of the last decade in logarithms: 1 is linear. Smaller clusters are left out, as what a call costs anyway is most there.
+/// The slope of the last decade in logarithms: 1 is linear. Smaller clusters are left out, because
+/// fixed costs dominate there.
 fn exponent(points: &[(f64, f64)]) -> f64 {
     match points {
         [.., (less, small), (more, large)] => (large / small).ln() / (more / less).ln(),

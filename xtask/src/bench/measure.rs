@@ -1,4 +1,4 @@
-//! Runs commands and keeps account of what they cost.
+//! Runs commands and records their cost.
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -8,10 +8,11 @@ use std::process::{Command, Stdio};
 
 use crate::files::files_below;
 
-/// GNU time asks the kernel what a finished process used, which needs no unsafe code here.
+/// GNU time asks the kernel for the resources of a finished process, which needs no unsafe code
+/// here.
 const TIME: &str = "/usr/bin/time";
 
-/// Resources that a process and its children used.
+/// Resources used by a process and its children.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Cost {
     /// Processor seconds, user and system.
@@ -21,7 +22,7 @@ pub(super) struct Cost {
     pub(super) wall: f64,
 }
 
-/// Whether costs can be measured here at all.
+/// Whether costs can be measured on this machine.
 pub(super) fn available() -> Result<(), String> {
     match Path::new(TIME).exists() {
         true => Ok(()),
@@ -49,12 +50,12 @@ fn clean(command: &mut Command) -> &mut Command {
     command
         .env("CARGO_INCREMENTAL", "0")
         .env("CARGO_TERM_COLOR", "never")
-        // What cargo does to every crate from a registry, so that ours is not slower for its lints.
+        // As cargo does for every crate from a registry, so that ours is not slower for its lints.
         .env("RUSTFLAGS", "--cap-lints=allow")
         .env("RUSTDOCFLAGS", "--cap-lints=allow")
 }
 
-/// Runs a command to its end; gives its cost and its standard output.
+/// Runs a command to its end; returns its cost and its standard output.
 pub(super) fn run(command: &Command, scratch: &Path) -> Result<(Cost, String), String> {
     let log = scratch.join("cost");
     let mut timed = Command::new(TIME);
@@ -94,7 +95,7 @@ fn failure(command: &Command, stderr: &str, stdout: &str) -> String {
         let _ = write!(text, " {}", argument.to_string_lossy());
     }
     text.push_str("` failed");
-    // The first error of a compiler says most; a program says one line.
+    // The first error of a compiler is the most useful; a program prints one line.
     let line = stderr
         .lines()
         .chain(stdout.lines())
@@ -117,7 +118,7 @@ fn cost(line: &str) -> Option<Cost> {
     })
 }
 
-/// Stands between cargo and the compilers and notes what each call of them costs.
+/// Runs between cargo and the compilers and records the cost of each call.
 #[derive(Debug)]
 pub(super) struct Compilers {
     rustc: PathBuf,
@@ -143,7 +144,7 @@ impl Compilers {
         })
     }
 
-    /// Runs cargo; gives what compiling the library of that name cost.
+    /// Runs cargo; returns the cost of compiling the library of that name.
     pub(super) fn run(
         &self,
         cargo: &mut Command,
@@ -185,7 +186,7 @@ pub(super) fn size(path: &Path) -> Result<u64, String> {
     files_below(path)?.iter().map(|path| length(path)).sum()
 }
 
-/// The newest file of a folder whose name starts and ends so.
+/// The newest file of a folder whose name starts and ends with these.
 pub(super) fn artifact(folder: &Path, start: &str, end: &str) -> Result<PathBuf, String> {
     let entries = fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     entries

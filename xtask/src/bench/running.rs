@@ -9,7 +9,7 @@ use super::measure;
 use super::subjects::{OURS, Project, RAW, Subject, package};
 use super::table::{Table, Unit};
 
-/// The ways to decode; the raw program knows two.
+/// The ways to decode; the raw program has two.
 pub(super) const DECODERS: [&str; 6] = [
     OURS,
     "serde_json, own structs",
@@ -169,7 +169,7 @@ pub(super) fn calls(
     Ok(())
 }
 
-/// Streams a file of zeros, which costs the disk nothing, into a server that forgets it.
+/// Streams a file of zeros, which costs the disk nothing, to a server that discards it.
 pub(super) fn upload(
     rounds: usize,
     gibibytes: f64,
@@ -226,7 +226,7 @@ pub(super) fn upload(
     Ok(())
 }
 
-/// A server that runs as long as this lives.
+/// A server that runs until this is dropped.
 struct Server {
     process: Child,
     url: String,
@@ -234,7 +234,7 @@ struct Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Its standard input ends it as well; nothing is left to do if this fails.
+        // The end of its standard input ends it, too; nothing is left to do if this fails.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

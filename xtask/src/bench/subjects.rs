@@ -11,14 +11,14 @@ use super::measure;
 use crate::files::{files_below, write};
 use crate::product::PVE;
 
-/// A library, or the lack of one, with a project that uses it as a user would.
+/// A library, or none, with a project that uses it as a user would.
 #[derive(Debug)]
 pub(super) struct Subject {
     /// The column's title.
     pub(super) title: &'static str,
-    /// The package; none for the program that does without.
+    /// The package; none for the program without one.
     pub(super) package: Option<&'static str>,
-    /// The library's name to the compiler.
+    /// The library's name for the compiler.
     pub(super) library: &'static str,
     folder: &'static str,
     dependencies: &'static str,
@@ -29,7 +29,7 @@ pub(super) struct Subject {
 pub(super) const OURS: &str = "this crate";
 pub(super) const RAW: &str = "raw reqwest";
 
-/// The same TLS and the same features for everything that leaves the choice.
+/// The same TLS and the same features for all crates that have the choice.
 macro_rules! http {
     () => {
         "reqwest = { version = \"0.13\", default-features = false, features = [\"rustls-no-provider\", \"gzip\"] }\n\
@@ -114,7 +114,8 @@ pub(super) fn all() -> Vec<Subject> {
 #[derive(Debug)]
 pub(super) struct Project {
     pub(super) folder: PathBuf,
-    /// Where cargo builds. One folder for all projects, so that what they share is built once.
+    /// The target folder of cargo. One for all projects, so that common dependencies are built
+    /// once.
     pub(super) target: PathBuf,
     /// Endpoints in the larger program.
     pub(super) many: usize,
@@ -219,7 +220,7 @@ fn our_features(workspace: &Path) -> Result<Vec<String>, String> {
     Ok(names.map(|name| format!("proxmox-api/{name}")).collect())
 }
 
-/// A package outside of any workspace, with the workspace's versions of what both depend on.
+/// A package outside of any workspace, with the workspace's versions of common dependencies.
 pub(super) fn package(
     folder: &Path,
     name: &str,
@@ -241,7 +242,7 @@ pub(super) fn package(
     Ok(())
 }
 
-/// Writes a file unless it is there already, so that cargo sees no change where there is none.
+/// Writes a file unless it is unchanged, so that cargo sees no change.
 fn put(path: &Path, text: &str) -> Result<(), String> {
     if fs::read_to_string(path).is_ok_and(|old| old == text) {
         return Ok(());
@@ -312,7 +313,7 @@ fn our_calls(workspace: &Path) -> Result<Vec<String>, String> {
     Ok(calls)
 }
 
-/// Their GETs that need as little, found in their sources.
+/// Their GETs of the same kind, found in their sources.
 fn their_calls(subject: &Subject, library: &Path) -> Result<Vec<String>, String> {
     let mut calls = Vec::new();
     for path in files_below(library)? {
@@ -344,7 +345,7 @@ fn their_calls(subject: &Subject, library: &Path) -> Result<Vec<String>, String>
     Ok(calls)
 }
 
-/// Methods of one client for everything that take nothing or a node.
+/// Methods of a flat client that take nothing or a node.
 fn flat_calls(text: &str) -> Vec<String> {
     let mut calls = Vec::new();
     for line in text.lines() {

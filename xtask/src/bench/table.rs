@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-/// How a figure is written.
+/// The notation of a figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unit {
     Seconds,
@@ -56,7 +56,7 @@ impl Table {
         }
     }
 
-    /// Adds a run's figure, and shows it at once: a run may take an hour, and may be stopped.
+    /// Adds a run's figure, and prints it at once: a run may take an hour, and may be stopped.
     pub(super) fn add(&mut self, row: &str, unit: Unit, column: &str, value: f64) {
         eprintln!("  {column}, {row}: {}", unit.show(value));
         let row = match self.rows.iter().position(|(label, _)| label == row) {
@@ -71,7 +71,7 @@ impl Table {
         }
     }
 
-    /// Says what could not be measured, once.
+    /// Reports a figure that could not be measured, once.
     pub(super) fn note(&mut self, note: impl Into<String>) {
         let note = note.into();
         if !self.notes.contains(&note) {
@@ -96,7 +96,7 @@ impl Table {
         self.median(row, column)
     }
 
-    /// The table in Markdown: medians, behind each of them how ours compares.
+    /// The table in Markdown: medians, with our ratio behind each.
     pub(super) fn show(&self) -> String {
         let mut text = String::from("| |");
         for column in &self.columns {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::imports::Import;
 
-/// How many files may import each other: a module and one that it is made of.
+/// The maximum of files that import each other: a module and one of its parts.
 const LARGEST: usize = 2;
 
 /// Every circle that is too large.

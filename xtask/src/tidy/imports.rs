@@ -1,21 +1,22 @@
-//! Which file of a crate uses which other one, read from its paths.
+//! Imports between the files of a crate, read from its paths.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use proc_macro2::{Span, TokenStream, TokenTree};
 use syn::visit::{self, Visit};
 
-/// A path in one file that leads into another.
+/// A path in one file that leads to another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Import {
     pub(super) from: String,
     pub(super) line: usize,
     pub(super) to: String,
-    /// As resolved, for the reader.
+    /// The resolved path, for messages.
     pub(super) path: String,
 }
 
-/// The imports among the files of a crate, given by their paths below its source folder. Tests do not count.
+/// The imports between the files of a crate, given by their paths below its source folder. Tests do
+/// not count.
 pub(super) fn of(files: &BTreeMap<String, String>) -> Result<Vec<Import>, String> {
     let mut modules = BTreeMap::new();
     for (file, text) in files {
@@ -100,7 +101,7 @@ fn module_path(file: &str) -> Vec<String> {
     path
 }
 
-/// The file that defines what a path names: through re-exports to where they lead.
+/// The file that defines the target of a path: re-exports are followed.
 fn resolve<'a>(
     modules: &'a BTreeMap<Vec<String>, Module>,
     path: &[String],
@@ -118,7 +119,7 @@ fn resolve<'a>(
             target.extend_from_slice(&path[length + 1..]);
             resolve(modules, &target, depth + 1)
         }
-        // What the crate's root declares itself is no layer.
+        // Items of the crate's root itself belong to no layer.
         _ if length == 0 => None,
         _ => Some(module),
     }
@@ -132,7 +133,7 @@ struct Module {
     children: BTreeSet<String>,
     /// Paths from the crate's root, with their lines.
     uses: Vec<(Vec<String>, usize)>,
-    /// Names that are public here and stand elsewhere.
+    /// Names that are public here and defined elsewhere.
     reexports: BTreeMap<String, Vec<String>>,
     /// Modules below it that exist in tests only.
     tests: Vec<Vec<String>>,
@@ -211,7 +212,7 @@ impl Module {
         }
     }
 
-    /// A module that shows what its parts define does not depend on them for it.
+    /// A module that re-exports the items of its parts does not depend on them for it.
     fn used(&mut self, path: &[String], name: &str, span: Span, public: bool) {
         let Some(target) = self.absolute(path) else {
             return;
@@ -225,7 +226,7 @@ impl Module {
         }
     }
 
-    /// Paths in the text of macros, which have no structure yet.
+    /// Paths in the text of macros, which is not parsed.
     fn tokens(&mut self, tokens: TokenStream) {
         let mut parts: Vec<String> = Vec::new();
         let mut start = Span::call_site();
@@ -272,7 +273,7 @@ fn is_for_tests(attributes: &[syn::Attribute]) -> bool {
     })
 }
 
-/// Whether a condition can only hold in tests: `test`, or `all(test, …)`.
+/// Whether a condition can only be true in tests: `test`, or `all(test, …)`.
 fn needs_test(condition: &syn::Meta) -> bool {
     match condition {
         syn::Meta::Path(path) => path.is_ident("test"),

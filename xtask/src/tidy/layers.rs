@@ -1,4 +1,4 @@
-//! The table of layers, and imports that run against it.
+//! The table of layers, and imports that violate it.
 
 use std::collections::BTreeMap;
 
@@ -60,7 +60,7 @@ fn is_root(module: &str) -> bool {
     matches!(module, "lib" | "main")
 }
 
-/// Imports that run against the order, and modules without a place in it.
+/// Imports against the order, and modules that are not in it.
 pub(super) fn violations(table: &Table, imports: &[Import]) -> Vec<String> {
     let mut problems = Vec::new();
     let mut seen = BTreeMap::new();

@@ -101,7 +101,7 @@ impl Signatures<'_> {
     }
 }
 
-/// The first names of all paths.
+/// The first segments of all paths.
 #[derive(Default)]
 struct Types {
     first: Vec<(String, usize)>,

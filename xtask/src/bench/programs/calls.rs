@@ -1,4 +1,4 @@
-//! Sends the same small request over and over: URL, requests in flight, requests in all.
+//! Sends the same small request repeatedly: URL, requests in flight, requests in all.
 
 #[path = "../subject.rs"]
 #[allow(dead_code)]
@@ -47,7 +47,7 @@ async fn burst(client: &Rc<subject::Client>, flying: u32, total: u32) -> Result<
     Ok(())
 }
 
-/// Processor seconds of this thread, the only one that works.
+/// Processor seconds of this thread, the only one with work.
 fn cpu() -> Result<f64, Box<dyn Error>> {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat")?;
     let nanoseconds: f64 = text.split(' ').next().ok_or("empty")?.parse()?;

@@ -1,5 +1,5 @@
-//! Decodes one document over and over: way, kind, file, rounds. Counts the time of this thread's work,
-//! which others on the machine do not lengthen.
+//! Decodes one document repeatedly: way, kind, file, rounds. Counts this thread's processor time,
+//! which other processes do not lengthen.
 
 #[path = "../decoder.rs"]
 mod decoder;
@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let resident = status("VmHWM:")?.saturating_sub(resident);
     let mut best = f64::INFINITY;
     let start = worked()?;
-    // The kernel updates its account now and then, so that single rounds are too short to be counted.
+    // The kernel updates its account in steps, so single rounds are too short to be counted.
     let batches = rounds.clamp(1, 10);
     let batch = rounds.div_ceil(batches);
     for _ in 0..batches {
@@ -34,14 +34,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Seconds that this thread, the only one, was at work.
+/// Processor seconds of this thread, the only one with work.
 fn worked() -> Result<f64, Box<dyn Error>> {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat")?;
     let nanoseconds: f64 = text.split(' ').next().ok_or("empty")?.parse()?;
     Ok(nanoseconds / 1e9)
 }
 
-/// What the kernel says about this process's memory, in bytes.
+/// The kernel's figure for this process's memory, in bytes.
 fn status(name: &str) -> Result<usize, Box<dyn Error>> {
     let text = std::fs::read_to_string("/proc/self/status")?;
     let line = text.lines().find_map(|line| line.strip_prefix(name));

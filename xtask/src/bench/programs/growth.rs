@@ -1,7 +1,9 @@
-//! One piece of work over a cluster of many guests: work, file with the guests, file with the guests as they are later,
-//! guests. Prints the seconds that this thread was at work and the bytes of memory held at the most.
+//! One piece of work over a cluster of many guests: work, file with the guests, file with the
+//! guests at a later time, guests. Prints the processor seconds of this thread and the peak memory
+//! in bytes.
 //!
-//! A transport without a network hands the documents in, and time stands still unless everything waits for it.
+//! A transport without a network returns the documents, and time advances only when everything
+//! waits for it.
 
 use std::error::Error;
 use std::hint::black_box;
@@ -82,7 +84,7 @@ async fn main() -> Result<()> {
     let inventory = Inventory::fetch(&client).await?;
     let before = MEMORY.current_usage();
     MEMORY.reset_peak_usage();
-    // The kernel updates its account now and then, so that short work is done more than once.
+    // The kernel updates its account in steps, so short work is repeated.
     let rounds = (100_000 / count).clamp(1, 200);
     let start = worked()?;
     for round in 0..rounds {
@@ -116,7 +118,7 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-/// Seconds that this thread, the only one, was at work.
+/// Processor seconds of this thread, the only one with work.
 fn worked() -> Result<f64> {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat")?;
     let nanoseconds: f64 = text.split(' ').next().ok_or("empty")?.parse()?;

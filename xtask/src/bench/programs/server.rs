@@ -55,7 +55,7 @@ where
                 .find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok())
                 .unwrap_or(0_usize);
             let body = if head.starts_with("post ") { TASK } else { BODY };
-            // The request's own body is read and forgotten.
+            // The request's own body is read and discarded.
             let here = length.min(buffer.len() - end - 4);
             buffer.drain(..end + 4 + here);
             let mut missing = length - here;

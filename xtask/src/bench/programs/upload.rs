@@ -64,7 +64,7 @@ fn cpu() -> Result<f64, Box<dyn Error>> {
     Ok((user + system) / 100.0)
 }
 
-/// What the kernel says about this process's memory, in bytes.
+/// The kernel's figure for this process's memory, in bytes.
 fn status(name: &str) -> Result<f64, Box<dyn Error>> {
     let text = std::fs::read_to_string("/proc/self/status")?;
     let line = text.lines().find_map(|line| line.strip_prefix(name));

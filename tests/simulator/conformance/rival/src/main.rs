@@ -35,7 +35,7 @@ fn refused<T>(outcome: proxmox_client::Result<T>, words: &str) -> Outcome {
     }
 }
 
-/// Says what came of a step.
+/// Prints the result of a step.
 struct Steps {
     passed: u32,
     failed: u32,
@@ -175,7 +175,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     steps.note(
         "a running machine is not removed",
         async {
-            // It was rolled back to a snapshot without its memory.
+            // It was rolled back to a snapshot without memory.
             done(&pve, &pve.start_vm("pve1", 100, None).await?).await?;
             refused(pve.delete_vm("pve1", 100, None).await, "running")
         }

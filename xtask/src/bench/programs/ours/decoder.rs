@@ -1,4 +1,4 @@
-//! Decodes answers with this crate. A transport without a network hands the documents in.
+//! Decodes answers with this crate. A transport without a network returns the documents.
 
 use std::any::Any;
 use std::error::Error;

@@ -1,4 +1,4 @@
-//! What a program does that uses reqwest and nothing of Proxmox's.
+//! A program that uses reqwest and no Proxmox crate.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
