@@ -817,16 +817,16 @@ impl AccessDomainsPost {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -1377,16 +1377,16 @@ impl AccessDomainsRealmPut {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -1665,16 +1665,16 @@ impl AccessGroupsPost {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -1816,16 +1816,16 @@ impl AccessGroupsGroupidPut {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -2439,16 +2439,16 @@ impl AccessRolesPost {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -2591,16 +2591,16 @@ impl AccessRolesRoleidPut {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -2874,16 +2874,16 @@ impl AccessTfaUseridPost {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -3044,16 +3044,16 @@ impl AccessTfaUseridIdPut {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -3512,16 +3512,16 @@ impl AccessUsersPost {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -3743,16 +3743,16 @@ impl AccessUsersUseridPut {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -4098,16 +4098,16 @@ impl AccessUsersUseridTokenTokenidPost {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -4197,16 +4197,16 @@ impl AccessUsersUseridTokenTokenidPut {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -4435,12 +4435,13 @@ pub struct AccessAclItem {
     pub type_: AccessAclType,
     /// ID of that user, group or token.
     pub ugid: String,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl AccessAclItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -4467,7 +4468,7 @@ pub enum AccessAclType {
     Group,
     /// The value `token`.
     Token,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -4582,7 +4583,7 @@ pub struct AccessDomain {
     pub username_claim: Option<String>,
     /// Whether the certificate of the directory server is checked.
     pub verify: Option<bool>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -4963,16 +4964,15 @@ impl AccessDomain {
         self
     }
 
-    /// The changes that turn this into `other`; the digests do not count.
+    /// The changes that turn this into `other`; the digests are ignored.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
 
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
+    /// The changes that make this hold all settings of `wanted`. Settings and keys of
+    /// property strings that `wanted` leaves out may have any value; secrets are not
+    /// compared, because no server returns them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -5050,12 +5050,13 @@ pub struct AccessDomainsItem {
     pub tfa: Option<AccessDomainsTfa>,
     /// Kind of the realm.
     pub type_: AccessDomainsType,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl AccessDomainsItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -5103,16 +5104,15 @@ impl AccessDomainsItem {
         self
     }
 
-    /// The changes that turn this into `other`; the digests do not count.
+    /// The changes that turn this into `other`; the digests are ignored.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
 
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
+    /// The changes that make this hold all settings of `wanted`. Settings and keys of
+    /// property strings that `wanted` leaves out may have any value; secrets are not
+    /// compared, because no server returns them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -5140,7 +5140,7 @@ pub enum AccessDomainsMode {
     /// The value `ldap+starttls`.
     #[cfg_attr(doc, doc(alias("ldap+starttls")))]
     LdapPlusStarttls,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -5164,7 +5164,7 @@ pub enum AccessDomainsSslversion {
     Tlsv12,
     /// The value `tlsv1_3`.
     Tlsv13,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -5182,7 +5182,7 @@ pub enum AccessDomainsTfa {
     Yubico,
     /// The value `oath`.
     Oath,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -5208,7 +5208,7 @@ pub enum AccessDomainsType {
     Pam,
     /// The value `pve`.
     Pve,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -5225,12 +5225,12 @@ pub struct AccessGroup {
     pub comment: Option<String>,
     /// IDs of the users in the group.
     pub members: Vec<UserId>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl AccessGroup {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0: Several>(members: impl IntoItems<UserId, How0>) -> Self {
@@ -5255,16 +5255,15 @@ impl AccessGroup {
         self
     }
 
-    /// The changes that turn this into `other`; the digests do not count.
+    /// The changes that turn this into `other`; the digests are ignored.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
 
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
+    /// The changes that make this hold all settings of `wanted`. Settings and keys of
+    /// property strings that `wanted` leaves out may have any value; secrets are not
+    /// compared, because no server returns them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -5288,12 +5287,12 @@ pub struct AccessGroupsItem {
     pub groupid: String,
     /// IDs of the users in the group, separated by commas.
     pub users: Option<List<UserId>>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl AccessGroupsItem {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(groupid: impl IntoValue<String, How0>) -> Self {
@@ -5326,16 +5325,15 @@ impl AccessGroupsItem {
         self
     }
 
-    /// The changes that turn this into `other`; the digests do not count.
+    /// The changes that turn this into `other`; the digests are ignored.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
 
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
+    /// The changes that make this hold all settings of `wanted`. Settings and keys of
+    /// property strings that `wanted` leaves out may have any value; secrets are not
+    /// compared, because no server returns them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -5364,12 +5362,13 @@ pub struct AccessOpenidLogin {
     pub ticket: Secret,
     /// User ID in the form `name@realm`.
     pub username: String,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl AccessOpenidLogin {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -5536,7 +5535,7 @@ pub struct AccessRole {
     /// Permits returning a guest to one of its snapshots.
     #[cfg_attr(doc, doc(alias("VM.Snapshot.Rollback")))]
     pub vm_snapshot_rollback: Option<bool>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -5621,12 +5620,12 @@ pub struct AccessRolesItem {
     pub roleid: String,
     /// Whether the role is built in and therefore cannot be changed. Default: `false`.
     pub special: Option<bool>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl AccessRolesItem {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(roleid: impl IntoValue<String, How0>) -> Self {
@@ -5659,16 +5658,15 @@ impl AccessRolesItem {
         self
     }
 
-    /// The changes that turn this into `other`; the digests do not count.
+    /// The changes that turn this into `other`; the digests are ignored.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
 
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
+    /// The changes that make this hold all settings of `wanted`. Settings and keys of
+    /// property strings that `wanted` leaves out may have any value; secrets are not
+    /// compared, because no server returns them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -5689,7 +5687,7 @@ object!(AccessRolesItem {
 pub struct AccessTfa {
     /// Complete login ticket, sent as the cookie `PVEAuthCookie`.
     pub ticket: Option<Secret>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -5725,7 +5723,7 @@ pub struct AccessTfaAdded {
     pub id: Option<String>,
     /// New recovery codes; cannot be read again later.
     pub recovery: Option<Vec<Secret>>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -5767,12 +5765,13 @@ pub struct AccessTfaEntry {
     pub id: String,
     /// Kind of second factor.
     pub type_: AccessTfaType,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl AccessTfaEntry {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -5820,16 +5819,15 @@ impl AccessTfaEntry {
         self
     }
 
-    /// The changes that turn this into `other`; the digests do not count.
+    /// The changes that turn this into `other`; the digests are ignored.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
 
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
+    /// The changes that make this hold all settings of `wanted`. Settings and keys of
+    /// property strings that `wanted` leaves out may have any value; secrets are not
+    /// compared, because no server returns them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -5858,12 +5856,13 @@ pub struct AccessTfaItem {
     pub totp_locked: Option<bool>,
     /// User ID in the form `name@realm`.
     pub userid: String,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl AccessTfaItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -5897,7 +5896,7 @@ pub enum AccessTfaType {
     Recovery,
     /// The value `yubico`.
     Yubico,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -5921,7 +5920,7 @@ pub struct AccessTicket {
     pub ticket: Option<Secret>,
     /// User name, normally in the form `name@realm`.
     pub username: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -5975,7 +5974,7 @@ pub struct AccessUser {
     pub lastname: Option<String>,
     /// API tokens of the user.
     pub tokens: Option<BTreeMap<String, AccessUserToken>>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -6065,16 +6064,15 @@ impl AccessUser {
         self
     }
 
-    /// The changes that turn this into `other`; the digests do not count.
+    /// The changes that turn this into `other`; the digests are ignored.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
 
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
+    /// The changes that make this hold all settings of `wanted`. Settings and keys of
+    /// property strings that `wanted` leaves out may have any value; secrets are not
+    /// compared, because no server returns them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -6117,7 +6115,7 @@ pub struct AccessUserToken {
     /// Whether the token needs grants of its own; if not, it may do whatever its user may. Default:
     /// `true`.
     pub privsep: Option<bool>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -6153,16 +6151,15 @@ impl AccessUserToken {
         self
     }
 
-    /// The changes that turn this into `other`; the digests do not count.
+    /// The changes that turn this into `other`; the digests are ignored.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
 
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
+    /// The changes that make this hold all settings of `wanted`. Settings and keys of
+    /// property strings that `wanted` leaves out may have any value; secrets are not
+    /// compared, because no server returns them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -6198,7 +6195,7 @@ pub struct AccessUserTokenChanged {
     pub privsep: Option<bool>,
     /// Secret of the token; cannot be read again later. Since 9.2.
     pub value: Option<Secret>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -6241,12 +6238,13 @@ pub struct AccessUserTokenCreated {
     pub info: AccessUserToken,
     /// Secret of the token; cannot be read again later.
     pub value: Secret,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl AccessUserTokenCreated {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -6275,12 +6273,12 @@ pub struct AccessUserTokenItem {
     pub privsep: Option<bool>,
     /// Token ID, without the user part.
     pub tokenid: String,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl AccessUserTokenItem {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(tokenid: impl IntoValue<String, How0>) -> Self {
@@ -6321,16 +6319,15 @@ impl AccessUserTokenItem {
         self
     }
 
-    /// The changes that turn this into `other`; the digests do not count.
+    /// The changes that turn this into `other`; the digests are ignored.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
 
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
+    /// The changes that make this hold all settings of `wanted`. Settings and keys of
+    /// property strings that `wanted` leaves out may have any value; secrets are not
+    /// compared, because no server returns them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -6377,12 +6374,12 @@ pub struct AccessUsersItem {
     pub totp_locked: Option<bool>,
     /// User ID in the form `name@realm`. At most 64 characters.
     pub userid: UserId,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl AccessUsersItem {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(userid: impl IntoValue<UserId, How0>) -> Self {
@@ -6501,16 +6498,15 @@ impl AccessUsersItem {
         self
     }
 
-    /// The changes that turn this into `other`; the digests do not count.
+    /// The changes that turn this into `other`; the digests are ignored.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
 
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
+    /// The changes that make this hold all settings of `wanted`. Settings and keys of
+    /// property strings that `wanted` leaves out may have any value; secrets are not
+    /// compared, because no server returns them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -6548,7 +6544,7 @@ pub struct AccessUsersTfa {
     pub types: Option<Vec<AccessUsersTfaTypes>>,
     /// Kinds of second factor the user has set up; without `multiple` at most one.
     pub user: Option<List>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -6583,7 +6579,7 @@ pub enum AccessUsersTfaRealm {
     Oath,
     /// The value `yubico`.
     Yubico,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -6607,7 +6603,7 @@ pub enum AccessUsersTfaTypes {
     Webauthn,
     /// The value `recovery`.
     Recovery,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -6635,12 +6631,12 @@ pub struct RealmSyncOptions {
     pub remove_vanished: Option<String>,
     /// Whether users, groups or both are imported.
     pub scope: Option<super::types::RealmSyncScope>,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl RealmSyncOptions {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new() -> Self {
@@ -6752,12 +6748,12 @@ pub struct RealmTfa {
     pub type_: String,
     /// Address of a validation service to ask instead of Yubico's own; `yubico` only.
     pub url: Option<String>,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl RealmTfa {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new<How0>(type_: impl IntoValue<String, How0>) -> Self {

@@ -703,16 +703,16 @@ impl ClusterBackupPost {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -1403,16 +1403,16 @@ impl ClusterBackupIdPut {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -3125,16 +3125,16 @@ impl ClusterJobsRealmSyncIdPost {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -3232,16 +3232,16 @@ impl ClusterJobsRealmSyncIdPut {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -3673,16 +3673,16 @@ impl ClusterMappingDirPost {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -3877,16 +3877,16 @@ impl ClusterMappingDirIdPut {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -4116,16 +4116,16 @@ impl ClusterMappingPciPost {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -4345,16 +4345,16 @@ impl ClusterMappingPciIdPut {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -4559,16 +4559,16 @@ impl ClusterMappingUsbPost {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -4768,16 +4768,16 @@ impl ClusterMappingUsbIdPut {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -5473,16 +5473,16 @@ impl ClusterMetricsServerIdPost {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -5759,16 +5759,16 @@ impl ClusterMetricsServerIdPut {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -6206,16 +6206,16 @@ impl ClusterOptionsPut {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -6595,16 +6595,16 @@ impl ClusterQemuCustomCpuModelsPost {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -6862,16 +6862,16 @@ impl ClusterQemuCustomCpuModelsCputypePut {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -7117,16 +7117,16 @@ impl ClusterReplicationPost {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -7326,16 +7326,16 @@ impl ClusterReplicationIdPut {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -7645,12 +7645,12 @@ pub struct BackupIncludedGuest {
     pub name: Option<String>,
     /// Kind of guest; `unknown` if it was deleted without being removed from the job.
     pub type_: BackupIncludedGuestType,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl BackupIncludedGuest {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0, How1>(
@@ -7682,7 +7682,7 @@ pub enum BackupIncludedGuestType {
     Lxc,
     /// The value `unknown`.
     Unknown,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -7705,12 +7705,13 @@ pub struct BackupIncludedVolume {
     pub name: String,
     /// Why the volume is backed up or not.
     pub reason: String,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl BackupIncludedVolume {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -7733,12 +7734,12 @@ object!(BackupIncludedVolume {
 pub struct BackupIncludedVolumes {
     /// Guests of the job.
     pub children: Vec<BackupIncludedGuest>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl BackupIncludedVolumes {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0: Several>(
@@ -7861,12 +7862,12 @@ pub struct BackupJobConfig {
     pub vmid: Option<List<u32>>,
     /// Threads for zstd compression; 0 takes half of the cores. Default: `1`.
     pub zstd: Option<i64>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl BackupJobConfig {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(id: impl IntoValue<String, How0>) -> Self {
@@ -8256,16 +8257,15 @@ impl BackupJobConfig {
         self
     }
 
-    /// The changes that turn this into `other`; the digests do not count.
+    /// The changes that turn this into `other`; the digests are ignored.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
 
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
+    /// The changes that make this hold all settings of `wanted`. Settings and keys of
+    /// property strings that `wanted` leaves out may have any value; secrets are not
+    /// compared, because no server returns them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -8331,12 +8331,12 @@ pub struct ClusterBackupInfoNotBackedUpItem {
     pub type_: super::types::GuestKind,
     /// VMID of the guest.
     pub vmid: u32,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl ClusterBackupInfoNotBackedUpItem {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0, How1>(
@@ -8370,12 +8370,13 @@ pub struct ClusterConfigJoin {
     pub preferred_node: NodeName,
     /// Totem section of the corosync configuration.
     pub totem: ClusterConfigTotem,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl ClusterConfigJoin {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -8425,12 +8426,12 @@ pub struct ClusterConfigJoinNodelistItem {
     pub ring6_addr: Option<CorosyncLink>,
     /// Address of the node on link 7.
     pub ring7_addr: Option<CorosyncLink>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl ClusterConfigJoinNodelistItem {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(name: impl IntoValue<NodeName, How0>) -> Self {
@@ -8471,12 +8472,13 @@ pub struct ClusterConfigNode {
     pub corosync_conf: String,
     /// Warnings for the joining node to show.
     pub warnings: Vec<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl ClusterConfigNode {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -8522,12 +8524,12 @@ pub struct ClusterConfigNodesItem {
     pub ring6_addr: Option<String>,
     /// Address of the node on corosync link 7, if it has one there.
     pub ring7_addr: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl ClusterConfigNodesItem {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(node: impl IntoValue<String, How0>) -> Self {
@@ -8579,7 +8581,7 @@ pub struct ClusterConfigQdevice {
     /// Which side gets the vote when the cluster is split into halves.
     #[cfg_attr(doc, doc(alias("Tie-breaker")))]
     pub tie_breaker: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -8648,7 +8650,7 @@ pub struct ClusterConfigTotem {
     pub transport: Option<String>,
     /// Version of the configuration format.
     pub version: Option<i64>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -8713,7 +8715,7 @@ pub struct ClusterConfigTotemInterface {
     pub mcastport: Option<i64>,
     /// Number of the link under its older name.
     pub ringnumber: Option<i64>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -8774,7 +8776,7 @@ pub struct ClusterJobsRealmSync {
     pub scope: Option<super::types::RealmSyncScope>,
     /// Kind of job; always `realm-sync`.
     pub type_: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -8861,16 +8863,15 @@ impl ClusterJobsRealmSync {
         self
     }
 
-    /// The changes that turn this into `other`; the digests do not count.
+    /// The changes that turn this into `other`; the digests are ignored.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
 
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
+    /// The changes that make this hold all settings of `wanted`. Settings and keys of
+    /// property strings that `wanted` leaves out may have any value; secrets are not
+    /// compared, because no server returns them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -8932,12 +8933,12 @@ pub struct ClusterJobsRealmSyncItem {
     pub scope: Option<super::types::RealmSyncScope>,
     /// Kind of job; always `realm-sync`.
     pub type_: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl ClusterJobsRealmSyncItem {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(id: impl IntoValue<String, How0>) -> Self {
@@ -9037,16 +9038,15 @@ impl ClusterJobsRealmSyncItem {
         self
     }
 
-    /// The changes that turn this into `other`; the digests do not count.
+    /// The changes that turn this into `other`; the digests are ignored.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
 
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
+    /// The changes that make this hold all settings of `wanted`. Settings and keys of
+    /// property strings that `wanted` leaves out may have any value; secrets are not
+    /// compared, because no server returns them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -9080,12 +9080,12 @@ pub struct ClusterJobsScheduleAnalyzeItem {
     pub timestamp: Timestamp,
     /// The same time as text, in UTC.
     pub utc: String,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl ClusterJobsScheduleAnalyzeItem {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0, How1>(
@@ -9128,12 +9128,13 @@ pub struct ClusterLogItem {
     pub uid: i64,
     /// User the entry is about, such as `root@pam`.
     pub user: String,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl ClusterLogItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -9160,12 +9161,13 @@ pub struct ClusterMappingCheck {
     pub message: String,
     /// How serious the problem is.
     pub severity: ClusterMappingSeverity,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl ClusterMappingCheck {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -9194,7 +9196,7 @@ pub struct ClusterMappingDir {
     pub map: Option<Vec<DirMapping>>,
     /// Section type in the configuration; the same for all mappings of the kind.
     pub type_: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -9249,16 +9251,15 @@ impl ClusterMappingDir {
         self
     }
 
-    /// The changes that turn this into `other`; the digests do not count.
+    /// The changes that turn this into `other`; the digests are ignored.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
 
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
+    /// The changes that make this hold all settings of `wanted`. Settings and keys of
+    /// property strings that `wanted` leaves out may have any value; secrets are not
+    /// compared, because no server returns them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -9296,12 +9297,13 @@ pub struct ClusterMappingDirItem {
     pub map: Vec<DirMapping>,
     /// Section type in the configuration; the same for all mappings of the kind.
     pub type_: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl ClusterMappingDirItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -9360,16 +9362,15 @@ impl ClusterMappingDirItem {
         self
     }
 
-    /// The changes that turn this into `other`; the digests do not count.
+    /// The changes that turn this into `other`; the digests are ignored.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
 
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
+    /// The changes that make this hold all settings of `wanted`. Settings and keys of
+    /// property strings that `wanted` leaves out may have any value; secrets are not
+    /// compared, because no server returns them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -9402,7 +9403,7 @@ pub struct ClusterMappingPci {
     pub mdev: Option<bool>,
     /// Section type in the configuration; the same for all mappings of the kind.
     pub type_: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -9481,16 +9482,15 @@ impl ClusterMappingPci {
         self
     }
 
-    /// The changes that turn this into `other`; the digests do not count.
+    /// The changes that turn this into `other`; the digests are ignored.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
 
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
+    /// The changes that make this hold all settings of `wanted`. Settings and keys of
+    /// property strings that `wanted` leaves out may have any value; secrets are not
+    /// compared, because no server returns them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -9539,12 +9539,13 @@ pub struct ClusterMappingPciItem {
     pub mdev: Option<bool>,
     /// Section type in the configuration; the same for all mappings of the kind.
     pub type_: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl ClusterMappingPciItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -9627,16 +9628,15 @@ impl ClusterMappingPciItem {
         self
     }
 
-    /// The changes that turn this into `other`; the digests do not count.
+    /// The changes that turn this into `other`; the digests are ignored.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
 
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
+    /// The changes that make this hold all settings of `wanted`. Settings and keys of
+    /// property strings that `wanted` leaves out may have any value; secrets are not
+    /// compared, because no server returns them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -9667,7 +9667,7 @@ pub enum ClusterMappingSeverity {
     Warning,
     /// The value `error`.
     Error,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -9690,7 +9690,7 @@ pub struct ClusterMappingUsb {
     pub map: Option<Vec<UsbMapping>>,
     /// Section type in the configuration; the same for all mappings of the kind.
     pub type_: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -9745,16 +9745,15 @@ impl ClusterMappingUsb {
         self
     }
 
-    /// The changes that turn this into `other`; the digests do not count.
+    /// The changes that turn this into `other`; the digests are ignored.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
 
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
+    /// The changes that make this hold all settings of `wanted`. Settings and keys of
+    /// property strings that `wanted` leaves out may have any value; secrets are not
+    /// compared, because no server returns them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -9784,7 +9783,7 @@ pub struct ClusterMappingUsbErrorItem {
     pub message: Option<String>,
     /// How serious the problem is.
     pub severity: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -9828,12 +9827,13 @@ pub struct ClusterMappingUsbItem {
     pub map: Vec<UsbMapping>,
     /// Section type in the configuration; the same for all mappings of the kind.
     pub type_: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl ClusterMappingUsbItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -9903,16 +9903,15 @@ impl ClusterMappingUsbItem {
         self
     }
 
-    /// The changes that turn this into `other`; the digests do not count.
+    /// The changes that turn this into `other`; the digests are ignored.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
 
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
+    /// The changes that make this hold all settings of `wanted`. Settings and keys of
+    /// property strings that `wanted` leaves out may have any value; secrets are not
+    /// compared, because no server returns them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -9934,12 +9933,12 @@ object!(ClusterMappingUsbItem {
 pub struct ClusterMetricsExport {
     /// Measured values, sorted by time.
     pub data: Vec<ClusterMetricsExportDataItem>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl ClusterMetricsExport {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0: Several>(
@@ -9971,12 +9970,13 @@ pub struct ClusterMetricsExportDataItem {
     pub type_: ClusterMetricsExportType,
     /// Measured value.
     pub value: f64,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl ClusterMetricsExportDataItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -10004,7 +10004,7 @@ pub enum ClusterMetricsExportType {
     Counter,
     /// The value `derive`.
     Derive,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -10080,7 +10080,7 @@ pub struct ClusterMetricsServer {
     /// InfluxDB: whether the certificate is checked with HTTPS.
     #[cfg_attr(doc, doc(alias("verify-certificate")))]
     pub verify_certificate: Option<bool>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -10328,16 +10328,15 @@ impl ClusterMetricsServer {
         self
     }
 
-    /// The changes that turn this into `other`; the digests do not count.
+    /// The changes that turn this into `other`; the digests are ignored.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
 
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
+    /// The changes that make this hold all settings of `wanted`. Settings and keys of
+    /// property strings that `wanted` leaves out may have any value; secrets are not
+    /// compared, because no server returns them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -10396,7 +10395,7 @@ pub enum ClusterMetricsServerInfluxdbproto {
     Http,
     /// The value `https`.
     Https,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -10420,12 +10419,13 @@ pub struct ClusterMetricsServerItem {
     pub server: Option<String>,
     /// Kind of metric server.
     pub type_: String,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl ClusterMetricsServerItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -10473,16 +10473,15 @@ impl ClusterMetricsServerItem {
         self
     }
 
-    /// The changes that turn this into `other`; the digests do not count.
+    /// The changes that turn this into `other`; the digests are ignored.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
 
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
+    /// The changes that make this hold all settings of `wanted`. Settings and keys of
+    /// property strings that `wanted` leaves out may have any value; secrets are not
+    /// compared, because no server returns them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -10507,7 +10506,7 @@ pub enum ClusterMetricsServerOtelCompression {
     None,
     /// The value `gzip`.
     Gzip,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -10527,7 +10526,7 @@ pub enum ClusterMetricsServerOtelProtocol {
     Http,
     /// The value `https`.
     Https,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -10547,7 +10546,7 @@ pub enum ClusterMetricsServerProto {
     Udp,
     /// The value `tcp`.
     Tcp,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -10568,7 +10567,7 @@ pub enum ClusterMetricsServerType {
     Influxdb,
     /// The value `opentelemetry`.
     Opentelemetry,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -10638,7 +10637,7 @@ pub struct ClusterOptions {
     pub user_tag_access: Option<UserTagAccess>,
     /// Settings for WebAuthn.
     pub webauthn: Option<WebauthnSettings>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -10899,16 +10898,15 @@ impl ClusterOptions {
         self
     }
 
-    /// The changes that turn this into `other`; the digests do not count.
+    /// The changes that turn this into `other`; the digests are ignored.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
 
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
+    /// The changes that make this hold all settings of `wanted`. Settings and keys of
+    /// property strings that `wanted` leaves out may have any value; secrets are not
+    /// compared, because no server returns them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -11014,7 +11012,7 @@ pub enum ClusterOptionsLanguage {
     Nl,
     /// The value `ukr`.
     Ukr,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -11079,12 +11077,13 @@ pub struct ClusterReplication {
     pub target: NodeName,
     /// Kind of replication.
     pub type_: ClusterReplicationType,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl ClusterReplication {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -11194,16 +11193,15 @@ impl ClusterReplication {
         self
     }
 
-    /// The changes that turn this into `other`; the digests do not count.
+    /// The changes that turn this into `other`; the digests are ignored.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
 
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
+    /// The changes that make this hold all settings of `wanted`. Settings and keys of
+    /// property strings that `wanted` leaves out may have any value; secrets are not
+    /// compared, because no server returns them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -11253,12 +11251,13 @@ pub struct ClusterReplicationItem {
     pub target: NodeName,
     /// Kind of replication.
     pub type_: ClusterReplicationType,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl ClusterReplicationItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -11360,16 +11359,15 @@ impl ClusterReplicationItem {
         self
     }
 
-    /// The changes that turn this into `other`; the digests do not count.
+    /// The changes that turn this into `other`; the digests are ignored.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
 
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
+    /// The changes that make this hold all settings of `wanted`. Settings and keys of
+    /// property strings that `wanted` leaves out may have any value; secrets are not
+    /// compared, because no server returns them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -11402,7 +11400,7 @@ pub enum ClusterReplicationRemoveJob {
     Local,
     /// The value `full`.
     Full,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -11420,7 +11418,7 @@ open_enum_impls!(ClusterReplicationRemoveJob {
 pub enum ClusterReplicationType {
     /// The value `local`.
     Local,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -11450,7 +11448,7 @@ pub enum ClusterResourceType {
     Sdn,
     /// The value `network`. Since 9.1.
     Network,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -11479,7 +11477,7 @@ pub enum ClusterResourcesFilter {
     Node,
     /// The value `sdn`.
     Sdn,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -11497,7 +11495,7 @@ pub enum ClusterResourcesHostArch {
     X8664,
     /// The value `aarch64`.
     Aarch64,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -11587,12 +11585,13 @@ pub struct ClusterResourcesItem {
     /// Kind of zone, for SDN zones. Since 9.1.
     #[cfg_attr(doc, doc(alias("zone-type")))]
     pub zone_type: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl ClusterResourcesItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -11651,7 +11650,7 @@ pub enum ClusterResourcesNetworkType {
     Fabric,
     /// The value `zone`.
     Zone,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -11686,12 +11685,13 @@ pub struct ClusterStatusItem {
     pub type_: ClusterStatusType,
     /// Version number of the corosync configuration; for the cluster.
     pub version: Option<i64>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl ClusterStatusItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -11725,7 +11725,7 @@ pub enum ClusterStatusType {
     Cluster,
     /// The value `node`.
     Node,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -11762,12 +11762,12 @@ pub struct ClusterTasksItem {
     pub upid: String,
     /// User that started the task.
     pub user: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl ClusterTasksItem {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(upid: impl IntoValue<String, How0>) -> Self {
@@ -11810,12 +11810,12 @@ pub struct CorosyncLink {
     /// Ranks the links where only one is in use at a time; counts only when the cluster is created.
     /// From 0 to 255. Default: `0`.
     pub priority: Option<i64>,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl CorosyncLink {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new<How0>(address: impl IntoValue<String, How0>) -> Self {
@@ -11873,12 +11873,12 @@ pub struct DirMapping {
     pub node: NodeName,
     /// Absolute path of the directory on the node.
     pub path: String,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl DirMapping {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new<How0, How1>(
@@ -11933,7 +11933,7 @@ pub enum FencingNotification {
     Always,
     /// The value `never`.
     Never,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -11954,7 +11954,7 @@ pub enum HaFencingMode {
     Hardware,
     /// The value `both`.
     Both,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -11973,7 +11973,7 @@ pub enum HaRebalanceMethod {
     Bruteforce,
     /// The value `topsis`.
     Topsis,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -11995,7 +11995,7 @@ pub enum HaSchedulingMode {
     Static,
     /// The value `dynamic`. Since 9.1.
     Dynamic,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -12014,12 +12014,12 @@ pub struct HaSettings {
     /// What becomes of HA resources when their node is shut down or rebooted. Default:
     /// `conditional`.
     pub shutdown_policy: HaShutdownPolicy,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl HaSettings {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new<How0>(shutdown_policy: impl IntoValue<HaShutdownPolicy, How0>) -> Self {
@@ -12077,7 +12077,7 @@ pub enum HaShutdownPolicy {
     Conditional,
     /// The value `migrate`.
     Migrate,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -12099,12 +12099,12 @@ pub struct MigrationSettings {
     /// Whether the traffic is encrypted; switch that off only on private networks. Default:
     /// `secure`.
     pub type_: super::types::MigrationType,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl MigrationSettings {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new<How0>(type_: impl IntoValue<super::types::MigrationType, How0>) -> Self {
@@ -12167,12 +12167,12 @@ pub struct NextIdRange {
     pub lower: Option<i64>,
     /// End of the range; not part of it. Default: `1000000`.
     pub upper: Option<i64>,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl NextIdRange {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new() -> Self {
@@ -12240,12 +12240,12 @@ pub struct NotificationSettings {
     /// Target for notifications about failed replications; superseded by notification matchers.
     /// Since 8.1.
     pub target_replication: Option<String>,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl NotificationSettings {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new() -> Self {
@@ -12383,7 +12383,7 @@ pub enum PackageUpdateNotification {
     Always,
     /// The value `never`.
     Never,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -12414,12 +12414,12 @@ pub struct PciMapping {
     pub path: String,
     /// Subsystem vendor and device ID that has to be found there.
     pub subsystem_id: Option<String>,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl PciMapping {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new<How0, How1, How2>(
@@ -12547,7 +12547,7 @@ pub struct QemuCustomCpuModel {
     /// QEMU CPU model on which this one builds and as which the guest sees it. Default: `kvm64`.
     #[cfg_attr(doc, doc(alias("reported-model")))]
     pub reported_model: Option<QemuReportedCpuModel>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -12634,16 +12634,15 @@ impl QemuCustomCpuModel {
         self
     }
 
-    /// The changes that turn this into `other`; the digests do not count.
+    /// The changes that turn this into `other`; the digests are ignored.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
 
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
+    /// The changes that make this hold all settings of `wanted`. Settings and keys of
+    /// property strings that `wanted` leaves out may have any value; secrets are not
+    /// compared, because no server returns them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -12979,7 +12978,7 @@ pub enum QemuReportedCpuModel {
     /// The value `Westmere-IBRS`.
     #[cfg_attr(doc, doc(alias("Westmere-IBRS")))]
     WestmereIbrs,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -13108,7 +13107,7 @@ pub enum ReplicationNotification {
     Always,
     /// The value `never`.
     Never,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -13129,12 +13128,12 @@ pub struct ReplicationSettings {
     /// Whether replication traffic is encrypted; switch that off only on private networks. Default:
     /// `secure`.
     pub type_: super::types::MigrationType,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl ReplicationSettings {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new<How0>(type_: impl IntoValue<super::types::MigrationType, How0>) -> Self {
@@ -13212,12 +13211,12 @@ pub struct ResourceScheduling {
     pub ha_auto_rebalance_threshold: Option<f64>,
     /// Whether a node is picked anew when a stopped HA resource is started. Default: `false`.
     pub ha_rebalance_on_start: Option<bool>,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl ResourceScheduling {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new() -> Self {
@@ -13397,12 +13396,12 @@ pub struct TagStyle {
     pub ordering: Option<TagStyleOrdering>,
     /// Form in which the resource tree draws tags. Default: `circle`.
     pub shape: Option<TagStyleShape>,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl TagStyle {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new() -> Self {
@@ -13492,7 +13491,7 @@ pub enum TagStyleOrdering {
     Config,
     /// The value `alphabetical`.
     Alphabetical,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -13515,7 +13514,7 @@ pub enum TagStyleShape {
     Dense,
     /// The value `none`.
     None,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -13535,12 +13534,12 @@ pub struct U2fSettings {
     pub appid: Option<String>,
     /// U2F origin, where it is not the address the web interface is reached at.
     pub origin: Option<String>,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl U2fSettings {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new() -> Self {
@@ -13603,12 +13602,12 @@ pub struct UsbMapping {
     pub node: NodeName,
     /// USB port that selects the device, as bus and port numbers such as `1-2.3`.
     pub path: Option<String>,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl UsbMapping {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new<How0, How1>(
@@ -13687,12 +13686,12 @@ pub struct UserTagAccess {
     pub user_allow: Option<UserTagAccessMode>,
     /// Tags that count for `list` and `existing`.
     pub user_allow_list: Option<List>,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl UserTagAccess {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new() -> Self {
@@ -13776,7 +13775,7 @@ pub enum UserTagAccessMode {
     Existing,
     /// The value `free`.
     Free,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -13801,12 +13800,12 @@ pub struct WebauthnSettings {
     pub origin: Option<String>,
     /// Relying party name, any text; changing it may break registered keys.
     pub rp: Option<String>,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl WebauthnSettings {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new() -> Self {

@@ -461,7 +461,7 @@ pub enum CephFlag {
     Noup,
     /// The value `pause`.
     Pause,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -500,7 +500,7 @@ pub struct CephMdsMetadata {
     pub mem_total_kb: Option<i64>,
     /// Name of the daemon.
     pub name: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -555,7 +555,7 @@ pub struct CephMonMetadata {
     pub mem_total_kb: Option<i64>,
     /// Name of the daemon.
     pub name: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -598,7 +598,7 @@ pub struct CephNodeMetadata {
     pub buildcommit: Option<String>,
     /// Installed Ceph version.
     pub version: Option<CephNodeVersion>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -632,7 +632,7 @@ pub struct CephNodeVersion {
     pub parts: Option<Vec<String>>,
     /// The version as text.
     pub str: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -692,7 +692,7 @@ pub struct CephOsdMetadata {
     pub osd_data: Option<String>,
     /// Kind of object store the OSD uses.
     pub osd_objectstore: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -745,12 +745,13 @@ pub struct ClusterCephFlagsItem {
     pub name: ClusterCephFlagsName,
     /// Whether the flag is set.
     pub value: bool,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl ClusterCephFlagsItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -793,7 +794,7 @@ pub enum ClusterCephFlagsName {
     Noup,
     /// The value `pause`.
     Pause,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -826,7 +827,7 @@ pub struct ClusterCephMetadata {
     pub node: Option<BTreeMap<String, CephNodeMetadata>>,
     /// OSDs with their properties.
     pub osd: Option<Vec<CephOsdMetadata>>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -861,7 +862,7 @@ pub enum ClusterCephMetadataScope {
     All,
     /// The value `versions`.
     Versions,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 

@@ -2086,16 +2086,16 @@ impl NodeCephPoolPost {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -2325,16 +2325,16 @@ impl NodeCephPoolNamePut {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -2694,16 +2694,16 @@ impl NodeCephPoolsPost {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -2965,16 +2965,16 @@ impl NodeCephPoolsNamePut {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -3418,12 +3418,12 @@ pub struct CephErasureCoding {
     pub m: i64,
     /// Existing erasure code profile to use.
     pub profile: Option<String>,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl CephErasureCoding {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new<How0, How1>(
@@ -3515,7 +3515,7 @@ pub struct CephOsdDevice {
     pub support_discard: Option<bool>,
     /// Kind of disk, such as `hdd` or `ssd`.
     pub type_: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -3601,7 +3601,7 @@ pub struct CephOsdNode {
     pub version: Option<String>,
     /// Device node of the write-ahead log device, if separate.
     pub waldev: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -3700,7 +3700,7 @@ pub struct CephPoolAutoscaleStatus {
     pub target_ratio: Option<f64>,
     /// Whether the autoscaler wants to change the number of placement groups.
     pub would_adjust: Option<bool>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -3764,12 +3764,12 @@ pub struct NodeCephCfgDbItem {
     pub section: Option<String>,
     /// Configured value, as text.
     pub value: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeCephCfgDbItem {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(can_update_at_runtime: impl IntoValue<bool, How0>) -> Self {
@@ -3802,7 +3802,7 @@ pub enum NodeCephCfgDbLevel {
     Advanced,
     /// The value `dev`.
     Dev,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -3820,12 +3820,12 @@ pub struct NodeCephCmdSafety {
     pub safe: bool,
     /// Message from Ceph, mostly the reason why the action is unsafe.
     pub status: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeCephCmdSafety {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(safe: impl IntoValue<bool, How0>) -> Self {
@@ -3851,7 +3851,7 @@ pub enum NodeCephCmdSafetyAction {
     Stop,
     /// The value `destroy`.
     Destroy,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -3871,7 +3871,7 @@ pub enum NodeCephCmdSafetyService {
     Mon,
     /// The value `mds`.
     Mds,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -3897,7 +3897,7 @@ pub struct NodeCephConfigdbItem {
     pub section: Option<String>,
     /// Configured value, as text.
     pub value: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -3947,12 +3947,13 @@ pub struct NodeCephFsItem {
     pub metadata_pool_id: Option<i64>,
     /// Name of the CephFS.
     pub name: String,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeCephFsItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -3998,12 +3999,12 @@ pub struct NodeCephMdsItem {
     /// State such as `up:active` or `up:standby`; `stopped` or `unknown` if Ceph does not see the
     /// daemon.
     pub state: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeCephMdsItem {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(name: impl IntoValue<String, How0>) -> Self {
@@ -4052,12 +4053,13 @@ pub struct NodeCephMgrItem {
     pub service: Option<bool>,
     /// `active` or `standby`; `stopped` or `unknown` if Ceph does not see the daemon.
     pub state: String,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeCephMgrItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -4105,12 +4107,12 @@ pub struct NodeCephMonItem {
     pub service: Option<bool>,
     /// `running` in the quorum, `stopped` if Ceph does not see the daemon, or `unknown`.
     pub state: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeCephMonItem {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(name: impl IntoValue<String, How0>) -> Self {
@@ -4145,12 +4147,12 @@ pub struct NodeCephOsd {
     pub flags: Option<String>,
     /// Top of the CRUSH tree; `children` holds nested buckets and, as leaves, OSDs.
     pub root: NodeCephOsdRoot,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeCephOsd {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(root: impl IntoValue<NodeCephOsdRoot, How0>) -> Self {
@@ -4184,12 +4186,12 @@ pub struct NodeCephOsdLvInfo {
     pub lv_uuid: Option<String>,
     /// Volume group that holds the logical volume.
     pub vg_name: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeCephOsdLvInfo {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0, How1>(
@@ -4221,7 +4223,7 @@ pub enum NodeCephOsdLvInfoType {
     Db,
     /// The value `wal`.
     Wal,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -4238,7 +4240,7 @@ pub struct NodeCephOsdMetadata {
     pub devices: Option<Vec<CephOsdDevice>>,
     /// General information about the OSD.
     pub osd: Option<NodeCephOsdMetadataOsd>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -4275,7 +4277,7 @@ pub enum NodeCephOsdMetadataDevice {
     Db,
     /// The value `wal`.
     Wal,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -4312,12 +4314,12 @@ pub struct NodeCephOsdMetadataOsd {
     pub pid: Option<i64>,
     /// Ceph version the OSD runs.
     pub version: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeCephOsdMetadataOsd {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(id: impl IntoValue<i64, How0>) -> Self {
@@ -4354,7 +4356,7 @@ pub struct NodeCephOsdRoot {
     pub children: Option<Vec<CephOsdNode>>,
     /// Whether this is an OSD, which has nothing below it.
     pub leaf: Option<bool>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -4398,7 +4400,7 @@ pub enum NodeCephPgAutoscaleMode {
     Off,
     /// The value `warn`.
     Warn,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -4464,12 +4466,13 @@ pub struct NodeCephPool {
     pub use_gmt_hitset: bool,
     /// Whether writes carry the hint that the data is not needed in the cache.
     pub write_fadvise_dontneed: bool,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeCephPool {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -4707,16 +4710,15 @@ impl NodeCephPool {
         self
     }
 
-    /// The changes that turn this into `other`; the digests do not count.
+    /// The changes that turn this into `other`; the digests are ignored.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
 
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
+    /// The changes that make this hold all settings of `wanted`. Settings and keys of
+    /// property strings that `wanted` leaves out may have any value; secrets are not
+    /// compared, because no server returns them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -4772,7 +4774,7 @@ pub enum NodeCephPoolApplication {
     Cephfs,
     /// The value `rgw`.
     Rgw,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -4821,12 +4823,12 @@ pub struct NodeCephPoolItem {
     pub target_size_ratio: Option<f64>,
     /// Whether the pool keeps replicas or uses erasure coding; `unknown` for other types.
     pub type_: Option<NodeCephPoolType>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeCephPoolItem {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0, How1>(
@@ -4999,16 +5001,15 @@ impl NodeCephPoolItem {
         self
     }
 
-    /// The changes that turn this into `other`; the digests do not count.
+    /// The changes that turn this into `other`; the digests are ignored.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
 
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
+    /// The changes that make this hold all settings of `wanted`. Settings and keys of
+    /// property strings that `wanted` leaves out may have any value; secrets are not
+    /// compared, because no server returns them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -5085,7 +5086,7 @@ pub struct NodeCephPoolStatistics {
     pub wr: Option<i64>,
     /// Data written. In bytes.
     pub wr_bytes: Option<u64>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -5145,7 +5146,7 @@ pub enum NodeCephPoolType {
     Erasure,
     /// The value `unknown`.
     Unknown,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 

@@ -1493,12 +1493,13 @@ pub struct LvmPhysicalVolume {
     pub name: String,
     /// Size of the physical volume in bytes.
     pub size: u64,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl LvmPhysicalVolume {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -1527,12 +1528,13 @@ pub struct LvmVolumeGroup {
     pub name: String,
     /// Size of the volume group in bytes.
     pub size: u64,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl LvmVolumeGroup {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -1557,7 +1559,7 @@ pub enum NodeDisksDirectoryFilesystem {
     Ext4,
     /// The value `xfs`.
     Xfs,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -1581,12 +1583,13 @@ pub struct NodeDisksDirectoryItem {
     pub type_: String,
     /// Path of the systemd mount unit.
     pub unitfile: String,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeDisksDirectoryItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -1654,12 +1657,12 @@ pub struct NodeDisksListItem {
     pub wearout: Option<String>,
     /// World Wide Name of the disk.
     pub wwn: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeDisksListItem {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0, How1>(
@@ -1711,7 +1714,7 @@ pub enum NodeDisksListType {
     Unused,
     /// The value `journal_disks`.
     JournalDisks,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -1729,12 +1732,12 @@ pub struct NodeDisksLvm {
     pub children: Vec<LvmVolumeGroup>,
     /// Whether the entry is an end of the tree.
     pub leaf: bool,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeDisksLvm {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0: Several, How1>(
@@ -1771,12 +1774,13 @@ pub struct NodeDisksLvmthinItem {
     pub used: u64,
     /// Volume group the pool belongs to.
     pub vg: String,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeDisksLvmthinItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -1812,7 +1816,7 @@ pub struct NodeDisksSmart {
     pub type_: Option<String>,
     /// Life an SSD has left, in percent.
     pub wearout: Option<f64>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -1862,7 +1866,7 @@ pub struct NodeDisksSmartAttributesItem {
     pub value: Option<i64>,
     /// Lowest normalized value so far.
     pub worst: Option<i64>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -1918,12 +1922,12 @@ pub struct NodeDisksZfs {
     pub state: Option<String>,
     /// What is wrong with the pool, if anything.
     pub status: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeDisksZfs {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(name: impl IntoValue<String, How0>) -> Self {
@@ -1967,7 +1971,7 @@ pub enum NodeDisksZfsCompression {
     Zle,
     /// The value `zstd`.
     Zstd,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -1995,12 +1999,13 @@ pub struct NodeDisksZfsItem {
     pub name: String,
     /// Size of the pool in bytes.
     pub size: u64,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeDisksZfsItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -2046,7 +2051,7 @@ pub enum NodeDisksZfsRaidlevel {
     Draid2,
     /// The value `draid3`.
     Draid3,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -2084,12 +2089,12 @@ pub struct ZfsDevice {
     pub state: Option<String>,
     /// Write errors so far.
     pub write: Option<f64>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl ZfsDevice {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(name: impl IntoValue<String, How0>) -> Self {
@@ -2124,12 +2129,12 @@ pub struct ZfsDraidConfig {
     pub data: i64,
     /// How many distributed spares the pool has. At least 0.
     pub spares: i64,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl ZfsDraidConfig {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new<How0, How1>(

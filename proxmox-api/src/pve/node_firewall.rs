@@ -512,16 +512,16 @@ impl NodeFirewallOptionsPut {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -787,16 +787,16 @@ impl NodeFirewallRulesPost {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -1058,16 +1058,16 @@ impl NodeFirewallRulesPosPut {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -1161,7 +1161,7 @@ pub struct NodeFirewallOptions {
     pub tcp_flags_log_level: Option<super::types::FirewallLogLevel>,
     /// Drops packets with impossible combinations of TCP flags. Default: `false`.
     pub tcpflags: Option<bool>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -1414,16 +1414,15 @@ impl NodeFirewallOptions {
         self
     }
 
-    /// The changes that turn this into `other`; the digests do not count.
+    /// The changes that turn this into `other`; the digests are ignored.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
 
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
+    /// The changes that make this hold all settings of `wanted`. Settings and keys of
+    /// property strings that `wanted` leaves out may have any value; secrets are not
+    /// compared, because no server returns them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)

@@ -688,12 +688,13 @@ pub struct NodeSdnFabricsInterfacesItem {
     pub state: String,
     /// How the interface is used in the fabric, such as point-to-point or broadcast.
     pub type_: String,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeSdnFabricsInterfacesItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -720,12 +721,13 @@ pub struct NodeSdnFabricsNeighborsItem {
     pub status: String,
     /// How long the neighbor has been up, in FRR's notation, such as `8h24m12s`.
     pub uptime: String,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeSdnFabricsNeighborsItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -749,12 +751,13 @@ pub struct NodeSdnFabricsRoutesItem {
     pub route: String,
     /// Next hops of the route.
     pub via: Vec<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeSdnFabricsRoutesItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -780,12 +783,13 @@ pub struct NodeSdnVnetsMacVrfItem {
     pub mac: MacAddr,
     /// Address of the tunnel end point behind which the MAC address lives.
     pub nexthop: IpAddress,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeSdnVnetsMacVrfItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -811,12 +815,12 @@ pub struct NodeSdnZonesBridgesItem {
     pub ports: Option<Vec<SdnBridgePort>>,
     /// Whether the bridge is VLAN-aware.
     pub vlan_filtering: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeSdnZonesBridgesItem {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(name: impl IntoValue<String, How0>) -> Self {
@@ -844,12 +848,12 @@ pub struct NodeSdnZonesContentItem {
     pub statusmsg: Option<String>,
     /// Name of the VNet.
     pub vnet: String,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeSdnZonesContentItem {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(vnet: impl IntoValue<String, How0>) -> Self {
@@ -879,12 +883,13 @@ pub struct NodeSdnZonesIpVrfItem {
     pub nexthops: Vec<String>,
     /// Protocol the route was learned from, such as `bgp`.
     pub protocol: String,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeSdnZonesIpVrfItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -908,12 +913,13 @@ pub struct NodeSdnZonesItem {
     pub status: NodeSdnZonesStatus,
     /// Name of the zone. At most 8 characters.
     pub zone: String,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeSdnZonesItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -939,7 +945,7 @@ pub enum NodeSdnZonesStatus {
     Pending,
     /// The value `error`.
     Error,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -962,7 +968,7 @@ pub struct SdnBridgePort {
     pub vlans: Option<Vec<String>>,
     /// Guest the port belongs to.
     pub vmid: Option<u32>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 

@@ -738,16 +738,16 @@ impl NodeStorageStorageContentVolumePut {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -2287,7 +2287,7 @@ pub struct ImportMetadataNet {
     pub macaddr: Option<String>,
     /// Model of the card, such as `vmxnet3`.
     pub model: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -2324,7 +2324,7 @@ pub struct ImportMetadataWarning {
     pub type_: Option<ImportMetadataWarningType>,
     /// Value of the setting concerned.
     pub value: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -2377,7 +2377,7 @@ pub enum ImportMetadataWarningType {
     /// The value `serial-port-socket-only`.
     #[cfg_attr(doc, doc(alias("serial-port-socket-only")))]
     SerialPortSocketOnly,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -2411,7 +2411,7 @@ pub enum NodeStorageChecksumAlgorithm {
     Sha384,
     /// The value `sha512`.
     Sha512,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -2437,7 +2437,7 @@ pub struct NodeStorageContentGet {
     pub size: Option<u64>,
     /// Space the volume takes, in bytes; many storage types report nothing meaningful.
     pub used: Option<u64>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -2497,16 +2497,15 @@ impl NodeStorageContentGet {
         self
     }
 
-    /// The changes that turn this into `other`; the digests do not count.
+    /// The changes that turn this into `other`; the digests are ignored.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
 
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
+    /// The changes that make this hold all settings of `wanted`. Settings and keys of
+    /// property strings that `wanted` leaves out may have any value; secrets are not
+    /// compared, because no server returns them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -2563,12 +2562,12 @@ pub struct NodeStorageContentItem {
     pub vmid: Option<u32>,
     /// Volume identifier, as `storage:name`.
     pub volid: VolumeId,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeStorageContentItem {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(volid: impl IntoValue<VolumeId, How0>) -> Self {
@@ -2692,16 +2691,15 @@ impl NodeStorageContentItem {
         self
     }
 
-    /// The changes that turn this into `other`; the digests do not count.
+    /// The changes that turn this into `other`; the digests are ignored.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
 
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
+    /// The changes that make this hold all settings of `wanted`. Settings and keys of
+    /// property strings that `wanted` leaves out may have any value; secrets are not
+    /// compared, because no server returns them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -2737,7 +2735,7 @@ pub struct NodeStorageContentVerification {
     pub state: Option<String>,
     /// UPID of the verification task on the backup server.
     pub upid: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -2776,7 +2774,7 @@ pub enum NodeStorageFileContent {
     Vztmpl,
     /// The value `import`. Since 8.3.
     Import,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -2803,7 +2801,7 @@ pub struct NodeStorageFileRestoreListItem {
     pub text: Option<String>,
     /// Kind of the entry, as a letter that tells file, directory, link and others apart.
     pub type_: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -2839,12 +2837,13 @@ pub struct NodeStorageFormats {
     pub default: super::types::DiskFormat,
     /// Formats the storage can hold.
     pub supported: Vec<super::types::DiskFormat>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeStorageFormats {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -2868,12 +2867,13 @@ pub struct NodeStorageIdentity {
     pub id: String,
     /// Storage type.
     pub type_: NodeStorageIdentityType,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeStorageIdentity {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -2921,7 +2921,7 @@ pub enum NodeStorageIdentityType {
     Zfs,
     /// The value `zfspool`.
     Zfspool,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -2962,7 +2962,7 @@ pub struct NodeStorageImportMetadata {
     pub type_: Option<NodeStorageImportMetadataType>,
     /// Known problems with this import; an empty list promises nothing.
     pub warnings: Option<Vec<ImportMetadataWarning>>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -3030,7 +3030,7 @@ pub struct NodeStorageImportMetadataCreateArgs {
     pub sockets: Option<i64>,
     /// Graphics adapter.
     pub vga: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -3080,7 +3080,7 @@ impl Default for NodeStorageImportMetadataCreateArgs {
 pub enum NodeStorageImportMetadataType {
     /// The value `vm`.
     Vm,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -3122,12 +3122,13 @@ pub struct NodeStorageItem {
     pub used: Option<u64>,
     /// Share of the space in use, from 0 to 1. A fraction; 1 is the whole.
     pub used_fraction: Option<f64>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeStorageItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -3170,12 +3171,13 @@ pub struct NodeStoragePrunebackupsItem {
     pub vmid: Option<u32>,
     /// Volume identifier of the backup.
     pub volid: VolumeId,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeStoragePrunebackupsItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -3205,7 +3207,7 @@ pub enum NodeStoragePrunebackupsMark {
     Protected,
     /// The value `renamed`.
     Renamed,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -3225,12 +3227,12 @@ pub struct NodeStorageRrddataItem {
     pub total: Option<f64>,
     /// Space in use, in bytes.
     pub used: Option<f64>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeStorageRrddataItem {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(time: impl IntoValue<Timestamp, How0>) -> Self {
@@ -3268,12 +3270,13 @@ pub struct NodeStorageStatus {
     pub type_: String,
     /// Space in use, in bytes.
     pub used: Option<u64>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeStorageStatus {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]

@@ -1877,16 +1877,16 @@ impl NodeConfigPut {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -2009,16 +2009,16 @@ impl NodeDnsPut {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -2580,16 +2580,16 @@ impl NodeHostsPost {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -3364,16 +3364,16 @@ impl NodeNetworkPost {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -3889,16 +3889,16 @@ impl NodeNetworkIfacePut {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -7745,16 +7745,16 @@ impl NodeVzdumpPost {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -8006,12 +8006,12 @@ pub struct AcmeDomain {
     pub domain: String,
     /// ACME plugin that answers the challenge. Default: `standalone`.
     pub plugin: Option<String>,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl AcmeDomain {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new<How0>(domain: impl IntoValue<String, How0>) -> Self {
@@ -8081,12 +8081,13 @@ pub struct AptRepository {
     pub types: Vec<AptRepositoryPackageType>,
     /// Addresses of the repository.
     pub uris: Vec<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl AptRepository {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -8112,12 +8113,13 @@ pub struct AptRepositoryError {
     pub error: String,
     /// Path of the broken file.
     pub path: String,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl AptRepositoryError {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -8145,12 +8147,13 @@ pub struct AptRepositoryFile {
     pub path: Option<String>,
     /// Repositories the file defines, in order.
     pub repositories: Vec<AptRepository>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl AptRepositoryFile {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -8175,7 +8178,7 @@ pub enum AptRepositoryFileFormat {
     List,
     /// The value `sources`.
     Sources,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -8193,7 +8196,7 @@ pub enum AptRepositoryFormat {
     List,
     /// The value `sources`.
     Sources,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -8216,12 +8219,13 @@ pub struct AptRepositoryInfo {
     pub path: String,
     /// Property of the repository the remark is about.
     pub property: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl AptRepositoryInfo {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -8245,12 +8249,13 @@ pub struct AptRepositoryOption {
     pub key: String,
     /// Values of the option.
     pub values: Vec<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl AptRepositoryOption {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -8275,7 +8280,7 @@ pub enum AptRepositoryPackageType {
     /// The value `deb-src`.
     #[cfg_attr(doc, doc(alias("deb-src")))]
     DebSrc,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -8296,12 +8301,13 @@ pub struct AptStandardRepository {
     pub name: String,
     /// Whether the repository is enabled; absent if it is not configured.
     pub status: Option<bool>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl AptStandardRepository {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -8327,12 +8333,12 @@ object!(AptStandardRepository {
 pub struct MethodEntry {
     /// Name of a sub-resource.
     pub method: String,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl MethodEntry {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(method: impl IntoValue<String, How0>) -> Self {
@@ -8359,12 +8365,12 @@ pub struct NodeAcme {
     pub account: Option<String>,
     /// Domains for the node's certificate.
     pub domains: Option<List>,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl NodeAcme {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new() -> Self {
@@ -8449,12 +8455,12 @@ pub struct NodeAplinfoItem {
     pub type_: Option<String>,
     /// Version of the template.
     pub version: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeAplinfoItem {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(template: impl IntoValue<String, How0>) -> Self {
@@ -8508,7 +8514,7 @@ pub enum NodeAptArch {
     S390x,
     /// The value `all`.
     All,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -8539,12 +8545,13 @@ pub struct NodeAptRepositories {
     /// Repositories Proxmox VE knows by handle, with their state here.
     #[cfg_attr(doc, doc(alias("standard-repos")))]
     pub standard_repos: Vec<AptStandardRepository>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeAptRepositories {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -8586,12 +8593,12 @@ pub struct NodeAptUpdateItem {
     pub title: Option<String>,
     /// Version that would be installed now.
     pub version: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeAptUpdateItem {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(package: impl IntoValue<String, How0>) -> Self {
@@ -8635,7 +8642,7 @@ pub enum NodeAptVersionsCurrentState {
     HalfInstalled,
     /// The value `ConfigFiles`.
     ConfigFiles,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -8680,12 +8687,12 @@ pub struct NodeAptVersionsItem {
     pub title: Option<String>,
     /// Version that would be installed now.
     pub version: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeAptVersionsItem {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(package: impl IntoValue<String, How0>) -> Self {
@@ -8729,12 +8736,13 @@ pub struct NodeCapabilitiesQemuCpuItem {
     pub name: String,
     /// CPU vendor the guest sees; for a custom model that of the model it reports.
     pub vendor: String,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeCapabilitiesQemuCpuItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -8763,12 +8771,12 @@ pub struct NodeCapabilitiesQemuMachinesItem {
     pub type_: Option<NodeCapabilitiesQemuMachinesType>,
     /// Version of the machine type.
     pub version: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeCapabilitiesQemuMachinesItem {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(id: impl IntoValue<String, How0>) -> Self {
@@ -8794,7 +8802,7 @@ pub enum NodeCapabilitiesQemuMachinesType {
     Q35,
     /// The value `i440fx`.
     I440fx,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -8815,7 +8823,7 @@ pub struct NodeCapabilitiesQemuMigration {
     /// Whether live migration can carry extra state by way of the `dbus-vmstate` helper. Since 9.1.
     #[cfg_attr(doc, doc(alias("has-dbus-vmstate")))]
     pub has_dbus_vmstate: Option<bool>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -8869,7 +8877,7 @@ pub struct NodeCertificate {
     pub san: Option<Vec<String>>,
     /// Distinguished name of the subject.
     pub subject: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -8930,7 +8938,7 @@ pub struct NodeConfig {
     pub startall_onboot_delay: Option<i64>,
     /// How the node is woken over the network.
     pub wakeonlan: Option<WakeOnLan>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -9032,16 +9040,15 @@ impl NodeConfig {
         self
     }
 
-    /// The changes that turn this into `other`; the digests do not count.
+    /// The changes that turn this into `other`; the digests are ignored.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
 
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
+    /// The changes that make this hold all settings of `wanted`. Settings and keys of
+    /// property strings that `wanted` leaves out may have any value; secrets are not
+    /// compared, because no server returns them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -9101,7 +9108,7 @@ pub enum NodeConfigProperty {
     StartallOnbootDelay,
     /// The value `wakeonlan`.
     Wakeonlan,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -9133,7 +9140,7 @@ pub struct NodeDns {
     pub dns3: Option<IpAddress>,
     /// Domain in which short host names are looked up.
     pub search: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -9177,16 +9184,15 @@ impl NodeDns {
         self
     }
 
-    /// The changes that turn this into `other`; the digests do not count.
+    /// The changes that turn this into `other`; the digests are ignored.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
 
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
+    /// The changes that make this hold all settings of `wanted`. Settings and keys of
+    /// property strings that `wanted` leaves out may have any value; secrets are not
+    /// compared, because no server returns them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -9219,12 +9225,12 @@ pub struct NodeExecuteItem {
     pub message: Option<String>,
     /// HTTP status code of the call.
     pub status: i64,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeExecuteItem {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(status: impl IntoValue<i64, How0>) -> Self {
@@ -9248,12 +9254,12 @@ object!(NodeExecuteItem {
 pub struct NodeHardwareItem {
     /// Name of the hardware kind: `pci` or `usb`.
     pub type_: String,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeHardwareItem {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(type_: impl IntoValue<String, How0>) -> Self {
@@ -9298,12 +9304,13 @@ pub struct NodeHardwarePciItem {
     pub vendor: String,
     /// Name of the vendor, where known.
     pub vendor_name: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeHardwarePciItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -9343,12 +9350,13 @@ pub struct NodeHardwarePciMdevItem {
     pub name: Option<String>,
     /// Id of the mediated device type.
     pub type_: String,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeHardwarePciMdevItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -9375,12 +9383,13 @@ pub struct NodeHardwarePciidMdevItem {
     pub description: String,
     /// Id of the mediated device type.
     pub type_: String,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeHardwarePciidMdevItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -9424,12 +9433,13 @@ pub struct NodeHardwareUsbItem {
     pub usbpath: Option<String>,
     /// USB vendor id, in hexadecimal.
     pub vendid: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeHardwareUsbItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -9461,12 +9471,12 @@ pub struct NodeHosts {
     pub data: String,
     /// Digest of the file; a write with an outdated digest is refused. At most 64 characters.
     pub digest: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeHosts {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(data: impl IntoValue<String, How0>) -> Self {
@@ -9491,16 +9501,15 @@ impl NodeHosts {
         self
     }
 
-    /// The changes that turn this into `other`; the digests do not count.
+    /// The changes that turn this into `other`; the digests are ignored.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
 
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
+    /// The changes that make this hold all settings of `wanted`. Settings and keys of
+    /// property strings that `wanted` leaves out may have any value; secrets are not
+    /// compared, because no server returns them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -9527,12 +9536,13 @@ pub struct NodeNetstatItem {
     pub out: u64,
     /// ID of the guest.
     pub vmid: u32,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeNetstatItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -9673,7 +9683,7 @@ pub struct NodeNetwork {
     /// IP address of the VXLAN service node.
     #[cfg_attr(doc, doc(alias("vxlan-svcnodeip")))]
     pub vxlan_svcnodeip: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -10184,16 +10194,15 @@ impl NodeNetwork {
         self
     }
 
-    /// The changes that turn this into `other`; the digests do not count.
+    /// The changes that turn this into `other`; the digests are ignored.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
 
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
+    /// The changes that make this hold all settings of `wanted`. Settings and keys of
+    /// property strings that `wanted` leaves out may have any value; secrets are not
+    /// compared, because no server returns them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -10304,7 +10313,7 @@ pub enum NodeNetworkBondMode {
     /// The value `lacp-balance-tcp`.
     #[cfg_attr(doc, doc(alias("lacp-balance-tcp")))]
     LacpBalanceTcp,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -10338,7 +10347,7 @@ pub enum NodeNetworkBondXmitHashPolicy {
     /// The value `layer3+4`.
     #[cfg_attr(doc, doc(alias("layer3+4")))]
     Layer3Plus4,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -10357,7 +10366,7 @@ pub enum NodeNetworkFamilies {
     Inet,
     /// The value `inet6`.
     Inet6,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -10399,7 +10408,7 @@ pub enum NodeNetworkFilter {
     AnyLocalBridge,
     /// The value `include_sdn`. Since 9.0.
     IncludeSdn,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -10553,12 +10562,13 @@ pub struct NodeNetworkItem {
     /// IP address of the VXLAN service node.
     #[cfg_attr(doc, doc(alias("vxlan-svcnodeip")))]
     pub vxlan_svcnodeip: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeNetworkItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -11081,16 +11091,15 @@ impl NodeNetworkItem {
         self
     }
 
-    /// The changes that turn this into `other`; the digests do not count.
+    /// The changes that turn this into `other`; the digests are ignored.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
 
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
+    /// The changes that make this hold all settings of `wanted`. Settings and keys of
+    /// property strings that `wanted` leaves out may have any value; secrets are not
+    /// compared, because no server returns them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -11174,7 +11183,7 @@ pub enum NodeNetworkMethod {
     Static,
     /// The value `auto`.
     Auto,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -11215,7 +11224,7 @@ pub enum NodeNetworkType {
     Vnet,
     /// The value `unknown`.
     Unknown,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -11245,7 +11254,7 @@ pub struct NodeQueryUrlMetadata {
     pub mimetype: Option<String>,
     /// Size of the file in bytes.
     pub size: Option<u64>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -11315,12 +11324,12 @@ pub struct NodeReplicationStatus {
     pub type_: Option<String>,
     /// Kind of guest: `qemu` or `lxc`.
     pub vmtype: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeReplicationStatus {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(id: impl IntoValue<String, How0>) -> Self {
@@ -11373,7 +11382,7 @@ pub enum NodeRrdTimeframe {
     Year,
     /// The value `decade`. Since 9.0.
     Decade,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -11431,12 +11440,12 @@ pub struct NodeRrddataItem {
     pub swapused: Option<f64>,
     /// Time of the data point. In seconds since 1970.
     pub time: Timestamp,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeRrddataItem {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(time: impl IntoValue<Timestamp, How0>) -> Self {
@@ -11484,12 +11493,13 @@ pub struct NodeScanCifsItem {
     pub description: String,
     /// Name of a share.
     pub share: String,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeScanCifsItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -11511,7 +11521,7 @@ object!(NodeScanCifsItem {
 pub struct NodeScanGlusterfsItem {
     /// Name of a GlusterFS volume.
     pub volname: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -11546,12 +11556,13 @@ pub struct NodeScanIscsiItem {
     pub portal: String,
     /// Qualified name (IQN) of a target.
     pub target: String,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeScanIscsiItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -11579,12 +11590,12 @@ pub struct NodeScanLvmItem {
     pub size: Option<u64>,
     /// Name of a volume group.
     pub vg: String,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeScanLvmItem {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(vg: impl IntoValue<String, How0>) -> Self {
@@ -11628,12 +11639,12 @@ pub struct NodeScanLvmthinItem {
     pub used: Option<u64>,
     /// Volume group to look into.
     pub vg: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeScanLvmthinItem {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(lv: impl IntoValue<String, How0>) -> Self {
@@ -11670,12 +11681,13 @@ pub struct NodeScanNfsItem {
     pub options: String,
     /// Path the server exports.
     pub path: String,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeScanNfsItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -11699,7 +11711,7 @@ pub struct NodeScanPbsItem {
     pub comment: Option<String>,
     /// Name of a datastore.
     pub store: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -11736,12 +11748,12 @@ pub struct NodeScanZfsItem {
     pub pool: String,
     /// Used and available space of the dataset together. In bytes.
     pub size: Option<u64>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeScanZfsItem {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(pool: impl IntoValue<String, How0>) -> Self {
@@ -11778,12 +11790,13 @@ pub struct NodeService {
     /// Whether the unit starts at boot, the UnitFileState of systemd.
     #[cfg_attr(doc, doc(alias("unit-state")))]
     pub unit_state: Option<NodeServicesUnitState>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeService {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -11866,7 +11879,7 @@ pub enum NodeServiceName {
     /// The value `systemd-timesyncd`.
     #[cfg_attr(doc, doc(alias("systemd-timesyncd")))]
     SystemdTimesyncd,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -11921,7 +11934,7 @@ pub enum NodeServicesActiveState {
     Refreshing,
     /// The value `unknown`.
     Unknown,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -12014,7 +12027,7 @@ pub enum NodeServicesState {
     Cleaning,
     /// The value `unknown`.
     Unknown,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -12089,7 +12102,7 @@ pub enum NodeServicesUnitState {
     NotFound,
     /// The value `unknown`.
     Unknown,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -12125,7 +12138,7 @@ pub enum NodeShellCommand {
     Login,
     /// The value `upgrade`.
     Upgrade,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -12168,12 +12181,13 @@ pub struct NodeStatus {
     pub uptime: Option<i64>,
     /// Share of CPU time spent waiting for I/O. A fraction; 1 is the whole.
     pub wait: Option<f64>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeStatus {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -12213,12 +12227,12 @@ pub struct NodeStatusBootInfo {
     pub mode: NodeStatusMode,
     /// Whether Secure Boot is active; only with `efi`.
     pub secureboot: Option<bool>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeStatusBootInfo {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(mode: impl IntoValue<NodeStatusMode, How0>) -> Self {
@@ -12244,7 +12258,7 @@ pub enum NodeStatusCommand {
     Reboot,
     /// The value `shutdown`.
     Shutdown,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -12277,12 +12291,13 @@ pub struct NodeStatusCpuinfo {
     pub user_hz: Option<i64>,
     /// Vendor of the CPU, such as `GenuineIntel`.
     pub vendor: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeStatusCpuinfo {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -12312,12 +12327,13 @@ pub struct NodeStatusCurrentKernel {
     pub sysname: String,
     /// Build information of the kernel.
     pub version: String,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeStatusCurrentKernel {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -12338,7 +12354,7 @@ object!(NodeStatusCurrentKernel {
 pub struct NodeStatusKsm {
     /// Memory shared by way of KSM. In bytes.
     pub shared: Option<u64>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -12376,12 +12392,12 @@ pub struct NodeStatusMemory {
     pub total: u64,
     /// Memory in use, in bytes.
     pub used: u64,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeStatusMemory {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0, How1, How2>(
@@ -12414,7 +12430,7 @@ pub enum NodeStatusMode {
     /// The value `legacy-bios`.
     #[cfg_attr(doc, doc(alias("legacy-bios")))]
     LegacyBios,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -12435,12 +12451,13 @@ pub struct NodeStatusRootfs {
     pub total: u64,
     /// Bytes in use on the root file system.
     pub used: u64,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeStatusRootfs {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -12465,7 +12482,7 @@ pub struct NodeStatusSwap {
     pub total: Option<u64>,
     /// Swap space in use. In bytes.
     pub used: Option<u64>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -12520,12 +12537,12 @@ pub struct NodeSubscription {
     pub status: NodeSubscriptionStatus,
     /// Address of the shop for subscriptions.
     pub url: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeSubscription {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(status: impl IntoValue<NodeSubscriptionStatus, How0>) -> Self {
@@ -12571,7 +12588,7 @@ pub enum NodeSubscriptionStatus {
     Expired,
     /// The value `suspended`.
     Suspended,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -12613,12 +12630,13 @@ pub struct NodeTasksItem {
     pub upid: String,
     /// User or API token that started the task.
     pub user: String,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeTasksItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -12654,7 +12672,7 @@ pub enum NodeTasksSource {
     Active,
     /// The value `all`.
     All,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -12691,12 +12709,13 @@ pub struct NodeTasksStatus {
     pub upid: String,
     /// User or API token that started the task.
     pub user: String,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeTasksStatus {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -12733,12 +12752,12 @@ pub struct NodeTime {
     pub time: Timestamp,
     /// Name of the time zone, such as `Europe/Vienna`.
     pub timezone: String,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeTime {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0, How1, How2>(
@@ -12771,12 +12790,13 @@ pub struct NodeVersion {
     pub repoid: String,
     /// Version of the `pve-manager` package.
     pub version: String,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeVersion {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -12882,7 +12902,7 @@ pub struct NodeVzdumpDefaults {
     pub vmid: Option<List<u32>>,
     /// Threads for zstd; 0 takes half of the available cores. Default: `1`.
     pub zstd: Option<i64>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -12951,7 +12971,7 @@ pub struct NodeVzdumpDefaultsFleecing {
     pub enabled: Option<bool>,
     /// Storage for the temporary fleecing images.
     pub storage: Option<StorageId>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -12988,7 +13008,7 @@ pub struct NodeVzdumpDefaultsPerformance {
     /// Default: `1048576`.
     #[cfg_attr(doc, doc(alias("pbs-entries-max")))]
     pub pbs_entries_max: Option<i64>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -13048,12 +13068,13 @@ pub struct NodesItem {
     pub type_: Option<String>,
     /// Time since the node booted, in seconds.
     pub uptime: Option<i64>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodesItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -13093,7 +13114,7 @@ pub enum NodesStatus {
     Online,
     /// The value `offline`.
     Offline,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -13111,7 +13132,7 @@ pub enum TaskRunState {
     Running,
     /// The value `stopped`.
     Stopped,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -13133,12 +13154,12 @@ pub struct WakeOnLan {
     pub broadcast_address: Option<IpAddress>,
     /// MAC address the wake-on-LAN packet is made for.
     pub mac: MacAddr,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl WakeOnLan {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new<How0>(mac: impl IntoValue<MacAddr, How0>) -> Self {

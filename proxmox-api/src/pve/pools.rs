@@ -230,16 +230,16 @@ impl PoolsPost {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -546,16 +546,16 @@ impl PoolsPoolidPut {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -584,12 +584,12 @@ pub struct Pool {
     pub members: Vec<PoolMember>,
     /// Pool name; nested pools are written `parent/child`.
     pub poolid: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl Pool {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0: Several>(members: impl IntoItems<PoolMember, How0>) -> Self {
@@ -625,16 +625,15 @@ impl Pool {
         self
     }
 
-    /// The changes that turn this into `other`; the digests do not count.
+    /// The changes that turn this into `other`; the digests are ignored.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
 
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
+    /// The changes that make this hold all settings of `wanted`. Settings and keys of
+    /// property strings that `wanted` leaves out may have any value; secrets are not
+    /// compared, because no server returns them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -698,12 +697,13 @@ pub struct PoolMember {
     pub uptime: Option<i64>,
     /// VMID, for guests.
     pub vmid: Option<u32>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl PoolMember {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -753,7 +753,7 @@ pub enum PoolMemberType {
     Openvz,
     /// The value `storage`.
     Storage,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -773,7 +773,7 @@ pub enum PoolsFilter {
     Lxc,
     /// The value `storage`.
     Storage,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -792,12 +792,12 @@ pub struct PoolsItem {
     pub members: Option<Vec<PoolMember>>,
     /// Pool name; nested pools are written `parent/child`.
     pub poolid: String,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl PoolsItem {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(poolid: impl IntoValue<String, How0>) -> Self {
@@ -833,16 +833,15 @@ impl PoolsItem {
         self
     }
 
-    /// The changes that turn this into `other`; the digests do not count.
+    /// The changes that turn this into `other`; the digests are ignored.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
 
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
+    /// The changes that make this hold all settings of `wanted`. Settings and keys of
+    /// property strings that `wanted` leaves out may have any value; secrets are not
+    /// compared, because no server returns them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)

@@ -1770,16 +1770,16 @@ impl QemuPost {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -6152,16 +6152,16 @@ impl QemuVmidConfigPost {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -7076,16 +7076,16 @@ impl QemuVmidConfigPut {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -7471,16 +7471,16 @@ impl QemuVmidFirewallAliasesPost {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -7659,16 +7659,16 @@ impl QemuVmidFirewallAliasesNamePut {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -8017,16 +8017,16 @@ impl QemuVmidFirewallIpsetNamePost {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -8238,16 +8238,16 @@ impl QemuVmidFirewallIpsetNameCidrPut {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -8634,16 +8634,16 @@ impl QemuVmidFirewallOptionsPut {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -9018,16 +9018,16 @@ impl QemuVmidFirewallRulesPost {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -9300,16 +9300,16 @@ impl QemuVmidFirewallRulesPosPut {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -11149,16 +11149,16 @@ impl QemuVmidSnapshotSnapnameConfigPut {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -12788,12 +12788,12 @@ pub struct QemuAgent {
     pub fstrim_cloned_disks: Option<bool>,
     /// Device through which the agent is reached. Default: `virtio`.
     pub type_: Option<QemuAgentType>,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl QemuAgent {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new<How0>(enabled: impl IntoValue<bool, How0>) -> Self {
@@ -12886,7 +12886,7 @@ pub struct QemuAgentCcwAddress {
     pub ssid: Option<i64>,
     /// Subchannel number.
     pub subchno: Option<i64>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -12973,7 +12973,7 @@ pub enum QemuAgentCommand {
     /// The value `suspend-ram`.
     #[cfg_attr(doc, doc(alias("suspend-ram")))]
     SuspendRam,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -13013,7 +13013,7 @@ open_enum_impls!(QemuAgentCommand {
 pub struct QemuAgentEmpty {
     /// Answer of the guest agent.
     pub result: Option<QemuAgentEmptyResult>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -13050,7 +13050,7 @@ impl Default for QemuAgentEmpty {
 pub struct QemuAgentEmptyResult {
     /// Error the agent answered with in place of a result.
     pub error: Option<QemuAgentError>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -13092,7 +13092,7 @@ pub struct QemuAgentError {
     pub class: Option<String>,
     /// Text of the error.
     pub desc: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -13125,12 +13125,12 @@ impl Default for QemuAgentError {
 pub struct QemuAgentExec {
     /// PID of the process inside the guest.
     pub pid: i64,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl QemuAgentExec {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(pid: impl IntoValue<i64, How0>) -> Self {
@@ -13169,12 +13169,12 @@ pub struct QemuAgentExecStatus {
     pub out_truncated: Option<bool>,
     /// Signal or exception code that ended the process, if it ended abnormally.
     pub signal: Option<i64>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl QemuAgentExecStatus {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(exited: impl IntoValue<bool, How0>) -> Self {
@@ -13210,12 +13210,12 @@ pub struct QemuAgentFileRead {
     pub content: String,
     /// Whether the content is incomplete because the file goes on.
     pub truncated: Option<bool>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl QemuAgentFileRead {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(content: impl IntoValue<String, How0>) -> Self {
@@ -13253,7 +13253,7 @@ pub struct QemuAgentFilesystem {
     /// Space in use, in bytes.
     #[cfg_attr(doc, doc(alias("used-bytes")))]
     pub used_bytes: Option<u64>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -13310,7 +13310,7 @@ pub struct QemuAgentFilesystemDisk {
     pub target: Option<i64>,
     /// Unit number (LUN) of the disk.
     pub unit: Option<i64>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -13353,7 +13353,7 @@ impl Default for QemuAgentFilesystemDisk {
 pub struct QemuAgentFsfreezeStatus {
     /// Whether the file systems are frozen or thawed.
     pub result: Option<QemuAgentFsfreezeStatusResult>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -13389,7 +13389,7 @@ pub enum QemuAgentFsfreezeStatusResult {
     Thawed,
     /// The value `frozen`.
     Frozen,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -13405,7 +13405,7 @@ open_enum_impls!(QemuAgentFsfreezeStatusResult {
 pub struct QemuAgentFstrim {
     /// Answer of the guest agent.
     pub result: Option<QemuAgentFstrimResult>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -13443,7 +13443,7 @@ pub struct QemuAgentFstrimPath {
     pub path: Option<String>,
     /// Bytes discarded. In bytes.
     pub trimmed: Option<u64>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -13477,7 +13477,7 @@ pub struct QemuAgentFstrimResult {
     pub error: Option<QemuAgentError>,
     /// Outcome per file system.
     pub paths: Option<Vec<QemuAgentFstrimPath>>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -13510,7 +13510,7 @@ impl Default for QemuAgentFstrimResult {
 pub struct QemuAgentGetFsinfo {
     /// Mounted file systems.
     pub result: Option<Vec<QemuAgentFilesystem>>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -13544,7 +13544,7 @@ impl Default for QemuAgentGetFsinfo {
 pub struct QemuAgentGetHostName {
     /// Answer of the guest agent.
     pub result: Option<QemuAgentGetHostNameResult>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -13580,7 +13580,7 @@ pub struct QemuAgentGetHostNameResult {
     /// Host name of the guest.
     #[cfg_attr(doc, doc(alias("host-name")))]
     pub host_name: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -13614,7 +13614,7 @@ impl Default for QemuAgentGetHostNameResult {
 pub struct QemuAgentGetMemoryBlockInfo {
     /// Answer of the guest agent.
     pub result: Option<QemuAgentMemoryBlockSize>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -13648,7 +13648,7 @@ impl Default for QemuAgentGetMemoryBlockInfo {
 pub struct QemuAgentGetMemoryBlocks {
     /// Memory blocks of the guest.
     pub result: Option<Vec<QemuAgentMemoryBlock>>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -13680,7 +13680,7 @@ impl Default for QemuAgentGetMemoryBlocks {
 pub struct QemuAgentGetOsinfo {
     /// Answer of the guest agent.
     pub result: Option<QemuAgentGetOsinfoResult>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -13737,7 +13737,7 @@ pub struct QemuAgentGetOsinfoResult {
     /// Version of the operating system as a bare number.
     #[cfg_attr(doc, doc(alias("version-id")))]
     pub version_id: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -13783,7 +13783,7 @@ impl Default for QemuAgentGetOsinfoResult {
 pub struct QemuAgentGetTimezone {
     /// Answer of the guest agent.
     pub result: Option<QemuAgentGetTimezoneResult>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -13820,7 +13820,7 @@ pub struct QemuAgentGetTimezoneResult {
     pub offset: Option<i64>,
     /// Name of the time zone, as the guest gives it.
     pub zone: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -13853,7 +13853,7 @@ impl Default for QemuAgentGetTimezoneResult {
 pub struct QemuAgentGetUsers {
     /// Users logged in.
     pub result: Option<Vec<QemuAgentUser>>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -13886,7 +13886,7 @@ impl Default for QemuAgentGetUsers {
 pub struct QemuAgentGetVcpus {
     /// Virtual CPUs of the guest.
     pub result: Option<Vec<QemuAgentVcpu>>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -13919,7 +13919,7 @@ impl Default for QemuAgentGetVcpus {
 pub struct QemuAgentInfo {
     /// Answer of the guest agent.
     pub result: Option<QemuAgentInfoResult>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -13955,7 +13955,7 @@ pub struct QemuAgentInfoResult {
     pub supported_commands: Option<Vec<QemuAgentSupportedCommand>>,
     /// Version of the agent.
     pub version: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -13994,7 +13994,7 @@ pub struct QemuAgentMemoryBlock {
     /// Number of the block.
     #[cfg_attr(doc, doc(alias("phys-index")))]
     pub phys_index: Option<i64>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -14029,7 +14029,7 @@ pub struct QemuAgentMemoryBlockSize {
     pub error: Option<QemuAgentError>,
     /// Size of a memory block in bytes.
     pub size: Option<u64>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -14063,7 +14063,7 @@ impl Default for QemuAgentMemoryBlockSize {
 pub struct QemuAgentNetworkGetInterfaces {
     /// Network interfaces of the guest.
     pub result: Option<Vec<QemuAgentNetworkInterface>>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -14104,7 +14104,7 @@ pub struct QemuAgentNetworkInterface {
     pub name: Option<String>,
     /// Traffic counters of the interface.
     pub statistics: Option<QemuAgentNetworkStatistics>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -14164,7 +14164,7 @@ pub struct QemuAgentNetworkStatistics {
     /// Packets sent.
     #[cfg_attr(doc, doc(alias("tx-packets")))]
     pub tx_packets: Option<i64>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -14209,7 +14209,7 @@ impl Default for QemuAgentNetworkStatistics {
 pub struct QemuAgentNumber {
     /// What came of it: a number of file systems, or the time in nanoseconds since 1970.
     pub result: Option<i64>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -14247,7 +14247,7 @@ pub struct QemuAgentPciAddress {
     pub function: Option<i64>,
     /// PCI slot.
     pub slot: Option<i64>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -14280,7 +14280,7 @@ impl Default for QemuAgentPciAddress {
 pub struct QemuAgentPost {
     /// Answer of the guest agent; its shape depends on `command`.
     pub result: Option<Value>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -14317,7 +14317,7 @@ pub struct QemuAgentSupportedCommand {
     /// Whether the command answers when it succeeds.
     #[cfg_attr(doc, doc(alias("success-response")))]
     pub success_response: Option<bool>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -14356,7 +14356,7 @@ pub enum QemuAgentType {
     Virtio,
     /// The value `isa`.
     Isa,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -14376,7 +14376,7 @@ pub struct QemuAgentUser {
     pub login_time: Option<f64>,
     /// User name.
     pub user: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -14414,7 +14414,7 @@ pub struct QemuAgentVcpu {
     pub logical_id: Option<i64>,
     /// Whether the CPU is online.
     pub online: Option<bool>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -14454,12 +14454,12 @@ pub struct QemuAudio {
     pub device: QemuAudioDevice,
     /// Where the sound goes: to the SPICE viewer, or nowhere. Default: `spice`.
     pub driver: Option<QemuAudioDriver>,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl QemuAudio {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new<How0>(device: impl IntoValue<QemuAudioDevice, How0>) -> Self {
@@ -14521,7 +14521,7 @@ pub enum QemuAudioDevice {
     IntelHda,
     /// The value `AC97`.
     Ac97,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -14543,7 +14543,7 @@ pub enum QemuAudioDriver {
     Spice,
     /// The value `none`.
     None,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -14575,7 +14575,7 @@ pub struct QemuBallooninfo {
     pub minor_page_faults: Option<i64>,
     /// Memory that the guest's system sees. In bytes.
     pub total_mem: Option<u64>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -14624,7 +14624,7 @@ pub enum QemuBios {
     Seabios,
     /// The value `ovmf`.
     Ovmf,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -14704,7 +14704,7 @@ pub struct QemuBlockStatistics {
     pub zone_append_operations: Option<i64>,
     /// Nanoseconds spent on zone append operations.
     pub zone_append_total_time_ns: Option<i64>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -14802,7 +14802,7 @@ pub struct QemuBlockTimedStatistics {
     pub min_wr_latency_ns: Option<i64>,
     /// Shortest time of a zone append operation in nanoseconds.
     pub min_zone_append_latency_ns: Option<i64>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -14860,12 +14860,12 @@ pub struct QemuBoot {
     pub legacy: Option<String>,
     /// Devices to try one after the other, such as `scsi0`, `net0`; others are not booted from.
     pub order: Option<List>,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl QemuBoot {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new() -> Self {
@@ -14938,7 +14938,7 @@ pub enum QemuCitype {
     Nocloud,
     /// The value `opennebula`.
     Opennebula,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -14959,7 +14959,7 @@ open_enum_impls!(QemuCitype {
 pub enum QemuClipboard {
     /// The value `vnc`.
     Vnc,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -14986,12 +14986,12 @@ pub struct QemuCloudInitCustom {
     pub user: Option<VolumeId>,
     /// Volume ID of the snippet used as vendor data.
     pub vendor: Option<VolumeId>,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl QemuCloudInitCustom {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new() -> Self {
@@ -15069,7 +15069,7 @@ pub enum QemuCloudinitDumpType {
     Network,
     /// The value `meta`.
     Meta,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -15095,12 +15095,12 @@ pub struct QemuCloudinitItem {
     pub pending: Option<String>,
     /// Value that the present cloud-init image holds. Since 8.0.
     pub value: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl QemuCloudinitItem {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(key: impl IntoValue<String, How0>) -> Self {
@@ -15337,7 +15337,7 @@ pub struct QemuConfig {
     pub vmstatestorage: Option<StorageId>,
     /// Hardware watchdog that acts when the guest, having armed it, no longer feeds it.
     pub watchdog: Option<QemuWatchdog>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -16164,16 +16164,15 @@ impl QemuConfig {
         self
     }
 
-    /// The changes that turn this into `other`; the digests do not count.
+    /// The changes that turn this into `other`; the digests are ignored.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
 
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
+    /// The changes that make this hold all settings of `wanted`. Settings and keys of
+    /// property strings that `wanted` leaves out may have any value; secrets are not
+    /// compared, because no server returns them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -16313,12 +16312,12 @@ pub struct QemuCpu {
     pub phys_bits: Option<String>,
     /// Model a custom CPU shows to the guest; only meaningful in the definition of a custom model.
     pub reported_model: Option<String>,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl QemuCpu {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new() -> Self {
@@ -16452,7 +16451,7 @@ pub enum QemuDbusVmstateAction {
     Start,
     /// The value `stop`.
     Stop,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -16478,7 +16477,7 @@ pub enum QemuDiskFormat {
     Qcow2,
     /// The value `vmdk`.
     Vmdk,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -16600,12 +16599,12 @@ pub struct QemuDrive {
     pub werror: Option<QemuDriveWerror>,
     /// World Wide Name the guest sees: `0x` and sixteen hex digits.
     pub wwn: Option<String>,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl QemuDrive {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new<How0>(file: impl IntoValue<VolumeId, How0>) -> Self {
@@ -17155,7 +17154,7 @@ pub enum QemuDriveAio {
     Threads,
     /// The value `io_uring`.
     IoUring,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -17183,7 +17182,7 @@ pub enum QemuDriveCache {
     Unsafe,
     /// The value `directsync`.
     Directsync,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -17209,7 +17208,7 @@ pub enum QemuDriveDiscard {
     Ignore,
     /// The value `on`.
     On,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -17231,7 +17230,7 @@ pub enum QemuDriveMedia {
     Cdrom,
     /// The value `disk`.
     Disk,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -17255,7 +17254,7 @@ pub enum QemuDriveRerror {
     Report,
     /// The value `stop`.
     Stop,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -17279,7 +17278,7 @@ pub enum QemuDriveTrans {
     Lba,
     /// The value `auto`.
     Auto,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -17305,7 +17304,7 @@ pub enum QemuDriveWerror {
     Report,
     /// The value `stop`.
     Stop,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -17342,12 +17341,12 @@ pub struct QemuEfiDisk {
     pub pre_enrolled_keys: Option<bool>,
     /// Size of the disk; informational, setting it does not resize anything.
     pub size: Option<DiskSize>,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl QemuEfiDisk {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new<How0>(file: impl IntoValue<VolumeId, How0>) -> Self {
@@ -17477,7 +17476,7 @@ pub enum QemuEfiDiskEfitype {
     /// The value `4m`.
     #[cfg_attr(doc, doc(alias("4m")))]
     V4m,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -17508,7 +17507,7 @@ pub enum QemuEfiDiskMsCert {
     /// The value `2023k`.
     #[cfg_attr(doc, doc(alias("2023k")))]
     V2023k,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -17526,12 +17525,12 @@ pub struct QemuFeature {
     pub has_feature: bool,
     /// Nodes that have access to all storages the disks lie on.
     pub nodes: Vec<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl QemuFeature {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0, How1: Several>(
@@ -17589,12 +17588,12 @@ pub struct QemuHostPci {
     pub vendor_id: Option<String>,
     /// Marks the device as the guest's primary graphics card.
     pub x_vga: Option<bool>,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl QemuHostPci {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new() -> Self {
@@ -17783,7 +17782,7 @@ pub enum QemuHostPciDriver {
     Vfio,
     /// The value `keep`.
     Keep,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -17810,7 +17809,7 @@ pub enum QemuHugepages {
     /// The value `1024`.
     #[cfg_attr(doc, doc(alias("1024")))]
     V1024,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -17842,7 +17841,7 @@ pub enum QemuImageFormat {
     Cloop,
     /// The value `cow`. Until 8.3.
     Cow,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -17869,12 +17868,12 @@ pub struct QemuIpConfig {
     pub ip: Option<String>,
     /// IPv6 address with prefix length, `dhcp`, or `auto` for SLAAC.
     pub ip6: Option<String>,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl QemuIpConfig {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new() -> Self {
@@ -18028,12 +18027,12 @@ pub struct QemuItem {
     pub uptime: Option<i64>,
     /// ID of the virtual machine, unique in the cluster. From 100 to 999999999.
     pub vmid: u32,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl QemuItem {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0, How1>(
@@ -18105,12 +18104,12 @@ pub struct QemuIvshmem {
     pub name: Option<String>,
     /// Size of the shared memory in MB. At least 1.
     pub size: i64,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl QemuIvshmem {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new<How0>(size: impl IntoValue<i64, How0>) -> Self {
@@ -18183,7 +18182,7 @@ pub enum QemuLock {
     Suspending,
     /// The value `suspended`.
     Suspended,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -18225,12 +18224,12 @@ pub struct QemuMachine {
     pub type_: Option<String>,
     /// Kind of virtual IOMMU for the guest; `intel` needs a `q35` machine.
     pub viommu: Option<QemuMachineViommu>,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl QemuMachine {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new() -> Self {
@@ -18338,7 +18337,7 @@ pub enum QemuMachineViommu {
     Intel,
     /// The value `virtio`.
     Virtio,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -18360,12 +18359,12 @@ pub struct QemuMemory {
     /// Memory of the guest in MiB; with ballooning this is the most it can get. At least 16.
     /// Default: `512`.
     pub current: i64,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl QemuMemory {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new<How0>(current: impl IntoValue<i64, How0>) -> Self {
@@ -18427,12 +18426,12 @@ pub struct QemuMeta {
     pub creation_qemu: Option<String>,
     /// Creation time as Unix time. At least 0.
     pub ctime: Option<Timestamp>,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl QemuMeta {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new() -> Self {
@@ -18513,12 +18512,13 @@ pub struct QemuMigrate {
     pub not_allowed_nodes: Option<BTreeMap<String, QemuMigrateNodeRefusal>>,
     /// Whether the virtual machine runs.
     pub running: bool,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl QemuMigrate {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -18574,12 +18574,12 @@ pub struct QemuMigrateLocalDisk {
     pub size: Option<u64>,
     /// Volume ID of the disk.
     pub volid: VolumeId,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl QemuMigrateLocalDisk {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(volid: impl IntoValue<VolumeId, How0>) -> Self {
@@ -18618,7 +18618,7 @@ pub struct QemuMigrateMappedResource {
     pub live_migration: Option<bool>,
     /// Name of the mapping.
     pub name: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -18656,7 +18656,7 @@ pub struct QemuMigrateNodeRefusal {
     pub unavailable_resources: Option<Vec<String>>,
     /// Storages in use that the node lacks.
     pub unavailable_storages: Option<Vec<String>>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -18717,12 +18717,12 @@ pub struct QemuNet {
     pub tag: Option<i64>,
     /// VLANs passed through to the card, as numbers and ranges.
     pub trunks: Option<List>,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl QemuNet {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new<How0>(model: impl IntoValue<QemuNetModel, How0>) -> Self {
@@ -19000,7 +19000,7 @@ pub enum QemuNetModel {
     Virtio,
     /// The value `vmxnet3`.
     Vmxnet3,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -19031,7 +19031,7 @@ pub struct QemuNicStatistics {
     pub netin: Option<u64>,
     /// Data the guest has sent on the card since its start. In bytes.
     pub netout: Option<u64>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -19075,12 +19075,12 @@ pub struct QemuNuma {
     pub memory: Option<f64>,
     /// How memory is taken from the host nodes.
     pub policy: Option<QemuNumaPolicy>,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl QemuNuma {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new<How0>(cpus: impl IntoItems<String, How0>) -> Self {
@@ -19157,7 +19157,7 @@ pub enum QemuNumaPolicy {
     Bind,
     /// The value `interleave`.
     Interleave,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -19202,7 +19202,7 @@ pub enum QemuOstype {
     L26,
     /// The value `solaris`.
     Solaris,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -19255,7 +19255,7 @@ pub struct QemuProxmoxSupport {
     /// Whether QEMU tells how backups use the record of changed blocks.
     #[cfg_attr(doc, doc(alias("query-bitmap-info")))]
     pub query_bitmap_info: Option<bool>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -19308,12 +19308,12 @@ pub struct QemuRng {
     /// Host device the randomness comes from; `/dev/urandom` is right for most, `/dev/hwrng` passes
     /// a hardware one.
     pub source: QemuRngSource,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl QemuRng {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new<How0>(source: impl IntoValue<QemuRngSource, How0>) -> Self {
@@ -19383,7 +19383,7 @@ pub enum QemuRngSource {
     /// The value `/dev/hwrng`.
     #[cfg_attr(doc, doc(alias("/dev/hwrng")))]
     DevHwrng,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -19415,7 +19415,7 @@ pub enum QemuScsihw {
     Megasas,
     /// The value `pvscsi`.
     Pvscsi,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -19450,12 +19450,12 @@ pub struct QemuSev {
     pub no_key_sharing: Option<bool>,
     /// SEV variant: `std`, `es` or `snp`.
     pub type_: String,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl QemuSev {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new<How0>(type_: impl IntoValue<String, How0>) -> Self {
@@ -19557,12 +19557,12 @@ pub struct QemuSmbios1 {
     pub uuid: Option<String>,
     /// Product version, plain or in Base64.
     pub version: Option<String>,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl QemuSmbios1 {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new() -> Self {
@@ -19889,7 +19889,7 @@ pub struct QemuSnapshotConfig {
     pub vmstatestorage: Option<StorageId>,
     /// Hardware watchdog that acts when the guest, having armed it, no longer feeds it.
     pub watchdog: Option<QemuWatchdog>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -20697,16 +20697,15 @@ impl QemuSnapshotConfig {
         self
     }
 
-    /// The changes that turn this into `other`; the digests do not count.
+    /// The changes that turn this into `other`; the digests are ignored.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
 
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
+    /// The changes that make this hold all settings of `wanted`. Settings and keys of
+    /// property strings that `wanted` leaves out may have any value; secrets are not
+    /// compared, because no server returns them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -20836,12 +20835,12 @@ pub struct QemuSnapshotItem {
     pub snaptime: Option<Timestamp>,
     /// Whether the snapshot holds the RAM as well.
     pub vmstate: Option<bool>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl QemuSnapshotItem {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(name: impl IntoValue<String, How0>) -> Self {
@@ -20880,12 +20879,12 @@ pub struct QemuSpiceEnhancements {
     /// Sends detected video compressed: everything (`all`), what passes a filter (`filter`), or not
     /// at all. Default: `off`.
     pub videostreaming: Option<QemuSpiceEnhancementsVideostreaming>,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl QemuSpiceEnhancements {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new() -> Self {
@@ -20956,7 +20955,7 @@ pub enum QemuSpiceEnhancementsVideostreaming {
     All,
     /// The value `filter`.
     Filter,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -21065,12 +21064,12 @@ pub struct QemuStatusCurrent {
     pub uptime: Option<i64>,
     /// ID of the virtual machine, unique in the cluster. From 100 to 999999999.
     pub vmid: Option<u32>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl QemuStatusCurrent {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(status: impl IntoValue<super::types::GuestRunState, How0>) -> Self {
@@ -21146,12 +21145,12 @@ pub struct QemuTdx {
     pub vsock_cid: Option<i64>,
     /// Port at which the quote generation service is reached over vsock.
     pub vsock_port: Option<i64>,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl QemuTdx {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new<How0, How1>(
@@ -21350,7 +21349,7 @@ pub enum QemuTemplateDisk {
     Efidisk0,
     /// The value `tpmstate0`.
     Tpmstate0,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -21432,7 +21431,7 @@ pub enum QemuTermproxySerial {
     Serial2,
     /// The value `serial3`.
     Serial3,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -21462,12 +21461,12 @@ pub struct QemuTpmState {
     pub size: Option<DiskSize>,
     /// TPM version to emulate; cannot be changed later. `v2.0` is preferable. Default: `v1.2`.
     pub version: Option<QemuTpmStateVersion>,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl QemuTpmState {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new<How0>(file: impl IntoValue<VolumeId, How0>) -> Self {
@@ -21559,7 +21558,7 @@ pub enum QemuTpmStateVersion {
     /// The value `v2.0`.
     #[cfg_attr(doc, doc(alias("v2.0")))]
     V20,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -21581,12 +21580,12 @@ open_enum_impls!(QemuTpmStateVersion {
 pub struct QemuUnused {
     /// Volume ID of the detached volume.
     pub file: VolumeId,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl QemuUnused {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new<How0>(file: impl IntoValue<VolumeId, How0>) -> Self {
@@ -21637,12 +21636,12 @@ pub struct QemuUsb {
     /// Plugs the device into a USB 3 controller; of no effect for modern guests, which always have
     /// one. Default: `false`.
     pub usb3: Option<bool>,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl QemuUsb {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new() -> Self {
@@ -21723,12 +21722,12 @@ pub struct QemuVga {
     /// Display model; `qxl` kinds offer SPICE, `serial` kinds show a serial port, `none` leaves the
     /// guest headless. Default: `std`.
     pub type_: Option<QemuVgaType>,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl QemuVga {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new() -> Self {
@@ -21831,7 +21830,7 @@ pub enum QemuVgaType {
     VirtioGl,
     /// The value `vmware`.
     Vmware,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -21874,12 +21873,12 @@ pub struct QemuVirtiofs {
     pub expose_acl: Option<bool>,
     /// Supports extended attributes on the share. Default: `false`.
     pub expose_xattr: Option<bool>,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl QemuVirtiofs {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new<How0>(dirid: impl IntoValue<String, How0>) -> Self {
@@ -21975,7 +21974,7 @@ pub enum QemuVirtiofsCache {
     Metadata,
     /// The value `never`.
     Never,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -21998,12 +21997,12 @@ pub struct QemuWatchdog {
     pub action: Option<String>,
     /// Watchdog device shown to the guest.
     pub model: Option<QemuWatchdogModel>,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl QemuWatchdog {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new() -> Self {
@@ -22070,7 +22069,7 @@ pub enum QemuWatchdogModel {
     I6300esb,
     /// The value `ib700`.
     Ib700,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 

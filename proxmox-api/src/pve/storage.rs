@@ -778,16 +778,16 @@ impl StoragePost {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -1432,16 +1432,16 @@ impl StorageStoragePut {
         self
     }
 
-    /// Sets everything that a value holds, such as a configuration that was read or made, apart
-    /// from what this
-    /// call does not take and from the digest. Parameters set later replace those of the value.
+    /// Sets all members of a value, such as a configuration that was read or made, apart
+    /// from those that this call does not accept and from the digest. Parameters set later
+    /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
         self.0.call.put_settings(of, T::TAKEN);
         self
     }
 
-    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does
-    /// not take.
+    /// Applies the changes that `diff` or `drift` found, apart from those that this call
+    /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
         self.0.call.put_changes(all, digest, T::TAKEN);
@@ -1625,12 +1625,13 @@ pub struct StorageConfig {
     /// Directory in which the target finds the device nodes of ZFS volumes.
     #[cfg_attr(doc, doc(alias("zfs-base-path")))]
     pub zfs_base_path: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl StorageConfig {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -2219,16 +2220,15 @@ impl StorageConfig {
         self
     }
 
-    /// The changes that turn this into `other`; the digests do not count.
+    /// The changes that turn this into `other`; the digests are ignored.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
 
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
+    /// The changes that make this hold all settings of `wanted`. Settings and keys of
+    /// property strings that `wanted` leaves out may have any value; secrets are not
+    /// compared, because no server returns them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -2320,7 +2320,7 @@ pub enum StoragePreallocation {
     Falloc,
     /// The value `full`.
     Full,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -2339,12 +2339,13 @@ pub struct StorageSaved {
     pub storage: String,
     /// Storage type; decides which other settings apply.
     pub type_: StorageType,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl StorageSaved {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -2367,7 +2368,7 @@ pub struct StorageSavedConfig {
     /// Encryption key that was set or generated; the one chance to save it.
     #[cfg_attr(doc, doc(alias("encryption-key")))]
     pub encryption_key: Option<Secret>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -2416,7 +2417,7 @@ pub enum StorageSmbversion {
     /// The value `3.11`.
     #[cfg_attr(doc, doc(alias("3.11")))]
     V311,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -2437,7 +2438,7 @@ pub enum StorageTransport {
     Rdma,
     /// The value `unix`.
     Unix,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -2484,7 +2485,7 @@ pub enum StorageType {
     Zfspool,
     /// The value `glusterfs`.
     Glusterfs,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 

@@ -20,7 +20,7 @@ pub enum BackupChangeDetection {
     Data,
     /// The value `metadata`.
     Metadata,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -51,7 +51,7 @@ pub enum BackupCompression {
     Lzo,
     /// The value `zstd`.
     Zstd,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -74,12 +74,12 @@ pub struct BackupFleecing {
     pub enabled: Option<bool>,
     /// Storage for the fleecing images; best a local one with thin provisioning and discard.
     pub storage: Option<String>,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl BackupFleecing {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new() -> Self {
@@ -150,7 +150,7 @@ pub enum BackupMailNotification {
     Always,
     /// The value `failure`.
     Failure,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -175,7 +175,7 @@ pub enum BackupMode {
     Suspend,
     /// The value `stop`.
     Stop,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -202,7 +202,7 @@ pub enum BackupNotificationMode {
     /// The value `notification-system`.
     #[cfg_attr(doc, doc(alias("notification-system")))]
     NotificationSystem,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -227,7 +227,7 @@ pub enum BackupNotificationPolicy {
     Failure,
     /// The value `never`.
     Never,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -250,12 +250,12 @@ pub struct BackupPerformance {
     pub max_workers: Option<i64>,
     /// Directory entries a container backup to Proxmox Backup Server may hold in memory. Since 8.1.
     pub pbs_entries_max: Option<i64>,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl BackupPerformance {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new() -> Self {
@@ -326,12 +326,12 @@ pub struct BandwidthLimits {
     pub move_: Option<f64>,
     /// Limit in KiB/s for restoring backups. At least 0.
     pub restore: Option<f64>,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl BandwidthLimits {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new() -> Self {
@@ -424,7 +424,7 @@ pub struct CephFsmapRank {
     pub rank: Option<i64>,
     /// State of the metadata server, such as `up:active`.
     pub status: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -465,7 +465,7 @@ pub struct CephHealthCheck {
     pub severity: Option<String>,
     /// What was found, in short.
     pub summary: Option<CephHealthCheckSummary>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -498,7 +498,7 @@ impl Default for CephHealthCheck {
 pub struct CephHealthCheckDetail {
     /// Text about one finding.
     pub message: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -533,7 +533,7 @@ pub struct CephHealthCheckSummary {
     pub count: Option<i64>,
     /// Text for people.
     pub message: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -575,7 +575,7 @@ pub struct CephHealthMute {
     pub summary: Option<String>,
     /// When the mute ends by itself; absent without a limit.
     pub ttl: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -610,7 +610,7 @@ pub struct CephMgrmapStandby {
     pub gid: Option<i64>,
     /// Name of the manager.
     pub name: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -657,7 +657,7 @@ pub struct CephMonmapMon {
     pub rank: Option<i64>,
     /// Weight of the monitor when clients pick one.
     pub weight: Option<i64>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -701,7 +701,7 @@ pub struct CephPgsByState {
     pub count: Option<i64>,
     /// The state, such as `active+clean`.
     pub state_name: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -738,7 +738,7 @@ pub struct CephProgressEvent {
     pub message: Option<String>,
     /// Share of the operation that is done, from 0 to 1.
     pub progress: Option<f64>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -796,7 +796,7 @@ pub struct CephStatus {
     pub quorum_names: Option<Vec<String>>,
     /// Further daemons that have registered with the managers.
     pub servicemap: Option<CephStatusServicemap>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -847,7 +847,7 @@ pub struct CephStatusAddress {
     pub nonce: Option<i64>,
     /// The protocol: `v1` or `v2`.
     pub type_: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -880,7 +880,7 @@ impl Default for CephStatusAddress {
 pub struct CephStatusAddresses {
     /// The addresses, one for each protocol.
     pub addrvec: Option<Vec<CephStatusAddress>>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -926,7 +926,7 @@ pub struct CephStatusFsmap {
     /// Number of metadata servers on standby.
     #[cfg_attr(doc, doc(alias("up:standby")))]
     pub up_standby: Option<i64>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -971,7 +971,7 @@ pub struct CephStatusHealth {
     pub mutes: Option<Vec<CephHealthMute>>,
     /// Overall health: `HEALTH_OK`, `HEALTH_WARN` or `HEALTH_ERR`.
     pub status: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -1036,7 +1036,7 @@ pub struct CephStatusMgrmap {
     pub services: Option<BTreeMap<String, String>>,
     /// Managers on standby.
     pub standbys: Option<Vec<CephMgrmapStandby>>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -1089,7 +1089,7 @@ pub struct CephStatusMgrmapClient {
     pub addrvec: Option<Vec<CephStatusAddress>>,
     /// The module that holds the connection.
     pub name: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -1126,7 +1126,7 @@ pub struct CephStatusMgrmapModule {
     pub error_string: Option<String>,
     /// Name of the module.
     pub name: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -1188,7 +1188,7 @@ pub struct CephStatusMonmap {
     pub stretch_mode: Option<bool>,
     /// The monitor that decides between the two sites; empty without such a mode.
     pub tiebreaker_mon: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -1239,7 +1239,7 @@ pub struct CephStatusMonmapFeatures {
     pub optional: Option<Vec<String>>,
     /// Names of abilities that were switched on for good, the newest the last.
     pub persistent: Option<Vec<String>>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -1288,7 +1288,7 @@ pub struct CephStatusOsdmap {
     pub osd_in_since: Option<Timestamp>,
     /// When the number of `up` OSDs last changed. In seconds since 1970.
     pub osd_up_since: Option<Timestamp>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -1387,7 +1387,7 @@ pub struct CephStatusPgmap {
     pub write_bytes_sec: Option<u64>,
     /// Write operations of clients per second; absent when idle.
     pub write_op_per_sec: Option<i64>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -1454,7 +1454,7 @@ pub struct CephStatusServicemap {
     pub modified: Option<String>,
     /// The daemons by kind of service, such as `rgw`, in Ceph's own form.
     pub services: Option<BTreeMap<String, Value>>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -1489,12 +1489,12 @@ impl Default for CephStatusServicemap {
 pub struct CmdEntry {
     /// Name of the sub-resource.
     pub cmd: String,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl CmdEntry {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(cmd: impl IntoValue<String, How0>) -> Self {
@@ -1525,7 +1525,7 @@ pub enum ConsoleViewer {
     Html5,
     /// The value `xtermjs`.
     Xtermjs,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -1547,12 +1547,12 @@ open_enum_impls!(ConsoleViewer {
 pub struct DirectoryEntry {
     /// Local name of the account.
     pub name: String,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl DirectoryEntry {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(name: impl IntoValue<String, How0>) -> Self {
@@ -1569,16 +1569,15 @@ impl DirectoryEntry {
         self
     }
 
-    /// The changes that turn this into `other`; the digests do not count.
+    /// The changes that turn this into `other`; the digests are ignored.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
 
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
+    /// The changes that make this hold all settings of `wanted`. Settings and keys of
+    /// property strings that `wanted` leaves out may have any value; secrets are not
+    /// compared, because no server returns them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -1610,7 +1609,7 @@ pub enum DiskFormat {
     Subvol,
     /// The value `vmdk`.
     Vmdk,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -1637,7 +1636,7 @@ pub struct FirewallAlias {
     pub ipversion: Option<i64>,
     /// Name of the alias.
     pub name: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -1689,16 +1688,15 @@ impl FirewallAlias {
         self
     }
 
-    /// The changes that turn this into `other`; the digests do not count.
+    /// The changes that turn this into `other`; the digests are ignored.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
 
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
+    /// The changes that make this hold all settings of `wanted`. Settings and keys of
+    /// property strings that `wanted` leaves out may have any value; secrets are not
+    /// compared, because no server returns them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -1739,12 +1737,13 @@ pub struct FirewallAliasesItem {
     pub ipversion: Option<i64>,
     /// Name of the alias.
     pub name: String,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl FirewallAliasesItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -1792,16 +1791,15 @@ impl FirewallAliasesItem {
         self
     }
 
-    /// The changes that turn this into `other`; the digests do not count.
+    /// The changes that turn this into `other`; the digests are ignored.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
 
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
+    /// The changes that make this hold all settings of `wanted`. Settings and keys of
+    /// property strings that `wanted` leaves out may have any value; secrets are not
+    /// compared, because no server returns them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -1830,12 +1828,13 @@ pub struct FirewallIpset {
     pub digest: String,
     /// Name of the IP set. At most 64 characters.
     pub name: String,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl FirewallIpset {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -1869,7 +1868,7 @@ pub struct FirewallIpsetEntry {
     pub errors: Option<String>,
     /// Takes the address or network out of the set, as an exception from a larger entry.
     pub nomatch: Option<bool>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -1921,16 +1920,15 @@ impl FirewallIpsetEntry {
         self
     }
 
-    /// The changes that turn this into `other`; the digests do not count.
+    /// The changes that turn this into `other`; the digests are ignored.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
 
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
+    /// The changes that make this hold all settings of `wanted`. Settings and keys of
+    /// property strings that `wanted` leaves out may have any value; secrets are not
+    /// compared, because no server returns them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -1969,12 +1967,12 @@ pub struct FirewallIpsetItem {
     pub digest: Option<String>,
     /// Takes the address or network out of the set, as an exception from a larger entry.
     pub nomatch: Option<bool>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl FirewallIpsetItem {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(cidr: impl IntoValue<Cidr, How0>) -> Self {
@@ -2015,16 +2013,15 @@ impl FirewallIpsetItem {
         self
     }
 
-    /// The changes that turn this into `other`; the digests do not count.
+    /// The changes that turn this into `other`; the digests are ignored.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
 
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
+    /// The changes that make this hold all settings of `wanted`. Settings and keys of
+    /// property strings that `wanted` leaves out may have any value; secrets are not
+    /// compared, because no server returns them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -2079,7 +2076,7 @@ pub enum FirewallLogLevel {
     Debug,
     /// The value `nolog`.
     Nolog,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -2113,7 +2110,7 @@ pub enum FirewallPolicy {
     Reject,
     /// The value `DROP`.
     Drop,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -2135,7 +2132,7 @@ pub enum FirewallPolicyForward {
     Accept,
     /// The value `DROP`.
     Drop,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -2160,12 +2157,13 @@ pub struct FirewallRef {
     pub scope: Option<String>,
     /// Whether it is an alias or an IP set.
     pub type_: FirewallRefType,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl FirewallRef {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -2195,7 +2193,7 @@ pub enum FirewallRefType {
     Alias,
     /// The value `ipset`.
     Ipset,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -2254,12 +2252,13 @@ pub struct FirewallRule {
     pub sport: Option<String>,
     /// Direction the rule applies to, or `group` for a rule that pulls in a security group.
     pub type_: FirewallRuleType,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl FirewallRule {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -2395,16 +2394,15 @@ impl FirewallRule {
         self
     }
 
-    /// The changes that turn this into `other`; the digests do not count.
+    /// The changes that turn this into `other`; the digests are ignored.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
 
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
+    /// The changes that make this hold all settings of `wanted`. Settings and keys of
+    /// property strings that `wanted` leaves out may have any value; secrets are not
+    /// compared, because no server returns them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -2465,7 +2463,7 @@ pub enum FirewallRuleType {
     Forward,
     /// The value `group`.
     Group,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -2486,7 +2484,7 @@ pub enum GuestFeature {
     Clone,
     /// The value `copy`.
     Copy,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -2524,7 +2522,7 @@ pub struct GuestFirewallOptions {
     pub policy_out: Option<FirewallPolicy>,
     /// Lets the guest send IPv6 router advertisements.
     pub radv: Option<bool>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -2636,16 +2634,15 @@ impl GuestFirewallOptions {
         self
     }
 
-    /// The changes that turn this into `other`; the digests do not count.
+    /// The changes that turn this into `other`; the digests are ignored.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Changes<Self> {
         settings::diff(self, other)
     }
 
-    /// The changes that make this hold all settings of `wanted`. What `wanted` leaves open may be
-    /// anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server
-    /// shows them.
+    /// The changes that make this hold all settings of `wanted`. Settings and keys of
+    /// property strings that `wanted` leaves out may have any value; secrets are not
+    /// compared, because no server returns them.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Changes<Self> {
         settings::drift(self, wanted)
@@ -2689,7 +2686,7 @@ pub struct GuestHaState {
     pub managed: Option<bool>,
     /// State the high availability manager reports for the guest, such as `started`.
     pub state: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -2728,7 +2725,7 @@ pub struct GuestIpAddress {
     pub ip_address_type: Option<String>,
     /// Prefix length of the address, in bits.
     pub prefix: Option<i64>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -2767,7 +2764,7 @@ pub enum GuestKind {
     Qemu,
     /// The value `lxc`.
     Lxc,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -2819,12 +2816,12 @@ pub struct GuestRrdSample {
     pub pressurememorysome: Option<f64>,
     /// Time of the data point as Unix time.
     pub time: Timestamp,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl GuestRrdSample {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(time: impl IntoValue<Timestamp, How0>) -> Self {
@@ -2871,7 +2868,7 @@ pub enum GuestRunState {
     Stopped,
     /// The value `running`.
     Running,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -2891,7 +2888,7 @@ pub enum GuestSnapshotState {
     Prepare,
     /// The value `delete`.
     Delete,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -2915,7 +2912,7 @@ pub enum HaBlockingCause {
     /// The value `resource-affinity`.
     #[cfg_attr(doc, doc(alias("resource-affinity")))]
     ResourceAffinity,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -2934,7 +2931,7 @@ pub struct HaBlockingResource {
     pub cause: Option<HaBlockingCause>,
     /// ID of the resource, such as `vm:100` or `ct:100`.
     pub sid: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -2969,12 +2966,12 @@ impl Default for HaBlockingResource {
 pub struct IdEntry {
     /// Name of the sub-resource, the next path segment.
     pub id: String,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl IdEntry {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(id: impl IntoValue<String, How0>) -> Self {
@@ -3058,7 +3055,7 @@ pub enum KeyboardLayout {
     Sl,
     /// The value `tr`.
     Tr,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -3106,12 +3103,12 @@ pub struct Location {
     pub longitude: f64,
     /// Name of the place. At most 128 characters.
     pub name: Option<String>,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl Location {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new<How0, How1>(
@@ -3184,12 +3181,12 @@ pub struct LogLine {
     pub n: i64,
     /// Text of the line.
     pub t: String,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl LogLine {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0, How1>(
@@ -3221,7 +3218,7 @@ pub enum MigrationType {
     Secure,
     /// The value `insecure`.
     Insecure,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -3241,12 +3238,13 @@ pub struct Mtunnel {
     pub ticket: Secret,
     /// Task ID of the proxy or tunnel.
     pub upid: String,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl Mtunnel {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -3272,7 +3270,7 @@ pub struct MtunnelWebsocket {
     pub port: Option<i64>,
     /// Unix socket on the node to which the traffic is forwarded.
     pub socket: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -3312,12 +3310,12 @@ pub struct PendingSetting {
     pub pending: Option<String>,
     /// Value in effect now.
     pub value: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl PendingSetting {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(key: impl IntoValue<String, How0>) -> Self {
@@ -3365,12 +3363,12 @@ pub struct PruneBackups {
     pub keep_weekly: Option<i64>,
     /// Number of years for which the newest backup of the year is kept.
     pub keep_yearly: Option<i64>,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl PruneBackups {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new() -> Self {
@@ -3488,7 +3486,7 @@ pub enum QemuAccelerator {
     Kvm,
     /// The value `tcg`.
     Tcg,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -3514,7 +3512,7 @@ pub enum QemuArch {
     X8664,
     /// The value `aarch64`.
     Aarch64,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -3536,12 +3534,12 @@ pub struct QemuCpuFlag {
     /// Nodes that support the flag with the chosen acceleration. Since 9.2.
     #[cfg_attr(doc, doc(alias("supported-on")))]
     pub supported_on: Option<Vec<NodeName>>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl QemuCpuFlag {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(name: impl IntoValue<String, How0>) -> Self {
@@ -3576,7 +3574,7 @@ pub enum RealmSyncScope {
     Groups,
     /// The value `both`.
     Both,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -3600,12 +3598,12 @@ pub struct RemoteEndpoint {
     pub host: String,
     /// Port of the other side's API.
     pub port: Option<i64>,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl RemoteEndpoint {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new<How0, How1>(
@@ -3685,7 +3683,7 @@ pub enum RrdConsolidation {
     Average,
     /// The value `MAX`.
     Max,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -3706,12 +3704,12 @@ pub struct RrdImage {
     pub filename: String,
     /// The drawn PNG image itself, each of its bytes as one character.
     pub image: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl RrdImage {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(filename: impl IntoValue<String, How0>) -> Self {
@@ -3748,7 +3746,7 @@ pub enum RrdTimeframe {
     Month,
     /// The value `year`.
     Year,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -3795,12 +3793,13 @@ pub struct SpiceConfig {
     pub toggle_fullscreen: Option<String>,
     /// Kind of session: `spice`.
     pub type_: String,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl SpiceConfig {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -3846,12 +3845,12 @@ pub struct StartupOrder {
     pub order: Option<i64>,
     /// Seconds to wait after this start before the next guest is started.
     pub up: Option<i64>,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl StartupOrder {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new() -> Self {
@@ -3935,12 +3934,12 @@ property_string_impls!(StartupOrder);
 pub struct SubdirEntry {
     /// Name of the sub-resource, the next path segment.
     pub subdir: String,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl SubdirEntry {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(subdir: impl IntoValue<String, How0>) -> Self {
@@ -3971,12 +3970,13 @@ pub struct Termproxy {
     pub upid: String,
     /// User for whom the ticket was issued.
     pub user: String,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl Termproxy {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -4007,7 +4007,7 @@ pub enum VlanProtocol {
     /// The value `802.1ad`.
     #[cfg_attr(doc, doc(alias("802.1ad")))]
     V8021ad,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -4026,12 +4026,12 @@ open_enum_impls!(VlanProtocol {
 pub struct VncWebsocket {
     /// Port that the call that opened the proxy returned.
     pub port: i64,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl VncWebsocket {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(port: impl IntoValue<i64, How0>) -> Self {
@@ -4066,12 +4066,13 @@ pub struct Vncproxy {
     pub upid: String,
     /// User for whom the ticket was issued.
     pub user: String,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl Vncproxy {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
