@@ -251,11 +251,14 @@ fn a_made_up_release_goes_from_import_to_green() {
 #[test]
 fn files_that_are_wrong_are_told_without_what_follows_from_them() {
     let day = Day::new();
-    let returns = day.path("schema/pve/overlay/returns.toml");
+    let returns = day.path("schema/pve/overlay/nodes/returns.toml");
     let text = fs::read_to_string(&returns).unwrap();
     fs::write(&returns, text.replacen("tasks = [", "tasks = [[", 1)).unwrap();
     let told = day.fails(&["regen"]);
-    assert!(told.contains("one problem:\n  returns.toml:"), "{told}");
+    assert!(
+        told.contains("one problem:\n  nodes/returns.toml:"),
+        "{told}"
+    );
     fs::write(&returns, text).unwrap();
 
     // A file with another name, and an area that covers everything.

@@ -28,6 +28,8 @@ pub(crate) struct Maker<'a> {
     kind: Kind,
     /// By place, how many spellings there are and how often the place was reached.
     turns: BTreeMap<String, (usize, usize)>,
+    /// The objects that are being made, each inside the one before.
+    inside: Vec<String>,
 }
 
 impl<'a> Maker<'a> {
@@ -36,6 +38,7 @@ impl<'a> Maker<'a> {
             shapes,
             kind,
             turns: BTreeMap::new(),
+            inside: Vec::new(),
         }
     }
 
@@ -189,7 +192,12 @@ impl<'a> Maker<'a> {
                         all.push(to(json!(-77), json!({ UNLISTED: "-77" })));
                         self.among(place, all)
                     }
-                    Item::Struct(members) => self.object(members, place),
+                    Item::Struct(members) => {
+                        self.inside.push(name.clone());
+                        let made = self.object(members, place);
+                        self.inside.pop();
+                        made
+                    }
                     Item::Properties(of) => self.properties(of, place),
                 };
             }
@@ -204,6 +212,7 @@ impl<'a> Maker<'a> {
             Ty::Boolean | Ty::Integer | Ty::Bytes | Ty::Vmid | Ty::Number | Ty::Text
         );
         let count = match self.kind {
+            _ if self.is_deep(of) => 0,
             Kind::Minimal => 0,
             Kind::Full => 2,
             Kind::Nasty => self.turn(place, if alone { 4 } else { 3 }),
@@ -221,6 +230,12 @@ impl<'a> Maker<'a> {
             found.extend(shown);
         }
         (Value::Array(items), Some(Value::Array(found)))
+    }
+
+    /// Trees end here: two levels of an object inside itself are made.
+    fn is_deep(&self, of: &Ty) -> bool {
+        let Ty::Item(name) = of else { return false };
+        self.inside.iter().filter(|own| *own == name).count() > 1
     }
 
     fn map(&mut self, of: &Ty, place: &str) -> Made {

@@ -148,6 +148,12 @@ fn extras(place: &str, shown: &Value, found: &mut BTreeSet<String>) {
     }
 }
 
+/// Where the dumps end a tree that has no depth of its own: they allow anything there, and the type has one more level.
+const ENDS_OF_TREES: [&str; 2] = [
+    "GET /nodes/{node}/ceph/osd.root.children[].children[].children[].children[].children[].any",
+    "GET /nodes/{node}/disks/zfs/{name}.children[].children[].children[].children",
+];
+
 #[test]
 fn answers_of_every_release_decode() {
     let mut complaints = BTreeSet::new();
@@ -196,6 +202,9 @@ fn answers_of_every_release_decode() {
         complaints.len(),
         unfit.len()
     );
+    for end in ENDS_OF_TREES {
+        assert!(unfit.remove(end), "{end} is not kept any more");
+    }
     assert!(unfit.is_empty(), "declared, yet kept in extra: {unfit:#?}");
     assert!(
         complaints.is_empty(),
