@@ -266,7 +266,11 @@ async fn one_call_acts_on_many_guests() {
         .qemu(
             100,
             "pve1",
-            &[("scsi0", "local-lvm:4"), ("scsi1", "local-lvm:1")],
+            &[
+                ("scsi0", "local-lvm:4"),
+                ("scsi1", "local-lvm:1"),
+                ("net0", "virtio,bridge=vmbr0"),
+            ],
         )
         .qemu(101, "pve2", &[])
         .qemu(102, "pve1", &[])
@@ -280,9 +284,18 @@ async fn one_call_acts_on_many_guests() {
     let bulk = "/cluster/bulk-action/guest";
     done(&pve, "POST", &format!("{bulk}/start"), "vms=100&vms=101").await;
     assert_eq!(statuses("status").await, ["running", "running", "stopped"]);
+    let traffic = get(&pve, "/nodes/pve1/netstat", "").await;
+    assert_eq!(column(&traffic, "dev"), ["net0"], "{traffic}");
+    assert_eq!(traffic[0]["vmid"], "100");
     done(&pve, "POST", &format!("{bulk}/shutdown"), "").await;
     assert_eq!(statuses("status").await, ["stopped"; 3]);
-    done(&pve, "POST", "/nodes/pve1/migrateall", "target=pve2").await;
+    done(
+        &pve,
+        "POST",
+        "/nodes/pve1/migrateall",
+        "target=pve2&max-workers=2",
+    )
+    .await;
     assert_eq!(statuses("node").await, ["pve2"; 3]);
 
     let vm = "/nodes/pve2/qemu/100";

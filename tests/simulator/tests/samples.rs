@@ -251,6 +251,9 @@ async fn simulator(samples: &[Sample], running: bool) -> Simulator {
         .await
         .expect("starts");
     pve.set_lock(102, Some("backup"));
+    // The recorded server took the migration of all guests without being told how many at once.
+    let told = support::ask(&pve, "PUT", "/cluster/options", "max_workers=2").await;
+    assert_eq!(told.status, 200);
     // The recorded server had no QEMU, so nothing could be started, and no snapshot was made.
     for call in ["/status/start", "/snapshot"] {
         let path = format!("/nodes/*/qemu/*{call}");

@@ -166,6 +166,10 @@ pub(super) fn start(call: &mut Call<'_>) -> ApiResult<Reply> {
     };
     if let Some(problem) = problem {
         let text = format!("could not get storage information for '{id}': {problem}");
+        let text = match call.world.storages.contains_key(&id) {
+            true => text,
+            false => format!("could not activate storage '{id}': {problem}\n{text}"),
+        };
         return Ok(call.fail("vzdump", task, text));
     }
     let mut lines = vec!["INFO: starting new backup job: vzdump".to_owned()];

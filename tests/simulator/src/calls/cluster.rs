@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::api_error::{ApiError, ApiResult};
 use crate::calls::call::{Call, Reply};
+use crate::formats::split_list;
 use crate::sample::{mix, number};
 use crate::state::cluster::Cluster;
 use crate::state::guest::Guest;
@@ -16,6 +17,21 @@ pub(super) fn version(call: &Call<'_>) -> ApiResult<Reply> {
         "version": format!("{release}.{}", 1 + mix(&release.to_string(), 3) % 9),
         "repoid": format!("{:016x}", mix(&release.to_string(), 4)),
     })))
+}
+
+/// `GET /cluster/metrics/export`: nothing has been measured; a node that is named has to be one.
+pub(super) fn export(call: &Call<'_>) -> ApiResult<Reply> {
+    let named = call.text("node-list").unwrap_or_default();
+    let unknown: Vec<&str> = split_list(named)
+        .filter(|node| call.world.node(node).is_none())
+        .collect();
+    if unknown.is_empty() {
+        return Ok(Reply::data(json!({ "data": [] })));
+    }
+    Err(ApiError::die(format!(
+        "Requested node-list contains unknown nodes - {}",
+        unknown.join(", ")
+    )))
 }
 
 pub(super) fn next_id(call: &Call<'_>) -> ApiResult<Reply> {

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::api_error::{ApiError, ApiResult};
 use crate::calls::call::{Call, Reply};
 use crate::calls::records::rows::field;
+use crate::indexed::split_index;
 use crate::state::effect::{Edit, Effect};
 use crate::state::records::{Row, digest};
 use crate::state::storage::Volume;
@@ -15,6 +16,7 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
     let rest = call.path.strip_prefix("/nodes/{node}/")?.to_owned();
     Some(match (call.method, rest.as_str()) {
         (Get, "services") => Ok(services(call)),
+        (Get, "netstat") => Ok(traffic(call)),
         (Get, "services/{service}/state") => Ok(Reply::data(service(call, &call.owned("service")))),
         (Post, path) if path.starts_with("services/{service}/") => command(call, &path[19..]),
         (Get, "hosts") => Ok(hosts(call)),
@@ -49,6 +51,23 @@ pub(super) fn power(call: &mut Call<'_>) -> ApiResult<Reply> {
         call.world.later(60.0, Effect::NodeUp(node));
     }
     Ok(Reply::data(Value::Null))
+}
+
+/// The counters of the network devices of guests that run; the device has the guest's number, and they are texts.
+fn traffic(call: &Call<'_>) -> Reply {
+    let node = call.owned("node");
+    let mut rows = Vec::new();
+    let guests = call.world.guests.iter();
+    for (vmid, guest) in guests.filter(|(_, guest)| guest.node == node && guest.running()) {
+        let devices = guest
+            .config
+            .keys()
+            .filter(|key| split_index(key).is_some_and(|(family, _)| family == "net"));
+        rows.extend(devices.map(
+            |device| json!({ "vmid": vmid.to_string(), "dev": device, "in": "0", "out": "0" }),
+        ));
+    }
+    Reply::data(rows)
 }
 
 fn may_audit(call: &Call<'_>) -> bool {

@@ -133,6 +133,9 @@ const ROUTES: &[Route] = &[
     (&[Put], "/pools/{poolid}", |call| pools::change(call)),
     (&[Delete], "/pools/{poolid}", |call| pools::delete(call)),
     (&[Get], "/cluster/nextid", |call| cluster::next_id(call)),
+    (&[Get], "/cluster/metrics/export", |call| {
+        cluster::export(call)
+    }),
     (&[Get], "/cluster/resources", |call| {
         cluster::resources(call)
     }),

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::api_error::{ApiError, ApiResult};
 use crate::calls::call::{Call, Reply};
+use crate::calls::rights::handlers::own_name;
 use crate::calls::{cluster, sections};
 use crate::formats::split_list;
 use crate::sample::{mix, number};
@@ -242,12 +243,9 @@ pub(super) fn storage_samples(call: &Call<'_>) -> ApiResult<Reply> {
 /// Refuses a volume whose name no file on the storage can have; `None` where it may.
 pub(super) fn no_volume(call: &Call<'_>) -> Option<ApiResult<Reply>> {
     let storage = call.world.storage(&call.owned("storage")).ok()?;
-    let volume = call.owned("volume");
-    let name = volume
-        .split_once(':')
-        .map_or(volume.as_str(), |(_, name)| name);
+    let name = own_name(call, &call.owned("volume"));
     let text = format!("unable to parse directory volume name '{name}'");
-    (storage.is_file_based() && !is_file_name(name)).then(|| Err(ApiError::die(text)))
+    (storage.is_file_based() && !is_file_name(&name)).then(|| Err(ApiError::die(text)))
 }
 
 /// Only backup servers tell who they are.

@@ -168,7 +168,8 @@ pub(crate) fn single(name: &str, v: &str) -> Option<(bool, String)> {
             look("server name or IP address"),
         ),
         "pve-storage-portal-dns" => (
-            is(r"(?:\[[0-9a-fA-F:.]+\]|[^\s:]+)(?::\d+)?", v) || v.parse::<IpAddr>().is_ok(),
+            is(r"(?:\[[0-9a-zA-Z:.-]+\]|[0-9a-zA-Z.-]+)(?::\d+)?", v)
+                || v.parse::<IpAddr>().is_ok(),
             look("portal address"),
         ),
         "email" => (is(EMAIL, v), look("email address")),

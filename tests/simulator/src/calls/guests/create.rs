@@ -316,7 +316,6 @@ fn check(call: &Call<'_>, kind: Kind, origin: &Origin, given: &Config) -> ApiRes
                     return Err(ApiError::parameter("storage", text));
                 }
             }
-            check_names(call, kind, given)?;
             match same.map(check_lock) {
                 Some(Err(error)) => Err(ApiError::die(format!(
                     "unable to restore CT {vmid} - {error}"
@@ -370,13 +369,19 @@ pub(super) fn create(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
             return Ok(call.fail(task, vmid, text));
         }
     }
+    if kind == Kind::Lxc
+        && let Err(error) = check_names(call, kind, &given)
+    {
+        let text = format!("unable to {verb} CT {vmid} - {}", error.message.trim_end());
+        return Ok(call.fail(task, vmid, text));
+    }
     let mut lines = Vec::new();
     if let Some(source) = &origin.source {
         let key = call.world.volume_key(&node, source);
         let Some(volume) = call.world.volumes.get(&key) else {
             let what = match source.contains(':') {
                 true => format!("volume '{source}' does not exist"),
-                false => format!("unable to parse volume ID '{source}'"),
+                false => format!("can't find file '{source}'"),
             };
             let text = format!("unable to {verb} {noun} {vmid} - {what}");
             return Ok(call.fail(task, vmid, text));

@@ -216,6 +216,15 @@ pub(crate) fn every_guest(call: &mut Call<'_>, task: &str, action: &str) -> ApiR
             return Err(ApiError::parameter("target", "target is local node."));
         }
         call.world.known_node(&target)?;
+        let workers = ["max-workers", "maxworkers"].map(|name| call.text(name));
+        let options = call.world.settings.get("/cluster/options");
+        if workers.iter().all(Option::is_none)
+            && options.is_none_or(|options| !options.contains_key("max_workers"))
+        {
+            return Err(ApiError::die(
+                "either 'max-workers' parameter or max_workers in datacenter.cfg must be set!",
+            ));
+        }
         if !call.world.node(&target).is_some_and(|node| node.online) {
             return Ok(call.fail(task, "", format!("target node '{target}' is not online")));
         }

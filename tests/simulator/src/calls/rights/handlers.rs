@@ -128,21 +128,30 @@ fn volume_id(call: &Call<'_>) -> String {
     if volume.contains(':') {
         volume
     } else {
-        format!("{}:{volume}", call.owned("storage"))
+        format!("{}:{}", call.owned("storage"), own_name(call, &volume))
+    }
+}
+
+/// The name within the storage. What files are read out of is a backup, whether that is said or not
+/// (`API2/Storage/FileRestore.pm:17`).
+pub(crate) fn own_name(call: &Call<'_>, volume: &str) -> String {
+    match volume.split_once(':') {
+        Some((_, name)) => name.to_owned(),
+        None if call.path.contains("file-restore") && !volume.starts_with("backup/") => {
+            format!("backup/{volume}")
+        }
+        None => volume.to_owned(),
     }
 }
 
 pub(crate) fn read_volume(call: &Call<'_>) -> ApiResult<()> {
     let wanted = call.path.contains("file-restore").then_some("backup");
-    let volume = call.owned("volume");
-    let name = volume
-        .split_once(':')
-        .map_or(volume.as_str(), |(_, name)| name);
+    let name = own_name(call, &call.owned("volume"));
     let files = call
         .world
         .storage(&call.owned("storage"))
         .is_ok_and(|storage| storage.is_file_based());
-    if files && !is_file_name(name) {
+    if files && !is_file_name(&name) {
         return Err(ApiError::die(format!(
             "unable to parse directory volume name '{name}'"
         )));

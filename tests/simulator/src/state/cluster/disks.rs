@@ -47,7 +47,14 @@ impl Cluster {
             let volume = self
                 .volumes
                 .get(&self.volume_key(node, &file))
-                .ok_or_else(|| format!("volume {file} does not exist"))?;
+                .ok_or_else(|| {
+                    // The storage finds that files are not there, the machine that others are not.
+                    let files = (self.storages.get(storage)).is_some_and(|own| own.is_file_based());
+                    match files {
+                        true => format!("volume '{file}' does not exist"),
+                        false => format!("volume {file} does not exist"),
+                    }
+                })?;
             // The size is that of the volume, whatever is said.
             parts.insert("size".into(), print_size(volume.size));
             return Ok((propstring::print(keys, &parts), Vec::new()));
