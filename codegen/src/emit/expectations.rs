@@ -28,14 +28,14 @@ pub(crate) fn expectations(
 ) -> BTreeMap<String, String> {
     let emitter = Emitter::new(api, names, overlay);
     let mut files = BTreeMap::new();
+    let (calls, requests) = emitter.requests(releases);
+    let about =
+        "Every endpoint called with everything it takes; requests.json has what must arrive.";
     files.insert(
         "requests.rs".to_owned(),
-        render::file(
-            &["Every endpoint called with everything it takes, and what must arrive.".to_owned()],
-            &emitter.wires(releases),
-            overlay,
-        ),
+        render::file(&[about.to_owned()], &calls, overlay),
     );
+    files.insert("requests.json".to_owned(), requests);
     files.insert(
         "answers.rs".to_owned(),
         render::file(
@@ -70,14 +70,12 @@ pub(super) enum Sent {
 }
 
 impl Sent {
-    fn tokens(&self) -> TokenStream {
+    /// A text, the parts of one as an object, or several as an array.
+    fn json(&self) -> Value {
         match self {
-            Self::One(text) => quote!(One(#text)),
-            Self::Parts(parts) => quote!(Parts(&[#(#parts),*])),
-            Self::Many(all) => {
-                let all = all.iter().map(Self::tokens);
-                quote!(Many(&[#(#all),*]))
-            }
+            Self::One(text) => json!(text),
+            Self::Parts(parts) => json!({ "parts": parts }),
+            Self::Many(all) => all.iter().map(Self::json).collect(),
         }
     }
 
@@ -160,40 +158,53 @@ fn context<'a>(
 }
 
 impl Emitter<'_> {
-    fn wires(&self, releases: &[Facts]) -> TokenStream {
+    /// How to call every endpoint, and as JSON what must arrive, one parameter a line.
+    fn requests(&self, releases: &[Facts]) -> (TokenStream, String) {
         let mut functions = Vec::new();
-        let mut entries = Vec::new();
+        let mut calls = Vec::new();
+        let mut requests = Vec::new();
         let empty = Schemas::new();
         for endpoint in &self.api.endpoints {
             let facts = &releases[endpoint.presence.last()];
             let context = context(endpoint, releases, &empty);
-            // By a constant, so that a new release changes one line and not all of them.
-            let release = match endpoint.presence.has(releases.len() - 1) {
-                true => quote!(NEWEST),
-                false => {
-                    let release = facts.release.to_string();
-                    quote!(#release)
+            let (function, path, sent) = self.complete(endpoint, &context);
+            let name = ident(&names::request(&endpoint.path, endpoint.method).to_snake_case());
+            functions.push(quote! {
+                fn #name() -> Call {
+                    #function.call().clone()
                 }
+            });
+            let key = endpoint.key();
+            calls.push(quote!((#key, #name)));
+            // Not named where it is the newest, so that a further release changes a line and not all of them.
+            let release = match endpoint.presence.has(releases.len() - 1) {
+                true => String::new(),
+                false => format!(", \"release\": {}", json!(facts.release.to_string())),
             };
-            let (function, entry) = self.wire(endpoint, &release, &context);
-            functions.push(function);
-            entries.push(entry);
+            let sent: Vec<String> = sent.iter().map(|sent| format!("\n {sent}")).collect();
+            requests.push(format!(
+                "{}: {{\"path\": {}{release}, \"parameters\": [{}]}}",
+                json!(key),
+                json!(path),
+                sent.join(",")
+            ));
         }
         let newest = releases.last().map(|facts| facts.release.to_string());
-        quote! {
+        let calls = quote! {
             use proxmox_api::pve::{self, Root};
             use proxmox_api::request::Call;
 
-            use crate::request::Sent::{Many, One, Parts};
-            use crate::request::{Parameter, ExpectedRequest};
-
-            const NEWEST: &str = #newest;
-
             /// By path and verb.
-            pub static REQUESTS: &[ExpectedRequest] = &[#(#entries),*];
+            pub(crate) static CALLS: &[(&str, fn() -> Call)] = &[#(#calls),*];
 
             #(#functions)*
-        }
+        };
+        let requests = format!(
+            "{{\"newest\": {}, \"requests\": {{\n{}\n}}}}\n",
+            json!(newest),
+            requests.join(",\n")
+        );
+        (calls, requests)
     }
 
     /// A request with its required parameters, its path, and the expected parameters on the wire.
@@ -201,7 +212,7 @@ impl Emitter<'_> {
         &self,
         endpoint: &Endpoint,
         context: &SampleContext<'_>,
-    ) -> (TokenStream, String, Vec<TokenStream>) {
+    ) -> (TokenStream, String, Vec<Value>) {
         let mut code = quote!(Root::detached());
         let mut path = String::new();
         for segment in endpoint.path.split('/').filter(|part| !part.is_empty()) {
@@ -244,12 +255,12 @@ impl Emitter<'_> {
         (code, path, sent)
     }
 
-    fn wire(
+    /// A request with all that it takes, its path, and what must arrive.
+    fn complete(
         &self,
         endpoint: &Endpoint,
-        release: &TokenStream,
         context: &SampleContext<'_>,
-    ) -> (TokenStream, TokenStream) {
+    ) -> (TokenStream, String, Vec<Value>) {
         let (mut code, path, mut sent) = self.begun(endpoint, context);
         let optional = endpoint.parameters.iter().filter(|p| !p.required);
         let unset = super::endpoint::unset(endpoint).is_some();
@@ -284,26 +295,7 @@ impl Emitter<'_> {
                 }
             }
         }
-        let name = ident(&names::request(&endpoint.path, endpoint.method).to_snake_case());
-        let key = endpoint.key();
-        let method = endpoint.method.to_string();
-        (
-            quote! {
-                fn #name() -> Call {
-                    #code.call().clone()
-                }
-            },
-            quote! {
-                ExpectedRequest {
-                    endpoint: #key,
-                    method: #method,
-                    path: #path,
-                    release: #release,
-                    build: #name,
-                    parameters: &[#(#sent),*],
-                }
-            },
-        )
+        (code, path, sent)
     }
 
     /// The value of a path segment.
@@ -414,25 +406,21 @@ impl Emitter<'_> {
         parameter: &Parameter,
         context: &SampleContext<'_>,
         sent: &Sent,
-    ) -> TokenStream {
-        let known = context.siblings.contains_key(&parameter.name);
-        let sent = sent.tokens();
+    ) -> Value {
         let ty = match &parameter.ty {
             Ty::Array(of) => of,
             ty => ty,
         };
-        let of = match ty {
-            Ty::Item(id) => match &self.api.items[*id].kind {
-                ItemKind::PropertyString(string) => Some(string.name.as_str()),
-                _ => None,
-            },
-            _ => None,
-        };
-        let of = match of {
-            Some(of) => quote!(Some(#of)),
-            None => quote!(None),
-        };
-        quote!(Parameter { name: #name, known: #known, of: #of, sent: #sent })
+        let mut out = json!({ "name": name, "sent": sent.json() });
+        if !context.siblings.contains_key(&parameter.name) {
+            out["known"] = json!(false);
+        }
+        if let Ty::Item(id) = ty
+            && let ItemKind::PropertyString(string) = &self.api.items[*id].kind
+        {
+            out["of"] = json!(string.name);
+        }
+        out
     }
 
     pub(super) fn parameter(

@@ -16,5 +16,5 @@ pub mod shape;
 pub mod show;
 
 pub use answers::{ANSWERS, PROPERTY_STRINGS};
-pub use requests::REQUESTS;
+pub use request::REQUESTS;
 pub use settings::WRITE_BACKS;

@@ -1,8 +1,106 @@
 //! What must go over the wire.
 
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
 use proxmox_api::Value;
 use proxmox_api::request::Call;
 use proxmox_api::value::decode::DecodeError;
+use serde::Deserialize;
+
+use crate::requests::CALLS;
+
+/// By path and verb: how to make each call is generated code, what must arrive is data.
+pub static REQUESTS: LazyLock<Vec<ExpectedRequest>> = LazyLock::new(|| {
+    let text = include_str!("generated/requests.json");
+    let file: File =
+        serde_json::from_str(text).expect("requests.json is as the generator writes it");
+    assert_eq!(file.requests.len(), CALLS.len());
+    let newest = kept(file.newest);
+    let expected = |(endpoint, build): &(&'static str, fn() -> Call)| {
+        let request = file.requests[*endpoint].clone();
+        let (method, _) = endpoint.split_once(' ').expect("verb and path");
+        let parameters = request.parameters.into_iter().map(Parameter::from);
+        ExpectedRequest {
+            endpoint,
+            method,
+            path: kept(request.path),
+            release: request.release.map_or(newest, kept),
+            build: *build,
+            parameters: parameters.collect::<Vec<_>>().leak(),
+        }
+    };
+    CALLS.iter().map(expected).collect()
+});
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    newest: String,
+    requests: BTreeMap<String, Request>,
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Request {
+    path: String,
+    release: Option<String>,
+    parameters: Vec<Noted>,
+}
+
+/// A parameter as the file has it.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Noted {
+    name: String,
+    #[serde(default = "yes")]
+    known: bool,
+    of: Option<String>,
+    sent: NotedValue,
+}
+
+/// A value as the file has it.
+#[derive(Clone, Deserialize)]
+#[serde(untagged)]
+enum NotedValue {
+    One(String),
+    Parts { parts: Vec<String> },
+    Many(Vec<NotedValue>),
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// What is read lives as long as the tests.
+fn kept(text: String) -> &'static str {
+    text.leak()
+}
+
+impl From<Noted> for Parameter {
+    fn from(noted: Noted) -> Self {
+        Self {
+            name: kept(noted.name),
+            known: noted.known,
+            of: noted.of.map(kept),
+            sent: noted.sent.into(),
+        }
+    }
+}
+
+impl From<NotedValue> for Sent {
+    fn from(value: NotedValue) -> Self {
+        match value {
+            NotedValue::One(text) => Self::One(kept(text)),
+            NotedValue::Parts { parts } => {
+                Self::Parts(parts.into_iter().map(kept).collect::<Vec<_>>().leak())
+            }
+            NotedValue::Many(all) => {
+                Self::Many(all.into_iter().map(Self::from).collect::<Vec<_>>().leak())
+            }
+        }
+    }
+}
 
 /// An endpoint called with everything it takes.
 #[derive(Debug)]

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use proxmox_simulator::{facts, releases};
+use proxmox_simulator::{facts as facts_of, releases};
 
 mod answers;
 mod cases;
 mod documents;
+mod facts;
 mod fuzz;
 mod meaning;
 mod members;
@@ -23,7 +24,7 @@ mod strict;
 fn endpoints() -> BTreeSet<String> {
     let mut endpoints = BTreeSet::new();
     for release in releases() {
-        for (path, verbs) in &facts(release).expect(release).endpoints {
+        for (path, verbs) in &facts_of(release).expect(release).endpoints {
             endpoints.extend(verbs.keys().map(|verb| format!("{verb} {path}")));
         }
     }

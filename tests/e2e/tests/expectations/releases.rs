@@ -30,7 +30,7 @@ pub(crate) fn facts(release: &str) -> &'static Facts {
 }
 
 /// Every release, corrected.
-fn corrected() -> Vec<Facts> {
+pub(crate) fn corrected() -> Vec<Facts> {
     let schema = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../schema/pve");
     let mut input = Input {
         overlay: crate::overlay(),

@@ -29,7 +29,7 @@ fn complaint(wire: &ExpectedRequest, parameter: &Parameter, came: &[&str]) -> Op
 fn every_endpoint_sends_what_the_schema_asks_for() {
     let mut complaints = Vec::new();
     let mut parameters = 0;
-    for wire in REQUESTS {
+    for wire in REQUESTS.iter() {
         let call = (wire.build)();
         if call.name() != wire.endpoint || call.method().to_string() != wire.method {
             complaints.push(format!("{}: is {}", wire.endpoint, call.name()));

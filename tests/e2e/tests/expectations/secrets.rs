@@ -198,7 +198,7 @@ fn no_request_prints_a_secret() {
         .expect("complete");
     let mut leaks = Vec::new();
     let mut hidden = 0;
-    for wire in REQUESTS {
+    for wire in REQUESTS.iter() {
         let call = (wire.build)();
         let text = format!("{call:?}");
         for parameter in wire.parameters {

@@ -1,0 +1,353 @@
+//! The types of the crate, held against the facts by a second reading of them that shares no code with the first.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proxmox_codegen::facts::{Additional, Endpoint, Facts, Format, Schema, Schemas, Type};
+use proxmox_e2e::REQUESTS;
+use proxmox_e2e::shape::{Item, Member, Returns, Shapes, Ty};
+
+/// Compares schemas with shapes, and notes which members of items any schema speaks of.
+struct Reading<'a> {
+    shapes: &'a Shapes,
+    formats: &'a BTreeMap<String, Schemas>,
+    /// Places that a newer release spoke of: what it says counts.
+    settled: BTreeSet<String>,
+    /// Within the parts of a text: its parser asks for keys that the schema of the parts leaves out, and joins arrays.
+    in_parts: bool,
+    spoken_of: BTreeSet<(String, String)>,
+    compared: usize,
+    /// Texts of which the schema says no more, and the type more: the other side of a setting, or the overlay does.
+    richer: usize,
+    complaints: BTreeSet<String>,
+}
+
+/// What the value is without regard to whether it is there.
+fn present(ty: &Ty) -> &Ty {
+    match ty {
+        Ty::Optional(of) | Ty::Pending(of) => present(of),
+        ty => ty,
+    }
+}
+
+impl<'a> Reading<'a> {
+    fn new(shapes: &'a Shapes, formats: &'a BTreeMap<String, Schemas>) -> Self {
+        Self {
+            shapes,
+            formats,
+            settled: BTreeSet::new(),
+            in_parts: false,
+            spoken_of: BTreeSet::new(),
+            compared: 0,
+            richer: 0,
+            complaints: BTreeSet::new(),
+        }
+    }
+
+    fn complain(&mut self, place: &str, says: &str, ty: &Ty) {
+        self.complaints
+            .insert(format!("{place}: the facts say {says}, the type is {ty:?}"));
+    }
+
+    fn item(&self, ty: &Ty) -> Option<(String, &'a Item)> {
+        match ty {
+            Ty::Item(name) => Some((name.clone(), &self.shapes.items[name])),
+            _ => None,
+        }
+    }
+
+    /// The dumps spell out a few levels of such a type, and say nothing of the next.
+    fn is_recursive(&self, ty: &Ty) -> bool {
+        let Some((own, Item::Struct(members))) = self.item(ty) else {
+            return false;
+        };
+        let holds = |member: &Member| matches!(&member.ty, Ty::Array(of) if matches!(&**of, Ty::Item(name) if *name == own));
+        members.iter().any(holds)
+    }
+
+    fn compare(&mut self, place: &str, schema: &Schema, ty: &Ty) {
+        let ty = present(ty);
+        if let Some(choices) = &schema.one_of {
+            for choice in choices {
+                self.compare(place, choice, ty);
+            }
+            return;
+        }
+        let is_new = self.settled.insert(place.to_owned());
+        self.compared += usize::from(is_new);
+        let implied = match schema {
+            Schema {
+                properties: Some(_),
+                ..
+            }
+            | Schema {
+                additional: Some(Additional::Schema(_)),
+                ..
+            } => Type::Object,
+            Schema { items: Some(_), .. } => Type::Array,
+            _ => Type::Any,
+        };
+        match schema.ty.unwrap_or(implied) {
+            Type::Array => match ty {
+                Ty::List(_) if self.in_parts => {}
+                Ty::Array(of) => {
+                    if let Some(items) = &schema.items {
+                        self.compare(&format!("{place}[]"), items, of);
+                    }
+                }
+                _ if is_new => self.complain(place, "an array", ty),
+                _ => {}
+            },
+            Type::Object => self.object(place, schema, ty, is_new),
+            Type::String => self.text(place, schema, ty, is_new),
+            _ if !is_new => {}
+            Type::Boolean if !matches!(ty, Ty::Boolean) => self.complain(place, "a boolean", ty),
+            Type::Integer if !matches!(ty, Ty::Integer | Ty::Bytes | Ty::Vmid) => {
+                self.complain(place, "an integer", ty);
+            }
+            Type::Number if !matches!(ty, Ty::Number) => self.complain(place, "a number", ty),
+            Type::Null | Type::Any if !matches!(ty, Ty::Json) && !self.is_recursive(ty) => {
+                self.complain(place, "nothing", ty);
+            }
+            _ => {}
+        }
+    }
+
+    fn text(&mut self, place: &str, schema: &Schema, ty: &Ty, is_new: bool) {
+        let keys = match &schema.format {
+            Some(Format::Keys(keys)) => Some(keys),
+            Some(Format::Name(name)) => self.formats.get(name),
+            _ => None,
+        };
+        if let Some(keys) = keys {
+            let keys = keys.clone();
+            match self.item(ty) {
+                Some((name, Item::Properties(string))) => {
+                    let own = keys.iter().filter(|(_, key)| key.alias.is_none());
+                    let own = own.filter(|(name, _)| {
+                        // `virtio=MAC` is another spelling of two keys, and a newer release may read a key as an alias.
+                        let mut aliases = string.key_aliases.iter().map(|(from, ..)| from);
+                        !aliases.any(|from| from == *name)
+                            && !string.aliases.iter().any(|(from, _)| from == *name)
+                    });
+                    let own: Vec<_> = own.collect();
+                    self.members(place, &name, own, &string.keys);
+                }
+                _ if is_new => self.complain(place, "a property string", ty),
+                _ => {}
+            }
+            return;
+        }
+        if !is_new {
+            return;
+        }
+        let is_list = matches!(&schema.format, Some(Format::Name(name)) if name.ends_with("-list"));
+        match (&schema.values, self.item(ty), ty) {
+            (Some(values), Some((_, Item::Enum(known))), _) => {
+                for value in values.iter().filter(|value| !known.contains(value)) {
+                    self.complain(place, &format!("the value {value:?}"), ty);
+                }
+            }
+            (Some(_), ..) => self.complain(place, "an enum", ty),
+            (None, _, Ty::List(_)) => {}
+            (None, _, Ty::Text) if is_list => {}
+            (None, ..) if is_list => self.complain(place, "a list", ty),
+            (None, _, Ty::Text | Ty::Vmid) => {}
+            (None, Some((_, Item::Enum(_) | Item::Properties(_))), _) => self.richer += 1,
+            (None, ..) => self.complain(place, "a text", ty),
+        }
+    }
+
+    fn object(&mut self, place: &str, schema: &Schema, ty: &Ty, is_new: bool) {
+        let declared: Vec<(&String, &Schema)> = schema
+            .properties
+            .iter()
+            .flatten()
+            // Old dumps write a map's members as one member named `x.{id}`.
+            .filter(|(name, _)| !name.contains('{'))
+            .collect();
+        match (ty, &schema.additional) {
+            (Ty::Map(of), Some(Additional::Schema(values))) => {
+                self.compare(&format!("{place}.*"), values, of);
+            }
+            (Ty::Json | Ty::Map(_), _) if declared.is_empty() => {}
+            _ => match self.item(ty) {
+                Some((name, Item::Struct(members))) => {
+                    self.members(place, &name, declared, members);
+                }
+                // Some handlers answer the parts of a text that is a property string.
+                Some((name, Item::Properties(string))) => {
+                    let around = std::mem::replace(&mut self.in_parts, true);
+                    self.members(place, &name, declared, &string.keys);
+                    self.in_parts = around;
+                }
+                _ if is_new => self.complain(place, "an object", ty),
+                _ => {}
+            },
+        }
+    }
+
+    fn members(
+        &mut self,
+        place: &str,
+        item: &str,
+        declared: Vec<(&String, &Schema)>,
+        members: &[Member],
+    ) {
+        for (name, schema) in declared {
+            let plain = name.strip_suffix("[n]").unwrap_or(name);
+            let place = format!("{place}.{name}");
+            let is_family = name.ends_with("[n]");
+            let named = |member: &&Member| member.name == plain && member.family == is_family;
+            let Some(member) = members.iter().find(named) else {
+                self.complaints
+                    .insert(format!("{place}: {item} has no such member"));
+                continue;
+            };
+            if member.required && schema.optional && !self.in_parts {
+                self.complaints
+                    .insert(format!("{place}: optional, and required in {item}"));
+            }
+            self.spoken_of.insert((item.to_owned(), plain.to_owned()));
+            self.compare(&place, schema, &member.ty);
+        }
+    }
+
+    fn answer(&mut self, key: &str, endpoint: &Endpoint) {
+        let (schema, place) = (&endpoint.returns, format!("{key}#"));
+        if let Returns::Data(ty) = &self.shapes.answers[key] {
+            return self.compare(&place, schema, ty);
+        }
+        if !self.settled.insert(place.clone()) {
+            return;
+        }
+        match (&self.shapes.answers[key], schema.ty) {
+            (Returns::Nothing, None | Some(Type::Null | Type::Any))
+            | (Returns::Task { .. }, Some(Type::String))
+            | (Returns::Bytes, _) => {}
+            (returns, says) => drop(
+                self.complaints
+                    .insert(format!("{place}: answers {says:?}, not {returns:?}")),
+            ),
+        }
+    }
+}
+
+#[test]
+fn types_are_what_the_facts_say() {
+    let shapes = Shapes::get();
+    let releases = crate::releases::corrected();
+    let none = BTreeMap::new();
+    let mut reading = Reading::new(shapes, &none);
+    // What a release calls otherwise than an earlier one keeps its first name.
+    let renamed: BTreeMap<(&str, &str), &str> = REQUESTS
+        .iter()
+        .flat_map(|request| {
+            let known = (request.build)()
+                .endpoint()
+                .map_or(&[][..], |endpoint| endpoint.renamed);
+            known
+                .iter()
+                .map(|renamed| ((request.endpoint, renamed.new), renamed.old))
+        })
+        .collect();
+    let mut taken: BTreeSet<(String, String)> = BTreeSet::new();
+    for facts in releases.iter().rev() {
+        reading.formats = &facts.formats;
+        for (key, path, endpoint) in endpoints(facts) {
+            let parameters = &shapes.parameters[&key];
+            for (name, schema) in &endpoint.parameters.properties {
+                if path.contains(&format!("{{{name}}}")) {
+                    continue;
+                }
+                let name = renamed
+                    .get(&(key.as_str(), name.as_str()))
+                    .map_or(name.as_str(), |old| old);
+                taken.insert((key.clone(), name.to_owned()));
+                let place = format!("{key}?{name}");
+                match parameters.get(name) {
+                    Some(ty) => reading.compare(&place, schema, ty),
+                    None => drop(reading.complaints.insert(format!("{place}: is not taken"))),
+                }
+            }
+            reading.answer(&key, endpoint);
+        }
+    }
+    let mut complaints = reading.complaints;
+    for (key, parameters) in &shapes.parameters {
+        let unknown = parameters
+            .keys()
+            .filter(|name| !taken.contains(&(key.clone(), (*name).clone())));
+        complaints.extend(unknown.map(|name| format!("{key}?{name}: no release has it")));
+    }
+    for (name, item) in &shapes.items {
+        let members = match item {
+            Item::Enum(_) => continue,
+            Item::Struct(members) => members,
+            Item::Properties(string) => &string.keys,
+        };
+        for member in members {
+            if !reading
+                .spoken_of
+                .contains(&(name.clone(), member.name.clone()))
+            {
+                complaints.insert(format!("{name}.{}: no release has it", member.name));
+            }
+        }
+    }
+    println!(
+        "{} places are of the types that {} releases say; {} texts have a type that says more",
+        reading.compared,
+        releases.len(),
+        reading.richer
+    );
+    let all: Vec<String> = complaints.into_iter().collect();
+    assert!(all.is_empty(), "{}:\n{}", all.len(), all.join("\n"));
+}
+
+fn endpoints(facts: &Facts) -> impl Iterator<Item = (String, &str, &Endpoint)> {
+    facts.endpoints.iter().flat_map(|(path, methods)| {
+        let of = move |(method, endpoint)| (format!("{method} {path}"), path.as_str(), endpoint);
+        methods.iter().map(of)
+    })
+}
+
+#[test]
+fn a_type_that_the_facts_do_not_say_is_found() {
+    let none = BTreeMap::new();
+    let of = |ty: Type| Schema {
+        ty: Some(ty),
+        ..Schema::default()
+    };
+    let array = Schema {
+        items: Some(Box::new(of(Type::Integer))),
+        ..of(Type::Array)
+    };
+    let object = |member: &str| Schema {
+        properties: Some(Schemas::from([(member.to_owned(), of(Type::Integer))])),
+        ..of(Type::Object)
+    };
+    let list = Schema {
+        format: Some(Format::Name("pve-node-list".to_owned())),
+        ..of(Type::String)
+    };
+    let index = || Ty::Item("CephOsdNode".to_owned());
+    for (schema, ty, fits) in [
+        (of(Type::Boolean), Ty::Boolean, true),
+        (of(Type::Boolean), Ty::Text, false),
+        (of(Type::Integer), Ty::Optional(Box::new(Ty::Vmid)), true),
+        (of(Type::Integer), Ty::Number, false),
+        (of(Type::String), Ty::Integer, false),
+        (array.clone(), Ty::Array(Box::new(Ty::Integer)), true),
+        (array.clone(), Ty::Array(Box::new(Ty::Text)), false),
+        (array, Ty::List(Box::new(Ty::Integer)), false),
+        (list.clone(), Ty::List(Box::new(Ty::Text)), true),
+        (list, Ty::Boolean, false),
+        (object("id"), index(), true),
+        (object("missing"), index(), false),
+        (object("id"), Ty::Text, false),
+    ] {
+        let mut reading = Reading::new(Shapes::get(), &none);
+        reading.compare("GET /place#", &schema, &ty);
+        assert_eq!(reading.complaints.is_empty(), fits, "{schema:?} as {ty:?}");
+    }
+}
