@@ -127,7 +127,7 @@ async fn main() -> Fallible<()> {
     Ok(())
 }
 
-/// Time of processors that this process took, where the system tells.
+/// Processor time of this process, if the system reports it.
 fn processor() -> Duration {
     let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let fields = text.rsplit(')').next().unwrap_or_default();

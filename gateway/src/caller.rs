@@ -1,4 +1,5 @@
-//! Who sends a request: the credentials as pveproxy looks for them, which are passed through and never kept.
+//! The caller of a request: the credentials as pveproxy finds them, which are passed through and
+//! never stored.
 
 use std::fmt;
 
@@ -22,7 +23,7 @@ const TOKEN: &str = "PVEAPIToken";
 #[derive(Clone)]
 pub(crate) struct Caller {
     credential: Credential,
-    /// The header field that holds it, as it goes on to the cluster.
+    /// The header field that holds it, as passed to the cluster.
     field: (&'static str, Secret),
 }
 
@@ -121,7 +122,7 @@ impl Caller {
         name.chars().filter(|c| !c.is_control()).take(128).collect()
     }
 
-    /// What tells callers apart without keeping their credentials.
+    /// Identifies a caller without keeping its credentials.
     pub(crate) fn key(&self) -> [u8; 32] {
         let secret = match &self.credential {
             Credential::Token(text) => text,

@@ -132,7 +132,7 @@ impl Cluster {
     }
 }
 
-/// What a caller is told when no answer came.
+/// The refusal for a request without an answer.
 pub(crate) fn unanswered(error: &TransportError) -> Refusal {
     use http::StatusCode;
     tracing::warn!(error = error.text(), "no answer of the cluster");

@@ -1,4 +1,5 @@
-//! What the gateway is told: by a TOML file, and by options and environment variables that come before it.
+//! Settings of the gateway: a TOML file, and options and environment variables, which take
+//! precedence.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -24,7 +25,7 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// The cluster behind the gateway.
     pub cluster: ClusterConfig,
-    /// The API token for what goes on without a caller: events and webhooks.
+    /// The API token for work without a caller: events and webhooks.
     pub background: Option<Background>,
     /// Requests a minute.
     pub limits: LimitsConfig,
@@ -70,7 +71,7 @@ pub struct ClusterConfig {
     pub timeout_seconds: u64,
 }
 
-/// Who the gateway is where there is no caller.
+/// The gateway's own login for work without a caller.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Background {
@@ -132,7 +133,7 @@ pub struct VclustersConfig {
     /// Lowest and highest number that clones get.
     #[serde(default = "vcluster_ids")]
     pub ids: (u32, u32),
-    /// Version of Kubernetes in the template, as told where none is asked for.
+    /// Version of Kubernetes in the template, which is reported if the request names none.
     pub version: String,
     /// Where the guest keeps its kubeconfig.
     #[serde(default = "kubeconfig")]

@@ -90,12 +90,12 @@ impl Listener {
         })
     }
 
-    /// Who it is.
+    /// The user.
     pub(crate) fn user(&self) -> &str {
         &self.user
     }
 
-    /// What this one is told next; waits until there is something. Whoever stops waiting loses nothing.
+    /// The next events; waits until there are some. Dropping the future loses nothing.
     pub(crate) async fn next(&mut self) -> Result<Vec<Arc<Told>>, String> {
         loop {
             self.hub.wait_after(self.seq).await;

@@ -1,4 +1,4 @@
-//! Connections whose other end has to take what it is sent.
+//! Connections that are closed if the client does not read.
 
 use std::io;
 use std::pin::Pin;

@@ -1,4 +1,4 @@
-//! What a user may see, as `GET /access/permissions` tells it.
+//! The permissions of a user, from `GET /access/permissions`.
 
 use std::collections::BTreeMap;
 

@@ -70,7 +70,7 @@ pub struct Gateway {
     grace: Duration,
     stop: watch::Sender<bool>,
     server: JoinHandle<()>,
-    /// What goes on without a caller.
+    /// Tasks without a caller.
     background: JoinSet<()>,
     store: Store,
     /// The name of this gateway among others.

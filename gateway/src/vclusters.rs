@@ -1,7 +1,7 @@
 //! Kubernetes clusters, each a virtual machine that is cloned from a template.
 //!
-//! What is known of one stands in the machine's own notes and tags, so the cluster is the only truth: whoever may see the
-//! machine sees the Kubernetes cluster, and nothing is left when the machine is gone.
+//! All data of a cluster is in the machine's own notes and tags: a user who may see the machine
+//! sees the Kubernetes cluster, and nothing is left when the machine is removed.
 
 use std::net::IpAddr;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Two gateways on one database: each event is told once, whichever gateway one listens to.
+//! Two gateways on one database: each event is sent once, by either gateway.
 //!
 //! Needs the address of a database that may be written to in `GATEWAY_TEST_POSTGRES`, and where its certificate comes from
 //! in `GATEWAY_TEST_POSTGRES_CA`; `.ci/postgres` makes both.

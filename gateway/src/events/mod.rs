@@ -1,8 +1,8 @@
-//! Events: what is told, to whom, and in which order.
+//! Events: their content, their receivers, and their order.
 //!
-//! One gateway of several watches the cluster and writes what changed into the store. Each reads the store and tells those
-//! who listen, all from one ring in memory. Who listens keeps a place in the order and no queue, so that one who is slow
-//! costs nothing.
+//! One of several gateways watches the cluster and writes the changes to the store. Each gateway
+//! reads the store and sends events to its listeners from one ring in memory. A listener has a
+//! position in the order instead of a queue, so a slow one costs nothing.
 
 mod filter;
 mod names;
@@ -100,7 +100,7 @@ impl Subject {
     }
 }
 
-/// An event as it is told.
+/// An event as it is sent.
 #[derive(Clone, Debug)]
 pub(crate) struct Told {
     pub(crate) seq: i64,
@@ -152,7 +152,7 @@ struct Inner {
     poke: tokio::sync::Notify,
 }
 
-/// Why events cannot be told from a place on.
+/// The reason why events from a position on cannot be sent.
 #[derive(Debug)]
 pub(crate) enum Lost {
     /// What followed is not kept any more.
@@ -232,7 +232,7 @@ impl Hub {
             .await;
     }
 
-    /// Whether everything after a place can be told.
+    /// Whether everything after a position can be sent.
     pub(crate) async fn check(&self, seq: i64) -> Result<(), Lost> {
         let (oldest, newest) = self.0.store.event_range().await?;
         let is_known = seq <= newest && (seq + 1 >= oldest || newest == 0);

@@ -71,7 +71,7 @@ fn subject(change: &Change, data: &Value) -> Option<Subject> {
     })
 }
 
-/// Who started a task, as permissions name it: with the token.
+/// The user who started a task, as permissions name it: with the token.
 fn user_of(upid: &str) -> String {
     let parsed: Option<Upid> = upid.parse().ok();
     let named = parsed.map(|upid| match upid.token() {
@@ -81,7 +81,7 @@ fn user_of(upid: &str) -> String {
     named.unwrap_or_default()
 }
 
-/// What is told of an event of the cluster.
+/// The gateway's events for an event of the cluster.
 pub(super) fn told(event: &Event) -> Vec<NewEvent> {
     let data = event.change.data();
     let Some(subject) = subject(&event.change, &data) else {
@@ -115,7 +115,7 @@ pub(super) fn told(event: &Event) -> Vec<NewEvent> {
     told
 }
 
-/// What a webhook is told to try it.
+/// The test event of a webhook.
 pub(crate) fn test_event(name: &str) -> (&'static str, Value) {
     ("webhook.test", json!({ "webhook": name }))
 }

@@ -106,7 +106,7 @@ impl Watcher {
         })
     }
 
-    /// Which webhooks are to be told: those that want to know, of owners who may.
+    /// The webhooks that get an event: those that want it, and whose owners may see it.
     async fn deliveries(
         &self,
         events: &[NewEvent],
@@ -126,7 +126,7 @@ impl Watcher {
                 };
                 let permissions = match self.permissions(&hook.owner, owners).await {
                     Ok(permissions) => permissions,
-                    // Without an answer the events are told later, and not without this webhook.
+                    // Without an answer the events are delivered later, to this webhook, too.
                     Err(error) if error.kind().is_none() => return Err(error.to_string()),
                     Err(error) => {
                         tracing::warn!(owner = hook.owner, %error, "what it may see cannot be asked for");

@@ -510,7 +510,7 @@ impl GuestService for Guests {
     }
 }
 
-/// The status that a message of the event stream tells.
+/// The status in a message of the event stream.
 fn state_of(text: &[u8]) -> Option<GuestStatus> {
     let message: Value = serde_json::from_slice(text).ok()?;
     let data = &message["data"];

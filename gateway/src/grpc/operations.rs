@@ -1,4 +1,4 @@
-//! `gpve.v1.OperationService`: what goes on after an answer.
+//! `gpve.v1.OperationService`: operations that continue after an answer.
 
 use std::time::Duration;
 

@@ -14,7 +14,7 @@ use super::target::Target;
 use crate::cluster::unanswered;
 use crate::refusal::{Refusal, status_of};
 
-/// Fields that concern one connection, or that are set anew.
+/// Fields that concern one connection, or that are set again.
 const HOP_BY_HOP: [HeaderName; 7] = [
     header::CONNECTION,
     header::CONTENT_LENGTH,

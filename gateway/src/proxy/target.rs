@@ -64,8 +64,7 @@ fn ascii(text: &str) -> String {
     percent_encoding::utf8_percent_encode(text, escape).to_string()
 }
 
-/// What of a request's header fields goes on to the cluster. Only these can, so that none slips in that means
-/// something on the way.
+/// The header fields of a request that are passed to the cluster. All others are dropped.
 fn passed(headers: &HeaderMap) -> Vec<(String, String)> {
     // Other cookies are none of the cluster's business.
     let mut fields = Caller::of(headers).map_or_else(Vec::new, |caller| caller.fields());

@@ -1,4 +1,4 @@
-//! What outlasts a request: webhooks, their deliveries, events, and how far they were told.
+//! Stored data: webhooks, their deliveries, events, and the position of delivered ones.
 //!
 //! All SQL is here, in the words that SQLite and Postgres share; a [`Database`] runs it. Each call is one transaction.
 
@@ -175,7 +175,7 @@ pub(crate) struct Hook {
     pub(crate) created: u64,
 }
 
-/// What was or is to be told to a webhook.
+/// A delivery to a webhook.
 #[derive(Clone, Debug)]
 pub(crate) struct Delivery {
     pub(crate) id: String,

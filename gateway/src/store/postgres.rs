@@ -22,7 +22,7 @@ use crate::trust::roots;
 /// How long a connection, and a transaction, may take. A database that hangs must not hang the gateway.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// One connection, which is made anew when it broke. Clones are the same one.
+/// One connection, which is reconnected after a failure. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Postgres(Arc<Inner>);
 
@@ -208,7 +208,7 @@ async fn query(client: &Client, sql: &str, values: &[Cell]) -> Result<Vec<Row>, 
 impl Database for Postgres {
     fn run(&self, statements: Vec<Statement>) -> BoxFuture<'_, Result<Vec<Vec<Row>>, StoreError>> {
         let inner = Arc::clone(&self.0);
-        // It goes on when whoever asked for it has left: half a transaction is of no use to anybody.
+        // It continues if its caller is dropped, so that no transaction is left half done.
         let work = tokio::spawn(async move {
             let work = tokio::time::timeout(PATIENCE, inner.transaction(statements));
             let late = |_| StoreError(format!("no answer within {} s", PATIENCE.as_secs()));

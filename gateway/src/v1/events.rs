@@ -144,7 +144,7 @@ async fn send<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// Tells events as a text that goes on: server-sent events.
+/// Sends events as server-sent events.
 pub(super) async fn lines(
     State(app): State<App>,
     headers: HeaderMap,

@@ -1,6 +1,6 @@
-//! `/v1/webhooks`: who is told of events.
+//! `/v1/webhooks`: receivers of events.
 //!
-//! A webhook belongs to the user or token that made it, and is told what that one may see.
+//! A webhook belongs to the user or token that made it, and gets the events that its owner may see.
 
 use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
@@ -71,7 +71,7 @@ fn shown_delivery(delivery: &Delivery) -> Value {
     })
 }
 
-/// Who the caller is. Asking the cluster for the caller's permissions proves it.
+/// The caller's user. Reading the caller's permissions from the cluster proves it.
 async fn owner(app: &App, caller: &Caller) -> Result<String, Refusal> {
     let client = app.cluster.client(caller)?;
     Permissions::fetch(&client, None).await?;

@@ -1,4 +1,4 @@
-//! A gateway in front of a simulated cluster, and a client that sends exactly what it is told.
+//! A gateway in front of a simulated cluster, and a client that sends raw requests.
 
 #![allow(dead_code)]
 

@@ -1,4 +1,5 @@
-//! What is configured is held, and seen wherever it should be: firewall, HA, SDN, jobs, options.
+//! Configuration is stored, and visible in all calls that show it: firewall, HA, SDN, jobs,
+//! options.
 
 mod support;
 

@@ -1,4 +1,4 @@
-//! Disks, Ceph and certificates: what is made is there, and what is taken is taken.
+//! Disks, Ceph and certificates: created objects exist, and used ones are taken.
 
 mod support;
 

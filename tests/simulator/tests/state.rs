@@ -1,4 +1,4 @@
-//! The everyday path: what a call changes shows wherever it should.
+//! Changes of a call are visible in all other calls.
 
 mod support;
 

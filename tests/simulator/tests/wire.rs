@@ -1,4 +1,4 @@
-//! What is on the wire: framing, reason phrases, logins, refusals.
+//! The bytes on the wire: framing, reason phrases, logins, refusals.
 
 mod support;
 

@@ -1,4 +1,4 @@
-//! Answers in the format that was asked for.
+//! Answers in the requested format.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -423,7 +423,7 @@ impl App {
     }
 }
 
-/// A call that brings no data.
+/// A call without data.
 enum Failure {
     Api(ApiError),
     /// The node could not be reached: a bare status, in every format.

@@ -1,4 +1,4 @@
-//! What is decided from the head of a request.
+//! Decisions from the head of a request.
 
 use proxmox_codegen::facts::Method;
 use serde_json::Value;
@@ -27,7 +27,7 @@ impl App {
             .meet(&admitted.method.to_string(), &admitted.segments)
     }
 
-    /// Notes a request that is not answered.
+    /// Records a request without an answer.
     pub(crate) fn unanswered(&self, admitted: &Admitted) {
         let path = format!("/{}", admitted.segments.join("/"));
         let user = admitted.who.as_ref().map(Identity::full);

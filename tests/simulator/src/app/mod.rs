@@ -22,7 +22,7 @@ use crate::state::cluster::remote::Peer;
 use crate::tunnel::TunnelEnd;
 use crate::upload::{Refusal, Upload};
 
-/// A server left running must not fill its memory with what it was asked.
+/// A server that runs for long must not fill its memory with recorded requests.
 const MAX_RECORDED: usize = 20_000;
 
 pub(crate) struct App {
@@ -36,7 +36,7 @@ pub(crate) struct App {
     pub(crate) compat: WireCompat,
 }
 
-/// What came after the headers.
+/// The bytes after the headers.
 pub(crate) enum Body {
     Bytes(Vec<u8>),
     Upload(Result<Upload, Refusal>),

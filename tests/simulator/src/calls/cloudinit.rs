@@ -1,4 +1,4 @@
-//! What cloud-init is told about a machine (qemu-server `QemuServer/Cloudinit.pm`).
+//! The cloud-init data of a machine (qemu-server `QemuServer/Cloudinit.pm`).
 
 use std::fmt::Write;
 
@@ -48,7 +48,7 @@ fn is_setting(key: &str) -> bool {
     )
 }
 
-/// What is set, and what is to be set.
+/// The present and the pending settings.
 fn settings(guest: &Guest) -> Vec<Value> {
     let shown = |key: &str, value: &str| match key {
         "cipassword" => json!("**********"),
@@ -81,7 +81,7 @@ fn settings(guest: &Guest) -> Vec<Value> {
     rows
 }
 
-/// What cloud-init is told about names and users.
+/// The cloud-init data about names and users.
 fn user(guest: &Guest, vmid: u32) -> String {
     let config = |key: &str| guest.config.get(key).map(String::as_str);
     let name = config("name").map_or_else(|| format!("VM{vmid}"), str::to_owned);

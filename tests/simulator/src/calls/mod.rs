@@ -1,4 +1,4 @@
-//! The calls with state behind them.
+//! The calls with state.
 
 pub(crate) mod access;
 pub(crate) mod agent;

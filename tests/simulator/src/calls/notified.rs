@@ -121,7 +121,7 @@ fn defaults(list: &str, id: &str) -> Option<Row> {
 }
 
 impl Cluster {
-    /// Who is told of what before anybody configured it.
+    /// The initial notification targets and matchers.
     pub(crate) fn configure_notifications(&mut self) {
         for (list, id) in [
             (format!("{NOTIFIED}sendmail"), "mail-to-root"),

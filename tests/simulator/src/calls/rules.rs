@@ -1,4 +1,4 @@
-//! Firewall rules: an order instead of ids.
+//! Firewall rules, which have an order instead of ids.
 
 use proxmox_codegen::facts::Method;
 use serde_json::{Value, json};

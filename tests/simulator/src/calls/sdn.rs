@@ -1,4 +1,5 @@
-//! Software-defined network: what is planned, and what is in force since it was last applied.
+//! The software-defined network: the planned configuration, and the running one since it was last
+//! applied.
 
 use std::net::IpAddr;
 

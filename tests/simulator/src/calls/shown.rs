@@ -1,4 +1,4 @@
-//! What the server shows of an entry: members that nobody gave, and given ones that it keeps to itself.
+//! The server's view of an entry: members that nobody set, and set ones that are hidden.
 //!
 //! Most handlers hand out a section of a configuration file as it is, which has its type and no id; those of lists add
 //! the id. (PVE/API2/Backup.pm, API2/Jobs/RealmSync.pm, API2/Cluster/{MetricServer,Mapping/*}.pm, API2/ACMEPlugin.pm)

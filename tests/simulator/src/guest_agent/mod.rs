@@ -1,4 +1,5 @@
-//! What is inside a virtual machine: files, programs that run, and the agent through which both are reached.
+//! The inside of a virtual machine: files, running programs, and the agent that gives access to
+//! both.
 
 pub(crate) mod output;
 pub(crate) mod programs;
@@ -115,7 +116,7 @@ impl Inside {
         Ok(self.pids)
     }
 
-    /// What became of a program; once told that it ended, it is forgotten.
+    /// The state of a program; after its end was reported once, it is forgotten.
     pub(crate) fn status(&mut self, pid: u32, now: Duration) -> Option<Value> {
         let process = self.processes.get(&pid)?;
         if process.ends > now {

@@ -8,7 +8,7 @@ use crate::state::guest::GuestEffect;
 use crate::state::records::Row;
 use crate::state::storage::{Storage, Volume, VolumeKey};
 
-/// What a task does when it ends.
+/// The effect of a task at its end.
 #[derive(Clone, Debug)]
 pub(crate) enum Effect {
     Nothing,

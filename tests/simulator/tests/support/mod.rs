@@ -1,4 +1,4 @@
-//! A bare HTTP client over TLS, which shows what is on the wire.
+//! A bare HTTP client over TLS, which shows the bytes on the wire.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
@@ -252,7 +252,7 @@ pub(crate) async fn finish(pve: &Simulator, answer: &Answer) -> String {
                 .expect("an exit status")
                 .to_owned();
         }
-        // Moves simulated time, so the test neither sleeps nor hopes.
+        // Advances simulated time, so the test does not depend on real time.
         pve.clock().advance(Duration::from_millis(500));
     }
 }

@@ -134,7 +134,8 @@ pub(super) fn guests(call: &mut Call<'_>, kind: Kind, rest: &str) -> Option<ApiR
     })
 }
 
-/// What a node says of a guest that it does not have, where it does not read the configuration before it answers.
+/// The answer of a node about a guest that it does not have, for calls that do not read the
+/// configuration first.
 fn elsewhere(call: &mut Call<'_>, kind: Kind, rest: &str) -> Option<ApiResult<Reply>> {
     use Method::{Delete, Get, Post, Put};
     let (node, vmid) = (call.owned("node"), call.vmid("vmid"));

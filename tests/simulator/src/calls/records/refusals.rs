@@ -1,4 +1,4 @@
-//! The words of the server when an entry is missing or already there.
+//! The server's texts for an entry that is missing or exists already.
 
 use proxmox_codegen::facts::Method;
 use serde_json::Value;

@@ -1,4 +1,4 @@
-//! Privileges that handlers ask for themselves.
+//! Privileges that handlers check themselves.
 //!
 //! The schema lets everybody in at these endpoints (`user => all`), or asks for any of several privileges where the
 //! handler then looks at each parameter. What the handlers of the real server check is data here.

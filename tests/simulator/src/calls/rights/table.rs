@@ -1,4 +1,4 @@
-//! What each call needs, besides what its endpoint declares.
+//! The checks of each call beyond those that its endpoint declares.
 
 use Need::{All, Any, Check, Guests, Handler, Rows, RowsIn};
 use proxmox_codegen::facts::Method;

@@ -16,7 +16,7 @@ const TICKET_LIFETIME: i64 = 2 * 3600;
 
 const CLOCK_SKEW: i64 = 300;
 
-/// Who asks.
+/// The caller.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Identity {
     /// `user@realm`, without the token.

@@ -65,7 +65,7 @@ pub(crate) struct Cluster {
     pub(crate) settings: BTreeMap<String, Row>,
     /// The software-defined network in force.
     pub(crate) sdn_running: BTreeMap<String, Rows>,
-    /// What a fault does to the task the current call starts.
+    /// The effect of a fault on the task of the current call.
     pub(crate) task_fault: Option<TaskFault>,
     pub(crate) consoles: Vec<Console>,
     /// Where the SPICE proxy listens.

@@ -334,7 +334,7 @@ impl Guest {
     }
 }
 
-/// What a guest task does when it ends.
+/// The effect of a guest task at its end.
 #[derive(Clone, Debug)]
 pub(crate) enum GuestEffect {
     Created {
