@@ -309,6 +309,40 @@ fn an_entry_that_matches_nothing_stops_the_run_and_all_problems_come_together() 
     }
 }
 
+#[test]
+fn the_overlay_merges_enums_and_keeps_them_apart() {
+    let choice = |name: &str, values: &str| {
+        format!(r#""{name}": {{"type": "string", "enum": [{values}], "optional": true}}"#)
+    };
+    let levels = r#""high", "low""#;
+    let endpoints = |other: &str| {
+        format!(
+            r#"{{"/pump": {{"PUT": {{"parameters": {{{}, {}}}, "returns": {{"type": "null"}}}}}},
+                 "/tank": {{"PUT": {{"parameters": {{{}}}, "returns": {{"type": "null"}}}}}}}}"#,
+            choice("level_in", levels),
+            choice("level_out", other),
+            choice("level_in", levels),
+        )
+    };
+    let names = "[enums.\"/pump\"]\nlevel_in = \"Level\"\nlevel_out = \"Level\"\n";
+    let generated = |other: &str| {
+        let endpoints = endpoints(other);
+        generate(&input(&[("9.0", &endpoints)], &[("names.toml", names)]))
+    };
+    let text = generated(levels).expect("nothing is wrong").files["all.rs"].clone();
+    let enums: Vec<&str> = (text.lines())
+        .filter_map(|line| line.strip_prefix("pub enum "))
+        .collect();
+    assert_eq!(enums, ["Level {", "TankLevelIn {"], "{text}");
+    let found = generated(r#""high""#).expect_err("the values differ");
+    assert_eq!(
+        found,
+        [
+            "PUT /pump?level_out: [enums] of names.toml gives this the name of an enum with other values"
+        ]
+    );
+}
+
 /// All entries about one endpoint may be in one file, whatever their kinds.
 #[test]
 fn an_entry_may_stand_in_any_file_but_only_once() {
