@@ -8,6 +8,7 @@ use proxmox_simulator::{facts as facts_of, releases};
 mod answers;
 mod cases;
 mod documents;
+mod edges;
 mod facts;
 mod fuzz;
 mod meaning;

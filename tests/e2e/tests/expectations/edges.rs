@@ -1,0 +1,224 @@
+//! Values at the edge of what the schemas allow, which are sent, and values just beyond, which are not. The edges are read
+//! from the facts of all releases, past what generates code from them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use proxmox_api::client::retry::RetryPolicy;
+use proxmox_api::error::RequestErrorKind;
+use proxmox_api::request::ApiRequest as _;
+use proxmox_api::testing::Script;
+use proxmox_api::value::endpoint::Takes;
+use proxmox_api::{Client, Error};
+use proxmox_codegen::facts::{Schema, Type};
+use proxmox_e2e::REQUESTS;
+use proxmox_e2e::request::{ExpectedRequest, Sent};
+use serde_json::{Number, Value};
+
+/// A value, and what an error has to say about it if it is beyond the edge.
+struct Edge {
+    parameter: String,
+    text: String,
+    beyond: Option<String>,
+}
+
+impl Edge {
+    fn fits(parameter: &str, text: impl ToString) -> Self {
+        Self {
+            parameter: parameter.to_owned(),
+            text: text.to_string(),
+            beyond: None,
+        }
+    }
+
+    fn beyond(parameter: &str, text: impl ToString, range: impl ToString) -> Self {
+        Self {
+            beyond: Some(range.to_string()),
+            ..Self::fits(parameter, text)
+        }
+    }
+}
+
+/// A parameter as all releases that have it describe it.
+type Schemas<'a> = Vec<&'a Schema>;
+
+fn parameters<'a>(
+    all: &'a [proxmox_codegen::facts::Facts],
+) -> BTreeMap<String, BTreeMap<&'a str, Schemas<'a>>> {
+    let mut found: BTreeMap<String, BTreeMap<&str, Schemas<'_>>> = BTreeMap::new();
+    for facts in all {
+        for (path, methods) in &facts.endpoints {
+            for (method, endpoint) in methods {
+                let own = found.entry(format!("{method} {path}")).or_default();
+                for (name, schema) in &endpoint.parameters.properties {
+                    if !path.contains(&format!("{{{name}}}")) {
+                        own.entry(name).or_default().push(schema);
+                    }
+                }
+            }
+        }
+    }
+    found
+}
+
+/// The widest of the bounds; nothing where a release has none.
+fn widest(
+    schemas: &Schemas<'_>,
+    bound: impl Fn(&Schema) -> Option<Number>,
+    wider: fn(f64, f64) -> f64,
+) -> Option<f64> {
+    let bounds: Option<Vec<f64>> = schemas.iter().map(|one| bound(one)?.as_f64()).collect();
+    bounds?.into_iter().reduce(wider)
+}
+
+fn length(schemas: &Schemas<'_>, bound: impl Fn(&Schema) -> Option<u64>) -> Option<u64> {
+    let bounds: Option<Vec<u64>> = schemas.iter().map(|one| bound(one)).collect();
+    bounds?.into_iter().max()
+}
+
+/// Edges of a parameter, where a single value is all it takes.
+fn edges(name: &str, schemas: &Schemas<'_>) -> Vec<Edge> {
+    let member = name.replace("[n]", "1");
+    let all = |ty: Type| schemas.iter().all(|one| one.ty == Some(ty));
+    let plain = |one: &&Schema| {
+        one.one_of.is_none() && one.values.is_none() && one.items.is_none() && one.format.is_none()
+    };
+    if !schemas.iter().all(plain) {
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    let least = widest(schemas, |one| one.minimum.clone(), f64::min);
+    let most = widest(schemas, |one| one.maximum.clone(), f64::max);
+    if all(Type::Integer) || all(Type::Number) {
+        let step = if all(Type::Integer) { 1.0 } else { 0.5 };
+        // Beyond 2^53 a step is lost in the number that the facts are read as.
+        for (edge, beyond) in [(least, -step), (most, step)] {
+            if let Some(edge) = edge.filter(|edge| edge.abs() < 9e15) {
+                found.push(Edge::fits(&member, edge));
+                found.push(Edge::beyond(&member, edge + beyond, edge));
+            }
+        }
+    }
+    let patterned = schemas.iter().any(|one| one.pattern.is_some());
+    if all(Type::String)
+        && !patterned
+        && let Some(most) = length(schemas, |one| one.max_length)
+    {
+        let text = |length: u64| "a".repeat(usize::try_from(length).expect("it fits"));
+        found.push(Edge::fits(&member, text(most)));
+        found.push(Edge::beyond(&member, text(most + 1), most));
+    }
+    if all(Type::String) && schemas.iter().all(|one| one.pattern.is_some()) {
+        found.push(Edge::beyond(&member, "\u{7} §", "match `"));
+    }
+    found
+}
+
+/// The first and the last member of a family, and the one after.
+fn members(wire: &ExpectedRequest) -> Vec<Edge> {
+    let call = (wire.build)();
+    let limits = call.endpoint().map_or(&[][..], |endpoint| endpoint.limits);
+    let mut found = Vec::new();
+    for (name, takes) in limits {
+        let (Some(family), Takes::Index(last)) = (name.strip_suffix("[n]"), takes) else {
+            continue;
+        };
+        // What the call sends as the second member is good for the others.
+        let second = format!("{family}1");
+        let sent = wire.parameters.iter().find(|one| one.name == second);
+        let text = match sent.map(|one| &one.sent) {
+            Some(Sent::One(text)) => (*text).to_owned(),
+            Some(Sent::Parts(parts)) => parts.join(","),
+            _ => continue,
+        };
+        let member = |index: u16| format!("{family}{index}");
+        let last = u16::from(*last);
+        found.push(Edge::fits(&member(0), &text));
+        found.push(Edge::fits(&member(last), &text));
+        let range = format!("the indexes 0 to {last}");
+        found.push(Edge::beyond(&member(last + 1), &text, range));
+    }
+    found
+}
+
+/// Sends a call with one parameter changed; the error if it was not sent.
+async fn refusal(client: &Client, wire: &ExpectedRequest, edge: Option<&Edge>) -> Option<Error> {
+    let mut request = client.request::<Value>(proxmox_api::value::endpoint::Method::Get, "/");
+    *request.call_mut() = (wire.build)();
+    if let Some(edge) = edge {
+        request = request.param(&*edge.parameter, edge.text.as_str());
+    }
+    match request.await {
+        Err(error @ Error::Request(_)) => Some(error),
+        _ => None,
+    }
+}
+
+#[tokio::test]
+async fn what_is_at_the_edge_is_sent_and_what_is_beyond_is_not() {
+    let corrected = crate::releases::corrected();
+    let described = parameters(&corrected);
+    let client = Client::builder("pve1")
+        .api_token("root@pam!test", "not-a-secret")
+        .check_token_access(false)
+        .retry(RetryPolicy::none())
+        .transport(Arc::new(Script::new()))
+        .build()
+        .expect("the settings are complete");
+    let (mut sent, mut refused) = (0, 0);
+    let mut kinds = BTreeSet::new();
+    let mut complaints = Vec::new();
+    for wire in REQUESTS.iter() {
+        let own = described.get(wire.endpoint).expect("it is in the facts");
+        let mut all = members(wire);
+        for (name, schemas) in own {
+            all.extend(edges(name, schemas));
+        }
+        if all.is_empty() {
+            continue;
+        }
+        if let Some(error) = refusal(&client, wire, None).await {
+            complaints.push(format!("{}: as it is: {error}", wire.endpoint));
+            continue;
+        }
+        for edge in &all {
+            let Edge {
+                parameter,
+                text,
+                beyond,
+            } = edge;
+            let shown: String = text.chars().take(20).collect();
+            let place = format!("{} `{parameter}` = {shown:?}", wire.endpoint);
+            match (refusal(&client, wire, Some(edge)).await, beyond) {
+                (None, None) => sent += 1,
+                (Some(error), None) => complaints.push(format!("{place}: {error}")),
+                (None, Some(range)) => {
+                    complaints.push(format!("{place}: is sent, and only {range} is allowed"));
+                }
+                (Some(error), Some(range)) => {
+                    refused += 1;
+                    let text = error.to_string();
+                    let kind = match &error {
+                        Error::Request(error) => error.kind(),
+                        other => panic!("{other}"),
+                    };
+                    let parameter = format!("`{parameter}`");
+                    if !matches!(kind, RequestErrorKind::Parameter { .. })
+                        || !(text.contains(&parameter) && text.contains(range.as_str()))
+                    {
+                        complaints.push(format!("{place}: does not say so: {text}"));
+                    }
+                    kinds.insert(text.split(" takes ").nth(1).unwrap_or_default().to_owned());
+                }
+            }
+        }
+    }
+    println!("{sent} values at an edge are sent, {refused} beyond one are not");
+    assert!(
+        complaints.is_empty(),
+        "{} complaints:\n{}",
+        complaints.len(),
+        complaints.join("\n")
+    );
+    assert!(sent > 500 && refused > 600 && kinds.len() > 100);
+}
