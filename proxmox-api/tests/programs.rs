@@ -165,8 +165,12 @@ async fn each_does_its_work() {
 
 /// The lines between a function's braces that are not empty.
 fn lines(name: &str) -> usize {
+    lines_of(include_str!("programs.rs"), name)
+}
+
+fn lines_of(text: &str, name: &str) -> usize {
     let start = format!("async fn {name}(");
-    let body = include_str!("programs.rs").lines();
+    let body = text.lines();
     let body = body.skip_while(|line| !line.starts_with(&start)).skip(1);
     let body = body.take_while(|line| *line != "}");
     body.filter(|line| !line.trim().is_empty()).count()
@@ -187,6 +191,24 @@ fn none_takes_more_than_twice_the_lines_of_python() {
         assert!(
             (1..=2 * python).contains(&here),
             "{name}: {here} of {python}"
+        );
+    }
+}
+
+/// The page names every program here, with the lines that were counted.
+#[test]
+fn the_page_tells_the_lines() {
+    let page = include_str!("../../docs/asked_for.md");
+    let service = lines_of(include_str!("../examples/event_tail.rs"), "main");
+    let mut wanted: Vec<String> = PYTHON
+        .iter()
+        .map(|(name, python)| format!("| {python} | {} | `{name}` |", lines(name)))
+        .collect();
+    wanted.push(format!("| – | {service} | `examples/event_tail.rs` |"));
+    for end in wanted {
+        assert!(
+            page.lines().any(|line| line.ends_with(&end)),
+            "no row ends in {end}"
         );
     }
 }
