@@ -8,7 +8,7 @@ use proxmox_api::pve::cluster_sdn::SdnZone;
 use proxmox_api::pve::qemu::{QemuConfig, QemuDrive, QemuItem, QemuNet, QemuOstype};
 use proxmox_api::pve::types::FirewallRule;
 use proxmox_api::request::ApiRequest;
-use proxmox_simulator::{Simulator, TOKEN_ID, TOKEN_SECRET};
+use proxmox_simulator::{ROOT_PASSWORD, Simulator, TOKEN_ID, TOKEN_SECRET};
 use serde_json::{Value, json};
 
 async fn start() -> (Simulator, Client) {
@@ -239,6 +239,48 @@ fn what_work_tells_is_kept_and_read_again() {
     written::<Fingerprint>(&[json!(pin)]);
     written::<Method>(&[json!("GET"), json!("DELETE")]);
     written::<Release>(&[json!("9.2")]);
+}
+
+#[tokio::test]
+async fn a_twin_has_what_its_model_has_and_nothing_that_tells_the_model() {
+    let (pve, _) = start().await;
+    // Only root may set `vmgenid`.
+    let client = Client::builder(pve.url()).ca_pem(pve.ca_pem());
+    let client = client
+        .password("root@pam", ROOT_PASSWORD)
+        .build()
+        .expect("complete");
+    let uuid = "9d1f7a3e-5f6c-4c1e-9f55-0d8f3a1b2c4d";
+    let qemu = client.nodes().node("pve1").qemu();
+    let model = QemuConfig::new()
+        .name("web")
+        .cores(4)
+        .vmgenid(uuid)
+        .smbios1(format!("uuid={uuid}"))
+        .net(0, QemuNet::virtio().bridge("vmbr0"))
+        .scsi(0, "local-lvm:4");
+    let made = qemu.post(100).settings(&model).await.expect("accepted");
+    made.wait().await.expect("made");
+    let model = client.guest(100).qemu_config().await.expect("there");
+    assert_eq!(model.vmgenid.as_deref(), Some(uuid));
+    let twin = model.twin().name("web-2").scsi(0, "local-lvm:4");
+    let made = qemu.post(101).settings(&twin).await.expect("accepted");
+    made.wait().await.expect("made");
+    let twin = client.guest(101).qemu_config().await.expect("there");
+    assert_eq!((twin.cores, twin.net.len()), (model.cores, 1));
+    assert_ne!(twin.vmgenid, model.vmgenid);
+    assert_ne!(twin.smbios1, model.smbios1);
+    assert_ne!(twin.net[0].macaddr, model.net[0].macaddr);
+    assert_eq!(
+        model.clone().vmgenid("0").twin().vmgenid.as_deref(),
+        Some("0")
+    );
+    let named = model
+        .smbios1("uuid=1,serial=x")
+        .twin()
+        .smbios1
+        .expect("a serial number");
+    assert_eq!((named.uuid, named.serial.as_deref()), (None, Some("x")));
 }
 
 #[test]

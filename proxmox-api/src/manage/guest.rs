@@ -35,6 +35,7 @@ mod snapshot;
 pub(super) mod started;
 #[cfg(test)]
 mod tests;
+mod twin;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
