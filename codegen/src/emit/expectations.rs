@@ -194,8 +194,10 @@ impl Emitter<'_> {
             use proxmox_api::pve::{self, Root};
             use proxmox_api::request::Call;
 
+            use crate::request::Build;
+
             /// By path and verb.
-            pub(crate) static CALLS: &[(&str, fn() -> Call)] = &[#(#calls),*];
+            pub(crate) static CALLS: &[(&str, Build)] = &[#(#calls),*];
 
             #(#functions)*
         };

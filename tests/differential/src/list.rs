@@ -440,7 +440,7 @@ mod tests {
                 Some(UNDECLARED)
             );
         }
-        for wire in REQUESTS {
+        for wire in REQUESTS.iter() {
             assert!(
                 wire.parameters
                     .iter()

@@ -17,7 +17,7 @@ pub static REQUESTS: LazyLock<Vec<ExpectedRequest>> = LazyLock::new(|| {
         serde_json::from_str(text).expect("requests.json is as the generator writes it");
     assert_eq!(file.requests.len(), CALLS.len());
     let newest = kept(file.newest);
-    let expected = |(endpoint, build): &(&'static str, fn() -> Call)| {
+    let expected = |(endpoint, build): &(&'static str, Build)| {
         let request = file.requests[*endpoint].clone();
         let (method, _) = endpoint.split_once(' ').expect("verb and path");
         let parameters = request.parameters.into_iter().map(Parameter::from);
@@ -32,6 +32,9 @@ pub static REQUESTS: LazyLock<Vec<ExpectedRequest>> = LazyLock::new(|| {
     };
     CALLS.iter().map(expected).collect()
 });
+
+/// Makes a call with everything that it takes.
+pub type Build = fn() -> Call;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -113,7 +116,7 @@ pub struct ExpectedRequest {
     /// The newest release that has the endpoint.
     pub release: &'static str,
     /// Makes the call through the path tree.
-    pub build: fn() -> Call,
+    pub build: Build,
     pub parameters: &'static [Parameter],
 }
 

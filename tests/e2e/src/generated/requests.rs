@@ -5,8 +5,10 @@ use proxmox_api::pve::{self, Root};
 
 use proxmox_api::request::Call;
 
+use crate::request::Build;
+
 /// By path and verb.
-pub(crate) static CALLS: &[(&str, fn() -> Call)] = &[
+pub(crate) static CALLS: &[(&str, Build)] = &[
     ("GET /access", access_get),
     ("GET /access/acl", access_acl_get),
     ("PUT /access/acl", access_acl_put),
