@@ -601,7 +601,7 @@ mod tests {
             ),
             format!(r#"{{"name":"{}"}}"#, "\\u0041".repeat(100)),
         ] {
-            let body = format!(r#"{{"data":[{},0]}}"#, vec![row.as_str(); 10].join(","));
+            let body = format!(r#"{{"data":[{},0]}}"#, [row.as_str(); 10].join(","));
             let room = body.len() + 1024;
             let error = read(body.as_bytes(), room).expect_err("too much");
             assert_eq!(

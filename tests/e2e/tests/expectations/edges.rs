@@ -203,8 +203,9 @@ async fn what_is_at_the_edge_is_sent_and_what_is_beyond_is_not() {
                         other => panic!("{other}"),
                     };
                     let parameter = format!("`{parameter}`");
-                    if !matches!(kind, RequestErrorKind::Parameter { .. })
-                        || !(text.contains(&parameter) && text.contains(range.as_str()))
+                    if !(matches!(kind, RequestErrorKind::Parameter { .. })
+                        && text.contains(&parameter)
+                        && text.contains(range.as_str()))
                     {
                         complaints.push(format!("{place}: does not say so: {text}"));
                     }
