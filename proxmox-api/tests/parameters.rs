@@ -113,7 +113,7 @@ async fn the_alias_of_an_optical_drive_is_a_drive() {
     drive.ssd = Some(true);
     config.put().cdrom(drive).await.unwrap();
     let held = config.get().await.unwrap().ide;
-    let held = held.get(&2).expect("it is ide2");
+    let held = held.get(2).expect("it is ide2");
     assert_eq!(held.media.as_ref().unwrap().as_str(), "cdrom");
     assert_eq!(held.ssd, Some(true));
     config.put().cdrom("none").await.unwrap();
