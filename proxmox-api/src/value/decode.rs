@@ -15,7 +15,7 @@ pub use crate::value::api_value::Extra;
 
 use crate::bounds::{Bound, Bounds, Exceeded};
 use crate::value::api_value::{
-    ALLOCATION, ApiValue, Array, COPIES, Expected, ObjectSchema, Scalar, Target, View, extra_of_mut,
+    ALLOCATION, ApiValue, Array, COPIES, Expected, ObjectSchema, Scalar, Target, extra_of_mut,
 };
 use crate::value::text::{OneLine, shortened};
 
@@ -299,9 +299,23 @@ pub(crate) fn decode_beside<'a>(received: impl Into<Received<'a>>) -> Result<Ext
 }
 
 /// Accepts anything and keeps nothing.
+#[cfg(any(
+    feature = "access",
+    feature = "cluster",
+    feature = "nodes",
+    feature = "pools",
+    feature = "storage"
+))]
 #[derive(Clone)]
 struct Skip;
 
+#[cfg(any(
+    feature = "access",
+    feature = "cluster",
+    feature = "nodes",
+    feature = "pools",
+    feature = "storage"
+))]
 impl ApiValue for Skip {
     fn empty() -> Self {
         Self
@@ -315,8 +329,8 @@ impl ApiValue for Skip {
         Target::Skip
     }
 
-    fn view(&self) -> View<'_> {
-        View::Absent
+    fn view(&self) -> crate::value::api_value::View<'_> {
+        crate::value::api_value::View::Absent
     }
 }
 
