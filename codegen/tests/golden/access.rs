@@ -394,12 +394,13 @@ pub struct AccessDomainsItem {
     pub tfa: Option<AccessDomainsTfa>,
     /// The member `type`.
     pub type_: String,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl AccessDomainsItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -424,7 +425,7 @@ pub enum AccessDomainsTfa {
     Yubico,
     /// The value `oath`.
     Oath,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -447,7 +448,7 @@ pub struct AccessTicket {
     pub ticket: Option<Secret>,
     /// The member `username`.
     pub username: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 

@@ -128,12 +128,13 @@ pub struct ClusterLogItem {
     pub uid: i64,
     /// The member `user`.
     pub user: String,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl ClusterLogItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]

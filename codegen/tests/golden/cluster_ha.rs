@@ -59,12 +59,12 @@ impl ClusterHaPath {
 pub struct IdEntry {
     /// The member `id`.
     pub id: String,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl IdEntry {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(id: impl IntoValue<String, How0>) -> Self {

@@ -829,12 +829,12 @@ pub struct AcmeDomain {
     pub domain: String,
     /// The member `plugin`. Default: `standalone`.
     pub plugin: Option<String>,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl AcmeDomain {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new<How0>(domain: impl IntoValue<String, How0>) -> Self {
@@ -894,12 +894,12 @@ pub struct BackupFleecing {
     pub enabled: Option<bool>,
     /// The member `storage`.
     pub storage: Option<String>,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl BackupFleecing {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new() -> Self {
@@ -965,12 +965,12 @@ pub struct BackupPerformance {
     pub max_workers: Option<i64>,
     /// The member `pbs-entries-max`. Since 8.4.
     pub pbs_entries_max: Option<i64>,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl BackupPerformance {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new() -> Self {
@@ -1032,12 +1032,12 @@ pub struct Location {
     pub longitude: f64,
     /// The member `name`. At most 128 characters.
     pub name: Option<String>,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl Location {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new<How0, How1>(
@@ -1105,12 +1105,12 @@ pub struct NodeAcme {
     pub account: Option<String>,
     /// The member `domains`.
     pub domains: Option<List>,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl NodeAcme {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new() -> Self {
@@ -1162,12 +1162,12 @@ property_string_impls!(NodeAcme);
 pub struct NodeHardwarePciItem {
     /// The member `method`.
     pub method: String,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl NodeHardwarePciItem {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0>(method: impl IntoValue<String, How0>) -> Self {
@@ -1200,7 +1200,7 @@ pub enum NodeVzdumpCompress {
     Lzo,
     /// The value `zstd`.
     Zstd,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -1218,7 +1218,7 @@ pub enum NodeVzdumpMailnotification {
     Always,
     /// The value `failure`.
     Failure,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -1238,7 +1238,7 @@ pub enum NodeVzdumpMode {
     Suspend,
     /// The value `stop`.
     Stop,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -1260,7 +1260,7 @@ pub enum NodeVzdumpNotificationMode {
     /// The value `notification-system`.
     #[cfg_attr(doc, doc(alias("notification-system")))]
     NotificationSystem,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -1280,7 +1280,7 @@ pub enum NodeVzdumpNotificationPolicy {
     Failure,
     /// The value `never`.
     Never,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -1300,7 +1300,7 @@ pub enum NodeVzdumpPbsChangeDetectionMode {
     Data,
     /// The value `metadata`.
     Metadata,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -1329,12 +1329,12 @@ pub struct PruneBackups {
     pub keep_weekly: Option<i64>,
     /// The member `keep-yearly`.
     pub keep_yearly: Option<i64>,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl PruneBackups {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new() -> Self {
@@ -1454,12 +1454,12 @@ pub struct WakeOnLan {
     pub broadcast_address: Option<IpAddress>,
     /// The member `mac`.
     pub mac: MacAddr,
-    /// Keys that are not declared here, or the whole text where it could not be understood.
+    /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
 impl WakeOnLan {
-    /// Starts a value from what it cannot do without.
+    /// Starts a value from its required keys.
     #[inline]
     #[must_use]
     pub fn new<How0>(mac: impl IntoValue<MacAddr, How0>) -> Self {

@@ -106,12 +106,12 @@ pub struct Pool {
     pub members: Vec<PoolMembersItem>,
     /// The member `poolid`.
     pub poolid: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl Pool {
-    /// A value of what always comes in an answer.
+    /// A value with the members that answers always have.
     #[inline]
     #[must_use]
     pub fn new<How0: Several>(members: impl IntoItems<PoolMembersItem, How0>) -> Self {
@@ -178,12 +178,13 @@ pub struct PoolMembersItem {
     pub uptime: Option<i64>,
     /// The member `vmid`.
     pub vmid: Option<u32>,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl PoolMembersItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -233,7 +234,7 @@ pub enum PoolMembersType {
     Openvz,
     /// The value `storage`.
     Storage,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
@@ -253,7 +254,7 @@ pub enum PoolType {
     Lxc,
     /// The value `storage`.
     Storage,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 

@@ -75,12 +75,13 @@ pub struct Version {
     pub repoid: String,
     /// The member `version`.
     pub version: String,
-    /// Members that are not declared here, and values that did not fit their field.
+    /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
 }
 
 impl Version {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    /// A value with nothing set; members that answers always have are empty, zero or
+    /// false.
     #[inline]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default should be of use")]
@@ -109,7 +110,7 @@ pub enum VersionConsole {
     Html5,
     /// The value `xtermjs`.
     Xtermjs,
-    /// Any other value; `as_str` tells which.
+    /// Any other value; `as_str` returns it.
     UnknownValue(UnknownValue),
 }
 
