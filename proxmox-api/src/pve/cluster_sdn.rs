@@ -7699,11 +7699,11 @@ impl ClusterSdnZonesPostRequired<1> {
 /// # Example
 ///
 /// ```no_run
-/// use proxmox_api::pve::cluster_sdn::ClusterSdnZonesType;
+/// use proxmox_api::pve::cluster_sdn::SdnZoneType;
 ///
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
 /// let zones = pve.cluster().sdn().zones();
-/// zones.post().type_(ClusterSdnZonesType::Vlan).zone("zone1").bridge("vmbr0").await?;
+/// zones.post().type_(SdnZoneType::Vlan).zone("zone1").bridge("vmbr0").await?;
 /// pve.cluster().sdn().put().await?.wait().await?;
 /// # Ok(()) }
 /// ```

@@ -34,7 +34,7 @@ struct Cluster {
 }
 
 impl Transport for Cluster {
-    fn send(&self, request: WireRequest) -> BoxFuture<'_, Result<WireResponse, TransportError>> {
+    fn send(&self, request: WireRequest) -> BoxFuture<'_, std::result::Result<WireResponse, TransportError>> {
         let body = self.answer(&request.path);
         Box::pin(async move { Ok(WireResponse::new(200, body)) })
     }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use proxmox_api::Client;
 use proxmox_api::client::limit::RateLimit;
-use proxmox_api::transport::{Transport, WireRequest, WireResponse};
+use proxmox_api::BoxFuture;
+use proxmox_api::transport::{Transport, TransportError, WireRequest, WireResponse};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -15,7 +16,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 struct Canned(Vec<u8>);
 
 impl Transport for Canned {
-    fn send(&self, _: WireRequest) -> BoxFuture<'_, Result<WireResponse, TransportError>> {
+    fn send(&self, _: WireRequest) -> BoxFuture<'_, std::result::Result<WireResponse, TransportError>> {
         Box::pin(async move { Ok(WireResponse::new(200, self.0.clone())) })
     }
 }
