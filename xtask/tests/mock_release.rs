@@ -211,6 +211,9 @@ fn a_made_up_release_goes_from_import_to_green() {
         .nth(1)
         .unwrap();
     assert!(snapshot.split("\n}").next().unwrap().contains("vfio: "));
+    // The release is named in one line of the expectations, and not in all of them.
+    let requests = fs::read_to_string(day.path("tests/e2e/src/generated/requests.json")).unwrap();
+    assert_eq!(requests.matches(&format!("\"{release}\"")).count(), 1);
     let locked = fs::read_to_string(day.path("schema/pve/names.lock")).unwrap();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     for line in fs::read_to_string(root.join("schema/pve/names.lock"))
