@@ -347,7 +347,12 @@ impl Emitter<'_> {
             }
             None => format!("Part of {}.", origin(uses)),
         };
-        let about = doc(&[about, self.places(uses)]);
+        let mut about = vec![about, self.places(uses)];
+        let calls = self.calls_with_settings(id, None);
+        if !calls.is_empty() {
+            about.push(format!("Accepted as `settings` by {}.", calls.join(", ")));
+        }
+        let about = doc(&about);
         let mut fields = Vec::new();
         // In the order of the schema.
         let (mut required, mut optional, mut families) = (Vec::new(), Vec::new(), Vec::new());
@@ -495,13 +500,18 @@ impl Emitter<'_> {
         let setters = settable.map(|member| {
             let (field, ty, wire) = (field(member), self.ty(&member.ty), &member.name);
             let setter = ident(&property_setter(self.overlay, &field.to_string()));
-            let about = match member.family {
-                true => format!("Sets one of `{wire}0` and so on."),
-                false => format!("Sets `{wire}`."),
+            let (shown, name) = match member.family {
+                true => (format!("one of `{wire}0` and so on"), format!("{wire}[n]")),
+                false => (format!("`{wire}`"), wire.clone()),
             };
+            let calls = self.calls_with_settings(id, Some(&name));
+            let about = doc(&[match calls.is_empty() {
+                true => format!("Sets {shown}."),
+                false => format!("Sets {shown}, for {}.", calls.join(", ")),
+            }]);
             if member.family {
                 return quote! {
-                    #[doc = #about]
+                    #about
                     #[inline]
                     #[must_use]
                     pub fn #setter<Which, How>(
@@ -517,7 +527,7 @@ impl Emitter<'_> {
             let Input { generic, bound, .. } = self.input(&member.ty, member.required, "How");
             let set = set(member);
             quote! {
-                #[doc = #about]
+                #about
                 #[inline]
                 #[must_use]
                 pub fn #setter<#generic>(mut self, value: impl #bound) -> Self {

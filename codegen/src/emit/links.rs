@@ -95,6 +95,20 @@ impl Emitter<'_> {
         lines.collect::<Vec<_>>().join("\n")
     }
 
+    /// The calls that accept a type, or one of its members, as `settings`; each a link.
+    pub(super) fn calls_with_settings(&self, id: ItemId, member: Option<&str>) -> Vec<String> {
+        let accepts = |endpoint: &&Endpoint| {
+            (endpoint.settings.iter()).any(|settings| {
+                // A digest is of the configuration that was read, and is not sent with it.
+                let leaves_out =
+                    |name| name == "digest" || settings.left_out.iter().any(|own| own == name);
+                settings.item == id && !member.is_some_and(leaves_out)
+            })
+        };
+        let calls = self.api.endpoints.iter().filter(accepts);
+        calls.map(|endpoint| self.call_link(endpoint)).collect()
+    }
+
     /// The calls of an area, or of all, as the rows of a table.
     pub(super) fn table_of_calls(&self, area: Option<&str>) -> Vec<String> {
         let calls = self.api.endpoints.iter();
