@@ -4480,6 +4480,9 @@ open_enum_impls!(AccessAclType {
 /// realm.
 ///
 /// Given by [`GET /access/domains/{realm}`](AccessDomainsRealmPath::get).
+///
+/// Accepted as `settings` by [`POST /access/domains`](AccessDomainsPost),
+/// [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
 #[non_exhaustive]
 pub struct AccessDomain {
     /// Authentication context classes asked of the OpenID provider (`acr_values`). Several are
@@ -4595,7 +4598,8 @@ impl AccessDomain {
         <Self as Object>::empty()
     }
 
-    ///Sets `acr-values`.
+    /// Sets `acr-values`, for [`POST /access/domains`](AccessDomainsPost),
+    /// [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
     #[inline]
     #[must_use]
     pub fn acr_values<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -4603,7 +4607,8 @@ impl AccessDomain {
         self
     }
 
-    ///Sets `audiences`.
+    /// Sets `audiences`, for [`POST /access/domains`](AccessDomainsPost),
+    /// [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
     #[inline]
     #[must_use]
     pub fn audiences<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -4611,7 +4616,8 @@ impl AccessDomain {
         self
     }
 
-    ///Sets `autocreate`.
+    /// Sets `autocreate`, for [`POST /access/domains`](AccessDomainsPost),
+    /// [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
     #[inline]
     #[must_use]
     pub fn autocreate<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -4619,7 +4625,8 @@ impl AccessDomain {
         self
     }
 
-    ///Sets `base_dn`.
+    /// Sets `base_dn`, for [`POST /access/domains`](AccessDomainsPost),
+    /// [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
     #[inline]
     #[must_use]
     pub fn base_dn<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -4627,7 +4634,8 @@ impl AccessDomain {
         self
     }
 
-    ///Sets `bind_dn`.
+    /// Sets `bind_dn`, for [`POST /access/domains`](AccessDomainsPost),
+    /// [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
     #[inline]
     #[must_use]
     pub fn bind_dn<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -4635,7 +4643,8 @@ impl AccessDomain {
         self
     }
 
-    ///Sets `capath`.
+    /// Sets `capath`, for [`POST /access/domains`](AccessDomainsPost),
+    /// [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
     #[inline]
     #[must_use]
     pub fn capath<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -4643,7 +4652,8 @@ impl AccessDomain {
         self
     }
 
-    ///Sets `case-sensitive`.
+    /// Sets `case-sensitive`, for [`POST /access/domains`](AccessDomainsPost),
+    /// [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
     #[inline]
     #[must_use]
     pub fn case_sensitive<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -4651,7 +4661,8 @@ impl AccessDomain {
         self
     }
 
-    ///Sets `cert`.
+    /// Sets `cert`, for [`POST /access/domains`](AccessDomainsPost),
+    /// [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
     #[inline]
     #[must_use]
     pub fn cert<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -4659,7 +4670,8 @@ impl AccessDomain {
         self
     }
 
-    ///Sets `certkey`.
+    /// Sets `certkey`, for [`POST /access/domains`](AccessDomainsPost),
+    /// [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
     #[inline]
     #[must_use]
     pub fn certkey<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -4667,7 +4679,8 @@ impl AccessDomain {
         self
     }
 
-    ///Sets `client-id`.
+    /// Sets `client-id`, for [`POST /access/domains`](AccessDomainsPost),
+    /// [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
     #[inline]
     #[must_use]
     pub fn client_id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -4675,7 +4688,8 @@ impl AccessDomain {
         self
     }
 
-    ///Sets `client-key`.
+    /// Sets `client-key`, for [`POST /access/domains`](AccessDomainsPost),
+    /// [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
     #[inline]
     #[must_use]
     pub fn client_key<How>(mut self, value: impl IntoSetting<Secret, How>) -> Self {
@@ -4683,7 +4697,8 @@ impl AccessDomain {
         self
     }
 
-    ///Sets `comment`.
+    /// Sets `comment`, for [`POST /access/domains`](AccessDomainsPost),
+    /// [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
     #[inline]
     #[must_use]
     pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -4691,7 +4706,8 @@ impl AccessDomain {
         self
     }
 
-    ///Sets `default`.
+    /// Sets `default`, for [`POST /access/domains`](AccessDomainsPost),
+    /// [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
     #[inline]
     #[must_use]
     pub fn default_<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -4699,7 +4715,7 @@ impl AccessDomain {
         self
     }
 
-    ///Sets `digest`.
+    /// Sets `digest`.
     #[inline]
     #[must_use]
     pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -4707,7 +4723,8 @@ impl AccessDomain {
         self
     }
 
-    ///Sets `domain`.
+    /// Sets `domain`, for [`POST /access/domains`](AccessDomainsPost),
+    /// [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
     #[inline]
     #[must_use]
     pub fn domain<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -4715,7 +4732,8 @@ impl AccessDomain {
         self
     }
 
-    ///Sets `filter`.
+    /// Sets `filter`, for [`POST /access/domains`](AccessDomainsPost),
+    /// [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
     #[inline]
     #[must_use]
     pub fn filter<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -4723,7 +4741,8 @@ impl AccessDomain {
         self
     }
 
-    ///Sets `group_classes`.
+    /// Sets `group_classes`, for [`POST /access/domains`](AccessDomainsPost),
+    /// [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
     #[inline]
     #[must_use]
     pub fn group_classes<How>(
@@ -4734,7 +4753,8 @@ impl AccessDomain {
         self
     }
 
-    ///Sets `group_dn`.
+    /// Sets `group_dn`, for [`POST /access/domains`](AccessDomainsPost),
+    /// [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
     #[inline]
     #[must_use]
     pub fn group_dn<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -4742,7 +4762,8 @@ impl AccessDomain {
         self
     }
 
-    ///Sets `group_filter`.
+    /// Sets `group_filter`, for [`POST /access/domains`](AccessDomainsPost),
+    /// [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
     #[inline]
     #[must_use]
     pub fn group_filter<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -4750,7 +4771,8 @@ impl AccessDomain {
         self
     }
 
-    ///Sets `group_name_attr`.
+    /// Sets `group_name_attr`, for [`POST /access/domains`](AccessDomainsPost),
+    /// [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
     #[inline]
     #[must_use]
     pub fn group_name_attr<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -4758,7 +4780,8 @@ impl AccessDomain {
         self
     }
 
-    ///Sets `groups-autocreate`.
+    /// Sets `groups-autocreate`, for [`POST /access/domains`](AccessDomainsPost),
+    /// [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
     #[inline]
     #[must_use]
     pub fn groups_autocreate<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -4771,7 +4794,8 @@ impl AccessDomain {
         self
     }
 
-    ///Sets `groups-claim`.
+    /// Sets `groups-claim`, for [`POST /access/domains`](AccessDomainsPost),
+    /// [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
     #[inline]
     #[must_use]
     pub fn groups_claim<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -4779,7 +4803,8 @@ impl AccessDomain {
         self
     }
 
-    ///Sets `groups-overwrite`.
+    /// Sets `groups-overwrite`, for [`POST /access/domains`](AccessDomainsPost),
+    /// [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
     #[inline]
     #[must_use]
     pub fn groups_overwrite<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -4787,7 +4812,8 @@ impl AccessDomain {
         self
     }
 
-    ///Sets `issuer-url`.
+    /// Sets `issuer-url`, for [`POST /access/domains`](AccessDomainsPost),
+    /// [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
     #[inline]
     #[must_use]
     pub fn issuer_url<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -4795,7 +4821,8 @@ impl AccessDomain {
         self
     }
 
-    ///Sets `mode`.
+    /// Sets `mode`, for [`POST /access/domains`](AccessDomainsPost),
+    /// [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
     #[inline]
     #[must_use]
     pub fn mode<How>(mut self, value: impl IntoSetting<AccessDomainsMode, How>) -> Self {
@@ -4803,7 +4830,7 @@ impl AccessDomain {
         self
     }
 
-    ///Sets `plugin`.
+    /// Sets `plugin`.
     #[inline]
     #[must_use]
     pub fn plugin<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -4811,7 +4838,8 @@ impl AccessDomain {
         self
     }
 
-    ///Sets `port`.
+    /// Sets `port`, for [`POST /access/domains`](AccessDomainsPost),
+    /// [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
     #[inline]
     #[must_use]
     pub fn port<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -4819,7 +4847,8 @@ impl AccessDomain {
         self
     }
 
-    ///Sets `prompt`.
+    /// Sets `prompt`, for [`POST /access/domains`](AccessDomainsPost),
+    /// [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
     #[inline]
     #[must_use]
     pub fn prompt<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -4827,7 +4856,8 @@ impl AccessDomain {
         self
     }
 
-    ///Sets `query-userinfo`.
+    /// Sets `query-userinfo`, for [`POST /access/domains`](AccessDomainsPost),
+    /// [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
     #[inline]
     #[must_use]
     pub fn query_userinfo<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -4835,7 +4865,7 @@ impl AccessDomain {
         self
     }
 
-    ///Sets `realm`.
+    /// Sets `realm`, for [`POST /access/domains`](AccessDomainsPost).
     #[inline]
     #[must_use]
     pub fn realm<How>(mut self, value: impl IntoSetting<Realm, How>) -> Self {
@@ -4843,7 +4873,8 @@ impl AccessDomain {
         self
     }
 
-    ///Sets `scopes`.
+    /// Sets `scopes`, for [`POST /access/domains`](AccessDomainsPost),
+    /// [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
     #[inline]
     #[must_use]
     pub fn scopes<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -4851,7 +4882,8 @@ impl AccessDomain {
         self
     }
 
-    ///Sets `secure`.
+    /// Sets `secure`, for [`POST /access/domains`](AccessDomainsPost),
+    /// [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
     #[inline]
     #[must_use]
     pub fn secure<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -4859,7 +4891,8 @@ impl AccessDomain {
         self
     }
 
-    ///Sets `server1`.
+    /// Sets `server1`, for [`POST /access/domains`](AccessDomainsPost),
+    /// [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
     #[inline]
     #[must_use]
     pub fn server1<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -4867,7 +4900,8 @@ impl AccessDomain {
         self
     }
 
-    ///Sets `server2`.
+    /// Sets `server2`, for [`POST /access/domains`](AccessDomainsPost),
+    /// [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
     #[inline]
     #[must_use]
     pub fn server2<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -4875,7 +4909,8 @@ impl AccessDomain {
         self
     }
 
-    ///Sets `sslversion`.
+    /// Sets `sslversion`, for [`POST /access/domains`](AccessDomainsPost),
+    /// [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
     #[inline]
     #[must_use]
     pub fn sslversion<How>(
@@ -4886,7 +4921,8 @@ impl AccessDomain {
         self
     }
 
-    ///Sets `sync-defaults-options`.
+    /// Sets `sync-defaults-options`, for [`POST /access/domains`](AccessDomainsPost),
+    /// [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
     #[inline]
     #[must_use]
     pub fn sync_defaults_options<How>(
@@ -4902,7 +4938,8 @@ impl AccessDomain {
         self
     }
 
-    ///Sets `sync_attributes`.
+    /// Sets `sync_attributes`, for [`POST /access/domains`](AccessDomainsPost),
+    /// [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
     #[inline]
     #[must_use]
     pub fn sync_attributes<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -4910,7 +4947,8 @@ impl AccessDomain {
         self
     }
 
-    ///Sets `tfa`.
+    /// Sets `tfa`, for [`POST /access/domains`](AccessDomainsPost),
+    /// [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
     #[inline]
     #[must_use]
     pub fn tfa<How>(mut self, value: impl IntoSetting<RealmTfa, How>) -> Self {
@@ -4918,7 +4956,7 @@ impl AccessDomain {
         self
     }
 
-    ///Sets `type`.
+    /// Sets `type`, for [`POST /access/domains`](AccessDomainsPost).
     #[inline]
     #[must_use]
     pub fn type_<How>(
@@ -4929,7 +4967,8 @@ impl AccessDomain {
         self
     }
 
-    ///Sets `user_attr`.
+    /// Sets `user_attr`, for [`POST /access/domains`](AccessDomainsPost),
+    /// [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
     #[inline]
     #[must_use]
     pub fn user_attr<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -4937,7 +4976,8 @@ impl AccessDomain {
         self
     }
 
-    ///Sets `user_classes`.
+    /// Sets `user_classes`, for [`POST /access/domains`](AccessDomainsPost),
+    /// [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
     #[inline]
     #[must_use]
     pub fn user_classes<How>(
@@ -4948,7 +4988,7 @@ impl AccessDomain {
         self
     }
 
-    ///Sets `username-claim`.
+    /// Sets `username-claim`, for [`POST /access/domains`](AccessDomainsPost).
     #[inline]
     #[must_use]
     pub fn username_claim<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -4956,7 +4996,8 @@ impl AccessDomain {
         self
     }
 
-    ///Sets `verify`.
+    /// Sets `verify`, for [`POST /access/domains`](AccessDomainsPost),
+    /// [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
     #[inline]
     #[must_use]
     pub fn verify<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -5038,6 +5079,9 @@ impl Default for AccessDomain {
 /// One element of the answer to `GET /access/domains`, which lists the authentication realms.
 ///
 /// Given by [`GET /access/domains`](AccessDomainsPath::get).
+///
+/// Accepted as `settings` by [`POST /access/domains`](AccessDomainsPost),
+/// [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
 #[non_exhaustive]
 pub struct AccessDomainsItem {
     /// Free text about the realm, shown in the realm selection of the login dialog.
@@ -5064,7 +5108,8 @@ impl AccessDomainsItem {
         <Self as Object>::empty()
     }
 
-    ///Sets `comment`.
+    /// Sets `comment`, for [`POST /access/domains`](AccessDomainsPost),
+    /// [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
     #[inline]
     #[must_use]
     pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -5072,7 +5117,8 @@ impl AccessDomainsItem {
         self
     }
 
-    ///Sets `default`.
+    /// Sets `default`, for [`POST /access/domains`](AccessDomainsPost),
+    /// [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
     #[inline]
     #[must_use]
     pub fn default_<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -5080,7 +5126,7 @@ impl AccessDomainsItem {
         self
     }
 
-    ///Sets `realm`.
+    /// Sets `realm`, for [`POST /access/domains`](AccessDomainsPost).
     #[inline]
     #[must_use]
     pub fn realm<How>(mut self, value: impl IntoValue<Realm, How>) -> Self {
@@ -5088,7 +5134,7 @@ impl AccessDomainsItem {
         self
     }
 
-    ///Sets `tfa`.
+    /// Sets `tfa`.
     #[inline]
     #[must_use]
     pub fn tfa<How>(mut self, value: impl IntoSetting<AccessDomainsTfa, How>) -> Self {
@@ -5096,7 +5142,7 @@ impl AccessDomainsItem {
         self
     }
 
-    ///Sets `type`.
+    /// Sets `type`, for [`POST /access/domains`](AccessDomainsPost).
     #[inline]
     #[must_use]
     pub fn type_<How>(mut self, value: impl IntoValue<AccessDomainsType, How>) -> Self {
@@ -5219,6 +5265,9 @@ open_enum_impls!(AccessDomainsType {
 /// The answer to `GET /access/groups/{groupid}`, which reads a user group and its members.
 ///
 /// Given by [`GET /access/groups/{groupid}`](AccessGroupsGroupidPath::get).
+///
+/// Accepted as `settings` by [`POST /access/groups`](AccessGroupsPost),
+/// [`PUT /access/groups/{groupid}`](AccessGroupsGroupidPut).
 #[non_exhaustive]
 pub struct AccessGroup {
     /// Free text about the group.
@@ -5239,7 +5288,8 @@ impl AccessGroup {
         new
     }
 
-    ///Sets `comment`.
+    /// Sets `comment`, for [`POST /access/groups`](AccessGroupsPost),
+    /// [`PUT /access/groups/{groupid}`](AccessGroupsGroupidPut).
     #[inline]
     #[must_use]
     pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -5247,7 +5297,7 @@ impl AccessGroup {
         self
     }
 
-    ///Sets `members`.
+    /// Sets `members`.
     #[inline]
     #[must_use]
     pub fn members<How: Several>(mut self, value: impl IntoItems<UserId, How>) -> Self {
@@ -5279,6 +5329,9 @@ object!(AccessGroup {
 /// One element of the answer to `GET /access/groups`, which lists user groups.
 ///
 /// Given by [`GET /access/groups`](AccessGroupsPath::get).
+///
+/// Accepted as `settings` by [`POST /access/groups`](AccessGroupsPost),
+/// [`PUT /access/groups/{groupid}`](AccessGroupsGroupidPut).
 #[non_exhaustive]
 pub struct AccessGroupsItem {
     /// Free text about the group.
@@ -5301,7 +5354,8 @@ impl AccessGroupsItem {
         new
     }
 
-    ///Sets `comment`.
+    /// Sets `comment`, for [`POST /access/groups`](AccessGroupsPost),
+    /// [`PUT /access/groups/{groupid}`](AccessGroupsGroupidPut).
     #[inline]
     #[must_use]
     pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -5309,7 +5363,7 @@ impl AccessGroupsItem {
         self
     }
 
-    ///Sets `groupid`.
+    /// Sets `groupid`, for [`POST /access/groups`](AccessGroupsPost).
     #[inline]
     #[must_use]
     pub fn groupid<How>(mut self, value: impl IntoValue<String, How>) -> Self {
@@ -5317,7 +5371,7 @@ impl AccessGroupsItem {
         self
     }
 
-    ///Sets `users`.
+    /// Sets `users`.
     #[inline]
     #[must_use]
     pub fn users<How>(mut self, value: impl IntoItemsSetting<UserId, How>) -> Self {
@@ -5612,6 +5666,9 @@ impl Default for AccessRole {
 /// One element of the answer to `GET /access/roles`, which lists roles.
 ///
 /// Given by [`GET /access/roles`](AccessRolesPath::get).
+///
+/// Accepted as `settings` by [`POST /access/roles`](AccessRolesPost),
+/// [`PUT /access/roles/{roleid}`](AccessRolesRoleidPut).
 #[non_exhaustive]
 pub struct AccessRolesItem {
     /// Privileges of the role, separated by commas.
@@ -5634,7 +5691,8 @@ impl AccessRolesItem {
         new
     }
 
-    ///Sets `privs`.
+    /// Sets `privs`, for [`POST /access/roles`](AccessRolesPost),
+    /// [`PUT /access/roles/{roleid}`](AccessRolesRoleidPut).
     #[inline]
     #[must_use]
     pub fn privs<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
@@ -5642,7 +5700,7 @@ impl AccessRolesItem {
         self
     }
 
-    ///Sets `roleid`.
+    /// Sets `roleid`, for [`POST /access/roles`](AccessRolesPost).
     #[inline]
     #[must_use]
     pub fn roleid<How>(mut self, value: impl IntoValue<String, How>) -> Self {
@@ -5650,7 +5708,7 @@ impl AccessRolesItem {
         self
     }
 
-    ///Sets `special`.
+    /// Sets `special`.
     #[inline]
     #[must_use]
     pub fn special<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -5753,6 +5811,9 @@ impl Default for AccessTfaAdded {
 /// Given by [`GET /access/tfa`](AccessTfaPath::get),
 /// [`GET /access/tfa/{userid}`](AccessTfaUseridPath::get),
 /// [`GET /access/tfa/{userid}/{id}`](AccessTfaUseridIdPath::get).
+///
+/// Accepted as `settings` by [`POST /access/tfa/{userid}`](AccessTfaUseridPost),
+/// [`PUT /access/tfa/{userid}/{id}`](AccessTfaUseridIdPut).
 #[non_exhaustive]
 pub struct AccessTfaEntry {
     /// Unix time in seconds at which the entry was made.
@@ -5779,7 +5840,7 @@ impl AccessTfaEntry {
         <Self as Object>::empty()
     }
 
-    ///Sets `created`.
+    /// Sets `created`.
     #[inline]
     #[must_use]
     pub fn created<How>(mut self, value: impl IntoValue<Timestamp, How>) -> Self {
@@ -5787,7 +5848,8 @@ impl AccessTfaEntry {
         self
     }
 
-    ///Sets `description`.
+    /// Sets `description`, for [`POST /access/tfa/{userid}`](AccessTfaUseridPost),
+    /// [`PUT /access/tfa/{userid}/{id}`](AccessTfaUseridIdPut).
     #[inline]
     #[must_use]
     pub fn description<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -5795,7 +5857,7 @@ impl AccessTfaEntry {
         self
     }
 
-    ///Sets `enable`.
+    /// Sets `enable`, for [`PUT /access/tfa/{userid}/{id}`](AccessTfaUseridIdPut).
     #[inline]
     #[must_use]
     pub fn enable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -5803,7 +5865,7 @@ impl AccessTfaEntry {
         self
     }
 
-    ///Sets `id`.
+    /// Sets `id`.
     #[inline]
     #[must_use]
     pub fn id<How>(mut self, value: impl IntoValue<String, How>) -> Self {
@@ -5811,7 +5873,7 @@ impl AccessTfaEntry {
         self
     }
 
-    ///Sets `type`.
+    /// Sets `type`, for [`POST /access/tfa/{userid}`](AccessTfaUseridPost).
     #[inline]
     #[must_use]
     pub fn type_<How>(mut self, value: impl IntoValue<AccessTfaType, How>) -> Self {
@@ -5954,6 +6016,9 @@ impl Default for AccessTicket {
 /// The answer to `GET /access/users/{userid}`, which reads a user.
 ///
 /// Given by [`GET /access/users/{userid}`](AccessUsersUseridPath::get).
+///
+/// Accepted as `settings` by [`POST /access/users`](AccessUsersPost),
+/// [`PUT /access/users/{userid}`](AccessUsersUseridPut).
 #[non_exhaustive]
 pub struct AccessUser {
     /// Free text about the user. At most 2048 characters.
@@ -5986,7 +6051,8 @@ impl AccessUser {
         <Self as Object>::empty()
     }
 
-    ///Sets `comment`.
+    /// Sets `comment`, for [`POST /access/users`](AccessUsersPost),
+    /// [`PUT /access/users/{userid}`](AccessUsersUseridPut).
     #[inline]
     #[must_use]
     pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -5994,7 +6060,8 @@ impl AccessUser {
         self
     }
 
-    ///Sets `email`.
+    /// Sets `email`, for [`POST /access/users`](AccessUsersPost),
+    /// [`PUT /access/users/{userid}`](AccessUsersUseridPut).
     #[inline]
     #[must_use]
     pub fn email<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -6002,7 +6069,8 @@ impl AccessUser {
         self
     }
 
-    ///Sets `enable`.
+    /// Sets `enable`, for [`POST /access/users`](AccessUsersPost),
+    /// [`PUT /access/users/{userid}`](AccessUsersUseridPut).
     #[inline]
     #[must_use]
     pub fn enable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -6010,7 +6078,8 @@ impl AccessUser {
         self
     }
 
-    ///Sets `expire`.
+    /// Sets `expire`, for [`POST /access/users`](AccessUsersPost),
+    /// [`PUT /access/users/{userid}`](AccessUsersUseridPut).
     #[inline]
     #[must_use]
     pub fn expire<How>(mut self, value: impl IntoSetting<Timestamp, How>) -> Self {
@@ -6018,7 +6087,8 @@ impl AccessUser {
         self
     }
 
-    ///Sets `firstname`.
+    /// Sets `firstname`, for [`POST /access/users`](AccessUsersPost),
+    /// [`PUT /access/users/{userid}`](AccessUsersUseridPut).
     #[inline]
     #[must_use]
     pub fn firstname<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -6026,7 +6096,8 @@ impl AccessUser {
         self
     }
 
-    ///Sets `groups`.
+    /// Sets `groups`, for [`POST /access/users`](AccessUsersPost),
+    /// [`PUT /access/users/{userid}`](AccessUsersUseridPut).
     #[inline]
     #[must_use]
     pub fn groups<How: Several>(
@@ -6037,7 +6108,8 @@ impl AccessUser {
         self
     }
 
-    ///Sets `keys`.
+    /// Sets `keys`, for [`POST /access/users`](AccessUsersPost),
+    /// [`PUT /access/users/{userid}`](AccessUsersUseridPut).
     #[inline]
     #[must_use]
     pub fn keys<How>(mut self, value: impl IntoSetting<Secret, How>) -> Self {
@@ -6045,7 +6117,8 @@ impl AccessUser {
         self
     }
 
-    ///Sets `lastname`.
+    /// Sets `lastname`, for [`POST /access/users`](AccessUsersPost),
+    /// [`PUT /access/users/{userid}`](AccessUsersUseridPut).
     #[inline]
     #[must_use]
     pub fn lastname<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -6053,7 +6126,7 @@ impl AccessUser {
         self
     }
 
-    ///Sets `tokens`.
+    /// Sets `tokens`.
     #[inline]
     #[must_use]
     pub fn tokens<How>(
@@ -6106,6 +6179,10 @@ impl Default for AccessUser {
 /// Given by [`GET /access/users/{userid}`](AccessUsersUseridPath::get),
 /// [`GET /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPath::get),
 /// [`POST /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPost).
+///
+/// Accepted as `settings` by
+/// [`POST /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPost),
+/// [`PUT /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPut).
 #[non_exhaustive]
 pub struct AccessUserToken {
     /// Free text about the token.
@@ -6127,7 +6204,9 @@ impl AccessUserToken {
         <Self as Object>::empty()
     }
 
-    ///Sets `comment`.
+    /// Sets `comment`, for
+    /// [`POST /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPost),
+    /// [`PUT /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPut).
     #[inline]
     #[must_use]
     pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -6135,7 +6214,9 @@ impl AccessUserToken {
         self
     }
 
-    ///Sets `expire`.
+    /// Sets `expire`, for
+    /// [`POST /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPost),
+    /// [`PUT /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPut).
     #[inline]
     #[must_use]
     pub fn expire<How>(mut self, value: impl IntoSetting<Timestamp, How>) -> Self {
@@ -6143,7 +6224,9 @@ impl AccessUserToken {
         self
     }
 
-    ///Sets `privsep`.
+    /// Sets `privsep`, for
+    /// [`POST /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPost),
+    /// [`PUT /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPut).
     #[inline]
     #[must_use]
     pub fn privsep<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -6262,6 +6345,9 @@ object!(AccessUserTokenCreated {
 ///
 /// Given by [`GET /access/users`](AccessUsersGet),
 /// [`GET /access/users/{userid}/token`](AccessUsersUseridTokenPath::get).
+///
+/// Accepted as `settings` by
+/// [`PUT /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPut).
 #[non_exhaustive]
 pub struct AccessUserTokenItem {
     /// Free text about the token.
@@ -6287,7 +6373,8 @@ impl AccessUserTokenItem {
         new
     }
 
-    ///Sets `comment`.
+    /// Sets `comment`, for
+    /// [`PUT /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPut).
     #[inline]
     #[must_use]
     pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -6295,7 +6382,8 @@ impl AccessUserTokenItem {
         self
     }
 
-    ///Sets `expire`.
+    /// Sets `expire`, for
+    /// [`PUT /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPut).
     #[inline]
     #[must_use]
     pub fn expire<How>(mut self, value: impl IntoSetting<Timestamp, How>) -> Self {
@@ -6303,7 +6391,8 @@ impl AccessUserTokenItem {
         self
     }
 
-    ///Sets `privsep`.
+    /// Sets `privsep`, for
+    /// [`PUT /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPut).
     #[inline]
     #[must_use]
     pub fn privsep<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -6311,7 +6400,7 @@ impl AccessUserTokenItem {
         self
     }
 
-    ///Sets `tokenid`.
+    /// Sets `tokenid`.
     #[inline]
     #[must_use]
     pub fn tokenid<How>(mut self, value: impl IntoValue<String, How>) -> Self {
@@ -6343,6 +6432,9 @@ object!(AccessUserTokenItem {
 /// One element of the answer to `GET /access/users`, which lists users.
 ///
 /// Given by [`GET /access/users`](AccessUsersGet).
+///
+/// Accepted as `settings` by [`POST /access/users`](AccessUsersPost),
+/// [`PUT /access/users/{userid}`](AccessUsersUseridPut).
 #[non_exhaustive]
 pub struct AccessUsersItem {
     /// Free text about the user. At most 2048 characters.
@@ -6388,7 +6480,8 @@ impl AccessUsersItem {
         new
     }
 
-    ///Sets `comment`.
+    /// Sets `comment`, for [`POST /access/users`](AccessUsersPost),
+    /// [`PUT /access/users/{userid}`](AccessUsersUseridPut).
     #[inline]
     #[must_use]
     pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -6396,7 +6489,8 @@ impl AccessUsersItem {
         self
     }
 
-    ///Sets `email`.
+    /// Sets `email`, for [`POST /access/users`](AccessUsersPost),
+    /// [`PUT /access/users/{userid}`](AccessUsersUseridPut).
     #[inline]
     #[must_use]
     pub fn email<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -6404,7 +6498,8 @@ impl AccessUsersItem {
         self
     }
 
-    ///Sets `enable`.
+    /// Sets `enable`, for [`POST /access/users`](AccessUsersPost),
+    /// [`PUT /access/users/{userid}`](AccessUsersUseridPut).
     #[inline]
     #[must_use]
     pub fn enable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -6412,7 +6507,8 @@ impl AccessUsersItem {
         self
     }
 
-    ///Sets `expire`.
+    /// Sets `expire`, for [`POST /access/users`](AccessUsersPost),
+    /// [`PUT /access/users/{userid}`](AccessUsersUseridPut).
     #[inline]
     #[must_use]
     pub fn expire<How>(mut self, value: impl IntoSetting<Timestamp, How>) -> Self {
@@ -6420,7 +6516,8 @@ impl AccessUsersItem {
         self
     }
 
-    ///Sets `firstname`.
+    /// Sets `firstname`, for [`POST /access/users`](AccessUsersPost),
+    /// [`PUT /access/users/{userid}`](AccessUsersUseridPut).
     #[inline]
     #[must_use]
     pub fn firstname<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -6428,7 +6525,8 @@ impl AccessUsersItem {
         self
     }
 
-    ///Sets `groups`.
+    /// Sets `groups`, for [`POST /access/users`](AccessUsersPost),
+    /// [`PUT /access/users/{userid}`](AccessUsersUseridPut).
     #[inline]
     #[must_use]
     pub fn groups<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
@@ -6436,7 +6534,8 @@ impl AccessUsersItem {
         self
     }
 
-    ///Sets `keys`.
+    /// Sets `keys`, for [`POST /access/users`](AccessUsersPost),
+    /// [`PUT /access/users/{userid}`](AccessUsersUseridPut).
     #[inline]
     #[must_use]
     pub fn keys<How>(mut self, value: impl IntoSetting<Secret, How>) -> Self {
@@ -6444,7 +6543,8 @@ impl AccessUsersItem {
         self
     }
 
-    ///Sets `lastname`.
+    /// Sets `lastname`, for [`POST /access/users`](AccessUsersPost),
+    /// [`PUT /access/users/{userid}`](AccessUsersUseridPut).
     #[inline]
     #[must_use]
     pub fn lastname<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -6452,7 +6552,7 @@ impl AccessUsersItem {
         self
     }
 
-    ///Sets `realm-type`.
+    /// Sets `realm-type`.
     #[inline]
     #[must_use]
     pub fn realm_type<How>(mut self, value: impl IntoSetting<Realm, How>) -> Self {
@@ -6460,7 +6560,7 @@ impl AccessUsersItem {
         self
     }
 
-    ///Sets `tfa-locked-until`.
+    /// Sets `tfa-locked-until`.
     #[inline]
     #[must_use]
     pub fn tfa_locked_until<How>(
@@ -6471,7 +6571,7 @@ impl AccessUsersItem {
         self
     }
 
-    ///Sets `tokens`.
+    /// Sets `tokens`.
     #[inline]
     #[must_use]
     pub fn tokens<How: Several>(
@@ -6482,7 +6582,7 @@ impl AccessUsersItem {
         self
     }
 
-    ///Sets `totp-locked`.
+    /// Sets `totp-locked`.
     #[inline]
     #[must_use]
     pub fn totp_locked<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -6490,7 +6590,7 @@ impl AccessUsersItem {
         self
     }
 
-    ///Sets `userid`.
+    /// Sets `userid`, for [`POST /access/users`](AccessUsersPost).
     #[inline]
     #[must_use]
     pub fn userid<How>(mut self, value: impl IntoValue<UserId, How>) -> Self {

@@ -7760,6 +7760,10 @@ object!(BackupIncludedVolumes {
 ///
 /// Given by [`GET /cluster/backup`](ClusterBackupPath::get),
 /// [`GET /cluster/backup/{id}`](ClusterBackupIdPath::get).
+///
+/// Accepted as `settings` by [`POST /cluster/backup`](ClusterBackupPost),
+/// [`PUT /cluster/backup/{id}`](ClusterBackupIdPut),
+/// [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
 #[non_exhaustive]
 pub struct BackupJobConfig {
     /// Includes all guests of the node the job runs on. Default: `false`.
@@ -7876,7 +7880,9 @@ impl BackupJobConfig {
         new
     }
 
-    ///Sets `all`.
+    /// Sets `all`, for [`POST /cluster/backup`](ClusterBackupPost),
+    /// [`PUT /cluster/backup/{id}`](ClusterBackupIdPut),
+    /// [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
     #[inline]
     #[must_use]
     pub fn all<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -7884,7 +7890,9 @@ impl BackupJobConfig {
         self
     }
 
-    ///Sets `bwlimit`.
+    /// Sets `bwlimit`, for [`POST /cluster/backup`](ClusterBackupPost),
+    /// [`PUT /cluster/backup/{id}`](ClusterBackupIdPut),
+    /// [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
     #[inline]
     #[must_use]
     pub fn bwlimit<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -7892,7 +7900,8 @@ impl BackupJobConfig {
         self
     }
 
-    ///Sets `comment`.
+    /// Sets `comment`, for [`POST /cluster/backup`](ClusterBackupPost),
+    /// [`PUT /cluster/backup/{id}`](ClusterBackupIdPut).
     #[inline]
     #[must_use]
     pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -7900,7 +7909,9 @@ impl BackupJobConfig {
         self
     }
 
-    ///Sets `compress`.
+    /// Sets `compress`, for [`POST /cluster/backup`](ClusterBackupPost),
+    /// [`PUT /cluster/backup/{id}`](ClusterBackupIdPut),
+    /// [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
     #[inline]
     #[must_use]
     pub fn compress<How>(
@@ -7911,7 +7922,9 @@ impl BackupJobConfig {
         self
     }
 
-    ///Sets `dumpdir`.
+    /// Sets `dumpdir`, for [`POST /cluster/backup`](ClusterBackupPost),
+    /// [`PUT /cluster/backup/{id}`](ClusterBackupIdPut),
+    /// [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
     #[inline]
     #[must_use]
     pub fn dumpdir<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -7919,7 +7932,8 @@ impl BackupJobConfig {
         self
     }
 
-    ///Sets `enabled`.
+    /// Sets `enabled`, for [`POST /cluster/backup`](ClusterBackupPost),
+    /// [`PUT /cluster/backup/{id}`](ClusterBackupIdPut).
     #[inline]
     #[must_use]
     pub fn enabled<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -7927,7 +7941,9 @@ impl BackupJobConfig {
         self
     }
 
-    ///Sets `exclude`.
+    /// Sets `exclude`, for [`POST /cluster/backup`](ClusterBackupPost),
+    /// [`PUT /cluster/backup/{id}`](ClusterBackupIdPut),
+    /// [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
     #[inline]
     #[must_use]
     pub fn exclude<How>(mut self, value: impl IntoItemsSetting<u32, How>) -> Self {
@@ -7935,7 +7951,9 @@ impl BackupJobConfig {
         self
     }
 
-    ///Sets `exclude-path`.
+    /// Sets `exclude-path`, for [`POST /cluster/backup`](ClusterBackupPost),
+    /// [`PUT /cluster/backup/{id}`](ClusterBackupIdPut),
+    /// [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
     #[inline]
     #[must_use]
     pub fn exclude_path<How: Several>(
@@ -7946,7 +7964,9 @@ impl BackupJobConfig {
         self
     }
 
-    ///Sets `fleecing`.
+    /// Sets `fleecing`, for [`POST /cluster/backup`](ClusterBackupPost),
+    /// [`PUT /cluster/backup/{id}`](ClusterBackupIdPut),
+    /// [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
     #[inline]
     #[must_use]
     pub fn fleecing<How>(
@@ -7957,7 +7977,7 @@ impl BackupJobConfig {
         self
     }
 
-    ///Sets `id`.
+    /// Sets `id`, for [`POST /cluster/backup`](ClusterBackupPost).
     #[inline]
     #[must_use]
     pub fn id<How>(mut self, value: impl IntoValue<String, How>) -> Self {
@@ -7965,7 +7985,9 @@ impl BackupJobConfig {
         self
     }
 
-    ///Sets `ionice`.
+    /// Sets `ionice`, for [`POST /cluster/backup`](ClusterBackupPost),
+    /// [`PUT /cluster/backup/{id}`](ClusterBackupIdPut),
+    /// [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
     #[inline]
     #[must_use]
     pub fn ionice<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -7973,7 +7995,9 @@ impl BackupJobConfig {
         self
     }
 
-    ///Sets `lockwait`.
+    /// Sets `lockwait`, for [`POST /cluster/backup`](ClusterBackupPost),
+    /// [`PUT /cluster/backup/{id}`](ClusterBackupIdPut),
+    /// [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
     #[inline]
     #[must_use]
     pub fn lockwait<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -7981,7 +8005,9 @@ impl BackupJobConfig {
         self
     }
 
-    ///Sets `mailnotification`.
+    /// Sets `mailnotification`, for [`POST /cluster/backup`](ClusterBackupPost),
+    /// [`PUT /cluster/backup/{id}`](ClusterBackupIdPut),
+    /// [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
     #[inline]
     #[must_use]
     pub fn mailnotification<How>(
@@ -7992,7 +8018,9 @@ impl BackupJobConfig {
         self
     }
 
-    ///Sets `mailto`.
+    /// Sets `mailto`, for [`POST /cluster/backup`](ClusterBackupPost),
+    /// [`PUT /cluster/backup/{id}`](ClusterBackupIdPut),
+    /// [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
     #[inline]
     #[must_use]
     pub fn mailto<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
@@ -8000,7 +8028,9 @@ impl BackupJobConfig {
         self
     }
 
-    ///Sets `maxfiles`.
+    /// Sets `maxfiles`, for [`POST /cluster/backup`](ClusterBackupPost),
+    /// [`PUT /cluster/backup/{id}`](ClusterBackupIdPut),
+    /// [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
     #[inline]
     #[must_use]
     pub fn maxfiles<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -8008,7 +8038,9 @@ impl BackupJobConfig {
         self
     }
 
-    ///Sets `mode`.
+    /// Sets `mode`, for [`POST /cluster/backup`](ClusterBackupPost),
+    /// [`PUT /cluster/backup/{id}`](ClusterBackupIdPut),
+    /// [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
     #[inline]
     #[must_use]
     pub fn mode<How>(
@@ -8019,7 +8051,7 @@ impl BackupJobConfig {
         self
     }
 
-    ///Sets `next-run`.
+    /// Sets `next-run`.
     #[inline]
     #[must_use]
     pub fn next_run<How>(mut self, value: impl IntoSetting<Timestamp, How>) -> Self {
@@ -8027,7 +8059,8 @@ impl BackupJobConfig {
         self
     }
 
-    ///Sets `node`.
+    /// Sets `node`, for [`POST /cluster/backup`](ClusterBackupPost),
+    /// [`PUT /cluster/backup/{id}`](ClusterBackupIdPut).
     #[inline]
     #[must_use]
     pub fn node<How>(mut self, value: impl IntoSetting<NodeName, How>) -> Self {
@@ -8035,7 +8068,9 @@ impl BackupJobConfig {
         self
     }
 
-    ///Sets `notes-template`.
+    /// Sets `notes-template`, for [`POST /cluster/backup`](ClusterBackupPost),
+    /// [`PUT /cluster/backup/{id}`](ClusterBackupIdPut),
+    /// [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
     #[inline]
     #[must_use]
     pub fn notes_template<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -8043,7 +8078,9 @@ impl BackupJobConfig {
         self
     }
 
-    ///Sets `notification-mode`.
+    /// Sets `notification-mode`, for [`POST /cluster/backup`](ClusterBackupPost),
+    /// [`PUT /cluster/backup/{id}`](ClusterBackupIdPut),
+    /// [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
     #[inline]
     #[must_use]
     pub fn notification_mode<How>(
@@ -8059,7 +8096,9 @@ impl BackupJobConfig {
         self
     }
 
-    ///Sets `notification-policy`.
+    /// Sets `notification-policy`, for [`POST /cluster/backup`](ClusterBackupPost),
+    /// [`PUT /cluster/backup/{id}`](ClusterBackupIdPut),
+    /// [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
     #[inline]
     #[must_use]
     pub fn notification_policy<How>(
@@ -8075,7 +8114,9 @@ impl BackupJobConfig {
         self
     }
 
-    ///Sets `notification-target`.
+    /// Sets `notification-target`, for [`POST /cluster/backup`](ClusterBackupPost),
+    /// [`PUT /cluster/backup/{id}`](ClusterBackupIdPut),
+    /// [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
     #[inline]
     #[must_use]
     pub fn notification_target<How>(
@@ -8091,7 +8132,9 @@ impl BackupJobConfig {
         self
     }
 
-    ///Sets `pbs-change-detection-mode`.
+    /// Sets `pbs-change-detection-mode`, for [`POST /cluster/backup`](ClusterBackupPost),
+    /// [`PUT /cluster/backup/{id}`](ClusterBackupIdPut),
+    /// [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
     #[inline]
     #[must_use]
     pub fn pbs_change_detection_mode<How>(
@@ -8107,7 +8150,9 @@ impl BackupJobConfig {
         self
     }
 
-    ///Sets `performance`.
+    /// Sets `performance`, for [`POST /cluster/backup`](ClusterBackupPost),
+    /// [`PUT /cluster/backup/{id}`](ClusterBackupIdPut),
+    /// [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
     #[inline]
     #[must_use]
     pub fn performance<How>(
@@ -8118,7 +8163,9 @@ impl BackupJobConfig {
         self
     }
 
-    ///Sets `pigz`.
+    /// Sets `pigz`, for [`POST /cluster/backup`](ClusterBackupPost),
+    /// [`PUT /cluster/backup/{id}`](ClusterBackupIdPut),
+    /// [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
     #[inline]
     #[must_use]
     pub fn pigz<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -8126,7 +8173,9 @@ impl BackupJobConfig {
         self
     }
 
-    ///Sets `pool`.
+    /// Sets `pool`, for [`POST /cluster/backup`](ClusterBackupPost),
+    /// [`PUT /cluster/backup/{id}`](ClusterBackupIdPut),
+    /// [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
     #[inline]
     #[must_use]
     pub fn pool<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -8134,7 +8183,9 @@ impl BackupJobConfig {
         self
     }
 
-    ///Sets `protected`.
+    /// Sets `protected`, for [`POST /cluster/backup`](ClusterBackupPost),
+    /// [`PUT /cluster/backup/{id}`](ClusterBackupIdPut),
+    /// [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
     #[inline]
     #[must_use]
     pub fn protected<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -8142,7 +8193,9 @@ impl BackupJobConfig {
         self
     }
 
-    ///Sets `prune-backups`.
+    /// Sets `prune-backups`, for [`POST /cluster/backup`](ClusterBackupPost),
+    /// [`PUT /cluster/backup/{id}`](ClusterBackupIdPut),
+    /// [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
     #[inline]
     #[must_use]
     pub fn prune_backups<How>(
@@ -8153,7 +8206,9 @@ impl BackupJobConfig {
         self
     }
 
-    ///Sets `quiet`.
+    /// Sets `quiet`, for [`POST /cluster/backup`](ClusterBackupPost),
+    /// [`PUT /cluster/backup/{id}`](ClusterBackupIdPut),
+    /// [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
     #[inline]
     #[must_use]
     pub fn quiet<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -8161,7 +8216,9 @@ impl BackupJobConfig {
         self
     }
 
-    ///Sets `remove`.
+    /// Sets `remove`, for [`POST /cluster/backup`](ClusterBackupPost),
+    /// [`PUT /cluster/backup/{id}`](ClusterBackupIdPut),
+    /// [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
     #[inline]
     #[must_use]
     pub fn remove<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -8169,7 +8226,8 @@ impl BackupJobConfig {
         self
     }
 
-    ///Sets `repeat-missed`.
+    /// Sets `repeat-missed`, for [`POST /cluster/backup`](ClusterBackupPost),
+    /// [`PUT /cluster/backup/{id}`](ClusterBackupIdPut).
     #[inline]
     #[must_use]
     pub fn repeat_missed<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -8177,7 +8235,8 @@ impl BackupJobConfig {
         self
     }
 
-    ///Sets `schedule`.
+    /// Sets `schedule`, for [`POST /cluster/backup`](ClusterBackupPost),
+    /// [`PUT /cluster/backup/{id}`](ClusterBackupIdPut).
     #[inline]
     #[must_use]
     pub fn schedule<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -8185,7 +8244,9 @@ impl BackupJobConfig {
         self
     }
 
-    ///Sets `script`.
+    /// Sets `script`, for [`POST /cluster/backup`](ClusterBackupPost),
+    /// [`PUT /cluster/backup/{id}`](ClusterBackupIdPut),
+    /// [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
     #[inline]
     #[must_use]
     pub fn script<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -8193,7 +8254,9 @@ impl BackupJobConfig {
         self
     }
 
-    ///Sets `stdexcludes`.
+    /// Sets `stdexcludes`, for [`POST /cluster/backup`](ClusterBackupPost),
+    /// [`PUT /cluster/backup/{id}`](ClusterBackupIdPut),
+    /// [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
     #[inline]
     #[must_use]
     pub fn stdexcludes<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -8201,7 +8264,9 @@ impl BackupJobConfig {
         self
     }
 
-    ///Sets `stop`.
+    /// Sets `stop`, for [`POST /cluster/backup`](ClusterBackupPost),
+    /// [`PUT /cluster/backup/{id}`](ClusterBackupIdPut),
+    /// [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
     #[inline]
     #[must_use]
     pub fn stop<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -8209,7 +8274,9 @@ impl BackupJobConfig {
         self
     }
 
-    ///Sets `stopwait`.
+    /// Sets `stopwait`, for [`POST /cluster/backup`](ClusterBackupPost),
+    /// [`PUT /cluster/backup/{id}`](ClusterBackupIdPut),
+    /// [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
     #[inline]
     #[must_use]
     pub fn stopwait<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -8217,7 +8284,9 @@ impl BackupJobConfig {
         self
     }
 
-    ///Sets `storage`.
+    /// Sets `storage`, for [`POST /cluster/backup`](ClusterBackupPost),
+    /// [`PUT /cluster/backup/{id}`](ClusterBackupIdPut),
+    /// [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
     #[inline]
     #[must_use]
     pub fn storage<How>(mut self, value: impl IntoSetting<StorageId, How>) -> Self {
@@ -8225,7 +8294,9 @@ impl BackupJobConfig {
         self
     }
 
-    ///Sets `tmpdir`.
+    /// Sets `tmpdir`, for [`POST /cluster/backup`](ClusterBackupPost),
+    /// [`PUT /cluster/backup/{id}`](ClusterBackupIdPut),
+    /// [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
     #[inline]
     #[must_use]
     pub fn tmpdir<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -8233,7 +8304,7 @@ impl BackupJobConfig {
         self
     }
 
-    ///Sets `type`.
+    /// Sets `type`.
     #[inline]
     #[must_use]
     pub fn type_<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -8241,7 +8312,9 @@ impl BackupJobConfig {
         self
     }
 
-    ///Sets `vmid`.
+    /// Sets `vmid`, for [`POST /cluster/backup`](ClusterBackupPost),
+    /// [`PUT /cluster/backup/{id}`](ClusterBackupIdPut),
+    /// [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
     #[inline]
     #[must_use]
     pub fn vmid<How>(mut self, value: impl IntoItemsSetting<u32, How>) -> Self {
@@ -8249,7 +8322,9 @@ impl BackupJobConfig {
         self
     }
 
-    ///Sets `zstd`.
+    /// Sets `zstd`, for [`POST /cluster/backup`](ClusterBackupPost),
+    /// [`PUT /cluster/backup/{id}`](ClusterBackupIdPut),
+    /// [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
     #[inline]
     #[must_use]
     pub fn zstd<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -8753,6 +8828,9 @@ impl Default for ClusterConfigTotemInterface {
 /// The answer to `GET /cluster/jobs/realm-sync/{id}`, which reads a realm sync job.
 ///
 /// Given by [`GET /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPath::get).
+///
+/// Accepted as `settings` by [`POST /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPost),
+/// [`PUT /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPut).
 #[non_exhaustive]
 pub struct ClusterJobsRealmSync {
     /// Free text about the job. At most 512 characters.
@@ -8788,7 +8866,8 @@ impl ClusterJobsRealmSync {
         <Self as Object>::empty()
     }
 
-    ///Sets `comment`.
+    /// Sets `comment`, for [`POST /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPost),
+    /// [`PUT /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPut).
     #[inline]
     #[must_use]
     pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -8796,7 +8875,8 @@ impl ClusterJobsRealmSync {
         self
     }
 
-    ///Sets `enable-new`.
+    /// Sets `enable-new`, for [`POST /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPost),
+    /// [`PUT /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPut).
     #[inline]
     #[must_use]
     pub fn enable_new<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -8804,7 +8884,8 @@ impl ClusterJobsRealmSync {
         self
     }
 
-    ///Sets `enabled`.
+    /// Sets `enabled`, for [`POST /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPost),
+    /// [`PUT /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPut).
     #[inline]
     #[must_use]
     pub fn enabled<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -8812,7 +8893,7 @@ impl ClusterJobsRealmSync {
         self
     }
 
-    ///Sets `id`.
+    /// Sets `id`.
     #[inline]
     #[must_use]
     pub fn id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -8820,7 +8901,7 @@ impl ClusterJobsRealmSync {
         self
     }
 
-    ///Sets `realm`.
+    /// Sets `realm`, for [`POST /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPost).
     #[inline]
     #[must_use]
     pub fn realm<How>(mut self, value: impl IntoSetting<Realm, How>) -> Self {
@@ -8828,7 +8909,9 @@ impl ClusterJobsRealmSync {
         self
     }
 
-    ///Sets `remove-vanished`.
+    /// Sets `remove-vanished`, for
+    /// [`POST /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPost),
+    /// [`PUT /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPut).
     #[inline]
     #[must_use]
     pub fn remove_vanished<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -8836,7 +8919,8 @@ impl ClusterJobsRealmSync {
         self
     }
 
-    ///Sets `schedule`.
+    /// Sets `schedule`, for [`POST /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPost),
+    /// [`PUT /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPut).
     #[inline]
     #[must_use]
     pub fn schedule<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -8844,7 +8928,8 @@ impl ClusterJobsRealmSync {
         self
     }
 
-    ///Sets `scope`.
+    /// Sets `scope`, for [`POST /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPost),
+    /// [`PUT /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPut).
     #[inline]
     #[must_use]
     pub fn scope<How>(
@@ -8855,7 +8940,7 @@ impl ClusterJobsRealmSync {
         self
     }
 
-    ///Sets `type`.
+    /// Sets `type`.
     #[inline]
     #[must_use]
     pub fn type_<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -8904,6 +8989,8 @@ impl Default for ClusterJobsRealmSync {
 /// authentication realms.
 ///
 /// Given by [`GET /cluster/jobs/realm-sync`](ClusterJobsRealmSyncPath::get).
+///
+/// Accepted as `settings` by [`PUT /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPut).
 #[non_exhaustive]
 pub struct ClusterJobsRealmSyncItem {
     /// Free text about the job.
@@ -8947,7 +9034,7 @@ impl ClusterJobsRealmSyncItem {
         new
     }
 
-    ///Sets `comment`.
+    /// Sets `comment`, for [`PUT /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPut).
     #[inline]
     #[must_use]
     pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -8955,7 +9042,7 @@ impl ClusterJobsRealmSyncItem {
         self
     }
 
-    ///Sets `enable-new`.
+    /// Sets `enable-new`, for [`PUT /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPut).
     #[inline]
     #[must_use]
     pub fn enable_new<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -8963,7 +9050,7 @@ impl ClusterJobsRealmSyncItem {
         self
     }
 
-    ///Sets `enabled`.
+    /// Sets `enabled`, for [`PUT /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPut).
     #[inline]
     #[must_use]
     pub fn enabled<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -8971,7 +9058,7 @@ impl ClusterJobsRealmSyncItem {
         self
     }
 
-    ///Sets `id`.
+    /// Sets `id`.
     #[inline]
     #[must_use]
     pub fn id<How>(mut self, value: impl IntoValue<String, How>) -> Self {
@@ -8979,7 +9066,7 @@ impl ClusterJobsRealmSyncItem {
         self
     }
 
-    ///Sets `last-run`.
+    /// Sets `last-run`.
     #[inline]
     #[must_use]
     pub fn last_run<How>(mut self, value: impl IntoSetting<Timestamp, How>) -> Self {
@@ -8987,7 +9074,7 @@ impl ClusterJobsRealmSyncItem {
         self
     }
 
-    ///Sets `next-run`.
+    /// Sets `next-run`.
     #[inline]
     #[must_use]
     pub fn next_run<How>(mut self, value: impl IntoSetting<Timestamp, How>) -> Self {
@@ -8995,7 +9082,7 @@ impl ClusterJobsRealmSyncItem {
         self
     }
 
-    ///Sets `realm`.
+    /// Sets `realm`.
     #[inline]
     #[must_use]
     pub fn realm<How>(mut self, value: impl IntoSetting<Realm, How>) -> Self {
@@ -9003,7 +9090,8 @@ impl ClusterJobsRealmSyncItem {
         self
     }
 
-    ///Sets `remove-vanished`.
+    /// Sets `remove-vanished`, for
+    /// [`PUT /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPut).
     #[inline]
     #[must_use]
     pub fn remove_vanished<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -9011,7 +9099,7 @@ impl ClusterJobsRealmSyncItem {
         self
     }
 
-    ///Sets `schedule`.
+    /// Sets `schedule`, for [`PUT /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPut).
     #[inline]
     #[must_use]
     pub fn schedule<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -9019,7 +9107,7 @@ impl ClusterJobsRealmSyncItem {
         self
     }
 
-    ///Sets `scope`.
+    /// Sets `scope`, for [`PUT /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPut).
     #[inline]
     #[must_use]
     pub fn scope<How>(
@@ -9030,7 +9118,7 @@ impl ClusterJobsRealmSyncItem {
         self
     }
 
-    ///Sets `type`.
+    /// Sets `type`.
     #[inline]
     #[must_use]
     pub fn type_<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -9184,6 +9272,9 @@ object!(ClusterMappingCheck {
 /// The answer to `GET /cluster/mapping/dir/{id}`, which reads a directory mapping.
 ///
 /// Given by [`GET /cluster/mapping/dir/{id}`](ClusterMappingDirIdPath::get).
+///
+/// Accepted as `settings` by [`POST /cluster/mapping/dir`](ClusterMappingDirPost),
+/// [`PUT /cluster/mapping/dir/{id}`](ClusterMappingDirIdPut).
 #[non_exhaustive]
 pub struct ClusterMappingDir {
     /// Free text about the directory.
@@ -9208,7 +9299,8 @@ impl ClusterMappingDir {
         <Self as Object>::empty()
     }
 
-    ///Sets `description`.
+    /// Sets `description`, for [`POST /cluster/mapping/dir`](ClusterMappingDirPost),
+    /// [`PUT /cluster/mapping/dir/{id}`](ClusterMappingDirIdPut).
     #[inline]
     #[must_use]
     pub fn description<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -9216,7 +9308,7 @@ impl ClusterMappingDir {
         self
     }
 
-    ///Sets `digest`.
+    /// Sets `digest`.
     #[inline]
     #[must_use]
     pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -9224,7 +9316,7 @@ impl ClusterMappingDir {
         self
     }
 
-    ///Sets `id`.
+    /// Sets `id`, for [`POST /cluster/mapping/dir`](ClusterMappingDirPost).
     #[inline]
     #[must_use]
     pub fn id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -9232,7 +9324,8 @@ impl ClusterMappingDir {
         self
     }
 
-    ///Sets `map`.
+    /// Sets `map`, for [`POST /cluster/mapping/dir`](ClusterMappingDirPost),
+    /// [`PUT /cluster/mapping/dir/{id}`](ClusterMappingDirIdPut).
     #[inline]
     #[must_use]
     pub fn map<How: Several>(
@@ -9243,7 +9336,7 @@ impl ClusterMappingDir {
         self
     }
 
-    ///Sets `type`.
+    /// Sets `type`.
     #[inline]
     #[must_use]
     pub fn type_<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -9283,6 +9376,9 @@ impl Default for ClusterMappingDir {
 /// One element of the answer to `GET /cluster/mapping/dir`, which lists the directory mappings.
 ///
 /// Given by [`GET /cluster/mapping/dir`](ClusterMappingDirGet).
+///
+/// Accepted as `settings` by [`POST /cluster/mapping/dir`](ClusterMappingDirPost),
+/// [`PUT /cluster/mapping/dir/{id}`](ClusterMappingDirIdPut).
 #[non_exhaustive]
 pub struct ClusterMappingDirItem {
     /// Problems found with `check-node`.
@@ -9311,7 +9407,7 @@ impl ClusterMappingDirItem {
         <Self as Object>::empty()
     }
 
-    ///Sets `checks`.
+    /// Sets `checks`.
     #[inline]
     #[must_use]
     pub fn checks<How: Several>(
@@ -9322,7 +9418,8 @@ impl ClusterMappingDirItem {
         self
     }
 
-    ///Sets `description`.
+    /// Sets `description`, for [`POST /cluster/mapping/dir`](ClusterMappingDirPost),
+    /// [`PUT /cluster/mapping/dir/{id}`](ClusterMappingDirIdPut).
     #[inline]
     #[must_use]
     pub fn description<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -9330,7 +9427,7 @@ impl ClusterMappingDirItem {
         self
     }
 
-    ///Sets `digest`.
+    /// Sets `digest`.
     #[inline]
     #[must_use]
     pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -9338,7 +9435,7 @@ impl ClusterMappingDirItem {
         self
     }
 
-    ///Sets `id`.
+    /// Sets `id`, for [`POST /cluster/mapping/dir`](ClusterMappingDirPost).
     #[inline]
     #[must_use]
     pub fn id<How>(mut self, value: impl IntoValue<String, How>) -> Self {
@@ -9346,7 +9443,8 @@ impl ClusterMappingDirItem {
         self
     }
 
-    ///Sets `map`.
+    /// Sets `map`, for [`POST /cluster/mapping/dir`](ClusterMappingDirPost),
+    /// [`PUT /cluster/mapping/dir/{id}`](ClusterMappingDirIdPut).
     #[inline]
     #[must_use]
     pub fn map<How: Several>(mut self, value: impl IntoItems<DirMapping, How>) -> Self {
@@ -9354,7 +9452,7 @@ impl ClusterMappingDirItem {
         self
     }
 
-    ///Sets `type`.
+    /// Sets `type`.
     #[inline]
     #[must_use]
     pub fn type_<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -9386,6 +9484,9 @@ object!(ClusterMappingDirItem {
 /// The answer to `GET /cluster/mapping/pci/{id}`, which reads a PCI device mapping.
 ///
 /// Given by [`GET /cluster/mapping/pci/{id}`](ClusterMappingPciIdPath::get).
+///
+/// Accepted as `settings` by [`POST /cluster/mapping/pci`](ClusterMappingPciPost),
+/// [`PUT /cluster/mapping/pci/{id}`](ClusterMappingPciIdPut).
 #[non_exhaustive]
 pub struct ClusterMappingPci {
     /// Free text about the device.
@@ -9415,7 +9516,8 @@ impl ClusterMappingPci {
         <Self as Object>::empty()
     }
 
-    ///Sets `description`.
+    /// Sets `description`, for [`POST /cluster/mapping/pci`](ClusterMappingPciPost),
+    /// [`PUT /cluster/mapping/pci/{id}`](ClusterMappingPciIdPut).
     #[inline]
     #[must_use]
     pub fn description<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -9423,7 +9525,7 @@ impl ClusterMappingPci {
         self
     }
 
-    ///Sets `digest`.
+    /// Sets `digest`.
     #[inline]
     #[must_use]
     pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -9431,7 +9533,7 @@ impl ClusterMappingPci {
         self
     }
 
-    ///Sets `id`.
+    /// Sets `id`, for [`POST /cluster/mapping/pci`](ClusterMappingPciPost).
     #[inline]
     #[must_use]
     pub fn id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -9439,7 +9541,8 @@ impl ClusterMappingPci {
         self
     }
 
-    ///Sets `live-migration-capable`.
+    /// Sets `live-migration-capable`, for [`POST /cluster/mapping/pci`](ClusterMappingPciPost),
+    /// [`PUT /cluster/mapping/pci/{id}`](ClusterMappingPciIdPut).
     #[inline]
     #[must_use]
     pub fn live_migration_capable<How>(
@@ -9455,7 +9558,8 @@ impl ClusterMappingPci {
         self
     }
 
-    ///Sets `map`.
+    /// Sets `map`, for [`POST /cluster/mapping/pci`](ClusterMappingPciPost),
+    /// [`PUT /cluster/mapping/pci/{id}`](ClusterMappingPciIdPut).
     #[inline]
     #[must_use]
     pub fn map<How: Several>(
@@ -9466,7 +9570,8 @@ impl ClusterMappingPci {
         self
     }
 
-    ///Sets `mdev`.
+    /// Sets `mdev`, for [`POST /cluster/mapping/pci`](ClusterMappingPciPost),
+    /// [`PUT /cluster/mapping/pci/{id}`](ClusterMappingPciIdPut).
     #[inline]
     #[must_use]
     pub fn mdev<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -9474,7 +9579,7 @@ impl ClusterMappingPci {
         self
     }
 
-    ///Sets `type`.
+    /// Sets `type`.
     #[inline]
     #[must_use]
     pub fn type_<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -9520,6 +9625,9 @@ impl Default for ClusterMappingPci {
 /// One element of the answer to `GET /cluster/mapping/pci`, which lists the PCI device mappings.
 ///
 /// Given by [`GET /cluster/mapping/pci`](ClusterMappingPciGet).
+///
+/// Accepted as `settings` by [`POST /cluster/mapping/pci`](ClusterMappingPciPost),
+/// [`PUT /cluster/mapping/pci/{id}`](ClusterMappingPciIdPut).
 #[non_exhaustive]
 pub struct ClusterMappingPciItem {
     /// Problems found with `check-node`.
@@ -9553,7 +9661,7 @@ impl ClusterMappingPciItem {
         <Self as Object>::empty()
     }
 
-    ///Sets `checks`.
+    /// Sets `checks`.
     #[inline]
     #[must_use]
     pub fn checks<How: Several>(
@@ -9564,7 +9672,8 @@ impl ClusterMappingPciItem {
         self
     }
 
-    ///Sets `description`.
+    /// Sets `description`, for [`POST /cluster/mapping/pci`](ClusterMappingPciPost),
+    /// [`PUT /cluster/mapping/pci/{id}`](ClusterMappingPciIdPut).
     #[inline]
     #[must_use]
     pub fn description<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -9572,7 +9681,7 @@ impl ClusterMappingPciItem {
         self
     }
 
-    ///Sets `digest`.
+    /// Sets `digest`.
     #[inline]
     #[must_use]
     pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -9580,7 +9689,7 @@ impl ClusterMappingPciItem {
         self
     }
 
-    ///Sets `id`.
+    /// Sets `id`, for [`POST /cluster/mapping/pci`](ClusterMappingPciPost).
     #[inline]
     #[must_use]
     pub fn id<How>(mut self, value: impl IntoValue<String, How>) -> Self {
@@ -9588,7 +9697,8 @@ impl ClusterMappingPciItem {
         self
     }
 
-    ///Sets `live-migration-capable`.
+    /// Sets `live-migration-capable`, for [`POST /cluster/mapping/pci`](ClusterMappingPciPost),
+    /// [`PUT /cluster/mapping/pci/{id}`](ClusterMappingPciIdPut).
     #[inline]
     #[must_use]
     pub fn live_migration_capable<How>(
@@ -9604,7 +9714,8 @@ impl ClusterMappingPciItem {
         self
     }
 
-    ///Sets `map`.
+    /// Sets `map`, for [`POST /cluster/mapping/pci`](ClusterMappingPciPost),
+    /// [`PUT /cluster/mapping/pci/{id}`](ClusterMappingPciIdPut).
     #[inline]
     #[must_use]
     pub fn map<How: Several>(mut self, value: impl IntoItems<PciMapping, How>) -> Self {
@@ -9612,7 +9723,8 @@ impl ClusterMappingPciItem {
         self
     }
 
-    ///Sets `mdev`.
+    /// Sets `mdev`, for [`POST /cluster/mapping/pci`](ClusterMappingPciPost),
+    /// [`PUT /cluster/mapping/pci/{id}`](ClusterMappingPciIdPut).
     #[inline]
     #[must_use]
     pub fn mdev<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -9620,7 +9732,7 @@ impl ClusterMappingPciItem {
         self
     }
 
-    ///Sets `type`.
+    /// Sets `type`.
     #[inline]
     #[must_use]
     pub fn type_<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -9678,6 +9790,9 @@ open_enum_impls!(ClusterMappingSeverity {
 /// The answer to `GET /cluster/mapping/usb/{id}`, which reads a USB device mapping.
 ///
 /// Given by [`GET /cluster/mapping/usb/{id}`](ClusterMappingUsbIdPath::get).
+///
+/// Accepted as `settings` by [`POST /cluster/mapping/usb`](ClusterMappingUsbPost),
+/// [`PUT /cluster/mapping/usb/{id}`](ClusterMappingUsbIdPut).
 #[non_exhaustive]
 pub struct ClusterMappingUsb {
     /// Free text about the device.
@@ -9702,7 +9817,8 @@ impl ClusterMappingUsb {
         <Self as Object>::empty()
     }
 
-    ///Sets `description`.
+    /// Sets `description`, for [`POST /cluster/mapping/usb`](ClusterMappingUsbPost),
+    /// [`PUT /cluster/mapping/usb/{id}`](ClusterMappingUsbIdPut).
     #[inline]
     #[must_use]
     pub fn description<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -9710,7 +9826,7 @@ impl ClusterMappingUsb {
         self
     }
 
-    ///Sets `digest`.
+    /// Sets `digest`.
     #[inline]
     #[must_use]
     pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -9718,7 +9834,7 @@ impl ClusterMappingUsb {
         self
     }
 
-    ///Sets `id`.
+    /// Sets `id`, for [`POST /cluster/mapping/usb`](ClusterMappingUsbPost).
     #[inline]
     #[must_use]
     pub fn id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -9726,7 +9842,8 @@ impl ClusterMappingUsb {
         self
     }
 
-    ///Sets `map`.
+    /// Sets `map`, for [`POST /cluster/mapping/usb`](ClusterMappingUsbPost),
+    /// [`PUT /cluster/mapping/usb/{id}`](ClusterMappingUsbIdPut).
     #[inline]
     #[must_use]
     pub fn map<How: Several>(
@@ -9737,7 +9854,7 @@ impl ClusterMappingUsb {
         self
     }
 
-    ///Sets `type`.
+    /// Sets `type`.
     #[inline]
     #[must_use]
     pub fn type_<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -9811,6 +9928,9 @@ impl Default for ClusterMappingUsbErrorItem {
 /// One element of the answer to `GET /cluster/mapping/usb`, which lists the USB device mappings.
 ///
 /// Given by [`GET /cluster/mapping/usb`](ClusterMappingUsbGet).
+///
+/// Accepted as `settings` by [`POST /cluster/mapping/usb`](ClusterMappingUsbPost),
+/// [`PUT /cluster/mapping/usb/{id}`](ClusterMappingUsbIdPut).
 #[non_exhaustive]
 pub struct ClusterMappingUsbItem {
     /// Free text about the device.
@@ -9841,7 +9961,8 @@ impl ClusterMappingUsbItem {
         <Self as Object>::empty()
     }
 
-    ///Sets `description`.
+    /// Sets `description`, for [`POST /cluster/mapping/usb`](ClusterMappingUsbPost),
+    /// [`PUT /cluster/mapping/usb/{id}`](ClusterMappingUsbIdPut).
     #[inline]
     #[must_use]
     pub fn description<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -9849,7 +9970,7 @@ impl ClusterMappingUsbItem {
         self
     }
 
-    ///Sets `digest`.
+    /// Sets `digest`.
     #[inline]
     #[must_use]
     pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -9857,7 +9978,7 @@ impl ClusterMappingUsbItem {
         self
     }
 
-    ///Sets `error`.
+    /// Sets `error`.
     #[inline]
     #[must_use]
     pub fn error<How: Several>(
@@ -9868,7 +9989,7 @@ impl ClusterMappingUsbItem {
         self
     }
 
-    ///Sets `errors`.
+    /// Sets `errors`.
     #[inline]
     #[must_use]
     pub fn errors<How: Several>(
@@ -9879,7 +10000,7 @@ impl ClusterMappingUsbItem {
         self
     }
 
-    ///Sets `id`.
+    /// Sets `id`, for [`POST /cluster/mapping/usb`](ClusterMappingUsbPost).
     #[inline]
     #[must_use]
     pub fn id<How>(mut self, value: impl IntoValue<String, How>) -> Self {
@@ -9887,7 +10008,8 @@ impl ClusterMappingUsbItem {
         self
     }
 
-    ///Sets `map`.
+    /// Sets `map`, for [`POST /cluster/mapping/usb`](ClusterMappingUsbPost),
+    /// [`PUT /cluster/mapping/usb/{id}`](ClusterMappingUsbIdPut).
     #[inline]
     #[must_use]
     pub fn map<How: Several>(mut self, value: impl IntoItems<UsbMapping, How>) -> Self {
@@ -9895,7 +10017,7 @@ impl ClusterMappingUsbItem {
         self
     }
 
-    ///Sets `type`.
+    /// Sets `type`.
     #[inline]
     #[must_use]
     pub fn type_<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -10016,6 +10138,9 @@ open_enum_impls!(ClusterMetricsExportType {
 /// server.
 ///
 /// Given by [`GET /cluster/metrics/server/{id}`](ClusterMetricsServerIdPath::get).
+///
+/// Accepted as `settings` by [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost),
+/// [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut).
 #[non_exhaustive]
 pub struct ClusterMetricsServer {
     /// InfluxDB: path put before the API path, for servers behind a reverse proxy.
@@ -10092,7 +10217,9 @@ impl ClusterMetricsServer {
         <Self as Object>::empty()
     }
 
-    ///Sets `api-path-prefix`.
+    /// Sets `api-path-prefix`, for
+    /// [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost),
+    /// [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut).
     #[inline]
     #[must_use]
     pub fn api_path_prefix<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -10100,7 +10227,8 @@ impl ClusterMetricsServer {
         self
     }
 
-    ///Sets `bucket`.
+    /// Sets `bucket`, for [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost),
+    /// [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut).
     #[inline]
     #[must_use]
     pub fn bucket<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -10108,7 +10236,7 @@ impl ClusterMetricsServer {
         self
     }
 
-    ///Sets `digest`.
+    /// Sets `digest`.
     #[inline]
     #[must_use]
     pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -10116,7 +10244,8 @@ impl ClusterMetricsServer {
         self
     }
 
-    ///Sets `disable`.
+    /// Sets `disable`, for [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost),
+    /// [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut).
     #[inline]
     #[must_use]
     pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -10124,7 +10253,7 @@ impl ClusterMetricsServer {
         self
     }
 
-    ///Sets `id`.
+    /// Sets `id`.
     #[inline]
     #[must_use]
     pub fn id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -10132,7 +10261,8 @@ impl ClusterMetricsServer {
         self
     }
 
-    ///Sets `influxdbproto`.
+    /// Sets `influxdbproto`, for [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost),
+    /// [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut).
     #[inline]
     #[must_use]
     pub fn influxdbproto<How>(
@@ -10143,7 +10273,8 @@ impl ClusterMetricsServer {
         self
     }
 
-    ///Sets `max-body-size`.
+    /// Sets `max-body-size`, for [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost),
+    /// [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut).
     #[inline]
     #[must_use]
     pub fn max_body_size<How>(mut self, value: impl IntoSetting<u64, How>) -> Self {
@@ -10151,7 +10282,8 @@ impl ClusterMetricsServer {
         self
     }
 
-    ///Sets `mtu`.
+    /// Sets `mtu`, for [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost),
+    /// [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut).
     #[inline]
     #[must_use]
     pub fn mtu<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -10159,7 +10291,8 @@ impl ClusterMetricsServer {
         self
     }
 
-    ///Sets `organization`.
+    /// Sets `organization`, for [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost),
+    /// [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut).
     #[inline]
     #[must_use]
     pub fn organization<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -10167,7 +10300,9 @@ impl ClusterMetricsServer {
         self
     }
 
-    ///Sets `otel-compression`.
+    /// Sets `otel-compression`, for
+    /// [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost),
+    /// [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut).
     #[inline]
     #[must_use]
     pub fn otel_compression<How>(
@@ -10178,7 +10313,8 @@ impl ClusterMetricsServer {
         self
     }
 
-    ///Sets `otel-headers`.
+    /// Sets `otel-headers`, for [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost),
+    /// [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut).
     #[inline]
     #[must_use]
     pub fn otel_headers<How>(mut self, value: impl IntoSetting<Secret, How>) -> Self {
@@ -10186,7 +10322,9 @@ impl ClusterMetricsServer {
         self
     }
 
-    ///Sets `otel-max-body-size`.
+    /// Sets `otel-max-body-size`, for
+    /// [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost),
+    /// [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut).
     #[inline]
     #[must_use]
     pub fn otel_max_body_size<How>(mut self, value: impl IntoSetting<u64, How>) -> Self {
@@ -10199,7 +10337,8 @@ impl ClusterMetricsServer {
         self
     }
 
-    ///Sets `otel-path`.
+    /// Sets `otel-path`, for [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost),
+    /// [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut).
     #[inline]
     #[must_use]
     pub fn otel_path<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -10207,7 +10346,8 @@ impl ClusterMetricsServer {
         self
     }
 
-    ///Sets `otel-protocol`.
+    /// Sets `otel-protocol`, for [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost),
+    /// [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut).
     #[inline]
     #[must_use]
     pub fn otel_protocol<How>(
@@ -10218,7 +10358,9 @@ impl ClusterMetricsServer {
         self
     }
 
-    ///Sets `otel-resource-attributes`.
+    /// Sets `otel-resource-attributes`, for
+    /// [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost),
+    /// [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut).
     #[inline]
     #[must_use]
     pub fn otel_resource_attributes<How>(
@@ -10234,7 +10376,8 @@ impl ClusterMetricsServer {
         self
     }
 
-    ///Sets `otel-timeout`.
+    /// Sets `otel-timeout`, for [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost),
+    /// [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut).
     #[inline]
     #[must_use]
     pub fn otel_timeout<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -10242,7 +10385,9 @@ impl ClusterMetricsServer {
         self
     }
 
-    ///Sets `otel-verify-ssl`.
+    /// Sets `otel-verify-ssl`, for
+    /// [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost),
+    /// [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut).
     #[inline]
     #[must_use]
     pub fn otel_verify_ssl<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -10250,7 +10395,8 @@ impl ClusterMetricsServer {
         self
     }
 
-    ///Sets `path`.
+    /// Sets `path`, for [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost),
+    /// [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut).
     #[inline]
     #[must_use]
     pub fn path<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -10258,7 +10404,8 @@ impl ClusterMetricsServer {
         self
     }
 
-    ///Sets `port`.
+    /// Sets `port`, for [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost),
+    /// [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut).
     #[inline]
     #[must_use]
     pub fn port<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -10266,7 +10413,8 @@ impl ClusterMetricsServer {
         self
     }
 
-    ///Sets `proto`.
+    /// Sets `proto`, for [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost),
+    /// [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut).
     #[inline]
     #[must_use]
     pub fn proto<How>(
@@ -10277,7 +10425,8 @@ impl ClusterMetricsServer {
         self
     }
 
-    ///Sets `server`.
+    /// Sets `server`, for [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost),
+    /// [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut).
     #[inline]
     #[must_use]
     pub fn server<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -10285,7 +10434,8 @@ impl ClusterMetricsServer {
         self
     }
 
-    ///Sets `timeout`.
+    /// Sets `timeout`, for [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost),
+    /// [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut).
     #[inline]
     #[must_use]
     pub fn timeout<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -10293,7 +10443,8 @@ impl ClusterMetricsServer {
         self
     }
 
-    ///Sets `token`.
+    /// Sets `token`, for [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost),
+    /// [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut).
     #[inline]
     #[must_use]
     pub fn token<How>(mut self, value: impl IntoSetting<Secret, How>) -> Self {
@@ -10301,7 +10452,7 @@ impl ClusterMetricsServer {
         self
     }
 
-    ///Sets `type`.
+    /// Sets `type`, for [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost).
     #[inline]
     #[must_use]
     pub fn type_<How>(
@@ -10312,7 +10463,9 @@ impl ClusterMetricsServer {
         self
     }
 
-    ///Sets `verify-certificate`.
+    /// Sets `verify-certificate`, for
+    /// [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost),
+    /// [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut).
     #[inline]
     #[must_use]
     pub fn verify_certificate<How>(
@@ -10407,6 +10560,8 @@ open_enum_impls!(ClusterMetricsServerInfluxdbproto {
 /// servers that receive data.
 ///
 /// Given by [`GET /cluster/metrics/server`](ClusterMetricsServerPath::get).
+///
+/// Accepted as `settings` by [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut).
 #[non_exhaustive]
 pub struct ClusterMetricsServerItem {
     /// Whether sending to this server is switched off.
@@ -10433,7 +10588,7 @@ impl ClusterMetricsServerItem {
         <Self as Object>::empty()
     }
 
-    ///Sets `disable`.
+    /// Sets `disable`, for [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut).
     #[inline]
     #[must_use]
     pub fn disable<How>(mut self, value: impl IntoValue<bool, How>) -> Self {
@@ -10441,7 +10596,7 @@ impl ClusterMetricsServerItem {
         self
     }
 
-    ///Sets `id`.
+    /// Sets `id`.
     #[inline]
     #[must_use]
     pub fn id<How>(mut self, value: impl IntoValue<String, How>) -> Self {
@@ -10449,7 +10604,7 @@ impl ClusterMetricsServerItem {
         self
     }
 
-    ///Sets `port`.
+    /// Sets `port`, for [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut).
     #[inline]
     #[must_use]
     pub fn port<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -10457,7 +10612,7 @@ impl ClusterMetricsServerItem {
         self
     }
 
-    ///Sets `server`.
+    /// Sets `server`, for [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut).
     #[inline]
     #[must_use]
     pub fn server<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -10465,7 +10620,7 @@ impl ClusterMetricsServerItem {
         self
     }
 
-    ///Sets `type`.
+    /// Sets `type`.
     #[inline]
     #[must_use]
     pub fn type_<How>(mut self, value: impl IntoValue<String, How>) -> Self {
@@ -10578,6 +10733,8 @@ open_enum_impls!(ClusterMetricsServerType {
 /// The answer to `GET /cluster/options`, which reads the datacenter options.
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
+///
+/// Accepted as `settings` by [`PUT /cluster/options`](ClusterOptionsPut).
 #[non_exhaustive]
 pub struct ClusterOptions {
     /// Tags the caller may use for guests.
@@ -10649,7 +10806,7 @@ impl ClusterOptions {
         <Self as Object>::empty()
     }
 
-    ///Sets `allowed-tags`.
+    /// Sets `allowed-tags`.
     #[inline]
     #[must_use]
     pub fn allowed_tags<How: Several>(
@@ -10660,7 +10817,7 @@ impl ClusterOptions {
         self
     }
 
-    ///Sets `bwlimit`.
+    /// Sets `bwlimit`, for [`PUT /cluster/options`](ClusterOptionsPut).
     #[inline]
     #[must_use]
     pub fn bwlimit<How>(
@@ -10671,7 +10828,7 @@ impl ClusterOptions {
         self
     }
 
-    ///Sets `consent-text`.
+    /// Sets `consent-text`, for [`PUT /cluster/options`](ClusterOptionsPut).
     #[inline]
     #[must_use]
     pub fn consent_text<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -10679,7 +10836,7 @@ impl ClusterOptions {
         self
     }
 
-    ///Sets `console`.
+    /// Sets `console`, for [`PUT /cluster/options`](ClusterOptionsPut).
     #[inline]
     #[must_use]
     pub fn console<How>(
@@ -10690,7 +10847,7 @@ impl ClusterOptions {
         self
     }
 
-    ///Sets `crs`.
+    /// Sets `crs`, for [`PUT /cluster/options`](ClusterOptionsPut).
     #[inline]
     #[must_use]
     pub fn crs<How>(mut self, value: impl IntoSetting<ResourceScheduling, How>) -> Self {
@@ -10698,7 +10855,7 @@ impl ClusterOptions {
         self
     }
 
-    ///Sets `description`.
+    /// Sets `description`, for [`PUT /cluster/options`](ClusterOptionsPut).
     #[inline]
     #[must_use]
     pub fn description<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -10706,7 +10863,7 @@ impl ClusterOptions {
         self
     }
 
-    ///Sets `email_from`.
+    /// Sets `email_from`, for [`PUT /cluster/options`](ClusterOptionsPut).
     #[inline]
     #[must_use]
     pub fn email_from<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -10714,7 +10871,7 @@ impl ClusterOptions {
         self
     }
 
-    ///Sets `fencing`.
+    /// Sets `fencing`, for [`PUT /cluster/options`](ClusterOptionsPut).
     #[inline]
     #[must_use]
     pub fn fencing<How>(mut self, value: impl IntoSetting<HaFencingMode, How>) -> Self {
@@ -10722,7 +10879,7 @@ impl ClusterOptions {
         self
     }
 
-    ///Sets `ha`.
+    /// Sets `ha`, for [`PUT /cluster/options`](ClusterOptionsPut).
     #[inline]
     #[must_use]
     pub fn ha<How>(mut self, value: impl IntoSetting<HaSettings, How>) -> Self {
@@ -10730,7 +10887,7 @@ impl ClusterOptions {
         self
     }
 
-    ///Sets `http_proxy`.
+    /// Sets `http_proxy`, for [`PUT /cluster/options`](ClusterOptionsPut).
     #[inline]
     #[must_use]
     pub fn http_proxy<How>(mut self, value: impl IntoSetting<Secret, How>) -> Self {
@@ -10738,7 +10895,7 @@ impl ClusterOptions {
         self
     }
 
-    ///Sets `keyboard`.
+    /// Sets `keyboard`, for [`PUT /cluster/options`](ClusterOptionsPut).
     #[inline]
     #[must_use]
     pub fn keyboard<How>(
@@ -10749,7 +10906,7 @@ impl ClusterOptions {
         self
     }
 
-    ///Sets `language`.
+    /// Sets `language`, for [`PUT /cluster/options`](ClusterOptionsPut).
     #[inline]
     #[must_use]
     pub fn language<How>(
@@ -10760,7 +10917,7 @@ impl ClusterOptions {
         self
     }
 
-    ///Sets `location`.
+    /// Sets `location`, for [`PUT /cluster/options`](ClusterOptionsPut).
     #[inline]
     #[must_use]
     pub fn location<How>(
@@ -10771,7 +10928,7 @@ impl ClusterOptions {
         self
     }
 
-    ///Sets `mac_prefix`.
+    /// Sets `mac_prefix`, for [`PUT /cluster/options`](ClusterOptionsPut).
     #[inline]
     #[must_use]
     pub fn mac_prefix<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -10779,7 +10936,7 @@ impl ClusterOptions {
         self
     }
 
-    ///Sets `max_workers`.
+    /// Sets `max_workers`, for [`PUT /cluster/options`](ClusterOptionsPut).
     #[inline]
     #[must_use]
     pub fn max_workers<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -10787,7 +10944,7 @@ impl ClusterOptions {
         self
     }
 
-    ///Sets `migration`.
+    /// Sets `migration`, for [`PUT /cluster/options`](ClusterOptionsPut).
     #[inline]
     #[must_use]
     pub fn migration<How>(
@@ -10798,7 +10955,7 @@ impl ClusterOptions {
         self
     }
 
-    ///Sets `migration_unsecure`.
+    /// Sets `migration_unsecure`, for [`PUT /cluster/options`](ClusterOptionsPut).
     #[inline]
     #[must_use]
     pub fn migration_unsecure<How>(
@@ -10814,7 +10971,7 @@ impl ClusterOptions {
         self
     }
 
-    ///Sets `next-id`.
+    /// Sets `next-id`, for [`PUT /cluster/options`](ClusterOptionsPut).
     #[inline]
     #[must_use]
     pub fn next_id<How>(mut self, value: impl IntoSetting<NextIdRange, How>) -> Self {
@@ -10822,7 +10979,7 @@ impl ClusterOptions {
         self
     }
 
-    ///Sets `notify`.
+    /// Sets `notify`, for [`PUT /cluster/options`](ClusterOptionsPut).
     #[inline]
     #[must_use]
     pub fn notify<How>(
@@ -10833,7 +10990,7 @@ impl ClusterOptions {
         self
     }
 
-    ///Sets `registered-tags`.
+    /// Sets `registered-tags`, for [`PUT /cluster/options`](ClusterOptionsPut).
     #[inline]
     #[must_use]
     pub fn registered_tags<How: Several>(
@@ -10849,7 +11006,7 @@ impl ClusterOptions {
         self
     }
 
-    ///Sets `replication`.
+    /// Sets `replication`, for [`PUT /cluster/options`](ClusterOptionsPut).
     #[inline]
     #[must_use]
     pub fn replication<How>(
@@ -10860,7 +11017,7 @@ impl ClusterOptions {
         self
     }
 
-    ///Sets `tag-style`.
+    /// Sets `tag-style`, for [`PUT /cluster/options`](ClusterOptionsPut).
     #[inline]
     #[must_use]
     pub fn tag_style<How>(mut self, value: impl IntoSetting<TagStyle, How>) -> Self {
@@ -10868,7 +11025,7 @@ impl ClusterOptions {
         self
     }
 
-    ///Sets `u2f`.
+    /// Sets `u2f`, for [`PUT /cluster/options`](ClusterOptionsPut).
     #[inline]
     #[must_use]
     pub fn u2f<How>(mut self, value: impl IntoSetting<U2fSettings, How>) -> Self {
@@ -10876,7 +11033,7 @@ impl ClusterOptions {
         self
     }
 
-    ///Sets `user-tag-access`.
+    /// Sets `user-tag-access`, for [`PUT /cluster/options`](ClusterOptionsPut).
     #[inline]
     #[must_use]
     pub fn user_tag_access<How>(
@@ -10887,7 +11044,7 @@ impl ClusterOptions {
         self
     }
 
-    ///Sets `webauthn`.
+    /// Sets `webauthn`, for [`PUT /cluster/options`](ClusterOptionsPut).
     #[inline]
     #[must_use]
     pub fn webauthn<How>(
@@ -11049,6 +11206,9 @@ open_enum_impls!(ClusterOptionsLanguage {
 /// The answer to `GET /cluster/replication/{id}`, which reads the settings of a replication job.
 ///
 /// Given by [`GET /cluster/replication/{id}`](ClusterReplicationIdPath::get).
+///
+/// Accepted as `settings` by [`POST /cluster/replication`](ClusterReplicationPost),
+/// [`PUT /cluster/replication/{id}`](ClusterReplicationIdPut).
 #[non_exhaustive]
 pub struct ClusterReplication {
     /// Free text about the job. At most 4096 characters.
@@ -11091,7 +11251,8 @@ impl ClusterReplication {
         <Self as Object>::empty()
     }
 
-    ///Sets `comment`.
+    /// Sets `comment`, for [`POST /cluster/replication`](ClusterReplicationPost),
+    /// [`PUT /cluster/replication/{id}`](ClusterReplicationIdPut).
     #[inline]
     #[must_use]
     pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -11099,7 +11260,7 @@ impl ClusterReplication {
         self
     }
 
-    ///Sets `digest`.
+    /// Sets `digest`.
     #[inline]
     #[must_use]
     pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -11107,7 +11268,8 @@ impl ClusterReplication {
         self
     }
 
-    ///Sets `disable`.
+    /// Sets `disable`, for [`POST /cluster/replication`](ClusterReplicationPost),
+    /// [`PUT /cluster/replication/{id}`](ClusterReplicationIdPut).
     #[inline]
     #[must_use]
     pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -11115,7 +11277,7 @@ impl ClusterReplication {
         self
     }
 
-    ///Sets `guest`.
+    /// Sets `guest`.
     #[inline]
     #[must_use]
     pub fn guest<How>(mut self, value: impl IntoValue<i64, How>) -> Self {
@@ -11123,7 +11285,7 @@ impl ClusterReplication {
         self
     }
 
-    ///Sets `id`.
+    /// Sets `id`, for [`POST /cluster/replication`](ClusterReplicationPost).
     #[inline]
     #[must_use]
     pub fn id<How>(mut self, value: impl IntoValue<String, How>) -> Self {
@@ -11131,7 +11293,7 @@ impl ClusterReplication {
         self
     }
 
-    ///Sets `jobnum`.
+    /// Sets `jobnum`.
     #[inline]
     #[must_use]
     pub fn jobnum<How>(mut self, value: impl IntoValue<i64, How>) -> Self {
@@ -11139,7 +11301,8 @@ impl ClusterReplication {
         self
     }
 
-    ///Sets `rate`.
+    /// Sets `rate`, for [`POST /cluster/replication`](ClusterReplicationPost),
+    /// [`PUT /cluster/replication/{id}`](ClusterReplicationIdPut).
     #[inline]
     #[must_use]
     pub fn rate<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
@@ -11147,7 +11310,8 @@ impl ClusterReplication {
         self
     }
 
-    ///Sets `remove_job`.
+    /// Sets `remove_job`, for [`POST /cluster/replication`](ClusterReplicationPost),
+    /// [`PUT /cluster/replication/{id}`](ClusterReplicationIdPut).
     #[inline]
     #[must_use]
     pub fn remove_job<How>(
@@ -11158,7 +11322,8 @@ impl ClusterReplication {
         self
     }
 
-    ///Sets `schedule`.
+    /// Sets `schedule`, for [`POST /cluster/replication`](ClusterReplicationPost),
+    /// [`PUT /cluster/replication/{id}`](ClusterReplicationIdPut).
     #[inline]
     #[must_use]
     pub fn schedule<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -11166,7 +11331,8 @@ impl ClusterReplication {
         self
     }
 
-    ///Sets `source`.
+    /// Sets `source`, for [`POST /cluster/replication`](ClusterReplicationPost),
+    /// [`PUT /cluster/replication/{id}`](ClusterReplicationIdPut).
     #[inline]
     #[must_use]
     pub fn source<How>(mut self, value: impl IntoSetting<NodeName, How>) -> Self {
@@ -11174,7 +11340,7 @@ impl ClusterReplication {
         self
     }
 
-    ///Sets `target`.
+    /// Sets `target`, for [`POST /cluster/replication`](ClusterReplicationPost).
     #[inline]
     #[must_use]
     pub fn target<How>(mut self, value: impl IntoValue<NodeName, How>) -> Self {
@@ -11182,7 +11348,7 @@ impl ClusterReplication {
         self
     }
 
-    ///Sets `type`.
+    /// Sets `type`, for [`POST /cluster/replication`](ClusterReplicationPost).
     #[inline]
     #[must_use]
     pub fn type_<How>(
@@ -11226,6 +11392,9 @@ object!(ClusterReplication {
 /// jobs the caller may see.
 ///
 /// Given by [`GET /cluster/replication`](ClusterReplicationPath::get).
+///
+/// Accepted as `settings` by [`POST /cluster/replication`](ClusterReplicationPost),
+/// [`PUT /cluster/replication/{id}`](ClusterReplicationIdPut).
 #[non_exhaustive]
 pub struct ClusterReplicationItem {
     /// Free text about the job. At most 4096 characters.
@@ -11265,7 +11434,8 @@ impl ClusterReplicationItem {
         <Self as Object>::empty()
     }
 
-    ///Sets `comment`.
+    /// Sets `comment`, for [`POST /cluster/replication`](ClusterReplicationPost),
+    /// [`PUT /cluster/replication/{id}`](ClusterReplicationIdPut).
     #[inline]
     #[must_use]
     pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -11273,7 +11443,8 @@ impl ClusterReplicationItem {
         self
     }
 
-    ///Sets `disable`.
+    /// Sets `disable`, for [`POST /cluster/replication`](ClusterReplicationPost),
+    /// [`PUT /cluster/replication/{id}`](ClusterReplicationIdPut).
     #[inline]
     #[must_use]
     pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -11281,7 +11452,7 @@ impl ClusterReplicationItem {
         self
     }
 
-    ///Sets `guest`.
+    /// Sets `guest`.
     #[inline]
     #[must_use]
     pub fn guest<How>(mut self, value: impl IntoValue<i64, How>) -> Self {
@@ -11289,7 +11460,7 @@ impl ClusterReplicationItem {
         self
     }
 
-    ///Sets `id`.
+    /// Sets `id`, for [`POST /cluster/replication`](ClusterReplicationPost).
     #[inline]
     #[must_use]
     pub fn id<How>(mut self, value: impl IntoValue<String, How>) -> Self {
@@ -11297,7 +11468,7 @@ impl ClusterReplicationItem {
         self
     }
 
-    ///Sets `jobnum`.
+    /// Sets `jobnum`.
     #[inline]
     #[must_use]
     pub fn jobnum<How>(mut self, value: impl IntoValue<i64, How>) -> Self {
@@ -11305,7 +11476,8 @@ impl ClusterReplicationItem {
         self
     }
 
-    ///Sets `rate`.
+    /// Sets `rate`, for [`POST /cluster/replication`](ClusterReplicationPost),
+    /// [`PUT /cluster/replication/{id}`](ClusterReplicationIdPut).
     #[inline]
     #[must_use]
     pub fn rate<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
@@ -11313,7 +11485,8 @@ impl ClusterReplicationItem {
         self
     }
 
-    ///Sets `remove_job`.
+    /// Sets `remove_job`, for [`POST /cluster/replication`](ClusterReplicationPost),
+    /// [`PUT /cluster/replication/{id}`](ClusterReplicationIdPut).
     #[inline]
     #[must_use]
     pub fn remove_job<How>(
@@ -11324,7 +11497,8 @@ impl ClusterReplicationItem {
         self
     }
 
-    ///Sets `schedule`.
+    /// Sets `schedule`, for [`POST /cluster/replication`](ClusterReplicationPost),
+    /// [`PUT /cluster/replication/{id}`](ClusterReplicationIdPut).
     #[inline]
     #[must_use]
     pub fn schedule<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -11332,7 +11506,8 @@ impl ClusterReplicationItem {
         self
     }
 
-    ///Sets `source`.
+    /// Sets `source`, for [`POST /cluster/replication`](ClusterReplicationPost),
+    /// [`PUT /cluster/replication/{id}`](ClusterReplicationIdPut).
     #[inline]
     #[must_use]
     pub fn source<How>(mut self, value: impl IntoSetting<NodeName, How>) -> Self {
@@ -11340,7 +11515,7 @@ impl ClusterReplicationItem {
         self
     }
 
-    ///Sets `target`.
+    /// Sets `target`, for [`POST /cluster/replication`](ClusterReplicationPost).
     #[inline]
     #[must_use]
     pub fn target<How>(mut self, value: impl IntoValue<NodeName, How>) -> Self {
@@ -11348,7 +11523,7 @@ impl ClusterReplicationItem {
         self
     }
 
-    ///Sets `type`.
+    /// Sets `type`, for [`POST /cluster/replication`](ClusterReplicationPost).
     #[inline]
     #[must_use]
     pub fn type_<How>(
@@ -12520,6 +12695,10 @@ property_string_impls!(PciMapping);
 ///
 /// Given by [`GET /cluster/qemu/custom-cpu-models`](ClusterQemuCustomCpuModelsPath::get),
 /// [`GET /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePath::get).
+///
+/// Accepted as `settings` by
+/// [`POST /cluster/qemu/custom-cpu-models`](ClusterQemuCustomCpuModelsPost),
+/// [`PUT /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePut).
 #[non_exhaustive]
 pub struct QemuCustomCpuModel {
     /// Name of the custom CPU model, as used in a virtual machine's `cpu` option. Default: `kvm64`.
@@ -12559,7 +12738,8 @@ impl QemuCustomCpuModel {
         <Self as Object>::empty()
     }
 
-    ///Sets `cputype`.
+    /// Sets `cputype`, for
+    /// [`POST /cluster/qemu/custom-cpu-models`](ClusterQemuCustomCpuModelsPost).
     #[inline]
     #[must_use]
     pub fn cputype<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -12567,7 +12747,7 @@ impl QemuCustomCpuModel {
         self
     }
 
-    ///Sets `digest`.
+    /// Sets `digest`.
     #[inline]
     #[must_use]
     pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -12575,7 +12755,8 @@ impl QemuCustomCpuModel {
         self
     }
 
-    ///Sets `flags`.
+    /// Sets `flags`, for [`POST /cluster/qemu/custom-cpu-models`](ClusterQemuCustomCpuModelsPost),
+    /// [`PUT /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePut).
     #[inline]
     #[must_use]
     pub fn flags<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -12583,7 +12764,9 @@ impl QemuCustomCpuModel {
         self
     }
 
-    ///Sets `guest-phys-bits`.
+    /// Sets `guest-phys-bits`, for
+    /// [`POST /cluster/qemu/custom-cpu-models`](ClusterQemuCustomCpuModelsPost),
+    /// [`PUT /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePut).
     #[inline]
     #[must_use]
     pub fn guest_phys_bits<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -12591,7 +12774,8 @@ impl QemuCustomCpuModel {
         self
     }
 
-    ///Sets `hidden`.
+    /// Sets `hidden`, for [`POST /cluster/qemu/custom-cpu-models`](ClusterQemuCustomCpuModelsPost),
+    /// [`PUT /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePut).
     #[inline]
     #[must_use]
     pub fn hidden<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -12599,7 +12783,9 @@ impl QemuCustomCpuModel {
         self
     }
 
-    ///Sets `hv-vendor-id`.
+    /// Sets `hv-vendor-id`, for
+    /// [`POST /cluster/qemu/custom-cpu-models`](ClusterQemuCustomCpuModelsPost),
+    /// [`PUT /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePut).
     #[inline]
     #[must_use]
     pub fn hv_vendor_id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -12607,7 +12793,8 @@ impl QemuCustomCpuModel {
         self
     }
 
-    ///Sets `level`.
+    /// Sets `level`, for [`POST /cluster/qemu/custom-cpu-models`](ClusterQemuCustomCpuModelsPost),
+    /// [`PUT /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePut).
     #[inline]
     #[must_use]
     pub fn level<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -12615,7 +12802,9 @@ impl QemuCustomCpuModel {
         self
     }
 
-    ///Sets `phys-bits`.
+    /// Sets `phys-bits`, for
+    /// [`POST /cluster/qemu/custom-cpu-models`](ClusterQemuCustomCpuModelsPost),
+    /// [`PUT /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePut).
     #[inline]
     #[must_use]
     pub fn phys_bits<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -12623,7 +12812,9 @@ impl QemuCustomCpuModel {
         self
     }
 
-    ///Sets `reported-model`.
+    /// Sets `reported-model`, for
+    /// [`POST /cluster/qemu/custom-cpu-models`](ClusterQemuCustomCpuModelsPost),
+    /// [`PUT /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePut).
     #[inline]
     #[must_use]
     pub fn reported_model<How>(

@@ -1665,6 +1665,9 @@ open_enum_impls!(AcmeDnsApi {
 ///
 /// Given by [`GET /cluster/acme/plugins`](ClusterAcmePluginsGet),
 /// [`GET /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPath::get).
+///
+/// Accepted as `settings` by [`POST /cluster/acme/plugins`](ClusterAcmePluginsPost),
+/// [`PUT /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPut).
 #[non_exhaustive]
 pub struct AcmePlugin {
     /// Name of the DNS provider interface.
@@ -1700,7 +1703,8 @@ impl AcmePlugin {
         <Self as Object>::empty()
     }
 
-    ///Sets `api`.
+    /// Sets `api`, for [`POST /cluster/acme/plugins`](ClusterAcmePluginsPost),
+    /// [`PUT /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPut).
     #[inline]
     #[must_use]
     pub fn api<How>(mut self, value: impl IntoSetting<AcmeDnsApi, How>) -> Self {
@@ -1708,7 +1712,8 @@ impl AcmePlugin {
         self
     }
 
-    ///Sets `data`.
+    /// Sets `data`, for [`POST /cluster/acme/plugins`](ClusterAcmePluginsPost),
+    /// [`PUT /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPut).
     #[inline]
     #[must_use]
     pub fn data<How>(mut self, value: impl IntoSetting<Secret, How>) -> Self {
@@ -1716,7 +1721,7 @@ impl AcmePlugin {
         self
     }
 
-    ///Sets `digest`.
+    /// Sets `digest`.
     #[inline]
     #[must_use]
     pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -1724,7 +1729,8 @@ impl AcmePlugin {
         self
     }
 
-    ///Sets `disable`.
+    /// Sets `disable`, for [`POST /cluster/acme/plugins`](ClusterAcmePluginsPost),
+    /// [`PUT /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPut).
     #[inline]
     #[must_use]
     pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -1732,7 +1738,8 @@ impl AcmePlugin {
         self
     }
 
-    ///Sets `nodes`.
+    /// Sets `nodes`, for [`POST /cluster/acme/plugins`](ClusterAcmePluginsPost),
+    /// [`PUT /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPut).
     #[inline]
     #[must_use]
     pub fn nodes<How>(mut self, value: impl IntoItemsSetting<NodeName, How>) -> Self {
@@ -1740,7 +1747,7 @@ impl AcmePlugin {
         self
     }
 
-    ///Sets `plugin`.
+    /// Sets `plugin`.
     #[inline]
     #[must_use]
     pub fn plugin<How>(mut self, value: impl IntoValue<String, How>) -> Self {
@@ -1748,7 +1755,7 @@ impl AcmePlugin {
         self
     }
 
-    ///Sets `type`.
+    /// Sets `type`, for [`POST /cluster/acme/plugins`](ClusterAcmePluginsPost).
     #[inline]
     #[must_use]
     pub fn type_<How>(mut self, value: impl IntoValue<AcmePluginType, How>) -> Self {
@@ -1756,7 +1763,8 @@ impl AcmePlugin {
         self
     }
 
-    ///Sets `validation-delay`.
+    /// Sets `validation-delay`, for [`POST /cluster/acme/plugins`](ClusterAcmePluginsPost),
+    /// [`PUT /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPut).
     #[inline]
     #[must_use]
     pub fn validation_delay<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -1892,6 +1900,8 @@ open_enum_impls!(AcmePluginType {
 /// The answer to `GET /cluster/acme/account/{name}`, which reads an ACME account.
 ///
 /// Given by [`GET /cluster/acme/account/{name}`](ClusterAcmeAccountNamePath::get).
+///
+/// Accepted as `settings` by [`POST /cluster/acme/account`](ClusterAcmeAccountPost).
 #[non_exhaustive]
 pub struct ClusterAcmeAccount {
     /// Account object as the CA returned it.
@@ -1914,7 +1924,7 @@ impl ClusterAcmeAccount {
         <Self as Object>::empty()
     }
 
-    ///Sets `account`.
+    /// Sets `account`.
     #[inline]
     #[must_use]
     pub fn account<How>(
@@ -1925,7 +1935,7 @@ impl ClusterAcmeAccount {
         self
     }
 
-    ///Sets `directory`.
+    /// Sets `directory`, for [`POST /cluster/acme/account`](ClusterAcmeAccountPost).
     #[inline]
     #[must_use]
     pub fn directory<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -1933,7 +1943,7 @@ impl ClusterAcmeAccount {
         self
     }
 
-    ///Sets `location`.
+    /// Sets `location`.
     #[inline]
     #[must_use]
     pub fn location<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -1941,7 +1951,7 @@ impl ClusterAcmeAccount {
         self
     }
 
-    ///Sets `tos`.
+    /// Sets `tos`.
     #[inline]
     #[must_use]
     pub fn tos<How>(mut self, value: impl IntoSetting<String, How>) -> Self {

@@ -2688,6 +2688,8 @@ object!(ClusterFirewallMacrosItem {
 /// The answer to `GET /cluster/firewall/options`, which reads the firewall options of the cluster.
 ///
 /// Given by [`GET /cluster/firewall/options`](ClusterFirewallOptionsPath::get).
+///
+/// Accepted as `settings` by [`PUT /cluster/firewall/options`](ClusterFirewallOptionsPut).
 #[non_exhaustive]
 pub struct ClusterFirewallOptions {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since.
@@ -2716,7 +2718,7 @@ impl ClusterFirewallOptions {
         <Self as Object>::empty()
     }
 
-    ///Sets `digest`.
+    /// Sets `digest`.
     #[inline]
     #[must_use]
     pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -2724,7 +2726,7 @@ impl ClusterFirewallOptions {
         self
     }
 
-    ///Sets `ebtables`.
+    /// Sets `ebtables`, for [`PUT /cluster/firewall/options`](ClusterFirewallOptionsPut).
     #[inline]
     #[must_use]
     pub fn ebtables<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -2732,7 +2734,7 @@ impl ClusterFirewallOptions {
         self
     }
 
-    ///Sets `enable`.
+    /// Sets `enable`, for [`PUT /cluster/firewall/options`](ClusterFirewallOptionsPut).
     #[inline]
     #[must_use]
     pub fn enable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -2740,7 +2742,7 @@ impl ClusterFirewallOptions {
         self
     }
 
-    ///Sets `log_ratelimit`.
+    /// Sets `log_ratelimit`, for [`PUT /cluster/firewall/options`](ClusterFirewallOptionsPut).
     #[inline]
     #[must_use]
     pub fn log_ratelimit<How>(
@@ -2751,7 +2753,7 @@ impl ClusterFirewallOptions {
         self
     }
 
-    ///Sets `policy_forward`.
+    /// Sets `policy_forward`, for [`PUT /cluster/firewall/options`](ClusterFirewallOptionsPut).
     #[inline]
     #[must_use]
     pub fn policy_forward<How>(
@@ -2762,7 +2764,7 @@ impl ClusterFirewallOptions {
         self
     }
 
-    ///Sets `policy_in`.
+    /// Sets `policy_in`, for [`PUT /cluster/firewall/options`](ClusterFirewallOptionsPut).
     #[inline]
     #[must_use]
     pub fn policy_in<How>(
@@ -2773,7 +2775,7 @@ impl ClusterFirewallOptions {
         self
     }
 
-    ///Sets `policy_out`.
+    /// Sets `policy_out`, for [`PUT /cluster/firewall/options`](ClusterFirewallOptionsPut).
     #[inline]
     #[must_use]
     pub fn policy_out<How>(

@@ -1830,6 +1830,9 @@ impl ClusterHaStatusManagerStatusPath {
 /// The answer to `GET /cluster/ha/resources/{sid}`, which reads the HA settings of a guest.
 ///
 /// Given by [`GET /cluster/ha/resources/{sid}`](ClusterHaResourcesSidPath::get).
+///
+/// Accepted as `settings` by [`POST /cluster/ha/resources`](ClusterHaResourcesPost),
+/// [`PUT /cluster/ha/resources/{sid}`](ClusterHaResourcesSidPut).
 #[non_exhaustive]
 pub struct ClusterHaResource {
     /// Whether automatic rebalancing may move the resource. Default: `true`. Since 9.2.
@@ -1869,7 +1872,8 @@ impl ClusterHaResource {
         <Self as Object>::empty()
     }
 
-    ///Sets `auto-rebalance`.
+    /// Sets `auto-rebalance`, for [`POST /cluster/ha/resources`](ClusterHaResourcesPost),
+    /// [`PUT /cluster/ha/resources/{sid}`](ClusterHaResourcesSidPut).
     #[inline]
     #[must_use]
     pub fn auto_rebalance<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -1877,7 +1881,8 @@ impl ClusterHaResource {
         self
     }
 
-    ///Sets `comment`.
+    /// Sets `comment`, for [`POST /cluster/ha/resources`](ClusterHaResourcesPost),
+    /// [`PUT /cluster/ha/resources/{sid}`](ClusterHaResourcesSidPut).
     #[inline]
     #[must_use]
     pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -1885,7 +1890,7 @@ impl ClusterHaResource {
         self
     }
 
-    ///Sets `digest`.
+    /// Sets `digest`.
     #[inline]
     #[must_use]
     pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -1893,7 +1898,8 @@ impl ClusterHaResource {
         self
     }
 
-    ///Sets `failback`.
+    /// Sets `failback`, for [`POST /cluster/ha/resources`](ClusterHaResourcesPost),
+    /// [`PUT /cluster/ha/resources/{sid}`](ClusterHaResourcesSidPut).
     #[inline]
     #[must_use]
     pub fn failback<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -1901,7 +1907,8 @@ impl ClusterHaResource {
         self
     }
 
-    ///Sets `group`.
+    /// Sets `group`, for [`POST /cluster/ha/resources`](ClusterHaResourcesPost),
+    /// [`PUT /cluster/ha/resources/{sid}`](ClusterHaResourcesSidPut).
     #[inline]
     #[must_use]
     pub fn group<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -1909,7 +1916,8 @@ impl ClusterHaResource {
         self
     }
 
-    ///Sets `max_relocate`.
+    /// Sets `max_relocate`, for [`POST /cluster/ha/resources`](ClusterHaResourcesPost),
+    /// [`PUT /cluster/ha/resources/{sid}`](ClusterHaResourcesSidPut).
     #[inline]
     #[must_use]
     pub fn max_relocate<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -1917,7 +1925,8 @@ impl ClusterHaResource {
         self
     }
 
-    ///Sets `max_restart`.
+    /// Sets `max_restart`, for [`POST /cluster/ha/resources`](ClusterHaResourcesPost),
+    /// [`PUT /cluster/ha/resources/{sid}`](ClusterHaResourcesSidPut).
     #[inline]
     #[must_use]
     pub fn max_restart<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -1925,7 +1934,7 @@ impl ClusterHaResource {
         self
     }
 
-    ///Sets `sid`.
+    /// Sets `sid`, for [`POST /cluster/ha/resources`](ClusterHaResourcesPost).
     #[inline]
     #[must_use]
     pub fn sid<How>(mut self, value: impl IntoValue<String, How>) -> Self {
@@ -1933,7 +1942,8 @@ impl ClusterHaResource {
         self
     }
 
-    ///Sets `state`.
+    /// Sets `state`, for [`POST /cluster/ha/resources`](ClusterHaResourcesPost),
+    /// [`PUT /cluster/ha/resources/{sid}`](ClusterHaResourcesSidPut).
     #[inline]
     #[must_use]
     pub fn state<How>(
@@ -1944,7 +1954,7 @@ impl ClusterHaResource {
         self
     }
 
-    ///Sets `type`.
+    /// Sets `type`, for [`POST /cluster/ha/resources`](ClusterHaResourcesPost).
     #[inline]
     #[must_use]
     pub fn type_<How>(
@@ -1989,6 +1999,9 @@ object!(ClusterHaResource {
 /// control.
 ///
 /// Given by [`GET /cluster/ha/resources`](ClusterHaResourcesGet).
+///
+/// Accepted as `settings` by [`POST /cluster/ha/resources`](ClusterHaResourcesPost),
+/// [`PUT /cluster/ha/resources/{sid}`](ClusterHaResourcesSidPut).
 #[non_exhaustive]
 pub struct ClusterHaResourcesItem {
     /// Whether automatic rebalancing may move the resource. Default: `true`.
@@ -2028,7 +2041,8 @@ impl ClusterHaResourcesItem {
         new
     }
 
-    ///Sets `auto-rebalance`.
+    /// Sets `auto-rebalance`, for [`POST /cluster/ha/resources`](ClusterHaResourcesPost),
+    /// [`PUT /cluster/ha/resources/{sid}`](ClusterHaResourcesSidPut).
     #[inline]
     #[must_use]
     pub fn auto_rebalance<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -2036,7 +2050,8 @@ impl ClusterHaResourcesItem {
         self
     }
 
-    ///Sets `comment`.
+    /// Sets `comment`, for [`POST /cluster/ha/resources`](ClusterHaResourcesPost),
+    /// [`PUT /cluster/ha/resources/{sid}`](ClusterHaResourcesSidPut).
     #[inline]
     #[must_use]
     pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -2044,7 +2059,7 @@ impl ClusterHaResourcesItem {
         self
     }
 
-    ///Sets `digest`.
+    /// Sets `digest`.
     #[inline]
     #[must_use]
     pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -2052,7 +2067,8 @@ impl ClusterHaResourcesItem {
         self
     }
 
-    ///Sets `failback`.
+    /// Sets `failback`, for [`POST /cluster/ha/resources`](ClusterHaResourcesPost),
+    /// [`PUT /cluster/ha/resources/{sid}`](ClusterHaResourcesSidPut).
     #[inline]
     #[must_use]
     pub fn failback<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -2060,7 +2076,8 @@ impl ClusterHaResourcesItem {
         self
     }
 
-    ///Sets `group`.
+    /// Sets `group`, for [`POST /cluster/ha/resources`](ClusterHaResourcesPost),
+    /// [`PUT /cluster/ha/resources/{sid}`](ClusterHaResourcesSidPut).
     #[inline]
     #[must_use]
     pub fn group<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -2068,7 +2085,8 @@ impl ClusterHaResourcesItem {
         self
     }
 
-    ///Sets `max_relocate`.
+    /// Sets `max_relocate`, for [`POST /cluster/ha/resources`](ClusterHaResourcesPost),
+    /// [`PUT /cluster/ha/resources/{sid}`](ClusterHaResourcesSidPut).
     #[inline]
     #[must_use]
     pub fn max_relocate<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -2076,7 +2094,8 @@ impl ClusterHaResourcesItem {
         self
     }
 
-    ///Sets `max_restart`.
+    /// Sets `max_restart`, for [`POST /cluster/ha/resources`](ClusterHaResourcesPost),
+    /// [`PUT /cluster/ha/resources/{sid}`](ClusterHaResourcesSidPut).
     #[inline]
     #[must_use]
     pub fn max_restart<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -2084,7 +2103,7 @@ impl ClusterHaResourcesItem {
         self
     }
 
-    ///Sets `sid`.
+    /// Sets `sid`, for [`POST /cluster/ha/resources`](ClusterHaResourcesPost).
     #[inline]
     #[must_use]
     pub fn sid<How>(mut self, value: impl IntoValue<String, How>) -> Self {
@@ -2092,7 +2111,8 @@ impl ClusterHaResourcesItem {
         self
     }
 
-    ///Sets `state`.
+    /// Sets `state`, for [`POST /cluster/ha/resources`](ClusterHaResourcesPost),
+    /// [`PUT /cluster/ha/resources/{sid}`](ClusterHaResourcesSidPut).
     #[inline]
     #[must_use]
     pub fn state<How>(
@@ -2103,7 +2123,7 @@ impl ClusterHaResourcesItem {
         self
     }
 
-    ///Sets `type`.
+    /// Sets `type`, for [`POST /cluster/ha/resources`](ClusterHaResourcesPost).
     #[inline]
     #[must_use]
     pub fn type_<How>(
@@ -2471,6 +2491,9 @@ impl Default for HaDisarmState {
 ///
 /// Given by [`GET /cluster/ha/groups`](ClusterHaGroupsPath::get),
 /// [`GET /cluster/ha/groups/{group}`](ClusterHaGroupsGroupPath::get).
+///
+/// Accepted as `settings` by [`POST /cluster/ha/groups`](ClusterHaGroupsPost),
+/// [`PUT /cluster/ha/groups/{group}`](ClusterHaGroupsGroupPut).
 #[non_exhaustive]
 pub struct HaGroup {
     /// Free text about the group.
@@ -2501,7 +2524,8 @@ impl HaGroup {
         new
     }
 
-    ///Sets `comment`.
+    /// Sets `comment`, for [`POST /cluster/ha/groups`](ClusterHaGroupsPost),
+    /// [`PUT /cluster/ha/groups/{group}`](ClusterHaGroupsGroupPut).
     #[inline]
     #[must_use]
     pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -2509,7 +2533,7 @@ impl HaGroup {
         self
     }
 
-    ///Sets `digest`.
+    /// Sets `digest`.
     #[inline]
     #[must_use]
     pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -2517,7 +2541,7 @@ impl HaGroup {
         self
     }
 
-    ///Sets `group`.
+    /// Sets `group`, for [`POST /cluster/ha/groups`](ClusterHaGroupsPost).
     #[inline]
     #[must_use]
     pub fn group<How>(mut self, value: impl IntoValue<String, How>) -> Self {
@@ -2525,7 +2549,8 @@ impl HaGroup {
         self
     }
 
-    ///Sets `nodes`.
+    /// Sets `nodes`, for [`POST /cluster/ha/groups`](ClusterHaGroupsPost),
+    /// [`PUT /cluster/ha/groups/{group}`](ClusterHaGroupsGroupPut).
     #[inline]
     #[must_use]
     pub fn nodes<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
@@ -2533,7 +2558,8 @@ impl HaGroup {
         self
     }
 
-    ///Sets `nofailback`.
+    /// Sets `nofailback`, for [`POST /cluster/ha/groups`](ClusterHaGroupsPost),
+    /// [`PUT /cluster/ha/groups/{group}`](ClusterHaGroupsGroupPut).
     #[inline]
     #[must_use]
     pub fn nofailback<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -2541,7 +2567,8 @@ impl HaGroup {
         self
     }
 
-    ///Sets `restricted`.
+    /// Sets `restricted`, for [`POST /cluster/ha/groups`](ClusterHaGroupsPost),
+    /// [`PUT /cluster/ha/groups/{group}`](ClusterHaGroupsGroupPut).
     #[inline]
     #[must_use]
     pub fn restricted<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -2549,7 +2576,7 @@ impl HaGroup {
         self
     }
 
-    ///Sets `type`.
+    /// Sets `type`, for [`POST /cluster/ha/groups`](ClusterHaGroupsPost).
     #[inline]
     #[must_use]
     pub fn type_<How>(mut self, value: impl IntoSetting<HaGroupType, How>) -> Self {
@@ -2814,6 +2841,9 @@ open_enum_impls!(HaResourceMode {
 ///
 /// Given by [`GET /cluster/ha/rules`](ClusterHaRulesGet),
 /// [`GET /cluster/ha/rules/{rule}`](ClusterHaRulesRulePath::get).
+///
+/// Accepted as `settings` by [`POST /cluster/ha/rules`](ClusterHaRulesPost),
+/// [`PUT /cluster/ha/rules/{rule}`](ClusterHaRulesRulePut).
 #[non_exhaustive]
 pub struct HaRule {
     /// Whether the resources have to share a node (`positive`) or stay apart (`negative`).
@@ -2853,7 +2883,8 @@ impl HaRule {
         <Self as Object>::empty()
     }
 
-    ///Sets `affinity`.
+    /// Sets `affinity`, for [`POST /cluster/ha/rules`](ClusterHaRulesPost),
+    /// [`PUT /cluster/ha/rules/{rule}`](ClusterHaRulesRulePut).
     #[inline]
     #[must_use]
     pub fn affinity<How>(
@@ -2864,7 +2895,8 @@ impl HaRule {
         self
     }
 
-    ///Sets `comment`.
+    /// Sets `comment`, for [`POST /cluster/ha/rules`](ClusterHaRulesPost),
+    /// [`PUT /cluster/ha/rules/{rule}`](ClusterHaRulesRulePut).
     #[inline]
     #[must_use]
     pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -2872,7 +2904,7 @@ impl HaRule {
         self
     }
 
-    ///Sets `digest`.
+    /// Sets `digest`.
     #[inline]
     #[must_use]
     pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -2880,7 +2912,8 @@ impl HaRule {
         self
     }
 
-    ///Sets `disable`.
+    /// Sets `disable`, for [`POST /cluster/ha/rules`](ClusterHaRulesPost),
+    /// [`PUT /cluster/ha/rules/{rule}`](ClusterHaRulesRulePut).
     #[inline]
     #[must_use]
     pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -2888,7 +2921,7 @@ impl HaRule {
         self
     }
 
-    ///Sets `errors`.
+    /// Sets `errors`.
     #[inline]
     #[must_use]
     pub fn errors<How>(
@@ -2899,7 +2932,8 @@ impl HaRule {
         self
     }
 
-    ///Sets `nodes`.
+    /// Sets `nodes`, for [`POST /cluster/ha/rules`](ClusterHaRulesPost),
+    /// [`PUT /cluster/ha/rules/{rule}`](ClusterHaRulesRulePut).
     #[inline]
     #[must_use]
     pub fn nodes<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
@@ -2907,7 +2941,7 @@ impl HaRule {
         self
     }
 
-    ///Sets `order`.
+    /// Sets `order`.
     #[inline]
     #[must_use]
     pub fn order<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -2915,7 +2949,8 @@ impl HaRule {
         self
     }
 
-    ///Sets `resources`.
+    /// Sets `resources`, for [`POST /cluster/ha/rules`](ClusterHaRulesPost),
+    /// [`PUT /cluster/ha/rules/{rule}`](ClusterHaRulesRulePut).
     #[inline]
     #[must_use]
     pub fn resources<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
@@ -2923,7 +2958,7 @@ impl HaRule {
         self
     }
 
-    ///Sets `rule`.
+    /// Sets `rule`, for [`POST /cluster/ha/rules`](ClusterHaRulesPost).
     #[inline]
     #[must_use]
     pub fn rule<How>(mut self, value: impl IntoValue<String, How>) -> Self {
@@ -2931,7 +2966,8 @@ impl HaRule {
         self
     }
 
-    ///Sets `strict`.
+    /// Sets `strict`, for [`POST /cluster/ha/rules`](ClusterHaRulesPost),
+    /// [`PUT /cluster/ha/rules/{rule}`](ClusterHaRulesRulePut).
     #[inline]
     #[must_use]
     pub fn strict<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -2939,7 +2975,8 @@ impl HaRule {
         self
     }
 
-    ///Sets `type`.
+    /// Sets `type`, for [`POST /cluster/ha/rules`](ClusterHaRulesPost),
+    /// [`PUT /cluster/ha/rules/{rule}`](ClusterHaRulesRulePut).
     #[inline]
     #[must_use]
     pub fn type_<How>(mut self, value: impl IntoValue<HaRuleType, How>) -> Self {

@@ -2936,6 +2936,10 @@ impl ClusterNotificationsTargetsNameTestPath {
 ///
 /// Given by
 /// [`GET /cluster/notifications/matchers/{name}`](ClusterNotificationsMatchersNamePath::get).
+///
+/// Accepted as `settings` by
+/// [`POST /cluster/notifications/matchers`](ClusterNotificationsMatchersPost),
+/// [`PUT /cluster/notifications/matchers/{name}`](ClusterNotificationsMatchersNamePut).
 #[non_exhaustive]
 pub struct ClusterNotificationsMatcher {
     /// Free text about the matcher.
@@ -2979,7 +2983,9 @@ impl ClusterNotificationsMatcher {
         new
     }
 
-    ///Sets `comment`.
+    /// Sets `comment`, for
+    /// [`POST /cluster/notifications/matchers`](ClusterNotificationsMatchersPost),
+    /// [`PUT /cluster/notifications/matchers/{name}`](ClusterNotificationsMatchersNamePut).
     #[inline]
     #[must_use]
     pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -2987,7 +2993,7 @@ impl ClusterNotificationsMatcher {
         self
     }
 
-    ///Sets `digest`.
+    /// Sets `digest`.
     #[inline]
     #[must_use]
     pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -2995,7 +3001,9 @@ impl ClusterNotificationsMatcher {
         self
     }
 
-    ///Sets `disable`.
+    /// Sets `disable`, for
+    /// [`POST /cluster/notifications/matchers`](ClusterNotificationsMatchersPost),
+    /// [`PUT /cluster/notifications/matchers/{name}`](ClusterNotificationsMatchersNamePut).
     #[inline]
     #[must_use]
     pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -3003,7 +3011,9 @@ impl ClusterNotificationsMatcher {
         self
     }
 
-    ///Sets `invert-match`.
+    /// Sets `invert-match`, for
+    /// [`POST /cluster/notifications/matchers`](ClusterNotificationsMatchersPost),
+    /// [`PUT /cluster/notifications/matchers/{name}`](ClusterNotificationsMatchersNamePut).
     #[inline]
     #[must_use]
     pub fn invert_match<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -3011,7 +3021,9 @@ impl ClusterNotificationsMatcher {
         self
     }
 
-    ///Sets `match-calendar`.
+    /// Sets `match-calendar`, for
+    /// [`POST /cluster/notifications/matchers`](ClusterNotificationsMatchersPost),
+    /// [`PUT /cluster/notifications/matchers/{name}`](ClusterNotificationsMatchersNamePut).
     #[inline]
     #[must_use]
     pub fn match_calendar<How: Several>(
@@ -3027,7 +3039,9 @@ impl ClusterNotificationsMatcher {
         self
     }
 
-    ///Sets `match-field`.
+    /// Sets `match-field`, for
+    /// [`POST /cluster/notifications/matchers`](ClusterNotificationsMatchersPost),
+    /// [`PUT /cluster/notifications/matchers/{name}`](ClusterNotificationsMatchersNamePut).
     #[inline]
     #[must_use]
     pub fn match_field<How: Several>(
@@ -3038,7 +3052,9 @@ impl ClusterNotificationsMatcher {
         self
     }
 
-    ///Sets `match-severity`.
+    /// Sets `match-severity`, for
+    /// [`POST /cluster/notifications/matchers`](ClusterNotificationsMatchersPost),
+    /// [`PUT /cluster/notifications/matchers/{name}`](ClusterNotificationsMatchersNamePut).
     #[inline]
     #[must_use]
     pub fn match_severity<How: Several>(
@@ -3054,7 +3070,8 @@ impl ClusterNotificationsMatcher {
         self
     }
 
-    ///Sets `mode`.
+    /// Sets `mode`, for [`POST /cluster/notifications/matchers`](ClusterNotificationsMatchersPost),
+    /// [`PUT /cluster/notifications/matchers/{name}`](ClusterNotificationsMatchersNamePut).
     #[inline]
     #[must_use]
     pub fn mode<How>(
@@ -3065,7 +3082,7 @@ impl ClusterNotificationsMatcher {
         self
     }
 
-    ///Sets `name`.
+    /// Sets `name`, for [`POST /cluster/notifications/matchers`](ClusterNotificationsMatchersPost).
     #[inline]
     #[must_use]
     pub fn name<How>(mut self, value: impl IntoValue<String, How>) -> Self {
@@ -3073,7 +3090,7 @@ impl ClusterNotificationsMatcher {
         self
     }
 
-    ///Sets `origin`.
+    /// Sets `origin`.
     #[inline]
     #[must_use]
     pub fn origin<How>(
@@ -3084,7 +3101,9 @@ impl ClusterNotificationsMatcher {
         self
     }
 
-    ///Sets `target`.
+    /// Sets `target`, for
+    /// [`POST /cluster/notifications/matchers`](ClusterNotificationsMatchersPost),
+    /// [`PUT /cluster/notifications/matchers/{name}`](ClusterNotificationsMatchersNamePut).
     #[inline]
     #[must_use]
     pub fn target<How: Several>(
@@ -3130,6 +3149,10 @@ object!(ClusterNotificationsMatcher {
 /// One element of the answer to `GET /cluster/notifications/matchers`, which lists the matchers.
 ///
 /// Given by [`GET /cluster/notifications/matchers`](ClusterNotificationsMatchersPath::get).
+///
+/// Accepted as `settings` by
+/// [`POST /cluster/notifications/matchers`](ClusterNotificationsMatchersPost),
+/// [`PUT /cluster/notifications/matchers/{name}`](ClusterNotificationsMatchersNamePut).
 #[non_exhaustive]
 pub struct ClusterNotificationsMatchersItem {
     /// Free text about the matcher.
@@ -3170,7 +3193,9 @@ impl ClusterNotificationsMatchersItem {
         new
     }
 
-    ///Sets `comment`.
+    /// Sets `comment`, for
+    /// [`POST /cluster/notifications/matchers`](ClusterNotificationsMatchersPost),
+    /// [`PUT /cluster/notifications/matchers/{name}`](ClusterNotificationsMatchersNamePut).
     #[inline]
     #[must_use]
     pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -3178,7 +3203,9 @@ impl ClusterNotificationsMatchersItem {
         self
     }
 
-    ///Sets `disable`.
+    /// Sets `disable`, for
+    /// [`POST /cluster/notifications/matchers`](ClusterNotificationsMatchersPost),
+    /// [`PUT /cluster/notifications/matchers/{name}`](ClusterNotificationsMatchersNamePut).
     #[inline]
     #[must_use]
     pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -3186,7 +3213,9 @@ impl ClusterNotificationsMatchersItem {
         self
     }
 
-    ///Sets `invert-match`.
+    /// Sets `invert-match`, for
+    /// [`POST /cluster/notifications/matchers`](ClusterNotificationsMatchersPost),
+    /// [`PUT /cluster/notifications/matchers/{name}`](ClusterNotificationsMatchersNamePut).
     #[inline]
     #[must_use]
     pub fn invert_match<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -3194,7 +3223,9 @@ impl ClusterNotificationsMatchersItem {
         self
     }
 
-    ///Sets `match-calendar`.
+    /// Sets `match-calendar`, for
+    /// [`POST /cluster/notifications/matchers`](ClusterNotificationsMatchersPost),
+    /// [`PUT /cluster/notifications/matchers/{name}`](ClusterNotificationsMatchersNamePut).
     #[inline]
     #[must_use]
     pub fn match_calendar<How: Several>(
@@ -3210,7 +3241,9 @@ impl ClusterNotificationsMatchersItem {
         self
     }
 
-    ///Sets `match-field`.
+    /// Sets `match-field`, for
+    /// [`POST /cluster/notifications/matchers`](ClusterNotificationsMatchersPost),
+    /// [`PUT /cluster/notifications/matchers/{name}`](ClusterNotificationsMatchersNamePut).
     #[inline]
     #[must_use]
     pub fn match_field<How: Several>(
@@ -3221,7 +3254,9 @@ impl ClusterNotificationsMatchersItem {
         self
     }
 
-    ///Sets `match-severity`.
+    /// Sets `match-severity`, for
+    /// [`POST /cluster/notifications/matchers`](ClusterNotificationsMatchersPost),
+    /// [`PUT /cluster/notifications/matchers/{name}`](ClusterNotificationsMatchersNamePut).
     #[inline]
     #[must_use]
     pub fn match_severity<How: Several>(
@@ -3237,7 +3272,8 @@ impl ClusterNotificationsMatchersItem {
         self
     }
 
-    ///Sets `mode`.
+    /// Sets `mode`, for [`POST /cluster/notifications/matchers`](ClusterNotificationsMatchersPost),
+    /// [`PUT /cluster/notifications/matchers/{name}`](ClusterNotificationsMatchersNamePut).
     #[inline]
     #[must_use]
     pub fn mode<How>(
@@ -3248,7 +3284,7 @@ impl ClusterNotificationsMatchersItem {
         self
     }
 
-    ///Sets `name`.
+    /// Sets `name`, for [`POST /cluster/notifications/matchers`](ClusterNotificationsMatchersPost).
     #[inline]
     #[must_use]
     pub fn name<How>(mut self, value: impl IntoValue<String, How>) -> Self {
@@ -3256,7 +3292,7 @@ impl ClusterNotificationsMatchersItem {
         self
     }
 
-    ///Sets `origin`.
+    /// Sets `origin`.
     #[inline]
     #[must_use]
     pub fn origin<How>(
@@ -3267,7 +3303,9 @@ impl ClusterNotificationsMatchersItem {
         self
     }
 
-    ///Sets `target`.
+    /// Sets `target`, for
+    /// [`POST /cluster/notifications/matchers`](ClusterNotificationsMatchersPost),
+    /// [`PUT /cluster/notifications/matchers/{name}`](ClusterNotificationsMatchersNamePut).
     #[inline]
     #[must_use]
     pub fn target<How: Several>(
@@ -3425,6 +3463,10 @@ open_enum_impls!(ClusterNotificationsTargetsType {
 ///
 /// Given by
 /// [`GET /cluster/notifications/endpoints/gotify/{name}`](ClusterNotificationsEndpointsGotifyNamePath::get).
+///
+/// Accepted as `settings` by
+/// [`POST /cluster/notifications/endpoints/gotify`](ClusterNotificationsEndpointsGotifyPost),
+/// [`PUT /cluster/notifications/endpoints/gotify/{name}`](ClusterNotificationsEndpointsGotifyNamePut).
 #[non_exhaustive]
 pub struct NotificationGotify {
     /// Free text about the endpoint.
@@ -3454,7 +3496,9 @@ impl NotificationGotify {
         <Self as Object>::empty()
     }
 
-    ///Sets `comment`.
+    /// Sets `comment`, for
+    /// [`POST /cluster/notifications/endpoints/gotify`](ClusterNotificationsEndpointsGotifyPost),
+    /// [`PUT /cluster/notifications/endpoints/gotify/{name}`](ClusterNotificationsEndpointsGotifyNamePut).
     #[inline]
     #[must_use]
     pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -3462,7 +3506,7 @@ impl NotificationGotify {
         self
     }
 
-    ///Sets `digest`.
+    /// Sets `digest`.
     #[inline]
     #[must_use]
     pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -3470,7 +3514,9 @@ impl NotificationGotify {
         self
     }
 
-    ///Sets `disable`.
+    /// Sets `disable`, for
+    /// [`POST /cluster/notifications/endpoints/gotify`](ClusterNotificationsEndpointsGotifyPost),
+    /// [`PUT /cluster/notifications/endpoints/gotify/{name}`](ClusterNotificationsEndpointsGotifyNamePut).
     #[inline]
     #[must_use]
     pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -3478,7 +3524,8 @@ impl NotificationGotify {
         self
     }
 
-    ///Sets `name`.
+    /// Sets `name`, for
+    /// [`POST /cluster/notifications/endpoints/gotify`](ClusterNotificationsEndpointsGotifyPost).
     #[inline]
     #[must_use]
     pub fn name<How>(mut self, value: impl IntoValue<String, How>) -> Self {
@@ -3486,7 +3533,7 @@ impl NotificationGotify {
         self
     }
 
-    ///Sets `origin`.
+    /// Sets `origin`.
     #[inline]
     #[must_use]
     pub fn origin<How>(
@@ -3497,7 +3544,9 @@ impl NotificationGotify {
         self
     }
 
-    ///Sets `server`.
+    /// Sets `server`, for
+    /// [`POST /cluster/notifications/endpoints/gotify`](ClusterNotificationsEndpointsGotifyPost),
+    /// [`PUT /cluster/notifications/endpoints/gotify/{name}`](ClusterNotificationsEndpointsGotifyNamePut).
     #[inline]
     #[must_use]
     pub fn server<How>(mut self, value: impl IntoValue<String, How>) -> Self {
@@ -3531,6 +3580,10 @@ object!(NotificationGotify {
 ///
 /// Given by
 /// [`GET /cluster/notifications/endpoints/gotify`](ClusterNotificationsEndpointsGotifyPath::get).
+///
+/// Accepted as `settings` by
+/// [`POST /cluster/notifications/endpoints/gotify`](ClusterNotificationsEndpointsGotifyPost),
+/// [`PUT /cluster/notifications/endpoints/gotify/{name}`](ClusterNotificationsEndpointsGotifyNamePut).
 #[non_exhaustive]
 pub struct NotificationGotifyItem {
     /// Free text about the endpoint.
@@ -3557,7 +3610,9 @@ impl NotificationGotifyItem {
         <Self as Object>::empty()
     }
 
-    ///Sets `comment`.
+    /// Sets `comment`, for
+    /// [`POST /cluster/notifications/endpoints/gotify`](ClusterNotificationsEndpointsGotifyPost),
+    /// [`PUT /cluster/notifications/endpoints/gotify/{name}`](ClusterNotificationsEndpointsGotifyNamePut).
     #[inline]
     #[must_use]
     pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -3565,7 +3620,9 @@ impl NotificationGotifyItem {
         self
     }
 
-    ///Sets `disable`.
+    /// Sets `disable`, for
+    /// [`POST /cluster/notifications/endpoints/gotify`](ClusterNotificationsEndpointsGotifyPost),
+    /// [`PUT /cluster/notifications/endpoints/gotify/{name}`](ClusterNotificationsEndpointsGotifyNamePut).
     #[inline]
     #[must_use]
     pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -3573,7 +3630,8 @@ impl NotificationGotifyItem {
         self
     }
 
-    ///Sets `name`.
+    /// Sets `name`, for
+    /// [`POST /cluster/notifications/endpoints/gotify`](ClusterNotificationsEndpointsGotifyPost).
     #[inline]
     #[must_use]
     pub fn name<How>(mut self, value: impl IntoValue<String, How>) -> Self {
@@ -3581,7 +3639,7 @@ impl NotificationGotifyItem {
         self
     }
 
-    ///Sets `origin`.
+    /// Sets `origin`.
     #[inline]
     #[must_use]
     pub fn origin<How>(
@@ -3592,7 +3650,9 @@ impl NotificationGotifyItem {
         self
     }
 
-    ///Sets `server`.
+    /// Sets `server`, for
+    /// [`POST /cluster/notifications/endpoints/gotify`](ClusterNotificationsEndpointsGotifyPost),
+    /// [`PUT /cluster/notifications/endpoints/gotify/{name}`](ClusterNotificationsEndpointsGotifyNamePut).
     #[inline]
     #[must_use]
     pub fn server<How>(mut self, value: impl IntoValue<String, How>) -> Self {
@@ -3660,6 +3720,10 @@ object!(NotificationMatcherFieldValue {
 ///
 /// Given by
 /// [`GET /cluster/notifications/endpoints/sendmail/{name}`](ClusterNotificationsEndpointsSendmailNamePath::get).
+///
+/// Accepted as `settings` by
+/// [`POST /cluster/notifications/endpoints/sendmail`](ClusterNotificationsEndpointsSendmailPost),
+/// [`PUT /cluster/notifications/endpoints/sendmail/{name}`](ClusterNotificationsEndpointsSendmailNamePut).
 #[non_exhaustive]
 pub struct NotificationSendmail {
     /// Sender name in the `From` header.
@@ -3697,7 +3761,9 @@ impl NotificationSendmail {
         new
     }
 
-    ///Sets `author`.
+    /// Sets `author`, for
+    /// [`POST /cluster/notifications/endpoints/sendmail`](ClusterNotificationsEndpointsSendmailPost),
+    /// [`PUT /cluster/notifications/endpoints/sendmail/{name}`](ClusterNotificationsEndpointsSendmailNamePut).
     #[inline]
     #[must_use]
     pub fn author<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -3705,7 +3771,9 @@ impl NotificationSendmail {
         self
     }
 
-    ///Sets `comment`.
+    /// Sets `comment`, for
+    /// [`POST /cluster/notifications/endpoints/sendmail`](ClusterNotificationsEndpointsSendmailPost),
+    /// [`PUT /cluster/notifications/endpoints/sendmail/{name}`](ClusterNotificationsEndpointsSendmailNamePut).
     #[inline]
     #[must_use]
     pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -3713,7 +3781,7 @@ impl NotificationSendmail {
         self
     }
 
-    ///Sets `digest`.
+    /// Sets `digest`.
     #[inline]
     #[must_use]
     pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -3721,7 +3789,9 @@ impl NotificationSendmail {
         self
     }
 
-    ///Sets `disable`.
+    /// Sets `disable`, for
+    /// [`POST /cluster/notifications/endpoints/sendmail`](ClusterNotificationsEndpointsSendmailPost),
+    /// [`PUT /cluster/notifications/endpoints/sendmail/{name}`](ClusterNotificationsEndpointsSendmailNamePut).
     #[inline]
     #[must_use]
     pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -3729,7 +3799,9 @@ impl NotificationSendmail {
         self
     }
 
-    ///Sets `from-address`.
+    /// Sets `from-address`, for
+    /// [`POST /cluster/notifications/endpoints/sendmail`](ClusterNotificationsEndpointsSendmailPost),
+    /// [`PUT /cluster/notifications/endpoints/sendmail/{name}`](ClusterNotificationsEndpointsSendmailNamePut).
     #[inline]
     #[must_use]
     pub fn from_address<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -3737,7 +3809,9 @@ impl NotificationSendmail {
         self
     }
 
-    ///Sets `mailto`.
+    /// Sets `mailto`, for
+    /// [`POST /cluster/notifications/endpoints/sendmail`](ClusterNotificationsEndpointsSendmailPost),
+    /// [`PUT /cluster/notifications/endpoints/sendmail/{name}`](ClusterNotificationsEndpointsSendmailNamePut).
     #[inline]
     #[must_use]
     pub fn mailto<How: Several>(
@@ -3748,7 +3822,9 @@ impl NotificationSendmail {
         self
     }
 
-    ///Sets `mailto-user`.
+    /// Sets `mailto-user`, for
+    /// [`POST /cluster/notifications/endpoints/sendmail`](ClusterNotificationsEndpointsSendmailPost),
+    /// [`PUT /cluster/notifications/endpoints/sendmail/{name}`](ClusterNotificationsEndpointsSendmailNamePut).
     #[inline]
     #[must_use]
     pub fn mailto_user<How: Several>(
@@ -3759,7 +3835,8 @@ impl NotificationSendmail {
         self
     }
 
-    ///Sets `name`.
+    /// Sets `name`, for
+    /// [`POST /cluster/notifications/endpoints/sendmail`](ClusterNotificationsEndpointsSendmailPost).
     #[inline]
     #[must_use]
     pub fn name<How>(mut self, value: impl IntoValue<String, How>) -> Self {
@@ -3767,7 +3844,7 @@ impl NotificationSendmail {
         self
     }
 
-    ///Sets `origin`.
+    /// Sets `origin`.
     #[inline]
     #[must_use]
     pub fn origin<How>(
@@ -3813,6 +3890,10 @@ object!(NotificationSendmail {
 ///
 /// Given by
 /// [`GET /cluster/notifications/endpoints/sendmail`](ClusterNotificationsEndpointsSendmailPath::get).
+///
+/// Accepted as `settings` by
+/// [`POST /cluster/notifications/endpoints/sendmail`](ClusterNotificationsEndpointsSendmailPost),
+/// [`PUT /cluster/notifications/endpoints/sendmail/{name}`](ClusterNotificationsEndpointsSendmailNamePut).
 #[non_exhaustive]
 pub struct NotificationSendmailItem {
     /// Sender name in the `From` header.
@@ -3847,7 +3928,9 @@ impl NotificationSendmailItem {
         new
     }
 
-    ///Sets `author`.
+    /// Sets `author`, for
+    /// [`POST /cluster/notifications/endpoints/sendmail`](ClusterNotificationsEndpointsSendmailPost),
+    /// [`PUT /cluster/notifications/endpoints/sendmail/{name}`](ClusterNotificationsEndpointsSendmailNamePut).
     #[inline]
     #[must_use]
     pub fn author<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -3855,7 +3938,9 @@ impl NotificationSendmailItem {
         self
     }
 
-    ///Sets `comment`.
+    /// Sets `comment`, for
+    /// [`POST /cluster/notifications/endpoints/sendmail`](ClusterNotificationsEndpointsSendmailPost),
+    /// [`PUT /cluster/notifications/endpoints/sendmail/{name}`](ClusterNotificationsEndpointsSendmailNamePut).
     #[inline]
     #[must_use]
     pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -3863,7 +3948,9 @@ impl NotificationSendmailItem {
         self
     }
 
-    ///Sets `disable`.
+    /// Sets `disable`, for
+    /// [`POST /cluster/notifications/endpoints/sendmail`](ClusterNotificationsEndpointsSendmailPost),
+    /// [`PUT /cluster/notifications/endpoints/sendmail/{name}`](ClusterNotificationsEndpointsSendmailNamePut).
     #[inline]
     #[must_use]
     pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -3871,7 +3958,9 @@ impl NotificationSendmailItem {
         self
     }
 
-    ///Sets `from-address`.
+    /// Sets `from-address`, for
+    /// [`POST /cluster/notifications/endpoints/sendmail`](ClusterNotificationsEndpointsSendmailPost),
+    /// [`PUT /cluster/notifications/endpoints/sendmail/{name}`](ClusterNotificationsEndpointsSendmailNamePut).
     #[inline]
     #[must_use]
     pub fn from_address<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -3879,7 +3968,9 @@ impl NotificationSendmailItem {
         self
     }
 
-    ///Sets `mailto`.
+    /// Sets `mailto`, for
+    /// [`POST /cluster/notifications/endpoints/sendmail`](ClusterNotificationsEndpointsSendmailPost),
+    /// [`PUT /cluster/notifications/endpoints/sendmail/{name}`](ClusterNotificationsEndpointsSendmailNamePut).
     #[inline]
     #[must_use]
     pub fn mailto<How: Several>(
@@ -3890,7 +3981,9 @@ impl NotificationSendmailItem {
         self
     }
 
-    ///Sets `mailto-user`.
+    /// Sets `mailto-user`, for
+    /// [`POST /cluster/notifications/endpoints/sendmail`](ClusterNotificationsEndpointsSendmailPost),
+    /// [`PUT /cluster/notifications/endpoints/sendmail/{name}`](ClusterNotificationsEndpointsSendmailNamePut).
     #[inline]
     #[must_use]
     pub fn mailto_user<How: Several>(
@@ -3901,7 +3994,8 @@ impl NotificationSendmailItem {
         self
     }
 
-    ///Sets `name`.
+    /// Sets `name`, for
+    /// [`POST /cluster/notifications/endpoints/sendmail`](ClusterNotificationsEndpointsSendmailPost).
     #[inline]
     #[must_use]
     pub fn name<How>(mut self, value: impl IntoValue<String, How>) -> Self {
@@ -3909,7 +4003,7 @@ impl NotificationSendmailItem {
         self
     }
 
-    ///Sets `origin`.
+    /// Sets `origin`.
     #[inline]
     #[must_use]
     pub fn origin<How>(
@@ -3953,6 +4047,10 @@ object!(NotificationSendmailItem {
 ///
 /// Given by
 /// [`GET /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePath::get).
+///
+/// Accepted as `settings` by
+/// [`POST /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPost),
+/// [`PUT /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePut).
 #[non_exhaustive]
 pub struct NotificationSmtp {
     /// Sender name in the `From` header.
@@ -3998,7 +4096,9 @@ impl NotificationSmtp {
         <Self as Object>::empty()
     }
 
-    ///Sets `author`.
+    /// Sets `author`, for
+    /// [`POST /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPost),
+    /// [`PUT /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePut).
     #[inline]
     #[must_use]
     pub fn author<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -4006,7 +4106,9 @@ impl NotificationSmtp {
         self
     }
 
-    ///Sets `comment`.
+    /// Sets `comment`, for
+    /// [`POST /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPost),
+    /// [`PUT /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePut).
     #[inline]
     #[must_use]
     pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -4014,7 +4116,7 @@ impl NotificationSmtp {
         self
     }
 
-    ///Sets `digest`.
+    /// Sets `digest`.
     #[inline]
     #[must_use]
     pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -4022,7 +4124,9 @@ impl NotificationSmtp {
         self
     }
 
-    ///Sets `disable`.
+    /// Sets `disable`, for
+    /// [`POST /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPost),
+    /// [`PUT /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePut).
     #[inline]
     #[must_use]
     pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -4030,7 +4134,9 @@ impl NotificationSmtp {
         self
     }
 
-    ///Sets `from-address`.
+    /// Sets `from-address`, for
+    /// [`POST /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPost),
+    /// [`PUT /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePut).
     #[inline]
     #[must_use]
     pub fn from_address<How>(mut self, value: impl IntoValue<String, How>) -> Self {
@@ -4038,7 +4144,9 @@ impl NotificationSmtp {
         self
     }
 
-    ///Sets `mailto`.
+    /// Sets `mailto`, for
+    /// [`POST /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPost),
+    /// [`PUT /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePut).
     #[inline]
     #[must_use]
     pub fn mailto<How: Several>(
@@ -4049,7 +4157,9 @@ impl NotificationSmtp {
         self
     }
 
-    ///Sets `mailto-user`.
+    /// Sets `mailto-user`, for
+    /// [`POST /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPost),
+    /// [`PUT /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePut).
     #[inline]
     #[must_use]
     pub fn mailto_user<How: Several>(
@@ -4060,7 +4170,9 @@ impl NotificationSmtp {
         self
     }
 
-    ///Sets `mode`.
+    /// Sets `mode`, for
+    /// [`POST /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPost),
+    /// [`PUT /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePut).
     #[inline]
     #[must_use]
     pub fn mode<How>(
@@ -4071,7 +4183,8 @@ impl NotificationSmtp {
         self
     }
 
-    ///Sets `name`.
+    /// Sets `name`, for
+    /// [`POST /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPost).
     #[inline]
     #[must_use]
     pub fn name<How>(mut self, value: impl IntoValue<String, How>) -> Self {
@@ -4079,7 +4192,7 @@ impl NotificationSmtp {
         self
     }
 
-    ///Sets `origin`.
+    /// Sets `origin`.
     #[inline]
     #[must_use]
     pub fn origin<How>(
@@ -4090,7 +4203,9 @@ impl NotificationSmtp {
         self
     }
 
-    ///Sets `port`.
+    /// Sets `port`, for
+    /// [`POST /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPost),
+    /// [`PUT /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePut).
     #[inline]
     #[must_use]
     pub fn port<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -4098,7 +4213,9 @@ impl NotificationSmtp {
         self
     }
 
-    ///Sets `server`.
+    /// Sets `server`, for
+    /// [`POST /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPost),
+    /// [`PUT /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePut).
     #[inline]
     #[must_use]
     pub fn server<How>(mut self, value: impl IntoValue<String, How>) -> Self {
@@ -4106,7 +4223,9 @@ impl NotificationSmtp {
         self
     }
 
-    ///Sets `username`.
+    /// Sets `username`, for
+    /// [`POST /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPost),
+    /// [`PUT /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePut).
     #[inline]
     #[must_use]
     pub fn username<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -4151,6 +4270,10 @@ object!(NotificationSmtp {
 ///
 /// Given by
 /// [`GET /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPath::get).
+///
+/// Accepted as `settings` by
+/// [`POST /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPost),
+/// [`PUT /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePut).
 #[non_exhaustive]
 pub struct NotificationSmtpItem {
     /// Sender name in the `From` header.
@@ -4193,7 +4316,9 @@ impl NotificationSmtpItem {
         <Self as Object>::empty()
     }
 
-    ///Sets `author`.
+    /// Sets `author`, for
+    /// [`POST /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPost),
+    /// [`PUT /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePut).
     #[inline]
     #[must_use]
     pub fn author<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -4201,7 +4326,9 @@ impl NotificationSmtpItem {
         self
     }
 
-    ///Sets `comment`.
+    /// Sets `comment`, for
+    /// [`POST /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPost),
+    /// [`PUT /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePut).
     #[inline]
     #[must_use]
     pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -4209,7 +4336,9 @@ impl NotificationSmtpItem {
         self
     }
 
-    ///Sets `disable`.
+    /// Sets `disable`, for
+    /// [`POST /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPost),
+    /// [`PUT /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePut).
     #[inline]
     #[must_use]
     pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -4217,7 +4346,9 @@ impl NotificationSmtpItem {
         self
     }
 
-    ///Sets `from-address`.
+    /// Sets `from-address`, for
+    /// [`POST /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPost),
+    /// [`PUT /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePut).
     #[inline]
     #[must_use]
     pub fn from_address<How>(mut self, value: impl IntoValue<String, How>) -> Self {
@@ -4225,7 +4356,9 @@ impl NotificationSmtpItem {
         self
     }
 
-    ///Sets `mailto`.
+    /// Sets `mailto`, for
+    /// [`POST /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPost),
+    /// [`PUT /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePut).
     #[inline]
     #[must_use]
     pub fn mailto<How: Several>(
@@ -4236,7 +4369,9 @@ impl NotificationSmtpItem {
         self
     }
 
-    ///Sets `mailto-user`.
+    /// Sets `mailto-user`, for
+    /// [`POST /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPost),
+    /// [`PUT /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePut).
     #[inline]
     #[must_use]
     pub fn mailto_user<How: Several>(
@@ -4247,7 +4382,9 @@ impl NotificationSmtpItem {
         self
     }
 
-    ///Sets `mode`.
+    /// Sets `mode`, for
+    /// [`POST /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPost),
+    /// [`PUT /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePut).
     #[inline]
     #[must_use]
     pub fn mode<How>(
@@ -4258,7 +4395,8 @@ impl NotificationSmtpItem {
         self
     }
 
-    ///Sets `name`.
+    /// Sets `name`, for
+    /// [`POST /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPost).
     #[inline]
     #[must_use]
     pub fn name<How>(mut self, value: impl IntoValue<String, How>) -> Self {
@@ -4266,7 +4404,7 @@ impl NotificationSmtpItem {
         self
     }
 
-    ///Sets `origin`.
+    /// Sets `origin`.
     #[inline]
     #[must_use]
     pub fn origin<How>(
@@ -4277,7 +4415,9 @@ impl NotificationSmtpItem {
         self
     }
 
-    ///Sets `port`.
+    /// Sets `port`, for
+    /// [`POST /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPost),
+    /// [`PUT /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePut).
     #[inline]
     #[must_use]
     pub fn port<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -4285,7 +4425,9 @@ impl NotificationSmtpItem {
         self
     }
 
-    ///Sets `server`.
+    /// Sets `server`, for
+    /// [`POST /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPost),
+    /// [`PUT /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePut).
     #[inline]
     #[must_use]
     pub fn server<How>(mut self, value: impl IntoValue<String, How>) -> Self {
@@ -4293,7 +4435,9 @@ impl NotificationSmtpItem {
         self
     }
 
-    ///Sets `username`.
+    /// Sets `username`, for
+    /// [`POST /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPost),
+    /// [`PUT /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePut).
     #[inline]
     #[must_use]
     pub fn username<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -4361,6 +4505,10 @@ open_enum_impls!(NotificationSmtpMode {
 ///
 /// Given by
 /// [`GET /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePath::get).
+///
+/// Accepted as `settings` by
+/// [`POST /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPost),
+/// [`PUT /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePut).
 #[non_exhaustive]
 pub struct NotificationWebhook {
     /// Template of the request body, base64-encoded.
@@ -4398,7 +4546,9 @@ impl NotificationWebhook {
         <Self as Object>::empty()
     }
 
-    ///Sets `body`.
+    /// Sets `body`, for
+    /// [`POST /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPost),
+    /// [`PUT /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePut).
     #[inline]
     #[must_use]
     pub fn body<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -4406,7 +4556,9 @@ impl NotificationWebhook {
         self
     }
 
-    ///Sets `comment`.
+    /// Sets `comment`, for
+    /// [`POST /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPost),
+    /// [`PUT /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePut).
     #[inline]
     #[must_use]
     pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -4414,7 +4566,7 @@ impl NotificationWebhook {
         self
     }
 
-    ///Sets `digest`.
+    /// Sets `digest`.
     #[inline]
     #[must_use]
     pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -4422,7 +4574,9 @@ impl NotificationWebhook {
         self
     }
 
-    ///Sets `disable`.
+    /// Sets `disable`, for
+    /// [`POST /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPost),
+    /// [`PUT /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePut).
     #[inline]
     #[must_use]
     pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -4430,7 +4584,9 @@ impl NotificationWebhook {
         self
     }
 
-    ///Sets `header`.
+    /// Sets `header`, for
+    /// [`POST /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPost),
+    /// [`PUT /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePut).
     #[inline]
     #[must_use]
     pub fn header<How: Several>(
@@ -4441,7 +4597,9 @@ impl NotificationWebhook {
         self
     }
 
-    ///Sets `method`.
+    /// Sets `method`, for
+    /// [`POST /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPost),
+    /// [`PUT /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePut).
     #[inline]
     #[must_use]
     pub fn method<How>(
@@ -4452,7 +4610,8 @@ impl NotificationWebhook {
         self
     }
 
-    ///Sets `name`.
+    /// Sets `name`, for
+    /// [`POST /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPost).
     #[inline]
     #[must_use]
     pub fn name<How>(mut self, value: impl IntoValue<String, How>) -> Self {
@@ -4460,7 +4619,7 @@ impl NotificationWebhook {
         self
     }
 
-    ///Sets `origin`.
+    /// Sets `origin`.
     #[inline]
     #[must_use]
     pub fn origin<How>(
@@ -4471,7 +4630,9 @@ impl NotificationWebhook {
         self
     }
 
-    ///Sets `secret`.
+    /// Sets `secret`, for
+    /// [`POST /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPost),
+    /// [`PUT /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePut).
     #[inline]
     #[must_use]
     pub fn secret<How: Several>(
@@ -4482,7 +4643,9 @@ impl NotificationWebhook {
         self
     }
 
-    ///Sets `url`.
+    /// Sets `url`, for
+    /// [`POST /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPost),
+    /// [`PUT /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePut).
     #[inline]
     #[must_use]
     pub fn url<How>(mut self, value: impl IntoValue<Secret, How>) -> Self {
@@ -4524,6 +4687,10 @@ object!(NotificationWebhook {
 ///
 /// Given by
 /// [`GET /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPath::get).
+///
+/// Accepted as `settings` by
+/// [`POST /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPost),
+/// [`PUT /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePut).
 #[non_exhaustive]
 pub struct NotificationWebhookItem {
     /// Template of the request body, base64-encoded.
@@ -4558,7 +4725,9 @@ impl NotificationWebhookItem {
         <Self as Object>::empty()
     }
 
-    ///Sets `body`.
+    /// Sets `body`, for
+    /// [`POST /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPost),
+    /// [`PUT /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePut).
     #[inline]
     #[must_use]
     pub fn body<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -4566,7 +4735,9 @@ impl NotificationWebhookItem {
         self
     }
 
-    ///Sets `comment`.
+    /// Sets `comment`, for
+    /// [`POST /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPost),
+    /// [`PUT /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePut).
     #[inline]
     #[must_use]
     pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -4574,7 +4745,9 @@ impl NotificationWebhookItem {
         self
     }
 
-    ///Sets `disable`.
+    /// Sets `disable`, for
+    /// [`POST /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPost),
+    /// [`PUT /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePut).
     #[inline]
     #[must_use]
     pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -4582,7 +4755,9 @@ impl NotificationWebhookItem {
         self
     }
 
-    ///Sets `header`.
+    /// Sets `header`, for
+    /// [`POST /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPost),
+    /// [`PUT /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePut).
     #[inline]
     #[must_use]
     pub fn header<How: Several>(
@@ -4593,7 +4768,9 @@ impl NotificationWebhookItem {
         self
     }
 
-    ///Sets `method`.
+    /// Sets `method`, for
+    /// [`POST /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPost),
+    /// [`PUT /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePut).
     #[inline]
     #[must_use]
     pub fn method<How>(
@@ -4604,7 +4781,8 @@ impl NotificationWebhookItem {
         self
     }
 
-    ///Sets `name`.
+    /// Sets `name`, for
+    /// [`POST /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPost).
     #[inline]
     #[must_use]
     pub fn name<How>(mut self, value: impl IntoValue<String, How>) -> Self {
@@ -4612,7 +4790,7 @@ impl NotificationWebhookItem {
         self
     }
 
-    ///Sets `origin`.
+    /// Sets `origin`.
     #[inline]
     #[must_use]
     pub fn origin<How>(
@@ -4623,7 +4801,9 @@ impl NotificationWebhookItem {
         self
     }
 
-    ///Sets `secret`.
+    /// Sets `secret`, for
+    /// [`POST /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPost),
+    /// [`PUT /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePut).
     #[inline]
     #[must_use]
     pub fn secret<How: Several>(
@@ -4634,7 +4814,9 @@ impl NotificationWebhookItem {
         self
     }
 
-    ///Sets `url`.
+    /// Sets `url`, for
+    /// [`POST /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPost),
+    /// [`PUT /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePut).
     #[inline]
     #[must_use]
     pub fn url<How>(mut self, value: impl IntoValue<Secret, How>) -> Self {

@@ -8518,6 +8518,9 @@ object!(ClusterSdnFabricsAll {
 /// The answer to `GET /cluster/sdn/fabrics/fabric/{id}`, which reads the configuration of a fabric.
 ///
 /// Given by [`GET /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPath::get).
+///
+/// Accepted as `settings` by [`POST /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricPost),
+/// [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut).
 #[non_exhaustive]
 pub struct ClusterSdnFabricsFabric {
     /// Area as a number or in dotted form; OSPF.
@@ -8561,7 +8564,8 @@ impl ClusterSdnFabricsFabric {
         new
     }
 
-    ///Sets `area`.
+    /// Sets `area`, for [`POST /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricPost),
+    /// [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut).
     #[inline]
     #[must_use]
     pub fn area<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -8569,7 +8573,8 @@ impl ClusterSdnFabricsFabric {
         self
     }
 
-    ///Sets `csnp_interval`.
+    /// Sets `csnp_interval`, for [`POST /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricPost),
+    /// [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut).
     #[inline]
     #[must_use]
     pub fn csnp_interval<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -8577,7 +8582,7 @@ impl ClusterSdnFabricsFabric {
         self
     }
 
-    ///Sets `digest`.
+    /// Sets `digest`.
     #[inline]
     #[must_use]
     pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -8585,7 +8590,9 @@ impl ClusterSdnFabricsFabric {
         self
     }
 
-    ///Sets `hello_interval`.
+    /// Sets `hello_interval`, for
+    /// [`POST /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricPost),
+    /// [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut).
     #[inline]
     #[must_use]
     pub fn hello_interval<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -8593,7 +8600,7 @@ impl ClusterSdnFabricsFabric {
         self
     }
 
-    ///Sets `id`.
+    /// Sets `id`, for [`POST /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricPost).
     #[inline]
     #[must_use]
     pub fn id<How>(mut self, value: impl IntoValue<String, How>) -> Self {
@@ -8601,7 +8608,8 @@ impl ClusterSdnFabricsFabric {
         self
     }
 
-    ///Sets `ip6_prefix`.
+    /// Sets `ip6_prefix`, for [`POST /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricPost),
+    /// [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut).
     #[inline]
     #[must_use]
     pub fn ip6_prefix<How>(mut self, value: impl IntoSetting<Cidr, How>) -> Self {
@@ -8609,7 +8617,8 @@ impl ClusterSdnFabricsFabric {
         self
     }
 
-    ///Sets `ip_prefix`.
+    /// Sets `ip_prefix`, for [`POST /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricPost),
+    /// [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut).
     #[inline]
     #[must_use]
     pub fn ip_prefix<How>(mut self, value: impl IntoSetting<Cidr, How>) -> Self {
@@ -8617,7 +8626,8 @@ impl ClusterSdnFabricsFabric {
         self
     }
 
-    ///Sets `lock-token`.
+    /// Sets `lock-token`, for [`POST /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricPost),
+    /// [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut).
     #[inline]
     #[must_use]
     pub fn lock_token<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -8625,7 +8635,9 @@ impl ClusterSdnFabricsFabric {
         self
     }
 
-    ///Sets `persistent_keepalive`.
+    /// Sets `persistent_keepalive`, for
+    /// [`POST /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricPost),
+    /// [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut).
     #[inline]
     #[must_use]
     pub fn persistent_keepalive<How>(
@@ -8641,7 +8653,8 @@ impl ClusterSdnFabricsFabric {
         self
     }
 
-    ///Sets `protocol`.
+    /// Sets `protocol`, for [`POST /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricPost),
+    /// [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut).
     #[inline]
     #[must_use]
     pub fn protocol<How>(
@@ -8652,7 +8665,8 @@ impl ClusterSdnFabricsFabric {
         self
     }
 
-    ///Sets `redistribute`.
+    /// Sets `redistribute`, for [`POST /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricPost),
+    /// [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut).
     #[inline]
     #[must_use]
     pub fn redistribute<How: Several>(
@@ -8663,7 +8677,8 @@ impl ClusterSdnFabricsFabric {
         self
     }
 
-    ///Sets `route_filter`.
+    /// Sets `route_filter`, for [`POST /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricPost),
+    /// [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut).
     #[inline]
     #[must_use]
     pub fn route_filter<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -8708,6 +8723,9 @@ object!(ClusterSdnFabricsFabric {
 ///
 /// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet),
 /// [`GET /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricGet).
+///
+/// Accepted as `settings` by [`POST /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricPost),
+/// [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut).
 #[non_exhaustive]
 pub struct ClusterSdnFabricsFabricItem {
     /// Area as a number or in dotted form; OSPF.
@@ -8754,7 +8772,8 @@ impl ClusterSdnFabricsFabricItem {
         <Self as Object>::empty()
     }
 
-    ///Sets `area`.
+    /// Sets `area`, for [`POST /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricPost),
+    /// [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut).
     #[inline]
     #[must_use]
     pub fn area<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -8762,7 +8781,8 @@ impl ClusterSdnFabricsFabricItem {
         self
     }
 
-    ///Sets `csnp_interval`.
+    /// Sets `csnp_interval`, for [`POST /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricPost),
+    /// [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut).
     #[inline]
     #[must_use]
     pub fn csnp_interval<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -8770,7 +8790,7 @@ impl ClusterSdnFabricsFabricItem {
         self
     }
 
-    ///Sets `digest`.
+    /// Sets `digest`.
     #[inline]
     #[must_use]
     pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -8778,7 +8798,9 @@ impl ClusterSdnFabricsFabricItem {
         self
     }
 
-    ///Sets `hello_interval`.
+    /// Sets `hello_interval`, for
+    /// [`POST /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricPost),
+    /// [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut).
     #[inline]
     #[must_use]
     pub fn hello_interval<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -8786,7 +8808,7 @@ impl ClusterSdnFabricsFabricItem {
         self
     }
 
-    ///Sets `id`.
+    /// Sets `id`, for [`POST /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricPost).
     #[inline]
     #[must_use]
     pub fn id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -8794,7 +8816,8 @@ impl ClusterSdnFabricsFabricItem {
         self
     }
 
-    ///Sets `ip6_prefix`.
+    /// Sets `ip6_prefix`, for [`POST /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricPost),
+    /// [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut).
     #[inline]
     #[must_use]
     pub fn ip6_prefix<How>(mut self, value: impl IntoSetting<Cidr, How>) -> Self {
@@ -8802,7 +8825,8 @@ impl ClusterSdnFabricsFabricItem {
         self
     }
 
-    ///Sets `ip_prefix`.
+    /// Sets `ip_prefix`, for [`POST /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricPost),
+    /// [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut).
     #[inline]
     #[must_use]
     pub fn ip_prefix<How>(mut self, value: impl IntoSetting<Cidr, How>) -> Self {
@@ -8810,7 +8834,8 @@ impl ClusterSdnFabricsFabricItem {
         self
     }
 
-    ///Sets `lock-token`.
+    /// Sets `lock-token`, for [`POST /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricPost),
+    /// [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut).
     #[inline]
     #[must_use]
     pub fn lock_token<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -8818,7 +8843,7 @@ impl ClusterSdnFabricsFabricItem {
         self
     }
 
-    ///Sets `pending`.
+    /// Sets `pending`.
     #[inline]
     #[must_use]
     pub fn pending<How>(
@@ -8829,7 +8854,9 @@ impl ClusterSdnFabricsFabricItem {
         self
     }
 
-    ///Sets `persistent_keepalive`.
+    /// Sets `persistent_keepalive`, for
+    /// [`POST /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricPost),
+    /// [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut).
     #[inline]
     #[must_use]
     pub fn persistent_keepalive<How>(
@@ -8845,7 +8872,8 @@ impl ClusterSdnFabricsFabricItem {
         self
     }
 
-    ///Sets `protocol`.
+    /// Sets `protocol`, for [`POST /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricPost),
+    /// [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut).
     #[inline]
     #[must_use]
     pub fn protocol<How>(
@@ -8856,7 +8884,8 @@ impl ClusterSdnFabricsFabricItem {
         self
     }
 
-    ///Sets `redistribute`.
+    /// Sets `redistribute`, for [`POST /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricPost),
+    /// [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut).
     #[inline]
     #[must_use]
     pub fn redistribute<How: Several>(
@@ -8867,7 +8896,8 @@ impl ClusterSdnFabricsFabricItem {
         self
     }
 
-    ///Sets `route_filter`.
+    /// Sets `route_filter`, for [`POST /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricPost),
+    /// [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut).
     #[inline]
     #[must_use]
     pub fn route_filter<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -8875,7 +8905,7 @@ impl ClusterSdnFabricsFabricItem {
         self
     }
 
-    ///Sets `state`.
+    /// Sets `state`.
     #[inline]
     #[must_use]
     pub fn state<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -8992,6 +9022,10 @@ impl Default for ClusterSdnFabricsFabricPending {
 ///
 /// Given by
 /// [`GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::get).
+///
+/// Accepted as `settings` by
+/// [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost),
+/// [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
 #[non_exhaustive]
 pub struct ClusterSdnFabricsNode {
     /// Networks that can be reached through the member; WireGuard. Since 9.2.
@@ -9037,7 +9071,9 @@ impl ClusterSdnFabricsNode {
         <Self as Object>::empty()
     }
 
-    ///Sets `allowed_ips`.
+    /// Sets `allowed_ips`, for
+    /// [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost),
+    /// [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
     #[inline]
     #[must_use]
     pub fn allowed_ips<How: Several>(
@@ -9048,7 +9084,7 @@ impl ClusterSdnFabricsNode {
         self
     }
 
-    ///Sets `digest`.
+    /// Sets `digest`.
     #[inline]
     #[must_use]
     pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -9056,7 +9092,9 @@ impl ClusterSdnFabricsNode {
         self
     }
 
-    ///Sets `endpoint`.
+    /// Sets `endpoint`, for
+    /// [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost),
+    /// [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
     #[inline]
     #[must_use]
     pub fn endpoint<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -9064,7 +9102,7 @@ impl ClusterSdnFabricsNode {
         self
     }
 
-    ///Sets `fabric_id`.
+    /// Sets `fabric_id`.
     #[inline]
     #[must_use]
     pub fn fabric_id<How>(mut self, value: impl IntoValue<String, How>) -> Self {
@@ -9072,7 +9110,9 @@ impl ClusterSdnFabricsNode {
         self
     }
 
-    ///Sets `interfaces`.
+    /// Sets `interfaces`, for
+    /// [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost),
+    /// [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
     #[inline]
     #[must_use]
     pub fn interfaces<How: Several>(
@@ -9083,7 +9123,9 @@ impl ClusterSdnFabricsNode {
         self
     }
 
-    ///Sets `ip`.
+    /// Sets `ip`, for
+    /// [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost),
+    /// [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
     #[inline]
     #[must_use]
     pub fn ip<How>(mut self, value: impl IntoSetting<IpAddress, How>) -> Self {
@@ -9091,7 +9133,9 @@ impl ClusterSdnFabricsNode {
         self
     }
 
-    ///Sets `ip6`.
+    /// Sets `ip6`, for
+    /// [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost),
+    /// [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
     #[inline]
     #[must_use]
     pub fn ip6<How>(mut self, value: impl IntoSetting<IpAddress, How>) -> Self {
@@ -9099,7 +9143,9 @@ impl ClusterSdnFabricsNode {
         self
     }
 
-    ///Sets `lock-token`.
+    /// Sets `lock-token`, for
+    /// [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost),
+    /// [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
     #[inline]
     #[must_use]
     pub fn lock_token<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -9107,7 +9153,8 @@ impl ClusterSdnFabricsNode {
         self
     }
 
-    ///Sets `node_id`.
+    /// Sets `node_id`, for
+    /// [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost).
     #[inline]
     #[must_use]
     pub fn node_id<How>(mut self, value: impl IntoValue<NodeName, How>) -> Self {
@@ -9115,7 +9162,9 @@ impl ClusterSdnFabricsNode {
         self
     }
 
-    ///Sets `peers`.
+    /// Sets `peers`, for
+    /// [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost),
+    /// [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
     #[inline]
     #[must_use]
     pub fn peers<How: Several>(
@@ -9126,7 +9175,9 @@ impl ClusterSdnFabricsNode {
         self
     }
 
-    ///Sets `protocol`.
+    /// Sets `protocol`, for
+    /// [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost),
+    /// [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
     #[inline]
     #[must_use]
     pub fn protocol<How>(
@@ -9137,7 +9188,9 @@ impl ClusterSdnFabricsNode {
         self
     }
 
-    ///Sets `public_key`.
+    /// Sets `public_key`, for
+    /// [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost),
+    /// [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
     #[inline]
     #[must_use]
     pub fn public_key<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -9145,7 +9198,9 @@ impl ClusterSdnFabricsNode {
         self
     }
 
-    ///Sets `role`.
+    /// Sets `role`, for
+    /// [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost),
+    /// [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
     #[inline]
     #[must_use]
     pub fn role<How>(
@@ -9194,6 +9249,10 @@ object!(ClusterSdnFabricsNode {
 /// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet),
 /// [`GET /cluster/sdn/fabrics/node`](ClusterSdnFabricsNodeGet),
 /// [`GET /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdGet).
+///
+/// Accepted as `settings` by
+/// [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost),
+/// [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
 #[non_exhaustive]
 pub struct ClusterSdnFabricsNodeItem {
     /// Networks that can be reached through the member; WireGuard. Since 9.2.
@@ -9242,7 +9301,9 @@ impl ClusterSdnFabricsNodeItem {
         <Self as Object>::empty()
     }
 
-    ///Sets `allowed_ips`.
+    /// Sets `allowed_ips`, for
+    /// [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost),
+    /// [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
     #[inline]
     #[must_use]
     pub fn allowed_ips<How: Several>(
@@ -9253,7 +9314,7 @@ impl ClusterSdnFabricsNodeItem {
         self
     }
 
-    ///Sets `digest`.
+    /// Sets `digest`.
     #[inline]
     #[must_use]
     pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -9261,7 +9322,9 @@ impl ClusterSdnFabricsNodeItem {
         self
     }
 
-    ///Sets `endpoint`.
+    /// Sets `endpoint`, for
+    /// [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost),
+    /// [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
     #[inline]
     #[must_use]
     pub fn endpoint<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -9269,7 +9332,7 @@ impl ClusterSdnFabricsNodeItem {
         self
     }
 
-    ///Sets `fabric_id`.
+    /// Sets `fabric_id`.
     #[inline]
     #[must_use]
     pub fn fabric_id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -9277,7 +9340,9 @@ impl ClusterSdnFabricsNodeItem {
         self
     }
 
-    ///Sets `interfaces`.
+    /// Sets `interfaces`, for
+    /// [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost),
+    /// [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
     #[inline]
     #[must_use]
     pub fn interfaces<How: Several>(
@@ -9288,7 +9353,9 @@ impl ClusterSdnFabricsNodeItem {
         self
     }
 
-    ///Sets `ip`.
+    /// Sets `ip`, for
+    /// [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost),
+    /// [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
     #[inline]
     #[must_use]
     pub fn ip<How>(mut self, value: impl IntoSetting<IpAddress, How>) -> Self {
@@ -9296,7 +9363,9 @@ impl ClusterSdnFabricsNodeItem {
         self
     }
 
-    ///Sets `ip6`.
+    /// Sets `ip6`, for
+    /// [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost),
+    /// [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
     #[inline]
     #[must_use]
     pub fn ip6<How>(mut self, value: impl IntoSetting<IpAddress, How>) -> Self {
@@ -9304,7 +9373,9 @@ impl ClusterSdnFabricsNodeItem {
         self
     }
 
-    ///Sets `lock-token`.
+    /// Sets `lock-token`, for
+    /// [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost),
+    /// [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
     #[inline]
     #[must_use]
     pub fn lock_token<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -9312,7 +9383,8 @@ impl ClusterSdnFabricsNodeItem {
         self
     }
 
-    ///Sets `node_id`.
+    /// Sets `node_id`, for
+    /// [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost).
     #[inline]
     #[must_use]
     pub fn node_id<How>(mut self, value: impl IntoSetting<NodeName, How>) -> Self {
@@ -9320,7 +9392,9 @@ impl ClusterSdnFabricsNodeItem {
         self
     }
 
-    ///Sets `peers`.
+    /// Sets `peers`, for
+    /// [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost),
+    /// [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
     #[inline]
     #[must_use]
     pub fn peers<How: Several>(
@@ -9331,7 +9405,7 @@ impl ClusterSdnFabricsNodeItem {
         self
     }
 
-    ///Sets `pending`.
+    /// Sets `pending`.
     #[inline]
     #[must_use]
     pub fn pending<How>(
@@ -9342,7 +9416,9 @@ impl ClusterSdnFabricsNodeItem {
         self
     }
 
-    ///Sets `protocol`.
+    /// Sets `protocol`, for
+    /// [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost),
+    /// [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
     #[inline]
     #[must_use]
     pub fn protocol<How>(
@@ -9353,7 +9429,9 @@ impl ClusterSdnFabricsNodeItem {
         self
     }
 
-    ///Sets `public_key`.
+    /// Sets `public_key`, for
+    /// [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost),
+    /// [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
     #[inline]
     #[must_use]
     pub fn public_key<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -9361,7 +9439,9 @@ impl ClusterSdnFabricsNodeItem {
         self
     }
 
-    ///Sets `role`.
+    /// Sets `role`, for
+    /// [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost),
+    /// [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
     #[inline]
     #[must_use]
     pub fn role<How>(
@@ -9372,7 +9452,7 @@ impl ClusterSdnFabricsNodeItem {
         self
     }
 
-    ///Sets `state`.
+    /// Sets `state`.
     #[inline]
     #[must_use]
     pub fn state<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -9618,6 +9698,9 @@ open_enum_impls!(ClusterSdnState {
 ///
 /// Given by
 /// [`GET /cluster/sdn/vnets/{vnet}/firewall/options`](ClusterSdnVnetsVnetFirewallOptionsPath::get).
+///
+/// Accepted as `settings` by
+/// [`PUT /cluster/sdn/vnets/{vnet}/firewall/options`](ClusterSdnVnetsVnetFirewallOptionsPut).
 #[non_exhaustive]
 pub struct ClusterSdnVnetsFirewallOptions {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since.
@@ -9640,7 +9723,7 @@ impl ClusterSdnVnetsFirewallOptions {
         <Self as Object>::empty()
     }
 
-    ///Sets `digest`.
+    /// Sets `digest`.
     #[inline]
     #[must_use]
     pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -9648,7 +9731,8 @@ impl ClusterSdnVnetsFirewallOptions {
         self
     }
 
-    ///Sets `enable`.
+    /// Sets `enable`, for
+    /// [`PUT /cluster/sdn/vnets/{vnet}/firewall/options`](ClusterSdnVnetsVnetFirewallOptionsPut).
     #[inline]
     #[must_use]
     pub fn enable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -9656,7 +9740,8 @@ impl ClusterSdnVnetsFirewallOptions {
         self
     }
 
-    ///Sets `log_level_forward`.
+    /// Sets `log_level_forward`, for
+    /// [`PUT /cluster/sdn/vnets/{vnet}/firewall/options`](ClusterSdnVnetsVnetFirewallOptionsPut).
     #[inline]
     #[must_use]
     pub fn log_level_forward<How>(
@@ -9672,7 +9757,8 @@ impl ClusterSdnVnetsFirewallOptions {
         self
     }
 
-    ///Sets `policy_forward`.
+    /// Sets `policy_forward`, for
+    /// [`PUT /cluster/sdn/vnets/{vnet}/firewall/options`](ClusterSdnVnetsVnetFirewallOptionsPut).
     #[inline]
     #[must_use]
     pub fn policy_forward<How>(
@@ -10637,6 +10723,9 @@ open_enum_impls!(RouteMapSetKey {
 ///
 /// Given by [`GET /cluster/sdn/controllers`](ClusterSdnControllersGet),
 /// [`GET /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerGet).
+///
+/// Accepted as `settings` by [`POST /cluster/sdn/controllers`](ClusterSdnControllersPost),
+/// [`PUT /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerPut).
 #[non_exhaustive]
 pub struct SdnController {
     /// Own autonomous system number; BGP and EVPN. From 0 to 4294967295.
@@ -10709,7 +10798,8 @@ impl SdnController {
         <Self as Object>::empty()
     }
 
-    ///Sets `asn`.
+    /// Sets `asn`, for [`POST /cluster/sdn/controllers`](ClusterSdnControllersPost),
+    /// [`PUT /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerPut).
     #[inline]
     #[must_use]
     pub fn asn<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -10717,7 +10807,8 @@ impl SdnController {
         self
     }
 
-    ///Sets `bgp-mode`.
+    /// Sets `bgp-mode`, for [`POST /cluster/sdn/controllers`](ClusterSdnControllersPost),
+    /// [`PUT /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerPut).
     #[inline]
     #[must_use]
     pub fn bgp_mode<How>(
@@ -10728,7 +10819,9 @@ impl SdnController {
         self
     }
 
-    ///Sets `bgp-multipath-as-path-relax`.
+    /// Sets `bgp-multipath-as-path-relax`, for
+    /// [`POST /cluster/sdn/controllers`](ClusterSdnControllersPost),
+    /// [`PUT /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerPut).
     #[inline]
     #[must_use]
     pub fn bgp_multipath_as_path_relax<How>(
@@ -10744,7 +10837,7 @@ impl SdnController {
         self
     }
 
-    ///Sets `bgp-multipath-as-relax`.
+    /// Sets `bgp-multipath-as-relax`.
     #[inline]
     #[must_use]
     pub fn bgp_multipath_as_relax<How>(
@@ -10760,7 +10853,7 @@ impl SdnController {
         self
     }
 
-    ///Sets `controller`.
+    /// Sets `controller`, for [`POST /cluster/sdn/controllers`](ClusterSdnControllersPost).
     #[inline]
     #[must_use]
     pub fn controller<How>(mut self, value: impl IntoValue<String, How>) -> Self {
@@ -10768,7 +10861,7 @@ impl SdnController {
         self
     }
 
-    ///Sets `digest`.
+    /// Sets `digest`.
     #[inline]
     #[must_use]
     pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -10776,7 +10869,8 @@ impl SdnController {
         self
     }
 
-    ///Sets `ebgp`.
+    /// Sets `ebgp`, for [`POST /cluster/sdn/controllers`](ClusterSdnControllersPost),
+    /// [`PUT /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerPut).
     #[inline]
     #[must_use]
     pub fn ebgp<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -10784,7 +10878,8 @@ impl SdnController {
         self
     }
 
-    ///Sets `ebgp-multihop`.
+    /// Sets `ebgp-multihop`, for [`POST /cluster/sdn/controllers`](ClusterSdnControllersPost),
+    /// [`PUT /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerPut).
     #[inline]
     #[must_use]
     pub fn ebgp_multihop<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -10792,7 +10887,8 @@ impl SdnController {
         self
     }
 
-    ///Sets `fabric`.
+    /// Sets `fabric`, for [`POST /cluster/sdn/controllers`](ClusterSdnControllersPost),
+    /// [`PUT /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerPut).
     #[inline]
     #[must_use]
     pub fn fabric<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -10800,7 +10896,8 @@ impl SdnController {
         self
     }
 
-    ///Sets `isis-domain`.
+    /// Sets `isis-domain`, for [`POST /cluster/sdn/controllers`](ClusterSdnControllersPost),
+    /// [`PUT /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerPut).
     #[inline]
     #[must_use]
     pub fn isis_domain<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -10808,7 +10905,8 @@ impl SdnController {
         self
     }
 
-    ///Sets `isis-ifaces`.
+    /// Sets `isis-ifaces`, for [`POST /cluster/sdn/controllers`](ClusterSdnControllersPost),
+    /// [`PUT /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerPut).
     #[inline]
     #[must_use]
     pub fn isis_ifaces<How>(
@@ -10819,7 +10917,8 @@ impl SdnController {
         self
     }
 
-    ///Sets `isis-net`.
+    /// Sets `isis-net`, for [`POST /cluster/sdn/controllers`](ClusterSdnControllersPost),
+    /// [`PUT /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerPut).
     #[inline]
     #[must_use]
     pub fn isis_net<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -10827,7 +10926,8 @@ impl SdnController {
         self
     }
 
-    ///Sets `loopback`.
+    /// Sets `loopback`, for [`POST /cluster/sdn/controllers`](ClusterSdnControllersPost),
+    /// [`PUT /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerPut).
     #[inline]
     #[must_use]
     pub fn loopback<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -10835,7 +10935,8 @@ impl SdnController {
         self
     }
 
-    ///Sets `node`.
+    /// Sets `node`, for [`POST /cluster/sdn/controllers`](ClusterSdnControllersPost),
+    /// [`PUT /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerPut).
     #[inline]
     #[must_use]
     pub fn node<How>(mut self, value: impl IntoSetting<NodeName, How>) -> Self {
@@ -10843,7 +10944,8 @@ impl SdnController {
         self
     }
 
-    ///Sets `nodes`.
+    /// Sets `nodes`, for [`POST /cluster/sdn/controllers`](ClusterSdnControllersPost),
+    /// [`PUT /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerPut).
     #[inline]
     #[must_use]
     pub fn nodes<How>(mut self, value: impl IntoItemsSetting<NodeName, How>) -> Self {
@@ -10851,7 +10953,8 @@ impl SdnController {
         self
     }
 
-    ///Sets `peer-group-name`.
+    /// Sets `peer-group-name`, for [`POST /cluster/sdn/controllers`](ClusterSdnControllersPost),
+    /// [`PUT /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerPut).
     #[inline]
     #[must_use]
     pub fn peer_group_name<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -10859,7 +10962,8 @@ impl SdnController {
         self
     }
 
-    ///Sets `peers`.
+    /// Sets `peers`, for [`POST /cluster/sdn/controllers`](ClusterSdnControllersPost),
+    /// [`PUT /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerPut).
     #[inline]
     #[must_use]
     pub fn peers<How>(mut self, value: impl IntoItemsSetting<IpAddress, How>) -> Self {
@@ -10867,7 +10971,7 @@ impl SdnController {
         self
     }
 
-    ///Sets `pending`.
+    /// Sets `pending`.
     #[inline]
     #[must_use]
     pub fn pending<How>(
@@ -10878,7 +10982,8 @@ impl SdnController {
         self
     }
 
-    ///Sets `route-map-in`.
+    /// Sets `route-map-in`, for [`POST /cluster/sdn/controllers`](ClusterSdnControllersPost),
+    /// [`PUT /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerPut).
     #[inline]
     #[must_use]
     pub fn route_map_in<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -10886,7 +10991,8 @@ impl SdnController {
         self
     }
 
-    ///Sets `route-map-out`.
+    /// Sets `route-map-out`, for [`POST /cluster/sdn/controllers`](ClusterSdnControllersPost),
+    /// [`PUT /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerPut).
     #[inline]
     #[must_use]
     pub fn route_map_out<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -10894,7 +11000,7 @@ impl SdnController {
         self
     }
 
-    ///Sets `state`.
+    /// Sets `state`.
     #[inline]
     #[must_use]
     pub fn state<How>(mut self, value: impl IntoSetting<ClusterSdnState, How>) -> Self {
@@ -10902,7 +11008,7 @@ impl SdnController {
         self
     }
 
-    ///Sets `type`.
+    /// Sets `type`, for [`POST /cluster/sdn/controllers`](ClusterSdnControllersPost).
     #[inline]
     #[must_use]
     pub fn type_<How>(mut self, value: impl IntoValue<SdnControllerType, How>) -> Self {
@@ -11099,6 +11205,9 @@ open_enum_impls!(SdnControllerType {
 ///
 /// Given by [`GET /cluster/sdn/dns`](ClusterSdnDnsGet),
 /// [`GET /cluster/sdn/dns/{dns}`](ClusterSdnDnsDnsPath::get).
+///
+/// Accepted as `settings` by [`POST /cluster/sdn/dns`](ClusterSdnDnsPost),
+/// [`PUT /cluster/sdn/dns/{dns}`](ClusterSdnDnsDnsPut).
 #[non_exhaustive]
 pub struct SdnDns {
     /// Checksum of the configuration; on a write, the call fails if it changed since.
@@ -11133,7 +11242,7 @@ impl SdnDns {
         new
     }
 
-    ///Sets `digest`.
+    /// Sets `digest`.
     #[inline]
     #[must_use]
     pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -11141,7 +11250,7 @@ impl SdnDns {
         self
     }
 
-    ///Sets `dns`.
+    /// Sets `dns`, for [`POST /cluster/sdn/dns`](ClusterSdnDnsPost).
     #[inline]
     #[must_use]
     pub fn dns<How>(mut self, value: impl IntoValue<String, How>) -> Self {
@@ -11149,7 +11258,8 @@ impl SdnDns {
         self
     }
 
-    ///Sets `fingerprint`.
+    /// Sets `fingerprint`, for [`POST /cluster/sdn/dns`](ClusterSdnDnsPost),
+    /// [`PUT /cluster/sdn/dns/{dns}`](ClusterSdnDnsDnsPut).
     #[inline]
     #[must_use]
     pub fn fingerprint<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -11157,7 +11267,8 @@ impl SdnDns {
         self
     }
 
-    ///Sets `key`.
+    /// Sets `key`, for [`POST /cluster/sdn/dns`](ClusterSdnDnsPost),
+    /// [`PUT /cluster/sdn/dns/{dns}`](ClusterSdnDnsDnsPut).
     #[inline]
     #[must_use]
     pub fn key<How>(mut self, value: impl IntoSetting<Secret, How>) -> Self {
@@ -11165,7 +11276,8 @@ impl SdnDns {
         self
     }
 
-    ///Sets `reversemaskv6`.
+    /// Sets `reversemaskv6`, for [`POST /cluster/sdn/dns`](ClusterSdnDnsPost),
+    /// [`PUT /cluster/sdn/dns/{dns}`](ClusterSdnDnsDnsPut).
     #[inline]
     #[must_use]
     pub fn reversemaskv6<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -11173,7 +11285,7 @@ impl SdnDns {
         self
     }
 
-    ///Sets `reversev6mask`.
+    /// Sets `reversev6mask`, for [`POST /cluster/sdn/dns`](ClusterSdnDnsPost).
     #[inline]
     #[must_use]
     pub fn reversev6mask<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -11181,7 +11293,8 @@ impl SdnDns {
         self
     }
 
-    ///Sets `ttl`.
+    /// Sets `ttl`, for [`POST /cluster/sdn/dns`](ClusterSdnDnsPost),
+    /// [`PUT /cluster/sdn/dns/{dns}`](ClusterSdnDnsDnsPut).
     #[inline]
     #[must_use]
     pub fn ttl<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -11189,7 +11302,7 @@ impl SdnDns {
         self
     }
 
-    ///Sets `type`.
+    /// Sets `type`, for [`POST /cluster/sdn/dns`](ClusterSdnDnsPost).
     #[inline]
     #[must_use]
     pub fn type_<How>(mut self, value: impl IntoSetting<SdnDnsType, How>) -> Self {
@@ -11197,7 +11310,8 @@ impl SdnDns {
         self
     }
 
-    ///Sets `url`.
+    /// Sets `url`, for [`POST /cluster/sdn/dns`](ClusterSdnDnsPost),
+    /// [`PUT /cluster/sdn/dns/{dns}`](ClusterSdnDnsDnsPut).
     #[inline]
     #[must_use]
     pub fn url<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -11334,6 +11448,9 @@ open_enum_impls!(SdnFabricNodeDelete {
 ///
 /// Given by [`GET /cluster/sdn/ipams`](ClusterSdnIpamsGet),
 /// [`GET /cluster/sdn/ipams/{ipam}`](ClusterSdnIpamsIpamPath::get).
+///
+/// Accepted as `settings` by [`POST /cluster/sdn/ipams`](ClusterSdnIpamsPost),
+/// [`PUT /cluster/sdn/ipams/{ipam}`](ClusterSdnIpamsIpamPut).
 #[non_exhaustive]
 pub struct SdnIpam {
     /// Checksum of the configuration; on a write, the call fails if it changed since.
@@ -11364,7 +11481,7 @@ impl SdnIpam {
         new
     }
 
-    ///Sets `digest`.
+    /// Sets `digest`.
     #[inline]
     #[must_use]
     pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -11372,7 +11489,8 @@ impl SdnIpam {
         self
     }
 
-    ///Sets `fingerprint`.
+    /// Sets `fingerprint`, for [`POST /cluster/sdn/ipams`](ClusterSdnIpamsPost),
+    /// [`PUT /cluster/sdn/ipams/{ipam}`](ClusterSdnIpamsIpamPut).
     #[inline]
     #[must_use]
     pub fn fingerprint<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -11380,7 +11498,7 @@ impl SdnIpam {
         self
     }
 
-    ///Sets `ipam`.
+    /// Sets `ipam`, for [`POST /cluster/sdn/ipams`](ClusterSdnIpamsPost).
     #[inline]
     #[must_use]
     pub fn ipam<How>(mut self, value: impl IntoValue<String, How>) -> Self {
@@ -11388,7 +11506,8 @@ impl SdnIpam {
         self
     }
 
-    ///Sets `section`.
+    /// Sets `section`, for [`POST /cluster/sdn/ipams`](ClusterSdnIpamsPost),
+    /// [`PUT /cluster/sdn/ipams/{ipam}`](ClusterSdnIpamsIpamPut).
     #[inline]
     #[must_use]
     pub fn section<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -11396,7 +11515,8 @@ impl SdnIpam {
         self
     }
 
-    ///Sets `token`.
+    /// Sets `token`, for [`POST /cluster/sdn/ipams`](ClusterSdnIpamsPost),
+    /// [`PUT /cluster/sdn/ipams/{ipam}`](ClusterSdnIpamsIpamPut).
     #[inline]
     #[must_use]
     pub fn token<How>(mut self, value: impl IntoSetting<Secret, How>) -> Self {
@@ -11404,7 +11524,7 @@ impl SdnIpam {
         self
     }
 
-    ///Sets `type`.
+    /// Sets `type`, for [`POST /cluster/sdn/ipams`](ClusterSdnIpamsPost).
     #[inline]
     #[must_use]
     pub fn type_<How>(mut self, value: impl IntoSetting<SdnIpamType, How>) -> Self {
@@ -11412,7 +11532,8 @@ impl SdnIpam {
         self
     }
 
-    ///Sets `url`.
+    /// Sets `url`, for [`POST /cluster/sdn/ipams`](ClusterSdnIpamsPost),
+    /// [`PUT /cluster/sdn/ipams/{ipam}`](ClusterSdnIpamsIpamPut).
     #[inline]
     #[must_use]
     pub fn url<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -11475,6 +11596,9 @@ open_enum_impls!(SdnIpamType {
 ///
 /// Given by [`GET /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsGet),
 /// [`GET /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPath::get).
+///
+/// Accepted as `settings` by [`POST /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsPost),
+/// [`PUT /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPut).
 #[non_exhaustive]
 pub struct SdnPrefixList {
     /// Checksum of the configuration; on a write, the call fails if it changed since.
@@ -11500,7 +11624,7 @@ impl SdnPrefixList {
         <Self as Object>::empty()
     }
 
-    ///Sets `digest`.
+    /// Sets `digest`.
     #[inline]
     #[must_use]
     pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -11508,7 +11632,8 @@ impl SdnPrefixList {
         self
     }
 
-    ///Sets `entries`.
+    /// Sets `entries`, for [`POST /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsPost),
+    /// [`PUT /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPut).
     #[inline]
     #[must_use]
     pub fn entries<How: Several>(
@@ -11519,7 +11644,7 @@ impl SdnPrefixList {
         self
     }
 
-    ///Sets `id`.
+    /// Sets `id`, for [`POST /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsPost).
     #[inline]
     #[must_use]
     pub fn id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -11527,7 +11652,7 @@ impl SdnPrefixList {
         self
     }
 
-    ///Sets `pending`.
+    /// Sets `pending`.
     #[inline]
     #[must_use]
     pub fn pending<How>(
@@ -11538,7 +11663,7 @@ impl SdnPrefixList {
         self
     }
 
-    ///Sets `state`.
+    /// Sets `state`.
     #[inline]
     #[must_use]
     pub fn state<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -11597,6 +11722,10 @@ open_enum_impls!(SdnPrefixListDelete {
 /// Given by
 /// [`GET /cluster/sdn/prefix-lists/{id}/entries`](ClusterSdnPrefixListsIdEntriesPath::get),
 /// [`GET /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqPath::get).
+///
+/// Accepted as `settings` by
+/// [`POST /cluster/sdn/prefix-lists/{id}/entries`](ClusterSdnPrefixListsIdEntriesPost),
+/// [`PUT /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqPut).
 #[non_exhaustive]
 pub struct SdnPrefixListEntry {
     /// What happens to routes that match: `permit` or `deny`.
@@ -11623,7 +11752,9 @@ impl SdnPrefixListEntry {
         <Self as Object>::empty()
     }
 
-    ///Sets `action`.
+    /// Sets `action`, for
+    /// [`POST /cluster/sdn/prefix-lists/{id}/entries`](ClusterSdnPrefixListsIdEntriesPost),
+    /// [`PUT /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqPut).
     #[inline]
     #[must_use]
     pub fn action<How>(mut self, value: impl IntoSetting<SdnRouteAction, How>) -> Self {
@@ -11631,7 +11762,7 @@ impl SdnPrefixListEntry {
         self
     }
 
-    ///Sets `digest`.
+    /// Sets `digest`.
     #[inline]
     #[must_use]
     pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -11639,7 +11770,9 @@ impl SdnPrefixListEntry {
         self
     }
 
-    ///Sets `ge`.
+    /// Sets `ge`, for
+    /// [`POST /cluster/sdn/prefix-lists/{id}/entries`](ClusterSdnPrefixListsIdEntriesPost),
+    /// [`PUT /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqPut).
     #[inline]
     #[must_use]
     pub fn ge<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -11647,7 +11780,9 @@ impl SdnPrefixListEntry {
         self
     }
 
-    ///Sets `le`.
+    /// Sets `le`, for
+    /// [`POST /cluster/sdn/prefix-lists/{id}/entries`](ClusterSdnPrefixListsIdEntriesPost),
+    /// [`PUT /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqPut).
     #[inline]
     #[must_use]
     pub fn le<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -11655,7 +11790,9 @@ impl SdnPrefixListEntry {
         self
     }
 
-    ///Sets `prefix`.
+    /// Sets `prefix`, for
+    /// [`POST /cluster/sdn/prefix-lists/{id}/entries`](ClusterSdnPrefixListsIdEntriesPost),
+    /// [`PUT /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqPut).
     #[inline]
     #[must_use]
     pub fn prefix<How>(mut self, value: impl IntoSetting<Cidr, How>) -> Self {
@@ -11663,7 +11800,9 @@ impl SdnPrefixListEntry {
         self
     }
 
-    ///Sets `seq`.
+    /// Sets `seq`, for
+    /// [`POST /cluster/sdn/prefix-lists/{id}/entries`](ClusterSdnPrefixListsIdEntriesPost),
+    /// [`PUT /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqPut).
     #[inline]
     #[must_use]
     pub fn seq<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -11822,6 +11961,9 @@ impl Default for SdnRouteMap {
 /// Given by [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet),
 /// [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet),
 /// [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get).
+///
+/// Accepted as `settings` by
+/// [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut).
 #[non_exhaustive]
 pub struct SdnRouteMapEntry {
     /// What happens to routes that match: `permit` or `deny`.
@@ -11857,7 +11999,8 @@ impl SdnRouteMapEntry {
         <Self as Object>::empty()
     }
 
-    ///Sets `action`.
+    /// Sets `action`, for
+    /// [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut).
     #[inline]
     #[must_use]
     pub fn action<How>(mut self, value: impl IntoValue<SdnRouteAction, How>) -> Self {
@@ -11865,7 +12008,8 @@ impl SdnRouteMapEntry {
         self
     }
 
-    ///Sets `call`.
+    /// Sets `call`, for
+    /// [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut).
     #[inline]
     #[must_use]
     pub fn call<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -11873,7 +12017,7 @@ impl SdnRouteMapEntry {
         self
     }
 
-    ///Sets `digest`.
+    /// Sets `digest`.
     #[inline]
     #[must_use]
     pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -11881,7 +12025,8 @@ impl SdnRouteMapEntry {
         self
     }
 
-    ///Sets `exit-action`.
+    /// Sets `exit-action`, for
+    /// [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut).
     #[inline]
     #[must_use]
     pub fn exit_action<How>(
@@ -11892,7 +12037,8 @@ impl SdnRouteMapEntry {
         self
     }
 
-    ///Sets `match`.
+    /// Sets `match`, for
+    /// [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut).
     #[inline]
     #[must_use]
     pub fn match_<How: Several>(
@@ -11903,7 +12049,7 @@ impl SdnRouteMapEntry {
         self
     }
 
-    ///Sets `order`.
+    /// Sets `order`.
     #[inline]
     #[must_use]
     pub fn order<How>(mut self, value: impl IntoValue<i64, How>) -> Self {
@@ -11911,7 +12057,7 @@ impl SdnRouteMapEntry {
         self
     }
 
-    ///Sets `route-map-id`.
+    /// Sets `route-map-id`.
     #[inline]
     #[must_use]
     pub fn route_map_id<How>(mut self, value: impl IntoValue<String, How>) -> Self {
@@ -11919,7 +12065,8 @@ impl SdnRouteMapEntry {
         self
     }
 
-    ///Sets `set`.
+    /// Sets `set`, for
+    /// [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut).
     #[inline]
     #[must_use]
     pub fn set<How: Several>(
@@ -11982,6 +12129,10 @@ open_enum_impls!(SdnRouteMapEntryDelete {
 ///
 /// Given by [`GET /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsGet),
 /// [`GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetGet).
+///
+/// Accepted as `settings` by
+/// [`POST /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsPost),
+/// [`PUT /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetPut).
 #[non_exhaustive]
 pub struct SdnSubnet {
     /// Subnet in CIDR notation.
@@ -12033,7 +12184,7 @@ impl SdnSubnet {
         new
     }
 
-    ///Sets `cidr`.
+    /// Sets `cidr`.
     #[inline]
     #[must_use]
     pub fn cidr<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -12041,7 +12192,9 @@ impl SdnSubnet {
         self
     }
 
-    ///Sets `dhcp-dns-server`.
+    /// Sets `dhcp-dns-server`, for
+    /// [`POST /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsPost),
+    /// [`PUT /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetPut).
     #[inline]
     #[must_use]
     pub fn dhcp_dns_server<How>(
@@ -12052,7 +12205,9 @@ impl SdnSubnet {
         self
     }
 
-    ///Sets `dhcp-range`.
+    /// Sets `dhcp-range`, for
+    /// [`POST /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsPost),
+    /// [`PUT /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetPut).
     #[inline]
     #[must_use]
     pub fn dhcp_range<How: Several>(
@@ -12063,7 +12218,7 @@ impl SdnSubnet {
         self
     }
 
-    ///Sets `digest`.
+    /// Sets `digest`.
     #[inline]
     #[must_use]
     pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -12071,7 +12226,9 @@ impl SdnSubnet {
         self
     }
 
-    ///Sets `dnszoneprefix`.
+    /// Sets `dnszoneprefix`, for
+    /// [`POST /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsPost),
+    /// [`PUT /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetPut).
     #[inline]
     #[must_use]
     pub fn dnszoneprefix<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -12079,7 +12236,9 @@ impl SdnSubnet {
         self
     }
 
-    ///Sets `gateway`.
+    /// Sets `gateway`, for
+    /// [`POST /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsPost),
+    /// [`PUT /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetPut).
     #[inline]
     #[must_use]
     pub fn gateway<How>(mut self, value: impl IntoSetting<IpAddress, How>) -> Self {
@@ -12087,7 +12246,7 @@ impl SdnSubnet {
         self
     }
 
-    ///Sets `id`.
+    /// Sets `id`.
     #[inline]
     #[must_use]
     pub fn id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -12095,7 +12254,7 @@ impl SdnSubnet {
         self
     }
 
-    ///Sets `mask`.
+    /// Sets `mask`.
     #[inline]
     #[must_use]
     pub fn mask<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -12103,7 +12262,7 @@ impl SdnSubnet {
         self
     }
 
-    ///Sets `network`.
+    /// Sets `network`.
     #[inline]
     #[must_use]
     pub fn network<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -12111,7 +12270,7 @@ impl SdnSubnet {
         self
     }
 
-    ///Sets `pending`.
+    /// Sets `pending`.
     #[inline]
     #[must_use]
     pub fn pending<How>(
@@ -12122,7 +12281,8 @@ impl SdnSubnet {
         self
     }
 
-    ///Sets `snat`.
+    /// Sets `snat`, for [`POST /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsPost),
+    /// [`PUT /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetPut).
     #[inline]
     #[must_use]
     pub fn snat<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -12130,7 +12290,7 @@ impl SdnSubnet {
         self
     }
 
-    ///Sets `state`.
+    /// Sets `state`.
     #[inline]
     #[must_use]
     pub fn state<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -12138,7 +12298,8 @@ impl SdnSubnet {
         self
     }
 
-    ///Sets `subnet`.
+    /// Sets `subnet`, for
+    /// [`POST /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsPost).
     #[inline]
     #[must_use]
     pub fn subnet<How>(mut self, value: impl IntoValue<String, How>) -> Self {
@@ -12146,7 +12307,7 @@ impl SdnSubnet {
         self
     }
 
-    ///Sets `type`.
+    /// Sets `type`, for [`POST /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsPost).
     #[inline]
     #[must_use]
     pub fn type_<How>(mut self, value: impl IntoSetting<SdnSubnetType, How>) -> Self {
@@ -12154,7 +12315,7 @@ impl SdnSubnet {
         self
     }
 
-    ///Sets `vnet`.
+    /// Sets `vnet`.
     #[inline]
     #[must_use]
     pub fn vnet<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -12162,7 +12323,7 @@ impl SdnSubnet {
         self
     }
 
-    ///Sets `zone`.
+    /// Sets `zone`.
     #[inline]
     #[must_use]
     pub fn zone<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -12281,6 +12442,9 @@ open_enum_impls!(SdnSubnetType {
 ///
 /// Given by [`GET /cluster/sdn/vnets`](ClusterSdnVnetsGet),
 /// [`GET /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetGet).
+///
+/// Accepted as `settings` by [`POST /cluster/sdn/vnets`](ClusterSdnVnetsPost),
+/// [`PUT /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetPut).
 #[non_exhaustive]
 pub struct SdnVnet {
     /// Free text that describes the VNet. At most 256 characters.
@@ -12320,7 +12484,8 @@ impl SdnVnet {
         <Self as Object>::empty()
     }
 
-    ///Sets `alias`.
+    /// Sets `alias`, for [`POST /cluster/sdn/vnets`](ClusterSdnVnetsPost),
+    /// [`PUT /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetPut).
     #[inline]
     #[must_use]
     pub fn alias<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -12328,7 +12493,7 @@ impl SdnVnet {
         self
     }
 
-    ///Sets `digest`.
+    /// Sets `digest`.
     #[inline]
     #[must_use]
     pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -12336,7 +12501,8 @@ impl SdnVnet {
         self
     }
 
-    ///Sets `isolate-ports`.
+    /// Sets `isolate-ports`, for [`POST /cluster/sdn/vnets`](ClusterSdnVnetsPost),
+    /// [`PUT /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetPut).
     #[inline]
     #[must_use]
     pub fn isolate_ports<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -12344,7 +12510,7 @@ impl SdnVnet {
         self
     }
 
-    ///Sets `pending`.
+    /// Sets `pending`.
     #[inline]
     #[must_use]
     pub fn pending<How>(mut self, value: impl IntoSetting<SdnVnetPending, How>) -> Self {
@@ -12352,7 +12518,7 @@ impl SdnVnet {
         self
     }
 
-    ///Sets `state`.
+    /// Sets `state`.
     #[inline]
     #[must_use]
     pub fn state<How>(mut self, value: impl IntoSetting<ClusterSdnState, How>) -> Self {
@@ -12360,7 +12526,8 @@ impl SdnVnet {
         self
     }
 
-    ///Sets `tag`.
+    /// Sets `tag`, for [`POST /cluster/sdn/vnets`](ClusterSdnVnetsPost),
+    /// [`PUT /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetPut).
     #[inline]
     #[must_use]
     pub fn tag<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -12368,7 +12535,7 @@ impl SdnVnet {
         self
     }
 
-    ///Sets `type`.
+    /// Sets `type`, for [`POST /cluster/sdn/vnets`](ClusterSdnVnetsPost).
     #[inline]
     #[must_use]
     pub fn type_<How>(mut self, value: impl IntoValue<SdnVnetType, How>) -> Self {
@@ -12376,7 +12543,8 @@ impl SdnVnet {
         self
     }
 
-    ///Sets `vlanaware`.
+    /// Sets `vlanaware`, for [`POST /cluster/sdn/vnets`](ClusterSdnVnetsPost),
+    /// [`PUT /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetPut).
     #[inline]
     #[must_use]
     pub fn vlanaware<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -12384,7 +12552,7 @@ impl SdnVnet {
         self
     }
 
-    ///Sets `vnet`.
+    /// Sets `vnet`, for [`POST /cluster/sdn/vnets`](ClusterSdnVnetsPost).
     #[inline]
     #[must_use]
     pub fn vnet<How>(mut self, value: impl IntoValue<String, How>) -> Self {
@@ -12392,7 +12560,8 @@ impl SdnVnet {
         self
     }
 
-    ///Sets `zone`.
+    /// Sets `zone`, for [`POST /cluster/sdn/vnets`](ClusterSdnVnetsPost),
+    /// [`PUT /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetPut).
     #[inline]
     #[must_use]
     pub fn zone<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -12497,6 +12666,9 @@ open_enum_impls!(SdnVnetType {
 ///
 /// Given by [`GET /cluster/sdn/zones`](ClusterSdnZonesGet),
 /// [`GET /cluster/sdn/zones/{zone}`](ClusterSdnZonesZoneGet).
+///
+/// Accepted as `settings` by [`POST /cluster/sdn/zones`](ClusterSdnZonesPost),
+/// [`PUT /cluster/sdn/zones/{zone}`](ClusterSdnZonesZonePut).
 #[non_exhaustive]
 pub struct SdnZone {
     /// Announces whole subnets (type 5 routes), which helps with silent guests; EVPN zones.
@@ -12585,7 +12757,8 @@ impl SdnZone {
         <Self as Object>::empty()
     }
 
-    ///Sets `advertise-subnets`.
+    /// Sets `advertise-subnets`, for [`POST /cluster/sdn/zones`](ClusterSdnZonesPost),
+    /// [`PUT /cluster/sdn/zones/{zone}`](ClusterSdnZonesZonePut).
     #[inline]
     #[must_use]
     pub fn advertise_subnets<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -12598,7 +12771,8 @@ impl SdnZone {
         self
     }
 
-    ///Sets `bridge`.
+    /// Sets `bridge`, for [`POST /cluster/sdn/zones`](ClusterSdnZonesPost),
+    /// [`PUT /cluster/sdn/zones/{zone}`](ClusterSdnZonesZonePut).
     #[inline]
     #[must_use]
     pub fn bridge<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -12606,7 +12780,8 @@ impl SdnZone {
         self
     }
 
-    ///Sets `bridge-disable-mac-learning`.
+    /// Sets `bridge-disable-mac-learning`, for [`POST /cluster/sdn/zones`](ClusterSdnZonesPost),
+    /// [`PUT /cluster/sdn/zones/{zone}`](ClusterSdnZonesZonePut).
     #[inline]
     #[must_use]
     pub fn bridge_disable_mac_learning<How>(
@@ -12622,7 +12797,8 @@ impl SdnZone {
         self
     }
 
-    ///Sets `controller`.
+    /// Sets `controller`, for [`POST /cluster/sdn/zones`](ClusterSdnZonesPost),
+    /// [`PUT /cluster/sdn/zones/{zone}`](ClusterSdnZonesZonePut).
     #[inline]
     #[must_use]
     pub fn controller<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -12630,7 +12806,8 @@ impl SdnZone {
         self
     }
 
-    ///Sets `dhcp`.
+    /// Sets `dhcp`, for [`POST /cluster/sdn/zones`](ClusterSdnZonesPost),
+    /// [`PUT /cluster/sdn/zones/{zone}`](ClusterSdnZonesZonePut).
     #[inline]
     #[must_use]
     pub fn dhcp<How>(mut self, value: impl IntoSetting<SdnZoneDhcp, How>) -> Self {
@@ -12638,7 +12815,7 @@ impl SdnZone {
         self
     }
 
-    ///Sets `digest`.
+    /// Sets `digest`.
     #[inline]
     #[must_use]
     pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -12646,7 +12823,8 @@ impl SdnZone {
         self
     }
 
-    ///Sets `disable-arp-nd-suppression`.
+    /// Sets `disable-arp-nd-suppression`, for [`POST /cluster/sdn/zones`](ClusterSdnZonesPost),
+    /// [`PUT /cluster/sdn/zones/{zone}`](ClusterSdnZonesZonePut).
     #[inline]
     #[must_use]
     pub fn disable_arp_nd_suppression<How>(
@@ -12662,7 +12840,8 @@ impl SdnZone {
         self
     }
 
-    ///Sets `dns`.
+    /// Sets `dns`, for [`POST /cluster/sdn/zones`](ClusterSdnZonesPost),
+    /// [`PUT /cluster/sdn/zones/{zone}`](ClusterSdnZonesZonePut).
     #[inline]
     #[must_use]
     pub fn dns<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -12670,7 +12849,8 @@ impl SdnZone {
         self
     }
 
-    ///Sets `dnszone`.
+    /// Sets `dnszone`, for [`POST /cluster/sdn/zones`](ClusterSdnZonesPost),
+    /// [`PUT /cluster/sdn/zones/{zone}`](ClusterSdnZonesZonePut).
     #[inline]
     #[must_use]
     pub fn dnszone<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -12678,7 +12858,8 @@ impl SdnZone {
         self
     }
 
-    ///Sets `dp-id`.
+    /// Sets `dp-id`, for [`POST /cluster/sdn/zones`](ClusterSdnZonesPost),
+    /// [`PUT /cluster/sdn/zones/{zone}`](ClusterSdnZonesZonePut).
     #[inline]
     #[must_use]
     pub fn dp_id<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -12686,7 +12867,8 @@ impl SdnZone {
         self
     }
 
-    ///Sets `exitnodes`.
+    /// Sets `exitnodes`, for [`POST /cluster/sdn/zones`](ClusterSdnZonesPost),
+    /// [`PUT /cluster/sdn/zones/{zone}`](ClusterSdnZonesZonePut).
     #[inline]
     #[must_use]
     pub fn exitnodes<How>(
@@ -12697,7 +12879,8 @@ impl SdnZone {
         self
     }
 
-    ///Sets `exitnodes-local-routing`.
+    /// Sets `exitnodes-local-routing`, for [`POST /cluster/sdn/zones`](ClusterSdnZonesPost),
+    /// [`PUT /cluster/sdn/zones/{zone}`](ClusterSdnZonesZonePut).
     #[inline]
     #[must_use]
     pub fn exitnodes_local_routing<How>(
@@ -12713,7 +12896,8 @@ impl SdnZone {
         self
     }
 
-    ///Sets `exitnodes-primary`.
+    /// Sets `exitnodes-primary`, for [`POST /cluster/sdn/zones`](ClusterSdnZonesPost),
+    /// [`PUT /cluster/sdn/zones/{zone}`](ClusterSdnZonesZonePut).
     #[inline]
     #[must_use]
     pub fn exitnodes_primary<How>(
@@ -12729,7 +12913,8 @@ impl SdnZone {
         self
     }
 
-    ///Sets `fabric`.
+    /// Sets `fabric`, for [`POST /cluster/sdn/zones`](ClusterSdnZonesPost),
+    /// [`PUT /cluster/sdn/zones/{zone}`](ClusterSdnZonesZonePut).
     #[inline]
     #[must_use]
     pub fn fabric<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -12737,7 +12922,8 @@ impl SdnZone {
         self
     }
 
-    ///Sets `ipam`.
+    /// Sets `ipam`, for [`POST /cluster/sdn/zones`](ClusterSdnZonesPost),
+    /// [`PUT /cluster/sdn/zones/{zone}`](ClusterSdnZonesZonePut).
     #[inline]
     #[must_use]
     pub fn ipam<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -12745,7 +12931,8 @@ impl SdnZone {
         self
     }
 
-    ///Sets `mac`.
+    /// Sets `mac`, for [`POST /cluster/sdn/zones`](ClusterSdnZonesPost),
+    /// [`PUT /cluster/sdn/zones/{zone}`](ClusterSdnZonesZonePut).
     #[inline]
     #[must_use]
     pub fn mac<How>(mut self, value: impl IntoSetting<MacAddr, How>) -> Self {
@@ -12753,7 +12940,8 @@ impl SdnZone {
         self
     }
 
-    ///Sets `mtu`.
+    /// Sets `mtu`, for [`POST /cluster/sdn/zones`](ClusterSdnZonesPost),
+    /// [`PUT /cluster/sdn/zones/{zone}`](ClusterSdnZonesZonePut).
     #[inline]
     #[must_use]
     pub fn mtu<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -12761,7 +12949,8 @@ impl SdnZone {
         self
     }
 
-    ///Sets `nodes`.
+    /// Sets `nodes`, for [`POST /cluster/sdn/zones`](ClusterSdnZonesPost),
+    /// [`PUT /cluster/sdn/zones/{zone}`](ClusterSdnZonesZonePut).
     #[inline]
     #[must_use]
     pub fn nodes<How>(mut self, value: impl IntoItemsSetting<NodeName, How>) -> Self {
@@ -12769,7 +12958,8 @@ impl SdnZone {
         self
     }
 
-    ///Sets `peers`.
+    /// Sets `peers`, for [`POST /cluster/sdn/zones`](ClusterSdnZonesPost),
+    /// [`PUT /cluster/sdn/zones/{zone}`](ClusterSdnZonesZonePut).
     #[inline]
     #[must_use]
     pub fn peers<How>(mut self, value: impl IntoItemsSetting<IpAddress, How>) -> Self {
@@ -12777,7 +12967,7 @@ impl SdnZone {
         self
     }
 
-    ///Sets `pending`.
+    /// Sets `pending`.
     #[inline]
     #[must_use]
     pub fn pending<How>(mut self, value: impl IntoSetting<SdnZonePending, How>) -> Self {
@@ -12785,7 +12975,8 @@ impl SdnZone {
         self
     }
 
-    ///Sets `reversedns`.
+    /// Sets `reversedns`, for [`POST /cluster/sdn/zones`](ClusterSdnZonesPost),
+    /// [`PUT /cluster/sdn/zones/{zone}`](ClusterSdnZonesZonePut).
     #[inline]
     #[must_use]
     pub fn reversedns<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -12793,7 +12984,8 @@ impl SdnZone {
         self
     }
 
-    ///Sets `rt-import`.
+    /// Sets `rt-import`, for [`POST /cluster/sdn/zones`](ClusterSdnZonesPost),
+    /// [`PUT /cluster/sdn/zones/{zone}`](ClusterSdnZonesZonePut).
     #[inline]
     #[must_use]
     pub fn rt_import<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
@@ -12801,7 +12993,8 @@ impl SdnZone {
         self
     }
 
-    ///Sets `secondary-controllers`.
+    /// Sets `secondary-controllers`, for [`POST /cluster/sdn/zones`](ClusterSdnZonesPost),
+    /// [`PUT /cluster/sdn/zones/{zone}`](ClusterSdnZonesZonePut).
     #[inline]
     #[must_use]
     pub fn secondary_controllers<How: Several>(
@@ -12817,7 +13010,7 @@ impl SdnZone {
         self
     }
 
-    ///Sets `state`.
+    /// Sets `state`.
     #[inline]
     #[must_use]
     pub fn state<How>(mut self, value: impl IntoSetting<ClusterSdnState, How>) -> Self {
@@ -12825,7 +13018,8 @@ impl SdnZone {
         self
     }
 
-    ///Sets `tag`.
+    /// Sets `tag`, for [`POST /cluster/sdn/zones`](ClusterSdnZonesPost),
+    /// [`PUT /cluster/sdn/zones/{zone}`](ClusterSdnZonesZonePut).
     #[inline]
     #[must_use]
     pub fn tag<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -12833,7 +13027,7 @@ impl SdnZone {
         self
     }
 
-    ///Sets `type`.
+    /// Sets `type`, for [`POST /cluster/sdn/zones`](ClusterSdnZonesPost).
     #[inline]
     #[must_use]
     pub fn type_<How>(mut self, value: impl IntoValue<SdnZoneType, How>) -> Self {
@@ -12841,7 +13035,8 @@ impl SdnZone {
         self
     }
 
-    ///Sets `vlan-protocol`.
+    /// Sets `vlan-protocol`, for [`POST /cluster/sdn/zones`](ClusterSdnZonesPost),
+    /// [`PUT /cluster/sdn/zones/{zone}`](ClusterSdnZonesZonePut).
     #[inline]
     #[must_use]
     pub fn vlan_protocol<How>(
@@ -12852,7 +13047,8 @@ impl SdnZone {
         self
     }
 
-    ///Sets `vrf-vxlan`.
+    /// Sets `vrf-vxlan`, for [`POST /cluster/sdn/zones`](ClusterSdnZonesPost),
+    /// [`PUT /cluster/sdn/zones/{zone}`](ClusterSdnZonesZonePut).
     #[inline]
     #[must_use]
     pub fn vrf_vxlan<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -12860,7 +13056,8 @@ impl SdnZone {
         self
     }
 
-    ///Sets `vxlan-port`.
+    /// Sets `vxlan-port`, for [`POST /cluster/sdn/zones`](ClusterSdnZonesPost),
+    /// [`PUT /cluster/sdn/zones/{zone}`](ClusterSdnZonesZonePut).
     #[inline]
     #[must_use]
     pub fn vxlan_port<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -12868,7 +13065,7 @@ impl SdnZone {
         self
     }
 
-    ///Sets `zone`.
+    /// Sets `zone`, for [`POST /cluster/sdn/zones`](ClusterSdnZonesPost).
     #[inline]
     #[must_use]
     pub fn zone<How>(mut self, value: impl IntoValue<String, How>) -> Self {

@@ -6881,6 +6881,9 @@ open_enum_impls!(LxcCmode {
 /// pending changes included.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet).
+///
+/// Accepted as `settings` by [`POST /nodes/{node}/lxc`](LxcPost),
+/// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
 #[non_exhaustive]
 pub struct LxcConfig {
     /// Architecture of the programs in the container. Default: `amd64`.
@@ -6980,7 +6983,8 @@ impl LxcConfig {
         <Self as Object>::empty()
     }
 
-    ///Sets `arch`.
+    /// Sets `arch`, for [`POST /nodes/{node}/lxc`](LxcPost),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn arch<How>(mut self, value: impl IntoSetting<LxcArch, How>) -> Self {
@@ -6988,7 +6992,8 @@ impl LxcConfig {
         self
     }
 
-    ///Sets `cmode`.
+    /// Sets `cmode`, for [`POST /nodes/{node}/lxc`](LxcPost),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn cmode<How>(mut self, value: impl IntoSetting<LxcCmode, How>) -> Self {
@@ -6996,7 +7001,8 @@ impl LxcConfig {
         self
     }
 
-    ///Sets `console`.
+    /// Sets `console`, for [`POST /nodes/{node}/lxc`](LxcPost),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn console<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -7004,7 +7010,8 @@ impl LxcConfig {
         self
     }
 
-    ///Sets `cores`.
+    /// Sets `cores`, for [`POST /nodes/{node}/lxc`](LxcPost),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn cores<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -7012,7 +7019,8 @@ impl LxcConfig {
         self
     }
 
-    ///Sets `cpulimit`.
+    /// Sets `cpulimit`, for [`POST /nodes/{node}/lxc`](LxcPost),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn cpulimit<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
@@ -7020,7 +7028,8 @@ impl LxcConfig {
         self
     }
 
-    ///Sets `cpuunits`.
+    /// Sets `cpuunits`, for [`POST /nodes/{node}/lxc`](LxcPost),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn cpuunits<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -7028,7 +7037,8 @@ impl LxcConfig {
         self
     }
 
-    ///Sets `debug`.
+    /// Sets `debug`, for [`POST /nodes/{node}/lxc`](LxcPost),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn debug<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -7036,7 +7046,8 @@ impl LxcConfig {
         self
     }
 
-    ///Sets `description`.
+    /// Sets `description`, for [`POST /nodes/{node}/lxc`](LxcPost),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn description<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -7044,7 +7055,8 @@ impl LxcConfig {
         self
     }
 
-    ///Sets one of `dev0` and so on.
+    /// Sets one of `dev0` and so on, for [`POST /nodes/{node}/lxc`](LxcPost),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn dev<Which, How>(
@@ -7056,7 +7068,7 @@ impl LxcConfig {
         self
     }
 
-    ///Sets `digest`.
+    /// Sets `digest`.
     #[inline]
     #[must_use]
     pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -7064,7 +7076,8 @@ impl LxcConfig {
         self
     }
 
-    ///Sets `entrypoint`.
+    /// Sets `entrypoint`, for [`POST /nodes/{node}/lxc`](LxcPost),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn entrypoint<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -7072,7 +7085,8 @@ impl LxcConfig {
         self
     }
 
-    ///Sets `env`.
+    /// Sets `env`, for [`POST /nodes/{node}/lxc`](LxcPost),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn env<How>(mut self, value: impl IntoSetting<Secret, How>) -> Self {
@@ -7080,7 +7094,8 @@ impl LxcConfig {
         self
     }
 
-    ///Sets `features`.
+    /// Sets `features`, for [`POST /nodes/{node}/lxc`](LxcPost),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn features<How>(mut self, value: impl IntoSetting<LxcFeatures, How>) -> Self {
@@ -7088,7 +7103,8 @@ impl LxcConfig {
         self
     }
 
-    ///Sets `hookscript`.
+    /// Sets `hookscript`, for [`POST /nodes/{node}/lxc`](LxcPost),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn hookscript<How>(mut self, value: impl IntoSetting<VolumeId, How>) -> Self {
@@ -7096,7 +7112,8 @@ impl LxcConfig {
         self
     }
 
-    ///Sets `hostname`.
+    /// Sets `hostname`, for [`POST /nodes/{node}/lxc`](LxcPost),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn hostname<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -7104,7 +7121,8 @@ impl LxcConfig {
         self
     }
 
-    ///Sets `lock`.
+    /// Sets `lock`, for [`POST /nodes/{node}/lxc`](LxcPost),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn lock<How>(mut self, value: impl IntoSetting<LxcLock, How>) -> Self {
@@ -7112,7 +7130,7 @@ impl LxcConfig {
         self
     }
 
-    ///Sets `lxc`.
+    /// Sets `lxc`.
     #[inline]
     #[must_use]
     pub fn lxc<How: Several>(
@@ -7123,7 +7141,8 @@ impl LxcConfig {
         self
     }
 
-    ///Sets `memory`.
+    /// Sets `memory`, for [`POST /nodes/{node}/lxc`](LxcPost),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn memory<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -7131,7 +7150,8 @@ impl LxcConfig {
         self
     }
 
-    ///Sets one of `mp0` and so on.
+    /// Sets one of `mp0` and so on, for [`POST /nodes/{node}/lxc`](LxcPost),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn mp<Which, How>(
@@ -7143,7 +7163,8 @@ impl LxcConfig {
         self
     }
 
-    ///Sets `nameserver`.
+    /// Sets `nameserver`, for [`POST /nodes/{node}/lxc`](LxcPost),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn nameserver<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
@@ -7151,7 +7172,8 @@ impl LxcConfig {
         self
     }
 
-    ///Sets one of `net0` and so on.
+    /// Sets one of `net0` and so on, for [`POST /nodes/{node}/lxc`](LxcPost),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn net<Which, How>(
@@ -7163,7 +7185,8 @@ impl LxcConfig {
         self
     }
 
-    ///Sets `onboot`.
+    /// Sets `onboot`, for [`POST /nodes/{node}/lxc`](LxcPost),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn onboot<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -7171,7 +7194,8 @@ impl LxcConfig {
         self
     }
 
-    ///Sets `ostype`.
+    /// Sets `ostype`, for [`POST /nodes/{node}/lxc`](LxcPost),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn ostype<How>(mut self, value: impl IntoSetting<LxcOstype, How>) -> Self {
@@ -7179,7 +7203,7 @@ impl LxcConfig {
         self
     }
 
-    ///Sets `parent`.
+    /// Sets `parent`.
     #[inline]
     #[must_use]
     pub fn parent<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -7187,7 +7211,8 @@ impl LxcConfig {
         self
     }
 
-    ///Sets `protection`.
+    /// Sets `protection`, for [`POST /nodes/{node}/lxc`](LxcPost),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn protection<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -7195,7 +7220,8 @@ impl LxcConfig {
         self
     }
 
-    ///Sets `rootfs`.
+    /// Sets `rootfs`, for [`POST /nodes/{node}/lxc`](LxcPost),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn rootfs<How>(mut self, value: impl IntoSetting<LxcRootfs, How>) -> Self {
@@ -7203,7 +7229,8 @@ impl LxcConfig {
         self
     }
 
-    ///Sets `searchdomain`.
+    /// Sets `searchdomain`, for [`POST /nodes/{node}/lxc`](LxcPost),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn searchdomain<How>(
@@ -7214,7 +7241,7 @@ impl LxcConfig {
         self
     }
 
-    ///Sets `snapstate`.
+    /// Sets `snapstate`.
     #[inline]
     #[must_use]
     pub fn snapstate<How>(
@@ -7225,7 +7252,7 @@ impl LxcConfig {
         self
     }
 
-    ///Sets `snaptime`.
+    /// Sets `snaptime`.
     #[inline]
     #[must_use]
     pub fn snaptime<How>(mut self, value: impl IntoSetting<Timestamp, How>) -> Self {
@@ -7233,7 +7260,8 @@ impl LxcConfig {
         self
     }
 
-    ///Sets `startup`.
+    /// Sets `startup`, for [`POST /nodes/{node}/lxc`](LxcPost),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn startup<How>(
@@ -7244,7 +7272,8 @@ impl LxcConfig {
         self
     }
 
-    ///Sets `swap`.
+    /// Sets `swap`, for [`POST /nodes/{node}/lxc`](LxcPost),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn swap<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -7252,7 +7281,8 @@ impl LxcConfig {
         self
     }
 
-    ///Sets `tags`.
+    /// Sets `tags`, for [`POST /nodes/{node}/lxc`](LxcPost),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn tags<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
@@ -7260,7 +7290,8 @@ impl LxcConfig {
         self
     }
 
-    ///Sets `template`.
+    /// Sets `template`, for [`POST /nodes/{node}/lxc`](LxcPost),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn template<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -7268,7 +7299,8 @@ impl LxcConfig {
         self
     }
 
-    ///Sets `timezone`.
+    /// Sets `timezone`, for [`POST /nodes/{node}/lxc`](LxcPost),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn timezone<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -7276,7 +7308,8 @@ impl LxcConfig {
         self
     }
 
-    ///Sets `tty`.
+    /// Sets `tty`, for [`POST /nodes/{node}/lxc`](LxcPost),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn tty<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -7284,7 +7317,8 @@ impl LxcConfig {
         self
     }
 
-    ///Sets `unprivileged`.
+    /// Sets `unprivileged`, for [`POST /nodes/{node}/lxc`](LxcPost),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn unprivileged<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -7292,7 +7326,8 @@ impl LxcConfig {
         self
     }
 
-    ///Sets one of `unused0` and so on.
+    /// Sets one of `unused0` and so on, for [`POST /nodes/{node}/lxc`](LxcPost),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn unused<Which, How>(
@@ -8566,6 +8601,9 @@ property_string_impls!(LxcRootfs);
 ///
 /// Given by
 /// [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
+///
+/// Accepted as `settings` by
+/// [`PUT /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPut).
 #[non_exhaustive]
 pub struct LxcSnapshotConfig {
     /// Architecture of the programs in the container. Default: `amd64`.
@@ -8659,7 +8697,7 @@ impl LxcSnapshotConfig {
         <Self as Object>::empty()
     }
 
-    ///Sets `arch`.
+    /// Sets `arch`.
     #[inline]
     #[must_use]
     pub fn arch<How>(mut self, value: impl IntoSetting<LxcArch, How>) -> Self {
@@ -8667,7 +8705,7 @@ impl LxcSnapshotConfig {
         self
     }
 
-    ///Sets `cmode`.
+    /// Sets `cmode`.
     #[inline]
     #[must_use]
     pub fn cmode<How>(mut self, value: impl IntoSetting<LxcCmode, How>) -> Self {
@@ -8675,7 +8713,7 @@ impl LxcSnapshotConfig {
         self
     }
 
-    ///Sets `console`.
+    /// Sets `console`.
     #[inline]
     #[must_use]
     pub fn console<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -8683,7 +8721,7 @@ impl LxcSnapshotConfig {
         self
     }
 
-    ///Sets `cores`.
+    /// Sets `cores`.
     #[inline]
     #[must_use]
     pub fn cores<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -8691,7 +8729,7 @@ impl LxcSnapshotConfig {
         self
     }
 
-    ///Sets `cpulimit`.
+    /// Sets `cpulimit`.
     #[inline]
     #[must_use]
     pub fn cpulimit<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
@@ -8699,7 +8737,7 @@ impl LxcSnapshotConfig {
         self
     }
 
-    ///Sets `cpuunits`.
+    /// Sets `cpuunits`.
     #[inline]
     #[must_use]
     pub fn cpuunits<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -8707,7 +8745,7 @@ impl LxcSnapshotConfig {
         self
     }
 
-    ///Sets `debug`.
+    /// Sets `debug`.
     #[inline]
     #[must_use]
     pub fn debug<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -8715,7 +8753,8 @@ impl LxcSnapshotConfig {
         self
     }
 
-    ///Sets `description`.
+    /// Sets `description`, for
+    /// [`PUT /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPut).
     #[inline]
     #[must_use]
     pub fn description<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -8723,7 +8762,7 @@ impl LxcSnapshotConfig {
         self
     }
 
-    ///Sets one of `dev0` and so on.
+    /// Sets one of `dev0` and so on.
     #[inline]
     #[must_use]
     pub fn dev<Which, How>(
@@ -8735,7 +8774,7 @@ impl LxcSnapshotConfig {
         self
     }
 
-    ///Sets `entrypoint`.
+    /// Sets `entrypoint`.
     #[inline]
     #[must_use]
     pub fn entrypoint<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -8743,7 +8782,7 @@ impl LxcSnapshotConfig {
         self
     }
 
-    ///Sets `env`.
+    /// Sets `env`.
     #[inline]
     #[must_use]
     pub fn env<How>(mut self, value: impl IntoSetting<Secret, How>) -> Self {
@@ -8751,7 +8790,7 @@ impl LxcSnapshotConfig {
         self
     }
 
-    ///Sets `features`.
+    /// Sets `features`.
     #[inline]
     #[must_use]
     pub fn features<How>(mut self, value: impl IntoSetting<LxcFeatures, How>) -> Self {
@@ -8759,7 +8798,7 @@ impl LxcSnapshotConfig {
         self
     }
 
-    ///Sets `hookscript`.
+    /// Sets `hookscript`.
     #[inline]
     #[must_use]
     pub fn hookscript<How>(mut self, value: impl IntoSetting<VolumeId, How>) -> Self {
@@ -8767,7 +8806,7 @@ impl LxcSnapshotConfig {
         self
     }
 
-    ///Sets `hostname`.
+    /// Sets `hostname`.
     #[inline]
     #[must_use]
     pub fn hostname<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -8775,7 +8814,7 @@ impl LxcSnapshotConfig {
         self
     }
 
-    ///Sets `lock`.
+    /// Sets `lock`.
     #[inline]
     #[must_use]
     pub fn lock<How>(mut self, value: impl IntoSetting<LxcLock, How>) -> Self {
@@ -8783,7 +8822,7 @@ impl LxcSnapshotConfig {
         self
     }
 
-    ///Sets `lxc`.
+    /// Sets `lxc`.
     #[inline]
     #[must_use]
     pub fn lxc<How: Several>(
@@ -8794,7 +8833,7 @@ impl LxcSnapshotConfig {
         self
     }
 
-    ///Sets `memory`.
+    /// Sets `memory`.
     #[inline]
     #[must_use]
     pub fn memory<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -8802,7 +8841,7 @@ impl LxcSnapshotConfig {
         self
     }
 
-    ///Sets one of `mp0` and so on.
+    /// Sets one of `mp0` and so on.
     #[inline]
     #[must_use]
     pub fn mp<Which, How>(
@@ -8814,7 +8853,7 @@ impl LxcSnapshotConfig {
         self
     }
 
-    ///Sets `nameserver`.
+    /// Sets `nameserver`.
     #[inline]
     #[must_use]
     pub fn nameserver<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
@@ -8822,7 +8861,7 @@ impl LxcSnapshotConfig {
         self
     }
 
-    ///Sets one of `net0` and so on.
+    /// Sets one of `net0` and so on.
     #[inline]
     #[must_use]
     pub fn net<Which, How>(
@@ -8834,7 +8873,7 @@ impl LxcSnapshotConfig {
         self
     }
 
-    ///Sets `onboot`.
+    /// Sets `onboot`.
     #[inline]
     #[must_use]
     pub fn onboot<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -8842,7 +8881,7 @@ impl LxcSnapshotConfig {
         self
     }
 
-    ///Sets `ostype`.
+    /// Sets `ostype`.
     #[inline]
     #[must_use]
     pub fn ostype<How>(mut self, value: impl IntoSetting<LxcOstype, How>) -> Self {
@@ -8850,7 +8889,7 @@ impl LxcSnapshotConfig {
         self
     }
 
-    ///Sets `parent`.
+    /// Sets `parent`.
     #[inline]
     #[must_use]
     pub fn parent<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -8858,7 +8897,7 @@ impl LxcSnapshotConfig {
         self
     }
 
-    ///Sets `protection`.
+    /// Sets `protection`.
     #[inline]
     #[must_use]
     pub fn protection<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -8866,7 +8905,7 @@ impl LxcSnapshotConfig {
         self
     }
 
-    ///Sets `rootfs`.
+    /// Sets `rootfs`.
     #[inline]
     #[must_use]
     pub fn rootfs<How>(mut self, value: impl IntoSetting<LxcRootfs, How>) -> Self {
@@ -8874,7 +8913,7 @@ impl LxcSnapshotConfig {
         self
     }
 
-    ///Sets `searchdomain`.
+    /// Sets `searchdomain`.
     #[inline]
     #[must_use]
     pub fn searchdomain<How>(
@@ -8885,7 +8924,7 @@ impl LxcSnapshotConfig {
         self
     }
 
-    ///Sets `snapstate`.
+    /// Sets `snapstate`.
     #[inline]
     #[must_use]
     pub fn snapstate<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -8893,7 +8932,7 @@ impl LxcSnapshotConfig {
         self
     }
 
-    ///Sets `snaptime`.
+    /// Sets `snaptime`.
     #[inline]
     #[must_use]
     pub fn snaptime<How>(mut self, value: impl IntoSetting<Timestamp, How>) -> Self {
@@ -8901,7 +8940,7 @@ impl LxcSnapshotConfig {
         self
     }
 
-    ///Sets `startup`.
+    /// Sets `startup`.
     #[inline]
     #[must_use]
     pub fn startup<How>(
@@ -8912,7 +8951,7 @@ impl LxcSnapshotConfig {
         self
     }
 
-    ///Sets `swap`.
+    /// Sets `swap`.
     #[inline]
     #[must_use]
     pub fn swap<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -8920,7 +8959,7 @@ impl LxcSnapshotConfig {
         self
     }
 
-    ///Sets `tags`.
+    /// Sets `tags`.
     #[inline]
     #[must_use]
     pub fn tags<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
@@ -8928,7 +8967,7 @@ impl LxcSnapshotConfig {
         self
     }
 
-    ///Sets `timezone`.
+    /// Sets `timezone`.
     #[inline]
     #[must_use]
     pub fn timezone<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -8936,7 +8975,7 @@ impl LxcSnapshotConfig {
         self
     }
 
-    ///Sets `tty`.
+    /// Sets `tty`.
     #[inline]
     #[must_use]
     pub fn tty<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -8944,7 +8983,7 @@ impl LxcSnapshotConfig {
         self
     }
 
-    ///Sets `unprivileged`.
+    /// Sets `unprivileged`.
     #[inline]
     #[must_use]
     pub fn unprivileged<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -8952,7 +8991,7 @@ impl LxcSnapshotConfig {
         self
     }
 
-    ///Sets one of `unused0` and so on.
+    /// Sets one of `unused0` and so on.
     #[inline]
     #[must_use]
     pub fn unused<Which, How>(

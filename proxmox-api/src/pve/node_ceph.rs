@@ -4412,6 +4412,9 @@ open_enum_impls!(NodeCephPgAutoscaleMode {
 ///
 /// Given by [`GET /nodes/{node}/ceph/pool/{name}/status`](NodeCephPoolNameStatusGet),
 /// [`GET /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNameGet).
+///
+/// Accepted as `settings` by [`POST /nodes/{node}/ceph/pools`](NodeCephPoolsPost),
+/// [`PUT /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNamePut).
 #[non_exhaustive]
 pub struct NodeCephPool {
     /// What the pool is used for. Default: `rbd`.
@@ -4480,7 +4483,8 @@ impl NodeCephPool {
         <Self as Object>::empty()
     }
 
-    ///Sets `application`.
+    /// Sets `application`, for [`POST /nodes/{node}/ceph/pools`](NodeCephPoolsPost),
+    /// [`PUT /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNamePut).
     #[inline]
     #[must_use]
     pub fn application<How>(
@@ -4491,7 +4495,7 @@ impl NodeCephPool {
         self
     }
 
-    ///Sets `application_list`.
+    /// Sets `application_list`.
     #[inline]
     #[must_use]
     pub fn application_list<How: Several>(
@@ -4507,7 +4511,7 @@ impl NodeCephPool {
         self
     }
 
-    ///Sets `autoscale_status`.
+    /// Sets `autoscale_status`.
     #[inline]
     #[must_use]
     pub fn autoscale_status<How>(
@@ -4518,7 +4522,7 @@ impl NodeCephPool {
         self
     }
 
-    ///Sets `crush_rule`.
+    /// Sets `crush_rule`.
     #[inline]
     #[must_use]
     pub fn crush_rule<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -4526,7 +4530,7 @@ impl NodeCephPool {
         self
     }
 
-    ///Sets `fast_read`.
+    /// Sets `fast_read`.
     #[inline]
     #[must_use]
     pub fn fast_read<How>(mut self, value: impl IntoValue<bool, How>) -> Self {
@@ -4534,7 +4538,7 @@ impl NodeCephPool {
         self
     }
 
-    ///Sets `hashpspool`.
+    /// Sets `hashpspool`.
     #[inline]
     #[must_use]
     pub fn hashpspool<How>(mut self, value: impl IntoValue<bool, How>) -> Self {
@@ -4542,7 +4546,7 @@ impl NodeCephPool {
         self
     }
 
-    ///Sets `id`.
+    /// Sets `id`.
     #[inline]
     #[must_use]
     pub fn id<How>(mut self, value: impl IntoValue<i64, How>) -> Self {
@@ -4550,7 +4554,8 @@ impl NodeCephPool {
         self
     }
 
-    ///Sets `min_size`.
+    /// Sets `min_size`, for [`POST /nodes/{node}/ceph/pools`](NodeCephPoolsPost),
+    /// [`PUT /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNamePut).
     #[inline]
     #[must_use]
     pub fn min_size<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -4558,7 +4563,7 @@ impl NodeCephPool {
         self
     }
 
-    ///Sets `name`.
+    /// Sets `name`, for [`POST /nodes/{node}/ceph/pools`](NodeCephPoolsPost).
     #[inline]
     #[must_use]
     pub fn name<How>(mut self, value: impl IntoValue<String, How>) -> Self {
@@ -4566,7 +4571,7 @@ impl NodeCephPool {
         self
     }
 
-    ///Sets `nodeep-scrub`.
+    /// Sets `nodeep-scrub`.
     #[inline]
     #[must_use]
     pub fn nodeep_scrub<How>(mut self, value: impl IntoValue<bool, How>) -> Self {
@@ -4574,7 +4579,7 @@ impl NodeCephPool {
         self
     }
 
-    ///Sets `nodelete`.
+    /// Sets `nodelete`.
     #[inline]
     #[must_use]
     pub fn nodelete<How>(mut self, value: impl IntoValue<bool, How>) -> Self {
@@ -4582,7 +4587,7 @@ impl NodeCephPool {
         self
     }
 
-    ///Sets `nopgchange`.
+    /// Sets `nopgchange`.
     #[inline]
     #[must_use]
     pub fn nopgchange<How>(mut self, value: impl IntoValue<bool, How>) -> Self {
@@ -4590,7 +4595,7 @@ impl NodeCephPool {
         self
     }
 
-    ///Sets `noscrub`.
+    /// Sets `noscrub`.
     #[inline]
     #[must_use]
     pub fn noscrub<How>(mut self, value: impl IntoValue<bool, How>) -> Self {
@@ -4598,7 +4603,7 @@ impl NodeCephPool {
         self
     }
 
-    ///Sets `nosizechange`.
+    /// Sets `nosizechange`.
     #[inline]
     #[must_use]
     pub fn nosizechange<How>(mut self, value: impl IntoValue<bool, How>) -> Self {
@@ -4606,7 +4611,8 @@ impl NodeCephPool {
         self
     }
 
-    ///Sets `pg_autoscale_mode`.
+    /// Sets `pg_autoscale_mode`, for [`POST /nodes/{node}/ceph/pools`](NodeCephPoolsPost),
+    /// [`PUT /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNamePut).
     #[inline]
     #[must_use]
     pub fn pg_autoscale_mode<How>(
@@ -4622,7 +4628,8 @@ impl NodeCephPool {
         self
     }
 
-    ///Sets `pg_num`.
+    /// Sets `pg_num`, for [`POST /nodes/{node}/ceph/pools`](NodeCephPoolsPost),
+    /// [`PUT /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNamePut).
     #[inline]
     #[must_use]
     pub fn pg_num<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -4630,7 +4637,8 @@ impl NodeCephPool {
         self
     }
 
-    ///Sets `pg_num_min`.
+    /// Sets `pg_num_min`, for [`POST /nodes/{node}/ceph/pools`](NodeCephPoolsPost),
+    /// [`PUT /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNamePut).
     #[inline]
     #[must_use]
     pub fn pg_num_min<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -4638,7 +4646,7 @@ impl NodeCephPool {
         self
     }
 
-    ///Sets `pgp_num`.
+    /// Sets `pgp_num`.
     #[inline]
     #[must_use]
     pub fn pgp_num<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -4646,7 +4654,8 @@ impl NodeCephPool {
         self
     }
 
-    ///Sets `size`.
+    /// Sets `size`, for [`POST /nodes/{node}/ceph/pools`](NodeCephPoolsPost),
+    /// [`PUT /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNamePut).
     #[inline]
     #[must_use]
     pub fn size<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -4654,7 +4663,7 @@ impl NodeCephPool {
         self
     }
 
-    ///Sets `statistics`.
+    /// Sets `statistics`.
     #[inline]
     #[must_use]
     pub fn statistics<How>(
@@ -4665,7 +4674,7 @@ impl NodeCephPool {
         self
     }
 
-    ///Sets `target_size`.
+    /// Sets `target_size`.
     #[inline]
     #[must_use]
     pub fn target_size<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -4673,7 +4682,8 @@ impl NodeCephPool {
         self
     }
 
-    ///Sets `target_size_ratio`.
+    /// Sets `target_size_ratio`, for [`POST /nodes/{node}/ceph/pools`](NodeCephPoolsPost),
+    /// [`PUT /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNamePut).
     #[inline]
     #[must_use]
     pub fn target_size_ratio<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
@@ -4686,7 +4696,7 @@ impl NodeCephPool {
         self
     }
 
-    ///Sets `use_gmt_hitset`.
+    /// Sets `use_gmt_hitset`.
     #[inline]
     #[must_use]
     pub fn use_gmt_hitset<How>(mut self, value: impl IntoValue<bool, How>) -> Self {
@@ -4694,7 +4704,7 @@ impl NodeCephPool {
         self
     }
 
-    ///Sets `write_fadvise_dontneed`.
+    /// Sets `write_fadvise_dontneed`.
     #[inline]
     #[must_use]
     pub fn write_fadvise_dontneed<How>(
@@ -4787,6 +4797,11 @@ open_enum_impls!(NodeCephPoolApplication {
 ///
 /// Given by [`GET /nodes/{node}/ceph/pool`](NodeCephPoolPath::get),
 /// [`GET /nodes/{node}/ceph/pools`](NodeCephPoolsPath::get).
+///
+/// Accepted as `settings` by [`POST /nodes/{node}/ceph/pool`](NodeCephPoolPost),
+/// [`PUT /nodes/{node}/ceph/pool/{name}`](NodeCephPoolNamePut),
+/// [`POST /nodes/{node}/ceph/pools`](NodeCephPoolsPost),
+/// [`PUT /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNamePut).
 #[non_exhaustive]
 pub struct NodeCephPoolItem {
     /// Applications the pool is tagged with, each with its metadata.
@@ -4841,7 +4856,7 @@ impl NodeCephPoolItem {
         new
     }
 
-    ///Sets `application_metadata`.
+    /// Sets `application_metadata`.
     #[inline]
     #[must_use]
     pub fn application_metadata<How>(
@@ -4857,7 +4872,7 @@ impl NodeCephPoolItem {
         self
     }
 
-    ///Sets `autoscale_status`.
+    /// Sets `autoscale_status`.
     #[inline]
     #[must_use]
     pub fn autoscale_status<How>(
@@ -4868,7 +4883,7 @@ impl NodeCephPoolItem {
         self
     }
 
-    ///Sets `bytes_used`.
+    /// Sets `bytes_used`.
     #[inline]
     #[must_use]
     pub fn bytes_used<How>(mut self, value: impl IntoSetting<u64, How>) -> Self {
@@ -4876,7 +4891,7 @@ impl NodeCephPoolItem {
         self
     }
 
-    ///Sets `crush_rule`.
+    /// Sets `crush_rule`.
     #[inline]
     #[must_use]
     pub fn crush_rule<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -4884,7 +4899,7 @@ impl NodeCephPoolItem {
         self
     }
 
-    ///Sets `crush_rule_name`.
+    /// Sets `crush_rule_name`.
     #[inline]
     #[must_use]
     pub fn crush_rule_name<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -4892,7 +4907,10 @@ impl NodeCephPoolItem {
         self
     }
 
-    ///Sets `min_size`.
+    /// Sets `min_size`, for [`POST /nodes/{node}/ceph/pool`](NodeCephPoolPost),
+    /// [`PUT /nodes/{node}/ceph/pool/{name}`](NodeCephPoolNamePut),
+    /// [`POST /nodes/{node}/ceph/pools`](NodeCephPoolsPost),
+    /// [`PUT /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNamePut).
     #[inline]
     #[must_use]
     pub fn min_size<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -4900,7 +4918,7 @@ impl NodeCephPoolItem {
         self
     }
 
-    ///Sets `percent_used`.
+    /// Sets `percent_used`.
     #[inline]
     #[must_use]
     pub fn percent_used<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
@@ -4908,7 +4926,10 @@ impl NodeCephPoolItem {
         self
     }
 
-    ///Sets `pg_autoscale_mode`.
+    /// Sets `pg_autoscale_mode`, for [`POST /nodes/{node}/ceph/pool`](NodeCephPoolPost),
+    /// [`PUT /nodes/{node}/ceph/pool/{name}`](NodeCephPoolNamePut),
+    /// [`POST /nodes/{node}/ceph/pools`](NodeCephPoolsPost),
+    /// [`PUT /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNamePut).
     #[inline]
     #[must_use]
     pub fn pg_autoscale_mode<How>(
@@ -4924,7 +4945,10 @@ impl NodeCephPoolItem {
         self
     }
 
-    ///Sets `pg_num`.
+    /// Sets `pg_num`, for [`POST /nodes/{node}/ceph/pool`](NodeCephPoolPost),
+    /// [`PUT /nodes/{node}/ceph/pool/{name}`](NodeCephPoolNamePut),
+    /// [`POST /nodes/{node}/ceph/pools`](NodeCephPoolsPost),
+    /// [`PUT /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNamePut).
     #[inline]
     #[must_use]
     pub fn pg_num<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -4932,7 +4956,7 @@ impl NodeCephPoolItem {
         self
     }
 
-    ///Sets `pg_num_final`.
+    /// Sets `pg_num_final`.
     #[inline]
     #[must_use]
     pub fn pg_num_final<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -4940,7 +4964,10 @@ impl NodeCephPoolItem {
         self
     }
 
-    ///Sets `pg_num_min`.
+    /// Sets `pg_num_min`, for [`POST /nodes/{node}/ceph/pool`](NodeCephPoolPost),
+    /// [`PUT /nodes/{node}/ceph/pool/{name}`](NodeCephPoolNamePut),
+    /// [`POST /nodes/{node}/ceph/pools`](NodeCephPoolsPost),
+    /// [`PUT /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNamePut).
     #[inline]
     #[must_use]
     pub fn pg_num_min<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -4948,7 +4975,7 @@ impl NodeCephPoolItem {
         self
     }
 
-    ///Sets `pool`.
+    /// Sets `pool`.
     #[inline]
     #[must_use]
     pub fn pool<How>(mut self, value: impl IntoValue<i64, How>) -> Self {
@@ -4956,7 +4983,7 @@ impl NodeCephPoolItem {
         self
     }
 
-    ///Sets `pool_name`.
+    /// Sets `pool_name`.
     #[inline]
     #[must_use]
     pub fn pool_name<How>(mut self, value: impl IntoValue<String, How>) -> Self {
@@ -4964,7 +4991,10 @@ impl NodeCephPoolItem {
         self
     }
 
-    ///Sets `size`.
+    /// Sets `size`, for [`POST /nodes/{node}/ceph/pool`](NodeCephPoolPost),
+    /// [`PUT /nodes/{node}/ceph/pool/{name}`](NodeCephPoolNamePut),
+    /// [`POST /nodes/{node}/ceph/pools`](NodeCephPoolsPost),
+    /// [`PUT /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNamePut).
     #[inline]
     #[must_use]
     pub fn size<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -4972,7 +5002,7 @@ impl NodeCephPoolItem {
         self
     }
 
-    ///Sets `target_size`.
+    /// Sets `target_size`.
     #[inline]
     #[must_use]
     pub fn target_size<How>(mut self, value: impl IntoSetting<u64, How>) -> Self {
@@ -4980,7 +5010,10 @@ impl NodeCephPoolItem {
         self
     }
 
-    ///Sets `target_size_ratio`.
+    /// Sets `target_size_ratio`, for [`POST /nodes/{node}/ceph/pool`](NodeCephPoolPost),
+    /// [`PUT /nodes/{node}/ceph/pool/{name}`](NodeCephPoolNamePut),
+    /// [`POST /nodes/{node}/ceph/pools`](NodeCephPoolsPost),
+    /// [`PUT /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNamePut).
     #[inline]
     #[must_use]
     pub fn target_size_ratio<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
@@ -4993,7 +5026,7 @@ impl NodeCephPoolItem {
         self
     }
 
-    ///Sets `type`.
+    /// Sets `type`.
     #[inline]
     #[must_use]
     pub fn type_<How>(mut self, value: impl IntoSetting<NodeCephPoolType, How>) -> Self {

@@ -1117,6 +1117,8 @@ impl NodeFirewallRulesPosDelete {
 /// The answer to `GET /nodes/{node}/firewall/options`, which reads the firewall options of a node.
 ///
 /// Given by [`GET /nodes/{node}/firewall/options`](NodeFirewallOptionsPath::get).
+///
+/// Accepted as `settings` by [`PUT /nodes/{node}/firewall/options`](NodeFirewallOptionsPut).
 #[non_exhaustive]
 pub struct NodeFirewallOptions {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since.
@@ -1173,7 +1175,7 @@ impl NodeFirewallOptions {
         <Self as Object>::empty()
     }
 
-    ///Sets `digest`.
+    /// Sets `digest`.
     #[inline]
     #[must_use]
     pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -1181,7 +1183,7 @@ impl NodeFirewallOptions {
         self
     }
 
-    ///Sets `enable`.
+    /// Sets `enable`, for [`PUT /nodes/{node}/firewall/options`](NodeFirewallOptionsPut).
     #[inline]
     #[must_use]
     pub fn enable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -1189,7 +1191,8 @@ impl NodeFirewallOptions {
         self
     }
 
-    ///Sets `log_level_forward`.
+    /// Sets `log_level_forward`, for
+    /// [`PUT /nodes/{node}/firewall/options`](NodeFirewallOptionsPut).
     #[inline]
     #[must_use]
     pub fn log_level_forward<How>(
@@ -1205,7 +1208,7 @@ impl NodeFirewallOptions {
         self
     }
 
-    ///Sets `log_level_in`.
+    /// Sets `log_level_in`, for [`PUT /nodes/{node}/firewall/options`](NodeFirewallOptionsPut).
     #[inline]
     #[must_use]
     pub fn log_level_in<How>(
@@ -1216,7 +1219,7 @@ impl NodeFirewallOptions {
         self
     }
 
-    ///Sets `log_level_out`.
+    /// Sets `log_level_out`, for [`PUT /nodes/{node}/firewall/options`](NodeFirewallOptionsPut).
     #[inline]
     #[must_use]
     pub fn log_level_out<How>(
@@ -1227,7 +1230,7 @@ impl NodeFirewallOptions {
         self
     }
 
-    ///Sets `log_nf_conntrack`.
+    /// Sets `log_nf_conntrack`, for [`PUT /nodes/{node}/firewall/options`](NodeFirewallOptionsPut).
     #[inline]
     #[must_use]
     pub fn log_nf_conntrack<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -1235,7 +1238,7 @@ impl NodeFirewallOptions {
         self
     }
 
-    ///Sets `ndp`.
+    /// Sets `ndp`, for [`PUT /nodes/{node}/firewall/options`](NodeFirewallOptionsPut).
     #[inline]
     #[must_use]
     pub fn ndp<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -1243,7 +1246,8 @@ impl NodeFirewallOptions {
         self
     }
 
-    ///Sets `nf_conntrack_allow_invalid`.
+    /// Sets `nf_conntrack_allow_invalid`, for
+    /// [`PUT /nodes/{node}/firewall/options`](NodeFirewallOptionsPut).
     #[inline]
     #[must_use]
     pub fn nf_conntrack_allow_invalid<How>(
@@ -1259,7 +1263,8 @@ impl NodeFirewallOptions {
         self
     }
 
-    ///Sets `nf_conntrack_helpers`.
+    /// Sets `nf_conntrack_helpers`, for
+    /// [`PUT /nodes/{node}/firewall/options`](NodeFirewallOptionsPut).
     #[inline]
     #[must_use]
     pub fn nf_conntrack_helpers<How>(
@@ -1275,7 +1280,7 @@ impl NodeFirewallOptions {
         self
     }
 
-    ///Sets `nf_conntrack_max`.
+    /// Sets `nf_conntrack_max`, for [`PUT /nodes/{node}/firewall/options`](NodeFirewallOptionsPut).
     #[inline]
     #[must_use]
     pub fn nf_conntrack_max<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -1283,7 +1288,8 @@ impl NodeFirewallOptions {
         self
     }
 
-    ///Sets `nf_conntrack_tcp_timeout_established`.
+    /// Sets `nf_conntrack_tcp_timeout_established`, for
+    /// [`PUT /nodes/{node}/firewall/options`](NodeFirewallOptionsPut).
     #[inline]
     #[must_use]
     pub fn nf_conntrack_tcp_timeout_established<How>(
@@ -1299,7 +1305,8 @@ impl NodeFirewallOptions {
         self
     }
 
-    ///Sets `nf_conntrack_tcp_timeout_syn_recv`.
+    /// Sets `nf_conntrack_tcp_timeout_syn_recv`, for
+    /// [`PUT /nodes/{node}/firewall/options`](NodeFirewallOptionsPut).
     #[inline]
     #[must_use]
     pub fn nf_conntrack_tcp_timeout_syn_recv<How>(
@@ -1315,7 +1322,7 @@ impl NodeFirewallOptions {
         self
     }
 
-    ///Sets `nftables`.
+    /// Sets `nftables`, for [`PUT /nodes/{node}/firewall/options`](NodeFirewallOptionsPut).
     #[inline]
     #[must_use]
     pub fn nftables<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -1323,7 +1330,7 @@ impl NodeFirewallOptions {
         self
     }
 
-    ///Sets `nosmurfs`.
+    /// Sets `nosmurfs`, for [`PUT /nodes/{node}/firewall/options`](NodeFirewallOptionsPut).
     #[inline]
     #[must_use]
     pub fn nosmurfs<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -1331,7 +1338,8 @@ impl NodeFirewallOptions {
         self
     }
 
-    ///Sets `protection_synflood`.
+    /// Sets `protection_synflood`, for
+    /// [`PUT /nodes/{node}/firewall/options`](NodeFirewallOptionsPut).
     #[inline]
     #[must_use]
     pub fn protection_synflood<How>(
@@ -1347,7 +1355,8 @@ impl NodeFirewallOptions {
         self
     }
 
-    ///Sets `protection_synflood_burst`.
+    /// Sets `protection_synflood_burst`, for
+    /// [`PUT /nodes/{node}/firewall/options`](NodeFirewallOptionsPut).
     #[inline]
     #[must_use]
     pub fn protection_synflood_burst<How>(
@@ -1363,7 +1372,8 @@ impl NodeFirewallOptions {
         self
     }
 
-    ///Sets `protection_synflood_rate`.
+    /// Sets `protection_synflood_rate`, for
+    /// [`PUT /nodes/{node}/firewall/options`](NodeFirewallOptionsPut).
     #[inline]
     #[must_use]
     pub fn protection_synflood_rate<How>(
@@ -1379,7 +1389,7 @@ impl NodeFirewallOptions {
         self
     }
 
-    ///Sets `smurf_log_level`.
+    /// Sets `smurf_log_level`, for [`PUT /nodes/{node}/firewall/options`](NodeFirewallOptionsPut).
     #[inline]
     #[must_use]
     pub fn smurf_log_level<How>(
@@ -1390,7 +1400,8 @@ impl NodeFirewallOptions {
         self
     }
 
-    ///Sets `tcp_flags_log_level`.
+    /// Sets `tcp_flags_log_level`, for
+    /// [`PUT /nodes/{node}/firewall/options`](NodeFirewallOptionsPut).
     #[inline]
     #[must_use]
     pub fn tcp_flags_log_level<How>(
@@ -1406,7 +1417,7 @@ impl NodeFirewallOptions {
         self
     }
 
-    ///Sets `tcpflags`.
+    /// Sets `tcpflags`, for [`PUT /nodes/{node}/firewall/options`](NodeFirewallOptionsPut).
     #[inline]
     #[must_use]
     pub fn tcpflags<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {

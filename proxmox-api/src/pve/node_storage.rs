@@ -2423,6 +2423,9 @@ open_enum_impls!(NodeStorageChecksumAlgorithm {
 ///
 /// Given by
 /// [`GET /nodes/{node}/storage/{storage}/content/{volume}`](NodeStorageStorageContentVolumePath::get).
+///
+/// Accepted as `settings` by
+/// [`PUT /nodes/{node}/storage/{storage}/content/{volume}`](NodeStorageStorageContentVolumePut).
 #[non_exhaustive]
 pub struct NodeStorageContentGet {
     /// Format of the volume, such as `raw`, `qcow2`, `subvol`, `iso` or `tgz`.
@@ -2449,7 +2452,7 @@ impl NodeStorageContentGet {
         <Self as Object>::empty()
     }
 
-    ///Sets `format`.
+    /// Sets `format`.
     #[inline]
     #[must_use]
     pub fn format<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -2457,7 +2460,8 @@ impl NodeStorageContentGet {
         self
     }
 
-    ///Sets `notes`.
+    /// Sets `notes`, for
+    /// [`PUT /nodes/{node}/storage/{storage}/content/{volume}`](NodeStorageStorageContentVolumePut).
     #[inline]
     #[must_use]
     pub fn notes<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -2465,7 +2469,7 @@ impl NodeStorageContentGet {
         self
     }
 
-    ///Sets `path`.
+    /// Sets `path`.
     #[inline]
     #[must_use]
     pub fn path<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -2473,7 +2477,8 @@ impl NodeStorageContentGet {
         self
     }
 
-    ///Sets `protected`.
+    /// Sets `protected`, for
+    /// [`PUT /nodes/{node}/storage/{storage}/content/{volume}`](NodeStorageStorageContentVolumePut).
     #[inline]
     #[must_use]
     pub fn protected<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -2481,7 +2486,7 @@ impl NodeStorageContentGet {
         self
     }
 
-    ///Sets `size`.
+    /// Sets `size`.
     #[inline]
     #[must_use]
     pub fn size<How>(mut self, value: impl IntoSetting<u64, How>) -> Self {
@@ -2489,7 +2494,7 @@ impl NodeStorageContentGet {
         self
     }
 
-    ///Sets `used`.
+    /// Sets `used`.
     #[inline]
     #[must_use]
     pub fn used<How>(mut self, value: impl IntoSetting<u64, How>) -> Self {
@@ -2530,6 +2535,9 @@ impl Default for NodeStorageContentGet {
 /// volumes on a storage: disk images.
 ///
 /// Given by [`GET /nodes/{node}/storage/{storage}/content`](NodeStorageStorageContentGet).
+///
+/// Accepted as `settings` by
+/// [`PUT /nodes/{node}/storage/{storage}/content/{volume}`](NodeStorageStorageContentVolumePut).
 #[non_exhaustive]
 pub struct NodeStorageContentItem {
     /// Estimated size in bytes, given in place of `size` where the exact one cannot be told;
@@ -2576,7 +2584,7 @@ impl NodeStorageContentItem {
         new
     }
 
-    ///Sets `approximate-size`.
+    /// Sets `approximate-size`.
     #[inline]
     #[must_use]
     pub fn approximate_size<How>(mut self, value: impl IntoSetting<u64, How>) -> Self {
@@ -2584,7 +2592,7 @@ impl NodeStorageContentItem {
         self
     }
 
-    ///Sets `content`.
+    /// Sets `content`.
     #[inline]
     #[must_use]
     pub fn content<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -2592,7 +2600,7 @@ impl NodeStorageContentItem {
         self
     }
 
-    ///Sets `ctime`.
+    /// Sets `ctime`.
     #[inline]
     #[must_use]
     pub fn ctime<How>(mut self, value: impl IntoSetting<Timestamp, How>) -> Self {
@@ -2600,7 +2608,7 @@ impl NodeStorageContentItem {
         self
     }
 
-    ///Sets `encrypted`.
+    /// Sets `encrypted`.
     #[inline]
     #[must_use]
     pub fn encrypted<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -2608,7 +2616,7 @@ impl NodeStorageContentItem {
         self
     }
 
-    ///Sets `format`.
+    /// Sets `format`.
     #[inline]
     #[must_use]
     pub fn format<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -2616,7 +2624,8 @@ impl NodeStorageContentItem {
         self
     }
 
-    ///Sets `notes`.
+    /// Sets `notes`, for
+    /// [`PUT /nodes/{node}/storage/{storage}/content/{volume}`](NodeStorageStorageContentVolumePut).
     #[inline]
     #[must_use]
     pub fn notes<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -2624,7 +2633,7 @@ impl NodeStorageContentItem {
         self
     }
 
-    ///Sets `parent`.
+    /// Sets `parent`.
     #[inline]
     #[must_use]
     pub fn parent<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -2632,7 +2641,8 @@ impl NodeStorageContentItem {
         self
     }
 
-    ///Sets `protected`.
+    /// Sets `protected`, for
+    /// [`PUT /nodes/{node}/storage/{storage}/content/{volume}`](NodeStorageStorageContentVolumePut).
     #[inline]
     #[must_use]
     pub fn protected<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -2640,7 +2650,7 @@ impl NodeStorageContentItem {
         self
     }
 
-    ///Sets `size`.
+    /// Sets `size`.
     #[inline]
     #[must_use]
     pub fn size<How>(mut self, value: impl IntoSetting<u64, How>) -> Self {
@@ -2648,7 +2658,7 @@ impl NodeStorageContentItem {
         self
     }
 
-    ///Sets `subtype`.
+    /// Sets `subtype`.
     #[inline]
     #[must_use]
     pub fn subtype<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -2656,7 +2666,7 @@ impl NodeStorageContentItem {
         self
     }
 
-    ///Sets `used`.
+    /// Sets `used`.
     #[inline]
     #[must_use]
     pub fn used<How>(mut self, value: impl IntoSetting<u64, How>) -> Self {
@@ -2664,7 +2674,7 @@ impl NodeStorageContentItem {
         self
     }
 
-    ///Sets `verification`.
+    /// Sets `verification`.
     #[inline]
     #[must_use]
     pub fn verification<How>(
@@ -2675,7 +2685,7 @@ impl NodeStorageContentItem {
         self
     }
 
-    ///Sets `vmid`.
+    /// Sets `vmid`.
     #[inline]
     #[must_use]
     pub fn vmid<How>(mut self, value: impl IntoSetting<u32, How>) -> Self {
@@ -2683,7 +2693,7 @@ impl NodeStorageContentItem {
         self
     }
 
-    ///Sets `volid`.
+    /// Sets `volid`.
     #[inline]
     #[must_use]
     pub fn volid<How>(mut self, value: impl IntoValue<VolumeId, How>) -> Self {

@@ -8916,6 +8916,8 @@ impl Default for NodeCertificate {
 /// The answer to `GET /nodes/{node}/config`, which returns the settings of the node.
 ///
 /// Given by [`GET /nodes/{node}/config`](NodeConfigGet).
+///
+/// Accepted as `settings` by [`PUT /nodes/{node}/config`](NodeConfigPut).
 #[non_exhaustive]
 pub struct NodeConfig {
     /// ACME settings of the node.
@@ -8950,7 +8952,7 @@ impl NodeConfig {
         <Self as Object>::empty()
     }
 
-    ///Sets `acme`.
+    /// Sets `acme`, for [`PUT /nodes/{node}/config`](NodeConfigPut).
     #[inline]
     #[must_use]
     pub fn acme<How>(mut self, value: impl IntoSetting<NodeAcme, How>) -> Self {
@@ -8958,7 +8960,7 @@ impl NodeConfig {
         self
     }
 
-    ///Sets one of `acmedomain0` and so on.
+    /// Sets one of `acmedomain0` and so on, for [`PUT /nodes/{node}/config`](NodeConfigPut).
     #[inline]
     #[must_use]
     pub fn acmedomain<Which, How>(
@@ -8976,7 +8978,7 @@ impl NodeConfig {
         self
     }
 
-    ///Sets `ballooning-target`.
+    /// Sets `ballooning-target`, for [`PUT /nodes/{node}/config`](NodeConfigPut).
     #[inline]
     #[must_use]
     pub fn ballooning_target<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -8989,7 +8991,7 @@ impl NodeConfig {
         self
     }
 
-    ///Sets `description`.
+    /// Sets `description`, for [`PUT /nodes/{node}/config`](NodeConfigPut).
     #[inline]
     #[must_use]
     pub fn description<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -8997,7 +8999,7 @@ impl NodeConfig {
         self
     }
 
-    ///Sets `digest`.
+    /// Sets `digest`.
     #[inline]
     #[must_use]
     pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -9005,7 +9007,7 @@ impl NodeConfig {
         self
     }
 
-    ///Sets `location`.
+    /// Sets `location`, for [`PUT /nodes/{node}/config`](NodeConfigPut).
     #[inline]
     #[must_use]
     pub fn location<How>(
@@ -9016,7 +9018,7 @@ impl NodeConfig {
         self
     }
 
-    ///Sets `startall-onboot-delay`.
+    /// Sets `startall-onboot-delay`, for [`PUT /nodes/{node}/config`](NodeConfigPut).
     #[inline]
     #[must_use]
     pub fn startall_onboot_delay<How>(
@@ -9032,7 +9034,7 @@ impl NodeConfig {
         self
     }
 
-    ///Sets `wakeonlan`.
+    /// Sets `wakeonlan`, for [`PUT /nodes/{node}/config`](NodeConfigPut).
     #[inline]
     #[must_use]
     pub fn wakeonlan<How>(mut self, value: impl IntoSetting<WakeOnLan, How>) -> Self {
@@ -9130,6 +9132,8 @@ open_enum_impls!(NodeConfigProperty {
 /// The answer to `GET /nodes/{node}/dns`, which returns the resolver settings of the node.
 ///
 /// Given by [`GET /nodes/{node}/dns`](NodeDnsPath::get).
+///
+/// Accepted as `settings` by [`PUT /nodes/{node}/dns`](NodeDnsPut).
 #[non_exhaustive]
 pub struct NodeDns {
     /// IP address of the first name server.
@@ -9152,7 +9156,7 @@ impl NodeDns {
         <Self as Object>::empty()
     }
 
-    ///Sets `dns1`.
+    /// Sets `dns1`, for [`PUT /nodes/{node}/dns`](NodeDnsPut).
     #[inline]
     #[must_use]
     pub fn dns1<How>(mut self, value: impl IntoSetting<IpAddress, How>) -> Self {
@@ -9160,7 +9164,7 @@ impl NodeDns {
         self
     }
 
-    ///Sets `dns2`.
+    /// Sets `dns2`, for [`PUT /nodes/{node}/dns`](NodeDnsPut).
     #[inline]
     #[must_use]
     pub fn dns2<How>(mut self, value: impl IntoSetting<IpAddress, How>) -> Self {
@@ -9168,7 +9172,7 @@ impl NodeDns {
         self
     }
 
-    ///Sets `dns3`.
+    /// Sets `dns3`, for [`PUT /nodes/{node}/dns`](NodeDnsPut).
     #[inline]
     #[must_use]
     pub fn dns3<How>(mut self, value: impl IntoSetting<IpAddress, How>) -> Self {
@@ -9176,7 +9180,7 @@ impl NodeDns {
         self
     }
 
-    ///Sets `search`.
+    /// Sets `search`, for [`PUT /nodes/{node}/dns`](NodeDnsPut).
     #[inline]
     #[must_use]
     pub fn search<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -9465,6 +9469,8 @@ object!(NodeHardwareUsbItem {
 /// The answer to `GET /nodes/{node}/hosts`, which returns the `/etc/hosts` file of the node.
 ///
 /// Given by [`GET /nodes/{node}/hosts`](NodeHostsPath::get).
+///
+/// Accepted as `settings` by [`POST /nodes/{node}/hosts`](NodeHostsPost).
 #[non_exhaustive]
 pub struct NodeHosts {
     /// Text of the `/etc/hosts` file.
@@ -9485,7 +9491,7 @@ impl NodeHosts {
         new
     }
 
-    ///Sets `data`.
+    /// Sets `data`, for [`POST /nodes/{node}/hosts`](NodeHostsPost).
     #[inline]
     #[must_use]
     pub fn data<How>(mut self, value: impl IntoValue<String, How>) -> Self {
@@ -9493,7 +9499,7 @@ impl NodeHosts {
         self
     }
 
-    ///Sets `digest`.
+    /// Sets `digest`.
     #[inline]
     #[must_use]
     pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -9560,6 +9566,9 @@ object!(NodeNetstatItem {
 /// network interface.
 ///
 /// Given by [`GET /nodes/{node}/network/{iface}`](NodeNetworkIfacePath::get).
+///
+/// Accepted as `settings` by [`POST /nodes/{node}/network`](NodeNetworkPost),
+/// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
 #[non_exhaustive]
 pub struct NodeNetwork {
     /// Whether the interface is up.
@@ -9695,7 +9704,7 @@ impl NodeNetwork {
         <Self as Object>::empty()
     }
 
-    ///Sets `active`.
+    /// Sets `active`.
     #[inline]
     #[must_use]
     pub fn active<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -9703,7 +9712,8 @@ impl NodeNetwork {
         self
     }
 
-    ///Sets `address`.
+    /// Sets `address`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn address<How>(mut self, value: impl IntoSetting<IpAddress, How>) -> Self {
@@ -9711,7 +9721,8 @@ impl NodeNetwork {
         self
     }
 
-    ///Sets `address6`.
+    /// Sets `address6`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn address6<How>(mut self, value: impl IntoSetting<IpAddress, How>) -> Self {
@@ -9719,7 +9730,7 @@ impl NodeNetwork {
         self
     }
 
-    ///Sets `altnames`.
+    /// Sets `altnames`.
     #[inline]
     #[must_use]
     pub fn altnames<How: Several>(
@@ -9730,7 +9741,8 @@ impl NodeNetwork {
         self
     }
 
-    ///Sets `autostart`.
+    /// Sets `autostart`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn autostart<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -9738,7 +9750,8 @@ impl NodeNetwork {
         self
     }
 
-    ///Sets `bond-primary`.
+    /// Sets `bond-primary`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn bond_primary<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -9746,7 +9759,7 @@ impl NodeNetwork {
         self
     }
 
-    ///Sets `bond_miimon`.
+    /// Sets `bond_miimon`.
     #[inline]
     #[must_use]
     pub fn bond_miimon<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -9754,7 +9767,8 @@ impl NodeNetwork {
         self
     }
 
-    ///Sets `bond_mode`.
+    /// Sets `bond_mode`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn bond_mode<How>(
@@ -9765,7 +9779,8 @@ impl NodeNetwork {
         self
     }
 
-    ///Sets `bond_xmit_hash_policy`.
+    /// Sets `bond_xmit_hash_policy`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn bond_xmit_hash_policy<How>(
@@ -9781,7 +9796,7 @@ impl NodeNetwork {
         self
     }
 
-    ///Sets `bridge-access`.
+    /// Sets `bridge-access`.
     #[inline]
     #[must_use]
     pub fn bridge_access<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -9789,7 +9804,7 @@ impl NodeNetwork {
         self
     }
 
-    ///Sets `bridge-arp-nd-suppress`.
+    /// Sets `bridge-arp-nd-suppress`.
     #[inline]
     #[must_use]
     pub fn bridge_arp_nd_suppress<How>(
@@ -9805,7 +9820,7 @@ impl NodeNetwork {
         self
     }
 
-    ///Sets `bridge-learning`.
+    /// Sets `bridge-learning`.
     #[inline]
     #[must_use]
     pub fn bridge_learning<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -9813,7 +9828,7 @@ impl NodeNetwork {
         self
     }
 
-    ///Sets `bridge-multicast-flood`.
+    /// Sets `bridge-multicast-flood`.
     #[inline]
     #[must_use]
     pub fn bridge_multicast_flood<How>(
@@ -9829,7 +9844,7 @@ impl NodeNetwork {
         self
     }
 
-    ///Sets `bridge-unicast-flood`.
+    /// Sets `bridge-unicast-flood`.
     #[inline]
     #[must_use]
     pub fn bridge_unicast_flood<How>(
@@ -9845,7 +9860,7 @@ impl NodeNetwork {
         self
     }
 
-    ///Sets `bridge_fd`.
+    /// Sets `bridge_fd`.
     #[inline]
     #[must_use]
     pub fn bridge_fd<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -9853,7 +9868,8 @@ impl NodeNetwork {
         self
     }
 
-    ///Sets `bridge_ports`.
+    /// Sets `bridge_ports`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn bridge_ports<How>(
@@ -9864,7 +9880,7 @@ impl NodeNetwork {
         self
     }
 
-    ///Sets `bridge_stp`.
+    /// Sets `bridge_stp`.
     #[inline]
     #[must_use]
     pub fn bridge_stp<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -9872,7 +9888,8 @@ impl NodeNetwork {
         self
     }
 
-    ///Sets `bridge_vids`.
+    /// Sets `bridge_vids`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn bridge_vids<How>(
@@ -9883,7 +9900,8 @@ impl NodeNetwork {
         self
     }
 
-    ///Sets `bridge_vlan_aware`.
+    /// Sets `bridge_vlan_aware`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn bridge_vlan_aware<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -9896,7 +9914,8 @@ impl NodeNetwork {
         self
     }
 
-    ///Sets `cidr`.
+    /// Sets `cidr`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn cidr<How>(mut self, value: impl IntoSetting<Cidr, How>) -> Self {
@@ -9904,7 +9923,8 @@ impl NodeNetwork {
         self
     }
 
-    ///Sets `cidr6`.
+    /// Sets `cidr6`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn cidr6<How>(mut self, value: impl IntoSetting<Cidr, How>) -> Self {
@@ -9912,7 +9932,8 @@ impl NodeNetwork {
         self
     }
 
-    ///Sets `comments`.
+    /// Sets `comments`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn comments<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -9920,7 +9941,8 @@ impl NodeNetwork {
         self
     }
 
-    ///Sets `comments6`.
+    /// Sets `comments6`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn comments6<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -9928,7 +9950,7 @@ impl NodeNetwork {
         self
     }
 
-    ///Sets `exists`.
+    /// Sets `exists`.
     #[inline]
     #[must_use]
     pub fn exists<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -9936,7 +9958,7 @@ impl NodeNetwork {
         self
     }
 
-    ///Sets `families`.
+    /// Sets `families`.
     #[inline]
     #[must_use]
     pub fn families<How: Several>(
@@ -9947,7 +9969,8 @@ impl NodeNetwork {
         self
     }
 
-    ///Sets `gateway`.
+    /// Sets `gateway`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn gateway<How>(mut self, value: impl IntoSetting<IpAddress, How>) -> Self {
@@ -9955,7 +9978,8 @@ impl NodeNetwork {
         self
     }
 
-    ///Sets `gateway6`.
+    /// Sets `gateway6`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn gateway6<How>(mut self, value: impl IntoSetting<IpAddress, How>) -> Self {
@@ -9963,7 +9987,7 @@ impl NodeNetwork {
         self
     }
 
-    ///Sets `iface`.
+    /// Sets `iface`, for [`POST /nodes/{node}/network`](NodeNetworkPost).
     #[inline]
     #[must_use]
     pub fn iface<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -9971,7 +9995,7 @@ impl NodeNetwork {
         self
     }
 
-    ///Sets `link-type`.
+    /// Sets `link-type`.
     #[inline]
     #[must_use]
     pub fn link_type<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -9979,7 +10003,7 @@ impl NodeNetwork {
         self
     }
 
-    ///Sets `method`.
+    /// Sets `method`.
     #[inline]
     #[must_use]
     pub fn method<How>(
@@ -9990,7 +10014,7 @@ impl NodeNetwork {
         self
     }
 
-    ///Sets `method6`.
+    /// Sets `method6`.
     #[inline]
     #[must_use]
     pub fn method6<How>(
@@ -10001,7 +10025,8 @@ impl NodeNetwork {
         self
     }
 
-    ///Sets `mtu`.
+    /// Sets `mtu`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn mtu<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -10009,7 +10034,8 @@ impl NodeNetwork {
         self
     }
 
-    ///Sets `netmask`.
+    /// Sets `netmask`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn netmask<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -10017,7 +10043,8 @@ impl NodeNetwork {
         self
     }
 
-    ///Sets `netmask6`.
+    /// Sets `netmask6`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn netmask6<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -10025,7 +10052,7 @@ impl NodeNetwork {
         self
     }
 
-    ///Sets `options`.
+    /// Sets `options`.
     #[inline]
     #[must_use]
     pub fn options<How: Several>(
@@ -10036,7 +10063,7 @@ impl NodeNetwork {
         self
     }
 
-    ///Sets `options6`.
+    /// Sets `options6`.
     #[inline]
     #[must_use]
     pub fn options6<How: Several>(
@@ -10047,7 +10074,8 @@ impl NodeNetwork {
         self
     }
 
-    ///Sets `ovs_bonds`.
+    /// Sets `ovs_bonds`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn ovs_bonds<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
@@ -10055,7 +10083,8 @@ impl NodeNetwork {
         self
     }
 
-    ///Sets `ovs_bridge`.
+    /// Sets `ovs_bridge`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn ovs_bridge<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -10063,7 +10092,8 @@ impl NodeNetwork {
         self
     }
 
-    ///Sets `ovs_options`.
+    /// Sets `ovs_options`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn ovs_options<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -10071,7 +10101,8 @@ impl NodeNetwork {
         self
     }
 
-    ///Sets `ovs_ports`.
+    /// Sets `ovs_ports`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn ovs_ports<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
@@ -10079,7 +10110,8 @@ impl NodeNetwork {
         self
     }
 
-    ///Sets `ovs_tag`.
+    /// Sets `ovs_tag`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn ovs_tag<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -10087,7 +10119,7 @@ impl NodeNetwork {
         self
     }
 
-    ///Sets `ovs_type`.
+    /// Sets `ovs_type`.
     #[inline]
     #[must_use]
     pub fn ovs_type<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -10095,7 +10127,7 @@ impl NodeNetwork {
         self
     }
 
-    ///Sets `priority`.
+    /// Sets `priority`.
     #[inline]
     #[must_use]
     pub fn priority<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -10103,7 +10135,8 @@ impl NodeNetwork {
         self
     }
 
-    ///Sets `slaves`.
+    /// Sets `slaves`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn slaves<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
@@ -10111,7 +10144,8 @@ impl NodeNetwork {
         self
     }
 
-    ///Sets `type`.
+    /// Sets `type`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn type_<How>(mut self, value: impl IntoSetting<NodeNetworkType, How>) -> Self {
@@ -10119,7 +10153,7 @@ impl NodeNetwork {
         self
     }
 
-    ///Sets `uplink-id`.
+    /// Sets `uplink-id`.
     #[inline]
     #[must_use]
     pub fn uplink_id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -10127,7 +10161,8 @@ impl NodeNetwork {
         self
     }
 
-    ///Sets `vlan-id`.
+    /// Sets `vlan-id`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn vlan_id<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -10135,7 +10170,7 @@ impl NodeNetwork {
         self
     }
 
-    ///Sets `vlan-protocol`.
+    /// Sets `vlan-protocol`.
     #[inline]
     #[must_use]
     pub fn vlan_protocol<How>(
@@ -10146,7 +10181,8 @@ impl NodeNetwork {
         self
     }
 
-    ///Sets `vlan-raw-device`.
+    /// Sets `vlan-raw-device`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn vlan_raw_device<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -10154,7 +10190,7 @@ impl NodeNetwork {
         self
     }
 
-    ///Sets `vxlan-id`.
+    /// Sets `vxlan-id`.
     #[inline]
     #[must_use]
     pub fn vxlan_id<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -10162,7 +10198,7 @@ impl NodeNetwork {
         self
     }
 
-    ///Sets `vxlan-local-tunnelip`.
+    /// Sets `vxlan-local-tunnelip`.
     #[inline]
     #[must_use]
     pub fn vxlan_local_tunnelip<How>(
@@ -10178,7 +10214,7 @@ impl NodeNetwork {
         self
     }
 
-    ///Sets `vxlan-physdev`.
+    /// Sets `vxlan-physdev`.
     #[inline]
     #[must_use]
     pub fn vxlan_physdev<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -10186,7 +10222,7 @@ impl NodeNetwork {
         self
     }
 
-    ///Sets `vxlan-svcnodeip`.
+    /// Sets `vxlan-svcnodeip`.
     #[inline]
     #[must_use]
     pub fn vxlan_svcnodeip<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -10433,6 +10469,9 @@ open_enum_impls!(NodeNetworkFilter {
 /// the node as configured.
 ///
 /// Given by [`GET /nodes/{node}/network`](NodeNetworkGet).
+///
+/// Accepted as `settings` by [`POST /nodes/{node}/network`](NodeNetworkPost),
+/// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
 #[non_exhaustive]
 pub struct NodeNetworkItem {
     /// Whether the interface is up.
@@ -10576,7 +10615,7 @@ impl NodeNetworkItem {
         <Self as Object>::empty()
     }
 
-    ///Sets `active`.
+    /// Sets `active`.
     #[inline]
     #[must_use]
     pub fn active<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -10584,7 +10623,8 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `address`.
+    /// Sets `address`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn address<How>(mut self, value: impl IntoSetting<IpAddress, How>) -> Self {
@@ -10592,7 +10632,8 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `address6`.
+    /// Sets `address6`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn address6<How>(mut self, value: impl IntoSetting<IpAddress, How>) -> Self {
@@ -10600,7 +10641,7 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `altnames`.
+    /// Sets `altnames`.
     #[inline]
     #[must_use]
     pub fn altnames<How: Several>(
@@ -10611,7 +10652,8 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `autostart`.
+    /// Sets `autostart`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn autostart<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -10619,7 +10661,8 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `bond-primary`.
+    /// Sets `bond-primary`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn bond_primary<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -10627,7 +10670,7 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `bond_miimon`.
+    /// Sets `bond_miimon`.
     #[inline]
     #[must_use]
     pub fn bond_miimon<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -10635,7 +10678,8 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `bond_mode`.
+    /// Sets `bond_mode`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn bond_mode<How>(
@@ -10646,7 +10690,8 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `bond_xmit_hash_policy`.
+    /// Sets `bond_xmit_hash_policy`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn bond_xmit_hash_policy<How>(
@@ -10662,7 +10707,7 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `bridge-access`.
+    /// Sets `bridge-access`.
     #[inline]
     #[must_use]
     pub fn bridge_access<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -10670,7 +10715,7 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `bridge-arp-nd-suppress`.
+    /// Sets `bridge-arp-nd-suppress`.
     #[inline]
     #[must_use]
     pub fn bridge_arp_nd_suppress<How>(
@@ -10686,7 +10731,7 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `bridge-learning`.
+    /// Sets `bridge-learning`.
     #[inline]
     #[must_use]
     pub fn bridge_learning<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -10694,7 +10739,7 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `bridge-multicast-flood`.
+    /// Sets `bridge-multicast-flood`.
     #[inline]
     #[must_use]
     pub fn bridge_multicast_flood<How>(
@@ -10710,7 +10755,7 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `bridge-unicast-flood`.
+    /// Sets `bridge-unicast-flood`.
     #[inline]
     #[must_use]
     pub fn bridge_unicast_flood<How>(
@@ -10726,7 +10771,7 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `bridge_fd`.
+    /// Sets `bridge_fd`.
     #[inline]
     #[must_use]
     pub fn bridge_fd<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -10734,7 +10779,8 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `bridge_ports`.
+    /// Sets `bridge_ports`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn bridge_ports<How>(
@@ -10745,7 +10791,7 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `bridge_stp`.
+    /// Sets `bridge_stp`.
     #[inline]
     #[must_use]
     pub fn bridge_stp<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -10753,7 +10799,8 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `bridge_vids`.
+    /// Sets `bridge_vids`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn bridge_vids<How>(
@@ -10764,7 +10811,8 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `bridge_vlan_aware`.
+    /// Sets `bridge_vlan_aware`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn bridge_vlan_aware<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -10777,7 +10825,8 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `cidr`.
+    /// Sets `cidr`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn cidr<How>(mut self, value: impl IntoSetting<Cidr, How>) -> Self {
@@ -10785,7 +10834,8 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `cidr6`.
+    /// Sets `cidr6`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn cidr6<How>(mut self, value: impl IntoSetting<Cidr, How>) -> Self {
@@ -10793,7 +10843,8 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `comments`.
+    /// Sets `comments`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn comments<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -10801,7 +10852,8 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `comments6`.
+    /// Sets `comments6`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn comments6<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -10809,7 +10861,7 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `exists`.
+    /// Sets `exists`.
     #[inline]
     #[must_use]
     pub fn exists<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -10817,7 +10869,7 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `families`.
+    /// Sets `families`.
     #[inline]
     #[must_use]
     pub fn families<How: Several>(
@@ -10828,7 +10880,8 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `gateway`.
+    /// Sets `gateway`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn gateway<How>(mut self, value: impl IntoSetting<IpAddress, How>) -> Self {
@@ -10836,7 +10889,8 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `gateway6`.
+    /// Sets `gateway6`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn gateway6<How>(mut self, value: impl IntoSetting<IpAddress, How>) -> Self {
@@ -10844,7 +10898,7 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `iface`.
+    /// Sets `iface`, for [`POST /nodes/{node}/network`](NodeNetworkPost).
     #[inline]
     #[must_use]
     pub fn iface<How>(mut self, value: impl IntoValue<String, How>) -> Self {
@@ -10852,7 +10906,7 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `ipam`.
+    /// Sets `ipam`.
     #[inline]
     #[must_use]
     pub fn ipam<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -10860,7 +10914,7 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `link-type`.
+    /// Sets `link-type`.
     #[inline]
     #[must_use]
     pub fn link_type<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -10868,7 +10922,7 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `method`.
+    /// Sets `method`.
     #[inline]
     #[must_use]
     pub fn method<How>(
@@ -10879,7 +10933,7 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `method6`.
+    /// Sets `method6`.
     #[inline]
     #[must_use]
     pub fn method6<How>(
@@ -10890,7 +10944,8 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `mtu`.
+    /// Sets `mtu`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn mtu<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -10898,7 +10953,8 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `netmask`.
+    /// Sets `netmask`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn netmask<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -10906,7 +10962,8 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `netmask6`.
+    /// Sets `netmask6`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn netmask6<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -10914,7 +10971,7 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `options`.
+    /// Sets `options`.
     #[inline]
     #[must_use]
     pub fn options<How: Several>(
@@ -10925,7 +10982,7 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `options6`.
+    /// Sets `options6`.
     #[inline]
     #[must_use]
     pub fn options6<How: Several>(
@@ -10936,7 +10993,8 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `ovs_bonds`.
+    /// Sets `ovs_bonds`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn ovs_bonds<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
@@ -10944,7 +11002,8 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `ovs_bridge`.
+    /// Sets `ovs_bridge`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn ovs_bridge<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -10952,7 +11011,8 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `ovs_options`.
+    /// Sets `ovs_options`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn ovs_options<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -10960,7 +11020,8 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `ovs_ports`.
+    /// Sets `ovs_ports`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn ovs_ports<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
@@ -10968,7 +11029,8 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `ovs_tag`.
+    /// Sets `ovs_tag`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn ovs_tag<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -10976,7 +11038,7 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `ovs_type`.
+    /// Sets `ovs_type`.
     #[inline]
     #[must_use]
     pub fn ovs_type<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -10984,7 +11046,7 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `priority`.
+    /// Sets `priority`.
     #[inline]
     #[must_use]
     pub fn priority<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -10992,7 +11054,8 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `slaves`.
+    /// Sets `slaves`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn slaves<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
@@ -11000,7 +11063,8 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `type`.
+    /// Sets `type`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn type_<How>(mut self, value: impl IntoValue<NodeNetworkType, How>) -> Self {
@@ -11008,7 +11072,7 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `uplink-id`.
+    /// Sets `uplink-id`.
     #[inline]
     #[must_use]
     pub fn uplink_id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -11016,7 +11080,8 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `vlan-id`.
+    /// Sets `vlan-id`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn vlan_id<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -11024,7 +11089,7 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `vlan-protocol`.
+    /// Sets `vlan-protocol`.
     #[inline]
     #[must_use]
     pub fn vlan_protocol<How>(
@@ -11035,7 +11100,8 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `vlan-raw-device`.
+    /// Sets `vlan-raw-device`, for [`POST /nodes/{node}/network`](NodeNetworkPost),
+    /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
     #[inline]
     #[must_use]
     pub fn vlan_raw_device<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -11043,7 +11109,7 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `vlanaware`.
+    /// Sets `vlanaware`.
     #[inline]
     #[must_use]
     pub fn vlanaware<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -11051,7 +11117,7 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `vxlan-id`.
+    /// Sets `vxlan-id`.
     #[inline]
     #[must_use]
     pub fn vxlan_id<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -11059,7 +11125,7 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `vxlan-local-tunnelip`.
+    /// Sets `vxlan-local-tunnelip`.
     #[inline]
     #[must_use]
     pub fn vxlan_local_tunnelip<How>(
@@ -11075,7 +11141,7 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `vxlan-physdev`.
+    /// Sets `vxlan-physdev`.
     #[inline]
     #[must_use]
     pub fn vxlan_physdev<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -11083,7 +11149,7 @@ impl NodeNetworkItem {
         self
     }
 
-    ///Sets `vxlan-svcnodeip`.
+    /// Sets `vxlan-svcnodeip`.
     #[inline]
     #[must_use]
     pub fn vxlan_svcnodeip<How>(mut self, value: impl IntoSetting<String, How>) -> Self {

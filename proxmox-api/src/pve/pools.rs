@@ -576,6 +576,8 @@ impl Settings<PoolsPoolidPut> for PoolsItem {
 /// The answer to `GET /pools/{poolid}`, which reads a pool and its members.
 ///
 /// Given by [`GET /pools/{poolid}`](PoolsPoolidGet).
+///
+/// Accepted as `settings` by [`POST /pools`](PoolsPost), [`PUT /pools/{poolid}`](PoolsPoolidPut).
 #[non_exhaustive]
 pub struct Pool {
     /// Free text about the pool.
@@ -598,7 +600,7 @@ impl Pool {
         new
     }
 
-    ///Sets `comment`.
+    /// Sets `comment`, for [`POST /pools`](PoolsPost), [`PUT /pools/{poolid}`](PoolsPoolidPut).
     #[inline]
     #[must_use]
     pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -606,7 +608,7 @@ impl Pool {
         self
     }
 
-    ///Sets `members`.
+    /// Sets `members`.
     #[inline]
     #[must_use]
     pub fn members<How: Several>(
@@ -617,7 +619,7 @@ impl Pool {
         self
     }
 
-    ///Sets `poolid`.
+    /// Sets `poolid`, for [`POST /pools`](PoolsPost).
     #[inline]
     #[must_use]
     pub fn poolid<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -784,6 +786,8 @@ open_enum_impls!(PoolsFilter {
 /// One element of the answer to `GET /pools`, which lists resource pools.
 ///
 /// Given by [`GET /pools`](PoolsGet).
+///
+/// Accepted as `settings` by [`POST /pools`](PoolsPost), [`PUT /pools/{poolid}`](PoolsPoolidPut).
 #[non_exhaustive]
 pub struct PoolsItem {
     /// Free text about the pool. Since 8.1.
@@ -806,7 +810,7 @@ impl PoolsItem {
         new
     }
 
-    ///Sets `comment`.
+    /// Sets `comment`, for [`POST /pools`](PoolsPost), [`PUT /pools/{poolid}`](PoolsPoolidPut).
     #[inline]
     #[must_use]
     pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -814,7 +818,7 @@ impl PoolsItem {
         self
     }
 
-    ///Sets `members`.
+    /// Sets `members`.
     #[inline]
     #[must_use]
     pub fn members<How: Several>(
@@ -825,7 +829,7 @@ impl PoolsItem {
         self
     }
 
-    ///Sets `poolid`.
+    /// Sets `poolid`, for [`POST /pools`](PoolsPost).
     #[inline]
     #[must_use]
     pub fn poolid<How>(mut self, value: impl IntoValue<String, How>) -> Self {

@@ -15120,6 +15120,10 @@ object!(QemuCloudinitItem {
 /// pending changes included.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet).
+///
+/// Accepted as `settings` by [`POST /nodes/{node}/qemu`](QemuPost),
+/// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[non_exhaustive]
 pub struct QemuConfig {
     /// Gives the guest ACPI; without it, a shutdown needs the guest agent. Default: `true`.
@@ -15349,7 +15353,9 @@ impl QemuConfig {
         <Self as Object>::empty()
     }
 
-    ///Sets `acpi`.
+    /// Sets `acpi`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn acpi<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -15357,7 +15363,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `affinity`.
+    /// Sets `affinity`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn affinity<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -15365,7 +15373,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `agent`.
+    /// Sets `agent`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn agent<How>(mut self, value: impl IntoSetting<QemuAgent, How>) -> Self {
@@ -15373,7 +15383,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `allow-ksm`.
+    /// Sets `allow-ksm`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn allow_ksm<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -15381,7 +15393,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `amd-sev`.
+    /// Sets `amd-sev`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn amd_sev<How>(mut self, value: impl IntoSetting<QemuSev, How>) -> Self {
@@ -15389,7 +15403,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `arch`.
+    /// Sets `arch`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn arch<How>(
@@ -15400,7 +15416,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `args`.
+    /// Sets `args`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn args<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -15408,7 +15426,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `audio0`.
+    /// Sets `audio0`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn audio0<How>(mut self, value: impl IntoSetting<QemuAudio, How>) -> Self {
@@ -15416,7 +15436,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `autostart`.
+    /// Sets `autostart`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn autostart<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -15424,7 +15446,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `balloon`.
+    /// Sets `balloon`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn balloon<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -15432,7 +15456,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `bios`.
+    /// Sets `bios`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn bios<How>(mut self, value: impl IntoSetting<QemuBios, How>) -> Self {
@@ -15440,7 +15466,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `boot`.
+    /// Sets `boot`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn boot<How>(mut self, value: impl IntoSetting<QemuBoot, How>) -> Self {
@@ -15448,7 +15476,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `bootdisk`.
+    /// Sets `bootdisk`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn bootdisk<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -15456,7 +15486,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `cdrom`.
+    /// Sets `cdrom`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn cdrom<How>(mut self, value: impl IntoSetting<QemuDrive, How>) -> Self {
@@ -15464,7 +15496,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `cicustom`.
+    /// Sets `cicustom`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn cicustom<How>(
@@ -15475,7 +15509,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `cipassword`.
+    /// Sets `cipassword`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn cipassword<How>(mut self, value: impl IntoSetting<Secret, How>) -> Self {
@@ -15483,7 +15519,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `citype`.
+    /// Sets `citype`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn citype<How>(mut self, value: impl IntoSetting<QemuCitype, How>) -> Self {
@@ -15491,7 +15529,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `ciupgrade`.
+    /// Sets `ciupgrade`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn ciupgrade<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -15499,7 +15539,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `ciuser`.
+    /// Sets `ciuser`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn ciuser<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -15507,7 +15549,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `cores`.
+    /// Sets `cores`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn cores<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -15515,7 +15559,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `cpu`.
+    /// Sets `cpu`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn cpu<How>(mut self, value: impl IntoSetting<QemuCpu, How>) -> Self {
@@ -15523,7 +15569,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `cpulimit`.
+    /// Sets `cpulimit`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn cpulimit<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
@@ -15531,7 +15579,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `cpuunits`.
+    /// Sets `cpuunits`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn cpuunits<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -15539,7 +15589,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `description`.
+    /// Sets `description`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn description<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -15547,7 +15599,7 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `digest`.
+    /// Sets `digest`.
     #[inline]
     #[must_use]
     pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -15555,7 +15607,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `efidisk0`.
+    /// Sets `efidisk0`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn efidisk0<How>(mut self, value: impl IntoSetting<QemuEfiDisk, How>) -> Self {
@@ -15563,7 +15617,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `freeze`.
+    /// Sets `freeze`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn freeze<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -15571,7 +15627,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `hookscript`.
+    /// Sets `hookscript`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn hookscript<How>(mut self, value: impl IntoSetting<VolumeId, How>) -> Self {
@@ -15579,7 +15637,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets one of `hostpci0` and so on.
+    /// Sets one of `hostpci0` and so on, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn hostpci<Which, How>(
@@ -15591,7 +15651,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `hotplug`.
+    /// Sets `hotplug`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn hotplug<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -15599,7 +15661,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `hugepages`.
+    /// Sets `hugepages`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn hugepages<How>(
@@ -15610,7 +15674,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets one of `ide0` and so on.
+    /// Sets one of `ide0` and so on, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn ide<Which, How>(
@@ -15622,7 +15688,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `intel-tdx`.
+    /// Sets `intel-tdx`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn intel_tdx<How>(mut self, value: impl IntoSetting<QemuTdx, How>) -> Self {
@@ -15630,7 +15698,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets one of `ipconfig0` and so on.
+    /// Sets one of `ipconfig0` and so on, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn ipconfig<Which, How>(
@@ -15642,7 +15712,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `ivshmem`.
+    /// Sets `ivshmem`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn ivshmem<How>(mut self, value: impl IntoSetting<QemuIvshmem, How>) -> Self {
@@ -15650,7 +15722,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `keephugepages`.
+    /// Sets `keephugepages`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn keephugepages<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -15658,7 +15732,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `keyboard`.
+    /// Sets `keyboard`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn keyboard<How>(
@@ -15669,7 +15745,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `kvm`.
+    /// Sets `kvm`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn kvm<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -15677,7 +15755,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `localtime`.
+    /// Sets `localtime`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn localtime<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -15685,7 +15765,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `lock`.
+    /// Sets `lock`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn lock<How>(mut self, value: impl IntoSetting<QemuLock, How>) -> Self {
@@ -15693,7 +15775,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `machine`.
+    /// Sets `machine`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn machine<How>(mut self, value: impl IntoSetting<QemuMachine, How>) -> Self {
@@ -15701,7 +15785,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `memory`.
+    /// Sets `memory`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn memory<How>(mut self, value: impl IntoSetting<QemuMemory, How>) -> Self {
@@ -15709,7 +15795,7 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `meta`.
+    /// Sets `meta`.
     #[inline]
     #[must_use]
     pub fn meta<How>(mut self, value: impl IntoSetting<QemuMeta, How>) -> Self {
@@ -15717,7 +15803,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `migrate_downtime`.
+    /// Sets `migrate_downtime`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn migrate_downtime<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
@@ -15725,7 +15813,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `migrate_speed`.
+    /// Sets `migrate_speed`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn migrate_speed<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -15733,7 +15823,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `name`.
+    /// Sets `name`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn name<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -15741,7 +15833,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `nameserver`.
+    /// Sets `nameserver`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn nameserver<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
@@ -15749,7 +15843,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets one of `net0` and so on.
+    /// Sets one of `net0` and so on, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn net<Which, How>(
@@ -15761,7 +15857,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `numa`.
+    /// Sets `numa`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn numa<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -15769,7 +15867,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets one of `numa0` and so on.
+    /// Sets one of `numa0` and so on, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn numa_nodes<Which, How>(
@@ -15781,7 +15881,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `onboot`.
+    /// Sets `onboot`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn onboot<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -15789,7 +15891,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `ostype`.
+    /// Sets `ostype`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn ostype<How>(mut self, value: impl IntoSetting<QemuOstype, How>) -> Self {
@@ -15797,7 +15901,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets one of `parallel0` and so on.
+    /// Sets one of `parallel0` and so on, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn parallel<Which, How>(
@@ -15809,7 +15915,7 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `parent`.
+    /// Sets `parent`.
     #[inline]
     #[must_use]
     pub fn parent<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -15817,7 +15923,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `protection`.
+    /// Sets `protection`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn protection<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -15825,7 +15933,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `reboot`.
+    /// Sets `reboot`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn reboot<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -15833,7 +15943,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `rng0`.
+    /// Sets `rng0`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn rng0<How>(mut self, value: impl IntoSetting<QemuRng, How>) -> Self {
@@ -15841,7 +15953,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `running-nets-host-mtu`.
+    /// Sets `running-nets-host-mtu`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn running_nets_host_mtu<How>(
@@ -15857,7 +15971,7 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `runningcpu`.
+    /// Sets `runningcpu`.
     #[inline]
     #[must_use]
     pub fn runningcpu<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -15865,7 +15979,7 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `runningmachine`.
+    /// Sets `runningmachine`.
     #[inline]
     #[must_use]
     pub fn runningmachine<How>(
@@ -15876,7 +15990,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets one of `sata0` and so on.
+    /// Sets one of `sata0` and so on, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn sata<Which, How>(
@@ -15888,7 +16004,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets one of `scsi0` and so on.
+    /// Sets one of `scsi0` and so on, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn scsi<Which, How>(
@@ -15900,7 +16018,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `scsihw`.
+    /// Sets `scsihw`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn scsihw<How>(mut self, value: impl IntoSetting<QemuScsihw, How>) -> Self {
@@ -15908,7 +16028,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `searchdomain`.
+    /// Sets `searchdomain`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn searchdomain<How>(
@@ -15919,7 +16041,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets one of `serial0` and so on.
+    /// Sets one of `serial0` and so on, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn serial<Which, How>(
@@ -15931,7 +16055,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `shares`.
+    /// Sets `shares`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn shares<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -15939,7 +16065,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `smbios1`.
+    /// Sets `smbios1`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn smbios1<How>(mut self, value: impl IntoSetting<QemuSmbios1, How>) -> Self {
@@ -15947,7 +16075,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `smp`.
+    /// Sets `smp`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn smp<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -15955,7 +16085,7 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `snapstate`.
+    /// Sets `snapstate`.
     #[inline]
     #[must_use]
     pub fn snapstate<How>(
@@ -15966,7 +16096,7 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `snaptime`.
+    /// Sets `snaptime`.
     #[inline]
     #[must_use]
     pub fn snaptime<How>(mut self, value: impl IntoSetting<Timestamp, How>) -> Self {
@@ -15974,7 +16104,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `sockets`.
+    /// Sets `sockets`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn sockets<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -15982,7 +16114,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `spice_enhancements`.
+    /// Sets `spice_enhancements`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn spice_enhancements<How>(
@@ -15998,7 +16132,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `sshkeys`.
+    /// Sets `sshkeys`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn sshkeys<How>(mut self, value: impl IntoSetting<EncodedText, How>) -> Self {
@@ -16006,7 +16142,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `startdate`.
+    /// Sets `startdate`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn startdate<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -16014,7 +16152,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `startup`.
+    /// Sets `startup`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn startup<How>(
@@ -16025,7 +16165,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `tablet`.
+    /// Sets `tablet`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn tablet<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -16033,7 +16175,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `tags`.
+    /// Sets `tags`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn tags<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
@@ -16041,7 +16185,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `tdf`.
+    /// Sets `tdf`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn tdf<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -16049,7 +16195,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `template`.
+    /// Sets `template`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn template<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -16057,7 +16205,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `tpmstate0`.
+    /// Sets `tpmstate0`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn tpmstate0<How>(mut self, value: impl IntoSetting<QemuTpmState, How>) -> Self {
@@ -16065,7 +16215,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets one of `unused0` and so on.
+    /// Sets one of `unused0` and so on, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn unused<Which, How>(
@@ -16077,7 +16229,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets one of `usb0` and so on.
+    /// Sets one of `usb0` and so on, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn usb<Which, How>(
@@ -16089,7 +16243,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `vcpus`.
+    /// Sets `vcpus`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn vcpus<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -16097,7 +16253,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `vga`.
+    /// Sets `vga`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn vga<How>(mut self, value: impl IntoSetting<QemuVga, How>) -> Self {
@@ -16105,7 +16263,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets one of `virtio0` and so on.
+    /// Sets one of `virtio0` and so on, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn virtio<Which, How>(
@@ -16117,7 +16277,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets one of `virtiofs0` and so on.
+    /// Sets one of `virtiofs0` and so on, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn virtiofs<Which, How>(
@@ -16129,7 +16291,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `vmgenid`.
+    /// Sets `vmgenid`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn vmgenid<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -16137,7 +16301,7 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `vmstate`.
+    /// Sets `vmstate`.
     #[inline]
     #[must_use]
     pub fn vmstate<How>(mut self, value: impl IntoSetting<VolumeId, How>) -> Self {
@@ -16145,7 +16309,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `vmstatestorage`.
+    /// Sets `vmstatestorage`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn vmstatestorage<How>(
@@ -16156,7 +16322,9 @@ impl QemuConfig {
         self
     }
 
-    ///Sets `watchdog`.
+    /// Sets `watchdog`, for [`POST /nodes/{node}/qemu`](QemuPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
     #[inline]
     #[must_use]
     pub fn watchdog<How>(mut self, value: impl IntoSetting<QemuWatchdog, How>) -> Self {
@@ -19679,6 +19847,9 @@ property_string_impls!(QemuSmbios1);
 ///
 /// Given by
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
+///
+/// Accepted as `settings` by
+/// [`PUT /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPut).
 #[non_exhaustive]
 pub struct QemuSnapshotConfig {
     /// Gives the guest ACPI; without it, a shutdown needs the guest agent. Default: `true`.
@@ -19901,7 +20072,7 @@ impl QemuSnapshotConfig {
         <Self as Object>::empty()
     }
 
-    ///Sets `acpi`.
+    /// Sets `acpi`.
     #[inline]
     #[must_use]
     pub fn acpi<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -19909,7 +20080,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `affinity`.
+    /// Sets `affinity`.
     #[inline]
     #[must_use]
     pub fn affinity<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -19917,7 +20088,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `agent`.
+    /// Sets `agent`.
     #[inline]
     #[must_use]
     pub fn agent<How>(mut self, value: impl IntoSetting<QemuAgent, How>) -> Self {
@@ -19925,7 +20096,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `allow-ksm`.
+    /// Sets `allow-ksm`.
     #[inline]
     #[must_use]
     pub fn allow_ksm<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -19933,7 +20104,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `amd-sev`.
+    /// Sets `amd-sev`.
     #[inline]
     #[must_use]
     pub fn amd_sev<How>(mut self, value: impl IntoSetting<QemuSev, How>) -> Self {
@@ -19941,7 +20112,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `arch`.
+    /// Sets `arch`.
     #[inline]
     #[must_use]
     pub fn arch<How>(
@@ -19952,7 +20123,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `args`.
+    /// Sets `args`.
     #[inline]
     #[must_use]
     pub fn args<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -19960,7 +20131,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `audio0`.
+    /// Sets `audio0`.
     #[inline]
     #[must_use]
     pub fn audio0<How>(mut self, value: impl IntoSetting<QemuAudio, How>) -> Self {
@@ -19968,7 +20139,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `autostart`.
+    /// Sets `autostart`.
     #[inline]
     #[must_use]
     pub fn autostart<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -19976,7 +20147,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `balloon`.
+    /// Sets `balloon`.
     #[inline]
     #[must_use]
     pub fn balloon<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -19984,7 +20155,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `bios`.
+    /// Sets `bios`.
     #[inline]
     #[must_use]
     pub fn bios<How>(mut self, value: impl IntoSetting<QemuBios, How>) -> Self {
@@ -19992,7 +20163,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `boot`.
+    /// Sets `boot`.
     #[inline]
     #[must_use]
     pub fn boot<How>(mut self, value: impl IntoSetting<QemuBoot, How>) -> Self {
@@ -20000,7 +20171,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `bootdisk`.
+    /// Sets `bootdisk`.
     #[inline]
     #[must_use]
     pub fn bootdisk<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -20008,7 +20179,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `cdrom`.
+    /// Sets `cdrom`.
     #[inline]
     #[must_use]
     pub fn cdrom<How>(mut self, value: impl IntoSetting<QemuDrive, How>) -> Self {
@@ -20016,7 +20187,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `cicustom`.
+    /// Sets `cicustom`.
     #[inline]
     #[must_use]
     pub fn cicustom<How>(
@@ -20027,7 +20198,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `cipassword`.
+    /// Sets `cipassword`.
     #[inline]
     #[must_use]
     pub fn cipassword<How>(mut self, value: impl IntoSetting<Secret, How>) -> Self {
@@ -20035,7 +20206,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `citype`.
+    /// Sets `citype`.
     #[inline]
     #[must_use]
     pub fn citype<How>(mut self, value: impl IntoSetting<QemuCitype, How>) -> Self {
@@ -20043,7 +20214,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `ciupgrade`.
+    /// Sets `ciupgrade`.
     #[inline]
     #[must_use]
     pub fn ciupgrade<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -20051,7 +20222,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `ciuser`.
+    /// Sets `ciuser`.
     #[inline]
     #[must_use]
     pub fn ciuser<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -20059,7 +20230,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `cores`.
+    /// Sets `cores`.
     #[inline]
     #[must_use]
     pub fn cores<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -20067,7 +20238,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `cpu`.
+    /// Sets `cpu`.
     #[inline]
     #[must_use]
     pub fn cpu<How>(mut self, value: impl IntoSetting<QemuCpu, How>) -> Self {
@@ -20075,7 +20246,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `cpulimit`.
+    /// Sets `cpulimit`.
     #[inline]
     #[must_use]
     pub fn cpulimit<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
@@ -20083,7 +20254,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `cpuunits`.
+    /// Sets `cpuunits`.
     #[inline]
     #[must_use]
     pub fn cpuunits<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -20091,7 +20262,8 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `description`.
+    /// Sets `description`, for
+    /// [`PUT /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPut).
     #[inline]
     #[must_use]
     pub fn description<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -20099,7 +20271,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `efidisk0`.
+    /// Sets `efidisk0`.
     #[inline]
     #[must_use]
     pub fn efidisk0<How>(mut self, value: impl IntoSetting<QemuEfiDisk, How>) -> Self {
@@ -20107,7 +20279,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `freeze`.
+    /// Sets `freeze`.
     #[inline]
     #[must_use]
     pub fn freeze<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -20115,7 +20287,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `hookscript`.
+    /// Sets `hookscript`.
     #[inline]
     #[must_use]
     pub fn hookscript<How>(mut self, value: impl IntoSetting<VolumeId, How>) -> Self {
@@ -20123,7 +20295,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets one of `hostpci0` and so on.
+    /// Sets one of `hostpci0` and so on.
     #[inline]
     #[must_use]
     pub fn hostpci<Which, How>(
@@ -20135,7 +20307,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `hotplug`.
+    /// Sets `hotplug`.
     #[inline]
     #[must_use]
     pub fn hotplug<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -20143,7 +20315,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `hugepages`.
+    /// Sets `hugepages`.
     #[inline]
     #[must_use]
     pub fn hugepages<How>(
@@ -20154,7 +20326,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets one of `ide0` and so on.
+    /// Sets one of `ide0` and so on.
     #[inline]
     #[must_use]
     pub fn ide<Which, How>(
@@ -20166,7 +20338,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `intel-tdx`.
+    /// Sets `intel-tdx`.
     #[inline]
     #[must_use]
     pub fn intel_tdx<How>(mut self, value: impl IntoSetting<QemuTdx, How>) -> Self {
@@ -20174,7 +20346,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets one of `ipconfig0` and so on.
+    /// Sets one of `ipconfig0` and so on.
     #[inline]
     #[must_use]
     pub fn ipconfig<Which, How>(
@@ -20186,7 +20358,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `ivshmem`.
+    /// Sets `ivshmem`.
     #[inline]
     #[must_use]
     pub fn ivshmem<How>(mut self, value: impl IntoSetting<QemuIvshmem, How>) -> Self {
@@ -20194,7 +20366,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `keephugepages`.
+    /// Sets `keephugepages`.
     #[inline]
     #[must_use]
     pub fn keephugepages<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -20202,7 +20374,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `keyboard`.
+    /// Sets `keyboard`.
     #[inline]
     #[must_use]
     pub fn keyboard<How>(
@@ -20213,7 +20385,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `kvm`.
+    /// Sets `kvm`.
     #[inline]
     #[must_use]
     pub fn kvm<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -20221,7 +20393,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `localtime`.
+    /// Sets `localtime`.
     #[inline]
     #[must_use]
     pub fn localtime<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -20229,7 +20401,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `lock`.
+    /// Sets `lock`.
     #[inline]
     #[must_use]
     pub fn lock<How>(mut self, value: impl IntoSetting<QemuLock, How>) -> Self {
@@ -20237,7 +20409,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `machine`.
+    /// Sets `machine`.
     #[inline]
     #[must_use]
     pub fn machine<How>(mut self, value: impl IntoSetting<QemuMachine, How>) -> Self {
@@ -20245,7 +20417,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `memory`.
+    /// Sets `memory`.
     #[inline]
     #[must_use]
     pub fn memory<How>(mut self, value: impl IntoSetting<QemuMemory, How>) -> Self {
@@ -20253,7 +20425,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `meta`.
+    /// Sets `meta`.
     #[inline]
     #[must_use]
     pub fn meta<How>(mut self, value: impl IntoSetting<QemuMeta, How>) -> Self {
@@ -20261,7 +20433,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `migrate_downtime`.
+    /// Sets `migrate_downtime`.
     #[inline]
     #[must_use]
     pub fn migrate_downtime<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
@@ -20269,7 +20441,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `migrate_speed`.
+    /// Sets `migrate_speed`.
     #[inline]
     #[must_use]
     pub fn migrate_speed<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -20277,7 +20449,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `name`.
+    /// Sets `name`.
     #[inline]
     #[must_use]
     pub fn name<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -20285,7 +20457,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `nameserver`.
+    /// Sets `nameserver`.
     #[inline]
     #[must_use]
     pub fn nameserver<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
@@ -20293,7 +20465,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets one of `net0` and so on.
+    /// Sets one of `net0` and so on.
     #[inline]
     #[must_use]
     pub fn net<Which, How>(
@@ -20305,7 +20477,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `numa`.
+    /// Sets `numa`.
     #[inline]
     #[must_use]
     pub fn numa<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -20313,7 +20485,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets one of `numa0` and so on.
+    /// Sets one of `numa0` and so on.
     #[inline]
     #[must_use]
     pub fn numa_nodes<Which, How>(
@@ -20325,7 +20497,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `onboot`.
+    /// Sets `onboot`.
     #[inline]
     #[must_use]
     pub fn onboot<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -20333,7 +20505,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `ostype`.
+    /// Sets `ostype`.
     #[inline]
     #[must_use]
     pub fn ostype<How>(mut self, value: impl IntoSetting<QemuOstype, How>) -> Self {
@@ -20341,7 +20513,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets one of `parallel0` and so on.
+    /// Sets one of `parallel0` and so on.
     #[inline]
     #[must_use]
     pub fn parallel<Which, How>(
@@ -20353,7 +20525,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `parent`.
+    /// Sets `parent`.
     #[inline]
     #[must_use]
     pub fn parent<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -20361,7 +20533,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `protection`.
+    /// Sets `protection`.
     #[inline]
     #[must_use]
     pub fn protection<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -20369,7 +20541,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `reboot`.
+    /// Sets `reboot`.
     #[inline]
     #[must_use]
     pub fn reboot<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -20377,7 +20549,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `rng0`.
+    /// Sets `rng0`.
     #[inline]
     #[must_use]
     pub fn rng0<How>(mut self, value: impl IntoSetting<QemuRng, How>) -> Self {
@@ -20385,7 +20557,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `running-nets-host-mtu`.
+    /// Sets `running-nets-host-mtu`.
     #[inline]
     #[must_use]
     pub fn running_nets_host_mtu<How>(
@@ -20401,7 +20573,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `runningcpu`.
+    /// Sets `runningcpu`.
     #[inline]
     #[must_use]
     pub fn runningcpu<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -20409,7 +20581,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `runningmachine`.
+    /// Sets `runningmachine`.
     #[inline]
     #[must_use]
     pub fn runningmachine<How>(
@@ -20420,7 +20592,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets one of `sata0` and so on.
+    /// Sets one of `sata0` and so on.
     #[inline]
     #[must_use]
     pub fn sata<Which, How>(
@@ -20432,7 +20604,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets one of `scsi0` and so on.
+    /// Sets one of `scsi0` and so on.
     #[inline]
     #[must_use]
     pub fn scsi<Which, How>(
@@ -20444,7 +20616,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `scsihw`.
+    /// Sets `scsihw`.
     #[inline]
     #[must_use]
     pub fn scsihw<How>(mut self, value: impl IntoSetting<QemuScsihw, How>) -> Self {
@@ -20452,7 +20624,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `searchdomain`.
+    /// Sets `searchdomain`.
     #[inline]
     #[must_use]
     pub fn searchdomain<How>(
@@ -20463,7 +20635,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets one of `serial0` and so on.
+    /// Sets one of `serial0` and so on.
     #[inline]
     #[must_use]
     pub fn serial<Which, How>(
@@ -20475,7 +20647,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `shares`.
+    /// Sets `shares`.
     #[inline]
     #[must_use]
     pub fn shares<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -20483,7 +20655,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `smbios1`.
+    /// Sets `smbios1`.
     #[inline]
     #[must_use]
     pub fn smbios1<How>(mut self, value: impl IntoSetting<QemuSmbios1, How>) -> Self {
@@ -20491,7 +20663,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `smp`.
+    /// Sets `smp`.
     #[inline]
     #[must_use]
     pub fn smp<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -20499,7 +20671,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `snapstate`.
+    /// Sets `snapstate`.
     #[inline]
     #[must_use]
     pub fn snapstate<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -20507,7 +20679,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `snaptime`.
+    /// Sets `snaptime`.
     #[inline]
     #[must_use]
     pub fn snaptime<How>(mut self, value: impl IntoSetting<Timestamp, How>) -> Self {
@@ -20515,7 +20687,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `sockets`.
+    /// Sets `sockets`.
     #[inline]
     #[must_use]
     pub fn sockets<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -20523,7 +20695,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `spice_enhancements`.
+    /// Sets `spice_enhancements`.
     #[inline]
     #[must_use]
     pub fn spice_enhancements<How>(
@@ -20539,7 +20711,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `sshkeys`.
+    /// Sets `sshkeys`.
     #[inline]
     #[must_use]
     pub fn sshkeys<How>(mut self, value: impl IntoSetting<EncodedText, How>) -> Self {
@@ -20547,7 +20719,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `startdate`.
+    /// Sets `startdate`.
     #[inline]
     #[must_use]
     pub fn startdate<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -20555,7 +20727,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `startup`.
+    /// Sets `startup`.
     #[inline]
     #[must_use]
     pub fn startup<How>(
@@ -20566,7 +20738,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `tablet`.
+    /// Sets `tablet`.
     #[inline]
     #[must_use]
     pub fn tablet<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -20574,7 +20746,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `tags`.
+    /// Sets `tags`.
     #[inline]
     #[must_use]
     pub fn tags<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
@@ -20582,7 +20754,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `tdf`.
+    /// Sets `tdf`.
     #[inline]
     #[must_use]
     pub fn tdf<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -20590,7 +20762,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `tpmstate0`.
+    /// Sets `tpmstate0`.
     #[inline]
     #[must_use]
     pub fn tpmstate0<How>(mut self, value: impl IntoSetting<QemuTpmState, How>) -> Self {
@@ -20598,7 +20770,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets one of `unused0` and so on.
+    /// Sets one of `unused0` and so on.
     #[inline]
     #[must_use]
     pub fn unused<Which, How>(
@@ -20610,7 +20782,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets one of `usb0` and so on.
+    /// Sets one of `usb0` and so on.
     #[inline]
     #[must_use]
     pub fn usb<Which, How>(
@@ -20622,7 +20794,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `vcpus`.
+    /// Sets `vcpus`.
     #[inline]
     #[must_use]
     pub fn vcpus<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -20630,7 +20802,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `vga`.
+    /// Sets `vga`.
     #[inline]
     #[must_use]
     pub fn vga<How>(mut self, value: impl IntoSetting<QemuVga, How>) -> Self {
@@ -20638,7 +20810,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets one of `virtio0` and so on.
+    /// Sets one of `virtio0` and so on.
     #[inline]
     #[must_use]
     pub fn virtio<Which, How>(
@@ -20650,7 +20822,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets one of `virtiofs0` and so on.
+    /// Sets one of `virtiofs0` and so on.
     #[inline]
     #[must_use]
     pub fn virtiofs<Which, How>(
@@ -20662,7 +20834,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `vmgenid`.
+    /// Sets `vmgenid`.
     #[inline]
     #[must_use]
     pub fn vmgenid<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -20670,7 +20842,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `vmstate`.
+    /// Sets `vmstate`.
     #[inline]
     #[must_use]
     pub fn vmstate<How>(mut self, value: impl IntoSetting<VolumeId, How>) -> Self {
@@ -20678,7 +20850,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `vmstatestorage`.
+    /// Sets `vmstatestorage`.
     #[inline]
     #[must_use]
     pub fn vmstatestorage<How>(
@@ -20689,7 +20861,7 @@ impl QemuSnapshotConfig {
         self
     }
 
-    ///Sets `watchdog`.
+    /// Sets `watchdog`.
     #[inline]
     #[must_use]
     pub fn watchdog<How>(mut self, value: impl IntoSetting<QemuWatchdog, How>) -> Self {

@@ -1473,6 +1473,9 @@ impl Settings<StorageStoragePut> for StorageConfig {
 /// One element of the answer to `GET /storage`, which lists the storage definitions of the cluster.
 ///
 /// Given by [`GET /storage`](StorageGet), [`GET /storage/{storage}`](StorageStoragePath::get).
+///
+/// Accepted as `settings` by [`POST /storage`](StoragePost),
+/// [`PUT /storage/{storage}`](StorageStoragePut).
 #[non_exhaustive]
 pub struct StorageConfig {
     /// Authentication methods for RBD.
@@ -1639,7 +1642,7 @@ impl StorageConfig {
         <Self as Object>::empty()
     }
 
-    ///Sets `authsupported`.
+    /// Sets `authsupported`, for [`POST /storage`](StoragePost).
     #[inline]
     #[must_use]
     pub fn authsupported<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -1647,7 +1650,7 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `base`.
+    /// Sets `base`, for [`POST /storage`](StoragePost).
     #[inline]
     #[must_use]
     pub fn base<How>(mut self, value: impl IntoSetting<VolumeId, How>) -> Self {
@@ -1655,7 +1658,8 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `blocksize`.
+    /// Sets `blocksize`, for [`POST /storage`](StoragePost),
+    /// [`PUT /storage/{storage}`](StorageStoragePut).
     #[inline]
     #[must_use]
     pub fn blocksize<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -1663,7 +1667,8 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `bwlimit`.
+    /// Sets `bwlimit`, for [`POST /storage`](StoragePost),
+    /// [`PUT /storage/{storage}`](StorageStoragePut).
     #[inline]
     #[must_use]
     pub fn bwlimit<How>(
@@ -1674,7 +1679,8 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `comstar_hg`.
+    /// Sets `comstar_hg`, for [`POST /storage`](StoragePost),
+    /// [`PUT /storage/{storage}`](StorageStoragePut).
     #[inline]
     #[must_use]
     pub fn comstar_hg<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -1682,7 +1688,8 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `comstar_tg`.
+    /// Sets `comstar_tg`, for [`POST /storage`](StoragePost),
+    /// [`PUT /storage/{storage}`](StorageStoragePut).
     #[inline]
     #[must_use]
     pub fn comstar_tg<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -1690,7 +1697,8 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `content`.
+    /// Sets `content`, for [`POST /storage`](StoragePost),
+    /// [`PUT /storage/{storage}`](StorageStoragePut).
     #[inline]
     #[must_use]
     pub fn content<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
@@ -1698,7 +1706,7 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `content-dirs`.
+    /// Sets `content-dirs`.
     #[inline]
     #[must_use]
     pub fn content_dirs<How>(
@@ -1709,7 +1717,8 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `create-base-path`.
+    /// Sets `create-base-path`, for [`POST /storage`](StoragePost),
+    /// [`PUT /storage/{storage}`](StorageStoragePut).
     #[inline]
     #[must_use]
     pub fn create_base_path<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -1717,7 +1726,8 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `create-subdirs`.
+    /// Sets `create-subdirs`, for [`POST /storage`](StoragePost),
+    /// [`PUT /storage/{storage}`](StorageStoragePut).
     #[inline]
     #[must_use]
     pub fn create_subdirs<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -1725,7 +1735,8 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `data-pool`.
+    /// Sets `data-pool`, for [`POST /storage`](StoragePost),
+    /// [`PUT /storage/{storage}`](StorageStoragePut).
     #[inline]
     #[must_use]
     pub fn data_pool<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -1733,7 +1744,7 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `datastore`.
+    /// Sets `datastore`, for [`POST /storage`](StoragePost).
     #[inline]
     #[must_use]
     pub fn datastore<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -1741,7 +1752,7 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `digest`.
+    /// Sets `digest`.
     #[inline]
     #[must_use]
     pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -1749,7 +1760,8 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `disable`.
+    /// Sets `disable`, for [`POST /storage`](StoragePost),
+    /// [`PUT /storage/{storage}`](StorageStoragePut).
     #[inline]
     #[must_use]
     pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -1757,7 +1769,8 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `domain`.
+    /// Sets `domain`, for [`POST /storage`](StoragePost),
+    /// [`PUT /storage/{storage}`](StorageStoragePut).
     #[inline]
     #[must_use]
     pub fn domain<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -1765,7 +1778,8 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `encryption-key`.
+    /// Sets `encryption-key`, for [`POST /storage`](StoragePost),
+    /// [`PUT /storage/{storage}`](StorageStoragePut).
     #[inline]
     #[must_use]
     pub fn encryption_key<How>(mut self, value: impl IntoSetting<Secret, How>) -> Self {
@@ -1773,7 +1787,7 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `export`.
+    /// Sets `export`, for [`POST /storage`](StoragePost).
     #[inline]
     #[must_use]
     pub fn export<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -1781,7 +1795,8 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `fingerprint`.
+    /// Sets `fingerprint`, for [`POST /storage`](StoragePost),
+    /// [`PUT /storage/{storage}`](StorageStoragePut).
     #[inline]
     #[must_use]
     pub fn fingerprint<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -1789,7 +1804,8 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `format`.
+    /// Sets `format`, for [`POST /storage`](StoragePost),
+    /// [`PUT /storage/{storage}`](StorageStoragePut).
     #[inline]
     #[must_use]
     pub fn format<How>(
@@ -1800,7 +1816,8 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `fs-name`.
+    /// Sets `fs-name`, for [`POST /storage`](StoragePost),
+    /// [`PUT /storage/{storage}`](StorageStoragePut).
     #[inline]
     #[must_use]
     pub fn fs_name<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -1808,7 +1825,8 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `fuse`.
+    /// Sets `fuse`, for [`POST /storage`](StoragePost),
+    /// [`PUT /storage/{storage}`](StorageStoragePut).
     #[inline]
     #[must_use]
     pub fn fuse<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -1816,7 +1834,8 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `is_mountpoint`.
+    /// Sets `is_mountpoint`, for [`POST /storage`](StoragePost),
+    /// [`PUT /storage/{storage}`](StorageStoragePut).
     #[inline]
     #[must_use]
     pub fn is_mountpoint<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -1824,7 +1843,7 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `iscsiprovider`.
+    /// Sets `iscsiprovider`, for [`POST /storage`](StoragePost).
     #[inline]
     #[must_use]
     pub fn iscsiprovider<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -1832,7 +1851,8 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `keyring`.
+    /// Sets `keyring`, for [`POST /storage`](StoragePost),
+    /// [`PUT /storage/{storage}`](StorageStoragePut).
     #[inline]
     #[must_use]
     pub fn keyring<How>(mut self, value: impl IntoSetting<Secret, How>) -> Self {
@@ -1840,7 +1860,8 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `krbd`.
+    /// Sets `krbd`, for [`POST /storage`](StoragePost),
+    /// [`PUT /storage/{storage}`](StorageStoragePut).
     #[inline]
     #[must_use]
     pub fn krbd<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -1848,7 +1869,8 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `lio_tpg`.
+    /// Sets `lio_tpg`, for [`POST /storage`](StoragePost),
+    /// [`PUT /storage/{storage}`](StorageStoragePut).
     #[inline]
     #[must_use]
     pub fn lio_tpg<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -1856,7 +1878,8 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `master-pubkey`.
+    /// Sets `master-pubkey`, for [`POST /storage`](StoragePost),
+    /// [`PUT /storage/{storage}`](StorageStoragePut).
     #[inline]
     #[must_use]
     pub fn master_pubkey<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -1864,7 +1887,8 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `max-protected-backups`.
+    /// Sets `max-protected-backups`, for [`POST /storage`](StoragePost),
+    /// [`PUT /storage/{storage}`](StorageStoragePut).
     #[inline]
     #[must_use]
     pub fn max_protected_backups<How>(
@@ -1880,7 +1904,8 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `maxfiles`.
+    /// Sets `maxfiles`, for [`POST /storage`](StoragePost),
+    /// [`PUT /storage/{storage}`](StorageStoragePut).
     #[inline]
     #[must_use]
     pub fn maxfiles<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -1888,7 +1913,8 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `mkdir`.
+    /// Sets `mkdir`, for [`POST /storage`](StoragePost),
+    /// [`PUT /storage/{storage}`](StorageStoragePut).
     #[inline]
     #[must_use]
     pub fn mkdir<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -1896,7 +1922,8 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `monhost`.
+    /// Sets `monhost`, for [`POST /storage`](StoragePost),
+    /// [`PUT /storage/{storage}`](StorageStoragePut).
     #[inline]
     #[must_use]
     pub fn monhost<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
@@ -1904,7 +1931,8 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `mountpoint`.
+    /// Sets `mountpoint`, for [`POST /storage`](StoragePost),
+    /// [`PUT /storage/{storage}`](StorageStoragePut).
     #[inline]
     #[must_use]
     pub fn mountpoint<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -1912,7 +1940,8 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `namespace`.
+    /// Sets `namespace`, for [`POST /storage`](StoragePost),
+    /// [`PUT /storage/{storage}`](StorageStoragePut).
     #[inline]
     #[must_use]
     pub fn namespace<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -1920,7 +1949,8 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `nocow`.
+    /// Sets `nocow`, for [`POST /storage`](StoragePost),
+    /// [`PUT /storage/{storage}`](StorageStoragePut).
     #[inline]
     #[must_use]
     pub fn nocow<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -1928,7 +1958,8 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `nodes`.
+    /// Sets `nodes`, for [`POST /storage`](StoragePost),
+    /// [`PUT /storage/{storage}`](StorageStoragePut).
     #[inline]
     #[must_use]
     pub fn nodes<How>(mut self, value: impl IntoItemsSetting<NodeName, How>) -> Self {
@@ -1936,7 +1967,8 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `nowritecache`.
+    /// Sets `nowritecache`, for [`POST /storage`](StoragePost),
+    /// [`PUT /storage/{storage}`](StorageStoragePut).
     #[inline]
     #[must_use]
     pub fn nowritecache<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -1944,7 +1976,8 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `options`.
+    /// Sets `options`, for [`POST /storage`](StoragePost),
+    /// [`PUT /storage/{storage}`](StorageStoragePut).
     #[inline]
     #[must_use]
     pub fn options<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -1952,7 +1985,7 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `path`.
+    /// Sets `path`, for [`POST /storage`](StoragePost).
     #[inline]
     #[must_use]
     pub fn path<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -1960,7 +1993,8 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `pool`.
+    /// Sets `pool`, for [`POST /storage`](StoragePost),
+    /// [`PUT /storage/{storage}`](StorageStoragePut).
     #[inline]
     #[must_use]
     pub fn pool<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -1968,7 +2002,8 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `port`.
+    /// Sets `port`, for [`POST /storage`](StoragePost),
+    /// [`PUT /storage/{storage}`](StorageStoragePut).
     #[inline]
     #[must_use]
     pub fn port<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -1976,7 +2011,7 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `portal`.
+    /// Sets `portal`, for [`POST /storage`](StoragePost).
     #[inline]
     #[must_use]
     pub fn portal<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -1984,7 +2019,8 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `preallocation`.
+    /// Sets `preallocation`, for [`POST /storage`](StoragePost),
+    /// [`PUT /storage/{storage}`](StorageStoragePut).
     #[inline]
     #[must_use]
     pub fn preallocation<How>(
@@ -1995,7 +2031,8 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `prune-backups`.
+    /// Sets `prune-backups`, for [`POST /storage`](StoragePost),
+    /// [`PUT /storage/{storage}`](StorageStoragePut).
     #[inline]
     #[must_use]
     pub fn prune_backups<How>(
@@ -2006,7 +2043,8 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `saferemove`.
+    /// Sets `saferemove`, for [`POST /storage`](StoragePost),
+    /// [`PUT /storage/{storage}`](StorageStoragePut).
     #[inline]
     #[must_use]
     pub fn saferemove<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -2014,7 +2052,8 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `saferemove-stepsize`.
+    /// Sets `saferemove-stepsize`, for [`POST /storage`](StoragePost),
+    /// [`PUT /storage/{storage}`](StorageStoragePut).
     #[inline]
     #[must_use]
     pub fn saferemove_stepsize<How>(
@@ -2030,7 +2069,8 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `saferemove_throughput`.
+    /// Sets `saferemove_throughput`, for [`POST /storage`](StoragePost),
+    /// [`PUT /storage/{storage}`](StorageStoragePut).
     #[inline]
     #[must_use]
     pub fn saferemove_throughput<How>(
@@ -2046,7 +2086,8 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `server`.
+    /// Sets `server`, for [`POST /storage`](StoragePost),
+    /// [`PUT /storage/{storage}`](StorageStoragePut).
     #[inline]
     #[must_use]
     pub fn server<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -2054,7 +2095,8 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `server2`.
+    /// Sets `server2`, for [`POST /storage`](StoragePost),
+    /// [`PUT /storage/{storage}`](StorageStoragePut).
     #[inline]
     #[must_use]
     pub fn server2<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -2062,7 +2104,7 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `share`.
+    /// Sets `share`, for [`POST /storage`](StoragePost).
     #[inline]
     #[must_use]
     pub fn share<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -2070,7 +2112,8 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `shared`.
+    /// Sets `shared`, for [`POST /storage`](StoragePost),
+    /// [`PUT /storage/{storage}`](StorageStoragePut).
     #[inline]
     #[must_use]
     pub fn shared<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -2078,7 +2121,8 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `skip-cert-verification`.
+    /// Sets `skip-cert-verification`, for [`POST /storage`](StoragePost),
+    /// [`PUT /storage/{storage}`](StorageStoragePut).
     #[inline]
     #[must_use]
     pub fn skip_cert_verification<How>(
@@ -2094,7 +2138,8 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `smbversion`.
+    /// Sets `smbversion`, for [`POST /storage`](StoragePost),
+    /// [`PUT /storage/{storage}`](StorageStoragePut).
     #[inline]
     #[must_use]
     pub fn smbversion<How>(
@@ -2105,7 +2150,8 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `snapshot-as-volume-chain`.
+    /// Sets `snapshot-as-volume-chain`, for [`POST /storage`](StoragePost),
+    /// [`PUT /storage/{storage}`](StorageStoragePut).
     #[inline]
     #[must_use]
     pub fn snapshot_as_volume_chain<How>(
@@ -2121,7 +2167,8 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `sparse`.
+    /// Sets `sparse`, for [`POST /storage`](StoragePost),
+    /// [`PUT /storage/{storage}`](StorageStoragePut).
     #[inline]
     #[must_use]
     pub fn sparse<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -2129,7 +2176,7 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `storage`.
+    /// Sets `storage`, for [`POST /storage`](StoragePost).
     #[inline]
     #[must_use]
     pub fn storage<How>(mut self, value: impl IntoValue<StorageId, How>) -> Self {
@@ -2137,7 +2184,8 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `subdir`.
+    /// Sets `subdir`, for [`POST /storage`](StoragePost),
+    /// [`PUT /storage/{storage}`](StorageStoragePut).
     #[inline]
     #[must_use]
     pub fn subdir<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -2145,7 +2193,8 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `tagged_only`.
+    /// Sets `tagged_only`, for [`POST /storage`](StoragePost),
+    /// [`PUT /storage/{storage}`](StorageStoragePut).
     #[inline]
     #[must_use]
     pub fn tagged_only<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -2153,7 +2202,7 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `target`.
+    /// Sets `target`, for [`POST /storage`](StoragePost).
     #[inline]
     #[must_use]
     pub fn target<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -2161,7 +2210,7 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `thinpool`.
+    /// Sets `thinpool`, for [`POST /storage`](StoragePost).
     #[inline]
     #[must_use]
     pub fn thinpool<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -2169,7 +2218,8 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `transport`.
+    /// Sets `transport`, for [`POST /storage`](StoragePost),
+    /// [`PUT /storage/{storage}`](StorageStoragePut).
     #[inline]
     #[must_use]
     pub fn transport<How>(
@@ -2180,7 +2230,7 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `type`.
+    /// Sets `type`, for [`POST /storage`](StoragePost).
     #[inline]
     #[must_use]
     pub fn type_<How>(mut self, value: impl IntoValue<StorageType, How>) -> Self {
@@ -2188,7 +2238,8 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `username`.
+    /// Sets `username`, for [`POST /storage`](StoragePost),
+    /// [`PUT /storage/{storage}`](StorageStoragePut).
     #[inline]
     #[must_use]
     pub fn username<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -2196,7 +2247,7 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `vgname`.
+    /// Sets `vgname`, for [`POST /storage`](StoragePost).
     #[inline]
     #[must_use]
     pub fn vgname<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -2204,7 +2255,7 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `volume`.
+    /// Sets `volume`, for [`POST /storage`](StoragePost).
     #[inline]
     #[must_use]
     pub fn volume<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -2212,7 +2263,8 @@ impl StorageConfig {
         self
     }
 
-    ///Sets `zfs-base-path`.
+    /// Sets `zfs-base-path`, for [`POST /storage`](StoragePost),
+    /// [`PUT /storage/{storage}`](StorageStoragePut).
     #[inline]
     #[must_use]
     pub fn zfs_base_path<How>(mut self, value: impl IntoSetting<String, How>) -> Self {

@@ -1543,6 +1543,10 @@ open_enum_impls!(ConsoleViewer {
 /// [`GET /cluster/ceph`](super::cluster_ceph::ClusterCephPath::get),
 /// [`GET /cluster/config`](super::cluster::ClusterConfigPath::get),
 /// [`GET /cluster/firewall`](super::cluster_firewall::ClusterFirewallPath::get) and 26 more.
+///
+/// Accepted as `settings` by
+/// [`POST /cluster/acme/account`](super::cluster_acme::ClusterAcmeAccountPost),
+/// [`POST /nodes/{node}/ceph/pool`](super::node_ceph::NodeCephPoolPost).
 #[non_exhaustive]
 pub struct DirectoryEntry {
     /// Local name of the account.
@@ -1561,7 +1565,9 @@ impl DirectoryEntry {
         new
     }
 
-    ///Sets `name`.
+    /// Sets `name`, for
+    /// [`POST /cluster/acme/account`](super::cluster_acme::ClusterAcmeAccountPost),
+    /// [`POST /nodes/{node}/ceph/pool`](super::node_ceph::NodeCephPoolPost).
     #[inline]
     #[must_use]
     pub fn name<How>(mut self, value: impl IntoValue<String, How>) -> Self {
@@ -1624,6 +1630,14 @@ open_enum_impls!(DiskFormat {
 /// [`GET /cluster/firewall/aliases/{name}`](super::cluster_firewall::ClusterFirewallAliasesNamePath::get),
 /// [`GET /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`](super::lxc::LxcVmidFirewallAliasesNamePath::get),
 /// [`GET /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`](super::qemu::QemuVmidFirewallAliasesNamePath::get).
+///
+/// Accepted as `settings` by
+/// [`POST /cluster/firewall/aliases`](super::cluster_firewall::ClusterFirewallAliasesPost),
+/// [`PUT /cluster/firewall/aliases/{name}`](super::cluster_firewall::ClusterFirewallAliasesNamePut),
+/// [`POST /nodes/{node}/lxc/{vmid}/firewall/aliases`](super::lxc::LxcVmidFirewallAliasesPost),
+/// [`PUT /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`](super::lxc::LxcVmidFirewallAliasesNamePut),
+/// [`POST /nodes/{node}/qemu/{vmid}/firewall/aliases`](super::qemu::QemuVmidFirewallAliasesPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`](super::qemu::QemuVmidFirewallAliasesNamePut).
 #[non_exhaustive]
 pub struct FirewallAlias {
     /// Address or network the alias stands for.
@@ -1648,7 +1662,13 @@ impl FirewallAlias {
         <Self as Object>::empty()
     }
 
-    ///Sets `cidr`.
+    /// Sets `cidr`, for
+    /// [`POST /cluster/firewall/aliases`](super::cluster_firewall::ClusterFirewallAliasesPost),
+    /// [`PUT /cluster/firewall/aliases/{name}`](super::cluster_firewall::ClusterFirewallAliasesNamePut),
+    /// [`POST /nodes/{node}/lxc/{vmid}/firewall/aliases`](super::lxc::LxcVmidFirewallAliasesPost),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`](super::lxc::LxcVmidFirewallAliasesNamePut),
+    /// [`POST /nodes/{node}/qemu/{vmid}/firewall/aliases`](super::qemu::QemuVmidFirewallAliasesPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`](super::qemu::QemuVmidFirewallAliasesNamePut).
     #[inline]
     #[must_use]
     pub fn cidr<How>(mut self, value: impl IntoSetting<Cidr, How>) -> Self {
@@ -1656,7 +1676,13 @@ impl FirewallAlias {
         self
     }
 
-    ///Sets `comment`.
+    /// Sets `comment`, for
+    /// [`POST /cluster/firewall/aliases`](super::cluster_firewall::ClusterFirewallAliasesPost),
+    /// [`PUT /cluster/firewall/aliases/{name}`](super::cluster_firewall::ClusterFirewallAliasesNamePut),
+    /// [`POST /nodes/{node}/lxc/{vmid}/firewall/aliases`](super::lxc::LxcVmidFirewallAliasesPost),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`](super::lxc::LxcVmidFirewallAliasesNamePut),
+    /// [`POST /nodes/{node}/qemu/{vmid}/firewall/aliases`](super::qemu::QemuVmidFirewallAliasesPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`](super::qemu::QemuVmidFirewallAliasesNamePut).
     #[inline]
     #[must_use]
     pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -1664,7 +1690,7 @@ impl FirewallAlias {
         self
     }
 
-    ///Sets `digest`.
+    /// Sets `digest`.
     #[inline]
     #[must_use]
     pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -1672,7 +1698,7 @@ impl FirewallAlias {
         self
     }
 
-    ///Sets `ipversion`.
+    /// Sets `ipversion`.
     #[inline]
     #[must_use]
     pub fn ipversion<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -1680,7 +1706,10 @@ impl FirewallAlias {
         self
     }
 
-    ///Sets `name`.
+    /// Sets `name`, for
+    /// [`POST /cluster/firewall/aliases`](super::cluster_firewall::ClusterFirewallAliasesPost),
+    /// [`POST /nodes/{node}/lxc/{vmid}/firewall/aliases`](super::lxc::LxcVmidFirewallAliasesPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/firewall/aliases`](super::qemu::QemuVmidFirewallAliasesPost).
     #[inline]
     #[must_use]
     pub fn name<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -1724,6 +1753,14 @@ impl Default for FirewallAlias {
 /// [`GET /cluster/firewall/aliases`](super::cluster_firewall::ClusterFirewallAliasesPath::get),
 /// [`GET /nodes/{node}/lxc/{vmid}/firewall/aliases`](super::lxc::LxcVmidFirewallAliasesPath::get),
 /// [`GET /nodes/{node}/qemu/{vmid}/firewall/aliases`](super::qemu::QemuVmidFirewallAliasesPath::get).
+///
+/// Accepted as `settings` by
+/// [`POST /cluster/firewall/aliases`](super::cluster_firewall::ClusterFirewallAliasesPost),
+/// [`PUT /cluster/firewall/aliases/{name}`](super::cluster_firewall::ClusterFirewallAliasesNamePut),
+/// [`POST /nodes/{node}/lxc/{vmid}/firewall/aliases`](super::lxc::LxcVmidFirewallAliasesPost),
+/// [`PUT /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`](super::lxc::LxcVmidFirewallAliasesNamePut),
+/// [`POST /nodes/{node}/qemu/{vmid}/firewall/aliases`](super::qemu::QemuVmidFirewallAliasesPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`](super::qemu::QemuVmidFirewallAliasesNamePut).
 #[non_exhaustive]
 pub struct FirewallAliasesItem {
     /// Address or network the alias stands for.
@@ -1751,7 +1788,13 @@ impl FirewallAliasesItem {
         <Self as Object>::empty()
     }
 
-    ///Sets `cidr`.
+    /// Sets `cidr`, for
+    /// [`POST /cluster/firewall/aliases`](super::cluster_firewall::ClusterFirewallAliasesPost),
+    /// [`PUT /cluster/firewall/aliases/{name}`](super::cluster_firewall::ClusterFirewallAliasesNamePut),
+    /// [`POST /nodes/{node}/lxc/{vmid}/firewall/aliases`](super::lxc::LxcVmidFirewallAliasesPost),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`](super::lxc::LxcVmidFirewallAliasesNamePut),
+    /// [`POST /nodes/{node}/qemu/{vmid}/firewall/aliases`](super::qemu::QemuVmidFirewallAliasesPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`](super::qemu::QemuVmidFirewallAliasesNamePut).
     #[inline]
     #[must_use]
     pub fn cidr<How>(mut self, value: impl IntoValue<Cidr, How>) -> Self {
@@ -1759,7 +1802,13 @@ impl FirewallAliasesItem {
         self
     }
 
-    ///Sets `comment`.
+    /// Sets `comment`, for
+    /// [`POST /cluster/firewall/aliases`](super::cluster_firewall::ClusterFirewallAliasesPost),
+    /// [`PUT /cluster/firewall/aliases/{name}`](super::cluster_firewall::ClusterFirewallAliasesNamePut),
+    /// [`POST /nodes/{node}/lxc/{vmid}/firewall/aliases`](super::lxc::LxcVmidFirewallAliasesPost),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`](super::lxc::LxcVmidFirewallAliasesNamePut),
+    /// [`POST /nodes/{node}/qemu/{vmid}/firewall/aliases`](super::qemu::QemuVmidFirewallAliasesPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`](super::qemu::QemuVmidFirewallAliasesNamePut).
     #[inline]
     #[must_use]
     pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -1767,7 +1816,7 @@ impl FirewallAliasesItem {
         self
     }
 
-    ///Sets `digest`.
+    /// Sets `digest`.
     #[inline]
     #[must_use]
     pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -1775,7 +1824,7 @@ impl FirewallAliasesItem {
         self
     }
 
-    ///Sets `ipversion`.
+    /// Sets `ipversion`.
     #[inline]
     #[must_use]
     pub fn ipversion<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -1783,7 +1832,10 @@ impl FirewallAliasesItem {
         self
     }
 
-    ///Sets `name`.
+    /// Sets `name`, for
+    /// [`POST /cluster/firewall/aliases`](super::cluster_firewall::ClusterFirewallAliasesPost),
+    /// [`POST /nodes/{node}/lxc/{vmid}/firewall/aliases`](super::lxc::LxcVmidFirewallAliasesPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/firewall/aliases`](super::qemu::QemuVmidFirewallAliasesPost).
     #[inline]
     #[must_use]
     pub fn name<How>(mut self, value: impl IntoValue<String, How>) -> Self {
@@ -1856,6 +1908,14 @@ object!(FirewallIpset {
 /// [`GET /cluster/firewall/ipset/{name}/{cidr}`](super::cluster_firewall::ClusterFirewallIpsetNameCidrPath::get),
 /// [`GET /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`](super::lxc::LxcVmidFirewallIpsetNameCidrPath::get),
 /// [`GET /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`](super::qemu::QemuVmidFirewallIpsetNameCidrPath::get).
+///
+/// Accepted as `settings` by
+/// [`POST /cluster/firewall/ipset/{name}`](super::cluster_firewall::ClusterFirewallIpsetNamePost),
+/// [`PUT /cluster/firewall/ipset/{name}/{cidr}`](super::cluster_firewall::ClusterFirewallIpsetNameCidrPut),
+/// [`POST /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`](super::lxc::LxcVmidFirewallIpsetNamePost),
+/// [`PUT /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`](super::lxc::LxcVmidFirewallIpsetNameCidrPut),
+/// [`POST /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`](super::qemu::QemuVmidFirewallIpsetNamePost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`](super::qemu::QemuVmidFirewallIpsetNameCidrPut).
 #[non_exhaustive]
 pub struct FirewallIpsetEntry {
     /// Address or network in CIDR notation.
@@ -1880,7 +1940,10 @@ impl FirewallIpsetEntry {
         <Self as Object>::empty()
     }
 
-    ///Sets `cidr`.
+    /// Sets `cidr`, for
+    /// [`POST /cluster/firewall/ipset/{name}`](super::cluster_firewall::ClusterFirewallIpsetNamePost),
+    /// [`POST /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`](super::lxc::LxcVmidFirewallIpsetNamePost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`](super::qemu::QemuVmidFirewallIpsetNamePost).
     #[inline]
     #[must_use]
     pub fn cidr<How>(mut self, value: impl IntoSetting<Cidr, How>) -> Self {
@@ -1888,7 +1951,13 @@ impl FirewallIpsetEntry {
         self
     }
 
-    ///Sets `comment`.
+    /// Sets `comment`, for
+    /// [`POST /cluster/firewall/ipset/{name}`](super::cluster_firewall::ClusterFirewallIpsetNamePost),
+    /// [`PUT /cluster/firewall/ipset/{name}/{cidr}`](super::cluster_firewall::ClusterFirewallIpsetNameCidrPut),
+    /// [`POST /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`](super::lxc::LxcVmidFirewallIpsetNamePost),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`](super::lxc::LxcVmidFirewallIpsetNameCidrPut),
+    /// [`POST /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`](super::qemu::QemuVmidFirewallIpsetNamePost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`](super::qemu::QemuVmidFirewallIpsetNameCidrPut).
     #[inline]
     #[must_use]
     pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -1896,7 +1965,7 @@ impl FirewallIpsetEntry {
         self
     }
 
-    ///Sets `digest`.
+    /// Sets `digest`.
     #[inline]
     #[must_use]
     pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -1904,7 +1973,7 @@ impl FirewallIpsetEntry {
         self
     }
 
-    ///Sets `errors`.
+    /// Sets `errors`.
     #[inline]
     #[must_use]
     pub fn errors<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -1912,7 +1981,13 @@ impl FirewallIpsetEntry {
         self
     }
 
-    ///Sets `nomatch`.
+    /// Sets `nomatch`, for
+    /// [`POST /cluster/firewall/ipset/{name}`](super::cluster_firewall::ClusterFirewallIpsetNamePost),
+    /// [`PUT /cluster/firewall/ipset/{name}/{cidr}`](super::cluster_firewall::ClusterFirewallIpsetNameCidrPut),
+    /// [`POST /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`](super::lxc::LxcVmidFirewallIpsetNamePost),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`](super::lxc::LxcVmidFirewallIpsetNameCidrPut),
+    /// [`POST /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`](super::qemu::QemuVmidFirewallIpsetNamePost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`](super::qemu::QemuVmidFirewallIpsetNameCidrPut).
     #[inline]
     #[must_use]
     pub fn nomatch<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -1956,6 +2031,14 @@ impl Default for FirewallIpsetEntry {
 /// [`GET /cluster/firewall/ipset/{name}`](super::cluster_firewall::ClusterFirewallIpsetNamePath::get),
 /// [`GET /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`](super::lxc::LxcVmidFirewallIpsetNamePath::get),
 /// [`GET /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`](super::qemu::QemuVmidFirewallIpsetNamePath::get).
+///
+/// Accepted as `settings` by
+/// [`POST /cluster/firewall/ipset/{name}`](super::cluster_firewall::ClusterFirewallIpsetNamePost),
+/// [`PUT /cluster/firewall/ipset/{name}/{cidr}`](super::cluster_firewall::ClusterFirewallIpsetNameCidrPut),
+/// [`POST /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`](super::lxc::LxcVmidFirewallIpsetNamePost),
+/// [`PUT /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`](super::lxc::LxcVmidFirewallIpsetNameCidrPut),
+/// [`POST /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`](super::qemu::QemuVmidFirewallIpsetNamePost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`](super::qemu::QemuVmidFirewallIpsetNameCidrPut).
 #[non_exhaustive]
 pub struct FirewallIpsetItem {
     /// Address or network in CIDR notation.
@@ -1981,7 +2064,10 @@ impl FirewallIpsetItem {
         new
     }
 
-    ///Sets `cidr`.
+    /// Sets `cidr`, for
+    /// [`POST /cluster/firewall/ipset/{name}`](super::cluster_firewall::ClusterFirewallIpsetNamePost),
+    /// [`POST /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`](super::lxc::LxcVmidFirewallIpsetNamePost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`](super::qemu::QemuVmidFirewallIpsetNamePost).
     #[inline]
     #[must_use]
     pub fn cidr<How>(mut self, value: impl IntoValue<Cidr, How>) -> Self {
@@ -1989,7 +2075,13 @@ impl FirewallIpsetItem {
         self
     }
 
-    ///Sets `comment`.
+    /// Sets `comment`, for
+    /// [`POST /cluster/firewall/ipset/{name}`](super::cluster_firewall::ClusterFirewallIpsetNamePost),
+    /// [`PUT /cluster/firewall/ipset/{name}/{cidr}`](super::cluster_firewall::ClusterFirewallIpsetNameCidrPut),
+    /// [`POST /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`](super::lxc::LxcVmidFirewallIpsetNamePost),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`](super::lxc::LxcVmidFirewallIpsetNameCidrPut),
+    /// [`POST /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`](super::qemu::QemuVmidFirewallIpsetNamePost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`](super::qemu::QemuVmidFirewallIpsetNameCidrPut).
     #[inline]
     #[must_use]
     pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -1997,7 +2089,7 @@ impl FirewallIpsetItem {
         self
     }
 
-    ///Sets `digest`.
+    /// Sets `digest`.
     #[inline]
     #[must_use]
     pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -2005,7 +2097,13 @@ impl FirewallIpsetItem {
         self
     }
 
-    ///Sets `nomatch`.
+    /// Sets `nomatch`, for
+    /// [`POST /cluster/firewall/ipset/{name}`](super::cluster_firewall::ClusterFirewallIpsetNamePost),
+    /// [`PUT /cluster/firewall/ipset/{name}/{cidr}`](super::cluster_firewall::ClusterFirewallIpsetNameCidrPut),
+    /// [`POST /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`](super::lxc::LxcVmidFirewallIpsetNamePost),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`](super::lxc::LxcVmidFirewallIpsetNameCidrPut),
+    /// [`POST /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`](super::qemu::QemuVmidFirewallIpsetNamePost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`](super::qemu::QemuVmidFirewallIpsetNameCidrPut).
     #[inline]
     #[must_use]
     pub fn nomatch<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -2214,6 +2312,20 @@ open_enum_impls!(FirewallRefType {
 /// [`GET /nodes/{node}/firewall/rules`](super::node_firewall::NodeFirewallRulesPath::get),
 /// [`GET /nodes/{node}/firewall/rules/{pos}`](super::node_firewall::NodeFirewallRulesPosPath::get)
 /// and 4 more.
+///
+/// Accepted as `settings` by
+/// [`POST /cluster/firewall/groups/{group}`](super::cluster_firewall::ClusterFirewallGroupsGroupPost),
+/// [`PUT /cluster/firewall/groups/{group}/{pos}`](super::cluster_firewall::ClusterFirewallGroupsGroupPosPut),
+/// [`POST /cluster/firewall/rules`](super::cluster_firewall::ClusterFirewallRulesPost),
+/// [`PUT /cluster/firewall/rules/{pos}`](super::cluster_firewall::ClusterFirewallRulesPosPut),
+/// [`POST /cluster/sdn/vnets/{vnet}/firewall/rules`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPost),
+/// [`PUT /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosPut),
+/// [`POST /nodes/{node}/firewall/rules`](super::node_firewall::NodeFirewallRulesPost),
+/// [`PUT /nodes/{node}/firewall/rules/{pos}`](super::node_firewall::NodeFirewallRulesPosPut),
+/// [`POST /nodes/{node}/lxc/{vmid}/firewall/rules`](super::lxc::LxcVmidFirewallRulesPost),
+/// [`PUT /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`](super::lxc::LxcVmidFirewallRulesPosPut),
+/// [`POST /nodes/{node}/qemu/{vmid}/firewall/rules`](super::qemu::QemuVmidFirewallRulesPost),
+/// [`PUT /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`](super::qemu::QemuVmidFirewallRulesPosPut).
 #[non_exhaustive]
 pub struct FirewallRule {
     /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group.
@@ -2266,7 +2378,19 @@ impl FirewallRule {
         <Self as Object>::empty()
     }
 
-    ///Sets `action`.
+    /// Sets `action`, for
+    /// [`POST /cluster/firewall/groups/{group}`](super::cluster_firewall::ClusterFirewallGroupsGroupPost),
+    /// [`PUT /cluster/firewall/groups/{group}/{pos}`](super::cluster_firewall::ClusterFirewallGroupsGroupPosPut),
+    /// [`POST /cluster/firewall/rules`](super::cluster_firewall::ClusterFirewallRulesPost),
+    /// [`PUT /cluster/firewall/rules/{pos}`](super::cluster_firewall::ClusterFirewallRulesPosPut),
+    /// [`POST /cluster/sdn/vnets/{vnet}/firewall/rules`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPost),
+    /// [`PUT /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosPut),
+    /// [`POST /nodes/{node}/firewall/rules`](super::node_firewall::NodeFirewallRulesPost),
+    /// [`PUT /nodes/{node}/firewall/rules/{pos}`](super::node_firewall::NodeFirewallRulesPosPut),
+    /// [`POST /nodes/{node}/lxc/{vmid}/firewall/rules`](super::lxc::LxcVmidFirewallRulesPost),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`](super::lxc::LxcVmidFirewallRulesPosPut),
+    /// [`POST /nodes/{node}/qemu/{vmid}/firewall/rules`](super::qemu::QemuVmidFirewallRulesPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`](super::qemu::QemuVmidFirewallRulesPosPut).
     #[inline]
     #[must_use]
     pub fn action<How>(mut self, value: impl IntoValue<String, How>) -> Self {
@@ -2274,7 +2398,19 @@ impl FirewallRule {
         self
     }
 
-    ///Sets `comment`.
+    /// Sets `comment`, for
+    /// [`POST /cluster/firewall/groups/{group}`](super::cluster_firewall::ClusterFirewallGroupsGroupPost),
+    /// [`PUT /cluster/firewall/groups/{group}/{pos}`](super::cluster_firewall::ClusterFirewallGroupsGroupPosPut),
+    /// [`POST /cluster/firewall/rules`](super::cluster_firewall::ClusterFirewallRulesPost),
+    /// [`PUT /cluster/firewall/rules/{pos}`](super::cluster_firewall::ClusterFirewallRulesPosPut),
+    /// [`POST /cluster/sdn/vnets/{vnet}/firewall/rules`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPost),
+    /// [`PUT /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosPut),
+    /// [`POST /nodes/{node}/firewall/rules`](super::node_firewall::NodeFirewallRulesPost),
+    /// [`PUT /nodes/{node}/firewall/rules/{pos}`](super::node_firewall::NodeFirewallRulesPosPut),
+    /// [`POST /nodes/{node}/lxc/{vmid}/firewall/rules`](super::lxc::LxcVmidFirewallRulesPost),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`](super::lxc::LxcVmidFirewallRulesPosPut),
+    /// [`POST /nodes/{node}/qemu/{vmid}/firewall/rules`](super::qemu::QemuVmidFirewallRulesPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`](super::qemu::QemuVmidFirewallRulesPosPut).
     #[inline]
     #[must_use]
     pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -2282,7 +2418,19 @@ impl FirewallRule {
         self
     }
 
-    ///Sets `dest`.
+    /// Sets `dest`, for
+    /// [`POST /cluster/firewall/groups/{group}`](super::cluster_firewall::ClusterFirewallGroupsGroupPost),
+    /// [`PUT /cluster/firewall/groups/{group}/{pos}`](super::cluster_firewall::ClusterFirewallGroupsGroupPosPut),
+    /// [`POST /cluster/firewall/rules`](super::cluster_firewall::ClusterFirewallRulesPost),
+    /// [`PUT /cluster/firewall/rules/{pos}`](super::cluster_firewall::ClusterFirewallRulesPosPut),
+    /// [`POST /cluster/sdn/vnets/{vnet}/firewall/rules`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPost),
+    /// [`PUT /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosPut),
+    /// [`POST /nodes/{node}/firewall/rules`](super::node_firewall::NodeFirewallRulesPost),
+    /// [`PUT /nodes/{node}/firewall/rules/{pos}`](super::node_firewall::NodeFirewallRulesPosPut),
+    /// [`POST /nodes/{node}/lxc/{vmid}/firewall/rules`](super::lxc::LxcVmidFirewallRulesPost),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`](super::lxc::LxcVmidFirewallRulesPosPut),
+    /// [`POST /nodes/{node}/qemu/{vmid}/firewall/rules`](super::qemu::QemuVmidFirewallRulesPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`](super::qemu::QemuVmidFirewallRulesPosPut).
     #[inline]
     #[must_use]
     pub fn dest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -2290,7 +2438,7 @@ impl FirewallRule {
         self
     }
 
-    ///Sets `digest`.
+    /// Sets `digest`.
     #[inline]
     #[must_use]
     pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -2298,7 +2446,19 @@ impl FirewallRule {
         self
     }
 
-    ///Sets `dport`.
+    /// Sets `dport`, for
+    /// [`POST /cluster/firewall/groups/{group}`](super::cluster_firewall::ClusterFirewallGroupsGroupPost),
+    /// [`PUT /cluster/firewall/groups/{group}/{pos}`](super::cluster_firewall::ClusterFirewallGroupsGroupPosPut),
+    /// [`POST /cluster/firewall/rules`](super::cluster_firewall::ClusterFirewallRulesPost),
+    /// [`PUT /cluster/firewall/rules/{pos}`](super::cluster_firewall::ClusterFirewallRulesPosPut),
+    /// [`POST /cluster/sdn/vnets/{vnet}/firewall/rules`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPost),
+    /// [`PUT /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosPut),
+    /// [`POST /nodes/{node}/firewall/rules`](super::node_firewall::NodeFirewallRulesPost),
+    /// [`PUT /nodes/{node}/firewall/rules/{pos}`](super::node_firewall::NodeFirewallRulesPosPut),
+    /// [`POST /nodes/{node}/lxc/{vmid}/firewall/rules`](super::lxc::LxcVmidFirewallRulesPost),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`](super::lxc::LxcVmidFirewallRulesPosPut),
+    /// [`POST /nodes/{node}/qemu/{vmid}/firewall/rules`](super::qemu::QemuVmidFirewallRulesPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`](super::qemu::QemuVmidFirewallRulesPosPut).
     #[inline]
     #[must_use]
     pub fn dport<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -2306,7 +2466,19 @@ impl FirewallRule {
         self
     }
 
-    ///Sets `enable`.
+    /// Sets `enable`, for
+    /// [`POST /cluster/firewall/groups/{group}`](super::cluster_firewall::ClusterFirewallGroupsGroupPost),
+    /// [`PUT /cluster/firewall/groups/{group}/{pos}`](super::cluster_firewall::ClusterFirewallGroupsGroupPosPut),
+    /// [`POST /cluster/firewall/rules`](super::cluster_firewall::ClusterFirewallRulesPost),
+    /// [`PUT /cluster/firewall/rules/{pos}`](super::cluster_firewall::ClusterFirewallRulesPosPut),
+    /// [`POST /cluster/sdn/vnets/{vnet}/firewall/rules`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPost),
+    /// [`PUT /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosPut),
+    /// [`POST /nodes/{node}/firewall/rules`](super::node_firewall::NodeFirewallRulesPost),
+    /// [`PUT /nodes/{node}/firewall/rules/{pos}`](super::node_firewall::NodeFirewallRulesPosPut),
+    /// [`POST /nodes/{node}/lxc/{vmid}/firewall/rules`](super::lxc::LxcVmidFirewallRulesPost),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`](super::lxc::LxcVmidFirewallRulesPosPut),
+    /// [`POST /nodes/{node}/qemu/{vmid}/firewall/rules`](super::qemu::QemuVmidFirewallRulesPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`](super::qemu::QemuVmidFirewallRulesPosPut).
     #[inline]
     #[must_use]
     pub fn enable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -2314,7 +2486,19 @@ impl FirewallRule {
         self
     }
 
-    ///Sets `icmp-type`.
+    /// Sets `icmp-type`, for
+    /// [`POST /cluster/firewall/groups/{group}`](super::cluster_firewall::ClusterFirewallGroupsGroupPost),
+    /// [`PUT /cluster/firewall/groups/{group}/{pos}`](super::cluster_firewall::ClusterFirewallGroupsGroupPosPut),
+    /// [`POST /cluster/firewall/rules`](super::cluster_firewall::ClusterFirewallRulesPost),
+    /// [`PUT /cluster/firewall/rules/{pos}`](super::cluster_firewall::ClusterFirewallRulesPosPut),
+    /// [`POST /cluster/sdn/vnets/{vnet}/firewall/rules`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPost),
+    /// [`PUT /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosPut),
+    /// [`POST /nodes/{node}/firewall/rules`](super::node_firewall::NodeFirewallRulesPost),
+    /// [`PUT /nodes/{node}/firewall/rules/{pos}`](super::node_firewall::NodeFirewallRulesPosPut),
+    /// [`POST /nodes/{node}/lxc/{vmid}/firewall/rules`](super::lxc::LxcVmidFirewallRulesPost),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`](super::lxc::LxcVmidFirewallRulesPosPut),
+    /// [`POST /nodes/{node}/qemu/{vmid}/firewall/rules`](super::qemu::QemuVmidFirewallRulesPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`](super::qemu::QemuVmidFirewallRulesPosPut).
     #[inline]
     #[must_use]
     pub fn icmp_type<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -2322,7 +2506,19 @@ impl FirewallRule {
         self
     }
 
-    ///Sets `iface`.
+    /// Sets `iface`, for
+    /// [`POST /cluster/firewall/groups/{group}`](super::cluster_firewall::ClusterFirewallGroupsGroupPost),
+    /// [`PUT /cluster/firewall/groups/{group}/{pos}`](super::cluster_firewall::ClusterFirewallGroupsGroupPosPut),
+    /// [`POST /cluster/firewall/rules`](super::cluster_firewall::ClusterFirewallRulesPost),
+    /// [`PUT /cluster/firewall/rules/{pos}`](super::cluster_firewall::ClusterFirewallRulesPosPut),
+    /// [`POST /cluster/sdn/vnets/{vnet}/firewall/rules`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPost),
+    /// [`PUT /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosPut),
+    /// [`POST /nodes/{node}/firewall/rules`](super::node_firewall::NodeFirewallRulesPost),
+    /// [`PUT /nodes/{node}/firewall/rules/{pos}`](super::node_firewall::NodeFirewallRulesPosPut),
+    /// [`POST /nodes/{node}/lxc/{vmid}/firewall/rules`](super::lxc::LxcVmidFirewallRulesPost),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`](super::lxc::LxcVmidFirewallRulesPosPut),
+    /// [`POST /nodes/{node}/qemu/{vmid}/firewall/rules`](super::qemu::QemuVmidFirewallRulesPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`](super::qemu::QemuVmidFirewallRulesPosPut).
     #[inline]
     #[must_use]
     pub fn iface<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -2330,7 +2526,7 @@ impl FirewallRule {
         self
     }
 
-    ///Sets `ipversion`.
+    /// Sets `ipversion`.
     #[inline]
     #[must_use]
     pub fn ipversion<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -2338,7 +2534,19 @@ impl FirewallRule {
         self
     }
 
-    ///Sets `log`.
+    /// Sets `log`, for
+    /// [`POST /cluster/firewall/groups/{group}`](super::cluster_firewall::ClusterFirewallGroupsGroupPost),
+    /// [`PUT /cluster/firewall/groups/{group}/{pos}`](super::cluster_firewall::ClusterFirewallGroupsGroupPosPut),
+    /// [`POST /cluster/firewall/rules`](super::cluster_firewall::ClusterFirewallRulesPost),
+    /// [`PUT /cluster/firewall/rules/{pos}`](super::cluster_firewall::ClusterFirewallRulesPosPut),
+    /// [`POST /cluster/sdn/vnets/{vnet}/firewall/rules`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPost),
+    /// [`PUT /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosPut),
+    /// [`POST /nodes/{node}/firewall/rules`](super::node_firewall::NodeFirewallRulesPost),
+    /// [`PUT /nodes/{node}/firewall/rules/{pos}`](super::node_firewall::NodeFirewallRulesPosPut),
+    /// [`POST /nodes/{node}/lxc/{vmid}/firewall/rules`](super::lxc::LxcVmidFirewallRulesPost),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`](super::lxc::LxcVmidFirewallRulesPosPut),
+    /// [`POST /nodes/{node}/qemu/{vmid}/firewall/rules`](super::qemu::QemuVmidFirewallRulesPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`](super::qemu::QemuVmidFirewallRulesPosPut).
     #[inline]
     #[must_use]
     pub fn log<How>(mut self, value: impl IntoSetting<FirewallLogLevel, How>) -> Self {
@@ -2346,7 +2554,19 @@ impl FirewallRule {
         self
     }
 
-    ///Sets `macro`.
+    /// Sets `macro`, for
+    /// [`POST /cluster/firewall/groups/{group}`](super::cluster_firewall::ClusterFirewallGroupsGroupPost),
+    /// [`PUT /cluster/firewall/groups/{group}/{pos}`](super::cluster_firewall::ClusterFirewallGroupsGroupPosPut),
+    /// [`POST /cluster/firewall/rules`](super::cluster_firewall::ClusterFirewallRulesPost),
+    /// [`PUT /cluster/firewall/rules/{pos}`](super::cluster_firewall::ClusterFirewallRulesPosPut),
+    /// [`POST /cluster/sdn/vnets/{vnet}/firewall/rules`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPost),
+    /// [`PUT /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosPut),
+    /// [`POST /nodes/{node}/firewall/rules`](super::node_firewall::NodeFirewallRulesPost),
+    /// [`PUT /nodes/{node}/firewall/rules/{pos}`](super::node_firewall::NodeFirewallRulesPosPut),
+    /// [`POST /nodes/{node}/lxc/{vmid}/firewall/rules`](super::lxc::LxcVmidFirewallRulesPost),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`](super::lxc::LxcVmidFirewallRulesPosPut),
+    /// [`POST /nodes/{node}/qemu/{vmid}/firewall/rules`](super::qemu::QemuVmidFirewallRulesPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`](super::qemu::QemuVmidFirewallRulesPosPut).
     #[inline]
     #[must_use]
     pub fn macro_<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -2354,7 +2574,13 @@ impl FirewallRule {
         self
     }
 
-    ///Sets `pos`.
+    /// Sets `pos`, for
+    /// [`POST /cluster/firewall/groups/{group}`](super::cluster_firewall::ClusterFirewallGroupsGroupPost),
+    /// [`POST /cluster/firewall/rules`](super::cluster_firewall::ClusterFirewallRulesPost),
+    /// [`POST /cluster/sdn/vnets/{vnet}/firewall/rules`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPost),
+    /// [`POST /nodes/{node}/firewall/rules`](super::node_firewall::NodeFirewallRulesPost),
+    /// [`POST /nodes/{node}/lxc/{vmid}/firewall/rules`](super::lxc::LxcVmidFirewallRulesPost),
+    /// [`POST /nodes/{node}/qemu/{vmid}/firewall/rules`](super::qemu::QemuVmidFirewallRulesPost).
     #[inline]
     #[must_use]
     pub fn pos<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -2362,7 +2588,19 @@ impl FirewallRule {
         self
     }
 
-    ///Sets `proto`.
+    /// Sets `proto`, for
+    /// [`POST /cluster/firewall/groups/{group}`](super::cluster_firewall::ClusterFirewallGroupsGroupPost),
+    /// [`PUT /cluster/firewall/groups/{group}/{pos}`](super::cluster_firewall::ClusterFirewallGroupsGroupPosPut),
+    /// [`POST /cluster/firewall/rules`](super::cluster_firewall::ClusterFirewallRulesPost),
+    /// [`PUT /cluster/firewall/rules/{pos}`](super::cluster_firewall::ClusterFirewallRulesPosPut),
+    /// [`POST /cluster/sdn/vnets/{vnet}/firewall/rules`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPost),
+    /// [`PUT /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosPut),
+    /// [`POST /nodes/{node}/firewall/rules`](super::node_firewall::NodeFirewallRulesPost),
+    /// [`PUT /nodes/{node}/firewall/rules/{pos}`](super::node_firewall::NodeFirewallRulesPosPut),
+    /// [`POST /nodes/{node}/lxc/{vmid}/firewall/rules`](super::lxc::LxcVmidFirewallRulesPost),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`](super::lxc::LxcVmidFirewallRulesPosPut),
+    /// [`POST /nodes/{node}/qemu/{vmid}/firewall/rules`](super::qemu::QemuVmidFirewallRulesPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`](super::qemu::QemuVmidFirewallRulesPosPut).
     #[inline]
     #[must_use]
     pub fn proto<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -2370,7 +2608,19 @@ impl FirewallRule {
         self
     }
 
-    ///Sets `source`.
+    /// Sets `source`, for
+    /// [`POST /cluster/firewall/groups/{group}`](super::cluster_firewall::ClusterFirewallGroupsGroupPost),
+    /// [`PUT /cluster/firewall/groups/{group}/{pos}`](super::cluster_firewall::ClusterFirewallGroupsGroupPosPut),
+    /// [`POST /cluster/firewall/rules`](super::cluster_firewall::ClusterFirewallRulesPost),
+    /// [`PUT /cluster/firewall/rules/{pos}`](super::cluster_firewall::ClusterFirewallRulesPosPut),
+    /// [`POST /cluster/sdn/vnets/{vnet}/firewall/rules`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPost),
+    /// [`PUT /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosPut),
+    /// [`POST /nodes/{node}/firewall/rules`](super::node_firewall::NodeFirewallRulesPost),
+    /// [`PUT /nodes/{node}/firewall/rules/{pos}`](super::node_firewall::NodeFirewallRulesPosPut),
+    /// [`POST /nodes/{node}/lxc/{vmid}/firewall/rules`](super::lxc::LxcVmidFirewallRulesPost),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`](super::lxc::LxcVmidFirewallRulesPosPut),
+    /// [`POST /nodes/{node}/qemu/{vmid}/firewall/rules`](super::qemu::QemuVmidFirewallRulesPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`](super::qemu::QemuVmidFirewallRulesPosPut).
     #[inline]
     #[must_use]
     pub fn source<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -2378,7 +2628,19 @@ impl FirewallRule {
         self
     }
 
-    ///Sets `sport`.
+    /// Sets `sport`, for
+    /// [`POST /cluster/firewall/groups/{group}`](super::cluster_firewall::ClusterFirewallGroupsGroupPost),
+    /// [`PUT /cluster/firewall/groups/{group}/{pos}`](super::cluster_firewall::ClusterFirewallGroupsGroupPosPut),
+    /// [`POST /cluster/firewall/rules`](super::cluster_firewall::ClusterFirewallRulesPost),
+    /// [`PUT /cluster/firewall/rules/{pos}`](super::cluster_firewall::ClusterFirewallRulesPosPut),
+    /// [`POST /cluster/sdn/vnets/{vnet}/firewall/rules`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPost),
+    /// [`PUT /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosPut),
+    /// [`POST /nodes/{node}/firewall/rules`](super::node_firewall::NodeFirewallRulesPost),
+    /// [`PUT /nodes/{node}/firewall/rules/{pos}`](super::node_firewall::NodeFirewallRulesPosPut),
+    /// [`POST /nodes/{node}/lxc/{vmid}/firewall/rules`](super::lxc::LxcVmidFirewallRulesPost),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`](super::lxc::LxcVmidFirewallRulesPosPut),
+    /// [`POST /nodes/{node}/qemu/{vmid}/firewall/rules`](super::qemu::QemuVmidFirewallRulesPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`](super::qemu::QemuVmidFirewallRulesPosPut).
     #[inline]
     #[must_use]
     pub fn sport<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -2386,7 +2648,19 @@ impl FirewallRule {
         self
     }
 
-    ///Sets `type`.
+    /// Sets `type`, for
+    /// [`POST /cluster/firewall/groups/{group}`](super::cluster_firewall::ClusterFirewallGroupsGroupPost),
+    /// [`PUT /cluster/firewall/groups/{group}/{pos}`](super::cluster_firewall::ClusterFirewallGroupsGroupPosPut),
+    /// [`POST /cluster/firewall/rules`](super::cluster_firewall::ClusterFirewallRulesPost),
+    /// [`PUT /cluster/firewall/rules/{pos}`](super::cluster_firewall::ClusterFirewallRulesPosPut),
+    /// [`POST /cluster/sdn/vnets/{vnet}/firewall/rules`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPost),
+    /// [`PUT /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosPut),
+    /// [`POST /nodes/{node}/firewall/rules`](super::node_firewall::NodeFirewallRulesPost),
+    /// [`PUT /nodes/{node}/firewall/rules/{pos}`](super::node_firewall::NodeFirewallRulesPosPut),
+    /// [`POST /nodes/{node}/lxc/{vmid}/firewall/rules`](super::lxc::LxcVmidFirewallRulesPost),
+    /// [`PUT /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`](super::lxc::LxcVmidFirewallRulesPosPut),
+    /// [`POST /nodes/{node}/qemu/{vmid}/firewall/rules`](super::qemu::QemuVmidFirewallRulesPost),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`](super::qemu::QemuVmidFirewallRulesPosPut).
     #[inline]
     #[must_use]
     pub fn type_<How>(mut self, value: impl IntoValue<FirewallRuleType, How>) -> Self {
@@ -2498,6 +2772,10 @@ open_enum_impls!(GuestFeature {
 /// Given by
 /// [`GET /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPath::get),
 /// [`GET /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPath::get).
+///
+/// Accepted as `settings` by
+/// [`PUT /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPut),
+/// [`PUT /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPut).
 #[non_exhaustive]
 pub struct GuestFirewallOptions {
     /// Lets DHCP through. Default: `false`.
@@ -2534,7 +2812,9 @@ impl GuestFirewallOptions {
         <Self as Object>::empty()
     }
 
-    ///Sets `dhcp`.
+    /// Sets `dhcp`, for
+    /// [`PUT /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPut),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPut).
     #[inline]
     #[must_use]
     pub fn dhcp<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -2542,7 +2822,7 @@ impl GuestFirewallOptions {
         self
     }
 
-    ///Sets `digest`.
+    /// Sets `digest`.
     #[inline]
     #[must_use]
     pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -2550,7 +2830,9 @@ impl GuestFirewallOptions {
         self
     }
 
-    ///Sets `enable`.
+    /// Sets `enable`, for
+    /// [`PUT /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPut),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPut).
     #[inline]
     #[must_use]
     pub fn enable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -2558,7 +2840,9 @@ impl GuestFirewallOptions {
         self
     }
 
-    ///Sets `ipfilter`.
+    /// Sets `ipfilter`, for
+    /// [`PUT /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPut),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPut).
     #[inline]
     #[must_use]
     pub fn ipfilter<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -2566,7 +2850,9 @@ impl GuestFirewallOptions {
         self
     }
 
-    ///Sets `log_level_in`.
+    /// Sets `log_level_in`, for
+    /// [`PUT /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPut),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPut).
     #[inline]
     #[must_use]
     pub fn log_level_in<How>(
@@ -2577,7 +2863,9 @@ impl GuestFirewallOptions {
         self
     }
 
-    ///Sets `log_level_out`.
+    /// Sets `log_level_out`, for
+    /// [`PUT /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPut),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPut).
     #[inline]
     #[must_use]
     pub fn log_level_out<How>(
@@ -2588,7 +2876,9 @@ impl GuestFirewallOptions {
         self
     }
 
-    ///Sets `macfilter`.
+    /// Sets `macfilter`, for
+    /// [`PUT /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPut),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPut).
     #[inline]
     #[must_use]
     pub fn macfilter<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -2596,7 +2886,9 @@ impl GuestFirewallOptions {
         self
     }
 
-    ///Sets `ndp`.
+    /// Sets `ndp`, for
+    /// [`PUT /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPut),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPut).
     #[inline]
     #[must_use]
     pub fn ndp<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -2604,7 +2896,9 @@ impl GuestFirewallOptions {
         self
     }
 
-    ///Sets `policy_in`.
+    /// Sets `policy_in`, for
+    /// [`PUT /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPut),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPut).
     #[inline]
     #[must_use]
     pub fn policy_in<How>(
@@ -2615,7 +2909,9 @@ impl GuestFirewallOptions {
         self
     }
 
-    ///Sets `policy_out`.
+    /// Sets `policy_out`, for
+    /// [`PUT /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPut),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPut).
     #[inline]
     #[must_use]
     pub fn policy_out<How>(
@@ -2626,7 +2922,9 @@ impl GuestFirewallOptions {
         self
     }
 
-    ///Sets `radv`.
+    /// Sets `radv`, for
+    /// [`PUT /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPut),
+    /// [`PUT /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPut).
     #[inline]
     #[must_use]
     pub fn radv<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
