@@ -16,7 +16,30 @@ pub(crate) struct Places {
 #[derive(Default)]
 struct Taken {
     all: usize,
-    by: HashMap<String, usize>,
+    by: PerUser,
+}
+
+/// How many of something each user has. A token counts for its user.
+#[derive(Debug, Default)]
+pub(crate) struct PerUser(HashMap<String, usize>);
+
+impl PerUser {
+    pub(crate) fn of(&self, caller: &str) -> usize {
+        self.0.get(user(caller)).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn add(&mut self, caller: &str) {
+        *self.0.entry(user(caller).to_owned()).or_default() += 1;
+    }
+
+    /// Takes one away. Names of users who have none are not kept.
+    pub(crate) fn remove(&mut self, caller: &str) {
+        let user = user(caller);
+        match self.of(user) {
+            0 | 1 => drop(self.0.remove(user)),
+            own => drop(self.0.insert(user.to_owned(), own - 1)),
+        }
+    }
 }
 
 /// A place that is taken until this is dropped.
@@ -45,20 +68,18 @@ impl Places {
 
     /// Takes one for a user, or for a token, which has those of its user.
     pub(crate) fn take(&self, caller: &str) -> Result<Place, Full> {
-        let user = user(caller);
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if taken.all >= self.most {
             return Err(Full::All);
         }
-        let own = taken.by.get(user).copied().unwrap_or(0);
-        if self.each > 0 && own >= self.each {
+        if self.each > 0 && taken.by.of(caller) >= self.each {
             return Err(Full::User);
         }
-        taken.by.insert(user.to_owned(), own + 1);
+        taken.by.add(caller);
         taken.all += 1;
         Ok(Place {
             places: self.clone(),
-            user: user.to_owned(),
+            user: user(caller).to_owned(),
         })
     }
 
@@ -79,12 +100,7 @@ impl Drop for Place {
         let taken = &self.places.taken;
         let mut taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.all = taken.all.saturating_sub(1);
-        let left = taken.by.get(&self.user).map_or(0, |own| own - 1);
-        match left {
-            // Names of those who are gone are not kept.
-            0 => drop(taken.by.remove(&self.user)),
-            _ => drop(taken.by.insert(self.user.clone(), left)),
-        }
+        taken.by.remove(&self.user);
     }
 }
 
@@ -118,7 +134,7 @@ mod tests {
         assert!(again.is_ok());
         drop((held, again));
         assert_eq!(places.taken(), 0);
-        assert!(places.taken.lock().expect("free").by.is_empty());
+        assert!(places.taken.lock().expect("free").by.0.is_empty());
         let unlimited = Places::new(5, 0);
         let held: Vec<_> = (0..5).map(|_| unlimited.take("a@pve")).collect();
         assert!(held.iter().all(Result::is_ok));

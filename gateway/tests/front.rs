@@ -100,15 +100,12 @@ async fn only_a_proxy_that_is_trusted_says_where_a_request_comes_from() {
 #[tokio::test]
 async fn nobody_acts_under_another_name_than_is_logged() {
     let pair = pair(|_| {}).await;
-    let form = "Content-Type: application/x-www-form-urlencoded";
     let mut tickets = Vec::new();
-    for login in [
-        "username=mallory%40pve&password=mallory-password",
-        "username=root%40pam&password=password",
+    for (user, password) in [
+        ("mallory@pve", "mallory-password"),
+        ("root@pam", "password"),
     ] {
-        let answer = pair
-            .send_with("POST /api2/json/access/ticket", &[form], login)
-            .await;
+        let answer = pair.login(user, password).await;
         let data = &answer.json()["data"];
         tickets.push(data["ticket"].as_str().expect("a ticket").to_owned());
     }

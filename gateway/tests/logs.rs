@@ -3,11 +3,6 @@
 
 mod common;
 
-use std::fmt::{self, Write as _};
-use std::sync::{Mutex, PoisonError};
-
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD_NO_PAD;
 use common::{Pair, token};
 use futures_util::StreamExt;
 use proxmox_api::Client;
@@ -15,91 +10,11 @@ use proxmox_gateway::Background;
 use proxmox_gateway::gpve::v1::ListGuestsRequest;
 use proxmox_gateway::gpve::v1::guest_service_client::GuestServiceClient;
 use proxmox_simulator::{Simulator, TOKEN_ID, TOKEN_SECRET};
+use proxmox_test_support::captured_log;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_websockets::{ClientBuilder, Message};
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Metadata, Subscriber};
-
-/// All that was logged, whichever way.
-static LOG: Mutex<String> = Mutex::new(String::new());
-
-fn note(line: fmt::Arguments<'_>) {
-    let mut log = LOG.lock().unwrap_or_else(PoisonError::into_inner);
-    let _ = writeln!(log, "{line}");
-}
-
-struct Everything;
-
-impl log::Log for Everything {
-    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        note(format_args!("{}: {}", record.target(), record.args()));
-    }
-
-    fn flush(&self) {}
-}
-
-struct Line(String);
-
-impl Visit for Line {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        let _ = write!(self.0, " {}={value:?}", field.name());
-    }
-}
-
-impl Subscriber for Everything {
-    fn enabled(&self, _: &Metadata<'_>) -> bool {
-        true
-    }
-
-    fn new_span(&self, attributes: &Attributes<'_>) -> Id {
-        let mut line = Line(format!("{}:", attributes.metadata().target()));
-        attributes.record(&mut line);
-        note(format_args!("{}", line.0));
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _: &Id, values: &Record<'_>) {
-        let mut line = Line("recorded:".to_owned());
-        values.record(&mut line);
-        note(format_args!("{}", line.0));
-    }
-
-    fn event(&self, event: &Event<'_>) {
-        let mut line = Line(format!("{}:", event.metadata().target()));
-        event.record(&mut line);
-        note(format_args!("{}", line.0));
-    }
-
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-    fn enter(&self, _: &Id) {}
-    fn exit(&self, _: &Id) {}
-}
-
-/// A text in the forms that a log may show it in: plain, as bytes, percent-encoded, and as Base64 from wherever it begins.
-fn forms(secret: &str) -> Vec<String> {
-    let bytes = secret.as_bytes();
-    let mut forms = vec![
-        secret.to_owned(),
-        bytes.escape_ascii().to_string(),
-        format!("{bytes:?}").replace(['[', ']'], ""),
-        percent_encoding::utf8_percent_encode(secret, percent_encoding::NON_ALPHANUMERIC)
-            .to_string(),
-    ];
-    for offset in 0..3 {
-        let padded = [&[0; 2][..offset], bytes].concat();
-        let digits = STANDARD_NO_PAD.encode(&padded);
-        let whole = (offset * 8).div_ceil(6)..padded.len() * 8 / 6;
-        forms.push(digits[whole].to_owned());
-    }
-    forms
-}
 
 /// A receiver of webhooks that answers 200.
 async fn receiver() -> std::net::SocketAddr {
@@ -153,16 +68,8 @@ async fn listen(pair: &Pair, headers: &[(&'static str, String)], secret: &str) {
 
 /// Does this and that with secrets, and gives them.
 async fn work(pair: &Pair) -> Vec<String> {
-    let form = "Content-Type: application/x-www-form-urlencoded";
-    let wrong = "username=root%40pam&password=password-of-nobody";
-    let _ = pair
-        .send_with("POST /api2/json/access/ticket", &[form], wrong)
-        .await;
-    let login = "username=alice%40pve&password=planted-pa55word";
-    let login = pair
-        .send_with("POST /api2/json/access/ticket", &[form], login)
-        .await
-        .json();
+    let _ = pair.login("root@pam", "password-of-nobody").await;
+    let login = pair.login("alice@pve", "planted-pa55word").await.json();
     let text = |value: &Value| value.as_str().expect("a text").to_owned();
     let ticket = text(&login["data"]["ticket"]);
     let csrf = text(&login["data"]["CSRFPreventionToken"]);
@@ -225,9 +132,7 @@ async fn work(pair: &Pair) -> Vec<String> {
 
 #[tokio::test]
 async fn no_log_holds_a_secret_and_each_change_has_a_line() {
-    log::set_logger(&Everything).expect("the first one");
-    log::set_max_level(log::LevelFilter::Trace);
-    tracing::subscriber::set_global_default(Everything).expect("the first one");
+    captured_log::install();
     let simulator = Simulator::builder()
         .node("node1")
         .qemu(100, "node1", &[("name", "web"), ("scsi0", "local-lvm:8")])
@@ -246,7 +151,7 @@ async fn no_log_holds_a_secret_and_each_change_has_a_line() {
     })
     .await;
     let secrets = work(&pair).await;
-    let log = LOG.lock().unwrap_or_else(PoisonError::into_inner);
+    let log = captured_log::text();
     // It does see what is logged.
     for target in ["proxmox_api:", "rustls::", "hyper_util::", "h2::", "audit:"] {
         assert!(log.contains(target), "nothing of {target}");
@@ -257,15 +162,5 @@ async fn no_log_holds_a_secret_and_each_change_has_a_line() {
         .count();
     assert!(audit >= 3, "{audit}");
     assert!(log.contains("user=\"root@pam!test\""));
-    println!("{} lines, {} secrets", log.lines().count(), secrets.len());
-    for secret in &secrets {
-        for form in forms(secret) {
-            assert!(form.len() > 4, "{form}");
-            if let Some(at) = log.find(&form) {
-                let start = log[..at].rfind('\n').map_or(0, |end| end + 1);
-                let line = log[start..].lines().next();
-                panic!("{form} of {secret} is logged: {line:?}");
-            }
-        }
-    }
+    captured_log::assert_holds_none_of(&secrets);
 }

@@ -169,11 +169,7 @@ async fn nobody_is_told_what_nobody_may_see() {
     let wrong = vec![("authorization", format!("PVEAPIToken={TOKEN_ID}=wrong"))];
     assert_eq!(listen(&pair, "", &wrong).await.err(), Some(401));
     // A page of another site, with the cookie that the browser adds.
-    let form = "Content-Type: application/x-www-form-urlencoded";
-    let body = "username=root%40pam&password=password";
-    let login = pair
-        .send_with("POST /api2/json/access/ticket", &[form], body)
-        .await;
+    let login = pair.login("root@pam", "password").await;
     let ticket = login.json()["data"]["ticket"]
         .as_str()
         .expect("a ticket")
@@ -196,12 +192,7 @@ async fn one_user_does_not_take_the_places_of_others() {
     })
     .await;
     let one = listen(&pair, "", &own()).await.expect("taken");
-    let form = "Content-Type: application/x-www-form-urlencoded";
-    let login = "username=root%40pam&password=password";
-    let login = pair
-        .send_with("POST /api2/json/access/ticket", &[form], login)
-        .await
-        .json();
+    let login = pair.login("root@pam", "password").await.json();
     // A token has the places of its user.
     let ticket = login["data"]["ticket"].as_str().expect("a ticket");
     let cookie = vec![("cookie", format!("PVEAuthCookie={ticket}"))];

@@ -146,12 +146,7 @@ async fn requests_have_limits() {
 #[tokio::test]
 async fn a_ticket_needs_its_csrf_token_to_change_something() {
     let pair = pair().await;
-    let form = "Content-Type: application/x-www-form-urlencoded";
-    let login = "username=root%40pam&password=password";
-    let login = pair
-        .send_with("POST /api2/json/access/ticket", &[form], login)
-        .await
-        .json();
+    let login = pair.login("root@pam", "password").await.json();
     let cookie = format!(
         "Cookie: other=1; PVEAuthCookie={}",
         login["data"]["ticket"].as_str().expect("a ticket")

@@ -42,6 +42,20 @@
 #[doc(masked)]
 extern crate tracing;
 
+/// Items that generated code alone uses, so that they exist where an area of the API does.
+macro_rules! if_any_area {
+    ($($item:item)*) => {$(
+        #[cfg(any(
+            feature = "access",
+            feature = "cluster",
+            feature = "nodes",
+            feature = "pools",
+            feature = "storage"
+        ))]
+        $item
+    )*};
+}
+
 #[cfg(feature = "blocking")]
 pub mod blocking;
 pub mod bounds;

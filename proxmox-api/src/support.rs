@@ -55,14 +55,9 @@ pub(crate) mod reply {
         reason = "which of them are used depends on the chosen areas"
     )]
     pub(crate) use crate::client::request::reply::data;
-    #[cfg(any(
-        feature = "access",
-        feature = "cluster",
-        feature = "nodes",
-        feature = "pools",
-        feature = "storage"
-    ))]
-    pub(crate) use crate::client::request::reply::nothing;
+    if_any_area! {
+        pub(crate) use crate::client::request::reply::nothing;
+    }
     #[allow(
         unused_imports,
         reason = "which of them are used depends on the chosen areas"

@@ -3,7 +3,6 @@
 
 use std::fmt::Write as _;
 use std::future::IntoFuture;
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
@@ -12,6 +11,7 @@ use proxmox_api::client::retry::RetryPolicy;
 use proxmox_api::value::endpoint::Method;
 use proxmox_api::{Client, ClientBuilder, Error};
 use proxmox_simulator::{Clock, Fault, Simulator, TOKEN_ID, TOKEN_SECRET};
+use proxmox_test_support::page::Part;
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -906,18 +906,5 @@ async fn the_fault_matrix() {
         let said = &matrix.texts;
         assert!(!said.contains(secret), "{secret} in {said}");
     }
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/faults.md");
-    let page = std::fs::read_to_string(&path).expect("the page is there");
-    let (start, end) = ("<!-- table -->\n", "<!-- end -->\n");
-    let (head, rest) = page.split_once(start).expect("the table's place");
-    let (written, tail) = rest.split_once(end).expect("the table's end");
-    if std::env::var_os("FAULTS_WRITE").is_some() {
-        let page = format!("{head}{start}{table}{end}{tail}");
-        std::fs::write(&path, page).expect("the page is written");
-        return;
-    }
-    assert!(
-        written == table,
-        "docs/faults.md is out of date; run this test with FAULTS_WRITE=1"
-    );
+    Part::read("faults.md", "table").hold(&table);
 }

@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 use std::future::IntoFuture;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -14,6 +13,7 @@ use proxmox_api::client::limit::RateLimit;
 use proxmox_api::client::retry::RetryPolicy;
 use proxmox_api::value::endpoint::Method;
 use proxmox_api::{Client, ClientBuilder, Error, Value};
+use proxmox_test_support::page::Part;
 
 /// Serves each connection in a thread of its own and gives the address.
 fn serve(answer: impl Fn(&mut TcpStream) + Send + Sync + 'static) -> String {
@@ -1078,20 +1078,14 @@ fn no_attack_takes_much_memory_and_each_is_told() {
         rows.push((attack.name, seen));
     }
     println!("{table}");
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/faults.md");
-    let text = std::fs::read_to_string(&path).expect("it is there");
-    let (start, rest) = text
-        .split_once("<!-- attacks -->\n")
-        .expect("a place for the table");
-    let (old, end) = rest.split_once("<!-- end of attacks -->").expect("its end");
-    if std::env::var_os("FAULTS_WRITE").is_some() {
-        let new = format!("{start}<!-- attacks -->\n{table}<!-- end of attacks -->{end}");
-        std::fs::write(&path, new).expect("it can be written");
+    let part = Part::read("faults.md", "attacks");
+    if part.write_if_asked(&table) {
         return;
     }
     // What is not built in is not attacked; memory and time differ from run to run.
     for (name, seen) in rows {
-        let row = old
+        let row = part
+            .written()
             .lines()
             .find(|row| row.starts_with(&format!("| {name} |")));
         assert!(

@@ -690,8 +690,8 @@ fn set(member: &Member) -> proc_macro2::Ident {
 pub(super) fn property_setter(overlay: &crate::overlay::Overlay, wire: &str) -> String {
     let name = names::field(overlay, wire);
     match name.as_str() {
-        "clone" | "default" | "diff" | "drift" | "eq" | "fmt" | "from_json" | "new" | "unknown"
-        | "with" => {
+        "clone" | "default" | "diff" | "drift" | "eq" | "fmt" | "from_json" | "new" | "twin"
+        | "unknown" | "with" => {
             format!("{name}_")
         }
         _ => name,

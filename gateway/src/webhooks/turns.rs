@@ -1,8 +1,8 @@
 //! Whose turn it is to be told, so that nobody waits for a receiver that is slow.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 
-use crate::places::user;
+use crate::places::PerUser;
 
 /// Webhooks that are at work at a time.
 const AT_ONCE: usize = 64;
@@ -23,7 +23,7 @@ pub(crate) struct Turns {
     /// Those that wait or are at work.
     known: HashSet<String>,
     /// How many of each user are at work.
-    working: HashMap<String, usize>,
+    working: PerUser,
     all: usize,
 }
 
@@ -42,10 +42,9 @@ impl Turns {
         if self.all >= AT_ONCE {
             return None;
         }
-        let of = |one: &Waiting| self.working.get(user(&one.owner)).copied().unwrap_or(0);
-        let at = self.queue.iter().position(|one| of(one) < OF_ONE)?;
+        let at = (self.queue.iter()).position(|one| self.working.of(&one.owner) < OF_ONE)?;
         let one = self.queue.remove(at)?;
-        *self.working.entry(user(&one.owner).to_owned()).or_default() += 1;
+        self.working.add(&one.owner);
         self.all += 1;
         Some(one)
     }
@@ -56,12 +55,7 @@ impl Turns {
             return;
         }
         self.all = self.all.saturating_sub(1);
-        let user = user(&one.owner);
-        let left = self.working.get(user).map_or(0, |own| own - 1);
-        match left {
-            0 => drop(self.working.remove(user)),
-            _ => drop(self.working.insert(user.to_owned(), left)),
-        }
+        self.working.remove(&one.owner);
     }
 }
 

@@ -50,6 +50,14 @@ impl Pair {
         self.raw(text.as_bytes()).await
     }
 
+    /// Logs in through the gateway.
+    pub(crate) async fn login(&self, user: &str, password: &str) -> Answer {
+        let form = "Content-Type: application/x-www-form-urlencoded";
+        let body = format!("username={}&password={password}", user.replace('@', "%40"));
+        self.send_with("POST /api2/json/access/ticket", &[form], &body)
+            .await
+    }
+
     /// Sends a request of which only the head is answered.
     pub(crate) async fn head(&self, request: &str, headers: &[&str]) -> Answer {
         let lines = headers.join("\r\n");

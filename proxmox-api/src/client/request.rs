@@ -178,17 +178,12 @@ pub(crate) mod reply {
         problem_of,
     };
 
-    /// Accepts any answer and decodes nothing.
-    #[cfg(any(
-        feature = "access",
-        feature = "cluster",
-        feature = "nodes",
-        feature = "pools",
-        feature = "storage"
-    ))]
-    pub(crate) fn nothing(_: &Client, reply: &Reply, extra: &mut Extra) -> Result<(), DecodeError> {
-        *extra = crate::value::decode::decode_beside(reply).unwrap_or_default();
-        Ok(())
+    if_any_area! {
+        /// Accepts any answer and decodes nothing.
+        pub(crate) fn nothing(_: &Client, reply: &Reply, extra: &mut Extra) -> Result<(), DecodeError> {
+            *extra = crate::value::decode::decode_beside(reply).unwrap_or_default();
+            Ok(())
+        }
     }
 
     /// Reads any type of serde.

@@ -59,7 +59,9 @@ const IDLE: Duration = Duration::from_secs(60);
 ///   are not available.
 /// * Redirections are followed unless the client is built with a policy of none. Build it so: a
 ///   redirection may lead to another server, with the credentials.
-/// * The limit on the size of an answer's head is that of the client.
+/// * The limit on the size of an answer's head is that of the client; those on bodies are the
+///   defaults of [`Bounds`]. [`ClientBuilder::bounds`](crate::ClientBuilder::bounds) sets the limits
+///   of what is decoded only.
 impl Transport for Client {
     fn send(&self, request: WireRequest) -> BoxFuture<'_, Result<WireResponse, TransportError>> {
         Box::pin(async move {

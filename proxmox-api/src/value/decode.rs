@@ -284,53 +284,34 @@ pub fn from_answer<T: ApiValue>(body: &[u8]) -> Result<T, DecodeError> {
     decode_data(body)
 }
 
-/// Reads the members of an answer beside its `data` member.
-#[cfg(any(
-    feature = "access",
-    feature = "cluster",
-    feature = "nodes",
-    feature = "pools",
-    feature = "storage"
-))]
-pub(crate) fn decode_beside<'a>(received: impl Into<Received<'a>>) -> Result<Extra, DecodeError> {
-    let mut extra = Extra::new();
-    decode(received.into(), &mut Skip, &mut extra)?;
-    Ok(extra)
-}
-
-/// Accepts anything and keeps nothing.
-#[cfg(any(
-    feature = "access",
-    feature = "cluster",
-    feature = "nodes",
-    feature = "pools",
-    feature = "storage"
-))]
-#[derive(Clone)]
-struct Skip;
-
-#[cfg(any(
-    feature = "access",
-    feature = "cluster",
-    feature = "nodes",
-    feature = "pools",
-    feature = "storage"
-))]
-impl ApiValue for Skip {
-    fn empty() -> Self {
-        Self
+if_any_area! {
+    /// Reads the members of an answer beside its `data` member.
+    pub(crate) fn decode_beside<'a>(received: impl Into<Received<'a>>) -> Result<Extra, DecodeError> {
+        let mut extra = Extra::new();
+        decode(received.into(), &mut Skip, &mut extra)?;
+        Ok(extra)
     }
 
-    fn set_scalar(&mut self, _: &Scalar<'_>) -> Result<(), Expected> {
-        Ok(())
-    }
+    /// Accepts anything and keeps nothing.
+    #[derive(Clone)]
+    struct Skip;
 
-    fn target(&mut self) -> Target<'_> {
-        Target::Skip
-    }
+    impl ApiValue for Skip {
+        fn empty() -> Self {
+            Self
+        }
 
-    fn view(&self) -> crate::value::api_value::View<'_> {
-        crate::value::api_value::View::Absent
+        fn set_scalar(&mut self, _: &Scalar<'_>) -> Result<(), Expected> {
+            Ok(())
+        }
+
+        fn target(&mut self) -> Target<'_> {
+            Target::Skip
+        }
+
+        fn view(&self) -> crate::value::api_value::View<'_> {
+            crate::value::api_value::View::Absent
+        }
     }
 }
 

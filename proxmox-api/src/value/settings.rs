@@ -214,21 +214,18 @@ impl<T> Changes<T> {
         self.all.retain(keep);
     }
 
-    #[cfg(any(
-        feature = "access",
-        feature = "cluster",
-        feature = "nodes",
-        feature = "pools",
-        feature = "storage"
-    ))]
-    pub(crate) fn as_slice(&self) -> &[Change] {
-        &self.all
-    }
-
     /// The digest of the configuration to change, if the server sent one.
     #[must_use]
     pub fn digest(&self) -> Option<&str> {
         self.digest.as_deref()
+    }
+}
+
+if_any_area! {
+    impl<T> Changes<T> {
+        pub(crate) fn as_slice(&self) -> &[Change] {
+            &self.all
+        }
     }
 }
 

@@ -25,6 +25,7 @@ use proxmox_api::stream::upload::ChecksumAlgorithm;
 use proxmox_api::task::AndWait;
 use proxmox_api::{Client, Error};
 use proxmox_simulator::{Builder, Fault, Simulator, TOKEN_ID, TOKEN_SECRET};
+use proxmox_test_support::page::Part;
 
 use crate::support::{GIB, RELEASES, Steps, start};
 
@@ -506,20 +507,7 @@ async fn every_job_tells_what_every_fault_leaves() {
         table.push('\n');
     }
     assert!(failures.is_empty(), "{}\n{table}", failures.join("\n"));
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/jobs.md");
-    let page = std::fs::read_to_string(&path).expect("the page is there");
-    let (start, end) = ("<!-- faults -->\n", "<!-- end -->\n");
-    let (head, rest) = page.split_once(start).expect("the table's place");
-    let (written, tail) = rest.split_once(end).expect("the table's end");
-    if std::env::var_os("FAULTS_WRITE").is_some() {
-        let page = format!("{head}{start}{table}{end}{tail}");
-        std::fs::write(&path, page).expect("the page is written");
-        return;
-    }
-    assert!(
-        written == table,
-        "docs/jobs.md is out of date; run this test with FAULTS_WRITE=1:\n{table}"
-    );
+    Part::read("jobs.md", "faults").hold(&table);
 }
 
 #[test]

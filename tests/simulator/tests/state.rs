@@ -643,7 +643,7 @@ async fn volumes_come_and_go() {
 }
 
 #[tokio::test]
-async fn a_herd_is_spread_over_the_nodes() {
+async fn many_guests_are_spread_over_the_nodes() {
     let pve = Simulator::builder()
         .node("pve1")
         .node("pve2")

@@ -165,14 +165,24 @@ async fn what_is_at_the_edge_is_sent_and_what_is_beyond_is_not() {
         .transport(Arc::new(Script::new()))
         .build()
         .expect("the settings are complete");
-    let (mut sent, mut refused) = (0, 0);
+    let (mut sent, mut refused, mut untried) = (0, 0, 0);
     let mut kinds = BTreeSet::new();
     let mut complaints = Vec::new();
     for wire in REQUESTS.iter() {
         let own = described.get(wire.endpoint).expect("it is in the facts");
         let mut all = members(wire);
         for (name, schemas) in own {
-            all.extend(edges(name, schemas));
+            let found = edges(name, schemas);
+            let bounded = |one: &&Schema| {
+                one.minimum.is_some()
+                    || one.maximum.is_some()
+                    || one.max_length.is_some()
+                    || one.pattern.is_some()
+            };
+            if found.is_empty() && schemas.iter().any(bounded) {
+                untried += 1;
+            }
+            all.extend(found);
         }
         if all.is_empty() {
             continue;
@@ -214,7 +224,10 @@ async fn what_is_at_the_edge_is_sent_and_what_is_beyond_is_not() {
             }
         }
     }
-    println!("{sent} values at an edge are sent, {refused} beyond one are not");
+    println!(
+        "{sent} values at an edge are sent, {refused} beyond one are not; {untried} parameters with bounds have a format, an \
+         enum or choices, or bounds in some releases only, and are not tried"
+    );
     assert!(
         complaints.is_empty(),
         "{} complaints:\n{}",

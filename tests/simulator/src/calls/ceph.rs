@@ -408,7 +408,7 @@ fn tree(call: &Call<'_>) -> Reply {
                 .filter(|(_, row)| field(row, "host") == node.name.as_str())
                 .map(|(id, row)| {
                     json!({
-                        "id": id, "name": format!("osd.{id}"), "type": "osd", "type_id": "0", "leaf": 1, "host": node.name,
+                        "id": id, "name": format!("osd.{id}"), "type": "osd", "leaf": 1, "host": node.name,
                         "status": "up", "in": u8::from(field(row, "out") != "1"), "reweight": 1, "crush_weight": 1,
                         "device_class": row.get("crush-device-class").cloned().unwrap_or_else(|| json!("ssd")),
                         "osdtype": "bluestore", "total_space": 1024 * GIB, "bytes_used": 0, "percent_used": 0,
@@ -417,7 +417,7 @@ fn tree(call: &Call<'_>) -> Reply {
                 })
                 .collect();
             let host = json!({
-                "id": format!("-{id}"), "name": node.name, "type": "host", "type_id": "1", "leaf": 0, "version": VERSION,
+                "id": format!("-{id}"), "name": node.name, "type": "host", "leaf": 0, "version": VERSION,
                 "children": own,
             });
             (!own.is_empty()).then_some(host)
@@ -425,7 +425,7 @@ fn tree(call: &Call<'_>) -> Reply {
         .collect();
     let root = json!({
         "leaf": 0,
-        "children": [{ "id": "-1", "name": "default", "type": "root", "type_id": "11", "leaf": 0, "children": hosts }],
+        "children": [{ "id": "-1", "name": "default", "type": "root", "leaf": 0, "children": hosts }],
     });
     let set: Vec<&str> = held(call, FLAGS)
         .iter()

@@ -54,8 +54,9 @@ impl Task {
         self.end = Some((at, status));
     }
 
-    pub(crate) fn status(&self) -> Value {
-        let mut status = json!({
+    /// The members of every answer about the task.
+    fn identity(&self) -> Value {
+        json!({
             "upid": self.upid,
             "node": self.node,
             "pid": self.pid,
@@ -63,9 +64,13 @@ impl Task {
             "starttime": self.start.as_secs(),
             "type": self.kind,
             "id": self.id,
-            "user": self.who.user,
-            "status": if self.running() { "running" } else { "stopped" },
-        });
+        })
+    }
+
+    pub(crate) fn status(&self) -> Value {
+        let mut status = self.identity();
+        status["user"] = json!(self.who.user);
+        status["status"] = json!(if self.running() { "running" } else { "stopped" });
         if let Some(token) = &self.who.token {
             status["tokenid"] = json!(token);
         }
@@ -77,15 +82,7 @@ impl Task {
 
     /// One row of the node's task list.
     pub(crate) fn row(&self) -> Value {
-        let mut row = json!({
-            "upid": self.upid,
-            "node": self.node,
-            "pid": self.pid,
-            "pstart": self.pstart,
-            "starttime": self.start.as_secs(),
-            "type": self.kind,
-            "id": self.id,
-        });
+        let mut row = self.identity();
         match &self.end {
             Some((at, exit)) => {
                 row["endtime"] = json!(at.as_secs());

@@ -13,6 +13,20 @@ use crate::state::guest::volumes::{
 use crate::state::storage::{Storage, Volume, VolumeKey};
 
 impl Cluster {
+    /// A storage, if disks of such guests may be on it.
+    fn storage_for_disks(&self, storage: &str, kind: Kind) -> Result<&Storage, String> {
+        let Some(holder) = self.storages.get(storage) else {
+            return Err(format!("storage '{storage}' does not exist"));
+        };
+        let content = kind.disk_content();
+        match holder.holds(content) {
+            true => Ok(holder),
+            false => Err(format!(
+                "storage '{storage}' does not support content-type '{content}'"
+            )),
+        }
+    }
+
     pub(crate) fn prepare_disk(
         &mut self,
         kind: Kind,
@@ -59,16 +73,7 @@ impl Cluster {
             parts.insert("size".into(), print_size(volume.size));
             return Ok((propstring::print(keys, &parts), Vec::new()));
         };
-        let holder = self
-            .storages
-            .get(storage)
-            .ok_or_else(|| format!("storage '{storage}' does not exist"))?;
-        if !holder.holds(kind.disk_content()) {
-            return Err(format!(
-                "storage '{storage}' does not support content-type '{}'",
-                kind.disk_content()
-            ));
-        }
+        let holder = self.storage_for_disks(storage, kind)?;
         let files = holder.is_file_based();
         let format = match parts.remove("format") {
             Some(format) if files || format == "raw" => format,
@@ -459,16 +464,7 @@ impl Cluster {
             .cloned()
             .ok_or_else(|| format!("volume '{volid}' does not exist"))?;
         let storage = storage.unwrap_or(&source.storage).to_owned();
-        let holder = self
-            .storages
-            .get(&storage)
-            .ok_or_else(|| format!("storage '{storage}' does not exist"))?;
-        if !holder.holds(kind.disk_content()) {
-            return Err(format!(
-                "storage '{storage}' does not support content-type '{}'",
-                kind.disk_content()
-            ));
-        }
+        let holder = self.storage_for_disks(&storage, kind)?;
         let files = holder.is_file_based();
         let format = match wanted {
             _ if !files => "raw".into(),

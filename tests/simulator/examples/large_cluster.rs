@@ -1,6 +1,6 @@
 //! The simulator with a large cluster: time to start, time of lists, memory of the process.
 //!
-//! `cargo run --release -p proxmox-simulator --example herd -- 10000` prints the figures, and fails
+//! `cargo run --release -p proxmox-simulator --example large_cluster -- 10000` prints the figures, and fails
 //! if a list takes over a second or the process over 200 MB.
 
 use std::io::{Read as _, Write as _};
