@@ -266,13 +266,10 @@ mod tests {
                 match way {
                     0 => text.push_str(&format!("\\u{byte:04x}")),
                     1 => text.push_str(&format!("\\u{byte:04X}")),
-                    _ => text.push_str(serde_json::to_string(&c).expect("JSON").trim_matches('"')),
-                }
-                if c == '"' && way == 2 {
-                    // Too much was trimmed.
-                    let end = text.trim_end_matches('\\').len();
-                    text.truncate(end);
-                    text.push_str("\\\"");
+                    _ => {
+                        let quoted = serde_json::to_string(&c).expect("JSON");
+                        text.push_str(&quoted[1..quoted.len() - 1]);
+                    }
                 }
             }
             let answer = format!(r#"{{"x":{{"content":"no"}},"data":{{"content" : "{text}","truncated":1}}}}"#);
