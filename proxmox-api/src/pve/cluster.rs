@@ -8706,7 +8706,7 @@ pub struct ClusterConfigTotem {
     /// Hash that authenticates the cluster communication.
     pub crypto_hash: Option<String>,
     /// Settings of the corosync links, by link number.
-    pub interface: Option<BTreeMap<String, ClusterConfigTotemInterface>>,
+    pub interface: Option<BTreeMap<String, TotemInterface>>,
     /// IP version that host names are resolved to.
     pub ip_version: Option<String>,
     /// How several links are used, such as `passive`.
@@ -8760,65 +8760,6 @@ object!(ClusterConfigTotem {
 });
 
 impl Default for ClusterConfigTotem {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// Settings of one corosync link.
-///
-/// Given by [`GET /cluster/config/join`](ClusterConfigJoinGet),
-/// [`GET /cluster/config/totem`](ClusterConfigTotemPath::get).
-#[non_exhaustive]
-pub struct ClusterConfigTotemInterface {
-    /// Address or network the link is bound to.
-    pub bindnetaddr: Option<String>,
-    /// Priority of the link; in mode `passive` the highest available one is used.
-    pub knet_link_priority: Option<i64>,
-    /// Milliseconds between pings on the link.
-    pub knet_ping_interval: Option<i64>,
-    /// Milliseconds without an answer after which the link counts as down.
-    pub knet_ping_timeout: Option<i64>,
-    /// IP transport of the link: `udp` or `sctp`.
-    pub knet_transport: Option<String>,
-    /// Number of the link.
-    pub linknumber: Option<i64>,
-    /// Multicast address of the link; transport `udp` only.
-    pub mcastaddr: Option<String>,
-    /// UDP port of the link.
-    pub mcastport: Option<i64>,
-    /// Number of the link under its older name.
-    pub ringnumber: Option<i64>,
-    /// Undeclared members, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterConfigTotemInterface {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(ClusterConfigTotemInterface {
-    optional: [
-        "bindnetaddr" bindnetaddr,
-        "knet_link_priority" knet_link_priority,
-        "knet_ping_interval" knet_ping_interval,
-        "knet_ping_timeout" knet_ping_timeout,
-        "knet_transport" knet_transport,
-        "linknumber" linknumber,
-        "mcastaddr" mcastaddr,
-        "mcastport" mcastport,
-        "ringnumber" ringnumber,
-    ],
-    others: extra,
-});
-
-impl Default for ClusterConfigTotemInterface {
     #[inline]
     fn default() -> Self {
         <Self as Object>::empty()
@@ -13712,6 +13653,65 @@ pub enum TagStyleShape {
 open_enum_impls!(TagStyleShape {
     "full" Full, "circle" Circle, "dense" Dense, "none" None,
 });
+
+/// Settings of one corosync link.
+///
+/// Given by [`GET /cluster/config/join`](ClusterConfigJoinGet),
+/// [`GET /cluster/config/totem`](ClusterConfigTotemPath::get).
+#[non_exhaustive]
+pub struct TotemInterface {
+    /// Address or network the link is bound to.
+    pub bindnetaddr: Option<String>,
+    /// Priority of the link; in mode `passive` the highest available one is used.
+    pub knet_link_priority: Option<i64>,
+    /// Milliseconds between pings on the link.
+    pub knet_ping_interval: Option<i64>,
+    /// Milliseconds without an answer after which the link counts as down.
+    pub knet_ping_timeout: Option<i64>,
+    /// IP transport of the link: `udp` or `sctp`.
+    pub knet_transport: Option<String>,
+    /// Number of the link.
+    pub linknumber: Option<i64>,
+    /// Multicast address of the link; transport `udp` only.
+    pub mcastaddr: Option<String>,
+    /// UDP port of the link.
+    pub mcastport: Option<i64>,
+    /// Number of the link under its older name.
+    pub ringnumber: Option<i64>,
+    /// Undeclared members, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl TotemInterface {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(TotemInterface {
+    optional: [
+        "bindnetaddr" bindnetaddr,
+        "knet_link_priority" knet_link_priority,
+        "knet_ping_interval" knet_ping_interval,
+        "knet_ping_timeout" knet_ping_timeout,
+        "knet_transport" knet_transport,
+        "linknumber" linknumber,
+        "mcastaddr" mcastaddr,
+        "mcastport" mcastport,
+        "ringnumber" ringnumber,
+    ],
+    others: extra,
+});
+
+impl Default for TotemInterface {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
 
 /// Settings for U2F keys.
 ///

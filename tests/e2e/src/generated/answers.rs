@@ -5042,7 +5042,7 @@ impl Show for pve::cluster::ClusterConfigJoinNodelistItem {
     }
 }
 
-impl Show for pve::cluster::ClusterConfigTotemInterface {
+impl Show for pve::cluster::TotemInterface {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("bindnetaddr", &self.bindnetaddr);
