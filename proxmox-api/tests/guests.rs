@@ -542,9 +542,13 @@ async fn templates_clones_and_their_end() {
     destroy.await.unwrap().wait().await.unwrap();
     let gone = GuestErrorKind::NoSuchGuest { vmid: 5001 };
     assert_eq!(reason(second.guest.status().await), gone);
-    // A container becomes a template at once.
+    // The answer for a container does not name the task.
     let made = pve.guest(201).make_template().await.unwrap();
-    assert!(made.task().is_done());
+    assert!(
+        made.upid()
+            .is_some_and(|upid| upid.task_type() == "vztemplate")
+    );
+    made.wait().await.unwrap();
     let copy = pve
         .guest(201)
         .clone_within(300..=310)

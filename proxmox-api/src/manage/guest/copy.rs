@@ -70,8 +70,8 @@ impl Guest {
 
     /// Turns it into a template, which **cannot be undone**: templates do not run, they are cloned.
     /// [`POST /nodes/{node}/qemu/{vmid}/template`](crate::pve::qemu::QemuVmidTemplatePost) or
-    /// [`POST /nodes/{node}/lxc/{vmid}/template`](crate::pve::lxc::LxcVmidTemplatePath::post); a
-    /// task for virtual machines, complete with the answer for containers.
+    /// [`POST /nodes/{node}/lxc/{vmid}/template`](crate::pve::lxc::LxcVmidTemplatePath::post). For a
+    /// container the answer does not name the task, so it is looked for in the list of tasks.
     pub fn make_template(&self) -> GuestOperation {
         self.operation(What::Template)
     }

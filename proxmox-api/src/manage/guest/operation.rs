@@ -3,6 +3,7 @@
 use super::started::TargetState;
 use super::{Guest, GuestLocation, IdentityCheck, Kind, Size, StartedOperation, start_task};
 use crate::error::Error;
+use crate::task::Task;
 
 /// An operation on a guest, made by its methods; awaiting it returns a [`StartedOperation`].
 #[derive(Clone, Debug)]
@@ -112,10 +113,44 @@ impl GuestOperation {
                     .start_with(None, IdentityCheck::Lenient, TargetState::Nothing, &send)
                     .await
             }
-            What::Template | What::Rollback { .. } | What::DeleteSnapshot { .. } => {
+            What::Template => {
+                let started = guest.start_irreversible(&send).await?;
+                match guest.template_task(&started).await? {
+                    Some(task) => Ok(StartedOperation::new(
+                        guest,
+                        Some(task),
+                        TargetState::Nothing,
+                    )),
+                    None => Ok(started),
+                }
+            }
+            What::Rollback { .. } | What::DeleteSnapshot { .. } => {
                 guest.start_irreversible(&send).await
             }
         }
+    }
+}
+
+impl Guest {
+    /// The task that turns a container into a template: the server starts one without naming it
+    /// (pve-container `API2/LXC.pm`, `template`).
+    async fn template_task(&self, started: &StartedOperation) -> Result<Option<Task>, Error> {
+        let place = self.memory().place.clone();
+        let Some(place) = place.filter(|place| place.kind == Kind::Lxc) else {
+            return Ok(None);
+        };
+        if !started.task().is_done() {
+            return Ok(None);
+        }
+        let tasks = self.client.api().nodes().node(place.node).tasks().get();
+        let latest = tasks
+            .vmid(self.vmid)
+            .typefilter("vztemplate")
+            .source("all")
+            .limit(1);
+        let latest = latest.await?.into_iter().next();
+        let upid = latest.and_then(|row| row.upid.parse().ok());
+        Ok(upid.map(|upid| self.client.task(upid)))
     }
 }
 

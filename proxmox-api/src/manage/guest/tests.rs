@@ -386,6 +386,41 @@ async fn what_cannot_be_undone_takes_a_proof() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_container_is_a_template_when_the_task_has_ended_that_no_answer_names() {
+    const TASK: &str = "UPID:n1:00001234:0002DDA4:6B01F6EE:vztemplate:101:root@pam!ci:";
+    for end in ["OK", "Template feature is not available for '/srv'"] {
+        let fake = Fake::new(move |request| match request.path.as_str() {
+            path if path.ends_with("/template") => ok(r#"{"data":null}"#),
+            path if path.contains("/tasks?") => ok(format!(
+                r#"{{"data":[{{"upid":"{TASK}","node":"n1","pid":4660,"pstart":187812,
+                "starttime":1795290862,"type":"vztemplate","id":"101","user":"root@pam!ci"}}]}}"#
+            )),
+            path if path.contains("/log") => ok(r#"{"data":[]}"#),
+            path if path.contains("/tasks/") => ok(format!(
+                r#"{{"data":{{"status":"stopped","exitstatus":"{end}"}}}}"#
+            )),
+            _ => ok(r#"{"data":{"digest":"00"}}"#),
+        });
+        let guest = fake.token_client().guest_at(101, "n1", Kind::Lxc);
+        let started = guest.make_template().await.expect("it is taken");
+        assert_eq!(
+            started.upid().map(ToString::to_string).as_deref(),
+            Some(TASK)
+        );
+        let list = fake
+            .lines()
+            .into_iter()
+            .find(|line| line.contains("/tasks?"));
+        let list = list.expect("tasks are asked for");
+        for part in ["vmid=101", "typefilter=vztemplate", "source=all", "limit=1"] {
+            assert!(list.contains(part), "{list}");
+        }
+        let ended = started.wait().await;
+        assert_eq!(ended.is_ok(), end == "OK", "{ended:?}");
+    }
+}
+
 /// A machine with these tags in a cluster with this `tag-style`.
 fn tagged(tags: &'static str, style: &'static str) -> Fake {
     Fake::new(move |request| {
