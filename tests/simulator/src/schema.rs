@@ -97,7 +97,9 @@ fn complete(facts: &mut Facts) {
     let drive = create("/nodes/{node}/qemu").and_then(|own| own.get("ide[n]")?.format.clone());
     let model = create("/cluster/qemu/custom-cpu-models")
         .and_then(|own| own.get("reported-model")?.values.clone());
-    if let Some(Format::Keys(keys)) = drive {
+    if let Some(Format::Keys(mut keys)) = drive {
+        // It is no way to bring in a disk.
+        keys.remove("import-from");
         facts.formats.insert("pve-qm-ide".to_owned(), keys);
     }
     if let Some(model) = model
