@@ -18,6 +18,11 @@ const MAX_DEPTH: usize = 12;
 static ANSWERS: LazyLock<BTreeMap<String, Value>> =
     LazyLock::new(|| serde_json::from_str(include_str!("answers.json")).unwrap_or_default());
 
+/// What every node answers at a path, its placeholders as they are.
+pub(crate) fn fresh_node(path: &str) -> &'static Value {
+    ANSWERS.get(path).unwrap_or(&Value::Null)
+}
+
 /// Fields of later releases. The real server also sends others that no schema declares.
 const YOUNG: [&str; 4] = ["memhost", "current-kernel", "boot-info", "available"];
 

@@ -45,6 +45,8 @@ fn misfit(at: &str, schema: &Schema, value: &Value) -> Option<String> {
         Type::Any => None,
         Type::Null if value.is_null() => None,
         Type::Boolean if matches!(value.as_i64(), Some(0 | 1)) => None,
+        // This one is a JSON boolean.
+        Type::Boolean if value.is_boolean() && at.ends_with(".has-dbus-vmstate") => None,
         Type::Integer | Type::Number => {
             let Some(number) = number else {
                 return wrong("no number");

@@ -2,10 +2,10 @@
 
 mod support;
 
-use proxmox_simulator::{Clock, Simulator, TOKEN_ID, TOKEN_SECRET};
+use proxmox_simulator::{Clock, ROOT_PASSWORD, Simulator, TOKEN_ID, TOKEN_SECRET};
 use serde_json::{Value, json};
 
-use crate::support::{Wire, ask, finish};
+use crate::support::{Answer, Wire, ask, ask_with, finish, login};
 
 async fn pve() -> Simulator {
     Simulator::builder()
@@ -16,6 +16,12 @@ async fn pve() -> Simulator {
         .start()
         .await
         .expect("starts")
+}
+
+/// Bind mounts are for root@pam alone, by a ticket.
+async fn ask_as_root(pve: &Simulator, method: &str, path: &str, form: &str) -> Answer {
+    let ticket = login(pve, "root@pam", ROOT_PASSWORD).await;
+    ask_with(pve, method, path, &ticket, form).await
 }
 
 fn row<'a>(rows: &'a Value, key: &str, value: &Value) -> &'a Value {
@@ -352,6 +358,166 @@ async fn clones_and_templates() {
         "you can't start a vm if it's a template"
     );
     assert_eq!(ask(&pve, "GET", "/cluster/nextid", "").await.data(), "102");
+}
+
+#[tokio::test]
+async fn what_a_call_makes_belongs_to_the_guest_it_is_for() {
+    let pve = pve().await;
+    let done = async |method: &str, path: &str, form: &str| {
+        let answer = ask(&pve, method, path, form).await;
+        assert_eq!(finish(&pve, &answer).await, "OK", "{method} {path} {form}");
+    };
+    let config = async |vmid: u32| {
+        let path = format!("/nodes/pve1/qemu/{vmid}/config");
+        ask(&pve, "GET", &path, "").await.data()
+    };
+    let form = "vmid=100&name=model&scsi0=local-lvm%3A4&ide2=local-lvm%3Acloudinit&protection=1";
+    done("POST", "/nodes/pve1/qemu", form).await;
+    done("POST", "/nodes/pve1/qemu", "vmid=101&name=taker").await;
+
+    // A copy has a drive for cloud-init of its own, and all other settings, protection among them.
+    done("POST", "/nodes/pve1/qemu/100/clone", "newid=102&full=1").await;
+    let copy = config(102).await;
+    assert_eq!(copy["ide2"], "local-lvm:vm-102-cloudinit,media=cdrom");
+    assert_eq!(copy["scsi0"], "local-lvm:vm-102-disk-0,size=4G");
+    assert_eq!(copy["protection"], 1);
+
+    // The size is read from the volume, whatever is given.
+    let form = "scsi0=local-lvm%3Avm-102-disk-0%2Cbackup%3D0";
+    done("POST", "/nodes/pve1/qemu/102/config", form).await;
+    let disk = "local-lvm:vm-102-disk-0,backup=0,size=4G";
+    assert_eq!(config(102).await["scsi0"], disk);
+
+    // A disk that goes to another guest is there, and no longer here.
+    let form = "disk=scsi0&target-vmid=101&target-disk=scsi8";
+    done("POST", "/nodes/pve1/qemu/102/move_disk", form).await;
+    assert!(config(102).await.get("scsi0").is_none());
+    let disk = config(101).await["scsi8"].clone();
+    let disk = disk.as_str().expect("a disk");
+    assert!(disk.starts_with("local-lvm:vm-101-disk-"), "{disk}");
+}
+
+#[tokio::test]
+async fn a_backup_takes_the_guests_it_names_and_says_how_it_was_asked_for() {
+    let pve = pve().await;
+    for vmid in 100..104 {
+        let form = format!("vmid={vmid}&name=g{vmid}&scsi0=local-lvm%3A1");
+        let made = ask(&pve, "POST", "/nodes/pve1/qemu", &form).await;
+        assert_eq!(finish(&pve, &made).await, "OK");
+    }
+    ask(&pve, "POST", "/pools", "poolid=dev").await.data();
+    ask(&pve, "PUT", "/pools", "poolid=dev&vms=101,102")
+        .await
+        .data();
+    let mut kept = 0;
+    for (form, taken, line) in [
+        (
+            "all=1&storage=local",
+            4,
+            "vzdump --all 1 --node pve1 --storage local",
+        ),
+        (
+            "pool=dev&storage=local",
+            2,
+            "vzdump --node pve1 --pool dev --storage local",
+        ),
+        (
+            "vmid=100,103&storage=local&notes-template=%7B%7Bguestname%7D%7D&exclude-path=%2Ftmp%2F%3F%2A",
+            2,
+            "vzdump 100 103 --exclude-path '/tmp/?*' --node pve1 --notes-template '{{guestname}}' --storage local",
+        ),
+    ] {
+        let started = ask(&pve, "POST", "/nodes/pve1/vzdump", form).await;
+        assert_eq!(finish(&pve, &started).await, "OK", "{form}");
+        let content = ask(
+            &pve,
+            "GET",
+            "/nodes/pve1/storage/local/content",
+            "content=backup",
+        )
+        .await;
+        kept += taken;
+        assert_eq!(
+            content.data().as_array().map(Vec::len),
+            Some(kept),
+            "{form}"
+        );
+        let upid = started.data().as_str().expect("a UPID").to_owned();
+        let log = ask(&pve, "GET", &format!("/nodes/pve1/tasks/{upid}/log"), "")
+            .await
+            .data();
+        assert_eq!(
+            log[0]["t"],
+            format!("INFO: starting new backup job: {line}")
+        );
+        // So that the next archives have names of their own.
+        pve.clock().advance(std::time::Duration::from_secs(60));
+    }
+}
+
+#[tokio::test]
+async fn graphs_are_drawn_of_what_is_recorded() {
+    for (release, folder) in [("8.4", "pve2-node"), ("9.2", "pve-node-9.0")] {
+        let builder = Simulator::builder().release(release).node("pve1");
+        let pve = builder.start().await.expect("starts");
+        let made = ask(&pve, "POST", "/nodes/pve1/qemu", "vmid=100").await;
+        assert_eq!(made.status, 200);
+        let graph = async |path: &str, sources: &str| {
+            let form = format!("timeframe=hour&ds={sources}");
+            ask(&pve, "GET", path, &form).await
+        };
+        let drawn = graph("/nodes/pve1/rrd", "cpu,memused").await.data();
+        assert_eq!(
+            drawn["filename"],
+            format!("/var/lib/rrdcached/db/{folder}/pve1_cpu_memused.png")
+        );
+        assert!(drawn["image"].is_string());
+        let odd = graph("/nodes/pve1/rrd", "cpu,salt").await;
+        let text =
+            format!("RRD error: No DS called 'salt' in '/var/lib/rrdcached/db/{folder}/pve1'");
+        assert_eq!((odd.status, odd.reason), (500, text));
+        let many = graph("/nodes/pve1/rrd", "cpu,memused,netin").await;
+        assert_eq!(many.reason, "fixme: no color definition");
+        let guest = graph("/nodes/pve1/qemu/100/rrd", "cpu,disk").await;
+        assert_eq!(guest.status, 200);
+        let young = graph("/nodes/pve1/qemu/100/rrd", "memhost").await;
+        assert_eq!(young.status == 200, release == "9.2");
+        let none = graph("/nodes/pve1/lxc/200/rrd", "cpu").await;
+        assert!(
+            none.reason.ends_with("/200': No such file or directory"),
+            "{}",
+            none.reason
+        );
+        let storage = graph("/nodes/pve1/storage/local/rrd", "used").await;
+        assert_eq!(storage.status == 200, release == "8.4");
+    }
+}
+
+#[tokio::test]
+async fn a_container_becomes_a_template_in_a_task_that_no_answer_names() {
+    let pve = pve().await;
+    let template = "ostemplate=local%3Avztmpl%2Fdebian-13-standard_13.1-1_amd64.tar.zst";
+    for (vmid, more) in [(200, ""), (201, "&mp0=%2Fsrv%2Cmp%3D%2Fsrv")] {
+        let form = format!("vmid={vmid}&{template}&rootfs=local-lvm%3A1{more}");
+        let made = ask_as_root(&pve, "POST", "/nodes/pve1/lxc", &form).await;
+        assert_eq!(finish(&pve, &made).await, "OK");
+    }
+    for (vmid, end) in [
+        (200, "OK"),
+        (201, "Template feature is not available for '/srv'"),
+    ] {
+        let path = format!("/nodes/pve1/lxc/{vmid}/template");
+        let answer = ask(&pve, "POST", &path, "").await;
+        assert_eq!(answer.data(), Value::Null);
+        pve.clock().advance(std::time::Duration::from_secs(60));
+        let form = format!("vmid={vmid}&typefilter=vztemplate&source=all");
+        let tasks = ask(&pve, "GET", "/nodes/pve1/tasks", &form).await.data();
+        assert_eq!(tasks[0]["status"], end);
+        let config = ask(&pve, "GET", &format!("/nodes/pve1/lxc/{vmid}/config"), "")
+            .await
+            .data();
+        assert_eq!(config.get("template").is_some(), end == "OK");
+    }
 }
 
 #[tokio::test]

@@ -151,12 +151,6 @@ impl App {
         segments: &[String],
         multipart: bool,
     ) -> Result<(), Response> {
-        let (_, query) = head.path_and_query();
-        let internal =
-            params::form(query.as_bytes(), self.compat.repeated).contains_key("tmpfilename");
-        if !multipart || internal {
-            return Err(Response::silence());
-        }
         let path = format!("/storage/{}", segments.get(3).map_or("", String::as_str));
         let allowed = who.is_some_and(|who| {
             who.is_root()
@@ -165,13 +159,19 @@ impl App {
                     .privileges(who, &path)
                     .contains("Datastore.AllocateTemplate")
         });
-        if allowed {
-            return Ok(());
+        if !allowed {
+            let reason = format!("Permission check failed ({path}, Datastore.AllocateTemplate)");
+            let mut response = Response::new(403, reason);
+            response.delayed = true;
+            return Err(response);
         }
-        let reason = format!("Permission check failed ({path}, Datastore.AllocateTemplate)");
-        let mut response = Response::new(403, reason);
-        response.delayed = true;
-        Err(response)
+        let (_, query) = head.path_and_query();
+        let internal =
+            params::form(query.as_bytes(), self.compat.repeated).contains_key("tmpfilename");
+        match multipart && !internal {
+            true => Ok(()),
+            false => Err(Response::silence()),
+        }
     }
 
     /// An error of the server itself; before 8.4 its text is in the reason phrase alone.

@@ -6,6 +6,7 @@ use crate::api_error::{ApiError, ApiResult};
 use crate::calls::call::{Call, Reply};
 use crate::clock::iso_date;
 use crate::formats::split_list;
+use crate::params::Param;
 use crate::state::effect::Effect;
 use crate::state::guest::{Guest, Kind, check_lock};
 use crate::state::storage::{Volume, VolumeKey};
@@ -134,6 +135,52 @@ pub(crate) fn no_output(call: &Call<'_>) -> ApiResult<()> {
     Ok(())
 }
 
+/// The order as it is written into the log of its task: as somebody would give it at the node.
+fn command_line(call: &Call<'_>) -> String {
+    let mut line = "vzdump".to_owned();
+    for vmid in split_list(call.text("vmid").unwrap_or("")) {
+        line.push(' ');
+        line.push_str(vmid);
+    }
+    for (name, param) in &call.params {
+        if NOT_LOGGED.contains(&name.as_str()) {
+            continue;
+        }
+        let items = match param {
+            Param::List(items) => items.as_slice(),
+            param => std::slice::from_ref(param),
+        };
+        for text in items
+            .iter()
+            .filter_map(Param::text)
+            .filter(|text| !text.is_empty())
+        {
+            line.push_str(&format!(" --{name} {}", quoted(text)));
+        }
+    }
+    line
+}
+
+/// What says which guests, when, or who asks.
+const NOT_LOGGED: [&str; 7] = [
+    "id",
+    "vmid",
+    "starttime",
+    "dow",
+    "stdout",
+    "enabled",
+    "job-id",
+];
+
+/// As a shell takes it for one word.
+fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_!%+,-./:=@^".contains(c);
+    match text.chars().all(plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
+}
+
 /// `POST /nodes/{node}/vzdump`: what it takes of guests on this node; those elsewhere are none of its business.
 pub(super) fn start(call: &mut Call<'_>) -> ApiResult<Reply> {
     no_output(call)?;
@@ -172,7 +219,10 @@ pub(super) fn start(call: &mut Call<'_>) -> ApiResult<Reply> {
         };
         return Ok(call.fail("vzdump", task, text));
     }
-    let mut lines = vec!["INFO: starting new backup job: vzdump".to_owned()];
+    let mut lines = vec![format!(
+        "INFO: starting new backup job: {}",
+        command_line(call)
+    )];
     let mut effects = Vec::new();
     let mut failed = false;
     for vmid in here {

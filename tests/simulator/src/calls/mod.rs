@@ -10,6 +10,7 @@ pub(crate) mod cloudinit;
 pub(crate) mod cluster;
 pub(crate) mod consoles;
 pub(crate) mod disks;
+pub(crate) mod graphs;
 pub(crate) mod guests;
 pub(crate) mod ha;
 pub(crate) mod host;
@@ -147,6 +148,10 @@ const ROUTES: &[Route] = &[
     (&[Get], "/nodes/{node}/status", |call| {
         cluster::node_status(call)
     }),
+    (&[Get], "/cluster/sdn/ipams/{ipam}/status", |call| {
+        sdn::addresses(call)
+    }),
+    (&[Get], "/nodes/{node}/rrd", |call| graphs::node(call)),
     (&[Get], "/nodes/{node}/rrddata", |call| {
         cluster::node_samples(call)
     }),
@@ -179,6 +184,9 @@ const ROUTES: &[Route] = &[
     }),
     (&[Get], "/nodes/{node}/storage/{storage}/status", |call| {
         storage::storage_status(call)
+    }),
+    (&[Get], "/nodes/{node}/storage/{storage}/rrd", |call| {
+        graphs::storage(call)
     }),
     (&[Get], "/nodes/{node}/storage/{storage}/rrddata", |call| {
         storage::storage_samples(call)

@@ -480,6 +480,30 @@ pub(super) fn enrich(call: &Call<'_>, list: &str, _id: &str, row: &mut Row) -> A
     Ok(())
 }
 
+/// `GET /cluster/sdn/ipams/{ipam}/status`: which addresses are given away; only those that the cluster itself manages.
+pub(super) fn addresses(call: &Call<'_>) -> ApiResult<Reply> {
+    match call.text("ipam") {
+        Some("pve") => Ok(Reply::data(json!([]))),
+        _ => Err(ApiError::die("Currently only PVE IPAM is supported!")),
+    }
+}
+
+/// How the removal of a subnet fails that is not there: the addresses of its zone are looked for under no name. Where
+/// addresses are not managed, nothing happens.
+pub(super) fn no_addresses(call: &Call<'_>, list: &str) -> Option<ApiError> {
+    if list != "/cluster/sdn/vnets/{vnet}/subnets" {
+        return None;
+    }
+    let zone = zone_of(call);
+    let zones = call.world.records.get("/cluster/sdn/zones");
+    let managed = zones
+        .into_iter()
+        .flatten()
+        .any(|(own, row)| *own == zone && row.contains_key("ipam"));
+    managed
+        .then(|| ApiError::die("delete sdn subnet object failed: zone '' doesn't exist in IPAM DB"))
+}
+
 /// Refuses to remove what is in use.
 pub(super) fn may_remove(call: &Call<'_>, list: &str, id: &str) -> ApiResult<()> {
     let (users, member, what) = match list {

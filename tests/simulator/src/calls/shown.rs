@@ -37,7 +37,7 @@ pub(super) fn complete(
             row.remove("id");
         } else if call.params.contains_key("check-node") {
             let found = if kind == "usb" { "errors" } else { "checks" };
-            row.insert(found.into(), checks(call, held));
+            row.insert(found.into(), checks(call, kind, held));
         }
         return;
     }
@@ -96,23 +96,65 @@ fn times(world: &Cluster, row: &mut Row, view: View) {
 }
 
 /// What a node finds wrong with what a mapping says of it.
-fn checks(call: &Call<'_>, held: &Row) -> Value {
+fn checks(call: &Call<'_>, kind: &str, held: &Row) -> Value {
     let node = call.owned("check-node");
     let entries: Vec<&str> = match field(held, "map") {
         Value::Array(entries) => entries.iter().filter_map(Value::as_str).collect(),
         Value::String(entry) => vec![entry],
         _ => Vec::new(),
     };
-    let of_node = |entry: &&str| {
+    let part = |entry: &'_ str, name: &str| {
         let mut parts = entry.split(',').filter_map(|part| part.split_once('='));
-        parts.any(|(key, value)| key == "node" && value == node)
+        parts.find_map(|(key, value)| (key == name).then(|| value.to_owned()))
     };
-    match entries.iter().any(of_node) {
-        true => json!([]),
-        false => {
-            json!([{ "severity": "warning", "message": format!("No mapping for node {node}.") }])
-        }
+    let own: Vec<&str> = entries
+        .into_iter()
+        .filter(|entry| part(entry, "node").as_deref() == Some(&*node))
+        .collect();
+    if own.is_empty() {
+        let text = format!("No mapping for node {node}.");
+        return json!([{ "severity": "warning", "message": text }]);
     }
+    let missing = own.iter().filter_map(|entry| {
+        let id = part(entry, "id").unwrap_or_default();
+        let path = part(entry, "path");
+        match (kind, path) {
+            ("pci", path) => {
+                let path = path.unwrap_or_default();
+                let function = |path: &str| match path.contains('.') {
+                    true => path.to_owned(),
+                    false => format!("{path}.0"),
+                };
+                let mut functions = path.split(';').map(function);
+                let absent = functions.find(|path| !has_device("pci", |row| row["id"] == *path));
+                absent.map(|path| format!("pci device '{path}' not found"))
+            }
+            ("usb", Some(path)) => {
+                let there = has_device("usb", |row| {
+                    let bus = row["busnum"].as_u64().unwrap_or_default();
+                    format!("{bus}-{}", row["usbpath"].as_str().unwrap_or("")) == path
+                });
+                (!there).then(|| format!("usb device '{path}' not found"))
+            }
+            ("usb", None) => {
+                let text = |row: &Value, key: &str| row[key].as_str().unwrap_or("").to_owned();
+                let there = has_device("usb", |row| {
+                    format!("{}:{}", text(row, "vendid"), text(row, "prodid")) == id
+                });
+                (!there).then(|| format!("usb device '{id}' not found"))
+            }
+            _ => None,
+        }
+    });
+    missing
+        .map(|text| json!({ "severity": "error", "message": format!("Invalid configuration: {text}\n") }))
+        .collect()
+}
+
+/// Whether every node has such a device.
+fn has_device(kind: &str, fits: impl Fn(&Value) -> bool) -> bool {
+    let devices = crate::sample::fresh_node(&format!("/nodes/{{node}}/hardware/{kind}"));
+    devices.as_array().into_iter().flatten().any(fits)
 }
 
 /// The tags that the caller may give to guests, from those that guests have and those that the cluster knows.

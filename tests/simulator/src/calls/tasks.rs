@@ -96,10 +96,10 @@ pub(super) fn task<'a>(call: &'a Call<'_>) -> ApiResult<&'a Task> {
     if !is_upid(upid) {
         return Err(ApiError::parameter("upid", "unable to parse worker upid"));
     }
+    let task =
+        (call.world.task(upid)).ok_or_else(|| ApiError::parameter("upid", "no such task"))?;
     may_see(call, "Sys.Audit")?;
-    call.world
-        .task(upid)
-        .ok_or_else(|| ApiError::parameter("upid", "no such task"))
+    Ok(task)
 }
 
 pub(super) fn task_log(call: &Call<'_>) -> ApiResult<Reply> {

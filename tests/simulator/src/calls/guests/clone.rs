@@ -181,7 +181,7 @@ pub(super) fn clone(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     let mut config = Config::new();
     let mut lines = Vec::new();
     for (key, value) in from {
-        if key.starts_with("unused") || matches!(key.as_str(), "template" | "protection") {
+        if key.starts_with("unused") || key == "template" {
             continue;
         }
         let cloud_init = kind == Kind::Qemu && is_cloud_init(&value);

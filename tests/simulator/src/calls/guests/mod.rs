@@ -14,7 +14,7 @@ use crate::api_error::{ApiError, ApiResult};
 use crate::calls::call::{Call, Reply};
 use crate::calls::guests::params::config_params;
 use crate::calls::guests::power::{destroy, no_checkpoint, power, running, start, template};
-use crate::calls::{agent, cluster, ha, snapshots};
+use crate::calls::{agent, cluster, graphs, ha, snapshots};
 use crate::formats::split_list;
 use crate::state::cluster::configure::may_configure;
 use crate::state::effect::Effect;
@@ -30,6 +30,13 @@ pub(super) fn guests(call: &mut Call<'_>, kind: Kind, rest: &str) -> Option<ApiR
     Some(match (call.method, rest) {
         (Get, "") => guest_list(call, kind),
         (Post, "") => create::create(call, kind),
+        (Get, "/{vmid}" | "/{vmid}/status") => {
+            let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
+            match call.world.guest(kind, &node, vmid) {
+                Ok(_) => return None,
+                Err(error) => Err(error),
+            }
+        }
         (Delete, "/{vmid}") => destroy(call, kind),
         (Post, "/{vmid}/remote_migrate") => crate::calls::remote::migrate(call, kind),
         (Get, "/{vmid}/config") => config(call, kind),
@@ -105,6 +112,7 @@ pub(super) fn guests(call: &mut Call<'_>, kind: Kind, rest: &str) -> Option<ApiR
         (Get, "/{vmid}/migrate") => migrate::preconditions(call, kind),
         (Get, "/{vmid}/feature") => feature(call, kind),
         (Post, "/{vmid}/migrate") => migrate::migrate(call, kind),
+        (Get, "/{vmid}/rrd") => graphs::guest(call, kind),
         (Get, "/{vmid}/rrddata") => rrd(call, kind),
         (Put, "/{vmid}/sendkey") => match running(call, kind) {
             Ok(true) => return None,
@@ -236,13 +244,7 @@ fn rrd(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
     // Every node has the figures of all guests.
     let guests = &call.world.guests;
     let Some(guest) = guests.get(&vmid).filter(|guest| guest.kind == kind) else {
-        let folder = match call.world.schema.release().major >= 9 {
-            true => "pve-vm-9.0",
-            false => "pve2-vm",
-        };
-        return Err(ApiError::die(format!(
-            "RRD error: opening '/var/lib/rrdcached/db/{folder}/{vmid}': No such file or directory"
-        )));
+        return Err(graphs::missing(&graphs::guest_file(call, vmid)));
     };
     Ok(cluster::samples(
         call,
@@ -434,8 +436,9 @@ pub(super) fn current(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
                 row.insert("balloon".into(), json!(memory));
                 row.insert(
                     "ballooninfo".into(),
-                    json!({ "actual": memory, "max_mem": memory }),
+                    json!({ "actual": memory, "max_mem": memory, "free_mem": memory / 2 }),
                 );
+                row.insert("freemem".into(), json!(memory / 2));
             }
         }
     }

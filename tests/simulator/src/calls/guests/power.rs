@@ -6,7 +6,7 @@ use crate::api_error::{ApiError, ApiResult};
 use crate::calls::call::{Call, Reply};
 use crate::calls::ha;
 use crate::state::effect::Effect;
-use crate::state::guest::volumes::volume_of;
+use crate::state::guest::volumes::{Feature, volume_of};
 use crate::state::guest::{Guest, GuestEffect, Kind, check_lock};
 
 pub(crate) fn destroy(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
@@ -178,6 +178,11 @@ pub(crate) fn template(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     let guest = call.world.guest(kind, &node, vmid)?;
     let noun = kind.noun();
     check_lock(guest).map_err(ApiError::die)?;
+    if !guest.snapshots.is_empty() {
+        return Err(ApiError::die(format!(
+            "unable to create template, because {noun} contains snapshots"
+        )));
+    }
     if guest.template() {
         return Err(ApiError::die("you can't convert a template to a template"));
     }
@@ -187,15 +192,22 @@ pub(crate) fn template(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
             Kind::Lxc => "you can't convert a CT to template if the CT is running",
         }));
     }
-    if !guest.snapshots.is_empty() {
-        return Err(ApiError::die(format!(
-            "unable to create template, because {noun} contains snapshots"
-        )));
-    }
     if kind == Kind::Lxc {
-        call.world
-            .apply_to_guest(vmid, GuestEffect::Template)
-            .map_err(ApiError::die)?;
+        let refusal = guest.config.iter().find_map(|(key, value)| {
+            let volid = volume_of(value);
+            let fits = !kind.is_disk(key)
+                || key.starts_with("unused")
+                || (call.world).volume_has(Feature::Template, kind, &node, volid, false);
+            (!fits).then(|| format!("Template feature is not available for '{volid}'"))
+        });
+        // The answer does not name the task.
+        match refusal {
+            Some(text) => call.fail("vztemplate", vmid, text),
+            None => {
+                let effect = Effect::Guest(vmid, GuestEffect::Template);
+                call.start("vztemplate", vmid, 1.0, Vec::new(), effect)
+            }
+        };
         return Ok(Reply::data(Value::Null));
     }
     Ok(call.start(

@@ -219,8 +219,9 @@ pub(crate) fn entry(call: &Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>
         }
         // Of one interface less is told, and numbers as numbers.
         NETWORK => {
-            row.retain(|key, _| !matches!(key.as_str(), "iface" | "exists"));
-            for key in ["active", "priority"] {
+            let wire = row.get("type").is_some_and(|kind| kind == "eth");
+            row.retain(|key, _| key != "iface" && (wire || key != "exists"));
+            for key in ["active", "exists", "priority"] {
                 let number = row
                     .get(key)
                     .and_then(Value::as_str)
@@ -371,6 +372,9 @@ fn remove(call: &mut Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
     let id = call.owned(list.id);
     let rows = call.world.records.get(&key).map_or(&[][..], Vec::as_slice);
     if !rows.iter().any(|(own, _)| *own == id) {
+        if let Some(error) = sdn::no_addresses(call, list.path) {
+            return Some(Err(error));
+        }
         return absent(list, &id, call.method);
     }
     let below = format!("{key}/{id}");

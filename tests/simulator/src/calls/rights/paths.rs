@@ -30,15 +30,20 @@ impl Call<'_> {
                 .or_else(|| value.as_u64().map(|number| number.to_string()));
         }
         let given = |name: &str| self.text(name).map(str::to_owned);
+        let zone_of_vnet = || {
+            let vnet = given("vnet")?;
+            let rows = self.world.records.get(VNETS)?;
+            let (_, row) = rows.iter().find(|(own, _)| *own == vnet)?;
+            row.get("zone")?.as_str().map(str::to_owned)
+        };
+        // The zone a network is in, and not the one that it is to come into.
+        if name == "zone" && self.path.starts_with("/cluster/sdn/vnets/{vnet}") {
+            return zone_of_vnet();
+        }
         given(name).or_else(|| match name {
             // The number of a replication job starts with that of its guest.
             "guest" => given("id").and_then(|id| Some(id.split_once('-')?.0.to_owned())),
-            "zone" => {
-                let vnet = given("vnet")?;
-                let rows = self.world.records.get(VNETS)?;
-                let (_, row) = rows.iter().find(|(own, _)| *own == vnet)?;
-                row.get("zone")?.as_str().map(str::to_owned)
-            }
+            "zone" => zone_of_vnet(),
             _ => None,
         })
     }

@@ -364,6 +364,7 @@ impl Cluster {
             ("iscsi" | "iscsidirect", _) => feature == Feature::Copy && !snapshot,
             ("lvm", Feature::Copy) => !snapshot,
             ("lvm", _) => false,
+            (_, Feature::Template) => current,
             ("lvmthin" | "rbd", Feature::Clone) => base || snapshot,
             ("lvmthin" | "rbd", Feature::Copy) => true,
             ("lvmthin" | "rbd" | "zfspool" | "zfs", Feature::Snapshot) => current,
@@ -510,6 +511,9 @@ impl Cluster {
             .collect();
         for (key, value) in disks {
             let old = volume_of(&value).to_owned();
+            if !self.volume_has(Feature::Template, kind, &node, &old, false) {
+                continue;
+            }
             let new = old.replace(&format!("vm-{vmid}-disk"), &format!("base-{vmid}-disk"));
             let old_key = self.volume_key(&node, &old);
             if let Some(volume) = self.volumes.remove(&old_key) {

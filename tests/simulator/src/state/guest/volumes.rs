@@ -50,6 +50,8 @@ pub(crate) enum Feature {
     Copy,
     /// To another guest.
     Rename,
+    /// To a base image, of which there are linked copies.
+    Template,
 }
 
 /// Whether a disk value is the drive with the settings for cloud-init.
