@@ -208,7 +208,9 @@ impl One {
             let Some((node, kind, config)) = there else {
                 return refuse(500, "Configuration file 'x' does not exist");
             };
-            if !path.starts_with(&format!("/api2/json/nodes/{node}/{kind}/100")) {
+            if path.starts_with(&format!("/api2/json/nodes/{node}/tasks?")) {
+                answer(r#"{"data":[]}"#.to_owned())
+            } else if !path.starts_with(&format!("/api2/json/nodes/{node}/{kind}/100")) {
                 refuse(500, "Configuration file 'x' does not exist")
             } else if path.ends_with("/config") {
                 answer(format!(r#"{{"data":{config}}}"#))
