@@ -707,10 +707,10 @@ async fn entries_are_shown_as_the_handlers_show_them() {
         ),
         (
             "/cluster/jobs/realm-sync/j1",
-            "realm=ld&schedule=daily&enabled=1",
+            "realm=ld&schedule=daily&enabled=1&scope=users",
             "j1",
-            "enabled id last-run next-run realm schedule type",
-            "enabled realm schedule type",
+            "enabled id last-run next-run realm schedule scope type",
+            "enabled realm schedule scope type",
         ),
     ] {
         if list.contains("realm-sync") {

@@ -172,6 +172,10 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
 
 pub(super) fn enrich(call: &Call<'_>, list: &str, id: &str, row: &mut Row) -> ApiResult<()> {
     if list == RESOURCES {
+        if call.params.contains_key("group") && call.world.schema.release().major >= 9 {
+            let text = "invalid parameter 'group': ha groups have been migrated to rules";
+            return Err(ApiError::die(text));
+        }
         let guest = vmid_of(id).and_then(|vmid| call.world.guests.get(&vmid));
         let Some(guest) = guest else {
             return Err(ApiError::die(format!(

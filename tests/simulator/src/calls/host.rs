@@ -22,6 +22,14 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
         (Get, "hosts") => Ok(hosts(call)),
         (Post, "hosts") => change_hosts(call),
         (Post, "aplinfo") => template(call),
+        (Post, "wakeonlan") => match call.world.nodes.first() {
+            // The node that answers is the first.
+            Some(own) if own.name == call.owned("node") => Err(ApiError::die(format!(
+                "'{}' is local node, cannot wake my self!",
+                own.name
+            ))),
+            _ => return None,
+        },
         (Get, "subscription") if !may_audit(call) => {
             let key = crate::calls::records::rows::place(call, call.path);
             if call.world.settings.contains_key(&key) {

@@ -307,6 +307,21 @@ fn zone_of(call: &Call<'_>) -> String {
         .to_owned()
 }
 
+/// An entry as it is.
+fn held<'a>(call: &'a Call<'_>, list: &str, id: &str) -> Option<&'a Row> {
+    let rows = call.world.records.get(list)?;
+    rows.iter().find(|(own, _)| own == id).map(|(_, row)| row)
+}
+
+/// Whether there are subnets in a zone.
+fn has_subnets(call: &Call<'_>, zone: &str) -> bool {
+    let subnets = call.world.records.iter();
+    let mut subnets = subnets
+        .filter(|(key, _)| key.starts_with("/cluster/sdn/vnets/") && key.ends_with("/subnets"))
+        .flat_map(|(_, rows)| rows);
+    subnets.any(|(_, row)| row.get("zone") == Some(&json!(zone)))
+}
+
 fn holds(call: &Call<'_>, list: &str, id: &str) -> bool {
     call.world
         .records
@@ -345,6 +360,12 @@ pub(super) fn verify(
     match list {
         "/cluster/sdn/zones" => {
             let refuse = |problems: &[(&str, String)]| Err(refused(&doing("zone"), problems));
+            let own = |row: &Row| row.get("ipam").cloned();
+            let old = held(call, list, id).and_then(own);
+            if !creates && old != own(row) && has_subnets(call, id) {
+                let text = "can't change ipam if a subnet is already defined in this zone";
+                return refuse(&[("ipam", text.into())]);
+            }
             if let Some(ipam) = text("ipam").filter(|ipam| !holds(call, "/cluster/sdn/ipams", ipam))
             {
                 return refuse(&[("ipam", format!("{ipam} not existing"))]);
@@ -373,8 +394,35 @@ pub(super) fn verify(
             }
             Ok(())
         }
+        "/cluster/sdn/controllers" => {
+            let fabrics = call.endpoint.parameters.properties.contains_key("fabric");
+            if text("type") == Some("evpn")
+                && fabrics
+                && text("peers").is_some() == text("fabric").is_some()
+            {
+                let problem = "must have exactly one of peers / fabric defined";
+                return Err(ApiError::die(format!(
+                    "{} failed: {problem}",
+                    doing("controller")
+                )));
+            }
+            Ok(())
+        }
         "/cluster/sdn/vnets" => {
             let zone = text("zone").unwrap_or("");
+            if !creates {
+                if zone.is_empty() {
+                    let text =
+                        "update sdn vnet object failed: unable to delete required option 'zone'";
+                    return Err(ApiError::die(text));
+                }
+                let old = held(call, list, id).and_then(|row| row.get("zone")?.as_str());
+                let filled = call.world.records.get(&format!("{list}/{id}/subnets"));
+                if old != Some(zone) && filled.is_some_and(|rows| !rows.is_empty()) {
+                    let text = "can't change zone if subnets exist";
+                    return Err(refused(&doing("vnet"), &[("zone", text.into())]));
+                }
+            }
             let Some(kind) = zone_kind(call, zone) else {
                 return Err(ApiError::die(format!(
                     "{} failed: cannot lookup undefined type!",

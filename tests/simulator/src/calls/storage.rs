@@ -306,6 +306,22 @@ pub(super) fn allocate(call: &mut Call<'_>) -> ApiResult<Reply> {
     } else {
         format!("{id}:{name}")
     };
+    let ending = name.rsplit_once('.').map(|(_, ending)| ending);
+    match (
+        ending.filter(|own| ["raw", "qcow2", "vmdk"].contains(own)),
+        call.text("format"),
+    ) {
+        (Some(own), Some(wanted)) if own != wanted => {
+            let text = format!("different storage formats ({wanted} != {own})");
+            return Err(ApiError::parameter("format", text));
+        }
+        (None, _) if files => {
+            return Err(ApiError::die(format!(
+                "unable to parse volume filename '{name}'"
+            )));
+        }
+        _ => {}
+    }
     // A bare number is in kilobytes here, unlike everywhere else.
     let size = call.owned("size");
     let bytes = size
@@ -369,6 +385,12 @@ pub(super) fn volume(call: &mut Call<'_>) -> ApiResult<Reply> {
     let Some(volume) = call.world.volumes.get_mut(&key) else {
         // Of a file that is not there nothing has to be removed, and notes are kept beside it.
         let backup = volid.contains(":backup/");
+        let name = volid.split_once(':').map_or("", |(_, name)| name);
+        if files && !name.contains('/') {
+            return Err(ApiError::die(format!(
+                "unable to parse directory volume name '{name}'"
+            )));
+        }
         return match method {
             Method::Delete if files => {
                 Ok(call.start("imgdel", volid, 0.5, Vec::new(), Effect::Nothing))
@@ -459,6 +481,14 @@ pub(super) fn download(call: &mut Call<'_>) -> ApiResult<Reply> {
         };
         (wanted.to_owned(), found)
     });
+    let packed = match call.text("compression") {
+        Some(_) if content != "iso" => Some(format!("decompression not supported for {content}")),
+        Some("gz" | "lzo" | "zst" | "bz2") | None => None,
+        Some(_) => Some("no decompression method found".to_owned()),
+    };
+    if let Some(problem) = packed {
+        return Ok(call.fail("download", name, problem));
+    }
     let mut lines = vec![format!("downloading {url} to {path}")];
     let problem = match &sum {
         None if there => Some(format!("refusing to override existing file '{path}'")),
@@ -466,9 +496,6 @@ pub(super) fn download(call: &mut Call<'_>) -> ApiResult<Reply> {
             "checksum mismatch: got '{found}' != expect '{wanted}'{}",
             if there { ", aborting" } else { "" }
         )),
-        _ if call.text("compression").is_some() && content != "iso" => {
-            Some(format!("decompression not supported for {content}"))
-        }
         _ => None,
     };
     if let Some(problem) = problem {

@@ -147,6 +147,7 @@ pub(crate) fn single(name: &str, v: &str) -> Option<(bool, String)> {
         "IPorCIDRorAlias" => (
             v.parse::<IpAddr>().is_ok()
                 || cidr(v, 1, 1)
+                || v.strip_suffix("/0").is_some_and(|ip| ip.parse::<IpAddr>().is_ok())
                 || is(r"(?^i:(?:(?:dc|guest)/)?[a-z][a-z0-9\-_]+)", v),
             look("IP address or CIDR network"),
         ),
@@ -183,7 +184,11 @@ pub(crate) fn single(name: &str, v: &str) -> Option<(bool, String)> {
             format!("invalid urlencoded string: {v}"),
         ),
         "pve-cpuset" => (
-            is(r"\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*", v),
+            is(r"\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*", v)
+                && v.split(',').all(|part| match part.split_once('-') {
+                    Some((from, to)) => from.parse::<u64>().ok() <= to.parse::<u64>().ok(),
+                    None => true,
+                }),
             "unable to parse cpuset option".into(),
         ),
         "pve-phys-bits" => (

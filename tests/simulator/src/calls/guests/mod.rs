@@ -275,6 +275,11 @@ pub(super) fn guest_list(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
 
 pub(super) fn config(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
     let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
+    if call.flag("current") && call.params.contains_key("snapshot") {
+        let text = "cannot use 'snapshot' parameter with 'current'";
+        let errors = ["current", "snapshot"].map(|name| (name.to_owned(), text.to_owned()));
+        return Err(ApiError::parameters(errors.into()));
+    }
     let guest = call.world.guest(kind, &node, vmid)?;
     let config = match call.text("snapshot") {
         Some(name) => guest

@@ -83,6 +83,12 @@ pub(crate) fn destroy(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
 pub(crate) fn start(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
     call.root_only("skiplock")?;
+    if call.params.contains_key("targetstorage") && !call.params.contains_key("migratedfrom") {
+        return Err(ApiError::parameter(
+            "targetstorage",
+            "targetstorage can only by used with migratedfrom.",
+        ));
+    }
     let noun = kind.noun();
     let task = if kind == Kind::Lxc {
         "vzstart"

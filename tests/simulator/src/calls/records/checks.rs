@@ -34,14 +34,24 @@ pub(crate) fn enrich(call: &Call<'_>, list: &str, id: &str, row: &mut Row) -> Ap
                 return Err(ApiError::die(format!("Guest '{vmid}' does not exist.")));
             };
             let target = call.text("target").unwrap_or("");
-            if target == guest.node || world.node(target).is_none() {
-                return Err(ApiError::die(format!(
-                    "guest {vmid} cannot be replicated to '{target}'"
-                )));
+            if world.node(target).is_none() {
+                return Err(ApiError::die(format!("Target '{target}' does not exist.")));
+            }
+            if target == guest.node {
+                return Err(ApiError::die("Source and target must not be identical"));
             }
             set("guest", json!(vmid));
             set("jobnum", json!(number));
             set("source", json!(guest.node));
+        }
+        "/cluster/jobs/realm-sync" if !call.params.contains_key("scope") => {
+            return Err(ApiError::die("missing value for required option 'scope'"));
+        }
+        path if path.ends_with("/ipset/{name}")
+            && call.text("cidr").is_some_and(|cidr| cidr.ends_with("/0")) =>
+        {
+            let text = "a zero prefix is not allowed in ipset entries";
+            return Err(ApiError::parameter("cidr", text));
         }
         NETWORK => {
             set(

@@ -127,17 +127,55 @@ impl Cluster {
     /// Checks a change that is refused before anything happens.
     pub(crate) fn check_change(&self, kind: Kind, change: &Change) -> ApiResult<()> {
         let endpoint = self.schema.endpoint(Method::Get, kind.config_path());
-        for key in change.delete.iter().chain(&change.revert) {
+        let known = |key: &str| {
+            endpoint
+                .and_then(|e| e.returns.properties.as_ref())
+                .is_none_or(|properties| lookup(properties, key).is_some())
+        };
+        for key in &change.revert {
+            if !known(key) {
+                return Err(ApiError::parameter(
+                    "revert",
+                    format!("unknown option '{key}'"),
+                ));
+            }
+            if change.set.contains_key(key) {
+                return Err(match kind {
+                    Kind::Qemu => ApiError::parameter(
+                        "delete",
+                        format!("you can't use '-{key}' and -revert {key}' at the same time"),
+                    ),
+                    Kind::Lxc => ApiError::parameter(
+                        "revert",
+                        format!("you can't use '-{key}' and '-revert {key}' at the same time"),
+                    ),
+                });
+            }
+        }
+        for key in &change.delete {
             if change.set.contains_key(key) {
                 return Err(ApiError::parameter(
                     "delete",
                     format!("you can't use '-{key}' and -delete {key}' at the same time"),
                 ));
             }
-            let known = endpoint
-                .and_then(|e| e.returns.properties.as_ref())
-                .is_none_or(|properties| lookup(properties, key).is_some());
-            if !known {
+            if change.revert.contains(key) {
+                return Err(match kind {
+                    Kind::Qemu => ApiError::parameter(
+                        "revert",
+                        format!(
+                            "you can't use '-delete {key}' and -revert {key}' at the same time"
+                        ),
+                    ),
+                    Kind::Lxc => ApiError::parameter(
+                        "delete",
+                        format!(
+                            "you can't use '-delete {key}' and '-revert {key}' at the same time"
+                        ),
+                    ),
+                });
+            }
+            if !known(key) {
                 return Err(ApiError::parameter(
                     "delete",
                     format!("unknown option '{key}'"),
@@ -164,6 +202,9 @@ impl Cluster {
                     "balloon value too large (must be smaller than assigned memory)".into(),
                 );
             }
+        }
+        if kind == Kind::Qemu {
+            self.existing(vmid)?.may_take(change)?;
         }
         let mut prepared = Config::new();
         for (key, value) in &change.set {

@@ -118,6 +118,46 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
+    /// Whether a machine takes values that depend on others.
+    pub(crate) fn may_take(&self, change: &Change) -> Result<(), String> {
+        let parts = |text: &str| -> Vec<(String, String)> {
+            let pair = |part: &str| {
+                part.split_once('=')
+                    .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            };
+            text.split(',').filter_map(pair).collect()
+        };
+        let value = |parts: &[(String, String)], name: &str| {
+            let mut own = parts.iter().filter(|(key, _)| key == name);
+            own.next().map(|(_, value)| value.clone())
+        };
+        if let Some(text) = change.set.get("boot")
+            && let Some(order) = value(&parts(text), "order")
+        {
+            let there = |device: &str| {
+                let held = self.config.contains_key(device)
+                    || matches!(self.pending.get(device), Some(Some(_)));
+                let deleted = change.delete.iter().any(|key| key == device);
+                change.set.contains_key(device) || held && !deleted
+            };
+            if let Some(device) = order.split(';').find(|device| !there(device)) {
+                return Err(format!(
+                    "invalid bootorder: device '{device}' does not exist'"
+                ));
+            }
+        }
+        if let Some(text) = change.set.get("machine")
+            && value(&parts(text), "viommu").as_deref() == Some("intel")
+        {
+            let first = text.split(',').next().unwrap_or("");
+            let kind = first.strip_prefix("type=").unwrap_or(first);
+            if !kind.contains("q35") {
+                return Err("to use Intel vIOMMU please set the machine type to q35".into());
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) fn new(kind: Kind, node: &str, config: Config) -> Self {
         Self {
             kind,
