@@ -3,16 +3,19 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
+use tokio::time::Instant;
 
 use crate::cluster::Cluster;
 use crate::config::VclustersConfig;
+use crate::connections::Connections;
 use crate::counters::Counters;
 use crate::documents::Documents;
 use crate::events::Hub;
 use crate::limits::Limits;
 use crate::peer::Proxies;
 use crate::places::Places;
+use crate::room::Room;
 use crate::store::Store;
 use crate::webhooks::Postman;
 
@@ -25,6 +28,9 @@ pub(crate) struct Parts {
     pub(crate) cluster: Cluster,
     pub(crate) limits: Limits,
     pub(crate) proxies: Proxies,
+    pub(crate) connections: Connections,
+    /// Memory for bodies and lists.
+    pub(crate) room: Room,
     pub(crate) store: Store,
     pub(crate) hub: Hub,
     pub(crate) postman: Postman,
@@ -35,8 +41,12 @@ pub(crate) struct Parts {
     pub(crate) vclusters: Option<VclustersConfig>,
     pub(crate) documents: Documents,
     pub(crate) counters: Counters,
+    pub(crate) readiness: Readiness,
     pub(crate) stop: watch::Receiver<bool>,
 }
+
+/// What is known of whether requests can be served, and since when. Whoever asks holds the lock.
+pub(crate) type Readiness = Mutex<Option<(Instant, Result<(), &'static str>)>>;
 
 impl App {
     pub(crate) fn new(parts: Parts) -> Self {

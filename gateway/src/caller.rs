@@ -122,6 +122,20 @@ impl Caller {
         name.chars().filter(|c| !c.is_control()).take(128).collect()
     }
 
+    /// Identifies the user that the credentials name, which is that of a token, too. Without a name, it is the credentials.
+    pub(crate) fn user(&self) -> [u8; 32] {
+        let name = match &self.credential {
+            // Read less strictly than for the log: what the cluster takes has this form.
+            Credential::Token(text) => text.expose().split_once('!').map(|(user, _)| user.into()),
+            Credential::Ticket { ticket, .. } => user_of(ticket.expose()),
+        };
+        // A ticket that awaits a second factor names no user there.
+        match name.filter(|name| !name.is_empty() && !name.starts_with('!')) {
+            Some(user) => Sha256::digest(user.as_bytes()).into(),
+            None => self.key(),
+        }
+    }
+
     /// Identifies a caller without keeping its credentials.
     pub(crate) fn key(&self) -> [u8; 32] {
         let secret = match &self.credential {
@@ -236,6 +250,24 @@ mod tests {
         let token = "PVEAPIToken me@pve!ci=1; x=y";
         let expected = [pair("authorization", "PVEAPIToken=me@pve!ci=1")];
         assert_eq!(fields(&[("authorization", token)]), expected);
+    }
+
+    #[test]
+    fn tickets_and_tokens_of_a_user_are_the_same_user() {
+        let user = |name: &str, value: &str| caller(&[(name, value)]).expect("a caller").user();
+        let ticket = user("cookie", "PVEAuthCookie=PVE:me@pve:6789ABCD::c2ln");
+        for value in [
+            "PVEAPIToken=me@pve!ci=1",
+            "PVEAPIToken=me@pve!0=",
+            "PVEAPIToken=me@pve!",
+        ] {
+            assert_eq!(user("authorization", value), ticket, "{value}");
+        }
+        assert_ne!(user("authorization", "PVEAPIToken=you@pve!ci=1"), ticket);
+        // Those that name nobody have nothing in common.
+        let odd = ["x", "y", "PVE:!tfa!a:1::x", "PVE:!tfa!b:1::x", "PVE::1::x"];
+        let odd = odd.map(|value| user("cookie", &format!("PVEAuthCookie={value}")));
+        assert_eq!(std::collections::BTreeSet::from(odd).len(), odd.len());
     }
 
     #[test]

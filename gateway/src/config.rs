@@ -90,7 +90,8 @@ fn look_every() -> u64 {
     2_000
 }
 
-/// Requests that one caller may send in a minute, by what they do, and what one user may have at a time. 0 is no limit.
+/// Requests that one user, its tokens included, may send in a minute, by what they do, and what one may have at a time. 0 is no
+/// limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
@@ -105,6 +106,8 @@ pub struct LimitsConfig {
     pub bulk: u32,
     /// Connections on which one user, its tokens included, is told of events.
     pub listeners: u32,
+    /// Connections from one address. Those of `trusted_proxies` have no limit.
+    pub connections: u32,
 }
 
 /// What webhooks may do.
@@ -207,6 +210,7 @@ impl Default for LimitsConfig {
             write: 100,
             bulk: 10,
             listeners: 256,
+            connections: 2_048,
         }
     }
 }

@@ -5,11 +5,11 @@ use axum::extract::{FromRequest, Request};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderValue};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::refusal::Refusal;
+use crate::room::Share;
 
 const BODY: usize = 512 * 1024;
 
@@ -20,15 +20,8 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Json<T> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
-        let body: Body = request.into_body();
-        let body = match Limited::new(body, BODY).collect().await {
-            Ok(body) => body.to_bytes(),
-            Err(error) if error.is::<LengthLimitError>() => {
-                let text = format!("the body is longer than {BODY} bytes");
-                return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, text));
-            }
-            Err(_) => return Err(Refusal::bad_request("the body broke off")),
-        };
+        let mut hold = Share::of(request.extensions())?.hold();
+        let body = hold.read(request.into_body(), BODY).await?;
         // Nothing said is said as an empty object.
         let body = if body.is_empty() { "{}".into() } else { body };
         match serde_json::from_slice(&body) {

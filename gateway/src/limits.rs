@@ -1,4 +1,4 @@
-//! How many requests each caller may send in a minute.
+//! How many requests each user may send in a minute.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -11,6 +11,7 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::caller::Caller;
 use crate::config::LimitsConfig;
+use crate::peer::home;
 use crate::refusal::Refusal;
 
 const WINDOW: u64 = 60;
@@ -39,7 +40,9 @@ pub(crate) enum Class {
 /// Whose requests are counted together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Key {
-    Caller([u8; 32]),
+    /// A user whose credentials the cluster took, in whatever ticket or token.
+    User([u8; 32]),
+    /// Those of whom nothing is known but where they are.
     Address(IpAddr),
     Others,
 }
@@ -55,6 +58,8 @@ struct Counts {
     windows: HashMap<(Key, Class), Window>,
     /// Callers that the cluster believed, and until when that counts.
     believed: HashMap<[u8; 32], u64>,
+    /// When windows that are over were last removed.
+    swept: u64,
 }
 
 /// A clock, in seconds since 1970.
@@ -77,6 +82,8 @@ pub(crate) struct Standing {
     reset: u64,
     /// How long to wait, if nothing was left.
     wait: Option<u64>,
+    /// Whether it was counted for a user, and not for an address.
+    is_of_user: bool,
 }
 
 pub(crate) fn system_clock() -> Seconds {
@@ -105,6 +112,10 @@ impl Limits {
     }
 
     /// Counts a request; `None` where there is no limit.
+    ///
+    /// A request counts for its user if the cluster took the same credentials before. Others name whom they like, so they
+    /// count for their address, until [`believe`](Self::believe) counts them for the user as well; thus nobody uses up what
+    /// another has, and a new login is no new allowance.
     pub(crate) fn take(
         &self,
         caller: Option<&Caller>,
@@ -112,42 +123,67 @@ impl Limits {
         class: Class,
     ) -> Option<Standing> {
         let now = (self.clock)();
+        let home = Key::Address(home(address));
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = match caller {
-            Some(caller) if class != Class::Authentication => {
-                let key = caller.key();
-                let believed = counts.believed.get(&key).is_some_and(|until| *until > now);
-                if !believed {
-                    // Guessing credentials is limited as logins are.
-                    let most = self.most(Class::Authentication);
-                    let guesses = (Key::Address(address), Class::Authentication);
-                    let standing = counts.standing(guesses, most, now, false);
-                    if let Some(refused) = standing.filter(|standing| standing.wait.is_some()) {
-                        return Some(refused);
-                    }
-                }
-                Key::Caller(key)
-            }
-            _ => Key::Address(address),
+        let most = self.most(class);
+        let Some(caller) = caller.filter(|_| class != Class::Authentication) else {
+            return counts.standing((home, class), most, now, true);
         };
-        counts.standing((key, class), self.most(class), now, true)
+        let user = Key::User(caller.user());
+        let known = counts.believed.get(&caller.key());
+        if known.is_some_and(|until| *until > now) {
+            return counts.standing((user, class), most, now, true);
+        }
+        // Guessing credentials is limited as logins are.
+        let guesses = (
+            (home, Class::Authentication),
+            self.most(Class::Authentication),
+        );
+        for (place, most) in [guesses, ((user, class), most)] {
+            let standing = counts.standing(place, most, now, false);
+            if let Some(refused) = standing.filter(|standing| standing.wait.is_some()) {
+                return Some(refused);
+            }
+        }
+        let mut standing = counts.standing((home, class), most, now, true)?;
+        standing.is_of_user = false;
+        Some(standing)
     }
 
-    /// Learns how the cluster took a caller's credentials.
-    pub(crate) fn learn(&self, caller: &Caller, address: IpAddr, believed: bool) {
+    /// Learns that the cluster took a caller's credentials, with a request that had this standing; what it is then.
+    pub(crate) fn believe(
+        &self,
+        caller: &Caller,
+        class: Class,
+        standing: Option<Standing>,
+    ) -> Option<Standing> {
         let now = (self.clock)();
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = caller.key();
-        if !believed {
-            counts.believed.remove(&key);
-            let most = self.most(Class::Authentication);
-            let guesses = (Key::Address(address), Class::Authentication);
-            let _ = counts.standing(guesses, most, now, true);
-        } else if counts.believed.len() < MOST_CALLERS {
-            counts.believed.insert(key, now.saturating_add(TRUST));
-        } else {
+        if counts.believed.len() >= MOST_CALLERS {
             counts.believed.retain(|_, until| *until > now);
         }
+        if counts.believed.len() < MOST_CALLERS {
+            counts
+                .believed
+                .insert(caller.key(), now.saturating_add(TRUST));
+        }
+        match standing {
+            Some(standing) if !standing.is_of_user => {
+                let user = Key::User(caller.user());
+                counts.standing((user, class), self.most(class), now, true)
+            }
+            other => other,
+        }
+    }
+
+    /// Learns that the cluster refused a caller's credentials.
+    pub(crate) fn disbelieve(&self, caller: &Caller, address: IpAddr) {
+        let now = (self.clock)();
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.believed.remove(&caller.key());
+        let most = self.most(Class::Authentication);
+        let guesses = (Key::Address(home(address)), Class::Authentication);
+        let _ = counts.standing(guesses, most, now, true);
     }
 }
 
@@ -171,10 +207,12 @@ impl Counts {
             return None;
         }
         let is_over = |window: &Window| now >= window.start.saturating_add(WINDOW);
-        if self.windows.len() >= MOST_CALLERS && !self.windows.contains_key(&(key, class)) {
+        let known = self.windows.contains_key(&(key, class));
+        // Once a second at most, since it takes a while.
+        if self.windows.len() >= MOST_CALLERS && !known && self.swept != now {
+            self.swept = now;
             self.windows.retain(|_, window| !is_over(window));
         }
-        let known = self.windows.contains_key(&(key, class));
         let key = match known || self.windows.len() < MOST_CALLERS {
             true => key,
             false => Key::Others,
@@ -198,6 +236,7 @@ impl Counts {
             remaining: left.saturating_sub(u32::from(take)),
             reset,
             wait,
+            is_of_user: true,
         })
     }
 }
@@ -227,9 +266,15 @@ mod tests {
 
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
+    const ELSEWHERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::BROADCAST);
+
     fn caller(secret: &str) -> Caller {
+        token(&format!("me@pve!ci={secret}"))
+    }
+
+    fn token(text: &str) -> Caller {
         let mut headers = HeaderMap::new();
-        let value = format!("PVEAPIToken=me@pve!ci={secret}");
+        let value = format!("PVEAPIToken={text}");
         headers.insert("authorization", value.parse().expect("a value"));
         Caller::of(&headers).expect("a caller")
     }
@@ -242,12 +287,15 @@ mod tests {
     }
 
     #[test]
-    fn each_caller_has_a_window_of_a_minute_for_each_class() {
+    fn each_user_has_a_window_of_a_minute_for_each_class() {
         let (limits, time) = limits(LimitsConfig {
             write: 2,
             ..LimitsConfig::default()
         });
-        let (one, two) = (caller("1"), caller("2"));
+        let (one, two) = (token("me@pve!ci=1"), token("other@pve!ci=1"));
+        for caller in [&one, &two] {
+            limits.believe(caller, Class::Write, None);
+        }
         let take = |caller| {
             limits
                 .take(Some(caller), HERE, Class::Write)
@@ -276,17 +324,113 @@ mod tests {
             ..LimitsConfig::default()
         });
         let good = caller("good");
-        limits.learn(&good, HERE, true);
+        limits.believe(&good, Class::Read, None);
         for guess in 0..3 {
             let guess = caller(&guess.to_string());
             let standing = limits.take(Some(&guess), HERE, Class::Read);
             assert_eq!(standing.expect("limited").wait, None);
-            limits.learn(&guess, HERE, false);
+            limits.disbelieve(&guess, HERE);
         }
         let next = limits.take(Some(&caller("3")), HERE, Class::Read);
         assert!(next.expect("limited").wait.is_some());
         let good = limits.take(Some(&good), HERE, Class::Read);
         assert_eq!(good.expect("limited").wait, None);
+    }
+
+    #[test]
+    fn a_new_login_is_no_new_allowance() {
+        let (limits, time) = limits(LimitsConfig {
+            write: 5,
+            ..LimitsConfig::default()
+        });
+        // Each request with another ticket or token, as the cluster gives them to whoever logs in.
+        let mut taken = 0;
+        for number in 0..20 {
+            let address = IpAddr::from([10, 0, 0, number]);
+            let fresh = token(&format!("me@pve!{number}=x"));
+            let standing = limits.take(Some(&fresh), address, Class::Write);
+            let standing = standing.expect("limited");
+            if standing.wait.is_none() {
+                taken += 1;
+                let counted = limits.believe(&fresh, Class::Write, Some(standing));
+                assert_eq!(counted.expect("limited").remaining, 5 - taken);
+            }
+        }
+        assert_eq!(taken, 5);
+        // What was sent at once, before any was believed, counts when it is.
+        time.store(1_060, Ordering::Relaxed);
+        let fresh = token("me@pve!many=x");
+        let at_once: Vec<_> = (0..5)
+            .map(|_| limits.take(Some(&fresh), HERE, Class::Write))
+            .collect();
+        for standing in at_once {
+            assert_eq!(standing.expect("limited").wait, None);
+            limits.believe(&fresh, Class::Write, standing);
+        }
+        let next = limits.take(Some(&fresh), ELSEWHERE, Class::Write);
+        assert!(next.expect("limited").wait.is_some());
+    }
+
+    #[test]
+    fn nobody_uses_up_what_another_has() {
+        let (limits, _) = limits(LimitsConfig {
+            read: 3,
+            ..LimitsConfig::default()
+        });
+        // Made-up credentials that name a user, for something that is open to everybody.
+        let mut taken = 0;
+        for number in 0..20 {
+            let forged = token(&format!("me@pve!ci={number}"));
+            let standing = limits.take(Some(&forged), ELSEWHERE, Class::Read);
+            taken += u32::from(standing.expect("limited").wait.is_none());
+        }
+        assert_eq!(taken, 3, "they count for the address");
+        let own = caller("right");
+        let standing = limits.take(Some(&own), HERE, Class::Read);
+        assert_eq!(standing.expect("limited").wait, None);
+        let standing = limits.believe(&own, Class::Read, standing);
+        assert_eq!(standing.expect("limited").remaining, 2);
+    }
+
+    #[test]
+    fn whoever_has_a_network_has_no_more_logins() {
+        let (limits, _) = limits(LimitsConfig::default());
+        let login = |last: u16| {
+            let address = IpAddr::from([0x2001, 0xdb8, 1, 2, last, 0, 0, last]);
+            limits.take(None, address, Class::Authentication)
+        };
+        let waits: Vec<_> = (0..12)
+            .map(|last| login(last).expect("limited").wait)
+            .collect();
+        assert!(waits[..10].iter().all(Option::is_none));
+        assert!(waits[10..].iter().all(Option::is_some));
+    }
+
+    #[test]
+    fn many_callers_share_a_count_and_cost_little() {
+        let (limits, time) = limits(LimitsConfig {
+            read: 10,
+            ..LimitsConfig::default()
+        });
+        let address = |number: u32| IpAddr::from(number.to_be_bytes());
+        let take = |number: u32| limits.take(None, address(number), Class::Read);
+        let most = u32::try_from(MOST_CALLERS).expect("few");
+        let start = std::time::Instant::now();
+        let refused = (0..most + 100)
+            .filter(|number| take(*number).is_some_and(|standing| standing.wait.is_some()));
+        assert_eq!(refused.count(), 90, "the last hundred share ten");
+        let once = start.elapsed();
+        for number in 0..20_000 {
+            take(most + number);
+        }
+        // Looking through all windows for each of them would take hundreds of times as long.
+        assert!(
+            start.elapsed() < once * 20,
+            "{once:?}, {:?}",
+            start.elapsed()
+        );
+        time.store(1_061, Ordering::Relaxed);
+        assert_eq!(take(most).expect("limited").remaining, 9);
     }
 
     #[test]

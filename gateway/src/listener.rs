@@ -134,6 +134,10 @@ fn is_same_site(headers: &HeaderMap) -> bool {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     match text(&header::ORIGIN) {
         None => !headers.contains_key(header::ORIGIN),
-        Some(origin) => origin.split_once("://").map(|(_, host)| host) == text(&header::HOST),
+        Some(origin) => {
+            let own = text(&header::HOST);
+            let from = origin.split_once("://").map(|(_, host)| host);
+            from.is_some() && from == own
+        }
     }
 }

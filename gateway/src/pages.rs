@@ -1,12 +1,9 @@
-//! Lists: how many there are, where the next ones are, and what of the resources is wanted.
-
-use std::cmp::Ordering;
+//! Lists: how many there are, and where the next ones are.
 
 use http::header::{HeaderMap, HeaderName, HeaderValue, LINK};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_json::Value;
 
 use crate::refusal::Refusal;
 
@@ -57,7 +54,7 @@ impl Query {
         text.parse().map(Some).map_err(wrong)
     }
 
-    fn without(&self, keys: &[&str]) -> Self {
+    pub(crate) fn without(&self, keys: &[&str]) -> Self {
         let pairs = self.0.iter();
         let pairs = pairs.filter(|(key, _)| !keys.contains(&key.as_str()));
         Self(pairs.cloned().collect())
@@ -133,141 +130,9 @@ pub(crate) fn total(body: &[u8]) -> Option<u64> {
     envelope.total.or(data.is_empty().then_some(0))
 }
 
-/// What is wanted of the resources, beyond what the cluster can be asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Selection {
-    /// Member and the value it must have.
-    equal: Vec<(&'static str, String)>,
-    sort: Option<String>,
-    descending: bool,
-    page: Option<Page>,
-}
-
-const OWN: [&str; 7] = ["status", "node", "pool", "sort", "order", "start", "limit"];
-
-impl Selection {
-    /// Splits a query into what goes to the cluster and what is done here; `None` if nothing is.
-    pub(crate) fn of(query: &Query) -> Result<Option<(Query, Self)>, Refusal> {
-        if OWN.iter().all(|key| query.get(key).is_none()) {
-            return Ok(None);
-        }
-        let equal = ["status", "node", "pool"].into_iter();
-        let equal = equal.filter_map(|key| Some((key, query.get(key)?.to_owned())));
-        let descending = match query.get("order") {
-            None | Some("asc") => false,
-            Some("desc") => true,
-            Some(_) => return Err(Refusal::parameters([("order", "is neither asc nor desc")])),
-        };
-        let selection = Self {
-            equal: equal.collect(),
-            sort: query.get("sort").map(str::to_owned),
-            descending,
-            page: Page::of(query)?,
-        };
-        Ok(Some((query.without(&OWN), selection)))
-    }
-
-    /// The items that are wanted, in the order that is wanted, and how many there are on all pages.
-    pub(crate) fn apply(&self, mut items: Vec<Value>) -> (Vec<Value>, u64) {
-        items.retain(|item| {
-            let mut equal = self.equal.iter();
-            equal.all(|(key, value)| item.get(*key).and_then(Value::as_str) == Some(value))
-        });
-        if let Some(key) = &self.sort {
-            items.sort_by(|a, b| {
-                let order = compare(a.get(key), b.get(key));
-                // What has no value comes last in both orders.
-                let both = a.get(key).is_some() && b.get(key).is_some();
-                if self.descending && both {
-                    order.reverse()
-                } else {
-                    order
-                }
-            });
-        } else if self.descending {
-            items.reverse();
-        }
-        let total = items.len() as u64;
-        if let Some(page) = self.page {
-            let start = usize::try_from(page.start).unwrap_or(usize::MAX);
-            let limit = match page.limit {
-                0 => usize::MAX,
-                limit => usize::try_from(limit).unwrap_or(usize::MAX),
-            };
-            items = items.into_iter().skip(start).take(limit).collect();
-        }
-        (items, total)
-    }
-
-    pub(crate) fn page(&self) -> Option<Page> {
-        self.page
-    }
-}
-
-fn compare(a: Option<&Value>, b: Option<&Value>) -> Ordering {
-    match (a, b) {
-        (None, None) => Ordering::Equal,
-        (None, Some(_)) => Ordering::Greater,
-        (Some(_), None) => Ordering::Less,
-        (Some(a), Some(b)) => match (a.as_f64(), b.as_f64()) {
-            (Some(a), Some(b)) => a.total_cmp(&b),
-            _ => text(a).cmp(&text(b)),
-        },
-    }
-}
-
-fn text(value: &Value) -> String {
-    value
-        .as_str()
-        .map_or_else(|| value.to_string(), str::to_owned)
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
-
-    fn select(query: &str, items: Value) -> (Value, u64) {
-        let (_, selection) = Selection::of(&Query::parse(query))
-            .expect("good")
-            .expect("some");
-        let items = items.as_array().expect("a list").clone();
-        let (items, total) = selection.apply(items);
-        (Value::Array(items), total)
-    }
-
-    #[test]
-    fn resources_are_filtered_sorted_and_paged() {
-        let all = json!([
-            {"name": "b", "status": "running", "vmid": 9},
-            {"name": "a", "status": "running", "vmid": 10},
-            {"status": "running"},
-            {"name": "c", "status": "stopped", "vmid": 1},
-        ]);
-        let names = |(items, total): (Value, u64)| {
-            let names: Vec<Value> = items
-                .as_array()
-                .expect("a list")
-                .iter()
-                .map(|item| item["name"].clone())
-                .collect();
-            (Value::Array(names), total)
-        };
-        let found = names(select(
-            "type=vm&status=running&sort=name&order=asc",
-            all.clone(),
-        ));
-        assert_eq!(found, (json!(["a", "b", null]), 3));
-        let found = names(select("sort=vmid&order=desc&start=1&limit=1", all.clone()));
-        assert_eq!(found, (json!(["b"]), 4));
-        assert!(Selection::of(&Query::parse("order=up")).is_err());
-        assert!(Selection::of(&Query::parse("start=x")).is_err());
-        let (kept, _) = Selection::of(&Query::parse("type=vm&sort=x"))
-            .expect("good")
-            .expect("some");
-        assert_eq!(kept.to_text(), "type=vm");
-    }
 
     #[test]
     fn links_lead_to_the_next_and_the_last_page() {

@@ -65,7 +65,8 @@ impl Proxies {
         networks.collect::<Result<_, _>>().map(Self)
     }
 
-    fn hold(&self, address: IpAddr) -> bool {
+    /// Whether an address is that of a proxy that is trusted.
+    pub(crate) fn hold(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.holds(address))
     }
 
@@ -85,6 +86,18 @@ impl Proxies {
             origin = before;
         }
         origin
+    }
+}
+
+/// The addresses that one customer of a network has: an IPv4 address, or the first half of an IPv6 address. What is counted
+/// by address is counted by this.
+pub(crate) fn home(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let first_half = u128::from(u64::MAX) << 64;
+            IpAddr::V6((address.to_bits() & first_half).into())
+        }
+        plain => plain,
     }
 }
 
@@ -141,6 +154,18 @@ mod tests {
             assert_eq!(origin(&trusted, "10.0.0.1", &[odd]), "10.0.0.1", "{odd}");
         }
         assert_eq!(origin(&trusted, "10.0.0.1", &[]), "10.0.0.1");
+    }
+
+    #[test]
+    fn nobody_has_more_homes_than_networks() {
+        let home = |text: &str| super::home(text.parse().expect("an address"));
+        assert_eq!(
+            home("2001:db8:1:2::7"),
+            home("2001:db8:1:2:ffff:ffff:ffff:1")
+        );
+        assert_ne!(home("2001:db8:1:2::7"), home("2001:db8:1:3::7"));
+        assert_eq!(home("::ffff:10.0.0.1"), home("10.0.0.1"));
+        assert_ne!(home("10.0.0.1"), home("10.0.0.2"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The places of those who listen to events: so many in all, and so many for one user.
+//! Places, such as those of listeners to events: so many in all, and so many for one user or address.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -43,6 +43,7 @@ impl PerUser {
 }
 
 /// A place that is taken until this is dropped.
+#[derive(Debug)]
 pub(crate) struct Place {
     places: Places,
     user: String,

@@ -16,48 +16,44 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use percent_encoding::percent_decode_str;
-use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::timeout::RequestBodyTimeout;
 
-use crate::app::{App, Parts};
+use crate::app::{App, Parts, Readiness};
 use crate::caller::Caller;
 use crate::cluster::Cluster;
-use crate::config::{Config, ConfigError, Tls};
+use crate::config::{Config, ConfigError};
+use crate::connections::{Connections, PATIENCE, Stream, Ticket, acceptor, secured};
 use crate::counters::Counters;
 use crate::documents::Documents;
 use crate::events::{Hub, LEASE, Watcher};
 use crate::limits::{Class, Limits, system_clock};
-use crate::patient::Patient;
 use crate::peer::Proxies;
 use crate::places::Places;
 use crate::random::random;
 use crate::refusal::Refusal;
+use crate::room::Room;
 #[cfg(feature = "postgres")]
 use crate::store::Postgres;
 use crate::store::{Store, StoreError};
 use crate::webhooks::Postman;
 use crate::{docs, grpc, operation, proxy, v1};
 
-/// Connections at a time; further ones wait to be accepted.
-const MOST_CONNECTIONS: usize = 16_384;
+/// Bytes that are held for bodies and lists, in all and for one address.
+const MOST_HELD: usize = 256 * 1024 * 1024;
+const HELD_FOR_ONE: usize = 64 * 1024 * 1024;
 /// Those who listen to events, at a time.
 const MOST_LISTENERS: usize = 8_192;
 /// Bytes of a request's head.
 const HEAD: usize = 64 * 1024;
 const MOST_HEADERS: usize = 100;
-/// How long a connection may take for a TLS handshake, or for the head of a request.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How long an answer may wait to be taken.
-const TAKEN: Duration = Duration::from_secs(60);
+/// Characters of a path in a log.
+const LOGGED: usize = 512;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -84,7 +80,9 @@ impl Gateway {
     /// The settings do not fit together, a file cannot be read, or an address cannot be listened on.
     pub async fn start(config: Config) -> Result<Self, ConfigError> {
         config.check()?;
-        let acceptor = config.tls.as_ref().map(acceptor).transpose()?;
+        let secure = |protocol| config.tls.as_ref().map(|tls| acceptor(tls, protocol));
+        let acceptor = secure(b"http/1.1").transpose()?;
+        let grpc_acceptor = secure(b"h2").transpose()?;
         let listener = listen(config.listen).await?;
         let address = listener.local_addr();
         let address = address.map_err(|error| ConfigError::new(error.to_string()))?;
@@ -109,10 +107,13 @@ impl Gateway {
             };
             background.spawn(watcher.run());
         }
+        let proxies = Proxies::parse(&config.trusted_proxies)?;
         let app = App::new(Parts {
             cluster,
             limits: Limits::new(config.limits, system_clock()),
-            proxies: Proxies::parse(&config.trusted_proxies)?,
+            connections: Connections::new(config.limits.connections, proxies.clone()),
+            room: Room::new(MOST_HELD, HELD_FOR_ONE),
+            proxies,
             store: store.clone(),
             hub,
             postman,
@@ -121,6 +122,7 @@ impl Gateway {
             vclusters: config.vclusters.clone(),
             documents: Documents::default(),
             counters: Counters::default(),
+            readiness: Readiness::default(),
             stop: stopped,
         });
         let mut grpc_address = None;
@@ -128,9 +130,9 @@ impl Gateway {
         if let Some(address) = config.grpc {
             let listener = listen(address).await?;
             grpc_address = listener.local_addr().ok();
-            let (tls, app) = (config.tls.clone(), app.clone());
+            let app = app.clone();
             services = Some(tokio::spawn(async move {
-                if let Err(error) = grpc::serve(listener, tls, app).await {
+                if let Err(error) = grpc::serve(listener, grpc_acceptor, app).await {
                     tracing::error!(%error);
                 }
             }));
@@ -165,11 +167,10 @@ impl Gateway {
     /// Takes no further requests, and waits for those under way, as long as the settings say.
     pub async fn stop(mut self) {
         let _ = self.stop.send(true);
+        let over = tokio::time::Instant::now() + self.grace;
         let _ = (&mut self.server).await;
         if let Some(services) = &mut self.services
-            && tokio::time::timeout(self.grace, &mut *services)
-                .await
-                .is_err()
+            && tokio::time::timeout_at(over, &mut *services).await.is_err()
         {
             services.abort();
         }
@@ -216,24 +217,6 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, ConfigError> {
     listener.map_err(|error| ConfigError::new(format!("{address}: {error}")))
 }
 
-/// TLS 1.2 and 1.3 with a certificate.
-fn acceptor(tls: &Tls) -> Result<TlsAcceptor, ConfigError> {
-    let named = |path: &std::path::Path, problem: String| {
-        ConfigError::new(format!("{}: {problem}", path.display()))
-    };
-    let chain = CertificateDer::pem_file_iter(&tls.certificate)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| named(&tls.certificate, error.to_string()))?;
-    let key = PrivateKeyDer::from_pem_file(&tls.key);
-    let key = key.map_err(|error| named(&tls.key, error.to_string()))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
-        .map_err(|error| named(&tls.certificate, error.to_string()))?;
-    Ok(TlsAcceptor::from(Arc::new(config)))
-}
-
 /// Where a connection comes from.
 #[derive(Clone, Copy, Debug)]
 struct Peer(IpAddr);
@@ -246,58 +229,40 @@ async fn serve(
     patience: Duration,
 ) {
     let router = router(&app);
-    let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     let mut stopping = std::pin::pin!(app.stopping());
     loop {
-        let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
-            break;
-        };
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+        let (stream, peer, ticket) = tokio::select! {
+            accepted = app.connections.accept(&listener) => accepted,
             () = &mut stopping => break,
         };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Out of file descriptors, most likely; give connections time to end.
-                tracing::warn!(%error, "no connection can be accepted");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            }
-        };
-        // Small answers must not wait for a full segment.
-        let _ = stream.set_nodelay(true);
-        let stream = Patient::new(stream, TAKEN);
         let (acceptor, router) = (acceptor.clone(), router.clone());
         let stopping = app.stopping();
         tokio::spawn(async move {
-            let _permit = permit;
-            match acceptor {
-                None => connection(stream, peer, router, patience, stopping).await,
-                Some(acceptor) => {
-                    let handshake = tokio::time::timeout(PATIENCE, acceptor.accept(stream));
-                    if let Ok(Ok(stream)) = handshake.await {
-                        connection(stream, peer, router, patience, stopping).await;
-                    }
-                }
+            if let Some(stream) = secured(stream, acceptor.as_ref()).await {
+                connection(stream, peer, ticket, router, patience, stopping).await;
             }
         });
     }
     drop(listener);
-    let all_ended = room.acquire_many(u32::try_from(MOST_CONNECTIONS).unwrap_or(u32::MAX));
-    if tokio::time::timeout(grace, all_ended).await.is_err() {
+    if tokio::time::timeout(grace, app.connections.ended())
+        .await
+        .is_err()
+    {
         tracing::warn!("requests were still under way when the time was over");
     }
 }
 
-async fn connection<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
-    stream: S,
+async fn connection(
+    stream: Stream,
     peer: SocketAddr,
+    ticket: Ticket,
     router: Router,
     patience: Duration,
     stopping: impl Future<Output = ()>,
 ) {
-    let router = router.layer(axum::Extension(Peer(peer.ip().to_canonical())));
+    let router = router
+        .layer(axum::Extension(Peer(peer.ip().to_canonical())))
+        .layer(axum::Extension(ticket));
     let service = RequestBodyTimeout::new(router, patience);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -390,7 +355,7 @@ fn proves(path: &str) -> bool {
 }
 
 /// Counts, limits and logs requests. Neither queries nor bodies are logged: they hold passwords.
-async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
+async fn guard(State(app): State<App>, mut request: Request, next: Next) -> Response {
     static NUMBER: AtomicU64 = AtomicU64::new(1);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let began = Instant::now();
@@ -400,33 +365,40 @@ async fn guard(State(app): State<App>, request: Request, next: Next) -> Response
     let caller = Caller::of(request.headers());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let class = class(&method, &path);
-    let standing = app.limits.take(caller.as_ref(), peer, class);
+    let share = app.room.share(peer);
+    request.extensions_mut().insert(share);
+    let mut standing = app.limits.take(caller.as_ref(), peer, class);
     let refusal = standing.as_ref().and_then(|standing| standing.refusal());
     let was_let_through = refusal.is_none();
     let mut response = match refusal {
         Some(refusal) => refusal.into_response(),
         None => next.run(request).await,
     };
-    if let Some(standing) = standing {
-        standing.write(response.headers_mut());
-    }
     let id = HeaderValue::from(number);
     response.headers_mut().insert(REQUEST_ID, id);
     let status = response.status().as_u16();
     if let Some(caller) = caller.as_ref().filter(|_| was_let_through) {
         match status {
-            401 => app.limits.learn(caller, peer, false),
-            200..=299 if proves(&path) => app.limits.learn(caller, peer, true),
+            401 => app.limits.disbelieve(caller, peer),
+            200..=299 if proves(&path) => {
+                standing = app.limits.believe(caller, class, standing);
+            }
             _ => {}
         }
+    }
+    if let Some(standing) = standing {
+        standing.write(response.headers_mut());
     }
     let user = caller.map(|caller| caller.claims()).unwrap_or_default();
     app.counters.count(class, status, began.elapsed());
     let milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-    if class == Class::Read {
-        tracing::debug!(target: "access", number, %method, path, status, user, %peer, milliseconds);
+    let path: String = path.chars().take(LOGGED).collect();
+    let method: String = method.as_str().chars().take(LOGGED).collect();
+    // What the limits refuse changes nothing, and must not fill the log.
+    if class == Class::Read || !was_let_through {
+        tracing::debug!(target: "access", number, method, path, status, user, %peer, milliseconds);
     } else {
-        tracing::info!(target: "audit", number, %method, path, status, user, %peer, milliseconds);
+        tracing::info!(target: "audit", number, method, path, status, user, %peer, milliseconds);
     }
     response
 }

@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use common::{Answer, Pair, token};
@@ -50,6 +51,157 @@ async fn what_is_open_to_everybody_proves_no_credentials() {
     );
     let by_v1 = (30..34).map(|n| ("GET /v1/webhooks".to_owned(), vec![guess(n)]));
     assert_eq!(count(&statuses(&pair, by_v1).await, 429), 4);
+}
+
+/// Calls of the gateway's own that succeed for whoever may make them, also with nothing to find.
+#[tokio::test]
+async fn no_call_succeeds_with_credentials_that_the_cluster_does_not_take() {
+    let pair = pair(|config| {
+        config.limits.authentication = 0;
+        config.limits.bulk = 0;
+        config.background = Some(proxmox_gateway::Background::new(
+            token().replace("PVEAPIToken=", ""),
+        ));
+        config.vclusters = Some(proxmox_gateway::VclustersConfig::new(100, "1.28.0"));
+    })
+    .await;
+    let mut number = 0;
+    for (request, body) in [
+        ("GET /api2/json/version", ""),
+        ("GET /api2/extjs/version", ""),
+        ("GET /api2/json/cluster/resources?sort=name", ""),
+        ("GET /v1/webhooks", ""),
+        (
+            "POST /v1/webhooks",
+            r#"{"name": "x", "url": "https://example.org/"}"#,
+        ),
+        ("GET /v1/webhooks/wh-0", ""),
+        ("DELETE /v1/webhooks/wh-0", ""),
+        ("GET /v1/templates", ""),
+        ("POST /v1/templates", r#"{"source_vmid": 100, "name": "x"}"#),
+        ("GET /v1/vclusters", ""),
+        ("POST /v1/vclusters", r#"{"name": "x"}"#),
+        ("DELETE /v1/vclusters/vc-100", ""),
+        ("GET /v1/nodes/node1/metrics", ""),
+        ("GET /v1/events", ""),
+        (
+            "POST /v1/batch/vms/action",
+            r#"{"action": "start", "vmids": [100]}"#,
+        ),
+        (
+            "POST /v1/batch/vms/action",
+            r#"{"action": "start", "vmids": [999], "options": {"wait": false}}"#,
+        ),
+    ] {
+        let ticket = "Cookie: PVEAuthCookie=PVE:root@pam:6789ABCD::c2lnbmF0dXJl";
+        number += 1;
+        for headers in [
+            vec![guess(number)],
+            vec![
+                ticket.to_owned(),
+                "CSRFPreventionToken: 6789ABCD:x".to_owned(),
+            ],
+        ] {
+            let lines: Vec<&str> = headers.iter().map(String::as_str).collect();
+            let answer = pair.send_with(request, &lines, body).await;
+            assert_eq!(answer.status, 401, "{request}: {}", answer.text());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_new_login_is_no_new_allowance() {
+    let pair = pair(|config| config.limits.write = 3).await;
+    let mut taken = Vec::new();
+    for _ in 0..5 {
+        let login = pair.login("root@pam", "password").await.json();
+        let of = |name: &str| login["data"][name].as_str().expect("a text").to_owned();
+        let cookie = format!("Cookie: PVEAuthCookie={}", of("ticket"));
+        let csrf = format!("CSRFPreventionToken: {}", of("CSRFPreventionToken"));
+        let reset = "POST /api2/json/nodes/node1/qemu/100/status/start";
+        let answer = pair.send_with(reset, &[&cookie, &csrf], "").await;
+        taken.push(answer.header("x-ratelimit-remaining").to_owned());
+        assert_eq!(answer.status == 429, taken.len() > 3, "{taken:?}");
+    }
+    assert_eq!(taken, ["2", "1", "0", "0", "0"]);
+    // A token of the same user has no more, and another user has its own.
+    assert_eq!(pair.send("DELETE /api2/json/pools/x", "").await.status, 429);
+    let login = pair.login("mallory@pve", "mallory-password").await.json();
+    let of = |name: &str| login["data"][name].as_str().expect("a text").to_owned();
+    let cookie = format!("Cookie: PVEAuthCookie={}", of("ticket"));
+    let csrf = format!("CSRFPreventionToken: {}", of("CSRFPreventionToken"));
+    let pools = "DELETE /api2/json/pools/x";
+    assert_ne!(
+        pair.send_with(pools, &[&cookie, &csrf], "").await.status,
+        429
+    );
+}
+
+#[tokio::test]
+async fn made_up_credentials_are_no_allowance_for_what_is_open() {
+    let pair = pair(|config| config.limits.read = 5).await;
+    let open = (0..20).map(|n| ("GET /api2/json/openapi.json".to_owned(), vec![guess(n)]));
+    let open = statuses(&pair, open).await;
+    assert_eq!((count(&open, 200), count(&open, 429)), (5, 15), "{open:?}");
+}
+
+#[tokio::test]
+async fn one_address_does_not_take_all_connections() {
+    let pair = pair(|config| {
+        config.limits.connections = 4;
+        config.background = Some(proxmox_gateway::Background::new(
+            token().replace("PVEAPIToken=", ""),
+        ));
+    })
+    .await;
+    let connect = async || {
+        let stream = TcpStream::connect(pair.gateway.address()).await;
+        stream.expect("a connection")
+    };
+    // Those that are not HTTP any more count, too.
+    let mut listening = connect().await;
+    let request = format!(
+        "GET /v1/events/ws HTTP/1.1\r\nHost: x\r\nAuthorization: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        token()
+    );
+    listening.write_all(request.as_bytes()).await.expect("sent");
+    let mut start = [0; 12];
+    listening.read_exact(&mut start).await.expect("answered");
+    assert_eq!(&start, b"HTTP/1.1 101");
+    let idle = [connect().await, connect().await, connect().await];
+    let is_closed = async || matches!(connect().await.read(&mut [0]).await, Ok(0) | Err(_));
+    let began = Instant::now();
+    assert!(is_closed().await && is_closed().await);
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "not for being idle"
+    );
+    drop((idle, listening));
+    let mut answered = false;
+    while !answered {
+        // The gateway notices that they are gone in its time.
+        let mut stream = connect().await;
+        let asked = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        let _ = stream.write_all(asked).await;
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        answered = answer.starts_with(b"HTTP/1.1 200");
+        assert!(began.elapsed() < Duration::from_secs(9), "given back");
+    }
+}
+
+#[tokio::test]
+async fn whoever_asks_whether_it_is_ready_asks_nothing_of_the_cluster() {
+    let pair = pair(|_| {}).await;
+    pair.simulator.clear_requests();
+    let began = Instant::now();
+    let asking = (0..100).map(|_| pair.send_with("GET /readyz", &[], ""));
+    let answers = futures_util::future::join_all(asking).await;
+    assert!(answers.iter().all(|answer| answer.status == 200));
+    let rounds = usize::try_from(began.elapsed().as_secs()).expect("few") + 1;
+    let asked = pair.simulator.requests().len();
+    assert!(asked <= rounds, "{asked} requests");
 }
 
 #[tokio::test]
@@ -138,9 +290,13 @@ async fn nobody_acts_under_another_name_than_is_logged() {
 }
 
 /// Sends bytes, and reads until the other side has had enough.
-async fn until_closed(pair: &Pair, pieces: &[&[u8]], pause: Duration) -> (Vec<u8>, Duration) {
+async fn until_closed(
+    address: SocketAddr,
+    pieces: &[&[u8]],
+    pause: Duration,
+) -> (Vec<u8>, Duration) {
     let began = Instant::now();
-    let stream = TcpStream::connect(pair.gateway.address()).await;
+    let stream = TcpStream::connect(address).await;
     let (mut reader, mut writer) = stream.expect("a connection").into_split();
     let pieces: Vec<Vec<u8>> = pieces.iter().map(|piece| piece.to_vec()).collect();
     let writing = tokio::spawn(async move {
@@ -168,7 +324,13 @@ async fn until_closed(pair: &Pair, pieces: &[&[u8]], pause: Duration) -> (Vec<u8
 
 #[tokio::test]
 async fn slow_senders_are_not_waited_for() {
-    let pair = pair(|config| config.body_seconds = 1).await;
+    let pair = pair(|config| {
+        config.body_seconds = 1;
+        config.grpc = Some(([127, 0, 0, 1], 0).into());
+    })
+    .await;
+    let http = pair.gateway.address();
+    let grpc = pair.gateway.grpc_address().expect("it is served");
     let put = format!(
         "PUT /api2/json/nodes/node1/qemu/100/config HTTP/1.1\r\nHost: x\r\nAuthorization: {}\r\nContent-Length: 100\r\n\r\n",
         token()
@@ -186,13 +348,18 @@ async fn slow_senders_are_not_waited_for() {
     );
     let upload = [upload.as_bytes()];
     let second = Duration::from_millis(500);
-    let (nothing, drip, stalled, upload) = tokio::join!(
-        until_closed(&pair, &nothing, second),
-        until_closed(&pair, &drip, second),
-        until_closed(&pair, &stalled, second),
-        until_closed(&pair, &upload, second),
+    let preface: Vec<&[u8]> = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r".chunks(1).collect();
+    let (silent, slow, nothing, drip, stalled, upload) = tokio::join!(
+        until_closed(grpc, &nothing, second),
+        until_closed(grpc, &preface, second),
+        until_closed(http, &nothing, second),
+        until_closed(http, &drip, second),
+        until_closed(http, &stalled, second),
+        until_closed(http, &upload, second),
     );
     for (name, (answer, took)) in [
+        ("nothing over gRPC", silent),
+        ("the beginning of gRPC", slow),
         ("nothing", nothing),
         ("a head", drip),
         ("a body", stalled),

@@ -1,5 +1,7 @@
 //! Which events somebody wants.
 
+use std::collections::{BTreeSet, HashSet};
+
 use super::{Subject, Told, is_name};
 use crate::refusal::Refusal;
 
@@ -7,8 +9,15 @@ use crate::refusal::Refusal;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Filter {
     names: Vec<String>,
-    vmids: Vec<u32>,
-    nodes: Vec<String>,
+    vmids: BTreeSet<u32>,
+    nodes: BTreeSet<String>,
+}
+
+/// The same without what was there before. There are few names, so a list of them stays short.
+pub(crate) fn once(mut names: Vec<String>) -> Vec<String> {
+    let mut seen = HashSet::new();
+    names.retain(|name| seen.insert(name.clone()));
+    names
 }
 
 fn items(text: &str) -> impl Iterator<Item = &str> {
@@ -32,9 +41,9 @@ impl Filter {
             return Err(Refusal::parameters([("types", problem)]));
         }
         let vmids = items(vmids.unwrap_or_default()).map(str::parse);
-        let vmids: Result<Vec<u32>, _> = vmids.collect();
+        let vmids: Result<BTreeSet<u32>, _> = vmids.collect();
         Ok(Self {
-            names,
+            names: once(names),
             vmids: vmids
                 .map_err(|_| Refusal::parameters([("vmids", "holds no guest's number")]))?,
             nodes: items(nodes.unwrap_or_default())
@@ -97,6 +106,11 @@ mod tests {
         assert!(!one.wants(&told("node.online", Subject::Node("n1".into()))));
         assert!(filter(None, None, None).wants(&told("node.online", Subject::Node("n".into()))));
         assert!(Filter::read(Some("vm.exploded"), None, None).is_err());
+        let many = "vm.started,vm.*,".repeat(4_000);
+        assert_eq!(
+            filter(Some(&many), None, None).names,
+            ["vm.started", "vm.*"]
+        );
         assert!(Filter::read(None, Some("web"), None).is_err());
     }
 }

@@ -22,7 +22,7 @@ use crate::permissions::Permissions;
 use crate::store::{KeptEvent, Store, StoreError};
 use crate::time::utc;
 
-pub(crate) use filter::Filter;
+pub(crate) use filter::{Filter, once};
 pub(crate) use names::{is_name, test_event};
 pub(crate) use watcher::{LEASE, Watcher};
 

@@ -16,7 +16,7 @@ use tonic::{Code, Request, Status};
 use crate::app::App;
 use crate::caller::Caller;
 use crate::gpve::v1::Operation;
-use crate::limits::Class;
+use crate::limits::{Class, Standing};
 use crate::refusal::Refusal;
 
 /// The way in.
@@ -53,7 +53,7 @@ impl Door {
         let peer = self.0.proxies.origin(peer, &headers);
         let caller = Caller::required(&headers).map_err(refused)?;
         let standing = self.0.limits.take(Some(&caller), peer, class);
-        if let Some(refusal) = standing.and_then(|standing| standing.refusal()) {
+        if let Some(refusal) = standing.as_ref().and_then(|standing| standing.refusal()) {
             return Err(refused(refusal));
         }
         if let Some(note) = request.extensions().get::<Note>() {
@@ -63,6 +63,7 @@ impl Door {
                 class,
                 caller: caller.clone(),
                 peer,
+                standing,
             });
         }
         let client = self.0.cluster.client(&caller).map_err(refused)?;
@@ -79,6 +80,7 @@ struct Noted {
     class: Class,
     caller: Caller,
     peer: IpAddr,
+    standing: Option<Standing>,
 }
 
 /// Logs calls with how they were answered, and counts credentials that the cluster refused.
@@ -95,13 +97,17 @@ pub(super) async fn note(State(app): State<App>, mut request: HttpRequest, next:
         class,
         caller,
         peer,
+        standing,
     } = noted;
     // A refusal has it in its head; what comes without was let in.
     let code = response.headers().get("grpc-status");
     let code = code.and_then(|code| code.to_str().ok()?.parse::<i32>().ok());
     let code = Code::from_i32(code.unwrap_or(0));
-    if code == Code::Unauthenticated {
-        app.limits.learn(caller, *peer, false);
+    match code {
+        Code::Unauthenticated => app.limits.disbelieve(caller, *peer),
+        // No call succeeds without the cluster.
+        Code::Ok => drop(app.limits.believe(caller, *class, *standing)),
+        _ => {}
     }
     let user = caller.claims();
     let milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);

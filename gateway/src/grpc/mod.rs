@@ -3,6 +3,7 @@
 mod cluster;
 mod door;
 mod guests;
+mod incoming;
 mod operations;
 mod vclusters;
 
@@ -10,12 +11,12 @@ use std::time::Duration;
 
 use axum::middleware;
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 use tonic::service::Routes;
-use tonic::transport::server::TcpIncoming;
-use tonic::transport::{Identity, Server, ServerTlsConfig};
+use tonic::transport::Server;
 
 use crate::app::App;
-use crate::config::{ConfigError, Tls, read};
+use crate::config::ConfigError;
 use crate::gpve::DESCRIPTORS;
 use crate::gpve::v1::cluster_service_server::ClusterServiceServer;
 use crate::gpve::v1::guest_service_server::GuestServiceServer;
@@ -35,7 +36,7 @@ const RESET: usize = 64;
 /// Serves until the gateway is to end.
 pub(crate) async fn serve(
     listener: TcpListener,
-    tls: Option<Tls>,
+    acceptor: Option<TlsAcceptor>,
     app: App,
 ) -> Result<(), ConfigError> {
     let wrong = |error: &dyn std::fmt::Display| ConfigError::new(format!("gRPC: {error}"));
@@ -47,11 +48,6 @@ pub(crate) async fn serve(
         .http2_max_local_error_reset_streams(Some(RESET))
         .http2_keepalive_interval(Some(PING))
         .http2_keepalive_timeout(Some(PING));
-    if let Some(tls) = &tls {
-        let identity = Identity::from_pem(read(&tls.certificate)?, read(&tls.key)?);
-        let config = ServerTlsConfig::new().identity(identity);
-        server = server.tls_config(config).map_err(|error| wrong(&error))?;
-    }
     let (health, health_service) = tonic_health::server::health_reporter();
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(DESCRIPTORS)
@@ -85,7 +81,7 @@ pub(crate) async fn serve(
     server
         .add_routes(Routes::from(routes))
         .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            incoming::incoming(listener, acceptor, app.clone()),
             app.stopping(),
         )
         .await

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use http::StatusCode;
 use http::header::{self, HeaderName, HeaderValue};
 use hyper::ext::ReasonPhrase;
@@ -13,6 +13,7 @@ use proxmox_api::transport::{OpenResponse, WireResponse};
 use super::target::Target;
 use crate::cluster::unanswered;
 use crate::refusal::{Refusal, status_of};
+use crate::room::Hold;
 
 /// Fields that concern one connection, or that are set again.
 const HOP_BY_HOP: [HeaderName; 7] = [
@@ -25,18 +26,27 @@ const HOP_BY_HOP: [HeaderName; 7] = [
     HeaderName::from_static("keep-alive"),
 ];
 
-pub(super) async fn collect(answer: &mut OpenResponse, most: usize) -> Result<Bytes, Refusal> {
+/// What was read of an answer.
+pub(super) enum Collected {
+    All(Bytes),
+    /// More than was wanted; there is more to come.
+    Start(Bytes),
+}
+
+pub(super) async fn collect(
+    answer: &mut OpenResponse,
+    most: usize,
+    hold: &mut Hold,
+) -> Result<Collected, Refusal> {
     let mut body = Vec::new();
     while let Some(chunk) = answer.chunk().await.map_err(|error| unanswered(&error))? {
-        if body.len().saturating_add(chunk.len()) > most {
-            return Err(Refusal::new(
-                StatusCode::BAD_GATEWAY,
-                format!("the cluster's answer is longer than {most} bytes"),
-            ));
-        }
+        hold.grow(chunk.len())?;
         body.extend_from_slice(&chunk);
+        if body.len() > most {
+            return Ok(Collected::Start(body.into()));
+        }
     }
-    Ok(body.into())
+    Ok(Collected::All(body.into()))
 }
 
 /// The head of an answer as the caller gets it. The phrase is passed on too: some clients take the message from there.
@@ -71,7 +81,8 @@ pub(super) fn whole(answer: &WireResponse, body: Bytes) -> Response {
     response
 }
 
-pub(super) fn streamed(answer: OpenResponse) -> Response {
+/// Passes an answer on as it comes; `read` is what was read of it.
+pub(super) fn streamed(read: Option<(Bytes, Hold)>, answer: OpenResponse) -> Response {
     let mut response = head(answer.head());
     let packed = answer.head().header("content-encoding").is_some();
     let length = answer.head().header("content-length");
@@ -84,7 +95,10 @@ pub(super) fn streamed(answer: OpenResponse) -> Response {
         let chunk = answer.chunk().await.transpose()?;
         Some((chunk, answer))
     });
-    *response.body_mut() = Body::from_stream(chunks);
+    *response.body_mut() = match read {
+        Some((start, hold)) => Body::from_stream(hold.stream(start).chain(chunks)),
+        None => Body::from_stream(chunks),
+    };
     response
 }
 

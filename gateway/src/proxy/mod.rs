@@ -9,31 +9,28 @@ mod target;
 mod upgrade;
 mod upload;
 
-use std::time::Duration;
-
-use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::header::HeaderValue;
+use http::header::{CONTENT_LENGTH, HeaderValue};
 use http::{Method, StatusCode};
-use proxmox_api::Value;
 use proxmox_api::transport::WireResponse;
-use serde_json::json;
 
 use crate::app::App;
 use crate::cluster::unanswered;
-use crate::pages::{self, Page, Query, Selection};
+use crate::pages::{self, Page, Query};
 use crate::refusal::Refusal;
-use answer::{collect, refused, streamed, whole};
+use crate::room::{Hold, Share};
+use crate::selection::Selection;
+use answer::{Collected, collect, head, refused, streamed};
 use target::Target;
 
 /// What the cluster reads at most.
 const BODY: usize = 512 * 1024;
-/// How long all of such a body may take, however steadily it comes.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// A list that is looked into, at most.
-const LIST: usize = 64 * 1024 * 1024;
+/// A list of resources that is chosen from, at most.
+const LIST: usize = 32 * 1024 * 1024;
+/// A list that is looked into for its total, at most. Longer ones are passed on without it.
+const PAGE: usize = 4 * 1024 * 1024;
 /// What is read of a refusal.
 const REFUSED: usize = 256 * 1024;
 
@@ -52,8 +49,10 @@ async fn exchange(app: &App, request: Request) -> Result<Response, Refusal> {
     if upload::is_one(&target, request.headers()) {
         return upload::pass(app, &target, request).await;
     }
+    let share = Share::of(request.extensions())?;
     let (parts, body) = request.into_parts();
-    let body = read(body, BODY).await?;
+    let mut sent = share.hold();
+    let body = sent.read(body, BODY).await?;
     let parameters = parameters::read(&target.method, &target.path, &parts.headers, body)?;
     if !parameters.query.is_empty() {
         let separator = if target.query.is_empty() { "" } else { "&" };
@@ -78,51 +77,56 @@ async fn exchange(app: &App, request: Request) -> Result<Response, Refusal> {
     }
     wire.body = parameters.body;
     let answer = app.cluster.open(wire).await;
+    drop(sent);
     let mut answer = answer.map_err(|error| unanswered(&error))?;
     let status = answer.head().status;
     if status >= 400 && target.is_json() {
         let head = answer.head().clone();
-        let body = collect(&mut answer, REFUSED).await?;
+        let mut hold = share.hold();
+        let body = match collect(&mut answer, REFUSED, &mut hold).await? {
+            Collected::All(body) => body,
+            Collected::Start(_) => Bytes::new(),
+        };
         return Ok(refused(&target, head, body));
     }
     if status != 200 || !is_list {
-        return Ok(streamed(answer));
+        return Ok(streamed(None, answer));
     }
+    let mut hold = share.hold();
     if let Some(selection) = selection {
-        let body = collect(&mut answer, LIST).await?;
-        return selected(&target, &query, answer.head(), &body, &selection);
+        let Collected::All(body) = collect(&mut answer, LIST, &mut hold).await? else {
+            let text = format!("the cluster's answer is longer than {LIST} bytes");
+            return Err(Refusal::new(StatusCode::BAD_GATEWAY, text));
+        };
+        return selected(&target, &query, answer.head(), body, hold, &selection);
     }
     let page = Page::of(&query).ok().flatten();
     if page.is_none() && !pages::is_paged(&target.path) {
-        return Ok(streamed(answer));
+        return Ok(streamed(None, answer));
     }
-    let body = collect(&mut answer, LIST).await?;
+    let body = match collect(&mut answer, PAGE, &mut hold).await? {
+        Collected::All(body) => body,
+        Collected::Start(start) => return Ok(streamed(Some((start, hold)), answer)),
+    };
     let page = page.unwrap_or(Page {
         start: 0,
         limit: 50,
     });
-    let mut response = whole(answer.head(), body.clone());
-    if let Some(total) = pages::total(&body) {
+    let total = pages::total(&body);
+    let mut response = held(answer.head(), body, hold);
+    if let Some(total) = total {
         page.write(&target.path, &query, total, response.headers_mut());
     }
     Ok(response)
 }
 
-async fn read(body: Body, most: usize) -> Result<Bytes, Refusal> {
-    use http_body_util::{BodyExt, LengthLimitError, Limited};
-    let whole = tokio::time::timeout(PATIENCE, Limited::new(body, most).collect());
-    let whole = whole.await.map_err(|_| {
-        let text = format!("the body was not there within {} s", PATIENCE.as_secs());
-        Refusal::new(StatusCode::REQUEST_TIMEOUT, text)
-    })?;
-    match whole {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Refusal::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            format!("the body is longer than {most} bytes"),
-        )),
-        Err(_) => Err(Refusal::bad_request("the body broke off")),
-    }
+/// A body that is held until it is sent.
+fn held(head_of: &WireResponse, body: Bytes, hold: Hold) -> Response {
+    let mut response = head(head_of);
+    let length = HeaderValue::from(body.len());
+    response.headers_mut().insert(CONTENT_LENGTH, length);
+    *response.body_mut() = hold.until_sent(body);
+    response
 }
 
 /// A list of resources, as far as it is wanted.
@@ -130,16 +134,15 @@ fn selected(
     target: &Target,
     query: &Query,
     head: &WireResponse,
-    body: &[u8],
+    body: Bytes,
+    mut hold: Hold,
     selection: &Selection,
 ) -> Result<Response, Refusal> {
-    let no_list = || Refusal::new(StatusCode::BAD_GATEWAY, "the cluster's answer is no list");
-    let mut envelope: Value = serde_json::from_slice(body).map_err(|_| no_list())?;
-    let Some(Value::Array(items)) = envelope.get_mut("data").map(Value::take) else {
-        return Err(no_list());
-    };
-    let (items, total) = selection.apply(items);
-    let mut response = whole(head, json!({ "data": items }).to_string().into());
+    let (chosen, total) = selection.choose(&body)?;
+    hold.shrink(body.len());
+    drop(body);
+    hold.grow(chosen.len())?;
+    let mut response = held(head, chosen.into(), hold);
     match selection.page() {
         Some(page) => page.write(&target.path, query, total, response.headers_mut()),
         None => {

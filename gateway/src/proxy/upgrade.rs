@@ -11,6 +11,7 @@ use super::answer::{head, refused, whole};
 use super::target::Target;
 use crate::app::App;
 use crate::cluster::unanswered;
+use crate::connections::Ticket;
 use crate::refusal::Refusal;
 
 const PASSED: [HeaderName; 4] = [
@@ -57,8 +58,10 @@ pub(super) async fn pass(
         }
         Upgraded::Switched(answer, mut cluster) => {
             let caller = hyper::upgrade::on(&mut request);
+            let ticket = request.extensions().get::<Ticket>().cloned();
             let stopping = app.stopping();
             tokio::spawn(async move {
+                let _ticket = ticket;
                 let Ok(caller) = caller.await else { return };
                 let mut caller = TokioIo::new(caller);
                 tokio::select! {

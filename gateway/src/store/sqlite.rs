@@ -166,4 +166,21 @@ mod tests {
         Sqlite::open(Some(&link)).expect("opens");
         assert!(data.join(FILE).exists());
     }
+
+    #[test]
+    fn the_folder_is_for_its_owner() {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = |path: &Path| {
+            let found = std::fs::metadata(path).expect("it is there");
+            found.permissions().mode() & 0o777
+        };
+        let folder = tempfile::tempdir().expect("a folder");
+        let (new, open) = (folder.path().join("a/b"), folder.path().join("open"));
+        std::fs::create_dir(&open).expect("a folder");
+        std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o755)).expect("set");
+        for data in [&new, &open] {
+            Sqlite::open(Some(data)).expect("opens");
+            assert_eq!(mode(data), 0o700);
+        }
+    }
 }

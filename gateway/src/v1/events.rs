@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_websockets::{CloseCode, Limits, Message, ServerBuilder, WebSocketStream};
 
 use crate::app::App;
+use crate::connections::Ticket;
 use crate::listener::Listener;
 use crate::refusal::Refusal;
 
@@ -62,10 +63,12 @@ pub(super) async fn socket(
     let (headers, query) = (headers.clone(), request.uri().query().unwrap_or_default());
     let query = query.to_owned();
     let upgrade = hyper::upgrade::on(&mut request);
+    let ticket = request.extensions().get::<Ticket>().cloned();
     drop(request);
     let listener = Listener::of(&app, &headers, &query).await?;
     let stopping = app.stopping();
     tokio::spawn(async move {
+        let _ticket = ticket;
         let Ok(upgraded) = upgrade.await else { return };
         let limits = Limits::default().max_payload_len(Some(LONGEST));
         let socket = ServerBuilder::new().limits(limits);

@@ -14,7 +14,7 @@ use serde_json::json;
 use super::lists;
 use crate::app::App;
 use crate::caller::Caller;
-use crate::events::{is_name, test_event};
+use crate::events::{is_name, once, test_event};
 use crate::json::Json;
 use crate::permissions::Permissions;
 use crate::places::user;
@@ -114,7 +114,7 @@ impl Settings {
             if let Some(unknown) = events.iter().find(|name| !is_name(name)) {
                 wrong.push(("events", format!("{unknown:?} is no event")));
             }
-            hook.events = events;
+            hook.events = once(events);
         }
         if let Some(secret) = self.secret {
             if !SECRET.contains(&secret.len()) {

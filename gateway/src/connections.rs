@@ -1,0 +1,267 @@
+//! The connections of both listeners: how many there are, in all and from one address, and how they begin.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Sleep;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::either::Either;
+
+use crate::config::{ConfigError, Tls};
+use crate::patient::Patient;
+use crate::peer::{Proxies, home};
+use crate::places::{Place, Places};
+
+/// Connections at a time; further ones wait to be accepted.
+const MOST: usize = 16_384;
+/// How long a connection may take for a TLS handshake, or for what comes first after it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// How long an answer may wait to be taken.
+const TAKEN: Duration = Duration::from_secs(60);
+
+/// The connections. Clones count the same ones.
+#[derive(Clone, Debug)]
+pub(crate) struct Connections {
+    room: Arc<Semaphore>,
+    by_address: Places,
+    proxies: Proxies,
+}
+
+/// Counts for a connection until the last clone is dropped. What goes on after HTTP, such as a WebSocket, has one.
+#[derive(Clone, Debug)]
+pub(crate) struct Ticket {
+    _permit: Arc<OwnedSemaphorePermit>,
+    _place: Option<Arc<Place>>,
+}
+
+/// A connection with or without TLS.
+pub(crate) type Stream = Either<Patient<TcpStream>, TlsStream<Patient<TcpStream>>>;
+
+impl Connections {
+    /// `each` is what one address may have, except for those of proxies; 0 is no limit.
+    pub(crate) fn new(each: u32, proxies: Proxies) -> Self {
+        Self {
+            room: Arc::new(Semaphore::new(MOST)),
+            by_address: Places::new(MOST, each),
+            proxies,
+        }
+    }
+
+    /// The next connection. One from an address that has too many is closed.
+    pub(crate) async fn accept(
+        &self,
+        listener: &TcpListener,
+    ) -> (Patient<TcpStream>, SocketAddr, Ticket) {
+        loop {
+            let Ok(permit) = Arc::clone(&self.room).acquire_owned().await else {
+                // It is never closed.
+                return std::future::pending().await;
+            };
+            let (stream, peer) = match listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of file descriptors, most likely; give connections time to end.
+                    tracing::warn!(%error, "no connection can be accepted");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            };
+            let address = peer.ip().to_canonical();
+            let mut place = None;
+            if !self.proxies.hold(address) {
+                let Ok(taken) = self.by_address.take(&home(address).to_string()) else {
+                    tracing::debug!(%address, "it has too many connections");
+                    continue;
+                };
+                place = Some(Arc::new(taken));
+            }
+            // Small answers must not wait for a full segment.
+            let _ = stream.set_nodelay(true);
+            let ticket = Ticket {
+                _permit: Arc::new(permit),
+                _place: place,
+            };
+            return (Patient::new(stream, TAKEN), peer, ticket);
+        }
+    }
+
+    /// Waits until all have ended.
+    pub(crate) async fn ended(&self) {
+        let all = u32::try_from(MOST).unwrap_or(u32::MAX);
+        let _ = self.room.acquire_many(all).await;
+    }
+}
+
+/// TLS 1.2 and 1.3 with a certificate.
+pub(crate) fn acceptor(tls: &Tls, protocol: &[u8]) -> Result<TlsAcceptor, ConfigError> {
+    let named = |path: &std::path::Path, problem: String| {
+        ConfigError::new(format!("{}: {problem}", path.display()))
+    };
+    let chain = CertificateDer::pem_file_iter(&tls.certificate)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| named(&tls.certificate, error.to_string()))?;
+    let key = PrivateKeyDer::from_pem_file(&tls.key);
+    let key = key.map_err(|error| named(&tls.key, error.to_string()))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
+        .map_err(|error| named(&tls.certificate, error.to_string()))?;
+    config.alpn_protocols = vec![protocol.to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// Makes the TLS handshake, if there is to be one.
+pub(crate) async fn secured(
+    stream: Patient<TcpStream>,
+    acceptor: Option<&TlsAcceptor>,
+) -> Option<Stream> {
+    let Some(acceptor) = acceptor else {
+        return Some(Either::Left(stream));
+    };
+    let handshake = tokio::time::timeout(PATIENCE, acceptor.accept(stream));
+    Some(Either::Right(handshake.await.ok()?.ok()?))
+}
+
+/// A stream whose first bytes have to come soon.
+pub(crate) struct Prompt<S> {
+    stream: S,
+    /// How many of them are missing, and until when.
+    missing: usize,
+    late: Pin<Box<Sleep>>,
+}
+
+impl<S> Prompt<S> {
+    pub(crate) fn new(stream: S, first: usize) -> Self {
+        Self {
+            stream,
+            missing: first,
+            late: Box::pin(tokio::time::sleep(PATIENCE)),
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Prompt<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let came = buffer.filled().len().saturating_sub(before);
+        self.missing = self.missing.saturating_sub(came);
+        if read.is_pending() && self.missing > 0 {
+            let late = self.late.as_mut().poll(context);
+            return late.map(|()| Err(io::ErrorKind::TimedOut.into()));
+        }
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Prompt<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_bytes_are_not_waited_for_long_and_the_others_are() {
+        let hour = Duration::from_secs(3_600);
+        let (ours, mut theirs) = tokio::io::duplex(64);
+        let mut ours = Prompt::new(ours, 4);
+        theirs.write_all(b"abc").await.expect("it fits");
+        ours.read_exact(&mut [0; 3]).await.expect("it is there");
+        let start = tokio::time::Instant::now();
+        let error = ours.read_u8().await.expect_err("the fourth is late");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(start.elapsed(), PATIENCE);
+
+        let (ours, mut theirs) = tokio::io::duplex(64);
+        let mut ours = Prompt::new(ours, 4);
+        theirs.write_all(b"abcd").await.expect("it fits");
+        ours.read_exact(&mut [0; 4]).await.expect("it is there");
+        let more = tokio::spawn(async move {
+            tokio::time::sleep(hour).await;
+            theirs.write_all(b"e").await
+        });
+        assert_eq!(ours.read_u8().await.expect("it comes"), b'e');
+        more.await.expect("no panic").expect("written");
+    }
+
+    #[tokio::test]
+    async fn one_address_has_so_many_and_a_proxy_as_many_as_there_are() {
+        for (proxies, stay) in [(vec![], 2), (vec!["127.0.0.1".to_owned()], 4)] {
+            let connections = Connections::new(2, Proxies::parse(&proxies).expect("addresses"));
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+            let address = listener.local_addr().expect("it is bound");
+            let mut clients = Vec::new();
+            for _ in 0..4 {
+                clients.push(TcpStream::connect(address).await.expect("connected"));
+            }
+            let mut held = Vec::new();
+            for _ in 0..stay {
+                held.push(connections.accept(&listener).await);
+            }
+            if proxies.is_empty() {
+                // The others are closed while the next one is waited for.
+                let mut nothing = [0];
+                let next = tokio::select! {
+                    biased;
+                    one = connections.accept(&listener) => Some(one),
+                    end = clients[3].read(&mut nothing) => {
+                        assert!(end.is_err() || matches!(end, Ok(0)));
+                        None
+                    }
+                };
+                assert!(next.is_none());
+                drop(held.pop());
+                clients.push(TcpStream::connect(address).await.expect("connected"));
+                held.push(connections.accept(&listener).await);
+            }
+            drop(held);
+            connections.ended().await;
+        }
+    }
+}

@@ -1,0 +1,415 @@
+//! What of the cluster's resources is wanted: which ones, in which order, how many.
+//!
+//! Items are taken out of the answer as the bytes that they are. Of each only the members that matter are read, so that a
+//! list takes little more memory than its bytes.
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+use std::fmt;
+
+use http::StatusCode;
+use serde::Deserialize;
+use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use crate::pages::{Page, Query};
+use crate::refusal::Refusal;
+
+/// Items that may be wanted of one list.
+const MOST: usize = 200_000;
+
+/// What is wanted of the resources, beyond what the cluster can be asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Selection {
+    /// Member and the value it must have.
+    equal: Vec<(&'static str, String)>,
+    sort: Option<String>,
+    descending: bool,
+    page: Option<Page>,
+}
+
+const OWN: [&str; 7] = ["status", "node", "pool", "sort", "order", "start", "limit"];
+
+impl Selection {
+    /// Splits a query into what goes to the cluster and what is done here; `None` if nothing is.
+    pub(crate) fn of(query: &Query) -> Result<Option<(Query, Self)>, Refusal> {
+        if OWN.iter().all(|key| query.get(key).is_none()) {
+            return Ok(None);
+        }
+        let equal = ["status", "node", "pool"].into_iter();
+        let equal = equal.filter_map(|key| Some((key, query.get(key)?.to_owned())));
+        let descending = match query.get("order") {
+            None | Some("asc") => false,
+            Some("desc") => true,
+            Some(_) => return Err(Refusal::parameters([("order", "is neither asc nor desc")])),
+        };
+        let selection = Self {
+            equal: equal.collect(),
+            sort: query.get("sort").map(str::to_owned),
+            descending,
+            page: Page::of(query)?,
+        };
+        Ok(Some((query.without(&OWN), selection)))
+    }
+
+    pub(crate) fn page(&self) -> Option<Page> {
+        self.page
+    }
+
+    /// What is wanted of an answer, as an answer, and how many items there are on all pages.
+    pub(crate) fn choose(&self, answer: &[u8]) -> Result<(Vec<u8>, u64), Refusal> {
+        let bad = |text: &str| Refusal::new(StatusCode::BAD_GATEWAY, text);
+        let no_list = || bad("the cluster's answer is no list");
+        let mut items = Items::of(answer).ok_or_else(no_list)?;
+        let mut wanted: Vec<(Key, &[u8])> = Vec::new();
+        while let Some(item) = items.next().ok_or_else(no_list)? {
+            let mut text = serde_json::Deserializer::from_slice(item);
+            let key = Item(self).deserialize(&mut text).map_err(|_| no_list())?;
+            if let Some(key) = key {
+                if wanted.len() >= MOST {
+                    return Err(bad("the cluster's list is too long"));
+                }
+                wanted.push((key, item));
+            }
+        }
+        if self.sort.is_some() {
+            wanted.sort_by(|(one, _), (other, _)| one.compare(other, self.descending));
+        } else if self.descending {
+            wanted.reverse();
+        }
+        let total = wanted.len() as u64;
+        let page = self.page.unwrap_or(Page { start: 0, limit: 0 });
+        let start = usize::try_from(page.start).unwrap_or(usize::MAX);
+        let limit = match page.limit {
+            0 => usize::MAX,
+            limit => usize::try_from(limit).unwrap_or(usize::MAX),
+        };
+        let mut chosen = b"{\"data\":[".to_vec();
+        for (number, (_, item)) in wanted.iter().skip(start).take(limit).enumerate() {
+            if number > 0 {
+                chosen.push(b',');
+            }
+            chosen.extend_from_slice(item);
+        }
+        chosen.extend_from_slice(b"]}");
+        Ok((chosen, total))
+    }
+}
+
+/// The items of the list that an answer has as its `data`.
+struct Items<'a> {
+    rest: &'a [u8],
+    is_first: bool,
+}
+
+impl<'a> Items<'a> {
+    /// Those of a whole answer; `None` if it has no such list. What follows the list is not looked at.
+    fn of(answer: &'a [u8]) -> Option<Self> {
+        let mut rest = after(answer, b'{')?;
+        loop {
+            let (name, behind) = value::<Text>(rest)?;
+            rest = after(behind, b':')?;
+            if name.0 == "data" {
+                rest = after(rest, b'[')?;
+                let is_first = true;
+                return Some(Self { rest, is_first });
+            }
+            let (IgnoredAny, behind) = value(rest)?;
+            rest = after(behind, b',')?;
+        }
+    }
+
+    /// The next one; `None` in it after the last one, and `None` if the text is damaged.
+    fn next(&mut self) -> Option<Option<&'a [u8]>> {
+        if after(self.rest, b']').is_some() {
+            return Some(None);
+        }
+        if !std::mem::take(&mut self.is_first) {
+            self.rest = after(self.rest, b',')?;
+        }
+        let text = self.rest.trim_ascii_start();
+        let (IgnoredAny, rest) = value(text)?;
+        self.rest = rest;
+        Some(Some(&text[..text.len() - rest.len()]))
+    }
+}
+
+/// What follows a byte, if that is next.
+fn after(text: &[u8], byte: u8) -> Option<&[u8]> {
+    text.trim_ascii_start().strip_prefix(&[byte])
+}
+
+/// A JSON value and what follows it.
+fn value<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Option<(T, &'a [u8])> {
+    let mut values = serde_json::Deserializer::from_slice(text).into_iter();
+    let value = values.next()?.ok()?;
+    Some((value, text.get(values.byte_offset()..)?))
+}
+
+/// By what an item is sorted.
+#[derive(Clone, Debug, PartialEq)]
+enum Key<'a> {
+    Number(f64),
+    Text(Cow<'a, str>),
+    /// It has no value, or one that has no place among others.
+    None,
+}
+
+impl Key<'_> {
+    /// Numbers come before texts. What has no value comes last in both directions.
+    fn compare(&self, other: &Self, descending: bool) -> Ordering {
+        let rank = |key: &Self| match key {
+            Self::Number(_) => 0,
+            Self::Text(_) => 1,
+            Self::None => 2,
+        };
+        let order = match (self, other) {
+            (Self::None, _) | (_, Self::None) => return rank(self).cmp(&rank(other)),
+            (Self::Number(one), Self::Number(other)) => one.total_cmp(other),
+            (Self::Text(one), Self::Text(other)) => one.cmp(other),
+            _ => rank(self).cmp(&rank(other)),
+        };
+        if descending { order.reverse() } else { order }
+    }
+}
+
+/// Reads the key of an item; `None` if the item is not wanted.
+struct Item<'s>(&'s Selection);
+
+impl<'a> DeserializeSeed<'a> for Item<'_> {
+    type Value = Option<Key<'a>>;
+
+    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'a> Visitor<'a> for Item<'_> {
+    type Value = Option<Key<'a>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let Self(wanted) = self;
+        let mut key = Key::None;
+        let mut fitting = vec![false; wanted.equal.len()];
+        while let Some(Text(name)) = map.next_key()? {
+            let sorts = wanted.sort.as_deref() == Some(&*name);
+            let chooses = wanted.equal.iter().position(|(known, _)| *known == name);
+            if !sorts && chooses.is_none() {
+                let IgnoredAny = map.next_value()?;
+                continue;
+            }
+            let value: Key = map.next_value()?;
+            if let Some(at) = chooses {
+                fitting[at] = matches!(&value, Key::Text(text) if *text == wanted.equal[at].1);
+            }
+            if sorts {
+                key = value;
+            }
+        }
+        Ok(fitting.into_iter().all(|fits| fits).then_some(key))
+    }
+}
+
+impl<'a> Deserialize<'a> for Key<'a> {
+    fn deserialize<D: Deserializer<'a>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+
+        impl<'a> Visitor<'a> for Any {
+            type Value = Key<'a>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("any value")
+            }
+
+            fn visit_bool<E>(self, yes: bool) -> Result<Key<'a>, E> {
+                Ok(Key::Number(u8::from(yes).into()))
+            }
+
+            fn visit_i64<E>(self, number: i64) -> Result<Key<'a>, E> {
+                Ok(Key::Number(number as f64))
+            }
+
+            fn visit_u64<E>(self, number: u64) -> Result<Key<'a>, E> {
+                Ok(Key::Number(number as f64))
+            }
+
+            fn visit_f64<E>(self, number: f64) -> Result<Key<'a>, E> {
+                Ok(Key::Number(number))
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'a str) -> Result<Key<'a>, E> {
+                Ok(Key::Text(text.into()))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Key<'a>, E> {
+                Ok(Key::Text(text.to_owned().into()))
+            }
+
+            fn visit_unit<E>(self) -> Result<Key<'a>, E> {
+                Ok(Key::None)
+            }
+
+            fn visit_seq<A: SeqAccess<'a>>(self, mut list: A) -> Result<Key<'a>, A::Error> {
+                while list.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Key::None)
+            }
+
+            fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<Key<'a>, A::Error> {
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(Key::None)
+            }
+        }
+
+        deserializer.deserialize_any(Any)
+    }
+}
+
+/// A text that is borrowed where it is written without escapes.
+struct Text<'a>(Cow<'a, str>);
+
+impl<'a> Deserialize<'a> for Text<'a> {
+    fn deserialize<D: Deserializer<'a>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+
+        impl<'a> Visitor<'a> for Any {
+            type Value = Text<'a>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text")
+            }
+
+            fn visit_borrowed_str<E: de::Error>(self, text: &'a str) -> Result<Text<'a>, E> {
+                Ok(Text(text.into()))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Text<'a>, E> {
+                Ok(Text(text.to_owned().into()))
+            }
+        }
+
+        deserializer.deserialize_str(Any)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn selection(query: &str) -> Selection {
+        let selection = Selection::of(&Query::parse(query)).expect("good");
+        selection.expect("some").1
+    }
+
+    /// The names that are chosen, and how many there are in all.
+    fn names(query: &str, items: &Value) -> (Value, u64) {
+        let answer = json!({ "x": [{ "data": [1] }], "data": items }).to_string();
+        let (chosen, total) = selection(query).choose(answer.as_bytes()).expect("a list");
+        let chosen: Value = serde_json::from_slice(&chosen).expect("JSON");
+        let items = chosen["data"].as_array().expect("a list");
+        let names = items.iter().map(|item| item["name"].clone()).collect();
+        (Value::Array(names), total)
+    }
+
+    #[test]
+    fn resources_are_filtered_sorted_and_paged() {
+        let all = json!([
+            {"name": "b", "status": "running", "vmid": 9},
+            {"name": "a", "status": "running", "vmid": 10},
+            {"status": "running"},
+            {"name": "c", "status": "stopped", "vmid": 1},
+        ]);
+        let found = names("type=vm&status=running&sort=name&order=asc", &all);
+        assert_eq!(found, (json!(["a", "b", null]), 3));
+        let found = names("sort=vmid&order=desc&start=1&limit=1", &all);
+        assert_eq!(found, (json!(["b"]), 4));
+        let found = names("sort=status&status=stopped", &all);
+        assert_eq!(found, (json!(["c"]), 1));
+        assert_eq!(names("order=desc", &all).0, json!(["c", null, "a", "b"]));
+        assert_eq!(names("pool=x", &all), (json!([]), 0));
+        assert!(Selection::of(&Query::parse("order=up")).is_err());
+        assert!(Selection::of(&Query::parse("start=x")).is_err());
+        let kept = Selection::of(&Query::parse("type=vm&sort=x")).expect("good");
+        assert_eq!(kept.expect("some").0.to_text(), "type=vm");
+    }
+
+    #[test]
+    fn values_of_all_kinds_have_one_order() {
+        let values = [
+            json!("95"),
+            json!(10),
+            json!(9),
+            json!("5"),
+            json!(null),
+            json!([1, {"a": 2}]),
+            json!(true),
+            json!(1e300),
+            json!("\u{e4}\n"),
+            json!({}),
+        ];
+        // Every order in which they can come, as far as there is time.
+        let mut items: Vec<Value> = (0..values.len())
+            .map(|number| json!({"name": number, "x": values[number]}))
+            .collect();
+        let sorted = |items: &[Value], order: &str| {
+            let query = format!("sort=x&order={order}");
+            let (names, _) = names(&query, &items.to_vec().into());
+            names.as_array().expect("a list")[..7].to_vec()
+        };
+        let (up, mut down) = (sorted(&items, "asc"), sorted(&items, "desc"));
+        assert_eq!(json!(up), json!([6, 2, 1, 7, 3, 0, 8]));
+        down.reverse();
+        assert_eq!(up, down);
+        for turn in 0..500 {
+            let count = items.len();
+            items.swap(turn % count, (turn * 7 + 3) % count);
+            assert_eq!(sorted(&items, "asc"), up);
+        }
+    }
+
+    #[test]
+    fn items_stay_the_bytes_that_they_were() {
+        let item = "{ \"status\" : \"run\\u006eing\", \"n\":1.50,\"status2\":\"\\ud800\", \"\\u0061\":{\"\":[]}  }";
+        let answer = format!("\n{{\"total\":7,\"data\" : [ {item} ,\t{{\"status\":\"x\"}} ]\n}}");
+        let (chosen, total) = selection("status=running")
+            .choose(answer.as_bytes())
+            .expect("a list");
+        assert_eq!(total, 1);
+        let chosen = String::from_utf8(chosen).expect("text");
+        assert_eq!(chosen, format!("{{\"data\":[{item}]}}"));
+        let bare = selection("sort=x")
+            .choose(b"{\"data\":[]}")
+            .expect("a list");
+        assert_eq!(bare, (b"{\"data\":[]}".to_vec(), 0));
+    }
+
+    #[test]
+    fn what_is_no_list_of_objects_is_refused() {
+        let deep = format!("{{\"data\":[{}", "[".repeat(100_000));
+        for answer in [
+            "",
+            "{}",
+            "[]",
+            "{\"data\":{}}",
+            "{\"data\":null}",
+            "{\"data\":[1]}",
+            "{\"data\":[{}",
+            "{\"data\":[{},]}",
+            "{\"data\":[{}{}]}",
+            "{\"data\":[,{}]}",
+            "{\"data\":[{\"status\":}]}",
+            "{\"x\":1 \"data\":[]}",
+            &deep,
+        ] {
+            let refusal = selection("sort=x").choose(answer.as_bytes());
+            assert_eq!(refusal.expect_err(answer).status(), 502, "{answer}");
+        }
+        let many = format!("{{\"data\":[{}{{}}]}}", "{},".repeat(MOST));
+        let refusal = selection("sort=x").choose(many.as_bytes());
+        assert_eq!(refusal.expect_err("too many").status(), 502);
+    }
+}
