@@ -222,17 +222,9 @@ const CASES: &[Case] = &[
     Case {
         section: "Clone VM",
         request: "POST /api2/json/nodes/{node}/qemu/101/clone",
-        body: r#"{"newid": 102, "name": "cloned-vm", "full": true, "storage": "local-lvm"}"#,
+        body: r#"{"newid": 102, "name": "cloned-vm", "target": "node2", "full": true, "storage": "local-lvm"}"#,
         holds: TASK,
-        note: "without `target`: `local-lvm` is no shared storage, from which the cluster clones to the same node only",
-        ..CASE
-    },
-    Case {
-        section: "Clone VM: to another node",
-        request: "POST /api2/json/nodes/{node}/qemu/103/clone",
-        body: r#"{"newid": 104, "name": "cloned-vm", "target": "node2", "full": true, "storage": "shared"}"#,
-        holds: TASK,
-        note: "on shared storage",
+        note: "`local-lvm` is a shared storage here: of others, the cluster clones to the same node only",
         ..CASE
     },
     Case {
@@ -269,7 +261,7 @@ const CASES: &[Case] = &[
     },
     Case {
         section: "Delete VM",
-        request: "DELETE /api2/json/nodes/{node}/qemu/102",
+        request: "DELETE /api2/json/nodes/node2/qemu/102",
         body: r#"{"purge": true, "destroy-unreferenced-disks": true}"#,
         holds: TASK,
         ..CASE
@@ -338,9 +330,14 @@ const CASES: &[Case] = &[
         ..CASE
     },
     Case {
+        section: "-",
+        request: "DELETE /api2/json/nodes/{node}/storage/{storage}/content/{volume}",
+        ..CASE
+    },
+    Case {
         section: "Download from URL",
         request: "POST /api2/json/nodes/{node}/storage/{storage}/download-url",
-        body: r#"{"content": "iso", "filename": "ubuntu-22.04-server.iso",
+        body: r#"{"content": "iso", "filename": "ubuntu-22.04.iso",
             "url": "https://releases.ubuntu.com/22.04/ubuntu-22.04.3-live-server-amd64.iso",
             "checksum": "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", "checksum-algorithm": "sha256"}"#,
         holds: TASK,
@@ -516,7 +513,7 @@ const CASES: &[Case] = &[
     Case {
         section: "Create Template from VM",
         request: "POST /v1/templates",
-        body: r#"{"source_vmid": 101, "name": "ubuntu-22.04-base", "description": "Base Ubuntu 22.04 template", "tags": ["ubuntu", "base"]}"#,
+        body: r#"{"source_vmid": 100, "name": "ubuntu-22.04-base", "description": "Base Ubuntu 22.04 template", "tags": ["ubuntu", "base"]}"#,
         status: 202,
         holds: &["/vmid", "/upid=UPID:"],
         note: "the guest stays; its copy becomes the template",
@@ -722,14 +719,14 @@ async fn pair() -> Pair {
         .node("node1")
         .node("node2")
         .user("root@pam", "secret")
-        .storage("shared", "nfs", &["images"], 1 << 40)
+        .storage("local-lvm", "rbd", &["images", "rootdir"], 1 << 40)
         .qemu(100, "node1", &vm("ubuntu-server"))
         .qemu(
             103,
             "node1",
             &[
                 ("name", "desktop"),
-                ("scsi0", "shared:8"),
+                ("scsi0", "local-lvm:8"),
                 ("vga", "qxl"),
                 ("serial0", "socket"),
             ],
