@@ -313,6 +313,7 @@ enum Victim {
     Login,
     Typed,
     Begin,
+    Discover,
     Upload,
     Proxied,
     TaskLog,
@@ -322,6 +323,8 @@ enum Victim {
     Guests,
     #[cfg(feature = "guests")]
     Inventory,
+    #[cfg(feature = "guests")]
+    Ha,
     #[cfg(feature = "qemu")]
     Tags,
     Stream,
@@ -569,6 +572,52 @@ fn attacks() -> Vec<Attack> {
                 whole(stream, "200 OK", body.as_bytes())
             },
         ),
+        #[cfg(feature = "guests")]
+        attack(
+            "a rule of high availability with 50,000 guests",
+            Victim::Ha,
+            |stream, head| {
+                let sids: Vec<_> = (0..50_000).map(|vmid| format!("vm:{vmid}")).collect();
+                ha(stream, head, &sids, |sids| {
+                    let sids = sids.join(",");
+                    format!(
+                        "{{\"rule\":\"x\",\"type\":\"resource-affinity\",\"affinity\":\"negative\",\"resources\":\"{sids}\"}}"
+                    )
+                })
+            },
+        ),
+        #[cfg(feature = "guests")]
+        attack(
+            "5,000 guests with 20,000 nodes each",
+            Victim::Ha,
+            |stream, head| {
+                let sids: Vec<_> = (0..5_000).map(|vmid| format!("vm:{vmid}")).collect();
+                ha(stream, head, &sids, |sids| {
+                    let nodes: Vec<_> = (0..20_000).map(|node| format!("n{node}:1")).collect();
+                    let (sids, nodes) = (sids.join(","), nodes.join(","));
+                    format!(
+                        "{{\"rule\":\"x\",\"type\":\"node-affinity\",\"nodes\":\"{nodes}\",\"resources\":\"{sids}\"}}"
+                    )
+                })
+            },
+        ),
+        attack(
+            "a cluster of 100,000 nodes",
+            Victim::Discover,
+            |stream, _| {
+                let nodes: Vec<_> = (0..100_000)
+                    .map(|number| {
+                        format!(
+                            "{{\"type\":\"node\",\"name\":\"n{number}\",\"ip\":\"fd00::{}:{}\"}}",
+                            number >> 16,
+                            number & 0xffff
+                        )
+                    })
+                    .collect();
+                let body = format!("{{\"data\":[{}]}}", nodes.join(","));
+                whole(stream, "200 OK", body.as_bytes())
+            },
+        ),
         #[cfg(feature = "qemu")]
         attack(
             "a list in one text, of eight million items",
@@ -811,6 +860,33 @@ fn attacks() -> Vec<Attack> {
     ]
 }
 
+/// Answers about high availability: a resource for each of these, and a rule.
+#[cfg(feature = "guests")]
+fn ha(
+    stream: &mut TcpStream,
+    head: &str,
+    sids: &[String],
+    rule: impl Fn(&[String]) -> String,
+) -> std::io::Result<()> {
+    let mut head = head.to_owned();
+    while !head.is_empty() {
+        let path = head.split(' ').nth(1).unwrap_or_default();
+        let data = match path.rsplit('/').next().unwrap_or_default() {
+            "version" => r#"{"release":"9.1","version":"9.1.1","repoid":"x"}"#.to_owned(),
+            "resources" => {
+                let rows: Vec<_> = (sids.iter())
+                    .map(|sid| format!("{{\"sid\":\"{sid}\"}}"))
+                    .collect();
+                format!("[{}]", rows.join(","))
+            }
+            _ => format!("[{}]", rule(sids)),
+        };
+        whole(stream, "200 OK", format!("{{\"data\":{data}}}").as_bytes())?;
+        head = read_head(stream).unwrap_or_default();
+    }
+    Ok(())
+}
+
 /// Opens a console.
 #[cfg(feature = "console")]
 fn console(stream: &mut TcpStream, head: &str) -> std::io::Result<()> {
@@ -870,6 +946,7 @@ async fn suffer(victim: Victim, url: &str) -> Result<(), Error> {
                 .name("x.iso");
             upload.await?.wait().await.map(drop)
         }
+        Victim::Discover => client.discover_hosts().await.map(drop),
         Victim::Upload => {
             let upload = client
                 .upload("pve1", "local")
@@ -901,6 +978,11 @@ async fn suffer(victim: Victim, url: &str) -> Result<(), Error> {
         Victim::Inventory => {
             use proxmox_api::manage::inventory::Inventory;
             Inventory::fetch(&client).await.map(drop)
+        }
+        #[cfg(feature = "guests")]
+        Victim::Ha => {
+            use proxmox_api::manage::ha::HaView;
+            HaView::fetch(&client).await.map(drop)
         }
         #[cfg(feature = "qemu")]
         Victim::Tags => {

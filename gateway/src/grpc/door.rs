@@ -4,13 +4,16 @@ use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use axum::body::Body;
 use axum::extract::{Request as HttpRequest, State};
 use axum::middleware::Next;
 use axum::response::Response;
+use futures_util::StreamExt;
 use http::HeaderMap;
 use proxmox_api::error::ErrorKind;
 use proxmox_api::manage::guest::{GuestErrorKind, StartedOperation};
 use proxmox_api::{Client, Error};
+use tonic::transport::server::TcpConnectInfo;
 use tonic::{Code, Request, Status};
 
 use crate::app::App;
@@ -18,6 +21,7 @@ use crate::caller::Caller;
 use crate::gpve::v1::Operation;
 use crate::limits::{Class, Standing};
 use crate::refusal::Refusal;
+use crate::room::Hold;
 
 /// The way in.
 #[derive(Clone, Debug)]
@@ -46,11 +50,7 @@ impl Door {
         class: Class,
     ) -> Result<Call, Status> {
         let headers = request.metadata().clone().into_headers();
-        let peer = request
-            .remote_addr()
-            .map(|address| address.ip().to_canonical());
-        let peer = peer.unwrap_or(IpAddr::from([0, 0, 0, 0]));
-        let peer = self.0.proxies.origin(peer, &headers);
+        let peer = origin(&self.0, request.extensions().get(), &headers);
         let caller = Caller::required(&headers).map_err(refused)?;
         let standing = self.0.limits.take(Some(&caller), peer, class);
         if let Some(refusal) = standing.as_ref().and_then(|standing| standing.refusal()) {
@@ -71,6 +71,23 @@ impl Door {
     }
 }
 
+/// Where a call comes from.
+fn origin(app: &App, connection: Option<&TcpConnectInfo>, headers: &HeaderMap) -> IpAddr {
+    let peer = connection.and_then(TcpConnectInfo::remote_addr);
+    let peer = peer.map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.ip().to_canonical());
+    app.proxies.origin(peer, headers)
+}
+
+/// A body whose bytes are held, until the whole message is read.
+fn held(body: Body, mut hold: Hold) -> Body {
+    Body::from_stream(body.into_data_stream().map(move |piece| {
+        let piece = piece?;
+        let room = hold.grow(piece.len());
+        room.map_err(|refusal| axum::Error::new(Status::resource_exhausted(refusal.text())))?;
+        Ok::<_, axum::Error>(piece)
+    }))
+}
+
 /// What is to be said of a call once it is over.
 #[derive(Clone, Default)]
 struct Note(Arc<OnceLock<Noted>>);
@@ -88,6 +105,9 @@ pub(super) async fn note(State(app): State<App>, mut request: HttpRequest, next:
     let began = Instant::now();
     let note = Note::default();
     request.extensions_mut().insert(note.clone());
+    let peer = origin(&app, request.extensions().get(), request.headers());
+    let hold = app.room.share(peer).hold();
+    let request = request.map(|body| held(body, hold));
     let response = next.run(request).await;
     let Some(noted) = note.0.get() else {
         return response;

@@ -27,6 +27,9 @@ use door::Door;
 /// Calls of one connection at a time.
 const AT_ONCE: usize = 128;
 const MESSAGE: usize = 512 * 1024;
+/// Bytes that a caller may send before they are read, of a call and of a connection.
+const AHEAD: u32 = 64 * 1024;
+const AHEAD_IN_ALL: u32 = 256 * 1024;
 const PING: Duration = Duration::from_secs(30);
 /// Bytes of the metadata of a call.
 const HEAD: u32 = 64 * 1024;
@@ -43,6 +46,8 @@ pub(crate) async fn serve(
     let mut server = Server::builder()
         .concurrency_limit_per_connection(AT_ONCE)
         .max_concurrent_streams(u32::try_from(AT_ONCE).ok())
+        .initial_stream_window_size(AHEAD)
+        .initial_connection_window_size(AHEAD_IN_ALL)
         .http2_max_header_list_size(HEAD)
         .http2_max_pending_accept_reset_streams(Some(RESET))
         .http2_max_local_error_reset_streams(Some(RESET))

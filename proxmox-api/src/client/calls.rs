@@ -7,8 +7,11 @@ use super::hosts::HostInfo;
 use super::reply::Reply;
 use super::state::Client;
 use crate::error::{CallId, Error};
-use crate::value::decode::decode_data;
+use crate::value::decode::{DecodeError, decode_data};
 use crate::value::endpoint::Method;
+
+/// More than any cluster has.
+const MOST_NODES: usize = 1_000;
 
 impl Client {
     /// Asks the cluster for its nodes and adds those with an address, after the addresses that are
@@ -23,14 +26,14 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Config`] if a node could only be reached without encryption and the client does not
-    /// allow that; no node is added then. Those of `GET /cluster/status`, which needs the privilege
-    /// `Sys.Audit` on `/`.
+    /// allow that, [`Error::Decode`] if the answer names more than 1,000; no node is added then.
+    /// Those of `GET /cluster/status`, which needs the privilege `Sys.Audit` on `/`.
     pub async fn discover_hosts(&self) -> Result<Vec<HostInfo>, Error> {
         let call = Call::new(Method::Get, "/cluster/status");
         let name = self.call_id(&call);
         let reply = self.reply(&name, &call).await?;
-        let data: Value =
-            decode_data(&reply).map_err(|error| self.undecodable(name, &reply.secrets, error))?;
+        let wrong = |error| self.undecodable(name.clone(), &reply.secrets, error);
+        let data: Value = decode_data(&reply).map_err(wrong)?;
         let text = |entry: &Value, key: &str| entry.get(key)?.as_str().map(str::to_owned);
         let address =
             |entry: &Value| text(entry, "ip").filter(|ip| ip.parse::<std::net::IpAddr>().is_ok());
@@ -38,6 +41,10 @@ impl Client {
             .filter(|entry| text(entry, "type").as_deref() == Some("node"))
             .filter_map(|entry| Some((text(entry, "name")?, address(entry))))
             .collect();
+        if nodes.len() > MOST_NODES {
+            let problem = format!("it names more than {MOST_NODES} nodes");
+            return Err(wrong(DecodeError::new("data", problem)));
+        }
         self.0.hosts.update(&nodes)?;
         Ok(self.hosts())
     }

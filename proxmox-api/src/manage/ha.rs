@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::guest::Kind;
 use super::work::{Action, Ensured, Subject, Track, Work, WorkError};
+use crate::bounds::{Bound, Exceeded};
 use crate::client::Client;
-use crate::error::Error;
+use crate::error::{CallId, Error};
 use crate::pve::cluster_ha::{ClusterHaResourcesItem, HaGroup, HaRule};
 use crate::value::List;
-use crate::value::endpoint::Release;
+use crate::value::endpoint::{Method, Release};
 use crate::value::serialize::record_serde;
 
 /// The first release with rules instead of groups.
@@ -134,27 +135,45 @@ impl Known {
         })
     }
 
-    fn view(&self) -> HaView {
+    /// The settings by guest, in no more memory than that. Every guest of a group or a rule gets what the group or rule says, so
+    /// a short answer may tell a lot.
+    fn view(&self, memory: usize) -> Result<HaView, Error> {
+        let mut left = memory;
+        let mut spend = |bytes: usize| -> Result<(), Error> {
+            let rest = left.checked_sub(bytes);
+            left = rest.ok_or_else(|| {
+                let name = CallId::new(Method::Get, "/cluster/ha/resources");
+                Error::exceeded(&name, Exceeded::new(Bound::Memory, memory))
+            })?;
+            Ok(())
+        };
         let mut view = HaView::default();
+        let groups: BTreeMap<&str, (&HaGroup, Nodes)> = (self.groups.iter())
+            .map(|group| {
+                let nodes = Nodes {
+                    priorities: priorities(group.nodes.as_ref()),
+                    strict: group.restricted == Some(true),
+                };
+                (group.group.as_str(), (group, nodes))
+            })
+            .collect();
         let count = |number: Option<i64>| number.and_then(|n| u32::try_from(n).ok()).unwrap_or(1);
         for row in &self.resources {
             let Some(vmid) = vmid_of(&row.sid) else {
                 continue;
             };
-            let group = (self.groups.iter()).find(|group| Some(&group.group) == row.group.as_ref());
+            let group = row.group.as_deref().and_then(|name| groups.get(name));
+            spend(group.map_or(0, |(_, nodes)| nodes.size()))?;
             let guest = HaGuest {
                 state: row
                     .state
                     .as_ref()
                     .map_or("started", |state| state.as_str())
                     .to_owned(),
-                nodes: group.map(|group| Nodes {
-                    priorities: priorities(group.nodes.as_ref()),
-                    strict: group.restricted == Some(true),
-                }),
+                nodes: group.map(|(_, nodes)| nodes.clone()),
                 failback: match self.has_rules {
                     true => row.failback != Some(false),
-                    false => group.is_none_or(|group| group.nofailback != Some(true)),
+                    false => group.is_none_or(|(group, _)| group.nofailback != Some(true)),
                 },
                 max_restart: count(row.max_restart),
                 max_relocate: count(row.max_relocate),
@@ -173,6 +192,13 @@ impl Known {
                 strict: rule.strict == Some(true),
             });
             let affinity = Self::affinity(rule, "resource-affinity");
+            let of_nodes = nodes.as_ref().map_or(0, Nodes::size);
+            let of_others = affinity.map_or(0, |_| members.len().saturating_mul(OTHER));
+            spend(
+                members
+                    .len()
+                    .saturating_mul(of_nodes.saturating_add(of_others)),
+            )?;
             for vmid in &members {
                 let Some(guest) = view.guests.get_mut(vmid) else {
                     continue;
@@ -188,7 +214,20 @@ impl Known {
                 }
             }
         }
-        view
+        Ok(view)
+    }
+}
+
+/// Memory of another guest that a guest is to be near or apart from, about.
+const OTHER: usize = 16;
+/// Memory of a node with its priority, about, apart from its name.
+const NODE: usize = 64;
+
+impl Nodes {
+    /// The memory it takes, about.
+    fn size(&self) -> usize {
+        let names = self.priorities.keys();
+        names.map(|name| name.len() + NODE).sum()
     }
 }
 
@@ -198,7 +237,7 @@ impl HaView {
     /// # Errors
     /// Those of every request.
     pub async fn fetch(pve: &Client) -> Result<Self, Error> {
-        Ok(Known::read(pve).await?.view())
+        Known::read(pve).await?.view(pve.bounds().memory)
     }
 
     /// Whether the node settings of high availability allow a guest on a node.

@@ -331,6 +331,37 @@ async fn the_cluster_names_its_other_nodes() {
 }
 
 #[tokio::test]
+async fn more_nodes_than_any_cluster_has_are_not_taken_in() {
+    for (count, taken) in [(1_000, true), (1_001, false), (100_000, false)] {
+        let nodes: Vec<String> = (0..count)
+            .map(|number| {
+                format!(r#"{{"type":"node","name":"n{number}","ip":"fd00::{number:x}"}}"#)
+            })
+            .collect();
+        let answer = format!(r#"{{"data":[{}]}}"#, nodes.join(","));
+        let fake = Fake::new(move |_| ok(answer.clone()));
+        let client = Client::builder("pve1")
+            .api_token("root@pam!ci", "secret")
+            .transport(Arc::new(fake))
+            .build()
+            .expect("complete");
+        let found = client.discover_hosts().await;
+        let known = client.hosts().len();
+        match taken {
+            true => assert_eq!(
+                (found.expect("a large cluster").len(), known),
+                (1_001, 1_001)
+            ),
+            false => {
+                let error = found.expect_err("no cluster");
+                assert!(matches!(error, Error::Decode(_)), "{error}");
+                assert_eq!(known, 1);
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_node_that_left_the_cluster_is_forgotten_and_one_that_was_named_is_not() {
     let nodes: Arc<Mutex<Vec<(&str, &str)>>> = Arc::default();
     let answer = Arc::clone(&nodes);

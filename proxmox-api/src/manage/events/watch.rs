@@ -1,6 +1,6 @@
 //! Polling of a cluster.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -405,8 +405,9 @@ async fn tasks_of(client: &Client, node: String, since: Option<u64>, lost: Vec<S
     }
     // One question shows whether the node can be reached.
     if since.is_none() || unread.is_none() {
+        let listed: HashSet<String> = tasks.iter().map(|(upid, _)| upid.clone()).collect();
         for upid in lost {
-            if tasks.iter().any(|(listed, _)| *listed == upid) {
+            if listed.contains(&upid) {
                 continue;
             }
             let Ok(parsed) = upid.parse::<Upid>() else {
