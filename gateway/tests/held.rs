@@ -212,6 +212,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 async fn messages_have_no_end(front: &Front, grpc: SocketAddr) {
     const STREAMS: usize = 3;
     const SENT: usize = 60_000;
+    const WINDOW_UPDATE: u8 = 8;
     let fields = [
         (":method", "POST"),
         (":scheme", "http"),
@@ -237,10 +238,14 @@ async fn messages_have_no_end(front: &Front, grpc: SocketAddr) {
         let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
         let start = [preface.as_slice(), &frame(4, 0, 0, &[])].concat();
         stream.write_all(&start).await.expect("sent");
-        // With its settings the server says how much it takes.
-        let mut settings = [0; 64];
-        let count = stream.read(&mut settings).await.expect("answered");
-        assert!(count > 9);
+        // The server takes that much once it has said so, after its settings.
+        let mut head = [0; 9];
+        while head[3] != WINDOW_UPDATE {
+            stream.read_exact(&mut head).await.expect("a frame");
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+            let mut payload = vec![0; usize::try_from(length).expect("short")];
+            stream.read_exact(&mut payload).await.expect("a frame");
+        }
         stream.write_all(&calls).await.expect("sent");
         sending.push(stream);
     }

@@ -602,10 +602,10 @@ fn attacks() -> Vec<Attack> {
             },
         ),
         attack(
-            "a cluster of 100,000 nodes",
+            "a cluster of 50,000 nodes",
             Victim::Discover,
             |stream, _| {
-                let nodes: Vec<_> = (0..100_000)
+                let nodes: Vec<_> = (0..50_000)
                     .map(|number| {
                         format!(
                             "{{\"type\":\"node\",\"name\":\"n{number}\",\"ip\":\"fd00::{}:{}\"}}",

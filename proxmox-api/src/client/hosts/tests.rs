@@ -332,7 +332,7 @@ async fn the_cluster_names_its_other_nodes() {
 
 #[tokio::test]
 async fn more_nodes_than_any_cluster_has_are_not_taken_in() {
-    for (count, taken) in [(1_000, true), (1_001, false), (100_000, false)] {
+    for (count, taken) in [(1_000, true), (1_001, false), (50_000, false)] {
         let nodes: Vec<String> = (0..count)
             .map(|number| {
                 format!(r#"{{"type":"node","name":"n{number}","ip":"fd00::{number:x}"}}"#)
@@ -354,7 +354,7 @@ async fn more_nodes_than_any_cluster_has_are_not_taken_in() {
             ),
             false => {
                 let error = found.expect_err("no cluster");
-                assert!(matches!(error, Error::Decode(_)), "{error}");
+                assert!(error.to_string().contains("more than 1000 nodes"), "{error}");
                 assert_eq!(known, 1);
             }
         }
