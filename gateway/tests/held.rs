@@ -282,6 +282,7 @@ async fn nobody_makes_it_hold_more_than_a_share() {
     };
     let more = peak.saturating_sub(before) / MIB;
     println!("{more} MiB above {} MiB", before / MIB);
-    // As much as may be held, twice while it is copied; in untyped JSON one list takes more.
-    assert!(more < 256, "{more} MiB");
+    // What may be held, twice while it is copied, and the buffers of some hundred connections on both sides. In untyped JSON
+    // each of the lists alone takes more.
+    assert!(more < 384, "{more} MiB");
 }
