@@ -354,7 +354,10 @@ async fn more_nodes_than_any_cluster_has_are_not_taken_in() {
             ),
             false => {
                 let error = found.expect_err("no cluster");
-                assert!(error.to_string().contains("more than 1000 nodes"), "{error}");
+                assert!(
+                    error.to_string().contains("more than 1000 nodes"),
+                    "{error}"
+                );
                 assert_eq!(known, 1);
             }
         }
