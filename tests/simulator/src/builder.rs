@@ -419,7 +419,7 @@ impl Builder {
         if self.nodes.is_empty() {
             self.nodes.push(("pve1".into(), true));
         }
-        let schema = Arc::new(ApiSchema::load(&self.release).map_err(Error::new)?);
+        let schema = ApiSchema::shared(&self.release).map_err(Error::new)?;
         let names: Vec<String> = self
             .nodes
             .iter()

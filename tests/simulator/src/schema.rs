@@ -1,7 +1,7 @@
 //! The facts of the played release, and the routing of a request path to an endpoint.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use proxmox_codegen::facts::{Endpoint, Facts, Format, Method, Release, Schema, Schemas, Type};
 
@@ -138,6 +138,19 @@ pub(crate) struct Found<'a> {
 }
 
 impl ApiSchema {
+    /// Like [`ApiSchema::load`], and read once for all simulators of a program: that takes longer than
+    /// all else that they do to start.
+    pub(crate) fn shared(release: &str) -> Result<Arc<Self>, String> {
+        static READ: Mutex<BTreeMap<String, Arc<ApiSchema>>> = Mutex::new(BTreeMap::new());
+        let mut read = READ.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(schema) = read.get(release) {
+            return Ok(Arc::clone(schema));
+        }
+        let schema = Arc::new(Self::load(release)?);
+        read.insert(release.to_owned(), Arc::clone(&schema));
+        Ok(schema)
+    }
+
     pub(crate) fn load(release: &str) -> Result<Self, String> {
         let text = RELEASES
             .iter()
