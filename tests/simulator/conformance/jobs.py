@@ -1,13 +1,15 @@
 """The jobs of docs/jobs.md with proxmoxer, in as few lines as do the work, on the simulator.
 
-Reads PVE_PORT, PVE_PASSWORD and PVE_CA_FILE. Prints how many lines each job takes: those of its function that are not blank,
-without the first. `wait` and `guest` are used by many and counted once.
+Reads PVE_PORT, PVE_PASSWORD and PVE_CA_FILE, and PVE_TOKEN, PVE_OTHER_PORT and PVE_OTHER_FINGERPRINT for another cluster.
+Prints how many lines each job takes: those of its function that are not blank, without the first. `wait` and `guest` are
+used by many and counted for none.
 """
 
 import inspect
 import os
 import sys
 import time
+from urllib.parse import quote
 
 from proxmoxer import ProxmoxAPI
 from proxmoxer.tools import Tasks
@@ -28,6 +30,26 @@ def wait(upid):
 def guest(vmid):
     row = next(row for row in pve.cluster.resources.get(type="vm") if row["vmid"] == vmid)
     return getattr(pve.nodes(row["node"]), row["type"])(vmid), row["node"]
+
+
+def image_to_machine():
+    node = pve.nodes("pve1")
+    kind, name = ("import", "debian-13.qcow2") if RELEASE >= (8, 3) else ("iso", "debian-13.qcow2.img")
+    local, volume = node.storage("local"), f"local:{kind}/{name}"
+    if not any(row["volid"] == volume for row in local.content.get(content=kind)):
+        wait(local("download-url").post(url="https://images.example.org/debian-13.qcow2", content=kind, filename=name))
+    image = volume if kind == "import" else local.content(volume).get()["path"]
+    vmid = int(pve.cluster.nextid.get())
+    wait(node.qemu.post(
+        vmid=vmid, name="cloud", cores=2, memory=2048, agent=1, net0="virtio,bridge=vmbr0", scsihw="virtio-scsi-pci",
+        scsi0=f"local-lvm:0,import-from={image}", ide2="local-lvm:cloudinit", boot="order=scsi0",
+        ciuser="admin", ipconfig0="ip=dhcp", sshkeys=quote("ssh-ed25519 AAAA me@host", safe=""),
+    ))
+    resized = node.qemu(vmid).resize.put(disk="scsi0", size="10G")
+    if resized:
+        wait(resized)
+    wait(node.qemu(vmid).status.start.post())
+    return address(vmid)
 
 
 def many_clones():
@@ -68,6 +90,13 @@ def what_would_be_pruned():
     return [row["volid"] for row in rows if row["mark"] == "remove"]
 
 
+def replication():
+    jobs = [job for job in pve.cluster.replication.get() if job["guest"] == 101]
+    if not any(job["target"] == "pve2" for job in jobs):
+        number = 1 + max((job["jobnum"] for job in jobs), default=-1)
+        pve.cluster.replication.post(id=f"101-{number}", type="local", target="pve2", schedule="*/30")
+
+
 def drain():
     for row in [row for row in pve.cluster.resources.get(type="vm") if row["node"] == "pve1" and row["status"] == "running"]:
         vm = getattr(pve.nodes("pve1"), row["type"])(row["vmid"])
@@ -84,6 +113,13 @@ def migration():
         raise RuntimeError(check)
     if node != "pve3":
         wait(vm.migrate.post(target="pve3", online=check["running"], **{"with-local-disks": 1}))
+
+
+def to_another_cluster():
+    token, port = os.environ["PVE_TOKEN"], os.environ["PVE_OTHER_PORT"]
+    there = f"apitoken=PVEAPIToken={token},host=127.0.0.1,port={port},fingerprint={os.environ['PVE_OTHER_FINGERPRINT']}"
+    how = {"target-endpoint": there, "target-vmid": 304, "target-storage": "local-lvm", "target-bridge": "vmbr0"}
+    wait(guest(104)[0].remote_migrate.post(online=1, delete=1, **how))
 
 
 def high_availability():
@@ -115,8 +151,8 @@ def sdn():
     wait(pve.cluster.sdn.put())
 
 
-def address():
-    vm, _ = guest(103)
+def address(vmid=103):
+    vm, _ = guest(vmid)
     while True:
         try:
             cards = vm.agent("network-get-interfaces").get()["result"]
@@ -156,10 +192,11 @@ def figures():
 
 def furnish():
     for vmid, node, more in [
-        (101, "pve1", {}), (102, "pve1", {}), (103, "pve1", {"agent": 1, "net0": "virtio,bridge=vmbr0"}), (9000, "pve1", {}),
+        (101, "pve1", {}), (102, "pve1", {}), (103, "pve1", {"agent": 1, "net0": "virtio,bridge=vmbr0"}),
+        (104, "pve1", {}), (9000, "pve1", {}),
     ]:
         wait(pve.nodes(node).qemu.post(vmid=vmid, name=f"g{vmid}", memory=1024, scsi0="local-lvm:4", **more))
-    for vmid in (101, 102, 103):
+    for vmid in (101, 102, 103, 104):
         wait(pve.nodes("pve1").qemu(vmid).status.start.post())
     result = pve.nodes("pve1").qemu(9000).template.post()
     if result:
@@ -167,8 +204,8 @@ def furnish():
 
 
 JOBS = [
-    many_clones, change_and_reboot, backup_job_run_now, newest_backup_restored, what_would_be_pruned, migration,
-    high_availability, firewall_rules, sdn, address, health, container, figures, drain,
+    image_to_machine, many_clones, change_and_reboot, backup_job_run_now, newest_backup_restored, what_would_be_pruned,
+    replication, migration, to_another_cluster, high_availability, firewall_rules, sdn, address, health, container, figures, drain,
 ]
 
 

@@ -44,6 +44,9 @@ struct Options {
     /// Write the certificate of the authority to this file.
     #[arg(long)]
     ca_file: Option<std::path::PathBuf>,
+    /// Address of a second cluster with the node far1, to which guests of the first can migrate.
+    #[arg(long)]
+    other_cluster: Option<SocketAddr>,
 }
 
 #[tokio::main]
@@ -58,6 +61,14 @@ async fn main() -> ExitCode {
 }
 
 async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
+    let other = match options.other_cluster {
+        Some(address) => {
+            let other = Simulator::builder().release(&options.release).node("far1");
+            let other = other.listen(address).time_factor(options.time_factor);
+            Some(other.start().await?)
+        }
+        None => None,
+    };
     let mut builder = Simulator::builder()
         .release(options.release)
         .listen(options.listen)
@@ -87,6 +98,9 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     );
     println!("fingerprint  {}", simulator.fingerprint());
     println!("login        root@pam / {}", options.password);
+    if let Some(other) = &other {
+        println!("other        {} {}", other.url(), other.fingerprint());
+    }
     println!("token        {TOKEN_ID}={TOKEN_SECRET}");
     println!("Press Ctrl-C to stop.");
     stopped().await?;
