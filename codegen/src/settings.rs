@@ -79,6 +79,11 @@ fn members(answer: &Endpoint) -> Option<&Fields> {
     }
 }
 
+/// Whether a required value of this kind cannot express "not set".
+fn has_blank(kind: &Kind) -> bool {
+    matches!(kind, Kind::Boolean | Kind::Integer | Kind::Number)
+}
+
 /// Gives both sides of each pair the same types, as far as the dumps allow it.
 pub(crate) fn settle(union: &mut Union, overlay: &Overlay) {
     let pairs = pairs(union, overlay);
@@ -100,8 +105,12 @@ pub(crate) fn settle(union: &mut Union, overlay: &Overlay) {
         };
         let mut told: Vec<(String, Node)> = Vec::new();
         for (name, member) in members {
-            // A configuration made by a program has none.
-            if name == "digest" {
+            // A configuration made by a program has no digest. What it does not set has to be told from
+            // what it sets to 0 or false.
+            let settable = parameters
+                .get(name)
+                .is_some_and(|parameter| parameter.node.optional && has_blank(&member.node.kind));
+            if name == "digest" || settable {
                 member.node.optional = true;
             }
             if let Some(parameter) = parameters.get(name)
