@@ -10506,7 +10506,7 @@ open_enum_impls!(ClusterMetricsServerInfluxdbproto {
 #[non_exhaustive]
 pub struct ClusterMetricsServerItem {
     /// Whether sending to this server is switched off.
-    pub disable: bool,
+    pub disable: Option<bool>,
     /// Name of the metric server entry.
     pub id: String,
     /// Network port of the server.
@@ -10532,8 +10532,8 @@ impl ClusterMetricsServerItem {
     /// Sets `disable`, for [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut).
     #[inline]
     #[must_use]
-    pub fn disable<How>(mut self, value: impl IntoValue<bool, How>) -> Self {
-        set::put(&mut self.disable, &mut self.extra, "disable", value);
+    pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.disable, &mut self.extra, "disable", value);
         self
     }
 
@@ -10585,8 +10585,8 @@ impl ClusterMetricsServerItem {
 }
 
 object!(ClusterMetricsServerItem {
-    required: ["disable" disable, "id" id, "type" type_],
-    optional: ["port" port, "server" server],
+    required: ["id" id, "type" type_],
+    optional: ["disable" disable, "port" port, "server" server],
     others: extra,
 });
 
