@@ -181,6 +181,18 @@ macro_rules! open_enum_impls {
             }
         }
 
+        // So that an optional one is compared with `as_deref`. The methods of texts would be listed
+        // for every enum.
+        #[doc(hidden)]
+        impl std::ops::Deref for $name {
+            type Target = str;
+
+            #[inline]
+            fn deref(&self) -> &str {
+                self.as_str()
+            }
+        }
+
         impl PartialEq<str> for $name {
             #[inline]
             fn eq(&self, other: &str) -> bool {
@@ -258,6 +270,7 @@ mod tests {
     fn it_compares_with_texts_and_is_listed() {
         let red: Colour = "red".parse().expect("any text is a value");
         assert!(red == "red" && red == *"red" && red != "blue" && red.as_ref() == "red");
+        assert_eq!(Some(red.clone()).as_deref(), Some("red"));
         assert_eq!(Colour::KNOWN, [Colour::Red, Colour::Blue]);
         let mut sorted = [Colour::Red, "mauve".into(), Colour::Blue];
         sorted.sort();
