@@ -766,6 +766,19 @@ pub struct GuestStatus {
     pub memory: u64,
     /// Memory it may use, in bytes.
     pub max_memory: u64,
+    /// Disk space in use, in bytes. Zero for virtual machines, because the server cannot read their
+    /// disks.
+    pub disk: u64,
+    /// Disk space, in bytes.
+    pub max_disk: u64,
+    /// Bytes received since the start.
+    pub net_in: u64,
+    /// Bytes sent since the start.
+    pub net_out: u64,
+    /// Bytes read from disks since the start.
+    pub disk_read: u64,
+    /// Bytes written to disks since the start.
+    pub disk_write: u64,
     /// Whether the guest agent is enabled in its configuration.
     pub agent: bool,
 }
@@ -781,6 +794,12 @@ record_serde!(GuestStatus {
     cpus,
     memory,
     max_memory,
+    disk,
+    max_disk,
+    net_in,
+    net_out,
+    disk_read,
+    disk_write,
     agent,
 });
 
@@ -807,6 +826,12 @@ impl GuestStatus {
             cpus: status.cpus.unwrap_or(0.0),
             memory: unsigned(status.mem),
             max_memory: unsigned(status.maxmem),
+            disk: unsigned(status.disk),
+            max_disk: unsigned(status.maxdisk),
+            net_in: unsigned(status.netin),
+            net_out: unsigned(status.netout),
+            disk_read: unsigned(status.diskread),
+            disk_write: unsigned(status.diskwrite),
             agent: status.agent == Some(true),
         }
     }
@@ -824,6 +849,12 @@ impl GuestStatus {
             cpus: status.cpus.unwrap_or(0.0),
             memory: unsigned(status.mem),
             max_memory: unsigned(status.maxmem),
+            disk: unsigned(status.disk),
+            max_disk: unsigned(status.maxdisk),
+            net_in: unsigned(status.netin),
+            net_out: unsigned(status.netout),
+            disk_read: unsigned(status.diskread),
+            disk_write: unsigned(status.diskwrite),
             agent: false,
         }
     }
