@@ -2,18 +2,16 @@
 //!
 //! Works on a simulated cluster only, whatever `PROXMOX_HOST` says: it sets all rules of the cluster.
 
+mod common;
+
 use proxmox_api::Client;
 use proxmox_api::manage::firewall::{IpSet, Rule, Rules, Scope};
 use proxmox_api::manage::sdn::Network;
-use proxmox_simulator::{Simulator, TOKEN_ID, TOKEN_SECRET};
+use proxmox_simulator::{TOKEN_ID, TOKEN_SECRET};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let simulator = Simulator::builder()
-        .node("pve1")
-        .node("pve2")
-        .start()
-        .await?;
+    let simulator = common::cluster().start().await?;
     let pve = Client::builder(simulator.url())
         .api_token(TOKEN_ID, TOKEN_SECRET)
         .fingerprint(simulator.fingerprint().parse()?)

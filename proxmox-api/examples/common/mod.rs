@@ -33,13 +33,21 @@ pub(crate) async fn open(
         return Ok((None, Client::from_env()?));
     }
     println!("PROXMOX_HOST is not set, so this works on a simulated cluster.\n");
-    let builder = Simulator::builder().node("pve1").node("pve2");
-    let simulator = furnish(builder).start().await?;
+    let simulator = furnish(cluster()).start().await?;
     let client = Client::builder(simulator.url())
         .api_token(TOKEN_ID, TOKEN_SECRET)
         .fingerprint(simulator.fingerprint().parse()?)
         .build()?;
     Ok((Some(simulator), client))
+}
+
+/// Two nodes of the newest release, or of the one in `SIMULATED_RELEASE`.
+pub(crate) fn cluster() -> Builder {
+    let builder = Simulator::builder().node("pve1").node("pve2");
+    match variable("SIMULATED_RELEASE") {
+        Some(release) => builder.release(release),
+        None => builder,
+    }
 }
 
 /// A variable of the environment that is there and not empty.
