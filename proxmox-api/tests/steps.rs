@@ -30,5 +30,11 @@ mod matrix;
 mod migration;
 #[path = "steps/sdn.rs"]
 mod sdn;
+#[cfg(feature = "console")]
+#[path = "steps/stopped.rs"]
+mod stopped;
+#[cfg(feature = "console")]
+#[path = "steps/things.rs"]
+mod things;
 #[path = "steps/watch.rs"]
 mod watch;

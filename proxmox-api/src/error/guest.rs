@@ -78,6 +78,8 @@ pub enum GuestErrorKind {
         waiting_for: String,
         /// The time limit.
         after: Duration,
+        /// The error of the last attempt; `None` if it succeeded and did not show the state.
+        last: Option<String>,
     },
     /// The server accepted the backup request and started no task, as it does for a guest of
     /// another node.
@@ -205,7 +207,14 @@ impl fmt::Display for GuestErrorKind {
                 vmid,
                 waiting_for,
                 after,
-            } => write!(f, "guest {vmid}: no {waiting_for} within {after:?}"),
+                last,
+            } => {
+                write!(f, "guest {vmid}: no {waiting_for} within {after:?}")?;
+                match last {
+                    Some(last) => write!(f, "; the last attempt failed: {last}"),
+                    None => Ok(()),
+                }
+            }
             Self::NotBackedUp { vmid } => write!(
                 f,
                 "the server made no backup of guest {vmid}, as if it belonged to another node"

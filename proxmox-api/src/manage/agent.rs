@@ -194,11 +194,12 @@ impl Guest {
     }
 
     #[inline]
-    fn timed_out(&self, waiting_for: &str, after: Duration) -> Error {
+    fn timed_out(&self, waiting_for: &str, after: Duration, last: Option<&Error>) -> Error {
         let late = GuestErrorKind::TimedOut {
             vmid: self.vmid(),
             waiting_for: waiting_for.to_owned(),
             after,
+            last: last.map(ToString::to_string),
         };
         late.into()
     }
@@ -359,7 +360,7 @@ impl WaitForAddress {
             if !schedule.again().await {
                 return Err(match refused {
                     Some(Error::Guest(refused)) => Error::Guest(refused),
-                    _ => self.guest.timed_out("address", self.timeout),
+                    last => (self.guest).timed_out("address", self.timeout, last.as_ref()),
                 });
             }
         }
@@ -534,14 +535,14 @@ impl Agent {
     pub async fn wait_until_up(&self, timeout: Duration) -> Result<(), Error> {
         let mut schedule = PollSchedule::new(Some(timeout), POLL, POLL);
         loop {
-            match self.ping().await {
+            let last = match self.ping().await {
                 Ok(()) => return Ok(()),
-                Err(error) if is_unconfigured(&error) => return Err(error),
-                Err(error) if passes(&error) => {}
+                Err(error) if passes(&error) && !is_unconfigured(&error) => error,
                 Err(error) => return Err(error),
-            }
+            };
             if !schedule.again().await {
-                return Err(self.guest.timed_out("answer of the guest agent", timeout));
+                let waiting_for = "answer of the guest agent";
+                return Err((self.guest).timed_out(waiting_for, timeout, Some(&last)));
             }
         }
     }
@@ -854,7 +855,7 @@ impl Exec {
             }
             if !schedule.again().await {
                 let limit = self.timeout.unwrap_or_default();
-                return Err(guest.timed_out("end of the program", limit));
+                return Err(guest.timed_out("end of the program", limit, None));
             }
         }
     }

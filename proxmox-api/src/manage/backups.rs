@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::guest::{Guest, Kind, PowerState, Retention, unsigned};
 use super::work::{Action, Ensured, State, Subject, Track, Work, WorkError, some_at_once};
@@ -315,6 +316,8 @@ impl Work for RunBackupJob {
             let (plain, rule) = (&plain, rule.clone());
             async move {
                 let subject = Subject::Node(node.clone());
+                // A node without guests of the job starts no task.
+                let started = AtomicBool::new(false);
                 let begin = || {
                     let at = pve.api().nodes().node(&node).vzdump();
                     let mut request = at.post().prune_backups(rule.clone());
@@ -324,15 +327,24 @@ impl Work for RunBackupJob {
                             request.0.call.put_value(name.into(), value.clone());
                         }
                     }
-                    request
+                    let started = &started;
+                    async move {
+                        let task = request.await?;
+                        started.store(!task.is_done(), Ordering::Relaxed);
+                        Ok::<_, Error>(task)
+                    }
                 };
                 let outcome = track.task(&subject, Action::BackUp, begin).await?;
+                if !started.into_inner() {
+                    track.found(&subject, Action::BackUp);
+                    return Ok(None);
+                }
                 track.leave(&subject, "made its backups");
-                Ok((node, outcome))
+                Ok(Some((node, outcome)))
             }
         };
         match some_at_once(usize::MAX, nodes, one).await {
-            (done, None) => Ok(done),
+            (done, None) => Ok(done.into_iter().flatten().collect()),
             (_, Some(error)) => Err(error),
         }
     }

@@ -172,11 +172,17 @@ impl Clones {
         if misplaced {
             let begin = || guest.migrate(&node).with_local_disks();
             track.task(&subject, Action::Migrate, begin).await?;
+            if !new {
+                track.leave(&subject, &format!("was moved to {node}"));
+            }
         }
         if self.start && guest.status().await?.state != PowerState::Running {
             track
                 .task(&subject, Action::Start, || guest.start())
                 .await?;
+            if !new {
+                track.leave(&subject, "was started");
+            }
         }
         Ok(guest)
     }

@@ -402,6 +402,9 @@ impl Work for Container {
             track
                 .task(&subject, Action::Start, || guest.start())
                 .await?;
+            if !new {
+                track.leave(&subject, "was started");
+            }
         }
         let mut addresses: Vec<IpAddr> = Vec::new();
         if let Some(timeout) = self.address.filter(|_| self.start) {

@@ -448,6 +448,8 @@ impl HaWanted {
         }
         let request = settings!(resources.sid(sid).put());
         track.act(&subject, Action::Configure, request).await?;
+        let state = format!("was changed, and needs more: {}", changed.join(", "));
+        track.leave(&subject, &state);
         Ok(Ensured::Changed(changed))
     }
 

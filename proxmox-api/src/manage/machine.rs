@@ -248,19 +248,25 @@ impl Machine {
         })
     }
 
-    async fn grow(&self, guest: &Guest, track: &Track<'_>, subject: &Subject) -> Result<(), Error> {
+    /// Whether the disk had to grow.
+    async fn grow(
+        &self,
+        guest: &Guest,
+        track: &Track<'_>,
+        subject: &Subject,
+    ) -> Result<bool, Error> {
         let Some(wanted) = self.disk_size else {
-            return Ok(());
+            return Ok(false);
         };
         let wanted = wanted.div_ceil(1 << 30) << 30;
         let config = guest.qemu_config().await?;
         let now = (config.scsi.get(0)).and_then(|disk| disk.size.as_ref()?.bytes());
         if now.is_some_and(|now| now >= wanted) {
-            return Ok(());
+            return Ok(false);
         }
         let begin = || guest.resize_disk("scsi0", Size::To(wanted));
         track.task(subject, Action::Resize, begin).await?;
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -289,7 +295,9 @@ impl Work for Machine {
                 "it is being made by another task, or one was ended in the middle of that";
             return Err(WorkError::new(subject, problem).into());
         }
-        self.grow(&guest, track, &subject).await?;
+        if self.grow(&guest, track, &subject).await? && !new {
+            track.leave(&subject, "has a larger disk");
+        }
         if let Some(settings) = self.cloud_init.as_ref().filter(|_| !new) {
             let applied = guest
                 .apply_qemu(|config| settings.put(config, false))
@@ -298,6 +306,8 @@ impl Work for Machine {
                 track
                     .act(&subject, Action::Configure, async { Ok(()) })
                     .await?;
+                let state = format!("was changed: {}", applied.written.join(", "));
+                track.leave(&subject, &state);
             }
         }
         let state = guest.status().await?.state;
@@ -305,6 +315,9 @@ impl Work for Machine {
             track
                 .task(&subject, Action::Start, || guest.start())
                 .await?;
+            if !new {
+                track.leave(&subject, "was started");
+            }
         }
         let mut addresses = Vec::new();
         if let Some(timeout) = self.address.filter(|_| self.start) {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::guest::PowerState;
 use super::ha::HaView;
@@ -507,11 +507,12 @@ impl RollingReboot {
             .act(&subject, Action::Reboot, at.post("reboot"))
             .await?;
         track.leave(&subject, "was told to start anew, and is not back");
+        let told = Instant::now();
         let interval = pve.task_poll().unwrap_or(Duration::from_secs(5));
         let mut schedule = PollSchedule::every(Some(interval), Some(self.patience));
         while schedule.again().await {
             match uptime(pve, node).await {
-                Ok(Some(now)) if now < before => {
+                Ok(Some(now)) if has_rebooted(before, now, told.elapsed()) => {
                     track.settle(&subject);
                     track.step(&subject, Action::Wait, State::Done);
                     return Ok(());
@@ -524,6 +525,16 @@ impl RollingReboot {
         }
         Err(gone(format!("is not back within {:?}", self.patience)))
     }
+}
+
+/// The time by which the uptime in the list of nodes may be old, in seconds.
+const STALE: i64 = 15;
+
+/// Whether a node with these uptimes has booted in between. A node that had just booted may have a
+/// longer uptime when it is seen again, but not as long as if it had run all the time.
+fn has_rebooted(before: i64, now: i64, between: Duration) -> bool {
+    let between = i64::try_from(between.as_secs()).unwrap_or(i64::MAX);
+    now < before || now < before.saturating_add(between).saturating_sub(STALE)
 }
 
 /// The uptime of a node in seconds; `None` if it is offline.
@@ -550,5 +561,25 @@ impl Work for RollingReboot {
             back.run(pve, track).await?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_had_just_booted_is_seen_to_have_booted_again() {
+        for (before, now, between, wanted) in [
+            (900, 20, 60, true),
+            (5, 20, 60, true),
+            (900, 960, 60, false),
+            (900, 948, 60, false),
+            (5, 60, 60, false),
+            (0, 3, 3, false),
+        ] {
+            let between = Duration::from_secs(between);
+            assert_eq!(has_rebooted(before, now, between), wanted, "{before} {now}");
+        }
     }
 }

@@ -409,7 +409,7 @@ impl Remote {
 /// A guest in another cluster; see [`Client::carry_out`]. Proxmox VE calls this experimental.
 ///
 /// Guests of the other cluster cannot be found from here, so carried out again it ends in an error
-/// if the guest is gone from this cluster. After a failure the server removes what it made in the
+/// if the guest is gone from this cluster, or its number is taken in the other one. After a failure the server removes what it made in the
 /// other cluster, and the guest continues here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoteMigration {

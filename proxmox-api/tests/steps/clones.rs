@@ -112,6 +112,22 @@ async fn what_a_failure_leaves_is_told_and_taken_up_again() {
         let (guests, ()) = tokio::join!(patient, unlock);
         assert_eq!(guests.unwrap().len(), 5, "{release}");
 
+        // Those that were there and were started are told as well.
+        for guest in [5000, 5001] {
+            let stop = pve.guest(guest).stop().await.unwrap();
+            stop.wait().await.unwrap();
+        }
+        let fault = Fault::TaskFails("start failed".into());
+        let start = simulator
+            .faults()
+            .on("POST", "/nodes/*/qemu/*/status/start");
+        start.skip(1).times(1).respond(fault);
+        let (rest, cause) = left(pve.carry_out(clones().at_once(1)).await);
+        let rest: Vec<String> = rest.iter().map(ToString::to_string).collect();
+        let one = matches!(&rest[..], [one] if one.ends_with("was started"));
+        assert!(one, "{release}: {cause} {rest:?}");
+        pve.carry_out(clones()).await.unwrap();
+
         simulator.set_online("pve2", false);
         let (rest, cause) = left(pve.carry_out(clones().count(6).first(3)).await);
         assert_eq!(

@@ -100,10 +100,22 @@ async fn an_image_becomes_a_machine_that_runs_and_is_found_again() {
         assert!(!found.new && found.guest.vmid() == 5000 && !found.addresses.is_empty());
         let changes = (simulator.requests().into_iter()).filter(|request| request.method != "GET");
         assert_eq!(changes.count(), 0, "{release}");
-        // What is different is brought up to what is wanted.
+        // What is different is brought up to what is wanted; what was of it is told if the rest fails.
         made.guest.stop().await.unwrap().wait().await.unwrap();
         let more = machine().disk("local-lvm", 12 * GIB);
         let more = more.cloud_init(CloudInit::new().user("root"));
+        let fault = Fault::TaskFails("start failed".into());
+        let start = simulator
+            .faults()
+            .on("POST", "/nodes/*/qemu/*/status/start");
+        start.times(1).respond(fault);
+        let (rest, cause) = left(pve.carry_out(more.clone()).await);
+        let rest: Vec<String> = rest.iter().map(ToString::to_string).collect();
+        let told = [
+            "guest 5000 has a larger disk",
+            "guest 5000 was changed: ciuser",
+        ];
+        assert_eq!(rest, told, "{release}: {cause}");
         pve.carry_out(more).await.unwrap();
         let config = made.guest.qemu_config().await.unwrap();
         assert_eq!(config.ciuser.as_deref(), Some("root"));

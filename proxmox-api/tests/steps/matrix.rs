@@ -1,11 +1,14 @@
 //! Each job on each release, with a node away, a lock held and a task that fails half way: what a caller is told, what is
 //! left behind, and that the job can be done once the fault is gone. The table that comes of it is the one in
-//! `docs/jobs.md`; with `FAULTS_WRITE=1` it is written there instead.
+//! `docs/jobs.md`; with `FAULTS_WRITE=1` it is written there instead. What an error names as left behind is held against what
+//! the simulator has and had: no more is named, and no less.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
+use proxmox_api::error::GuestErrorKind;
 use proxmox_api::manage::agent::Agent;
 use proxmox_api::manage::backups::{BackupJob, FindBackups, Prune, Recover, ReplicationJob};
 use proxmox_api::manage::clones::Clones;
@@ -20,7 +23,7 @@ use proxmox_api::manage::maintenance::{Drain, RollingReboot};
 use proxmox_api::manage::metrics::{Consolidation, Timeframe, node_series};
 use proxmox_api::manage::migration::{Migration, Remote, RemoteMigration};
 use proxmox_api::manage::sdn::Network;
-use proxmox_api::manage::work::Work;
+use proxmox_api::manage::work::{Left, Work};
 use proxmox_api::stream::upload::ChecksumAlgorithm;
 use proxmox_api::task::AndWait;
 use proxmox_api::{Client, Error};
@@ -28,9 +31,10 @@ use proxmox_simulator::{Builder, Fault, Simulator, TOKEN_ID, TOKEN_SECRET};
 use proxmox_test_support::page::Part;
 
 use crate::support::{GIB, RELEASES, Steps, start};
+use crate::things::Things;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Job {
+pub(crate) enum Job {
     Machine,
     Clones,
     Change,
@@ -56,7 +60,7 @@ enum Job {
 }
 
 /// All of them, with the number they have in the list of jobs and what they are called in the table.
-const JOBS: [(Job, u8, &str); 22] = [
+pub(crate) const JOBS: [(Job, u8, &str); 22] = [
     (Job::Machine, 1, "From image to machine"),
     (Job::Clones, 2, "Many clones on several nodes"),
     (Job::Change, 3, "Change, and reboot if it takes that"),
@@ -82,7 +86,7 @@ const JOBS: [(Job, u8, &str); 22] = [
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Trouble {
+pub(crate) enum Trouble {
     NodeAway,
     LockHeld,
     HalfWay,
@@ -110,7 +114,7 @@ fn sum(data: &[u8]) -> String {
 }
 
 /// One cluster on which all jobs can be done.
-fn cluster(release: &str) -> Builder {
+pub(crate) fn cluster(release: &str) -> Builder {
     let ceph = |memory| {
         let card = ("net0", "virtio,bridge=vmbr0");
         [
@@ -139,6 +143,7 @@ fn cluster(release: &str) -> Builder {
         .qemu(102, "pve2", &ceph("2048"))
         .running(102)
         .qemu(103, "pve2", &[("scsi0", "zfs:1")])
+        .qemu(104, "pve1", &[("scsi0", "ceph:1")])
 }
 
 fn machine() -> Machine {
@@ -176,8 +181,22 @@ fn agent(pve: &Client) -> Agent {
 }
 
 impl Job {
+    /// Another cluster, where the job needs one.
+    pub(crate) async fn far(self, release: &str) -> Option<Simulator> {
+        if self != Self::OtherCluster {
+            return None;
+        }
+        let far = Simulator::builder().release(release).node("far1");
+        Some(start(far).await.0)
+    }
+
     /// `there` is another cluster.
-    async fn run(self, pve: &Client, there: &Simulator, steps: &Steps) -> Result<(), Error> {
+    pub(crate) async fn run(
+        self,
+        pve: &Client,
+        there: &Simulator,
+        steps: &Steps,
+    ) -> Result<(), Error> {
         match self {
             Self::Machine => carry(pve, steps, machine()).await.map(drop),
             Self::Clones => carry(pve, steps, clones()).await.map(drop),
@@ -190,7 +209,7 @@ impl Job {
                 apply.await.map(drop)
             }
             Self::Backups => {
-                let job = BackupJob::new("nightly", "nas", "02:30").guests([101, 102]);
+                let job = BackupJob::new("nightly", "nas", "02:30").guests([101, 104]);
                 carry(pve, steps, job.clone()).await?;
                 carry(pve, steps, job.run_now()).await.map(drop)
             }
@@ -277,8 +296,24 @@ impl Job {
         }
     }
 
+    /// The same once more, after something went wrong in the middle.
+    pub(crate) async fn again(
+        self,
+        pve: &Client,
+        there: &Simulator,
+        planned: bool,
+    ) -> Result<(), Error> {
+        if self == Self::Sdn && planned {
+            // What is planned is taken for somebody else's, unless that is said.
+            let network = Network::new().zone("lab", "simple", []);
+            let network = network.vnet("labnet", "lab", []).with_others();
+            return pve.carry_out(network).await.map(drop);
+        }
+        self.run(pve, there, &Steps::default()).await
+    }
+
     /// What has to be there before.
-    async fn prepare(
+    pub(crate) async fn prepare(
         self,
         trouble: Trouble,
         simulator: &Simulator,
@@ -414,18 +449,19 @@ fn mend(simulator: &Simulator) {
     }
 }
 
-/// What a caller is told, as the table says it.
-fn told(ended: Result<(), Error>, steps: &[String]) -> String {
+/// What a caller is told, as the table says it, and what is named as left behind after a failure.
+fn told(ended: Result<(), Error>, steps: &[String]) -> (String, Option<Vec<Left>>) {
     let error = match ended {
         Ok(()) => {
             let failed: Vec<&str> = (steps.iter())
                 .filter(|step| step.contains(": failed: "))
                 .map(String::as_str)
                 .collect();
-            return match failed.is_empty() {
+            let told = match failed.is_empty() {
                 true => "done".to_owned(),
                 false => format!("done; a step says: {}", failed.join(", ")),
             };
+            return (told, None);
         }
         Err(error) => error,
     };
@@ -439,41 +475,66 @@ fn told(ended: Result<(), Error>, steps: &[String]) -> String {
         (Error::Task(_), None) => "the task's error".to_owned(),
         (Error::Timeout(_), None) => "time is up".to_owned(),
         (Error::Interrupted(_) | Error::Connect(_), None) => "the connection breaks".to_owned(),
+        (Error::Guest(late), None) => match late.reason() {
+            GuestErrorKind::TimedOut {
+                waiting_for, last, ..
+            } => match last {
+                Some(_) => format!("no {waiting_for} in time, and what the last attempt said"),
+                None => format!("no {waiting_for} in time"),
+            },
+            _ => format!("\"{late}\""),
+        },
         (cause, None) => format!("\"{cause}\""),
     };
-    if left.is_empty() {
-        return format!("{kind}; nothing");
-    }
-    let left: Vec<String> = left.iter().map(ToString::to_string).collect();
-    format!("{kind}; {}", left.join(", "))
+    let words: Vec<String> = left.iter().map(ToString::to_string).collect();
+    let told = match words.is_empty() {
+        true => format!("{kind}; nothing"),
+        false => format!("{kind}; {}", words.join(", ")),
+    };
+    (told, Some(left))
 }
 
 /// What is told, and what went wrong before or after the trouble.
-async fn cell(job: Job, trouble: Trouble, release: &str) -> (String, Option<String>) {
+async fn cell(job: Job, trouble: Trouble, release: &str) -> (String, Vec<String>) {
     let (simulator, pve) = start(cluster(release)).await;
-    let far = Simulator::builder().release(release).node("far1");
-    let (there, _) = start(far).await;
-    let wrong =
-        |when: &str, error: Error| Some(format!("{release} {job:?} {trouble:?} {when}: {error}"));
-    if let Err(error) = job.prepare(trouble, &simulator, &there, &pve).await {
-        return (String::new(), wrong("before", error));
+    let far = job.far(release).await;
+    let there = far.as_ref().unwrap_or(&simulator);
+    let wrong = |when: &str, what: String| format!("{release} {job:?} {trouble:?} {when}: {what}");
+    if let Err(error) = job.prepare(trouble, &simulator, there, &pve).await {
+        return (String::new(), vec![wrong("before", error.to_string())]);
     }
+    let before = [Things::of(&simulator), Things::of(there)];
     job.hit(trouble, release, &simulator);
     let steps = Steps::default();
-    let ended = job.run(&pve, &there, &steps).await;
-    let told = told(ended, &steps.take());
+    let ended = job.run(&pve, there, &steps).await;
+    let (told, left) = told(ended, &steps.take());
     mend(&simulator);
-    // Once the fault is gone the same is done, whatever was left behind.
-    let again = match job {
-        // What is planned is taken for somebody else's, unless that is said.
-        Job::Sdn if told.contains("planned") => {
-            let network = Network::new().zone("lab", "simple", []);
-            let network = network.vnet("labnet", "lab", []).with_others();
-            pve.carry_out(network).await.map(drop)
+    let mut wrongs = Vec::new();
+    if let Some(left) = left {
+        let named: BTreeSet<String> = left.iter().map(|left| left.subject.to_string()).collect();
+        let mut changed = Things::of(&simulator).changed_since(&before[0]);
+        changed.extend(Things::of(there).changed_since(&before[1]));
+        if job == Job::Backups {
+            // Making the job is work of its own, which was done.
+            changed.remove("backup job nightly");
+            // Backups are told by the node that made them.
+            for (guest, node) in [(101, "pve2"), (104, "pve1")] {
+                if changed.remove(&format!("backups of guest {guest}")) {
+                    changed.insert(format!("node {node}"));
+                }
+            }
         }
-        job => job.run(&pve, &there, &steps).await,
-    };
-    (told, again.err().and_then(|error| wrong("again", error)))
+        if named != changed {
+            wrongs.push(wrong(
+                "left",
+                format!("named {named:?}, changed {changed:?}"),
+            ));
+        }
+    }
+    // Once the fault is gone the same is done, whatever was left behind.
+    let again = job.again(&pve, there, told.contains("planned")).await;
+    wrongs.extend(again.err().map(|error| wrong("again", error.to_string())));
+    (told, wrongs)
 }
 
 #[tokio::test]
@@ -508,6 +569,55 @@ async fn every_job_tells_what_every_fault_leaves() {
     }
     assert!(failures.is_empty(), "{}\n{table}", failures.join("\n"));
     Part::read("jobs.md", "faults").hold(&table);
+}
+
+/// How long the same takes with proxmoxer.
+#[test]
+fn the_page_tells_the_lines_of_other_programs() {
+    let programs = include_str!("../../../tests/simulator/conformance/jobs.py");
+    let page = include_str!("../../../docs/jobs.md");
+    let lines = |name: &str| {
+        let start = format!("def {name}(");
+        let body = programs
+            .lines()
+            .skip_while(|line| !line.starts_with(&start));
+        let body = body
+            .skip(1)
+            .take_while(|line| line.is_empty() || line.starts_with("    "));
+        body.filter(|line| !line.is_empty()).count()
+    };
+    for (row, names) in [
+        (
+            "From image to machine",
+            &["image_to_machine", "address"][..],
+        ),
+        ("Many clones on several nodes", &["many_clones"]),
+        ("Change, and reboot", &["change_and_reboot"]),
+        (
+            "Backup jobs",
+            &["backup_job_run_now", "newest_backup_restored"],
+        ),
+        ("What a rule would prune", &["what_would_be_pruned"]),
+        ("Replication jobs", &["replication"]),
+        ("Drain a node", &["drain"]),
+        ("Migration |", &["migration"]),
+        ("To another cluster", &["to_another_cluster"]),
+        ("High availability", &["high_availability"]),
+        ("Firewall rules", &["firewall_rules"]),
+        ("SDN as a unit", &["sdn"]),
+        ("Addresses by card", &["address"]),
+        ("Health of disks", &["health"]),
+        ("Containers from templates", &["container"]),
+        ("Figures over time", &["figures"]),
+    ] {
+        let start = format!("| {row}");
+        let told = page.lines().find(|line| line.starts_with(&start));
+        let told = told.and_then(|line| line.split(" | ").nth(3)).expect(row);
+        let numbers = told.split_whitespace().filter_map(|word| word.parse().ok());
+        let counted: Vec<usize> = names.iter().map(|name| lines(name)).collect();
+        let numbers: Vec<usize> = numbers.take(counted.len()).collect();
+        assert_eq!(numbers, counted, "{row}: {told}");
+    }
 }
 
 #[test]

@@ -258,18 +258,19 @@ async fn reach(
     limit: Duration,
 ) -> Result<(), Error> {
     loop {
-        match reached(guest, target).await {
+        let last = match reached(guest, target).await {
             Ok(true) => return Ok(()),
-            Ok(false) => {}
+            Ok(false) => None,
             // A failed poll is not a failed request.
-            Err(error) if error.is_retryable() => {}
+            Err(error) if error.is_retryable() => Some(error.to_string()),
             Err(error) => return Err(error),
-        }
+        };
         if !schedule.again().await {
             let late = GuestErrorKind::TimedOut {
                 vmid: guest.vmid,
                 waiting_for: target.to_string(),
                 after: limit,
+                last,
             };
             return Err(late.into());
         }

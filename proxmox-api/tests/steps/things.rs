@@ -1,0 +1,129 @@
+//! What there is in a simulated cluster, each thing with what work calls it, to tell what really is left behind.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proxmox_simulator::Simulator;
+use serde_json::Value;
+
+/// The network as a whole is one subject.
+const SDN: &str = "the software-defined network";
+
+/// Things by the subject that they belong to and by their place, each with its content.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Things(BTreeMap<(String, String), Value>);
+
+impl Things {
+    pub(crate) fn of(simulator: &Simulator) -> Self {
+        let state: Value = serde_json::from_str(&simulator.snapshot()).expect("JSON");
+        let mut things = Self::default();
+        for node in items(&state["nodes"]) {
+            let subject = format!("node {}", text(&node["name"]));
+            things.put(subject, "booted", &node["booted"]);
+        }
+        for (vmid, guest) in members(&state["guests"]) {
+            let subject = format!("guest {vmid}");
+            things.put(
+                subject.clone(),
+                "runs",
+                &Value::from(!guest["started"].is_null()),
+            );
+            for key in ["kind", "node", "pending", "snapshots", "lock", "pool"] {
+                things.put(subject.clone(), key, &guest[key]);
+            }
+            for (key, value) in members(&guest["config"]) {
+                things.put(subject.clone(), &format!("config {key}"), value);
+            }
+        }
+        for volume in items(&state["volumes"]) {
+            let id = text(&volume["volid"]);
+            let subject = match text(&volume["content"]) {
+                "images" | "rootdir" => format!("guest {}", volume["vmid"]),
+                "backup" => format!("backups of guest {}", volume["vmid"]),
+                _ => format!("volume {id}"),
+            };
+            let place = format!("volume {} {id}", text(&volume["node"]));
+            things.put(subject, &place, &volume["size"]);
+        }
+        for (list, rows) in members(&state["records"]) {
+            for row in items(rows) {
+                let id = text(&row[0]);
+                things.put(subject(list, id), &format!("{list} {id}"), &row[1]);
+            }
+        }
+        for (path, settings) in members(&state["settings"]) {
+            things.put(subject(path, ""), path, settings);
+        }
+        things.put(SDN.to_owned(), "in force", &state["sdn_running"]);
+        things
+    }
+
+    fn put(&mut self, subject: String, place: &str, value: &Value) {
+        let empty = match value {
+            Value::Null => true,
+            Value::Object(members) => members.is_empty(),
+            Value::Array(items) => items.is_empty(),
+            _ => false,
+        };
+        if !empty {
+            self.0.insert((subject, place.to_owned()), value.clone());
+        }
+    }
+
+    /// The subjects of which something is not as it was.
+    pub(crate) fn changed_since(&self, before: &Self) -> BTreeSet<String> {
+        let both = self.0.iter().chain(&before.0);
+        let changed = both.filter(|(key, _)| self.0.get(key) != before.0.get(key));
+        changed.map(|((subject, _), _)| subject.clone()).collect()
+    }
+
+    /// What is there, without what differs each time it is made.
+    pub(crate) fn outline(&self, with_nodes: bool) -> BTreeSet<String> {
+        let places = self.0.iter().filter_map(|((subject, place), value)| {
+            let told = match place.as_str() {
+                "runs" => value.to_string(),
+                "node" if with_nodes => value.to_string(),
+                "node" | "booted" => return None,
+                _ if subject.starts_with("backups ") => return None,
+                place if place.starts_with("volume ") && !with_nodes => return None,
+                _ => String::new(),
+            };
+            Some(format!("{subject}: {place} {told}"))
+        });
+        places.collect()
+    }
+}
+
+/// What work calls an entry of a list.
+fn subject(list: &str, id: &str) -> String {
+    let vmid = || {
+        list.split('/')
+            .find(|part| part.bytes().all(|byte| byte.is_ascii_digit()) && !part.is_empty())
+    };
+    match list {
+        "/cluster/ha/resources" => match id.split_once(':') {
+            Some((_, vmid)) => format!("guest {vmid}"),
+            None => format!("{list} {id}"),
+        },
+        "/cluster/ha/groups" => format!("group {id}"),
+        "/cluster/ha/rules" => format!("rule {id}"),
+        "/cluster/backup" => format!("backup job {id}"),
+        list if list.starts_with("/cluster/sdn") => SDN.to_owned(),
+        list if list.ends_with("/firewall/rules") => match vmid() {
+            Some(vmid) => format!("rules of guest {vmid}"),
+            None => list.to_owned(),
+        },
+        list => format!("{list} {id}"),
+    }
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+fn items(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+fn members(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    value.as_object().into_iter().flatten()
+}
