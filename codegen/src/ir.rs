@@ -340,7 +340,7 @@ fn with_settings(
                 Some(parameter) if one(&parameter.ty) != one(&member.ty) => {
                     overlay.mismatch(format!(
                         "{key}?{name}: is of another type than what GET {} answers; patch one of them, or say in \
-                         settings.toml why they are apart",
+                         settings.toml why they are apart: `\"{key}?{name}\" = \"…\"` under [apart]",
                         pair.get
                     ));
                     left_out.push(name);
@@ -809,7 +809,8 @@ impl Lowering<'_> {
         }
         if differ {
             self.overlay.mismatch(format!(
-                "{}: [enums] of names.toml gives this the name of an enum with other values",
+                "{}: [enums] of names.toml gives this the name of an enum with other values; give all its places the same \
+                 values by a patch (`set = {{ enum = […] }}`), or leave this one out",
                 at.key()
             ));
         }

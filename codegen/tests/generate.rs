@@ -159,7 +159,7 @@ fn privileges_are_those_that_the_handlers_check() {
                 "{key} tells cases that the handler does not have: {text}"
             ));
         }
-        if text.contains("Open to every authenticated user") {
+        if text.contains("a login, but no privileges") {
             wrong.push(format!("{key} is not open to everybody"));
         }
     }
@@ -338,7 +338,7 @@ fn the_overlay_merges_enums_and_keeps_them_apart() {
     assert_eq!(
         found,
         [
-            "PUT /pump?level_out: [enums] of names.toml gives this the name of an enum with other values"
+            "PUT /pump?level_out: [enums] of names.toml gives this the name of an enum with other values; give all its places the same values by a patch (`set = { enum = […] }`), or leave this one out"
         ]
     );
 }
@@ -696,7 +696,7 @@ fn a_call_shows_how_it_is_written_what_it_gives_and_where_to_look() {
         assert!(text.contains(wanted), "{wanted}: {text}");
     }
     let index = &output.files["index.rs"];
-    let row = "//! | [`POST /things`](super::all::ThingsPost)<br><code>things()<wbr>.post(thing_id)</code> | data | Thing.Make |  |";
+    let row = "//! | [`POST /things`](super::all::ThingsPost)<br><code>things()<wbr>.post(thing_id)</code><br>→ [`Things`](super::all::Things) | Thing.Make |  |";
     assert!(index.contains(row), "{index}");
 
     let useless = ("aliases.toml", "[aliases]\n\"GET /nothing\" = [\"x\"]");
@@ -742,7 +742,7 @@ fn what_handlers_check_stands_in_data_and_words_and_who_was_not_looked_at_is_nam
     for wanted in [
         "* Needs: `Thing.Make` on path `/things/{id}` or to be `root@pam` itself.",
         "* With `size`: one of `Space.Use`, `Space.Own` on path `/`.",
-        "Open to every authenticated user.",
+        "a login, but no privileges.",
     ] {
         assert!(text.contains(wanted), "{wanted}: {text}");
     }

@@ -1,12 +1,14 @@
 //! Documentation lines: the overlay's texts, completed with facts.
 
+use std::collections::BTreeSet;
+
 use proc_macro2::TokenStream;
 use quote::quote;
 use serde_json::{Number, Value};
 
 use super::Emitter;
 use crate::facts::{Check, Method};
-use crate::ir::{Endpoint, Returns, ValueFacts};
+use crate::ir::{Endpoint, ItemId, Returns, ValueFacts};
 use crate::overlay::Split;
 use crate::place::Use;
 use crate::privileges::{Need, Privilege};
@@ -87,15 +89,31 @@ impl Emitter<'_> {
         best.map(|(_, words)| *words)
     }
 
-    /// The documentation of a type. That of a field with several values covers all of them.
-    pub(super) fn type_meaning(&self, uses: &[Use]) -> Option<String> {
-        let meaning = self.meaning(uses)?;
+    /// The documentation of a type: its own, or that of its fields. That of a field with several
+    /// values covers all of them.
+    pub(super) fn type_meaning(&mut self, id: ItemId) -> Option<String> {
+        let uses = &self.api.items[id].uses;
+        let name = &self.names.items[id];
+        let meanings: BTreeSet<&str> = (uses.iter())
+            .filter_map(|at| self.overlay.meaning(at))
+            .collect();
+        if let Some(own) = self.overlay.type_meaning(name) {
+            return Some(own.to_owned());
+        }
+        let leaves: BTreeSet<_> = uses.iter().filter_map(|at| at.fields.last()).collect();
+        if meanings.len() > 1 && leaves.len() > 1 {
+            // The words of one field would say something else of the others.
+            self.undocumented += 1;
+            self.undocumented_places.insert(format!("type {name}"));
+        }
+        let meaning = self.meaning(uses).map(str::to_owned)?;
         let field = uses.first().and_then(|at| at.fields.last());
         Some(match field {
-            Some(field) if uses.iter().all(|at| at.element) => {
-                format!("One element of `{field}`: {}", within(meaning))
-            }
-            _ => meaning.to_owned(),
+            Some(field) if uses.iter().all(|at| at.element) => format!(
+                "One element of the list `{field}` ({}).",
+                within(&meaning).trim_end_matches('.')
+            ),
+            _ => meaning,
         })
     }
 
@@ -188,7 +206,7 @@ impl Emitter<'_> {
     pub(super) fn endpoint_text(&mut self, endpoint: &Endpoint) -> Vec<String> {
         let mut paragraphs = vec![self.summary(endpoint), format!("`{}`", endpoint.key())];
         let (needs, cases) = describe_permissions(endpoint);
-        paragraphs.push(needs);
+        paragraphs.push(format!("Needs {needs}"));
         if !cases.is_empty() {
             paragraphs.push(bullets(&cases, ""));
         }
@@ -219,7 +237,6 @@ impl Emitter<'_> {
         };
         let gives = format!("* Gives: {}{how}", self.answer_words(&endpoint.returns));
         let (needs, cases) = describe_permissions(endpoint);
-        let needs = needs.strip_prefix("Needs ").unwrap_or(&needs);
         let whole = self.whole();
         let availability = self.availability(endpoint.presence, whole);
         let releases = match availability.is_empty() {
@@ -346,35 +363,40 @@ pub(super) fn example_block(code: &str, uses: bool) -> String {
     lines.join("\n")
 }
 
-/// The permissions of a caller as text: a sentence for all calls, and those of some calls only.
+/// The permissions of a caller: what all calls need, and what some calls only.
 fn describe_permissions(endpoint: &Endpoint) -> (String, Vec<String>) {
     let Some(permissions) = &endpoint.permissions else {
-        return ("Needs to be `root@pam` itself.".to_owned(), Vec::new());
+        return ("to be `root@pam` itself.".to_owned(), Vec::new());
     };
     let (always, sometimes) = checks(endpoint);
     let declared = permissions.check.as_ref().map(describe_check);
     let mut needs: Vec<String> = declared.into_iter().collect();
     needs.extend(always.into_iter().map(|p| describe_need(&p.check)));
-    let sentence = match (&needs[..], permissions.user.as_deref()) {
+    let always = match (&needs[..], permissions.user.as_deref()) {
         ([], _) if endpoint.untold => {
-            "The schema names no privileges; the server may check some.".to_owned()
+            "a login; the schema names no privileges, but the server may check some.".to_owned()
         }
-        ([], Some("world")) => "Needs no login.".to_owned(),
-        ([], _) if sometimes.is_empty() => "Open to every authenticated user.".to_owned(),
+        ([], Some("world")) => "no login.".to_owned(),
+        ([], _) if sometimes.is_empty() => "a login, but no privileges.".to_owned(),
         ([], _) if sometimes.iter().all(|privilege| privilege.rows.is_some()) => {
-            "Every authenticated user may call it; what it does depends on their privileges:"
-                .to_owned()
+            "a login; what it does depends on the privileges:".to_owned()
         }
-        ([], _) => "What it needs depends on the request:".to_owned(),
-        ([need], _) => format!("Needs {need}."),
+        ([], _) => "a login, and privileges that depend on the request:".to_owned(),
+        ([need], _) => format!("{need}."),
         (several, _) => {
-            let several: Vec<String> = several.iter().map(|need| format!("({need})")).collect();
-            format!("Needs {}.", several.join(" and "))
+            // Within a choice, "and" would belong to its last part.
+            let several: Vec<String> = (several.iter())
+                .map(|need| match need.contains(" or ") {
+                    true => format!("({need})"),
+                    false => need.clone(),
+                })
+                .collect();
+            format!("{}.", several.join(" and "))
         }
     };
     let cases = sometimes.into_iter();
     let cases = cases.map(|privilege| describe_case(endpoint.method, privilege));
-    (sentence, cases.collect())
+    (always, cases.collect())
 }
 
 /// The checks of every call, and those of some only.

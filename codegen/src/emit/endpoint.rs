@@ -5,7 +5,7 @@ use quote::quote;
 
 use super::docs::{aliased, aliases as found_by, doc};
 use super::{Emitter, ident};
-use crate::facts::{Check, Method, Permissions};
+use crate::facts::{Check, Facts, Method, Permissions, Release};
 use crate::ir::{Endpoint, Parameter, Returns, Ty};
 use crate::limits::Limits;
 use crate::names;
@@ -434,19 +434,36 @@ impl Emitter<'_> {
         })
     }
 
+    /// The first of the releases that want a parameter, up to the newest. It is a setter because
+    /// older ones do not.
+    fn required_since(&self, endpoint: &Endpoint, name: &str) -> Option<Release> {
+        let wants = |facts: &Facts| {
+            let methods = facts.endpoints.get(&endpoint.path)?;
+            let parameters = &methods.get(&endpoint.method)?.parameters;
+            Some(!parameters.properties.get(name)?.optional)
+        };
+        let wanting = self.releases.iter().rev();
+        let wanting = wanting.take_while(|facts| wants(facts) == Some(true));
+        wanting.last().map(|facts| facts.release)
+    }
+
     fn setter(&mut self, endpoint: &Endpoint, parameter: &Parameter) -> TokenStream {
         let wire = parameter.name.as_str();
         let name = names::setter_of(self.overlay, parameter);
         let aliases = aliased(&self.wire_names(&endpoint.path, wire, &name));
         let name = ident(&name);
         let at = argument_place(endpoint, wire);
-        let about = self.value_doc(
+        let mut text = self.value_text(
             std::slice::from_ref(&at),
             wire,
             &parameter.facts,
             parameter.presence,
             endpoint.presence,
         );
+        if let Some(release) = self.required_since(endpoint, wire) {
+            text.push_str(&format!(" Required since {release}."));
+        }
+        let about = doc(&[text]);
         let input = self.input(&parameter.ty, false, "How");
         let Input {
             generic,

@@ -30,7 +30,7 @@ impl Emitter<'_> {
             .iter()
             .fold(Presence::default(), |all, (_, presence)| all.or(*presence));
         let uses = &api.items[id].uses;
-        let about = match self.type_meaning(uses) {
+        let about = match self.type_meaning(id) {
             Some(meaning) => meaning,
             None => format!("A value of `{}`.", leaf(uses)),
         };
@@ -66,7 +66,7 @@ impl Emitter<'_> {
         let api = self.api;
         let name = ident(&string.name);
         let uses = &api.items[id].uses;
-        let about = match self.type_meaning(uses) {
+        let about = match self.type_meaning(id) {
             Some(meaning) => meaning,
             None => format!("A value of `{}`.", leaf(uses)),
         };
@@ -335,7 +335,7 @@ impl Emitter<'_> {
         let api = self.api;
         let name = ident(&self.names.items[id]);
         let uses = &api.items[id].uses;
-        let about = match self.type_meaning(uses) {
+        let about = match self.type_meaning(id) {
             Some(meaning) => meaning,
             None if uses.first().is_some_and(|at| at.element) => {
                 format!("One element of {}{}.", origin(uses), self.purpose(uses))

@@ -1,7 +1,7 @@
 //! Links into the documentation, and the tables of all calls.
 
 use super::docs::{aliases, privileges_in_short};
-use super::{Emitter, has_setters};
+use super::{Emitter, INDEX, has_setters};
 use crate::ir::{Endpoint, ItemId, Returns, Ty};
 use crate::names;
 use crate::place::Use;
@@ -54,8 +54,16 @@ impl Emitter<'_> {
         match returns {
             Returns::Nothing => "`()`".to_owned(),
             Returns::Data(ty) => self.type_words(ty),
-            Returns::Task { .. } => "[`Task`]".to_owned(),
-            Returns::Bytes => "[`Bytes`]".to_owned(),
+            Returns::Task { .. } => self.core_link("Task", "crate::task::Task"),
+            Returns::Bytes => self.core_link("Bytes", "bytes::Bytes"),
+        }
+    }
+
+    /// A link to a type that all modules but the index import.
+    fn core_link(&self, name: &str, path: &str) -> String {
+        match self.current == INDEX {
+            true => format!("[`{name}`]({path})"),
+            false => format!("[`{name}`]"),
         }
     }
 
@@ -66,7 +74,7 @@ impl Emitter<'_> {
             Ty::Optional(of) => format!("{}, or `None`", self.type_words(of)),
             Ty::Pending(of) => format!("pending {}", self.type_words(of)),
             Ty::Item(id) => self.item_link(*id),
-            Ty::Json => "[`Value`]".to_owned(),
+            Ty::Json => self.core_link("Value", "crate::Value"),
             ty => format!("`{}`", self.ty(ty).to_string().replace(' ', "")),
         }
     }
@@ -116,15 +124,12 @@ impl Emitter<'_> {
             calls.filter(|endpoint| area.is_none_or(|area| self.path_area(&endpoint.path) == area));
         let rows: Vec<String> = calls
             .map(|endpoint| {
-                let answer = match area {
-                    Some(_) => self.answer_words(&endpoint.returns),
-                    None => self.answer_in_short(&endpoint.returns),
-                };
                 format!(
-                    "| {}<br><code>{}</code> | {answer} | {} | {} |",
+                    "| {}<br><code>{}</code><br>→ {} | {} | {} |",
                     self.call_link(endpoint),
                     // A browser may break the line before each step.
                     self.rust_call(endpoint).replace(").", ")<wbr>."),
+                    self.answer_words(&endpoint.returns),
                     privileges_in_short(endpoint),
                     self.availability(endpoint.presence, self.whole())
                         .trim_end_matches('.'),
@@ -135,19 +140,10 @@ impl Emitter<'_> {
             return rows;
         }
         // On a narrow screen the calls would be broken between all letters.
-        let call = "<span style=\"display:inline-block;min-width:17em\">Call</span>";
-        let titles = format!("| {call} | Gives | Needs | Releases |");
-        let head = [titles.as_str(), "|---|---|---|---|"];
+        let call = "<span style=\"display:inline-block;min-width:17em\">Call and answer</span>";
+        let titles = format!("| {call} | Needs | Releases |");
+        let head = [titles.as_str(), "|---|---|---|"];
         head.into_iter().map(str::to_owned).chain(rows).collect()
-    }
-
-    fn answer_in_short(&self, returns: &Returns) -> String {
-        match returns {
-            Returns::Nothing => String::new(),
-            Returns::Task { .. } => "task".to_owned(),
-            Returns::Bytes => "bytes".to_owned(),
-            Returns::Data(_) => "data".to_owned(),
-        }
     }
 
     /// `nodes().node(node).qemu().post(vmid)`

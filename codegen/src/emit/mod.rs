@@ -262,7 +262,7 @@ impl Emitter<'_> {
             while !path.is_empty() {
                 if self.path_area(path) == name {
                     paths.insert(path);
-                } else if self.path_area(path).is_empty() {
+                } else if self.path_area(path).is_empty() && path.rfind('/') == Some(0) {
                     self.overlay.problem(format!(
                         "{path} belongs to no area of areas.toml: `[[area]]`, `name = \"…\"`, `prefix = \"{path}\"`, \
                          `about = \"What it is.\"`"

@@ -337,7 +337,7 @@ impl Writer<'_> {
     fn item(&mut self, id: usize, request: bool) -> Value {
         let api = self.emitter.api;
         let item = &api.items[id];
-        let about = self.emitter.meaning(&item.uses).map(str::to_owned);
+        let about = self.emitter.type_meaning(id);
         let mut schema = match &item.kind {
             ItemKind::Enum(values) => {
                 let values: Vec<&String> = values

@@ -237,12 +237,13 @@ const CHOSEN: &[(&str, &str)] = &[
     ("disk", "/dev/sdb"),
     ("email", "admin@example.org"),
     ("file", "/etc/hostname"),
+    ("filepath", "/"),
     ("filename", "debian-13.iso"),
     ("fs_name", "cephfs"),
     ("group", "web"),
     ("groupid", "admins"),
     ("host", "192.0.2.20"),
-    ("id", "nightly"),
+    ("id", "id1"),
     ("iface", "vmbr1"),
     ("key", "ABCD-0123456789"),
     ("keys", "x 123456"),
@@ -280,6 +281,7 @@ const CHOSEN: &[(&str, &str)] = &[
     ("username", "root@pam"),
     ("vgname", "data"),
     ("vnet", "vnet1"),
+    ("volume", "backup/vm/100/2026-01-31T02:30:00Z"),
     ("zone", "zone1"),
 ];
 

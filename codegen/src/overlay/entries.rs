@@ -76,6 +76,8 @@ pub(super) struct Entries {
     pub(super) examples: Map<String>,
     /// Documentation of fields, by scope.
     pub(super) words: Map<Map<String>>,
+    /// Documentation of types that several fields share.
+    pub(super) types: Map<String>,
     pub(super) patch: Vec<Patch>,
 }
 
@@ -125,6 +127,7 @@ struct File {
     commands: Map<Vec<String>>,
     objects: Map<Vec<String>>,
     examples: Map<String>,
+    types: Map<String>,
     patch: Vec<Patch>,
 }
 
@@ -350,6 +353,7 @@ impl Entries {
             ("apart", &mut self.apart, from.apart),
             ("endpoints", &mut self.endpoints, from.endpoints),
             ("examples", &mut self.examples, from.examples),
+            ("types", &mut self.types, from.types),
         ] {
             add(section, into, from, file, notes);
         }

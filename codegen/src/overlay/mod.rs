@@ -581,6 +581,13 @@ impl Overlay {
         Some(text)
     }
 
+    /// The documentation of a type, if that of its fields does not fit.
+    pub(crate) fn type_meaning(&self, name: &str) -> Option<&str> {
+        let text = self.entries.types.get(name)?;
+        self.mark(format!("types {name}"), "");
+        Some(text)
+    }
+
     /// The documentation of a field: the nearest scope takes precedence, and in it the longest
     /// matching suffix.
     pub(crate) fn meaning(&self, at: &Use) -> Option<&str> {

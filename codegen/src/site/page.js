@@ -155,6 +155,8 @@ function search(query, release, area) {
 }
 
 const escape = (s) => s.replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c]);
+// On a narrow screen a path breaks before its slashes.
+const broken = (path) => escape(path).replace(/(?!^)\//g, "<wbr>/");
 const marked = (s) => escape(s).replace(/`([^`]*)`/g, "<code>$1</code>");
 const releasesOf = (list) => {
   const all = catalog.releases;
@@ -174,7 +176,7 @@ function update() {
   selected = 0;
   $("hits").innerHTML = shown
     .slice(0, LIMIT)
-    .map((call, i) => `<li role="option" id="hit${i}" data-i="${i}"><span class="verb ${call.verb}">${call.verb}</span><code>${escape(call.path)}</code><small>${marked(call.summary)}</small></li>`)
+    .map((call, i) => `<li role="option" id="hit${i}" data-i="${i}"><span class="verb ${call.verb}">${call.verb}</span><code>${broken(call.path)}</code><small>${marked(call.summary)}</small></li>`)
     .join("");
   $("count").textContent = `${shown.length} of ${calls.length} calls`;
   select(0, false);
@@ -220,9 +222,9 @@ function show(call) {
     .join("");
   const page = docs ? `${docs}/pve/${call.area}/${call.page}` : "";
   const answer = docs && call.answer_type ? `${docs}/pve/${call.answer_type[0]}/${call.answer_type[1]}.html` : "";
-  const since = releasesOf(call.releases) || "all tracked releases";
+  const since = releasesOf(call.releases) || `${catalog.releases[0]} to ${catalog.releases[catalog.releases.length - 1]}`;
   $("call").innerHTML = `
-<h2><span class="verb ${call.verb}">${call.verb}</span> ${escape(call.path)}</h2>
+<h2><span class="verb ${call.verb}">${call.verb}</span> ${broken(call.path)}</h2>
 <p>${marked(call.summary)}</p>
 <p class=dim>${since}${call.task ? " · runs as a task" : ""}${call.token ? "" : " · not with an API token"}</p>
 <h3>Rust</h3><pre>${escape(call.rust)}</pre>

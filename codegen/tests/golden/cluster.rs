@@ -84,7 +84,7 @@ impl ClusterLogPath {
 ///
 /// * Gives: list of [`ClusterLogItem`]
 /// * Releases: 7.4 to 9.2
-/// * Needs: Every authenticated user may call it; what it does depends on their privileges:
+/// * Needs: a login; what it does depends on the privileges:
 ///   * It shows lines only with `Sys.Syslog` on path `/` or being the user of the line.
 #[cfg_attr(doc, doc(alias(
     "GET /cluster/log", "cluster log", "log cluster", "log a cluster", "datacenter log", "log datacenter", "GET log",

@@ -4,7 +4,7 @@
 //! | <span style="display:inline-block;min-width:17em">Call</span> | Gives | Needs | Releases |
 //! |---|---|---|---|
 //! | [`DELETE /nodes/{node}/storage/{storage}/content/{volume}`](NodeStorageStorageContentVolumeDelete)<br><code>nodes()<wbr>.node(node)<wbr>.storage()<wbr>.storage(storage)<wbr>.content()<wbr>.volume(volume)<wbr>.delete()</code> | [`Task`] | …, Datastore.AllocateSpace, VM.Backup or Datastore.Allocate |  |
-//! | [`GET /nodes/{node}/storage/{storage}/file-restore/download`](NodeStorageStorageFileRestoreDownloadGet)<br><code>nodes()<wbr>.node(node)<wbr>.storage()<wbr>.storage(storage)<wbr>.file_restore()<wbr>.download()<wbr>.get()<wbr>.volume(volume)<wbr>.filepath(filepath)</code> | [`Bytes`] | Datastore.Allocate or …, Datastore.AllocateSpace or Datastore.Audit or … or …, Datastore.AllocateSpace, VM.Backup or …, Datastore.Audit, VM.Config.Disk |  |
+//! | [`GET /nodes/{node}/storage/{storage}/file-restore/download`](NodeStorageStorageFileRestoreDownloadGet)<br><code>nodes()<wbr>.node(node)<wbr>.storage()<wbr>.storage(storage)<wbr>.file_restore()<wbr>.download()<wbr>.get()<wbr>.volume(volume)<wbr>.filepath(filepath)</code> | [`Bytes`] | Datastore.Allocate or Datastore.AllocateSpace, VM.Backup |  |
 
 use crate::support::*;
 
@@ -207,37 +207,11 @@ impl NodeStorageStorageFileRestoreDownloadPath {
                         Permission::All("/storage/{storage}", &["Datastore.Allocate"]),
                         Permission::And(
                             &[
-                                Permission::Other(
-                                    "the volume is an ISO image, a template or a disk image to import",
-                                ),
-                                Permission::Any(
-                                    "/storage/{storage}",
-                                    &["Datastore.AllocateSpace", "Datastore.Audit"],
-                                ),
-                            ],
-                        ),
-                        Permission::Other(
-                            "the volume belongs to the guest of the request",
-                        ),
-                        Permission::And(
-                            &[
-                                Permission::Other(
-                                    "the volume is a backup of the guest {vmid}",
-                                ),
                                 Permission::All(
                                     "/storage/{storage}",
                                     &["Datastore.AllocateSpace"],
                                 ),
                                 Permission::All("/vms/{vmid}", &["VM.Backup"]),
-                            ],
-                        ),
-                        Permission::And(
-                            &[
-                                Permission::Other(
-                                    "the volume is a disk of the guest {vmid}",
-                                ),
-                                Permission::All("/storage/{storage}", &["Datastore.Audit"]),
-                                Permission::All("/vms/{vmid}", &["VM.Config.Disk"]),
                             ],
                         ),
                     ],
@@ -299,8 +273,8 @@ impl NodeStorageStorageFileRestoreDownloadGetRequired<1> {
 ///     .file_restore()
 ///     .download()
 ///     .get()
-///     .volume("volume")
-///     .filepath("filepath")
+///     .volume("backup/vm/100/2026-01-31T02:30:00Z")
+///     .filepath("/")
 ///     .await?;
 /// # Ok(()) }
 /// ```
@@ -309,12 +283,8 @@ impl NodeStorageStorageFileRestoreDownloadGetRequired<1> {
 /// * `filepath`: The member `filepath`.
 /// * Gives: [`Bytes`]
 /// * Releases: 7.4 to 9.2
-/// * Needs: `Datastore.Allocate` on path `/storage/{storage}` or (the volume is an ISO image, a
-///   template or a disk image to import and one of `Datastore.AllocateSpace`, `Datastore.Audit` on
-///   path `/storage/{storage}`) or the volume belongs to the guest of the request or (the volume is
-///   a backup of the guest {vmid} and `Datastore.AllocateSpace` on path `/storage/{storage}` and
-///   `VM.Backup` on path `/vms/{vmid}`) or (the volume is a disk of the guest {vmid} and
-///   `Datastore.Audit` on path `/storage/{storage}` and `VM.Config.Disk` on path `/vms/{vmid}`).
+/// * Needs: `Datastore.Allocate` on path `/storage/{storage}` or (`Datastore.AllocateSpace` on path
+///   `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`).
 ///
 /// The answer is open: the answer is a file, not JSON
 #[cfg_attr(doc, doc(alias(

@@ -283,7 +283,7 @@ impl NodeHardwarePciPciidPath {
     ///
     /// * Gives: list of [`NodeHardwarePciItem`]
     /// * Releases: until 7.4
-    /// * Needs: Open to every authenticated user.
+    /// * Needs: a login, but no privileges.
     #[cfg_attr(doc, doc(alias(
         "GET /nodes/{node}/hardware/pci/{pciid}", "get node hardware pci", "get node pci", "show node hardware pci",
         "show node pci", "read node hardware pci", "read node pci", "get host hardware pci", "get host pci",
@@ -483,7 +483,7 @@ impl NodeVzdumpPath {
 ///
 /// * Gives: [`Task`]; it may be done at once
 /// * Releases: 7.4 to 9.2
-/// * Needs: What it needs depends on the request:
+/// * Needs: a login, and privileges that depend on the request:
 ///   * With `vmid`, `pool`, when guests are named, or those of a pool; for each: `VM.Backup` on
 ///     path `/vms/{vmid}`.
 ///   * With `all` it acts on guests only with `VM.Backup` on path `/vms/{vmid}`.
@@ -1019,7 +1019,7 @@ impl Default for BackupPerformance {
 
 property_string_impls!(BackupPerformance);
 
-/// A value of `location`.
+/// Where a node or the cluster stands.
 ///
 /// A property string: it is written and read as one text.
 ///
@@ -1308,7 +1308,7 @@ open_enum_impls!(NodeVzdumpPbsChangeDetectionMode {
     "legacy" Legacy, "data" Data, "metadata" Metadata,
 });
 
-/// A value of `prune-backups`.
+/// Retention rules: how many backups are kept, and from which intervals.
 ///
 /// A property string: it is written and read as one text.
 ///

@@ -45,7 +45,7 @@ impl VersionPath {
     ///
     /// * Gives: [`Version`]
     /// * Releases: 7.4 to 9.2
-    /// * Needs: Open to every authenticated user.
+    /// * Needs: a login, but no privileges.
     #[cfg_attr(doc, doc(alias("GET /version", "GET version", "pvesh get /version")))]
     #[inline]
     pub fn get(&self) -> Request<Version> {
