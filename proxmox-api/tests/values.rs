@@ -119,7 +119,7 @@ fn what_work_tells_is_kept_and_read_again() {
     use proxmox_api::manage::maintenance::{DrainPlan, Drained};
     use proxmox_api::manage::metrics::{Consolidation, MetricType, SeriesSet, Timeframe};
     use proxmox_api::manage::work::{Action, Ensured, Left, Step};
-    use proxmox_api::stream::upload::{ChecksumAlgorithm, Progress, UploadContent};
+    use proxmox_api::stream::upload::{ChecksumAlgorithm, UploadContent, UploadProgress};
     use proxmox_api::tls::Fingerprint;
     use proxmox_api::value::endpoint::{Method, Release};
 
@@ -232,7 +232,7 @@ fn what_work_tells_is_kept_and_read_again() {
     written::<Left>(&[
         json!({ "subject": { "volume": "local:iso/x" }, "state": "was made", "task": upid }),
     ]);
-    written::<Progress>(&[json!({ "sent": 1, "total": 2 })]);
+    written::<UploadProgress>(&[json!({ "sent": 1, "total": 2 })]);
     written::<UploadContent>(&[json!("iso"), json!("vztmpl"), json!("import")]);
     written::<ChecksumAlgorithm>(&[json!("md5"), json!("sha512")]);
     let pin = vec!["0A"; 32].join(":");

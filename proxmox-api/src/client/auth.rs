@@ -329,7 +329,7 @@ impl Auth {
                 state.get_mut().unwrap_or_else(PoisonError::into_inner)
             }
             Credential::Nothing | Credential::Token { .. } => {
-                return Err(Error::config("an API token has no session to go on with"));
+                return Err(Error::config("an API token has no session to continue"));
             }
         };
         if state.session.is_some() {

@@ -54,7 +54,7 @@ const JSON: &str = "application/json";
 /// | keeps requests waiting that are too many in a row | 1,000 reads a minute after a burst of 1,000, 10 writes a second after a burst of 100 | [`ClientBuilder::rate_limit`](crate::ClientBuilder::rate_limit) |
 /// | gives up on a call | after 60 seconds, 10 for a connection | [`ClientBuilder::timeout`](crate::ClientBuilder::timeout), [`ClientBuilder::attempt_timeout`](crate::ClientBuilder::attempt_timeout) |
 /// | goes through the proxy that the environment names | but for servers on this machine | [`ClientBuilder::proxy`](crate::ClientBuilder::proxy) |
-/// | goes on to another host when one is away | one host | [`ClientBuilder::host`](crate::ClientBuilder::host) |
+/// | continues with another host when one is away | one host | [`ClientBuilder::host`](crate::ClientBuilder::host) |
 /// | logs in, renews the ticket after an hour, logs in again when it is refused | with a password | [`ClientBuilder::password`](crate::ClientBuilder::password) |
 /// | refuses to take in more than any honest server sends | see there | [`ClientBuilder::bounds`](crate::ClientBuilder::bounds) |
 /// | refuses to send a token where a ticket is needed | yes | [`ClientBuilder::check_token_access`](crate::ClientBuilder::check_token_access) |

@@ -220,6 +220,12 @@ impl ApiError {
             ErrorKind::Locked => Some(
                 "another task is at work on it, or left its lock; the tasks of the guest tell which",
             ),
+            ErrorKind::NoQuorum => Some(
+                "nothing in the cluster can be changed until more than half of its votes are present",
+            ),
+            ErrorKind::Unavailable => {
+                Some("Proxmox VE does not answer so itself, a proxy in front of it does")
+            }
             ErrorKind::PendingChanges => Some("apply them or roll them back first"),
             ErrorKind::RootOnly => Some("neither privileges nor API tokens do; log in as root@pam"),
             ErrorKind::AgentNotRunning => Some(

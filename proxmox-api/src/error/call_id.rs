@@ -28,6 +28,10 @@ impl CallId {
         self.repeatable
     }
 
+    pub(crate) fn only_reads(&self) -> bool {
+        self.endpoint.starts_with("GET ")
+    }
+
     pub(crate) fn numbered(self, number: u64) -> Self {
         let number = Some(number);
         Self { number, ..self }

@@ -162,7 +162,10 @@ impl fmt::Display for GuestErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoSuchGuest { vmid } => {
-                write!(f, "there is no guest {vmid}, or none this user may see")
+                write!(
+                    f,
+                    "the cluster lists no guest {vmid}: there is none, or none this user may see"
+                )
             }
             Self::AnotherGuest {
                 vmid,

@@ -573,10 +573,13 @@ impl fmt::Display for TimeoutError {
             waiting_for,
         } = &*self.0;
         match waiting_for {
-            WaitingFor::Answer => write!(
-                f,
-                "{name}: no answer from {origin} within {after:?}; it may still act on it"
-            ),
+            WaitingFor::Answer => {
+                write!(f, "{name}: no answer from {origin} within {after:?}")?;
+                match name.only_reads() {
+                    true => Ok(()),
+                    false => f.write_str("; it may still act on it"),
+                }
+            }
             WaitingFor::Limits => write!(
                 f,
                 "{name}: not sent within {after:?}: other requests were before it in the queue of this client"

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Error;
 use super::api::ErrorKind;
-use crate::value::log_line::LogLine;
+use crate::value::log_line::TaskLogLine;
 use crate::value::text::OneLine;
 use crate::value::upid::{Upid, UpidError};
 
@@ -21,7 +21,7 @@ struct Parts {
     task: String,
     upid: Option<Upid>,
     reason: TaskErrorKind,
-    log: Vec<LogLine>,
+    log: Vec<TaskLogLine>,
 }
 
 /// The kinds of task failures.
@@ -52,7 +52,7 @@ impl TaskError {
         }))
     }
 
-    pub(crate) fn with_log(mut self, log: Vec<LogLine>) -> Self {
+    pub(crate) fn with_log(mut self, log: Vec<TaskLogLine>) -> Self {
         self.0.log = log;
         self
     }
@@ -72,7 +72,7 @@ impl TaskError {
     /// The last lines of the log of a task that failed or was interrupted, ten at most, without the
     /// line that repeats its end. Empty if there are none or they could not be read.
     #[must_use]
-    pub fn log(&self) -> &[LogLine] {
+    pub fn log(&self) -> &[TaskLogLine] {
         &self.0.log
     }
 
@@ -122,7 +122,7 @@ impl fmt::Display for TaskError {
             }
             TaskErrorKind::TimedOut(limit) => write!(
                 f,
-                "task {upid} did not end within {limit:?}; it goes on on node {}",
+                "task {upid} did not end within {limit:?}; it continues on node {}",
                 parsed.as_ref().map_or("?", Upid::node)
             )?,
             TaskErrorKind::Lost(error) => write!(

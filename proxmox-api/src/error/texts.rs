@@ -358,7 +358,12 @@ async fn the_table_of_errors_is_what_errors_say() {
             60,
         )))
     });
-    table.push_str(&refused("no answer in time", "POST /nodes/pve1/qemu", token(&fake)).await);
+    for (what, call) in [
+        ("no answer in time", "POST /nodes/pve1/qemu"),
+        ("no answer in time to a call that reads", "GET /nodes"),
+    ] {
+        table.push_str(&refused(what, call, token(&fake)).await);
+    }
     let shown = Fingerprint::from([0xAB; 32]);
     for (what, expected) in [
         ("a certificate of no known authority", Vec::new()),

@@ -53,7 +53,7 @@ pub struct Batch<'a> {
     progress: Option<Listener<'a>>,
 }
 
-type Listener<'a> = Box<dyn FnMut(&Progress<'_>) + Send + 'a>;
+type Listener<'a> = Box<dyn FnMut(&BatchProgress<'_>) + Send + 'a>;
 
 impl Client {
     /// Prepares an action over many guests. A number that is given twice counts once.
@@ -117,7 +117,10 @@ impl Batch<'_> {
     }
 
     /// Calls `listener` whenever a guest is done, in that order.
-    pub fn on_progress<'b>(self, listener: impl FnMut(&Progress<'_>) + Send + 'b) -> Batch<'b> {
+    pub fn on_progress<'b>(
+        self,
+        listener: impl FnMut(&BatchProgress<'_>) + Send + 'b,
+    ) -> Batch<'b> {
         Batch {
             client: self.client,
             vmids: self.vmids,
@@ -223,7 +226,7 @@ impl Batch<'_> {
             done += 1;
             let result = BatchResult { vmid, outcome };
             if let Some(progress) = &mut self.progress {
-                progress(&Progress {
+                progress(&BatchProgress {
                     done,
                     total,
                     result: &result,
@@ -380,7 +383,7 @@ impl From<()> for Operation {
 /// The progress of a batch; see [`Batch::on_progress`].
 #[derive(Debug)]
 #[non_exhaustive]
-pub struct Progress<'a> {
+pub struct BatchProgress<'a> {
     /// The number of guests that are done, this one included.
     pub done: usize,
     /// The number of guests.

@@ -174,14 +174,14 @@ impl ChecksumAlgorithm {
 /// The progress of an upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Progress {
+pub struct UploadProgress {
     /// The number of bytes of the file that were handed to the connection.
     pub sent: u64,
     /// The size of the file in bytes.
     pub total: u64,
 }
 
-record_serde!(Progress { sent, total });
+record_serde!(UploadProgress { sent, total });
 
 /// An upload of a file to a storage; made by [`Client::upload`], sent by awaiting it.
 ///
@@ -198,7 +198,7 @@ pub struct Upload {
 }
 
 type Reader = Pin<Box<dyn AsyncRead + Send>>;
-type Watcher = Arc<Mutex<Box<dyn FnMut(Progress) + Send>>>;
+type Watcher = Arc<Mutex<Box<dyn FnMut(UploadProgress) + Send>>>;
 
 enum Source {
     Missing,
@@ -263,7 +263,7 @@ impl Upload {
     /// Reports the progress of the upload, after every piece. Runs in the task of the connection,
     /// so it has to return quickly. Starts again from zero if the file is sent again: to another
     /// host, or with another ticket.
-    pub fn on_progress(mut self, watcher: impl FnMut(Progress) + Send + 'static) -> Self {
+    pub fn on_progress(mut self, watcher: impl FnMut(UploadProgress) + Send + 'static) -> Self {
         self.watcher = Some(Arc::new(Mutex::new(Box::new(watcher))));
         self
     }
@@ -582,7 +582,7 @@ impl AsyncRead for Metered {
         self.sent += count;
         let (sent, total) = (self.sent, self.total);
         if let Some(watcher) = &self.watcher {
-            watcher.lock().unwrap_or_else(PoisonError::into_inner)(Progress { sent, total });
+            watcher.lock().unwrap_or_else(PoisonError::into_inner)(UploadProgress { sent, total });
         }
         Poll::Ready(Ok(()))
     }

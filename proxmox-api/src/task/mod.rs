@@ -25,7 +25,7 @@ pub(crate) use outcome::or_error;
 pub use wait::{LogLines, WaitBuilder};
 
 pub use crate::error::task::{TaskError, TaskErrorKind};
-pub use crate::value::log_line::LogLine;
+pub use crate::value::log_line::TaskLogLine;
 #[cfg(feature = "guests")]
 pub(crate) use wait::{PollSchedule, PollTolerance};
 
@@ -193,12 +193,12 @@ impl Task {
     ///
     /// # Errors
     /// Those of every request.
-    pub async fn log(&self, start: u64, limit: u64) -> Result<Vec<LogLine>, Error> {
+    pub async fn log(&self, start: u64, limit: u64) -> Result<Vec<TaskLogLine>, Error> {
         Ok(self.log_page(start, limit).await?.0)
     }
 
     /// Lines of the log, and the number of lines that the server has counted.
-    async fn log_page(&self, start: u64, limit: u64) -> Result<(Vec<LogLine>, u64), Error> {
+    async fn log_page(&self, start: u64, limit: u64) -> Result<(Vec<TaskLogLine>, u64), Error> {
         let Some(upid) = self.known()? else {
             return Ok((Vec::new(), 0));
         };
@@ -211,7 +211,7 @@ impl Task {
         let rows = data.as_array().map(Vec::as_slice);
         let lines = (1_u64..)
             .zip(rows.unwrap_or_default())
-            .map(|(place, row)| LogLine::read(start.saturating_add(place), row))
+            .map(|(place, row)| TaskLogLine::read(start.saturating_add(place), row))
             .collect();
         Ok((lines, beside.get("total").and_then(count).unwrap_or(0)))
     }
@@ -220,7 +220,7 @@ impl Task {
     ///
     /// # Errors
     /// Those of every request.
-    pub async fn log_tail(&self, count: usize) -> Result<Vec<LogLine>, Error> {
+    pub async fn log_tail(&self, count: usize) -> Result<Vec<TaskLogLine>, Error> {
         let mut tail = Vec::new();
         let (mut start, mut seen) = (0, 0);
         let pages = self.client.bounds().pages;

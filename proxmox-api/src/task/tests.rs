@@ -307,7 +307,7 @@ async fn running_out_of_time_leaves_the_task_alone() {
     assert_eq!(start.elapsed(), Duration::from_secs(30));
     assert_eq!(
         error.to_string(),
-        format!("task {UPID} did not end within 30s; it goes on on node pve1")
+        format!("task {UPID} did not end within 30s; it continues on node pve1")
     );
     let Error::Task(error) = error else {
         panic!("a task error")
@@ -496,11 +496,11 @@ async fn stopping_and_reading_go_to_the_tasks_node() {
     assert_eq!(
         lines,
         [
-            LogLine {
+            TaskLogLine {
                 number: 5,
                 text: "one".into()
             },
-            LogLine {
+            TaskLogLine {
                 number: 6,
                 text: "two".into()
             }

@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::error::api::ErrorKind;
 use crate::error::task::TaskErrorKind;
 use crate::value::BoxFuture;
-use crate::value::log_line::LogLine;
+use crate::value::log_line::TaskLogLine;
 
 /// Waiting for a task; made by [`Task::wait`], started by awaiting it.
 #[must_use = "nothing is waited for until this is awaited"]
@@ -251,7 +251,7 @@ impl Follower<'_> {
     }
 
     /// Hands over complete lines; returns whether to ask for more at once.
-    fn take(&mut self, lines: Vec<LogLine>, ended: bool, more: bool) -> bool {
+    fn take(&mut self, lines: Vec<TaskLogLine>, ended: bool, more: bool) -> bool {
         let before = self.seen;
         if matches!(lines.as_slice(), [line] if line.stands_for_none()) {
             return false;

@@ -7,16 +7,16 @@ use crate::value::serialize::record_serde;
 /// A line of a task's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct LogLine {
+pub struct TaskLogLine {
     /// Its number; the first is 1.
     pub number: u64,
     /// Its text, without a line break.
     pub text: String,
 }
 
-record_serde!(LogLine { number, text });
+record_serde!(TaskLogLine { number, text });
 
-impl LogLine {
+impl TaskLogLine {
     pub(crate) fn read(place: u64, row: &Value) -> Self {
         let number = match row.get("n") {
             Some(Value::Number(number)) => number.as_u64(),

@@ -85,7 +85,11 @@ const LACKING: &[(&str, &[&str])] = &[
     ),
     (
         "it is a view of something that has all of it",
-        &["manage::Change", "manage::Progress", "manage::Selection"],
+        &[
+            "manage::Change",
+            "manage::BatchProgress",
+            "manage::Selection",
+        ],
     ),
     (
         "it is a comparison, which is made again rather than read",

@@ -89,7 +89,7 @@ fn check_id(id: &str) -> Result<(), ApiTokenError> {
     let usable = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     if !starts || !name.chars().all(usable) {
         return wrong(
-            "the name after the ! has to start with a letter and to go on with letters, digits, dots, - and _",
+            "the name after the ! has to be a letter followed by letters, digits, dots, - and _",
         );
     }
     Ok(())
@@ -189,8 +189,8 @@ mod tests {
             ("root@pam", UUID, "no !"),
             (UUID, "root@pam!ci", "no !"),
             ("root!ci", UUID, "no user with a realm"),
-            ("root@pam!", UUID, "start with a letter"),
-            ("root@pam!c/i", UUID, "start with a letter"),
+            ("root@pam!", UUID, "a letter followed by"),
+            ("root@pam!c/i", UUID, "a letter followed by"),
         ];
         for (id, secret, expected) in slips {
             let error = (Client::builder("pve1").api_token(id, secret).build())

@@ -376,7 +376,7 @@ impl Guest {
                 vmid: self.vmid,
                 input: "a tag",
                 problem: format!(
-                    "{odd:?} cannot be one: a tag starts with a letter, a digit or `_` and goes on with those, \
+                    "{odd:?} cannot be one: a tag starts with a letter, a digit or `_`, followed by those, \
                      `-`, `+` and `.`"
                 ),
             };

@@ -79,8 +79,8 @@ super::impl_into_started!(TakeSnapshot);
 impl Guest {
     /// Takes a snapshot: [`POST
     /// /nodes/{node}/qemu/{vmid}/snapshot`](crate::pve::qemu::QemuVmidSnapshotPost) or [`POST
-    /// /nodes/{node}/lxc/{vmid}/snapshot`](crate::pve::lxc::LxcVmidSnapshotPost). Names start with
-    /// a letter and continue with letters, digits, `-` and `_`, 40 characters at most.
+    /// /nodes/{node}/lxc/{vmid}/snapshot`](crate::pve::lxc::LxcVmidSnapshotPost). A name has 2 to 40
+    /// characters: a letter, then letters, digits, `-` and `_`.
     pub fn snapshot(&self, name: impl Into<String>) -> TakeSnapshot {
         TakeSnapshot {
             guest: self.clone(),
