@@ -157,7 +157,7 @@ fn walk(args: &Args, root: &Path, steps: &mut Vec<Step>) -> Result<bool, String>
                         .map(|line| format!("breaks callers: {line}")),
                 );
                 write.todo.push(
-                    "keep what callers know (`[renamed]` and `[names]` of names.toml, a patch), or name it in CHANGELOG.md and \
+                    "keep what callers know (`[renamed]`, `[names]` and `[enums]` of names.toml, a patch), or name it in CHANGELOG.md and \
                      run `cargo xtask regen --allow-breaking`"
                         .to_owned(),
                 );
@@ -246,11 +246,19 @@ fn describe(output: &Output, fresh: &[diff::Name]) -> Step {
     let report = &output.report;
     for endpoint in &report.undescribed {
         step.todo.push(format!(
-            "words/: `\"{endpoint}\" = \"…\"` under [endpoints]"
+            "docs.toml: `\"{endpoint}\" = \"…\"` under [endpoints]"
         ));
     }
     let mut told: Vec<(&str, &str)> = Vec::new();
-    let mut places: Vec<(&str, &str, &String)> = (report.undocumented_places.iter())
+    let (types, fields): (Vec<&String>, Vec<&String>) =
+        (report.undocumented_places.iter()).partition(|place| place.starts_with("type "));
+    for place in types {
+        let name = place.trim_start_matches("type ");
+        step.todo.push(format!(
+            "types.toml: `{name} = \"…\"` under [types]: its fields are described differently, and it needs words that fit all"
+        ));
+    }
+    let mut places: Vec<(&str, &str, &String)> = (fields.into_iter())
         .map(|place| {
             let (endpoint, field) = place.split_once(['?', '#']).unwrap_or((place, ""));
             let path = endpoint.split_once(' ').map_or(endpoint, |(_, path)| path);
@@ -268,7 +276,7 @@ fn describe(output: &Output, fresh: &[diff::Name]) -> Step {
         }
         told.push((path, field));
         step.todo.push(format!(
-            "words/: `\"{field}\" = \"…\"` under [fields.\"{path}\"]   ({place})"
+            "docs.toml: `\"{field}\" = \"…\"` under [fields.\"{path}\"]   ({place})"
         ));
     }
     for endpoint in &report.returns_untyped {

@@ -4,6 +4,7 @@ mod circles;
 mod data;
 mod imports;
 mod layers;
+mod links;
 mod signatures;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use layers::Table;
 
 const PICTURE: &str = "ARCHITECTURE.md";
 const LIBRARY: &str = "proxmox-api/src";
+const GUIDE: &str = "proxmox-api/src/guide";
 
 /// Check imports against the layers of ARCHITECTURE.md, and public types against what they have to be
 ///
@@ -21,6 +23,7 @@ const LIBRARY: &str = "proxmox-api/src";
 /// first. A module may import modules on lower lines only; modules on one line are independent. No
 /// more than two files may import each other in a circle.
 /// Public signatures name no type of an internal crate. Public types of data are compared, written and read.
+/// The documentation of the library, README.md included, links to no file of the checkout.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}
 
@@ -39,6 +42,22 @@ pub(crate) fn run(_: &Args) -> Outcome {
     named.extend(data::violations(&library)?);
     problems.extend(
         named
+            .into_iter()
+            .map(|problem| format!("{LIBRARY}/{problem}")),
+    );
+    let mut pages = library;
+    pages.insert(
+        "../../README.md".to_owned(),
+        files::read(&root.join("README.md"))?,
+    );
+    for path in files::files_below(&root.join(GUIDE))? {
+        pages.insert(
+            files::relative(&root.join(LIBRARY), &path),
+            files::read(&path)?,
+        );
+    }
+    problems.extend(
+        links::violations(&pages)
             .into_iter()
             .map(|problem| format!("{LIBRARY}/{problem}")),
     );

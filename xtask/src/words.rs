@@ -68,17 +68,17 @@ pub(crate) fn run(args: &Args) -> Outcome {
     for path in files::files_below(&PVE.code(&root))? {
         let text =
             fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        for line in text
-            .lines()
-            .filter(|line| line.trim_start().starts_with("///"))
-        {
-            if let Some(what) = said_twice(line) {
-                twice.push(format!("{}: {what}: {}", path.display(), line.trim()));
+        for paragraph in paragraphs(&text) {
+            if let Some(what) = said_twice(&paragraph) {
+                twice.push(format!("{}: {what}: {paragraph}", path.display()));
             }
         }
     }
     if !twice.is_empty() {
-        return Err(format!("said twice in one line:\n  {}", twice.join("\n  ")));
+        return Err(format!(
+            "said twice in one paragraph:\n  {}",
+            twice.join("\n  ")
+        ));
     }
     let summary = format!(
         "{} borrowed runs in {files} files (against {} official runs)\n",
@@ -91,13 +91,28 @@ pub(crate) fn run(args: &Args) -> Outcome {
     }
 }
 
-/// A repetition in a line of documentation: a sentence, a unit, or equal bounds of releases.
-fn said_twice(line: &str) -> Option<&'static str> {
-    let sentences: Vec<&str> = line
-        .trim_start_matches(['/', ' '])
-        .split_inclusive(". ")
-        .map(str::trim)
-        .collect();
+/// Paragraphs and list items of documentation comments, each as one line.
+fn paragraphs(text: &str) -> Vec<String> {
+    let mut paragraphs = Vec::new();
+    let mut open: Vec<&str> = Vec::new();
+    let mut code = false;
+    for line in text.lines().map(str::trim).chain([""]) {
+        let doc = line.strip_prefix("///").map(str::trim);
+        let fence = doc.is_some_and(|line| line.starts_with("```"));
+        code = doc.is_some() && (code != fence);
+        let words = doc.filter(|line| !line.is_empty() && !code && !fence);
+        if words.is_none_or(|line| line.starts_with("* ")) && !open.is_empty() {
+            paragraphs.push(open.join(" "));
+            open.clear();
+        }
+        open.extend(words);
+    }
+    paragraphs
+}
+
+/// A repetition in a paragraph of documentation: a sentence, a unit, or equal bounds of releases.
+fn said_twice(paragraph: &str) -> Option<&'static str> {
+    let sentences: Vec<&str> = paragraph.split_inclusive(". ").map(str::trim).collect();
     let repeated = sentences
         .iter()
         .enumerate()
@@ -114,7 +129,7 @@ fn said_twice(line: &str) -> Option<&'static str> {
     }
     if ["; in the request", "; as a parameter"]
         .iter()
-        .any(|sign| line.contains(sign))
+        .any(|sign| paragraph.contains(sign))
     {
         return Some("one place and another");
     }
@@ -186,27 +201,42 @@ fn top_level(root: &Path) -> Result<Vec<PathBuf>, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::said_twice;
+    use super::{paragraphs, said_twice};
 
     #[test]
     fn what_is_said_twice_is_found() {
         let found = [
             (
-                "/// Memory in use, in bytes. In bytes. At least 0.",
+                "Memory in use, in bytes. In bytes. At least 0.",
                 Some("a unit"),
             ),
-            ("/// How long, in seconds. In seconds.", Some("a unit")),
-            ("/// In bytes. In bytes.", Some("a sentence")),
-            ("/// The value `a`. Since 9.0. Until 9.0.", Some("releases")),
+            ("How long, in seconds. In seconds.", Some("a unit")),
+            ("In bytes. In bytes.", Some("a sentence")),
+            ("The value `a`. Since 9.0. Until 9.0.", Some("releases")),
             (
-                "/// Kind of the zone; in the request, lists only zones of this kind.",
+                "Kind of the zone; in the request, lists only zones of this kind.",
                 Some("one place and another"),
             ),
-            ("/// Memory in use. In bytes. At least 0. Since 9.0.", None),
-            ("/// The value `a`. Only in 9.0.", None),
+            ("Memory in use. In bytes. At least 0. Since 9.0.", None),
+            ("The value `a`. Only in 9.0.", None),
         ];
         for (line, wanted) in found {
             assert_eq!(said_twice(line), wanted, "{line}");
         }
+    }
+
+    #[test]
+    fn a_paragraph_is_read_over_its_lines() {
+        let text = "/// How long it runs, in\n/// seconds. In seconds.\n///\n/// ```\n/// a. a.\n/// ```\n\
+                    /// * one\n/// * two\nstruct S;";
+        assert_eq!(
+            paragraphs(text),
+            [
+                "How long it runs, in seconds. In seconds.",
+                "* one",
+                "* two"
+            ]
+        );
+        assert_eq!(said_twice(&paragraphs(text)[0]), Some("a unit"));
     }
 }
