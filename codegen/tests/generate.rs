@@ -680,7 +680,7 @@ fn a_call_shows_how_it_is_written_what_it_gives_and_where_to_look() {
     let output = generate(&input(&[("9.0", endpoints)], &overlay)).unwrap();
     let text = &output.files["all.rs"];
     for wanted in [
-        "//! | [`POST /things`](ThingsPost)<br><code>things()<wbr>.post(thing_id)</code> | [`Things`] | Thing.Make |  |",
+        "//! | [`POST /things`](ThingsPost)<br><code>things()<wbr>.post(thing_id)</code><br>→ [`Things`] | Thing.Make |  |",
         "/// let answer = pve.things().post(\"thingid\").await?;",
         "/// * Gives: [`Things`]",
         "/// * Releases: 9.0 to 9.0",
