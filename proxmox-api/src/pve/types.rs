@@ -183,7 +183,7 @@ open_enum_impls!(BackupMode {
     "snapshot" Snapshot, "suspend" Suspend, "stop" Stop,
 });
 
-/// Whether results are mailed to `mailto` or go through the notification system.
+/// How the result of a backup is sent: by mail, or through the notification system.
 ///
 /// Given by [`GET /cluster/backup`](super::cluster::ClusterBackupPath::get),
 /// [`GET /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::get),
@@ -210,7 +210,7 @@ open_enum_impls!(BackupNotificationMode {
     "auto" Auto, "legacy-sendmail" LegacySendmail, "notification-system" NotificationSystem,
 });
 
-/// When the job sends its result; jobs that a server before 9.0 wrote may still hold it.
+/// When a backup job sends its result; without effect today.
 ///
 /// Given by [`GET /cluster/backup`](super::cluster::ClusterBackupPath::get),
 /// [`GET /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::get),
@@ -408,7 +408,7 @@ impl Default for BandwidthLimits {
 
 property_string_impls!(BandwidthLimits);
 
-/// One element of `by_rank`: metadata servers that hold a rank.
+/// One element of the list `by_rank` (metadata servers that hold a rank).
 ///
 /// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get),
 /// [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
@@ -490,7 +490,7 @@ impl Default for CephHealthCheck {
     }
 }
 
-/// One element of `detail`: what was found, piece by piece.
+/// One element of the list `detail` (what was found, piece by piece).
 ///
 /// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get),
 /// [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
@@ -558,7 +558,7 @@ impl Default for CephHealthCheckSummary {
     }
 }
 
-/// One element of `mutes`: health checks that were muted.
+/// One element of the list `mutes` (health checks that were muted).
 ///
 /// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get),
 /// [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
@@ -600,7 +600,7 @@ impl Default for CephHealthMute {
     }
 }
 
-/// One element of `standbys`: managers on standby.
+/// One element of the list `standbys` (managers on standby).
 ///
 /// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get),
 /// [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
@@ -635,7 +635,7 @@ impl Default for CephMgrmapStandby {
     }
 }
 
-/// One element of `mons`: the monitors, in order of rank.
+/// One element of the list `mons` (the monitors, in order of rank).
 ///
 /// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get),
 /// [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
@@ -691,7 +691,7 @@ impl Default for CephMonmapMon {
     }
 }
 
-/// One element of `pgs_by_state`: how many placement groups are in which state.
+/// One element of the list `pgs_by_state` (how many placement groups are in which state).
 ///
 /// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get),
 /// [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
@@ -734,7 +734,7 @@ impl Default for CephPgsByState {
 pub struct CephProgressEvent {
     /// Whether `ceph -s` shows the operation.
     pub add_to_ceph_s: Option<bool>,
-    /// What is going on, as text for people.
+    /// What happens, as text for people.
     pub message: Option<String>,
     /// Share of the operation that is done, from 0 to 1.
     pub progress: Option<f64>,
@@ -835,7 +835,7 @@ impl Default for CephStatus {
     }
 }
 
-/// One element of `addrvec`: the addresses, one for each protocol.
+/// One element of the list `addrvec` (the addresses, one for each protocol).
 ///
 /// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get),
 /// [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
@@ -872,7 +872,7 @@ impl Default for CephStatusAddress {
     }
 }
 
-/// The addresses of the daemon, one for each protocol.
+/// Addresses of a daemon, one for each protocol.
 ///
 /// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get),
 /// [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
@@ -1079,7 +1079,7 @@ impl Default for CephStatusMgrmap {
     }
 }
 
-/// One element of `active_clients`: connections that modules of the active manager hold.
+/// One element of the list `active_clients` (connections that modules of the active manager hold).
 ///
 /// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get),
 /// [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
@@ -1114,7 +1114,7 @@ impl Default for CephStatusMgrmapClient {
     }
 }
 
-/// One element of `available_modules`: modules that are installed.
+/// One element of the list `available_modules` (modules that are installed).
 ///
 /// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get),
 /// [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
@@ -1509,7 +1509,7 @@ object!(CmdEntry {
     others: extra,
 });
 
-/// Console viewer to open; noVNC takes over where the chosen one cannot be used.
+/// Program that shows consoles.
 ///
 /// Given by [`GET /cluster/options`](super::cluster::ClusterOptionsPath::get),
 /// [`GET /version`](super::version::VersionPath::get).
@@ -1595,7 +1595,7 @@ object!(DirectoryEntry {
     others: extra,
 });
 
-/// Format new images get if none is named.
+/// Format of a disk image.
 ///
 /// Given by [`GET /nodes/{node}/storage`](super::node_storage::NodeStorageGet),
 /// [`GET /storage`](super::storage::StorageGet),
@@ -2132,7 +2132,7 @@ object!(FirewallIpsetItem {
     others: extra,
 });
 
-/// Level to log matching packets at; `nolog` logs nothing.
+/// Level at which packets are logged; `nolog` logs nothing.
 ///
 /// Given by
 /// [`GET /cluster/firewall/groups/{group}`](super::cluster_firewall::ClusterFirewallGroupsGroupPath::get),
@@ -2190,7 +2190,7 @@ open_enum_impls!(FirewallLogLevel {
     "nolog" Nolog,
 });
 
-/// What happens to incoming traffic that no rule matches.
+/// What happens to traffic that no rule matches.
 ///
 /// Given by
 /// [`GET /cluster/firewall/options`](super::cluster_firewall::ClusterFirewallOptionsPath::get),
@@ -2971,7 +2971,7 @@ impl Default for GuestFirewallOptions {
     }
 }
 
-/// State of the guest in the high availability manager.
+/// State of a guest in the high availability manager.
 ///
 /// Given by
 /// [`GET /nodes/{node}/lxc/{vmid}/status/current`](super::lxc::LxcVmidStatusCurrentPath::get),
@@ -3009,7 +3009,7 @@ impl Default for GuestHaState {
     }
 }
 
-/// One element of `ip-addresses`: all addresses of the interface.
+/// An address of a network interface of a guest.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/interfaces`](super::lxc::LxcVmidInterfacesPath::get),
 /// [`GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`](super::qemu::QemuVmidAgentNetworkGetInterfacesPath::get).
@@ -3153,7 +3153,7 @@ object!(GuestRrdSample {
     others: extra,
 });
 
-/// Whether it runs.
+/// Whether a guest runs.
 ///
 /// Given by [`GET /nodes/{node}/lxc`](super::lxc::LxcPath::get),
 /// [`GET /nodes/{node}/lxc/{vmid}/status/current`](super::lxc::LxcVmidStatusCurrentPath::get),
@@ -3194,7 +3194,7 @@ open_enum_impls!(GuestSnapshotState {
     "prepare" Prepare, "delete" Delete,
 });
 
-/// Kind of rule that stands in the way.
+/// Kind of affinity rule that keeps a guest off a node.
 ///
 /// Given by
 /// [`POST /cluster/ha/resources/{sid}/migrate`](super::cluster_ha::ClusterHaResourcesSidMigratePath::post),
@@ -3218,8 +3218,7 @@ open_enum_impls!(HaBlockingCause {
     "node-affinity" NodeAffinity, "resource-affinity" ResourceAffinity,
 });
 
-/// One element of `blocking-ha-resources`: high availability resources that keep the guest off the
-/// node.
+/// A high availability resource that keeps a guest off a node.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/migrate`](super::lxc::LxcVmidMigrateGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/migrate`](super::qemu::QemuVmidMigrateGet).
@@ -3284,7 +3283,7 @@ object!(IdEntry {
     others: extra,
 });
 
-/// Default keyboard layout of VNC consoles.
+/// Keyboard layout of VNC consoles.
 ///
 /// Given by [`GET /cluster/options`](super::cluster::ClusterOptionsPath::get),
 /// [`GET /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigGet),
@@ -3385,7 +3384,7 @@ open_enum_impls!(KeyboardLayout {
     "tr" Tr,
 });
 
-/// Where it stands.
+/// Where a node or the cluster stands.
 ///
 /// A property string: it is written and read as one text.
 ///
@@ -3503,7 +3502,7 @@ object!(LogLine {
     others: extra,
 });
 
-/// Whether the traffic is encrypted; switch that off only on private networks.
+/// How traffic between nodes is sent: through SSH, or unencrypted.
 ///
 /// Given by [`GET /cluster/options`](super::cluster::ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](super::cluster::ClusterOptionsPut),
@@ -3629,7 +3628,7 @@ object!(PendingSetting {
     others: extra,
 });
 
-/// How many backups to keep, in place of the rule of the storage.
+/// Retention rules: how many backups are kept, and from which intervals.
 ///
 /// A property string: it is written and read as one text.
 ///
@@ -3773,7 +3772,7 @@ impl Default for PruneBackups {
 
 property_string_impls!(PruneBackups);
 
-/// Acceleration for which the nodes' support is checked: hardware (`kvm`) or emulation (`tcg`).
+/// How a virtual machine runs: by the hardware (`kvm`), or emulated (`tcg`).
 ///
 /// Taken by [`GET /cluster/qemu/cpu-flags`](super::cluster::ClusterQemuCpuFlagsGet),
 /// [`GET /nodes/{node}/capabilities/qemu/cpu-flags`](super::nodes::NodeCapabilitiesQemuCpuFlagsGet).
@@ -3792,7 +3791,7 @@ open_enum_impls!(QemuAccelerator {
     "kvm" Kvm, "tcg" Tcg,
 });
 
-/// Emulated processor architecture; that of the host when absent.
+/// Processor architecture of a virtual machine.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](super::qemu::QemuVmidSnapshotSnapnameConfigPath::get).
@@ -3964,7 +3963,7 @@ object!(RemoteEndpoint {
 
 property_string_impls!(RemoteEndpoint);
 
-/// How several recorded values are merged into one point: average or maximum.
+/// Whether each point is the average or the maximum of its interval.
 ///
 /// Taken by [`GET /nodes/{node}/lxc/{vmid}/rrd`](super::lxc::LxcVmidRrdGet),
 /// [`GET /nodes/{node}/lxc/{vmid}/rrddata`](super::lxc::LxcVmidRrddataGet),
@@ -4288,7 +4287,7 @@ object!(Termproxy {
     others: extra,
 });
 
-/// Tag format of the outer VLAN; QinQ zones.
+/// Standard for the tags of a VLAN.
 ///
 /// Given by [`GET /cluster/sdn/zones`](super::cluster_sdn::ClusterSdnZonesGet),
 /// [`GET /cluster/sdn/zones/{zone}`](super::cluster_sdn::ClusterSdnZonesZoneGet),
