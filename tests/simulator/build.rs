@@ -1,5 +1,5 @@
-//! Lists the files of `schema/pve` for the documents that the simulator serves and the releases
-//! that it plays, so that a new file needs no line here.
+//! Embeds the files of `schema/pve`: the documents that the simulator serves, and the releases that
+//! it simulates. A new file needs no line here.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -35,7 +35,8 @@ fn releases(schema: &Path) -> io::Result<String> {
             continue;
         };
         let numbers: Result<Vec<u32>, _> = name.split('.').map(str::parse).collect();
-        let numbers = numbers.map_err(|_| io::Error::other("a file is named for its release"))?;
+        let numbers =
+            numbers.map_err(|_| io::Error::other("the file is named after its release"))?;
         let path = path.to_string_lossy().into_owned();
         found.push((numbers, format!("({name:?}, include_str!({path:?}))")));
     }

@@ -1,4 +1,4 @@
-//! What came back of a call, and whether the crate's types hold it.
+//! The result of a call, and whether it fits the crate's types.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,23 +12,23 @@ use serde_json::Value;
 pub struct Answer {
     /// `None` if there was no answer; `message` says why.
     pub status: Option<u16>,
-    /// The text of a refusal, or why nothing came.
+    /// The text of a refusal, or the reason why there is no answer.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
-    /// What is said of single parameters.
+    /// Errors of single parameters.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub errors: BTreeMap<String, String>,
     /// The body of an accepted call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<Value>,
-    /// How the task ended that the call started.
+    /// The outcome of the task that the call started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub task: Option<String>,
     pub fit: Fit,
 }
 
 impl Answer {
-    /// Whether the server did as it was told.
+    /// Whether the server accepted the call.
     #[must_use]
     pub fn accepted(&self) -> bool {
         self.status
@@ -36,28 +36,27 @@ impl Answer {
     }
 }
 
-/// How the answer fits the type that the crate has for it.
+/// How the answer fits its type in the crate.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Fit {
     /// Verb and template; `None` if the crate has no such endpoint.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
-    /// There was something to decode.
+    /// Whether there was anything to decode.
     pub decoded: bool,
-    /// Why it did not decode.
+    /// The decode error.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
-    /// Members that no type has, by place.
+    /// Undeclared members, by place.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub undeclared: BTreeSet<String>,
-    /// Values of enums that are not listed, property strings that were not understood, and elements of lists that do not
-    /// fit.
+    /// Unknown enum values, invalid property strings, and list elements that do not fit.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub unlisted: BTreeSet<String>,
 }
 
 impl Fit {
-    /// Looks at an answer; `body` is that of an accepted call.
+    /// Examines an answer; `body` is that of an accepted call.
     #[must_use]
     pub fn of(method: &str, path: &str, body: Option<&Value>) -> Self {
         let mut fit = Self::default();
@@ -110,7 +109,7 @@ impl Fit {
     }
 }
 
-/// `net[n]` for `net0`: members of a family are one.
+/// `net[n]` for `net0`: indexed members count as one.
 pub(crate) fn unnumbered(name: &str) -> String {
     let base = name.trim_end_matches(|c: char| c.is_ascii_digit());
     match base.is_empty() || base == name {
@@ -135,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_decode_says_why() {
+    fn decode_errors_are_reported() {
         let body = json!({ "data": 7 });
         let fit = Fit::of("GET", "/nodes/pve1/qemu", Some(&body));
         assert!(!fit.decoded);

@@ -1,4 +1,4 @@
-//! Calls as texts with words to fill in.
+//! Calls as texts with placeholders.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,32 +8,31 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use proxmox_api::value::endpoint::Method;
 use serde::{Deserialize, Serialize};
 
-/// What stands for a word, by its name: `node` for `{node}`.
+/// Values by the name of their placeholder: `node` for `{node}`.
 pub type Words = BTreeMap<String, String>;
 
-/// What a path segment may hold as it is.
+/// Characters that need no encoding in a path segment.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
 
-/// One call: `VERB /path?name=value&name=value`. Values are percent-encoded; `{word}` in path and values is filled in
-/// for each server, but not `{{word}}`.
+/// One call: `VERB /path?name=value&name=value`. Values are percent-encoded; `{word}` in path and
+/// values is filled in for each server, but not `{{word}}`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Call {
     pub method: Method,
-    /// Below `/api2/json`, as it is sent but for the words.
+    /// Below `/api2/json`, encoded, with placeholders.
     pub path: String,
     pub params: Vec<(String, String)>,
 }
 
 impl Call {
-    /// The call with the words of one server.
+    /// The call with one server's values.
     ///
-    /// # Errors
-    /// The word that the server has nothing for.
+    /// # Errors A placeholder without a value on the server.
     pub fn fill(&self, words: &Words) -> Result<Self, String> {
         let params = self
             .params
@@ -48,7 +47,7 @@ impl Call {
     }
 }
 
-/// Replaces each `{word}`; double braces and others stay.
+/// Replaces each `{word}`; double braces and unknown ones stay.
 fn fill(text: &str, words: &Words, in_path: bool) -> Result<String, String> {
     let mut out = String::new();
     let mut rest = text;
@@ -101,11 +100,11 @@ impl FromStr for Call {
             "POST" => Method::Post,
             "PUT" => Method::Put,
             "DELETE" => Method::Delete,
-            _ => return Err(wrong("the verb is none of GET, POST, PUT, DELETE")),
+            _ => return Err(wrong("the verb must be GET, POST, PUT or DELETE")),
         };
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         if !path.starts_with('/') {
-            return Err(wrong("the path has to start with a slash"));
+            return Err(wrong("the path must start with a slash"));
         }
         let mut params = Vec::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -144,7 +143,7 @@ impl From<Call> for String {
 
 impl fmt::Display for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        /// What need not be encoded to be read back.
+        /// Characters that need no encoding in a value.
         const VALUE: &AsciiSet = &percent_encoding::CONTROLS
             .add(b'%')
             .add(b'&')
@@ -177,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_reads_back_as_it_was_written() {
+    fn a_call_survives_its_text_form() {
         let text = "PUT /nodes/{node}/qemu/100/config?description=a%20b%26c%25d&tags=x;y&net0=virtio,bridge=vmbr0";
         let call: Call = text.parse().expect("a call");
         assert_eq!(call.params[0].1, "a b&c%d");
@@ -186,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_encoded_in_paths_and_plain_in_values() {
+    fn values_are_encoded_in_paths_and_plain_in_parameters() {
         let call: Call =
             "GET /nodes/{node}/storage/local/content/{volume}?volume={volume}&x={\"a\":1}&y={{node}}-{node}"
                 .parse()
@@ -202,13 +201,13 @@ mod tests {
     }
 
     #[test]
-    fn a_word_nobody_has_is_named() {
+    fn errors_name_a_placeholder_without_a_value() {
         let call: Call = "GET /nodes/{other}/status".parse().expect("a call");
         assert_eq!(call.fill(&words()), Err("other".to_owned()));
     }
 
     #[test]
-    fn what_is_no_call_is_refused_with_the_place() {
+    fn invalid_calls_are_refused_with_their_place() {
         for text in ["GET", "FETCH /x", "GET x", "GET /x?a"] {
             let error = text.parse::<Call>().expect_err("no call");
             assert!(error.contains(text), "{error}");

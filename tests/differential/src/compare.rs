@@ -1,4 +1,4 @@
-//! Two answers to one call.
+//! Comparison of two answers to one call.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -11,7 +11,7 @@ use crate::call::Words;
 use crate::plain;
 use crate::server::Names;
 
-/// What differs.
+/// The kind of a difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -19,24 +19,24 @@ pub enum Kind {
     Unanswered,
     /// One accepts what the other refuses, or they refuse with different statuses.
     Status,
-    /// How the task ended.
+    /// The outcome of the task.
     Task,
-    /// One decodes, the other does not.
+    /// One answer decodes, the other does not.
     Decoding,
     /// The text of a refusal.
     Text,
-    /// What is said of a single parameter.
+    /// The error of a single parameter.
     Parameter,
-    /// A value that both show.
+    /// A value that both answers have.
     Value,
-    /// A member that only one shows.
+    /// A member that only one answer has.
     Member,
-    /// A number here, its digits as a text there.
+    /// A number in one answer, a string of its digits in the other.
     Spelling,
 }
 
 impl Kind {
-    /// All of them, the gravest first.
+    /// All kinds, the most serious first.
     pub const ALL: [Self; 9] = [
         Self::Unanswered,
         Self::Status,
@@ -57,39 +57,39 @@ impl fmt::Display for Kind {
             Self::Status => "different statuses",
             Self::Task => "tasks that end differently",
             Self::Decoding => "only one answer decodes",
-            Self::Text => "refused in different words",
-            Self::Parameter => "different complaints about a parameter",
+            Self::Text => "refused with different texts",
+            Self::Parameter => "different errors of a parameter",
             Self::Value => "different values",
-            Self::Member => "members that only one shows",
-            Self::Spelling => "numbers here, texts there",
+            Self::Member => "members that only one has",
+            Self::Spelling => "numbers in one, strings in the other",
         })
     }
 }
 
-/// One difference.
+/// A difference.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Difference {
     pub kind: Kind,
-    /// The parameter or the place in the answer; empty where it is about the whole.
+    /// The parameter, or the place in the answer; empty for the whole.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub place: String,
     pub first: String,
     pub second: String,
 }
 
-/// How closely accepted answers are compared.
+/// How accepted answers are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
-    /// The servers hold different things: only which members there are, and of which kind.
+    /// The servers have different content: only the presence and type of members count.
     Members,
-    /// The same was done to both: values too.
+    /// The same was done to both servers: values count, too.
     Values,
 }
 
-/// More differences of one answer are not listed.
+/// The maximum of differences that are listed for an answer.
 const MOST: usize = 20;
 
-/// Where the answers differ; words are each server's own.
+/// The differences; `words` are the values of each server's placeholders.
 #[must_use]
 pub fn compare(
     path: &str,
@@ -183,7 +183,7 @@ pub fn compare(
     found.0
 }
 
-/// A list of more than what was made here shows only that.
+/// Keeps only the items that this run created in a list that has others, too.
 fn only_ours(mut body: Value, path: &str, names: &Names) -> Value {
     if names.in_text(path) {
         return body;
@@ -238,7 +238,7 @@ impl Found {
         }
     }
 
-    /// Items that name themselves are compared by name, others by position.
+    /// Items with an identifying member are compared by it, others by position.
     fn arrays(&mut self, place: &str, a: &[Value], b: &[Value]) {
         let Some(key) = own_name(a, b) else {
             for number in 0..a.len().max(b.len()) {
@@ -273,8 +273,8 @@ impl Found {
         kinds("", b, &mut there);
         let places: BTreeSet<&String> = here.keys().chain(there.keys()).collect();
         for place in places {
-            // What is in a list that is empty here cannot be compared, and below a member that is missing, the member is
-            // what is told.
+            // The content of an empty list cannot be compared, and a missing member is reported
+            // instead of those below it.
             let parent = place.rfind(['.', '[']).map_or("", |at| &place[..at]);
             if !here.contains_key(parent) || !there.contains_key(parent) {
                 continue;
@@ -293,7 +293,7 @@ impl Found {
                     let absent = || "(absent)".to_owned();
                     let a = a.map_or_else(absent, listed);
                     let b = b.map_or_else(absent, listed);
-                    // An empty list has no items to show.
+                    // An empty list shows no items.
                     if !place.ends_with("[]") {
                         self.add(Kind::Member, place, a, b);
                     }
@@ -334,7 +334,7 @@ fn keys<'a>(a: &'a Map<String, Value>, b: &'a Map<String, Value>) -> BTreeSet<&'
     a.keys().chain(b.keys()).collect()
 }
 
-/// The member whose values tell the items of both lists apart.
+/// The member whose values distinguish the items of both lists.
 fn own_name(a: &[Value], b: &[Value]) -> Option<&'static str> {
     const NAMES: &[&str] = &[
         "vmid", "volid", "userid", "groupid", "roleid", "realm", "tokenid", "poolid", "upid",
@@ -354,7 +354,7 @@ fn own_name(a: &[Value], b: &[Value]) -> Option<&'static str> {
         .find(|key| !(a.is_empty() && b.is_empty()) && tells(a, key) && tells(b, key))
 }
 
-/// Numbers, their digits and booleans as one text.
+/// Numbers, digits and booleans as text.
 fn scalar(json: &Value) -> Option<String> {
     match json {
         Value::String(text) => Some(text.clone()),
@@ -434,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_is_told_alone() {
+    fn a_different_status_is_the_only_difference() {
         let (a, b) = (accepted(json!({ "data": 1 })), refused(403, "no", &[]));
         assert_eq!(all(&a, &b, Depth::Values), [(Kind::Status, String::new())]);
     }
@@ -467,7 +467,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_of_the_whole_server_are_compared_by_what_was_made() {
+    fn lists_of_the_whole_server_are_compared_by_created_items() {
         let a = accepted(json!({ "data": [{ "vmid": 9000, "name": "x" }, { "vmid": 100 }] }));
         let b = accepted(json!({ "data": [{ "vmid": 7 }, { "vmid": 9000, "name": "y" }] }));
         assert_eq!(
@@ -477,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn members_are_compared_by_kind_when_values_cannot_be() {
+    fn members_are_compared_by_type_if_values_differ_by_nature() {
         let a = accepted(json!({ "data": [{ "id": 1, "name": "x", "net0": "a" }] }));
         let b = accepted(json!({ "data": [{ "id": "7", "net5": "b", "size": 3 }] }));
         assert_eq!(

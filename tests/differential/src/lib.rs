@@ -1,7 +1,7 @@
-//! Sends one list of calls to two servers and tells where their answers differ: by status, by text, by shape against
-//! the types of `proxmox-api`, and by effect, which is what a following GET shows.
+//! Sends one list of calls to two servers and reports where their answers differ: in status, text,
+//! shape (compared with the types of `proxmox-api`), and effect, which a following GET shows.
 //!
-//! One of the two is usually a simulator within the process, the other a test cluster.
+//! One of the two is usually a simulator in this process, the other a test cluster.
 
 pub mod answer;
 pub mod call;
@@ -14,10 +14,9 @@ pub mod server;
 
 use crate::server::{Access, Address, Names, Server};
 
-/// Opens both servers; a simulator is made like the other one.
+/// Connects to both servers; a simulator is set up like the other server.
 ///
-/// # Errors
-/// One of them cannot be opened; a text for people.
+/// # Errors A server is unavailable; a text for people.
 pub async fn open(
     (first, first_access): (&Address, &Access),
     (second, second_access): (&Address, &Access),

@@ -1,4 +1,5 @@
-//! The list of calls: what only reads, what is refused before anything happens, and what is done and undone.
+//! The list of calls: reads, calls that are refused before they change anything, and scenarios that
+//! are undone.
 
 use std::collections::BTreeSet;
 
@@ -15,10 +16,10 @@ use crate::server::Who;
 /// A parameter that no endpoint has: a call with it is refused before it does anything.
 pub const UNDECLARED: &str = "differential-undeclared";
 
-/// A value that no number, flag, enum or name is.
+/// A value that is not valid as number, flag, enum or name.
 const NONSENSE: &str = "~";
 
-/// These wait for a connection of another kind, or make the server fetch something from elsewhere.
+/// Excluded: they wait for another kind of connection, or make the server download something.
 const NOT_READ: &[&str] = &[
     "/nodes/{node}/apt/changelog",
     "/nodes/{node}/lxc/{vmid}/mtunnelwebsocket",
@@ -34,7 +35,7 @@ const NOT_READ: &[&str] = &[
     "/nodes/{node}/vncwebsocket",
 ];
 
-/// The templates of all that reads.
+/// The templates of all reading calls.
 pub fn readings() -> impl Iterator<Item = &'static str> {
     ANSWERS
         .iter()
@@ -42,7 +43,7 @@ pub fn readings() -> impl Iterator<Item = &'static str> {
         .map(|answer| answer.path)
 }
 
-/// What a reading call may say beside its path, as far as it has valid values for it.
+/// Parameters of a reading call, where valid values are known.
 #[must_use]
 pub fn read_parameters(template: &str) -> Vec<(String, String)> {
     let wire = REQUESTS
@@ -66,11 +67,11 @@ fn given(wire: &ExpectedRequest) -> Vec<(String, String)> {
     params
 }
 
-/// For every endpoint that changes something, three calls that no server carries out, because each has a parameter that
-/// the endpoint does not have: with valid values, with nothing else, and with nonsense.
+/// For every endpoint that changes something, three calls that no server carries out, because each
+/// has an undeclared parameter: one with valid values, one with nothing else, and one with invalid
+/// values.
 ///
-/// # Errors
-/// The facts of a release do not read.
+/// # Errors The facts of a release cannot be read.
 pub fn refusals() -> Result<Vec<Call>, String> {
     let mut lenient: BTreeSet<String> = BTreeSet::new();
     for release in releases() {
@@ -109,26 +110,26 @@ pub fn refusals() -> Result<Vec<Call>, String> {
     Ok(calls)
 }
 
-/// Calls that belong together: what they make is there for those that follow, and is removed at the end.
+/// A sequence of calls: objects that they create are used by later ones, and removed at the end.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
     pub name: String,
-    /// Words that a server may have nothing for.
+    /// Placeholders that a server may have no value for.
     #[serde(default)]
     pub needs: Vec<String>,
-    /// The calls are made by a token without any privilege.
+    /// Whether the calls are made with a token without privileges.
     #[serde(default)]
     pub nobody: bool,
-    /// None of the calls needs another one, and most are mistakes: where a server falls for one, what it made is removed
-    /// and `before` is made anew, so that nothing follows from it.
+    /// The calls are independent, and most are invalid: if a server accepts one, its result is
+    /// removed and `before` is repeated, so that later calls are not affected.
     #[serde(default)]
     pub mistakes: bool,
-    /// Made before by whoever runs the program, and not compared.
+    /// Calls made first by the user who runs the program; not compared.
     #[serde(default)]
     pub before: Vec<Call>,
     pub calls: Vec<Call>,
-    /// Made at the end, whatever happened, for what [`TRACES`] does not find.
+    /// Calls made at the end in any case, for objects that [`TRACES`] does not find.
     #[serde(default)]
     pub undo: Vec<Call>,
 }
@@ -147,34 +148,32 @@ struct File {
     scenario: Vec<Scenario>,
 }
 
-/// The scenarios that come with the program.
+/// The built-in scenarios.
 ///
-/// # Errors
-/// The file does not read.
+/// # Errors The file is invalid.
 pub fn scenarios() -> Result<Vec<Scenario>, String> {
     read(include_str!("../calls.toml"))
 }
 
-/// Scenarios from a text.
+/// Parses scenarios.
 ///
-/// # Errors
-/// The place that does not read.
+/// # Errors The place that is invalid.
 pub fn read(text: &str) -> Result<Vec<Scenario>, String> {
     toml::from_str::<File>(text)
         .map(|file| file.scenario)
         .map_err(|error| error.to_string())
 }
 
-/// Where something is listed that a scenario may make, and how it is removed.
+/// A list with objects that a scenario may create, and how to remove them.
 #[derive(Debug)]
 pub struct Trace {
     /// The list.
     pub list: &'static str,
-    /// The member by which its items are known as ours.
+    /// The member that identifies items of this run.
     pub key: &'static str,
-    /// What has to go first: a list within each item, and how an item of that is removed.
+    /// Objects to remove first: a list within each item, and how to remove an item of that list.
     pub below: Option<(&'static str, &'static str)>,
-    /// The members of an item are words of these.
+    /// The placeholders here are members of the item.
     pub remove: &'static [&'static str],
 }
 
@@ -194,7 +193,7 @@ impl Trace {
     }
 }
 
-/// What uses others is removed before them.
+/// Objects that use others are removed before them.
 pub const TRACES: &[Trace] = &[
     Trace::new(
         "/cluster/replication",
@@ -364,7 +363,7 @@ pub const TRACES: &[Trace] = &[
     ),
 ];
 
-/// The endpoint of a call in a scenario, for counting.
+/// The endpoint of a call in a scenario.
 #[must_use]
 pub fn endpoint(call: &Call) -> Option<String> {
     let method = match call.method {
@@ -373,7 +372,7 @@ pub fn endpoint(call: &Call) -> Option<String> {
         Method::Put => "PUT",
         Method::Delete => "DELETE",
     };
-    // A word stands for one segment.
+    // A placeholder stands for one segment.
     proxmox_e2e::answer::find(method, &call.path.replace(['{', '}'], "_")).map(ToString::to_string)
 }
 
@@ -382,7 +381,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_scenarios_read_and_name_endpoints() {
+    fn scenarios_are_valid_and_name_endpoints() {
         let scenarios = scenarios().expect("calls.toml reads");
         assert!(scenarios.len() > 10);
         let mut names = BTreeSet::new();
@@ -408,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn what_removes_something_names_endpoints() {
+    fn cleanup_calls_name_endpoints() {
         for trace in TRACES {
             let lists = [trace.list]
                 .into_iter()
@@ -420,7 +419,7 @@ mod tests {
                 .copied()
                 .chain(trace.below.map(|(_, call)| call));
             let removals = removals.map(|call| call.replace("{type}", "qemu"));
-            // A target's kind is part of the path.
+            // The kind of a target is part of the path.
             let removals = removals.map(|call| call.replace("endpoints/qemu", "endpoints/smtp"));
             for text in lists.chain(removals) {
                 let call: Call = text.parse().expect("a call");
@@ -450,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn every_endpoint_is_called_or_left_out_by_name() {
+    fn every_endpoint_is_called_or_excluded() {
         let mut called: BTreeSet<String> = readings().map(|path| format!("GET {path}")).collect();
         called.extend(
             refusals()

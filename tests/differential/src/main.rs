@@ -14,31 +14,32 @@ use proxmox_differential::report::Report;
 use proxmox_differential::run::{Plan, Run};
 use proxmox_differential::server::{Access, Address, Names};
 
-/// Sends one list of calls to two servers and tells where their answers differ.
+/// Sends one list of calls to two servers and reports where their answers differ.
 ///
-/// Nothing is changed unless --write is given: only GET is sent. With --refusals, calls that change something go out too,
-/// each with a parameter that its endpoint does not have, so that the server refuses it before it does anything. With
-/// --write, guests, users, storages and more are made on BOTH servers, looked at and removed; for a test cluster, not for
-/// one that is in use. What is made has a number of --vmids or a name that starts with --prefix, and what could not be
-/// removed is listed at the end.
+/// Without --write nothing is changed: only GET is sent. With --refusals, changing calls are sent,
+/// too, each with an undeclared parameter, so that the server refuses it before it changes
+/// anything. With --write, guests, users, storages and more are created on BOTH servers, examined
+/// and removed; use a test cluster. Created objects have a number of --vmids or a name that starts
+/// with --prefix; those that could not be removed are listed at the end.
 ///
-/// Exit status: 0 both answer alike, 1 there are differences, 2 the run did not work or something was left behind.
+/// Exit status: 0 no differences, 1 differences, 2 the run failed or something was left behind.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Options {
-    /// The server: `simulator`, `simulator:RELEASE`, `https://HOST:8006`, or `environment` for what the variables
-    /// PROXMOX_HOST, PROXMOX_USERNAME, PROXMOX_TOKEN_ID, PROXMOX_TOKEN_SECRET, PROXMOX_PASSWORD, PROXMOX_FINGERPRINT,
-    /// PROXMOX_CA_FILE and PROXMOX_INSECURE say.
+    /// The server: `simulator`, `simulator:RELEASE`, `https://HOST:8006`, or `environment` for the
+    /// variables PROXMOX_HOST, PROXMOX_USERNAME, PROXMOX_TOKEN_ID, PROXMOX_TOKEN_SECRET,
+    /// PROXMOX_PASSWORD, PROXMOX_FINGERPRINT, PROXMOX_CA_FILE and PROXMOX_INSECURE.
     #[arg(default_value = "simulator", required_unless_present = "list")]
     server: Address,
-    /// What it is compared with, written in the same way; a simulator plays the server's release and has its nodes and
-    /// storages unless a release is named. If this is a URL too, the server has to be `environment`.
+    /// The server to compare with, in the same form; a simulator has the release, nodes and
+    /// storages of the other server unless a release is given. If this is a URL too, the server
+    /// must be `environment`.
     #[arg(long, default_value = "simulator")]
     against: Address,
     /// For a URL: file with `USER@REALM!NAME=SECRET`.
     #[arg(long)]
     token_file: Option<PathBuf>,
-    /// For a URL: who logs in with --password-file.
+    /// For a URL: the user for --password-file.
     #[arg(long, requires = "password_file")]
     user: Option<String>,
     /// File whose first line is the password.
@@ -50,23 +51,23 @@ struct Options {
     /// PEM file of the authority that signed it.
     #[arg(long)]
     ca_file: Option<PathBuf>,
-    /// Take any certificate.
+    /// Accept any certificate.
     #[arg(long)]
     insecure: bool,
-    /// Send calls that are refused before they do anything, too.
+    /// Also send calls that are refused before they change anything.
     #[arg(long)]
     refusals: bool,
-    /// Make, change and remove things on both servers. What only root@pam may do is done with a login as
-    /// root@pam by password.
+    /// Create, change and remove objects on both servers. Calls for root@pam only use a login with
+    /// its password.
     #[arg(long, requires = "vmids")]
     write: bool,
-    /// Numbers of the guests that are made, such as 9000-9019; at least ten, and none in use.
+    /// Numbers of created guests, such as 9000-9019; at least ten, all unused.
     #[arg(long, value_parser = range)]
     vmids: Option<RangeInclusive<u32>>,
-    /// How the names of everything else begin: two to four small letters.
+    /// Prefix of all other names: two to four lower-case letters.
     #[arg(long, default_value = "dfr", value_parser = prefix)]
     prefix: String,
-    /// Node to work on; the first one that is online unless given.
+    /// Node to work on; by default the first one that is online.
     #[arg(long)]
     node: Option<String>,
     /// Storage for disks, snapshots and container templates.
@@ -75,22 +76,24 @@ struct Options {
     /// Bridge for network cards.
     #[arg(long, default_value = "vmbr0")]
     bridge: String,
-    /// Container template; the first one on the storage unless given.
+    /// Container template; by default the first one on the storage.
     #[arg(long)]
     template: Option<String>,
     /// More scenarios, in a file like calls.toml; with --write.
     #[arg(long, requires = "write")]
     scenarios: Vec<PathBuf>,
-    /// Only calls with this in their endpoint or in the name of their scenario; may be given several times.
+    /// Only calls with this text in their endpoint or in the name of their scenario; may be
+    /// repeated.
     #[arg(long)]
     only: Vec<String>,
-    /// Write everything as JSON to this file. It tells about the servers: look at it before giving it away.
+    /// Write everything as JSON to this file. It contains data of the servers: check it before
+    /// sharing it.
     #[arg(long)]
     report: Option<PathBuf>,
-    /// Put the bodies of all answers into the report.
+    /// Include the bodies of all answers in the report.
     #[arg(long, requires = "report")]
     bodies: bool,
-    /// How many seconds a task may take.
+    /// Time limit of a task, in seconds.
     #[arg(long, default_value_t = 60)]
     task_timeout: u64,
     /// Print the calls instead of sending them.
@@ -114,7 +117,7 @@ fn prefix(text: &str) -> Result<String, String> {
     let fits = (2..=4).contains(&text.len()) && text.chars().all(|c| c.is_ascii_lowercase());
     match fits {
         true => Ok(text.to_owned()),
-        false => Err("expected two to four small letters".into()),
+        false => Err("expected two to four lower-case letters".into()),
     }
 }
 
@@ -162,7 +165,7 @@ async fn run(options: Options) -> Result<Option<Report>, String> {
     eprintln!("first:  {}\nsecond: {}", first.title, second.title);
     tokio::spawn(async {
         if tokio::signal::ctrl_c().await.is_ok() {
-            eprintln!("stopping; what was made is removed first");
+            eprintln!("stopping; removing created objects first");
             STOP.store(true, Ordering::Relaxed);
         }
     });

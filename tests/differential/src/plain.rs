@@ -1,4 +1,4 @@
-//! Texts and values without what differs from run to run and from server to server.
+//! Normalizes texts and values that differ between runs and servers.
 
 use std::sync::LazyLock;
 
@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::call::Words;
 
-/// What is replaced wherever it stands in a text.
+/// Replacements in texts.
 static EVERYWHERE: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
     [
         (
@@ -35,7 +35,7 @@ static EVERYWHERE: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
             r"(?s)-----BEGIN CERTIFICATE-----.*-----END CERTIFICATE-----\n?",
             "(certificate)",
         ),
-        // Where in the server's source it says so.
+        // The position in the server's source.
         (r" at /usr/\S+ line \d+\.?", ""),
         (r"(?s)\n.*Compilation failed.*", ""),
     ]
@@ -43,7 +43,7 @@ static EVERYWHERE: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
     .into()
 });
 
-/// Members whose values say how a server is doing, not what it does.
+/// Members whose values depend on the state of the server.
 const RESTLESS: &[&str] = &[
     "avail",
     "balloon",
@@ -96,14 +96,14 @@ const RESTLESS: &[&str] = &[
     "wait",
 ];
 
-/// The text as any server would say it.
+/// The normalized text.
 #[must_use]
 pub fn text(text: &str, words: &Words) -> String {
     let mut out = text.trim_end().to_owned();
     for (pattern, by) in EVERYWHERE.iter() {
         out = pattern.replace_all(&out, *by).into_owned();
     }
-    // Longer ones first: a name may be part of another.
+    // Longer ones first, because a name can be part of another.
     let mut own: Vec<(&String, &String)> =
         words.iter().filter(|(_, value)| value.len() > 2).collect();
     own.sort_by_key(|(name, value)| (std::cmp::Reverse(value.len()), *name));
@@ -113,7 +113,7 @@ pub fn text(text: &str, words: &Words) -> String {
     out
 }
 
-/// Replaces a name where it is not part of a longer one.
+/// Replaces a name unless it is part of a longer one.
 fn whole(text: &str, name: &str, by: &str) -> String {
     let part = |c: char| c.is_alphanumeric() || c == '_';
     let mut out = String::new();
@@ -135,7 +135,7 @@ fn whole(text: &str, name: &str, by: &str) -> String {
     out
 }
 
-/// The value with plain texts, restless members replaced by the kind of their value, and lists in one order.
+/// The value with normalized texts, volatile members replaced by their type, and sorted lists.
 #[must_use]
 pub fn value(json: &Value, words: &Words) -> Value {
     match json {
@@ -146,7 +146,7 @@ pub fn value(json: &Value, words: &Words) -> Value {
                     true => Value::from(format!("({})", kind(member))),
                     false => value(member, words),
                 };
-                // Members have names of their own, unless a map is by node, user or the like.
+                // Keys are names of members, unless a map is by node, user or similar.
                 let name = match words.iter().find(|(_, own)| *own == name) {
                     Some((word, _)) => format!("{{{word}}}"),
                     None => name.clone(),
@@ -165,7 +165,7 @@ pub fn value(json: &Value, words: &Words) -> Value {
     }
 }
 
-/// What JSON calls the kind of a value.
+/// The JSON type of a value.
 #[must_use]
 pub fn kind(json: &Value) -> &'static str {
     match json {
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_have_one_order_and_restless_members_no_value() {
+    fn lists_are_sorted_and_volatile_members_have_no_value() {
         let first = json!([{ "vmid": 9001, "uptime": 7 }, { "vmid": 4 }]);
         let second = json!([{ "vmid": 4 }, { "uptime": 900, "vmid": 9001 }]);
         assert_eq!(value(&first, &words()), value(&second, &words()));

@@ -1,4 +1,4 @@
-//! What a run found out, for people and as JSON.
+//! The results of a run, as text and as JSON.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
@@ -16,7 +16,7 @@ use crate::server::Server;
 pub struct Exchange {
     /// `reading`, `refusals`, or the scenario.
     pub group: String,
-    /// With its words.
+    /// With filled placeholders.
     pub call: Call,
     pub differences: Vec<Difference>,
     pub first: Answer,
@@ -31,11 +31,11 @@ pub struct Skipped {
     pub why: String,
 }
 
-/// What one server did in all.
+/// The totals of one server.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     pub accepted: usize,
-    /// Status 501: there is no such call, or the path does not fit.
+    /// Status 501: there is no such call, or the path is invalid.
     pub not_there: usize,
     pub refused: usize,
     pub unanswered: usize,
@@ -43,20 +43,20 @@ pub struct Counts {
     pub tasks_failed: usize,
     pub decoded: usize,
     pub undecoded: usize,
-    /// Members that the crate's types do not have, by endpoint and place.
+    /// Undeclared members, by endpoint and place.
     pub undeclared: usize,
-    /// Values of enums that are not listed, and property strings that were not understood.
+    /// Unknown enum values, and invalid property strings.
     pub unlisted: usize,
 }
 
-/// Everything about a run.
+/// The report of a run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     pub first: String,
     pub second: String,
     pub exchanges: Vec<Exchange>,
     pub skipped: Vec<Skipped>,
-    /// What was made and is still there.
+    /// Objects that are left behind.
     pub left: Vec<String>,
     pub interrupted: bool,
 }
@@ -85,7 +85,7 @@ impl Report {
         });
     }
 
-    /// How many calls had a difference of each kind.
+    /// The number of calls with each kind of difference.
     #[must_use]
     pub fn kinds(&self) -> BTreeMap<Kind, usize> {
         let mut kinds = BTreeMap::new();
@@ -98,7 +98,7 @@ impl Report {
         kinds
     }
 
-    /// Whether both servers did the same, and all that was accepted decodes.
+    /// Whether both servers did the same, and all accepted answers decode.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         let problem = |answer: &Answer| answer.fit.problem.is_some();
@@ -109,7 +109,7 @@ impl Report {
         })
     }
 
-    /// The endpoints that were called.
+    /// The called endpoints.
     #[must_use]
     pub fn endpoints(&self) -> BTreeSet<String> {
         self.exchanges
@@ -118,7 +118,7 @@ impl Report {
             .collect()
     }
 
-    /// What the first and the second server did.
+    /// The totals of both servers.
     #[must_use]
     pub fn counts(&self) -> [Counts; 2] {
         [
@@ -127,10 +127,9 @@ impl Report {
         ]
     }
 
-    /// As JSON; without the bodies of answers unless they are asked for.
+    /// As JSON, without the bodies of answers unless requested.
     ///
-    /// # Errors
-    /// None that is known.
+    /// # Errors None known.
     pub fn json(&self, bodies: bool) -> Result<String, String> {
         let mut report = self.clone();
         if !bodies {
@@ -178,7 +177,7 @@ fn count<'a>(answers: impl Iterator<Item = &'a Answer>) -> Counts {
     counts
 }
 
-/// By endpoint: what is said of it, and how often.
+/// By endpoint: the differences, and their number.
 type Grouped<T> = BTreeMap<String, BTreeMap<T, Vec<String>>>;
 
 impl fmt::Display for Report {
@@ -225,17 +224,17 @@ impl fmt::Display for Report {
 }
 
 impl Report {
-    /// What does not fit the crate's types.
+    /// Values that do not fit the crate's types.
     fn fits(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         type Look = fn(&Answer) -> Vec<String>;
         let looks: [(&str, Look); 3] = [
-            ("answers that do not decode", |answer| {
+            ("answers that do not decode decode", |answer| {
                 answer.fit.problem.iter().cloned().collect()
             }),
-            ("members that no type has", |answer| {
+            ("undeclared members", |answer| {
                 answer.fit.undeclared.iter().cloned().collect()
             }),
-            ("values that no type lists", |answer| {
+            ("unknown values", |answer| {
                 answer.fit.unlisted.iter().cloned().collect()
             }),
         ];
@@ -276,7 +275,11 @@ impl Report {
             ("tasks", first.tasks, second.tasks),
             ("tasks that failed", first.tasks_failed, second.tasks_failed),
             ("answers that decode", first.decoded, second.decoded),
-            ("answers that do not", first.undecoded, second.undecoded),
+            (
+                "answers that do not decode",
+                first.undecoded,
+                second.undecoded,
+            ),
             (
                 "members without a type",
                 first.undeclared,
@@ -293,7 +296,7 @@ impl Report {
             .count();
         writeln!(
             f,
-            "\n{} calls of {} endpoints, {same} answered alike, {} with differences; {} calls not made",
+            "\n{} calls of {} endpoints, {same} without differences, {} with differences; {} calls not made",
             self.exchanges.len(),
             self.endpoints().len(),
             self.exchanges.len() - same,
@@ -307,7 +310,7 @@ impl Report {
             writeln!(f, "  not made: {count}, because {why}")?;
         }
         if self.interrupted {
-            writeln!(f, "interrupted: not everything was sent")?;
+            writeln!(f, "interrupted: some calls were not sent")?;
         }
         match self.left.is_empty() {
             true => Ok(()),
@@ -325,7 +328,7 @@ fn endpoint(exchange: &Exchange) -> String {
     list::endpoint(&exchange.call).unwrap_or_else(|| exchange.call.path.clone())
 }
 
-/// Where the call stands in the list.
+/// The position of the call in the list.
 fn origin(exchange: &Exchange) -> String {
     const LONGEST: usize = 160;
     let mut text = format!("{}: {}", exchange.group, exchange.call);

@@ -1,4 +1,4 @@
-//! The run: every call to both servers, and everything removed again.
+//! The run: sends every call to both servers, and removes everything again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,23 +15,23 @@ use crate::list::{self, Scenario, Trace};
 use crate::report::{Exchange, Report};
 use crate::server::{Names, Server, Who};
 
-/// What is sent.
+/// The calls to send.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Calls that every server refuses before it does anything.
+    /// Calls that every server refuses before it changes anything.
     pub refusals: bool,
-    /// The scenarios, which make things and remove them.
+    /// The scenarios, which create and remove objects.
     pub scenarios: Vec<Scenario>,
-    /// Only what has one of these in its endpoint or in the scenario's name.
+    /// Only calls with one of these texts in the endpoint or in the scenario's name.
     pub only: Vec<String>,
-    /// How long a task may take.
+    /// The time limit of a task.
     pub patience: Duration,
 }
 
-/// Name of the user whose token may do nothing, below the prefix.
+/// The user whose token has no privileges, without the prefix.
 const NOBODY: &str = "-nobody@pve";
 
-/// Runs the plan on both servers.
+/// Runs a plan on both servers.
 #[derive(Debug)]
 pub struct Run<'a> {
     pub first: Server,
@@ -39,19 +39,18 @@ pub struct Run<'a> {
     pub names: Names,
     pub plan: Plan,
     pub progress: bool,
-    /// Set from outside to end early; what was made is removed all the same.
+    /// Set from outside to stop early; created objects are removed all the same.
     pub stop: &'a AtomicBool,
 }
 
 impl Run<'_> {
     /// Sends everything.
     ///
-    /// # Errors
-    /// Something is in the way before the first call; a text for people.
+    /// # Errors The reason why no call was made; a text for people.
     pub async fn go(mut self) -> Result<Report, String> {
         let mut report = Report::new(&self.first, &self.second);
         if !self.plan.scenarios.is_empty() {
-            self.nothing_in_the_way().await?;
+            self.no_conflicts().await?;
         }
         self.read(&mut report).await;
         if self.plan.refusals {
@@ -84,13 +83,13 @@ impl Run<'_> {
         bar
     }
 
-    /// Refuses to begin where something bears a name or number that the scenarios use.
-    async fn nothing_in_the_way(&self) -> Result<(), String> {
+    /// Refuses to start if an existing object has a name or number that the scenarios use.
+    async fn no_conflicts(&self) -> Result<(), String> {
         for server in [&self.first, &self.second] {
             let there = self.traces(server).await;
             if let Some(first) = there.first() {
                 return Err(format!(
-                    "{}: {first} is there already: choose other numbers or another prefix, or remove it",
+                    "{}: {first} exists already: choose other numbers or another prefix, or remove it",
                     server.title
                 ));
             }
@@ -98,7 +97,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// What bears our prefix or one of our numbers.
+    /// Objects with our prefix or one of our numbers.
     async fn traces(&self, server: &Server) -> Vec<String> {
         let mut found = Vec::new();
         for trace in list::TRACES {
@@ -111,15 +110,15 @@ impl Run<'_> {
         found
     }
 
-    /// The items of a list that are ours.
+    /// The items of a list that belong to this run.
     async fn own_items(&self, server: &Server, trace: &Trace) -> Vec<Value> {
         let Some(path) = filled(trace.list, &server.words) else {
             return Vec::new();
         };
-        // A list that this release does not have, or that is not for us to see, holds nothing of ours.
+        // A list that this release does not have, or that is not visible, has no such items.
         let mut items = server.list(&path).await.unwrap_or_default();
         items.retain(|item| match (trace.key, member(item, "vmid")) {
-            // Its name may have other numbers, such as those of a date.
+            // The name can contain other numbers, such as a date.
             ("volid", Some(vmid)) => self.names.own(&vmid),
             (key, _) => member(item, key).is_some_and(|name| {
                 let name = name.rsplit(['/', ':']).next().unwrap_or(&name).to_owned();
@@ -132,11 +131,11 @@ impl Run<'_> {
         items
     }
 
-    /// Removes whatever bears our names.
+    /// Removes all objects of this run.
     async fn sweep(&self, server: &Server) {
         for trace in list::TRACES {
             let mut items = self.own_items(server, trace).await;
-            // Pools within pools go first.
+            // Nested pools are removed first.
             items.sort_by_key(|item| std::cmp::Reverse(member(item, trace.key)));
             for item in &items {
                 let words = words_of(item, &server.words);
@@ -170,7 +169,7 @@ impl Run<'_> {
         )
     }
 
-    /// Sends a call to both and notes what differs.
+    /// Sends a call to both servers and records the differences.
     async fn compare(
         &mut self,
         group: &str,
@@ -183,7 +182,7 @@ impl Run<'_> {
         let (first, second) = match filled {
             (Ok(first), Ok(second)) => (first, second),
             (Err(word), _) | (_, Err(word)) => {
-                report.skip(group, call, format!("there is nothing for {{{word}}}"));
+                report.skip(group, call, format!("there is no value for {{{word}}}"));
                 return;
             }
         };
@@ -232,11 +231,11 @@ impl Run<'_> {
                 report.skip(
                     "reading",
                     &call,
-                    "there is none of these on both servers".into(),
+                    "there is no such object on both servers".into(),
                 );
                 continue;
             };
-            // The same call, with what each server has in the places of the path.
+            // The same call, with each server's existing objects in the path.
             let mut variants = vec![Vec::new()];
             let everything = list::read_parameters(template);
             if !everything.is_empty() {
@@ -322,7 +321,7 @@ impl Run<'_> {
                     report.skip(
                         &scenario.name,
                         call,
-                        format!("there is nothing for {{{word}}}"),
+                        format!("there is no value for {{{word}}}"),
                     );
                 }
                 continue;
@@ -364,7 +363,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// What a scenario needs to be there.
+    /// Creates the prerequisites of a scenario.
     async fn prepare(&mut self, scenario: &Scenario) {
         for call in &scenario.before {
             let filled = (call.fill(&self.first.words), call.fill(&self.second.words));
@@ -376,7 +375,7 @@ impl Run<'_> {
         }
     }
 
-    /// Both servers, each on its own; what is not there need not be removed.
+    /// Removes objects on both servers independently; missing ones are ignored.
     async fn undo(&self, call: &Call) {
         if let (Ok(first), Ok(second)) =
             (call.fill(&self.first.words), call.fill(&self.second.words))
@@ -385,7 +384,7 @@ impl Run<'_> {
         }
     }
 
-    /// A user with a token that has no privilege, on both.
+    /// Creates a user with a token without privileges on both servers.
     async fn make_nobody(&mut self) -> Result<(), String> {
         let user = format!("{}{NOBODY}", self.names.prefix);
         for server in [&mut self.first, &mut self.second] {
@@ -417,7 +416,7 @@ impl Run<'_> {
     }
 }
 
-/// A path with its words filled in; `None` if there is nothing for one.
+/// A path with filled placeholders; `None` if one has no value.
 fn filled(path: &str, words: &Words) -> Option<String> {
     let call = Call {
         method: Method::Get,
@@ -427,7 +426,7 @@ fn filled(path: &str, words: &Words) -> Option<String> {
     call.fill(words).ok().map(|call| call.path)
 }
 
-/// A text or number of an item.
+/// A string or number member of an item.
 fn member(item: &Value, key: &str) -> Option<String> {
     match &item[key] {
         Value::String(text) => Some(text.clone()),
@@ -436,7 +435,7 @@ fn member(item: &Value, key: &str) -> Option<String> {
     }
 }
 
-/// The words of a server, and the members of an item as further ones.
+/// The server's values, with the members of an item added.
 fn words_of(item: &Value, words: &Words) -> Words {
     let mut words = words.clone();
     let object = item.as_object();
@@ -446,7 +445,7 @@ fn words_of(item: &Value, words: &Words) -> Words {
     words
 }
 
-/// Keeps what later calls may name: the task, and the digest of a configuration.
+/// Keeps values for later calls: the task, and the digest of a configuration.
 fn remember(answer: &Answer, words: &mut Words) {
     let Some(data) = answer.body.as_ref().map(|body| &body["data"]) else {
         return;
@@ -459,7 +458,7 @@ fn remember(answer: &Answer, words: &mut Words) {
     }
 }
 
-/// Takes secrets out of an answer.
+/// Removes secrets from an answer.
 fn blank(answer: &mut Answer) {
     fn walk(json: &mut Value) {
         match json {
@@ -492,12 +491,12 @@ fn blank(answer: &mut Answer) {
     }
 }
 
-/// What a server has at the places of path templates.
+/// Existing objects for the placeholders of paths.
 #[derive(Debug, Default)]
 struct Found(BTreeMap<String, Option<String>>);
 
 impl Found {
-    /// The template with something that is there in each of its places.
+    /// The template with an existing object for each placeholder.
     async fn path(&mut self, server: &Server, template: &str) -> Option<String> {
         let mut path = String::new();
         for segment in template.split('/').skip(1) {

@@ -1,4 +1,4 @@
-//! One of the two servers.
+//! A server.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,15 +15,16 @@ use serde_json::json;
 use crate::answer::{Answer, Fit};
 use crate::call::{Call, Words};
 
-/// root's password in a simulator: the client keeps it out of all texts, so it is no word that may stand in one.
+/// The simulator's root password. The client removes it from all texts, so it must not be a word
+/// that occurs in them.
 const PASSWORD: &str = "Simulated-root-8006";
 
-/// Where a server is.
+/// The kind of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
-    /// A simulator within this process, of that release.
+    /// A simulator in this process, of that release.
     Simulator(Option<String>),
-    /// What the variables `PROXMOX_…` say.
+    /// The server of the environment variables `PROXMOX_…`.
     Environment,
     Url(String),
 }
@@ -46,13 +47,13 @@ impl FromStr for Address {
                 Ok(Self::Url(text.to_owned()))
             }
             _ => Err(format!(
-                "{text:?} is none of `simulator`, `simulator:9.2`, `environment`, `https://HOST:8006`"
+                "{text:?} is not one of `simulator`, `simulator:9.2`, `environment`, `https://HOST:8006`"
             )),
         }
     }
 }
 
-/// How to get in at an address, and whom to trust there.
+/// The credentials and trust settings for an address.
 #[derive(Clone, Debug, Default)]
 pub struct Access {
     /// Id and secret.
@@ -61,26 +62,26 @@ pub struct Access {
     pub password: Option<(String, Secret)>,
     pub fingerprint: Option<Fingerprint>,
     pub ca_file: Option<PathBuf>,
-    /// Any certificate is as good as another.
+    /// Accepts any certificate.
     pub insecure: bool,
 }
 
-/// What calls may name: the same on both servers.
+/// The names that calls use: the same on both servers.
 #[derive(Clone, Debug)]
 pub struct Names {
     pub node: Option<String>,
     pub storage: String,
     pub bridge: String,
-    /// A container template; looked for if not given.
+    /// A container template; searched for by default.
     pub template: Option<String>,
-    /// Starts the name of everything that is made.
+    /// The prefix of all created objects.
     pub prefix: String,
-    /// Numbers of guests that are made.
+    /// The numbers of created guests.
     pub vmids: std::ops::RangeInclusive<u32>,
 }
 
 impl Names {
-    /// Whether an item of a list is one of ours, by the value that names it.
+    /// Whether an item of a list belongs to this run, by its identifying value.
     #[must_use]
     pub fn own(&self, name: &str) -> bool {
         let vmid = |text: &str| {
@@ -99,7 +100,7 @@ impl Names {
         bare.starts_with(&self.prefix) || vmid(guest) || vmid(job)
     }
 
-    /// Whether one of ours is spoken of.
+    /// Whether a text mentions an object of this run.
     #[must_use]
     pub fn in_text(&self, text: &str) -> bool {
         let number = |text: &str| {
@@ -110,7 +111,7 @@ impl Names {
         text.contains(&self.prefix) || number(text)
     }
 
-    /// Whether one of ours is spoken of anywhere in it.
+    /// Whether a value mentions an object of this run.
     #[must_use]
     pub fn in_value(&self, json: &Value) -> bool {
         match json {
@@ -126,19 +127,19 @@ impl Names {
     }
 }
 
-/// Who makes a call.
+/// The caller.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Who {
-    /// The one the program was given.
+    /// The configured login.
     #[default]
     Caller,
-    /// A token without any privilege, made for the run.
+    /// A token without privileges, created for the run.
     Nobody,
 }
 
 /// A server to send calls to.
 pub struct Server {
-    /// For people: what it is and where.
+    /// Description for people.
     pub title: String,
     /// `9.2`.
     pub release: String,
@@ -157,7 +158,7 @@ impl fmt::Debug for Server {
     }
 }
 
-/// What clients of the server are made of.
+/// Settings of all clients of the server.
 enum Place {
     Simulator(Box<Simulator>),
     Environment,
@@ -165,7 +166,7 @@ enum Place {
 }
 
 impl Place {
-    /// A client but for the login.
+    /// A client without its login.
     fn builder(&self) -> Result<ClientBuilder, Error> {
         Ok(match self {
             Self::Simulator(simulator) => {
@@ -187,7 +188,7 @@ impl Place {
                 builder
             }
         }
-        // Refusals are what is looked at, so nothing may be kept from the server or sent again.
+        // Refusals are the subject, so the client must neither hold calls back nor repeat them.
         .check_token_access(false)
         .retry(RetryPolicy::none())
         .rate_limit(proxmox_api::client::limit::RateLimit::none())
@@ -196,10 +197,11 @@ impl Place {
 }
 
 impl Server {
-    /// Connects, and finds out what there is to name. A simulator takes its release, nodes and storages from `like`.
+    /// Connects, and determines the values of placeholders. A simulator takes its release, nodes
+    /// and storages from `like`.
     ///
-    /// # Errors
-    /// The server cannot be reached, refuses the login, or lacks what `names` names; a text for people.
+    /// # Errors The server is unreachable, refuses the login, or lacks an object in `names`; a text
+    /// for people.
     pub async fn open(
         address: &Address,
         access: &Access,
@@ -215,7 +217,7 @@ impl Server {
         };
         let builder = place.builder().map_err(|error| error.to_string())?;
         let builder = match (&place, &access.token, &access.password) {
-            // As the other server is called: with a ticket more is allowed.
+            // With the same kind of login as the other server, because a ticket allows more.
             (Place::Simulator(_), _, Some(_)) => builder.password("root@pam", PASSWORD),
             (Place::Simulator(_), ..) => builder.api_token(TOKEN_ID, TOKEN_SECRET),
             (Place::Environment, ..) => builder,
@@ -223,7 +225,7 @@ impl Server {
             (_, None, Some((user, password))) => builder.password(user, password.clone()),
             (Place::Url(url, _), None, None) => {
                 return Err(format!(
-                    "{url}: no login: give a token file, or a user and a password file"
+                    "{url}: no login: set a token file, or a user and a password file"
                 ));
             }
         };
@@ -249,7 +251,7 @@ impl Server {
         Ok(server)
     }
 
-    /// Fills in the words.
+    /// Fills in placeholders.
     async fn look_around(&mut self, names: &Names) -> Result<(), String> {
         let nodes = self.list("/nodes").await?;
         let mut online: Vec<String> = nodes
@@ -307,8 +309,7 @@ impl Server {
 
     /// The items of a list.
     ///
-    /// # Errors
-    /// Those of every request, in words; no list.
+    /// # Errors Those of every request, as text; the answer is not a list.
     pub async fn list(&self, path: &str) -> Result<Vec<Value>, String> {
         let request = self
             .client
@@ -320,22 +321,21 @@ impl Server {
         }
     }
 
-    /// Names and storages, for a simulator that is to be like this server.
+    /// Nodes and storages for a simulator like this server.
     async fn outline(&self) -> Result<(Vec<String>, Vec<Value>), String> {
         let nodes = self.list("/nodes").await?;
         let mut nodes: Vec<String> = nodes
             .iter()
             .filter_map(|node| Some(node["node"].as_str()?.to_owned()))
             .collect();
-        // The first is the one that answers.
+        // The first node is the connected one.
         nodes.sort_by_key(|name| (self.words.get("node") != Some(name), name.clone()));
         Ok((nodes, self.list("/storage").await?))
     }
 
-    /// Makes calls of [`Who::Nobody`] go with this token.
+    /// Sends calls of [`Who::Nobody`] with this token.
     ///
-    /// # Errors
-    /// The client cannot be built.
+    /// # Errors The client cannot be built.
     pub fn set_nobody(&mut self, id: &str, secret: &str) -> Result<(), String> {
         let builder = self.place.builder().map_err(|error| error.to_string())?;
         let client = builder
@@ -346,7 +346,7 @@ impl Server {
         Ok(())
     }
 
-    /// Sends a call that has its words filled in, and waits for the task it starts.
+    /// Sends a call with filled placeholders, and waits for its task.
     pub async fn send(&self, call: &Call, who: Who, patience: Duration) -> Answer {
         let client = match who {
             Who::Caller => &self.client,
@@ -386,7 +386,7 @@ impl Server {
                 errors: error.errors().clone(),
                 ..Answer::default()
             },
-            // A file, and no JSON.
+            // A file instead of JSON.
             Err(Error::Decode(_)) => Answer {
                 status: Some(200),
                 ..Answer::default()
@@ -412,7 +412,7 @@ impl Server {
     }
 }
 
-/// The task that an answer names.
+/// The task in an answer.
 fn upid(answer: &Answer) -> Option<proxmox_api::value::upid::Upid> {
     answer.body.as_ref()?.get("data")?.as_str()?.parse().ok()
 }
@@ -454,7 +454,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_says_which_kind_of_server() {
+    fn an_address_determines_the_kind_of_server() {
         let read = |text: &str| text.parse::<Address>();
         assert_eq!(read("simulator"), Ok(Address::Simulator(None)));
         assert_eq!(
@@ -482,7 +482,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_bears_our_names_is_removed() {
+    fn only_objects_of_the_run_are_removed() {
         let names = names();
         for own in [
             "9000",
@@ -511,7 +511,7 @@ mod tests {
     }
 
     #[test]
-    fn ours_are_known_by_number_and_prefix() {
+    fn objects_of_the_run_are_recognized_by_number_and_prefix() {
         let names = names();
         assert!(names.in_value(&json!({ "vmid": 9001 })));
         assert!(names.in_value(&json!([{ "id": "qemu/9009" }])));

@@ -1,4 +1,4 @@
-//! The differential run on simulators, whose differences are known.
+//! The differential run with simulators, whose differences are known.
 
 use std::collections::BTreeSet;
 use std::process::{Command, Output};
@@ -59,7 +59,7 @@ fn simulator(release: &str) -> Address {
 }
 
 #[tokio::test]
-async fn a_release_does_not_differ_from_itself_and_nothing_is_left() {
+async fn a_release_does_not_differ_from_itself_and_nothing_is_left_behind() {
     let second = (&simulator("9.2"), &Access::default());
     let only = [
         "/pools",
@@ -126,7 +126,7 @@ async fn another_release_answers_501_where_its_schema_has_no_endpoint() {
 }
 
 #[tokio::test]
-async fn a_server_that_behaves_differently_is_found_out() {
+async fn a_different_server_is_detected() {
     let faulty = Simulator::builder()
         .node("pve1")
         .node("pve2")
@@ -176,7 +176,7 @@ fn program(arguments: &[&str]) -> Output {
 }
 
 #[test]
-fn the_program_says_what_it_does_and_what_is_wrong() {
+fn the_program_has_help_and_clear_errors() {
     let help = program(&["--help"]);
     let text = String::from_utf8_lossy(&help.stdout);
     assert!(help.status.success());
@@ -212,7 +212,7 @@ fn the_program_says_what_it_does_and_what_is_wrong() {
 }
 
 #[test]
-fn the_exit_status_tells_whether_there_are_differences() {
+fn the_exit_status_shows_differences() {
     let same = [
         "simulator:9.2",
         "--against",

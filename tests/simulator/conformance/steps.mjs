@@ -115,7 +115,7 @@ await step('firewall rules', async () => {
 await step('a refused parameter', async () => {
     await refused(() => node.qemu.$post({ vmid: 'abc' }), '400', 'vmid');
 });
-await step('a guest that is not there', async () => {
+await step('a missing guest', async () => {
     // The gateway gives refusals statuses that say what they mean.
     const status = process.env.PVE_STATUSES === 'telling' ? '404' : '500';
     await refused(() => node.qemu.$(999).config.$get(), status, '999.conf');

@@ -211,12 +211,12 @@ def _():
         raise AssertionError("not refused")
 
 
-@step("a guest that is not there")
+@step("a missing guest")
 def _():
     refused(lambda: node.qemu(999).config.get(), 404 if TELLING else 500, "999.conf")
 
 
-@step("a path that is not there")
+@step("an unknown path")
 def _():
     refused(lambda: pve.nope.get(), 501, "not implemented")
 

@@ -94,7 +94,7 @@ fn get(pve: &Simulator, path: &str) -> Result<usize, Failure> {
     )?;
     let mut answer = Vec::new();
     if let Err(error) = stream.read_to_end(&mut answer) {
-        // Some connections end without the end of TLS.
+        // Some connections end without a TLS close_notify.
         if error.kind() != std::io::ErrorKind::UnexpectedEof {
             return Err(error.into());
         }

@@ -99,7 +99,8 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// The release to play, one of [`releases`](crate::schema::releases); the newest unless set.
+    /// The release to simulate, one of [`releases`](crate::schema::releases); the newest by
+    /// default.
     #[must_use]
     pub fn release(mut self, release: impl Into<String>) -> Self {
         self.release = release.into();
@@ -402,7 +403,7 @@ impl Builder {
         self
     }
 
-    /// Address to listen on; a free port of 127.0.0.1 unless set.
+    /// Address to listen on; by default a free port of 127.0.0.1.
     #[must_use]
     pub fn listen(mut self, address: SocketAddr) -> Self {
         self.listen = address;

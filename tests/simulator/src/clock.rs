@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub struct Clock(Arc<Inner>);
 
 struct Inner {
-    /// A clock that stands still unless advanced.
+    /// A clock that moves only when advanced.
     fixed: Option<Duration>,
     ahead_ms: AtomicU64,
 }
@@ -24,7 +24,7 @@ impl Clock {
         Self::new(None)
     }
 
-    /// Stands at `unix_seconds` and moves only by [`Clock::advance`].
+    /// A clock that starts at `unix_seconds` and moves only by [`Clock::advance`].
     #[must_use]
     pub fn manual(unix_seconds: u64) -> Self {
         Self::new(Some(Duration::from_secs(unix_seconds)))
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dates_are_those_of_the_recorded_exchanges() {
+    fn dates_match_the_recorded_exchanges() {
         let at = Duration::from_secs(1_795_290_862);
         assert_eq!(http_date(at), "Sat, 21 Nov 2026 19:54:22 GMT");
         assert_eq!(iso_date(1_795_290_862), "2026-11-21T19:54:22Z");

@@ -38,7 +38,7 @@ pub(crate) struct Console {
     pub(crate) port: u16,
     /// Its access path, `/vms/100` or `/nodes/pve1`.
     pub(crate) path: String,
-    /// The full id of the user who asked for it.
+    /// The full id of the user who requested it.
     pub(crate) user: String,
     pub(crate) ticket: String,
     pub(crate) password: Option<String>,
@@ -46,7 +46,7 @@ pub(crate) struct Console {
     pub(crate) screen: Screen,
     /// Name shown in the prompt.
     pub(crate) host: String,
-    /// Nothing answers, as for a guest that is off.
+    /// The console does not respond, as for a stopped guest.
     pub(crate) dead: bool,
     pub(crate) issued: Duration,
     /// Open connections.
@@ -594,7 +594,7 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_takes_split_and_merged_messages() {
+    fn a_terminal_accepts_split_and_merged_messages() {
         let console = console(Screen::Terminal);
         let mut terminal = Terminal::new(&console);
         assert!(terminal.take(b"root@pam!test:PVEVNC:6B01"));
@@ -638,7 +638,7 @@ mod tests {
     }
 
     #[test]
-    fn a_display_greets_and_paints() {
+    fn a_display_sends_its_greeting_and_updates() {
         let console = console(Screen::Display);
         let mut backend = Backend::new(&console);
         assert_eq!(backend.greeting(), b"RFB 003.008\n");
@@ -657,7 +657,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn frames_the_real_server_chokes_on() {
+    async fn frames_that_the_real_server_cannot_read() {
         let read = |bytes: &'static [u8]| async move { read_frame(&mut &*bytes).await };
         assert_eq!(
             read(&[0x82, 0x82, 1, 2, 3, 4, b'h' ^ 1, b'i' ^ 2]).await,

@@ -1,6 +1,6 @@
-//! Documents about the API: at the address of every server, the dump of the played release, written
-//! from its facts; and at addresses that a real server does not have, the explorer at
-//! `/api-explorer/` and the OpenAPI document of the played release at `/api2/json/openapi.json`.
+//! Documents about the API: the dump of the simulated release at its usual address, and two that a
+//! real server does not have, the explorer at `/api-explorer/` and the OpenAPI document at
+//! `/api2/json/openapi.json`.
 
 use std::sync::LazyLock;
 
@@ -66,7 +66,7 @@ pub(crate) fn answer(path: &str, release: Release) -> Option<Response> {
     };
     Some(match text {
         Ok(text) => Response::new(200, "OK").with_body(kind, text.into_bytes()),
-        Err(problem) => Response::new(500, "the document cannot be made")
+        Err(problem) => Response::new(500, "the document cannot be generated")
             .with_body("text/plain", problem.into_bytes()),
     })
 }

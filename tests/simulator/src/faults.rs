@@ -255,7 +255,7 @@ impl std::str::FromStr for Fault {
 
 /// An incomplete fault; see [`Faults::on`].
 #[derive(Debug)]
-#[must_use = "a fault begins with respond()"]
+#[must_use = "does nothing unless respond() is called"]
 pub struct NewFault {
     faults: Faults,
     method: Option<String>,

@@ -14,7 +14,7 @@ use crate::clock::http_date;
 use crate::console::Console;
 use crate::text::latin1;
 
-/// Fewer than 64 lines may come, including the empty one after them.
+/// The server accepts fewer than 64 lines, including the empty last one.
 const MAX_FIELDS: usize = 62;
 
 const MAX_HEADER_BYTES: usize = 8192;
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn phrases_the_server_cannot_write() {
+    fn phrases_that_the_server_cannot_write() {
         let now = Duration::ZERO;
         assert!(encode(Response::new(500, "snow \u{2603}"), None, false, now).is_none());
         let latin = encode(Response::new(500, "gr\u{fc}n"), None, false, now).expect("Latin-1");

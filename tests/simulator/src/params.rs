@@ -101,7 +101,7 @@ pub(crate) fn json(body: &[u8]) -> Result<Params, String> {
             format!("malformed JSON string: {error}")
         }
     })?;
-    // Anything but an object is read as one, which only null survives.
+    // Any other value is treated as an object; only null passes.
     let no_map = |text: &str| {
         Err(format!(
             "Can't use string (\"{text}\") as a HASH ref while \"strict refs\" in use"

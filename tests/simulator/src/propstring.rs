@@ -55,7 +55,7 @@ pub(crate) fn parse(schemas: &Schemas, text: &str) -> Result<BTreeMap<String, St
             name = alias;
             schema = schemas.get(alias);
         }
-        // The check of the keys finds a key that the schema lacks.
+        // The later check of the keys reports unknown keys.
         let value = schema.map_or_else(|| value.to_owned(), |schema| plain(schema, value));
         found.insert(name.to_owned(), value);
     }
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_false_is_overwritten_and_yes_is_a_digit() {
+    fn false_values_are_overwritten_and_booleans_become_digits() {
         let switch = Schemas::from([(
             "enabled".into(),
             Schema {

@@ -1,10 +1,10 @@
-//! Answered requests, for tests.
+//! Recorded requests, for tests.
 
 use std::fmt;
 
 use serde_json::Value;
 
-/// One request the simulator answered.
+/// A request that the simulator answered.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct RecordedRequest {

@@ -13,8 +13,8 @@ use crate::{formats, pattern, propstring};
 
 const MAX_DEPTH: usize = 12;
 
-/// Answers of a fresh node, by path. `$node`, `$vmid`, `$now`, `$earlier`, `$later`, `$date`,
-/// `$digest` and `$fingerprint` are replaced.
+/// Answers of a newly installed node, by path. `$node`, `$vmid`, `$now`, `$earlier`, `$later`,
+/// `$date`, `$digest` and `$fingerprint` are replaced.
 static ANSWERS: LazyLock<BTreeMap<String, Value>> =
     LazyLock::new(|| serde_json::from_str(include_str!("answers.json")).unwrap_or_default());
 
@@ -26,7 +26,7 @@ pub(crate) fn fresh_node(path: &str) -> &'static Value {
 /// Fields of later releases. The real server also sends others that no schema declares.
 const YOUNG: [&str; 4] = ["memhost", "current-kernel", "boot-info", "available"];
 
-/// The members of an object that are filled.
+/// Optional members that are filled in.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fill {
     All,
@@ -35,13 +35,13 @@ pub(crate) enum Fill {
 
 pub(crate) struct Sampler<'a> {
     pub(crate) formats: &'a BTreeMap<String, Schemas>,
-    /// Values that answers repeat, such as the node asked about.
+    /// Values from the request that answers repeat, such as the node.
     pub(crate) known: &'a BTreeMap<String, String>,
     pub(crate) now: u64,
 }
 
 impl Sampler<'_> {
-    /// The answer of a fresh node at a path, with the fields that the release has.
+    /// The answer of a newly installed node at a path, with the fields of the release.
     pub(crate) fn fresh(&self, path: &str, schema: &Schema) -> Option<Value> {
         let mut answer = self.filled(ANSWERS.get(path)?);
         trim(&mut answer, schema);
@@ -155,7 +155,7 @@ impl Sampler<'_> {
                     return;
                 };
                 object.retain(|key, _| {
-                    lookup(properties, key).is_some() || !YOUNG.contains(&key.as_str())
+                    lookup(properties, key).is_some() || !LATER_FIELDS.contains(&key.as_str())
                 });
                 for (key, property) in properties {
                     match object.get_mut(key) {
@@ -307,8 +307,8 @@ fn blank(schema: &Schema) -> bool {
         && schema.additional.is_none()
         && schema.one_of.is_none()
         && schema.items.is_none();
-    let told = schema.values.is_some() || schema.format.is_some() || schema.pattern.is_some();
-    bare && !told
+    let restricted = schema.values.is_some() || schema.format.is_some() || schema.pattern.is_some();
+    bare && !restricted
         && matches!(
             returns_type(schema),
             Type::Object | Type::Any | Type::String

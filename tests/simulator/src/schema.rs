@@ -1,4 +1,4 @@
-//! The facts of the played release, and the routing of a request path to an endpoint.
+//! The facts of the simulated release, and the routing of a request path to an endpoint.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -8,10 +8,10 @@ use proxmox_codegen::facts::{Endpoint, Facts, Format, Method, Release, Schema, S
 use crate::embedded::section;
 use crate::indexed::split_index;
 
-/// The releases that can be played, oldest first, and their facts.
+/// The releases that can be simulated, oldest first, and their facts.
 const RELEASES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/releases.rs"));
 
-/// Releases [`crate::builder::Builder::release`] takes, oldest first.
+/// Releases accepted by [`crate::builder::Builder::release`], oldest first.
 #[must_use]
 pub fn releases() -> Vec<&'static str> {
     RELEASES.iter().map(|(name, _)| *name).collect()
@@ -223,14 +223,14 @@ impl ApiSchema {
             }
             let (name, next) = node.placeholder.as_ref()?;
             let mut value = (*segment).to_owned();
-            // These two take the rest of the path, slashes included.
+            // The last placeholder of these two takes the rest of the path, including slashes.
             if matches!(name.as_str(), "volume" | "cidr") {
                 for part in std::mem::take(&mut rest) {
                     value.push('/');
                     value.push_str(part);
                 }
             }
-            // Paths are matched as bytes, of which these are white space.
+            // The server matches paths as bytes; these bytes are white space to it.
             if value.contains([' ', '\t', '\n', '\r', '\x0b', '\x0c']) {
                 return None;
             }
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rules_for_keys_are_of_keys_that_there_are() {
+    fn rules_for_keys_name_existing_keys() {
         let rules: BTreeMap<String, BTreeMap<String, KeyRules>> =
             toml::from_str(include_str!("keys.toml")).expect("rules");
         let schema = ApiSchema::load(newest_release()).expect("the newest release");
@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_of_an_old_release_is_no_task() {
+    fn a_string_result_of_an_old_release_is_not_a_task() {
         let schema = ApiSchema::load("7.4").expect("7.4");
         let path = "/nodes/{node}/ceph/config";
         let endpoint = &schema.endpoints()[path][&Method::Get];
@@ -418,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn every_family_has_its_end() {
+    fn every_indexed_parameter_has_a_highest_index() {
         let mut missing = BTreeSet::new();
         for release in releases() {
             let api = ApiSchema::load(release).expect("a known release");
@@ -437,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn indexes_end_where_they_should() {
+    fn indexes_end_at_the_highest_index() {
         assert_eq!(split_index("net31"), Some(("net", 31)));
         assert_eq!(split_index("net32"), None);
         assert_eq!(split_index("ide4"), None);

@@ -19,7 +19,7 @@ const KEEP_ALIVE_REQUESTS: u32 = 100;
 /// The time limit of a call that another process answers.
 const PROXY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The fate of a request.
+/// The result of a request.
 enum Outcome {
     Answer(Response),
     /// The body ends after this many bytes, whatever its announced length.

@@ -32,7 +32,7 @@ pub(crate) async fn serve(stream: TcpStream, app: &App) {
     };
     let answer = answer.unwrap_or_default();
     let sent = stream.get_mut().write_all(&answer).await.is_ok();
-    // The port behind it sends nothing.
+    // The simulated display sends nothing.
     if open && sent {
         until_closed(&mut stream).await;
     }

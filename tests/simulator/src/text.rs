@@ -1,4 +1,4 @@
-//! Texts as they come in over the wire.
+//! Texts of requests.
 
 pub(crate) fn latin1(bytes: &[u8]) -> String {
     bytes.iter().copied().map(char::from).collect()

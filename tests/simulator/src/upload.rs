@@ -5,7 +5,7 @@ use sha2::digest::DynDigest;
 use crate::params::{Param, Params};
 use crate::text::latin1;
 
-/// The content of an upload body.
+/// An upload's content.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Upload {
     pub(crate) params: Params,
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_is_fixed() {
+    fn the_order_of_fields_is_fixed() {
         let good = field("content", "iso")
             + &field("checksum-algorithm", "md5")
             + &field("checksum", "00")
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_looks_like_the_end_is_part_of_the_file() {
+    fn a_partial_boundary_is_part_of_the_file() {
         let body = FILE.replace("\r\n\r\ndata", "\r\n\r\n\r\n--B-\n--B\r\r\n--");
         for piece in [1, 3, 1_000] {
             let upload = parse(&body, "B", piece).expect("an upload");
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn bare_line_feeds_do() {
+    fn bare_line_feeds_are_accepted() {
         let text = (field("content", "iso") + FILE).replace('\r', "");
         let upload = parse(&text, "B", 1_000).expect("an upload");
         assert_eq!(upload.file.size, 4);

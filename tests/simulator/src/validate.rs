@@ -291,7 +291,7 @@ impl Validator<'_> {
     fn format(&self, path: &str, format: &Format, text: &str) -> Result<(), String> {
         match format {
             Format::List(_) => Ok(()),
-            // The startup order has a parser of its own.
+            // The startup order has its own parser.
             Format::Name(name)
                 if !self.formats.contains_key(name) || name == "pve-startup-order" =>
             {
@@ -337,7 +337,7 @@ impl Validator<'_> {
 
 type Keys = BTreeMap<String, String>;
 
-/// The constraints of a format between its keys, and its changes of them.
+/// The constraints between keys of a format, and the changes it makes.
 fn together(format: &str, schemas: &Schemas, mut keys: Keys) -> Result<Keys, String> {
     match format {
         "prune-backups" => {
@@ -385,12 +385,12 @@ fn together(format: &str, schemas: &Schemas, mut keys: Keys) -> Result<Keys, Str
 /// Processor types that are defined by their minimum features.
 const CPU_LEVELS: [&str; 4] = ["x86-64-v2", "x86-64-v2-AES", "x86-64-v3", "x86-64-v4"];
 
-/// The value of the property that names the object's type.
+/// The value of the property that selects an object's type.
 fn kind_of<'a>(schema: &Schema, siblings: &'a Params) -> Option<&'a str> {
     siblings.get(schema.type_property.as_ref()?)?.text()
 }
 
-/// Whether one of several schemas is for objects of this type.
+/// Whether one of several schemas applies to this type.
 fn is_of(choice: &Schema, kind: Option<&str>) -> bool {
     let wanted = choice.instance_types.as_ref();
     wanted.is_none_or(|wanted| wanted.iter().any(|w| Some(w.as_str()) == kind))
@@ -398,8 +398,8 @@ fn is_of(choice: &Schema, kind: Option<&str>) -> bool {
 
 /// Whether objects of this type have the property.
 ///
-/// A section of a configuration file has the type in its `type`, and the properties of that type
-/// only. Elsewhere a property has restrictions for some types and none for the others.
+/// A section of a configuration file has its type in `type`, and only that type's properties.
+/// Elsewhere a property is restricted for some types and unrestricted for the others.
 fn of_this_type(schema: &Schema, siblings: &Params) -> bool {
     let kind = kind_of(schema, siblings);
     match (&schema.one_of, schema.type_property.as_deref()) {
@@ -672,7 +672,7 @@ mod tests {
         parsed: Option<BTreeMap<String, serde_json::Value>>,
     }
 
-    /// The formats of a parameter, or of the elements it takes.
+    /// The formats of a parameter, or of its elements.
     fn formats_of(schema: &Schema) -> Vec<&Format> {
         let own = schema.format.iter();
         let items = schema.items.iter().map(|item| &**item);
@@ -681,7 +681,7 @@ mod tests {
             .collect()
     }
 
-    /// The difference between a reading and the server's; `None` if they agree.
+    /// The difference between a result and the server's; `None` if they agree.
     fn other_reading(api: &ApiSchema, reading: &Reading) -> Option<String> {
         let validator = Validator {
             formats: api.formats(),
@@ -742,18 +742,18 @@ mod tests {
     }
 
     #[test]
-    fn the_servers_parser_agrees() {
+    fn parsing_agrees_with_the_servers_parser() {
         let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("../../../shared/cases/property-strings.jsonl");
         let Ok(text) = std::fs::read_to_string(file) else {
-            println!("skipped: what the server's parser said is not beside the workspace");
+            println!("skipped: the results of the server's parser are not beside the workspace");
             return;
         };
         let (all, mut other) = other_readings(&text);
         // That server had a key that the dump of its release lacks.
         other.retain(|line| !line.contains("net1.host-tunnel: property is not defined"));
         println!(
-            "{} of {all} texts are read as the server reads them",
+            "{} of {all} texts are parsed as by the server",
             all - other.len()
         );
         assert!(

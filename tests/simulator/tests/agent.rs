@@ -1,4 +1,4 @@
-//! The guest agent of a virtual machine: programs, files, and when it does not answer.
+//! The guest agent of a virtual machine: programs, files, and when it does not respond.
 
 mod support;
 
@@ -62,8 +62,8 @@ fn refused(answer: &Answer) -> &str {
 }
 
 #[tokio::test]
-async fn programs_run_and_are_asked_about() {
-    let pve = pve("9.2").await;
+async fn programs_run_and_their_status_can_be_read() {
+    let pve = pve(proxmox_simulator::newest_release()).await;
     let echoed = json!({ "exited": 1, "exitcode": 0, "out-data": "a b\n" });
     assert_eq!(run(&pve, "command=echo&command=a&command=b").await, echoed);
     let input = run(&pve, "command=cat&input-data=x%C3%A9").await;
@@ -85,7 +85,7 @@ async fn programs_run_and_are_asked_about() {
     pve.clock().advance(Duration::from_millis(200));
     let ended = json!({ "exited": 1, "exitcode": 100, "err-data": "no network\n" });
     assert_eq!(get(&pve, "exec-status", &pid).await.data(), ended);
-    // An end is told once.
+    // The end of a program is reported once.
     let gone = get(&pve, "exec-status", &pid).await;
     assert!(refused(&gone).starts_with("Agent error: PID "), "{gone}");
     let none = post(&pve, "exec", "command=no-such-program").await;
@@ -93,7 +93,7 @@ async fn programs_run_and_are_asked_about() {
 }
 
 #[tokio::test]
-async fn before_8_0_a_command_is_one_text() {
+async fn before_8_0_a_command_is_one_string() {
     let pve = pve("7.4").await;
     for form in ["command=echo+a", "command=echo&command=a"] {
         assert_eq!(run(&pve, form).await["out-data"], "a\n");
@@ -106,8 +106,8 @@ async fn before_8_0_a_command_is_one_text() {
 }
 
 #[tokio::test]
-async fn files_are_read_in_pieces() {
-    let pve = pve("9.2").await;
+async fn files_are_read_in_chunks() {
+    let pve = pve(proxmox_simulator::newest_release()).await;
     let whole = get(&pve, "file-read", "file=/srv/blob").await.data();
     let content = json!({ "content": "\u{0}A\u{e9}\u{ff}", "bytes-read": 4 });
     assert_eq!(whole, content);
@@ -115,7 +115,7 @@ async fn files_are_read_in_pieces() {
     let content = json!({ "content": "A\u{e9}", "bytes-read": 2, "truncated": 1 });
     assert_eq!(part.data(), content);
 
-    // Of more than one piece of a megabyte each is encoded on its own.
+    // Each chunk of a megabyte is encoded separately.
     pve.guest_agent(100)
         .write_file("/srv/large", vec![b'x'; (1 << 20) + 1]);
     let large = get(&pve, "file-read", "file=/srv/large&decode=0").await;
@@ -138,7 +138,7 @@ async fn files_are_read_in_pieces() {
 
 #[tokio::test]
 async fn files_are_written() {
-    let pve = pve("9.2").await;
+    let pve = pve(proxmox_simulator::newest_release()).await;
     let write = async |form: &str| post(&pve, "file-write", form).await;
     let agent = pve.guest_agent(100);
     write("file=/tmp/a&content=caf%C3%A9").await.data();
@@ -156,8 +156,8 @@ async fn files_are_written() {
 }
 
 #[tokio::test]
-async fn it_answers_when_the_system_has_come_up() {
-    let pve = pve("9.2").await;
+async fn the_agent_responds_once_the_system_has_booted() {
+    let pve = pve(proxmox_simulator::newest_release()).await;
     assert_eq!(post(&pve, "ping", "").await.data(), json!({ "result": {} }));
     assert_eq!(
         post(&pve, "shutdown", "").await.data(),
@@ -193,8 +193,8 @@ async fn it_answers_when_the_system_has_come_up() {
 }
 
 #[tokio::test]
-async fn it_tells_of_the_system() {
-    let pve = pve("9.2").await;
+async fn the_agent_reports_the_system() {
+    let pve = pve(proxmox_simulator::newest_release()).await;
     let result = async |command: &str| get(&pve, command, "").await.data()["result"].clone();
     assert_eq!(result("get-host-name").await["host-name"], "web");
     assert_eq!(result("get-osinfo").await["id"], "debian");
@@ -210,8 +210,8 @@ async fn it_tells_of_the_system() {
 }
 
 #[tokio::test]
-async fn frozen_file_systems_keep_it_from_most() {
-    let pve = pve("9.2").await;
+async fn frozen_file_systems_disable_most_commands() {
+    let pve = pve(proxmox_simulator::newest_release()).await;
     let frozen = async |command| post(&pve, command, "").await.data()["result"].clone();
     assert_eq!(frozen("fsfreeze-freeze").await, 1);
     assert_eq!(frozen("fsfreeze-status").await, "frozen");
@@ -226,8 +226,8 @@ async fn frozen_file_systems_keep_it_from_most() {
 }
 
 #[tokio::test]
-async fn files_follow_the_disk() {
-    let pve = pve("9.2").await;
+async fn files_belong_to_the_disk() {
+    let pve = pve(proxmox_simulator::newest_release()).await;
     let agent = pve.guest_agent(100);
     agent.write_file("/srv/v", "one");
     let vm = "/nodes/pve1/qemu/100";

@@ -1,4 +1,4 @@
-//! Configuration is stored, and visible in all calls that show it: firewall, HA, SDN, jobs,
+//! Configuration is stored and visible in all calls that return it: firewall, HA, SDN, jobs,
 //! options.
 
 mod support;
@@ -146,7 +146,7 @@ async fn firewall_names() {
     )
     .await;
     let entries = get(&pve, &format!("{base}/ipset/bad")).await;
-    // The newest comes first.
+    // The newest entry is first.
     assert_eq!(column(&entries, "cidr"), ["203.0.113.7", "198.51.100.0/24"]);
     assert_eq!(entries[1]["nomatch"], 1);
     assert_eq!(
@@ -218,7 +218,7 @@ async fn firewall_names() {
 }
 
 #[tokio::test]
-async fn ha_brings_guests_to_the_state_asked_for() {
+async fn ha_brings_guests_to_the_requested_state() {
     let pve = pve().await;
     did(
         &pve,
@@ -251,7 +251,7 @@ async fn ha_brings_guests_to_the_state_asked_for() {
     );
     assert_eq!(finish(&pve, &stop).await, "OK");
     pve.clock().advance(Duration::from_secs(60));
-    // One task hands the order on, another carries it out.
+    // One task passes the request on, another carries it out.
     let tasks = get(&pve, "/cluster/tasks").await;
     let types = column(&tasks, "type");
     assert!(types.contains(&json!("hastop")), "{types:?}");
@@ -304,7 +304,7 @@ async fn ha_brings_guests_to_the_state_asked_for() {
         reason(&pve, "GET", "/cluster/ha/groups", "").await,
         "cannot index groups: ha groups have been migrated to rules"
     );
-    // Purging a guest takes it out of HA.
+    // `purge` removes the guest from HA.
     let gone = ask(&pve, "DELETE", "/nodes/pve2/qemu/100", "purge=1").await;
     assert_eq!(finish(&pve, &gone).await, "OK");
     assert_eq!(get(&pve, "/cluster/ha/resources").await, json!([]));
@@ -410,7 +410,7 @@ async fn jobs_name_guests() {
     assert_eq!(column(&get(&pve, bare).await, "vmid"), [101]);
     let job = get(&pve, jobs).await[0].clone();
     assert_eq!((&job["enabled"], &job["vmid"]), (&json!(1), &json!("100")));
-    // A property string that is taken apart has texts in it.
+    // Property strings returned as objects contain strings.
     assert_eq!(job["prune-backups"], json!({ "keep-last": "3" }));
     assert!(job["next-run"].is_u64(), "{job}");
     let one = format!("{jobs}/{}", job["id"].as_str().expect("an id"));
@@ -451,7 +451,7 @@ async fn jobs_name_guests() {
 }
 
 #[tokio::test]
-async fn options_and_everything_else_are_held() {
+async fn options_and_other_settings_are_stored() {
     let pve = pve().await;
     let bare = json!({ "allowed-tags": [], "description": "", "mac_prefix": "BC:24:11" });
     assert_eq!(get(&pve, "/cluster/options").await, bare);
@@ -471,7 +471,7 @@ async fn options_and_everything_else_are_held() {
             "migration": { "type": "insecure" },
         })
     );
-    // What is registered is split, and so is what users may give.
+    // Registered tags and user tags are returned as lists.
     did(
         &pve,
         "PUT",
@@ -515,7 +515,7 @@ async fn options_and_everything_else_are_held() {
     );
     let again = ask(&pve, "POST", networks, "iface=vmbr1&type=bridge").await;
     assert_eq!(again.json()["errors"]["iface"], "interface already exists");
-    // What was changed waits for the reload, and can be taken back.
+    // A change waits for the reload, and can be reverted.
     let listed = ask(&pve, "GET", networks, "").await.json();
     let changes = listed["changes"].as_str().expect("a comparison");
     assert!(changes.contains("+iface vmbr1 inet manual"), "{changes}");
@@ -537,7 +537,7 @@ async fn options_and_everything_else_are_held() {
     let bridges = query(&pve, networks, "type=any_bridge").await;
     assert_eq!(column(&bridges, "iface"), ["vmbr0", "vmbr1"]);
 
-    // Nothing here knows what a metric server is; it is held all the same, without its secret.
+    // The simulator sends no metrics; it stores the server's settings, without the secret.
     let servers = "/cluster/metrics/server";
     did(
         &pve,
@@ -567,7 +567,8 @@ async fn options_and_everything_else_are_held() {
     );
 }
 
-/// The check of the parameter takes any separator; the code that reads the interfaces only white space.
+/// The parameter's check accepts any separator; the code that writes the interfaces splits at white
+/// space only.
 #[tokio::test]
 async fn ports_of_an_interface_are_separated_by_white_space() {
     let pve = pve().await;
@@ -627,7 +628,7 @@ async fn ports_of_an_interface_are_separated_by_white_space() {
         "bond 'bond0' - wrong interface type on slave 'eth0,eth1' ('' != 'eth or bond')"
     );
     assert_eq!(get(&pve, &bond).await["slaves"], "eth0 eth1");
-    // This one the server writes anew.
+    // The server rewrites this list with other separators.
     let bridge = format!("{networks}/vmbr7");
     did(
         &pve,
@@ -640,7 +641,7 @@ async fn ports_of_an_interface_are_separated_by_white_space() {
 }
 
 #[tokio::test]
-async fn cloud_init_and_containers_split_name_servers_each_in_their_way() {
+async fn cloud_init_and_containers_split_name_servers_differently() {
     let pve = pve().await;
     let dump = "/nodes/pve1/qemu/100/cloudinit/dump";
     for (given, dumped) in [
@@ -672,9 +673,9 @@ async fn cloud_init_and_containers_split_name_servers_each_in_their_way() {
     );
 }
 
-/// Handlers hand out sections of files as they are: with a type, without an id, and lists with the id.
+/// Handlers return sections of files unchanged: with a type, without an id; lists add the id.
 #[tokio::test]
-async fn entries_are_shown_as_the_handlers_show_them() {
+async fn entries_have_the_members_that_the_handlers_return() {
     let pve = pve().await;
     for (list, form, id, listed, alone) in [
         (
@@ -744,7 +745,7 @@ async fn entries_are_shown_as_the_handlers_show_them() {
 }
 
 #[tokio::test]
-async fn targets_and_matchers_hold_by_their_names() {
+async fn targets_and_matchers_refer_to_each_other_by_name() {
     let pve = pve().await;
     let (mails, gotify) = (
         "/cluster/notifications/endpoints/sendmail",
@@ -820,10 +821,10 @@ async fn targets_and_matchers_hold_by_their_names() {
     ] {
         let answer = ask(&pve, method, path, form).await;
         assert_eq!(answer.status, status, "{method} {path}?{form}");
-        let told = answer.json()["message"].to_string();
-        assert!(told.contains(text), "{method} {path}?{form}: {told}");
+        let message = answer.json()["message"].to_string();
+        assert!(message.contains(text), "{method} {path}?{form}: {message}");
     }
-    // What every installation has cannot be removed, only be as it was.
+    // Built-in entries cannot be removed, only reset.
     let builtin = "/cluster/notifications/matchers/default-matcher";
     did(&pve, "PUT", builtin, "mode=any").await;
     assert_eq!(get(&pve, builtin).await["origin"], "modified-builtin");

@@ -39,7 +39,7 @@ fn text(data: &Value, key: &str) -> String {
         .to_owned()
 }
 
-/// Sends the upgrade; the connection if it was made, the refusal if not.
+/// Sends the upgrade; returns the connection, or the refusal.
 async fn upgrade(pve: &Simulator, path: &str, port: &str, ticket: &str) -> Result<Wire, Answer> {
     let mut wire = Wire::open(pve).await;
     let request = format!(
@@ -97,7 +97,7 @@ async fn frame(wire: &mut Wire) -> Option<(u8, Vec<u8>)> {
     Some((head[0], wire.take(length).await?))
 }
 
-/// Reads binary frames until the text ends so.
+/// Reads binary frames until the received text has this ending.
 async fn until(wire: &mut Wire, end: &str) -> String {
     let mut text = String::new();
     while !text.ends_with(end) {
@@ -147,19 +147,19 @@ async fn a_terminal_session() {
     );
     send_frame(&mut wire, 0x89, b"there?").await;
     assert_eq!(frame(&mut wire).await, Some((0x8a, b"there?".to_vec())));
-    // More than fits one frame of any kind.
+    // More than one frame of any kind can hold.
     send_frame(&mut wire, 0x82, b"0:14:repeat 300000\r").await;
     let long = until(&mut wire, "# ").await;
     assert_eq!(long.matches('x').count(), 300_000);
     send_frame(&mut wire, 0x82, b"0:5:exit\r").await;
     assert_eq!(frame(&mut wire).await, Some((0x82, b"exit\r\n".to_vec())));
-    // The connection ends without a closing frame, and the task with it.
+    // The connection ends without a close frame; the task ends with it.
     assert_eq!(frame(&mut wire).await, None);
     assert_eq!(task_status(&pve, &upid).await["exitstatus"], "OK");
 }
 
 #[tokio::test]
-async fn tickets_are_for_one_place_one_port_and_a_short_time() {
+async fn tickets_are_valid_for_one_path_one_port_and_a_short_time() {
     let pve = pve().await;
     let path = "/nodes/pve1/qemu/100";
     let data = ask(&pve, "POST", &format!("{path}/vncproxy"), "websocket=1")
@@ -189,7 +189,7 @@ async fn tickets_are_for_one_place_one_port_and_a_short_time() {
             (401, "permission denied - invalid PVEVNC ticket")
         );
     }
-    // Another user's.
+    // A ticket of another user.
     let other = login(&pve, "root@pam", ROOT_PASSWORD).await;
     let theirs = ask_with(&pve, "GET", &format!("{path}/vncwebsocket"), &other, &check).await;
     assert_eq!(theirs.status, 401);
@@ -213,7 +213,7 @@ async fn tickets_are_for_one_place_one_port_and_a_short_time() {
 }
 
 #[tokio::test]
-async fn wrong_logins_and_dead_guests_end_the_connection() {
+async fn wrong_logins_and_stopped_guests_end_the_connection() {
     let pve = pve().await;
     let data = ask(&pve, "POST", "/nodes/pve1/termproxy", "").await.data();
     let (port, ticket) = (text(&data, "port"), text(&data, "ticket"));
@@ -247,7 +247,7 @@ async fn wrong_logins_and_dead_guests_end_the_connection() {
 }
 
 #[tokio::test]
-async fn faults_break_a_console() {
+async fn faults_interrupt_a_console() {
     let pve = pve().await;
     let path = "/nodes/pve1/qemu/100";
     let fault = pve
@@ -266,7 +266,7 @@ async fn faults_break_a_console() {
 }
 
 #[tokio::test]
-async fn frames_the_server_cannot_read_leave_it_stuck() {
+async fn the_server_hangs_after_frames_that_it_cannot_read() {
     let pve = pve().await;
     let data = ask(&pve, "POST", "/nodes/pve1/qemu/100/termproxy", "")
         .await
@@ -277,7 +277,7 @@ async fn frames_the_server_cannot_read_leave_it_stuck() {
         .expect("upgraded");
     send_frame(&mut wire, 0x82, format!("{TOKEN_ID}:{ticket}\n").as_bytes()).await;
     assert_eq!(until(&mut wire, "# ").await, "OKroot@one:~# ");
-    // A fragment, and after it a frame that would otherwise be answered.
+    // A fragment, followed by a frame that would otherwise be answered.
     send_frame(&mut wire, 0x02, b"0:5:ec").await;
     send_frame(&mut wire, 0x89, b"there?").await;
     tokio::select! {
@@ -287,7 +287,7 @@ async fn frames_the_server_cannot_read_leave_it_stuck() {
 }
 
 #[tokio::test]
-async fn spice_viewers_get_their_file() {
+async fn spice_viewers_get_a_configuration_file() {
     let pve = pve().await;
     let path = "/nodes/pve1/qemu/100/spiceproxy";
     let data = ask(&pve, "POST", path, "").await.data();
@@ -314,7 +314,7 @@ async fn spice_viewers_get_their_file() {
     assert_eq!(off.reason, "VM 101 not running");
 }
 
-/// What the proxy of SPICE viewers says to a request; `None` if it stays open after that.
+/// The SPICE proxy's answer to a request; `None` if the connection stays open after it.
 async fn through_proxy(pve: &Simulator, request: &str) -> (String, bool) {
     let mut stream = TcpStream::connect(pve.spice_address())
         .await
@@ -360,7 +360,7 @@ async fn spice_viewers_connect_with_their_ticket() {
 }
 
 #[tokio::test]
-async fn a_migration_finds_its_tunnel() {
+async fn a_migration_opens_a_tunnel() {
     let pve = pve().await;
     let taken = ask(&pve, "POST", "/nodes/pve1/qemu/100/mtunnel", "").await;
     assert_eq!(taken.status, 400, "{taken}");

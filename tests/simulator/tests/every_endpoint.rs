@@ -25,7 +25,7 @@ fn facts(release: &str) -> Facts {
         .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Where a value is not of its schema's shape.
+/// Finds values that do not have the shape of their schema.
 fn misfit(at: &str, schema: &Schema, value: &Value) -> Option<String> {
     let wrong = |what: &str| Some(format!("{at}: {what}, found {value}"));
     if let Some(choices) = &schema.one_of {
@@ -34,8 +34,8 @@ fn misfit(at: &str, schema: &Schema, value: &Value) -> Option<String> {
             .all(|choice| misfit(at, choice, value).is_some())
             .then(|| format!("{at}: fits no alternative"));
     }
-    // The real server, too, sends null for what is absent, such as the tokens of a user without any, and the list of
-    // services on a disk that has none.
+    // The real server also sends null for missing values, such as the tokens of a user without any,
+    // and the services of a disk without any.
     if value.is_null() && (schema.optional || at.ends_with(".osdid-list")) {
         return None;
     }
@@ -62,7 +62,8 @@ fn misfit(at: &str, schema: &Schema, value: &Value) -> Option<String> {
             }
             None
         }
-        // A container's pending list carries numbers where strings are declared; so does the real one.
+        // The pending list of a container has numbers where the schema declares strings, as on the
+        // real server.
         Type::String if value.is_number() && at.ends_with("].value") => None,
         Type::String => {
             let Some(text) = value.as_str() else {
@@ -116,7 +117,7 @@ fn misfit(at: &str, schema: &Schema, value: &Value) -> Option<String> {
     }
 }
 
-/// Where an answer has a value that no server would give.
+/// Finds values that no server sends.
 fn meaningless(at: &str, value: &Value) -> Option<String> {
     match value {
         Value::String(text) if text == "text" => Some(format!("{at} is {text:?}")),
@@ -134,7 +135,7 @@ fn meaningless(at: &str, value: &Value) -> Option<String> {
     }
 }
 
-/// Calls every endpoint of a release in a cluster with one guest, whose tasks never come to an end.
+/// Calls every endpoint of a release in a cluster with one guest, whose tasks never end.
 async fn walk(release: &str, container: bool) -> (usize, Vec<String>) {
     let builder = Simulator::builder()
         .release(release)
@@ -177,7 +178,7 @@ async fn walk(release: &str, container: bool) -> (usize, Vec<String>) {
                 "{} /api2/json{}?{form} HTTP/1.1\r\nHost: x\r\n{auth}\r\n",
                 request.method, request.path
             ),
-            // The one call that takes a file, and nothing else.
+            // The only call that takes a file.
             method if request.template.ends_with("/upload") => {
                 let body = "--B\r\nContent-Disposition: form-data; name=\"content\"\r\n\r\niso\r\n\
                             --B\r\nContent-Disposition: form-data; name=\"filename\"; filename=\"a.iso\"\r\n\r\n\
@@ -197,8 +198,8 @@ async fn walk(release: &str, container: bool) -> (usize, Vec<String>) {
         };
         wire.send(text.as_bytes()).await;
         let answer = wire.answer().await;
-        // The sampled ids and tickets name nothing, so 500 is right for calls with state; never to be seen are an unknown
-        // endpoint, a refused parameter and a refused caller.
+        // The sampled ids and tickets do not exist, so calls with state may answer 500. An unknown
+        // endpoint, a refused parameter or a refused caller is an error.
         let says = |text: &[u8]| answer.body.windows(text.len()).any(|w| w == text);
         let known_refusal = answer.status == 400
             && (says(b"unknown option 'item1'")
@@ -228,8 +229,8 @@ async fn walk(release: &str, container: bool) -> (usize, Vec<String>) {
                 request.method, request.template
             ));
         }
-        // Nothing is made up that means nothing, unless the call said it.
-        // These hold what was written to them before; what an OSD tells of itself is not played.
+        // No answer has meaningless values, unless the call sent them. The excluded lists return
+        // earlier writes; the metadata of OSDs is not simulated.
         let written = [
             "/cluster/notifications/endpoints/",
             "/cluster/sdn/dns/",
@@ -246,9 +247,10 @@ async fn walk(release: &str, container: bool) -> (usize, Vec<String>) {
                 complaints.push(format!("{release} {}: {text}", request.template));
             }
         }
-        // A container that does not run has null for its interfaces.
+        // A stopped container has null for its interfaces.
         let none = request.template == "/nodes/{node}/lxc/{vmid}/interfaces";
-        // Here property strings come taken apart, whatever is declared (pve-manager `VZDump.pm`).
+        // The property strings of this endpoint are returned as objects, contrary to the schema
+        // (pve-manager `VZDump.pm`).
         let apart = request.template == "/nodes/{node}/vzdump/defaults";
         if answer.status == 200 && !none && !apart {
             let method: Method = request.method.parse().expect("a verb");
@@ -260,7 +262,7 @@ async fn walk(release: &str, container: bool) -> (usize, Vec<String>) {
                 ));
             }
         }
-        // A privileged daemon's own header comes first; the last one is about this connection.
+        // The header of a privileged daemon comes first; the last one applies to this connection.
         if answer.all("connection").last() == Some(&"close") {
             wire = Wire::open(&pve).await;
         }

@@ -26,7 +26,7 @@ fn request(method: &str, path: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_status_is_answered_as_often_as_ordered() {
+async fn a_status_fault_applies_the_given_number_of_times() {
     let pve = pve().await;
     let handle = pve
         .faults()
@@ -48,7 +48,7 @@ async fn a_status_is_answered_as_often_as_ordered() {
 }
 
 #[tokio::test]
-async fn nodes_that_cannot_be_reached_answer_without_a_body() {
+async fn unreachable_nodes_answer_without_a_body() {
     let pve = pve().await;
     let _ = pve.faults().add("1x GET /nodes/*/status node-down");
     let _ = pve
@@ -64,7 +64,7 @@ async fn nodes_that_cannot_be_reached_answer_without_a_body() {
         (late.status, late.reason.as_str(), late.body.len()),
         (596, "Connection timed out", 0)
     );
-    // The work goes on all the same.
+    // The work continues.
     pve.clock().advance(Duration::from_secs(10));
     let current = ask(&pve, "GET", "/nodes/pve1/qemu/100/status/current", "").await;
     assert_eq!(current.data()["status"], "running");
@@ -107,14 +107,14 @@ async fn bodies_end_early() {
     let mut wire = Wire::open(&pve).await;
     let head = request("PUT", "/cluster/options");
     let head = head.trim_end();
-    // Only the first bytes are sent, so the server cannot be waiting for the rest.
+    // Only the start of the body is sent, so the server cannot be waiting for the rest.
     wire.send(format!("{head}\r\nContent-Length: 100000\r\n\r\nkeyboard=d").as_bytes())
         .await;
     assert!(wire.rest().await.is_empty());
 }
 
 #[tokio::test]
-async fn a_hanging_request_is_held_until_the_client_leaves() {
+async fn a_hanging_request_waits_until_the_client_disconnects() {
     let pve = pve().await;
     let hang = pve.faults().on("GET", "/version").respond(Fault::Hang);
     let mut wire = Wire::open(&pve).await;
@@ -122,7 +122,7 @@ async fn a_hanging_request_is_held_until_the_client_leaves() {
     while hang.hits() == 0 {
         tokio::task::yield_now().await;
     }
-    // Another connection is served meanwhile.
+    // Other connections are served meanwhile.
     tokio::select! {
         answer = wire.try_answer() => panic!("answered {answer:?}"),
         other = ask(&pve, "GET", "/nodes", "") => assert_eq!(other.status, 200),
@@ -132,7 +132,7 @@ async fn a_hanging_request_is_held_until_the_client_leaves() {
 }
 
 #[tokio::test]
-async fn latency_comes_before_the_answer() {
+async fn latency_delays_the_answer() {
     let pve = pve().await;
     let _ = pve
         .faults()

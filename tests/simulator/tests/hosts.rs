@@ -1,4 +1,4 @@
-//! Disks, Ceph and certificates: created objects exist, and used ones are taken.
+//! Disks, Ceph and certificates: created objects exist, and used ones are in use.
 
 mod support;
 
@@ -15,7 +15,7 @@ async fn pve() -> Simulator {
         .expect("starts")
 }
 
-/// As root@pam itself, for what no token may do.
+/// As root@pam itself, for calls that no token may make.
 async fn ask(pve: &Simulator, method: &str, path: &str, form: &str) -> Answer {
     let headers = login(pve, "root@pam", ROOT_PASSWORD).await;
     ask_with(pve, method, path, &headers, form).await
@@ -25,7 +25,7 @@ async fn get(pve: &Simulator, path: &str, form: &str) -> Value {
     ask(pve, "GET", path, form).await.data()
 }
 
-/// Starts a task and sees it end well.
+/// Starts a task and waits for its success.
 async fn done(pve: &Simulator, method: &str, path: &str, form: &str) {
     let answer = ask(pve, method, path, form).await;
     assert_eq!(finish(pve, &answer).await, "OK", "{method} {path} {form}");
@@ -43,7 +43,7 @@ fn column(rows: &Value, key: &str) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn disks_are_used_once() {
+async fn a_disk_has_one_use() {
     let pve = pve().await;
     let disks = "/nodes/pve1/disks";
     let unused = async || {
@@ -104,7 +104,7 @@ async fn disks_are_used_once() {
         let shown = get(&pve, &path, "").await.to_string();
         assert!(!shown.contains("data"), "{kind}: {shown}");
     }
-    // All of it is in the state, and comes back with it.
+    // All of it is part of the state, and restored with it.
     done(&pve, "POST", &format!("{disks}/lvm"), again).await;
     let state = pve.snapshot();
     done(&pve, "DELETE", &format!("{disks}/lvm/data"), cleanup).await;
@@ -113,7 +113,7 @@ async fn disks_are_used_once() {
 }
 
 #[tokio::test]
-async fn ceph_has_what_was_made() {
+async fn ceph_has_the_created_objects() {
     let pve = pve().await;
     let ceph = "/nodes/pve1/ceph";
     for kind in ["mon", "mgr", "mds"] {
@@ -228,7 +228,7 @@ async fn certificates_are_ordered_and_renewed() {
 }
 
 #[tokio::test]
-async fn services_stop_and_files_are_kept() {
+async fn services_stop_and_files_are_stored() {
     let pve = pve().await;
     let state = "/nodes/pve1/services/cron/state";
     assert_eq!(get(&pve, state, "").await["state"], "running");
@@ -258,7 +258,7 @@ async fn services_stop_and_files_are_kept() {
 }
 
 #[tokio::test]
-async fn one_call_acts_on_many_guests() {
+async fn one_call_changes_many_guests() {
     let pve = Simulator::builder()
         .clock(Clock::manual(1_800_000_000))
         .node("pve1")

@@ -1,10 +1,11 @@
-//! Calls that the real server refuses, call by call: the same status, the same text, at the same moment.
+//! Calls that the real server refuses: the simulator gives the same status and text, in the same
+//! order of checks.
 //!
-//! The calls are data in `tests/refusals/*.toml`. A case names the states it needs, the call, and what comes of it:
-//! `refused` is a status and a pattern for the text, `parameter` a name and a pattern for what is wrong with it, `task`
-//! a pattern for how the task ends that was started, `answer` a pattern for the data that comes. Words of a call are
-//! separated by blanks, values are percent-encoded; `{archive}` is the backup on the storage `files`, whose name depends
-//! on the time.
+//! The calls are data in `tests/refusals/*.toml`. A case has the states it needs, the call, and the
+//! expected result: `refused` is a status and a pattern for the text, `parameter` a name and a
+//! pattern for its error, `task` a pattern for the end of the started task, `answer` a pattern for
+//! the data. The parts of a call are separated by blanks, values are percent-encoded; `{archive}`
+//! is the backup on the storage `files`, whose name depends on the time.
 
 mod support;
 
@@ -26,7 +27,7 @@ struct File {
     case: Vec<Case>,
 }
 
-/// Calls that make a state; each of them has to work.
+/// Calls that create a state; each of them must succeed.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct State {
@@ -39,13 +40,13 @@ struct State {
 #[serde(deny_unknown_fields)]
 struct Case {
     call: String,
-    /// States, one after the other.
+    /// States to apply, in order.
     #[serde(default)]
     given: Vec<String>,
-    /// Who asks; root@pam by a ticket unless it is said.
+    /// The caller; by default root@pam with a ticket.
     #[serde(default)]
     by: Option<String>,
-    /// Rules for who asks, as `path role`.
+    /// Access rules of the caller, as `path role`.
     #[serde(default)]
     roles: Vec<String>,
     #[serde(default)]
@@ -56,13 +57,15 @@ struct Case {
     task: Option<String>,
     #[serde(default)]
     answer: Option<String>,
-    /// Where only some releases do.
+    /// Releases, if not all.
     #[serde(default)]
     releases: Option<Vec<String>>,
 }
 
-/// The releases each case is played on: the newest of each major version.
-const PLAYED: [&str; 2] = ["8.4", "9.2"];
+/// The releases that each case is run on.
+fn tested_releases() -> [&'static str; 2] {
+    ["8.4", proxmox_simulator::newest_release()]
+}
 
 fn files() -> Vec<(String, File)> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/refusals");
@@ -114,7 +117,7 @@ async fn send(pve: &Simulator, auth: &str, call: &str) -> Answer {
     ask_with(pve, method, path, auth, &form.join("&")).await
 }
 
-/// How the task ends that a call has started; `None` where it started none.
+/// How the call's task ends; `None` if it started none.
 async fn outcome(pve: &Simulator, auth: &str, answer: &Answer) -> Option<String> {
     let data = answer.json()["data"].clone();
     let upid = data.as_str().filter(|text| text.starts_with("UPID:"))?;
@@ -135,7 +138,7 @@ struct Stage {
     root: String,
     empty: String,
     states: BTreeMap<String, State>,
-    /// Made states by name.
+    /// Created states by name.
     made: BTreeMap<String, String>,
 }
 
@@ -154,7 +157,7 @@ impl Stage {
             )
             .storage("shared", "nfs", &["images", "rootdir", "backup"], 500 << 30)
             .user("user@pve", "password")
-            // A rule of its own keeps a user from being an administrator.
+            // Without an access rule, the user would be an administrator.
             .acl("/mapping/none", "user@pve", "NoAccess")
             .clock(Clock::manual(1_800_000_000))
             .time_factor(1.0)
@@ -172,7 +175,7 @@ impl Stage {
         }
     }
 
-    /// Brings the simulator into a state, and remembers it.
+    /// Brings the simulator into a state, and caches it.
     async fn enter(&mut self, names: &[String]) {
         let key = names.join(" ");
         if let Some(state) = self.made.get(&key) {
@@ -269,7 +272,7 @@ impl Stage {
         let pattern = case
             .answer
             .as_deref()
-            .expect("a case says what comes of it");
+            .expect("a case has an expected result");
         let data = answer.json()["data"].clone();
         fits(
             pattern,
@@ -281,7 +284,7 @@ impl Stage {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_server_refuses_is_refused_with_the_same_words() {
+async fn refusals_have_the_texts_of_the_real_server() {
     let files = files();
     let mut states = BTreeMap::new();
     for (name, file) in &files {
@@ -291,8 +294,8 @@ async fn what_the_server_refuses_is_refused_with_the_same_words() {
         }
     }
     let mut complaints = Vec::new();
-    let mut played = 0;
-    for release in PLAYED {
+    let mut calls = 0;
+    for release in tested_releases() {
         let mut stage = Stage::open(release, states.clone()).await;
         for (name, file) in &files {
             for case in &file.case {
@@ -300,23 +303,24 @@ async fn what_the_server_refuses_is_refused_with_the_same_words() {
                 if !case.releases.as_ref().is_none_or(fits) {
                     continue;
                 }
-                played += 1;
+                calls += 1;
                 if let Err(text) = stage.play(case).await {
                     complaints.push(format!("{release} {name}: {}: {text}", case.call));
                 }
             }
         }
     }
-    println!("{played} calls");
+    println!("{calls} calls");
     assert!(
         complaints.is_empty(),
-        "{} of {played} calls:\n{}",
+        "{} of {calls} calls:\n{}",
         complaints.len(),
         complaints.join("\n")
     );
 }
 
-/// What somebody without any right may do: log in, look after their own account, ask for what is about nobody.
+/// Calls that users without privileges may make: login, their own account, and calls that return
+/// nothing private.
 const OPEN: [&str; 10] = [
     "POST /access/ticket",
     "POST /access/vncticket",
@@ -331,7 +335,7 @@ const OPEN: [&str; 10] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn somebody_without_rights_changes_nothing() {
+async fn a_user_without_privileges_changes_nothing() {
     let mut complaints = Vec::new();
     let mut asked = 0;
     for release in releases() {
@@ -341,7 +345,7 @@ async fn somebody_without_rights_changes_nothing() {
             .node("pve2")
             .qemu(100, "pve1", &[("scsi0", "local-lvm:4")])
             .user("user@pve", "password")
-            // A rule of its own keeps a user from being an administrator.
+            // Without an access rule, the user would be an administrator.
             .acl("/mapping/none", "user@pve", "NoAccess")
             .clock(Clock::manual(1_800_000_000))
             .start()
@@ -350,7 +354,7 @@ async fn somebody_without_rights_changes_nothing() {
         let auth = login(&pve, "user@pve", "password").await;
         for request in minimal_requests(release).expect("a known release") {
             let name = format!("{} {}", request.method, request.template);
-            // A form is no upload, which the server tells by closing.
+            // The body is not multipart; the server closes the connection.
             let upload = request.template.ends_with("/upload");
             if request.method == "GET" || upload || OPEN.contains(&name.as_str()) {
                 continue;

@@ -1,6 +1,7 @@
-//! Requests recorded on the real server get the answers it gave: status, reason phrase, kind of body, error keys and texts.
+//! Requests recorded on a real server get the recorded answers: status, reason phrase, kind of
+//! body, error keys and texts.
 //!
-//! The recordings are not part of the repository; without them the test says so and passes.
+//! The recordings are not part of the repository; without them the test prints that it is skipped.
 
 mod support;
 
@@ -15,7 +16,8 @@ use tokio::net::TcpStream;
 
 use crate::support::{Answer, Wire, ask_with};
 
-/// Samples the simulator answers otherwise, by the number their name starts with, and why.
+/// Samples with a different answer of the simulator, by the number at the start of their name, with
+/// the reason.
 const DIFFERENT: &[(&str, &[&str])] = &[
     (
         "the recorded server was made to fail, sleep or answer test data there",
@@ -35,18 +37,18 @@ const DIFFERENT: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// What the second factor of the user who has one expects.
+/// The code of the user with a second factor.
 const CODE: &str = "853059";
 
 struct Sample {
     name: String,
     request: Vec<u8>,
     expected: Option<Answer>,
-    /// The recorded server repeated the parameters instead of acting on them.
+    /// The recorded server repeated the parameters instead of processing them.
     echo: bool,
 }
 
-/// Puts back what was cut out of a long request: filler up to the length it had.
+/// Restores the part that was cut out of a long request, with filler of the original length.
 fn restore(name: &str, request: Vec<u8>) -> Vec<u8> {
     let Some((before, after)) = split(&request, b"\n...[cut, ") else {
         return request;
@@ -82,7 +84,7 @@ impl Sample {
         let (request, rest) = split(text, b"\n<<< RESPONSE")?;
         let (_, response) = split(rest, b"\n")?;
         let mut request = request.to_vec();
-        // Where there is no body, the blank line of the file is not part of the request.
+        // Without a body, the blank line at the end of the file is not part of the request.
         if let Some((_, body)) = split(&request, b"\r\n\r\n")
             && body == b"\n"
         {
@@ -120,7 +122,7 @@ fn parse(response: &[u8]) -> Option<Answer> {
     })
 }
 
-/// What two answers must have in common.
+/// The parts of two answers that must be equal.
 fn compare(expected: &Answer, got: &Answer, echo: bool) -> Result<(), String> {
     let same = |what: &str, a: &dyn std::fmt::Debug, b: &dyn std::fmt::Debug| {
         let (a, b) = (format!("{a:?}"), format!("{b:?}"));
@@ -173,7 +175,7 @@ fn compare(expected: &Answer, got: &Answer, echo: bool) -> Result<(), String> {
     same("data", &kind(&a["data"]), &kind(&b["data"]))
 }
 
-/// Perl ends some texts with the place they come from, which is no part of the protocol.
+/// Perl ends some texts with the source position, which is not part of the protocol.
 fn without_place(text: &str) -> &str {
     match text.rsplit_once(" at /") {
         Some((before, place)) if place.contains(" line ") => before,
@@ -232,7 +234,7 @@ async fn simulator(samples: &[Sample], running: bool) -> Simulator {
     if running {
         builder = builder.running(100);
     }
-    // Every token that ever got in is known.
+    // Creates every token that was accepted.
     for sample in samples {
         let refused = sample
             .expected
@@ -251,10 +253,10 @@ async fn simulator(samples: &[Sample], running: bool) -> Simulator {
         .await
         .expect("starts");
     pve.set_lock(102, Some("backup"));
-    // The recorded server took the migration of all guests without being told how many at once.
-    let told = support::ask(&pve, "PUT", "/cluster/options", "max_workers=2").await;
-    assert_eq!(told.status, 200);
-    // The recorded server had no QEMU, so nothing could be started, and no snapshot was made.
+    // The recorded server accepted a migration of all guests without `maxworkers`.
+    let answer = support::ask(&pve, "PUT", "/cluster/options", "max_workers=2").await;
+    assert_eq!(answer.status, 200);
+    // The recorded server had no QEMU, so nothing could be started, and no snapshot exists.
     for call in ["/status/start", "/snapshot"] {
         let path = format!("/nodes/*/qemu/*{call}");
         let failure = Fault::TaskFails("command 'kvm' failed".into());
@@ -263,7 +265,7 @@ async fn simulator(samples: &[Sample], running: bool) -> Simulator {
     pve
 }
 
-/// Puts tickets of this server in the place of the recorded ones.
+/// Replaces recorded tickets by tickets of this server.
 async fn refresh(pve: &Simulator, request: &[u8], challenge: &mut String) -> Vec<u8> {
     let text: String = request.iter().copied().map(char::from).collect();
     let login = ask_with(
@@ -327,7 +329,7 @@ async fn refresh(pve: &Simulator, request: &[u8], challenge: &mut String) -> Vec
         if part.starts_with("password=PVE%3A") {
             *part = format!("password={}", encode(&ticket));
         } else if part.starts_with("otp=") {
-            // Codes of then are wrong now.
+            // The recorded codes are not valid any more.
             *part = format!("otp={CODE}");
         } else if part.starts_with("tfa-challenge=") {
             *part = format!("tfa-challenge={}", encode(challenge));
@@ -347,11 +349,11 @@ async fn refresh(pve: &Simulator, request: &[u8], challenge: &mut String) -> Vec
         .collect()
 }
 
-/// What later requests need of earlier answers.
+/// Values from earlier answers that later requests need.
 #[derive(Default)]
 struct Session {
     challenge: String,
-    /// Recorded task to task of this server.
+    /// Recorded tasks, with the corresponding tasks of this server.
     tasks: Vec<(String, String)>,
 }
 
@@ -462,14 +464,14 @@ async fn recorded_exchanges() {
         }
         let fresh;
         let pve = if sample.echo {
-            // Only what the guest agent is asked needs a machine that runs.
+            // Only requests to the guest agent need a running machine.
             let agent = split(&sample.request, b"/agent/").is_some();
             fresh = simulator(&samples, agent).await;
             &fresh
         } else {
             &pve
         };
-        // It had no qemu-img either when these were asked, and something in its place later.
+        // The recorded server had no qemu-img at that time; later it had a replacement.
         if matches!(sample.number(), "333" | "335") {
             let failure = Fault::TaskFails("command 'qemu-img' failed".into());
             let made = pve.faults().on("POST", "/nodes/*/qemu").times(1);

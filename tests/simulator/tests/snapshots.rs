@@ -1,4 +1,4 @@
-//! State as JSON: kept, and started again from.
+//! The state as JSON: saving and restoring.
 
 mod support;
 
@@ -42,7 +42,7 @@ async fn pve() -> Simulator {
     pve
 }
 
-/// What several calls answer, as one value.
+/// The answers of several calls as one value.
 async fn view(pve: &Simulator) -> Value {
     let mut seen = serde_json::Map::new();
     for path in [
@@ -67,7 +67,7 @@ async fn view(pve: &Simulator) -> Value {
 }
 
 #[tokio::test]
-async fn a_restored_cluster_answers_as_the_one_before() {
+async fn a_restored_cluster_gives_the_same_answers() {
     let first = pve().await;
     let state = first.snapshot();
     let second = Simulator::builder()
@@ -86,7 +86,7 @@ async fn a_restored_cluster_answers_as_the_one_before() {
 }
 
 #[tokio::test]
-async fn back_to_an_earlier_state() {
+async fn a_simulator_can_restore_an_earlier_state() {
     let pve = pve().await;
     let state = pve.snapshot();
     let before = view(&pve).await["/cluster/resources"].clone();
@@ -108,7 +108,7 @@ async fn back_to_an_earlier_state() {
     };
     assert_eq!(ids(&before), ids(&after));
 
-    // A task that had not ended is over, and the guest it was making is not there.
+    // An unfinished task is interrupted, and its guest does not exist.
     pve.restore(&halfway).expect("a state");
     let tasks = ask(&pve, "GET", "/nodes/pve1/tasks", "limit=1")
         .await
@@ -119,7 +119,7 @@ async fn back_to_an_earlier_state() {
 }
 
 #[tokio::test]
-async fn what_is_no_state_changes_nothing() {
+async fn an_invalid_state_changes_nothing() {
     let pve = pve().await;
     let before = pve.snapshot();
     let mut broken: Value = serde_json::from_str(&before).expect("JSON");

@@ -1,4 +1,4 @@
-//! Changes of a call are visible in all other calls.
+//! Changes by one call are visible in all other calls.
 
 mod support;
 
@@ -33,7 +33,7 @@ fn row<'a>(rows: &'a Value, key: &str, value: &Value) -> &'a Value {
 }
 
 #[tokio::test]
-async fn a_machine_from_create_to_destroy() {
+async fn a_virtual_machine_is_created_used_and_destroyed() {
     let pve = pve().await;
     let nodes = ask(&pve, "GET", "/nodes", "").await.data();
     assert_eq!(row(&nodes, "node", &json!("pve1"))["status"], "online");
@@ -130,7 +130,7 @@ async fn a_machine_from_create_to_destroy() {
 }
 
 #[tokio::test]
-async fn a_configuration_keeps_what_a_change_does_not_name() {
+async fn a_change_keeps_other_settings() {
     let pve = pve().await;
     let form = "vmid=100&name=a&memory=1024&scsi0=local-lvm%3A4&description=two%0Alines";
     assert_eq!(
@@ -185,7 +185,7 @@ async fn a_configuration_keeps_what_a_change_does_not_name() {
         "{net}"
     );
 
-    // A disk taken out stays as unused, and goes when that is deleted.
+    // A detached disk becomes an unused one, which can be deleted.
     assert_eq!(ask(&pve, "PUT", config, "delete=scsi0").await.status, 200);
     let unused = ask(&pve, "GET", config, "").await.data();
     assert_eq!(unused["unused0"], "local-lvm:vm-100-disk-0");
@@ -197,7 +197,7 @@ async fn a_configuration_keeps_what_a_change_does_not_name() {
 }
 
 #[tokio::test]
-async fn a_running_machine_takes_some_changes_at_its_next_start() {
+async fn a_running_machine_applies_some_changes_at_its_next_start() {
     let pve = pve().await;
     assert_eq!(
         finish(
@@ -250,7 +250,7 @@ async fn a_running_machine_takes_some_changes_at_its_next_start() {
 }
 
 #[tokio::test]
-async fn snapshots_remember_and_roll_back() {
+async fn snapshots_can_be_rolled_back() {
     let pve = pve().await;
     let form = "vmid=100&cores=1&scsi0=local-lvm%3A4";
     assert_eq!(
@@ -599,7 +599,7 @@ async fn a_container_lives_as_a_machine_does() {
 }
 
 #[tokio::test]
-async fn tasks_take_time_and_can_be_watched_and_stopped() {
+async fn tasks_take_time_and_can_be_polled_and_stopped() {
     let pve = pve().await;
     let form = "vmid=100&scsi0=local-lvm%3A1&scsi1=local-lvm%3A1&scsi2=local-lvm%3A1";
     let answer = ask(&pve, "POST", "/nodes/pve1/qemu", form).await;
@@ -686,7 +686,7 @@ async fn tasks_take_time_and_can_be_watched_and_stopped() {
 }
 
 #[tokio::test]
-async fn locked_guests_refuse_now_or_in_the_task() {
+async fn locked_guests_refuse_in_the_call_or_in_the_task() {
     let pve = pve().await;
     assert_eq!(
         finish(
@@ -724,7 +724,7 @@ async fn locked_guests_refuse_now_or_in_the_task() {
 }
 
 #[tokio::test]
-async fn volumes_come_and_go() {
+async fn volumes_are_created_and_removed() {
     let pve = pve().await;
     let content = "/nodes/pve1/storage/local/content";
     let isos = ask(&pve, "GET", content, "content=iso").await.data();
@@ -809,7 +809,7 @@ async fn volumes_come_and_go() {
 }
 
 #[tokio::test]
-async fn many_guests_are_spread_over_the_nodes() {
+async fn many_guests_are_distributed_over_the_nodes() {
     let pve = Simulator::builder()
         .node("pve1")
         .node("pve2")
@@ -839,7 +839,7 @@ async fn many_guests_are_spread_over_the_nodes() {
 }
 
 #[tokio::test]
-async fn a_checksum_that_differs_shows_in_the_task() {
+async fn a_wrong_checksum_fails_the_task() {
     const SUM: &str = "3a6eb0790f39ac87c94f3856b2dd2c5d110e6811602261a9a923d3bb23adc8b7";
     let pve = pve().await;
     let wrong = "0".repeat(64);

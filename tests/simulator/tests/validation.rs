@@ -1,7 +1,8 @@
-//! What the server refuses before its code is reached: paths, types, formats, properties of another type.
+//! Requests that the server refuses before it calls a handler: paths, types, formats, properties of
+//! another type.
 //!
-//! `refusals/values.toml` has the words for each kind of value; here is what the server's own code said to a request
-//! of each endpoint of 9.2, where that lies beside the workspace.
+//! `refusals/values.toml` has the texts for each kind of value. The tests here compare with the
+//! results of the server's own code for each endpoint of 9.2, if they are beside the workspace.
 
 mod support;
 
@@ -31,7 +32,7 @@ fn name(request: &MinimalRequest) -> String {
     format!("{} {}", request.method, request.template)
 }
 
-/// An endpoint whatever its placeholders are called, which changes from release to release.
+/// An endpoint with anonymous placeholders, because their names differ between releases.
 fn unnamed(endpoint: &str) -> String {
     let segments = endpoint.split('/');
     let segments = segments.map(|segment| {
@@ -82,7 +83,7 @@ async fn a_path_value_has_no_white_space() {
     let (pve, auth) = simulator().await;
     let mut asked = 0;
     for request in minimal_requests("9.2").expect("a known release") {
-        // Uploads are taken before the path is.
+        // Uploads are recognized before the path is checked.
         if request.template.ends_with("/upload") {
             continue;
         }
@@ -96,7 +97,7 @@ async fn a_path_value_has_no_white_space() {
     assert!(asked > 800, "{asked} paths");
 }
 
-/// What the server's own code said to a request.
+/// The result of the server's own code for a request.
 #[derive(Deserialize)]
 struct Verdict {
     endpoint: String,
@@ -106,7 +107,7 @@ struct Verdict {
     why: Option<String>,
 }
 
-/// The values in those requests that were refused.
+/// The refused values in those requests.
 const SENT: &[(&str, &str)] = &[
     ("affinity", "positive"),
     (
@@ -146,7 +147,7 @@ const SENT: &[(&str, &str)] = &[
     ("watchdog", "action=text,i6300esb"),
 ];
 
-/// Parameters that the code lacked because it was older than the facts of 9.2.
+/// Parameters that the code lacked, because it was older than the facts of 9.2.
 const NEWER: &[&str] = &[
     "auto-rebalance",
     "bgp-mode",
@@ -160,7 +161,7 @@ const NEWER: &[&str] = &[
     "secondary-controllers",
 ];
 
-/// The lines of an error in any order, without the names of an enumeration, which grow.
+/// The lines of an error, sorted, without the values of an enumeration, which can grow.
 fn lines(text: &str) -> BTreeSet<&str> {
     let short = |line: &'_ str| line.find("in the enumeration '").unwrap_or(line.len());
     text.lines()
@@ -170,11 +171,11 @@ fn lines(text: &str) -> BTreeSet<&str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_servers_validation_agrees() {
+async fn validation_agrees_with_the_servers() {
     let file =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/cases/validation-9.2.jsonl");
     let Ok(text) = std::fs::read_to_string(&file) else {
-        println!("skipped: what the server's validation said is not beside the workspace");
+        println!("skipped: the results of the server's validation are not beside the workspace");
         return;
     };
     let verdicts: Vec<Verdict> = text
@@ -228,7 +229,7 @@ async fn the_servers_validation_agrees() {
             elsewhere.push(endpoint.as_str());
             continue;
         }
-        // What is not declared keeps the handler from being reached.
+        // An undeclared parameter keeps the handler from being called.
         let mut more = vec![("undeclared", "1")];
         more.extend(SENT.iter().filter(|(key, _)| errors.contains_key(key)));
         if errors.contains_key("affinity") {
@@ -247,7 +248,8 @@ async fn the_servers_validation_agrees() {
             .iter()
             .map(|(key, text)| (*key, lines(text)))
             .collect();
-        // Some handlers refuse a parameter as the validation does, and are reached where undeclared ones may come.
+        // Some handlers refuse a parameter like the validation does, and are reached where
+        // undeclared parameters are allowed.
         let reached = answer.status != 400 || !answer.json()["errors"]["undeclared"].is_string();
         if verdict.accepted && reached {
             assert!(

@@ -26,7 +26,7 @@ async fn pve() -> Simulator {
 }
 
 #[tokio::test]
-async fn refused_logins_have_their_text_in_the_reason_phrase_alone() {
+async fn refused_logins_have_their_text_in_the_reason_phrase_only() {
     let pve = pve().await;
     let ticket = login(&pve, "root@pam", ROOT_PASSWORD).await;
     let cookie = ticket.lines().next().expect("a cookie");
@@ -42,7 +42,7 @@ async fn refused_logins_have_their_text_in_the_reason_phrase_alone() {
             "Cookie: PVEAuthCookie=junk\r\n".into(),
             "Authentication failed!",
         ),
-        // A stale cookie hides a good token.
+        // An expired cookie takes precedence over a valid token.
         (
             "GET",
             format!("Cookie: PVEAuthCookie=junk\r\n{}", token()),
@@ -172,7 +172,7 @@ async fn second_factor_in_two_steps() {
 }
 
 #[tokio::test]
-async fn tokens_are_not_their_users() {
+async fn tokens_do_not_have_all_rights_of_their_users() {
     let pve = pve().await;
     let answer = ask(
         &pve,
@@ -225,7 +225,7 @@ async fn privileges_are_checked_and_filter_lists() {
 }
 
 #[tokio::test]
-async fn what_the_server_refuses_to_read() {
+async fn requests_that_the_server_refuses_to_read() {
     let pve = pve().await;
     let auth = token();
     for (request, status, reason, body) in [
@@ -310,7 +310,7 @@ async fn what_the_server_refuses_to_read() {
 }
 
 #[tokio::test]
-async fn sixty_two_header_fields_and_no_more() {
+async fn at_most_sixty_two_header_fields_are_accepted() {
     let pve = Simulator::builder()
         .idle_timeout(Duration::from_millis(200))
         .start()
@@ -327,7 +327,7 @@ async fn sixty_two_header_fields_and_no_more() {
 }
 
 #[tokio::test]
-async fn connections_end_without_a_goodbye_of_tls() {
+async fn connections_end_without_a_tls_close_notify() {
     let pve = pve().await;
     let mut wire = Wire::open(&pve).await;
     let request = "GET /api2/json/version HTTP/1.1\r\nConnection: close\r\n\r\n";
@@ -337,7 +337,7 @@ async fn connections_end_without_a_goodbye_of_tls() {
 }
 
 #[tokio::test]
-async fn unknown_calls_and_the_extjs_format() {
+async fn unknown_calls_in_the_extjs_format() {
     let pve = pve().await;
     let nope = ask(&pve, "GET", "/nope", "").await;
     assert_eq!(
@@ -444,7 +444,7 @@ async fn compression_on_request() {
 }
 
 #[tokio::test]
-async fn plain_http_is_sent_to_https() {
+async fn plain_http_is_redirected_to_https() {
     let pve = pve().await;
     for (method, reason) in [
         ("GET", "301 Moved Permanently"),
@@ -564,7 +564,7 @@ async fn every_wrong_parameter_is_named() {
 }
 
 #[tokio::test]
-async fn nodes_that_are_not_there() {
+async fn unknown_nodes_are_reported() {
     let pve = Simulator::builder()
         .node("pve1")
         .offline_node("pve2")
@@ -594,7 +594,7 @@ async fn nodes_that_are_not_there() {
 }
 
 #[tokio::test]
-async fn the_recorder_keeps_secrets_out_of_its_debug_text() {
+async fn recorded_requests_do_not_print_secrets() {
     let pve = pve().await;
     login(&pve, "root@pam", ROOT_PASSWORD).await;
     ask(&pve, "GET", "/nodes/pve1/tasks", "limit=3").await;
@@ -617,7 +617,7 @@ async fn the_recorder_keeps_secrets_out_of_its_debug_text() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_connections_at_once() {
+async fn many_connections_are_served_at_once() {
     let pve = std::sync::Arc::new(pve().await);
     let clients: Vec<_> = (0..40)
         .map(|n| {
@@ -636,7 +636,7 @@ async fn many_connections_at_once() {
 }
 
 #[test]
-fn a_server_without_a_runtime() {
+fn a_server_starts_without_a_runtime() {
     let pve = Simulator::builder().start_blocking().expect("starts");
     let answer = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -647,7 +647,7 @@ fn a_server_without_a_runtime() {
 }
 
 #[tokio::test]
-async fn a_release_nobody_knows() {
+async fn an_unknown_release_is_refused() {
     let error = Simulator::builder()
         .release("6.4")
         .start()
@@ -663,7 +663,7 @@ async fn a_release_nobody_knows() {
 }
 
 #[tokio::test]
-async fn formats_that_are_no_json() {
+async fn formats_other_than_json_work() {
     let pve = Simulator::builder()
         .time_factor(0.0)
         .idle_timeout(Duration::from_millis(300))
@@ -683,7 +683,10 @@ async fn formats_that_are_no_json() {
     assert_eq!(page.header("content-type"), Some("text/html;charset=UTF-8"));
     let text = String::from_utf8(page.body).expect("text");
     assert!(
-        text.contains("&quot;release&quot;: &quot;9.2&quot;"),
+        text.contains(&format!(
+            "&quot;release&quot;: &quot;{}&quot;",
+            proxmox_simulator::newest_release()
+        )),
         "{text}"
     );
     let login = get("/api2/html/nodes", String::new()).await;
@@ -754,7 +757,7 @@ async fn the_explorer_and_the_openapi_document_need_no_login() {
     );
     let text = String::from_utf8(page.body).expect("text");
     assert!(text.len() < 3_000_000, "{} bytes", text.len());
-    // A release that is newer than the played one is on the page, too.
+    // The page also has releases that are newer than the simulated one.
     assert!(text.contains("\"/cluster/ha/rules\""));
     let document = get("/api2/json/openapi.json").await.json();
     assert_eq!(document["openapi"], "3.1.0");
@@ -762,7 +765,7 @@ async fn the_explorer_and_the_openapi_document_need_no_login() {
     assert!(path("/nodes/{node}/qemu/{vmid}/config"));
     assert!(!path("/cluster/ha/rules"), "8.0 has none");
 
-    // The dump of the played release, where every server has it: the importer reads the facts from it again.
+    // The dump of the simulated release, at its usual address: importing it gives the same facts.
     let dump = get("/pve-docs/api-viewer/apidoc.js").await;
     assert_eq!(dump.header("content-type"), Some("application/javascript"));
     let origin = proxmox_codegen::apidoc::Origin {

@@ -24,7 +24,7 @@ use crate::validate::Validator;
 use crate::{calls, params};
 
 impl App {
-    /// Answers a request that was read to its end.
+    /// Answers a request that was read completely.
     pub(crate) fn answer(
         &self,
         head: &Head,
@@ -170,7 +170,7 @@ impl App {
             Some(Ok(mut reply)) => {
                 let known = call.known();
                 let sampler = self.sampler(&known, call.world.now);
-                // Of mappings more is declared than comes.
+                // The schema declares more members for mappings than the server sends.
                 if !call.path.starts_with("/cluster/mapping/") {
                     sampler.complete(&mut reply.data, &found.endpoint.returns);
                 }
@@ -194,7 +194,7 @@ impl App {
         }
     }
 
-    /// The answer of an endpoint without state of its own: right in shape, made from the schema.
+    /// The answer of an endpoint without state: it has the schema's shape.
     fn generic(&self, call: &mut Call<'_>, segments: &[&str]) -> Reply {
         let mut known = call.known();
         let home = call
@@ -216,7 +216,7 @@ impl App {
         if let Some(index) = directory(returns, &self.schema, segments) {
             return Reply::data(index);
         }
-        // Console calls answer with more than the task they start.
+        // Console calls return more than the UPID of their task.
         let forks = returns
             .properties
             .as_ref()
@@ -273,7 +273,7 @@ impl App {
         world.check(who, check, &texts)
     }
 
-    /// Passes the call to the node it names, as far as there is one.
+    /// Forwards the call to the node in its path, if that is another node.
     fn reach(
         &self,
         world: &Cluster,
@@ -378,7 +378,7 @@ impl App {
         response
     }
 
-    /// The formats that are no JSON.
+    /// Formats other than JSON.
     fn browser_page(
         &self,
         admitted: &Admitted,
@@ -390,7 +390,7 @@ impl App {
         let mut response = Response::new(status, reason);
         match admitted.format {
             Format::Png => {
-                // Without a picture there is nothing, not even a length.
+                // Without an image the answer has neither a body nor a length.
                 let picture = admitted.segments.last().is_some_and(|last| last == "rrd");
                 response.headers.push(("Content-Type", "image/png".into()));
                 response.body = (picture && status < 400).then(|| PIXEL.to_vec());

@@ -13,7 +13,7 @@ use crate::upload::Receiver;
 use crate::{documents, params, upload};
 
 impl App {
-    /// What takes in the parts of an upload, if the request is one.
+    /// Receives the parts of an upload, if the request is one.
     pub(crate) fn receiver(&self, head: &Head, admitted: &Admitted) -> Option<Receiver> {
         let boundary = admitted.upload.as_deref()?;
         let (_, query) = head.path_and_query();
@@ -21,20 +21,20 @@ impl App {
         (admitted.body_length > 0).then(|| Receiver::new(boundary, &query))
     }
 
-    /// What an admitted request meets.
+    /// The next step for a request after its head was checked.
     pub(crate) fn verdict(&self, admitted: &Admitted) -> MatchedFaults {
         self.faults
             .meet(&admitted.method.to_string(), &admitted.segments)
     }
 
-    /// Records a request without an answer.
+    /// Records a request that gets no answer.
     pub(crate) fn unanswered(&self, admitted: &Admitted) {
         let path = format!("/{}", admitted.segments.join("/"));
         let user = admitted.who.as_ref().map(Identity::full);
         self.record(&admitted.method.to_string(), &path, user, Value::Null, 0);
     }
 
-    /// Decides from the headers whether the request is taken.
+    /// Decides from the headers whether the request is accepted.
     pub(crate) fn admit(&self, head: &Head) -> Result<Admitted, Box<Response>> {
         self.check_head(head).map_err(|response| {
             let (path, _) = head.path_and_query();
@@ -143,7 +143,7 @@ impl App {
         })
     }
 
-    /// What is looked at before the body of an upload is read.
+    /// Checks before the body of an upload is read.
     fn check_upload(
         &self,
         head: &Head,
@@ -174,7 +174,7 @@ impl App {
         }
     }
 
-    /// An error of the server itself; before 8.4 its text is in the reason phrase alone.
+    /// An error of the HTTP server; before 8.4 its text is in the reason phrase only.
     pub(crate) fn server_error(&self, status: u16, text: &str) -> Response {
         if self.compat.message_in_body {
             plain_error(status, text)
@@ -232,7 +232,7 @@ const OPEN: [(Method, &str); 6] = [
     (Method::Post, "access/openid/login"),
 ];
 
-/// How `/api2/<format>` wants its answers.
+/// The format of answers for `/api2/<format>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     Json,
@@ -241,11 +241,11 @@ pub(crate) enum Format {
     /// Pages for a browser.
     Html,
     Png,
-    /// What a SPICE viewer opens.
+    /// The file that a SPICE viewer opens.
     SpiceConfig,
 }
 
-/// A request that may be read to its end.
+/// A request whose body may be read.
 pub(crate) struct Admitted {
     pub(crate) format: Format,
     pub(crate) method: Method,
@@ -257,7 +257,7 @@ pub(crate) struct Admitted {
     pub(crate) upload: Option<String>,
 }
 
-/// `POST /nodes/{node}/storage/{storage}/upload`, the one call with a body of parts.
+/// `POST /nodes/{node}/storage/{storage}/upload`, the only call with a multipart body.
 fn is_upload(method: Method, segments: &[String]) -> bool {
     let parts: Vec<&str> = segments.iter().map(String::as_str).collect();
     method == Method::Post && matches!(parts.as_slice(), ["nodes", _, "storage", _, "upload"])

@@ -22,7 +22,7 @@ use crate::state::cluster::remote::Peer;
 use crate::tunnel::TunnelEnd;
 use crate::upload::{Refusal, Upload};
 
-/// A server that runs for long must not fill its memory with recorded requests.
+/// Maximum number of recorded requests, so that a long-running server does not fill its memory.
 const MAX_RECORDED: usize = 20_000;
 
 pub(crate) struct App {
@@ -81,7 +81,7 @@ impl App {
         self.recorded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The world as it is now.
+    /// The current state of the cluster.
     pub(crate) fn world(&self) -> MutexGuard<'_, Cluster> {
         let mut world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
         world.settle(self.clock.now());
@@ -90,7 +90,7 @@ impl App {
 
     pub(crate) fn restore(&self, state: &str) -> Result<(), String> {
         let mut world = self.world();
-        // A broken state is found in a world to throw away.
+        // The state is loaded into a scratch cluster first, so that an error changes nothing.
         let mut trial = Cluster::new(Arc::clone(&self.schema), world.now, self.factor, 0);
         crate::snapshot::restore(&mut trial, state)?;
         world.rest();
@@ -118,7 +118,7 @@ impl App {
         });
     }
 
-    /// Counts a connection to a console in, or out.
+    /// Counts an opened or closed connection to a console.
     pub(crate) fn link_console(&self, console: &Console, leaves: Option<TunnelEnd>) {
         self.world().link_console(&console.upid, leaves);
     }

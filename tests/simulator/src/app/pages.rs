@@ -60,7 +60,8 @@ pub(crate) fn page(segments: &[String], body: &Map<String, Value>, login: bool) 
     text
 }
 
-/// What the indexes of guests tell, which is less than there is, and not all of it is there.
+/// The members of guests' directory indexes. The real server lists only some of the existing ones,
+/// and some that do not exist.
 const VM_INDEX: &str = "config cloudinit pending status unlink vncproxy termproxy migrate resize move rrd rrddata monitor \
     agent snapshot spiceproxy sendkey firewall mtunnel remote_migrate";
 
@@ -89,7 +90,7 @@ pub(crate) fn directory(
     {
         return None;
     }
-    let told = match segments {
+    let listed = match segments {
         ["nodes", _, "qemu", _] => Some(VM_INDEX),
         ["nodes", _, "qemu", _, "status"] => Some(VM_STATUS_INDEX),
         ["nodes", _, "lxc", _] => Some(CT_INDEX),
@@ -97,12 +98,15 @@ pub(crate) fn directory(
         ["nodes", _, "qemu" | "lxc", _, "firewall"] => Some(FIREWALL_INDEX),
         _ => None,
     };
-    let names: Vec<String> = match told {
-        Some(told) => {
-            let there = schema.children(segments);
-            let told = told.split_whitespace().map(str::to_owned);
-            // These are elsewhere, but not here.
-            told.filter(|name| matches!(name.as_str(), "move" | "migrate") || there.contains(name))
+    let names: Vec<String> = match listed {
+        Some(listed) => {
+            let existing = schema.children(segments);
+            let listed = listed.split_whitespace().map(str::to_owned);
+            // The index lists `move` and `migrate` whether they exist or not.
+            listed
+                .filter(|name| {
+                    matches!(name.as_str(), "move" | "migrate") || existing.contains(name)
+                })
                 .collect()
         }
         None => schema.children(segments),

@@ -1,10 +1,10 @@
-//! What changed on the wire between releases.
+//! Differences of the wire format between releases.
 
 use proxmox_codegen::facts::Release;
 
 use crate::params::Repeated;
 
-/// What changed on the wire between releases.
+/// Differences of the wire format between releases.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WireCompat {
     /// Error text is in the body too, not only in the reason phrase (pve-http-server 5.2.0, January 2025).

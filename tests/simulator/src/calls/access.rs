@@ -23,7 +23,7 @@ pub(super) fn login(call: &mut Call<'_>) -> ApiResult<Reply> {
         Some(challenge) if access.second_factor(&user, challenge, &password, now) => Login::Ok,
         Some(_) => Login::Refused,
         None => match (access.login(&user, &password, now), call.text("otp")) {
-            // A right code is looked at and yet not enough: the challenge comes all the same.
+            // A valid code does not complete the login: the server still sends the challenge.
             (Login::NeedsSecondFactor, Some(code)) if !access.one_time_code(&user, code) => {
                 Login::Refused
             }
@@ -53,7 +53,7 @@ pub(super) fn login(call: &mut Call<'_>) -> ApiResult<Reply> {
     Ok(Reply::data(answer))
 }
 
-/// The paths a permission listing shows unasked.
+/// The paths that a permission listing always has.
 const SHOWN: [&str; 8] = [
     "/",
     "/access",
@@ -91,7 +91,7 @@ pub(super) fn permissions(call: &Call<'_>) -> ApiResult<Reply> {
     for path in paths {
         let privileges = access.privileges(&who, &path);
         if !privileges.is_empty() || call.text("path").is_some() {
-            // Whether they hold below it, too.
+            // Whether the privilege propagates.
             let here = |rule: &&Rule| rule.path == path && who.full().starts_with(&rule.who);
             let stays = access.rules.iter().filter(here).any(|rule| !rule.propagate);
             let held: Map<String, Value> = privileges
@@ -207,7 +207,7 @@ pub(super) fn apply_user(call: &Call<'_>, user: &mut User) {
     }
 }
 
-/// Makes a user a member of the groups a call names, and of no others unless it appends.
+/// Makes a user a member of exactly the groups that a call names, or in addition with `append`.
 fn join_groups(call: &mut Call<'_>, userid: &str) -> ApiResult<()> {
     let Some(wanted) = call.text("groups") else {
         return Ok(());
@@ -269,7 +269,7 @@ pub(super) fn user(call: &mut Call<'_>) -> ApiResult<Reply> {
     let mut user = match (found, call.method) {
         (Ok(user), _) => user,
         (Err(error), Method::Get) => return Err(error),
-        // Who is not there is as good as deleted.
+        // A missing user counts as deleted.
         (Err(_), Method::Delete) => return Ok(Reply::data(Value::Null)),
         (Err(error), _) => {
             return Err(ApiError::die(format!(
@@ -349,7 +349,7 @@ pub(super) fn token(call: &mut Call<'_>) -> ApiResult<Reply> {
             comment,
         };
         let mut info = token_json(&token);
-        // The value just given comes back as the text it was.
+        // The answer returns the value as the text that was sent.
         match &privsep {
             Some(given) => info.insert("privsep".into(), json!(given)),
             None => info.insert("privsep".into(), json!(1)),

@@ -1,4 +1,4 @@
-//! The guest agent of a virtual machine, and what a container shows of its inside.
+//! The guest agent of a virtual machine, and a container's interfaces.
 
 use std::sync::Arc;
 
@@ -15,12 +15,12 @@ use crate::params::Param;
 use crate::state::effect::Effect;
 use crate::state::guest::{GuestEffect, Kind, network};
 
-/// Bytes the server asks the agent for at once.
+/// Bytes that the server reads from the agent at a time.
 const PIECE: usize = 1 << 20;
 
 const MAX_READ: u64 = 16 << 20;
 
-/// What the agent still does while the file systems are frozen.
+/// Commands that the agent accepts while the file systems are frozen.
 const WHILE_FROZEN: [&str; 4] = ["fsfreeze-status", "fsfreeze-thaw", "info", "ping"];
 
 const BLOCK: u64 = 128 << 20;
@@ -42,7 +42,7 @@ pub(super) fn handle(call: &mut Call<'_>, command: &str) -> ApiResult<Reply> {
             asked(call, vmid, "set-user-password")?;
             Ok(Reply::data(json!({ "result": {} })))
         }
-        // Errors of the commands without parameters are part of their results.
+        // Errors of commands without parameters are part of their results.
         plain => {
             available(call, vmid)?;
             let result = match disabled(call, vmid, plain) {
@@ -64,7 +64,7 @@ fn unopened(path: &str, mode: &str, problem: &str) -> ApiError {
     ))
 }
 
-/// Whether the agent answers.
+/// Whether the agent responds.
 fn available(call: &Call<'_>, vmid: u32) -> ApiResult<()> {
     let guest = call.world.guest(Kind::Qemu, &call.owned("node"), vmid)?;
     let silent = guest.inside.as_ref().is_some_and(|inside| inside.silent);
@@ -80,14 +80,14 @@ fn available(call: &Call<'_>, vmid: u32) -> ApiResult<()> {
     }
 }
 
-/// Why the agent does not take a command now.
+/// The reason why the agent does not accept a command now.
 fn disabled(call: &Call<'_>, vmid: u32, command: &str) -> Option<String> {
     let inside = call.world.guests.get(&vmid)?.inside.as_ref()?;
     (inside.frozen && !WHILE_FROZEN.contains(&command))
         .then(|| format!("Command guest-{command} has been disabled: the agent is in frozen state"))
 }
 
-/// The inside of a machine whose agent takes this command.
+/// The guest's inside, if its agent accepts this command.
 fn asked<'a>(call: &'a mut Call<'_>, vmid: u32, command: &str) -> ApiResult<&'a mut Inside> {
     available(call, vmid)?;
     if let Some(text) = disabled(call, vmid, command) {
@@ -120,7 +120,7 @@ fn exec(call: &mut Call<'_>, vmid: u32) -> ApiResult<Reply> {
             .filter_map(Param::text)
             .map(str::to_owned)
             .collect(),
-        // Before 8.0 it is one text with zero bytes between the words, or with spaces.
+        // Before 8.0 the command is one text, with zero bytes or spaces between the words.
         Some(Param::Text(text)) if text.contains('\0') => {
             text.split('\0').map(str::to_owned).collect()
         }
@@ -189,7 +189,8 @@ fn read(call: &mut Call<'_>, vmid: u32) -> ApiResult<Reply> {
     let mut left = file.get(offset..).unwrap_or_default();
     let mut content = String::new();
     let (mut read, mut ended) = (0, false);
-    // Each piece is encoded on its own, so there may be padding in the middle of what is not decoded.
+    // Each chunk is encoded separately, so there can be padding in the middle of content that is
+    // not decoded.
     while read < count && !ended {
         let wanted = PIECE.min(count - read);
         let (piece, rest) = left.split_at(wanted.min(left.len()));
@@ -323,7 +324,7 @@ pub(super) fn container_interfaces(call: &Call<'_>) -> ApiResult<Reply> {
         let mut row = json!({
             "name": interface.name, "hwaddr": interface.mac, "hardware-address": interface.mac,
         });
-        // Other words for the families than the guest agent has.
+        // The names of the address families differ from the guest agent's.
         row["ip-addresses"] = interface
             .addresses
             .iter()

@@ -11,7 +11,7 @@ use crate::state::effect::Effect;
 use crate::state::guest::{Guest, Kind, check_lock};
 use crate::state::storage::{Volume, VolumeKey};
 
-/// Why a template for notes cannot be one.
+/// The error of an invalid template for notes.
 fn misfit(template: &str) -> Option<String> {
     if template.contains('\n') {
         return Some("contains a line feed".into());
@@ -42,7 +42,7 @@ fn misfit(template: &str) -> Option<String> {
     (!unknown.is_empty()).then(|| format!("found unknown: {}", unknown.join(", ")))
 }
 
-/// What a template says of one guest.
+/// The notes that a template gives for a guest.
 fn notes(template: &str, cluster: &str, guest: &Guest, vmid: u32) -> String {
     let mut out = String::new();
     let mut letters = template.chars();
@@ -69,7 +69,7 @@ fn notes(template: &str, cluster: &str, guest: &Guest, vmid: u32) -> String {
     .fold(out, |text, (name, value)| text.replace(name, &value))
 }
 
-/// Refuses parameters that do not go together.
+/// Refuses parameters that contradict each other.
 pub(super) fn check(call: &Call<'_>, complete: bool) -> ApiResult<()> {
     if call.params.contains_key("vmid") {
         for key in ["all", "exclude", "pool"] {
@@ -98,7 +98,7 @@ pub(super) fn check(call: &Call<'_>, complete: bool) -> ApiResult<()> {
     Ok(())
 }
 
-/// The guests a backup takes, wherever they run.
+/// The guests of a backup, on any node.
 fn chosen(call: &Call<'_>) -> ApiResult<Vec<u32>> {
     let world = &*call.world;
     if let Some(pool) = call.text("pool") {
@@ -126,7 +126,7 @@ fn chosen(call: &Call<'_>) -> ApiResult<Vec<u32>> {
     Ok(all.filter(|vmid| !left.contains(vmid)).collect())
 }
 
-/// Archives are not written into an answer; nothing else is looked at before.
+/// A backup to the standard output is refused before other checks.
 pub(crate) fn no_output(call: &Call<'_>) -> ApiResult<()> {
     if call.flag("stdout") {
         let text = "option is only allowed on the command line interface.";
@@ -188,7 +188,7 @@ pub(super) fn start(call: &mut Call<'_>) -> ApiResult<Reply> {
     let node = call.owned("node");
     let all = call.flag("all")
         || call.params.contains_key("exclude") && !call.params.contains_key("pool");
-    // Guests that do not exist count as being here, to fail visibly.
+    // Guests that do not exist count as local, so that the task fails for them.
     let mut here: Vec<u32> = chosen(call)?;
     here.retain(|vmid| {
         call.world
@@ -283,7 +283,7 @@ pub(super) fn config(call: &Call<'_>) -> ApiResult<Reply> {
     Ok(Reply::data(lines))
 }
 
-/// How many of each period a rule keeps.
+/// How many backups of each period a rule keeps.
 fn rule(call: &Call<'_>) -> Vec<(String, usize)> {
     let given = call.text("prune-backups").map(str::to_owned);
     let text = given.or_else(|| {
@@ -297,7 +297,7 @@ fn rule(call: &Call<'_>) -> Vec<(String, usize)> {
         .collect()
 }
 
-/// The period of a time that a rule takes one backup of.
+/// The period of a time in which a rule keeps one backup.
 fn period(rule: &str, time: u64) -> Option<String> {
     let date = iso_date(time);
     Some(match rule {
@@ -311,7 +311,7 @@ fn period(rule: &str, time: u64) -> Option<String> {
     })
 }
 
-/// Backups of a storage with what becomes of each, the newest of each guest first.
+/// Backups of a storage with their prune marks, the newest of each guest first.
 fn marked(call: &Call<'_>) -> Vec<(VolumeKey, Volume, &'static str)> {
     let (node, id) = (call.owned("node"), call.owned("storage"));
     let kind = call.text("type");
@@ -377,7 +377,7 @@ pub(super) fn prune_preview(call: &Call<'_>) -> ApiResult<Reply> {
     Ok(Reply::data(rows.collect::<serde_json::Value>()))
 }
 
-/// Something has to say how much is kept.
+/// At least one retention option is required.
 fn kept(call: &Call<'_>) -> Result<(), String> {
     match rule(call).is_empty() {
         true => Err(format!(
@@ -406,7 +406,7 @@ pub(super) fn prune(call: &mut Call<'_>) -> ApiResult<Reply> {
     Ok(call.start("prunebackups", id, 1.0, lines, Effect::All(effects)))
 }
 
-/// The archive of one guest and what the log says of its making.
+/// The archive of a guest, and the log lines of its backup.
 fn archive(
     call: &Call<'_>,
     storage: &str,

@@ -1,4 +1,4 @@
-//! A checked call, and what it answers.
+//! A validated call, and its answer.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::state::cluster::Cluster;
 use crate::state::effect::{Effect, Plan};
 use crate::upload::Received;
 
-/// A checked call on its way to its handler.
+/// A validated call for its handler.
 pub(crate) struct Call<'a> {
     pub(crate) world: &'a mut Cluster,
     pub(crate) method: Method,
@@ -21,21 +21,21 @@ pub(crate) struct Call<'a> {
     pub(crate) path: &'a str,
     pub(crate) endpoint: &'a Endpoint,
     pub(crate) params: Params,
-    /// The file that came with it.
+    /// The uploaded file.
     pub(crate) upload: Option<Received>,
     pub(crate) who: Identity,
 }
 
-/// What a call answers.
+/// The answer of a call.
 #[derive(Debug, Default)]
 pub(crate) struct Reply {
     pub(crate) data: Value,
     pub(crate) total: Option<u64>,
-    /// What would change, beside the data.
+    /// Pending changes beside the data.
     pub(crate) changes: Option<String>,
     /// Name and text of a download.
     pub(crate) file: Option<(String, String)>,
-    /// What an upgrade of the connection leads to.
+    /// The console of an upgraded connection.
     pub(crate) console: Option<Console>,
 }
 
@@ -72,7 +72,7 @@ impl Call<'_> {
         self.text(name) == Some("1")
     }
 
-    /// Text parameters, which answers may repeat.
+    /// Text parameters that answers may repeat.
     pub(crate) fn known(&self) -> BTreeMap<String, String> {
         texts(&self.params)
     }
@@ -110,7 +110,7 @@ impl Call<'_> {
         }))
     }
 
-    /// A task that ends at once with an error.
+    /// A task that fails immediately.
     pub(crate) fn fail(&mut self, kind: &str, id: impl ToString, error: String) -> Reply {
         self.start(kind, id, 0.1, Vec::new(), Effect::Fail(error))
     }
@@ -127,7 +127,7 @@ impl Call<'_> {
     }
 }
 
-/// The parameters that are one text each.
+/// The string parameters.
 pub(crate) fn texts(params: &Params) -> BTreeMap<String, String> {
     params
         .iter()

@@ -1,4 +1,4 @@
-//! Ceph: services, disks, pools, file systems and flags. The cluster has it, and nothing in it, at the start.
+//! Ceph: services, disks, pools, file systems and flags. At the start, Ceph is installed and empty.
 
 use proxmox_codegen::facts::Method;
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ const FLAGS: &str = "/ceph/flags";
 
 const VERSION: &str = "19.2.3";
 
-/// The flags of a cluster, and what they keep it from.
+/// The flags of a cluster, and the operations that they prevent.
 const ALL_FLAGS: [(&str, &str); 11] = [
     ("nobackfill", "Backfilling is suspended."),
     ("nodeep-scrub", "Deep scrubbing is off."),
@@ -80,7 +80,7 @@ fn key_of(kind: &str) -> String {
     format!("/ceph/{kind}")
 }
 
-/// The id of a service, which is the node's name unless another is given.
+/// The id of a service; by default the node's name.
 fn service_id(call: &Call<'_>, kind: &str) -> String {
     let name = match kind {
         "mon" => "monid",
@@ -189,7 +189,7 @@ fn pools(call: &Call<'_>) -> Reply {
     )
 }
 
-/// The next number nothing of this kind has.
+/// The lowest unused number of this kind.
 fn next(rows: &[(String, Row)], key: &str, from: u64) -> u64 {
     let taken = |number: u64| {
         let text = number.to_string();
@@ -449,7 +449,7 @@ fn add_osd(call: &mut Call<'_>) -> ApiResult<Reply> {
     }
     let id = next(held(call, OSDS), "id", 0);
     disk.insert("used".into(), json!("LVM"));
-    // Numbers as texts here, unlike the -1 of a disk without.
+    // Numbers are strings here, except the -1 of a disk without one.
     disk.insert("osdid".into(), json!(id.to_string()));
     disk.insert("osdid-list".into(), json!([id.to_string()]));
     let mut row = crate::calls::records::rows::given(call, "");

@@ -1,4 +1,4 @@
-//! Accounts at certificate authorities, and the certificates of a node.
+//! ACME accounts, and the certificates of a node.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ const DIRECTORY: &str = "https://acme-v02.api.letsencrypt.org/directory";
 
 const DAY: u64 = 86_400;
 
-/// Nobody renews a certificate that lasts longer than this, unless forced to.
+/// A certificate with a longer remaining validity is renewed only with `force`.
 const RENEW_BEFORE: u64 = 30 * DAY;
 
 pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
@@ -43,7 +43,7 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
     })
 }
 
-/// Where the certificates of the node are held.
+/// Path of the node's certificates.
 fn key(call: &Call<'_>) -> String {
     format!("/nodes/{}/certificates", call.owned("node"))
 }
@@ -149,7 +149,7 @@ fn deactivate(call: &mut Call<'_>) -> ApiResult<Reply> {
     ))
 }
 
-/// A certificate as it is told of.
+/// A certificate in an answer.
 fn certificate(call: &Call<'_>, file: &str, issuer: &str, names: &[String], days: u64) -> Row {
     let now = call.world.now.as_secs();
     let seed = format!("{file} {now} {}", names.join(" "));
@@ -216,7 +216,7 @@ fn custom(call: &mut Call<'_>) -> ApiResult<Reply> {
     Ok(Reply::data(row))
 }
 
-/// The domains the configuration of the node names.
+/// The domains in the node's configuration.
 fn domains(call: &Call<'_>) -> Vec<String> {
     let config = format!("/nodes/{}/config", call.owned("node"));
     let Some(config) = call.world.settings.get(&config) else {

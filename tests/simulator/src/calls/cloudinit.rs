@@ -48,7 +48,7 @@ fn is_setting(key: &str) -> bool {
     )
 }
 
-/// The present and the pending settings.
+/// The current and the pending settings.
 fn settings(guest: &Guest) -> Vec<Value> {
     let shown = |key: &str, value: &str| match key {
         "cipassword" => json!("**********"),
@@ -127,8 +127,8 @@ fn key<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 
 fn network(guest: &Guest) -> String {
     let config = |key: &str| guest.config.get(key).map_or("", String::as_str);
-    // Here only white space separates, whatever the check of the parameter took.
-    // What is not set comes from the node.
+    // The code that reads the value splits at white space only, although the parameter's check
+    // accepts more. Missing values come from the node.
     let list = |key: &str| {
         let node = match key {
             "nameserver" => "192.0.2.53",

@@ -19,7 +19,7 @@ pub(super) fn version(call: &Call<'_>) -> ApiResult<Reply> {
     })))
 }
 
-/// `GET /cluster/metrics/export`: nothing has been measured; a node that is named has to be one.
+/// `GET /cluster/metrics/export`: without measurements; a given node must exist.
 pub(super) fn export(call: &Call<'_>) -> ApiResult<Reply> {
     let named = call.text("node-list").unwrap_or_default();
     let unknown: Vec<&str> = split_list(named)
@@ -153,7 +153,7 @@ pub(super) fn cluster_status(call: &Call<'_>) -> ApiResult<Reply> {
     Ok(Reply::data(rows))
 }
 
-/// A guest as the cluster knows it.
+/// A guest in the list of resources.
 pub(super) fn guest_row(world: &Cluster, vmid: u32, guest: &Guest) -> Map<String, Value> {
     let mut row = world.guest_json(vmid, guest);
     row.retain(|key, _| {
@@ -229,7 +229,7 @@ pub(super) fn resources(call: &Call<'_>) -> ApiResult<Reply> {
             let zones = running.into_iter().flatten().map(|(zone, _)| zone.as_str());
             let zones = std::iter::once("localnetwork").chain(zones);
             for zone in zones.filter(|zone| call.may(&format!("/sdn/zones/{zone}"), "SDN.Audit")) {
-                // SDN zones became one kind of network with the field that says which.
+                // SDN zones became one kind of network, with a field for the kind.
                 rows.push(if networks {
                     json!({
                         "id": format!("network/{}/zone/{zone}", node.name), "type": "network",
@@ -281,7 +281,7 @@ pub(super) fn node_samples(call: &Call<'_>) -> ApiResult<Reply> {
     Ok(Reply::data(rows.collect::<Value>()))
 }
 
-/// When measurements were taken that are kept, the oldest first.
+/// The times of stored measurements, the oldest first.
 pub(super) fn sample_times(call: &Call<'_>) -> impl Iterator<Item = u64> + Clone + use<> {
     let step = match call.text("timeframe") {
         Some("day") => 1_800,

@@ -11,7 +11,7 @@ use crate::state::cluster::Cluster;
 use crate::state::config::Config;
 use crate::state::guest::{Guest, Kind};
 
-/// Whose console a call is about: its access path, the name it shows, whether it is off.
+/// The target of a console: its access path, its displayed name, and whether it is off.
 fn place(call: &Call<'_>, guest: Option<Kind>) -> ApiResult<(String, String, bool)> {
     let node = call.owned("node");
     match guest {
@@ -72,7 +72,8 @@ pub(super) fn proxy(
     let who = call.who.clone();
     let upid = call.world.begin(&node, task, &id, &who);
     let world = &mut *call.world;
-    // The node that is asked goes to the guest's by itself, and finds out then that it is away.
+    // The requested node connects to the guest's node itself, and only then notices that it is
+    // down.
     let away = world.node(&node).is_none_or(|node| !node.online);
     if away {
         let text = "command '/usr/bin/termproxy' failed: exit code 255";
@@ -101,7 +102,7 @@ pub(super) fn proxy(
         issued: world.now,
         links: 0,
     });
-    // The port is a text in some releases' answers whatever the schema says.
+    // In some releases the port is a string, contrary to the schema.
     let mut answer =
         json!({ "user": user, "ticket": shown, "port": port.to_string(), "upid": upid });
     if screen == Screen::Display {
@@ -139,7 +140,7 @@ pub(super) fn connect(call: &mut Call<'_>, guest: Option<Kind>) -> ApiResult<Rep
     })
 }
 
-/// `POST /access/vncticket`, which a terminal asks about the ticket it was given.
+/// `POST /access/vncticket`, with which a terminal verifies its ticket.
 pub(super) fn check_ticket(call: &Call<'_>) -> ApiResult<Reply> {
     let (user, path, ticket) = (
         call.owned("authid"),
@@ -158,7 +159,7 @@ pub(super) fn check_ticket(call: &Call<'_>) -> ApiResult<Reply> {
     }
 }
 
-/// What a SPICE viewer needs.
+/// The connection data of a SPICE viewer.
 pub(super) fn spice(call: &mut Call<'_>, guest: Option<Kind>) -> ApiResult<Reply> {
     let (_, host, dead) = place(call, guest)?;
     let node = call.owned("node");
@@ -172,7 +173,7 @@ pub(super) fn spice(call: &mut Call<'_>, guest: Option<Kind>) -> ApiResult<Reply
     let id = call.text("vmid").unwrap_or("").to_owned();
     let who = call.who.clone();
     let now = call.world.now;
-    // What the viewer reaches through the proxy says nothing, so the task is over as soon as it began.
+    // The display behind the proxy sends nothing, so the task ends immediately.
     let upid = call.world.begin(&node, "spiceproxy", &id, &who);
     call.world.end_task(&upid, Ok(0));
     let proxy = call.text("proxy").unwrap_or(&node).to_owned();
@@ -206,7 +207,7 @@ pub(super) fn spice(call: &mut Call<'_>, guest: Option<Kind>) -> ApiResult<Reply
     })))
 }
 
-/// `mtunnel`: takes the number for a guest that is to come from another cluster.
+/// `mtunnel`: reserves the number for a guest from another cluster.
 pub(super) fn tunnel(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
     for storage in split_list(&call.owned("storages")) {

@@ -1,4 +1,4 @@
-//! The disks of a node, and what is made on them: directories, LVM, thin pools, ZFS.
+//! The disks of a node, and what is created on them: directories, LVM, thin pools, ZFS.
 
 use proxmox_codegen::facts::Method;
 use serde_json::{Value, json};
@@ -13,17 +13,17 @@ use crate::state::effect::{Edit, Effect};
 use crate::state::records::Row;
 use crate::state::storage::{GIB, Storage};
 
-/// Where the disks of a node are held.
+/// Path of the disks of a node.
 fn disks(node: &str) -> String {
     format!("/nodes/{node}/disks/list")
 }
 
-/// What a kind of store is held under; its entries have the name, the disks and the size in bytes.
+/// Path of the stores of one kind; entries have the name, the disks and the size in bytes.
 fn stores(node: &str, kind: &str) -> String {
     format!("/nodes/{node}/disks/{kind}")
 }
 
-/// The disks a node has at the start: one with the system, and three that nothing uses.
+/// The disks of a new node: one with the system, and three unused.
 pub(crate) fn inventory(world: &mut Cluster) {
     let names: Vec<String> = world.nodes.iter().map(|node| node.name.clone()).collect();
     for node in names {
@@ -86,7 +86,7 @@ fn list(call: &Call<'_>) -> ApiResult<Reply> {
             None => true,
         })
         .map(|row| {
-            // What is not used says nothing about its use.
+            // Unused disks have no `used`.
             let kept = row
                 .iter()
                 .filter(|(key, value)| *key != "used" || !value.is_null());
@@ -96,7 +96,7 @@ fn list(call: &Call<'_>) -> ApiResult<Reply> {
     Ok(Reply::data(found.collect::<Value>()))
 }
 
-/// A disk of the node, whichever of its names is given.
+/// A disk of the node, by any of its names.
 fn disk(call: &Call<'_>, path: &str) -> ApiResult<Row> {
     rows(call, &disks(&call.owned("node")))
         .iter()
@@ -105,7 +105,7 @@ fn disk(call: &Call<'_>, path: &str) -> ApiResult<Row> {
         .ok_or_else(|| ApiError::die(format!("unable to get device info for '{path}'")))
 }
 
-/// What a disk says of itself.
+/// A disk in an answer.
 fn smart(call: &Call<'_>) -> ApiResult<Reply> {
     let disk = disk(call, &call.owned("disk"))?;
     let health = field(&disk, "health").clone();
@@ -134,7 +134,7 @@ fn smart(call: &Call<'_>) -> ApiResult<Reply> {
 }
 
 impl Cluster {
-    /// What a disk of a node says of itself from now on.
+    /// Sets the self-assessment of a node's disk.
     pub(crate) fn set_disk_health(&mut self, node: &str, device: &str, health: &str) {
         let rows = self.records.get_mut(&disks(node));
         for (path, row) in rows.into_iter().flatten() {
@@ -145,7 +145,7 @@ impl Cluster {
     }
 }
 
-/// The state of a device of a pool.
+/// The state of a pool's device.
 fn state_of(call: &Call<'_>, device: &str) -> &'static str {
     let broken = disk(call, device).is_ok_and(|disk| field(&disk, "health") != "PASSED");
     if broken { "FAULTED" } else { "ONLINE" }
@@ -167,7 +167,7 @@ fn unused(call: &Call<'_>, path: &str) -> ApiResult<Row> {
     Err(ApiError::die(format!("device '{path}' is already in use")))
 }
 
-/// The disk as it will be.
+/// The disk after the call.
 fn changed(call: &Call<'_>, mut disk: Row, used: Option<&str>, gpt: bool) -> Edit {
     let path = field(&disk, "devpath").as_str().unwrap_or("").to_owned();
     disk.insert("used".into(), json!(used));

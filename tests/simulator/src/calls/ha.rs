@@ -1,4 +1,5 @@
-//! High availability: resources follow the state asked for, and power calls of their guests go through it.
+//! High availability: resources follow the requested state, and power calls of their guests go
+//! through it.
 
 use proxmox_codegen::facts::{Method, Type};
 use serde_json::{Map, Value, json};
@@ -13,12 +14,13 @@ use crate::state::effect::{Effect, Plan};
 use crate::state::guest::{Guest, GuestEffect, Kind};
 use crate::state::records::Row;
 
-/// What the rules make of moving a managed guest.
+/// The rules' consequences for moving a managed guest.
 #[derive(Debug, Default)]
 pub(super) struct Motion {
-    /// Those that are to be with it, and so move along.
+    /// Guests that must stay with it, and therefore move along.
     pub(super) along: Vec<u32>,
-    /// What keeps it, or one that moves along, away from nodes: node, resource, and the kind of rule.
+    /// The reasons against nodes, for it or a guest that moves along: node, resource, and kind of
+    /// rule.
     pub(super) blocked: Vec<(String, String, &'static str)>,
 }
 
@@ -28,7 +30,7 @@ impl Motion {
     }
 }
 
-/// The names of resources, as rules have them.
+/// The resource ids as rules write them.
 pub(super) fn sid_of(world: &Cluster, vmid: u32) -> String {
     full_id(world, &vmid.to_string())
 }
@@ -100,8 +102,8 @@ pub(super) fn motion(world: &Cluster, vmid: u32) -> Motion {
     motion
 }
 
-/// What a power call does for a managed guest: its task only hands the order on, and the manager carries it out
-/// in a task of its own later.
+/// A power call for a managed guest: its task only passes the request to the manager, which carries
+/// it out later in another task.
 pub(super) fn hand_on(call: &mut Call<'_>, vmid: u32, task: &str, state: &str) -> Reply {
     let line = format!("asking for the state {state:?} of guest {vmid}");
     let reply = call.start(task, vmid, 0.5, vec![line], Effect::Nothing);
@@ -110,7 +112,7 @@ pub(super) fn hand_on(call: &mut Call<'_>, vmid: u32, task: &str, state: &str) -
     reply
 }
 
-/// The same for moving it.
+/// The same for moving a guest.
 pub(super) fn hand_on_to(call: &mut Call<'_>, vmid: u32, target: &str) -> Reply {
     let motion = motion(call.world, vmid);
     let sid = sid_of(call.world, vmid);
@@ -201,7 +203,7 @@ pub(super) fn enrich(call: &Call<'_>, list: &str, id: &str, row: &mut Row) -> Ap
     Ok(())
 }
 
-/// Looks at a rule as it will be.
+/// Checks a rule in its new state.
 pub(super) fn verify(call: &Call<'_>, id: &str, row: &Row, creates: bool) -> ApiResult<()> {
     let doing = match creates {
         true => "create ha rule",
@@ -268,7 +270,7 @@ pub(super) fn verify(call: &Call<'_>, id: &str, row: &Row, creates: bool) -> Api
     }
 }
 
-/// Brings a guest to the state asked for.
+/// Brings a guest to the requested state.
 pub(super) fn changed(call: &mut Call<'_>, list: &str, sid: &str) {
     if list != RESOURCES {
         return;
@@ -395,7 +397,7 @@ fn migrate(call: &mut Call<'_>) -> ApiResult<Reply> {
         return Err(ApiError::die(format!("resource '{sid}' is not HA managed")));
     };
     let motion = motion(call.world, vmid);
-    // The order is taken down; the manager finds out later that there is no such node.
+    // The request is stored; the manager finds out later that there is no such node.
     if call.world.node(&target).is_some() && !motion.blocks(&target) {
         send_to(call, vmid, &target);
         for other in &motion.along {
@@ -421,7 +423,7 @@ fn migrate(call: &mut Call<'_>) -> ApiResult<Reply> {
     Ok(Reply::data(row))
 }
 
-/// Has the manager move a guest; tells whether there is anything to do.
+/// Requests a move from the manager; returns whether there is anything to do.
 fn send_to(call: &mut Call<'_>, vmid: u32, target: &str) -> bool {
     let elsewhere = |guest: &&Guest| guest.node != target;
     let Some(guest) = call.world.guests.get(&vmid).filter(elsewhere) else {

@@ -1,4 +1,4 @@
-//! A node's own system: services, the hosts file, templates to download.
+//! A node's system: services, the hosts file, templates to download.
 
 use proxmox_codegen::facts::Method;
 use serde_json::{Value, json};
@@ -49,8 +49,8 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
     })
 }
 
-/// `POST /nodes/{node}/status`: the node goes down a moment later, with its guests, and comes back if it was a reboot. Those
-/// that are to be started at boot are.
+/// `POST /nodes/{node}/status`: the node and its guests go down after a moment. After a reboot, the
+/// node comes back and starts its guests with `onboot`.
 pub(super) fn power(call: &mut Call<'_>) -> ApiResult<Reply> {
     let node = call.owned("node");
     let again = call.text("command") == Some("reboot");
@@ -61,7 +61,8 @@ pub(super) fn power(call: &mut Call<'_>) -> ApiResult<Reply> {
     Ok(Reply::data(Value::Null))
 }
 
-/// The counters of the network devices of guests that run; the device has the guest's number, and they are texts.
+/// The counters of running guests' network devices. A device is named after the guest's number; the
+/// values are strings.
 fn traffic(call: &Call<'_>) -> Reply {
     let node = call.owned("node");
     let mut rows = Vec::new();
@@ -86,7 +87,7 @@ fn list(call: &Call<'_>) -> String {
     format!("/nodes/{}/services", call.owned("node"))
 }
 
-/// The services the release knows, which is what one can ask the state of.
+/// The release's services whose state can be queried.
 fn names(call: &Call<'_>) -> Vec<String> {
     let state = call
         .world
@@ -118,7 +119,7 @@ fn services(call: &Call<'_>) -> Reply {
 
 fn command(call: &mut Call<'_>, verb: &str) -> ApiResult<Reply> {
     let name = call.owned("service");
-    // Without these nobody could undo it.
+    // Stopping these would cut off the API.
     if verb == "stop" && matches!(name.as_str(), "pvedaemon" | "pveproxy" | "pve-cluster") {
         return Err(ApiError::die(format!(
             "invalid service cmd 'stop' for service '{name}'"

@@ -1,4 +1,4 @@
-//! The calls with state.
+//! Calls with state.
 
 pub(crate) mod access;
 pub(crate) mod agent;
@@ -50,7 +50,7 @@ fn console_call(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
     Some(match (call.method, last) {
         (Method::Post, "vncproxy") => consoles::proxy(call, guest, "vncproxy", Screen::Display),
         (Method::Post, "vncshell") => consoles::proxy(call, guest, "vncshell", Screen::Display),
-        // Of a node and of a guest the task has another name.
+        // The tasks of nodes and guests have different names.
         (Method::Post, "termproxy") => {
             let task = if guest.is_some() {
                 "vncproxy"
@@ -67,7 +67,7 @@ fn console_call(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
     })
 }
 
-/// Answers the call if it is one with state; `None` leaves it to the schema.
+/// Answers a call with state; `None` leaves it to the samples.
 pub(crate) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
     if let Err(error) = rights::check(call) {
         return Some(Err(error));
@@ -75,7 +75,7 @@ pub(crate) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
     with_state(call).or_else(|| records::handle(call))
 }
 
-/// Leaves out of an answer what the caller may not see.
+/// Removes from an answer what the caller may not see.
 pub(crate) fn filter(call: &Call<'_>, data: &mut Value) {
     rights::filter(call, data);
 }
@@ -85,12 +85,12 @@ type Handler = fn(&mut Call<'_>) -> ApiResult<Reply>;
 /// Verbs, path and handler.
 type Route = (&'static [Method], &'static str, Handler);
 
-/// A handler that finds its calls by itself.
+/// A handler that selects its calls itself.
 type Part = fn(&mut Call<'_>) -> Option<ApiResult<Reply>>;
 
 const ANY: &[Method] = &[Get, Put, Post, Delete];
 
-/// Calls and what answers them, where one function answers one path.
+/// Calls and their handlers, where one function answers one path.
 const ROUTES: &[Route] = &[
     (&[Get], "/version", |call| cluster::version(call)),
     (&[Get], "/access/ticket", |_| Ok(Reply::data(Value::Null))),
@@ -247,7 +247,7 @@ const ROUTES: &[Route] = &[
     }),
 ];
 
-/// Parts of the API that find their calls by themselves.
+/// Handlers that select their calls themselves.
 const PARTS: &[Part] = &[
     console_call,
     disks::handle,
@@ -261,7 +261,7 @@ const PARTS: &[Part] = &[
     storage_call,
 ];
 
-/// Calls of a storage that are answered by a sample unless they have to be refused.
+/// Calls of a storage that are answered by a sample unless they are refused.
 fn storage_call(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
     match (call.method, call.path) {
         (Get, "/nodes/{node}/storage/{storage}/identity") => storage::identity(call),
@@ -313,7 +313,7 @@ mod tests {
     use crate::state::guest::Guest;
     use std::collections::BTreeMap;
 
-    /// A cluster of one node, one machine and one container.
+    /// A cluster with one node, one virtual machine and one container.
     fn world(schema: &Arc<ApiSchema>) -> Cluster {
         let now = Duration::from_secs(1_800_000_000);
         let mut world = Cluster::new(Arc::clone(schema), now, 0.0, 1);
@@ -334,14 +334,14 @@ mod tests {
         world
     }
 
-    /// The calls of the newest release that only answer in the right shape, so that what is written is not read back.
+    /// The calls of the newest release without state: writes to them cannot be read back.
     #[test]
-    fn which_calls_have_state_behind_them() {
+    fn the_list_of_calls_without_state_is_complete() {
         let schema =
             Arc::new(ApiSchema::load(crate::schema::newest_release()).expect("the newest release"));
         let mut requests = crate::sample::minimal_requests(crate::schema::newest_release())
             .expect("the newest release");
-        // What is written decides what is read.
+        // Writes come first, because they decide what reads return.
         requests.sort_by_key(|request| (request.method == "GET", request.method == "DELETE"));
         let mut world = world(&schema);
         let mut counts = BTreeMap::<&str, usize>::new();

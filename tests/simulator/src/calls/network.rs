@@ -1,4 +1,4 @@
-//! Interfaces of a node: what is in force, and what waits until the network is reloaded.
+//! Interfaces of a node: the active ones, and changes that wait for a reload.
 
 use proxmox_codegen::facts::Method;
 use serde_json::{Value, json};
@@ -11,7 +11,8 @@ use crate::state::records::Row;
 
 pub(super) const LIST: &str = "/nodes/{node}/network";
 
-/// Answers calls about the whole, and refuses changes that cannot be; `None` leaves the rest to the list.
+/// Answers calls about all interfaces, and refuses impossible changes; `None` leaves the rest to
+/// the list.
 pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
     let node = call.owned("node");
     match (call.method, call.path) {
@@ -80,7 +81,7 @@ fn check(call: &Call<'_>, node: &str, new: bool) -> ApiResult<()> {
     Ok(())
 }
 
-/// Whether an interface is of a kind that a list asks for.
+/// Whether an interface is of the kind that a list requests.
 pub(super) fn fits(wanted: &str, own: &str) -> bool {
     match wanted {
         "any_bridge" | "any_local_bridge" => matches!(own, "bridge" | "OVSBridge"),
@@ -89,7 +90,8 @@ pub(super) fn fits(wanted: &str, own: &str) -> bool {
     }
 }
 
-/// What a list shows of an interface beyond its settings: only what is in force is there.
+/// Members of an interface in a list beyond its settings; only active interfaces exist in the
+/// system.
 pub(super) fn complete(call: &Call<'_>, iface: &str, row: &mut Row) {
     let node = call.text("node").unwrap_or("");
     let there = rows(call.world, &running(node))
@@ -104,7 +106,7 @@ pub(super) fn complete(call: &Call<'_>, iface: &str, row: &mut Row) {
     }
 }
 
-/// The virtual networks that a list of bridges shows, too.
+/// Virtual networks in a list of bridges.
 pub(super) fn vnets(call: &Call<'_>) -> Vec<Value> {
     if !matches!(
         call.text("type"),
@@ -119,7 +121,7 @@ pub(super) fn vnets(call: &Call<'_>) -> Vec<Value> {
         .collect()
 }
 
-/// What would change by a reload, as a comparison of two files; `None` where nothing would.
+/// The changes of a reload, as a diff of two files; `None` if there are none.
 pub(super) fn changes(call: &Call<'_>) -> Option<String> {
     let node = call.text("node").unwrap_or("");
     let (old, new) = (
@@ -152,7 +154,7 @@ pub(super) fn changes(call: &Call<'_>) -> Option<String> {
     Some(text)
 }
 
-/// Interfaces as their configuration file has them.
+/// Interfaces in the form of their configuration file.
 fn lines(rows: &[(String, Row)]) -> Vec<String> {
     let mut out = Vec::new();
     for (iface, row) in rows {

@@ -1,5 +1,5 @@
-//! Targets and matchers of notifications, which hold by names that all of them share (proxmox-notify `api/mod.rs`,
-//! `api/sendmail.rs`, `api/smtp.rs`, `api/matcher.rs`).
+//! Targets and matchers of notifications. They share one set of names and refer to each other by it
+//! (proxmox-notify `api/mod.rs`, `api/sendmail.rs`, `api/smtp.rs`, `api/matcher.rs`).
 
 use serde_json::{Value, json};
 
@@ -29,7 +29,7 @@ fn texts<'a>(row: &'a Row, key: &str) -> Vec<&'a str> {
     }
 }
 
-/// Refuses an entry that cannot be made.
+/// Refuses an invalid new entry.
 pub(super) fn may_make(call: &Call<'_>, list: &str, id: &str, row: &Row) -> ApiResult<()> {
     if !is_ours(list) {
         return Ok(());
@@ -43,7 +43,7 @@ pub(super) fn may_make(call: &Call<'_>, list: &str, id: &str, row: &Row) -> ApiR
     may_be(call, list, row)
 }
 
-/// Refuses an entry as it would be.
+/// Refuses an invalid changed entry.
 pub(super) fn may_be(call: &Call<'_>, list: &str, row: &Row) -> ApiResult<()> {
     let mail = [format!("{NOTIFIED}sendmail"), format!("{NOTIFIED}smtp")];
     let to = ["mailto", "mailto-user"];
@@ -67,7 +67,7 @@ pub(super) fn may_be(call: &Call<'_>, list: &str, row: &Row) -> ApiResult<()> {
     Ok(())
 }
 
-/// Refuses to remove a target that a matcher names. What every installation has is not removed but as it was again.
+/// Refuses to remove a target that a matcher uses. Removing a built-in entry resets it.
 pub(super) fn remove(call: &mut Call<'_>, list: &str, id: &str) -> Option<ApiResult<()>> {
     if !is_ours(list) {
         return None;
@@ -94,14 +94,14 @@ pub(super) fn remove(call: &mut Call<'_>, list: &str, id: &str) -> Option<ApiRes
     })
 }
 
-/// An entry that every installation has tells whether it is as it was.
+/// Marks a built-in entry as changed.
 pub(super) fn changed(list: &str, row: &mut Row) {
     if is_ours(list) && field(row, "origin") == "builtin" {
         row.insert("origin".into(), json!("modified-builtin"));
     }
 }
 
-/// The status of a digest that is out of date.
+/// The error for an outdated digest.
 pub(super) fn stale(list: &str, error: ApiError) -> ApiError {
     match is_ours(list) {
         true => bad(error.message.trim_end()),
@@ -121,7 +121,7 @@ fn defaults(list: &str, id: &str) -> Option<Row> {
 }
 
 impl Cluster {
-    /// The initial notification targets and matchers.
+    /// The built-in notification targets and matchers.
     pub(crate) fn configure_notifications(&mut self) {
         for (list, id) in [
             (format!("{NOTIFIED}sendmail"), "mail-to-root"),

@@ -1,4 +1,5 @@
-//! Which network interfaces go together: what the server finds out when it writes a node's network configuration.
+//! Checks that the server makes when it writes a node's network configuration: which interfaces can
+//! use which others.
 
 use serde_json::Value;
 
@@ -18,7 +19,7 @@ fn named(row: &Row) -> impl Iterator<Item = &str> {
     PORTS.iter().flat_map(|key| split_list(text(row, key)))
 }
 
-/// Refuses a port that another interface has already. Here the server takes any separator.
+/// Refuses a port that another interface uses. The server accepts any separator in this check.
 pub(super) fn check_duplicates(rows: &Rows, id: &str, given: &Row) -> ApiResult<()> {
     let Some(key) = PORTS.iter().find(|key| !text(given, key).is_empty()) else {
         return Ok(());
@@ -32,7 +33,8 @@ pub(super) fn check_duplicates(rows: &Rows, id: &str, given: &Row) -> ApiResult<
     Ok(())
 }
 
-/// Refuses what cannot be written. Here only white space separates, whatever the check of the parameter said before.
+/// Refuses what cannot be written. Only white space separates in this check, although the
+/// parameter's check accepts more.
 pub(super) fn check(rows: &Rows) -> ApiResult<()> {
     let kind = |name: &str| -> Option<&str> {
         let (_, row) = rows.iter().find(|(own, _)| own == name)?;
@@ -85,7 +87,7 @@ pub(super) fn check(rows: &Rows) -> ApiResult<()> {
         }
     }
     for (own, _, port) in each("bridge", "bridge_ports") {
-        // A VLAN of an interface comes with the bridge that it is a port of.
+        // A VLAN of an interface is created with the bridge that uses it.
         let vlan = port
             .rsplit_once('.')
             .is_some_and(|(_, tag)| !tag.is_empty() && tag.bytes().all(|b| b.is_ascii_digit()));
@@ -98,7 +100,7 @@ pub(super) fn check(rows: &Rows) -> ApiResult<()> {
     Ok(())
 }
 
-/// The one list that is written with other separators than it came with.
+/// The only list that is written with other separators than it was sent with.
 pub(super) fn rejoin(given: &mut Row) {
     if let Some(Value::String(list)) = given.get_mut("bridge_vids") {
         *list = split_list(list).collect::<Vec<_>>().join(" ");

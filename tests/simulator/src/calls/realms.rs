@@ -1,4 +1,4 @@
-//! Realms that users log in with.
+//! Authentication realms.
 
 use proxmox_codegen::facts::Method;
 use serde_json::{Value, json};
@@ -49,7 +49,7 @@ pub(super) fn list(call: &Call<'_>) -> ApiResult<Reply> {
     Ok(Reply::data(rows.collect::<Value>()))
 }
 
-/// What a sync does unless told otherwise is written anew, in the order of its keys.
+/// The default options of a sync are written with sorted keys.
 fn in_order(row: &mut Row) {
     if let Some(Value::String(text)) = row.get_mut("sync-defaults-options") {
         let mut parts: Vec<&str> = text.split(',').collect();
@@ -58,7 +58,7 @@ fn in_order(row: &mut Row) {
     }
 }
 
-/// Makes a realm the one that is offered first.
+/// Clears the default mark of all realms.
 fn prefer(world: &mut Cluster) {
     for (_, row) in world.records.get_mut(LIST).into_iter().flatten() {
         row.remove("default");
@@ -140,7 +140,7 @@ pub(super) fn one(call: &mut Call<'_>) -> ApiResult<Reply> {
             let kind = row.get("type").and_then(Value::as_str).unwrap_or("");
             let names: Vec<&str> = new.keys().map(String::as_str).collect();
             let deleted: Vec<&str> = split_list(&delete).collect();
-            // What is deleted is not looked at here.
+            // Deleted settings are not checked.
             sections::changed(LIST, kind, &names, &[]).map_err(|text| fail(&text))?;
             for key in deleted {
                 row.remove(key);
@@ -155,7 +155,7 @@ pub(super) fn one(call: &mut Call<'_>) -> ApiResult<Reply> {
     }
 }
 
-/// Users of a directory come over in a task.
+/// A task imports the users of a directory.
 pub(super) fn sync(call: &mut Call<'_>) -> ApiResult<Reply> {
     let realm = call.owned("realm");
     let Some(row) = existing(call, &realm) else {

@@ -1,4 +1,4 @@
-//! Guests that go to another cluster: to a simulator in the same process, found by its port.
+//! Migration to another cluster: a simulator in the same process, found by its port.
 
 use crate::api_error::{ApiError, ApiResult};
 use crate::calls::call::{Call, Reply};

@@ -1,4 +1,4 @@
-//! Firewall rules, which have an order instead of ids.
+//! Firewall rules, which have positions instead of ids.
 
 use proxmox_codegen::facts::Method;
 use serde_json::{Value, json};
@@ -39,7 +39,7 @@ pub(super) fn handle(call: &mut Call<'_>) -> ApiResult<Reply> {
         let shape = Shape::of(call, &schema, &list);
         let show = |at: usize, row: &Row| {
             let mut row = shape.show(row);
-            // Of a single rule the position comes back as it stood in the path.
+            // The position of a single rule is returned as it was in the path.
             row.insert(
                 "pos".into(),
                 if one {
@@ -87,7 +87,7 @@ pub(super) fn handle(call: &mut Call<'_>) -> ApiResult<Reply> {
         verify(call, &key, &merged)?;
     }
     match call.method {
-        // Wherever it is asked for, a new rule comes first.
+        // A new rule is always inserted first.
         Method::Post => rows.insert(0, (String::new(), row)),
         Method::Delete => {
             rows.remove(pos);
@@ -97,7 +97,7 @@ pub(super) fn handle(call: &mut Call<'_>) -> ApiResult<Reply> {
             .filter(|to| usize::try_from(*to) != Ok(pos))
         {
             Some(to) => {
-                // It comes to stand before the rule that is there now.
+                // It is inserted before the rule at that position.
                 let to = usize::try_from(to).unwrap_or(usize::MAX);
                 let moved = rows.remove(pos);
                 let to = if to > pos { to - 1 } else { to };
@@ -115,9 +115,9 @@ pub(super) fn handle(call: &mut Call<'_>) -> ApiResult<Reply> {
     Ok(Reply::data(Value::Null))
 }
 
-/// Which addresses a rule is about.
+/// The IP version of a rule's addresses.
 fn address_version(row: &Row) -> Option<u8> {
-    // Each kind of address has an ICMP of its own.
+    // Each IP version has its own ICMP protocol.
     match row.get("proto").and_then(Value::as_str) {
         Some("icmp") => return Some(4),
         Some("icmpv6" | "ipv6-icmp") => return Some(6),
@@ -141,7 +141,7 @@ const WITH_PORTS: [&str; 10] = [
     "udp", "17", "udplite", "136", "tcp", "6", "dccp", "33", "sctp", "132",
 ];
 
-/// Refuses a rule that names what is not there, or that lacks what one of its properties needs.
+/// Refuses a rule that names missing objects, or that lacks a property that another one requires.
 fn verify(call: &Call<'_>, key: &str, row: &Row) -> ApiResult<()> {
     let text = |name: &str| {
         row.get(name)
@@ -238,7 +238,7 @@ fn verify(call: &Call<'_>, key: &str, row: &Row) -> ApiResult<()> {
             .trim_start_matches("guest/")
             .trim_start_matches("dc/");
         if value.starts_with('+') {
-            // The software-defined network makes sets of its own.
+            // The software-defined network creates these sets.
             if !plain.starts_with("sdn/") && !has("ipset", plain) {
                 return fault(name, format!("no such ipset '{plain}'"));
             }

@@ -26,7 +26,7 @@ fn list_of(path: &str) -> Option<(&str, &'static str)> {
         .find(|(list, id)| path == *list || path == format!("{list}/{{{id}}}"))
 }
 
-/// Whether the virtual network a call names is in force.
+/// Whether a call's virtual network is running.
 pub(super) fn has_vnet(call: &Call<'_>) -> bool {
     let vnet = call.text("vnet").unwrap_or("");
     let mut rows = call
@@ -40,7 +40,7 @@ pub(super) fn has_vnet(call: &Call<'_>) -> bool {
 
 const LOCK: &str = "/cluster/sdn/lock";
 
-/// What differs between plan and network in force.
+/// The difference between the planned and the running configuration.
 fn has_pending(call: &Call<'_>) -> bool {
     let world = &*call.world;
     [
@@ -56,7 +56,7 @@ fn has_pending(call: &Call<'_>) -> bool {
     })
 }
 
-/// Refuses to change what somebody has locked.
+/// Refuses changes without the lock's token.
 fn check_lock(call: &Call<'_>) -> ApiResult<()> {
     let held = (call.world.settings.get(LOCK)).and_then(|lock| lock.get("token")?.as_str());
     match held {
@@ -67,7 +67,7 @@ fn check_lock(call: &Call<'_>) -> ApiResult<()> {
     }
 }
 
-/// Gives the lock back after what was done with it, unless that is not wanted.
+/// Releases the lock after a call, unless the call keeps it.
 fn release(call: &mut Call<'_>) {
     if call.text("lock-token").is_some() && call.text("release-lock") != Some("0") {
         call.world.settings.remove(LOCK);
@@ -152,7 +152,7 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
             return Some(Err(ApiError::parameter("subnet", text)));
         }
     }
-    // The id of a subnet is made of its zone and range; calls may give either.
+    // The id of a subnet consists of its zone and range; calls accept both forms.
     if id == "subnet"
         && let Some(given) = call.text("subnet").filter(|given| given.contains('/'))
     {
@@ -217,10 +217,10 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
     )
 }
 
-/// What says which object it is, and never waits to be put in force.
+/// Identifying members, which are never pending.
 const IDENTITY: [&str; 6] = ["type", "cidr", "network", "mask", "subnet", "id"];
 
-/// Of an object that is not in force yet.
+/// Members of an object that is not running yet.
 fn identity(row: &Row) -> Row {
     let subnet = row.contains_key("cidr");
     row.iter()
@@ -231,7 +231,7 @@ fn identity(row: &Row) -> Row {
         .collect()
 }
 
-/// What differs from what is in force.
+/// The pending changes.
 fn pending(old: Option<&Row>, row: &Row) -> Value {
     let base = identity(row);
     let mut entry: Row = row
@@ -248,7 +248,7 @@ fn pending(old: Option<&Row>, row: &Row) -> Value {
     Value::Object(entry)
 }
 
-/// Takes apart the ranges of a subnet, as they are read.
+/// Parses the ranges of a subnet as for reading.
 pub(super) fn ranges(row: &mut Row) {
     let Some(Value::Array(ranges)) = row.get_mut("dhcp-range") else {
         return;
@@ -295,7 +295,7 @@ fn shown(id: &str, own: &str, row: &Row) -> Value {
     Value::Object(entry)
 }
 
-/// The zone of the virtual network the call is about.
+/// The zone of the call's virtual network.
 fn zone_of(call: &Call<'_>) -> String {
     let vnet = call.text("vnet").unwrap_or("");
     call.world
@@ -329,7 +329,7 @@ fn holds(call: &Call<'_>, list: &str, id: &str) -> bool {
         .is_some_and(|rows| rows.iter().any(|(own, _)| own == id))
 }
 
-/// A refused parameter of what is looked at under the lock: the refusal comes as a text.
+/// A parameter refused under the lock: the refusal is a plain text.
 fn refused(doing: &str, problems: &[(&str, String)]) -> ApiError {
     let mut text = format!("{doing} failed: 400 Parameter verification failed.");
     for (name, problem) in problems {
@@ -344,7 +344,7 @@ fn zone_kind<'a>(call: &'a Call<'_>, zone: &str) -> Option<&'a str> {
     row.get("type")?.as_str()
 }
 
-/// Looks at an object as it will be; `doing` says what for.
+/// Checks an object in its new state; `doing` names the operation.
 pub(super) fn verify(
     call: &Call<'_>,
     list: &str,
@@ -481,7 +481,7 @@ pub(super) fn verify(
     }
 }
 
-/// Whether an address lies in a network.
+/// Whether an address is part of a network.
 fn within(ip: &str, cidr: &str) -> bool {
     let Some((network, length)) = cidr.split_once('/') else {
         return false;
@@ -513,7 +513,7 @@ pub(super) fn enrich(call: &Call<'_>, list: &str, _id: &str, row: &mut Row) -> A
             row.insert("type".into(), json!("subnet"));
             row.insert("vnet".into(), json!(vnet));
             row.insert("zone".into(), json!(zone_of(call)));
-            // Since there are ranges, each subnet shows how many it has.
+            // Since the releases with ranges, each subnet shows their number.
             let declared = &call.endpoint.parameters.properties;
             if declared.contains_key("dhcp-range") {
                 row.entry("dhcp-range").or_insert_with(|| json!([]));

@@ -1,11 +1,12 @@
-//! Sections of configuration files: what each type of entry has to have, keeps, and may have.
+//! Sections of configuration files: the required, fixed and allowed properties of each type of
+//! entry.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use serde::Deserialize;
 
-/// What a section of one type takes; words separated by blanks.
+/// The properties of a section type; names separated by blanks.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 #[derive(Default)]
@@ -13,7 +14,7 @@ struct Section {
     required: String,
     fixed: String,
     other: String,
-    /// Of a storage: what it can hold, and what it does unless told.
+    /// Of a storage: the allowed content types, and the defaults.
     content: String,
     default_content: String,
 }
@@ -37,7 +38,7 @@ impl Section {
     }
 }
 
-/// Looks for a property that only other types have. What no type has is not for this table to judge.
+/// Refuses a property of other types. Properties that no type has are not checked here.
 fn unexpected<'a>(list: &str, kind: &str, given: &[&'a str]) -> Option<&'a str> {
     let own = section(list, kind)?;
     let others = SECTIONS.get(list)?;
@@ -47,7 +48,7 @@ fn unexpected<'a>(list: &str, kind: &str, given: &[&'a str]) -> Option<&'a str> 
         .find(|name| !own.takes(name) && others.values().any(|other| other.takes(name)))
 }
 
-/// Refuses a new section.
+/// Checks a new section.
 pub(super) fn made(list: &str, kind: &str, given: &[&str]) -> Result<(), String> {
     let Some(own) = section(list, kind) else {
         return Ok(());
@@ -62,7 +63,7 @@ pub(super) fn made(list: &str, kind: &str, given: &[&str]) -> Result<(), String>
     }
 }
 
-/// Refuses a change of a section.
+/// Checks a change of a section.
 pub(super) fn changed(
     list: &str,
     kind: &str,
@@ -97,7 +98,7 @@ pub(super) fn changed(
     Ok(())
 }
 
-/// What a storage of a type holds of what it is to hold; `None` for a type that is not known.
+/// The requested content types that a type of storage supports; `None` for an unknown type.
 pub(super) fn content<'a>(
     kind: &str,
     wanted: Option<&'a str>,
@@ -126,10 +127,10 @@ mod tests {
     use crate::schema::ApiSchema;
 
     #[test]
-    fn the_table_reads_and_names_types_and_parameters_that_there_are() {
+    fn the_table_names_existing_types_and_parameters() {
         let table: BTreeMap<String, BTreeMap<String, Section>> =
             toml::from_str(include_str!("../sections.toml")).expect("sections");
-        let schema = ApiSchema::load("9.2").expect("9.2");
+        let schema = ApiSchema::load(crate::schema::newest_release()).expect("the newest release");
         for (list, types) in &table {
             let post = schema
                 .endpoint(Method::Post, list)
@@ -145,7 +146,7 @@ mod tests {
                     .into_iter()
                     .flat_map(|words| words.split_whitespace())
                 {
-                    // Which path a mount has is told by none of the calls.
+                    // No call shows the path of a mount.
                     let known = post.parameters.properties.contains_key(name) || name == "path";
                     assert!(known, "{list} {kind}: no {name}");
                 }
@@ -154,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_section_lacks_or_has_too_much_is_named() {
+    fn missing_and_unsupported_properties_are_refused() {
         let made = |given: &[&str]| made("/storage", "nfs", given);
         assert_eq!(made(&["server", "export"]), Ok(()));
         assert_eq!(

@@ -1,7 +1,8 @@
-//! The server's view of an entry: members that nobody set, and set ones that are hidden.
+//! Entries in answers: members that nobody set, and set members that are hidden.
 //!
-//! Most handlers hand out a section of a configuration file as it is, which has its type and no id; those of lists add
-//! the id. (PVE/API2/Backup.pm, API2/Jobs/RealmSync.pm, API2/Cluster/{MetricServer,Mapping/*}.pm, API2/ACMEPlugin.pm)
+//! Most handlers return a section of a configuration file unchanged, which has its type and no id;
+//! those of lists add the id. (PVE/API2/Backup.pm, API2/Jobs/RealmSync.pm,
+//! API2/Cluster/{MetricServer,Mapping/*}.pm, API2/ACMEPlugin.pm)
 
 use proxmox_codegen::facts::Method;
 use serde_json::{Value, json};
@@ -12,14 +13,14 @@ use crate::formats::next_run;
 use crate::state::cluster::Cluster;
 use crate::state::records::Row;
 
-/// Whether an entry stands alone or in its list.
+/// Whether an answer is for an entry or for the list.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum View {
     List,
     Alone,
 }
 
-/// Makes of an entry, as it was given, what the server shows. `held` is all that is known of it.
+/// Converts a stored entry to the server's answer. `held` is the stored configuration.
 pub(super) fn complete(
     call: &Call<'_>,
     list: &str,
@@ -76,7 +77,7 @@ pub(super) fn complete(
     }
 }
 
-/// When a job runs. How it was said in former times is not told any more.
+/// The schedule of a job. The older settings for it are not returned.
 fn times(world: &Cluster, row: &mut Row, view: View) {
     let days = row.remove("dow");
     if let Some(Value::String(time)) = row.remove("starttime") {
@@ -157,7 +158,7 @@ fn has_device(kind: &str, fits: impl Fn(&Value) -> bool) -> bool {
     devices.as_array().into_iter().flatten().any(fits)
 }
 
-/// The tags that the caller may give to guests, from those that guests have and those that the cluster knows.
+/// The tags that the caller may assign, from those of guests and the registered ones.
 pub(super) fn allowed_tags(call: &Call<'_>) -> Value {
     let settings = call.world.settings.get("/cluster/options");
     let text = |key: &str| {
@@ -196,7 +197,7 @@ pub(super) fn allowed_tags(call: &Call<'_>) -> Value {
     json!(tags)
 }
 
-/// Options of the data centre beyond those that were set, or fewer of them for who may not see all.
+/// Computed options of the data centre; fewer for callers who may not see all.
 pub(super) fn options(call: &Call<'_>, row: &mut Row) {
     if call.method != Method::Get || call.path != "/cluster/options" {
         return;
@@ -204,7 +205,7 @@ pub(super) fn options(call: &Call<'_>, row: &mut Row) {
     if call.may("/", "Sys.Audit") {
         row.entry("mac_prefix").or_insert_with(|| json!("BC:24:11"));
         let text = row.get("description").and_then(Value::as_str).unwrap_or("");
-        // A comment in the file, whose last line ends.
+        // A comment in the file, with a newline at its end.
         let text = match text.is_empty() || text.ends_with('\n') {
             true => text.to_owned(),
             false => format!("{text}\n"),

@@ -15,7 +15,7 @@ use crate::state::guest::volumes::is_file_name;
 use crate::state::storage::{GIB, Storage, Volume};
 use crate::upload::{checksum, extension_fits, stored_name};
 
-/// Parameters that are no properties of a storage.
+/// Parameters that are not properties of a storage.
 const ACTIONS: [&str; 4] = ["storage", "type", "digest", "delete"];
 
 fn config_json(id: &str, storage: &Storage) -> Value {
@@ -49,7 +49,7 @@ fn digest(id: &str, storage: &Storage) -> String {
     )
 }
 
-/// Takes over what a create or change call says about a storage.
+/// Applies a create or change call to a storage.
 fn apply(call: &Call<'_>, storage: &mut Storage) {
     for (key, value) in call.known() {
         match key.as_str() {
@@ -185,7 +185,7 @@ pub(super) fn storage_row(world: &Cluster, node: &str, id: &str, storage: &Stora
         });
     }
     let used = world.used(node, id);
-    // Per mille is exact enough for a gauge.
+    // Per mille is exact enough for these figures.
     let share = used
         .saturating_mul(1_000)
         .checked_div(storage.total)
@@ -230,7 +230,7 @@ pub(super) fn storage_status(call: &Call<'_>) -> ApiResult<Reply> {
     Ok(Reply::data(row))
 }
 
-/// As full as it is now, all the time.
+/// The current usage, repeated for all times.
 pub(super) fn storage_samples(call: &Call<'_>) -> ApiResult<Reply> {
     let (node, id) = (call.owned("node"), call.owned("storage"));
     let row = storage_row(call.world, &node, &id, call.world.storage(&id)?);
@@ -240,7 +240,7 @@ pub(super) fn storage_samples(call: &Call<'_>) -> ApiResult<Reply> {
     ))
 }
 
-/// Refuses a volume whose name no file on the storage can have; `None` where it may.
+/// Refuses a volume whose name is invalid on the storage; `None` if it is valid.
 pub(super) fn no_volume(call: &Call<'_>) -> Option<ApiResult<Reply>> {
     let storage = call.world.storage(&call.owned("storage")).ok()?;
     let name = own_name(call, &call.owned("volume"));
@@ -248,7 +248,7 @@ pub(super) fn no_volume(call: &Call<'_>) -> Option<ApiResult<Reply>> {
     (storage.is_file_based() && !is_file_name(&name)).then(|| Err(ApiError::die(text)))
 }
 
-/// Only backup servers tell who they are.
+/// Only backup servers have a fingerprint.
 pub(super) fn identity(call: &Call<'_>) -> Option<ApiResult<Reply>> {
     let storage = match call.world.storage(&call.owned("storage")) {
         Ok(storage) => storage,
@@ -322,7 +322,7 @@ pub(super) fn allocate(call: &mut Call<'_>) -> ApiResult<Reply> {
         }
         _ => {}
     }
-    // A bare number is in kilobytes here, unlike everywhere else.
+    // A number without a unit is in kilobytes here, unlike elsewhere.
     let size = call.owned("size");
     let bytes = size
         .parse::<u64>()
@@ -383,7 +383,7 @@ pub(super) fn volume(call: &mut Call<'_>) -> ApiResult<Reply> {
     let method = call.method;
     let files = call.world.storage(&id)?.is_file_based();
     let Some(volume) = call.world.volumes.get_mut(&key) else {
-        // Of a file that is not there nothing has to be removed, and notes are kept beside it.
+        // A missing file needs no removal, and notes are stored beside it.
         let backup = volid.contains(":backup/");
         let name = volid.split_once(':').map_or("", |(_, name)| name);
         if files && !name.contains('/') {
@@ -432,8 +432,8 @@ pub(super) fn volume(call: &mut Call<'_>) -> ApiResult<Reply> {
     }
 }
 
-/// `POST /nodes/{node}/storage/{storage}/download-url`. What is at an address is what the builder put there; any other
-/// address has a file of 64 MiB whose checksum nobody can know.
+/// `POST /nodes/{node}/storage/{storage}/download-url`. The builder provides files by address; any
+/// other address has a file of 64 MiB with an unknown checksum.
 pub(super) fn download(call: &mut Call<'_>) -> ApiResult<Reply> {
     let (node, id, url) = (call.owned("node"), call.owned("storage"), call.owned("url"));
     let content = call.owned("content");
@@ -534,7 +534,7 @@ pub(super) fn download(call: &mut Call<'_>) -> ApiResult<Reply> {
     Ok(call.start("download", name, 2.0, lines, Effect::All(effects)))
 }
 
-/// `POST /nodes/{node}/storage/{storage}/oci-registry-pull`: what the builder put into the registry.
+/// `POST /nodes/{node}/storage/{storage}/oci-registry-pull`: images provided by the builder.
 pub(super) fn pull(call: &mut Call<'_>) -> ApiResult<Reply> {
     let (node, id, reference) = (
         call.owned("node"),

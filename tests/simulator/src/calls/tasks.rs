@@ -58,7 +58,7 @@ pub(super) fn task_list(call: &Call<'_>) -> ApiResult<Reply> {
             user.as_ref()
                 .is_none_or(|user| task.who.full().to_ascii_lowercase().contains(user))
         })
-        // Who asks for errors is given every verdict but one, whatever else is asked for.
+        // `errors` includes every status except `ok`, and overrides `statusfilter`.
         .filter(|task| match &verdicts {
             _ if call.flag("errors") => task.verdict() != "ok",
             Some(verdicts) => verdicts.iter().any(|verdict| verdict == task.verdict()),
@@ -79,9 +79,10 @@ pub(super) fn task_list(call: &Call<'_>) -> ApiResult<Reply> {
     })
 }
 
-/// Others' tasks are for auditors of their node, and to be stopped by who may change it.
+/// Tasks of others need an auditor's privilege on the node, and stopping them the right to change
+/// it.
 fn may_see(call: &Call<'_>, privilege: &str) -> ApiResult<()> {
-    // Whose task it is stands in its name, whether there is such a task or not.
+    // The owner is part of the UPID, even if the task does not exist.
     let mut parts = call.text("upid").unwrap_or("").split(':').skip(1);
     let (node, who) = (parts.next().unwrap_or(""), parts.nth(5).unwrap_or(""));
     let path = format!("/nodes/{node}");

@@ -1,6 +1,6 @@
-//! A value that each format takes.
+//! Example values of formats.
 
-/// A value the format accepts.
+/// A value that the format accepts.
 pub(crate) fn example(name: &str) -> Option<&'static str> {
     let base = name
         .strip_suffix("-list")

@@ -1,4 +1,4 @@
-//! The named string formats: what they accept, what they say when they do not, and an example of each.
+//! The named string formats: accepted values, refusal texts, and examples.
 
 pub(crate) mod examples;
 pub(crate) mod network;
@@ -11,7 +11,7 @@ use crate::formats::values::calendar_event;
 
 /// Checks a value against a named format that is not a property string.
 ///
-/// `None`: the format is not known here, every text passes.
+/// `None`: the format is unknown, and every text passes.
 pub(crate) fn check(name: &str, value: &str) -> Option<Result<(), String>> {
     if let Some(base) = name.strip_suffix("-list") {
         single(base, "")?;
@@ -43,7 +43,7 @@ pub(crate) fn split_list(value: &str) -> impl Iterator<Item = &str> {
         .filter(|item| !item.is_empty())
 }
 
-/// When a calendar event comes next after a time, both in seconds since 1970, for events that name no dates.
+/// The next time of a calendar event, in seconds since 1970, for events without dates.
 pub(crate) fn next_run(event: &str, after: u64) -> Option<u64> {
     if !calendar_event(event) {
         return None;
@@ -118,7 +118,7 @@ mod tests {
     use crate::formats::network::COMMAS;
 
     #[test]
-    fn calendar_events_come_when_they_say() {
+    fn calendar_events_have_the_right_next_time() {
         // A Saturday, 19:54:22.
         let now = 1_795_290_862;
         for (event, next) in [
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_have_the_words_of_the_server() {
+    fn refusals_have_the_texts_of_the_server() {
         for (name, value, text) in [
             (
                 "pve-storage-id",
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn users_without_a_realm_get_mail_too() {
+    fn users_without_a_realm_are_mail_recipients() {
         assert_eq!(check("email-or-username", "root"), Some(Ok(())));
         assert_eq!(
             check("email", "root"),
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_have_their_limits() {
+    fn numbers_are_limited() {
         for (name, fine, refused) in [
             (
                 "pve-vlan-id-or-range",

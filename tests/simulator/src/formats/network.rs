@@ -4,8 +4,7 @@ use std::net::IpAddr;
 
 use crate::formats::patterns::is;
 
-/// Which version of IP the addresses of a firewall rule are of, if they are addresses rather than a name; or why they
-/// are refused.
+/// The IP version of a firewall rule's addresses, `None` for a name; or the refusal.
 pub(crate) fn addresses(text: &str) -> Result<Option<u8>, String> {
     if text.starts_with('+') && is(r"\+\S+", text) {
         return match text.len() > 65 {
@@ -39,7 +38,7 @@ pub(crate) fn addresses(text: &str) -> Result<Option<u8>, String> {
     Ok(version)
 }
 
-/// The version of one address, of a network, or of a range of them.
+/// The IP version of an address, a network, or a range.
 fn address(text: &str) -> Result<u8, String> {
     if let Some((from, to)) = text.split_once('-') {
         let (first, last) = (single_address(from)?, single_address(to)?);
@@ -97,7 +96,7 @@ fn single_address(text: &str) -> Result<IpAddr, String> {
     {
         return Err(format!("Invalid quad in IP address {text} - {quad}"));
     }
-    // What is left out at the end is zero.
+    // Omitted bytes at the end are zero.
     let mut full = text.trim_end_matches('.').to_owned();
     for _ in quads.len()..4 {
         full.push_str(".0");
@@ -106,7 +105,7 @@ fn single_address(text: &str) -> Result<IpAddr, String> {
         .map_err(|_| format!("Invalid IP address {text}"))
 }
 
-/// Whether Debian's list of protocols has one of this name or number; the firewall adds a name of its own.
+/// Whether Debian's list of protocols has this name or number; the firewall adds one name.
 pub(crate) fn protocol(name: &str) -> bool {
     const KNOWN: &str = "ip=0 hopopt=0 icmp=1 igmp=2 ggp=3 ipencap=4 st=5 tcp=6 egp=8 igp=9 pup=12 udp=17 hmp=20 xns-idp=22 \
         rdp=27 iso-tp4=29 dccp=33 xtp=36 ddp=37 idpr-cmtp=38 ipv6=41 ipv6-route=43 ipv6-frag=44 idrp=45 \
@@ -120,7 +119,7 @@ pub(crate) fn protocol(name: &str) -> bool {
     known.any(|(own, number)| own == name || number == name)
 }
 
-/// A VLAN tag, or two with a hyphen between them.
+/// A VLAN tag, or two joined by a hyphen.
 pub(crate) fn vlans(value: &str) -> (bool, String) {
     let (start, end) = match value.split_once('-') {
         Some((start, end)) => (start, Some(end)),
@@ -147,7 +146,7 @@ pub(crate) fn vlans(value: &str) -> (bool, String) {
 
 pub(crate) const COMMAS: &str = "extraneous commas in list";
 
-/// Ports and ranges of them, by number or by the name of their service.
+/// Ports and ranges of ports, as numbers or service names.
 pub(crate) fn ports(list: &str) -> Result<(), String> {
     if list.ends_with(',') {
         return Err(COMMAS.into());

@@ -1,4 +1,4 @@
-//! Patterns that several formats share.
+//! Patterns that several formats use.
 
 use crate::pattern;
 

@@ -1,4 +1,4 @@
-//! One value of a format: whether the server takes it, and its words if not.
+//! Checks of single values of formats, with the server's texts.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -11,7 +11,7 @@ use crate::formats::values::{
     block_size, calendar_event, indexed, is_override, is_privilege, unknown_helper, verdict_of,
 };
 
-/// Whether a single value is fine, and the text if it is not.
+/// Checks a single value; the error is the server's text.
 pub(crate) fn single(name: &str, v: &str) -> Option<(bool, String)> {
     let look = |what: &str| format!("value does not look like a valid {what}");
     let verdict = match name {
@@ -103,7 +103,7 @@ pub(crate) fn single(name: &str, v: &str) -> Option<(bool, String)> {
             v.starts_with("/dev/") && !v.split('/').any(|part| matches!(part, "." | "..")),
             format!("{v} is not a valid device path"),
         ),
-        // Only the beginning of a path is looked at.
+        // The server checks only the beginning of a path.
         "pve-storage-path" => (is("(?s:/[^;()].*)", v), look("absolute path")),
         "pve-storage-path-in-property-string" => (
             is("(?s:/[^;,=()].*)", v),
@@ -174,7 +174,7 @@ pub(crate) fn single(name: &str, v: &str) -> Option<(bool, String)> {
             look("portal address"),
         ),
         "email" => (is(EMAIL, v), look("email address")),
-        // A user of this machine has no realm.
+        // A local user has no realm.
         "email-or-username" => (
             is(EMAIL, v) || is(EMAIL_USER, v),
             look("email address or user name"),
@@ -359,7 +359,7 @@ pub(crate) fn single(name: &str, v: &str) -> Option<(bool, String)> {
     Some(verdict)
 }
 
-/// One entry of a mapping between ids of a format: `1`, one id, or two.
+/// An entry of a mapping between ids: `1`, one id, or two.
 fn pair(format: &str, entry: &str) -> (bool, String) {
     let ids = match entry.split_once(':') {
         _ if entry == "1" => Vec::new(),

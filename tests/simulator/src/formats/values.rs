@@ -1,11 +1,11 @@
-//! Formats of single values that take more than a pattern.
+//! Formats of single values that are more than a pattern.
 
 use crate::formats::patterns::{CONTENT_TYPES, is};
 use crate::indexed::split_index;
 use crate::privileges::all_privileges;
 
-/// Whether a text is a calendar event: days of the week, a date and a time, each of which may be left out, or a word for
-/// a common one.
+/// Whether a text is a calendar event: days of the week, a date and a time, each optional, or a
+/// keyword such as `daily`.
 pub(crate) fn calendar_event(text: &str) -> bool {
     const WORDS: [&str; 10] = [
         "minutely",
@@ -42,7 +42,7 @@ pub(crate) fn calendar_event(text: &str) -> bool {
         text.split(',')
             .all(|part| part.split("..").all(day) && part.split("..").count() <= 2)
     };
-    // A value, a range or all of them, perhaps repeated by a step.
+    // A value, a range or `*`, optionally with a step.
     let unit = |text: &str| {
         text.split(',').all(|part| {
             let (value, step) = part.split_once('/').unwrap_or((part, "1"));
@@ -67,7 +67,7 @@ pub(crate) fn calendar_event(text: &str) -> bool {
     }
 }
 
-/// Why a list of connection tracking helpers is refused.
+/// Checks a list of connection tracking helpers.
 pub(crate) fn unknown_helper(list: &str) -> Option<String> {
     const HELPERS: [&str; 9] = [
         "tftp",
@@ -88,19 +88,19 @@ pub(crate) fn unknown_helper(list: &str) -> Option<String> {
     Some(format!("unknown helper {unknown}"))
 }
 
-/// Whether a privilege is one of some release.
+/// Whether a privilege exists in some release.
 pub(crate) fn is_privilege(name: &str) -> bool {
     [8, 9]
         .iter()
         .any(|major| all_privileges(*major).contains(name))
 }
 
-/// Whether a name is one of these families with an index that there is.
+/// Whether a name is one of these indexed names with a valid index.
 pub(crate) fn indexed(name: &str, families: &[&str]) -> bool {
     split_index(name).is_some_and(|(family, _)| families.contains(&family))
 }
 
-/// `content=path`: the path is relative, and its parts fit into a file name.
+/// `content=path`: a relative path whose segments are valid file names.
 pub(crate) fn is_override(value: &str) -> bool {
     let Some((content, path)) = value.split_once('=') else {
         return false;

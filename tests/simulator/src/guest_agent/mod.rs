@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::guest_agent::output::{CommandOutput, End, Files, files_from_json, files_to_json};
 use crate::guest_agent::programs::Machine;
 
-/// What the agent keeps of a program's output, and no more.
+/// The limit on a program's output; the agent drops the rest.
 const MAX_OUTPUT: usize = 16 << 20;
 
 #[derive(Clone, Debug)]
@@ -32,7 +32,7 @@ pub(crate) struct Inside {
     pub(crate) processes: BTreeMap<u32, Process>,
     pub(crate) pids: u32,
     pub(crate) frozen: bool,
-    /// The agent is installed, but gives no answer.
+    /// The agent is installed and does not respond.
     pub(crate) silent: bool,
 }
 
@@ -59,7 +59,7 @@ impl Inside {
         }
     }
 
-    /// What its host name is, as far as it knows.
+    /// The host name in the guest.
     pub(crate) fn hostname(&self) -> String {
         let content = self.files.get("/etc/hostname");
         let text = content.map(|content| String::from_utf8_lossy(content).trim().to_owned());
@@ -67,14 +67,14 @@ impl Inside {
             .unwrap_or_else(|| "localhost".into())
     }
 
-    /// Takes over what was ordered from outside rather than done inside.
+    /// Applies the settings made from outside of the guest.
     pub(crate) fn keep_orders_of(&mut self, other: Self) {
         self.commands = other.commands;
         self.silent = other.silent;
         self.pids = other.pids;
     }
 
-    /// What happens inside when the machine goes off.
+    /// Stops all programs when the machine stops.
     pub(crate) fn power_off(&mut self) {
         self.processes.clear();
         self.frozen = false;
@@ -100,7 +100,8 @@ impl Inside {
             now,
         };
         let program = words.first().map_or("", String::as_str);
-        // The quotes of older systems: those of newer ones are characters the server cannot put into a status line.
+        // Older systems print these quotes; newer ones print characters that the server cannot put
+        // into a status line.
         let mut output = machine.run(words, input).ok_or_else(|| {
             format!(
                 "Guest agent command failed, error was 'Failed to execute child process \"{program}\" \
@@ -116,7 +117,7 @@ impl Inside {
         Ok(self.pids)
     }
 
-    /// The state of a program; after its end was reported once, it is forgotten.
+    /// The state of a program. After the end was reported once, the program is forgotten.
     pub(crate) fn status(&mut self, pid: u32, now: Duration) -> Option<Value> {
         let process = self.processes.get(&pid)?;
         if process.ends > now {
@@ -180,12 +181,12 @@ impl Inside {
     }
 }
 
-/// Bytes as they come through the server's JSON: a character for each.
+/// Bytes as text with one character per byte, as the server puts them into JSON.
 pub(crate) fn as_characters(bytes: &[u8]) -> String {
     bytes.iter().copied().map(char::from).collect()
 }
 
-/// Characters as they go to the agent: a byte for each; `None` where one is too large for that.
+/// Characters as bytes for the agent; `None` if a character is above 255.
 pub(crate) fn as_bytes(text: &str) -> Option<Vec<u8>> {
     text.chars().map(|c| u8::try_from(c).ok()).collect()
 }
@@ -200,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_ends_in_its_time_and_tells_once() {
+    fn a_program_ends_on_time_and_reports_its_end_once() {
         let mut inside = Inside::new("web");
         let now = Duration::from_secs(1_000);
         let pid = inside.run(&words("sleep 10"), b"", now, 0.5).expect("runs");
@@ -215,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn ordered_commands_come_before_those_it_knows() {
+    fn configured_commands_precede_built_in_ones() {
         let mut inside = Inside::new("web");
         inside.script(
             words("uname"),
@@ -223,23 +224,23 @@ mod tests {
         );
         inside.script(words("uname -r"), CommandOutput::killed(9));
         let now = Duration::ZERO;
-        let mut told = |text: &str| {
+        let mut output_of = |text: &str| {
             let pid = inside.run(&words(text), b"", now, 0.0).expect("runs");
             inside.status(pid, now).expect("known")
         };
         let failed = json!({ "exited": 1, "exitcode": 3, "out-data": "out", "err-data": "no" });
-        assert_eq!(told("uname -a"), failed);
+        assert_eq!(output_of("uname -a"), failed);
         assert_eq!(
-            told("uname -r --verbose"),
+            output_of("uname -r --verbose"),
             json!({ "exited": 1, "signal": 9 })
         );
-        assert_eq!(told("hostname")["out-data"], "web\n");
+        assert_eq!(output_of("hostname")["out-data"], "web\n");
         let error = inside.run(&words("no-such-program"), b"", now, 0.0);
         assert!(error.is_err_and(|text| text.contains("no-such-program")));
     }
 
     #[test]
-    fn it_comes_back_as_it_was_written_down() {
+    fn the_state_survives_a_snapshot() {
         let mut inside = Inside::new("web");
         inside
             .files
@@ -266,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn directories_are_what_files_lie_in() {
+    fn directories_follow_from_the_files() {
         let mut files = Files::new();
         assert_eq!(refuse_write(&files, "/etc/x"), None);
         assert_eq!(refuse_write(&files, r"C:\x"), None);

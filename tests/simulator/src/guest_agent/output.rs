@@ -1,4 +1,4 @@
-//! What commands give, and the files they work on.
+//! The results of commands, and the files that they use.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,19 +7,20 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
-/// Contents by path. A path that ends in a slash is a directory of its own.
+/// Contents by path. A path with a slash at its end is an explicit directory.
 pub(crate) type Files = BTreeMap<String, Arc<Vec<u8>>>;
 
-/// How long a program runs that says nothing else, in simulated seconds.
+/// The default duration of a program, in simulated seconds.
 const SECONDS: f64 = 0.2;
 
-/// Directories every system has.
+/// Directories of every system.
 const DIRECTORIES: [&str; 13] = [
     "/bin", "/boot", "/etc", "/home", "/mnt", "/opt", "/root", "/run", "/srv", "/tmp", "/usr",
     "/var", "/var/log",
 ];
 
-/// What a program does that the guest agent is asked to run: see [`crate::agent_control::GuestAgent::command`].
+/// The result of a program that the guest agent runs: see
+/// [`crate::agent_control::GuestAgent::command`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct CommandOutput {
     pub(crate) stdout: Vec<u8>,
@@ -35,7 +36,7 @@ pub(crate) enum End {
 }
 
 impl CommandOutput {
-    /// Ends with 0 and has printed this.
+    /// The program prints this and exits with 0.
     #[must_use]
     pub fn success(stdout: impl Into<Vec<u8>>) -> Self {
         Self {
@@ -46,7 +47,7 @@ impl CommandOutput {
         }
     }
 
-    /// Ends with this exit code and has printed this to its standard error.
+    /// The program prints this to its standard error and exits with this code.
     #[must_use]
     pub fn failure(code: u8, stderr: impl Into<Vec<u8>>) -> Self {
         Self {
@@ -56,7 +57,7 @@ impl CommandOutput {
         }
     }
 
-    /// Is ended by a signal.
+    /// The program is ended by a signal.
     #[must_use]
     pub fn killed(signal: u8) -> Self {
         Self {
@@ -65,21 +66,21 @@ impl CommandOutput {
         }
     }
 
-    /// Prints this to its standard output.
+    /// Also prints this to the standard output.
     #[must_use]
     pub fn stdout(mut self, stdout: impl Into<Vec<u8>>) -> Self {
         self.stdout = stdout.into();
         self
     }
 
-    /// Prints this to its standard error.
+    /// Also prints this to the standard error.
     #[must_use]
     pub fn stderr(mut self, stderr: impl Into<Vec<u8>>) -> Self {
         self.stderr = stderr.into();
         self
     }
 
-    /// Runs for so many simulated seconds; a fifth of one unless set.
+    /// Sets the duration in simulated seconds; the default is a fifth of one.
     #[must_use]
     pub fn seconds(mut self, seconds: f64) -> Self {
         self.seconds = if seconds.is_finite() {
@@ -135,7 +136,7 @@ pub(crate) fn files_from_json(value: &Value) -> Option<Files> {
         .collect()
 }
 
-/// Whether there is a directory of this name.
+/// Whether the directory exists.
 pub(crate) fn is_directory(files: &Files, path: &str) -> bool {
     let path = path.trim_end_matches('/');
     let below = format!("{path}/");
@@ -147,12 +148,12 @@ pub(crate) fn is_directory(files: &Files, path: &str) -> bool {
             .is_some_and(|(found, _)| found.starts_with(&below))
 }
 
-/// Why a file cannot be written there.
+/// The error of writing a file, if it cannot be written.
 pub(crate) fn refuse_write(files: &Files, path: &str) -> Option<&'static str> {
     if is_directory(files, path) {
         return Some("Is a directory");
     }
-    // Other systems have other paths.
+    // Paths of other systems are not supported.
     let (parent, _) = path.rsplit_once('/')?;
     (path.starts_with('/') && !is_directory(files, parent)).then_some("No such file or directory")
 }

@@ -1,4 +1,4 @@
-//! The programs a machine comes with.
+//! The programs that every machine has.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ const KERNEL: &str = "6.12.48+deb13-amd64";
 
 const NO_FILE: &str = "No such file or directory";
 
-/// A machine for as long as a program runs.
+/// The state that a running program works on.
 pub(crate) struct Machine<'a> {
     pub(super) files: &'a mut Files,
     pub(super) commands: &'a [(Vec<String>, CommandOutput)],
@@ -22,7 +22,7 @@ pub(crate) struct Machine<'a> {
 }
 
 impl Machine<'_> {
-    /// Runs a program to its end; `None` if there is none of that name.
+    /// Runs a program to its end; `None` if it does not exist.
     pub(super) fn run(&mut self, words: &[String], input: &[u8]) -> Option<CommandOutput> {
         let ordered = self
             .commands
@@ -250,7 +250,7 @@ pub(crate) fn complain(output: &mut CommandOutput, line: &str) {
     output.end = End::Code(1);
 }
 
-/// Arguments that are no options; all of those after `--`.
+/// Arguments without options; everything after `--`.
 fn operands<'a>(args: &'a [&str]) -> impl Iterator<Item = &'a str> {
     let end = args.iter().position(|arg| *arg == "--");
     args.iter()

@@ -1,4 +1,4 @@
-//! As much of a shell as scripts of one line need: quotes, `$1`, pipes, redirections, `;`, `&&` and `||`.
+//! A small shell for scripts of one line: quotes, `$1`, pipes, redirections, `;`, `&&` and `||`.
 
 use crate::guest_agent::output::{CommandOutput, End};
 use crate::guest_agent::programs::{Machine, complain};
@@ -10,7 +10,7 @@ enum Token {
     Sign(&'static str),
 }
 
-/// The signs, the longer before their beginnings.
+/// The operators; longer ones come before their prefixes.
 const SIGNS: [&str; 11] = [
     "2>&1", "2>>", "2>", "&&", "||", ">>", ">&2", ">", "<", "|", ";",
 ];
@@ -89,7 +89,7 @@ fn tokens(line: &str) -> Result<Vec<Token>, String> {
     Ok(tokens)
 }
 
-/// Characters of single quotes, and escaped ones, must not be expanded; they are marked by this before them.
+/// Marks characters of single quotes and escaped ones, which must not be expanded.
 const LITERAL: char = '\u{1}';
 
 fn word(text: &str) -> Result<(String, &str), String> {
@@ -121,7 +121,7 @@ fn word(text: &str) -> Result<(String, &str), String> {
     }
 }
 
-/// Puts parameters in; names without a value are empty.
+/// Expands parameters; unset ones are empty.
 fn expand(word: &str, args: &[&str], last: End) -> String {
     let mut out = String::new();
     let mut chars = word.chars().peekable();
@@ -165,7 +165,7 @@ fn code(end: End) -> u8 {
     }
 }
 
-/// Programs whose outputs are the inputs of the next.
+/// A pipeline.
 fn pipeline(
     machine: &mut Machine<'_>,
     tokens: &[Token],
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_wrong_is_said() {
+    fn errors_are_printed() {
         let mut files = Files::new();
         for (script, error, code) in [
             ("exit 7", "", 7),

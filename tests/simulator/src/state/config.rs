@@ -1,4 +1,4 @@
-//! The configuration of a guest, as its file holds it.
+//! The configuration of a guest, in the form of its file.
 
 use std::collections::BTreeMap;
 

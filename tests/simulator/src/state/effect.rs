@@ -1,4 +1,4 @@
-//! Tasks about to start, and what they change when they end.
+//! Tasks before their start, and their effects.
 
 use std::sync::Arc;
 
@@ -15,30 +15,30 @@ pub(crate) enum Effect {
     Fail(String),
     Guest(u32, GuestEffect),
     AddVolume(VolumeKey, Volume),
-    /// What is in a volume, where that matters later.
+    /// Contents of volumes that are needed later.
     Downloaded(VolumeKey, Arc<Vec<u8>>),
     DeleteVolume(VolumeKey),
     ApplySdn,
-    /// A node goes down, and its guests with it.
+    /// A node and its guests go down.
     NodeDown(String),
-    /// A node is there again.
+    /// A node is reachable again.
     NodeUp(String),
-    /// Puts the planned interfaces of a node in force.
+    /// Activates the planned interfaces of a node.
     ApplyNetwork(String),
-    /// Changes what is held of configuration and storages.
+    /// Changes stored configuration.
     Edit(Vec<Edit>),
-    /// One after the other, whatever comes of those before; the first error is that of all.
+    /// Applies effects in order, even after errors; the first error is the task's.
     All(Vec<Effect>),
-    /// Does something to each guest, and warns of those it cannot be done to.
+    /// Applies an effect to each guest, with a warning for each that fails.
     Each(Vec<(u32, GuestEffect)>),
-    /// What would have happened, and what a fault made of it.
+    /// The original effect, and the result that a fault sets.
     Faulted(Box<Effect>, TaskFault),
 }
 
-/// A change of what is held.
+/// A change of stored configuration.
 #[derive(Clone, Debug)]
 pub(crate) enum Edit {
-    /// List, id and the entry.
+    /// List, id and entry.
     Set(String, String, Row),
     Remove(String, String),
     AddStorage(String, Storage),
@@ -63,7 +63,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) who: &'a Identity,
     /// In simulated seconds, before the time factor.
     pub(crate) seconds: f64,
-    /// Spread evenly over the duration.
+    /// Log lines, spread evenly over the duration.
     pub(crate) lines: Vec<String>,
     pub(crate) effect: Effect,
 }

@@ -2,15 +2,15 @@
 
 use serde_json::{Map, Value};
 
-/// An entry as it was given: texts, and lists of texts.
+/// An entry with its given values: texts, and lists of texts.
 pub(crate) type Row = Map<String, Value>;
 
-/// Entries by id, in their order.
+/// Entries by id, in order.
 pub(crate) type Rows = Vec<(String, Row)>;
 
 pub(crate) fn digest(value: &impl serde::Serialize) -> String {
     let text = serde_json::to_string(value).unwrap_or_default();
-    // What is empty has the digest of an empty file.
+    // An empty list has the digest of an empty file.
     let text = if matches!(text.as_str(), "[]" | "{}") {
         ""
     } else {

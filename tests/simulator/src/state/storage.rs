@@ -14,12 +14,12 @@ pub(crate) struct Storage {
     pub(crate) total: u64,
     pub(crate) path: Option<String>,
     pub(crate) disabled: bool,
-    /// Settings without a meaning here.
+    /// Settings that the simulator only stores.
     pub(crate) settings: BTreeMap<String, String>,
 }
 
 impl Storage {
-    /// Volumes are files with a format, in directories.
+    /// Whether volumes are files with a format, in directories.
     pub(crate) fn is_file_based(&self) -> bool {
         matches!(
             self.kind.as_str(),
@@ -32,7 +32,7 @@ impl Storage {
     }
 }
 
-/// The node of a local volume (empty for a shared one) and the volume id.
+/// The node of a local volume (empty for a shared one), and the volume id.
 pub(crate) type VolumeKey = (String, String);
 
 #[derive(Clone, Debug)]
@@ -45,6 +45,6 @@ pub(crate) struct Volume {
     pub(crate) created: u64,
     pub(crate) notes: Option<String>,
     pub(crate) protected: bool,
-    /// What a backup holds.
+    /// The content of a backup.
     pub(crate) saved: Option<Config>,
 }

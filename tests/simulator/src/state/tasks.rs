@@ -30,7 +30,7 @@ impl Task {
         self.end.is_none()
     }
 
-    /// Log lines that have been written by now.
+    /// Log lines written so far.
     pub(crate) fn log(&self, now: Duration) -> Vec<&str> {
         self.lines
             .iter()
@@ -39,7 +39,7 @@ impl Task {
             .collect()
     }
 
-    /// Ends the task: drops what was not yet logged, adds the closing line.
+    /// Ends the task: drops later lines and adds the last one.
     pub(crate) fn finish(&mut self, at: Duration, outcome: Result<u32, &str>) {
         self.lines.retain(|(when, _)| *when <= at);
         let (status, line) = match outcome {
@@ -54,7 +54,7 @@ impl Task {
         self.end = Some((at, status));
     }
 
-    /// The members of every answer about the task.
+    /// The members that all answers about the task have.
     fn identity(&self) -> Value {
         json!({
             "upid": self.upid,
@@ -101,7 +101,7 @@ impl Task {
         row
     }
 
-    /// How the end counts for `statusfilter`.
+    /// The status of the end for `statusfilter`.
     pub(crate) fn verdict(&self) -> &'static str {
         match self.end.as_ref().map(|(_, exit)| exit.as_str()) {
             None => "unknown",
@@ -131,7 +131,7 @@ pub(crate) fn upid(
     )
 }
 
-/// What may stand in one field of a UPID.
+/// Characters allowed in a field of a UPID.
 fn field(id: &str) -> String {
     id.chars()
         .filter(|c| !matches!(c, ':' | '/') && !c.is_whitespace())

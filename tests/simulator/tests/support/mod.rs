@@ -1,4 +1,4 @@
-//! A bare HTTP client over TLS, which shows the bytes on the wire.
+//! A minimal HTTP client over TLS that shows the bytes on the wire.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// Long enough for a loaded machine; only a broken server makes a test wait for it.
+/// Long enough for a loaded machine; only a broken server makes a test wait this long.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Wire {
@@ -95,10 +95,10 @@ impl Wire {
         self.stream.flush().await.expect("open connection");
     }
 
-    /// Reads until the server closes; what came.
+    /// Reads until the server closes the connection.
     pub(crate) async fn rest(&mut self) -> Vec<u8> {
         tokio::time::timeout(PATIENCE, async {
-            // A close without a TLS goodbye is as good.
+            // A connection without a TLS close_notify counts, too.
             while self.fill().await {}
             std::mem::take(&mut self.buffer)
         })
@@ -106,7 +106,7 @@ impl Wire {
         .expect("the server closes")
     }
 
-    /// The next bytes; `None` when the server closes before that many came.
+    /// The next bytes; `None` if the server closes the connection earlier.
     pub(crate) async fn take(&mut self, count: usize) -> Option<Vec<u8>> {
         tokio::time::timeout(PATIENCE, async {
             while self.buffer.len() < count {
@@ -120,7 +120,7 @@ impl Wire {
         .expect("bytes in time")
     }
 
-    /// Whether the connection ends without the goodbye of TLS.
+    /// Whether the connection ends without a TLS close_notify.
     pub(crate) async fn ends_abruptly(&mut self) -> bool {
         let mut byte = [0];
         let end = tokio::time::timeout(PATIENCE, self.stream.read(&mut byte));
@@ -218,7 +218,7 @@ pub(crate) async fn ask_with(
     wire.answer().await
 }
 
-/// Logs in; header lines of a ticket with its CSRF token.
+/// Logs in; returns header lines with a ticket and its CSRF token.
 pub(crate) async fn login(pve: &Simulator, user: &str, password: &str) -> String {
     let form = format!("username={}&password={password}", user.replace('@', "%40"));
     let data = ask_with(pve, "POST", "/access/ticket", "", &form)
@@ -232,7 +232,7 @@ pub(crate) async fn login(pve: &Simulator, user: &str, password: &str) -> String
     )
 }
 
-/// Waits for the task a call answered with; its exit status.
+/// Waits for a call's task; returns its exit status.
 pub(crate) async fn finish(pve: &Simulator, answer: &Answer) -> String {
     let upid = answer.data().as_str().expect("a UPID").to_owned();
     assert!(upid.starts_with("UPID:"), "{upid}");

@@ -1,5 +1,5 @@
-//! proxmox-client against the simulator, step by step. Reads PVE_PORT, PVE_PASSWORD and PVE_TOKEN; the certificate comes by
-//! SSL_CERT_FILE.
+//! proxmox-client against the simulator, step by step. Reads PVE_PORT, PVE_PASSWORD and PVE_TOKEN;
+//! SSL_CERT_FILE names the certificate.
 
 use std::env;
 use std::error::Error;

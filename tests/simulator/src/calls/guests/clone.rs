@@ -8,14 +8,14 @@ use crate::state::effect::Effect;
 use crate::state::guest::volumes::{Feature, is_cloud_init, volume_of};
 use crate::state::guest::{Guest, GuestEffect, Kind, check_lock};
 
-/// What a copy is made of.
+/// The source and settings of a copy.
 struct Source {
     guest: Guest,
     config: Config,
     full: bool,
 }
 
-/// Refuses a copy that cannot be made, in the order the server looks.
+/// Refuses an impossible copy, in the server's order of checks.
 fn check(call: &Call<'_>, kind: Kind) -> ApiResult<Source> {
     let (node, vmid, newid) = (call.owned("node"), call.vmid("vmid"), call.vmid("newid"));
     let world = &*call.world;
@@ -127,7 +127,7 @@ fn check(call: &Call<'_>, kind: Kind) -> ApiResult<Source> {
                 (Kind::Lxc, false) => {
                     format!("Linked clone feature for '{volid}' is not available")
                 }
-                // The copy of a container starts, and fails at its volume.
+                // The copy of a container starts, and its task fails at the volume.
                 (Kind::Lxc, true) => continue,
                 (Kind::Qemu, copied) => {
                     let what = if copied { "Full" } else { "Linked" };
@@ -253,7 +253,8 @@ pub(super) fn clone(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     }
     let target = call.text("target").unwrap_or(&node).to_owned();
     let mut guest = Guest::new(kind, &target, config);
-    // The source of a virtual machine's copy is held by a lock that copies share; that of a container's is locked.
+    // The source of a virtual machine's copy has a lock that several copies share; a container is
+    // locked exclusively.
     let (lock, source_lock) = match kind {
         Kind::Qemu => ("clone", None),
         Kind::Lxc => ("create", Some("disk")),

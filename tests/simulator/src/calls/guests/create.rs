@@ -8,10 +8,11 @@ use crate::state::effect::Effect;
 use crate::state::guest::volumes::{as_new_disk, parse_volume_name, volume_of};
 use crate::state::guest::{Guest, GuestEffect, Kind, check_lock};
 
-/// Refuses what is no public key of SSH: a kind of key, and a text after it. Whether that is a key is not looked at.
+/// Refuses texts that are not SSH public keys: a key type followed by text. The key itself is not
+/// checked.
 pub(super) fn check_keys(text: &str) -> ApiResult<()> {
     let is_key = |line: &str| {
-        // Options may come before the kind.
+        // Options may precede the type.
         let mut words = line.split_whitespace().skip_while(|word| {
             !["ssh-", "ecdsa-", "sk-ssh-", "sk-ecdsa-"]
                 .iter()
@@ -27,7 +28,7 @@ pub(super) fn check_keys(text: &str) -> ApiResult<()> {
     Err(ApiError::die("SSH public key validation error"))
 }
 
-/// Keys as a virtual machine's configuration has them.
+/// Keys in the form of a virtual machine's configuration.
 pub(super) fn check_encoded_keys(call: &Call<'_>) -> ApiResult<()> {
     let Some(text) = call.text("sshkeys") else {
         return Ok(());
@@ -36,7 +37,7 @@ pub(super) fn check_encoded_keys(call: &Call<'_>) -> ApiResult<()> {
     check_keys(&text)
 }
 
-/// Whether the disks a virtual machine is given can be made or used.
+/// Checks that the disks of a virtual machine can be created or used.
 pub(super) fn check_storages(call: &Call<'_>, given: &Config) -> ApiResult<()> {
     for (key, value) in given {
         let volid = volume_of(value);
@@ -72,7 +73,8 @@ pub(super) fn check_storages(call: &Call<'_>, given: &Config) -> ApiResult<()> {
     Ok(())
 }
 
-/// Whether a disk may be made from what it is to be imported from. Volumes that are no disks can be since 8.3.
+/// Checks that a disk may be imported from a source. Volumes other than disks are accepted since
+/// 8.3.
 fn check_import(call: &Call<'_>, key: &str, value: &str) -> ApiResult<()> {
     let mut parts = value.split(',');
     let Some(source) = parts.find_map(|part| part.strip_prefix("import-from=")) else {
@@ -100,7 +102,7 @@ fn check_import(call: &Call<'_>, key: &str, value: &str) -> ApiResult<()> {
     Err(ApiError::parameter(key, text))
 }
 
-/// Names of files say whose they are; the name of a volume has to be one.
+/// The name of a file has its owner; the name of a volume must be valid.
 pub(super) fn check_names(call: &Call<'_>, kind: Kind, given: &Config) -> ApiResult<()> {
     for (key, value) in given.iter().filter(|(key, _)| kind.is_disk(key)) {
         let Some((id, name)) = volume_of(value).split_once(':') else {
@@ -117,7 +119,7 @@ pub(super) fn check_names(call: &Call<'_>, kind: Kind, given: &Config) -> ApiRes
     Ok(())
 }
 
-/// Kinds of CPU that QEMU or Proxmox VE has.
+/// CPU types of QEMU or Proxmox VE.
 const CPU_TYPES: &str = "x86-64-v2 x86-64-v2-AES x86-64-v3 x86-64-v4 \
     486 a64fx athlon Broadwell Broadwell-IBRS Broadwell-noTSX Broadwell-noTSX-IBRS Cascadelake-Server \
     Cascadelake-Server-noTSX Cascadelake-Server-v2 Cascadelake-Server-v4 Cascadelake-Server-v5 \
@@ -137,7 +139,7 @@ const CPU_TYPES: &str = "x86-64-v2 x86-64-v2-AES x86-64-v3 x86-64-v4 \
     Skylake-Server-IBRS Skylake-Server-noTSX-IBRS Skylake-Server-v4 Skylake-Server-v5 Westmere \
     Westmere-IBRS";
 
-/// Whether a kind of CPU is one that there is.
+/// Whether a CPU type exists.
 pub(super) fn check_cpu(call: &Call<'_>, given: &Config) -> ApiResult<()> {
     let Some(text) = given.get("cpu") else {
         return Ok(());
@@ -175,7 +177,7 @@ pub(super) fn check_cpu(call: &Call<'_>, given: &Config) -> ApiResult<()> {
     }
 }
 
-/// Whether the disks a virtual machine is given are written as they have to be.
+/// Checks the syntax of a virtual machine's disks.
 pub(super) fn check_drives(given: &Config) -> ApiResult<()> {
     for (key, value) in given {
         if !Kind::Qemu.is_disk(key) || key.starts_with("unused") {
@@ -208,14 +210,14 @@ pub(super) fn check_drives(given: &Config) -> ApiResult<()> {
     Ok(())
 }
 
-/// What a new guest comes from.
+/// The source of a new guest.
 struct Origin {
     restore: bool,
     /// An archive or a template.
     source: Option<String>,
 }
 
-/// Refuses a guest that cannot be made, in the order the server looks.
+/// Refuses an impossible guest, in the server's order of checks.
 fn check(call: &Call<'_>, kind: Kind, origin: &Origin, given: &Config) -> ApiResult<()> {
     let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
     let pool = |call: &Call<'_>| match call.text("pool") {
@@ -339,7 +341,7 @@ pub(super) fn create(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     };
     let mut given = config_params(call);
     if kind == Kind::Lxc {
-        // A bare size is on the storage of the whole call.
+        // A size without a storage uses the call's `storage`.
         let storage = call.text("storage").unwrap_or("local").to_owned();
         for (key, value) in &mut given {
             if kind.is_disk(key) && volume_of(value).parse::<f64>().is_ok() {
@@ -356,7 +358,7 @@ pub(super) fn create(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     };
     let verb = if origin.restore { "restore" } else { "create" };
     if let Some(old) = call.world.guests.get(&vmid) {
-        // The machine that a backup replaces is looked at by the task.
+        // The task checks the machine that a backup replaces.
         let refusal = if old.protected() {
             Some(format!(
                 "unable to restore VM {vmid} - - protection mode enabled"

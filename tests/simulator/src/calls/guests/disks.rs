@@ -1,4 +1,4 @@
-//! Disks that grow, move and are taken out.
+//! Resizing, moving and detaching disks.
 
 use serde_json::Value;
 
@@ -12,13 +12,13 @@ use crate::state::guest::{Change, Guest, GuestEffect, Kind, check_lock};
 
 const MODIFIED: &str = "detected modified configuration - file changed by other user? Try again.";
 
-/// Whether a snapshot of the guest needs the volume.
+/// Whether a snapshot of the guest uses the volume.
 fn in_snapshot(guest: &Guest, volid: &str) -> bool {
     let mut values = guest.snapshots.values().flat_map(|s| s.config.values());
     values.any(|value| volume_of(value) == volid)
 }
 
-/// What the server says of a mount point that is not there: nothing is no mount point.
+/// The error for a mount point that does not exist: an empty value is not a mount point.
 fn no_mount_point() -> ApiError {
     let missing = "property is missing and it is not optional".to_owned();
     ApiError {
@@ -35,7 +35,7 @@ fn is_cdrom(value: &str) -> bool {
     value.contains("media=cdrom") && !is_cloud_init(value)
 }
 
-/// The size a call asks for, in bytes; `was` is the size now.
+/// The requested size in bytes; `was` is the current size.
 fn wanted(size: &str, was: u64) -> Option<u64> {
     let plain = size.strip_prefix('+').unwrap_or(size);
     let bytes = crate::state::guest::volumes::parse_size(plain)?;
@@ -49,7 +49,8 @@ fn wanted(size: &str, was: u64) -> Option<u64> {
 pub(super) fn resize(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
     let (disk, size) = (call.owned("disk"), call.owned("size"));
-    // Releases before 8.0 resized a disk without a task; a virtual machine's task looks at everything itself.
+    // Releases before 8.0 resized a disk without a task. A virtual machine's task makes all checks
+    // itself.
     let later = is_task(call.method, call.path, call.endpoint);
     let checked = resizable(call, kind, &node, vmid, &disk, &size);
     if let Err(error) = checked {
@@ -116,7 +117,7 @@ fn resizable(
             }
         }
     }
-    // Who may not fill the storage is told by the task of a virtual machine.
+    // For a virtual machine the task reports a missing privilege on the storage.
     match volume_of(value).split_once(':') {
         Some((storage, _)) => {
             call.require(&format!("/storage/{storage}"), &["Datastore.AllocateSpace"])
@@ -177,7 +178,7 @@ pub(super) fn move_disk(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     }
 }
 
-/// Whether a disk can move to another storage.
+/// Checks that a disk can move to another storage.
 fn movable(
     call: &Call<'_>,
     kind: Kind,
@@ -240,7 +241,7 @@ fn movable(
     Ok(())
 }
 
-/// Whether a disk can be given to another guest.
+/// Checks that a disk can move to another guest.
 fn reassignable(
     call: &Call<'_>,
     kind: Kind,
@@ -350,7 +351,7 @@ fn reassignable(
     Ok(())
 }
 
-/// Takes disks out of a configuration; with `force` their volumes go, too.
+/// Removes disks from a configuration; with `force` also their volumes.
 pub(super) fn unlink(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
     let keys: Vec<String> = split_list(&call.owned("idlist"))

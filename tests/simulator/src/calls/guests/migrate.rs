@@ -1,4 +1,4 @@
-//! Guests that go to another node.
+//! Migration of guests to another node.
 
 use serde_json::{Map, Value, json};
 
@@ -77,7 +77,7 @@ pub(super) fn migrate(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     ))
 }
 
-/// What lets a migration fail once it has started.
+/// The error that a started migration fails with.
 fn problems(call: &Call<'_>, guest: &Guest, vmid: u32, target: &str) -> Vec<String> {
     let world = &*call.world;
     if !world.node(target).is_some_and(|node| node.online) {
@@ -135,7 +135,7 @@ fn problems(call: &Call<'_>, guest: &Guest, vmid: u32, target: &str) -> Vec<Stri
     found
 }
 
-/// Volumes of a guest that are on this node alone, with the value and key that name them.
+/// Volumes of a guest that exist on this node only, with the values and keys that name them.
 fn local_volumes(world: &Cluster, guest: &Guest) -> Vec<(String, String, String)> {
     let local = |volid: &str| {
         volid
@@ -153,7 +153,7 @@ fn local_volumes(world: &Cluster, guest: &Guest) -> Vec<(String, String, String)
         .collect()
 }
 
-/// Where a guest could go.
+/// The possible targets of a guest.
 pub(super) fn preconditions(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
     let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
     let guest = call.world.guest(kind, &node, vmid)?;
@@ -189,7 +189,7 @@ pub(super) fn preconditions(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
         }
         if against.is_empty() {
             allowed.push(other.name.as_str());
-            // Where the newest code looks for a reason, it leaves an empty one.
+            // The newest code has an empty reason where there should be one.
             if !lxc && world.schema.release().major >= 9 {
                 blocked.insert(other.name.clone(), json!({}));
             }
@@ -207,7 +207,7 @@ pub(super) fn preconditions(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
         row["not-allowed-nodes"] = Value::Object(blocked);
         return Ok(Reply::data(row));
     }
-    // Older releases looked at the nodes for a machine at rest alone.
+    // Older releases checked the nodes for stopped machines only.
     if world.schema.release().major >= 9 || !guest.running() {
         row["allowed_nodes"] = json!(allowed);
         row["not_allowed_nodes"] = Value::Object(blocked);

@@ -142,7 +142,7 @@ pub(super) fn guests(call: &mut Call<'_>, kind: Kind, rest: &str) -> Option<ApiR
     })
 }
 
-/// The answer of a node about a guest that it does not have, for calls that do not read the
+/// A node's answer about a guest that it does not have, for calls that do not read the
 /// configuration first.
 fn elsewhere(call: &mut Call<'_>, kind: Kind, rest: &str) -> Option<ApiResult<Reply>> {
     use Method::{Delete, Get, Post, Put};
@@ -205,7 +205,8 @@ fn elsewhere(call: &mut Call<'_>, kind: Kind, rest: &str) -> Option<ApiResult<Re
     }
 }
 
-/// Whether all disks of a guest can be copied, linked or kept in a snapshot, and the nodes that reach them.
+/// Whether all disks of a guest support copies, linked copies or snapshots, and the nodes with
+/// access to them.
 fn feature(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
     let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
     let guest = call.world.guest(kind, &node, vmid)?;
@@ -241,7 +242,7 @@ fn feature(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
 
 fn rrd(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
     let vmid = call.vmid("vmid");
-    // Every node has the figures of all guests.
+    // Every node has the metrics of all guests.
     let guests = &call.world.guests;
     let Some(guest) = guests.get(&vmid).filter(|guest| guest.kind == kind) else {
         return Err(graphs::missing(&graphs::guest_file(call, vmid)));

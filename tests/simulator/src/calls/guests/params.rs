@@ -4,7 +4,7 @@ use crate::calls::call::Call;
 use crate::state::config::Config;
 use crate::state::guest::Kind;
 
-/// Parameters of create and change calls that are no configuration.
+/// Parameters of create and change calls that are not settings.
 const NOT_CONFIG: [&str; 26] = [
     "node",
     "vmid",

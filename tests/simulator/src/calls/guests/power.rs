@@ -1,4 +1,4 @@
-//! Power, templates and the end of guests.
+//! Power state, templates and removal of guests.
 
 use serde_json::Value;
 
@@ -109,7 +109,7 @@ pub(crate) fn start(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
         error = Some(format!("{noun} {vmid} already running"));
     }
     if error.is_none() && guest.template() {
-        error = Some(guest.no_start_of_template());
+        error = Some(guest.template_cannot_start());
     }
     let managed = call.world.ha_state(vmid).is_some();
     match error {
@@ -125,7 +125,7 @@ pub(crate) fn start(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     }
 }
 
-/// Root may have a lock passed over.
+/// Only root may skip a lock.
 fn lenient(skips: bool, effect: GuestEffect) -> GuestEffect {
     match skips {
         true => GuestEffect::IgnoringLock(Box::new(effect)),
@@ -150,7 +150,7 @@ pub(crate) fn power(
 ) -> ApiResult<Reply> {
     let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
     call.root_only("skiplock")?;
-    // Whoever says so of a container that is to be started anew says VM.
+    // The server says VM for a container here, too.
     let noun = match effect {
         GuestEffect::Reboot => "VM",
         _ => kind.noun(),
@@ -161,7 +161,7 @@ pub(crate) fn power(
     }
     let resuming = matches!(effect, GuestEffect::Resume);
     if resuming && kind == Kind::Lxc && !guest.running() {
-        // Nobody looks before the task does.
+        // The task makes this check.
         let text = no_checkpoint(vmid);
         return Ok(call.fail(task, vmid, text));
     }
@@ -225,7 +225,7 @@ pub(crate) fn template(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     ))
 }
 
-/// The same for many guests: those named, or all that it makes sense for.
+/// The same for many guests: those given, or all for which it makes sense.
 pub(crate) fn every_guest(call: &mut Call<'_>, task: &str, action: &str) -> ApiResult<Reply> {
     let node = call.text("node").map(str::to_owned);
     let target = call.owned("target");

@@ -1,4 +1,4 @@
-//! What an entry needs beyond its parameters, and what an entry is refused for.
+//! Requirements on an entry beyond its parameters, and its refusals.
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ use crate::formats::split_list;
 use crate::state::cluster::Cluster;
 use crate::state::records::{MATCHERS, NOTIFIED, Row};
 
-/// Adds what an entry has beyond what it was given, and refuses what cannot be.
+/// Adds derived members of an entry, and refuses invalid ones.
 pub(crate) fn enrich(call: &Call<'_>, list: &str, id: &str, row: &mut Row) -> ApiResult<()> {
     let world = &*call.world;
     let mut set = |key: &str, value: Value| {
@@ -83,8 +83,8 @@ pub(crate) fn enrich(call: &Call<'_>, list: &str, id: &str, row: &mut Row) -> Ap
     Ok(())
 }
 
-/// Refuses a backup job that says too little or too much. Most of it is looked at under a lock, so that the refusal of a
-/// parameter comes as a text.
+/// Refuses a backup job with missing or contradicting settings. Most checks run under a lock, so
+/// the refusal of a parameter is a plain text.
 fn verify_backup(call: &Call<'_>) -> ApiResult<()> {
     let given = |name: &str| call.text(name).is_some_and(|text| !text.is_empty());
     let set = |name: &str| call.flag(name);
@@ -128,7 +128,7 @@ fn verify_backup(call: &Call<'_>) -> ApiResult<()> {
     Ok(())
 }
 
-/// Refuses what an entry cannot become.
+/// Refuses an invalid change of an entry.
 pub(crate) fn may_change(
     call: &Call<'_>,
     list: &List<'_>,
@@ -148,7 +148,7 @@ pub(crate) fn may_change(
         Some(what) => format!("update sdn {} object failed: ", what.trim_end_matches('s')),
         None => String::new(),
     };
-    // The name of this one ends in an s of its own.
+    // The name of this list ends in `s` in the singular, too.
     let doing = doing.replace(" dn object", " dns object");
     sections::changed(list.path, kind, &names, &deleted)
         .map_err(|text| ApiError::die(format!("{doing}{text}")))?;
@@ -160,7 +160,7 @@ pub(crate) fn may_change(
     notified::may_be(call, list.path, planned)
 }
 
-/// An entry of a set needs the set, and an alias that it names.
+/// An entry of a set requires the set, and the alias that it names.
 pub(crate) fn needs_set(call: &Call<'_>, key: &str, cidr: &str) -> ApiResult<()> {
     let has = |list: &str, name: &str| {
         let mut rows = call.world.records.get(list).into_iter().flatten();

@@ -1,8 +1,8 @@
-//! Configuration that is held as it was given: firewall, HA, SDN, jobs, networks and whatever else is a list of entries
-//! or a set of options.
+//! Configuration that is stored as given: firewall, HA, SDN, jobs, networks, and other lists of
+//! entries or sets of options.
 //!
-//! Which paths are lists, and of what, is read off the schema. They start empty and refuse unknown ids, but for those that
-//! a fresh installation has entries in.
+//! The schema shows which paths are lists, and of what. A list starts empty and refuses unknown
+//! ids, unless a new installation has entries in it.
 
 pub(crate) mod checks;
 pub(crate) mod options;
@@ -30,7 +30,7 @@ use crate::formats::split_list;
 use crate::schema::{is_task, returns_type};
 use crate::state::records::digest;
 
-/// Answers what is held; `None` leaves the call to the schema.
+/// Answers from stored configuration; `None` leaves the call to the samples.
 pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
     let schema = std::sync::Arc::clone(&call.world.schema);
     let path = call.path.to_owned();
@@ -91,7 +91,7 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
             strict: strict(&list),
         };
         return match call.method {
-            // What is below may be a part of the list rather than an entry of it.
+            // A path below a list can be a property of the list instead of an entry.
             Method::Get if returns_type(&call.endpoint.returns) == Type::Array => None,
             Method::Get => entry(call, &list),
             Method::Post => Some(create(call, &list)),
@@ -109,7 +109,7 @@ fn list_entries(call: &Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
     if rows.is_empty() && !list.strict {
         return None;
     }
-    // An entry of a list may be a list itself, and then has to exist.
+    // An entry of a list can be a list itself; then it has to exist.
     if let Some((parent, id)) = key.rsplit_once('/').filter(|_| list.path.ends_with('}'))
         && !call
             .world
@@ -177,7 +177,7 @@ fn list_entries(call: &Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
     }))
 }
 
-/// Whether entries come with a digest.
+/// Whether entries have a digest.
 fn stamped(call: &Call<'_>, list: &List<'_>) -> bool {
     let returns = &call.endpoint.returns;
     let returns = returns.items.as_ref().map_or(returns, |items| &**items);
@@ -217,7 +217,7 @@ pub(crate) fn entry(call: &Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>
         path if path.ends_with(ALIASES) => {
             row.remove("digest");
         }
-        // Of one interface less is told, and numbers as numbers.
+        // A single interface has fewer members, with numbers as numbers.
         NETWORK => {
             let wire = row.get("type").is_some_and(|kind| kind == "eth");
             row.retain(|key, _| key != "iface" && (wire || key != "exists"));
@@ -301,7 +301,7 @@ fn create(call: &mut Call<'_>, list: &List<'_>) -> ApiResult<Reply> {
         planned.push((id.clone(), row.clone()));
         ports::check(&planned)?;
     }
-    // The newest entry of a set comes first.
+    // The newest entry of a set is first.
     let place = if list.path.ends_with("/ipset/{name}") {
         0
     } else {
@@ -349,7 +349,7 @@ fn change(call: &mut Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
     let Some((own, held)) = rows.iter_mut().find(|(own, _)| *own == id) else {
         return absent(list, &id, call.method);
     };
-    // An alias is written anew.
+    // An alias is replaced as a whole.
     if list.path.ends_with(ALIASES) {
         held.remove("comment");
     }

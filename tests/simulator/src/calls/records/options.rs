@@ -61,7 +61,7 @@ fn shown_options(call: &Call<'_>, schema: &crate::schema::ApiSchema, held: &Row)
     let shape = Shape::of(call, schema, call.path);
     let mut row = shape.show(held);
     if call.path == "/cluster/options" {
-        // Here property strings are taken apart.
+        // These property strings are returned as objects.
         for (key, value) in &mut row {
             let given = shape.given.iter().find_map(|known| known.get(key));
             let keys = shape.keys(given);
@@ -75,7 +75,7 @@ fn shown_options(call: &Call<'_>, schema: &crate::schema::ApiSchema, held: &Row)
     row
 }
 
-/// Lays options that were written over an answer made from the schema.
+/// Merges stored options over an answer made from the schema.
 pub(crate) fn lay_over(call: &Call<'_>, answer: &mut Value) {
     let schema = std::sync::Arc::clone(&call.world.schema);
     let Some(held) = call.world.settings.get(&place(call, call.path)) else {

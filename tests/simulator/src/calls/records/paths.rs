@@ -1,6 +1,6 @@
-//! Lists with rules of their own, by path.
+//! Paths with special rules.
 
-/// Parameters that say what to do rather than what to hold.
+/// Parameters that control the call and are not stored.
 pub(crate) const ACTIONS: [&str; 10] = [
     "digest",
     "delete",
@@ -16,15 +16,15 @@ pub(crate) const ACTIONS: [&str; 10] = [
 
 pub(crate) const NETWORK: &str = "/nodes/{node}/network";
 
-/// Lists that a fresh installation has entries in, which are made up here until something is written to them.
+/// Lists with entries in a new installation; their answers are samples until something is written.
 const FILLED: [&str; 1] = ["/nodes/{node}/apt/repositories"];
 
-/// Whether a list starts empty and knows what is in it.
+/// Whether a list starts empty and is fully known.
 pub(crate) fn strict(path: &str) -> bool {
     !FILLED.contains(&path)
 }
 
-/// Options that are nothing but what was written.
+/// Options whose answer has only written values.
 pub(crate) fn plain_options(path: &str) -> bool {
     ["/cluster/firewall/", "/cluster/ha/", "/cluster/sdn/"]
         .iter()
@@ -33,7 +33,7 @@ pub(crate) fn plain_options(path: &str) -> bool {
         || path == "/cluster/options"
 }
 
-/// Lists that are in several places, by the end of their path.
+/// Lists that exist at several places, by the end of their path.
 pub(crate) const ALIASES: &str = "/firewall/aliases";
 
 pub(crate) const ENTRIES: &str = "/firewall/ipset/{name}";

@@ -9,8 +9,9 @@ use crate::calls::records::paths::{ALIASES, ENTRIES};
 use crate::calls::records::rows::List;
 use crate::state::records::{MATCHERS, NOTIFIED};
 
-/// What is said of an entry that is missing or there already, by what is done; `*` is its id. A text that starts with
-/// `@` names the parameter it is about, one that starts with `=` has a status of its own, an empty one refuses nothing.
+/// The texts for an entry that is missing or exists already, by operation; `*` stands for its id. A
+/// text with `@` at its start names a parameter, one with `=` has a status, an empty one refuses
+/// nothing.
 struct Words {
     pub(crate) list: &'static str,
     pub(crate) read: &'static str,
@@ -207,7 +208,7 @@ fn words_of(list: &str) -> Option<&'static Words> {
     })
 }
 
-/// The refusal that a text stands for.
+/// Parses a text of the table.
 fn refusal(text: &str, id: &str) -> Option<ApiError> {
     let text = text.replace('*', id);
     if text.is_empty() {
@@ -225,7 +226,7 @@ fn refusal(text: &str, id: &str) -> Option<ApiError> {
     )
 }
 
-/// What an entry is called in errors.
+/// The name of an entry in errors.
 pub(crate) fn noun(list: &str) -> &'static str {
     match list.rsplit('/').next().unwrap_or("") {
         "aliases" => "alias",
@@ -245,7 +246,7 @@ pub(crate) fn noun(list: &str) -> &'static str {
     }
 }
 
-/// Why nothing can be done with an entry that is not there, unless that is as good as done.
+/// The error for an operation on a missing entry, unless that counts as done.
 pub(crate) fn missing(list: &List<'_>, id: &str, method: Method) -> Option<ApiError> {
     match words_of(list.path) {
         Some(words) => refusal(
@@ -260,7 +261,7 @@ pub(crate) fn missing(list: &List<'_>, id: &str, method: Method) -> Option<ApiEr
     }
 }
 
-/// The answer to a call about an entry that is not there; `None` where the list may have others.
+/// The answer to a call about a missing entry; `None` if the list may have others.
 pub(crate) fn absent(list: &List<'_>, id: &str, method: Method) -> Option<ApiResult<Reply>> {
     list.strict.then(|| match missing(list, id, method) {
         Some(error) => Err(error),
@@ -268,7 +269,8 @@ pub(crate) fn absent(list: &List<'_>, id: &str, method: Method) -> Option<ApiRes
     })
 }
 
-/// Why there can be no second one; the firewall refuses the parameter rather than the call.
+/// The error for a second entry of the same id; the firewall refuses the parameter rather than the
+/// call.
 pub(crate) fn taken(list: &List<'_>, id: &str) -> ApiError {
     if let Some(error) = words_of(list.path).and_then(|words| refusal(words.make, id)) {
         return error;

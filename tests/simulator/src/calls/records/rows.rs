@@ -1,4 +1,4 @@
-//! Entries between parameters and answers.
+//! Conversion of entries between parameters and answers.
 
 use std::collections::BTreeMap;
 
@@ -15,12 +15,12 @@ use crate::propstring;
 use crate::schema::lookup;
 use crate::state::records::{Row, Rows};
 
-/// A field of an entry; null where it has none.
+/// A field of an entry; null if it is missing.
 pub(crate) fn field<'a>(row: &'a Row, key: &str) -> &'a Value {
     row.get(key).unwrap_or(&Value::Null)
 }
 
-/// The path with its parameters filled in; guests keep theirs wherever they go.
+/// The path with its placeholders filled in. Paths of guests are independent of the node.
 pub(crate) fn place(call: &Call<'_>, path: &str) -> String {
     let mut out = String::new();
     let path = ["/nodes/{node}/qemu/{vmid}", "/nodes/{node}/lxc/{vmid}"]
@@ -47,7 +47,7 @@ pub(crate) fn check_digest(call: &Call<'_>, current: &str) -> ApiResult<()> {
     }
 }
 
-/// Takes the parameters to hold.
+/// The parameters to store.
 pub(crate) fn given(call: &Call<'_>, id: &str) -> Row {
     call.params
         .iter()
@@ -67,7 +67,7 @@ fn is_secret(key: &str) -> bool {
         .any(|word| key.contains(word))
 }
 
-/// The schemas of an answer's fields, and of the parameters they were given by.
+/// The schemas of an answer's fields, and of the parameters that set them.
 pub(crate) struct Shape<'a> {
     pub(crate) returns: Option<&'a Schemas>,
     pub(crate) given: Vec<&'a Schemas>,
@@ -123,7 +123,7 @@ impl<'a> Shape<'a> {
     }
 }
 
-/// A held text in the type the answer has.
+/// A stored text in the type of the answer.
 fn typed(
     value: &Value,
     declared: Option<&Schema>,
@@ -151,7 +151,7 @@ fn typed(
     }
 }
 
-/// A property string as the object it stands for. Whoever takes it apart leaves numbers the texts that they are.
+/// A property string as an object. Numbers in it stay strings.
 pub(crate) fn object(keys: &Schemas, text: &str) -> Option<Value> {
     let parts = propstring::parse(keys, text).ok()?;
     let row: Row = parts
@@ -169,7 +169,7 @@ pub(crate) fn object(keys: &Schemas, text: &str) -> Option<Value> {
     Some(Value::Object(row))
 }
 
-/// One text parameter that may have come as a list.
+/// A text parameter that may be sent as a list.
 pub(crate) fn listed(param: Option<&Param>) -> Vec<String> {
     match param {
         Some(Param::Text(text)) => split_list(text).map(str::to_owned).collect(),
@@ -188,7 +188,7 @@ pub(crate) fn with_id(list: &List<'_>, id: &str, row: &Row) -> Row {
     row
 }
 
-/// Looks at a node's network as it would be with an interface changed.
+/// Checks a node's network with a changed interface.
 pub(crate) fn planned(rows: &Rows, id: &str, delete: &str, row: &mut Row) -> ApiResult<()> {
     ports::check_duplicates(rows, id, row)?;
     ports::rejoin(row);
@@ -202,10 +202,10 @@ pub(crate) fn planned(rows: &Rows, id: &str, delete: &str, row: &mut Row) -> Api
     ports::check(&planned)
 }
 
-/// A list of entries, as the schema tells of it.
+/// A list of entries, as described by the schema.
 pub(crate) struct List<'a> {
     pub(crate) path: &'a str,
-    /// Name of the parameter that holds an entry's id.
+    /// Name of the parameter with an entry's id.
     pub(crate) id: &'a str,
     pub(crate) strict: bool,
 }

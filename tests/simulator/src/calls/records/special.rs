@@ -1,4 +1,4 @@
-//! Calls about lists that are neither reading nor writing an entry.
+//! Calls about lists that neither read nor write an entry.
 
 use proxmox_codegen::facts::Method;
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use crate::state::cluster::Cluster;
 use crate::state::guest::Kind;
 use crate::state::records::{NOTIFIED, Row};
 
-/// What is made from lists rather than being one.
+/// Answers derived from lists.
 pub(crate) fn other(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
     let world = &*call.world;
     let rows = |key: &str| world.records.get(key).map_or(&[][..], Vec::as_slice);
@@ -89,7 +89,7 @@ pub(crate) fn other(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
                 None => Err(ApiError::parameter("id", format!("No such job '{id}'"))),
             }
         }
-        // Nothing was logged, which has a line of its own.
+        // An empty log has one line saying so.
         (Method::Get, path) if path.ends_with("/firewall/log") => Ok(Reply {
             total: Some(1),
             ..Reply::data(json!([{ "n": 1, "t": "no content" }]))
@@ -139,7 +139,7 @@ pub(crate) fn other(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
     })
 }
 
-/// The guests that a backup job takes, with their volumes and why these are in it or not.
+/// The guests of a backup job, with their volumes and why these are included or not.
 fn included(call: &Call<'_>, job: &Row) -> Vec<Value> {
     let part = |value: &str, key: &str| {
         let mut parts = value.split(',').filter_map(|part| part.split_once('='));
@@ -184,7 +184,7 @@ fn included(call: &Call<'_>, job: &Row) -> Vec<Value> {
         .collect()
 }
 
-/// Whether a backup job takes a guest.
+/// Whether a backup job includes a guest.
 fn covers(job: &Row, vmid: u32, guest: &crate::state::guest::Guest) -> bool {
     let text = |key: &str| job.get(key).and_then(Value::as_str).unwrap_or("");
     let lists = |key: &str| split_list(text(key)).any(|id| id == vmid.to_string());

@@ -1,4 +1,5 @@
-//! What a guest's configuration takes: a privilege by key, storages, volumes, bridges, devices of the host.
+//! Privileges for a guest's configuration: by key, and for storages, volumes, bridges and devices
+//! of the host.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -67,7 +68,7 @@ pub(super) fn clone(call: &Call<'_>, kind: Kind) -> ApiResult<()> {
     Ok(())
 }
 
-/// Whether the guest may be made at all, and with what is asked for.
+/// Checks whether the guest may be created with these settings.
 pub(super) fn create(call: &Call<'_>, kind: Kind) -> ApiResult<()> {
     let vmid = call.vmid("vmid");
     let pool = call.text("pool");
@@ -128,7 +129,7 @@ pub(super) fn create(call: &Call<'_>, kind: Kind) -> ApiResult<()> {
     Ok(())
 }
 
-/// Whether a change of configuration may be made, as far as that is asked for before its task.
+/// Checks a change of configuration, as far as the server checks it before the task.
 pub(crate) fn configure(call: &Call<'_>, kind: Kind) -> ApiResult<()> {
     if call.who.is_root() {
         return Ok(());
@@ -153,7 +154,7 @@ pub(crate) fn configure(call: &Call<'_>, kind: Kind) -> ApiResult<()> {
     }
     guest.keys(call, kind, given.keys())?;
     guest.values(call, kind, &given)?;
-    // Taking a disk or a device away asks for the same as putting one in.
+    // Removing a disk or a device needs the same privileges as adding one.
     let gone: Config = deleted
         .iter()
         .filter_map(|key| Some((key.clone(), old.get(key)?.clone())))
@@ -166,7 +167,7 @@ pub(crate) fn configure(call: &Call<'_>, kind: Kind) -> ApiResult<()> {
     Ok(())
 }
 
-/// What the task of a change of configuration asks for.
+/// Checks that the task of a configuration change makes.
 pub(crate) fn in_task(call: &Call<'_>) -> ApiResult<()> {
     if call.who.is_root() {
         return Ok(());
@@ -189,17 +190,18 @@ pub(crate) fn in_task(call: &Call<'_>) -> ApiResult<()> {
     )
 }
 
-/// The guest whose configuration is asked to change.
+/// The guest whose configuration the call changes.
 struct Asked<'a> {
     vmid: u32,
-    /// The pool a new guest comes into.
+    /// The pool of a new guest.
     pool: Option<&'a str>,
     old: &'a Config,
-    /// A container that is not separated from its host.
+    /// A privileged container.
     privileged: bool,
 }
 
-/// The privilege a key of a virtual machine's configuration takes; `None` where only root@pam may set it.
+/// The privilege for a key of a virtual machine's configuration; `None` if only root@pam may set
+/// it.
 fn qemu_privileges(key: &str) -> Option<&'static [&'static str]> {
     let family = split_index(key).map_or(key, |(family, _)| family);
     Some(match (family, key) {
@@ -235,7 +237,7 @@ fn qemu_privileges(key: &str) -> Option<&'static [&'static str]> {
 }
 
 impl Asked<'_> {
-    /// What each key takes, whatever its value.
+    /// The privilege for each key, for all values.
     fn keys<'k>(
         &self,
         call: &Call<'_>,
@@ -298,13 +300,13 @@ impl Asked<'_> {
             )),
             (_, "features") => self.features(call),
             (_, "tags") => self.tags(call),
-            // Whether a container is separated from its host is fixed, and asked for on its own.
+            // Whether a container is unprivileged cannot change and has its own check.
             (_, "unprivileged") => Ok(()),
             _ => self.require(call, &["VM.Config.Options"]),
         }
     }
 
-    /// Of the features of a container nesting alone is not left to root@pam.
+    /// Of a container's features, only `nesting` is allowed to users other than root@pam.
     fn features(&self, call: &Call<'_>) -> ApiResult<()> {
         let parts = |text: &str| -> BTreeSet<String> {
             let parts = text.split(',').filter(|part| !part.is_empty());
@@ -346,7 +348,7 @@ impl Asked<'_> {
         Ok(())
     }
 
-    /// What values name: storages, volumes, devices, bridges.
+    /// Privileges for objects in values: storages, volumes, devices, bridges.
     fn values(&self, call: &Call<'_>, kind: Kind, given: &Config) -> ApiResult<()> {
         for (key, value) in given {
             if kind.is_disk(key) {
@@ -404,7 +406,7 @@ impl Asked<'_> {
                 let text = format!("mount point type {what} is only allowed for root@pam");
                 Err(ApiError::permission(&text))
             }
-            // A bare size is on the storage of the whole call.
+            // A size without a storage uses the call's `storage`.
             (Kind::Lxc, None) => Ok(()),
             (_, Some((storage, name))) if fresh(name) => {
                 call.require(&format!("/storage/{storage}"), SPACE)?;
@@ -431,11 +433,11 @@ impl Asked<'_> {
         }
     }
 
-    /// Disks and devices of a virtual machine, which take a privilege by their kind.
+    /// Disks and devices of a virtual machine, whose privilege depends on their kind.
     fn devices(&self, call: &Call<'_>, given: &Config, verb: &str) -> ApiResult<()> {
         for (key, value) in given {
             let family = split_index(key).map_or(key.as_str(), |(family, _)| family);
-            // The new value, and the one that it replaces.
+            // Both the new and the old value count.
             let old = self.old.get(key).filter(|_| verb == "modify");
             for value in old.into_iter().chain([value]) {
                 match family {
@@ -483,7 +485,7 @@ impl Asked<'_> {
     }
 }
 
-/// A device of the host is root@pam's to give away, unless a mapping offers it.
+/// Only root@pam may assign a device of the host, unless there is a mapping for it.
 fn device(call: &Call<'_>, key: &str, value: &str) -> ApiResult<()> {
     let usb = key.starts_with("usb");
     let parts = call.world.parts(Kind::Qemu, key, value);

@@ -16,7 +16,7 @@ pub(crate) fn many(call: &Call<'_>, privileges: &[&str], text: &str) -> ApiResul
     if ids.is_empty() {
         return Err(ApiError::permission(text));
     }
-    // For each guest the state storage is asked for later, by the guest's own task.
+    // The guest's own task checks the state storage later.
     let first = &privileges[..1];
     ids.iter()
         .try_for_each(|id| call.require(&format!("/vms/{id}"), first))
@@ -34,7 +34,7 @@ pub(crate) fn bulk_suspend(call: &Call<'_>) -> ApiResult<()> {
     }
 }
 
-/// The permissions of others are for auditors.
+/// Permissions of other users need an auditor's privilege.
 pub(crate) fn other_permissions(call: &Call<'_>) -> ApiResult<()> {
     let own = call.who.full();
     let others = call
@@ -46,7 +46,7 @@ pub(crate) fn other_permissions(call: &Call<'_>) -> ApiResult<()> {
     Ok(())
 }
 
-/// Nobody but root@pam changes the password of another account of the system.
+/// Only root@pam changes the password of another `pam` account.
 pub(crate) fn password(call: &Call<'_>) -> ApiResult<()> {
     let userid = call.owned("userid");
     let foreign = userid != call.who.user;
@@ -56,7 +56,7 @@ pub(crate) fn password(call: &Call<'_>) -> ApiResult<()> {
     Ok(())
 }
 
-/// What backups may be told, now or in a job.
+/// Options of backups, for calls and jobs.
 fn backup_options(call: &Call<'_>) -> ApiResult<()> {
     if call.path == "/nodes/{node}/vzdump" {
         crate::calls::backup::no_output(call)?;
@@ -122,7 +122,7 @@ pub(crate) fn backup_defaults(call: &Call<'_>) -> ApiResult<()> {
     call.require_any(&format!("/storage/{storage}"), STORAGE_SEE)
 }
 
-/// The volume a call is about, with its storage.
+/// The volume of a call, with its storage.
 fn volume_id(call: &Call<'_>) -> String {
     let volume = call.owned("volume");
     if volume.contains(':') {
@@ -132,7 +132,7 @@ fn volume_id(call: &Call<'_>) -> String {
     }
 }
 
-/// The name within the storage. What files are read out of is a backup, whether that is said or not
+/// The name on the storage. The source of a file restore is a backup, with or without a prefix
 /// (`API2/Storage/FileRestore.pm:17`).
 pub(crate) fn own_name(call: &Call<'_>, volume: &str) -> String {
     match volume.split_once(':') {
@@ -221,7 +221,7 @@ pub(crate) fn migrate(call: &Call<'_>) -> ApiResult<()> {
         .try_for_each(|storage| call.require(&format!("/storage/{storage}"), SPACE))
 }
 
-/// Commands for QEMU that reach the host; they are root@pam's since 9.0.
+/// QEMU monitor commands that reach the host; only for root@pam since 9.0.
 const HOST_COMMANDS: &str = "xen-event-list xen-event-inject wavcapture watchdog_action snapshot_blkdev screendump savevm-start \
     savevm-end qom-set pmemsave pcie_aer_inject_error object_del object_add o nmi netdev_del netdev_add \
     nbd_server_stop nbd_server_start nbd_server_remove nbd_server_add migrate_recover migrate_incoming \
@@ -258,7 +258,7 @@ pub(crate) fn suspend(call: &Call<'_>) -> ApiResult<()> {
     }
 }
 
-/// Those that an administrator of the whole cluster may give (qemu-server `API2/Qemu/HMPPerms.pm`).
+/// Commands that need a privilege on the whole cluster (qemu-server `API2/Qemu/HMPPerms.pm`).
 const MACHINE_COMMANDS: &str = "xp x_colo_lost_heartbeat x trace-event system_wakeup system_reset system_powerdown sync-profile sum s stop \
     stopcapture snapshot_delete_blkdev_internal snapshot_blkdev_internal set_vcpu_dirty_limit set_password \
     set_link sendkey savevm ringbuf_write ringbuf_read replay_seek replay_delete_break replay_break q quit \

@@ -1,7 +1,8 @@
 //! Privileges that handlers check themselves.
 //!
-//! The schema lets everybody in at these endpoints (`user => all`), or asks for any of several privileges where the
-//! handler then looks at each parameter. What the handlers of the real server check is data here.
+//! At these endpoints the schema admits every user (`user => all`), or requires any of several
+//! privileges, and the handler then checks each parameter. The checks of the real server's handlers
+//! are data here.
 
 pub(crate) mod guests;
 pub(crate) mod handlers;
@@ -27,7 +28,7 @@ fn needs<'a>(method: Method, path: &'a str) -> impl Iterator<Item = &'static Nee
         .map(|(_, _, need)| need)
 }
 
-/// Refuses what the handler would for want of a privilege.
+/// Refuses a call for the privileges that its handler checks.
 pub(super) fn check(call: &Call<'_>) -> ApiResult<()> {
     if call.who.is_root() {
         return Ok(());
@@ -47,7 +48,7 @@ pub(super) fn check(call: &Call<'_>) -> ApiResult<()> {
     })
 }
 
-/// Leaves out of an answer what the caller may not see.
+/// Removes from an answer what the caller may not see.
 pub(super) fn filter(call: &Call<'_>, data: &mut Value) {
     if call.who.is_root() || call.method != Get {
         return;

@@ -9,7 +9,7 @@ use crate::state::guest::Kind;
 use crate::state::guest::volumes::parse_volume_name;
 
 impl Call<'_> {
-    /// A path with its `{names}` replaced; `None` where one of them is not known, which is for the handler to refuse.
+    /// A path with its `{names}` replaced; `None` if one is unknown, which the handler refuses.
     pub(crate) fn filled(&self, path: &str, row: Option<&Value>) -> Option<String> {
         let mut out = String::new();
         for segment in path.split('/').skip(1) {
@@ -41,14 +41,14 @@ impl Call<'_> {
             return zone_of_vnet();
         }
         given(name).or_else(|| match name {
-            // The number of a replication job starts with that of its guest.
+            // The id of a replication job starts with the guest's number.
             "guest" => given("id").and_then(|id| Some(id.split_once('-')?.0.to_owned())),
             "zone" => zone_of_vnet(),
             _ => None,
         })
     }
 
-    /// All of these privileges; the first that is missing is named.
+    /// Requires all of these privileges; the refusal names the first missing one.
     pub(crate) fn require(&self, path: &str, privileges: &[&str]) -> ApiResult<()> {
         match privileges.iter().find(|p| !self.may(path, p)) {
             Some(missing) => Err(ApiError::permission(&format!("{path}, {missing}"))),
@@ -64,7 +64,7 @@ impl Call<'_> {
         Err(ApiError::permission(&text))
     }
 
-    /// Privileges on a guest, or on the pool it comes into.
+    /// Requires privileges on a guest, or on its new pool.
     pub(crate) fn require_on_guest(
         &self,
         vmid: u32,
@@ -79,7 +79,7 @@ impl Call<'_> {
         self.require(&format!("/vms/{vmid}"), privileges)
     }
 
-    /// Options only root@pam itself may give, with whatever value.
+    /// Options that only root@pam may set.
     pub(crate) fn only_root(&self, options: &[&str], text: &str) -> ApiResult<()> {
         match options.iter().find(|o| self.params.contains_key(**o)) {
             Some(option) if !self.who.is_root() => Err(ApiError::parameter(option, text)),
@@ -87,7 +87,7 @@ impl Call<'_> {
         }
     }
 
-    /// Whether a volume may be read: a template or an image of a system, a backup, a disk.
+    /// Checks that a volume may be read: a template or ISO image, a backup, a disk.
     pub(crate) fn require_volume(
         &self,
         vmid: Option<u32>,
@@ -131,9 +131,9 @@ impl Call<'_> {
         }
     }
 
-    /// Use of the bridge or virtual network a network card is connected to.
+    /// Use of the bridge or virtual network of a network card.
     pub(crate) fn require_bridge(&self, kind: Kind, value: &str) -> ApiResult<()> {
-        // Releases before 8.0 did not ask.
+        // Releases before 8.0 made no check.
         if self.world.schema.release().major < 8 {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! Sets of privileges, and the paths they are held at.
+//! Sets of privileges, and their paths.
 
 pub(crate) const SDN_SEE: &[&str] = &["SDN.Audit", "SDN.Allocate"];
 

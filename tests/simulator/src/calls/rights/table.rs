@@ -16,25 +16,27 @@ use crate::calls::rights::privileges::{
 };
 use crate::state::guest::Kind;
 
-/// What a handler asks for.
+/// A check of a handler.
 pub(crate) enum Need {
-    /// All of these privileges at a path; `{name}` is a parameter or something the call names.
+    /// All of these privileges at a path; `{name}` is a parameter or a derived name.
     All(&'static str, &'static [&'static str]),
     /// One of these privileges at a path.
     Any(&'static str, &'static [&'static str]),
-    /// These privileges at `/`, or for each of the guests in `vms`; the text of the refusal where there are none.
+    /// These privileges at `/`, or for each of the guests in `vms`; the text refuses a call without
+    /// guests.
     Guests(&'static [&'static str], &'static str),
-    /// Rows of the answer are left out where none of these privileges is held at a path made of the row's fields.
+    /// Removes rows of the answer without any of these privileges at a path made from the row's
+    /// fields.
     Rows(&'static str, &'static [&'static str]),
     /// As `Rows`, for a member of the answer.
     RowsIn(&'static str, &'static str, &'static [&'static str]),
-    /// A check of its own.
+    /// A function.
     Check(fn(&Call<'_>) -> ApiResult<()>),
-    /// The handler here looks itself at what the caller may see or do.
+    /// The call's handler makes the check itself.
     Handler,
 }
 
-/// Endpoint by endpoint. Every release is held against this table by a test.
+/// The checks by endpoint. A test compares every release with this table.
 pub(crate) const TABLE: &[(Method, &str, Need)] = &[
     (Get, "/access/acl", Handler),
     (
@@ -47,7 +49,7 @@ pub(crate) const TABLE: &[(Method, &str, Need)] = &[
     ),
     (Get, "/access/permissions", Check(other_permissions)),
     (Get, "/access/tfa", Handler),
-    // The second step of a login, which proves itself.
+    // The second step of a login carries its own proof.
     (Post, "/access/tfa", Handler),
     (Get, "/access/users", Handler),
     (Put, "/access/password", Check(password)),

@@ -75,7 +75,7 @@ impl fmt::Debug for Token {
     }
 }
 
-/// What came of a password check.
+/// The result of a password check.
 pub(crate) enum Login {
     Ok,
     NeedsSecondFactor,
@@ -126,7 +126,7 @@ impl Access {
         format!("{plain}::{signature}")
     }
 
-    /// As long as the RSA signature it stands for.
+    /// Has the length of the RSA signature in a real ticket.
     fn signature(&self, plain: &str) -> String {
         let bytes: Vec<u8> = (0..8)
             .flat_map(|part| {
@@ -170,7 +170,7 @@ impl Access {
         })
     }
 
-    /// A ticket for the console of a path, good for one user and one port.
+    /// A ticket for the console of a path, valid for one user and one port.
     pub(crate) fn console_ticket(
         &self,
         path: &str,
@@ -190,7 +190,7 @@ impl Access {
         format!("{plain}::{signature}")
     }
 
-    /// What a SPICE viewer gives its proxy as the host to connect to; viewers make it lower case.
+    /// The host that a SPICE viewer asks its proxy to connect to; viewers convert it to lower case.
     pub(crate) fn spice_ticket(&self, vmid: u32, node: &str, port: u16, now: Duration) -> String {
         let node = node.to_ascii_lowercase();
         self.sign_spice(&format!(
@@ -247,7 +247,7 @@ impl Access {
             return Login::Refused;
         };
         if let Some(owner) = self.check_ticket(password, now) {
-            // A ticket of root@pam makes tickets for anybody.
+            // The server accepts a ticket of root@pam as the password of any user.
             return if owner == user || owner == "root@pam" {
                 Login::Ok
             } else {

@@ -1,4 +1,4 @@
-//! Roles, groups and the rules that give them.
+//! Roles, groups and access rules.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::privileges::{PRIVILEGES, all_privileges};
 use crate::state::access::{Access, Identity};
 
-/// Where the `cap` map of a login looks for the privileges of an area.
+/// Path of each area's privileges in the `cap` map of a login.
 fn area_path(area: &str) -> &'static str {
     match area {
         "vms" => "/vms",
@@ -32,7 +32,7 @@ pub(crate) struct Group {
     pub(crate) users: BTreeSet<String>,
 }
 
-/// What an access rule is about.
+/// The subject of an access rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Subject {
     User,
@@ -60,7 +60,7 @@ pub(crate) struct Rule {
     pub(crate) propagate: bool,
 }
 
-/// The roles every installation has.
+/// The built-in roles.
 pub(crate) fn builtin_roles(major: u8) -> BTreeMap<String, Role> {
     let all = all_privileges(major);
     let pick = |test: &dyn Fn(&str) -> bool| -> BTreeSet<String> {
@@ -69,7 +69,7 @@ pub(crate) fn builtin_roles(major: u8) -> BTreeMap<String, Role> {
             .cloned()
             .collect()
     };
-    // What no administrator but root@pam and those of the role Administrator have (pve-access-control
+    // Privileges that only root@pam and the role Administrator have (pve-access-control
     // `AccessControl.pm`, `create_roles`).
     let root_like = [
         "Mapping.Modify",
@@ -148,10 +148,11 @@ pub(crate) fn builtin_roles(major: u8) -> BTreeMap<String, Role> {
 }
 
 impl Access {
-    /// The privileges somebody has at a path.
+    /// The privileges of a user at a path.
     ///
-    /// The rule closest to the path decides; at one path a rule for the user itself outweighs those of its groups. A
-    /// token with privilege separation has what both it and its user have.
+    /// The rule nearest to the path decides; at one path a rule for the user precedes those for its
+    /// groups. A token with privilege separation has only privileges that both it and its user
+    /// have.
     pub(crate) fn privileges(&self, who: &Identity, path: &str) -> BTreeSet<String> {
         let user = if who.user == "root@pam" {
             self.roles
@@ -236,7 +237,7 @@ impl Access {
     }
 }
 
-/// Any of these lets somebody change the rules at a path.
+/// Any of these privileges allows changing the rules at a path.
 pub(crate) fn modifiers(path: &str) -> Vec<&'static str> {
     let area = path.trim_start_matches('/').split_once('/');
     let more = match area.map(|(area, _)| area) {

@@ -1,4 +1,4 @@
-//! Building and changing the configuration of guests.
+//! Creates and changes the configuration of guests.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +16,8 @@ use crate::state::guest::volumes::volume_of;
 use crate::state::guest::{Change, Guest, Kind, check_lock};
 
 impl Cluster {
-    /// Checks a new value of a configuration key and makes what it asks for: a volume, a MAC address.
+    /// Checks a new value of a configuration key and creates what it requests: a volume, a MAC
+    /// address.
     ///
     /// Returns the value to store and the lines a task logs about it.
     pub(crate) fn prepare(
@@ -60,7 +61,7 @@ impl Cluster {
         Ok((text.to_owned(), Vec::new()))
     }
 
-    /// Builds the configuration of a new guest; on an error nothing is left behind.
+    /// Builds the configuration of a new guest. An error leaves nothing behind.
     pub(crate) fn build(
         &mut self,
         kind: Kind,
@@ -71,7 +72,7 @@ impl Cluster {
         self.uncommitted_volumes.clear();
         let mut config = Config::new();
         let mut log = Vec::new();
-        // The root file system is made before the mount points.
+        // The root file system is created before the mount points.
         let first = given.get_key_value("rootfs");
         let rest = given.iter().filter(|(key, _)| *key != "rootfs");
         for (key, value) in first.into_iter().chain(rest) {
@@ -124,7 +125,7 @@ impl Cluster {
         Ok((config, log))
     }
 
-    /// Checks a change that is refused before anything happens.
+    /// Checks a change for errors that are reported before anything changes.
     pub(crate) fn check_change(&self, kind: Kind, change: &Change) -> ApiResult<()> {
         let endpoint = self.schema.endpoint(Method::Get, kind.config_path());
         let known = |key: &str| {
@@ -185,7 +186,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Makes a change, at once or pending.
+    /// Applies a change, immediately or as pending.
     pub(crate) fn configure(&mut self, vmid: u32, change: &Change) -> Result<(), String> {
         let guest = self.existing(vmid)?;
         let kind = guest.kind;
@@ -261,7 +262,7 @@ impl Cluster {
             guest.reorder_boot(&change.delete, &prepared);
         }
         for (key, value) in prepared {
-            // No text is the same as none.
+            // An empty text counts as unset.
             if key == "description" && value.is_empty() {
                 guest.config.remove(&key);
                 continue;
@@ -341,7 +342,7 @@ fn at_once(kind: Kind, key: &str) -> bool {
         )
 }
 
-/// Refuses a change of what is locked or has been changed since.
+/// Refuses a change of a locked guest, or with an outdated digest.
 pub(crate) fn may_configure(guest: &Guest, change: &Change) -> Result<(), String> {
     let stale = |given: &String| *given != guest.digest();
     if change.digest.as_ref().is_some_and(stale) {
@@ -358,7 +359,7 @@ pub(crate) fn may_configure(guest: &Guest, change: &Change) -> Result<(), String
     Ok(())
 }
 
-/// What a container needs or keeps for good.
+/// Settings that a container requires or that cannot change.
 fn fixed(guest: &Guest, change: &Change) -> Result<(), String> {
     if guest.kind == Kind::Qemu {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Consoles that were given out.
+//! Issued consoles.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::state::tasks::Task;
 use crate::tunnel::TunnelEnd;
 
 impl Cluster {
-    /// A port no console uses; the oldest console loses its one when there is none left.
+    /// A free port for a console. If there is none, the oldest console loses its port.
     pub(crate) fn free_port(&mut self) -> u16 {
         let taken = |port: &u16| self.consoles.iter().any(|console| console.port == *port);
         if let Some(port) = CONSOLE_PORTS.clone().find(|port| !taken(port)) {
@@ -23,7 +23,7 @@ impl Cluster {
         self.consoles.push(console);
     }
 
-    /// Counts a connection to a console in, or out with what was said at the end.
+    /// Counts an opened connection to a console, or a closed one with the reason.
     pub(crate) fn link_console(&mut self, upid: &str, leaves: Option<TunnelEnd>) {
         let Some(console) = self.consoles.iter_mut().find(|c| c.upid == upid) else {
             return;
@@ -36,7 +36,7 @@ impl Cluster {
         if console.links > 0 {
             return;
         }
-        // The backend serves one connection and ends with it; its ticket stays good for a check.
+        // The backend serves one connection and ends with it; its ticket can still be verified.
         console.dead = true;
         let (screen, guest) = (console.screen, console.host.parse());
         let outcome = match (screen, end) {
@@ -50,7 +50,7 @@ impl Cluster {
         }
     }
 
-    /// Forgets consoles whose ticket is too old to connect.
+    /// Removes consoles whose ticket has expired.
     pub(crate) fn expire_consoles(&mut self) {
         let now = self.now;
         let (kept, gone) =
@@ -73,7 +73,7 @@ impl Cluster {
     }
 }
 
-/// Ports consoles are given, one after the other.
+/// Ports of consoles, assigned in order.
 const CONSOLE_PORTS: std::ops::Range<u16> = 5_900..6_000;
 
 const CONSOLE_TICKET_LIFETIME: Duration = Duration::from_secs(40);

@@ -1,4 +1,4 @@
-//! Disks of guests: making, moving, copying and releasing them.
+//! Creates, moves, copies and releases disks of guests.
 
 use proxmox_codegen::facts::Schemas;
 
@@ -13,7 +13,7 @@ use crate::state::guest::volumes::{
 use crate::state::storage::{Storage, Volume, VolumeKey};
 
 impl Cluster {
-    /// A storage, if disks of such guests may be on it.
+    /// A storage, if it may hold disks of guests of this kind.
     fn storage_for_disks(&self, storage: &str, kind: Kind) -> Result<&Storage, String> {
         let Some(holder) = self.storages.get(storage) else {
             return Err(format!("storage '{storage}' does not exist"));
@@ -46,7 +46,7 @@ impl Cluster {
         };
         let import = parts.remove("import-from");
         let number = wanted.parse::<f64>().is_ok();
-        // These are of a fixed size, whatever is asked for.
+        // These have a fixed size, whatever the request says.
         let fixed = wanted == "cloudinit" || (number && matches!(key, "efidisk0" | "tpmstate0"));
         let new_size = if fixed {
             Some(4 << 20)
@@ -62,14 +62,15 @@ impl Cluster {
                 .volumes
                 .get(&self.volume_key(node, &file))
                 .ok_or_else(|| {
-                    // The storage finds that files are not there, the machine that others are not.
+                    // A storage of files reports missing volumes itself; for others the virtual
+                    // machine does.
                     let files = (self.storages.get(storage)).is_some_and(|own| own.is_file_based());
                     match files {
                         true => format!("volume '{file}' does not exist"),
                         false => format!("volume {file} does not exist"),
                     }
                 })?;
-            // The size is that of the volume, whatever is said.
+            // The size is the volume's, whatever the request says.
             parts.insert("size".into(), print_size(volume.size));
             return Ok((propstring::print(keys, &parts), Vec::new()));
         };
@@ -128,7 +129,7 @@ impl Cluster {
         Ok((value, vec![first, second]))
     }
 
-    /// Moves a guest's disks to other storages: `from:to` for some, or one storage for all.
+    /// Moves a guest's disks to other storages: `from:to` pairs, or one storage for all.
     pub(crate) fn map_storages(&mut self, vmid: u32, map: &str) -> Result<(), String> {
         let target = |storage: &str| {
             let mut pairs = map.split(',').filter_map(|pair| pair.split_once(':'));
@@ -152,7 +153,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// How large a disk becomes that is made from a volume or a path.
+    /// The size of a new disk made from a volume or a path.
     fn import_size(&self, node: &str, source: &str) -> Result<u64, String> {
         let key = self.import_key(node, source);
         let volume = (self.volumes.get(&key)).ok_or_else(|| match source.starts_with('/') {
@@ -165,7 +166,7 @@ impl Cluster {
             .unwrap_or(volume.size))
     }
 
-    /// The volume that a volume's identifier or a path of a node is of.
+    /// The volume for a volume id or a path on a node.
     fn import_key(&self, node: &str, source: &str) -> VolumeKey {
         let by_path = self.storages.iter().find_map(|(id, storage)| {
             let rest = source.strip_prefix(storage.path.as_deref()?)?;
@@ -178,7 +179,7 @@ impl Cluster {
 
     fn free_volume(&self, storage: &str, vmid: u32, files: bool, format: &str) -> String {
         let prefix = format!("{storage}:");
-        // Clusters may hold tens of thousands of volumes, so look at the number first.
+        // There can be tens of thousands of volumes, so the number is compared first.
         let own: Vec<&str> = self
             .volumes
             .iter()
@@ -200,7 +201,7 @@ impl Cluster {
             .unwrap_or_default()
     }
 
-    /// A disk taken out of the configuration becomes unused, an unused one is removed.
+    /// A removed disk becomes an unused one; a removed unused disk is deleted.
     pub(crate) fn release(&mut self, vmid: u32, kind: Kind, node: &str, key: &str, old: &str) {
         if !kind.is_disk(key) {
             return;
@@ -287,7 +288,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// Gives a disk to another guest of the same node; its volume takes that guest's number.
+    /// Moves a disk to another guest of the same node; the volume is renamed to that guest's
+    /// number.
     pub(crate) fn reassign_disk(
         &mut self,
         vmid: u32,
@@ -331,7 +333,7 @@ impl Cluster {
             new
         } else {
             let value = old.replacen(&volid, &new, 1);
-            // A volume that was unused has no size in its value.
+            // An unused volume has no size in its value.
             self.prepare(kind, &node, target, target_disk, &value)?.0
         };
         let target = self.existing_mut(target)?;
@@ -339,7 +341,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// Whether the storage of a volume can do something with it as it is: a base image, an image in use, a snapshot.
+    /// Whether the storage supports a feature for a volume in its state: a base image, a current
+    /// image, or a snapshot.
     pub(crate) fn volume_has(
         &self,
         feature: Feature,
@@ -371,14 +374,14 @@ impl Cluster {
             ("zfspool" | "zfs", Feature::Clone) => base && !snapshot,
             ("zfspool" | "zfs", Feature::Copy) => !snapshot,
             ("btrfs", Feature::Snapshot) => current,
-            // A linked copy of a file is one of QEMU's own format, which containers do not take.
+            // A linked clone of a file is a qcow2 image, which containers do not support.
             (_, Feature::Clone) => base && !snapshot && kind == Kind::Qemu,
             (_, Feature::Copy) => !snapshot || format == "qcow2",
             (_, Feature::Snapshot) => !base && format == "qcow2",
         }
     }
 
-    /// Whether all disks of a configuration have a feature; those that only read a medium do not count.
+    /// Whether all disks of a configuration support a feature; CD-ROM drives do not count.
     pub(crate) fn has_feature(
         &self,
         feature: Feature,
@@ -398,7 +401,7 @@ impl Cluster {
             .all(|(_, value)| self.volume_has(feature, kind, node, volume_of(value), snapshot))
     }
 
-    /// Whether linked copies of a base image are left.
+    /// Whether a base image has linked clones.
     pub(crate) fn is_base_in_use(&self, volid: &str) -> bool {
         let below = format!("{volid}/");
         self.volumes
@@ -406,7 +409,7 @@ impl Cluster {
             .any(|(_, other)| other.starts_with(&below))
     }
 
-    /// A copy that shares what it has in common with its base image.
+    /// A linked clone of a base image.
     pub(crate) fn link_disk(
         &mut self,
         node: &str,
@@ -424,7 +427,7 @@ impl Cluster {
             .get(&source.storage)
             .ok_or_else(|| format!("storage '{}' does not exist", source.storage))?;
         let files = holder.is_file_based();
-        // Thin volumes do not tell where they come from.
+        // Thin volumes do not record their origin.
         let tells = files || matches!(holder.kind.as_str(), "zfspool" | "zfs" | "rbd");
         let format = if files { "qcow2" } else { "raw" };
         let own = self.free_volume(&source.storage, vmid, files, format);
@@ -447,7 +450,7 @@ impl Cluster {
         Ok(disk.replacen(&base, &copy, 1))
     }
 
-    /// A copy of a disk's volume for `vmid`; the disk's value with the new volume.
+    /// Copies a disk's volume for `vmid`; returns the disk's value with the new volume.
     pub(crate) fn copy_disk(
         &mut self,
         kind: Kind,
@@ -499,7 +502,7 @@ impl Cluster {
         Ok(disk.replacen(volid, &copy, 1))
     }
 
-    /// Gives the volumes of a new template their `base-` names.
+    /// Renames the volumes of a new template to `base-`.
     pub(crate) fn rename_disks(&mut self, vmid: u32) -> Result<(), String> {
         let guest = self.existing(vmid)?;
         let (kind, node) = (guest.kind, guest.node.clone());

@@ -1,4 +1,4 @@
-//! What tasks do to guests.
+//! The effects of tasks on guests.
 
 use std::time::Duration;
 
@@ -62,7 +62,7 @@ impl Cluster {
                     return Err(format!("{noun} {vmid} already running"));
                 }
                 if guest.template() {
-                    return Err(guest.no_start_of_template());
+                    return Err(guest.template_cannot_start());
                 }
                 guest.apply_pending();
                 guest.power_on(now, up);
@@ -123,7 +123,7 @@ impl Cluster {
                     }
                     files = source.inside.as_ref().map(|inside| inside.files.clone());
                 }
-                // What is on disks is on their copies.
+                // A copy contains the files on the disks.
                 if let (Some(files), Some(guest)) = (files, self.guests.get_mut(&vmid)) {
                     guest.inside(vmid).files = files;
                 }
@@ -172,7 +172,8 @@ impl Cluster {
                 }
                 match (snapshot.files, &mut guest.inside) {
                     (Some(files), Some(inside)) => inside.files = files,
-                    // Nobody had looked inside then, so nothing had been written either.
+                    // The guest's files were not created yet at the snapshot, so they were
+                    // unchanged.
                     (None, inside) => {
                         if let Some(old) = inside.take() {
                             guest.inside(vmid).keep_orders_of(*old);
@@ -244,7 +245,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Undoes what a task prepared that was stopped before its end.
+    /// Undoes the preparations of a task that was stopped.
     pub(crate) fn abandon(&mut self, vmid: u32, effect: &GuestEffect) {
         match effect {
             GuestEffect::Created { .. } | GuestEffect::Cloned { .. } => {
@@ -266,7 +267,7 @@ impl Cluster {
     }
 }
 
-/// How long a system takes to come up, before the time factor.
+/// The time a guest's system takes to boot, before the time factor.
 const BOOT: Duration = Duration::from_secs(10);
 
 pub(crate) fn lock(world: &mut Cluster, vmid: u32, why: &str) {

@@ -1,4 +1,4 @@
-//! High availability as guests see it.
+//! High availability of guests.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::state::guest::Kind;
 use crate::state::records::Row;
 
 impl Cluster {
-    /// The HA resource of a guest, if it is one.
+    /// The HA resource of a guest, if it has one.
     pub(crate) fn ha_resource(&self, vmid: u32) -> Option<&Row> {
         self.records
             .get(RESOURCES)?
@@ -16,7 +16,7 @@ impl Cluster {
             .map(|(_, row)| row)
     }
 
-    /// The state asked for, where a guest is managed: not where the manager is told to ignore it.
+    /// The requested state of a managed guest; `None` if the manager ignores it.
     pub(crate) fn ha_state(&self, vmid: u32) -> Option<&str> {
         let row = self.ha_resource(vmid)?;
         let state = row.get("state").and_then(Value::as_str);

@@ -48,27 +48,27 @@ pub(crate) struct Cluster {
     pub(crate) nodes: Vec<Node>,
     pub(crate) storages: BTreeMap<String, Storage>,
     pub(crate) volumes: BTreeMap<VolumeKey, Volume>,
-    /// What volumes hold that came from [`Cluster::web`].
+    /// Contents of volumes that came from [`Cluster::web`].
     pub(crate) downloads: BTreeMap<VolumeKey, Arc<Vec<u8>>>,
-    /// Files that nodes can download, by their addresses.
+    /// Files that nodes can download, by URL.
     pub(crate) web: BTreeMap<String, Arc<Vec<u8>>>,
-    /// Volumes made for the guest that is being built, to take back if that fails.
+    /// Volumes created for the guest in progress, removed again if that fails.
     pub(crate) uncommitted_volumes: Vec<VolumeKey>,
     pub(crate) guests: BTreeMap<u32, Guest>,
     pub(crate) tasks: Vec<Task>,
     pub(crate) access: Access,
     /// Pools and their comments.
     pub(crate) pools: BTreeMap<String, String>,
-    /// Lists of entries, by path.
+    /// Configuration lists, by path.
     pub(crate) records: BTreeMap<String, Rows>,
     /// Options, by path.
     pub(crate) settings: BTreeMap<String, Row>,
-    /// The software-defined network in force.
+    /// The running configuration of the software-defined network.
     pub(crate) sdn_running: BTreeMap<String, Rows>,
-    /// The effect of a fault on the task of the current call.
+    /// The effect of a fault on the current call's task.
     pub(crate) task_fault: Option<TaskFault>,
     pub(crate) consoles: Vec<Console>,
-    /// Where the SPICE proxy listens.
+    /// Address of the SPICE proxy.
     pub(crate) spice_port: u16,
     /// Certificate of the cluster's authority.
     pub(crate) ca_pem: String,
@@ -110,7 +110,7 @@ impl Cluster {
         }
     }
 
-    /// A number that looks random and is the same in every run with the same seed and requests.
+    /// A pseudo-random number that depends on the seed and the requests only.
     pub(crate) fn random(&mut self) -> u64 {
         self.counter += 1;
         mix(&format!("{} {}", self.seed, self.counter), 7)
@@ -150,13 +150,13 @@ impl Cluster {
         self.nodes.iter().find(|node| node.name == name)
     }
 
-    /// A node of the cluster, whether it can be reached or not.
+    /// A node of the cluster, reachable or not.
     pub(crate) fn known_node(&self, name: &str) -> ApiResult<&Node> {
         self.node(name)
             .ok_or_else(|| ApiError::die(format!("no such cluster node '{name}'")))
     }
 
-    /// A certificate as configuration files of one line a key hold it.
+    /// A certificate on one line, as configuration files hold it.
     pub(crate) fn one_line(pem: &str) -> String {
         pem.replace('\n', "\\n")
     }

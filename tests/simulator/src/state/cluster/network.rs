@@ -1,22 +1,22 @@
-//! Networks of nodes: planned and in force.
+//! Networks of nodes: planned and active.
 
 use crate::state::cluster::Cluster;
 use crate::state::records::{Row, Rows};
 
 impl Cluster {
-    /// Puts the planned interfaces of a node in force.
+    /// Activates the planned interfaces of a node.
     pub(crate) fn apply_network(&mut self, node: &str) {
         let planned: Rows = rows(self, &planned(node)).to_vec();
         self.records.insert(running(node), planned);
     }
 }
 
-/// Where the interfaces that wait to be in force are held.
+/// Path of the planned interfaces.
 pub(crate) fn planned(node: &str) -> String {
     format!("/nodes/{node}/network")
 }
 
-/// Where the interfaces in force are held.
+/// Path of the active interfaces.
 pub(crate) fn running(node: &str) -> String {
     format!("/running/nodes/{node}/network")
 }

@@ -1,4 +1,4 @@
-//! What somebody may do, and the rules of endpoints.
+//! Permissions of users, and the permission rules of endpoints.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use crate::state::access::Identity;
 use crate::state::access::roles::modifiers;
 use crate::state::cluster::Cluster;
 
-/// The path as permissions are looked up at; `None` where it can be none.
+/// The path normalized for permission lookups; `None` for an invalid one.
 fn permission_path(text: &str) -> Option<String> {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '/');
     if text.is_empty() || !text.chars().all(fits) {
@@ -26,7 +26,7 @@ fn permission_path(text: &str) -> Option<String> {
     })
 }
 
-/// What is no user name ends a call before its parameters are looked at.
+/// An invalid user name ends a call before its parameters are checked.
 fn check_user_name(userid: &str) -> ApiResult<()> {
     match crate::formats::check("pve-userid", userid) {
         Some(Err(text)) => Err(ApiError::die(text.trim_end())),
@@ -35,7 +35,7 @@ fn check_user_name(userid: &str) -> ApiResult<()> {
 }
 
 impl Cluster {
-    /// The privileges somebody has at a path, those that come with a pool included.
+    /// The privileges of a user at a path, including those from pools.
     pub(crate) fn privileges(&self, who: &Identity, path: &str) -> BTreeSet<String> {
         let mut held = self.access.privileges(who, path);
         let pool = match path.trim_start_matches('/').split_once('/') {
@@ -59,7 +59,7 @@ impl Cluster {
         }
     }
 
-    /// Whether an endpoint's rule lets somebody in.
+    /// Whether an endpoint's rule admits a user.
     pub(crate) fn check(
         &self,
         who: &Identity,
@@ -102,7 +102,7 @@ impl Cluster {
                 {
                     return refuse("");
                 }
-                // Nobody has anything at what is no path, root's tokens included.
+                // Nobody has privileges at an invalid path, not even root's tokens.
                 let path = permission_path(&fill(path));
                 let has = path
                     .as_ref()

@@ -1,16 +1,16 @@
-//! Pools and what is in them.
+//! Pools and their members.
 
 use crate::state::cluster::Cluster;
 
 impl Cluster {
-    /// The pool a storage is in.
+    /// The pool of a storage.
     pub(crate) fn pool_of_storage(&self, storage: &str) -> Option<&String> {
         let mut pools = self.pools.keys();
         pools.find(|pool| has_storage(self, pool, storage))
     }
 }
 
-/// Where the storages of a pool are held.
+/// Path of the storages of a pool.
 pub(crate) fn storages(pool: &str) -> String {
     format!("/pools/{pool}/storage")
 }

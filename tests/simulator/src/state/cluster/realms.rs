@@ -1,4 +1,4 @@
-//! Realms and the users that come from them.
+//! Realms and their users.
 
 use serde_json::json;
 
@@ -6,7 +6,7 @@ use crate::state::cluster::Cluster;
 use crate::state::records::Row;
 
 impl Cluster {
-    /// The realms every installation has.
+    /// The built-in realms.
     pub(crate) fn configure_realms(&mut self) {
         let realm = |kind: &str, comment: &str| -> Row {
             [("type", kind), ("comment", comment)]

@@ -1,4 +1,4 @@
-//! Configuration that is held as lists of entries.
+//! Configuration that is stored as lists of entries.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::state::cluster::Cluster;
 use crate::state::records::{Row, Rows};
 
 impl Cluster {
-    /// Forgets what was configured for a guest that is gone; with `purge` also the jobs that name it.
+    /// Removes the configuration of a removed guest; with `purge` also its entries in jobs.
     pub(crate) fn forget_guest(&mut self, vmid: u32, purge: bool) {
         let own = format!("/guests/{vmid}/");
         self.records.retain(|key, _| !key.starts_with(&own));
@@ -40,7 +40,7 @@ impl Cluster {
         }
     }
 
-    /// What every node and cluster has before anything is configured.
+    /// The default configuration of a node and a cluster.
     pub(crate) fn configure_basics(&mut self) {
         let row = |pairs: &[(&str, &str)]| -> Row {
             pairs
@@ -77,7 +77,7 @@ impl Cluster {
                 ("bridge_fd", "0"),
             ]);
             bridge.insert("families".into(), json!(["inet"]));
-            // The first port carries the bridge, the others are free.
+            // The first port belongs to the bridge, the others are free.
             let free = (0..8).map(|port| (format!("eth{port}"), wire.clone()));
             let mut rows = vec![("eno1".to_owned(), wire.clone())];
             rows.extend(free);
@@ -95,7 +95,7 @@ impl Cluster {
         self.apply_sdn();
     }
 
-    /// Puts the planned network in force.
+    /// Activates the planned network.
     pub(crate) fn apply_sdn(&mut self) {
         self.sdn_running = self.sdn_planned();
     }

@@ -1,4 +1,4 @@
-//! Guests that go to another cluster: to a simulator in the same process, found by its port.
+//! Guests that migrate to another cluster: a simulator in the same process, found by its port.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
@@ -11,24 +11,24 @@ use crate::state::storage::Volume;
 
 /// Another cluster in the same process.
 pub(crate) trait Peer: Send + Sync {
-    /// Its state, unless somebody else holds it at this moment.
+    /// Its state, unless it is locked.
     fn try_cluster(&self) -> Option<MutexGuard<'_, Cluster>>;
 }
 
-/// Peers by their ports, with the fingerprints of their certificates.
+/// Peers by port, with the fingerprints of their certificates.
 type Peers = BTreeMap<u16, (Weak<dyn Peer>, String)>;
 
 /// The simulators of this process.
 static RUNNING: Mutex<Peers> = Mutex::new(BTreeMap::new());
 
-/// Makes a simulator known to the others.
+/// Registers a simulator.
 pub(crate) fn announce(port: u16, peer: Weak<dyn Peer>, fingerprint: &str) {
     let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
     running.retain(|_, (peer, _)| peer.strong_count() > 0);
     running.insert(port, (peer, fingerprint.to_owned()));
 }
 
-/// What a name becomes by `from:to` pairs or one for all.
+/// Maps a name by `from:to` pairs, or by one target for all.
 pub(crate) fn mapped(map: &str, name: &str) -> Option<String> {
     let mut all = None;
     for part in map.split([',', ';', ' ']).filter(|part| !part.is_empty()) {
@@ -42,7 +42,7 @@ pub(crate) fn mapped(map: &str, name: &str) -> Option<String> {
 }
 
 impl Cluster {
-    /// Gives a guest to another cluster.
+    /// Moves a guest to another cluster.
     pub(crate) fn send_away(&mut self, vmid: u32, target: &Target) -> Result<(), String> {
         let Some(guest) = self.guests.get_mut(&vmid) else {
             return Ok(());
@@ -118,7 +118,7 @@ fn take_in(
 }
 
 impl Target {
-    /// Does something with the other cluster, unless that waits for this one at the same moment.
+    /// Accesses the other cluster, unless that waits for this one at the same moment.
     pub(crate) fn with<T>(
         &self,
         act: impl FnOnce(&mut Cluster) -> Result<T, String>,

@@ -1,4 +1,4 @@
-//! Guests as answers show them.
+//! Guests in answers.
 
 use proxmox_codegen::facts::{Method, Type};
 use serde_json::{Map, Value, json};
@@ -11,7 +11,8 @@ use crate::state::config::Config;
 use crate::state::guest::{Guest, Kind};
 
 impl Cluster {
-    /// A configuration as the API answers it, each value in the type the release declares.
+    /// A configuration in the form of an answer, each value with the type that the release
+    /// declares.
     pub(crate) fn config_json(&self, kind: Kind, config: &Config) -> Map<String, Value> {
         let properties = self
             .schema
@@ -35,7 +36,7 @@ impl Cluster {
             .collect()
     }
 
-    /// What status and list calls say about a guest.
+    /// The members about a guest in status and list calls.
     pub(crate) fn guest_json(&self, vmid: u32, guest: &Guest) -> Map<String, Value> {
         let uptime = guest
             .started
@@ -119,7 +120,7 @@ impl Cluster {
     }
 }
 
-/// How long work waits for what it needs.
+/// The pressure stall values of a guest.
 const PRESSURE: [&str; 6] = [
     "pressurecpufull",
     "pressurecpusome",
@@ -129,7 +130,7 @@ const PRESSURE: [&str; 6] = [
     "pressurememorysome",
 ];
 
-/// Hundredths as a share of one.
+/// Hundredths as a fraction.
 fn busy_share(busy: u64) -> f64 {
     u32::try_from(busy).map_or(0.0, f64::from) / 400.0
 }

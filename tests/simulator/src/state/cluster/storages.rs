@@ -12,7 +12,7 @@ impl Cluster {
             .ok_or_else(|| ApiError::die(format!("storage '{id}' does not exist")))
     }
 
-    /// A storage that is in use on a node.
+    /// A storage that is enabled on a node.
     pub(crate) fn enabled_storage(&self, id: &str, node: &str) -> ApiResult<&Storage> {
         let storage = self.storage(id)?;
         if storage.disabled {
@@ -27,7 +27,7 @@ impl Cluster {
         Ok(storage)
     }
 
-    /// The key of a volume as seen from a node.
+    /// The key of a volume on a node.
     pub(crate) fn volume_key(&self, node: &str, volid: &str) -> VolumeKey {
         let shared = volid
             .split_once(':')
@@ -37,7 +37,7 @@ impl Cluster {
         (node.to_owned(), volid.to_owned())
     }
 
-    /// Takes back what was made since the last guest.
+    /// Removes the volumes that were created for the guest in progress.
     pub(crate) fn remove_uncommitted(&mut self) {
         for key in std::mem::take(&mut self.uncommitted_volumes) {
             self.volumes.remove(&key);

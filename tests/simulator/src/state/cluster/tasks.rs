@@ -1,4 +1,4 @@
-//! Tasks: how they start, and what happens when they end.
+//! Tasks: start, end, and effects.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ impl Cluster {
         json!(upid)
     }
 
-    /// Lets something happen after so many simulated seconds that no task tells of.
+    /// Schedules an effect that belongs to no task, in simulated seconds.
     pub(crate) fn later(&mut self, seconds: f64, effect: Effect) {
         self.counter += 1;
         let due = self.now + Duration::from_secs_f64((seconds * self.factor).max(0.0));
@@ -47,7 +47,7 @@ impl Cluster {
             .insert((due, self.counter), (String::new(), effect));
     }
 
-    /// Starts a task that goes on until [`Cluster::end_task`], and returns its UPID.
+    /// Starts a task that runs until [`Cluster::end_task`], and returns its UPID.
     pub(crate) fn begin(&mut self, node: &str, kind: &str, id: &str, who: &Identity) -> String {
         let task = self.task_of(node, kind, id, who);
         let upid = task.upid.clone();
@@ -82,7 +82,7 @@ impl Cluster {
         }
     }
 
-    /// Brings the world to `now`: ends what is due, in order.
+    /// Advances the state to `now`: applies due effects, in order.
     pub(crate) fn settle(&mut self, now: Duration) {
         while let Some(entry) = self.queue.first_entry() {
             if entry.key().0 > now {
@@ -99,7 +99,7 @@ impl Cluster {
         self.expire_consoles();
     }
 
-    /// Applies what a task does; the number of warnings, or the text of its error.
+    /// Applies a task's effect; returns the number of warnings, or the error text.
     fn apply(&mut self, effect: Effect) -> Result<u32, String> {
         match effect {
             Effect::Nothing => Ok(0),
@@ -229,7 +229,7 @@ impl Cluster {
         self.tasks.iter_mut().rev().find(|task| task.upid == upid)
     }
 
-    /// Undoes what an interrupted task had prepared on a guest.
+    /// Undoes the preparations of an interrupted task on a guest.
     pub(crate) fn undo(&mut self, vmid: u32) {
         let Some(guest) = self.guests.get_mut(&vmid) else {
             return;
@@ -243,7 +243,7 @@ impl Cluster {
         }
     }
 
-    /// Interrupts every running task and gives up every console.
+    /// Interrupts all running tasks and closes all consoles.
     pub(crate) fn rest(&mut self) {
         let running: Vec<String> = self.queue.values().map(|(upid, _)| upid.clone()).collect();
         for upid in running {
@@ -252,7 +252,7 @@ impl Cluster {
         self.consoles.clear();
     }
 
-    /// Interrupts a running task; a finished one is left alone.
+    /// Interrupts a running task; a finished one stays unchanged.
     pub(crate) fn stop_task(&mut self, upid: &str) {
         let key = self
             .queue

@@ -22,7 +22,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// As in API paths and resource ids.
+    /// As used in API paths and resource ids.
     pub(crate) fn api(self) -> &'static str {
         match self {
             Self::Qemu => "qemu",
@@ -37,7 +37,7 @@ impl Kind {
         }
     }
 
-    /// As in messages.
+    /// As used in messages.
     pub(crate) fn noun(self) -> &'static str {
         match self {
             Self::Qemu => "VM",
@@ -94,7 +94,7 @@ pub(crate) struct Snapshot {
     pub(crate) time: u64,
     pub(crate) description: Option<String>,
     pub(crate) vmstate: bool,
-    /// The files then; `None` as long as nobody had looked inside.
+    /// The files at the snapshot; `None` if they were not created yet.
     pub(crate) files: Option<Files>,
 }
 
@@ -103,7 +103,7 @@ pub(crate) struct Guest {
     pub(crate) kind: Kind,
     pub(crate) node: String,
     pub(crate) config: Config,
-    /// Changes that wait for a stop; `None` deletes.
+    /// Changes that take effect at the next stop; `None` deletes.
     pub(crate) pending: BTreeMap<String, Option<String>>,
     pub(crate) snapshots: BTreeMap<String, Snapshot>,
     pub(crate) parent: Option<String>,
@@ -111,9 +111,9 @@ pub(crate) struct Guest {
     pub(crate) started: Option<Duration>,
     pub(crate) paused: bool,
     pub(crate) pool: Option<String>,
-    /// When its system will have come up.
+    /// The time when its system has booted.
     pub(crate) up: Option<Duration>,
-    /// Made when somebody looks inside.
+    /// Created on first access.
     pub(crate) inside: Option<Box<Inside>>,
 }
 
@@ -175,7 +175,7 @@ impl Guest {
         }
     }
 
-    /// What is inside; made now if nobody has looked before.
+    /// The guest's files and programs, created on first access.
     pub(crate) fn inside(&mut self, vmid: u32) -> &mut Inside {
         let name = self.name(vmid).replace(' ', "-");
         self.inside
@@ -207,13 +207,13 @@ impl Guest {
         }
     }
 
-    /// Its node went down.
+    /// Stops the guest because its node went down.
     pub(crate) fn cut_power(&mut self) {
         self.power_off();
         self.apply_pending();
     }
 
-    /// Its node came up.
+    /// Starts the guest when its node is up again.
     pub(crate) fn start_at_boot(&mut self, now: Duration) {
         if self
             .config
@@ -237,7 +237,7 @@ impl Guest {
         self.config.get("protection").is_some_and(|p| p == "1")
     }
 
-    /// That its number is taken.
+    /// The error for a taken number.
     pub(crate) fn taken(&self, vmid: u32) -> String {
         format!(
             "{} {vmid} already exists on node '{}'",
@@ -250,7 +250,7 @@ impl Guest {
         self.config.get("template").is_some_and(|t| t == "1")
     }
 
-    pub(crate) fn no_start_of_template(&self) -> String {
+    pub(crate) fn template_cannot_start(&self) -> String {
         let what = match self.kind {
             Kind::Qemu => "vm",
             Kind::Lxc => "CT",
@@ -309,7 +309,7 @@ impl Guest {
         boot.and_then(|value| size_of(value)).unwrap_or(0)
     }
 
-    /// Takes drives that go out of the boot order, and adds new CD drives to it.
+    /// Removes deleted drives from the boot order, and adds new CD drives to it.
     pub(crate) fn reorder_boot(&mut self, delete: &[String], set: &Config) {
         let order = |guest: &Self| -> Option<Vec<String>> {
             let text = guest.config.get("boot")?.strip_prefix("order=")?;
@@ -332,7 +332,7 @@ impl Guest {
         }
     }
 
-    /// The configuration with pending changes as if they were made.
+    /// The configuration with pending changes applied.
     pub(crate) fn planned(&self) -> Config {
         let mut config = self.config.clone();
         for (key, value) in &self.pending {
@@ -380,7 +380,7 @@ pub(crate) enum GuestEffect {
     Created {
         start: bool,
     },
-    /// What is done although the guest is locked; the lock stays.
+    /// An effect that applies to a locked guest; the lock stays.
     IgnoringLock(Box<GuestEffect>),
     Start,
     Stop,
@@ -418,10 +418,10 @@ pub(crate) enum GuestEffect {
         disk: String,
         storage: String,
         format: Option<String>,
-        /// Whether the old volume goes, rather than becoming an unused one.
+        /// Whether the old volume is deleted instead of becoming an unused disk.
         delete: bool,
     },
-    /// Gives a disk to another guest.
+    /// Moves a disk to another guest.
     Reassign {
         disk: String,
         target: u32,
@@ -429,10 +429,10 @@ pub(crate) enum GuestEffect {
     },
     Migrate {
         target: String,
-        /// Which storage becomes which, or one for all.
+        /// Storage mapping, or one storage for all.
         storages: String,
     },
-    /// To another cluster.
+    /// Migration to another cluster.
     SendAway(Box<Target>),
 }
 

@@ -1,4 +1,4 @@
-//! The network of a running guest as its own system sees it.
+//! The network of a running guest, as seen in its system.
 
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ pub(crate) struct Interface {
     pub(crate) name: String,
     /// In lower case.
     pub(crate) mac: String,
-    /// Addresses with the length of the network's prefix.
+    /// Addresses with prefix lengths.
     pub(crate) addresses: Vec<(String, u8)>,
 }
 
@@ -78,13 +78,13 @@ fn fixed(text: &str) -> Option<(String, u8)> {
     Some((ip.to_owned(), prefix.parse().ok()?))
 }
 
-/// What the address server of the network gives out.
+/// Addresses from the network's DHCP server.
 fn leased(vmid: u32, index: u32) -> String {
     let bits = mix(&format!("{vmid} {index}"), 11) % (200 * 200);
     format!("10.0.{}.{}", bits / 200, 20 + bits % 200)
 }
 
-/// The address every interface gives itself from its MAC address.
+/// The link-local address derived from the MAC address.
 fn link_local(mac: &str) -> Option<String> {
     let bytes: Vec<u16> = mac
         .split(':')
@@ -107,7 +107,7 @@ fn link_local(mac: &str) -> Option<String> {
     Some(address.to_string())
 }
 
-/// As the guest agent tells it, which is how the node tells it of containers as well.
+/// In the format of the guest agent, which nodes also use for containers.
 pub(crate) fn addresses(interface: &Interface) -> Value {
     interface
         .addresses
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_has_the_addresses_it_was_given() {
+    fn a_virtual_machine_has_its_configured_addresses() {
         let machine = guest(
             Kind::Qemu,
             &[
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_has_the_names_it_was_given() {
+    fn a_container_has_its_configured_interface_names() {
         let container = guest(
             Kind::Lxc,
             &[(

@@ -1,8 +1,8 @@
-//! Where a guest goes that leaves the cluster.
+//! The target of a migration to another cluster.
 
 use std::fmt;
 
-/// What a guest's move needs of its target.
+/// Requirements of a migration on its target.
 #[derive(Clone)]
 pub(crate) struct Target {
     pub(crate) host: String,
@@ -15,7 +15,7 @@ pub(crate) struct Target {
     pub(crate) delete: bool,
 }
 
-/// Without the token.
+/// The endpoint without the token.
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "guest {} at {}:{}", self.vmid, self.host, self.port)

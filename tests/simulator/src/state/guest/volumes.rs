@@ -32,7 +32,7 @@ pub(crate) fn parse_size(text: &str) -> Option<u64> {
 /// Bytes in the largest unit that divides them.
 pub(crate) fn print_size(bytes: u64) -> String {
     for (shift, unit) in [(40, "T"), (30, "G"), (20, "M"), (10, "K")] {
-        // Terabytes are written in gigabytes unless there are thousands of them.
+        // Sizes below thousands of terabytes are written in gigabytes.
         if bytes > 0 && bytes.is_multiple_of(1 << shift) && (shift != 40 || bytes >= 1 << 50) {
             return format!("{}{unit}", bytes >> shift);
         }
@@ -40,21 +40,21 @@ pub(crate) fn print_size(bytes: u64) -> String {
     bytes.to_string()
 }
 
-/// What a storage may be able to do with a volume.
+/// Features of a storage for a volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Feature {
     Snapshot,
-    /// A linked copy.
+    /// A linked clone.
     Clone,
-    /// A full copy.
+    /// A full clone.
     Copy,
-    /// To another guest.
+    /// Moving to another guest.
     Rename,
     /// To a base image, of which there are linked copies.
     Template,
 }
 
-/// Whether a disk value is the drive with the settings for cloud-init.
+/// Whether a disk value is a cloud-init drive.
 pub(crate) fn is_cloud_init(disk: &str) -> bool {
     let volume = volume_of(disk);
     let name = volume.rsplit(['/', ':']).next().unwrap_or(volume);
@@ -77,8 +77,8 @@ pub(crate) fn volume_of(disk: &str) -> &str {
         .unwrap_or(first)
 }
 
-/// What a volume is, from its name on its storage: its content, and the guest it belongs to.
-/// Whether a volume may be called so where volumes are files (pve-storage `Storage/Plugin.pm`, `parse_volname`).
+/// Whether a storage of files accepts this volume name (pve-storage `Storage/Plugin.pm`,
+/// `parse_volname`).
 pub(crate) fn is_file_name(name: &str) -> bool {
     let Some((folder, file)) = name.split_once('/') else {
         return false;
@@ -97,6 +97,7 @@ pub(crate) fn is_file_name(name: &str) -> bool {
     }
 }
 
+/// The content and owner of a volume, from its name.
 pub(crate) fn parse_volume_name(name: &str) -> (&'static str, Option<u32>) {
     let first = |text: &str| -> Option<u32> { text.split(['-', '/', '.']).next()?.parse().ok() };
     if let Some((directory, file)) = name.split_once('/') {
@@ -109,7 +110,7 @@ pub(crate) fn parse_volume_name(name: &str) -> (&'static str, Option<u32>) {
                 let guest = ["vzdump-qemu-", "vzdump-lxc-"]
                     .iter()
                     .find_map(|start| file.strip_prefix(start));
-                // On a backup server the path has the kind and the number.
+                // On a backup server the path has the kind and the number of the guest.
                 let served = file.split_once('/').and_then(|(_, rest)| first(rest));
                 return ("backup", guest.and_then(first).or(served));
             }
@@ -124,7 +125,7 @@ pub(crate) fn parse_volume_name(name: &str) -> (&'static str, Option<u32>) {
     ("images", owner.or_else(|| first(name)))
 }
 
-/// A saved disk as a create call would ask for it.
+/// A saved disk in the form of a create call.
 pub(crate) fn as_new_disk(disk: &str, storage: Option<&str>) -> Option<String> {
     let (home, _) = volume_of(disk).split_once(':')?;
     let (name, _) = volume_of(disk)
