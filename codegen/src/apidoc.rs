@@ -139,14 +139,14 @@ impl Problems {
                 .entry((&problem.pointer, &problem.message))
                 .or_default() += 1;
         }
-        let mut told = BTreeSet::new();
+        let mut reported = BTreeSet::new();
         self.0
             .iter()
             .filter_map(|problem| {
                 let key = (problem.pointer.as_str(), problem.message.as_str());
                 match counts[&key] {
                     count if count <= SHARED => Some(problem.to_string()),
-                    _ if !told.insert(key) => None,
+                    _ if !reported.insert(key) => None,
                     count => Some(format!(
                         "{problem} (and the same in {} more places)",
                         count - 1
@@ -258,7 +258,7 @@ fn array_start(text: &str) -> Result<usize, String> {
         return Ok(text.len() - body.len());
     }
     if body.starts_with('<') {
-        return Err("this is an HTML page and no API dump (a login or error page?)".to_owned());
+        return Err("this is an HTML page, not an API dump (a login or error page?)".to_owned());
     }
     let mut at = 0;
     for line in text.split_inclusive('\n') {
@@ -298,7 +298,7 @@ enum Dialect {
     Rust,
 }
 
-/// The place of a schema, which decides its allowed keys.
+/// The position of a schema, which determines its allowed keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     Parameters,
@@ -739,7 +739,7 @@ impl Import {
                 ("check", Dialect::Perl) => permissions.check = self.perl_check(at, value),
                 ("check" | "and" | "or", Dialect::Rust) => {
                     if permissions.check.is_some() {
-                        self.problem(at, "a second check beside the first");
+                        self.problem(at, "a second check besides the first");
                     }
                     permissions.check = self.rust_check(at, key, value);
                 }
@@ -1011,7 +1011,7 @@ impl Import {
         if schema.one_of.is_some() && schema.type_property.is_none() {
             self.problem(
                 at,
-                "a union without a property that tells its alternatives apart",
+                "a union without a property that distinguishes its alternatives",
             );
         }
         match (tag, &schema.type_property) {

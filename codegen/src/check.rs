@@ -71,7 +71,7 @@ fn members<'a>(
     members
         .iter()
         .map(move |member| (names::field_of(overlay, member), member.name.as_str()))
-        .chain([(reserved.to_owned(), "what is not declared")])
+        .chain([(reserved.to_owned(), "undeclared members")])
 }
 
 struct Check<'a> {

@@ -254,7 +254,7 @@ fn endpoint(old: &Endpoint, new: &Endpoint) -> Vec<Change> {
         let say = |additional| match additional {
             Some(true) => "accepted",
             Some(false) => "refused",
-            None => "not spoken of",
+            None => "not specified",
         };
         aspects.0.push(format!(
             "unknown parameters {} → {}",
@@ -475,13 +475,13 @@ impl Found {
         aspects.text("sets", &old.key_alias, &new.key_alias);
         if old.default_key != new.default_key {
             let now = if new.default_key {
-                "its name may be left out"
+                "its key may be omitted"
             } else {
-                "its name has to be given"
+                "its key is required"
             };
             aspects.0.push(now.to_owned());
         }
-        aspects.text("told apart by", &old.type_property, &new.type_property);
+        aspects.text("distinguished by", &old.type_property, &new.type_property);
         aspects.set("cases", &old.instance_types, &new.instance_types);
         aspects.text("unit", &old.renderer, &new.renderer);
         aspects.value("links", &links(old), &links(new));

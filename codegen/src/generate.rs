@@ -77,12 +77,12 @@ pub struct Report {
     /// Members of answers that always come, with a reason in the overlay.
     pub required: usize,
     /// Members that the dumps require and for which the overlay has no reason: they are optional.
-    pub required_unvouched: BTreeSet<String>,
+    pub required_unsourced: BTreeSet<String>,
     /// Checks of handlers that the dumps do not declare.
     pub privileges: usize,
     /// Endpoints of the newest release whose handler checks are described neither in the dump nor
     /// in the overlay.
-    pub privileges_untold: BTreeSet<String>,
+    pub privileges_unreviewed: BTreeSet<String>,
 }
 
 impl fmt::Display for Report {
@@ -119,7 +119,7 @@ impl fmt::Display for Report {
         writeln!(f, "untyped members   {}", self.members_untyped)?;
         write!(
             f,
-            "without words     {} of {} endpoints, {} of {} fields and parameters",
+            "undocumented      {} of {} endpoints, {} of {} fields and parameters",
             self.undescribed.len(),
             self.endpoints,
             self.undocumented,
@@ -305,7 +305,7 @@ fn corrected(input: &Input, overlay: &Overlay) -> Result<Vec<Facts>, Vec<String>
     for (name, text) in &input.releases {
         match facts_json::read(text) {
             Ok(facts) if *name != format!("{}.json", facts.release) => problems.push(format!(
-                "{name}: holds release {}; a file is named for the release in it",
+                "{name}: has release {}; a file must be named after its release",
                 facts.release
             )),
             Ok(facts) => releases.push(facts),
@@ -346,8 +346,8 @@ fn count(api: &Api, overlay: &Overlay) -> Report {
             .count(),
         ..Report::default()
     };
-    report.required = api.vouched;
-    report.required_unvouched.clone_from(&api.unvouched);
+    report.required = api.sourced;
+    report.required_unsourced.clone_from(&api.unsourced);
     for (index, release) in api.releases.iter().enumerate() {
         let count = api
             .endpoints
@@ -378,8 +378,8 @@ fn count(api: &Api, overlay: &Overlay) -> Report {
             .count();
         let key = endpoint.key();
         report.privileges += endpoint.privileges.len();
-        if endpoint.untold {
-            report.privileges_untold.insert(key.clone());
+        if endpoint.unreviewed {
+            report.privileges_unreviewed.insert(key.clone());
         }
         match &endpoint.returns {
             Returns::Task { .. } => {

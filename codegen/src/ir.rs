@@ -19,9 +19,9 @@ pub(crate) struct Api {
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) items: Vec<Item>,
     /// The number of members of answers that always come, with a reason in the overlay.
-    pub(crate) vouched: usize,
+    pub(crate) sourced: usize,
     /// Those that the dumps require, without a reason in the overlay.
-    pub(crate) unvouched: BTreeSet<String>,
+    pub(crate) unsourced: BTreeSet<String>,
 }
 
 impl Api {
@@ -61,7 +61,7 @@ pub(crate) struct Endpoint {
     /// Additional checks of the handler.
     pub(crate) privileges: Vec<Privilege>,
     /// The checks of the handler are unknown: the dump does not declare them.
-    pub(crate) untold: bool,
+    pub(crate) unreviewed: bool,
     /// In the order of the path.
     pub(crate) placeholders: Vec<Parameter>,
     /// Without the placeholders; the required ones first, in the order they are passed.
@@ -259,8 +259,8 @@ pub(crate) fn lower(union: &Union, overlay: &Overlay) -> Api {
         properties: collect_properties(union, overlay),
         shapes: BTreeMap::new(),
         items: Vec::new(),
-        vouched: 0,
-        unvouched: BTreeSet::new(),
+        sourced: 0,
+        unsourced: BTreeSet::new(),
     };
     let endpoints = union
         .endpoints
@@ -276,8 +276,8 @@ pub(crate) fn lower(union: &Union, overlay: &Overlay) -> Api {
         releases: union.releases.clone(),
         endpoints,
         items: lowering.items,
-        vouched: lowering.vouched,
-        unvouched: lowering.unvouched,
+        sourced: lowering.sourced,
+        unsourced: lowering.unsourced,
     }
 }
 
@@ -377,8 +377,8 @@ struct Lowering<'a> {
     properties: BTreeMap<String, Properties>,
     shapes: BTreeMap<Shape, ItemId>,
     items: Vec<Item>,
-    vouched: usize,
-    unvouched: BTreeSet<String>,
+    sourced: usize,
+    unsourced: BTreeSet<String>,
 }
 
 impl Lowering<'_> {
@@ -467,7 +467,7 @@ impl Lowering<'_> {
             allowtoken: endpoint.allowtoken,
             download: endpoint.download,
             permissions: endpoint.permissions.clone(),
-            untold: newest && hinted && !declared && privileges.is_empty(),
+            unreviewed: newest && hinted && !declared && privileges.is_empty(),
             privileges,
             placeholders,
             parameters,
@@ -685,7 +685,7 @@ impl Lowering<'_> {
         let ty = self.text(format);
         let split = match ty {
             Ty::List(_) => self.overlay.list(at),
-            _ => self.overlay.untold_list(at),
+            _ => self.overlay.undeclared_list(at),
         };
         match (split, &ty) {
             (None, Ty::List(_)) if !at.result => self.overlay.problem(format!(
@@ -731,11 +731,11 @@ impl Lowering<'_> {
                 let mut required =
                     base.is_none() && !field.node.optional && field.presence.covers(whole);
                 if required && at.result && at.owner.is_none() {
-                    match self.overlay.is_vouched_for(&at) {
-                        true => self.vouched += 1,
+                    match self.overlay.is_sourced_for(&at) {
+                        true => self.sourced += 1,
                         false => {
                             required = false;
-                            self.unvouched.insert(at.key());
+                            self.unsourced.insert(at.key());
                         }
                     }
                 }

@@ -110,7 +110,7 @@ pub(crate) fn translate(pattern: &str) -> String {
                     class = false;
                     out.push(c);
                 }
-                // Some classes have it in a place where it cannot start a range.
+                // Some classes have `-` where it cannot start a range.
                 '&' | '~' if class => out.extend(['\\', c]),
                 _ => out.push(c),
             }

@@ -106,7 +106,7 @@ const KEYWORDS: &[&str] = &[
     "unsafe", "unsized", "use", "virtual", "where", "while", "yield",
 ];
 
-/// Whether a name can stand in Rust.
+/// Whether a name is a valid identifier in Rust.
 pub(crate) fn is_plain(name: &str) -> bool {
     let first = |c: char| c.is_alphabetic() || c == '_';
     name.starts_with(first)
@@ -379,7 +379,7 @@ fn read_lock(text: &str, overlay: &Overlay) -> BTreeMap<String, String> {
     let mut lines: BTreeMap<&str, usize> = BTreeMap::new();
     for (line, number) in text.lines().zip(1..) {
         let Some((name, place)) = line.split_once(' ') else {
-            overlay.problem(format!("names.lock: line {number} is no entry"));
+            overlay.problem(format!("names.lock: line {number} is not an entry"));
             continue;
         };
         for word in [name, place] {

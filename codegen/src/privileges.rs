@@ -22,7 +22,7 @@ pub(crate) struct Privilege {
     /// The line it was read from.
     #[expect(
         dead_code,
-        reason = "for the reader of the file; required, so that no fact comes from nowhere"
+        reason = "for readers of the file; required, so that every fact has a source"
     )]
     pub(crate) source: String,
 }
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_check_is_one_thing() {
+    fn a_check_has_exactly_one_condition() {
         let check = |text: &str| {
             toml::from_str::<Privilege>(&format!(
                 "at = [\"GET /a\"]\nsource = \"a b.pm:1\"\ncheck = {text}"

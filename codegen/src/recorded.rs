@@ -228,7 +228,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn members_are_counted_and_those_nobody_declared_are_named() {
+    fn members_are_counted_and_undeclared_ones_are_listed() {
         let shapes = json!({
             "items": {
                 "Thing": { "struct": [

@@ -22,7 +22,9 @@ pub(crate) fn file(about: &[String], body: &TokenStream, overlay: &Overlay) -> S
         }
         Err(error) => {
             let about = about.first().map_or("", String::as_str);
-            overlay.problem(format!("{about}: the generated text is no Rust: {error}"));
+            overlay.problem(format!(
+                "{about}: the generated text is not valid Rust: {error}"
+            ));
             String::new()
         }
     }
@@ -314,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_mean_something_else_starts_no_line() {
+    fn no_line_starts_with_markup() {
         let text = format!("/// {} 1. - *\n", "a".repeat(95));
         assert_eq!(space_out(&text), text);
         let table = format!("/// | {} |\n", "a b ".repeat(40));

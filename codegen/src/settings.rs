@@ -103,7 +103,7 @@ pub(crate) fn settle(union: &mut Union, overlay: &Overlay) {
             },
             _ => continue,
         };
-        let mut told: Vec<(String, Node)> = Vec::new();
+        let mut changed: Vec<(String, Node)> = Vec::new();
         for (name, member) in members {
             // A configuration made by a program has no digest. What it does not set has to be told from
             // what it sets to 0 or false.
@@ -118,11 +118,11 @@ pub(crate) fn settle(union: &mut Union, overlay: &Overlay) {
                 && !overlay.is_apart(&format!("GET {}#{name}", pair.get))
             {
                 agree(&mut member.node, &parameter.node);
-                told.push((name.clone(), member.node.clone()));
+                changed.push((name.clone(), member.node.clone()));
             }
         }
         if let Some(request) = (union.endpoints).get_mut(&(pair.path.clone(), pair.method)) {
-            for (name, member) in told {
+            for (name, member) in changed {
                 if let Some(parameter) = request.parameters.get_mut(&name) {
                     widen(&mut parameter.node, &member);
                 }

@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_setter_that_sends_another_name_is_a_break() {
+    fn a_setter_with_another_wire_name_is_a_breaking_change() {
         let old = surface(r#"impl S { pub fn limit(self) -> Self { self.set("max_workers") } }"#);
         let new = surface(r#"impl S { pub fn limit(self) -> Self { self.set("max-workers") } }"#);
         assert_eq!(
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_old_code_can_use_counts_as_a_break() {
+    fn only_changes_that_affect_existing_code_are_breaking() {
         let old = surface(
             "pub struct S { pub a: i64, pub b: String, hidden: u8 } impl S { pub fn f(&self) {} }
              pub enum E { One } pub struct Gone { pub x: i64 }",

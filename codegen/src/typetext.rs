@@ -17,7 +17,7 @@ pub(crate) fn parse(text: &str) -> Result<Schemas, String> {
     while !rest.is_empty() {
         let (name, schema, left) = part(rest)?;
         if schema.default_key && keys.values().any(|known| known.default_key) {
-            return Err(format!("{name:?} is the second key that may be left out"));
+            return Err(format!("{name:?} is the second key that may be omitted"));
         }
         if keys.insert(name.to_owned(), schema).is_some() {
             return Err(format!("the key {name:?} appears twice"));
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_an_error() {
+    fn invalid_usage_lines_are_errors() {
         for text in [
             "",
             "<a>",

@@ -1,4 +1,4 @@
-//! The importer against small dumps of both dialects: normalisation, refusals, and messages.
+//! The importer with small dumps of both dialects: normalisation, refusals, and messages.
 
 #![allow(clippy::unwrap_used)]
 
@@ -124,7 +124,7 @@ fn a_method() {
 }
 
 #[test]
-fn what_a_method_leaves_unsaid() {
+fn defaults_of_a_method() {
     let plain = endpoint(&json!({"proxyto": "node"}));
     assert_eq!((plain.permissions, plain.protected), (None, false));
     let source = perl(&json!({"proxyto": "node", "parameters": {}})).replace("\"node\"", "null");
@@ -135,7 +135,7 @@ fn what_a_method_leaves_unsaid() {
 }
 
 #[test]
-fn flags_and_bounds_become_what_they_mean() {
+fn flags_and_bounds_are_normalised() {
     let p = parameter(
         &json!({"type": "integer", "optional": "1", "minimum": "0", "maximum": "16777216"}),
     );
@@ -309,7 +309,7 @@ fn usage_lines_become_keys() {
     );
 }
 
-/// The first two are the served forms of a file, the others are extracts that people make.
+/// The first two are the published forms of a file, the others are extracts.
 #[test]
 fn the_array_is_found() {
     let array = perl(&json!({}));
@@ -328,7 +328,7 @@ fn the_array_is_found() {
 }
 
 #[test]
-fn a_file_that_holds_no_dump() {
+fn files_without_a_dump_are_refused() {
     let array = perl(&json!({}));
     let js = format!("const apiSchema =\n{array}");
     let cut = &js[..js.len() - 5];
@@ -351,7 +351,7 @@ fn a_file_that_holds_no_dump() {
         ),
         (
             "\n<!DOCTYPE html>\n<html><title>Login</title></html>".into(),
-            "this is an HTML page and no API dump (a login or error page?)",
+            "this is an HTML page, not an API dump (a login or error page?)",
         ),
         ("[]".into(), "the array holds no method"),
         ("const a = [7]".into(), "at /0: expected an object, found 7"),
@@ -418,7 +418,7 @@ fn keys_nobody_knows() {
             json!({"permissions": {"check": ["perm", "/", ["A"], "all", 1]}}),
             "at /permissions/check/4: the key \"all\" is not known as an option of \"perm\"",
         ),
-        // Announced in the sources of the server, in no dump yet.
+        // Exists in the server's sources, and in no dump yet.
         (
             json!({"parameters": {"oneOf": []}}),
             "at /parameters/oneOf: the key \"oneOf\" is not known at the root of parameters",
@@ -467,7 +467,7 @@ fn keys_nobody_knows() {
 }
 
 #[test]
-fn values_of_an_unknown_kind() {
+fn values_of_unknown_types_are_refused() {
     let cases = [
         (
             json!({"type": ["string", "null"]}),
@@ -610,7 +610,7 @@ fn values_of_an_unknown_kind() {
 }
 
 #[test]
-fn a_method_given_twice() {
+fn a_method_may_not_occur_twice() {
     let source = perl(&json!({}));
     let again = source.replace("\"info\":{", "\"info\":{\"POST\":{},");
     assert_ne!(again, source);
@@ -841,7 +841,7 @@ fn a_groups_param_that_is_a_flag_means_the_parameter_groups() {
 }
 
 #[test]
-fn a_problem_that_many_endpoints_share_is_told_once() {
+fn a_problem_of_many_endpoints_is_reported_once() {
     let children: Vec<Value> = (0..9)
         .map(|n| {
             json!({"path": format!("/a/{n}"), "text": n.to_string(), "leaf": 1, "info": {"GET": {

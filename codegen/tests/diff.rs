@@ -64,7 +64,7 @@ fn with(facts: &mut Facts, path: &str, method: Method, endpoint: Endpoint) {
 }
 
 /// The report of a change of one endpoint, in both directions.
-fn told(change: impl FnOnce(&mut Endpoint)) -> (Vec<String>, Vec<String>) {
+fn report(change: impl FnOnce(&mut Endpoint)) -> (Vec<String>, Vec<String>) {
     let (mut old, mut new) = (empty("9.1"), empty("9.2"));
     with(&mut old, "/x", Method::Get, endpoint());
     let mut changed = endpoint();
@@ -162,8 +162,8 @@ fn every_aspect_of_an_endpoint_is_seen() {
         ),
         (
             |e| e.parameters.additional = None,
-            "unknown parameters refused → not spoken of",
-            "unknown parameters not spoken of → refused",
+            "unknown parameters refused → not specified",
+            "unknown parameters not specified → refused",
         ),
         (
             |e| e.returns = of(Type::String),
@@ -172,10 +172,10 @@ fn every_aspect_of_an_endpoint_is_seen() {
         ),
     ];
     for (change, forth, back) in cases {
-        let told = told(change);
-        assert_eq!(told.0, [forth]);
-        assert_eq!(told.1.len(), 1);
-        assert!(back.is_empty() || told.1 == [back], "{told:?}");
+        let found = report(change);
+        assert_eq!(found.0, [forth]);
+        assert_eq!(found.1.len(), 1);
+        assert!(back.is_empty() || found.1 == [back], "{found:?}");
     }
 }
 
@@ -246,7 +246,7 @@ fn every_aspect_of_a_schema_is_seen() {
         ),
         (
             |p| p.default_key = true,
-            "parameter `p`: its name may be left out",
+            "parameter `p`: its key may be omitted",
         ),
         (
             |p| p.properties = Some(keys(&[("q", of(Type::Boolean))])),
@@ -276,7 +276,7 @@ fn every_aspect_of_a_schema_is_seen() {
         ),
         (
             |p| p.type_property = text("kind"),
-            "parameter `p`: told apart by none → `kind`",
+            "parameter `p`: distinguished by none → `kind`",
         ),
         (
             |p| p.instance_types = Some(vec!["x".into()]),
@@ -292,9 +292,9 @@ fn every_aspect_of_a_schema_is_seen() {
         ),
     ];
     for (change, expected) in cases {
-        let told = told(|endpoint| change(endpoint.parameters.properties.get_mut("p").unwrap()));
-        assert_eq!(told.0, [expected]);
-        assert_eq!(told.1.len(), 1, "{expected}");
+        let found = report(|endpoint| change(endpoint.parameters.properties.get_mut("p").unwrap()));
+        assert_eq!(found.0, [expected]);
+        assert_eq!(found.1.len(), 1, "{expected}");
     }
 }
 
@@ -354,7 +354,7 @@ fn nested_changes_name_their_place() {
 }
 
 #[test]
-fn the_order_of_values_is_no_change() {
+fn the_order_of_values_is_not_a_change() {
     let facts = |values: &[&str]| {
         let mut facts = empty("9.1");
         let mut endpoint = endpoint();
@@ -488,7 +488,7 @@ fn the_tracked_releases() {
         let same = compare(&new, &new).to_string();
         assert_eq!(same, format!("## PVE {to} → PVE {to}\n\nNo differences.\n"));
 
-        // Releases without a reported change are equal except in two things without a meaning: the
+        // Releases without a reported change are equal except in two meaningless respects: the
         // order of values, which for one enum is the hash order of a Perl process, and `any` of one
         // privilege.
         for (path, methods) in &old.endpoints {

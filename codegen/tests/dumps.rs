@@ -1,5 +1,5 @@
-//! The importer against the official dumps. They are not part of this repository, so these tests
-//! need them beside it, as `shared/apidoc/<product>/<release>.{js,json}`.
+//! The importer with the official dumps. They are not part of this repository; these tests need
+//! them beside it, as `shared/apidoc/<product>/<release>.{js,json}`.
 
 #![allow(clippy::unwrap_used)]
 
@@ -46,7 +46,7 @@ fn import(path: &Path, product: Product, release: &str, package_version: Option<
 }
 
 #[test]
-fn an_import_gives_the_committed_files() {
+fn an_import_reproduces_the_committed_files() {
     for (release, path) in dumps("pve") {
         let committed = root().join(format!("schema/pve/{release}.json"));
         let text = fs::read_to_string(&committed).unwrap();
@@ -99,7 +99,7 @@ fn schemas(facts: &Facts) -> (usize, usize) {
     count
 }
 
-/// The sibling products are read as well: paths, methods, downloads, uploads, property strings.
+/// The other products are read, too: paths, methods, downloads, uploads, property strings.
 #[test]
 fn the_other_products() {
     let expected = [
@@ -134,7 +134,7 @@ fn the_other_products() {
 
 /// A truncated download ends at any byte.
 #[test]
-fn a_cut_dump_is_refused() {
+fn a_truncated_dump_is_refused() {
     let Some((release, path)) = dumps("pve").pop() else {
         return;
     };
@@ -163,7 +163,7 @@ proptest! {
 
     /// A damaged dump gives facts that can be written and read, or problems.
     #[test]
-    fn a_damaged_dump_does_no_harm(
+    fn a_damaged_dump_causes_no_panic(
         hits in prop::collection::vec((any::<prop::sample::Index>(), "[ -~]{0,3}"), 1..12),
     ) {
         if let Some((release, path)) = dumps("pve").pop() {

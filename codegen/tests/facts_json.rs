@@ -109,7 +109,7 @@ const SMALL: &str = r#"{
 "#;
 
 #[test]
-fn layout_is_as_promised() {
+fn the_layout_is_as_documented() {
     let facts = read(SMALL).unwrap();
     assert_eq!(write(&facts), SMALL);
     let endpoint = &facts.endpoints["/x/{id}"][&Method::Get];
@@ -143,7 +143,7 @@ fn long_lists_have_one_value_per_line() {
 }
 
 #[test]
-fn what_is_wrong_is_named() {
+fn errors_have_a_pointer() {
     let cases = [
         (
             "\"product\": \"pve\"",
@@ -384,7 +384,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
 
     #[test]
-    fn what_is_written_is_read_back(facts in facts()) {
+    fn facts_survive_their_text_form(facts in facts()) {
         let text = write(&facts);
         let again = read(&text).map_err(|err| TestCaseError::fail(format!("{err}\n{text}")))?;
         prop_assert_eq!(&again, &facts);

@@ -129,13 +129,13 @@ fn the_committed_schema_gives_the_same_bytes_every_time_and_every_endpoint() {
 }
 
 #[test]
-fn privileges_are_those_that_the_handlers_check() {
+fn privileges_match_the_checks_of_handlers() {
     let catalog = catalog(&committed()).unwrap();
     let mut asked = 0;
     let mut wrong = Vec::new();
     let lines = include_str!("privileges.txt").lines();
     for line in lines.filter(|line| !line.is_empty() && !line.starts_with('#')) {
-        let [call, _source, told] = *line.split(" | ").collect::<Vec<_>>() else {
+        let [call, _source, expected] = *line.split(" | ").collect::<Vec<_>>() else {
             panic!("a call, a source and words: {line}");
         };
         let (only, key) = match call.strip_prefix("only ") {
@@ -145,11 +145,11 @@ fn privileges_are_those_that_the_handlers_check() {
         let mut calls = catalog.calls.iter();
         let found = calls.find(|call| format!("{} {}", call.verb, call.path) == key);
         let text = found
-            .unwrap_or_else(|| panic!("{key} is no call"))
+            .unwrap_or_else(|| panic!("{key} is not a call"))
             .privileges
             .join("\n");
         asked += 1;
-        for words in told.split("; ") {
+        for words in expected.split("; ") {
             if !text.contains(words) {
                 wrong.push(format!("{key} does not say: {words}\n    but: {text}"));
             }
@@ -168,7 +168,7 @@ fn privileges_are_those_that_the_handlers_check() {
 }
 
 #[test]
-fn names_do_not_depend_on_the_lock_being_there() {
+fn names_do_not_depend_on_the_lock() {
     let locked = generate(&committed()).unwrap();
     let fresh = generate(&Input {
         lock: None,
@@ -180,7 +180,7 @@ fn names_do_not_depend_on_the_lock_being_there() {
             .filter(|line| !other.lines().any(|l| l == *line))
             .count()
     };
-    // A few names may be older than the present rule; all others follow it.
+    // A few names are older than the present rule; all others follow it.
     assert!(only(&locked.lock, &fresh.lock) <= locked.lock.lines().count() / 20);
 }
 
@@ -232,7 +232,7 @@ fn a_string_result_has_to_be_classified() {
 }
 
 #[test]
-fn a_list_has_to_say_how_it_is_split() {
+fn a_list_needs_its_separator() {
     let endpoints = r#"{"/link": {"PUT": {"parameters": {
         "members": {"type": "string", "optional": true, "format": "pve-iface-list"},
         "domains": {"type": "string", "optional": true}}, "returns": {"type": "null"}}}}"#;
@@ -244,7 +244,7 @@ fn a_list_has_to_say_how_it_is_split() {
         "{found:?}"
     );
     let lists = "[[list]]\nat = [\"PUT /link?members\"]\nsplit = \"blank\"\nsource = \"a.pm:1\"\n\
-                 [[list]]\nat = [\"/link?domains\"]\nsplit = \"any\"\nuntold = true\nsource = \"a.pm:2\"\n";
+                 [[list]]\nat = [\"/link?domains\"]\nsplit = \"any\"\nundeclared = true\nsource = \"a.pm:2\"\n";
     let text = written(&input(&[("9.0", endpoints)], &[("lists.toml", lists)]));
     assert!(
         text.contains(".separators(&[(\"members\", ' ')])"),
@@ -284,7 +284,7 @@ fn a_property_string_needs_a_name_and_gets_its_keys() {
 }
 
 #[test]
-fn an_entry_that_matches_nothing_stops_the_run_and_all_problems_come_together() {
+fn an_unused_entry_fails_the_run_and_all_problems_are_reported() {
     let overlay = [
         (
             "words/a.toml",
@@ -329,7 +329,7 @@ fn the_overlay_merges_enums_and_keeps_them_apart() {
         let endpoints = endpoints(other);
         generate(&input(&[("9.0", &endpoints)], &[("names.toml", names)]))
     };
-    let text = generated(levels).expect("nothing is wrong").files["all.rs"].clone();
+    let text = generated(levels).expect("there is no problem").files["all.rs"].clone();
     let enums: Vec<&str> = (text.lines())
         .filter_map(|line| line.strip_prefix("pub enum "))
         .collect();
@@ -345,7 +345,7 @@ fn the_overlay_merges_enums_and_keeps_them_apart() {
 
 /// All entries about one endpoint may be in one file, whatever their kinds.
 #[test]
-fn an_entry_may_stand_in_any_file_but_only_once() {
+fn an_entry_may_be_in_any_file_but_only_once() {
     let entries = "tasks = [\"POST /go\"]\n\
                    [endpoints]\n\"POST /go\" = \"Sets off.\"\n\
                    [[patch]]\nat = [\"POST /go\"]\npointer = \"/parameters/speed\"\nadd = { type = \"integer\", optional = true }\n\
@@ -381,7 +381,7 @@ fn an_explanation_names_the_entries_of_an_endpoint_and_their_lines() {
 }
 
 #[test]
-fn a_patch_changes_the_facts_of_the_releases_it_names() {
+fn a_patch_changes_the_facts_of_its_releases() {
     let patch = "[[patch]]\nat = [\"GET /things\"]\npointer = \"/returns/items/properties/id\"\nsince = \"9.0\"\n\
                  replace = { type = \"string\", optional = true }\nsource = \"a test\"\nreason = \"a test\"\n";
     let text = written(&input(&TWO_RELEASES, &[("patches/a.toml", patch)]));
@@ -389,7 +389,7 @@ fn a_patch_changes_the_facts_of_the_releases_it_names() {
 }
 
 #[test]
-fn a_renamed_parameter_stays_one_for_callers_and_is_sent_as_the_server_calls_it() {
+fn a_renamed_parameter_has_one_setter_and_is_sent_under_the_servers_name() {
     let releases = [
         (
             "9.0",
@@ -425,7 +425,7 @@ fn a_renamed_parameter_stays_one_for_callers_and_is_sent_as_the_server_calls_it(
     );
     assert!(text.contains("\"max-speed\", top_speed"), "{text}");
 
-    // Wrong entries, and entries without effect.
+    // Invalid entries, and entries without effect.
     let both = one.replace("\"new-id\" = \"newid\"", "\"with\" = \"new-id\"");
     let found = problems(&input(&releases, &[("a.toml", &both), ("b.toml", two)]));
     assert!(
@@ -470,14 +470,14 @@ fn a_copy_can_come_from_another_place() {
 }
 
 #[test]
-fn a_copy_takes_what_another_endpoint_has_once_that_is_patched() {
+fn a_copy_takes_the_patched_schema_of_another_endpoint() {
     let endpoints = r#"{
         "/guest": {"GET": {"parameters": {}, "returns": {"type": "object", "properties": {
             "cores": {"type": "integer", "optional": true}, "digest": {"type": "string", "optional": true}}}}},
         "/guest/snapshot": {"GET": {"parameters": {}, "returns": {"type": "object"}}}}"#;
     let copy = "[[patch]]\nat = [\"GET /guest/snapshot\"]\npointer = \"/returns\"\ncopy = \"GET /guest\"\nwithout = [\"digest\"]\n\
                 with = { taken = { type = \"integer\", optional = true } }\nsource = \"a test\"\nreason = \"a test\"\n";
-    // The name of its file sorts before that of the patch it has to follow.
+    // The file's name sorts before that of the patch it must follow.
     let later = "[[patch]]\nat = [\"GET /guest\"]\npointer = \"/returns/properties/tags\"\nadd = { type = \"string\", optional = true }\n\
                  source = \"a test\"\nreason = \"a test\"\n";
     let releases = [("9.0", endpoints)];
@@ -499,7 +499,7 @@ fn a_copy_takes_what_another_endpoint_has_once_that_is_patched() {
             "{field}: {snapshot}"
         );
     }
-    for (wrong, told) in [
+    for (wrong, expected) in [
         (
             copy.replace("\"digest\"", "\"nothing\""),
             "without: GET /guest has no nothing",
@@ -519,14 +519,14 @@ fn a_copy_takes_what_another_endpoint_has_once_that_is_patched() {
     ] {
         let found = problems(&input(&releases, &[("a.toml", &wrong), ("b.toml", later)]));
         assert!(
-            found.iter().any(|problem| problem.contains(told)),
-            "{told}: {found:?}"
+            found.iter().any(|problem| problem.contains(expected)),
+            "{expected}: {found:?}"
         );
     }
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_told_without_what_follows_from_it() {
+fn an_unreadable_file_is_reported_without_consequential_errors() {
     let broken = [("names.toml", "[items\n"), ("returns.toml", "tasks = [")];
     let found = problems(&input(&TWO_RELEASES, &broken));
     assert_eq!(found.len(), 2, "{found:?}");
@@ -537,13 +537,13 @@ fn a_file_that_cannot_be_read_is_told_without_what_follows_from_it() {
 }
 
 #[test]
-fn the_features_of_the_manifest_are_told_with_the_lines_to_write() {
+fn missing_features_are_reported_with_the_lines_to_add() {
     let mut input = input(&TWO_RELEASES, &[]);
     let areas = "[[area]]\nname = \"all_things\"\nprefix = \"\"\nabout = \"All.\"\n";
     input
         .overlay
         .insert("areas.toml".to_owned(), areas.to_owned());
-    for (manifest, told) in [
+    for (manifest, expected) in [
         (
             "[features]\nfull = []\n",
             vec![
@@ -558,7 +558,7 @@ fn the_features_of_the_manifest_are_told_with_the_lines_to_write() {
     ] {
         input.manifest = Some(manifest.to_owned());
         let found = generate(&input).err().unwrap_or_default();
-        assert_eq!(found, told);
+        assert_eq!(found, expected);
     }
 }
 
@@ -595,7 +595,7 @@ lock-token = "a lock"
 "#;
 
 #[test]
-fn a_lock_that_was_merged_badly_is_refused() {
+fn an_inconsistent_lock_is_refused() {
     let mut input = committed();
     let lock = input.lock.unwrap();
     let line = lock.lines().next().unwrap();
@@ -613,7 +613,7 @@ fn a_lock_that_was_merged_badly_is_refused() {
 }
 
 #[test]
-fn a_secret_is_one_in_parameters_and_answers_and_in_arrays() {
+fn secrets_have_their_type_in_parameters_answers_and_arrays() {
     let text = written(&input(&[("9.0", LOGIN)], &[("secrets.toml", SECRETS)]));
     assert!(text.contains(".secrets(&[\"password\"])"), "{text}");
     assert!(text.contains("password: impl IntoValue<Secret,"), "{text}");
@@ -626,7 +626,7 @@ fn a_secret_is_one_in_parameters_and_answers_and_in_arrays() {
 }
 
 #[test]
-fn a_name_that_looks_like_a_secrets_has_to_be_decided() {
+fn a_name_that_looks_like_a_secret_must_be_decided() {
     let undecided = SECRETS.replace("lock-token", "other-token");
     let found = problems(&input(&[("9.0", LOGIN)], &[("secrets.toml", &undecided)]));
     for part in [
@@ -663,7 +663,7 @@ fn a_broken_file_is_named() {
 }
 
 #[test]
-fn a_call_shows_how_it_is_written_what_it_gives_and_where_to_look() {
+fn a_call_is_documented_with_example_answer_and_search_terms() {
     let endpoints = r#"{"/things": {"POST": {"permissions": {"check": {"perm": "/", "privileges": ["Thing.Make"]}},
             "parameters": {"thing-id": {"type": "string"}, "size-max": {"type": "integer", "optional": true}},
             "returns": {"type": "object", "properties": {"state": {"type": "string", "optional": true}}}}}}"#;
@@ -710,7 +710,7 @@ fn a_call_shows_how_it_is_written_what_it_gives_and_where_to_look() {
 }
 
 #[test]
-fn what_handlers_check_stands_in_data_and_words_and_who_was_not_looked_at_is_named() {
+fn checks_of_handlers_are_data_and_documentation_and_unread_ones_are_listed() {
     let call = |hint: &str| {
         format!(
             r#"{{"permissions": {{"user": "all"{hint}}}, "parameters": {{"id": {{"type": "string"}},
@@ -751,8 +751,8 @@ fn what_handlers_check_stands_in_data_and_words_and_who_was_not_looked_at_is_nam
     let data = r#"Permission::And(&[Permission::Or(&[Permission::All("/things/{id}",&["Thing.Make"]),Permission::Root]),Permission::When(&["size"],"",&Permission::Any("/",&["Space.Use","Space.Own"]))])"#;
     assert!(squeezed.contains(data), "{squeezed}");
     assert_eq!(output.report.privileges, 2);
-    let untold: Vec<_> = output.report.privileges_untold.iter().collect();
-    assert_eq!(untold, ["PUT /things/{id}"]);
+    let unreviewed: Vec<_> = output.report.privileges_unreviewed.iter().collect();
+    assert_eq!(unreviewed, ["PUT /things/{id}"]);
 
     let wrong = privileges.replace("given = [\"size\"]", "given = [\"weight\"]");
     let found = problems(&input(&releases, &[("privileges.toml", &wrong)]));
@@ -764,9 +764,9 @@ fn what_handlers_check_stands_in_data_and_words_and_who_was_not_looked_at_is_nam
     );
 }
 
-/// The input of `cargo xtask diff`: the crate with the releases up to one.
+/// The input of `cargo xtask diff`: the crate with the releases up to a given one.
 #[test]
-fn the_releases_up_to_any_of_them_generate_without_the_later_ones() {
+fn every_prefix_of_the_releases_generates() {
     let all = committed();
     for last in ["7.4.json", "8.3.json"] {
         let mut input = all.clone();
@@ -779,14 +779,14 @@ fn the_releases_up_to_any_of_them_generate_without_the_later_ones() {
 }
 
 #[test]
-fn a_file_that_is_not_named_for_its_release_is_refused() {
+fn a_file_must_be_named_after_its_release() {
     let mut input = committed();
     let text = input.releases["9.2.json"].clone();
     input.releases.insert("backup.json".to_owned(), text);
     let problems = generate(&input).unwrap_err();
     assert_eq!(
         problems,
-        ["backup.json: holds release 9.2; a file is named for the release in it"]
+        ["backup.json: has release 9.2; a file must be named after its release"]
     );
 }
 

@@ -96,7 +96,7 @@ fn input() -> Input {
 }
 
 #[test]
-fn the_code_of_telling_endpoints_is_as_in_the_golden_files() {
+fn the_code_of_typical_endpoints_equals_the_golden_files() {
     let mut output = generate(&input()).unwrap_or_else(|problems| panic!("{problems:#?}"));
     // Most areas have none of the endpoints.
     output
@@ -121,7 +121,7 @@ fn the_code_of_telling_endpoints_is_as_in_the_golden_files() {
             .position(|(new, old)| new != old);
         assert!(
             text == &known[name],
-            "tests/golden/{name} differs, first in line {:?}; GOLDEN_WRITE=1 writes it anew",
+            "tests/golden/{name} differs, first in line {:?}; GOLDEN_WRITE=1 writes it",
             differs.map(|line| line + 1)
         );
     }

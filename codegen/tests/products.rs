@@ -28,7 +28,7 @@ fn dump(path: &str) -> Option<Vec<u8>> {
     fs::read(folder.join(path)).ok()
 }
 
-/// The decisions that a run asked for, answered in the simplest way.
+/// The decisions that a run requires, made in the simplest way.
 #[derive(Default)]
 struct Decisions {
     texts: Vec<String>,
@@ -125,7 +125,7 @@ fn settled(mut input: Input) -> Result<Output, Vec<String>> {
 }
 
 #[test]
-fn the_dumps_of_the_other_products_import_and_generate() {
+fn the_dumps_of_other_products_can_be_imported_and_generated() {
     for (product, release, path) in DUMPS {
         let Some(text) = dump(path) else {
             println!("skipped: there is no dump {path}");

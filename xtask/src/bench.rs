@@ -86,7 +86,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
         .map_err(|error| format!("{}: {error}", scratch.display()))
         .and_then(|scratch| {
             if scratch.starts_with(workspace()) {
-                return Err("--keep: a folder outside the workspace, please".to_owned());
+                return Err("--keep: the folder must be outside the workspace".to_owned());
             }
             measure_all(args, &scratch)
         })

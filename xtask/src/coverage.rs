@@ -43,9 +43,9 @@ const SHRINK: &[&str] = &[
     "returns.untyped",
     "returns.untyped_members",
     "parameters.untyped",
-    "privileges.untold",
+    "privileges.unreviewed",
     "refusals.other",
-    "required.unvouched",
+    "required.unsourced",
     "undocumented",
 ];
 
@@ -71,7 +71,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
         if let Some(recorded) = &recorded {
             worse.extend(recorded.unproved.iter().cloned());
             let named = recorded.observed.undeclared.keys();
-            worse.extend(named.map(|place| format!("{place}: recorded, but declared nowhere")));
+            worse.extend(named.map(|place| format!("{place}: recorded, but not declared")));
         }
         if !worse.is_empty() {
             return Err(format!(
@@ -152,9 +152,9 @@ impl Refusals {
                     Some(why) => found.other.push(format!("{text}  ({place}): {why}")),
                     None => {
                         found.other.push(format!("{text}  ({place})"));
-                        found
-                            .unexplained
-                            .push(format!("{text} ({place}): of no kind, and nobody says why"));
+                        found.unexplained.push(format!(
+                            "{text} ({place}): of no kind, and without a reason"
+                        ));
                     }
                 },
             }
@@ -197,8 +197,8 @@ fn to_json(report: &Report, refusals: &Refusals) -> Value {
             "untyped_members": report.members_untyped,
         },
         "parameters": { "total": report.parameters, "untyped": report.parameters_untyped },
-        "required": { "vouched": report.required, "unvouched": report.required_unvouched.len() },
-        "privileges": { "checks": report.privileges, "untold": report.privileges_untold.len() },
+        "required": { "sourced": report.required, "unsourced": report.required_unsourced.len() },
+        "privileges": { "checks": report.privileges, "unreviewed": report.privileges_unreviewed.len() },
         "property_strings": report.property_strings,
         "refusals": { "texts": refusals.texts, "other": refusals.other.len() },
         "formats": { "mapped": report.formats_mapped.len(), "plain": report.formats_plain.len() },
@@ -266,13 +266,13 @@ fn describe(report: &Report, recorded: Option<&Recorded>) -> String {
     line(
         "privileges",
         format!(
-            "{} checks of handlers that the schema does not declare, {} endpoints untold",
+            "{} checks of handlers that the schema does not declare, {} endpoints not reviewed",
             report.privileges,
-            report.privileges_untold.len()
+            report.privileges_unreviewed.len()
         ),
     );
     line(
-        "without words",
+        "undocumented",
         format!(
             "{} of {} endpoints, {} of {} fields and parameters",
             report.undescribed.len(),
@@ -284,9 +284,9 @@ fn describe(report: &Report, recorded: Option<&Recorded>) -> String {
     line(
         "required members",
         format!(
-            "{} with a reason, {} more that the schema requires are optional for want of one",
+            "{} with a reason, {} more that the schema requires are optional without one",
             report.required,
-            report.required_unvouched.len()
+            report.required_unsourced.len()
         ),
     );
     let observed = recorded.map(|recorded| &recorded.observed);
@@ -294,7 +294,7 @@ fn describe(report: &Report, recorded: Option<&Recorded>) -> String {
         "recorded answers",
         match observed {
             Some(observed) => format!(
-                "{}: {} members of them declared nowhere, {} listed as open",
+                "{}: {} members of them not declared, {} listed as open",
                 observed.answers,
                 observed.undeclared.len(),
                 observed.open.len()
@@ -306,7 +306,7 @@ fn describe(report: &Report, recorded: Option<&Recorded>) -> String {
         let times = |(place, times): (&String, &usize)| (place.clone(), format!("{times} times"));
         section(
             &mut text,
-            "Recorded members that are declared nowhere",
+            "Recorded members that are not declared",
             &observed.undeclared.iter().map(times).collect(),
         );
     }
@@ -327,22 +327,22 @@ fn describe(report: &Report, recorded: Option<&Recorded>) -> String {
     );
     section(
         &mut text,
-        "Members that the schema requires and that are optional for want of a reason (required.toml)",
-        &names(&report.required_unvouched),
+        "Members that the schema requires, and that are optional without a reason (required.toml)",
+        &names(&report.required_unsourced),
     );
     section(
         &mut text,
-        "Endpoints that nobody has read the checks of (privileges.toml)",
-        &names(&report.privileges_untold),
+        "Endpoints whose handler's checks are not reviewed (privileges.toml)",
+        &names(&report.privileges_unreviewed),
     );
     section(
         &mut text,
-        "Endpoints without words",
+        "Endpoints without documentation",
         &names(&report.undescribed),
     );
     section(
         &mut text,
-        "Fields and parameters without words",
+        "Fields and parameters without documentation",
         &names(&report.undocumented_places),
     );
     text

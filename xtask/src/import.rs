@@ -65,7 +65,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
             .map(|problem| format!("{}: {problem}", args.source))
             .collect();
         let left = match old {
-            Some(_) => "left as it was",
+            Some(_) => "unchanged",
             None => "not written",
         };
         format!("{}\n{} {left}", lines.join("\n"), target.display())

@@ -73,7 +73,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     }
     if complete && open == 0 {
         text.push_str(
-            "\nAll that this command can see is done. Now `.ci/run` and `cargo xtask budget`; then commit the overlay, and the \
+            "\nAll steps that this command can check are done. Now `.ci/run` and `cargo xtask budget`; then commit the overlay, and the \
              generated files by themselves.\n",
         );
         return say(&text);
@@ -92,7 +92,7 @@ fn walk(args: &Args, root: &Path, steps: &mut Vec<Step>) -> Result<bool, String>
     let releases = releases(root)?;
     let newest = releases.keys().next_back().copied();
     let Some(release) = args.release.or(newest) else {
-        return Err(format!("{}: holds no release", PVE.schema));
+        return Err(format!("{}: contains no release", PVE.schema));
     };
 
     let mut import = Step::new("Import the dump");
@@ -118,7 +118,7 @@ fn walk(args: &Args, root: &Path, steps: &mut Vec<Step>) -> Result<bool, String>
 
     let before = releases.range(..release).next_back();
     let mut fresh = Vec::new();
-    let mut read = Step::new("Read what changes");
+    let mut read = Step::new("Read the changes");
     if let Some((from, old)) = before {
         let changes = diff::compare(old, facts);
         read.notes.push(format!(
@@ -131,7 +131,7 @@ fn walk(args: &Args, root: &Path, steps: &mut Vec<Step>) -> Result<bool, String>
     }
     steps.push(read);
 
-    let mut settle = Step::new("Settle what only a person can decide, in the overlay");
+    let mut settle = Step::new("Make the decisions in the overlay");
     let input = regen::read_input(root)?;
     let output = match generate::generate(&input) {
         Ok(output) => output,
@@ -171,11 +171,11 @@ fn walk(args: &Args, root: &Path, steps: &mut Vec<Step>) -> Result<bool, String>
     counts.todo = coverage::lag(root, &output)?;
     steps.push(counts);
 
-    let mut documents = Step::new("Name the release where people read");
+    let mut documents = Step::new("Name the release in the documentation");
     for (file, where_) in [
         ("README.md", "the releases that are tracked"),
         ("schema/README.md", "where its dump comes from"),
-        ("CHANGELOG.md", "what it brings and what it breaks"),
+        ("CHANGELOG.md", "additions and breaking changes"),
     ] {
         let text = files::read(&root.join(file))?;
         if !names(&text, release) {
@@ -242,14 +242,14 @@ fn areas(overlay: &BTreeMap<String, String>, fresh: &[diff::Name]) -> Vec<String
 }
 
 fn describe(output: &Output, fresh: &[diff::Name]) -> Step {
-    let mut step = Step::new("Describe what is new, in words of our own");
+    let mut step = Step::new("Write documentation for new items");
     let report = &output.report;
     for endpoint in &report.undescribed {
         step.todo.push(format!(
             "docs.toml: `\"{endpoint}\" = \"…\"` under [endpoints]"
         ));
     }
-    let mut told: Vec<(&str, &str)> = Vec::new();
+    let mut listed: Vec<(&str, &str)> = Vec::new();
     let (types, fields): (Vec<&String>, Vec<&String>) =
         (report.undocumented_places.iter()).partition(|place| place.starts_with("type "));
     for place in types {
@@ -268,13 +268,13 @@ fn describe(output: &Output, fresh: &[diff::Name]) -> Step {
     places.sort();
     for (path, field, place) in places {
         // An entry covers everything below its path.
-        if told
+        if listed
             .iter()
             .any(|(above, name)| *name == field && path.starts_with(above))
         {
             continue;
         }
-        told.push((path, field));
+        listed.push((path, field));
         step.todo.push(format!(
             "docs.toml: `\"{field}\" = \"…\"` under [fields.\"{path}\"]   ({place})"
         ));
@@ -291,7 +291,7 @@ fn describe(output: &Output, fresh: &[diff::Name]) -> Step {
             .any(|name| place.starts_with(&format!("{name}#")))
     };
     for place in report
-        .required_unvouched
+        .required_unsourced
         .iter()
         .filter(|place| is_new(place))
     {
@@ -299,7 +299,7 @@ fn describe(output: &Output, fresh: &[diff::Name]) -> Step {
             "required.toml: `\"{place}\" = \"PACKAGE FILE:LINE\"` if it always comes (else nothing: it is optional, and counted)"
         ));
     }
-    for endpoint in &report.privileges_untold {
+    for endpoint in &report.privileges_unreviewed {
         step.todo.push(format!(
             "privileges.toml: what the handler of {endpoint} checks, or `\"{endpoint}\" = \"PACKAGE FILE:LINE\"` under [declared]"
         ));
@@ -323,7 +323,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_release_is_named_by_its_whole_number() {
+    fn a_release_is_recognized_by_its_whole_number() {
         let release: Release = "9.3".parse().unwrap_or(Release { major: 0, minor: 0 });
         for (text, named) in [
             ("9.0 to 9.3.", true),

@@ -44,7 +44,7 @@ impl Product {
             name.strip_suffix(".json")?.parse().ok()
         };
         let newest = files.into_iter().max_by_key(release);
-        newest.ok_or_else(|| format!("{}: holds no release", self.schema))
+        newest.ok_or_else(|| format!("{}: contains no release", self.schema))
     }
 
     pub(crate) fn overlay(&self, root: &Path) -> PathBuf {

@@ -35,7 +35,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
         let list = stale(&root, &output)?;
         if !list.is_empty() {
             return Err(format!(
-                "the generated crate is not what the schema says; run `cargo xtask regen`:\n  {}",
+                "the generated crate does not match the schema; run `cargo xtask regen`:\n  {}",
                 list.join("\n  ")
             ));
         }

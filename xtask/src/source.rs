@@ -86,7 +86,7 @@ pub(crate) fn read(text: &str, product: Product, tls: &Tls) -> Result<Option<Vec
         },
         Source::Server { origin, .. } if origin.starts_with("http:") && !tls.insecure => {
             Err(format!(
-                "{text}: over plain http anybody on the way can change the dump; --insecure accepts that"
+                "{text}: plain http does not protect the dump against changes; --insecure accepts that"
             ))
         }
         Source::Server { origin, path } => {
@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_serves_the_dump_at_a_known_place() {
+    fn a_host_serves_the_dump_at_a_fixed_path() {
         let server = |text| Source::new(text, Product::Pve);
         let known = "/pve-docs/api-viewer/apidoc.js";
         for text in [

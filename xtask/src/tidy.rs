@@ -111,7 +111,7 @@ mod tests {
 
     /// The real folders pass, and fail once a file of the lowest layer imports one of the highest.
     #[test]
-    fn an_import_against_the_drawn_order_is_found_in_the_real_tree() {
+    fn an_import_against_the_layers_is_found_in_the_real_tree() {
         let root = workspace();
         for (folder, table) in tables(&root).expect("ARCHITECTURE.md has layers") {
             let mut sources = sources(&root.join(&folder)).expect("the folder is readable");

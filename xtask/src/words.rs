@@ -1,4 +1,4 @@
-//! `cargo xtask words`: proves that the documentation is our own.
+//! `cargo xtask words`: checks that the documentation is not copied.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::product::PVE;
 use crate::{Outcome, files, say, workspace};
 
-/// The longest run of words that may occur in both; a longer one is copied.
+/// The maximum length of a run of words that may occur in both; a longer one is copied.
 const LONGEST: usize = 7;
 
 /// Look for runs of more than seven words that also occur in an official dump
@@ -60,7 +60,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
             borrowed.extend(
                 runs(&words(&text))
                     .filter_map(|run| official.get(&run).map(|from| (run, from)))
-                    .map(|(run, from)| format!("{shown}: \"{run}\" also stands in {from}")),
+                    .map(|(run, from)| format!("{shown}: \"{run}\" also occurs in {from}")),
             );
         }
     }
@@ -76,12 +76,12 @@ pub(crate) fn run(args: &Args) -> Outcome {
     }
     if !twice.is_empty() {
         return Err(format!(
-            "said twice in one paragraph:\n  {}",
+            "repeated in one paragraph:\n  {}",
             twice.join("\n  ")
         ));
     }
     let summary = format!(
-        "{} borrowed runs in {files} files (against {} official runs)\n",
+        "{} copied runs in {files} files (against {} official runs)\n",
         borrowed.len(),
         official.len()
     );
@@ -204,7 +204,7 @@ mod tests {
     use super::{paragraphs, said_twice};
 
     #[test]
-    fn what_is_said_twice_is_found() {
+    fn repetitions_are_found() {
         let found = [
             (
                 "Memory in use, in bytes. In bytes. At least 0.",

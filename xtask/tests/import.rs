@@ -113,7 +113,7 @@ fn the_package_version_stays_while_the_source_does() {
 }
 
 #[test]
-fn a_bad_source_leaves_the_old_file() {
+fn an_invalid_source_leaves_the_old_file() {
     let place = Place::new();
     stdout(&place.import(DUMP.as_bytes(), &[]));
     let before = place.written();
@@ -163,7 +163,7 @@ fn a_bad_source_leaves_the_old_file() {
             err.contains(&format!("{}: {expected}", file.display())),
             "{what}: {err}"
         );
-        assert!(err.contains("9.2.json left as it was"), "{what}: {err}");
+        assert!(err.contains("9.2.json unchanged"), "{what}: {err}");
         assert_eq!(place.written(), before, "{what}");
         assert_eq!(place.files(), ["9.2.json"], "{what}");
     }
@@ -247,7 +247,7 @@ fn a_schema_file_can_be_read_by_others() {
 }
 
 #[test]
-fn a_source_that_is_not_there() {
+fn a_missing_source_is_an_error() {
     let place = Place::new();
     let output = run(&place.path("none.js"), "9.2", &place.path("schema"), &[]);
     assert!(stderr(&output).contains("none.js: "));
@@ -255,7 +255,7 @@ fn a_source_that_is_not_there() {
 }
 
 #[test]
-fn a_release_becomes_a_file_name_and_nothing_else() {
+fn a_release_must_be_a_valid_file_name() {
     let place = Place::new();
     let file = place.path("apidoc.js");
     fs::write(&file, DUMP).unwrap();

@@ -51,7 +51,7 @@ impl Server {
         thread::spawn(move || {
             for socket in listener.incoming() {
                 let connection = ServerConnection::new(config.clone()).unwrap();
-                // A client that does not trust the certificate hangs up; that is its answer.
+                // A client that does not trust the certificate disconnects.
                 let _ = answer(StreamOwned::new(connection, socket.unwrap()));
             }
         });
@@ -125,7 +125,7 @@ impl Place {
 }
 
 #[test]
-fn a_host_that_is_trusted() {
+fn a_dump_is_imported_from_a_trusted_host() {
     let server = Server::start();
     let place = Place::new();
     let text = place.imported(&server.url(""), &["--fingerprint", &server.fingerprint]);
@@ -144,7 +144,7 @@ fn a_host_that_is_trusted() {
 }
 
 #[test]
-fn a_host_that_is_not_trusted() {
+fn an_untrusted_host_is_refused() {
     let server = Server::start();
     let place = Place::new();
     let message = place.refused(&server.url(""), &[]);
@@ -158,7 +158,7 @@ fn a_host_that_is_not_trusted() {
 }
 
 #[test]
-fn answers_that_are_no_dump() {
+fn answers_without_a_dump_are_refused() {
     let server = Server::start();
     let place = Place::new();
     for (path, expected) in [

@@ -119,17 +119,17 @@ fn a_made_up_release_goes_from_import_to_green() {
     let day = Day::new();
     let release = day.release.as_str();
 
-    // Before anything: the command for the import.
-    let told = day.fails(&["next", "--release", release]);
-    assert!(told.contains("1. Import the dump - TO DO"), "{told}");
-    assert!(told.contains("cargo xtask import https://"), "{told}");
+    // At the start: the command for the import.
+    let output = day.fails(&["next", "--release", release]);
+    assert!(output.contains("1. Import the dump - TO DO"), "{output}");
+    assert!(output.contains("cargo xtask import https://"), "{output}");
 
     // An unknown key is reported once with its place, and nothing is written.
     let import = day.import(&["--unknown-key"]);
-    let told = day.fails(&words(&import));
+    let output = day.fails(&words(&import));
     assert!(
-        told.contains("at /stability: the key \"stability\" is not known on a method (and the same in 5 more places)"),
-        "{told}"
+        output.contains("at /stability: the key \"stability\" is not known on a method (and the same in 5 more places)"),
+        "{output}"
     );
     assert!(!day.path(&format!("schema/pve/{release}.json")).exists());
 
@@ -137,15 +137,15 @@ fn a_made_up_release_goes_from_import_to_green() {
     let mut wrong = day.import(&[]);
     wrong[3].clone_from(&day.before);
     day.works(&words(&[&wrong[..], &["--force".to_owned()]].concat()));
-    let told = day.fails(&words(&[&wrong[..3], &[release.to_owned()]].concat()));
+    let output = day.fails(&words(&[&wrong[..3], &[release.to_owned()]].concat()));
     assert!(
-        told.contains(&format!(
+        output.contains(&format!(
             "the same file was imported as release {}",
             day.before
         )),
-        "{told}"
+        "{output}"
     );
-    let told = day.fails(&[
+    let output = day.fails(&[
         "import",
         &wrong[1],
         "--release",
@@ -154,8 +154,8 @@ fn a_made_up_release_goes_from_import_to_green() {
         "pmg",
     ]);
     assert!(
-        told.contains("its paths are those of pve, not of pmg"),
-        "{told}"
+        output.contains("its paths are those of pve, not of pmg"),
+        "{output}"
     );
     let own = format!("schema/pve/{}.json", day.before);
     copy(
@@ -166,18 +166,18 @@ fn a_made_up_release_goes_from_import_to_green() {
     day.works(&words(&day.import(&[])));
     // Nothing is decided yet, so the changes of the crate are unknown; those of the schema are
     // shown.
-    let told = day.fails(&["diff", &day.before, release]);
+    let output = day.fails(&["diff", &day.before, release]);
     for text in [
         "- `POST /nodes/{node}/multipath/scan`",
         "  - parameter `targets`: string, `pve-storage-id-list`, required",
         "  - result: array, with `healthy`, `name`, `paths`",
         "`comment`: now required",
     ] {
-        assert!(told.contains(text), "{text} in {told}");
+        assert!(output.contains(text), "{text} in {output}");
     }
 
     // All open decisions are reported in one run, with the lines to paste.
-    let told = day.fails(&["next"]);
+    let output = day.fails(&["next"]);
     for text in [
         "`\"multipath\" = \"ClusterOptionsMultipath\"` under [property_strings.\"/cluster/options\"]",
         "`\"vfio[n]\" = \"QemuVfio\"` under [property_strings.\"/nodes/{node}/qemu\"]",
@@ -188,17 +188,20 @@ fn a_made_up_release_goes_from_import_to_green() {
         "`at = [\"POST /nodes/{node}/multipath/scan?targets\"]`",
         "`\"NEW\" = \"OLD\"` under [renamed.\"PUT /cluster/options\"]",
     ] {
-        assert!(told.contains(text), "{text} in {told}");
+        assert!(output.contains(text), "{text} in {output}");
     }
 
     // Decided, but a required parameter under its new name only: that breaks callers, and is
     // refused.
     day.settle(|text| text.replace("\"new-id\" = \"newid\"\n", ""));
-    let told = day.fails(&["regen"]);
-    assert!(told.contains("`qemu::QemuVmidClonePath::post`"), "{told}");
-    assert!(told.contains("nothing was written"), "{told}");
+    let output = day.fails(&["regen"]);
+    assert!(
+        output.contains("`qemu::QemuVmidClonePath::post`"),
+        "{output}"
+    );
+    assert!(output.contains("nothing was written"), "{output}");
 
-    // Everything is decided: nothing breaks.
+    // All decisions are made: nothing breaks.
     day.settle(|text| text);
     day.works(&["regen"]);
     let crate_text = fs::read_to_string(day.path("proxmox-api/src/pve/qemu.rs")).unwrap();
@@ -211,7 +214,7 @@ fn a_made_up_release_goes_from_import_to_green() {
         .nth(1)
         .unwrap();
     assert!(snapshot.split("\n}").next().unwrap().contains("vfio: "));
-    // The release is named in one line of the expectations, and not in all of them.
+    // The release is named in one line of the expectations, not in all of them.
     let requests = fs::read_to_string(day.path("tests/e2e/src/generated/requests.json")).unwrap();
     assert_eq!(requests.matches(&format!("\"{release}\"")).count(), 1);
     let locked = fs::read_to_string(day.path("schema/pve/names.lock")).unwrap();
@@ -223,49 +226,49 @@ fn a_made_up_release_goes_from_import_to_green() {
         assert!(locked.contains(line), "names.lock lost: {line}");
     }
 
-    // Counts and documents are left.
-    let told = day.fails(&["next"]);
+    // Counts and documents remain.
+    let output = day.fails(&["next"]);
     assert!(
-        told.contains("goes to the module `cluster`: GET /cluster/multipath"),
-        "{told}"
+        output.contains("goes to the module `cluster`: GET /cluster/multipath"),
+        "{output}"
     );
     assert!(
-        told.contains("Describe what is new, in words of our own - done"),
-        "{told}"
+        output.contains("Write documentation for new items - done"),
+        "{output}"
     );
-    assert!(told.contains("cargo xtask coverage --record"), "{told}");
+    assert!(output.contains("cargo xtask coverage --record"), "{output}");
     day.works(&["coverage", "--record"]);
     for file in ["README.md", "schema/README.md", "CHANGELOG.md"] {
         let path = day.path(file);
         let text = fs::read_to_string(&path).unwrap();
         fs::write(&path, format!("{text}\nRelease {release}.\n")).unwrap();
     }
-    let told = day.works(&["next"]);
+    let output = day.works(&["next"]);
     assert!(
-        told.contains("All that this command can see is done"),
-        "{told}"
+        output.contains("All steps that this command can check are done"),
+        "{output}"
     );
     day.works(&["regen", "--check"]);
 }
 
 #[test]
-fn files_that_are_wrong_are_told_without_what_follows_from_them() {
+fn invalid_files_are_reported_without_consequential_errors() {
     let day = Day::new();
     let returns = day.path("schema/pve/overlay/nodes/returns.toml");
     let text = fs::read_to_string(&returns).unwrap();
     fs::write(&returns, text.replacen("tasks = [", "tasks = [[", 1)).unwrap();
-    let told = day.fails(&["regen"]);
+    let output = day.fails(&["regen"]);
     assert!(
-        told.contains("one problem:\n  nodes/returns.toml:"),
-        "{told}"
+        output.contains("one problem:\n  nodes/returns.toml:"),
+        "{output}"
     );
     fs::write(&returns, text).unwrap();
 
     // A file with another name, and an area that covers everything.
     let file = day.path(&format!("schema/pve/{}.json", day.before));
     fs::copy(&file, day.path("schema/pve/backup.json")).unwrap();
-    let told = day.fails(&["regen"]);
-    assert!(told.contains("backup.json: holds release"), "{told}");
+    let output = day.fails(&["regen"]);
+    assert!(output.contains("backup.json: has release"), "{output}");
     fs::remove_file(day.path("schema/pve/backup.json")).unwrap();
     let areas = day.path("schema/pve/overlay/areas.toml");
     fs::write(
@@ -273,10 +276,10 @@ fn files_that_are_wrong_are_told_without_what_follows_from_them() {
         "[[area]]\nname = \"\"\nprefix = \"/\"\nabout = \"All.\"\n",
     )
     .unwrap();
-    let told = day.fails(&["regen"]);
+    let output = day.fails(&["regen"]);
     assert!(
-        told.contains("areas.toml: `` cannot be a name in Rust"),
-        "{told}"
+        output.contains("areas.toml: `` cannot be a name in Rust"),
+        "{output}"
     );
-    assert!(!told.contains("panicked"), "{told}");
+    assert!(!output.contains("panicked"), "{output}");
 }

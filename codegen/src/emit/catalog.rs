@@ -117,7 +117,7 @@ impl Emitter<'_> {
             Returns::Data(ty) => self.type_text(ty),
             Returns::Task { optional: false } => "a task".to_owned(),
             Returns::Task { optional: true } => {
-                "a task, or nothing where it was done at once".to_owned()
+                "a task, or nothing if the call completed with the answer".to_owned()
             }
             Returns::Bytes => "bytes".to_owned(),
         }

@@ -160,8 +160,8 @@ impl Emitter<'_> {
             })
             .flatten();
         let several = uses.iter().find_map(|at| self.overlay.several(at));
-        let told = text.contains("separated") || text.contains("joined");
-        let several = several.filter(|_| !told).map(|split| match split {
+        let mentioned = text.contains("separated") || text.contains("joined");
+        let several = several.filter(|_| !mentioned).map(|split| match split {
             Split::Any | Split::Comma => "Several are separated by commas.".to_owned(),
             Split::Blank => "Several are separated by spaces.".to_owned(),
             Split::Semicolon => "Several are separated by semicolons.".to_owned(),
@@ -214,7 +214,7 @@ impl Emitter<'_> {
         match endpoint.returns {
             Returns::Task { optional: false } => facts.push("Runs as a task.".to_owned()),
             Returns::Task { optional: true } => {
-                facts.push("Runs as a task, unless it is done at once.".to_owned());
+                facts.push("Runs as a task, unless it completes with the answer.".to_owned());
             }
             _ => {}
         }
@@ -232,7 +232,7 @@ impl Emitter<'_> {
         let mut paragraphs = vec![self.summary(endpoint), format!("`{}`", endpoint.key())];
         paragraphs.push(self.example(endpoint));
         let how = match endpoint.returns {
-            Returns::Task { optional: true } => "; it may be done at once",
+            Returns::Task { optional: true } => "; it may complete with the answer",
             _ => "",
         };
         let gives = format!("* Gives: {}{how}", self.answer_words(&endpoint.returns));
@@ -265,8 +265,8 @@ impl Emitter<'_> {
     }
 
     fn remarks(&self, endpoint: &Endpoint) -> Vec<String> {
-        let token =
-            (!endpoint.allowtoken).then(|| "Not with an API token: it wants a ticket.".to_owned());
+        let token = (!endpoint.allowtoken)
+            .then(|| "Not with an API token: it requires a ticket.".to_owned());
         let open = self.overlay.open(&endpoint.key());
         let open = open.map(|reason| format!("The answer is open: {reason}"));
         token.into_iter().chain(open).collect()
@@ -373,7 +373,7 @@ fn describe_permissions(endpoint: &Endpoint) -> (String, Vec<String>) {
     let mut needs: Vec<String> = declared.into_iter().collect();
     needs.extend(always.into_iter().map(|p| describe_need(&p.check)));
     let always = match (&needs[..], permissions.user.as_deref()) {
-        ([], _) if endpoint.untold => {
+        ([], _) if endpoint.unreviewed => {
             "a login; the schema names no privileges, but the server may check some.".to_owned()
         }
         ([], Some("world")) => "no login.".to_owned(),

@@ -158,7 +158,7 @@ fn context<'a>(
 }
 
 impl Emitter<'_> {
-    /// How to call every endpoint, and as JSON what must arrive, one parameter a line.
+    /// The code of all calls, and as JSON the expected requests, one parameter a line.
     fn requests(&self, releases: &[Facts]) -> (TokenStream, String) {
         let mut functions = Vec::new();
         let mut calls = Vec::new();
@@ -176,7 +176,8 @@ impl Emitter<'_> {
             });
             let key = endpoint.key();
             calls.push(quote!((#key, #name)));
-            // Not named where it is the newest, so that a further release changes a line and not all of them.
+            // Omitted for the newest release, so that a further release changes one line and not
+            // all.
             let release = match endpoint.presence.has(releases.len() - 1) {
                 true => String::new(),
                 false => format!(", \"release\": {}", json!(facts.release.to_string())),
@@ -257,7 +258,7 @@ impl Emitter<'_> {
         (code, path, sent)
     }
 
-    /// A request with all that it takes, its path, and what must arrive.
+    /// A request with all its parameters, its path, and the expected parameters.
     fn complete(
         &self,
         endpoint: &Endpoint,
@@ -311,7 +312,7 @@ impl Emitter<'_> {
         let ty = parameter.map_or(&Ty::Text, |parameter| &parameter.ty);
         let ty = match ty {
             Ty::Vmid | Ty::Integer => ty,
-            // Any displayable value is accepted; text is the most common.
+            // Any displayable value is accepted; strings are the most common.
             _ => &Ty::Text,
         };
         match sample::in_path(name) {
@@ -327,7 +328,7 @@ impl Emitter<'_> {
     }
 
     /// Each answer that a request accepts: set as a whole, and by the setters of its members, which
-    /// shows that both have one type.
+    /// shows that both have the same type.
     fn write_backs(&self, releases: &[Facts]) -> TokenStream {
         let empty = Schemas::new();
         let mut functions = Vec::new();

@@ -238,7 +238,7 @@ impl Emitter<'_> {
                             patterns.push(format!("(?:{})", texts.join("|")));
                         }
                     }
-                    // Without the values nothing can be refused; a run of fewer releases may lack
+                    // Without values nothing can be refused; a run with fewer releases may lack
                     // them.
                     _ => continue,
                 }
@@ -465,7 +465,7 @@ impl Emitter<'_> {
                 /// false.
                 #[inline]
                 #[must_use]
-                #[expect(clippy::new_without_default, reason = "a default should be of use")]
+                #[expect(clippy::new_without_default, reason = "a default has a value")]
                 pub fn new() -> Self {
                     <Self as Object>::empty()
                 }
@@ -690,8 +690,8 @@ fn set(member: &Member) -> proc_macro2::Ident {
 pub(super) fn property_setter(overlay: &crate::overlay::Overlay, wire: &str) -> String {
     let name = names::field(overlay, wire);
     match name.as_str() {
-        "clone" | "default" | "diff" | "drift" | "eq" | "fmt" | "from_json" | "new" | "twin"
-        | "unknown" | "with" => {
+        "clone" | "default" | "diff" | "drift" | "eq" | "fmt" | "from_json" | "new"
+        | "without_identity" | "unknown" | "with" => {
             format!("{name}_")
         }
         _ => name,

@@ -97,13 +97,13 @@ pub(crate) fn openapi(
                     "type": "apiKey",
                     "in": "cookie",
                     "name": "PVEAuthCookie",
-                    "description": "The ticket that `POST /access/ticket` gives; it holds for two hours.",
+                    "description": "The ticket from `POST /access/ticket`, valid for two hours.",
                 },
                 "csrf": {
                     "type": "apiKey",
                     "in": "header",
                     "name": "CSRFPreventionToken",
-                    "description": "Given with the ticket, and wanted with it by every call but GET.",
+                    "description": "Returned with the ticket, and required with it by every call except GET.",
                 },
             },
         },
@@ -246,7 +246,7 @@ impl Writer<'_> {
                             true => json!(["string", "null"]),
                             false => json!("string"),
                         };
-                        json!({"type": ty, "description": "The UPID of the task that does the work."})
+                        json!({"type": ty, "description": "The UPID of the task."})
                     }
                     _ => json!({"type": "null"}),
                 };
@@ -258,7 +258,7 @@ impl Writer<'_> {
             }
         };
         json!({
-            "200": {"description": "Done, or accepted where the answer names a task.", "content": content},
+            "200": {"description": "Done, or accepted if the answer is a task.", "content": content},
             "default": {"$ref": "#/components/responses/Error"},
         })
     }
@@ -325,7 +325,7 @@ impl Writer<'_> {
                     "message": {"type": "string"},
                     "errors": {
                         "type": "object",
-                        "description": "What is wrong with each parameter.",
+                        "description": "The error of each parameter.",
                         "additionalProperties": {"type": "string"},
                     },
                 },

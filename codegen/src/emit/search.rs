@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_is_found_by_what_it_does_to_what() {
+    fn calls_are_found_by_action_and_object() {
         assert_eq!(
             below(Method::Post, true, "vm", "/status/start"),
             ["vm status start", "status start vm", "vm start", "start vm"]
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_are_asked_for_in_the_plural() {
+    fn list_calls_are_found_by_the_plural() {
         assert_eq!(plural("vm"), "vms");
         assert_eq!(plural("gateway"), "gateways");
         assert_eq!(plural("policy"), "policies");

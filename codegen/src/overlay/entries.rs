@@ -245,7 +245,7 @@ pub(super) struct ListFact {
     pub(super) split: Split,
     /// The dumps do not mark it as a list.
     #[serde(default)]
-    pub(super) untold: bool,
+    pub(super) undeclared: bool,
     /// For readers of the file; required, so that every fact has a source.
     #[expect(dead_code)]
     source: String,

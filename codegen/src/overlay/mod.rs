@@ -72,7 +72,8 @@ fn merge(into: &mut toml::Table, from: toml::Table) {
 }
 
 impl Overlay {
-    /// Reads the overlay's files, by their paths below the overlay's folder. Any entry may stand in any file.
+    /// Reads the overlay's files, by their paths below the overlay's folder. Any entry may be in
+    /// any file.
     pub(crate) fn read(files: &BTreeMap<String, String>, partial: bool) -> Self {
         let mut notes = Notes::new(partial);
         let entries = Entries::read(files, &mut notes);
@@ -360,8 +361,8 @@ impl Overlay {
     }
 
     /// The split of a list in one text that the dumps show as a plain text.
-    pub(crate) fn untold_list(&self, at: &Use) -> Option<Split> {
-        self.split(&self.entries.list, "list", at, |fact| fact.untold)
+    pub(crate) fn undeclared_list(&self, at: &Use) -> Option<Split> {
+        self.split(&self.entries.list, "list", at, |fact| fact.undeclared)
     }
 
     /// The separators of several values in a text that is not a list.
@@ -498,7 +499,7 @@ impl Overlay {
     }
 
     /// Whether the overlay has a reason that a member which the dumps require always comes.
-    pub(crate) fn is_vouched_for(&self, at: &Use) -> bool {
+    pub(crate) fn is_sourced_for(&self, at: &Use) -> bool {
         let Some(required) = &self.entries.required else {
             return true;
         };

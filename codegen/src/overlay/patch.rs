@@ -27,7 +27,7 @@ fn correct(patch: &Patch, releases: &mut [Facts], notes: &Notes) -> Result<(), S
         (None, Some(table), None, None) => (table, How::Set),
         (None, None, Some(table), None) => (table, How::Add),
         (None, None, None, Some(from)) => return copy(patch, from, releases, notes),
-        _ => return Err("wants one of replace, set, add and copy".to_owned()),
+        _ => return Err("needs one of replace, set, add and copy".to_owned()),
     };
     let json = serde_json::to_string(table).map_err(|error| error.to_string())?;
     let schema = facts_json::read_schema(how.name(), &json).map_err(|error| error.to_string())?;
@@ -233,7 +233,7 @@ fn change(
                 }
                 schemas.get_mut(&name)
             }
-            other => return Err(format!("`{other}` is no part of a schema")),
+            other => return Err(format!("`{other}` is not a part of a schema")),
         };
         match next {
             Some(next) => place = next,

@@ -1,7 +1,7 @@
-//! What does not compile, and what the compiler says of it. After a change of the messages, or of the compiler:
-//! `TRYBUILD=overwrite cargo test -p proxmox-compile`, and read the difference.
+//! Programs that must not compile, with the compiler's messages. After a change of the messages or
+//! of the compiler: `TRYBUILD=overwrite cargo test -p proxmox-compile`, and read the diff.
 
 #[test]
-fn what_does_not_compile_says_what_to_do() {
+fn compiler_errors_are_helpful() {
     trybuild::TestCases::new().compile_fail("tests/compile_fail/*.rs");
 }

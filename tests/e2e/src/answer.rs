@@ -14,15 +14,15 @@ use serde_json::json;
 use crate::ANSWERS;
 use crate::show::{DATA, REST, Show};
 
-/// An endpoint and how its answers decode.
+/// An endpoint, and how to decode its answers.
 #[derive(Clone, Copy, Debug)]
 pub struct Answer {
     pub method: &'static str,
     /// The template.
     pub path: &'static str,
-    /// From a body to the decoded value, laid open; `None` where the endpoint has no value to decode.
+    /// Decodes a body to its value as JSON; `None` for endpoints without a value.
     pub decode: fn(&[u8]) -> Result<Option<Value>, DecodeError>,
-    /// From a body to the `Debug` form of the decoded value.
+    /// Decodes a body to the `Debug` form of the value.
     pub print: fn(&[u8]) -> Result<String, DecodeError>,
 }
 
@@ -48,20 +48,19 @@ impl fmt::Display for Answer {
     }
 }
 
-/// Prints what is no value.
+/// Prints placeholders for types without a value.
 pub(crate) fn nothing(_: &[u8]) -> Result<String, DecodeError> {
     Ok(String::new())
 }
 
-/// What a value needs to be written and read again.
+/// Requirements for a serialization round trip.
 pub(crate) trait Kept: ApiValue + Show + PartialEq + fmt::Debug {}
 
 impl<T: ApiValue + Show + PartialEq + fmt::Debug> Kept for T {}
 
-/// Holds that a value which was read, written and read again is the same.
+/// Checks that a value survives serialization.
 ///
-/// # Panics
-/// It is another one.
+/// # Panics The value changed.
 pub(crate) fn assert_kept<T: Kept>(value: &T) {
     let written = serde_json::to_value(with_secrets(value)).expect("JSON");
     let again: T = from_json(written.clone())
@@ -72,11 +71,12 @@ pub(crate) fn assert_kept<T: Kept>(value: &T) {
     );
 }
 
-/// How answers decode to a type; each kind of answer has its own way, and only that one compiles.
+/// Decoding of answers to a type; each kind of answer has its own function, of which only one
+/// compiles.
 pub(crate) struct Of<T>(PhantomData<T>);
 
 impl Of<()> {
-    /// Accepts any answer and reads nothing of it.
+    /// Accepts any answer and decodes nothing.
     pub(crate) fn nothing(_: &[u8]) -> Result<Option<Value>, DecodeError> {
         Ok(None)
     }
@@ -116,7 +116,7 @@ impl<T: AsRef<[u8]>> Of<T> {
     }
 }
 
-/// The task's id, or what stands in its place.
+/// The task's id, or its replacement.
 fn upid(text: &str) -> Value {
     match text.parse::<Upid>() {
         Ok(upid) => Value::from(upid.as_str()),
@@ -124,10 +124,10 @@ fn upid(text: &str) -> Value {
     }
 }
 
-/// The endpoint that a path belongs to: a literal segment counts more than a placeholder.
+/// The endpoint of a path: literal segments take precedence over placeholders.
 #[must_use]
 pub fn find(method: &str, path: &str) -> Option<&'static Answer> {
-    // A client that put a `#` into the path sent only what stands before it.
+    // A client that put a `#` into the path sent only the part before it.
     let path = path.split(['?', '#']).next().unwrap_or_default();
     let given: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     let fits = |template: &str| -> Option<usize> {

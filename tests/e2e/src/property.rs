@@ -16,16 +16,16 @@ pub struct PropertyType {
     pub read: fn(&str) -> Read,
 }
 
-/// What became of a text.
+/// The results for a text.
 #[derive(Debug)]
 pub struct Read {
-    /// What was understood, laid open; the error of strict reading otherwise.
+    /// The strictly parsed value as JSON, or the error.
     pub strict: Result<Value, String>,
-    /// What lenient reading, which keeps what it does not understand, makes of it.
+    /// The leniently parsed value, which keeps everything.
     pub lenient: Value,
-    /// What lenient reading writes back.
+    /// The text written for the leniently parsed value.
     pub written: String,
-    /// What lenient reading prints.
+    /// The `Debug` form of the leniently parsed value.
     pub printed: String,
 }
 

@@ -1,4 +1,4 @@
-//! What must go over the wire.
+//! Expected requests.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::requests::CALLS;
 
-/// By path and verb: how to make each call is generated code, what must arrive is data.
+/// By path and verb: the calls are generated code, the expected requests are data.
 pub static REQUESTS: LazyLock<Vec<ExpectedRequest>> = LazyLock::new(|| {
     let text = include_str!("generated/requests.json");
     let file: File =
@@ -33,7 +33,7 @@ pub static REQUESTS: LazyLock<Vec<ExpectedRequest>> = LazyLock::new(|| {
     CALLS.iter().map(expected).collect()
 });
 
-/// Makes a call with everything that it takes.
+/// Makes a call with all its parameters.
 pub type Build = fn() -> Call;
 
 #[derive(Deserialize)]
@@ -51,7 +51,7 @@ struct Request {
     parameters: Vec<Noted>,
 }
 
-/// A parameter as the file has it.
+/// A parameter in the file's notation.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Noted {
@@ -62,7 +62,7 @@ struct Noted {
     sent: NotedValue,
 }
 
-/// A value as the file has it.
+/// A value in the file's notation.
 #[derive(Clone, Deserialize)]
 #[serde(untagged)]
 enum NotedValue {
@@ -75,7 +75,7 @@ fn yes() -> bool {
     true
 }
 
-/// What is read lives as long as the tests.
+/// Leaked, because tests use it until the end of the process.
 fn kept(text: String) -> &'static str {
     text.leak()
 }
@@ -105,13 +105,13 @@ impl From<NotedValue> for Sent {
     }
 }
 
-/// An endpoint called with everything it takes.
+/// An endpoint called with all its parameters.
 #[derive(Debug)]
 pub struct ExpectedRequest {
     /// Verb and path template.
     pub endpoint: &'static str,
     pub method: &'static str,
-    /// As it must be sent.
+    /// The expected request.
     pub path: &'static str,
     /// The newest release that has the endpoint.
     pub release: &'static str,
@@ -120,51 +120,51 @@ pub struct ExpectedRequest {
     pub parameters: &'static [Parameter],
 }
 
-/// An answer that a request takes as a whole.
+/// A type that a request accepts as settings.
 #[derive(Debug)]
 pub struct WriteBack {
     /// Verb and path template of the request.
     pub endpoint: &'static str,
     /// The type of the answer.
     pub of: &'static str,
-    /// Sets what an answer holds.
+    /// Sets the members of an answer.
     pub write: fn(Value) -> Result<Written, DecodeError>,
 }
 
-/// Calls that set one answer.
+/// Calls that set the members of an answer.
 #[derive(Debug)]
 pub struct Written {
     /// As a whole.
     pub whole: Call,
-    /// Each member that the call can do without, by its setter.
+    /// Each optional member by its setter.
     pub singly: Call,
     /// The changes between the answer and itself.
     pub unchanged: Call,
 }
 
-/// A parameter that was set.
+/// A set parameter.
 #[derive(Debug)]
 pub struct Parameter {
-    /// On the wire.
+    /// Name on the wire.
     pub name: &'static str,
-    /// The release of [`ExpectedRequest::release`] has it.
+    /// Whether the release of [`ExpectedRequest::release`] has it.
     pub known: bool,
-    /// The type of property string it takes.
+    /// Its type of property string.
     pub of: Option<&'static str>,
     pub sent: Sent,
 }
 
-/// The value that must arrive.
+/// The expected value.
 #[derive(Debug)]
 pub enum Sent {
     One(&'static str),
-    /// A property string, its parts in any order.
+    /// A property string with its parts in any order.
     Parts(&'static [&'static str]),
     Many(&'static [Sent]),
 }
 
 impl Sent {
-    /// Whether these texts, one for each time the key was sent, are the value.
+    /// Whether these texts, one for each occurrence of the key, are the value.
     #[must_use]
     pub fn is(&self, texts: &[&str]) -> bool {
         match (self, texts) {

@@ -1,4 +1,4 @@
-//! The shapes of answers and parameters, as the schema and its overlay have them.
+//! The shapes of answers and parameters, according to the schema and its overlay.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -10,12 +10,12 @@ use serde_json::Value;
 pub enum Ty {
     Boolean,
     Integer,
-    /// A number of bytes, which has no sign.
+    /// A number of bytes, without a sign.
     Bytes,
     Vmid,
     Number,
     Text,
-    /// Any JSON at all.
+    /// Any JSON.
     Json,
     /// A list in one text.
     List(Box<Ty>),
@@ -39,9 +39,9 @@ pub enum Item {
 pub struct Properties {
     pub keys: Vec<Member>,
     pub default_key: Option<String>,
-    /// Other spelling, key.
+    /// Alias and key.
     pub aliases: Vec<(String, String)>,
-    /// In `virtio=MAC`: `virtio`, the key that holds the MAC, the key that holds `virtio`.
+    /// In `virtio=MAC`: `virtio`, the key for the MAC, the key for `virtio`.
     pub key_aliases: Vec<(String, String, String)>,
 }
 
@@ -53,7 +53,7 @@ pub struct Member {
     pub ty: Ty,
 }
 
-/// What an endpoint answers.
+/// The kind of an endpoint's answer.
 #[derive(Clone, Debug)]
 pub enum Returns {
     Nothing,
@@ -62,7 +62,7 @@ pub enum Returns {
     Data(Ty),
 }
 
-/// All of them.
+/// All shapes.
 #[derive(Debug)]
 pub struct Shapes {
     pub items: BTreeMap<String, Item>,
@@ -73,10 +73,9 @@ pub struct Shapes {
 }
 
 impl Shapes {
-    /// Those of this build.
+    /// The shapes of this build.
     ///
-    /// # Panics
-    /// If the generated file is broken.
+    /// # Panics The generated file is invalid.
     pub fn get() -> &'static Self {
         static SHAPES: OnceLock<Shapes> = OnceLock::new();
         SHAPES.get_or_init(|| {
@@ -90,7 +89,7 @@ impl Shapes {
         })
     }
 
-    /// The property string that a type is, if it is one.
+    /// The property string of a type, if it is one.
     #[must_use]
     pub fn properties(&self, ty: &Ty) -> Option<&Properties> {
         match ty {

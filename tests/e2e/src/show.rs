@@ -1,7 +1,7 @@
-//! Decoded values, laid open as JSON.
+//! Decoded values as JSON.
 //!
-//! A declared member stands under its name, as what its type makes of it; members of `extra` stand
-//! under [`EXTRA`], so that a test sees which of the two happened.
+//! Declared members have their names; members of `extra` are below [`EXTRA`], so that a test can
+//! distinguish them.
 
 use std::collections::BTreeMap;
 
@@ -15,28 +15,28 @@ use proxmox_api::value::property_string::UnknownKeys;
 use proxmox_api::{IndexedMap, List, Pending, Secret, Value};
 use serde_json::{Map, json};
 
-/// Holds what was not declared.
+/// The key of undeclared members.
 pub const EXTRA: &str = "(extra)";
-/// Holds the text of an enum's value that is not listed.
+/// The key of an unknown enum value's text.
 pub const UNLISTED: &str = "(unlisted)";
-/// Holds a property string's undeclared keys.
+/// The key of a property string's undeclared keys.
 pub const UNDECLARED: &str = "(undeclared)";
-/// Holds a property string that was not understood.
+/// The key of an invalid property string's text.
 pub const TEXT: &str = "(text)";
 
-/// Stands for a setting that is to go.
+/// The key of a setting that will be removed.
 pub const DELETED: &str = "(deleted)";
-/// Holds what of a list or a map did not fit, beside [`DATA`].
+/// The key of rejected parts of a list or map, beside [`DATA`].
 pub const REST: &str = "(rest)";
-/// Holds what did fit, where there is a [`REST`].
+/// The key of accepted parts, if there is a [`REST`].
 pub const DATA: &str = "(data)";
 
-/// A value that can be laid open; `None` is an absent one.
+/// A value that can be converted; `None` if it is absent.
 pub trait Show {
     fn show(&self) -> Option<Value>;
 }
 
-/// An object being laid open.
+/// An object being converted.
 #[derive(Debug, Default)]
 pub struct Shown(Map<String, Value>);
 
@@ -47,7 +47,7 @@ impl Shown {
         }
     }
 
-    /// The members of an indexed family, each under its own name.
+    /// The members of an indexed parameter, each under its own name.
     pub fn family<T: Show>(&mut self, name: &str, members: &IndexedMap<T>) {
         for (index, member) in members {
             self.put(&format!("{name}{index}"), member);
@@ -71,7 +71,7 @@ impl Shown {
         if !rest.is_empty() {
             self.0.insert(UNDECLARED.to_owned(), rest.into());
         }
-        // The fields hold nothing then.
+        // The fields are empty then.
         Some(match unknown.text() {
             Some(text) => json!({ TEXT: text }),
             None => Value::Object(self.0),
@@ -114,7 +114,7 @@ show_as_text!(
     Cidr, DiskKey, DiskSize, IpAddress, MacAddr, NodeName, Realm, StorageId, UserId, VolumeId
 );
 
-/// As it came.
+/// Unchanged.
 impl Show for EncodedText {
     fn show(&self) -> Option<Value> {
         Some(json!(self.encoded()))

@@ -1,6 +1,7 @@
-//! The client against fakepve, a fake Proxmox VE by third parties: an independent opinion about the wire.
+//! The client with fakepve, a third-party fake of Proxmox VE.
 //!
-//! These tests need its server, which `.ci/run` starts with `fakepve/serve.py`. By hand:
+//! These tests need its server, which `.ci/run` starts with `fakepve/serve.py`. To start it by
+//! hand:
 //!
 //! ```text
 //! python3 -m venv VENV && VENV/bin/pip install -r tests/e2e/fakepve/requirements.txt
@@ -8,7 +9,7 @@
 //! (set -a && . RUN/environment && cargo test -p proxmox-e2e --test fakepve -- --ignored --show-output)
 //! ```
 //!
-//! What it does not do as a real server does is found out by the last test and said line by line.
+//! The last test lists the features that fakepve does not have.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -122,7 +123,7 @@ async fn a_pinned_certificate_is_accepted_and_another_refused() {
     let builder = || Client::builder(variable("FAKEPVE_URL"));
     let error = (with_token(builder()).version().get().await).unwrap_err();
     let Error::Connect(refused) = &error else {
-        panic!("a certificate nobody vouches for was accepted: {error}");
+        panic!("a certificate of no known authority was accepted: {error}");
     };
     let fingerprint: Fingerprint = refused.server_certificate().unwrap();
     let pinned = with_token(builder().fingerprint(fingerprint));
@@ -135,7 +136,7 @@ async fn a_pinned_certificate_is_accepted_and_another_refused() {
 
 #[tokio::test]
 #[ignore = "needs fakepve"]
-async fn power_changes_are_followed_to_their_end() {
+async fn power_changes_are_waited_for() {
     let pve = with_password();
     let vm = pve.nodes().node("pve1").qemu().vmid(100);
     let state = async || {
@@ -169,7 +170,7 @@ async fn power_changes_are_followed_to_their_end() {
 
 #[tokio::test]
 #[ignore = "needs fakepve"]
-async fn a_failed_task_tells_why() {
+async fn a_failed_task_has_its_text() {
     let pve = with_token(server());
     let vm = pve.nodes().node("pve1").qemu().vmid(103);
     let task = vm.status().start().post().await.unwrap();
@@ -230,7 +231,7 @@ async fn a_configuration_is_read_changed_and_written() {
 
 #[tokio::test]
 #[ignore = "needs fakepve"]
-async fn refused_parameters_are_named_one_by_one() {
+async fn refused_parameters_are_named() {
     let pve = with_token(server().check_parameters(false));
     let vm = pve.nodes().node("pve1").qemu().vmid(101);
     let error = (vm.config().put().cores(0).param("colour", "blue"))
@@ -247,7 +248,7 @@ async fn refused_parameters_are_named_one_by_one() {
 
 #[tokio::test]
 #[ignore = "needs fakepve"]
-async fn the_sentences_of_status_500_are_understood() {
+async fn texts_with_status_500_are_classified() {
     let pve = with_token(server());
     let node = pve.nodes().node("pve1");
 
@@ -271,7 +272,7 @@ async fn the_sentences_of_status_500_are_understood() {
 
 #[tokio::test]
 #[ignore = "needs fakepve"]
-async fn a_slow_node_costs_the_hasty_their_answer() {
+async fn a_slow_node_causes_a_timeout() {
     let list = async |pve: Client| pve.nodes().node("slow").qemu().get().await;
     let hasty = with_token(server().timeout(Duration::from_millis(300)));
     let error = list(hasty).await.unwrap_err();
@@ -286,7 +287,7 @@ async fn a_slow_node_costs_the_hasty_their_answer() {
 
 #[tokio::test]
 #[ignore = "needs fakepve"]
-async fn a_page_of_a_proxy_is_no_answer() {
+async fn a_proxys_page_is_an_error() {
     let pve = with_token(server());
     let error = pve.cluster().log().get().await.unwrap_err();
     assert_eq!(error.kind(), Some(ErrorKind::Unavailable), "{error}");
@@ -317,7 +318,7 @@ async fn refusal(builder: ClientBuilder) -> AuthErrorKind {
 
 #[tokio::test]
 #[ignore = "needs fakepve"]
-async fn a_login_is_asked_for_a_second_factor() {
+async fn a_login_needs_a_second_factor() {
     let tfa = || at("FAKEPVE_TFA_URL");
     let wrong = refusal(tfa().password("root@pam", "wrong")).await;
     assert!(matches!(wrong, AuthErrorKind::Refused(_)), "{wrong:?}");
@@ -345,7 +346,7 @@ async fn a_login_is_asked_for_a_second_factor() {
     assert_eq!(asked.load(Ordering::SeqCst), 1);
 }
 
-/// Asks again and again with a ticket until the server does not take it any more.
+/// Repeats a request with a ticket until the server refuses the ticket.
 async fn until_refused(client: &Client) -> Error {
     let start = Instant::now();
     loop {
@@ -359,14 +360,15 @@ async fn until_refused(client: &Client) -> Error {
 
 #[tokio::test]
 #[ignore = "needs fakepve"]
-async fn a_ticket_that_expired_is_replaced_once_for_all_calls() {
+async fn an_expired_ticket_is_replaced_once_for_all_calls() {
     let expiry = || at("FAKEPVE_EXPIRY_URL");
     let pve = built(with_root(expiry()));
     pve.login().await.unwrap();
     let old = pve.save_session().await.expect("logged in");
     let without_password = built(expiry().session(old.clone()));
     let error = until_refused(&without_password).await;
-    // The words are those for any ticket that is not taken, and nobody here saw this one being made.
+    // The text is the same for every refused ticket, and this client did not see the ticket's
+    // creation.
     assert_eq!(error.kind(), Some(ErrorKind::Unauthorized), "{error}");
     assert!(!format!("{error} {error:?}").contains("::"), "{error:?}");
 
@@ -382,7 +384,7 @@ async fn a_ticket_that_expired_is_replaced_once_for_all_calls() {
 
 #[tokio::test]
 #[ignore = "needs fakepve"]
-async fn a_ticket_that_is_old_by_this_clock_is_replaced_before_it_is_used() {
+async fn a_ticket_that_is_old_by_the_local_clock_is_replaced_before_use() {
     let ahead = Arc::new(AtomicU64::new(0));
     let hands = Arc::clone(&ahead);
     let clock = move || SystemTime::now() + Duration::from_secs(hands.load(Ordering::SeqCst));
@@ -398,7 +400,7 @@ async fn a_ticket_that_is_old_by_this_clock_is_replaced_before_it_is_used() {
 
 #[tokio::test]
 #[ignore = "needs fakepve"]
-async fn faults_of_the_server_are_told_apart() {
+async fn faults_of_the_server_are_distinguished() {
     let pve = with_token(server());
     for (method, path, status, kind) in [
         (Method::Post, "/pools", 500, ErrorKind::NoQuorum),
@@ -473,7 +475,7 @@ async fn faults_of_the_server_are_told_apart() {
 
 #[tokio::test]
 #[ignore = "needs fakepve"]
-async fn a_fault_that_passes_is_waited_out_for_reads_only() {
+async fn a_temporary_fault_is_retried_for_reads_only() {
     let pve = with_token(server());
     let path = "/cluster/backup";
     pve.request::<proxmox_api::Value>(Method::Get, path)
@@ -485,7 +487,7 @@ async fn a_fault_that_passes_is_waited_out_for_reads_only() {
         .await
         .unwrap_err();
     assert_eq!(error.kind(), Some(ErrorKind::Unavailable), "{error}");
-    // Only one request met the fault, or this one would.
+    // Only one request met the fault, otherwise this one would, too.
     let error = pve
         .request::<proxmox_api::Value>(Method::Post, path)
         .param("nonsense", "1")
@@ -500,9 +502,10 @@ async fn a_fault_that_passes_is_waited_out_for_reads_only() {
 
 #[tokio::test]
 #[ignore = "needs fakepve"]
-async fn a_server_that_hangs_up_or_says_nothing_may_have_acted() {
+async fn a_closed_or_silent_connection_means_maybe_processed() {
     let call = async |builder: ClientBuilder, method| {
-        // With a token it is the call that gets no answer; with a password it would be the login, and the call never sent.
+        // With a token, the call itself gets no answer; with a password the login would get none,
+        // and the call would not be sent.
         let pve = with_token(builder.retry(RetryPolicy::none()));
         pve.request::<proxmox_api::Value>(method, "/access/domains")
             .await
@@ -511,7 +514,7 @@ async fn a_server_that_hangs_up_or_says_nothing_may_have_acted() {
     for method in [Method::Get, Method::Post] {
         let error = call(at("FAKEPVE_DROPS_URL"), method).await;
         assert!(matches!(error, Error::Interrupted(_)), "{error}");
-        // The time covers the connection, too.
+        // The time limit includes connecting.
         let hasty = at("FAKEPVE_HANGS_URL").timeout(Duration::from_secs(1));
         let error = call(hasty, method).await;
         assert!(matches!(error, Error::Timeout(_)), "{error}");
@@ -524,7 +527,7 @@ async fn a_server_that_hangs_up_or_says_nothing_may_have_acted() {
 
 #[tokio::test]
 #[ignore = "needs fakepve"]
-async fn more_than_the_server_reads_is_refused_as_that() {
+async fn a_body_beyond_the_servers_limit_is_recognized() {
     let pve = built(with_root(at("FAKEPVE_SMALL_URL")));
     let text = "x".repeat(100 * 1024);
     let error = (pve
@@ -540,10 +543,10 @@ async fn more_than_the_server_reads_is_refused_as_that() {
 
 #[tokio::test]
 #[ignore = "needs fakepve"]
-async fn an_upload_arrives_whole_and_becomes_a_volume() {
+async fn an_upload_becomes_a_volume() {
     let pve = with_password();
     let size = 3 << 20;
-    // Holds whatever could be taken for the end of a part.
+    // Contains texts that look like the end of a part.
     let tricky = b"--\r\n\0\xff--boundary\r\n\r\n";
     let bytes: Vec<u8> = tricky.iter().copied().cycle().take(size).collect();
     let progress = Arc::new(AtomicU64::new(0));
@@ -581,7 +584,7 @@ async fn an_upload_arrives_whole_and_becomes_a_volume() {
 
 #[tokio::test]
 #[ignore = "needs fakepve"]
-async fn the_log_of_a_task_comes_line_by_line() {
+async fn the_log_of_a_task_is_read_line_by_line() {
     let pve = with_password();
     let task = uploaded(&pve, "lines.iso").await;
     let mut lines = task.wait().poll_interval(POLL).lines();
@@ -633,10 +636,10 @@ async fn uploaded(pve: &Client, name: &str) -> Task {
     task
 }
 
-/// Each is tried: once it works there, the list here is too long and there is a test to write above.
+/// Each feature is tried: if it works, remove it from this list and add a test above.
 #[tokio::test]
 #[ignore = "needs fakepve"]
-async fn what_fakepve_does_not_do_is_said() {
+async fn missing_features_of_fakepve_are_listed() {
     let pve = with_password();
     let mut lacks = Vec::new();
 
@@ -645,13 +648,13 @@ async fn what_fakepve_does_not_do_is_said() {
         other => panic!("not asked: {other:?}"),
     };
     if challenge.methods().is_empty() {
-        lacks.push("say in a challenge which second factors there are");
+        lacks.push("list the second factors in a challenge");
     }
     let answering = async |_: TfaChallenge| Ok::<_, Error>(TfaAnswer::totp("123456"));
     let answered = refusal(with_root(at("FAKEPVE_TFA_URL")).tfa(answering)).await;
     if let AuthErrorKind::Refused(_) = answered {
         lacks.push(
-            "take the answer to a challenge, so no login with a second factor gets to its end",
+            "accept the answer to a challenge, so no login with a second factor can complete",
         );
     }
 
@@ -660,7 +663,8 @@ async fn what_fakepve_does_not_do_is_said() {
     let later = || SystemTime::now() + Duration::from_secs(90 * 60);
     let renewing = built(server().session(session).clock(later));
     if renewing.version().get().await.is_err() {
-        lacks.push("take a ticket in place of the password, so none is renewed without one");
+        lacks
+            .push("accept a ticket as password, so tickets cannot be renewed without the password");
     }
 
     let token = variable("FAKEPVE_TOKEN_ID");
@@ -683,7 +687,7 @@ async fn what_fakepve_does_not_do_is_said() {
         .content_type()
         .is_some_and(|kind| kind.contains("json"))
     {
-        lacks.push("give a log as a file");
+        lacks.push("send a log as a file");
     }
     let wrong = "0".repeat(64);
     let upload = pve.upload("pve1", "local").bytes("x").name("sum.iso");
@@ -696,7 +700,7 @@ async fn what_fakepve_does_not_do_is_said() {
     }
     let upload = pve.upload("pve1", "local").bytes("x").name("disk.qcow2");
     if upload.await.is_err() {
-        lacks.push("take disk images");
+        lacks.push("accept disk images");
     }
     for lack in &lacks {
         println!("fakepve does not {lack}");

@@ -1,4 +1,4 @@
-//! Documents of the size of a busy cluster's answers. Everything in them is made up.
+//! Made-up documents of the size of a busy cluster's answers.
 
 use serde_json::{Map, Value, json};
 

@@ -1,4 +1,4 @@
-//! Goals for the figures, and obstacles to those that are missed.
+//! Goals for the figures, and the reasons for missed ones.
 
 use std::fmt::Write as _;
 
@@ -64,7 +64,7 @@ const GOALS: &[Goal] = &[
         row: "program with 3 endpoints, clean build, CPU",
         column: RAW,
         bound: AtMost(1.3),
-        obstacle: "the crate itself has to be built",
+        obstacle: "the crate itself must be built",
     },
     Goal {
         row: "program with 3 endpoints, rebuild, CPU",
@@ -114,7 +114,7 @@ const GOALS: &[Goal] = &[
         row: "64 at once, CPU per request",
         column: RAW,
         bound: AtMost(1.03),
-        obstacle: "what errors, spans, limits and repetition need to know of a request",
+        obstacle: "data about each request for errors, spans, limits and retries",
     },
 ];
 
@@ -167,7 +167,7 @@ pub(super) fn show(table: &Table) -> String {
         let _ = match (met, goal.obstacle) {
             (true, _) => writeln!(text, "met"),
             (false, "") => writeln!(text, "missed"),
-            (false, obstacle) => writeln!(text, "missed; in the way: {obstacle}"),
+            (false, obstacle) => writeln!(text, "missed; reason: {obstacle}"),
         };
     }
     match text.is_empty() {
@@ -182,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn says_what_is_met_and_what_stands_in_the_way() {
+    fn met_and_missed_goals_are_reported() {
         let mut table = Table::new(&[OURS, RAW, RIVAL]);
         let check = "check of the crate alone, CPU";
         table.add(check, Unit::Seconds, OURS, 2.0);
@@ -194,7 +194,7 @@ mod tests {
         let text = show(&table);
         let lines: Vec<&str> = text.trim().lines().collect();
         assert_eq!(lines.len(), 2, "{text}");
-        assert!(lines[0].contains("0.250, missed; in the way: "), "{text}");
+        assert!(lines[0].contains("0.250, missed; reason: "), "{text}");
         assert!(lines[1].ends_with("0.40 above, met"), "{text}");
     }
 }

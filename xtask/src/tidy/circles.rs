@@ -20,7 +20,7 @@ pub(super) fn violations(imports: &[Import]) -> Vec<String> {
         .keys()
         .map(|start| (*start, reachable(&graph, start)))
         .collect();
-    let mut told = BTreeSet::new();
+    let mut reported = BTreeSet::new();
     let mut problems = Vec::new();
     for file in graph.keys() {
         let circle: Vec<&str> = reach[file]
@@ -28,7 +28,7 @@ pub(super) fn violations(imports: &[Import]) -> Vec<String> {
             .copied()
             .filter(|other| reach[other].contains(file))
             .collect();
-        if circle.len() > LARGEST && told.insert(circle.clone()) {
+        if circle.len() > LARGEST && reported.insert(circle.clone()) {
             let edges: Vec<String> = imports
                 .iter()
                 .filter(|import| {

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use syn::Item;
 
-/// Folders of the library whose public types are data, unless they are something else.
+/// Folders of the library whose public types are data by default.
 const FOLDERS: &[&str] = &["client", "manage", "stream", "task", "tls", "value"];
 
-/// What a type of data implements.
+/// Traits that a type of data implements.
 const NEEDED: &[&str] = &["Serialize", "Deserialize", "PartialEq"];
 
-/// Macros of the library that implement some of that, or of what follows, for the type they are given first.
+/// Macros of the library that implement some of these traits for the type in their first argument.
 const MACROS: &[(&str, &[&str])] = &[
     ("generic_record_serde", &["Serialize", "Deserialize"]),
     ("generic_serde_impls", &["Serialize", "Deserialize"]),
@@ -22,7 +22,7 @@ const MACROS: &[(&str, &[&str])] = &[
     ("word_serde", &["Serialize", "Deserialize"]),
 ];
 
-/// A type with one of these does something or is an error.
+/// A type with one of these traits has behaviour or is an error.
 const NO_DATA: &[&str] = &["Error", "IntoFuture", "Stream", "Work", "Transport"];
 
 /// Types that lack something, each with the reason.
@@ -56,7 +56,7 @@ const LACKING: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "it is a secret or has some, and is written by a method that says so, if at all",
+        "it has secrets, and is written by a method whose name says so, if at all",
         &[
             "client::ApiToken",
             "client::SavedSession",
@@ -71,7 +71,7 @@ const LACKING: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "it is a setting of a client, which is made by its builder",
+        "it is a setting of a client",
         &[
             "client::ClientSettings",
             "client::Rate",
@@ -80,11 +80,11 @@ const LACKING: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "it is a part of what is wanted, which is made by setters",
+        "it is part of a wanted state, made by setters",
         &["manage::Image", "manage::Template"],
     ),
     (
-        "it is a view of something that has all of it",
+        "it is a view of another value",
         &[
             "manage::Change",
             "manage::BatchProgress",
@@ -92,15 +92,15 @@ const LACKING: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "it is a comparison, which is made again rather than read",
+        "it is a comparison, which is repeated instead of read",
         &["value::Change", "value::Changes"],
     ),
     (
-        "it has a text form of its own, for Prometheus",
+        "it has its own text form, for Prometheus",
         &["manage::MetricFamily"],
     ),
     (
-        "it is of the generated code, which describes calls and values by it",
+        "it describes calls and values in generated code",
         &[
             "value::Between",
             "value::Endpoint",
@@ -131,7 +131,7 @@ struct Type {
     place: Option<(String, usize)>,
 }
 
-/// Public types of data that lack a trait without a reason, and reasons that are of no use.
+/// Public types of data that lack a trait without a reason, and unnecessary reasons.
 pub(super) fn violations(sources: &BTreeMap<String, String>) -> Result<Vec<String>, String> {
     check(sources, LACKING)
 }
@@ -171,7 +171,7 @@ fn check(
             continue;
         }
         problems.push(format!(
-            "{file}:{line}: `{name}` is public and lacks {}; if it is no data, name `{path}` with the reason in xtask/src/tidy/data.rs",
+            "{file}:{line}: `{name}` is public and lacks {}; if it is not data, list `{path}` with the reason in xtask/src/tidy/data.rs",
             missing.join(", ")
         ));
     }
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_type_of_data_that_lacks_a_trait_is_found() {
+    fn data_types_without_a_trait_are_found() {
         let text = "#[derive(Clone)]\npub struct Disk { pub size: u64 }\n\
                     struct Hidden;\n\
                     #[derive(PartialEq)]\npub struct Whole { pub size: u64 }\nrecord_serde!(Whole { size });\n\
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_for_nothing_is_found() {
+    fn unnecessary_reasons_are_found() {
         let problems = found(
             "pub struct Disk;\n",
             &[("none", &["manage::Disk", "manage::Gone"])],

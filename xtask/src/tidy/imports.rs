@@ -401,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reexport_leads_to_where_the_name_is_defined() {
+    fn reexports_are_followed_to_the_definition() {
         let found = edges(&[
             ("lib.rs", "mod a; mod b; pub use b::deep::D;"),
             ("a.rs", "use crate::D;\nuse crate::b::D as E;"),
@@ -412,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn tests_may_import_what_they_want() {
+    fn tests_may_import_anything() {
         let found = edges(&[
             (
                 "a.rs",

@@ -45,7 +45,7 @@ pub(super) fn read(document: &str) -> Result<BTreeMap<String, Table>, String> {
         tables.insert(folder.trim().to_owned(), table);
     }
     match tables.is_empty() {
-        true => Err("no block of layers is in the document".to_owned()),
+        true => Err("the document has no block of layers".to_owned()),
         false => Ok(tables),
     }
 }
@@ -76,8 +76,8 @@ pub(super) fn violations(table: &Table, imports: &[Import]) -> Vec<String> {
             && own <= other
         {
             let relation = match own == other {
-                true => "which stands beside it",
-                false => "which stands above it",
+                true => "which is on the same line",
+                false => "which is on a higher line",
             };
             problems.push(format!(
                 "{}:{}: `{from}` imports `{to}` ({}), {relation}",
@@ -87,7 +87,7 @@ pub(super) fn violations(table: &Table, imports: &[Import]) -> Vec<String> {
     }
     for (module, file) in seen {
         if !is_root(module) && !table.heights.contains_key(module) {
-            problems.push(format!("{file}: `{module}` stands in no layer"));
+            problems.push(format!("{file}: `{module}` is in no layer"));
         }
     }
     problems
@@ -118,20 +118,22 @@ mod tests {
         assert_eq!(check("lib.rs", "client.rs"), [""; 0]);
         assert_eq!(
             check("value.rs", "client/send.rs"),
-            ["value.rs:3: `value` imports `client` (crate::client/send.rs), which stands above it"]
+            [
+                "value.rs:3: `value` imports `client` (crate::client/send.rs), which is on a higher line"
+            ]
         );
         assert_eq!(
             check("client.rs", "task.rs"),
-            ["client.rs:3: `client` imports `task` (crate::task.rs), which stands beside it"]
+            ["client.rs:3: `client` imports `task` (crate::task.rs), which is on the same line"]
         );
         assert_eq!(
             check("other.rs", "util.rs"),
-            ["other.rs: `other` stands in no layer"]
+            ["other.rs: `other` is in no layer"]
         );
     }
 
     #[test]
-    fn a_table_that_names_a_module_twice_is_refused() {
+    fn a_module_may_be_listed_only_once() {
         let twice = "```layers x\na b\na\n```\n";
         assert_eq!(
             read(twice).err().as_deref(),

@@ -1,4 +1,4 @@
-//! A container's configuration is none of a virtual machine.
+//! A container's configuration cannot be used for a virtual machine.
 
 use proxmox_api::pve::Root;
 use proxmox_api::pve::lxc::LxcConfig;

@@ -1,4 +1,4 @@
-//! What becomes of a task has to be asked, or left to itself by name.
+//! A task must be waited for, or detached explicitly.
 
 #![deny(unused_must_use)]
 

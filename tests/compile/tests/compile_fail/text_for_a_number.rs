@@ -1,4 +1,4 @@
-//! A number is no text.
+//! A string cannot be used for a number.
 
 use proxmox_api::pve::Root;
 

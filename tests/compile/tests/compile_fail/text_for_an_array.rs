@@ -1,4 +1,4 @@
-//! A program and its arguments are several texts.
+//! A program and its arguments are an array, not one string.
 
 use proxmox_api::pve::Root;
 

@@ -1,4 +1,4 @@
-//! Nothing is sent before all is there.
+//! A request without all required parameters cannot be sent.
 
 use proxmox_api::Client;
 

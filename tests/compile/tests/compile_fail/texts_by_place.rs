@@ -1,4 +1,4 @@
-//! Texts that could be mixed up are not arguments.
+//! Several strings cannot be passed by position.
 
 use proxmox_api::pve::Root;
 

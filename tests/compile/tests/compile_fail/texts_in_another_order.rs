@@ -1,4 +1,4 @@
-//! Each text is given by its name, in one order.
+//! Required strings are set by name, in a fixed order.
 
 use proxmox_api::pve::Root;
 

@@ -1,4 +1,4 @@
-//! What becomes of every endpoint's answers.
+//! Decoding of every endpoint's answers.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::documents::{Kind, Maker};
 
-/// The first place where two values differ.
+/// The first difference between two values.
 fn difference(place: &str, found: &Value, wanted: &Value) -> Option<String> {
     match (found, wanted) {
         (Value::Object(found), Value::Object(wanted)) => {
@@ -33,7 +33,7 @@ fn difference(place: &str, found: &Value, wanted: &Value) -> Option<String> {
     }
 }
 
-/// Decodes a document and compares what is found with what must be.
+/// Decodes a document and compares the result with the expected one.
 fn complaint(answer: &Answer, body: &Value, wanted: Option<&Value>) -> Option<String> {
     let text = serde_json::to_vec(body).expect("JSON");
     let problem = match ((answer.decode)(&text), wanted) {
@@ -102,11 +102,11 @@ fn nasty_answers() {
         spellings += maker.coverage().1;
         places += 1;
     }
-    println!("{documents} nasty answers of {places} endpoints with {spellings} spellings decode");
+    println!("{documents} unusual answers of {places} endpoints with {spellings} spellings decode");
     finish(&complaints);
 }
 
-/// The struct an answer consists of, or its elements do.
+/// The struct of an answer or of its elements.
 fn members<'a>(shapes: &'a Shapes, returns: &Returns) -> Option<(bool, &'a [Member])> {
     let Returns::Data(ty) = returns else {
         return None;
@@ -125,7 +125,7 @@ fn members<'a>(shapes: &'a Shapes, returns: &Returns) -> Option<(bool, &'a [Memb
 }
 
 #[test]
-fn a_required_member_that_is_missing_is_named_and_costs_its_element_only() {
+fn a_missing_required_member_is_named_and_rejects_its_element_only() {
     let shapes = Shapes::get();
     let mut checked = 0;
     for answer in ANSWERS {

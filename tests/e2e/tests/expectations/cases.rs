@@ -1,4 +1,4 @@
-//! Each fault that was seen with a real server has a test that holds it: `cases.toml`.
+//! Each fault that was seen with a real server has a test: `cases.toml`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -17,13 +17,13 @@ struct Cases {
 #[serde(deny_unknown_fields)]
 struct Case {
     entry: String,
-    /// Files and the tests in them.
+    /// Files and their tests.
     #[serde(default)]
     tests: Vec<String>,
-    /// Texts of refusals, and of what kind they are.
+    /// Texts of refusals, and their kinds.
     #[serde(default)]
     kinds: BTreeMap<String, String>,
-    /// What a case of the simulator's refusals has to expect.
+    /// The expected refusals of the simulator's cases.
     refusal: Option<String>,
 }
 
@@ -37,11 +37,11 @@ fn cases() -> Vec<Case> {
 }
 
 #[test]
-fn every_case_is_held_by_a_test() {
+fn every_case_has_a_test() {
     let mut seen = BTreeSet::new();
     for case in cases() {
         let entry = &case.entry;
-        assert!(seen.insert(entry.clone()), "{entry} stands twice");
+        assert!(seen.insert(entry.clone()), "{entry} is listed twice");
         assert!(
             !case.tests.is_empty() || !case.kinds.is_empty(),
             "{entry} has no test"
@@ -73,7 +73,7 @@ fn every_case_is_held_by_a_test() {
 }
 
 #[test]
-fn no_entry_is_left_out() {
+fn no_entry_is_missing() {
     let folder = root().join("../shared/cases");
     let Ok(files) = std::fs::read_dir(&folder) else {
         println!("skipped: the cases are not beside the workspace");
@@ -90,9 +90,10 @@ fn no_entry_is_left_out() {
             .to_string_lossy()
             .into_owned();
         if file.extension().is_some_and(|ending| ending == "jsonl") {
-            // Replayed as a whole: `strict.rs`, and the simulator's `validation.rs` and `validate.rs`.
+            // Replayed completely by `strict.rs`, and the simulator's `validation.rs` and
+            // `validate.rs`.
             let replayed = ["property-strings", "validation-9.2"];
-            assert!(replayed.contains(&&*name), "{name} is replayed by nobody");
+            assert!(replayed.contains(&&*name), "{name} is replayed by no test");
             continue;
         }
         let text = std::fs::read_to_string(&file).expect("readable");
@@ -105,6 +106,6 @@ fn no_entry_is_left_out() {
             }
         }
     }
-    println!("{entries} entries are held by {} cases", held.len());
-    assert!(open.is_empty(), "no case holds {open:?}");
+    println!("{entries} entries are covered by {} cases", held.len());
+    assert!(open.is_empty(), "no case covers {open:?}");
 }

@@ -1,4 +1,4 @@
-//! Answers made from their shape, each with what must be found after decoding it.
+//! Answers generated from their shapes, each with the expected result of decoding.
 
 use std::collections::BTreeMap;
 
@@ -6,29 +6,29 @@ use proxmox_e2e::shape::{Item, Member, Properties, Returns, Shapes, Ty};
 use proxmox_e2e::show::{DELETED, EXTRA, TEXT, UNDECLARED, UNLISTED};
 use serde_json::{Map, Value, json};
 
-/// How an answer is filled.
+/// The content of a generated answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Every member, each as the schema says.
+    /// Every member, according to the schema.
     Full,
-    /// Only what must come.
+    /// Only required members.
     Minimal,
-    /// Every spelling a server was seen to use, by turns, and what is not in the schema.
+    /// Every spelling that servers use, in turn, and undeclared members.
     Nasty,
 }
 
-/// A task id as servers write it.
+/// A task id in the server's form.
 pub(crate) const UPID: &str = "UPID:pve1:00000C1C:0002C651:6B01F6B2:imgcopy::root@pam:";
 
-/// A value in JSON and what decoding must make of it; `None` for nothing.
+/// A value in JSON, and the expected decoded value; `None` for nothing.
 type Made = (Value, Option<Value>);
 
 pub(crate) struct Maker<'a> {
     shapes: &'a Shapes,
     kind: Kind,
-    /// By place, how many spellings there are and how often the place was reached.
+    /// By place: the number of spellings, and how often the place was reached.
     turns: BTreeMap<String, (usize, usize)>,
-    /// The objects that are being made, each inside the one before.
+    /// The objects being generated, from the outermost to the innermost.
     inside: Vec<String>,
 }
 
@@ -42,7 +42,7 @@ impl<'a> Maker<'a> {
         }
     }
 
-    /// Spellings used so far, and how many there are in the places reached so far.
+    /// Spellings used so far, and the number of those in the reached places.
     pub(crate) fn coverage(&self) -> (usize, usize) {
         let used = self.turns.values().map(|(all, reached)| *reached.min(all));
         (used.sum(), self.turns.values().map(|(all, _)| all).sum())
@@ -64,7 +64,7 @@ impl<'a> Maker<'a> {
         (json!({ "data": data }), shown)
     }
 
-    /// Which of `count` spellings a place uses this time: each in turn, and neighbours differ.
+    /// The index of the spelling for a place: each in turn, and different for neighbours.
     fn turn(&mut self, place: &str, count: usize) -> usize {
         if self.kind != Kind::Nasty || count == 0 {
             return 0;
@@ -218,7 +218,7 @@ impl<'a> Maker<'a> {
             Kind::Nasty => self.turn(place, if alone { 4 } else { 3 }),
         };
         if count == 3 {
-            // Older releases write one value bare.
+            // Older releases send a single value instead of a list.
             let (json, shown) = self.value(of, &inside);
             return (json, Some(Value::Array(shown.into_iter().collect())));
         }
@@ -232,7 +232,7 @@ impl<'a> Maker<'a> {
         (Value::Array(items), Some(Value::Array(found)))
     }
 
-    /// Trees end here: two levels of an object inside itself are made.
+    /// The end of a tree: an object inside itself is generated two levels deep.
     fn is_deep(&self, of: &Ty) -> bool {
         let Ty::Item(name) = of else { return false };
         self.inside.iter().filter(|own| *own == name).count() > 1
@@ -305,7 +305,7 @@ impl<'a> Maker<'a> {
                 }
             }
             if member.family && self.kind == Kind::Nasty {
-                // Not indexes, though they look like it.
+                // These look like indexes, and are not.
                 for index in ["256", "01", ""] {
                     let name = format!("{}{index}", member.name);
                     if !members.iter().any(|other| other.name == name) {
@@ -331,7 +331,7 @@ impl<'a> Maker<'a> {
         (Value::Object(object), Some(Value::Object(found)))
     }
 
-    /// Adds to a list or a map, if it is not empty, what does not belong there; gives what is kept aside of it.
+    /// Adds a value that does not fit to a non-empty list or map; returns what is kept of it.
     fn spoil(&mut self, ty: &Ty, json: &mut Value, place: &str) -> Option<Value> {
         let of = match ty {
             Ty::Optional(of) | Ty::Pending(of) => return self.spoil(of, json, place),
@@ -344,7 +344,7 @@ impl<'a> Maker<'a> {
         match json {
             Value::Array(items) if !items.is_empty() => {
                 let place = self.turn(&format!("{place}[]?"), items.len() + 1);
-                // What is null is not there and not counted.
+                // Null values are absent and not counted.
                 let taken = items[..place].iter().filter(|item| !item.is_null()).count();
                 items.insert(place, odd.clone());
                 let mut rest = vec![Value::Null; taken];
@@ -362,7 +362,7 @@ impl<'a> Maker<'a> {
         }
     }
 
-    /// Values that no lenience makes one of the type.
+    /// Values that do not fit the type even leniently.
     fn unfit(&self, ty: &Ty) -> Vec<Value> {
         match ty {
             Ty::Optional(of) | Ty::Pending(of) => self.unfit(of),
@@ -436,7 +436,7 @@ impl<'a> Maker<'a> {
             found.insert(UNDECLARED.to_owned(), json!({ "zz-later": "x y" }));
         }
         let json = match turn {
-            // Some answers hold the parsed form, which may nest.
+            // Some answers have the parsed form, which may nest.
             4 => {
                 object.insert("zz-deep".to_owned(), json!({ "a": [1] }));
                 found[UNDECLARED]["zz-deep"] = json!({ "a": [1] });
@@ -447,7 +447,7 @@ impl<'a> Maker<'a> {
         (json, Some(Value::Object(found)))
     }
 
-    /// The value of a property string's key, and what is found.
+    /// The value of a property string's key, and the expected result.
     fn key(&mut self, ty: &Ty, place: &str) -> (String, Value) {
         let spellings: Vec<(&str, Value)> = match ty {
             Ty::Boolean => vec![

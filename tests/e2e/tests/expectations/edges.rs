@@ -1,5 +1,5 @@
-//! Values at the edge of what the schemas allow, which are sent, and values just beyond, which are not. The edges are read
-//! from the facts of all releases, past what generates code from them.
+//! Values at the limits of the schemas are sent, and values just beyond are not. The limits are
+//! read from the facts of all releases, independently of the generator.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use proxmox_e2e::REQUESTS;
 use proxmox_e2e::request::{ExpectedRequest, Sent};
 use serde_json::{Number, Value};
 
-/// A value, and what an error has to say about it if it is beyond the edge.
+/// A value, and the expected error if it is beyond the limit.
 struct Edge {
     parameter: String,
     text: String,
@@ -39,7 +39,7 @@ impl Edge {
     }
 }
 
-/// A parameter as all releases that have it describe it.
+/// A parameter, according to all releases that have it.
 type Schemas<'a> = Vec<&'a Schema>;
 
 fn parameters<'a>(
@@ -61,7 +61,7 @@ fn parameters<'a>(
     found
 }
 
-/// The widest of the bounds; nothing where a release has none.
+/// The widest of the bounds; none if a release has none.
 fn widest(
     schemas: &Schemas<'_>,
     bound: impl Fn(&Schema) -> Option<Number>,
@@ -76,7 +76,7 @@ fn length(schemas: &Schemas<'_>, bound: impl Fn(&Schema) -> Option<u64>) -> Opti
     bounds?.into_iter().max()
 }
 
-/// Edges of a parameter, where a single value is all it takes.
+/// Values at the limits of a parameter, where one value suffices.
 fn edges(name: &str, schemas: &Schemas<'_>) -> Vec<Edge> {
     let member = name.replace("[n]", "1");
     let all = |ty: Type| schemas.iter().all(|one| one.ty == Some(ty));
@@ -91,7 +91,7 @@ fn edges(name: &str, schemas: &Schemas<'_>) -> Vec<Edge> {
     let most = widest(schemas, |one| one.maximum.clone(), f64::max);
     if all(Type::Integer) || all(Type::Number) {
         let step = if all(Type::Integer) { 1.0 } else { 0.5 };
-        // Beyond 2^53 a step is lost in the number that the facts are read as.
+        // Beyond 2^53 the facts' numbers are not exact.
         for (edge, beyond) in [(least, -step), (most, step)] {
             if let Some(edge) = edge.filter(|edge| edge.abs() < 9e15) {
                 found.push(Edge::fits(&member, edge));
@@ -114,7 +114,7 @@ fn edges(name: &str, schemas: &Schemas<'_>) -> Vec<Edge> {
     found
 }
 
-/// The first and the last member of a family, and the one after.
+/// The first and the last index of an indexed parameter, and the one after.
 fn members(wire: &ExpectedRequest) -> Vec<Edge> {
     let call = (wire.build)();
     let limits = call.endpoint().map_or(&[][..], |endpoint| endpoint.limits);
@@ -123,7 +123,7 @@ fn members(wire: &ExpectedRequest) -> Vec<Edge> {
         let (Some(family), Takes::Index(last)) = (name.strip_suffix("[n]"), takes) else {
             continue;
         };
-        // What the call sends as the second member is good for the others.
+        // The value that the call sends for the second index is valid for the others.
         let second = format!("{family}1");
         let sent = wire.parameters.iter().find(|one| one.name == second);
         let text = match sent.map(|one| &one.sent) {
@@ -141,7 +141,7 @@ fn members(wire: &ExpectedRequest) -> Vec<Edge> {
     found
 }
 
-/// Sends a call with one parameter changed; the error if it was not sent.
+/// Sends a call with one changed parameter; returns the error if it was not sent.
 async fn refusal(client: &Client, wire: &ExpectedRequest, edge: Option<&Edge>) -> Option<Error> {
     let mut request = client.request::<Value>(proxmox_api::value::endpoint::Method::Get, "/");
     *request.call_mut() = (wire.build)();
@@ -155,7 +155,7 @@ async fn refusal(client: &Client, wire: &ExpectedRequest, edge: Option<&Edge>) -
 }
 
 #[tokio::test]
-async fn what_is_at_the_edge_is_sent_and_what_is_beyond_is_not() {
+async fn values_at_a_limit_are_sent_and_values_beyond_are_not() {
     let corrected = crate::releases::corrected();
     let described = parameters(&corrected);
     let client = Client::builder("pve1")
@@ -169,7 +169,7 @@ async fn what_is_at_the_edge_is_sent_and_what_is_beyond_is_not() {
     let mut kinds = BTreeSet::new();
     let mut complaints = Vec::new();
     for wire in REQUESTS.iter() {
-        let own = described.get(wire.endpoint).expect("it is in the facts");
+        let own = described.get(wire.endpoint).expect("the facts have it");
         let mut all = members(wire);
         for (name, schemas) in own {
             let found = edges(name, schemas);

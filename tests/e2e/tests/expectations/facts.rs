@@ -1,4 +1,4 @@
-//! The types of the crate, held against the facts by a second reading of them that shares no code with the first.
+//! The crate's types compared with the facts, by code that it does not share with the generator.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,22 +6,23 @@ use proxmox_codegen::facts::{Additional, Endpoint, Facts, Format, Schema, Schema
 use proxmox_e2e::REQUESTS;
 use proxmox_e2e::shape::{Item, Member, Returns, Shapes, Ty};
 
-/// Compares schemas with shapes, and notes which members of items any schema speaks of.
+/// Compares schemas with shapes, and records the members of items that any schema has.
 struct Reading<'a> {
     shapes: &'a Shapes,
     formats: &'a BTreeMap<String, Schemas>,
-    /// Places that a newer release spoke of: what it says counts.
+    /// Places of a newer release, whose schema takes precedence.
     settled: BTreeSet<String>,
-    /// Within the parts of a text: its parser asks for keys that the schema of the parts leaves out, and joins arrays.
+    /// Within the parts of a property string: the parser requires keys that the schema omits, and
+    /// joins arrays.
     in_parts: bool,
     spoken_of: BTreeSet<(String, String)>,
     compared: usize,
-    /// Texts of which the schema says no more, and the type more: the other side of a setting, or the overlay does.
+    /// Strings with a more precise type, from the other side of a setting or from the overlay.
     richer: usize,
     complaints: BTreeSet<String>,
 }
 
-/// What the value is without regard to whether it is there.
+/// The type without regard to optionality.
 fn present(ty: &Ty) -> &Ty {
     match ty {
         Ty::Optional(of) | Ty::Pending(of) => present(of),
@@ -55,7 +56,7 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// The dumps spell out a few levels of such a type, and say nothing of the next.
+    /// The dumps spell out a few levels of such a type, and end there.
     fn is_recursive(&self, ty: &Ty) -> bool {
         let Some((own, Item::Struct(members))) = self.item(ty) else {
             return false;
@@ -124,7 +125,8 @@ impl<'a> Reading<'a> {
                 Some((name, Item::Properties(string))) => {
                     let own = keys.iter().filter(|(_, key)| key.alias.is_none());
                     let own = own.filter(|(name, _)| {
-                        // `virtio=MAC` is another spelling of two keys, and a newer release may read a key as an alias.
+                        // `virtio=MAC` is another spelling of two keys, and a newer release may
+                        // have a key as an alias.
                         let mut aliases = string.key_aliases.iter().map(|(from, ..)| from);
                         !aliases.any(|from| from == *name)
                             && !string.aliases.iter().any(|(from, _)| from == *name)
@@ -162,7 +164,7 @@ impl<'a> Reading<'a> {
             .properties
             .iter()
             .flatten()
-            // Old dumps write a map's members as one member named `x.{id}`.
+            // Old dumps describe a map as one member named `x.{id}`.
             .filter(|(name, _)| !name.contains('{'))
             .collect();
         match (ty, &schema.additional) {
@@ -174,7 +176,7 @@ impl<'a> Reading<'a> {
                 Some((name, Item::Struct(members))) => {
                     self.members(place, &name, declared, members);
                 }
-                // Some handlers answer the parts of a text that is a property string.
+                // Some handlers return a property string in its parsed form.
                 Some((name, Item::Properties(string))) => {
                     let around = std::mem::replace(&mut self.in_parts, true);
                     self.members(place, &name, declared, &string.keys);
@@ -233,12 +235,12 @@ impl<'a> Reading<'a> {
 }
 
 #[test]
-fn types_are_what_the_facts_say() {
+fn types_match_the_facts() {
     let shapes = Shapes::get();
     let releases = crate::releases::corrected();
     let none = BTreeMap::new();
     let mut reading = Reading::new(shapes, &none);
-    // What a release calls otherwise than an earlier one keeps its first name.
+    // A renamed parameter keeps its first name.
     let renamed: BTreeMap<(&str, &str), &str> = REQUESTS
         .iter()
         .flat_map(|request| {
@@ -266,7 +268,11 @@ fn types_are_what_the_facts_say() {
                 let place = format!("{key}?{name}");
                 match parameters.get(name) {
                     Some(ty) => reading.compare(&place, schema, ty),
-                    None => drop(reading.complaints.insert(format!("{place}: is not taken"))),
+                    None => drop(
+                        reading
+                            .complaints
+                            .insert(format!("{place}: is not accepted")),
+                    ),
                 }
             }
             reading.answer(&key, endpoint);
@@ -312,7 +318,7 @@ fn endpoints(facts: &Facts) -> impl Iterator<Item = (String, &str, &Endpoint)> {
 }
 
 #[test]
-fn a_type_that_the_facts_do_not_say_is_found() {
+fn a_type_that_contradicts_the_facts_is_found() {
     let none = BTreeMap::new();
     let of = |ty: Type| Schema {
         ty: Some(ty),

@@ -1,4 +1,4 @@
-//! Nothing that comes from outside makes the crate panic.
+//! No input causes a panic.
 
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;

@@ -1,4 +1,4 @@
-//! Every endpoint, every answer and every property string, held against the schema.
+//! Every endpoint, answer and property string, compared with the schema.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -40,7 +40,7 @@ fn overlay() -> BTreeMap<String, String> {
     found
 }
 
-/// The files of a folder and below, by path below it.
+/// The files of a folder and its subfolders, by path below it.
 fn texts(folder: &Path, below: &str, found: &mut BTreeMap<String, String>) {
     for entry in std::fs::read_dir(folder).expect("the folder is there") {
         let path = entry.expect("readable").path();

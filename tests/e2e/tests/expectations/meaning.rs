@@ -1,10 +1,10 @@
-//! What a property string says, whatever its spelling; nothing of the crate has a part in it.
+//! The meaning of a property string, independent of its spelling and of the crate.
 
 use std::collections::BTreeMap;
 
 use proxmox_e2e::shape::{Properties, Ty};
 
-/// Keys and normal values; the text itself where it is no property string of that kind.
+/// Keys and normalized values; the text itself if it is not such a property string.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Meaning {
     Keys(BTreeMap<String, String>),
@@ -49,7 +49,7 @@ fn insert(found: &mut BTreeMap<String, String>, key: &str, value: String) -> Opt
     found.insert(key.to_owned(), value).is_none().then_some(())
 }
 
-/// One spelling for each value; `None` for what is no value of the key.
+/// One spelling for each value; `None` for invalid values.
 fn normal(value: &str, of: &Properties, key: &str) -> Option<String> {
     let ty = of.keys.iter().find(|member| member.name == key);
     Some(match ty.map(|member| &member.ty) {

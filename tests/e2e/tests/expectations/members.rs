@@ -1,5 +1,4 @@
-//! Members that servers send and no dump has: each is declared, so that nothing of these answers is left
-//! to `extra`.
+//! Members that servers send and no dump has: each is declared, so that nothing is left in `extra`.
 
 use proxmox_e2e::ANSWERS;
 use proxmox_e2e::show::EXTRA;
@@ -31,7 +30,7 @@ fn extras(shown: &Value, place: &str, found: &mut Vec<String>) {
 }
 
 #[test]
-fn what_handlers_send_beside_the_dumps_is_declared() {
+fn members_that_no_dump_has_are_declared() {
     let vdev = |name: &str, children: Value| {
         let mut vdev = json!({
             "name": name, "state": "ONLINE", "read": 0, "write": 0, "cksum": 0, "msg": "",

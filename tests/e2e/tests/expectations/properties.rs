@@ -9,7 +9,7 @@ use proxmox_e2e::shape::{Item, Member, Properties, Shapes, Ty};
 
 use crate::meaning::meaning;
 
-/// What chance decides about one key.
+/// The random choices for a key.
 #[derive(Clone, Debug)]
 struct Chance {
     present: bool,
@@ -24,7 +24,7 @@ fn chance() -> impl Strategy<Value = Chance> {
         any::<bool>(),
         any::<usize>(),
         -5_000..5_000,
-        // Everything but the comma and blanks.
+        // All characters except comma and blanks.
         "[!-+\\--~äß€]{0,12}",
         any::<u8>(),
     )
@@ -59,7 +59,7 @@ fn spell(of: &Properties, chances: &[Chance], shapes: &Shapes) -> String {
     let mut parts: Vec<(u8, String)> = Vec::new();
     let mut done: Vec<&str> = Vec::new();
     let find = |name: &str| of.keys.iter().position(|member| member.name == name);
-    // A short form takes two keys at once.
+    // A short form sets two keys at once.
     if let Some((name, holder, kind)) = of.key_aliases.get(chances[0].pick % 23)
         && let Some(at) = find(holder)
     {
@@ -95,7 +95,7 @@ fn spell(of: &Properties, chances: &[Chance], shapes: &Shapes) -> String {
 }
 
 #[test]
-fn what_is_written_says_what_was_read() {
+fn property_strings_keep_their_meaning() {
     let shapes = Shapes::get();
     let texts = Cell::new(0);
     for property in PROPERTY_STRINGS {
@@ -112,7 +112,7 @@ fn what_is_written_says_what_was_read() {
             texts.set(texts.get() + 1);
             let text = spell(of, &chances, shapes);
             let read = (property.read)(&text);
-            // Chance knows neither bounds nor formats; what passes them is read alike.
+            // Random values ignore bounds and formats; those that pass are parsed alike.
             if let Ok(strict) = &read.strict {
                 prop_assert_eq!(strict, &read.lenient, "reading {:?}", text);
             }

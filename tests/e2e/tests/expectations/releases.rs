@@ -1,5 +1,5 @@
-//! Answers as each release has them: its own schema with the overlay's corrections, before releases are
-//! merged into one API.
+//! Answers of each release: its own schema with the overlay's corrections, before the releases are
+//! merged.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 
 use crate::documents::UPID;
 
-/// The schema of a release, as it was imported.
+/// The imported schema of a release.
 pub(crate) fn facts(release: &str) -> &'static Facts {
     static ALL: OnceLock<BTreeMap<&str, Facts>> = OnceLock::new();
     let read = |release: &'static str| {
@@ -29,7 +29,7 @@ pub(crate) fn facts(release: &str) -> &'static Facts {
     &ALL.get_or_init(|| releases().into_iter().map(read).collect())[release]
 }
 
-/// Every release, corrected.
+/// Every release, with corrections.
 pub(crate) fn corrected() -> Vec<Facts> {
     let schema = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../schema/pve");
     let mut input = Input {
@@ -44,7 +44,7 @@ pub(crate) fn corrected() -> Vec<Facts> {
     generate::expected(&input).expect("the schema is readable")
 }
 
-/// Makes values of one release's shapes.
+/// Generates values of one release's shapes.
 struct Maker<'a> {
     formats: &'a BTreeMap<String, Schemas>,
     /// Optional members too.
@@ -81,7 +81,7 @@ impl Maker<'_> {
     fn object(&self, schema: &Schema) -> Value {
         let mut object = Map::new();
         for (name, member) in schema.properties.iter().flatten() {
-            // Old dumps write a map's members as one member named `x.{id}`.
+            // Old dumps describe a map as one member named `x.{id}`.
             if name.contains('{') || (member.optional && !self.full) {
                 continue;
             }
@@ -123,7 +123,7 @@ impl Maker<'_> {
     }
 }
 
-/// Members that did not fit or were not known, by place.
+/// Members that did not fit or were unknown, by place.
 fn extras(place: &str, shown: &Value, found: &mut BTreeSet<String>) {
     match shown {
         Value::Object(object) => {
@@ -148,7 +148,8 @@ fn extras(place: &str, shown: &Value, found: &mut BTreeSet<String>) {
     }
 }
 
-/// Where the dumps end a tree that has no depth of its own: they allow anything there, and the type has one more level.
+/// The ends of trees without a limit in depth: the dumps allow anything there, and the type has one
+/// more level.
 const ENDS_OF_TREES: [&str; 2] = [
     "GET /nodes/{node}/ceph/osd.root.children[].children[].children[].children[].children[].any",
     "GET /nodes/{node}/disks/zfs/{name}.children[].children[].children[].children",

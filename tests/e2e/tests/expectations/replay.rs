@@ -1,6 +1,6 @@
 //! Answers recorded from real servers.
 //!
-//! They lie beside the workspace, not in it; without them there is nothing to replay.
+//! They are beside the workspace; without them nothing is replayed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ pub(crate) struct Record {
     pub(crate) answer: Option<Value>,
 }
 
-/// How often what happened.
+/// How often something happened.
 #[derive(Debug, Default)]
 struct Tally {
     decoded: usize,
@@ -34,7 +34,7 @@ struct Tally {
     unlisted: BTreeMap<String, usize>,
     texts: BTreeMap<String, usize>,
     no_upid: Vec<String>,
-    /// Parts of top-level lists that did not fit.
+    /// Rejected parts of top-level lists.
     kept_aside: Vec<String>,
 }
 
@@ -60,7 +60,7 @@ pub(crate) fn corpus() -> Option<Vec<PathBuf>> {
     Some(files)
 }
 
-/// The records of known endpoints, and the calls that belong to none.
+/// The records of known endpoints, and the calls of unknown ones.
 pub(crate) fn records(files: &[PathBuf]) -> (Vec<Record>, BTreeMap<String, usize>) {
     let mut records = Vec::new();
     let mut unknown = BTreeMap::new();
@@ -76,7 +76,7 @@ pub(crate) fn records(files: &[PathBuf]) -> (Vec<Record>, BTreeMap<String, usize
         let Some(endpoint) = find(method, called) else {
             assert!(
                 !(good && recorded),
-                "{}: a server answered {method} {called}, which is no endpoint",
+                "{}: a server answered {method} {called}, which is not an endpoint",
                 path.display()
             );
             *unknown.entry(format!("{method} {called}")).or_default() += 1;
@@ -329,7 +329,7 @@ fn recorded_property_strings_keep_their_meaning() {
                 kept_as_text += 1;
                 println!("  kept as text: {name} {text:?}");
             }
-            // Of another release, or with a value that no release takes.
+            // From another release, or with a value that no release accepts.
             (Err(error), Meaning::Keys(_)) => {
                 println!("  only leniently: {name} {text:?}: {error}")
             }

@@ -1,4 +1,4 @@
-//! What every endpoint sends.
+//! The requests of every endpoint.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +15,7 @@ fn texts(value: &ParamValue) -> Vec<&str> {
     value.texts().iter().map(String::as_str).collect()
 }
 
-/// What is wrong with the values that came under a parameter's name.
+/// The problem with the values of a parameter.
 fn complaint(wire: &ExpectedRequest, parameter: &Parameter, came: &[&str]) -> Option<String> {
     (!parameter.sent.is(came)).then(|| {
         format!(
@@ -26,7 +26,7 @@ fn complaint(wire: &ExpectedRequest, parameter: &Parameter, came: &[&str]) -> Op
 }
 
 #[test]
-fn every_endpoint_sends_what_the_schema_asks_for() {
+fn every_endpoint_sends_the_expected_request() {
     let mut complaints = Vec::new();
     let mut parameters = 0;
     for wire in REQUESTS.iter() {
@@ -90,7 +90,7 @@ fn renamed(call: &Call) -> &'static [proxmox_api::value::endpoint::Renamed] {
     call.endpoint().map_or(&[], |endpoint| endpoint.renamed)
 }
 
-/// What a release calls a parameter.
+/// The name of a parameter in a release.
 fn name_in<'n>(release: &str, call: &Call, name: &'n str) -> &'n str {
     let (major, minor) = release.split_once('.').expect("a release");
     let number = |text: &str| text.parse().expect("a number");
@@ -100,14 +100,14 @@ fn name_in<'n>(release: &str, call: &Call, name: &'n str) -> &'n str {
     known.next().map_or(name, |renamed| renamed.new)
 }
 
-/// Read from the schema files, past everything that generates code from them.
+/// Read from the schema files, independently of the generator.
 #[test]
-fn no_parameter_of_any_release_is_left_out() {
+fn no_parameter_of_any_release_is_missing() {
     let wires: BTreeMap<&str, BTreeSet<&str>> = REQUESTS
         .iter()
         .map(|wire| {
             let mut names: BTreeSet<&str> = wire.parameters.iter().map(|p| p.name).collect();
-            // A client sends what the release calls it.
+            // A client sends the release's name.
             names.extend(renamed(&(wire.build)()).iter().map(|renamed| renamed.new));
             (wire.endpoint, names)
         })
@@ -150,7 +150,7 @@ fn flat(value: &Value) -> Vec<&str> {
     }
 }
 
-/// Every call over TLS to a server that checks parameters as Proxmox VE does.
+/// Sends every call over TLS to a server that checks parameters like Proxmox VE.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_simulator_accepts_every_call() {
     let mut by_release: BTreeMap<&str, Vec<Visit>> = BTreeMap::new();
@@ -204,7 +204,7 @@ async fn the_simulator_accepts_every_call() {
                 complaints.push(format!("{}: never arrived ({outcome:?})", wire.endpoint));
                 continue;
             };
-            // A decoding error is no matter of the request.
+            // A decode error does not concern the request.
             if let Some(api) = outcome.as_ref().and_then(Error::api)
                 && !is_about_state(wire, api)
             {
@@ -237,17 +237,17 @@ async fn the_simulator_accepts_every_call() {
     assert_eq!(accepted + NO_FORM.len(), visits);
 }
 
-/// A call of a release with some of a wire's parameters.
+/// A call of a release with some of the parameters.
 struct Visit {
     wire: &'static ExpectedRequest,
     release: &'static str,
     parameters: BTreeSet<&'static str>,
-    /// A parameter that says what kind of object it is about, and the kind to say instead.
+    /// A parameter that selects the kind of object, and the value to select.
     kind: Option<(&'static str, &'static str)>,
 }
 
-/// Parameters that only some kinds of objects have: the parameter that says which kind it is, and what is only for others
-/// than the one that the wire names, by a kind that has it.
+/// Parameters of some kinds of objects only: the parameter that selects the kind, and the
+/// parameters of other kinds than the selected one, by a kind that has them.
 fn of_other_kinds(
     wire: &'static ExpectedRequest,
 ) -> Option<(&'static str, BTreeMap<&'static str, BTreeSet<&'static str>>)> {
@@ -285,8 +285,8 @@ fn of_other_kinds(
     Some((which?, others))
 }
 
-/// A call of the newest release with all that it knows, one for each kind of object that has parameters of its own, and
-/// one for each parameter the newest release no longer knows.
+/// The calls of the newest release with all parameters, one for each kind of object with parameters
+/// of its own, and one for each parameter that the newest release has dropped.
 fn visits_of(wire: &'static ExpectedRequest) -> Vec<Visit> {
     let known = wire.parameters.iter().filter(|p| p.known);
     let mut parameters: BTreeSet<&str> = known.map(|p| p.name).collect();
@@ -363,28 +363,28 @@ fn visits_of(wire: &'static ExpectedRequest) -> Vec<Visit> {
     visits
 }
 
-/// Parameters that the server takes only without others, so that they are sent in a call of their own.
+/// Parameters that exclude others, so they are sent in separate calls.
 const APART: &[(&str, &[&str])] = &[(
     "POST /nodes/{node}/qemu/{vmid}/move_disk",
     &["target-digest", "target-disk", "target-vmid"],
 )];
 
-/// Parameters that the handler wants although the schema calls them optional.
+/// Parameters that the handler requires although the schema declares them optional.
 const TOGETHER: &[(&str, &str)] = &[
     ("POST /cluster/backup", "schedule"),
     ("POST /nodes/{node}/vzdump", "vmid"),
 ];
 
-/// Endpoints that take no form.
+/// Endpoints that accept no form.
 const NO_FORM: &[(&str, &str)] = &[(
     "POST /nodes/{node}/storage/{storage}/upload",
     "which takes a multipart body",
 )];
 
-/// The parameters are fine, but what they name does not exist or is in another state.
+/// The parameters are valid, but their objects do not exist or are in another state.
 fn is_about_state(wire: &ExpectedRequest, api: &ApiError) -> bool {
     match api.status() {
-        // Nobody has the credentials that were made up.
+        // The made-up credentials are unknown.
         401 => {
             let mut names = wire.parameters.iter().map(|parameter| parameter.name);
             names.any(|name| matches!(name, "password" | "ticket" | "vncticket"))
@@ -398,14 +398,14 @@ fn is_about_state(wire: &ExpectedRequest, api: &ApiError) -> bool {
             let about = [
                 "already exists",
                 "no such task",
-                // The sample is a role that there is.
+                // The sample is an existing role.
                 "'PVE' namespace",
                 "No such job",
                 "No such storage",
                 "no such alias",
                 "no such IP/Network",
                 "unknown option 'item1'",
-                // A name that has to fit to what is in the file.
+                // A name that must match the content of the file.
                 "wrong file extension",
                 "Realm does not exist",
                 "must be different than source VMID",

@@ -1,4 +1,4 @@
-//! No type prints a secret, wherever one stands in it.
+//! No type prints a secret.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use proxmox_e2e::{ANSWERS, PROPERTY_STRINGS, REQUESTS};
 use serde_json::{Map, Value, json};
 
 const PLANTED: &str = "PLANTED-s3cr3t";
-/// Deeper than any answer that is not recursive.
+/// Deeper than any answer without recursion.
 const DEPTH: usize = 12;
 
 #[derive(serde::Deserialize)]
@@ -35,7 +35,7 @@ impl Overlay {
         toml::from_str(&text).expect("it is TOML")
     }
 
-    /// What the file says of a place, read apart from the generator.
+    /// The file's entries for a place, read independently of the generator.
     fn is_secret(&self, place: &str) -> bool {
         let name = place.rsplit(['?', '#', '.']).next().unwrap_or_default();
         self.secret.places.contains_key(place)
@@ -43,7 +43,7 @@ impl Overlay {
     }
 }
 
-/// Fills answers, and counts the secrets it plants.
+/// Fills answers, and counts the planted secrets.
 struct Planter<'a> {
     shapes: &'a Shapes,
     overlay: &'a Overlay,
@@ -85,7 +85,7 @@ impl Planter<'_> {
             let value = self.value(&member.ty, &place, depth - 1);
             object.insert(format!("{}{index}", member.name), value);
         }
-        // What no release declares, and values that fit no member.
+        // Undeclared members, and values that fit no member.
         for name in self.overlay.secret.names.keys() {
             if !object.contains_key(name) {
                 let value = json!({ "deep": [self.secret()] });
@@ -131,7 +131,7 @@ fn no_answer_prints_a_secret() {
         let Returns::Data(ty) = &shapes.answers[&answer.to_string()] else {
             continue;
         };
-        // The whole answer is data of an open kind: the program's own.
+        // The whole answer is of an open kind.
         if matches!(ty, Ty::Json | Ty::Text) {
             continue;
         }
@@ -167,7 +167,7 @@ fn no_property_string_prints_a_secret() {
         let Item::Properties(own) = &shapes.items[kind.name] else {
             panic!("{} is no property string", kind.name);
         };
-        // One that does not parse, and one for each place of this kind.
+        // A property string that does not parse, and one for each place of this type.
         let mut texts = vec![format!("broken,password={PLANTED},password={PLANTED}")];
         for place in places.get(kind.name).into_iter().flatten() {
             let mut planter = Planter {
@@ -214,7 +214,7 @@ fn no_request_prints_a_secret() {
                 leaks.push(format!("{}: {text}", wire.endpoint));
             }
         }
-        // What the crate does not know is hidden by its name.
+        // Unknown parameters are hidden by name.
         let mut raw = client.request::<Value>(call.method(), call.path());
         for name in overlay.secret.names.keys() {
             raw = raw.param(name.clone(), PLANTED);
@@ -294,7 +294,7 @@ async fn no_error_shows_a_secret_in_any_encoding() {
                             error.errors()
                         );
                     }
-                    // A login that is refused repeats what it sent; the token's secret is not known then.
+                    // A refused login repeats what it sent; the token's secret is not known then.
                     let sent = if text.contains("ticket") { 0..2 } else { 1..3 };
                     for secret in &secrets[sent] {
                         let form = encode(secret);
@@ -306,7 +306,7 @@ async fn no_error_shows_a_secret_in_any_encoding() {
     }
 }
 
-/// Answers everything alike.
+/// Gives the same answer to every request.
 #[derive(Debug)]
 struct Parrot {
     status: u16,

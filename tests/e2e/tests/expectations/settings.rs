@@ -1,4 +1,4 @@
-//! What a GET answers is what the setters of PUT and POST take.
+//! Setters of PUT and POST accept the values of GET's answers.
 
 use std::collections::BTreeSet;
 
@@ -11,9 +11,9 @@ use serde_json::Value;
 use crate::documents::{Kind, Maker};
 use crate::replay::{corpus, records};
 
-/// Writes an answer back, and tells how many parameters it gave.
+/// Writes an answer back, and returns the number of parameters.
 fn write_back(of: &WriteBack, answer: &Value) -> Result<usize, String> {
-    // Elements that do not fit are kept aside by lists.
+    // Lists keep rejected elements separately.
     let Ok(written) = (of.write)(answer.clone()) else {
         return Ok(0);
     };
@@ -27,7 +27,7 @@ fn write_back(of: &WriteBack, answer: &Value) -> Result<usize, String> {
             written.whole.params().get(name),
             written.singly.params().get(name),
         );
-        // What the call cannot do without was given before, and is what the answer says when it is set as a whole.
+        // Required parameters were set before, and the settings replace them.
         let given = names(&written.unchanged).contains(name);
         if one != other && !given {
             return Err(format!(
@@ -36,7 +36,7 @@ fn write_back(of: &WriteBack, answer: &Value) -> Result<usize, String> {
         }
     }
     if let Some(name) = whole.difference(&singly).find(|name| {
-        // Members without a type of their own are sent as well.
+        // Members without a type are sent, too.
         answer.get(name.as_str()).is_none() && !name.ends_with(|c: char| c.is_ascii_digit())
     }) {
         return Err(format!("`{name}` comes from nowhere"));
@@ -60,7 +60,7 @@ fn finish(complaints: &[String]) {
 }
 
 #[test]
-fn every_answer_that_can_be_written_is() {
+fn every_writable_answer_is_written_back() {
     let shapes = Shapes::get();
     let mut complaints = Vec::new();
     let mut parameters = 0;
@@ -89,7 +89,7 @@ fn every_answer_that_can_be_written_is() {
         puts.len()
     );
     finish(&complaints);
-    // What PUT and GET of one path have nothing in common.
+    // Values that PUT and GET of one path do not share.
     let apart: Vec<&str> = REQUESTS
         .iter()
         .filter(|wire| wire.method == "PUT" && !puts.contains(wire.endpoint))
@@ -103,7 +103,7 @@ fn every_answer_that_can_be_written_is() {
     assert_eq!(apart, APART);
 }
 
-/// Paths whose PUT sets nothing of what their GET answers.
+/// Paths whose PUT sets nothing that their GET returns.
 const APART: &[&str] = &[
     "/access/acl",
     "/cluster/acme/account/{name}",

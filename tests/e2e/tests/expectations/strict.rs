@@ -1,5 +1,5 @@
-//! What is read strictly, as `parse` does, and what is refused: by the crate, and by the simulator's validation, as by the
-//! server's parser.
+//! Strict parsing, as by `parse`, compared with the server's parser: refusals by the crate, and by
+//! the simulator's validation.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,17 +14,17 @@ use serde::Deserialize;
 
 use crate::meaning::{Meaning, meaning};
 
-/// A text and what becomes of it.
+/// A text and its expected result.
 #[derive(Deserialize)]
 struct Case {
     endpoint: String,
     parameter: String,
     text: String,
     ok: bool,
-    /// A piece of the crate's error.
+    /// A part of the crate's error.
     #[serde(default)]
     error: String,
-    /// What the server's parser reads.
+    /// The result of the server's parser.
     parsed: Option<BTreeMap<String, serde_json::Value>>,
 }
 
@@ -40,7 +40,7 @@ fn named(name: &str) -> &'static PropertyType {
         .unwrap_or_else(|| panic!("{name} is no type of property string"))
 }
 
-/// The type of property string that a parameter takes, by endpoint and parameter.
+/// The property string type of a parameter, by endpoint and parameter.
 fn types() -> BTreeMap<(&'static str, String), &'static str> {
     let of = |wire: &'static ExpectedRequest, parameter: &'static Parameter| {
         Some(((wire.endpoint, parameter.name.to_owned()), parameter.of?))
@@ -51,12 +51,12 @@ fn types() -> BTreeMap<(&'static str, String), &'static str> {
         .collect()
 }
 
-/// The release that most requests are held against.
+/// The release for most requests.
 fn newest() -> &'static str {
     proxmox_simulator::releases().pop().expect("a release")
 }
 
-/// The parameter that says of what type an object is, and the first type that takes a property string here.
+/// The parameter that selects an object's type, and the first type that has a property string here.
 fn kind(endpoint: &str, parameter: &str) -> Option<(&'static str, &'static str)> {
     let (method, path) = endpoint.split_once(' ')?;
     let methods = crate::releases::facts(newest()).endpoints.get(path)?;
@@ -71,22 +71,22 @@ fn kind(endpoint: &str, parameter: &str) -> Option<(&'static str, &'static str)>
     Some((schema.type_property.as_ref()?, kind))
 }
 
-/// Whether the simulator's validation takes a text, and its words if it does not.
+/// Whether the simulator's validation accepts a text, or its error.
 fn validated(rules: &Rules, endpoint: &str, parameter: &str, text: &str) -> Result<(), String> {
     let mut given = vec![(parameter, text)];
     given.extend(kind(endpoint, parameter));
     let mut refused = rules
         .refusals(endpoint, &given)
         .unwrap_or_else(|| panic!("{endpoint} is of no use here"));
-    // Of an array the element is named.
+    // For an array, the element is named.
     let mut own = refused.remove(parameter);
     own = own.or_else(|| refused.remove(&format!("{parameter}[0]")));
     own.map_or(Ok(()), Err)
 }
 
-/// Each kind of refusal, with what the message has to say.
+/// Each kind of refusal, with the expected part of the message.
 #[test]
-fn every_kind_of_mistake_is_refused_by_name() {
+fn every_kind_of_mistake_is_refused_with_its_key() {
     let cases = cases(include_str!("property-strings.jsonl"));
     let types = types();
     let rules = Rules::of(newest()).expect("a known release");
@@ -101,7 +101,7 @@ fn every_kind_of_mistake_is_refused_by_name() {
                 if !error.contains(&case.error) {
                     wrong.push(format!("{of} {:?}: {error}", case.text));
                 }
-                // What is not understood is kept all the same.
+                // Lenient parsing keeps it.
                 assert_eq!(
                     (named(of).read)(&read.written).lenient,
                     read.lenient,
@@ -120,7 +120,8 @@ fn every_kind_of_mistake_is_refused_by_name() {
     assert!(cases.iter().filter(|case| !case.ok).count() > 25);
 }
 
-/// Texts made of what a type accepts, with what the parser takes or refuses whatever the type.
+/// Texts made of values that a type accepts, with constructs that the parser always accepts or
+/// refuses.
 fn variations(parts: &[&str], of: &Properties) -> Vec<(String, bool)> {
     let text = parts.join(",");
     let mut all = vec![
@@ -168,9 +169,9 @@ fn variations(parts: &[&str], of: &Properties) -> Vec<(String, bool)> {
     all
 }
 
-/// What holds for every property string there is, on both sides.
+/// Rules for every property string, on both sides.
 #[test]
-fn the_rules_of_the_parser_hold_for_every_type() {
+fn the_parsers_rules_apply_to_every_type() {
     let shapes = Shapes::get();
     let rules = Rules::of(newest()).expect("a known release");
     let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
@@ -180,7 +181,7 @@ fn the_rules_of_the_parser_hold_for_every_type() {
             let Some(of) = parameter.of.filter(|of| !seen.contains_key(of)) else {
                 continue;
             };
-            // This one is read by code of its own, which has less to complain of.
+            // This one has its own, more lenient parser.
             if of == "StartupOrder" {
                 continue;
             }
@@ -215,13 +216,13 @@ fn the_rules_of_the_parser_hold_for_every_type() {
     assert!(seen.len() > 60, "{}", seen.len());
 }
 
-/// What the server's own parser said, where that is beside the workspace.
+/// The results of the server's own parser, if they are beside the workspace.
 #[test]
-fn the_servers_parser_agrees() {
+fn parsing_agrees_with_the_servers_parser() {
     let file =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/cases/property-strings.jsonl");
     let Ok(text) = std::fs::read_to_string(&file) else {
-        println!("skipped: what the server's parser said is not beside the workspace");
+        println!("skipped: the results of the server's parser are not beside the workspace");
         return;
     };
     let shapes = Shapes::get();
@@ -229,7 +230,7 @@ fn the_servers_parser_agrees() {
     let cases = cases(&text);
     let (mut same, mut wrong) = (0, Vec::new());
     let mut untyped: BTreeMap<String, usize> = BTreeMap::new();
-    // That server has a key that the dump of its release does not show, and lacks some that it shows.
+    // That server has a key that is missing in its release's dump, and lacks some keys of the dump.
     let mut other_release: BTreeMap<&str, usize> = BTreeMap::new();
     for case in &cases {
         let parameter = case.parameter.replace("[n]", "1");
@@ -260,8 +261,8 @@ fn the_servers_parser_agrees() {
             }
             continue;
         }
-        // What it wrote back has the meaning that the server read; of what is kept of backups the server adds and drops
-        // what goes without saying.
+        // The written text has the meaning that the server read; for `prune-backups` the server
+        // adds and drops default keys.
         if let (Some(parsed), Item::Properties(of)) = (&case.parsed, &shapes.items[*of])
             && case.parameter != "prune-backups"
         {
@@ -290,7 +291,7 @@ fn the_servers_parser_agrees() {
          of no typed parameter: {untyped:?}",
         cases.len()
     );
-    // The optical drive of old, another name for one of the drives that have a type.
+    // The former optical drive is an alias of a drive with a type.
     assert!(untyped.keys().all(|place| place.ends_with(" cdrom")));
     assert!(
         wrong.is_empty(),
