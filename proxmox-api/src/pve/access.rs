@@ -2210,7 +2210,7 @@ impl AccessPasswordPutRequired<1> {
 ///   * When the password is that of `root@pam`, or that of another user of the realm `pam`: to be
 ///     `root@pam` itself.
 ///
-/// Not with an API token: it wants a ticket.
+/// Not with an API token: it requires a ticket.
 #[cfg_attr(doc, doc(alias(
     "PUT /access/password", "change password", "set password", "reset password", "password", "pveum passwd",
     "PUT password", "pvesh set /access/password", "userid", "Realm.AllocateUser", "User.Modify"
@@ -2688,7 +2688,7 @@ impl AccessTfaPath {
     /// * Releases: until 7.4
     /// * Needs: a login, but no privileges.
     ///
-    /// Not with an API token: it wants a ticket.
+    /// Not with an API token: it requires a ticket.
     #[cfg_attr(doc, doc(alias(
         "POST /access/tfa", "create a tfa", "create tfa", "add tfa", "new tfa", "create two factor", "add two factor",
         "new two factor", "create second factor", "add second factor", "new second factor", "POST tfa",
@@ -2835,7 +2835,7 @@ impl AccessTfaUseridPath {
 /// * Needs: to be that user or `User.Modify` on path `/access/groups`, or on a group of the user.
 ///   * When the user is `root@pam`: to be `root@pam` itself.
 ///
-/// Not with an API token: it wants a ticket.
+/// Not with an API token: it requires a ticket.
 #[cfg_attr(doc, doc(alias(
     "POST /access/tfa/{userid}", "add totp", "add 2fa", "webauthn", "recovery keys", "create a tfa entry",
     "create tfa entry", "add tfa entry", "new tfa entry", "create tfa", "add tfa", "new tfa", "create two factor",
@@ -2856,7 +2856,7 @@ impl AccessTfaUseridPost {
         self
     }
 
-    /// Text by which the user tells entries apart. At most 255 characters.
+    /// Text that distinguishes entries for the user. At most 255 characters.
     #[inline]
     pub fn description<How>(
         mut self,
@@ -3046,7 +3046,7 @@ impl AccessTfaUseridIdPath {
 /// * Needs: to be that user or `User.Modify` on path `/access/groups`, or on a group of the user.
 ///   * When the user is `root@pam`: to be `root@pam` itself.
 ///
-/// Not with an API token: it wants a ticket.
+/// Not with an API token: it requires a ticket.
 #[cfg_attr(doc, doc(alias(
     "PUT /access/tfa/{userid}/{id}", "update tfa entry", "change tfa entry", "edit tfa entry", "set tfa entry",
     "modify tfa entry", "PUT tfa", "pvesh set /access/tfa/{userid}/{id}", "User.Modify"
@@ -3058,7 +3058,7 @@ pub struct AccessTfaUseridIdPut(pub(crate) Request<()>);
 request_impls!(AccessTfaUseridIdPut:());
 
 impl AccessTfaUseridIdPut {
-    /// Text by which the user tells entries apart. At most 255 characters.
+    /// Text that distinguishes entries for the user. At most 255 characters.
     #[inline]
     pub fn description<How>(
         mut self,
@@ -3119,7 +3119,7 @@ impl Settings<AccessTfaUseridIdPut> for AccessTfaEntry {
 /// * Needs: to be that user or `User.Modify` on path `/access/groups`, or on a group of the user.
 ///   * When the user is `root@pam`: to be `root@pam` itself.
 ///
-/// Not with an API token: it wants a ticket.
+/// Not with an API token: it requires a ticket.
 #[cfg_attr(doc, doc(alias(
     "DELETE /access/tfa/{userid}/{id}", "pveum user tfa delete", "delete tfa entry", "remove tfa entry", "DELETE tfa",
     "pvesh delete /access/tfa/{userid}/{id}", "User.Modify"
@@ -3266,7 +3266,7 @@ impl AccessTicketPostRequired<1> {
 /// * Releases: 7.4 to 9.2
 /// * Needs: no login.
 ///
-/// Not with an API token: it wants a ticket.
+/// Not with an API token: it requires a ticket.
 #[cfg_attr(doc, doc(alias(
     "POST /access/ticket", "login", "ticket", "log in", "get ticket", "authenticate", "sign in", "log on",
     "csrf token", "renew ticket", "pveum ticket", "POST ticket", "pvesh create /access/ticket", "username", "password"
@@ -4221,8 +4221,7 @@ impl AccessUsersUseridTokenTokenidPut {
         self
     }
 
-    /// Replaces the secret; whoever still uses the old one is locked out at once. Default: `false`.
-    /// Since 9.2.
+    /// Replaces the secret; the old one becomes invalid at once. Default: `false`. Since 9.2.
     #[inline]
     pub fn regenerate<How>(mut self, regenerate: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("regenerate", regenerate);
@@ -4483,7 +4482,7 @@ impl AccessAclItem {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -5142,7 +5141,7 @@ impl AccessDomainsItem {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -5464,7 +5463,7 @@ impl AccessOpenidLogin {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -5857,7 +5856,7 @@ impl Default for AccessTfaAdded {
 pub struct AccessTfaEntry {
     /// Unix time in seconds at which the entry was made.
     pub created: Timestamp,
-    /// Text by which the user tells entries apart.
+    /// Text that distinguishes entries for the user.
     pub description: Option<String>,
     /// Whether the entry can be used to log in. Default: `true`.
     pub enable: Option<bool>,
@@ -5874,7 +5873,7 @@ impl AccessTfaEntry {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -5966,7 +5965,7 @@ impl AccessTfaItem {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -6369,7 +6368,7 @@ impl AccessUserTokenCreated {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -6677,7 +6676,7 @@ object!(AccessUsersItem {
 /// Given by [`GET /access/users/{userid}/tfa`](AccessUsersUseridTfaGet).
 #[non_exhaustive]
 pub struct AccessUsersTfa {
-    /// Second factor demanded by the realm of the user; missing if there is none.
+    /// Second factor required by the realm of the user; absent if there is none.
     pub realm: Option<AccessUsersTfaRealm>,
     /// Second-factor kinds the user has set up.
     pub types: Option<Vec<AccessUsersTfaTypes>>,
@@ -6708,7 +6707,7 @@ impl Default for AccessUsersTfa {
     }
 }
 
-/// Second factor demanded by the realm of the user; missing if there is none.
+/// Second factor required by the realm of the user; absent if there is none.
 ///
 /// Given by [`GET /access/users/{userid}/tfa`](AccessUsersUseridTfaGet).
 #[derive(Clone, PartialEq, Hash)]

@@ -3531,7 +3531,7 @@ impl ClusterMappingDirPath {
     /// `POST /cluster/mapping/dir` → `()`
     ///
     /// * `id`: Name of the mapping, as guest configurations refer to it.
-    /// * `map`: What the mapping stands for on each node, as property strings.
+    /// * `map`: The devices of the mapping on each node, as property strings.
     #[inline]
     pub fn post(&self) -> ClusterMappingDirPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3614,7 +3614,7 @@ impl ClusterMappingDirPostRequired<0> {
 }
 
 impl ClusterMappingDirPostRequired<1> {
-    /// What the mapping stands for on each node, as property strings.
+    /// The devices of the mapping on each node, as property strings.
     #[inline]
     pub fn map<How: Several>(
         mut self,
@@ -3644,7 +3644,7 @@ impl ClusterMappingDirPostRequired<1> {
 /// ```
 ///
 /// * `id`: Name of the mapping, as guest configurations refer to it.
-/// * `map`: What the mapping stands for on each node, as property strings.
+/// * `map`: The devices of the mapping on each node, as property strings.
 /// * Gives: `()`
 /// * Releases: since 8.4
 /// * Needs: `Mapping.Modify` on path `/mapping/dir`.
@@ -3860,7 +3860,7 @@ impl ClusterMappingDirIdPut {
         self
     }
 
-    /// What the mapping stands for on each node, as property strings.
+    /// The devices of the mapping on each node, as property strings.
     #[inline]
     pub fn map<How: Several>(
         mut self,
@@ -3949,7 +3949,7 @@ impl ClusterMappingPciPath {
     /// `POST /cluster/mapping/pci` → `()`
     ///
     /// * `id`: Name of the mapping, as guest configurations refer to it.
-    /// * `map`: What the mapping stands for on each node, as property strings.
+    /// * `map`: The devices of the mapping on each node, as property strings.
     #[inline]
     pub fn post(&self) -> ClusterMappingPciPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -4035,7 +4035,7 @@ impl ClusterMappingPciPostRequired<0> {
 }
 
 impl ClusterMappingPciPostRequired<1> {
-    /// What the mapping stands for on each node, as property strings.
+    /// The devices of the mapping on each node, as property strings.
     #[inline]
     pub fn map<How: Several>(
         mut self,
@@ -4065,7 +4065,7 @@ impl ClusterMappingPciPostRequired<1> {
 /// ```
 ///
 /// * `id`: Name of the mapping, as guest configurations refer to it.
-/// * `map`: What the mapping stands for on each node, as property strings.
+/// * `map`: The devices of the mapping on each node, as property strings.
 /// * Gives: `()`
 /// * Releases: since 8.0
 /// * Needs: `Mapping.Modify` on path `/mapping/pci`.
@@ -4320,7 +4320,7 @@ impl ClusterMappingPciIdPut {
         self
     }
 
-    /// What the mapping stands for on each node, as property strings.
+    /// The devices of the mapping on each node, as property strings.
     #[inline]
     pub fn map<How: Several>(
         mut self,
@@ -4417,7 +4417,7 @@ impl ClusterMappingUsbPath {
     /// `POST /cluster/mapping/usb` → `()`
     ///
     /// * `id`: Name of the mapping, as guest configurations refer to it.
-    /// * `map`: What the mapping stands for on each node, as property strings.
+    /// * `map`: The devices of the mapping on each node, as property strings.
     #[inline]
     pub fn post(&self) -> ClusterMappingUsbPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -4500,7 +4500,7 @@ impl ClusterMappingUsbPostRequired<0> {
 }
 
 impl ClusterMappingUsbPostRequired<1> {
-    /// What the mapping stands for on each node, as property strings.
+    /// The devices of the mapping on each node, as property strings.
     #[inline]
     pub fn map<How: Several>(
         mut self,
@@ -4530,7 +4530,7 @@ impl ClusterMappingUsbPostRequired<1> {
 /// ```
 ///
 /// * `id`: Name of the mapping, as guest configurations refer to it.
-/// * `map`: What the mapping stands for on each node, as property strings.
+/// * `map`: The devices of the mapping on each node, as property strings.
 /// * Gives: `()`
 /// * Releases: since 8.0
 /// * Needs: `Mapping.Modify` on path `/mapping/usb`.
@@ -4649,7 +4649,7 @@ impl ClusterMappingUsbIdPath {
     ///
     /// `PUT /cluster/mapping/usb/{id}` → `()`
     ///
-    /// * `map`: What the mapping stands for on each node, as property strings.
+    /// * `map`: The devices of the mapping on each node, as property strings.
     #[inline]
     pub fn put<How0: Several>(
         &self,
@@ -4719,7 +4719,7 @@ impl ClusterMappingUsbIdPath {
 /// # Ok(()) }
 /// ```
 ///
-/// * `map`: What the mapping stands for on each node, as property strings.
+/// * `map`: The devices of the mapping on each node, as property strings.
 /// * Gives: `()`
 /// * Releases: since 8.0
 /// * Needs: `Mapping.Modify` on path `/mapping/usb/{id}`.
@@ -5803,7 +5803,7 @@ impl ClusterPath {
 }
 
 impl ClusterNextidPath {
-    /// Returns a free VMID without reserving it, or fails if the VMID asked for is taken.
+    /// Returns a free VMID without reserving it, or fails if the requested VMID is taken.
     ///
     /// `GET /cluster/nextid` → `u32`
     #[inline]
@@ -5818,7 +5818,7 @@ impl ClusterNextidPath {
     }
 }
 
-/// Returns a free VMID without reserving it, or fails if the VMID asked for is taken.
+/// Returns a free VMID without reserving it, or fails if the requested VMID is taken.
 ///
 /// `GET /cluster/nextid`
 ///
@@ -6079,7 +6079,7 @@ impl ClusterOptionsPut {
         self
     }
 
-    /// Where the cluster stands. Since 9.2.
+    /// Location of the cluster. Since 9.2.
     #[inline]
     pub fn location<How>(
         mut self,
@@ -7714,7 +7714,7 @@ impl BackupIncludedVolume {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -8454,7 +8454,7 @@ impl ClusterConfigJoin {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -8556,7 +8556,7 @@ impl ClusterConfigNode {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -8643,7 +8643,7 @@ pub struct ClusterConfigQdevice {
     /// How the last heartbeat exchange with the server went, as text.
     #[cfg_attr(doc, doc(alias("Echo reply")))]
     pub echo_reply: Option<String>,
-    /// When corosync last asked for the vote, and what it was told, as text.
+    /// Time and result of corosync's last poll for the vote, as text.
     #[cfg_attr(doc, doc(alias("Last poll call")))]
     pub last_poll_call: Option<String>,
     /// Model of the device, such as `Net`.
@@ -8699,7 +8699,7 @@ pub struct ClusterConfigTotem {
     pub cluster_name: Option<String>,
     /// Version of the configuration, raised with every change.
     pub config_version: Option<i64>,
-    /// Milliseconds to wait for consensus before membership is sought anew.
+    /// Milliseconds to wait for consensus before a new membership is formed.
     pub consensus: Option<i64>,
     /// Cipher that encrypts the cluster communication.
     pub crypto_cipher: Option<String>,
@@ -9153,7 +9153,7 @@ pub struct ClusterLogItem {
     pub tag: String,
     /// When the entry was written. In seconds since 1970.
     pub time: Timestamp,
-    /// Number of the entry; tells entries of the same node and second apart.
+    /// Number of the entry; distinguishes entries of the same node and second.
     pub uid: i64,
     /// User the entry is about, such as `root@pam`.
     pub user: String,
@@ -9166,7 +9166,7 @@ impl ClusterLogItem {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -9199,7 +9199,7 @@ impl ClusterMappingCheck {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -9224,7 +9224,7 @@ pub struct ClusterMappingDir {
     pub digest: Option<String>,
     /// Name of the mapping, as guest configurations refer to it.
     pub id: Option<String>,
-    /// What the mapping stands for on each node, as property strings.
+    /// The devices of the mapping on each node, as property strings.
     pub map: Option<Vec<DirMapping>>,
     /// Section type in the configuration; the same for all mappings of the kind.
     pub type_: Option<String>,
@@ -9330,7 +9330,7 @@ pub struct ClusterMappingDirItem {
     pub digest: Option<String>,
     /// Name of the mapping, as guest configurations refer to it.
     pub id: String,
-    /// What the mapping stands for on each node, as property strings.
+    /// The devices of the mapping on each node, as property strings.
     pub map: Vec<DirMapping>,
     /// Section type in the configuration; the same for all mappings of the kind.
     pub type_: Option<String>,
@@ -9343,7 +9343,7 @@ impl ClusterMappingDirItem {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -9439,7 +9439,7 @@ pub struct ClusterMappingPci {
     /// Whether guests with the device may be migrated live; experimental, needs driver support.
     #[cfg_attr(doc, doc(alias("live-migration-capable")))]
     pub live_migration_capable: Option<bool>,
-    /// What the mapping stands for on each node, as property strings.
+    /// The devices of the mapping on each node, as property strings.
     pub map: Option<Vec<PciMapping>>,
     /// Whether the device offers mediated devices, which are then passed on in its place.
     pub mdev: Option<bool>,
@@ -9582,7 +9582,7 @@ pub struct ClusterMappingPciItem {
     /// Whether guests with the device may be migrated live; experimental, needs driver support.
     #[cfg_attr(doc, doc(alias("live-migration-capable")))]
     pub live_migration_capable: Option<bool>,
-    /// What the mapping stands for on each node, as property strings.
+    /// The devices of the mapping on each node, as property strings.
     pub map: Vec<PciMapping>,
     /// Whether the device offers mediated devices, which are then passed on in its place.
     pub mdev: Option<bool>,
@@ -9597,7 +9597,7 @@ impl ClusterMappingPciItem {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -9742,7 +9742,7 @@ pub struct ClusterMappingUsb {
     pub digest: Option<String>,
     /// Name of the mapping, as guest configurations refer to it.
     pub id: Option<String>,
-    /// What the mapping stands for on each node, as property strings.
+    /// The devices of the mapping on each node, as property strings.
     pub map: Option<Vec<UsbMapping>>,
     /// Section type in the configuration; the same for all mappings of the kind.
     pub type_: Option<String>,
@@ -9884,7 +9884,7 @@ pub struct ClusterMappingUsbItem {
     pub errors: Option<Vec<ClusterMappingUsbErrorItem>>,
     /// Name of the mapping, as guest configurations refer to it.
     pub id: String,
-    /// What the mapping stands for on each node, as property strings.
+    /// The devices of the mapping on each node, as property strings.
     pub map: Vec<UsbMapping>,
     /// Section type in the configuration; the same for all mappings of the kind.
     pub type_: Option<String>,
@@ -9897,7 +9897,7 @@ impl ClusterMappingUsbItem {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -10029,7 +10029,7 @@ pub struct ClusterMetricsExportDataItem {
     pub metric: String,
     /// Unix time in seconds of the measurement.
     pub timestamp: Timestamp,
-    /// Whether the value stands for itself (`gauge`) or is a running total (`counter`, `derive`).
+    /// Whether the value is a current one (`gauge`) or a running total (`counter`, `derive`).
     pub type_: ClusterMetricsExportType,
     /// Measured value.
     pub value: f64,
@@ -10042,7 +10042,7 @@ impl ClusterMetricsExportDataItem {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -10055,7 +10055,7 @@ object!(ClusterMetricsExportDataItem {
     others: extra,
 });
 
-/// Whether the value stands for itself (`gauge`) or is a running total (`counter`, `derive`).
+/// Whether the value is a current one (`gauge`) or a running total (`counter`, `derive`).
 ///
 /// Given by [`GET /cluster/metrics/export`](ClusterMetricsExportGet).
 #[derive(Clone, PartialEq, Hash)]
@@ -10524,7 +10524,7 @@ impl ClusterMetricsServerItem {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -10704,7 +10704,7 @@ pub struct ClusterOptions {
     pub keyboard: Option<super::types::KeyboardLayout>,
     /// Default language of the web interface.
     pub language: Option<ClusterOptionsLanguage>,
-    /// Where it stands.
+    /// Location.
     pub location: Option<super::types::Location>,
     /// Start of all MAC addresses generated for guests; give clusters that share a network
     /// different ones.
@@ -11187,7 +11187,7 @@ impl ClusterReplication {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -11370,7 +11370,7 @@ impl ClusterReplicationItem {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -11710,7 +11710,7 @@ impl ClusterResourcesItem {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -11810,7 +11810,7 @@ impl ClusterStatusItem {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -11862,7 +11862,7 @@ pub struct ClusterTasksItem {
     pub node: Option<String>,
     /// Process id of the task's worker.
     pub pid: Option<i64>,
-    /// Start of the worker process in clock ticks since boot; tells reused process ids apart.
+    /// Start of the worker process in clock ticks since boot; distinguishes reused process ids.
     pub pstart: Option<i64>,
     /// Whether the finished task has been moved to the archive of its node.
     pub saved: Option<bool>,
@@ -11975,7 +11975,7 @@ object!(CorosyncLink {
 
 property_string_impls!(CorosyncLink);
 
-/// One element of the list `map` (what the mapping stands for on each node, as property strings).
+/// One element of the list `map` (the devices of the mapping on each node, as property strings).
 ///
 /// A property string: it is written and read as one text.
 ///
@@ -12507,7 +12507,7 @@ open_enum_impls!(PackageUpdateNotification {
     "auto" Auto, "always" Always, "never" Never,
 });
 
-/// One element of the list `map` (what the mapping stands for on each node, as property strings).
+/// One element of the list `map` (the devices of the mapping on each node, as property strings).
 ///
 /// A property string: it is written and read as one text.
 ///
@@ -13341,7 +13341,7 @@ pub struct ResourceScheduling {
     /// Imbalance above which resources are moved: percent since 9.2, a fraction in 9.1. From 0 to 100.
     /// Default: `30`. Only together with `ha-auto-rebalance`. Since 9.1.
     pub ha_auto_rebalance_threshold: Option<f64>,
-    /// Whether a node is picked anew when a stopped HA resource is started. Default: `false`.
+    /// Whether a new node is selected when a stopped HA resource is started. Default: `false`.
     pub ha_rebalance_on_start: Option<bool>,
     /// Undeclared keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
@@ -13451,7 +13451,7 @@ impl ResourceScheduling {
         self
     }
 
-    /// Whether a node is picked anew when a stopped HA resource is started. Default: `false`.
+    /// Whether a new node is selected when a stopped HA resource is started. Default: `false`.
     #[cfg_attr(doc, doc(alias("ha-rebalance-on-start")))]
     #[inline]
     #[must_use]
@@ -13775,7 +13775,7 @@ impl Default for U2fSettings {
 
 property_string_impls!(U2fSettings);
 
-/// One element of the list `map` (what the mapping stands for on each node, as property strings).
+/// One element of the list `map` (the devices of the mapping on each node, as property strings).
 ///
 /// A property string: it is written and read as one text.
 ///

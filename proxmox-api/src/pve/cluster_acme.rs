@@ -285,7 +285,7 @@ impl ClusterAcmeAccountNamePath {
     /// * Releases: 7.4 to 9.2
     /// * Needs: to be `root@pam` itself.
     ///
-    /// The answer is open: the account object is the ACME server's own
+    /// The answer is open: the account object is defined by the ACME server
     #[cfg_attr(doc, doc(alias(
         "GET /cluster/acme/account/{name}", "pvenode acme account info", "get acme account", "show acme account",
         "read acme account", "GET account", "pvesh get /cluster/acme/account/{name}"
@@ -300,7 +300,7 @@ impl ClusterAcmeAccountNamePath {
         self.0.request(ENDPOINT, reply::data)
     }
 
-    /// Changes the contacts of an ACME account, or fetches its data anew if none are given.
+    /// Changes the contacts of an ACME account, or refreshes its data if none are given.
     ///
     /// `PUT /cluster/acme/account/{name}` → [`Task`]
     #[inline]
@@ -342,7 +342,7 @@ impl ClusterAcmeAccountNamePath {
     }
 }
 
-/// Changes the contacts of an ACME account, or fetches its data anew if none are given.
+/// Changes the contacts of an ACME account, or refreshes its data if none are given.
 ///
 /// `PUT /cluster/acme/account/{name}`
 ///
@@ -408,7 +408,7 @@ impl ClusterAcmeChallengeSchemaPath {
     /// * Releases: 7.4 to 9.2
     /// * Needs: a login, but no privileges.
     ///
-    /// The answer is open: every DNS plugin describes itself
+    /// The answer is open: every DNS plugin has its own description
     #[cfg_attr(doc, doc(alias(
         "GET /cluster/acme/challenge-schema", "cluster acme challenge schema", "acme challenge schema cluster",
         "cluster challenge schema", "challenge schema cluster", "challenge schema a cluster",
@@ -1039,11 +1039,11 @@ impl ClusterAcmeTosGet {
 pub struct AcmeAccountDetails {
     /// Contact addresses the CA has on record, as `mailto:` addresses.
     pub contact: Option<Vec<String>>,
-    /// When the account was created, as the CA writes it; not every CA tells.
+    /// When the account was created, in the form of the CA; not every CA reports it.
     pub created_at: Option<String>,
     /// External account binding the account was registered with.
     pub external_account_binding: Option<BTreeMap<String, String>>,
-    /// IP address from which the account was registered; not every CA tells.
+    /// IP address from which the account was registered; not every CA reports it.
     pub initial_ip: Option<String>,
     /// Public key of the account as a JSON Web Key.
     pub key: Option<BTreeMap<String, String>>,
@@ -1110,7 +1110,7 @@ impl AcmeChallengeSchema {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -1140,7 +1140,7 @@ impl AcmeDirectory {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -1692,7 +1692,7 @@ impl AcmePlugin {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }

@@ -184,7 +184,7 @@ impl ClusterCephFlagsPut {
         self
     }
 
-    /// Never marks OSDs out by itself, however long they are down.
+    /// Never marks OSDs out automatically, however long they are down.
     #[inline]
     pub fn noout<How>(mut self, noout: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("noout", noout);
@@ -358,7 +358,7 @@ impl ClusterCephMetadataPath {
 /// * Releases: 7.4 to 9.2
 /// * Needs: one of `Sys.Audit`, `Datastore.Audit` on path `/`.
 ///
-/// The answer is open: Ceph adds whatever a service reports about itself
+/// The answer is open: Ceph adds all data that a service reports
 #[cfg_attr(doc, doc(alias(
     "GET /cluster/ceph/metadata", "cluster ceph metadata", "ceph metadata cluster", "cluster metadata",
     "metadata cluster", "metadata a cluster", "datacenter ceph metadata", "ceph metadata datacenter",
@@ -413,7 +413,7 @@ impl ClusterCephStatusPath {
     /// * Releases: 7.4 to 9.2
     /// * Needs: one of `Sys.Audit`, `Datastore.Audit` on path `/`.
     ///
-    /// The answer is open: the maps are Ceph's own and change with its release
+    /// The answer is open: the maps are defined by Ceph and change with its release
     #[cfg_attr(doc, doc(alias(
         "GET /cluster/ceph/status", "ceph status", "ceph health", "ceph cluster status", "cluster ceph status",
         "ceph status cluster", "cluster status", "status cluster", "status a cluster", "datacenter ceph status",
@@ -754,7 +754,7 @@ impl ClusterCephFlagsItem {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }

@@ -137,7 +137,7 @@ impl ClusterFirewallAliasesPath {
     /// `POST /cluster/firewall/aliases` → `()`
     ///
     /// * `name`: Name of the alias. At most 64 characters.
-    /// * `cidr`: Address or network the alias stands for.
+    /// * `cidr`: Address or network of the alias.
     #[inline]
     pub fn post(&self) -> ClusterFirewallAliasesPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -176,7 +176,7 @@ impl ClusterFirewallAliasesPostRequired<0> {
 }
 
 impl ClusterFirewallAliasesPostRequired<1> {
-    /// Address or network the alias stands for.
+    /// Address or network of the alias.
     #[inline]
     pub fn cidr<How>(
         mut self,
@@ -198,7 +198,7 @@ impl ClusterFirewallAliasesPostRequired<1> {
 /// ```
 ///
 /// * `name`: Name of the alias. At most 64 characters.
-/// * `cidr`: Address or network the alias stands for.
+/// * `cidr`: Address or network of the alias.
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/`.
@@ -307,7 +307,7 @@ impl ClusterFirewallAliasesNamePath {
     ///
     /// `PUT /cluster/firewall/aliases/{name}` → `()`
     ///
-    /// * `cidr`: Address or network the alias stands for.
+    /// * `cidr`: Address or network of the alias.
     #[inline]
     pub fn put<How0>(
         &self,
@@ -355,7 +355,7 @@ impl ClusterFirewallAliasesNamePath {
 /// # Ok(()) }
 /// ```
 ///
-/// * `cidr`: Address or network the alias stands for.
+/// * `cidr`: Address or network of the alias.
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/`.
@@ -2719,7 +2719,7 @@ impl ClusterFirewallGroupsItem {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -2750,7 +2750,7 @@ impl ClusterFirewallMacrosItem {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -2922,7 +2922,7 @@ impl ClusterFirewallRefsItem {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }

@@ -1867,7 +1867,7 @@ impl ClusterHaResource {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -2192,7 +2192,7 @@ impl ClusterHaResourcesMigrate {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -2331,7 +2331,7 @@ impl ClusterHaStatusCurrentItem {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -2761,9 +2761,9 @@ impl Default for HaManagerStatus {
 /// [`POST /cluster/ha/resources/{sid}/relocate`](ClusterHaResourcesSidRelocatePath::post).
 #[non_exhaustive]
 pub struct HaMigrationBlocker {
-    /// Kind of rule that stands in the way.
+    /// Kind of the blocking rule.
     pub cause: Option<super::types::HaBlockingCause>,
-    /// ID of the resource that stands in the way.
+    /// ID of the blocking resource.
     pub sid: String,
     /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
@@ -2878,7 +2878,7 @@ impl HaRule {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }

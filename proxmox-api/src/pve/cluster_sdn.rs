@@ -7158,7 +7158,7 @@ pub struct ClusterSdnVnetsVnetSubnetsPost(pub(crate) Request<()>);
 request_impls!(ClusterSdnVnetsVnetSubnetsPost:());
 
 impl ClusterSdnVnetsVnetSubnetsPost {
-    /// Address of the DNS server that DHCP clients are told. Since 8.1.
+    /// Address of the DNS server for DHCP clients. Since 8.1.
     #[cfg_attr(doc, doc(alias("dhcp-dns-server")))]
     #[inline]
     pub fn dhcp_dns_server<How>(
@@ -7409,7 +7409,7 @@ impl ClusterSdnVnetsVnetSubnetsSubnetPut {
         self
     }
 
-    /// Address of the DNS server that DHCP clients are told. Since 8.1.
+    /// Address of the DNS server for DHCP clients. Since 8.1.
     #[cfg_attr(doc, doc(alias("dhcp-dns-server")))]
     #[inline]
     pub fn dhcp_dns_server<How>(
@@ -8535,7 +8535,7 @@ impl ClusterSdnFabricsAll {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -9097,7 +9097,7 @@ impl ClusterSdnFabricsNode {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -9686,7 +9686,7 @@ impl ClusterSdnIpamsStatusItem {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -10826,7 +10826,7 @@ impl SdnController {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -12027,7 +12027,7 @@ impl SdnRouteMapEntry {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -12170,7 +12170,7 @@ open_enum_impls!(SdnRouteMapEntryDelete {
 pub struct SdnSubnet {
     /// Subnet in CIDR notation.
     pub cidr: Option<String>,
-    /// Address of the DNS server that DHCP clients are told.
+    /// Address of the DNS server for DHCP clients.
     #[cfg_attr(doc, doc(alias("dhcp-dns-server")))]
     pub dhcp_dns_server: Option<IpAddress>,
     /// Address ranges for DHCP, each as `start-address=IP,end-address=IP`.
@@ -12407,7 +12407,7 @@ object!(SdnSubnet {
 /// [`GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetGet).
 #[non_exhaustive]
 pub struct SdnSubnetPending {
-    /// Address of the DNS server that DHCP clients are told.
+    /// Address of the DNS server for DHCP clients.
     #[cfg_attr(doc, doc(alias("dhcp-dns-server")))]
     pub dhcp_dns_server: Option<Pending<String>>,
     /// Address ranges for DHCP, each as `start-address=IP,end-address=IP`.
@@ -12512,7 +12512,7 @@ impl SdnVnet {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -12785,7 +12785,7 @@ impl SdnZone {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }

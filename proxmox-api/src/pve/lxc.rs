@@ -782,8 +782,8 @@ impl LxcPost {
         self
     }
 
-    /// Further volume, or directory of the host, to mount; `STORAGE:SIZE` allocates a volume of so
-    /// many GiB. Indexes 0 to 255.
+    /// Further volume, or directory of the host, to mount; `STORAGE:SIZE` allocates a volume of
+    /// that many GiB. Indexes 0 to 255.
     #[cfg_attr(doc, doc(alias("mp0", "mp1", "mp2", "mp3")))]
     #[inline]
     pub fn mp<Which, How>(
@@ -860,7 +860,7 @@ impl LxcPost {
         self
     }
 
-    /// Root volume of the container; `STORAGE:SIZE` allocates a new one of so many GiB.
+    /// Root volume of the container; `STORAGE:SIZE` allocates a new one of that many GiB.
     #[inline]
     pub fn rootfs<How>(mut self, rootfs: impl IntoSetting<LxcRootfs, How>) -> Self {
         self.0.call.set_some::<LxcRootfs, How>("rootfs", rootfs);
@@ -1867,8 +1867,8 @@ impl LxcVmidConfigPut {
         self
     }
 
-    /// Further volume, or directory of the host, to mount; `STORAGE:SIZE` allocates a volume of so
-    /// many GiB. Indexes 0 to 255.
+    /// Further volume, or directory of the host, to mount; `STORAGE:SIZE` allocates a volume of
+    /// that many GiB. Indexes 0 to 255.
     #[cfg_attr(doc, doc(alias("mp0", "mp1", "mp2", "mp3")))]
     #[inline]
     pub fn mp<Which, How>(
@@ -1931,7 +1931,7 @@ impl LxcVmidConfigPut {
         self
     }
 
-    /// Root volume of the container; `STORAGE:SIZE` allocates a new one of so many GiB.
+    /// Root volume of the container; `STORAGE:SIZE` allocates a new one of that many GiB.
     #[inline]
     pub fn rootfs<How>(mut self, rootfs: impl IntoSetting<LxcRootfs, How>) -> Self {
         self.0.call.set_some::<LxcRootfs, How>("rootfs", rootfs);
@@ -2251,7 +2251,7 @@ impl LxcVmidFirewallAliasesPath {
     /// `POST /nodes/{node}/lxc/{vmid}/firewall/aliases` → `()`
     ///
     /// * `name`: Name of the alias. At most 64 characters.
-    /// * `cidr`: Address or network the alias stands for.
+    /// * `cidr`: Address or network of the alias.
     #[inline]
     pub fn post(&self) -> LxcVmidFirewallAliasesPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2290,7 +2290,7 @@ impl LxcVmidFirewallAliasesPostRequired<0> {
 }
 
 impl LxcVmidFirewallAliasesPostRequired<1> {
-    /// Address or network the alias stands for.
+    /// Address or network of the alias.
     #[inline]
     pub fn cidr<How>(
         mut self,
@@ -2321,7 +2321,7 @@ impl LxcVmidFirewallAliasesPostRequired<1> {
 /// ```
 ///
 /// * `name`: Name of the alias. At most 64 characters.
-/// * `cidr`: Address or network the alias stands for.
+/// * `cidr`: Address or network of the alias.
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Config.Network` on path `/vms/{vmid}`.
@@ -2444,7 +2444,7 @@ impl LxcVmidFirewallAliasesNamePath {
     ///
     /// `PUT /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}` → `()`
     ///
-    /// * `cidr`: Address or network the alias stands for.
+    /// * `cidr`: Address or network of the alias.
     #[inline]
     pub fn put<How0>(
         &self,
@@ -2500,7 +2500,7 @@ impl LxcVmidFirewallAliasesNamePath {
 /// # Ok(()) }
 /// ```
 ///
-/// * `cidr`: Address or network the alias stands for.
+/// * `cidr`: Address or network of the alias.
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Config.Network` on path `/vms/{vmid}`.
@@ -6962,8 +6962,8 @@ pub struct LxcConfig {
     pub lxc: Option<Vec<Vec<String>>>,
     /// Memory of the container in MiB. At least 16. Default: `512`.
     pub memory: Option<i64>,
-    /// Further volume, or directory of the host, to mount; `STORAGE:SIZE` allocates a volume of so
-    /// many GiB. Indexes 0 to 255.
+    /// Further volume, or directory of the host, to mount; `STORAGE:SIZE` allocates a volume of
+    /// that many GiB. Indexes 0 to 255.
     pub mp: IndexedMap<LxcMountPoint>,
     /// DNS server addresses; those of the host unless this or `searchdomain` is set.
     pub nameserver: Option<List>,
@@ -6974,18 +6974,18 @@ pub struct LxcConfig {
     /// Distribution in the container, by which its system files are set up; `unmanaged` leaves them
     /// alone.
     pub ostype: Option<LxcOstype>,
-    /// The snapshot that the present state, or the one asked for, comes from.
+    /// The parent snapshot of the present state, or of the requested snapshot.
     pub parent: Option<String>,
     /// Refuses to delete the container or its volumes, and to change its volumes. Default: `false`.
     pub protection: Option<bool>,
-    /// Root volume of the container; `STORAGE:SIZE` allocates a new one of so many GiB.
+    /// Root volume of the container; `STORAGE:SIZE` allocates a new one of that many GiB.
     pub rootfs: Option<LxcRootfs>,
     /// DNS search domains; those of the host unless this or `nameserver` is set.
     pub searchdomain: Option<List>,
-    /// What is under way with the snapshot or was broken off; only when one is asked for. Such a
-    /// snapshot cannot be rolled back to.
+    /// Unfinished operation on the snapshot; only if a snapshot is requested. Such a snapshot
+    /// cannot be rolled back to.
     pub snapstate: Option<super::types::GuestSnapshotState>,
-    /// When the snapshot was taken; only when one is asked for. In seconds since 1970.
+    /// When the snapshot was taken; only if a snapshot is requested. In seconds since 1970.
     pub snaptime: Option<Timestamp>,
     /// Place in the node's start and shutdown sequence.
     pub startup: Option<super::types::StartupOrder>,
@@ -7972,8 +7972,8 @@ impl Default for LxcMigrateNodeRefusal {
     }
 }
 
-/// Further volume, or directory of the host, to mount; `STORAGE:SIZE` allocates a volume of so many
-/// GiB.
+/// Further volume, or directory of the host, to mount; `STORAGE:SIZE` allocates a volume of that
+/// many GiB.
 ///
 /// A property string: it is written and read as one text.
 ///
@@ -8467,7 +8467,7 @@ open_enum_impls!(LxcOstype {
     "unmanaged" Unmanaged,
 });
 
-/// Root volume of the container; `STORAGE:SIZE` allocates a new one of so many GiB.
+/// Root volume of the container; `STORAGE:SIZE` allocates a new one of that many GiB.
 ///
 /// A property string: it is written and read as one text.
 ///
@@ -8679,8 +8679,8 @@ pub struct LxcSnapshotConfig {
     pub lxc: Option<Vec<Vec<String>>>,
     /// Memory of the container in MiB. At least 16. Default: `512`.
     pub memory: Option<i64>,
-    /// Further volume, or directory of the host, to mount; `STORAGE:SIZE` allocates a volume of so
-    /// many GiB. Indexes 0 to 255.
+    /// Further volume, or directory of the host, to mount; `STORAGE:SIZE` allocates a volume of
+    /// that many GiB. Indexes 0 to 255.
     pub mp: IndexedMap<LxcMountPoint>,
     /// DNS server addresses; those of the host unless this or `searchdomain` is set.
     pub nameserver: Option<List>,
@@ -8695,7 +8695,7 @@ pub struct LxcSnapshotConfig {
     pub parent: Option<String>,
     /// Refuses to delete the container or its volumes, and to change its volumes. Default: `false`.
     pub protection: Option<bool>,
-    /// Root volume of the container; `STORAGE:SIZE` allocates a new one of so many GiB.
+    /// Root volume of the container; `STORAGE:SIZE` allocates a new one of that many GiB.
     pub rootfs: Option<LxcRootfs>,
     /// DNS search domains; those of the host unless this or `nameserver` is set.
     pub searchdomain: Option<List>,
@@ -9107,7 +9107,7 @@ pub struct LxcSnapshotItem {
     pub description: Option<String>,
     /// SHA-1 of the configuration; in the entry `current` only.
     pub digest: Option<String>,
-    /// Name of the snapshot; `current` stands for the present state.
+    /// Name of the snapshot; `current` is the present state.
     pub name: String,
     /// Snapshot from which this one descends.
     pub parent: Option<String>,

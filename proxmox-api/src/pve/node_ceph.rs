@@ -806,7 +806,7 @@ impl NodeCephInitPost {
         self
     }
 
-    /// Turns off `cephx` authentication; only for networks nobody else can reach. Default: `false`.
+    /// Turns off `cephx` authentication; only for private networks. Default: `false`.
     #[inline]
     pub fn disable_cephx<How>(
         mut self,
@@ -1899,7 +1899,7 @@ impl NodeCephPoolPath {
     /// * Releases: 7.4 to 9.2
     /// * Needs: one of `Sys.Audit`, `Datastore.Audit` on path `/`.
     ///
-    /// The answer is open: status and statistics are Ceph's own and change with its release
+    /// The answer is open: status and statistics are defined by Ceph and change with its release
     #[cfg_attr(doc, doc(alias(
         "GET /nodes/{node}/ceph/pool", "pveceph pool ls", "pveceph lspools", "ceph pools", "list a ceph pool",
         "list ceph pools", "show ceph pools", "all ceph pools", "ceph pool", "pool ceph", "get ceph pool",
@@ -2466,7 +2466,7 @@ impl NodeCephPoolNameStatusPath {
 /// * Releases: 7.4 to 9.2
 /// * Needs: one of `Sys.Audit`, `Datastore.Audit` on path `/`.
 ///
-/// The answer is open: status and statistics are Ceph's own and change with its release
+/// The answer is open: status and statistics are defined by Ceph and change with its release
 #[cfg_attr(doc, doc(alias(
     "GET /nodes/{node}/ceph/pool/{name}/status", "pveceph pool get", "ceph pool status", "status ceph pool",
     "status a ceph pool", "GET status", "pvesh get /nodes/{node}/ceph/pool/{name}/status"
@@ -2519,7 +2519,7 @@ impl NodeCephPoolsPath {
     /// * Releases: until 7.4
     /// * Needs: one of `Sys.Audit`, `Datastore.Audit` on path `/`.
     ///
-    /// The answer is open: status and statistics are Ceph's own and change with its release
+    /// The answer is open: status and statistics are defined by Ceph and change with its release
     #[cfg_attr(doc, doc(alias(
         "GET /nodes/{node}/ceph/pools", "ceph pools", "pools ceph", "get ceph pools", "show ceph pools", "GET pools",
         "pvesh get /nodes/{node}/ceph/pools"
@@ -2839,7 +2839,7 @@ impl NodeCephPoolsNamePath {
 /// * Releases: until 7.4
 /// * Needs: one of `Sys.Audit`, `Datastore.Audit` on path `/`.
 ///
-/// The answer is open: status and statistics are Ceph's own and change with its release
+/// The answer is open: status and statistics are defined by Ceph and change with its release
 #[cfg_attr(doc, doc(alias(
     "GET /nodes/{node}/ceph/pools/{name}", "get ceph pools", "show ceph pools", "read ceph pools", "GET pools",
     "pvesh get /nodes/{node}/ceph/pools/{name}"
@@ -3306,7 +3306,7 @@ impl NodeCephStatusPath {
     /// * Releases: 7.4 to 9.2
     /// * Needs: one of `Sys.Audit`, `Datastore.Audit` on path `/`.
     ///
-    /// The answer is open: the maps are Ceph's own and change with its release
+    /// The answer is open: the maps are defined by Ceph and change with its release
     #[cfg_attr(doc, doc(alias(
         "GET /nodes/{node}/ceph/status", "pveceph status", "ceph status", "status ceph", "status a ceph", "GET status",
         "pvesh get /nodes/{node}/ceph/status"
@@ -3956,7 +3956,7 @@ impl NodeCephFsItem {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -4062,7 +4062,7 @@ impl NodeCephMgrItem {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -4478,7 +4478,7 @@ impl NodeCephPool {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }

@@ -1106,7 +1106,7 @@ impl NodeDisksPath {
 }
 
 impl NodeDisksWipediskPath {
-    /// Wipes a disk or partition so that it can be used anew.
+    /// Wipes a disk or partition so that it can be used again.
     ///
     /// `PUT /nodes/{node}/disks/wipedisk`
     ///
@@ -1502,7 +1502,7 @@ impl LvmPhysicalVolume {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -1537,7 +1537,7 @@ impl LvmVolumeGroup {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -1592,7 +1592,7 @@ impl NodeDisksDirectoryItem {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -1621,7 +1621,7 @@ pub struct NodeDisksListItem {
     pub devpath: String,
     /// Whether the disk has a GPT partition table.
     pub gpt: Option<bool>,
-    /// SMART verdict, such as `PASSED` or `OK`; `UNKNOWN` if there is none.
+    /// SMART health, such as `PASSED` or `OK`; `UNKNOWN` if there is no result.
     pub health: Option<String>,
     /// How many Ceph journals are on the disk.
     pub journals: Option<i64>,
@@ -1783,7 +1783,7 @@ impl NodeDisksLvmthinItem {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -2008,7 +2008,7 @@ impl NodeDisksZfsItem {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }

@@ -795,7 +795,7 @@ impl Settings<NodeStorageStorageContentVolumePut> for NodeStorageContentItem {
 /// # Ok(()) }
 /// ```
 ///
-/// * Gives: [`Task`]; it may be done at once
+/// * Gives: [`Task`]; it may complete with the answer
 /// * Releases: 7.4 to 9.2
 /// * Needs: (the volume is a backup of the guest {vmid} and `Datastore.AllocateSpace` on path
 ///   `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or `Datastore.Allocate` on path
@@ -2476,8 +2476,8 @@ impl Default for NodeStorageContentGet {
 /// [`PUT /nodes/{node}/storage/{storage}/content/{volume}`](NodeStorageStorageContentVolumePut).
 #[non_exhaustive]
 pub struct NodeStorageContentItem {
-    /// Estimated size in bytes, given in place of `size` where the exact one cannot be told;
-    /// usually too high. Since 9.2.
+    /// Estimated size in bytes, instead of `size` if the exact one is unknown; usually too high.
+    /// Since 9.2.
     #[cfg_attr(doc, doc(alias("approximate-size")))]
     pub approximate_size: Option<u64>,
     /// Content type of the volume.
@@ -2745,7 +2745,7 @@ pub struct NodeStorageFileRestoreListItem {
     pub size: Option<u64>,
     /// Name of the entry, for display.
     pub text: Option<String>,
-    /// Kind of the entry, as a letter that tells file, directory, link and others apart.
+    /// Kind of the entry, as a letter for file, directory, link and others.
     pub type_: Option<String>,
     /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
@@ -2774,7 +2774,7 @@ impl Default for NodeStorageFileRestoreListItem {
     }
 }
 
-/// Image formats of the storage; present only if `format` was asked for.
+/// Image formats of the storage; present only if `format` was requested.
 ///
 /// Given by [`GET /nodes/{node}/storage`](NodeStorageGet).
 #[non_exhaustive]
@@ -2792,7 +2792,7 @@ impl NodeStorageFormats {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -2822,7 +2822,7 @@ impl NodeStorageIdentity {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -3049,9 +3049,9 @@ pub struct NodeStorageItem {
     /// Whether the storage is enabled.
     pub enabled: Option<bool>,
     /// The older form of `formats`: first an object whose members are the image formats, then the
-    /// name of the default; only when asked for with the parameter of the same name.
+    /// name of the default; only if the parameter of the same name is set.
     pub format: Option<Vec<Value>>,
-    /// Image formats of the storage; present only if `format` was asked for. Since 9.1.
+    /// Image formats of the storage; present only if `format` was requested. Since 9.1.
     pub formats: Option<NodeStorageFormats>,
     /// Whether an existing volume must be chosen, as none can be created; present only with
     /// `format`. Since 9.1.
@@ -3077,7 +3077,7 @@ impl NodeStorageItem {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -3126,7 +3126,7 @@ impl NodeStoragePrunebackupsItem {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -3225,7 +3225,7 @@ impl NodeStorageStatus {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }

@@ -1839,7 +1839,7 @@ impl NodeConfigPut {
         self
     }
 
-    /// Where the node stands; takes precedence over the location of the datacenter. Since 9.2.
+    /// Location of the node; takes precedence over the location of the datacenter. Since 9.2.
     #[inline]
     pub fn location<How>(
         mut self,
@@ -2064,7 +2064,7 @@ impl NodeExecutePath {
     /// * Releases: 7.4 to 9.2
     /// * Needs: to be `root@pam` itself.
     ///
-    /// The answer is open: data is the answer of whatever call the batch names
+    /// The answer is open: data has the answers of the calls in the batch
     #[cfg_attr(doc, doc(alias(
         "POST /nodes/{node}/execute", "node execute", "execute node", "execute a node", "host execute", "execute host",
         "POST execute", "pvesh create /nodes/{node}/execute", "commands"
@@ -3486,8 +3486,8 @@ pub struct NodeNetworkPut(pub(crate) Request<Task>);
 request_impls!(NodeNetworkPut: Task);
 
 impl NodeNetworkPut {
-    /// Controls whether the configuration of the FRR routing daemon is written anew with the
-    /// reload. Default: `false`. Since 9.0.
+    /// Controls whether the reload writes the configuration of the FRR routing daemon again.
+    /// Default: `false`. Since 9.0.
     #[cfg_attr(doc, doc(alias("regenerate-frr")))]
     #[inline]
     pub fn regenerate_frr<How>(
@@ -7370,7 +7370,7 @@ impl NodeVzdumpPath {
 /// # Ok(()) }
 /// ```
 ///
-/// * Gives: [`Task`]; it may be done at once
+/// * Gives: [`Task`]; it may complete with the answer
 /// * Releases: 7.4 to 9.2
 /// * Needs: a login, and privileges that depend on the request:
 ///   * With `vmid`, `pool`, when guests are named, or those of a pool; for each: `VM.Backup` on
@@ -8096,7 +8096,7 @@ impl AptRepository {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -8128,7 +8128,7 @@ impl AptRepositoryError {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -8162,7 +8162,7 @@ impl AptRepositoryFile {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -8234,7 +8234,7 @@ impl AptRepositoryInfo {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -8264,7 +8264,7 @@ impl AptRepositoryOption {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -8317,7 +8317,7 @@ impl AptStandardRepository {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -8561,7 +8561,7 @@ impl NodeAptRepositories {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -8752,7 +8752,7 @@ impl NodeCapabilitiesQemuCpuItem {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -8940,7 +8940,7 @@ pub struct NodeConfig {
     /// SHA-1 of the configuration file; a write with an outdated digest is refused. At most 40
     /// characters.
     pub digest: Option<String>,
-    /// Where the node stands; takes precedence over the location of the datacenter. Since 9.2.
+    /// Location of the node; takes precedence over the location of the datacenter. Since 9.2.
     pub location: Option<super::types::Location>,
     /// Wait after boot before guests are started, in seconds. From 0 to 300. Default: `0`.
     #[cfg_attr(doc, doc(alias("startall-onboot-delay")))]
@@ -9324,7 +9324,7 @@ impl NodeHardwarePciItem {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -9370,7 +9370,7 @@ impl NodeHardwarePciMdevItem {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -9403,7 +9403,7 @@ impl NodeHardwarePciidMdevItem {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -9453,7 +9453,7 @@ impl NodeHardwareUsbItem {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -9558,7 +9558,7 @@ impl NodeNetstatItem {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -10618,7 +10618,7 @@ impl NodeNetworkItem {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -11382,7 +11382,7 @@ pub struct NodeReplicationStatus {
     pub last_try: Option<Timestamp>,
     /// When the job is due next. In seconds since 1970.
     pub next_sync: Option<Timestamp>,
-    /// Process id of the run that is under way; absent if there is none.
+    /// Process id of the current run; absent if there is none.
     pub pid: Option<i64>,
     /// Bandwidth limit in megabytes per second.
     pub rate: Option<f64>,
@@ -11576,7 +11576,7 @@ impl NodeScanCifsItem {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -11639,7 +11639,7 @@ impl NodeScanIscsiItem {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -11764,7 +11764,7 @@ impl NodeScanNfsItem {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -11873,7 +11873,7 @@ impl NodeService {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -12264,7 +12264,7 @@ impl NodeStatus {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -12374,7 +12374,7 @@ impl NodeStatusCpuinfo {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -12410,7 +12410,7 @@ impl NodeStatusCurrentKernel {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -12534,7 +12534,7 @@ impl NodeStatusRootfs {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -12688,7 +12688,8 @@ pub struct NodeTasksItem {
     pub node: String,
     /// Process id of the task's worker.
     pub pid: i64,
-    /// Start time of the worker process in clock ticks since boot; tells reused process ids apart.
+    /// Start time of the worker process in clock ticks since boot; distinguishes reused process
+    /// ids.
     pub pstart: i64,
     /// Whether the finished task has been moved to the archive.
     pub saved: Option<bool>,
@@ -12713,7 +12714,7 @@ impl NodeTasksItem {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -12769,7 +12770,8 @@ pub struct NodeTasksStatus {
     pub node: String,
     /// Process id of the task's worker.
     pub pid: i64,
-    /// Start time of the worker process in clock ticks since boot; tells reused process ids apart.
+    /// Start time of the worker process in clock ticks since boot; distinguishes reused process
+    /// ids.
     pub pstart: i64,
     /// Unix time at which the task started.
     pub starttime: Timestamp,
@@ -12792,7 +12794,7 @@ impl NodeTasksStatus {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -12873,7 +12875,7 @@ impl NodeVersion {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -13151,7 +13153,7 @@ impl NodesItem {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }

@@ -1228,7 +1228,7 @@ impl QemuPost {
         self
     }
 
-    /// Disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 3.
+    /// Disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of that many GiB. Indexes 0 to 3.
     #[cfg_attr(doc, doc(alias("ide0", "ide1", "ide2", "ide3")))]
     #[inline]
     pub fn ide<Which, How>(
@@ -1314,7 +1314,7 @@ impl QemuPost {
         self
     }
 
-    /// Starts the guest at once and continues to import or restore while it runs.
+    /// Starts the guest at once and continues the import or restore while it runs.
     #[cfg_attr(doc, doc(alias("live-restore")))]
     #[inline]
     pub fn live_restore<How>(
@@ -1493,7 +1493,7 @@ impl QemuPost {
         self
     }
 
-    /// SATA disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 5.
+    /// SATA disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of that many GiB. Indexes 0 to 5.
     #[cfg_attr(doc, doc(alias("sata0", "sata1", "sata2", "sata3")))]
     #[inline]
     pub fn sata<Which, How>(
@@ -1505,7 +1505,7 @@ impl QemuPost {
         self
     }
 
-    /// SCSI disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 30.
+    /// SCSI disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of that many GiB. Indexes 0 to 30.
     #[cfg_attr(doc, doc(alias("scsi0", "scsi1", "scsi2", "scsi3")))]
     #[inline]
     pub fn scsi<Which, How>(
@@ -1718,7 +1718,7 @@ impl QemuPost {
         self
     }
 
-    /// VirtIO block disk; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 15.
+    /// VirtIO block disk; `STORAGE:SIZE` allocates a new volume of that many GiB. Indexes 0 to 15.
     #[cfg_attr(doc, doc(alias("virtio0", "virtio1", "virtio2", "virtio3")))]
     #[inline]
     pub fn virtio<Which, How>(
@@ -4092,7 +4092,7 @@ impl QemuVmidCloudinitPath {
         self.0.request(ENDPOINT, reply::data)
     }
 
-    /// Applies pending cloud-init options and writes the cloud-init drive anew.
+    /// Applies pending cloud-init options and writes the cloud-init drive again.
     ///
     /// `PUT /nodes/{node}/qemu/{vmid}/cloudinit`
     ///
@@ -5284,7 +5284,7 @@ impl QemuVmidConfigGet {
 /// # Ok(()) }
 /// ```
 ///
-/// * Gives: [`Task`]; it may be done at once
+/// * Gives: [`Task`]; it may complete with the answer
 /// * Releases: 7.4 to 9.2
 /// * Needs: one of `VM.Config.Disk`, `VM.Config.CDROM`, `VM.Config.CPU`, `VM.Config.Memory`,
 ///   `VM.Config.Network`, `VM.Config.HWType`, `VM.Config.Options`, `VM.Config.Cloudinit` on path
@@ -5667,7 +5667,7 @@ impl QemuVmidConfigPost {
         self
     }
 
-    /// Disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 3.
+    /// Disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of that many GiB. Indexes 0 to 3.
     #[cfg_attr(doc, doc(alias("ide0", "ide1", "ide2", "ide3")))]
     #[inline]
     pub fn ide<Which, How>(
@@ -5921,7 +5921,7 @@ impl QemuVmidConfigPost {
         self
     }
 
-    /// SATA disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 5.
+    /// SATA disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of that many GiB. Indexes 0 to 5.
     #[cfg_attr(doc, doc(alias("sata0", "sata1", "sata2", "sata3")))]
     #[inline]
     pub fn sata<Which, How>(
@@ -5933,7 +5933,7 @@ impl QemuVmidConfigPost {
         self
     }
 
-    /// SCSI disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 30.
+    /// SCSI disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of that many GiB. Indexes 0 to 30.
     #[cfg_attr(doc, doc(alias("scsi0", "scsi1", "scsi2", "scsi3")))]
     #[inline]
     pub fn scsi<Which, How>(
@@ -6132,7 +6132,7 @@ impl QemuVmidConfigPost {
         self
     }
 
-    /// VirtIO block disk; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 15.
+    /// VirtIO block disk; `STORAGE:SIZE` allocates a new volume of that many GiB. Indexes 0 to 15.
     #[cfg_attr(doc, doc(alias("virtio0", "virtio1", "virtio2", "virtio3")))]
     #[inline]
     pub fn virtio<Which, How>(
@@ -6611,7 +6611,7 @@ impl QemuVmidConfigPut {
         self
     }
 
-    /// Disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 3.
+    /// Disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of that many GiB. Indexes 0 to 3.
     #[cfg_attr(doc, doc(alias("ide0", "ide1", "ide2", "ide3")))]
     #[inline]
     pub fn ide<Which, How>(
@@ -6848,7 +6848,7 @@ impl QemuVmidConfigPut {
         self
     }
 
-    /// SATA disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 5.
+    /// SATA disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of that many GiB. Indexes 0 to 5.
     #[cfg_attr(doc, doc(alias("sata0", "sata1", "sata2", "sata3")))]
     #[inline]
     pub fn sata<Which, How>(
@@ -6860,7 +6860,7 @@ impl QemuVmidConfigPut {
         self
     }
 
-    /// SCSI disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 30.
+    /// SCSI disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of that many GiB. Indexes 0 to 30.
     #[cfg_attr(doc, doc(alias("scsi0", "scsi1", "scsi2", "scsi3")))]
     #[inline]
     pub fn scsi<Which, How>(
@@ -7059,7 +7059,7 @@ impl QemuVmidConfigPut {
         self
     }
 
-    /// VirtIO block disk; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 15.
+    /// VirtIO block disk; `STORAGE:SIZE` allocates a new volume of that many GiB. Indexes 0 to 15.
     #[cfg_attr(doc, doc(alias("virtio0", "virtio1", "virtio2", "virtio3")))]
     #[inline]
     pub fn virtio<Which, How>(
@@ -7413,7 +7413,7 @@ impl QemuVmidFirewallAliasesPath {
     /// `POST /nodes/{node}/qemu/{vmid}/firewall/aliases` → `()`
     ///
     /// * `name`: Name of the alias. At most 64 characters.
-    /// * `cidr`: Address or network the alias stands for.
+    /// * `cidr`: Address or network of the alias.
     #[inline]
     pub fn post(&self) -> QemuVmidFirewallAliasesPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -7452,7 +7452,7 @@ impl QemuVmidFirewallAliasesPostRequired<0> {
 }
 
 impl QemuVmidFirewallAliasesPostRequired<1> {
-    /// Address or network the alias stands for.
+    /// Address or network of the alias.
     #[inline]
     pub fn cidr<How>(
         mut self,
@@ -7483,7 +7483,7 @@ impl QemuVmidFirewallAliasesPostRequired<1> {
 /// ```
 ///
 /// * `name`: Name of the alias. At most 64 characters.
-/// * `cidr`: Address or network the alias stands for.
+/// * `cidr`: Address or network of the alias.
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Config.Network` on path `/vms/{vmid}`.
@@ -7606,7 +7606,7 @@ impl QemuVmidFirewallAliasesNamePath {
     ///
     /// `PUT /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}` → `()`
     ///
-    /// * `cidr`: Address or network the alias stands for.
+    /// * `cidr`: Address or network of the alias.
     #[inline]
     pub fn put<How0>(
         &self,
@@ -7662,7 +7662,7 @@ impl QemuVmidFirewallAliasesNamePath {
 /// # Ok(()) }
 /// ```
 ///
-/// * `cidr`: Address or network the alias stands for.
+/// * `cidr`: Address or network of the alias.
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Config.Network` on path `/vms/{vmid}`.
@@ -10494,7 +10494,7 @@ impl QemuVmidResizePutRequired<1> {
 /// * `disk`: Key of the disk to enlarge, such as `scsi0`.
 /// * `size`: New size, or with a leading `+` how much to add; the units are `K`, `M`, `G` and `T`.
 ///   Cannot shrink.
-/// * Gives: [`Task`]; it may be done at once
+/// * Gives: [`Task`]; it may complete with the answer
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Config.Disk` on path `/vms/{vmid}` and `Datastore.AllocateSpace` on path
 ///   `/storage/{storage}`.
@@ -12509,7 +12509,7 @@ impl QemuVmidTemplatePath {
 /// # Ok(()) }
 /// ```
 ///
-/// * Gives: [`Task`]; it may be done at once
+/// * Gives: [`Task`]; it may complete with the answer
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Allocate` on path `/vms/{vmid}`.
 ///
@@ -13311,7 +13311,7 @@ pub struct QemuAgentFileRead {
     pub bytes_read: Option<u64>,
     /// Content of the file, at most 16 MiB.
     pub content: String,
-    /// Whether the file is longer than the content.
+    /// Whether the content is incomplete because the file is longer.
     pub truncated: Option<bool>,
     /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
@@ -15304,7 +15304,7 @@ pub struct QemuConfig {
     /// Backs the memory with huge pages of this many MiB; `any` takes 1 GiB pages if possible, else 2
     /// MiB.
     pub hugepages: Option<QemuHugepages>,
-    /// Disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 3.
+    /// Disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of that many GiB. Indexes 0 to 3.
     pub ide: IndexedMap<QemuDrive>,
     /// Hardware isolation of the guest by Intel TDX. Since 9.1.
     #[cfg_attr(doc, doc(alias("intel-tdx")))]
@@ -15374,9 +15374,9 @@ pub struct QemuConfig {
     pub runningcpu: Option<String>,
     /// Machine type at the time of a snapshot; kept to resume its saved state. Since 9.1.
     pub runningmachine: Option<QemuMachine>,
-    /// SATA disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 5.
+    /// SATA disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of that many GiB. Indexes 0 to 5.
     pub sata: IndexedMap<QemuDrive>,
-    /// SCSI disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 30.
+    /// SCSI disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of that many GiB. Indexes 0 to 30.
     pub scsi: IndexedMap<QemuDrive>,
     /// Model of the SCSI controller. Default: `lsi`.
     pub scsihw: Option<QemuScsihw>,
@@ -15392,8 +15392,8 @@ pub struct QemuConfig {
     pub smbios1: Option<QemuSmbios1>,
     /// Number of CPUs; deprecated, use `sockets` and `cores`. At least 1. Default: `1`.
     pub smp: Option<i64>,
-    /// What is under way with the snapshot or was broken off; only when one is asked for. Such a
-    /// snapshot cannot be rolled back to.
+    /// Unfinished operation on the snapshot; only if a snapshot is requested. Such a snapshot
+    /// cannot be rolled back to.
     pub snapstate: Option<super::types::GuestSnapshotState>,
     /// Time of the snapshot as Unix time. At least 0. Since 9.1.
     pub snaptime: Option<Timestamp>,
@@ -15431,7 +15431,7 @@ pub struct QemuConfig {
     pub vcpus: Option<i64>,
     /// Display adapter of the guest.
     pub vga: Option<QemuVga>,
-    /// VirtIO block disk; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 15.
+    /// VirtIO block disk; `STORAGE:SIZE` allocates a new volume of that many GiB. Indexes 0 to 15.
     pub virtio: IndexedMap<QemuDrive>,
     /// Directory of the host shared with the guest by Virtio-fs. Indexes 0 to 9. Since 8.4.
     pub virtiofs: IndexedMap<QemuVirtiofs>,
@@ -18792,7 +18792,7 @@ impl QemuMigrate {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -18821,7 +18821,7 @@ object!(QemuMigrate {
 pub struct QemuMigrateLocalDisk {
     /// Whether the disk is a CD-ROM.
     pub cdrom: Option<bool>,
-    /// The setting that the disk stands under, such as `scsi0`.
+    /// The setting of the disk, such as `scsi0`.
     pub drivename: Option<String>,
     /// Whether the machine uses the disk now, and not only in a snapshot or a pending change.
     pub is_attached: Option<bool>,
@@ -19523,7 +19523,7 @@ pub struct QemuProxmoxSupport {
     /// Whether backups can hold their key, encrypted with a master key.
     #[cfg_attr(doc, doc(alias("pbs-masterkey")))]
     pub pbs_masterkey: Option<bool>,
-    /// Whether QEMU tells how backups use the record of changed blocks.
+    /// Whether QEMU reports how backups use the bitmap of changed blocks.
     #[cfg_attr(doc, doc(alias("query-bitmap-info")))]
     pub query_bitmap_info: Option<bool>,
     /// Undeclared members, and values that did not fit their field.
@@ -20027,7 +20027,7 @@ pub struct QemuSnapshotConfig {
     /// Backs the memory with huge pages of this many MiB; `any` takes 1 GiB pages if possible, else 2
     /// MiB.
     pub hugepages: Option<QemuHugepages>,
-    /// Disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 3.
+    /// Disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of that many GiB. Indexes 0 to 3.
     pub ide: IndexedMap<QemuDrive>,
     /// Hardware isolation of the guest by Intel TDX. Since 9.1.
     #[cfg_attr(doc, doc(alias("intel-tdx")))]
@@ -20096,9 +20096,9 @@ pub struct QemuSnapshotConfig {
     pub runningcpu: Option<String>,
     /// Machine type at the time of a snapshot; kept to resume its saved state. Since 9.1.
     pub runningmachine: Option<QemuMachine>,
-    /// SATA disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 5.
+    /// SATA disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of that many GiB. Indexes 0 to 5.
     pub sata: IndexedMap<QemuDrive>,
-    /// SCSI disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 30.
+    /// SCSI disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of that many GiB. Indexes 0 to 30.
     pub scsi: IndexedMap<QemuDrive>,
     /// Model of the SCSI controller. Default: `lsi`.
     pub scsihw: Option<QemuScsihw>,
@@ -20150,7 +20150,7 @@ pub struct QemuSnapshotConfig {
     pub vcpus: Option<i64>,
     /// Display adapter of the guest.
     pub vga: Option<QemuVga>,
-    /// VirtIO block disk; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 15.
+    /// VirtIO block disk; `STORAGE:SIZE` allocates a new volume of that many GiB. Indexes 0 to 15.
     pub virtio: IndexedMap<QemuDrive>,
     /// Directory of the host shared with the guest by Virtio-fs. Indexes 0 to 9. Since 8.4.
     pub virtiofs: IndexedMap<QemuVirtiofs>,
@@ -21100,7 +21100,7 @@ pub struct QemuSnapshotItem {
     pub description: Option<String>,
     /// SHA-1 of the configuration; in the entry `current` only.
     pub digest: Option<String>,
-    /// Name of the snapshot; `current` stands for the present state.
+    /// Name of the snapshot; `current` is the present state.
     pub name: String,
     /// Snapshot from which this one descends.
     pub parent: Option<String>,

@@ -654,7 +654,7 @@ impl StoragePost {
         self
     }
 
-    /// Declares that every node sees the same content here; it does not share anything by itself.
+    /// Declares that every node sees the same content here; it does not share the content itself.
     #[inline]
     pub fn shared<How>(mut self, shared: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("shared", shared);
@@ -1329,7 +1329,7 @@ impl StorageStoragePut {
         self
     }
 
-    /// Declares that every node sees the same content here; it does not share anything by itself.
+    /// Declares that every node sees the same content here; it does not share the content itself.
     #[inline]
     pub fn shared<How>(mut self, shared: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("shared", shared);
@@ -1592,7 +1592,7 @@ pub struct StorageConfig {
     pub server2: Option<String>,
     /// Name of the SMB/CIFS share.
     pub share: Option<String>,
-    /// Declares that every node sees the same content here; it does not share anything by itself.
+    /// Declares that every node sees the same content here; it does not share the content itself.
     pub shared: Option<bool>,
     /// Accepts any TLS certificate; safe only in a network that is trusted completely.
     #[cfg_attr(doc, doc(alias("skip-cert-verification")))]
@@ -1637,7 +1637,7 @@ impl StorageConfig {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -2400,7 +2400,7 @@ impl StorageSaved {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }

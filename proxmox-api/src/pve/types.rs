@@ -573,7 +573,7 @@ pub struct CephHealthMute {
     pub sticky: Option<bool>,
     /// Text of the check at the time of muting.
     pub summary: Option<String>,
-    /// When the mute ends by itself; absent without a limit.
+    /// When the mute ends automatically; absent without a limit.
     pub ttl: Option<String>,
     /// Undeclared members, and values that did not fit their field.
     pub extra: Extra,
@@ -843,7 +843,7 @@ impl Default for CephStatus {
 pub struct CephStatusAddress {
     /// Address and port.
     pub addr: Option<String>,
-    /// A number that tells two starts of the service apart.
+    /// A number that distinguishes starts of the service.
     pub nonce: Option<i64>,
     /// The protocol: `v1` or `v2`.
     pub type_: Option<String>,
@@ -1640,13 +1640,13 @@ open_enum_impls!(DiskFormat {
 /// [`PUT /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`](super::qemu::QemuVmidFirewallAliasesNamePut).
 #[non_exhaustive]
 pub struct FirewallAlias {
-    /// Address or network the alias stands for.
+    /// Address or network of the alias.
     pub cidr: Option<Cidr>,
     /// Comment on the entry.
     pub comment: Option<String>,
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since.
     pub digest: Option<String>,
-    /// IP version, 4 or 6, as told by the addresses.
+    /// IP version of the addresses, 4 or 6.
     pub ipversion: Option<i64>,
     /// Name of the alias.
     pub name: Option<String>,
@@ -1763,14 +1763,14 @@ impl Default for FirewallAlias {
 /// [`PUT /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`](super::qemu::QemuVmidFirewallAliasesNamePut).
 #[non_exhaustive]
 pub struct FirewallAliasesItem {
-    /// Address or network the alias stands for.
+    /// Address or network of the alias.
     pub cidr: Cidr,
     /// Comment on the entry.
     pub comment: Option<String>,
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At
     /// most 64 characters.
     pub digest: Option<String>,
-    /// IP version, 4 or 6, as told by the addresses.
+    /// IP version of the addresses, 4 or 6.
     pub ipversion: Option<i64>,
     /// Name of the alias.
     pub name: String,
@@ -1783,7 +1783,7 @@ impl FirewallAliasesItem {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -1889,7 +1889,7 @@ impl FirewallIpset {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -2264,7 +2264,7 @@ impl FirewallRef {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -2347,7 +2347,7 @@ pub struct FirewallRule {
     /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for
     /// hosts.
     pub iface: Option<String>,
-    /// IP version, 4 or 6, as told by the addresses.
+    /// IP version of the addresses, 4 or 6.
     pub ipversion: Option<i64>,
     /// Level to log matching packets at; `nolog` logs nothing.
     pub log: Option<FirewallLogLevel>,
@@ -2373,7 +2373,7 @@ impl FirewallRule {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -3174,8 +3174,8 @@ open_enum_impls!(GuestRunState {
     "stopped" Stopped, "running" Running,
 });
 
-/// What is under way with the snapshot or was broken off; only when one is asked for. Such a
-/// snapshot cannot be rolled back to.
+/// Unfinished operation on the snapshot; only if a snapshot is requested. Such a snapshot cannot be
+/// rolled back to.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](super::lxc::LxcVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigGet).
@@ -3544,7 +3544,7 @@ impl Mtunnel {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -4099,7 +4099,7 @@ impl SpiceConfig {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -4276,7 +4276,7 @@ impl Termproxy {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
@@ -4372,7 +4372,7 @@ impl Vncproxy {
     /// false.
     #[inline]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    #[expect(clippy::new_without_default, reason = "a default has a value")]
     pub fn new() -> Self {
         <Self as Object>::empty()
     }
