@@ -24,7 +24,7 @@ pub(crate) fn fresh_node(path: &str) -> &'static Value {
 }
 
 /// Fields of later releases. The real server also sends others that no schema declares.
-const YOUNG: [&str; 4] = ["memhost", "current-kernel", "boot-info", "available"];
+const LATER_FIELDS: [&str; 4] = ["memhost", "current-kernel", "boot-info", "available"];
 
 /// Optional members that are filled in.
 #[derive(Clone, Copy, PartialEq, Eq)]
