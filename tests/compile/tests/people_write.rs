@@ -1,6 +1,11 @@
 //! What must compile: lines as people wrote them who used the crate for the first time, or ported a program to it. Beside
 //! what runs below, that they compile is what is proved.
 
+#![expect(
+    clippy::needless_borrows_for_generic_args,
+    reason = "people borrow where they need not, and it has to compile"
+)]
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
